@@ -1,0 +1,117 @@
+"""The page that a run's tables and figures are read on: one HTML file that needs nothing beside it but its tables."""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from numbers import Integral, Real
+
+import pandas as pd
+
+_CSS = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #fff; color: #222; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
+main { max-width: 1000px; margin: 0 auto; padding: 2.5rem 1rem 4rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .6rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.25rem; line-height: 1.3; margin: 3rem 0 .5rem; padding-top: 1rem; border-top: 1px solid #ddd; }
+p { max-width: 44rem; margin: .5rem 0 1rem; overflow-wrap: anywhere; }
+.lead { font-size: 1.1rem; color: #444; }
+a { color: #00588c; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .9rem 1.5rem; margin: 1.5rem 0;
+  padding: 1rem 1.2rem; background: #f6f7f8; border-radius: 6px; }
+dt { font-size: .8rem; color: #5a5a5a; }
+dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
+figure { margin: 1rem 0; }
+img { display: block; max-width: 100%; height: auto; }
+.table { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .8rem; border-bottom: 1px solid #e4e4e4; text-align: left; white-space: nowrap; }
+th { font-weight: 600; border-bottom-color: #888; }
+.number { text-align: right; }
+nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; padding: 0; margin: 1rem 0; list-style: none; }
+@media print { h2 { break-after: avoid; } figure, .table { break-inside: avoid; } }
+""".strip()
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question of the page, with what answers it."""
+
+    heading: str
+    text: str
+    """A sentence or two, from the numbers."""
+    table: pd.DataFrame | None = None
+    png: bytes | None = None
+    """The figure, embedded in the page."""
+    alt: str = ""
+    """The figure in words, for who cannot see it."""
+    csv: str | None = None
+    """The numbers behind it: a file name relative to the page."""
+
+
+def page(title: str, lead: str, facts: dict[str, str], sections: Sequence[Section], links: dict[str, str]) -> str:
+    """A complete HTML page: `facts` are label → value, `links` are words → address, both shown at the top.
+
+    It holds its style and its images, has no script and fetches nothing. All text is escaped.
+    """
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(title)}</title>\n<style>\n{_CSS}\n</style>\n</head>\n<body>\n<main>",
+            f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>',
+            _facts(facts),
+            _links(links),
+            *(_section(section) for section in sections),
+            "</main>\n</body>\n</html>\n",
+        ]
+    )
+
+
+def _facts(facts: dict[str, str]) -> str:
+    rows = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    return f"<dl>{''.join(rows)}</dl>" if facts else ""
+
+
+def _links(links: dict[str, str]) -> str:
+    items = (f'<li><a href="{escape(address)}">{escape(words)}</a></li>' for words, address in links.items())
+    return f"<nav><ul>{''.join(items)}</ul></nav>" if links else ""
+
+
+def _section(section: Section) -> str:
+    parts = [f"<section>\n<h2>{escape(section.heading)}</h2>", f"<p>{escape(section.text)}</p>" if section.text else ""]
+    if section.png is not None:
+        data = base64.b64encode(section.png).decode()
+        parts.append(f'<figure><img alt="{escape(section.alt)}" src="data:image/png;base64,{data}"></figure>')
+    if section.table is not None:
+        parts.append(_table(section.table))
+    if section.csv is not None:
+        parts.append(f'<p><a href="{escape(section.csv)}">The numbers as CSV</a></p>')
+    return "\n".join([*filter(None, parts), "</section>"])
+
+
+def _table(table: pd.DataFrame) -> str:
+    marks = [' class="number"' if pd.api.types.is_numeric_dtype(table[name]) else "" for name in table]
+    heads = [str(name).replace("_", " ") for name in table]
+    head = "".join(f"<th{mark}>{escape(name)}</th>" for mark, name in zip(marks, heads, strict=True))
+    body = "\n".join(
+        f"<tr>{''.join(f'<td{mark}>{escape(_cell(value))}</td>' for mark, value in zip(marks, row, strict=True))}</tr>"
+        for row in table.itertuples(index=False)
+    )
+    # Focusable, so that a wide table can be scrolled with the keyboard.
+    return (
+        f'<div class="table" tabindex="0"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    )
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return str(value)
+    if isinstance(value, Integral):
+        return f"{int(value):,}"
+    number = float(value)
+    if math.isnan(number):
+        return "–"
+    return f"{number:.3f}" if number == 0 or 1e-3 <= abs(number) < 1e4 else f"{number:.3g}"

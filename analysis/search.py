@@ -1,0 +1,227 @@
+"""Which hyperparameters were tried, and which worked: the search's history, importance, slices and heat map.
+
+A table of trials has the columns number, state (``complete``, ``pruned`` or ``diverged``), learning_rate and
+weight_decay (both positive), val_accuracy (0..1, the best over the trial's epochs; NaN where it diverged before
+there was one) and epochs.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis import style
+
+STATES = ("complete", "pruned", "diverged")
+HYPERPARAMETERS = {"learning_rate": "learning rate", "weight_decay": "weight decay"}
+MOST_CELLS = 12
+"""Values on an axis up to which trials are taken for a grid's and drawn as cells."""
+
+_MARKS: dict[str, dict[str, Any]] = {
+    "complete": {"marker": "o", "color": style.MODEL_COLOURS["cnn"], "s": 28},
+    "pruned": {"marker": "v", "facecolor": "none", "edgecolor": style.QUIET, "s": 26},
+    "diverged": {"marker": "x", "color": style.MODEL_COLOURS["ffnn"], "s": 32},
+}
+
+
+def history(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials by number, with best_so_far: the highest val_accuracy of a complete trial up to each (NaN before)."""
+    table = trials.sort_values("number", ignore_index=True)
+    return table.assign(best_so_far=table["val_accuracy"].where(table["state"] == "complete").cummax().ffill())
+
+
+def best(trials: pd.DataFrame) -> pd.Series | None:
+    """The complete trial with the highest val_accuracy, the lower number on a tie; None where none is complete."""
+    complete = trials[(trials["state"] == "complete") & trials["val_accuracy"].notna()]
+    if complete.empty:
+        return None
+    return complete.sort_values(["val_accuracy", "number"], ascending=[False, True]).iloc[0]
+
+
+def caption(table: pd.DataFrame) -> str:
+    """One sentence on what `history` holds."""
+    counts = {state: int((table["state"] == state).sum()) for state in STATES}
+    states = f"{counts['complete']} complete, {counts['pruned']} pruned and {counts['diverged']} diverged"
+    found = f"{len(table)} trial{'' if len(table) == 1 else 's'}: {states}"
+    top = best(table)
+    if top is None:
+        return f"{found}; none is complete, so there is no best one."
+    return (
+        f"{found}; the best is trial {top['number']} with a validation accuracy of {top['val_accuracy']:.1%}, at"
+        f" learning rate {top['learning_rate']:.3g} and weight decay {top['weight_decay']:.3g}."
+    )
+
+
+@style.styled
+def draw_history(table: pd.DataFrame) -> Figure:
+    """Validation accuracy of every trial, and the best so far; trials that diverged without one on the lower edge."""
+    made = style.figure(style.WIDTH, 3.6)
+    ax = made.add_subplot()
+    _scatter(ax, table, "number")
+    ax.step(table["number"], 100 * table["best_so_far"], where="post", color=style.INK, lw=1.2, label="best so far")
+    ax.set(xlabel="trial", title="Validation accuracy of each trial", ylabel="validation accuracy (%)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _legend(made, ax)
+    return made
+
+
+@style.styled
+def draw_importance(table: pd.DataFrame) -> Figure:
+    """A bar for each row of a table with the columns parameter and importance (shares of 1)."""
+    made = style.figure(style.WIDTH, 1.2 + 0.4 * max(1, len(table)))
+    ax = made.add_subplot()
+    if table.empty:
+        style.say(ax, "No importance: it takes at least two complete trials that differ.")
+        return made
+    table = table.sort_values("importance")
+    names = [HYPERPARAMETERS.get(name, name.replace("_", " ")) for name in table["parameter"]]
+    bars = ax.barh(names, table["importance"], height=0.6, color=style.MODEL_COLOURS["cnn"])
+    ax.bar_label(bars, fmt="%.2f", padding=4)
+    ax.set(
+        xlim=(0, 1.05),
+        xlabel="importance for the validation accuracy (all sum to 1)",
+        title="Importance of each hyperparameter",
+    )
+    return made
+
+
+@style.styled
+def draw_slices(trials: pd.DataFrame) -> Figure:
+    """Validation accuracy against each hyperparameter, on a logarithmic axis."""
+    made = style.figure(style.WIDTH, 3.8)
+    axes = made.subplots(1, len(HYPERPARAMETERS), sharey=True)
+    for ax, (column, words) in zip(axes, HYPERPARAMETERS.items(), strict=True):
+        ax.set(xscale="log", xlabel=words)
+        _scatter(ax, trials, column)
+    axes[0].set_ylabel("validation accuracy (%)")
+    axes[0].set_title("Validation accuracy against each hyperparameter")
+    _legend(made, axes[0])
+    return made
+
+
+def _scatter(ax: Axes, trials: pd.DataFrame, column: str) -> None:
+    """The trials by state; those without an accuracy as marks on the lower edge."""
+    for state in STATES:
+        chosen = trials[trials["state"] == state]
+        valued = chosen[chosen["val_accuracy"].notna()]
+        bare = chosen[chosen["val_accuracy"].isna()]
+        if len(valued):
+            ax.scatter(valued[column], 100 * valued["val_accuracy"], label=state, zorder=3, **_MARKS[state])
+        if len(bare):
+            ax.scatter(
+                bare[column],
+                np.full(len(bare), 0.02),
+                transform=ax.get_xaxis_transform(),
+                label=f"{state}, no accuracy",
+                clip_on=False,
+                zorder=3,
+                **_MARKS[state],
+            )
+    # Marks that hang on the edge do not widen the axis by themselves.
+    ax.update_datalim(np.column_stack([trials[column], trials[column]]), updatey=False)
+    ax.autoscale_view()
+    ax.grid(True, axis="y")
+    if trials["val_accuracy"].isna().all():
+        ax.set_ylim(0, 100)
+
+
+def _legend(made: Figure, ax: Axes) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        made.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+
+
+def heatmap(trials: pd.DataFrame) -> pd.DataFrame:
+    """The best trial at each tried point: the columns of `trials`, and `best`, true for the best of all.
+
+    Where a point was tried more than once a complete trial goes before a pruned one, and that before a diverged one;
+    among equals the higher val_accuracy.
+    """
+    rank = trials["state"].map({state: place for place, state in enumerate(STATES)})
+    ordered = trials.assign(rank=rank).sort_values(["rank", "val_accuracy", "number"], ascending=[True, False, True])
+    table = ordered.drop_duplicates(list(HYPERPARAMETERS)).drop(columns="rank")
+    table = table.sort_values(list(HYPERPARAMETERS), ignore_index=True)
+    top = best(trials)
+    return table.assign(best=False if top is None else table["number"] == top["number"])
+
+
+def is_grid(trials: pd.DataFrame) -> bool:
+    """Whether the trials share few enough values to be drawn as cells."""
+    distinct = max(trials[column].nunique() for column in HYPERPARAMETERS)
+    return distinct <= MOST_CELLS and distinct < len(trials)
+
+
+@style.styled
+def draw_heatmap(trials: pd.DataFrame) -> Figure:
+    """Validation accuracy over learning rate × weight decay: cells for a grid, else points; the best one ringed."""
+    grid = is_grid(trials)
+    table = heatmap(trials)
+    made = style.figure(style.WIDTH if grid else 8.0, 5.4)
+    ax = made.add_subplot()
+    accuracy = 100 * table.loc[table["state"] != "diverged", "val_accuracy"].dropna()
+    low, high = (float(accuracy.min()), float(accuracy.max())) if len(accuracy) else (0.0, 100.0)
+    limits = (low, high) if low < high else (low - 0.5, low + 0.5)
+    (_cells if grid else _points)(ax, table, limits)
+    ax.set(
+        xlabel="learning rate",
+        ylabel="weight decay",
+        title="Validation accuracy (ring: the best trial; triangle: pruned; cross: diverged)",
+    )
+    if len(accuracy):
+        style.colour_bar([ax], limits, style.SEQUENTIAL, "validation accuracy (%)")
+    return made
+
+
+def _points(ax: Axes, table: pd.DataFrame, limits: style.Limits) -> None:
+    kept = table[(table["state"] != "diverged") & table["val_accuracy"].notna()]
+    lost = table[table["state"] == "diverged"]
+    for state, part in kept.groupby("state"):
+        ax.scatter(
+            part["learning_rate"],
+            part["weight_decay"],
+            c=100 * part["val_accuracy"],
+            marker=_MARKS[str(state)]["marker"],
+            cmap=style.SEQUENTIAL,
+            norm=Normalize(*limits),
+            s=60,
+            edgecolor=style.QUIET,
+            linewidth=0.5,
+            zorder=3,
+        )
+    ax.scatter(lost["learning_rate"], lost["weight_decay"], **_MARKS["diverged"])
+    top = table[table["best"]]
+    ax.scatter(top["learning_rate"], top["weight_decay"], **_ring(190))
+    ax.set(xscale="log", yscale="log")
+    ax.grid(True)
+
+
+def _cells(ax: Axes, table: pd.DataFrame, limits: style.Limits) -> None:
+    across, down = (sorted(table[column].unique()) for column in HYPERPARAMETERS)
+    values = (
+        table.assign(val_accuracy=table["val_accuracy"].where(table["state"] != "diverged"))
+        .pivot(index="weight_decay", columns="learning_rate", values="val_accuracy")
+        .to_numpy()
+    )
+    ax.pcolormesh(100 * np.ma.masked_invalid(values), cmap=style.SEQUENTIAL, norm=Normalize(*limits), ec="white")
+    columns = [*HYPERPARAMETERS, "val_accuracy", "state", "best"]
+    for rate, decay, accuracy, state, is_best in table[columns].itertuples(index=False, name=None):
+        x, y = across.index(rate) + 0.5, down.index(decay) + 0.5
+        if state == "diverged":
+            ax.scatter(x, y, **_MARKS["diverged"])
+        elif np.isfinite(accuracy):
+            ink = style.ink_on(style.SEQUENTIAL, Normalize(*limits)(100 * accuracy))
+            mark = " ▽" if state == "pruned" else ""
+            ax.text(x, y, f"{100 * accuracy:.1f}{mark}", ha="center", va="center", fontsize=8, color=ink)
+        if is_best:
+            ax.scatter(x, y, **_ring(1000))
+    ax.set_xticks(np.arange(len(across)) + 0.5, [f"{value:.2g}" for value in across])
+    ax.set_yticks(np.arange(len(down)) + 0.5, [f"{value:.2g}" for value in down])
+    ax.tick_params(length=0)
+
+
+def _ring(size: float) -> dict[str, Any]:
+    return {"s": size, "facecolor": "none", "edgecolor": "#d1005d", "linewidth": 2.2, "zorder": 4}

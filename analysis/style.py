@@ -1,0 +1,219 @@
+"""The one look of every figure: sizes, palettes, and how a map is drawn. Nothing here touches pyplot."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+P = ParamSpec("P")
+Limits = tuple[float, float]
+Scale = tuple[Limits, str]
+"""The limits of the values, and the name of a colour map."""
+
+WIDTH = 10.0
+"""Inches. At 150 dots an inch and shown 1000 px wide, 8 pt is 11 px on the page."""
+INK, QUIET, PAPER = "#222222", "#8a8a8a", "#ffffff"
+MODEL_COLOURS = {"cnn": "#0072b2", "ffnn": "#d55e00"}
+"""From Okabe and Ito's palette (2008)."""
+CLASS_COLOURS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+    "#a96b59", "#e76300", "#b9ac70", "#717581", "#5fbfc4",
+)  # fmt: skip
+"""Petroff's ten, arXiv 2107.02270; the last darkened, to stand on white."""
+DIVERGING = "RdBu_r"
+"""Weights and pre-activations: white is zero."""
+SEQUENTIAL = "viridis"
+"""What is never negative: ReLU and pooled maps; accuracy."""
+
+SHARES = "Blues"
+"""Shares of a whole, with numbers written over them."""
+_RC: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.axisbelow": True,
+    "axes.grid": False,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "figure.facecolor": PAPER,
+    "figure.titlesize": 11,
+    "savefig.facecolor": "auto",
+    "svg.hashsalt": "study",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The project's settings for as long as it is open; the caller's own come back after it."""
+    with matplotlib.rc_context(_RC):
+        yield
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Runs a drawing function within `style`."""
+
+    @wraps(draw)
+    def within(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with style():
+            return draw(*args, **kwargs)
+
+    return within
+
+
+class _Figure(Figure):
+    """Ticks are made on drawing, which happens wherever the caller saves the figure: the style goes along."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        with style():
+            super().draw(renderer)
+
+
+def figure(width: float, height: float, *, compress: bool = False) -> Figure:
+    """An empty figure of `width` × `height` inches; `compress` closes the gaps that square panels leave."""
+    pad = 0.02 if compress else 0.05
+    with style():
+        engine = ConstrainedLayoutEngine(w_pad=pad, h_pad=pad, compress=compress)
+        return _Figure(figsize=(width, height), layout=engine)
+
+
+def model_colour(name: str) -> str:
+    """The colour that a model has in every figure; grey for one that the project does not know."""
+    return MODEL_COLOURS.get(name, QUIET)
+
+
+def class_colours(classes: Sequence[str]) -> dict[str, str]:
+    """A colour for every class, in the order of the classes; they repeat after ten."""
+    return {name: CLASS_COLOURS[place % len(CLASS_COLOURS)] for place, name in enumerate(classes)}
+
+
+def class_dashes(classes: Sequence[str]) -> dict[str, str]:
+    """A line style for every class, five by five, so that colour is not all that tells their lines apart."""
+    return {name: ("solid", "dashed")[place // 5 % 2] for place, name in enumerate(classes)}
+
+
+def limits_around_zero(values: np.ndarray) -> Limits:
+    """Limits as far below zero as above it, so that zero is the middle of a diverging scale."""
+    largest = float(np.max(np.abs(values), initial=0, where=np.isfinite(values)))
+    return (-largest, largest) if largest > 0 else (-1.0, 1.0)
+
+
+def limits_from_zero(values: np.ndarray) -> Limits:
+    """From zero to the largest value; to 1 where nothing is positive."""
+    largest = float(np.max(values, initial=0, where=np.isfinite(values)))
+    return 0.0, largest if largest > 0 else 1.0
+
+
+def is_constant(array: np.ndarray, limits: Limits) -> bool:
+    """Whether a map varies by less than a millionth of what its colours span: float32's rounding, not a picture."""
+    return bool(np.ptp(array) <= 1e-6 * (limits[1] - limits[0]))
+
+
+def flat_label(array: np.ndarray, limits: Limits) -> str:
+    """What a map without a picture in it is called; empty for a map that has one.
+
+    ``all 0`` is exact; ``≈ 0`` is what a collapsed filter's tiny weights come to.
+    """
+    if not np.isfinite(array).all():
+        return "not\nfinite"
+    if not is_constant(array, limits):
+        return ""
+    if not array.any():
+        return "all 0"
+    value = float(array.mean())
+    return "≈ 0" if abs(value) <= 1e-6 * (limits[1] - limits[0]) else f"constant\n{value:.2g}"
+
+
+def faint_label(array: np.ndarray, limits: Limits) -> str:
+    """How far from zero a map goes that is too weak to be seen on this scale; empty for one that can be seen.
+
+    Without it, a faint map and a dead one look the same.
+    """
+    largest = float(np.abs(array).max())
+    if not largest < 0.03 * limits[1]:
+        return ""
+    number = f"{largest:.1g}" if largest >= 1e-3 else f"{largest:.0e}".replace("e-0", "e-")
+    return f"{'±' if limits[0] < 0 else '≤'}{number}"
+
+
+def panel(ax: Axes, array: np.ndarray, limits: Limits, cmap: str) -> AxesImage:
+    """Draws one map (H, W) without ticks; a constant one flat in the colour of its value, and labelled so.
+
+    A map too faint to be seen says how far it goes. One with NaN or infinities is grey there, and labelled too.
+    """
+    finite = bool(np.isfinite(array).all())
+    label = flat_label(array, limits)
+    shown = np.full(array.shape, array.mean()) if finite and label else np.ma.masked_invalid(array)
+    image = ax.imshow(shown, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    _frame(ax)
+    label = label or faint_label(array, limits)
+    if label:
+        ink = ink_on(cmap, Normalize(*limits)(float(array.mean()))) if finite else INK
+        ax.text(0.5, 0.5, label, transform=ax.transAxes, ha="center", va="center", fontsize=7, color=ink)
+    return image
+
+
+def picture(ax: Axes, image: np.ndarray) -> None:
+    """Draws an image (H, W, 3) of bytes, without ticks."""
+    ax.imshow(image, interpolation="nearest")
+    _frame(ax)
+
+
+def _frame(ax: Axes) -> None:
+    ax.set(xticks=[], yticks=[], facecolor="#dddddd")
+    ax.spines[:].set(visible=True, linewidth=0.5, color="#bbbbbb")
+
+
+def ink_on(cmap: str, share: float) -> str:
+    """Black or white: what has the higher contrast (WCAG 2) with the colour at `share` (0..1) of the colour map."""
+    red, green, blue = np.array(matplotlib.colormaps[cmap](float(share))[:3]) ** 2.2
+    return INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.21 else PAPER
+
+
+def colour_bar(axes: Sequence[Axes], limits: Limits, cmap: str, label: str) -> None:
+    """One scale beside the panels that share it."""
+    fill_colour_bar(axes[0], limits, cmap, label, ax=list(axes), pad=0.01, aspect=15, fraction=0.04)
+
+
+def fill_colour_bar(within: Axes, limits: Limits, cmap: str, label: str, **place: Any) -> None:
+    """One scale in the figure of `within`: in those axes themselves with ``cax=within``."""
+    made = within.get_figure(root=True)
+    assert made is not None
+    ticks = MaxNLocator(4, symmetric=limits[0] < 0)
+    bar = made.colorbar(ScalarMappable(Normalize(*limits), cmap), label=label, ticks=ticks, **place)
+    bar.outline.set_visible(False)
+
+
+def say(ax: Axes, text: str) -> None:
+    """Says in the empty axes why there is nothing to see."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=QUIET)
+
+
+def head(made: Figure, title: str) -> None:
+    """The title of a figure of many panels, where that of a single one would be."""
+    made.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)

@@ -1,0 +1,1 @@
+"""The stages of the study, and the command that runs them."""

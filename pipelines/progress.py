@@ -1,0 +1,78 @@
+"""What a stage says while it works: bars on a terminal, plain lines elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Bar:
+    """One line of progress; `advance` moves it and `note` says where things stand."""
+
+    def __init__(self, progress: Progress | None, task: TaskID | None):
+        self._progress, self._task = progress, task
+
+    def advance(self, amount: float = 1) -> None:
+        """Moves the bar by `amount` of its total."""
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task, amount)
+
+    def note(self, text: str) -> None:
+        """Shows `text` beside the bar."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, note=text)
+
+
+class Display:
+    """Says lines and shows bars; bars only on a terminal, where several show below one another."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+
+    @property
+    def has_bars(self) -> bool:
+        """Whether there is a terminal to show bars on."""
+        return self.console.is_terminal
+
+    def say(self, text: str) -> None:
+        """Prints a line, above any bars."""
+        self.console.print(text, markup=False)
+
+    def log(self, text: str) -> None:
+        """Prints a line of progress where there are no bars to show it."""
+        if not self.has_bars:
+            self.say(text)
+
+    @contextmanager
+    def bar(self, description: str, total: float) -> Iterator[Bar]:
+        """A bar that goes when its block ends."""
+        if not self.has_bars:
+            yield Bar(None, None)
+            return
+        outermost = self._progress is None
+        progress = self._progress = self._progress or self._open()
+        task = progress.add_task(description, total=total, note="")
+        try:
+            yield Bar(progress, task)
+        finally:
+            progress.remove_task(task)
+            if outermost:
+                progress.stop()
+                self._progress = None
+
+    def _open(self) -> Progress:
+        progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+        )
+        progress.start()
+        return progress

@@ -1,0 +1,203 @@
+"""Stage 2, `study retrain`: train a trial's settings on all training images, keeping the weights of every epoch.
+
+Leaves one run with `weights/epoch_000.safetensors` (before training) and a file for every epoch after it, the
+logits of the final weights on all images, and the model, registered. The test images give the run's curve; nothing
+is chosen by them.
+"""
+
+import json
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.context import Context
+from pipelines.progress import Bar
+from study.config import DataConfig, TrainConfig
+from study.data import Dataset, normalise
+from study.errors import Diverged, StudyError
+from study.models import Model, build_model
+from study.process import is_gone, this_process
+from study.tracking import Run, metric
+from study.training import Epoch, TrainingState, fit, predict
+
+SLOTS = ("resume/even.safetensors", "resume/odd.safetensors")
+"""What a continuation needs, written in turn: while one file is half-written the other is whole."""
+
+
+class Classifier(nn.Module):
+    """The model as it is served: pixel values (N, 3, 32, 32) from 0 to 255, as float32, to class probabilities."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Softmax of the model's logits, (N, classes)."""
+        return torch.softmax(self.model(normalise(pixels)), dim=1)
+
+
+def retrain(
+    trial: Run, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int = 30, seed: int | None = None
+) -> str:
+    """Trains the settings of `trial` from new weights, or continues where it was interrupted; returns the run's id.
+
+    Args:
+        trial: the tracked trial.
+        data: how the data set is loaded.
+        dataset: the images that the trial was searched on.
+        context: the surroundings.
+        epochs: passes over the training images.
+        seed: of the initial weights and the order of images; by default the search's own.
+
+    Raises:
+        StudyError: for another data set, a run under way, or a loss that is no longer finite.
+        KeyboardInterrupt: after the run was marked as interrupted.
+    """
+    if trial.params["dataset_digest"] != dataset.digest:
+        raise StudyError(f"Trial {trial.name} was searched on other images than those of {dataset.source}.")
+    seed = int(trial.tags["base_seed"]) if seed is None else seed
+    config = TrainConfig.from_params({**trial.params, "epochs": str(epochs), "seed": str(seed)})
+    run_id = _unfinished(trial, config, context) or _start(trial, config, data, dataset, context)
+    try:
+        _train(run_id, config, trial, dataset, context)
+    except Diverged as end:
+        context.store.finish(run_id, "FAILED", "diverged")
+        raise StudyError(f"The retraining {run_id} diverged: {end}; choose another trial with --run.") from None
+    except KeyboardInterrupt:
+        context.store.finish(run_id, "KILLED", "interrupted")
+        raise
+    except BaseException:
+        context.store.finish(run_id, "FAILED", "crashed")
+        raise
+    context.store.finish(run_id, "FINISHED", "complete")
+    run = context.store.get(run_id)
+    context.display.say(
+        f"Retrained {run.name}: test accuracy {metric(run, 'final_test_accuracy'):.4f}, train accuracy "
+        f"{metric(run, 'final_train_accuracy'):.4f}; run {run_id}, in the MLflow UI {context.store.page(run)}"
+    )
+    return run_id
+
+
+def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None:
+    """The run of the same training that was interrupted, now marked as running again."""
+    wanted = {key: str(value) for key, value in {"epochs": config.epochs, **context.machine.params()}.items()}
+    for run in context.store.runs(stage="retrain", trial_run=trial.id, seed=str(config.seed)):
+        if run.status == "FINISHED" or any(run.params.get(key, "") != value for key, value in wanted.items()):
+            continue
+        if run.tags.get("status_reason") == "diverged":
+            continue
+        if run.status == "RUNNING" and not is_gone(run.tags["worker"]):
+            raise StudyError(f"Run {run.id} is retraining this already (process {run.tags['worker']}): wait for it.")
+        context.store.resume(run.id)
+        context.store.tag(run.id, worker=this_process())
+        return run.id
+    return None
+
+
+def _start(trial: Run, config: TrainConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
+    name = f"{trial.tags['search']} trial {trial.tags['optuna_trial']} retrained, seed {config.seed}"
+    run_id = context.store.start(
+        dataset.key,
+        name,
+        tags={
+            "stage": "retrain",
+            "model": config.model.name,
+            "dataset": dataset.key,
+            "search": trial.tags["search"],
+            "optuna_trial": trial.tags["optuna_trial"],
+            "trial_run": trial.id,
+            "seed": str(config.seed),
+            "worker": this_process(),
+        },
+        params={**config.params(), **context.params(data, dataset)},
+    )
+    described = {
+        "key": dataset.key,
+        "source": dataset.source,
+        "digest": dataset.digest,
+        "classes": list(dataset.classes),
+        "train": len(dataset.train),
+        "test": len(dataset.test),
+    }
+    context.store.log_json(run_id, "dataset.json", described)
+    return run_id
+
+
+def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, context: Context) -> None:
+    model = build_model(config.model, classes=len(dataset.classes), seed=config.seed)
+    state = TrainingState(model, config, context.machine)
+    _restore(run_id, state, context)
+    images = len(dataset.train)
+    with context.display.bar(f"retraining {config.model.name}", config.epochs * images) as bar:
+        bar.advance(state.epoch * images)
+        fit(
+            state,
+            dataset.train,
+            config,
+            context.machine,
+            evaluate={"test": dataset.test},
+            on_epoch=lambda epoch: _keep_epoch(run_id, epoch, state, config, context, bar),
+            on_batch=bar.advance,
+        )
+    _keep_results(run_id, state, trial, dataset, context)
+
+
+def _keep_epoch(
+    run_id: str, epoch: Epoch, state: TrainingState, config: TrainConfig, context: Context, bar: Bar
+) -> None:
+    store, metrics = context.store, dict(epoch.metrics)
+    if epoch.number:
+        metrics |= {"epoch_seconds": epoch.seconds, "images_per_second": epoch.images_per_second}
+    store.log_tensors(run_id, f"weights/epoch_{epoch.number:03d}.safetensors", state.weights())
+    # The metrics travel with the state: an interruption before the next line loses neither.
+    store.log_tensors(run_id, SLOTS[epoch.number % 2], state.tensors(), metrics=json.dumps(metrics))
+    store.log(run_id, metrics, epoch.number)
+    said = f"test {metrics['test_accuracy']:.3f}"
+    if epoch.number:
+        said += f" · train {metrics['train_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s"
+    bar.note(f"epoch {epoch.number}/{config.epochs} · {said}")
+    context.display.log(f"epoch {epoch.number}/{config.epochs}: {said}")
+
+
+def _restore(run_id: str, state: TrainingState, context: Context) -> None:
+    """Goes back to the last whole epoch that the run kept; without one, training begins at its beginning."""
+    kept = []
+    for slot in set(SLOTS) & set(context.store.artifacts(run_id, "resume")):
+        try:
+            kept.append(context.store.load_tensors(run_id, slot))
+        except StudyError:
+            # Half-written when the run was stopped: the other slot is one epoch older and whole.
+            continue
+    if not kept:
+        return
+    tensors, metadata = max(kept, key=lambda item: int(item[0]["progress"][0]))
+    state.restore(tensors)
+    history = context.store.history(run_id)
+    if history.empty or state.epoch not in set(history["epoch"]):
+        context.store.log(run_id, json.loads(metadata["metrics"]), state.epoch)
+    context.display.say(f"Continuing run {run_id} after epoch {state.epoch}.")
+
+
+def _keep_results(run_id: str, state: TrainingState, trial: Run, dataset: Dataset, context: Context) -> None:
+    parts = {"train": dataset.train, "test": dataset.test}
+    with context.display.bar("predicting", len(parts)) as bar:
+        for name, part in parts.items():
+            logits = predict(state.model, part.images).cpu()
+            context.store.log_tensors(
+                run_id, f"predictions/{name}.safetensors", {"logits": logits, "labels": part.labels}
+            )
+            accuracy = (logits.argmax(1) == part.labels).double().mean().item()
+            context.store.log(run_id, {f"final_{name}_accuracy": accuracy}, state.epoch)
+            bar.advance()
+    _register(run_id, state.model.to("cpu"), trial, dataset, context)
+
+
+def _register(run_id: str, model: Model, trial: Run, dataset: Dataset, context: Context) -> None:
+    with context.display.bar("exporting the model", 1):
+        context.store.log_model(
+            run_id,
+            Classifier(model).eval(),
+            dataset.test.images[:2].float().numpy(),
+            register_as=f"{dataset.key}-{trial.params['model']}",
+            score=metric(trial, "best_val_accuracy"),
+        )

@@ -1,0 +1,90 @@
+"""What is there: the images, the tracked runs, MLflow's pages of them."""
+
+import math
+import os
+import sys
+from datetime import datetime
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.progress import Display
+from study.config import DataConfig, Home
+from study.data import load_dataset
+from study.errors import StudyError
+from study.tracking import Run, Store, metric
+
+
+def show_data(config: DataConfig, home: Home) -> None:
+    """Loads the images and prints how many each split has of each class."""
+    display = Display()
+    with display.bar(f"decoding {config.dataset}", 1) as bar:
+        dataset = load_dataset(config, home, display.say, lambda done, total: bar.note(f"{done:,} of {total:,}"))
+    splits = dataset.splits(config)
+    display.say(f"{dataset.key}: {dataset.source}; digest {dataset.digest[:16]}")
+    if dataset.skipped:
+        display.say(f"{dataset.skipped} unreadable image files are left out.")
+    parts = {"train": splits.train, "validation": splits.validation, "test": dataset.test}
+    table = Table("class", *parts)
+    counts = [torch.bincount(part.labels, minlength=len(dataset.classes)) for part in parts.values()]
+    for label, name in enumerate(dataset.classes):
+        table.add_row(name, *(f"{int(count[label]):,}" for count in counts))
+    table.add_section()
+    table.add_row("all", *(f"{len(part):,}" for part in parts.values()))
+    display.console.print(table)
+
+
+def show_runs(store: Store, stage: str, limit: int) -> None:
+    """Prints a table of the latest runs, of one stage or of all but the trials."""
+    found = [run for run in store.runs() if (run.tags.get("stage") == stage if stage else _is_listed(run))]
+    if not found:
+        raise StudyError(f"There are no such runs in {store.uri}: `study tune` makes the first.")
+    table = Table("id", "name", "stage", "status", "val", "test", "started", box=None)
+    for run in found[:limit]:
+        began = datetime.fromtimestamp(run.started / 1000).strftime("%Y-%m-%d %H:%M")
+        reason = run.tags.get("status_reason", "")
+        status = run.status.lower() + (f" ({reason})" if reason not in ("", "complete") else "")
+        table.add_row(
+            run.id[:8],
+            run.name,
+            run.tags["stage"],
+            status,
+            _share(metric(run, "best_val_accuracy")),
+            _share(metric(run, "final_test_accuracy")),
+            began,
+        )
+    # Not a terminal: as wide as it needs to be, so that no column is cut for grep.
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(table)
+    if len(found) > limit:
+        console.print(f"{len(found) - limit} older ones: --limit {len(found)} shows all.")
+
+
+def _is_listed(run: Run) -> bool:
+    return run.tags.get("stage") not in (None, "trial")
+
+
+def _share(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def serve(store: Store, host: str, port: int) -> None:
+    """Becomes MLflow's server for `store`; says where its pages are.
+
+    Raises:
+        StudyError: where the store is served already, or for an address that would open it to others.
+    """
+    if store.uri.startswith("http"):
+        raise StudyError(f"The store is a server already: open {store.uri} in a browser.")
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise StudyError(f"Host {host!r} would open the store to others without a password: use 127.0.0.1.")
+    base = f"http://{host}:{port}"
+    for experiment in sorted({(run.experiment_id, run.tags["dataset"]) for run in store.runs(stage="search")}):
+        print(f"{experiment[1]:<24} {base}/#/experiments/{experiment[0]}/runs?workflowType=machine_learning")
+    print(f"MLflow answers at {base} in some 10 seconds; Ctrl-C ends it.", flush=True)
+    # Job execution starts further processes for features that a study does not use.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    arguments = ["server", "--backend-store-uri", store.uri, "--host", host, "--port", str(port), "--workers", "1"]
+    location = store.experiment_location()
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments, "--default-artifact-root", location])

@@ -1,0 +1,241 @@
+"""Stage 1, `study tune`: search learning rate and weight decay on the validation split, every trial tracked.
+
+Leaves one run for the search, with its figures, and one run below it for every trial.
+"""
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import search as figures
+from pipelines.context import Context
+from pipelines.output import write_figure
+from pipelines.progress import Bar
+from study import search
+from study.config import DataConfig, SearchConfig
+from study.data import Dataset, Splits
+from study.errors import Diverged
+from study.models import build_model
+from study.search import Pruned, Score, Suggestion
+from study.tracking import Run, compare_page, trials_page
+from study.training import Epoch, TrainingState, fit
+
+
+def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
+    """Searches until `config.trials` trials are finished, and returns the id of the search's run.
+
+    Raises:
+        StudyError: where a search of this name began with other settings.
+        KeyboardInterrupt: after the current trial was closed in both stores.
+    """
+    splits = dataset.splits(data)
+    lock = str(context.home.store / ".lock")
+    opened = search.open_search(config, context.storage, lock, digest=dataset.digest)
+    parent = _search_run(config, data, dataset, context)
+    _recover(opened, context)
+    done = search.finished(opened)
+    if done >= config.trials:
+        context.display.say(
+            f"Search {config.name} has {done} finished trials already; --trials {2 * done} would add {done}."
+        )
+    runner = _TrialRunner(config, data, dataset, splits, context, parent)
+    try:
+        with context.display.bar(f"search {config.name}", config.trials) as bar:
+            runner.begin(bar, done, search.trials_table(opened))
+            search.optimise(opened, config, runner.run, runner.wait)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        context.store.finish(parent, "KILLED" if interrupted else "FAILED", "interrupted" if interrupted else "crashed")
+        raise
+    table = search.trials_table(opened)
+    _log_results(parent, table, search.importance(opened), config, context)
+    context.store.finish(parent, "FINISHED", "complete")
+    _say_results(parent, table, config, dataset, context)
+    return parent
+
+
+def _search_run(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
+    """The run that the trials are recorded below: a continued search keeps its own."""
+    found = context.store.runs([dataset.key], stage="search", search=config.name)
+    if found:
+        context.store.resume(found[0].id)
+        return found[0].id
+    return context.store.start(
+        dataset.key,
+        config.name,
+        tags={"stage": "search", "model": config.model.name, "search": config.name, "dataset": dataset.key},
+        # The total may grow, and a param may not change: it is a tag of the run instead.
+        params={**config.settings(), **context.params(data, dataset)},
+    )
+
+
+def _recover(opened: search.Search, context: Context) -> None:
+    """Ends, in both stores, what a killed process left open, and lines up its parameters again."""
+    for trial in search.close_orphans(opened):
+        if run_id := trial.user_attrs.get("mlflow_run"):
+            context.store.finish(run_id, "KILLED", "interrupted")
+    if again := search.requeue(opened):
+        context.display.say(f"Trying again what was interrupted: trial {', '.join(map(str, again))}.")
+
+
+class _TrialRunner:
+    """Trains one trial after the other and mirrors each in MLflow."""
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        data: DataConfig,
+        dataset: Dataset,
+        splits: Splits,
+        context: Context,
+        parent: str,
+    ):
+        self.config, self.dataset, self.splits, self.context, self.parent = config, dataset, splits, context, parent
+        self.params = context.params(data, dataset)
+        self.waited = False
+
+    def begin(self, bar: Bar, done: int, table: pd.DataFrame) -> None:
+        self.bar, self.done = bar, done
+        complete = table[table["state"] == "complete"]["val_accuracy"]
+        self.best = complete.max() if len(complete) else 0.0
+        bar.advance(done)
+
+    def wait(self, running: int) -> None:
+        if not self.waited:
+            self.context.display.say(f"Waiting for {running} trials of other processes.")
+        self.waited = True
+
+    def run(self, suggestion: Suggestion) -> float:
+        """Trains `suggestion`; whatever ends it is recorded on its run before it goes on upwards."""
+        store, run_id = self.context.store, self._start(suggestion)
+        score = Score(suggestion)
+        try:
+            self._fit(suggestion, run_id, score)
+        except Diverged as end:
+            store.tag(run_id, stopped_epoch=end.epoch, stopped_by=str(end))
+            self._end(suggestion, run_id, score, "FINISHED", "diverged", str(end))
+            raise
+        except Pruned as end:
+            store.tag(run_id, stopped_epoch=end.epoch)
+            self._end(suggestion, run_id, score, "FINISHED", "pruned", str(end))
+            raise
+        except KeyboardInterrupt:
+            store.finish(run_id, "KILLED", "interrupted")
+            raise
+        except BaseException:
+            store.finish(run_id, "FAILED", "crashed")
+            raise
+        self.best = max(self.best, score.accuracy)
+        self._end(suggestion, run_id, score, "FINISHED", "complete", f"best in epoch {score.epoch}")
+        return score.accuracy
+
+    def _start(self, suggestion: Suggestion) -> str:
+        tags = {
+            "stage": "trial",
+            "model": self.config.model.name,
+            "search": self.config.name,
+            "dataset": self.dataset.key,
+            "optuna_trial": str(suggestion.number),
+            "base_seed": str(self.config.seed),
+        }
+        if suggestion.retry_of is not None:
+            tags["retry_of"] = str(suggestion.retry_of)
+        run_id = self.context.store.start(
+            self.dataset.key,
+            f"{self.config.name} trial {suggestion.number}",
+            tags=tags,
+            params={**suggestion.config.params(), **self.params},
+            parent=self.parent,
+        )
+        suggestion.bind(run_id)
+        return run_id
+
+    def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> None:
+        config, context = suggestion.config, self.context
+        model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed)
+        images = len(self.splits.train)
+        with context.display.bar(f"  trial {suggestion.number}", config.epochs * images) as bar:
+
+            def on_epoch(epoch: Epoch) -> None:
+                if epoch.number == 0:
+                    return
+                recorded = {
+                    **epoch.metrics,
+                    "epoch_seconds": epoch.seconds,
+                    "images_per_second": epoch.images_per_second,
+                }
+                context.store.log(run_id, recorded, epoch.number)
+                bar.note(f"val {epoch.metrics['val_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s")
+                score.update(epoch.number, epoch.metrics["val_accuracy"], epoch.metrics["val_loss"])
+
+            state = TrainingState(model, config, context.machine)
+            fit(
+                state,
+                self.splits.train,
+                config,
+                context.machine,
+                evaluate={"val": self.splits.validation},
+                on_epoch=on_epoch,
+                on_batch=bar.advance,
+            )
+
+    def _end(self, suggestion: Suggestion, run_id: str, score: Score, status: str, reason: str, detail: str) -> None:
+        if score.epoch:
+            best = {"best_val_accuracy": score.accuracy, "best_val_loss": score.loss, "best_epoch": score.epoch}
+            self.context.store.log(run_id, best)
+        self.context.store.finish(run_id, status, reason)
+        self.done += 1
+        self.bar.advance()
+        self.bar.note(f"{self.done}/{self.config.trials} trials · best val {self.best:.3f}")
+        reached = f"val {score.accuracy:.4f}" if score.epoch else "no finite result"
+        self.context.display.log(
+            f"trial {suggestion.number} ({self.done}/{self.config.trials}): lr {suggestion.config.learning_rate:.2e}, "
+            f"decay {suggestion.config.weight_decay:.2e}: {reached}, {reason} ({detail}); best {self.best:.4f}"
+        )
+
+
+def _log_results(
+    parent: str, table: pd.DataFrame, importance: pd.DataFrame, config: SearchConfig, context: Context
+) -> None:
+    history = figures.history(table)
+    drawn = {
+        "history": (history, figures.draw_history),
+        "importance": (importance, figures.draw_importance),
+        "slices": (table, figures.draw_slices),
+        "heatmap": (figures.heatmap(table), lambda _: figures.draw_heatmap(table)),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (numbers, draw) in drawn.items():
+            write_figure(Path(folder), name, numbers, draw(numbers))
+        context.store.log_folder(parent, Path(folder), "search")
+    context.store.tag(parent, trials=config.trials)
+    complete = table[table["state"] == "complete"]
+    if len(complete):
+        context.store.log(parent, {"best_val_accuracy": float(complete["val_accuracy"].max())}, step=len(table))
+    context.store.log(parent, {"epochs_spent": float(table["epochs"].sum())}, step=len(table))
+
+
+def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset: Dataset, context: Context) -> None:
+    trials = context.store.runs([dataset.key], stage="trial", search=config.name)
+    complete = [run for run in trials if run.tags.get("status_reason") == "complete"]
+    counts = ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
+    context.display.say(f"Search {config.name}: {len(table)} trials ({counts}), {table['epochs'].sum()} epochs in all.")
+    best = table[table["state"] == "complete"].sort_values("val_accuracy", ascending=False).head(1)
+    for row in best.itertuples():
+        context.display.say(
+            f"Best: trial {row.number}, learning rate {row.learning_rate:.3e}, weight decay {row.weight_decay:.3e}, "
+            f"validation accuracy {row.val_accuracy:.4f}."
+        )
+    if best.empty:
+        context.display.say("No trial was completed: widen the ranges (--lr, --decay), or raise --trials.")
+    _say_pages(context.store.get(parent), complete, context)
+
+
+def _say_pages(parent: Run, complete: list[Run], context: Context) -> None:
+    best_first = sorted(complete, key=lambda run: -run.metrics.get("best_val_accuracy", 0.0))
+    context.display.say("In the MLflow UI (start it with `study ui`):")
+    context.display.say(f"  trials   {trials_page(parent.experiment_id)}")
+    if len(best_first) > 1:
+        compared = [run.id for run in best_first[:10]]
+        context.display.say(f"  compare  {compare_page(parent.experiment_id, compared)}")

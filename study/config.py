@@ -1,0 +1,277 @@
+"""The settings of every stage, as data: a run is a function of these.
+
+The defaults are those of Wik, "Tracing the Convolutions of a CNN" (2023), where it has one. Each class
+raises `StudyError` for a value that cannot work, naming the value and what would.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from study.errors import StudyError, unknown
+
+MODELS = ("cnn", "ffnn")
+SAMPLERS = ("tpe", "random", "grid")
+PRUNERS = ("hyperband", "median", "none")
+PRECISIONS = ("auto", "float32", "bf16")
+OPTIMISERS = ("adam", "adamw")
+BUNDLED = ("cifar10", "digits")
+STAGES = ("search", "trial", "retrain", "analysis")
+AFTER_DATASET = "<dataset>-<model>"
+"""The name of a search that is called after what it searches, once that is known."""
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise StudyError(message)
+
+
+def _require_positive(**values: int) -> None:
+    for name, value in values.items():
+        _require(value >= 1, f"{name.replace('_', ' ')} is {value}: it must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images, and how they are split."""
+
+    dataset: str = "cifar10"
+    """`cifar10`, `digits`, or the path of an image folder with `train/<class>/` and, if kept apart, `test/<class>/`."""
+    validation_fraction: float = 0.1
+    """The share of the training images, drawn class by class, that chooses hyperparameters."""
+    split_seed: int = 0
+    """Seeds the choice of the validation images, and of test images where the folder has none."""
+    skip_unreadable: bool = False
+    """Leave out image files that cannot be read, rather than refuse the folder."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.validation_fraction < 1,
+            f"The validation fraction is {self.validation_fraction}: it must lie between 0 and 1.",
+        )
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, str]) -> "DataConfig":
+        """The settings that were recorded on a run."""
+        return cls(
+            dataset=params["dataset"],
+            validation_fraction=float(params["validation_fraction"]),
+            split_seed=int(params["split_seed"]),
+            skip_unreadable=params["skip_unreadable"] == "True",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CNNConfig:
+    """The report's convolutional network: two blocks of convolution, ReLU and max pooling, then a linear layer."""
+
+    filters: tuple[int, int] = (32, 64)
+    """The number of filters of the first and the second convolution."""
+    kernel: int = 5
+    """Side of the square kernels, pixels."""
+    padding: int = 2
+    """Zeros added on each side before a convolution, pixels."""
+    stride: int = 1
+    """Step of the convolutions, pixels."""
+    dilation: int = 1
+    """Distance between a kernel's neighbouring elements, pixels; 1 is an ordinary convolution."""
+    pool: int = 2
+    """Side and step of the max pooling windows, pixels."""
+
+    name = "cnn"
+
+    def __post_init__(self) -> None:
+        _require(len(self.filters) == 2, f"filters is {self.filters}: name two counts, e.g. 32 and 64.")
+        _require_positive(first_filter_count=self.filters[0], second_filter_count=self.filters[1])
+        _require_positive(kernel=self.kernel, stride=self.stride, dilation=self.dilation, pool=self.pool)
+        _require(self.padding >= 0, f"padding is {self.padding}: it must be at least 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FFNNConfig:
+    """The report's feed-forward network: one hidden layer on the flattened image."""
+
+    hidden: int = 100
+    """The number of hidden units."""
+
+    name = "ffnn"
+
+    def __post_init__(self) -> None:
+        _require_positive(hidden_units=self.hidden)
+
+
+ModelConfig = CNNConfig | FFNNConfig
+
+
+def model_config(name: str) -> ModelConfig:
+    """The report's settings of the model called `name`: ``"cnn"`` or ``"ffnn"``."""
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    return CNNConfig() if name == "cnn" else FFNNConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training: the same settings give the same weights (on one device, with one number of threads)."""
+
+    model: ModelConfig = field(default_factory=CNNConfig)
+    """The network."""
+    learning_rate: float = 1e-3
+    """Step size of the optimiser."""
+    weight_decay: float = 0.0
+    """L2 penalty inside Adam's gradient; decoupled decay for AdamW."""
+    epochs: int = 30
+    """Passes over the training images."""
+    batch_size: int = 200
+    """Images per step."""
+    optimiser: str = "adam"
+    """`adam` or `adamw`."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from 0; 0 is none."""
+    seed: int = 0
+    """Seeds the initial weights and the order of the images."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, f"{name} is {value}: it must be a finite number, 0 or more.")
+        _require_positive(epochs=self.epochs, batch_size=self.batch_size)
+        _require(self.warmup_steps >= 0, f"warm-up steps is {self.warmup_steps}: it must be at least 0.")
+        if self.optimiser not in OPTIMISERS:
+            raise unknown("optimiser", self.optimiser, OPTIMISERS)
+
+    def params(self) -> dict[str, Any]:
+        """Every field, flat, as it is recorded on a run: `model` is the name, its fields come beside it."""
+        return {**asdict(self), **asdict(self.model), "model": self.model.name}
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, str]) -> "TrainConfig":
+        """The settings that `params()` was recorded from."""
+        return cls(
+            model=_recorded(CNNConfig if params["model"] == "cnn" else FFNNConfig, params),
+            **{item.name: _read(item.type, params[item.name]) for item in fields(cls) if item.name != "model"},
+        )
+
+
+def _recorded(kind: type[ModelConfig], params: Mapping[str, str]) -> ModelConfig:
+    return kind(**{item.name: _read(item.type, params[item.name]) for item in fields(kind)})
+
+
+def _read(kind: Any, text: str) -> Any:
+    return tuple(json.loads(text)) if kind == tuple[int, int] else kind(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The ends of a log-uniform search range, both included."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.low < self.high < math.inf,
+            f"The range {self.low:g}:{self.high:g} is empty or not positive: write LOW:HIGH with 0 < LOW < HIGH.",
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> "Range":
+        """Reads ``"LOW:HIGH"``, e.g. ``"1e-5:1e-1"``.
+
+        Raises:
+            StudyError: for a text that is not two numbers, or an empty range.
+        """
+        low, _, high = text.partition(":")
+        try:
+            return cls(low=float(low), high=float(high))
+        except ValueError:
+            raise StudyError(f"{text!r} is not a range: write LOW:HIGH, e.g. 1e-5:1e-1.") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """A hyperparameter search: what is tried, how it is chosen, when it is cut short."""
+
+    name: str
+    """What the search is called in both stores; the same name continues it."""
+    model: ModelConfig = field(default_factory=CNNConfig)
+    """The network whose training is searched."""
+    trials: int = 40
+    """The total of finished trials that the search ends with."""
+    sampler: str = "tpe"
+    """`tpe`, `random`, or `grid` (the report's 8 × 8 points)."""
+    pruner: str = "hyperband"
+    """`hyperband`, `median` or `none`: what ends a trial that falls behind."""
+    learning_rate: Range = Range(low=1e-5, high=1e-1)
+    """Searched log-uniformly; unused by the grid."""
+    weight_decay: Range = Range(low=1e-6, high=1e-1)
+    """Searched log-uniformly; unused by the grid."""
+    epochs: int = 10
+    """Passes over the training images in a trial that is not cut short."""
+    batch_size: int = 200
+    """Images per step."""
+    optimiser: str = "adam"
+    """`adam` or `adamw`."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from 0."""
+    seed: int = 0
+    """Base of every seed in the search: the sampler's, and trial n's, which is seed + n."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name.strip()), "The search has an empty name: give one with --search.")
+        _require_positive(trials=self.trials, epochs=self.epochs, batch_size=self.batch_size)
+        for what, value, choices in (
+            ("sampler", self.sampler, SAMPLERS),
+            ("pruner", self.pruner, PRUNERS),
+            ("optimiser", self.optimiser, OPTIMISERS),
+        ):
+            if value not in choices:
+                raise unknown(what, value, choices)
+
+    def settings(self) -> dict[str, Any]:
+        """Every field but the name and the total: what must not change when a search is continued."""
+        fields = asdict(self) | {"model": self.model.name, "model_settings": asdict(self.model)}
+        return {name: value for name, value in fields.items() if name not in ("name", "trials")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisConfig:
+    """What the analysis shows."""
+
+    image: str = ""
+    """The image under study, `train:6`, `test:12`, `bird`, `bird/3` or a file; empty: the first training bird."""
+    layer: str = ""
+    """The convolution whose kernel and maps are followed, `conv1` or `conv2`; empty: both."""
+    filter: int = 12
+    """The filter that is followed (the report's kernel is number 12)."""
+    epochs_every: int = 2
+    """Every how many epochs a picture is shown."""
+
+    def __post_init__(self) -> None:
+        _require_positive(epochs_every=self.epochs_every)
+        _require(self.filter >= 0, f"filter is {self.filter}: it must be at least 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """The folder that holds what the study makes: `mlruns/`, `reports/` and `data/`."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """Downloaded archives and decoded images."""
+        return self.root / "data"
+
+    @property
+    def store(self) -> Path:
+        """The default stores: `mlflow.db`, `optuna.db` and the artifacts."""
+        return self.root / "mlruns"
+
+    @property
+    def reports(self) -> Path:
+        """A folder for each analysed run."""
+        return self.root / "reports"

@@ -1,0 +1,299 @@
+"""The images that are learned from: CIFAR-10, scikit-learn's digits or an image folder, and their splits."""
+
+import contextlib
+import errno
+import math
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+
+import numpy as np
+import torch
+
+from study.config import BUNDLED, DataConfig, Home
+from study.errors import StudyError, unknown
+from study.images import (
+    IMAGE_SHAPE,
+    SIDE,
+    Decoded,
+    Labelled,
+    Progress,
+    Say,
+    cache_path,
+    load_cache,
+    load_folder,
+    read_image,
+    store_cache,
+)
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
+
+__all__ = ["IMAGE_SHAPE", "Dataset", "Labelled", "SelectedImage", "Splits", "load_dataset", "normalise", "select_image"]
+
+TEST_FRACTION = 0.2
+"""The share held out for testing where a source keeps no test images apart."""
+CIFAR10_BATCHES = "cifar-10-batches-py"
+SILENCE = 20.0
+"""Seconds without an answer after which a download is given up."""
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What a search sees: images to train on, and images to choose by."""
+
+    train: Labelled
+    validation: Labelled
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named set of training and test images."""
+
+    name: str
+    """`cifar10`, `digits` or the image folder's name."""
+    key: str
+    """What experiments and searches are named after: the name, for a folder with the first digits of its digest."""
+    digest: str
+    """SHA-256 over pixels, labels and class names, before a test set is held out; where they lie plays no part."""
+    classes: tuple[str, ...]
+    """The class names, by label."""
+    train: Labelled
+    """All training images."""
+    test: Labelled
+    source: str
+    """One phrase: where the images came from, and how the test images were chosen."""
+    skipped: int = 0
+    """Unreadable files that were left out."""
+
+    def splits(self, config: DataConfig) -> Splits:
+        """Holds out `config.validation_fraction` of the training images, class by class; the seed decides which.
+
+        Raises:
+            StudyError: where a class, or the set, is too small to be split.
+        """
+        held_out = config.validation_fraction, config.split_seed, "validation"
+        return Splits(*_hold_out(self.train, self.classes, *held_out))
+
+
+def load_dataset(
+    config: DataConfig, home: Home, say: Say = lambda text: None, progress: Progress | None = None
+) -> Dataset:
+    """Loads, and where needed fetches, what `config.dataset` names.
+
+    Args:
+        config: the data set, the seed of a held-out test set, and what to do with unreadable files.
+        home: downloads and decoded images are kept in its data folder.
+        say: is told, in a sentence each, what takes long or is out of the ordinary.
+        progress: called with the number of files decoded so far and their total.
+
+    Raises:
+        StudyError: for an unknown name, a failed download, or a folder that does not hold what it should.
+    """
+    if config.dataset == "digits":
+        digits = _digits()
+        return _dataset(config, "digits", "scikit-learn's digits, upsampled to 32×32", digits, digits.digest())
+    if config.dataset == "cifar10":
+        return _dataset(config, "cifar10", "CIFAR-10 (torchvision)", *_cifar10(home, say))
+    root = Path(config.dataset).expanduser().resolve()
+    if not root.is_dir():
+        raise unknown("dataset", config.dataset, (*BUNDLED, "the path of an image folder"))
+    folder = load_folder(root, home.data / "cache", config.skip_unreadable, say, progress)
+    name = re.sub(r"[^\w.-]", "-", root.name)  # the model registry takes neither / nor :
+    return _dataset(config, name, f"image folder {root}", *folder)
+
+
+def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, digest: str) -> Dataset:
+    train, test = decoded.train, decoded.test
+    if test is None:
+        train, test = _hold_out(train, decoded.classes, TEST_FRACTION, config.split_seed, "test")
+        source += ", test = seeded stratified fifth of train"
+    return Dataset(
+        name=name,
+        key=name if config.dataset in BUNDLED else f"{name}-{digest[:8]}",
+        digest=digest,
+        classes=decoded.classes,
+        train=train,
+        test=test,
+        source=source,
+        skipped=len(decoded.unreadable),
+    )
+
+
+def _hold_out(
+    images: Labelled, classes: tuple[str, ...], fraction: float, seed: int, what: str
+) -> tuple[Labelled, Labelled]:
+    """The rest and the `fraction` held out, both with the classes' shares of the whole and in its order."""
+    from sklearn.model_selection import train_test_split
+
+    counts = torch.bincount(images.labels, minlength=len(classes))
+    if counts.min() < 2:
+        raise StudyError(
+            f"Class {classes[int(counts.argmin())]!r} has {int(counts.min())} of the images to be split into training "
+            f"and {what} images: it needs at least 2."
+        )
+    held = math.ceil(fraction * len(images))
+    if min(held, len(images) - held) < len(classes):
+        raise StudyError(
+            f"{len(images)} images split into {len(images) - held} training and {held} {what} images: "
+            f"each side needs at least one for each of the {len(classes)} classes."
+        )
+    rest, held_out = train_test_split(
+        np.arange(len(images)), test_size=held, stratify=images.labels.numpy(), random_state=seed
+    )
+    return images.subset(np.sort(rest)), images.subset(np.sort(held_out))
+
+
+def _digits() -> Decoded:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))
+    times = SIDE // grey.shape[-1]
+    enlarged = grey.repeat_interleave(times, 1).repeat_interleave(times, 2)
+    images = enlarged[:, None].repeat(1, 3, 1, 1)
+    return Decoded(tuple(map(str, digits.target_names)), Labelled(images, torch.from_numpy(digits.target).long()))
+
+
+def _cifar10(home: Home, say: Say) -> tuple[Decoded, str]:
+    stored = load_cache(_cifar10_cache(home.data))
+    if stored is None:
+        with _explained(home.data):
+            decoded = _fetch_cifar10(home.data, say)
+        stored = store_cache(_cifar10_cache(home.data), decoded, say)
+    return stored
+
+
+def _cifar10_cache(folder: Path) -> Path:
+    batches = folder / CIFAR10_BATCHES
+    return cache_path(folder / "cache", "cifar10", batches, sorted(batches.glob("*batch*")))
+
+
+def _fetch_cifar10(folder: Path, say: Say) -> Decoded:
+    """The batches in `folder`, all of the published MD5: where one is not, they are unpacked anew or downloaded."""
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import extract_archive
+
+    try:
+        train = CIFAR10(folder)
+    except RuntimeError:  # a batch is missing or altered
+        _provide_archive(folder, say)
+        extract_archive(folder / CIFAR10.filename, folder)
+        train = CIFAR10(folder)
+    test = CIFAR10(folder, train=False)
+    return Decoded(tuple(train.classes), _labelled(train), _labelled(test))
+
+
+def _labelled(part: "CIFAR10") -> Labelled:
+    return Labelled(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
+
+
+def _provide_archive(folder: Path, say: Say) -> None:
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity, download_url
+
+    archive, part = folder / CIFAR10.filename, folder / f"{CIFAR10.filename}.part"
+    if check_integrity(archive, CIFAR10.tgz_md5):
+        return
+    if archive.exists():
+        damaged = archive.replace(f"{archive}.damaged")
+        say(f"{archive} is cut short or altered (its MD5 is not the published one): moved to {damaged.name}.")
+    say(f"Downloading CIFAR-10 (170 MB) from {CIFAR10.url} to {folder}.")
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)  # torchvision sets none and would wait for ever
+    try:
+        download_url(CIFAR10.url, folder, part.name, CIFAR10.tgz_md5)
+        part.replace(archive)
+    except RuntimeError as error:
+        raise StudyError(
+            f"The download from {CIFAR10.url} was cut short or altered (its MD5 is not the published one) and is "
+            f"removed: try again, or place {archive.name} in {folder}."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Says in a sentence what stopped the fetching of CIFAR-10 into `folder`, and what to do."""
+    try:
+        yield
+    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        raise StudyError(
+            f"CIFAR-10 cannot be downloaded ({error}): use --dataset digits or an image folder, or place "
+            f"cifar-10-python.tar.gz in {folder}."
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise StudyError(f"CIFAR-10 cannot be stored in {folder} ({error}): make it a writable folder.") from error
+        shutil.rmtree(folder / CIFAR10_BATCHES, ignore_errors=True)
+        need = "600 MB for archive, batches and cache"
+        raise StudyError(f"No room for CIFAR-10 in {folder}: free {need} (unfinished files are removed).") from error
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """uint8 images of any shape as float32 in [-1, 1] (mean 0.5, standard deviation 0.5), on their device."""
+    return (images / 127.5).sub_(1)
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedImage:
+    """One image to be explained."""
+
+    image: torch.Tensor
+    """uint8, (3, 32, 32)."""
+    label: int | None
+    """The number of its class; None for a file, whose class nobody told."""
+    description: str
+    """Which it is, e.g. ``"train:6 (bird)"``."""
+
+
+def select_image(dataset: Dataset, spec: str) -> SelectedImage:
+    """The image that `spec` names.
+
+    Args:
+        dataset: where it is looked up.
+        spec: ``"train:6"``, ``"test:12"``, ``"bird"`` (its first training image), ``"bird/3"`` (counted from 0) or
+            an image file; empty: the first bird, where there is none the first class's first image.
+
+    Raises:
+        StudyError: for an index out of range, a file that cannot be read, or anything else.
+    """
+    spec = spec or ("bird" if "bird" in dataset.classes else dataset.classes[0])
+    if match := re.fullmatch(r"(train|test):(-?\d+)", spec):
+        return _by_index(dataset, match[1], int(match[2]))
+    name, _, place = spec.partition("/")
+    if name in dataset.classes and re.fullmatch(r"(|-?\d+)", place):
+        return _by_class(dataset, name, int(place or 0))
+    path = Path(spec).expanduser()
+    if path.is_file():
+        return SelectedImage(torch.from_numpy(read_image(path)), None, str(path))
+    raise StudyError(
+        f"Unknown image {spec!r}: choose train:N, test:N, a class ({', '.join(dataset.classes)}), CLASS/N or "
+        "the path of an image file."
+    )
+
+
+def _by_index(dataset: Dataset, part: str, index: int) -> SelectedImage:
+    images = dataset.train if part == "train" else dataset.test
+    _check_range(f"{part}:{index}", index, len(images))
+    label = int(images.labels[index])
+    return SelectedImage(images.images[index], label, f"{part}:{index} ({dataset.classes[label]})")
+
+
+def _by_class(dataset: Dataset, name: str, place: int) -> SelectedImage:
+    members = torch.nonzero(dataset.train.labels == dataset.classes.index(name)).flatten()
+    _check_range(f"{name}/{place}", place, len(members))
+    return _by_index(dataset, "train", int(members[place]))
+
+
+def _check_range(spec: str, index: int, count: int) -> None:
+    if not 0 <= index < count:
+        raise StudyError(f"There is no image {spec}: choose a number from 0 to {count - 1}.")

@@ -1,0 +1,29 @@
+"""What can go wrong that is not a bug: failures a user can mend, and a loss that left the real numbers."""
+
+from collections.abc import Iterable
+
+
+class StudyError(Exception):
+    """A failure that the user can mend; its text is one sentence that names the value and the choices.
+
+    The command prints it without a traceback and exits with code 2.
+    """
+
+
+class Diverged(Exception):
+    """A training loss became NaN or infinite.
+
+    Attributes:
+        epoch: the epoch, counted from 1, in which it was seen.
+        metric: the name of the quantity, e.g. ``"train_loss"``.
+        value: what it was.
+    """
+
+    def __init__(self, epoch: int, metric: str, value: float):
+        super().__init__(f"{metric} became {value} in epoch {epoch}")
+        self.epoch, self.metric, self.value = epoch, metric, value
+
+
+def unknown(what: str, value: object, choices: Iterable[object]) -> StudyError:
+    """The error for a `value` that is none of the `choices`."""
+    return StudyError(f"Unknown {what} {value!r}: choose one of {', '.join(map(str, choices))}.")

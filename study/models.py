@@ -1,0 +1,123 @@
+"""The report's two networks, and the names of their layers.
+
+The numbers are those of Wik (2023), Table 1: with its default settings the CNN has 94,666 parameters and the
+FFNN 308,310, initialised as PyTorch does by default.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from study.config import CNNConfig, FFNNConfig, ModelConfig
+from study.errors import StudyError
+
+CHANNELS, SIDE = 3, 32
+
+
+def output_size(size: int, kernel: int, *, padding: int = 0, stride: int = 1, dilation: int = 1) -> int:
+    """The side of what a convolution or pooling makes of a square of side `size`, pixels.
+
+    Equation 2 of Wik (2023), n_out = (n_in - k + 2p) / s + 1, with a dilated kernel's extent d(k - 1) + 1 for k.
+    """
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+class CNN(nn.Module):
+    """Two blocks of convolution, ReLU and max pooling, then one linear layer.
+
+    Training computes pooling before ReLU: both orders give the same numbers and gradients, since ReLU is
+    monotonic, and this one applies it to a quarter of the values. `activations` gives each layer as it is named.
+    """
+
+    layers = ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "fc")
+
+    def __init__(self, config: CNNConfig, classes: int):
+        """Builds the layers.
+
+        Raises:
+            StudyError: where an image shrinks to nothing on the way.
+        """
+        super().__init__()
+        first, second = config.filters
+        side = feature_sizes(config)["pool2"]
+        shape = (config.kernel, config.stride, config.padding, config.dilation)
+        self.conv1 = nn.Conv2d(CHANNELS, first, *shape)
+        self.conv2 = nn.Conv2d(first, second, *shape)
+        self.pool = config.pool
+        self.fc = nn.Linear(second * side * side, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of normalised `images` (N, 3, 32, 32)."""
+        for convolution in (self.conv1, self.conv2):
+            images = functional.relu(functional.max_pool2d(convolution(images), self.pool))
+        return cast(Tensor, self.fc(images.flatten(1)))
+
+    def activations(self, images: Tensor) -> dict[str, Tensor]:
+        """What each layer makes of normalised `images` (N, 3, 32, 32), by its name in `layers`."""
+        made = {}
+        for number, convolution in enumerate((self.conv1, self.conv2), start=1):
+            made[f"conv{number}"] = convolution(images)
+            made[f"relu{number}"] = functional.relu(made[f"conv{number}"])
+            made[f"pool{number}"] = images = functional.max_pool2d(made[f"relu{number}"], self.pool)
+        made["fc"] = self.fc(images.flatten(1))
+        return made
+
+
+class FFNN(nn.Module):
+    """One hidden layer of ReLU units on the flattened image."""
+
+    layers = ("fc1", "relu1", "fc2")
+
+    def __init__(self, config: FFNNConfig, classes: int):
+        super().__init__()
+        self.fc1 = nn.Linear(CHANNELS * SIDE * SIDE, config.hidden)
+        self.fc2 = nn.Linear(config.hidden, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of normalised `images` (N, 3, 32, 32)."""
+        return self.activations(images)["fc2"]
+
+    def activations(self, images: Tensor) -> dict[str, Tensor]:
+        """What each layer makes of normalised `images` (N, 3, 32, 32), by its name in `layers`."""
+        fc1 = self.fc1(images.flatten(1))
+        relu1 = functional.relu(fc1)
+        return {"fc1": fc1, "relu1": relu1, "fc2": self.fc2(relu1)}
+
+
+Model = CNN | FFNN
+
+
+def feature_sizes(config: CNNConfig) -> dict[str, int]:
+    """The side, pixels, of the maps that each convolution and pooling makes of a 32 × 32 image (equation 2).
+
+    Raises:
+        StudyError: where a kernel or pooling window is larger than what it is applied to.
+    """
+    sizes, side = {}, SIDE
+    for number in (1, 2):
+        for layer, after in (
+            (f"conv{number}", _convolved(side, config)),
+            (f"pool{number}", output_size(_convolved(side, config), config.pool, stride=config.pool)),
+        ):
+            if after < 1:
+                raise StudyError(
+                    f"The layers do not fit: {layer} leaves nothing of a {side} × {side} input with kernel "
+                    f"{config.kernel}, padding {config.padding}, stride {config.stride}, dilation "
+                    f"{config.dilation} and pooling {config.pool}; make kernel, stride or pooling smaller, or pad more."
+                )
+            sizes[layer] = after
+        side = sizes[f"pool{number}"]
+    return sizes
+
+
+def _convolved(side: int, config: CNNConfig) -> int:
+    return output_size(side, config.kernel, padding=config.padding, stride=config.stride, dilation=config.dilation)
+
+
+def build_model(config: ModelConfig, *, classes: int, seed: int) -> Model:
+    """The network that `config` describes, on the CPU, with initial weights drawn from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CNN(config, classes) if isinstance(config, CNNConfig) else FFNN(config, classes)

@@ -1,0 +1,138 @@
+"""Which run is meant: `best`, a model's best trial and its retrained network, a run id, a prefix or a name.
+
+It reads the tracking store alone, so a stage can run on another machine than the search did.
+"""
+
+from collections.abc import Sequence
+
+from study.config import MODELS
+from study.errors import StudyError, unknown
+from study.tracking import Run, Store, metric
+
+
+def best_trial(store: Store, dataset: str, model: str) -> Run:
+    """The trial of `model` on the data set with key `dataset` that has the highest validation accuracy.
+
+    Ties go to the lower validation loss, then to the lower number.
+
+    Raises:
+        StudyError: where no trial was completed.
+    """
+    trials = [
+        run
+        for run in store.runs([dataset], stage="trial", model=model, status_reason="complete")
+        if run.status == "FINISHED" and metric(run, "best_val_accuracy") == metric(run, "best_val_accuracy")
+    ]
+    if not trials:
+        raise StudyError(f"No {model} was searched on {dataset}: run `study tune --model {model}` first.")
+    return min(trials, key=_rank)
+
+
+def _rank(trial: Run) -> tuple[float, float, int]:
+    return (
+        -metric(trial, "best_val_accuracy"),
+        metric(trial, "best_val_loss"),
+        int(trial.tags["optuna_trial"]),
+    )
+
+
+def retrained(store: Store, trial: Run, seed: str | None = None) -> list[Run]:
+    """The finished retrainings of `trial`, the latest first; with `seed`, those with this one."""
+    tags = {"stage": "retrain", "trial_run": trial.id} | ({"seed": seed} if seed is not None else {})
+    return [run for run in store.runs(**tags) if run.status == "FINISHED"]
+
+
+def choose_retrained(store: Store, spec: str, dataset: str | None = None) -> Run:
+    """The retrained run that `spec` means.
+
+    Args:
+        store: where to look.
+        spec: `best` (the CNN), `best:ffnn`, a run id, a unique prefix of one, or a run name.
+        dataset: the key of a data set for `best`; by default that of the latest retrained run.
+
+    Raises:
+        StudyError: where there is none, or several.
+    """
+    if spec == "best" or spec.startswith("best:"):
+        return best_retrained(store, spec.partition(":")[2] or "cnn", dataset)
+    run = find(store, spec)
+    if run.tags.get("stage") != "retrain":
+        raise StudyError(
+            f"Run {run.name} ({run.id}) is a {run.tags.get('stage', 'foreign run')}, which keeps no weights: "
+            "name a retrained run (`study runs` lists them), or best."
+        )
+    return run
+
+
+def best_retrained(store: Store, model: str, dataset: str | None = None) -> Run:
+    """The latest retraining, with its search's own seed, of the best trial of `model`; see `choose_retrained`."""
+    if model not in MODELS:
+        raise unknown("model", model, MODELS)
+    trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model)
+    runs = retrained(store, trial, trial.tags["base_seed"])
+    if not runs:
+        raise StudyError(
+            f"The best {model} on {trial.tags['dataset']} (trial {trial.tags['optuna_trial']} of search "
+            f"{trial.tags['search']}) was not retrained: run `study retrain --model {model}` first."
+        )
+    return runs[0]
+
+
+def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None) -> Run:
+    """The trial whose settings `spec` means, for a retraining: a trial, or a retrained run's own trial.
+
+    Raises:
+        StudyError: where there is none, or several.
+    """
+    if spec == "best" or spec.startswith("best:"):
+        chosen = spec.partition(":")[2] or model
+        if chosen not in MODELS:
+            raise unknown("model", chosen, MODELS)
+        return best_trial(store, dataset or latest_dataset(store, "trial", model=chosen), chosen)
+    run = find(store, spec)
+    if run.tags.get("stage") == "retrain":
+        return store.get(run.tags["trial_run"])
+    if run.tags.get("stage") != "trial":
+        raise StudyError(f"Run {run.name} ({run.id}) is no trial: name a trial, a retrained run, or best.")
+    return run
+
+
+def latest_dataset(store: Store, stage: str, **tags: str) -> str:
+    """The key of the data set of the latest run of `stage`.
+
+    Raises:
+        StudyError: where there is none.
+    """
+    runs = store.runs(stage=stage, **tags)
+    if not runs:
+        todo = "study tune" if stage == "trial" else "study tune` or `study retrain"
+        raise StudyError(f"Nothing was {'searched' if stage == 'trial' else 'retrained'} yet: run `{todo}` first.")
+    return runs[0].tags["dataset"]
+
+
+def find(store: Store, spec: str) -> Run:
+    """The run with this id, unique prefix of an id, or name.
+
+    Raises:
+        StudyError: where there is none, or several.
+    """
+    runs = [run for run in store.runs() if run.tags.get("stage")]
+    for matches in (
+        [run for run in runs if run.id == spec],
+        [run for run in runs if run.name == spec],
+        [run for run in runs if spec and run.id.startswith(spec)],
+    ):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise StudyError(f"{spec!r} means {len(matches)} runs ({_listed(matches)}): name one by its id.")
+    known = [run for run in runs if run.tags["stage"] == "retrain"]
+    raise StudyError(f"Unknown run {spec!r}: choose best, best:ffnn, a run id or a name{_suggested(known)}.")
+
+
+def _listed(runs: Sequence[Run]) -> str:
+    return ", ".join(run.id[:12] for run in runs[:5]) + (" …" if len(runs) > 5 else "")
+
+
+def _suggested(runs: Sequence[Run]) -> str:
+    return " (retrained: " + ", ".join(f"{run.name} {run.id[:8]}" for run in runs[:5]) + ")" if runs else ""

@@ -1,0 +1,341 @@
+"""Where runs are recorded: their settings, metrics, weights and files; the only importer of mlflow.
+
+Runs are addressed by explicit ids: MLflow's "active run" is one per thread, and an exception outside its `with`
+leaves a failed run marked as finished.
+"""
+
+import getpass
+import json
+import math
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+
+import mlflow
+import mlflow.exceptions
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.tracking import MlflowClient
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from study.config import Home
+from study.errors import StudyError
+
+SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it is recorded: `metrics` holds each metric's latest value."""
+
+    id: str
+    name: str
+    status: str
+    experiment_id: str
+    started: int
+    """Milliseconds since 1970."""
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+def default_uri(home: Home) -> str:
+    """The tracking database inside `home`."""
+    return SQLITE + str(home.store / "mlflow.db")
+
+
+def require_sqlite(url: str) -> None:
+    """Checks that an SQLite `url` names a database, or a file that can become one; makes its folder.
+
+    Raises:
+        StudyError: where the file is something else, or its folder cannot be written.
+    """
+    if not url.startswith(SQLITE):
+        return
+    path = Path(url.removeprefix(SQLITE))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with sqlite3.connect(path) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+            # Persistent; a write takes half the time with it.
+            database.execute("PRAGMA journal_mode=wal")
+        database.close()
+    except (sqlite3.Error, OSError) as error:
+        raise StudyError(f"The store {path} cannot be used as an SQLite database ({error}).") from None
+
+
+class Store:
+    """The tracking store: a local SQLite file with a folder of artifacts, or an MLflow server."""
+
+    def __init__(self, home: Home, uri: str | None = None):
+        """Opens the store at `uri` (default: inside `home`), making it where it is new.
+
+        Raises:
+            StudyError: where it is no database, or no server answers.
+        """
+        self.home = home
+        self.uri = uri or default_uri(home)
+        require_sqlite(self.uri)
+        if self.uri.startswith("http"):
+            _require_server(self.uri)
+        mlflow.set_tracking_uri(self.uri)
+        self.client = MlflowClient(self.uri)
+        # Opening a new database migrates it, and two processes doing that at once crash.
+        home.store.mkdir(parents=True, exist_ok=True)
+        with FileLock(home.store / ".lock"):
+            try:
+                self.client.search_experiments(max_results=1)
+            except (mlflow.exceptions.MlflowException, OSError) as error:
+                raise StudyError(f"The store {self.uri} cannot be opened: {_first_line(error)}") from None
+
+    def experiment(self, name: str) -> str:
+        """The id of the experiment called `name`, made where it is new."""
+        found = self.client.get_experiment_by_name(name)
+        if found:
+            return str(found.experiment_id)
+        location = None
+        if self.uri.startswith(SQLITE):
+            # Absolute: MLflow would anchor a relative one to where the command was typed.
+            folder = Path(self.uri.removeprefix(SQLITE)).resolve().parent / "artifacts" / name
+            location = folder.as_uri()
+        try:
+            return str(self.client.create_experiment(name, artifact_location=location))
+        except mlflow.exceptions.MlflowException:
+            # Another process was first.
+            return str(self.client.get_experiment_by_name(name).experiment_id)
+
+    def start(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        parent: str | None = None,
+    ) -> str:
+        """Starts a run in `experiment` and returns its id."""
+        own = {
+            "mlflow.user": getpass.getuser(),
+            "mlflow.source.name": Path(sys.argv[0]).name,
+            "mlflow.source.type": "LOCAL",
+        }
+        if parent:
+            own["mlflow.parentRunId"] = parent
+        run = self.client.create_run(self.experiment(experiment), run_name=name, tags={**own, **tags})
+        recorded = [Param(key, _text(value)) for key, value in params.items()]
+        self.client.log_batch(run.info.run_id, params=recorded)
+        return str(run.info.run_id)
+
+    def tag(self, run_id: str, **tags: object) -> None:
+        """Sets tags of a run."""
+        self.client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def log(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Records metrics of one step, in one write."""
+        now = time.time_ns() // 1_000_000
+        self.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
+
+    def finish(self, run_id: str, status: str, reason: str) -> None:
+        """Ends a run as FINISHED, FAILED or KILLED, for `reason`."""
+        self.tag(run_id, status_reason=reason)
+        self.client.set_terminated(run_id, status)
+
+    def resume(self, run_id: str) -> None:
+        """Marks an ended run as running again."""
+        self.client.update_run(run_id, status="RUNNING")
+
+    def get(self, run_id: str) -> Run:
+        """The run with exactly this id."""
+        return _run(self.client.get_run(run_id))
+
+    def runs(self, experiments: Sequence[str] | None = None, **tags: str) -> list[Run]:
+        """The runs with all these tags, the latest first; in the named experiments, by default in all."""
+        if experiments is None:
+            ids = [found.experiment_id for found in self.client.search_experiments(view_type=ViewType.ACTIVE_ONLY)]
+        else:
+            known = [self.client.get_experiment_by_name(name) for name in experiments]
+            ids = [found.experiment_id for found in known if found]
+        query = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
+        found, token = [], None
+        while ids:
+            page = self.client.search_runs(
+                ids, query, order_by=["attributes.start_time DESC"], max_results=1000, page_token=token
+            )
+            found += [_run(run) for run in page]
+            token = page.token
+            if not token:
+                break
+        return found
+
+    def history(self, run_id: str) -> pd.DataFrame:
+        """All metrics of a run, a row per epoch: `epoch` and a column per metric; NaN where it was not recorded."""
+        columns = {}
+        for key in self.client.get_run(run_id).data.metrics:
+            points = self.client.get_metric_history(run_id, key)
+            columns[key] = pd.Series({point.step: point.value for point in points}, dtype=float)
+        table = pd.DataFrame(columns).sort_index()
+        return table.rename_axis("epoch").reset_index()
+
+    def log_tensors(self, run_id: str, path: str, tensors: Mapping[str, Tensor], **metadata: str) -> None:
+        """Keeps tensors as the artifact `path`, a safetensors file."""
+        with _folder() as folder:
+            file = folder / Path(path).name
+            save_file(dict(tensors), file, metadata=metadata or None)
+            self.client.log_artifact(run_id, str(file), str(Path(path).parent))
+
+    def load_tensors(self, run_id: str, path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The tensors of the artifact `path`, and what was said of them.
+
+        Raises:
+            StudyError: where the artifact is missing or no whole safetensors file.
+        """
+        with _folder() as folder, self._artifact(run_id, path, folder) as file:
+            try:
+                with safe_open(file, "pt") as opened:
+                    return {key: opened.get_tensor(key) for key in opened.keys()}, dict(opened.metadata() or {})
+            except (SafetensorError, OSError) as error:
+                raise StudyError(f"The artifact {path} of run {run_id} cannot be read: {_first_line(error)}") from None
+
+    def log_json(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
+        """Keeps `content` as the artifact `path`."""
+        self.client.log_dict(run_id, dict(content), path)
+
+    def load_json(self, run_id: str, path: str) -> dict[str, Any]:
+        """What `log_json` kept at `path`.
+
+        Raises:
+            StudyError: where there is no such artifact.
+        """
+        with _folder() as folder, self._artifact(run_id, path, folder) as file:
+            return dict(json.loads(file.read_text()))
+
+    def log_folder(self, run_id: str, folder: Path, path: str | None = None) -> None:
+        """Keeps all files below `folder` as artifacts below `path`."""
+        self.client.log_artifacts(run_id, str(folder), path)
+
+    def log_model(self, run_id: str, model: nn.Module, example: np.ndarray, *, register_as: str, score: float) -> None:
+        """Keeps `model` as an MLflow model and registers it; the alias `best` moves to it if its `score` is higher.
+
+        Args:
+            run_id: the run it belongs to.
+            model: what is exported (torch.export), on the CPU.
+            example: an input of at least two items, which fixes the signature; the batch size stays free.
+            register_as: the registered model's name.
+            score: what decides about the alias, e.g. the validation accuracy that chose the settings.
+        """
+        import mlflow.pytorch
+        from mlflow.models import infer_signature
+
+        model.eval()
+        with torch.no_grad():
+            output = model(torch.from_numpy(example)).numpy()
+        # Entering an existing run is the only way to say which run a model belongs to.
+        with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+            logged = mlflow.pytorch.log_model(
+                model,
+                name="model",
+                signature=infer_signature(example, output),
+                input_example=example,
+                registered_model_name=register_as,
+                pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
+            )
+        self._move_alias(register_as, str(logged.registered_model_version), score)
+
+    def _move_alias(self, name: str, version: str, score: float) -> None:
+        self.client.set_model_version_tag(name, version, "val_accuracy", str(score))
+        best = self.client.get_registered_model(name).aliases.get("best")
+        before = self.client.get_model_version(name, best).tags.get("val_accuracy") if best else None
+        if before is None or score > float(before):
+            self.client.set_registered_model_alias(name, "best", version)
+
+    def artifacts(self, run_id: str, path: str) -> list[str]:
+        """The paths of the artifacts directly below `path`, in order of their names; empty where there are none."""
+        return sorted(str(info.path) for info in self.client.list_artifacts(run_id, path) if not info.is_dir)
+
+    @contextmanager
+    def _artifact(self, run_id: str, path: str, folder: Path) -> Iterator[Path]:
+        try:
+            yield Path(self.client.download_artifacts(run_id, path, str(folder)))
+        except (mlflow.exceptions.MlflowException, FileNotFoundError) as error:
+            raise StudyError(f"Run {run_id} has no artifact {path}: {_first_line(error)}") from None
+
+    def page(self, run: Run | None = None) -> str:
+        """The part of an MLflow UI's address that shows `run`, or all experiments."""
+        return f"/#/experiments/{run.experiment_id}/runs/{run.id}" if run else "/#/experiments"
+
+
+def metric(run: Run, name: str) -> float:
+    """A run's metric; NaN where it has none or none that is finite (MLflow keeps infinity as 1.8e308)."""
+    value = run.metrics.get(name, math.nan)
+    return value if abs(value) < sys.float_info.max else math.nan
+
+
+def trials_page(experiment_id: str) -> str:
+    """The part of an MLflow UI's address that lists an experiment's runs, trials below their search."""
+    return f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
+def compare_page(experiment_id: str, run_ids: Sequence[str]) -> str:
+    """The part of an MLflow UI's address that compares runs in parallel coordinates."""
+    return f"/#/compare-runs?runs={quote(json.dumps(list(run_ids)))}&experiments={quote(json.dumps([experiment_id]))}"
+
+
+def _run(run: Any) -> Run:
+    return Run(
+        id=run.info.run_id,
+        name=run.info.run_name or "",
+        status=run.info.status,
+        experiment_id=run.info.experiment_id,
+        started=run.info.start_time,
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+    )
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="study-") as folder:
+        yield Path(folder)
+
+
+def _require_server(uri: str) -> None:
+    try:
+        with urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10):
+            pass
+    except OSError as error:
+        raise StudyError(
+            f"No MLflow server answers at {uri} ({_first_line(error)}): start it, or unset MLFLOW_TRACKING_URI."
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _quoted(value: str) -> str:
+    quote_mark = '"' if "'" in value else "'"
+    return f"{quote_mark}{value}{quote_mark}"
+
+
+def _text(value: object) -> str:
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
