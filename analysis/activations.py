@@ -72,7 +72,7 @@ def grid_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
     flat = _flat(table, layer)
     silent = sum(label == "all 0" for label in flat.values())
     constant = sum(label != "" for label in flat.values()) - silent
-    return f"Of the {len(flat)} maps of {layer} at epoch {epoch}, {silent} are zero throughout and {constant} constant."
+    return f"{len(flat)} maps of {layer} at epoch {epoch}: {silent} zero throughout, {constant} constant."
 
 
 def _flat(table: pd.DataFrame, layer: str) -> dict[int, str]:

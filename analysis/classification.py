@@ -186,7 +186,13 @@ def _draw_curves(ax: Axes, table: pd.DataFrame) -> None:
             linewidth=1.4,
             label=f"{name} {_number(area)}" if name in named else "_",
         )
-    ax.legend(loc="lower right", title="AUC" if len(named) == len(areas) else "AUC, six best and six worst")
+    ax.legend(
+        loc="lower right",
+        frameon=True,
+        framealpha=1,
+        edgecolor="none",
+        title="AUC" if len(named) == len(areas) else "AUC, six best and six worst",
+    )
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     ax.grid(True)
 

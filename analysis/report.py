@@ -9,6 +9,9 @@ from numbers import Integral, Real
 
 import pandas as pd
 
+DOTS, PAGE_PIXELS = 150, 100
+"""Of an inch of a figure: dots in the PNG, pixels on the page."""
+
 _CSS = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
@@ -23,12 +26,12 @@ dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr))
   padding: 1rem 1.2rem; background: #f6f7f8; border-radius: 6px; }
 dt { font-size: .8rem; color: #5a5a5a; }
 dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
-figure { margin: 1rem 0; }
-img { display: block; max-width: 100%; height: auto; }
+figure { margin: 1rem 0; overflow-x: auto; }
+img { display: block; max-width: max(100%, 40rem); height: auto; }
 .table { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid #e4e4e4; text-align: left; white-space: nowrap; }
-th { font-weight: 600; border-bottom-color: #888; }
+th { font-weight: 600; border-bottom-color: #888; white-space: normal; vertical-align: bottom; }
 .number { text-align: right; }
 nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; padding: 0; margin: 1rem 0; list-style: none; }
 @media print { h2 { break-after: avoid; } figure, .table { break-inside: avoid; } }
@@ -83,13 +86,23 @@ def _links(links: dict[str, str]) -> str:
 def _section(section: Section) -> str:
     parts = [f"<section>\n<h2>{escape(section.heading)}</h2>", f"<p>{escape(section.text)}</p>" if section.text else ""]
     if section.png is not None:
-        data = base64.b64encode(section.png).decode()
-        parts.append(f'<figure><img alt="{escape(section.alt)}" src="data:image/png;base64,{data}"></figure>')
+        parts.append(_image(section.png, section.alt))
     if section.table is not None:
         parts.append(_table(section.table))
     if section.csv is not None:
         parts.append(f'<p><a href="{escape(section.csv)}">The numbers as CSV</a></p>')
     return "\n".join([*filter(None, parts), "</section>"])
+
+
+def _image(png: bytes, alt: str) -> str:
+    """The image at `PAGE_PIXELS` to the inch, so that text is as large in a small figure as in a wide one.
+
+    A phone shows it no smaller than can be read, and scrolls.
+    """
+    width = int.from_bytes(png[16:20], "big")  # PNG's first chunk, the header, starts with the width
+    size = f' width="{width * PAGE_PIXELS // DOTS}"' if width else ""
+    data = base64.b64encode(png).decode()
+    return f'<figure tabindex="0"><img alt="{escape(alt)}"{size} src="data:image/png;base64,{data}"></figure>'
 
 
 def _table(table: pd.DataFrame) -> str:

@@ -21,6 +21,7 @@ HYPERPARAMETERS = {"learning_rate": "learning rate", "weight_decay": "weight dec
 MOST_CELLS = 12
 """Values on an axis up to which trials are taken for a grid's and drawn as cells."""
 
+_NO_TRIALS = "No trial has finished."
 _MARKS: dict[str, dict[str, Any]] = {
     "complete": {"marker": "o", "color": style.MODEL_COLOURS["cnn"], "s": 28},
     "pruned": {"marker": "v", "facecolor": "none", "edgecolor": style.QUIET, "s": 26},
@@ -61,8 +62,12 @@ def draw_history(table: pd.DataFrame) -> Figure:
     """Validation accuracy of every trial, and the best so far; trials that diverged without one on the lower edge."""
     made = style.figure(style.WIDTH, 3.6)
     ax = made.add_subplot()
+    if table.empty:
+        style.say(ax, _NO_TRIALS)
+        return made
     _scatter(ax, table, "number")
-    ax.step(table["number"], 100 * table["best_so_far"], where="post", color=style.INK, lw=1.2, label="best so far")
+    if table["best_so_far"].notna().any():
+        ax.step(table["number"], 100 * table["best_so_far"], where="post", color=style.INK, lw=1.2, label="best so far")
     ax.set(xlabel="trial", title="Validation accuracy of each trial", ylabel="validation accuracy (%)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _legend(made, ax)
@@ -93,6 +98,9 @@ def draw_importance(table: pd.DataFrame) -> Figure:
 def draw_slices(trials: pd.DataFrame) -> Figure:
     """Validation accuracy against each hyperparameter, on a logarithmic axis."""
     made = style.figure(style.WIDTH, 3.8)
+    if trials.empty:
+        style.say(made.add_subplot(), _NO_TRIALS)
+        return made
     axes = made.subplots(1, len(HYPERPARAMETERS), sharey=True)
     for ax, (column, words) in zip(axes, HYPERPARAMETERS.items(), strict=True):
         ax.set(xscale="log", xlabel=words)
@@ -162,6 +170,9 @@ def draw_heatmap(trials: pd.DataFrame) -> Figure:
     table = heatmap(trials)
     made = style.figure(style.WIDTH if grid else 8.0, 5.4)
     ax = made.add_subplot()
+    if trials.empty:
+        style.say(ax, _NO_TRIALS)
+        return made
     accuracy = 100 * table.loc[table["state"] != "diverged", "val_accuracy"].dropna()
     low, high = (float(accuracy.min()), float(accuracy.max())) if len(accuracy) else (0.0, 100.0)
     limits = (low, high) if low < high else (low - 0.5, low + 0.5)

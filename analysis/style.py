@@ -1,5 +1,6 @@
 """The one look of every figure: sizes, palettes, and how a map is drawn. Nothing here touches pyplot."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -154,9 +155,11 @@ def faint_label(array: np.ndarray, limits: Limits) -> str:
     Without it, a faint map and a dead one look the same.
     """
     largest = float(np.abs(array).max())
-    if not largest < 0.03 * limits[1]:
+    if not 0 < largest < 0.03 * limits[1]:
         return ""
-    number = f"{largest:.1g}" if largest >= 1e-3 else f"{largest:.0e}".replace("e-0", "e-")
+    power = 10.0 ** math.floor(math.log10(largest))
+    bound = math.ceil(largest / power) * power  # rounded up, so that the label holds
+    number = f"{bound:.1g}" if bound >= 1e-3 else f"{bound:.0e}".replace("e-0", "e-")
     return f"{'±' if limits[0] < 0 else '≤'}{number}"
 
 
@@ -189,14 +192,14 @@ def _frame(ax: Axes) -> None:
 
 
 def ink_on(cmap: str, share: float) -> str:
-    """Black or white: what has the higher contrast (WCAG 2) with the colour at `share` (0..1) of the colour map."""
+    """Black or white: what can be read on the colour at `share` (0..1) of the colour map."""
     red, green, blue = np.array(matplotlib.colormaps[cmap](float(share))[:3]) ** 2.2
-    return INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.21 else PAPER
+    return INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.25 else PAPER
 
 
 def colour_bar(axes: Sequence[Axes], limits: Limits, cmap: str, label: str) -> None:
     """One scale beside the panels that share it."""
-    fill_colour_bar(axes[0], limits, cmap, label, ax=list(axes), pad=0.01, aspect=15, fraction=0.04)
+    fill_colour_bar(axes[0], limits, cmap, label, ax=list(axes), pad=0.01, aspect=30, fraction=0.03)
 
 
 def fill_colour_bar(within: Axes, limits: Limits, cmap: str, label: str, **place: Any) -> None:

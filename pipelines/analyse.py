@@ -1,2 +1,275 @@
-def analyse(*a, **k):
-    raise NotImplementedError
+"""Stage 3, `study analyse`: a retrained run's artifacts to tables, figures and a report, logged back to it.
+
+Everything about the run comes through MLflow, so it may lie on another machine; only the image under study comes
+from the data set, or a file. Nothing is evaluated anew but the feature maps of that one image.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import activations, classification, convergence, kernels
+from analysis.report import Section, page
+from pipelines.artifacts import SPLITS, Network, pull
+from pipelines.context import Context
+from pipelines.output import write_figure, write_table
+from study import selection
+from study.config import CIFAR10_CLASSES, AnalysisConfig, DataConfig
+from study.data import Dataset, SelectedImage, select_image
+from study.errors import StudyError, unknown
+from study.provenance import git_commit
+from study.tracking import Run
+
+CONVOLUTIONS = {"conv1": ("conv1", "relu1", "pool1"), "conv2": ("conv2", "relu2", "pool2")}
+"""The layers that are shown with each convolution."""
+
+Step = tuple[str, Callable[[], None]]
+"""A part of the analysis, and what it is called while it works."""
+
+
+@dataclass
+class Report:
+    """The folder that the figures and tables go to, and the sections of the page that gathers them."""
+
+    folder: Path
+    sections: list[Section] = field(default_factory=list)
+
+    def add_figure(self, name: str, heading: str, text: str, numbers: pd.DataFrame, figure: Figure) -> None:
+        """Writes a figure and its numbers, and puts it on the page."""
+        picture = write_figure(self.folder, name, numbers, figure)
+        self.sections.append(Section(heading, text, png=picture, alt=f"{heading}. {text}", csv=f"{name}.csv"))
+
+    def add_table(self, name: str, heading: str, text: str, numbers: pd.DataFrame) -> None:
+        """Writes a table as CSV and Markdown, and puts it on the page."""
+        write_table(self.folder, name, numbers)
+        (self.folder / f"{name}.md").write_text(classification.to_markdown(numbers))
+        self.sections.append(Section(heading, text, table=numbers, csv=f"{name}.csv"))
+
+
+def analyse(
+    spec: str, config: AnalysisConfig, context: Context, *, dataset: str = "", loaded: Dataset | None = None
+) -> Path:
+    """Writes the report of the run that `spec` means, logs it to the run, and returns its page.
+
+    Args:
+        spec: see `selection.choose_retrained`.
+        config: what is shown.
+        context: the surroundings.
+        dataset: name or path of the data set for `best`; empty: the latest retrained run's.
+        loaded: that data set, where it is loaded already.
+
+    Raises:
+        StudyError: for an unknown run, a run without weights, an unknown image, layer or filter, or a report
+            folder that cannot be written.
+    """
+    if dataset and loaded is None:
+        loaded = context.load(DataConfig(dataset=dataset))
+    run = selection.choose_retrained(context.store, spec, loaded.key if loaded else None)
+    network = pull(context.store, run)
+    layers = _layers(config, network)
+    loaded = loaded or context.load(DataConfig.from_params(run.params))
+    if run.params["dataset_digest"] != loaded.digest:
+        raise StudyError(f"Run {run.name} was trained on other images than those of {loaded.source}.")
+    image = select_image(loaded, config.image)
+    networks = _with_other(network, context)
+    report = Report(_folder(context, run))
+    steps = [*_outside(networks, report), *_inside(network, layers, config, image, report)]
+    with context.display.bar(f"analysing {network.name}", len(steps)) as bar:
+        for name, step in steps:
+            bar.note(name)
+            step()
+            bar.advance()
+    return _publish(report, networks, network, image, config, context)
+
+
+def _layers(config: AnalysisConfig, network: Network) -> list[str]:
+    """The convolutions to be followed; none for a network that has none."""
+    if config.layer not in ("", *CONVOLUTIONS):
+        raise unknown("layer", config.layer, CONVOLUTIONS)
+    if network.name != "cnn":
+        return []
+    layers = [config.layer] if config.layer else list(CONVOLUTIONS)
+    for layer in layers:
+        count = len(network.weights(max(network.files))[f"{layer}.bias"])
+        if config.filter >= count:
+            raise StudyError(f"Layer {layer} has no filter {config.filter}: choose one from 0 to {count - 1}.")
+    return layers
+
+
+def _with_other(network: Network, context: Context) -> dict[str, Network]:
+    """The network, and beside it the other model's best where that one is retrained."""
+    other = "ffnn" if network.name == "cnn" else "cnn"
+    networks = {network.name: network}
+    try:
+        networks[other] = pull(
+            context.store, selection.best_retrained(context.store, other, network.run.tags["dataset"])
+        )
+    except StudyError as error:
+        context.display.say(f"The {network.name} is shown alone. {error}")
+    return dict(sorted(networks.items()))
+
+
+def _folder(context: Context, run: Run) -> Path:
+    folder = context.home.reports / f"{run.tags['dataset']}-{run.params['model']}-{run.id[:8]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"The report cannot be written to {folder}: {error.strerror}.") from None
+    return folder
+
+
+def metrics_table(networks: Mapping[str, Network]) -> pd.DataFrame:
+    """The report's Table 2 of our networks, with the report's numbers beside it where the classes are CIFAR-10's."""
+    predictions = {
+        (name, split): network.predictions[split] for split in reversed(SPLITS) for name, network in networks.items()
+    }
+    table = classification.metrics_table(predictions)
+    comparable = all(set(network.classes) == set(CIFAR10_CLASSES) for network in networks.values())
+    return classification.beside_report(table) if comparable else table
+
+
+def _outside(networks: Mapping[str, Network], report: Report) -> Iterator[Step]:
+    """What is seen from outside: metrics, curves, confusions."""
+    yield "metrics", partial(_add_metrics, networks, report)
+    yield "convergence", partial(_add_convergence, networks, report)
+    yield "confusions", partial(_add_confusion, networks, report)
+    yield "ROC", partial(_add_roc, networks, report)
+
+
+def _add_metrics(networks: Mapping[str, Network], report: Report) -> None:
+    table = metrics_table(networks)
+    text = "Precision, recall and F1 are averages over the classes, weighted by their size."
+    if "report_accuracy" in table:
+        text += " Beside each the number in Wik (2023)."
+    report.add_table("metrics", "Accuracy, precision, recall and F1 (Table 2)", text, table)
+
+
+def _add_convergence(networks: Mapping[str, Network], report: Report) -> None:
+    table = convergence.convergence({name: network.history for name, network in networks.items()})
+    figure = convergence.draw_convergence(table)
+    report.add_figure("convergence", "Convergence (Figure 7)", convergence.caption(table), table, figure)
+
+
+def _add_confusion(networks: Mapping[str, Network], report: Report) -> None:
+    tables = {
+        name: classification.confusion(*network.predictions["test"], network.classes)
+        for name, network in networks.items()
+    }
+    text = classification.confusion_caption(tables)
+    figure = classification.draw_confusion(tables)
+    report.add_figure("confusion", "What is taken for what (Figure 13)", text, _joined(tables), figure)
+
+
+def _add_roc(networks: Mapping[str, Network], report: Report) -> None:
+    tables = {
+        name: classification.roc(*network.predictions["test"], network.classes) for name, network in networks.items()
+    }
+    text = classification.roc_caption(tables)
+    figure = classification.draw_roc(tables)
+    report.add_figure("roc", "Each class against the rest (Figure 14)", text, _joined(tables), figure)
+
+
+def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
+
+
+def _inside(
+    network: Network, layers: Iterable[str], config: AnalysisConfig, image: SelectedImage, report: Report
+) -> Iterator[Step]:
+    """What is seen inside the CNN: one filter's kernel and maps over the epochs, and all maps of the last."""
+    for layer in layers:
+        yield f"kernel of {layer}", partial(_add_kernel, network, layer, config, report)
+        yield f"maps of {layer}", partial(_add_maps, network, layer, config, image, report)
+        for name in CONVOLUTIONS[layer]:
+            yield f"all maps of {name}", partial(_add_grid, network, name, image, report)
+
+
+def _add_kernel(network: Network, layer: str, config: AnalysisConfig, report: Report) -> None:
+    weights = {
+        epoch: network.weights(epoch)[f"{layer}.weight"].numpy() for epoch in network.epochs(config.epochs_every)
+    }
+    table = kernels.kernel_evolution(weights, config.filter)
+    figure = kernels.draw_kernel_evolution(table, layer=layer, filter=config.filter)
+    heading = f"How a kernel of {layer} forms" + (" (Figure 9)" if layer == "conv1" else "")
+    text = kernels.caption(table, layer, config.filter)
+    report.add_figure(f"kernel_{layer}_filter{config.filter}", heading, text, table, figure)
+
+
+def _add_maps(network: Network, layer: str, config: AnalysisConfig, image: SelectedImage, report: Report) -> None:
+    maps = {epoch: network.maps(epoch, image) for epoch in network.epochs(config.epochs_every)}
+    table = activations.activation_evolution(
+        {name: {epoch: made[name][config.filter] for epoch, made in maps.items()} for name in CONVOLUTIONS[layer]}
+    )
+    title = f"Filter {config.filter} of {layer} on {image.description}"
+    figure = activations.draw_activation_evolution(table, image=image.image.permute(1, 2, 0).numpy(), title=title)
+    heading = f"Feature map, ReLU and max pooling of {layer}" + (" (Figures 10–12)" if layer == "conv1" else "")
+    text = activations.caption(table)
+    report.add_figure(f"maps_{layer}_filter{config.filter}", heading, text, table, figure)
+
+
+def _add_grid(network: Network, name: str, image: SelectedImage, report: Report) -> None:
+    epoch = max(network.files)
+    table = activations.activation_grid(network.maps(epoch, image)[name])
+    title = f"{name} on {image.description}, epoch {epoch}"
+    figure = activations.draw_activation_grid(table, layer=name, epoch=epoch, title=title)
+    report.add_figure(
+        f"grid_{name}", f"All maps of {name}", activations.grid_caption(table, name, epoch), table, figure
+    )
+
+
+def _publish(
+    report: Report,
+    networks: Mapping[str, Network],
+    network: Network,
+    image: SelectedImage,
+    config: AnalysisConfig,
+    context: Context,
+) -> Path:
+    """Writes the page, logs the folder to the retrained run, and records the analysis as a run below it."""
+    run, store = network.run, context.store
+    measured = metrics_table(networks)
+    own = measured[(measured["model"] == network.name) & (measured["split"] == "test")].iloc[0]
+    html = page(
+        f"{network.name.upper()} on {run.tags['dataset']}",
+        _lead(measured),
+        _facts(networks, image),
+        report.sections,
+        {section.heading: section.csv for section in report.sections if section.csv},
+    )
+    path = report.folder / "index.html"
+    path.write_text(html)
+    store.log_folder(run.id, report.folder, "report")
+    kept = store.start(
+        run.tags["dataset"],
+        f"analysis of {run.name}",
+        tags={"stage": "analysis", "model": network.name, "dataset": run.tags["dataset"], "retrain_run": run.id},
+        params={**asdict(config), "git_commit": git_commit()},
+        parent=run.id,
+    )
+    store.log(kept, {f"test_{name}": float(own[name]) for name in ("accuracy", "precision", "recall", "f1")})
+    store.finish(kept, "FINISHED", "complete")
+    context.display.say(f"Report: {path}")
+    context.display.say(f"In the MLflow UI (start it with `study ui`): {store.page(run)}/artifacts/report")
+    return path
+
+
+def _lead(measured: pd.DataFrame) -> str:
+    tests = measured[measured["split"] == "test"]
+    said = " and ".join(f"the {row.model.upper()} {row.accuracy:.1%}" for row in tests.itertuples())
+    return f"Of {tests['images'].iloc[0]:,} test images that chose nothing, {said} are classified correctly."
+
+
+def _facts(networks: Mapping[str, Network], image: SelectedImage) -> dict[str, str]:
+    facts = {}
+    for name, network in networks.items():
+        params = network.run.params
+        facts[f"{name.upper()} run"] = (
+            f"{network.run.id}: learning rate {network.config.learning_rate:.3e}, weight decay "
+            f"{network.config.weight_decay:.3e}, {network.config.epochs} epochs, seed {network.config.seed}, "
+            f"{params['device']}, {params['precision']}, commit {params['git_commit'][:10]}"
+        )
+    return facts | {"Image under study": image.description}

@@ -19,6 +19,7 @@ PRUNERS = ("hyperband", "median", "none")
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMISERS = ("adam", "adamw")
 BUNDLED = ("cifar10", "digits")
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STAGES = ("search", "trial", "retrain", "analysis")
 AFTER_DATASET = "<dataset>-<model>"
 """The name of a search that is called after what it searches, once that is known."""

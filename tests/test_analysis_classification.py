@@ -1,0 +1,154 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+
+from analysis import classification as c
+
+CLASSES = ["cat", "dog", "ship"]
+
+
+def predictions(images: int = 300, strength: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, images)
+    return (rng.normal(size=(images, 3)) + strength * np.eye(3)[labels]).astype(np.float32), labels
+
+
+def test_softmax_sums_to_one_and_survives_large_logits():
+    probabilities = c.softmax(np.array([[1000.0, 1000.0, -1000.0], [0.0, 0.0, 0.0]]))
+    np.testing.assert_allclose(probabilities, [[0.5, 0.5, 0], [1 / 3] * 3])
+
+
+def test_confusion_agrees_with_scikit_learn_and_keeps_every_pair():
+    logits, labels = predictions()
+    table = c.confusion(logits, labels, CLASSES)
+    assert list(table) == ["true", "predicted", "count"]
+    expected = metrics.confusion_matrix(labels, logits.argmax(axis=1))
+    np.testing.assert_array_equal(table["count"].to_numpy().reshape(3, 3), expected)
+    assert len(c.confusion(logits[:1], labels[:1], CLASSES)) == 9
+
+
+def test_the_matrix_is_drawn_as_shares_with_the_counts_written_in():
+    logits, labels = predictions()
+    weak, _ = predictions(strength=0.1)
+    made = c.draw_confusion({"cnn": c.confusion(logits, labels, CLASSES), "ffnn": c.confusion(weak, labels, CLASSES)})
+    left, right, bar = made.axes
+    counts = metrics.confusion_matrix(labels, logits.argmax(axis=1))
+    np.testing.assert_allclose(left.images[0].get_array(), 100 * counts / counts.sum(axis=1, keepdims=True))
+    assert [text.get_text() for text in left.texts] == [str(count) for count in counts.ravel()]
+    assert left.images[0].get_clim() == right.images[0].get_clim() == (0, 100)
+    assert [label.get_text() for label in left.get_yticklabels()] == CLASSES
+    assert (left.get_title(loc="left"), right.get_title(loc="left")) == ("CNN", "FFNN")
+    assert bar.get_ylabel() == "share of the true class (%)"
+
+
+def test_a_class_without_images_is_drawn_without_dividing_by_zero():
+    logits, labels = predictions()
+    kept = labels != 2
+    made = c.draw_confusion({"cnn": c.confusion(logits[kept], labels[kept], CLASSES)})
+    assert made.axes[0].images[0].get_array()[2].tolist() == [0, 0, 0]
+
+
+def test_the_confusion_caption_names_the_most_frequent_mistake():
+    logits = np.eye(3)[[0, 1, 1, 1, 2]]
+    table = c.confusion(logits, np.array([0, 0, 0, 1, 2]), CLASSES)
+    assert c.confusion_caption({"cnn": table}) == "CNN most often takes cat for dog (2 of 3)."
+    right = c.confusion(logits, logits.argmax(axis=1), CLASSES)
+    assert c.confusion_caption({"cnn": right}) == "CNN confuses no classes."
+
+
+def test_auc_agrees_with_scikit_learn():
+    logits, labels = predictions(3000)
+    table = c.roc(logits, labels, CLASSES)
+    probabilities = c.softmax(logits)
+    for place, name in enumerate(CLASSES):
+        expected = metrics.roc_auc_score(labels == place, probabilities[:, place])
+        assert c.class_auc(table)[name] == pytest.approx(expected, abs=1e-12)
+    expected = metrics.roc_auc_score(labels, probabilities, multi_class="ovr")
+    assert c.macro_auc(table) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_thinned_curve_is_short_keeps_its_ends_and_lies_on_the_full_one():
+    logits, labels = predictions(20_000)
+    curve = c.roc(logits, labels, CLASSES).query("`class` == 'dog'")
+    assert 300 < len(curve) <= c.CURVE_POINTS
+    rates = curve[["false_positive_rate", "true_positive_rate"]].to_numpy()
+    assert rates[0].tolist() == [0, 0]
+    assert rates[-1].tolist() == [1, 1]
+    assert metrics.auc(*rates.T) == pytest.approx(curve["auc"].iloc[0], abs=1e-3)
+    false, true, _ = metrics.roc_curve(labels == 1, c.softmax(logits)[:, 1])
+    assert set(map(tuple, rates)) <= set(zip(false, true, strict=True))
+
+
+def test_a_class_without_positives_or_negatives_is_undefined():
+    logits, labels = predictions()
+    table = c.roc(logits[labels != 2], labels[labels != 2], CLASSES)
+    assert len(table[table["class"] == "ship"]) == 1
+    areas = c.class_auc(table)
+    assert np.isnan(areas["ship"])
+    assert c.macro_auc(table) == pytest.approx(areas[["cat", "dog"]].mean())
+    ax = c.draw_roc({"cnn": table}).axes[0]
+    assert ax.get_legend().get_texts()[-1].get_text() == "ship undefined"
+
+
+def test_one_class_alone_has_no_curve_at_all():
+    table = c.roc(np.zeros((4, 1)), np.zeros(4, int), ["only"])
+    assert np.isnan(c.macro_auc(table))
+    assert c.roc_caption({"cnn": table}) == "CNN has a mean AUC of undefined."
+    c.draw_roc({"cnn": table}).draw_without_rendering()
+
+
+def test_curves_are_drawn_best_first_with_their_auc():
+    logits, labels = predictions()
+    table = c.roc(logits, labels, CLASSES)
+    made = c.draw_roc({"cnn": table, "ffnn": table})
+    assert len(made.axes) == 2
+    areas = c.class_auc(table)
+    assert areas.is_monotonic_decreasing
+    lines = [line for line in made.axes[0].lines if not str(line.get_label()).startswith("_")]
+    assert [line.get_label() for line in lines] == [f"{name} {area:.3f}" for name, area in areas.items()]
+    curve = table[table["class"] == areas.index[0]]
+    np.testing.assert_array_equal(lines[0].get_ydata(), curve["true_positive_rate"])
+
+
+def test_many_classes_are_drawn_with_the_ends_of_the_ranking_named():
+    classes = [f"class {number}" for number in range(20)]
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(400, 20)), np.arange(400) % 20
+    made = c.draw_roc({"cnn": c.roc(logits, labels, classes)})
+    assert len(made.axes[0].get_legend().get_texts()) == 12
+    assert not c.draw_confusion({"cnn": c.confusion(logits, labels, classes)}).axes[0].texts
+
+
+def test_measures_agree_with_scikit_learn():
+    logits, labels = predictions()
+    table = c.metrics_table({("cnn", "test"): (logits, labels)})
+    report = metrics.classification_report(labels, logits.argmax(axis=1), output_dict=True)
+    assert list(table) == ["model", "split", "images", "accuracy", "precision", "recall", "f1"]
+    assert table.iloc[0, :3].tolist() == ["cnn", "test", 300]
+    average = report["weighted avg"]
+    expected = [report["accuracy"], average["precision"], average["recall"], average["f1-score"]]
+    assert table.iloc[0, 3:].tolist() == pytest.approx(expected)
+
+
+def test_a_split_without_images_has_no_measures():
+    table = c.metrics_table({("cnn", "test"): (np.zeros((0, 3)), np.zeros(0, int))})
+    assert table["images"].tolist() == [0]
+    assert table[c.MEASURES].isna().all(axis=None)
+
+
+def test_the_reports_numbers_stand_beside_ours_where_it_has_any():
+    ours = pd.DataFrame([("ffnn", "train", 10, 0.1, 0.2, 0.3, 0.4), ("cnn", "validation", 10, 0.1, 0.2, 0.3, 0.4)])
+    table = c.beside_report(ours.set_axis(["model", "split", "images", *c.MEASURES], axis=1))
+    assert table.loc[0, ["report_accuracy", "report_f1"]].tolist() == [0.589, 0.587]
+    assert table.loc[1, ["report_accuracy", "report_f1"]].isna().all()
+    assert len(table) == 2
+
+
+def test_markdown_has_three_decimals_capitals_and_empty_cells():
+    table = pd.DataFrame({"model": ["cnn"], "split": ["test"], "images": [10_000], "f1": [0.7], "report_f1": [np.nan]})
+    assert c.to_markdown(table) == (
+        "| model | split | images | f1 | report f1 |\n"
+        "| --- | --- | ---: | ---: | ---: |\n"
+        "| CNN | test | 10,000 | 0.700 |  |\n"
+    )
