@@ -22,7 +22,7 @@ from study.config import CIFAR10_CLASSES, AnalysisConfig, DataConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError, unknown
 from study.provenance import git_commit
-from study.tracking import Run
+from study.tracking import Run, run_page
 
 CONVOLUTIONS = {"conv1": ("conv1", "relu1", "pool1"), "conv2": ("conv2", "relu2", "pool2")}
 """The layers that are shown with each convolution."""
@@ -252,14 +252,17 @@ def _publish(
     )
     store.log(kept, {f"test_{name}": float(own[name]) for name in ("accuracy", "precision", "recall", "f1")})
     store.finish(kept, "FINISHED", "complete")
+    context.display.say(classification.to_markdown(measured))
     context.display.say(f"Report: {path}")
-    context.display.say(f"In the MLflow UI (start it with `study ui`): {store.page(run)}/artifacts/report")
+    context.say_pages(report=run_page(run, "report/index.html"))
     return path
 
 
 def _lead(measured: pd.DataFrame) -> str:
     tests = measured[measured["split"] == "test"]
-    said = " and ".join(f"the {row.model.upper()} {row.accuracy:.1%}" for row in tests.itertuples())
+    said = " and ".join(
+        f"the {name.upper()} {accuracy:.1%}" for name, accuracy in zip(tests["model"], tests["accuracy"], strict=True)
+    )
     return f"Of {tests['images'].iloc[0]:,} test images that chose nothing, {said} are classified correctly."
 
 

@@ -19,6 +19,7 @@ from study.config import (
     Home,
     Range,
     SearchConfig,
+    default_home,
     model_config,
 )
 from study.errors import StudyError, unknown
@@ -70,11 +71,10 @@ Every = Annotated[int, _option("--epochs-every", help="Show every how many epoch
 def _home(folder: str) -> Home:
     if folder:
         return Home(root=Path(folder).expanduser().resolve())
-    project = Path(__file__).resolve().parents[1]
-    if (project / "pyproject.toml").is_file():
-        return Home(root=project)
-    print(f"mlruns/, reports/ and data/ are kept in {Path.cwd()} (choose another folder with STUDY_HOME).")
-    return Home(root=Path.cwd())
+    home = default_home()
+    if home.root == Path.cwd() and not (home.root / "pyproject.toml").is_file():
+        print(f"mlruns/, reports/ and data/ are kept in {home.root} (STUDY_HOME chooses another folder).")
+    return home
 
 
 def _store(home: str, uri: str) -> "Store":

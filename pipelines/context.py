@@ -1,14 +1,18 @@
 """What every stage works with: where things are kept, what computes, who is told."""
 
+import os
+import shutil
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipelines.progress import Display
-from study.config import DataConfig, Home
+from study.config import DataConfig, Home, default_home
 from study.data import Dataset, load_dataset
 from study.device import Machine
 from study.provenance import provenance
-from study.tracking import Store
+from study.tracking import Store, default_uri
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Context:
     display: Display
 
     def load(self, config: DataConfig) -> Dataset:
-        """Loads a data set with a bar for what takes long, and says what runs on what, in one line."""
+        """Says what runs on what, in one line, and loads the data set."""
+        self.display.say(f"Dataset {config.dataset} · {self.machine} · store {self.store.uri}")
         with self.display.bar(f"decoding {config.dataset}", 1) as bar:
             shown = 0
 
@@ -34,12 +39,30 @@ class Context:
 
             dataset = load_dataset(config, self.home, self.display.say, progress)
         self.display.say(
-            f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images, "
-            f"{len(dataset.classes)} classes · {self.machine} · store {self.store.uri}"
+            f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
+            f"{len(dataset.classes)} classes."
         )
         if dataset.skipped:
             self.display.say(f"{dataset.skipped} unreadable image files are left out.")
         return dataset
+
+    def say_pages(self, **pages: str) -> None:
+        """Says where MLflow shows things: addresses where a server answers, else the command that starts one."""
+        if self.store.uri.startswith("http"):
+            for name, page in pages.items():
+                self.display.say(f"{name}: {self.store.uri.rstrip('/')}{page}")
+        else:
+            self.display.say(f"MLflow's pages of it: {self.ui_command}")
+
+    @property
+    def ui_command(self) -> str:
+        """The `study ui` that shows this store."""
+        command = f"{_command()} ui"
+        if self.home != default_home():
+            command += f" --home {self.home.root}"
+        if self.store.uri != default_uri(self.home):
+            command += f" --tracking-uri {self.store.uri}"
+        return command
 
     def params(self, data: DataConfig, dataset: Dataset) -> dict[str, Any]:
         """What is recorded on every run beside its own settings."""
@@ -52,3 +75,12 @@ class Context:
             **self.machine.params(),
             **provenance(),
         }
+
+
+def _command() -> str:
+    """How this command can be typed again: by its name where the shell would find it, else by its path."""
+    typed = Path(sys.argv[0])
+    found = shutil.which("study")
+    if typed.name != "study" or (found and Path(found).resolve() == typed.resolve()):
+        return "study"
+    return os.path.relpath(typed)

@@ -10,6 +10,7 @@ from pipelines.tune import tune
 from study import selection
 from study.config import AFTER_DATASET, AnalysisConfig, DataConfig, SearchConfig
 from study.data import Dataset
+from study.process import is_gone
 from study.search import GRID
 
 
@@ -30,15 +31,15 @@ def search_and_retrain(
 
 def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, epochs: int) -> None:
     trial = selection.best_trial(context.store, dataset.key, config.model.name)
-    done = [
-        run
-        for run in selection.retrained(context.store, trial, trial.tags["base_seed"])
-        if run.params["epochs"] == str(epochs)
-    ]
-    if done:
-        context.display.say(f"The best {config.model.name}, {trial.name}, is retrained already: run {done[0].id}.")
-    else:
-        retrain(trial, data, dataset, context, epochs=epochs)
+    runs = context.store.runs(stage="retrain", trial_run=trial.id, seed=trial.tags["base_seed"])
+    for run in runs:
+        if run.status == "FINISHED" and run.params["epochs"] == str(epochs):
+            context.display.say(f"The best, {trial.name}, is retrained already: run {run.id}.")
+            return
+        if run.status == "RUNNING" and not is_gone(run.tags["worker"]):
+            context.display.say(f"The best, {trial.name}, is being retrained by another process: run {run.id}.")
+            return
+    retrain(trial, data, dataset, context, epochs=epochs)
 
 
 def reproduce(searches: Sequence[SearchConfig], data: DataConfig, context: Context, *, retrain_epochs: int) -> None:

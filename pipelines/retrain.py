@@ -17,7 +17,7 @@ from study.data import Dataset, normalise
 from study.errors import Diverged, StudyError
 from study.models import Model, build_model
 from study.process import is_gone, this_process
-from study.tracking import Run, metric
+from study.tracking import Run, metric, run_page
 from study.training import Epoch, TrainingState, fit, predict
 
 SLOTS = ("resume/even.safetensors", "resume/odd.safetensors")
@@ -73,8 +73,9 @@ def retrain(
     run = context.store.get(run_id)
     context.display.say(
         f"Retrained {run.name}: test accuracy {metric(run, 'final_test_accuracy'):.4f}, train accuracy "
-        f"{metric(run, 'final_train_accuracy'):.4f}; run {run_id}, in the MLflow UI {context.store.page(run)}"
+        f"{metric(run, 'final_train_accuracy'):.4f}; run {run_id}."
     )
+    context.say_pages(run=run_page(run))
     return run_id
 
 
@@ -139,7 +140,7 @@ def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, conte
             on_epoch=lambda epoch: _keep_epoch(run_id, epoch, state, config, context, bar),
             on_batch=bar.advance,
         )
-    _keep_results(run_id, state, trial, dataset, context)
+    _keep_results(run_id, model, config, trial, dataset, context)
 
 
 def _keep_epoch(
@@ -178,18 +179,20 @@ def _restore(run_id: str, state: TrainingState, context: Context) -> None:
     context.display.say(f"Continuing run {run_id} after epoch {state.epoch}.")
 
 
-def _keep_results(run_id: str, state: TrainingState, trial: Run, dataset: Dataset, context: Context) -> None:
+def _keep_results(
+    run_id: str, model: Model, config: TrainConfig, trial: Run, dataset: Dataset, context: Context
+) -> None:
     parts = {"train": dataset.train, "test": dataset.test}
     with context.display.bar("predicting", len(parts)) as bar:
         for name, part in parts.items():
-            logits = predict(state.model, part.images).cpu()
+            logits = predict(model, part.images).cpu()
             context.store.log_tensors(
                 run_id, f"predictions/{name}.safetensors", {"logits": logits, "labels": part.labels}
             )
             accuracy = (logits.argmax(1) == part.labels).double().mean().item()
-            context.store.log(run_id, {f"final_{name}_accuracy": accuracy}, state.epoch)
+            context.store.log(run_id, {f"final_{name}_accuracy": accuracy}, config.epochs)
             bar.advance()
-    _register(run_id, state.model.to("cpu"), trial, dataset, context)
+    _register(run_id, model.to("cpu"), trial, dataset, context)
 
 
 def _register(run_id: str, model: Model, trial: Run, dataset: Dataset, context: Context) -> None:

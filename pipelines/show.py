@@ -13,7 +13,7 @@ from pipelines.progress import Display
 from study.config import DataConfig, Home
 from study.data import load_dataset
 from study.errors import StudyError
-from study.tracking import Run, Store, metric
+from study.tracking import Run, Store, compare_page, metric, run_page, trials_page
 
 
 def show_data(config: DataConfig, home: Home) -> None:
@@ -80,11 +80,23 @@ def serve(store: Store, host: str, port: int) -> None:
     if host not in ("127.0.0.1", "localhost", "::1"):
         raise StudyError(f"Host {host!r} would open the store to others without a password: use 127.0.0.1.")
     base = f"http://{host}:{port}"
-    for experiment in sorted({(run.experiment_id, run.tags["dataset"]) for run in store.runs(stage="search")}):
-        print(f"{experiment[1]:<24} {base}/#/experiments/{experiment[0]}/runs?workflowType=machine_learning")
-    print(f"MLflow answers at {base} in some 10 seconds; Ctrl-C ends it.", flush=True)
+    print(f"MLflow answers at {base} in some 10 seconds; Ctrl-C ends it. Its pages:")
+    for search in store.runs(stage="search"):
+        print(f"{search.name}\n  trials   {base}{trials_page(search.experiment_id)}")
+        if compared := _best_trials(store, search):
+            print(f"  compare  {base}{compare_page(search.experiment_id, compared)}")
+    for run in store.runs(stage="retrain")[:5]:
+        print(f"{run.name}\n  run      {base}{run_page(run)}")
+    sys.stdout.flush()
     # Job execution starts further processes for features that a study does not use.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     arguments = ["server", "--backend-store-uri", store.uri, "--host", host, "--port", str(port), "--workers", "1"]
-    location = store.experiment_location()
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments, "--default-artifact-root", location])
+    if store.artifacts_root:
+        arguments += ["--default-artifact-root", store.artifacts_root]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
+
+
+def _best_trials(store: Store, search: Run, most: int = 10) -> list[str]:
+    trials = store.runs([search.tags["dataset"]], stage="trial", search=search.name, status_reason="complete")
+    best_first = sorted(trials, key=lambda run: -run.metrics.get("best_val_accuracy", 0.0))
+    return [run.id for run in best_first[:most]]

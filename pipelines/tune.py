@@ -18,7 +18,7 @@ from study.data import Dataset, Splits
 from study.errors import Diverged
 from study.models import build_model
 from study.search import Pruned, Score, Suggestion
-from study.tracking import Run, compare_page, trials_page
+from study.tracking import compare_page, trials_page
 from study.training import Epoch, TrainingState, fit
 
 
@@ -229,13 +229,8 @@ def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset
         )
     if best.empty:
         context.display.say("No trial was completed: widen the ranges (--lr, --decay), or raise --trials.")
-    _say_pages(context.store.get(parent), complete, context)
-
-
-def _say_pages(parent: Run, complete: list[Run], context: Context) -> None:
     best_first = sorted(complete, key=lambda run: -run.metrics.get("best_val_accuracy", 0.0))
-    context.display.say("In the MLflow UI (start it with `study ui`):")
-    context.display.say(f"  trials   {trials_page(parent.experiment_id)}")
-    if len(best_first) > 1:
-        compared = [run.id for run in best_first[:10]]
-        context.display.say(f"  compare  {compare_page(parent.experiment_id, compared)}")
+    experiment = context.store.get(parent).experiment_id
+    context.say_pages(
+        trials=trials_page(experiment), compare=compare_page(experiment, [run.id for run in best_first[:10]])
+    )

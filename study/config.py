@@ -276,3 +276,9 @@ class Home:
     def reports(self) -> Path:
         """A folder for each analysed run."""
         return self.root / "reports"
+
+
+def default_home() -> Home:
+    """The project's root; for an installed wheel, which lies in no project, the current folder."""
+    project = Path(__file__).resolve().parents[1]
+    return Home(root=project if (project / "pyproject.toml").is_file() else Path.cwd())

@@ -258,10 +258,10 @@ def requeue(search: Search) -> list[int]:
         root = trial.user_attrs.get("retry_of", trial.number)
         attempts = [other for other in trials if other.user_attrs.get("retry_of") == root]
         is_last = trial.number == max([root, *(other.number for other in attempts)])
-        if trial.state == TrialState.FAIL and trial.params and reason != "surplus" and is_last:
-            if len(attempts) < MAX_RETRIES:
-                search.enqueue_trial(trial.params, user_attrs={"retry_of": root})
-                again.append(trial.number)
+        failed = trial.state == TrialState.FAIL and trial.params and reason != "surplus"
+        if failed and is_last and len(attempts) < MAX_RETRIES:
+            search.enqueue_trial(trial.params, user_attrs={"retry_of": root})
+            again.append(trial.number)
     return again
 
 

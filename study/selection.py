@@ -3,6 +3,7 @@
 It reads the tracking store alone, so a stage can run on another machine than the search did.
 """
 
+import math
 from collections.abc import Sequence
 
 from study.config import MODELS
@@ -18,14 +19,22 @@ def best_trial(store: Store, dataset: str, model: str) -> Run:
     Raises:
         StudyError: where no trial was completed.
     """
-    trials = [
+    trials = store.runs([dataset], stage="trial", model=model)
+    complete = [
         run
-        for run in store.runs([dataset], stage="trial", model=model, status_reason="complete")
-        if run.status == "FINISHED" and metric(run, "best_val_accuracy") == metric(run, "best_val_accuracy")
+        for run in trials
+        if run.status == "FINISHED"
+        and run.tags.get("status_reason") == "complete"
+        and math.isfinite(metric(run, "best_val_accuracy"))
     ]
     if not trials:
         raise StudyError(f"No {model} was searched on {dataset}: run `study tune --model {model}` first.")
-    return min(trials, key=_rank)
+    if not complete:
+        raise StudyError(
+            f"None of the {len(trials)} trials of {model} on {dataset} was completed: raise --trials, or change the "
+            "ranges with --lr and --decay under another --search."
+        )
+    return min(complete, key=_rank)
 
 
 def _rank(trial: Run) -> tuple[float, float, int]:
@@ -34,12 +43,6 @@ def _rank(trial: Run) -> tuple[float, float, int]:
         metric(trial, "best_val_loss"),
         int(trial.tags["optuna_trial"]),
     )
-
-
-def retrained(store: Store, trial: Run, seed: str | None = None) -> list[Run]:
-    """The finished retrainings of `trial`, the latest first; with `seed`, those with this one."""
-    tags = {"stage": "retrain", "trial_run": trial.id} | ({"seed": seed} if seed is not None else {})
-    return [run for run in store.runs(**tags) if run.status == "FINISHED"]
 
 
 def choose_retrained(store: Store, spec: str, dataset: str | None = None) -> Run:
@@ -69,7 +72,8 @@ def best_retrained(store: Store, model: str, dataset: str | None = None) -> Run:
     if model not in MODELS:
         raise unknown("model", model, MODELS)
     trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model)
-    runs = retrained(store, trial, trial.tags["base_seed"])
+    again = store.runs(stage="retrain", trial_run=trial.id, seed=trial.tags["base_seed"])
+    runs = [run for run in again if run.status == "FINISHED"]
     if not runs:
         raise StudyError(
             f"The best {model} on {trial.tags['dataset']} (trial {trial.tags['optuna_trial']} of search "

@@ -4,6 +4,7 @@ Runs are addressed by explicit ids: MLflow's "active run" is one per thread, and
 leaves a failed run marked as finished.
 """
 
+import contextlib
 import getpass
 import json
 import math
@@ -13,8 +14,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from urllib.parse import quote
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 
 import mlflow
@@ -112,16 +114,24 @@ class Store:
         found = self.client.get_experiment_by_name(name)
         if found:
             return str(found.experiment_id)
-        location = None
-        if self.uri.startswith(SQLITE):
-            # Absolute: MLflow would anchor a relative one to where the command was typed.
-            folder = Path(self.uri.removeprefix(SQLITE)).resolve().parent / "artifacts" / name
-            location = folder.as_uri()
+        location = f"{self.artifacts_root}/{quote(name)}" if self.artifacts_root else None
         try:
             return str(self.client.create_experiment(name, artifact_location=location))
         except mlflow.exceptions.MlflowException:
             # Another process was first.
-            return str(self.client.get_experiment_by_name(name).experiment_id)
+            found = self.client.get_experiment_by_name(name)
+            assert found
+            return str(found.experiment_id)
+
+    @property
+    def artifacts_root(self) -> str | None:
+        """Where a local store keeps artifacts; None for a server, which decides itself.
+
+        Absolute: MLflow would anchor a relative one to where the command was typed.
+        """
+        if not self.uri.startswith(SQLITE):
+            return None
+        return (Path(self.uri.removeprefix(SQLITE)).resolve().parent / "artifacts").as_uri()
 
     def start(
         self,
@@ -211,7 +221,8 @@ class Store:
         with _folder() as folder, self._artifact(run_id, path, folder) as file:
             try:
                 with safe_open(file, "pt") as opened:
-                    return {key: opened.get_tensor(key) for key in opened.keys()}, dict(opened.metadata() or {})
+                    names = opened.keys()
+                    return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
             except (SafetensorError, OSError) as error:
                 raise StudyError(f"The artifact {path} of run {run_id} cannot be read: {_first_line(error)}") from None
 
@@ -249,16 +260,22 @@ class Store:
         with torch.no_grad():
             output = model(torch.from_numpy(example)).numpy()
         # Entering an existing run is the only way to say which run a model belongs to.
-        with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        with warnings.catch_warnings(), mlflow.start_run(run_id=run_id, log_system_metrics=False):
+            # torch.export's about weights that are not on a CPU; these are.
+            warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
             logged = mlflow.pytorch.log_model(
                 model,
                 name="model",
                 signature=infer_signature(example, output),
                 input_example=example,
-                registered_model_name=register_as,
                 pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
             )
-        self._move_alias(register_as, str(logged.registered_model_version), score)
+        with contextlib.suppress(mlflow.exceptions.MlflowException):  # where it is registered already
+            self.client.create_registered_model(register_as)
+        version = self.client.create_model_version(
+            register_as, logged.model_uri, run_id=run_id, model_id=logged.model_id
+        ).version
+        self._move_alias(register_as, str(version), score)
 
     def _move_alias(self, name: str, version: str, score: float) -> None:
         self.client.set_model_version_tag(name, version, "val_accuracy", str(score))
@@ -271,22 +288,23 @@ class Store:
         """The paths of the artifacts directly below `path`, in order of their names; empty where there are none."""
         return sorted(str(info.path) for info in self.client.list_artifacts(run_id, path) if not info.is_dir)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _artifact(self, run_id: str, path: str, folder: Path) -> Iterator[Path]:
         try:
             yield Path(self.client.download_artifacts(run_id, path, str(folder)))
         except (mlflow.exceptions.MlflowException, FileNotFoundError) as error:
             raise StudyError(f"Run {run_id} has no artifact {path}: {_first_line(error)}") from None
 
-    def page(self, run: Run | None = None) -> str:
-        """The part of an MLflow UI's address that shows `run`, or all experiments."""
-        return f"/#/experiments/{run.experiment_id}/runs/{run.id}" if run else "/#/experiments"
-
 
 def metric(run: Run, name: str) -> float:
     """A run's metric; NaN where it has none or none that is finite (MLflow keeps infinity as 1.8e308)."""
     value = run.metrics.get(name, math.nan)
     return value if abs(value) < sys.float_info.max else math.nan
+
+
+def run_page(run: Run, artifact: str = "") -> str:
+    """The part of an MLflow UI's address that shows a run, or one of its artifacts."""
+    return f"/#/experiments/{run.experiment_id}/runs/{run.id}" + (f"/artifacts/{artifact}" if artifact else "")
 
 
 def trials_page(experiment_id: str) -> str:
@@ -312,7 +330,7 @@ def _run(run: Any) -> Run:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="study-") as folder:
         yield Path(folder)

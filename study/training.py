@@ -42,7 +42,7 @@ class TrainingState:
     """All that the next epoch depends on: the model, the optimiser, the order of images to come, epochs done."""
 
     def __init__(self, model: nn.Module, config: TrainConfig, machine: Machine):
-        self.model = model.to(machine.device, memory_format=torch.channels_last)
+        self.model = model.to(machine.device).to(memory_format=torch.channels_last)
         algorithm = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
         self.optimiser = algorithm(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True

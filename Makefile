@@ -1,0 +1,31 @@
+# The two commands to start with are `make demo` and `make test`; each makes the environment it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test check format clean
+
+demo: $(INSTALLED)  ## The whole study on the bundled digits: search, retrain and analyse both models
+	$(BIN)/study reproduce --dataset digits
+
+test: $(INSTALLED)  ## All tests
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## The environment and caches; never what the study recorded
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info build
+
+# The stamp is written last, so an interrupted installation is made anew.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "study needs Python 3.11 or newer: set PYTHON=python3.x")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
