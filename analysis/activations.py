@@ -82,7 +82,7 @@ def _flat(table: pd.DataFrame, layer: str) -> dict[int, str]:
 
 
 @style.styled
-def draw_activation_grid(table: pd.DataFrame, *, layer: str, epoch: int, title: str) -> Figure:
+def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str) -> Figure:
     """The maps of all of a layer's filters, numbered, on one scale; those without a picture flat and labelled."""
     numbers = sorted(table["filter"].unique())
     columns = min(len(numbers), 8 if len(numbers) <= 32 else 16)
@@ -96,6 +96,6 @@ def draw_activation_grid(table: pd.DataFrame, *, layer: str, epoch: int, title: 
         style.panel(ax, _map(table[table["filter"] == number]), limits, cmap)
         ax.set_title(str(number), fontsize=7, loc="left", pad=2)
     bar = made.add_subplot(grid[:, -1])
-    style.fill_colour_bar(bar, limits, cmap, f"{layer}, epoch {epoch}", cax=bar)
+    style.fill_colour_bar(bar, limits, cmap, "pre-activation" if layer.startswith("conv") else "activation", cax=bar)
     style.head(made, title)
     return made

@@ -51,7 +51,7 @@ class Report:
 
 
 def analyse(
-    spec: str, config: AnalysisConfig, context: Context, *, dataset: str = "", loaded: Dataset | None = None
+    spec: str, config: AnalysisConfig, context: Context, data: DataConfig | None = None, loaded: Dataset | None = None
 ) -> Path:
     """Writes the report of the run that `spec` means, logs it to the run, and returns its page.
 
@@ -59,15 +59,15 @@ def analyse(
         spec: see `selection.choose_retrained`.
         config: what is shown.
         context: the surroundings.
-        dataset: name or path of the data set for `best`; empty: the latest retrained run's.
-        loaded: that data set, where it is loaded already.
+        data: the data set, for `best` and for the image under study; by default the run's, or the latest run's.
+        loaded: the same, where it is loaded already.
 
     Raises:
         StudyError: for an unknown run, a run without weights, an unknown image, layer or filter, or a report
             folder that cannot be written.
     """
-    if dataset and loaded is None:
-        loaded = context.load(DataConfig(dataset=dataset))
+    if data and loaded is None:
+        loaded = context.load(data)
     run = selection.choose_retrained(context.store, spec, loaded.key if loaded else None)
     network = pull(context.store, run)
     layers = _layers(config, network)
@@ -215,7 +215,7 @@ def _add_grid(network: Network, name: str, image: SelectedImage, report: Report)
     epoch = max(network.files)
     table = activations.activation_grid(network.maps(epoch, image)[name])
     title = f"{name} on {image.description}, epoch {epoch}"
-    figure = activations.draw_activation_grid(table, layer=name, epoch=epoch, title=title)
+    figure = activations.draw_activation_grid(table, layer=name, title=title)
     report.add_figure(
         f"grid_{name}", f"All maps of {name}", activations.grid_caption(table, name, epoch), table, figure
     )

@@ -212,6 +212,7 @@ def analyse(
     layer: Layer = "",
     filter: Filter = 12,
     epochs_every: Every = 2,
+    skip_unreadable: Skip = False,
     home: HomeOption = "",
     tracking_uri: Uri = "",
 ) -> None:
@@ -219,7 +220,8 @@ def analyse(
     settings = AnalysisConfig(image=image, layer=layer, filter=filter, epochs_every=epochs_every)
     from pipelines.analyse import analyse as stage
 
-    stage(run, settings, _context(home, tracking_uri, "", "cpu", "float32", 0), dataset=dataset)
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    stage(run, settings, _context(home, tracking_uri, "", "cpu", "float32", 0), images)
 
 
 @app.command()

@@ -47,4 +47,4 @@ def reproduce(searches: Sequence[SearchConfig], data: DataConfig, context: Conte
     dataset = context.load(data)
     for config in searches:
         search_and_retrain(config, data, dataset, context, epochs=retrain_epochs)
-    analyse("best", AnalysisConfig(), context, dataset=data.dataset, loaded=dataset)
+    analyse("best", AnalysisConfig(), context, data, dataset)

@@ -19,7 +19,7 @@ from study.errors import Diverged
 from study.models import build_model
 from study.search import Pruned, Score, Suggestion
 from study.tracking import compare_page, trials_page
-from study.training import Epoch, TrainingState, fit
+from study.training import Epoch, TrainingState, fit, resident
 
 
 def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
@@ -91,7 +91,8 @@ class _TrialRunner:
         context: Context,
         parent: str,
     ):
-        self.config, self.dataset, self.splits, self.context, self.parent = config, dataset, splits, context, parent
+        self.config, self.dataset, self.context, self.parent = config, dataset, context, parent
+        self.train, self.validation = (resident(part, context.machine) for part in (splits.train, splits.validation))
         self.params = context.params(data, dataset)
         self.waited = False
 
@@ -154,7 +155,7 @@ class _TrialRunner:
     def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> None:
         config, context = suggestion.config, self.context
         model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed)
-        images = len(self.splits.train)
+        images = len(self.train)
         with context.display.bar(f"  trial {suggestion.number}", config.epochs * images) as bar:
 
             def on_epoch(epoch: Epoch) -> None:
@@ -172,10 +173,10 @@ class _TrialRunner:
             state = TrainingState(model, config, context.machine)
             fit(
                 state,
-                self.splits.train,
+                self.train,
                 config,
                 context.machine,
-                evaluate={"val": self.splits.validation},
+                evaluate={"val": self.validation},
                 on_epoch=on_epoch,
                 on_batch=bar.advance,
             )

@@ -224,6 +224,7 @@ class SearchConfig:
     def __post_init__(self) -> None:
         _require(bool(self.name.strip()), "The search has an empty name: give one with --search.")
         _require_positive(trials=self.trials, epochs=self.epochs, batch_size=self.batch_size)
+        _require(self.warmup_steps >= 0, f"warm-up steps is {self.warmup_steps}: it must be at least 0.")
         for what, value, choices in (
             ("sampler", self.sampler, SAMPLERS),
             ("pruner", self.pruner, PRUNERS),

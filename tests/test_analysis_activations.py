@@ -78,7 +78,7 @@ def test_the_caption_has_the_range_of_each_layer_at_the_last_epoch():
 @pytest.mark.parametrize("count", [1, 6, 33])
 def test_every_filter_has_a_numbered_panel_on_one_scale(count):
     maps = np.maximum(RNG.normal(size=(count, 4, 4)), 0)
-    made = draw_activation_grid(activation_grid(maps), layer="relu1", epoch=3, title="all filters")
+    made = draw_activation_grid(activation_grid(maps), layer="relu1", title="all filters")
     shown = [ax for ax in made.axes if ax.images]
     assert [ax.get_title(loc="left") for ax in shown] == [str(number) for number in range(count)]
     assert {ax.images[0].get_clim() for ax in shown} == {(0, maps.max())}
@@ -88,7 +88,7 @@ def test_every_filter_has_a_numbered_panel_on_one_scale(count):
 def test_silent_and_constant_filters_are_marked_and_counted():
     maps = np.stack([np.zeros((4, 4)), np.full((4, 4), 0.5), np.arange(16.0).reshape(4, 4), np.full((4, 4), 1e-9)])
     table = activation_grid(maps)
-    made = draw_activation_grid(table, layer="relu2", epoch=3, title="t")
+    made = draw_activation_grid(table, layer="relu2", title="t")
     labels = ["".join(text.get_text() for text in ax.texts) for ax in made.axes if ax.images]
     assert labels == ["all 0", "constant\n0.5", "", "≈ 0"]
     assert grid_caption(table, "relu2", 3) == "4 maps of relu2 at epoch 3: 1 zero throughout, 2 constant."
@@ -96,7 +96,7 @@ def test_silent_and_constant_filters_are_marked_and_counted():
 
 def test_a_map_with_nan_is_labelled_and_masked():
     maps = np.stack([np.full((4, 4), np.nan), np.eye(4)])
-    made = draw_activation_grid(activation_grid(maps), layer="relu2", epoch=3, title="t")
+    made = draw_activation_grid(activation_grid(maps), layer="relu2", title="t")
     first = made.axes[0]
     assert first.texts[0].get_text() == "not\nfinite"
     assert np.ma.getmaskarray(first.images[0].get_array()).all()
@@ -107,9 +107,7 @@ def test_drawing_leaves_the_callers_settings_alone():
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    draw_activation_grid(
-        activation_grid(np.ones((2, 4, 4))), layer="relu2", epoch=0, title="t"
-    ).draw_without_rendering()
+    draw_activation_grid(activation_grid(np.ones((2, 4, 4))), layer="relu2", title="t").draw_without_rendering()
     assert dict(matplotlib.rcParams) == before
 
 
