@@ -145,6 +145,8 @@ def _add_metrics(networks: Mapping[str, Network], report: Report) -> None:
     text = "Precision, recall and F1 are averages over the classes, weighted by their size."
     if "report_accuracy" in table:
         text += " Beside each the number in Wik (2023)."
+    else:
+        text += " Wik's (2023) are of CIFAR-10, and stand beside ours only for its classes."
     report.add_table("metrics", "Accuracy, precision, recall and F1 (Table 2)", text, table)
 
 

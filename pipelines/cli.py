@@ -38,9 +38,9 @@ app = typer.Typer(
 )
 
 
-def _option(*names: str, help: str, variable: str | None = None) -> Any:
-    variable = variable or "STUDY_" + names[0].strip("-").replace("-", "_").upper()
-    return typer.Option(*(name for name in names), help=help, envvar=variable)
+def _option(name: str, help: str, variable: str = "", least: int | None = None, most: int | None = None) -> Any:
+    variable = variable or "STUDY_" + name.strip("-").replace("-", "_").upper()
+    return typer.Option(name, help=help, envvar=variable, min=least, max=most)
 
 
 Dataset = Annotated[str, _option("--dataset", help="cifar10, digits, or the path of an image folder.")]
@@ -51,12 +51,14 @@ Trials = Annotated[
     int | None, _option("--trials", help="Total of finished trials that the search ends with; default 40, grid 64.")
 ]
 Epochs = Annotated[int, _option("--epochs", help="Passes over the training images in a trial.")]
-RetrainEpochs = Annotated[int, _option("--retrain-epochs", help="Passes over all training images in a retraining.")]
-Seed = Annotated[int, _option("--seed", help="Base of every seed.")]
+RetrainEpochs = Annotated[
+    int, _option("--retrain-epochs", help="Passes over all training images in a retraining.", least=1)
+]
+Seed = Annotated[int, _option("--seed", help="Base of every seed.", least=0)]
 RunSpec = Annotated[str, _option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
 Device = Annotated[str, _option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 Precision = Annotated[str, _option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
-Threads = Annotated[int, _option("--threads", help="CPU threads; 0 leaves it to torch.")]
+Threads = Annotated[int, _option("--threads", help="CPU threads; 0 leaves it to torch.", least=0)]
 HomeOption = Annotated[str, _option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
 Uri = Annotated[
     str, _option("--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI")
@@ -178,7 +180,9 @@ def retrain(
     run: RunSpec = "best",
     dataset: SomeDataset = "",
     epochs: Annotated[int, _option("--epochs", help="Passes over all training images.")] = 30,
-    seed: Annotated[int | None, _option("--seed", help="Of initial weights and order; default: the search's.")] = None,
+    seed: Annotated[
+        int | None, _option("--seed", help="Of initial weights and order; default: the search's.", least=0)
+    ] = None,
     skip_unreadable: Skip = False,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -256,7 +260,7 @@ def reproduce(
 @_stage
 def runs(
     stage: Annotated[str, _option("--stage", help="search, trial, retrain or analysis; empty: all but trials.")] = "",
-    limit: Annotated[int, _option("--limit", help="The latest so many.")] = 20,
+    limit: Annotated[int, _option("--limit", help="The latest so many.", least=1)] = 20,
     home: HomeOption = "",
     tracking_uri: Uri = "",
 ) -> None:
@@ -270,7 +274,7 @@ def runs(
 
 @app.command()
 def ui(
-    port: Annotated[int, _option("--port", help="Port of the page.")] = 5000,
+    port: Annotated[int, _option("--port", help="Port of the page.", least=1, most=65535)] = 5000,
     host: Annotated[str, _option("--host", help="Address it is served on.")] = "127.0.0.1",
     home: HomeOption = "",
     tracking_uri: Uri = "",

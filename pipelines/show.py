@@ -2,6 +2,7 @@
 
 import math
 import os
+import socket
 import sys
 from datetime import datetime
 
@@ -73,17 +74,19 @@ def serve(store: Store, host: str, port: int) -> None:
     """Becomes MLflow's server for `store`; says where its pages are.
 
     Raises:
-        StudyError: where the store is served already, or for an address that would open it to others.
+        StudyError: where the store is served already, for an address that would open it to others, or a port in use.
     """
     if store.uri.startswith("http"):
         raise StudyError(f"The store is a server already: open {store.uri} in a browser.")
     if host not in ("127.0.0.1", "localhost", "::1"):
         raise StudyError(f"Host {host!r} would open the store to others without a password: use 127.0.0.1.")
+    _require_free(host, port)
     base = f"http://{host}:{port}"
     print(f"MLflow answers at {base} in some 10 seconds; Ctrl-C ends it. Its pages:")
     for search in store.runs(stage="search"):
         print(f"{search.name}\n  trials   {base}{trials_page(search.experiment_id)}")
-        if compared := _best_trials(store, search):
+        compared = _best_trials(store, search)
+        if len(compared) > 1:
             print(f"  compare  {base}{compare_page(search.experiment_id, compared)}")
     for run in store.runs(stage="retrain")[:5]:
         print(f"{run.name}\n  run      {base}{run_page(run)}")
@@ -94,6 +97,14 @@ def serve(store: Store, host: str, port: int) -> None:
     if store.artifacts_root:
         arguments += ["--default-artifact-root", store.artifacts_root]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StudyError(f"Port {port} of {host} cannot be used ({reason}): choose another with --port.") from None
 
 
 def _best_trials(store: Store, search: Run, most: int = 10) -> list[str]:

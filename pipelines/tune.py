@@ -115,11 +115,11 @@ class _TrialRunner:
             self._fit(suggestion, run_id, score)
         except Diverged as end:
             store.tag(run_id, stopped_epoch=end.epoch, stopped_by=str(end))
-            self._end(suggestion, run_id, score, "FINISHED", "diverged", str(end))
+            self._end(suggestion, run_id, score, "diverged", str(end))
             raise
         except Pruned as end:
             store.tag(run_id, stopped_epoch=end.epoch)
-            self._end(suggestion, run_id, score, "FINISHED", "pruned", str(end))
+            self._end(suggestion, run_id, score, "pruned", str(end))
             raise
         except KeyboardInterrupt:
             store.finish(run_id, "KILLED", "interrupted")
@@ -128,7 +128,7 @@ class _TrialRunner:
             store.finish(run_id, "FAILED", "crashed")
             raise
         self.best = max(self.best, score.accuracy)
-        self._end(suggestion, run_id, score, "FINISHED", "complete", f"best in epoch {score.epoch}")
+        self._end(suggestion, run_id, score, "complete", f"best in epoch {score.epoch}")
         return score.accuracy
 
     def _start(self, suggestion: Suggestion) -> str:
@@ -181,11 +181,11 @@ class _TrialRunner:
                 on_batch=bar.advance,
             )
 
-    def _end(self, suggestion: Suggestion, run_id: str, score: Score, status: str, reason: str, detail: str) -> None:
+    def _end(self, suggestion: Suggestion, run_id: str, score: Score, reason: str, detail: str) -> None:
         if score.epoch:
             best = {"best_val_accuracy": score.accuracy, "best_val_loss": score.loss, "best_epoch": score.epoch}
             self.context.store.log(run_id, best)
-        self.context.store.finish(run_id, status, reason)
+        self.context.store.finish(run_id, "FINISHED", reason)
         self.done += 1
         self.bar.advance()
         self.bar.note(f"{self.done}/{self.config.trials} trials · best val {self.best:.3f}")

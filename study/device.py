@@ -56,6 +56,8 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int = 0) -> 
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    # By default cuDNN rounds float32 convolutions to 10 bits of mantissa.
+    torch.backends.cudnn.allow_tf32 = False
     _keep_freed_memory()
     return Machine(chosen, precision, torch.get_num_threads())
 
