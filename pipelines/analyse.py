@@ -70,14 +70,14 @@ def analyse(
         loaded = context.load(data)
     run = selection.choose_retrained(context.store, spec, loaded.key if loaded else None)
     network = pull(context.store, run)
-    layers = _layers(config, network)
+    filters = _filters(config, network)
     loaded = loaded or context.load(DataConfig.from_params(run.params))
     if run.params["dataset_digest"] != loaded.digest:
         raise StudyError(f"Run {run.name} was trained on other images than those of {loaded.source}.")
     image = select_image(loaded, config.image)
     networks = _with_other(network, context)
     report = Report(_folder(context, run))
-    steps = [*_outside(networks, report), *_inside(network, layers, config, image, report)]
+    steps = [*_outside(networks, report), *_inside(network, filters, config, image, report)]
     with context.display.bar(f"analysing {network.name}", len(steps)) as bar:
         for name, step in steps:
             bar.note(name)
@@ -86,18 +86,24 @@ def analyse(
     return _publish(report, networks, network, image, config, context)
 
 
-def _layers(config: AnalysisConfig, network: Network) -> list[str]:
-    """The convolutions to be followed; none for a network that has none."""
+REPORT_FILTER = 12
+"""The first-layer filter that the report follows."""
+
+
+def _filters(config: AnalysisConfig, network: Network) -> dict[str, int]:
+    """The convolutions to be followed, and which filter of each; none for a network that has none."""
     if config.layer not in ("", *CONVOLUTIONS):
         raise unknown("layer", config.layer, CONVOLUTIONS)
     if network.name != "cnn":
-        return []
+        return {}
     layers = [config.layer] if config.layer else list(CONVOLUTIONS)
+    last = {layer: len(network.weights(max(network.files))[f"{layer}.bias"]) - 1 for layer in layers}
+    if config.filter is None:
+        return {layer: min(REPORT_FILTER, last[layer]) for layer in layers}
     for layer in layers:
-        count = len(network.weights(max(network.files))[f"{layer}.bias"])
-        if config.filter >= count:
-            raise StudyError(f"Layer {layer} has no filter {config.filter}: choose one from 0 to {count - 1}.")
-    return layers
+        if config.filter > last[layer]:
+            raise StudyError(f"Layer {layer} has no filter {config.filter}: choose one from 0 to {last[layer]}.")
+    return dict.fromkeys(layers, config.filter)
 
 
 def _with_other(network: Network, context: Context) -> dict[str, Network]:
@@ -180,37 +186,36 @@ def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _inside(
-    network: Network, layers: Iterable[str], config: AnalysisConfig, image: SelectedImage, report: Report
+    network: Network, filters: Mapping[str, int], config: AnalysisConfig, image: SelectedImage, report: Report
 ) -> Iterator[Step]:
     """What is seen inside the CNN: one filter's kernel and maps over the epochs, and all maps of the last."""
-    for layer in layers:
-        yield f"kernel of {layer}", partial(_add_kernel, network, layer, config, report)
-        yield f"maps of {layer}", partial(_add_maps, network, layer, config, image, report)
+    for layer, number in filters.items():
+        epochs = network.epochs(config.epochs_every)
+        yield f"kernel of {layer}", partial(_add_kernel, network, layer, number, epochs, report)
+        yield f"maps of {layer}", partial(_add_maps, network, layer, number, epochs, image, report)
         for name in CONVOLUTIONS[layer]:
             yield f"all maps of {name}", partial(_add_grid, network, name, image, report)
 
 
-def _add_kernel(network: Network, layer: str, config: AnalysisConfig, report: Report) -> None:
-    weights = {
-        epoch: network.weights(epoch)[f"{layer}.weight"].numpy() for epoch in network.epochs(config.epochs_every)
-    }
-    table = kernels.kernel_evolution(weights, config.filter)
-    figure = kernels.draw_kernel_evolution(table, layer=layer, filter=config.filter)
+def _add_kernel(network: Network, layer: str, number: int, epochs: Iterable[int], report: Report) -> None:
+    weights = {epoch: network.weights(epoch)[f"{layer}.weight"].numpy() for epoch in epochs}
+    table = kernels.kernel_evolution(weights, number)
+    figure = kernels.draw_kernel_evolution(table, layer=layer, filter=number)
     heading = f"How a kernel of {layer} forms" + (" (Figure 9)" if layer == "conv1" else "")
-    text = kernels.caption(table, layer, config.filter)
-    report.add_figure(f"kernel_{layer}_filter{config.filter}", heading, text, table, figure)
+    report.add_figure(f"kernel_{layer}_filter{number}", heading, kernels.caption(table, layer, number), table, figure)
 
 
-def _add_maps(network: Network, layer: str, config: AnalysisConfig, image: SelectedImage, report: Report) -> None:
-    maps = {epoch: network.maps(epoch, image) for epoch in network.epochs(config.epochs_every)}
+def _add_maps(
+    network: Network, layer: str, number: int, epochs: Iterable[int], image: SelectedImage, report: Report
+) -> None:
+    maps = {epoch: network.maps(epoch, image) for epoch in epochs}
     table = activations.activation_evolution(
-        {name: {epoch: made[name][config.filter] for epoch, made in maps.items()} for name in CONVOLUTIONS[layer]}
+        {name: {epoch: made[name][number] for epoch, made in maps.items()} for name in CONVOLUTIONS[layer]}
     )
-    title = f"Filter {config.filter} of {layer} on {image.description}"
+    title = f"Filter {number} of {layer} on {image.description}"
     figure = activations.draw_activation_evolution(table, image=image.image.permute(1, 2, 0).numpy(), title=title)
     heading = f"Feature map, ReLU and max pooling of {layer}" + (" (Figures 10–12)" if layer == "conv1" else "")
-    text = activations.caption(table)
-    report.add_figure(f"maps_{layer}_filter{config.filter}", heading, text, table, figure)
+    report.add_figure(f"maps_{layer}_filter{number}", heading, activations.caption(table), table, figure)
 
 
 def _add_grid(network: Network, name: str, image: SelectedImage, report: Report) -> None:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Search, retrain and look into the networks of “Tracing the Convolutions of a CNN”, every run tracked.",
@@ -38,9 +37,25 @@ app = typer.Typer(
 )
 
 
-def _option(name: str, help: str, variable: str = "", least: int | None = None, most: int | None = None) -> Any:
+def _option(name: str, help: str, variable: str = "", **more: Any) -> Any:
     variable = variable or "STUDY_" + name.strip("-").replace("-", "_").upper()
-    return typer.Option(name, help=help, envvar=variable, min=least, max=most)
+    return typer.Option(name, help=help, envvar=variable, **more)
+
+
+def _number(name: str, help: str, least: int = 0, most: int = sys.maxsize) -> Any:
+    """An option that is a whole number from `least` to `most`; typer's own messages do not name the bad value."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise StudyError(f"{name} is {text!r}: it must be a whole number.") from None
+        if not least <= value <= most:
+            bounds = f"at least {least}" if most == sys.maxsize else f"from {least} to {most}"
+            raise StudyError(f"{name} is {value}: it must be {bounds}.")
+        return value
+
+    return _option(name, help, parser=parse, metavar="INTEGER")
 
 
 Dataset = Annotated[str, _option("--dataset", help="cifar10, digits, or the path of an image folder.")]
@@ -48,17 +63,18 @@ SomeDataset = Annotated[str, _option("--dataset", help="cifar10, digits or an im
 Skip = Annotated[bool, _option("--skip-unreadable", help="Leave out image files that cannot be read.")]
 Model = Annotated[str, _option("--model", help="cnn or ffnn.")]
 Trials = Annotated[
-    int | None, _option("--trials", help="Total of finished trials that the search ends with; default 40, grid 64.")
+    int | None,
+    _number("--trials", help="Total of finished trials that the search ends with; default 40, grid 64.", least=1),
 ]
-Epochs = Annotated[int, _option("--epochs", help="Passes over the training images in a trial.")]
+Epochs = Annotated[int, _number("--epochs", help="Passes over the training images in a trial.", least=1)]
 RetrainEpochs = Annotated[
-    int, _option("--retrain-epochs", help="Passes over all training images in a retraining.", least=1)
+    int, _number("--retrain-epochs", help="Passes over all training images in a retraining.", least=1)
 ]
-Seed = Annotated[int, _option("--seed", help="Base of every seed.", least=0)]
+Seed = Annotated[int, _number("--seed", help="Base of every seed.")]
 RunSpec = Annotated[str, _option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
 Device = Annotated[str, _option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 Precision = Annotated[str, _option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
-Threads = Annotated[int, _option("--threads", help="CPU threads; 0 leaves it to torch.", least=0)]
+Threads = Annotated[int, _number("--threads", help="CPU threads; 0 leaves it to torch.")]
 HomeOption = Annotated[str, _option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
 Uri = Annotated[
     str, _option("--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI")
@@ -66,8 +82,8 @@ Uri = Annotated[
 Storage = Annotated[str, _option("--storage", help="Optuna storage URL; empty: inside the home folder.")]
 Image = Annotated[str, _option("--image", help="train:6, test:12, a class, class/3, or a file; empty: the first bird.")]
 Layer = Annotated[str, _option("--layer", help="conv1 or conv2; empty: both.")]
-Filter = Annotated[int, _option("--filter", help="Which filter is followed, from 0.")]
-Every = Annotated[int, _option("--epochs-every", help="Show every how many epochs.")]
+Filter = Annotated[int | None, _number("--filter", help="Which filter is followed, from 0; default 12, the report's.")]
+Every = Annotated[int, _number("--epochs-every", help="Show every how many epochs.", least=1)]
 
 
 def _home(folder: str) -> Home:
@@ -179,9 +195,9 @@ def retrain(
     model: Model = "cnn",
     run: RunSpec = "best",
     dataset: SomeDataset = "",
-    epochs: Annotated[int, _option("--epochs", help="Passes over all training images.")] = 30,
+    epochs: Annotated[int, _number("--epochs", help="Passes over all training images.", least=1)] = 30,
     seed: Annotated[
-        int | None, _option("--seed", help="Of initial weights and order; default: the search's.", least=0)
+        int | None, _number("--seed", help="Of initial weights and order; default: the search's.", least=0)
     ] = None,
     skip_unreadable: Skip = False,
     device: Device = "auto",
@@ -214,7 +230,7 @@ def analyse(
     dataset: SomeDataset = "",
     image: Image = "",
     layer: Layer = "",
-    filter: Filter = 12,
+    filter: Filter = None,
     epochs_every: Every = 2,
     skip_unreadable: Skip = False,
     home: HomeOption = "",
@@ -232,7 +248,7 @@ def analyse(
 @_stage
 def reproduce(
     dataset: Dataset = "cifar10",
-    trials: Annotated[int, _option("--trials", help="Total of finished trials of each model's search.")] = 40,
+    trials: Annotated[int, _number("--trials", help="Total of finished trials of each model's search.")] = 40,
     epochs: Epochs = 10,
     retrain_epochs: RetrainEpochs = 30,
     seed: Seed = 0,
@@ -260,7 +276,7 @@ def reproduce(
 @_stage
 def runs(
     stage: Annotated[str, _option("--stage", help="search, trial, retrain or analysis; empty: all but trials.")] = "",
-    limit: Annotated[int, _option("--limit", help="The latest so many.", least=1)] = 20,
+    limit: Annotated[int, _number("--limit", help="The latest so many.", least=1)] = 20,
     home: HomeOption = "",
     tracking_uri: Uri = "",
 ) -> None:
@@ -274,7 +290,7 @@ def runs(
 
 @app.command()
 def ui(
-    port: Annotated[int, _option("--port", help="Port of the page.", least=1, most=65535)] = 5000,
+    port: Annotated[int, _number("--port", help="Port of the page.", least=1, most=65535)] = 5000,
     host: Annotated[str, _option("--host", help="Address it is served on.")] = "127.0.0.1",
     home: HomeOption = "",
     tracking_uri: Uri = "",
@@ -288,7 +304,7 @@ def ui(
 def main() -> None:
     """Runs the command; what the user can mend is one sentence and exit code 2."""
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (StudyError, typer.TyperException) as error:
         text = str(error) if isinstance(error, StudyError) else error.format_message()
         print(f"study: {text}", file=sys.stderr)

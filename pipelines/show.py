@@ -14,6 +14,7 @@ from pipelines.progress import Display
 from study.config import DataConfig, Home
 from study.data import load_dataset
 from study.errors import StudyError
+from study.selection import rank
 from study.tracking import Run, Store, compare_page, metric, run_page, trials_page
 
 
@@ -109,5 +110,5 @@ def _require_free(host: str, port: int) -> None:
 
 def _best_trials(store: Store, search: Run, most: int = 10) -> list[str]:
     trials = store.runs([search.tags["dataset"]], stage="trial", search=search.name, status_reason="complete")
-    best_first = sorted(trials, key=lambda run: -run.metrics.get("best_val_accuracy", 0.0))
+    best_first = sorted(trials, key=rank)
     return [run.id for run in best_first[:most]]

@@ -18,7 +18,8 @@ from study.data import Dataset, Splits
 from study.errors import Diverged
 from study.models import build_model
 from study.search import Pruned, Score, Suggestion
-from study.tracking import compare_page, trials_page
+from study.selection import rank
+from study.tracking import compare_page, metric, trials_page
 from study.training import Epoch, TrainingState, fit, resident
 
 
@@ -162,6 +163,8 @@ class _TrialRunner:
                 if epoch.number == 0:
                     return
                 recorded = {
+                    # First, since MLflow compares runs by the first metric unless told otherwise.
+                    "val_accuracy": epoch.metrics["val_accuracy"],
                     **epoch.metrics,
                     "epoch_seconds": epoch.seconds,
                     "images_per_second": epoch.images_per_second,
@@ -222,15 +225,15 @@ def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset
     complete = [run for run in trials if run.tags.get("status_reason") == "complete"]
     counts = ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
     context.display.say(f"Search {config.name}: {len(table)} trials ({counts}), {table['epochs'].sum()} epochs in all.")
-    best = table[table["state"] == "complete"].sort_values("val_accuracy", ascending=False).head(1)
-    for row in best.itertuples():
+    best_first = sorted(complete, key=rank)
+    for run in best_first[:1]:
+        params = run.params
         context.display.say(
-            f"Best: trial {row.number}, learning rate {row.learning_rate:.3e}, weight decay {row.weight_decay:.3e}, "
-            f"validation accuracy {row.val_accuracy:.4f}."
+            f"Best: trial {run.tags['optuna_trial']}, learning rate {float(params['learning_rate']):.3e}, weight decay "
+            f"{float(params['weight_decay']):.3e}, validation accuracy {metric(run, 'best_val_accuracy'):.4f}."
         )
-    if best.empty:
+    if not best_first:
         context.display.say("No trial was completed: widen the ranges (--lr, --decay), or raise --trials.")
-    best_first = sorted(complete, key=lambda run: -run.metrics.get("best_val_accuracy", 0.0))
     experiment = context.store.get(parent).experiment_id
     context.say_pages(
         trials=trials_page(experiment), compare=compare_page(experiment, [run.id for run in best_first[:10]])

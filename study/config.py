@@ -247,14 +247,14 @@ class AnalysisConfig:
     """The image under study, `train:6`, `test:12`, `bird`, `bird/3` or a file; empty: the first training bird."""
     layer: str = ""
     """The convolution whose kernel and maps are followed, `conv1` or `conv2`; empty: both."""
-    filter: int = 12
-    """The filter that is followed (the report's kernel is number 12)."""
+    filter: int | None = None
+    """The filter that is followed; by default 12, as in the report, or the last where there are fewer."""
     epochs_every: int = 2
     """Every how many epochs a picture is shown."""
 
     def __post_init__(self) -> None:
         _require_positive(epochs_every=self.epochs_every)
-        _require(self.filter >= 0, f"filter is {self.filter}: it must be at least 0.")
+        _require(self.filter is None or self.filter >= 0, f"filter is {self.filter}: it must be at least 0.")
 
 
 @dataclass(frozen=True, kw_only=True)

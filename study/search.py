@@ -4,6 +4,7 @@ Optuna's record of a search is the truth about it. A trial ends there as COMPLET
 diverged ones; or as FAIL, when it was interrupted or crashed. The user attribute `status_reason` says which.
 """
 
+import itertools
 import math
 import time
 import warnings
@@ -22,7 +23,8 @@ from study.errors import Diverged, StudyError
 from study.process import is_gone, this_process
 from study.tracking import SQLITE, require_sqlite
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+# Its warnings repeat, with tracebacks, what is recorded and said of a trial that failed.
+optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 GRID = tuple(float(value) for value in np.logspace(-4, 1, 8))
 """The report's grid, for the learning rate and for the weight decay."""
@@ -115,6 +117,8 @@ def open_search(config: SearchConfig, storage: str, lock: str, *, digest: str) -
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise StudyError(f"The search storage cannot be opened: {line}") from None
         if "settings" not in opened.user_attrs:
+            if config.sampler == "grid":
+                _line_up_grid(opened, config)
             opened.set_user_attr("settings", settings)
     _require_equal(config.name, opened.user_attrs["settings"], settings)
     return opened
@@ -160,17 +164,39 @@ def _pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
     return optuna.pruners.MedianPruner() if config.pruner == "median" else optuna.pruners.NopPruner()
 
 
-def _sampler(config: SearchConfig, trials_so_far: int) -> optuna.samplers.BaseSampler:
-    # A resumed process with the first one's seed would replay its points; the count of trials keeps them apart,
-    # and makes a continued search draw what an uninterrupted one would have drawn.
-    seed = int(np.random.SeedSequence([config.seed, trials_so_far]).generate_state(1)[0])
-    if config.sampler == "grid":
-        # The grid's seed is the order of its points, so this one stays.
-        axes = {"learning_rate": list(GRID), "weight_decay": list(GRID)}
-        return optuna.samplers.GridSampler(axes, seed=config.seed)
-    if config.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed)
+def _line_up_grid(search: Search, config: SearchConfig) -> None:
+    """Puts the grid's points in line in an order that the seed decides: each is then taken by one worker only."""
+    points = list(itertools.product(GRID, GRID))
+    for place in np.random.default_rng(config.seed).permutation(len(points)):
+        learning_rate, weight_decay = points[place]
+        search.enqueue_trial({"learning_rate": learning_rate, "weight_decay": weight_decay}, skip_if_exists=True)
+
+
+class _Sampler(optuna.samplers.BaseSampler):
+    """Draws each trial with a seed of its own, from the search's and the trial's number.
+
+    With one seed for a process two workers, or a resumed one, would replay the same points. The numbers are never
+    given twice, and a continued search draws what an uninterrupted one would have drawn.
+    """
+
+    def __init__(self, config: SearchConfig):
+        # What the grid's trials are to be is in line already.
+        self.kind = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
+        self.seed = config.seed
+
+    def before_trial(self, study: Search, trial: FrozenTrial) -> None:
+        seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
+        self.drawing = self.kind(seed=seed)
+        self.drawing.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Search, trial: FrozenTrial) -> dict[str, Any]:
+        return self.drawing.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: Search, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
+        return self.drawing.sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study: Search, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
+        return self.drawing.sample_independent(study, trial, param_name, param_distribution)
 
 
 def finished(search: Search) -> int:
@@ -197,17 +223,17 @@ def optimise(
         trial.set_user_attr("worker", this_process())
         if _rank(search, trial.number) >= config.trials:
             trial.set_user_attr("status_reason", "surplus")
+            _put_back(search, trial.number)
             raise Surplus
         return _outcome(Suggestion(trial.number, train_config(trial, config), trial), run_trial)
 
+    search.sampler = _Sampler(config)
     while (done := finished(search)) < config.trials:
-        trials = search.get_trials(deepcopy=False)
-        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        running = len(search.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         if done + running >= config.trials:
             on_wait(running)
             time.sleep(1)
             continue
-        search.sampler = _sampler(config, len(trials))
         search.optimize(objective, n_trials=1, catch=(Surplus,))
 
 
@@ -215,6 +241,22 @@ def _rank(search: Search, number: int) -> int:
     """How many trials before this one are finished or under way: places are given in the order of the numbers."""
     taken = (*COUNTED, TrialState.RUNNING)
     return sum(trial.number < number for trial in search.get_trials(deepcopy=False, states=taken))
+
+
+def _put_back(search: Search, number: int) -> None:
+    """Lines up again what a trial that found no place had taken from the line, if it had."""
+    trial = search.get_trials(deepcopy=False)[number]
+    if lined_up := _parameters(trial):
+        search.enqueue_trial(lined_up, user_attrs=_only(trial.user_attrs, "retry_of"))
+
+
+def _parameters(trial: FrozenTrial) -> dict[str, Any]:
+    """What a trial tries: what it was lined up with, or drew; nothing where it ended before either."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _only(attributes: dict[str, Any], name: str) -> dict[str, Any]:
+    return {name: attributes[name]} if name in attributes else {}
 
 
 def _outcome(suggestion: Suggestion, run_trial: Callable[[Suggestion], float]) -> float:
@@ -258,9 +300,9 @@ def requeue(search: Search) -> list[int]:
         root = trial.user_attrs.get("retry_of", trial.number)
         attempts = [other for other in trials if other.user_attrs.get("retry_of") == root]
         is_last = trial.number == max([root, *(other.number for other in attempts)])
-        failed = trial.state == TrialState.FAIL and trial.params and reason != "surplus"
+        failed = trial.state == TrialState.FAIL and _parameters(trial) and reason != "surplus"
         if failed and is_last and len(attempts) < MAX_RETRIES:
-            search.enqueue_trial(trial.params, user_attrs={"retry_of": root})
+            search.enqueue_trial(_parameters(trial), user_attrs={"retry_of": root})
             again.append(trial.number)
     return again
 

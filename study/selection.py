@@ -34,10 +34,11 @@ def best_trial(store: Store, dataset: str, model: str) -> Run:
             f"None of the {len(trials)} trials of {model} on {dataset} was completed: raise --trials, or change the "
             "ranges with --lr and --decay under another --search."
         )
-    return min(complete, key=_rank)
+    return min(complete, key=rank)
 
 
-def _rank(trial: Run) -> tuple[float, float, int]:
+def rank(trial: Run) -> tuple[float, float, int]:
+    """Sorts complete trials, the best first: by validation accuracy, then validation loss, then number."""
     return (
         -metric(trial, "best_val_accuracy"),
         metric(trial, "best_val_loss"),

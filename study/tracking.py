@@ -37,6 +37,7 @@ from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor, nn
 
 from study.config import Home
@@ -99,14 +100,14 @@ class Store:
         require_sqlite(self.uri)
         if self.uri.startswith("http"):
             _require_server(self.uri)
-        mlflow.set_tracking_uri(self.uri)
-        self.client = MlflowClient(self.uri)
         # Opening a new database migrates it, and two processes doing that at once crash.
         home.store.mkdir(parents=True, exist_ok=True)
         with FileLock(home.store / ".lock"):
             try:
+                mlflow.set_tracking_uri(self.uri)
+                self.client = MlflowClient(self.uri)
                 self.client.search_experiments(max_results=1)
-            except (mlflow.exceptions.MlflowException, OSError) as error:
+            except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
                 raise StudyError(f"The store {self.uri} cannot be opened: {_first_line(error)}") from None
 
     def experiment(self, name: str) -> str:

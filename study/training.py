@@ -48,6 +48,7 @@ class TrainingState:
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.order = torch.Generator().manual_seed(config.seed)
+        self.begun = False
         self.epoch = 0
         self.steps = 0
 
@@ -75,6 +76,7 @@ class TrainingState:
                 if key.startswith("optimiser.") and key.split(".", 2)[2] == name
             }
         self.order.set_state(tensors["order"])
+        self.begun = True
         self.epoch, self.steps = tensors["progress"].tolist()
 
 
@@ -122,7 +124,8 @@ def fit(
     """
     train = resident(train, machine)
     sets = {name: images.to(machine.device) for name, images in evaluate.items()}
-    if state.epoch == 0:
+    if not state.begun:
+        state.begun = True
         on_epoch(Epoch(0, _evaluate_all(state.model, sets), 0.0, 0.0))
     while state.epoch < config.epochs:
         start = time.perf_counter()

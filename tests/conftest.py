@@ -1,0 +1,120 @@
+import sqlite3
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+
+from pipelines.context import Context
+from pipelines.progress import Display
+from pipelines.retrain import retrain
+from pipelines.tune import tune
+from study import selection
+from study.config import CNNConfig, DataConfig, FFNNConfig, Home, Range, SearchConfig
+from study.data import Dataset, Labelled, load_dataset
+from study.device import Machine, prepare
+from study.search import default_storage
+from study.tracking import Store
+
+DIGITS = DataConfig(dataset="digits")
+
+
+@pytest.fixture(scope="session")
+def machine() -> Machine:
+    # One thread: networks this small wait for a second one longer than it saves.
+    return prepare("cpu", "float32", threads=1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Twelve training and four test images of each of the ten digits."""
+    digits = load_dataset(DIGITS, Home(root=tmp_path_factory.mktemp("digits")))
+    return replace(digits, train=first_of_each_class(digits.train, 12), test=first_of_each_class(digits.test, 4))
+
+
+def first_of_each_class(images: Labelled, count: int) -> Labelled:
+    members = [torch.nonzero(images.labels == label).flatten()[:count] for label in images.labels.unique()]
+    return images.subset(torch.cat(members).sort().values)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Both databases, new: making them takes seconds, so that each test gets a copy."""
+    home = Home(root=tmp_path_factory.mktemp("migrated"))
+    Store(home)
+    optuna.storages.RDBStorage(default_storage(home))
+    return home
+
+
+def copy_of(migrated: Home, root: Path) -> Home:
+    home = Home(root=root)
+    home.store.mkdir(parents=True)
+    for name in ("mlflow.db", "optuna.db"):
+        # A plain copy would miss what SQLite still holds in its write-ahead log.
+        source, target = sqlite3.connect(migrated.store / name), sqlite3.connect(home.store / name)
+        source.backup(target)
+        source.close()
+        target.close()
+    return home
+
+
+@pytest.fixture
+def home(migrated: Home, tmp_path: Path) -> Home:
+    return copy_of(migrated, tmp_path / "home")
+
+
+@pytest.fixture
+def other_home(migrated: Home, tmp_path: Path) -> Home:
+    return copy_of(migrated, tmp_path / "other home")
+
+
+@pytest.fixture
+def store(home: Home) -> Store:
+    return Store(home)
+
+
+def surroundings(home: Home, machine: Machine) -> Context:
+    return Context(home, Store(home), default_storage(home), machine, Display())
+
+
+@pytest.fixture
+def context(home: Home, machine: Machine) -> Context:
+    return surroundings(home, machine)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Both models searched and their best retrained: to be read, and not changed."""
+
+    context: Context
+    dataset: Dataset
+    searches: dict[str, SearchConfig]
+    parents: dict[str, str]
+    """The search's run, by model."""
+    retrained: dict[str, str]
+    """The retrained run, by model."""
+
+
+@pytest.fixture(scope="session")
+def finished_study(
+    migrated: Home, machine: Machine, tiny: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    context = surroundings(copy_of(migrated, tmp_path_factory.mktemp("finished") / "home"), machine)
+    parents, retrained = {}, {}
+    searches = {
+        model.name: SearchConfig(
+            name=f"digits-{model.name}",
+            model=model,
+            trials=3,
+            epochs=2,
+            batch_size=30,
+            learning_rate=Range(low=1e-3, high=1e-2),
+        )
+        for model in (CNNConfig(filters=(4, 6)), FFNNConfig(hidden=8))
+    }
+    for name, config in searches.items():
+        parents[name] = tune(config, DIGITS, tiny, context)
+        trial = selection.best_trial(context.store, tiny.key, name)
+        retrained[name] = retrain(trial, DIGITS, tiny, context, epochs=2)
+    return Finished(context, tiny, searches, parents, retrained)

@@ -1,0 +1,131 @@
+"""The command as a process of its own, and one finished study that several files of tests read."""
+
+import contextlib
+import io
+import os
+import pty
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pipelines import cli
+
+STUDY = str(Path(sys.executable).with_name("study"))
+PATIENCE = 240
+"""Seconds that any one process may take: generous, since nothing here is timed."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """The surroundings of a process that keeps everything in `home`, whatever this one was given."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "MLFLOW_", "OPTUNA_"))}
+    return {**clean, "STUDY_HOME": str(home), "PYTHONUNBUFFERED": "1", **more}
+
+
+def start(*arguments: str, home: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [STUDY, *arguments],
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process: subprocess.Popen[str], said: str = "") -> Ended:
+    """Waits for `process`; `said` is what was read of its output before."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    return Ended(process.returncode, said + out, err)
+
+
+def study(*arguments: str, home: Path) -> Ended:
+    return end(start(*arguments, home=home))
+
+
+def study_here(*arguments: str, home: Path, **variables: str) -> Ended:
+    """The command in this process, which spares the seconds of starting one."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        # What study.tracking set for this process stays.
+        for name in [name for name in os.environ if name.startswith("STUDY_") or name == "MLFLOW_TRACKING_URI"]:
+            patch.delenv(name)
+        for name, value in {"STUDY_HOME": str(home), **variables}.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["study", *arguments])
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert isinstance(ended.value.code, int)
+    return Ended(ended.value.code, out.getvalue(), err.getvalue())
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """The output of `process` up to the line that holds `text`."""
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if text in line:
+            return said
+    raise AssertionError(f"{text!r} was never said, only:\n{said}\n{end(process).err}")
+
+
+def on_a_terminal(*arguments: str, home: Path) -> tuple[int, str]:
+    """The exit code of the command, and all that it wrote to its terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [STUDY, *arguments],
+        env=environment(home, TERM="xterm", COLUMNS="120"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    watchdog = threading.Timer(PATIENCE, process.kill)
+    watchdog.start()
+    screen = b""
+    with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
+        while some := os.read(ours, 65536):
+            screen += some
+    os.close(ours)
+    code = process.wait()
+    watchdog.cancel()
+    return code, screen.decode()
+
+
+REPRODUCE = ("reproduce", "--dataset", "digits", "--trials", "3", "--epochs", "2", "--retrain-epochs", "2")
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    home: Path
+    ended: Ended
+
+
+@cache
+def reproduced(folder: Path) -> Reproduced:
+    """The whole study on the digits, in a new home below `folder`; made once for all files of tests."""
+    home = folder / "reproduced"
+    home.mkdir()
+    return Reproduced(home, study(*REPRODUCE, home=home))
+
+
+def only_page(home: Path) -> Path:
+    """The page of the one report in `home`."""
+    (page,) = (home / "reports").glob("*/index.html")
+    return page

@@ -1,0 +1,159 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+from pipelines.analyse import analyse
+from pipelines.context import Context
+from pipelines.retrain import retrain
+from pipelines.tune import tune
+from study import selection
+from study.config import AnalysisConfig, CNNConfig, DataConfig, FFNNConfig, SearchConfig
+from study.data import Dataset
+from study.errors import StudyError
+
+DATA = DataConfig(dataset="digits")
+SETTINGS = AnalysisConfig(filter=3, epochs_every=1)
+FIGURES = {
+    "convergence",
+    "confusion",
+    "roc",
+    *(f"{kind}_{layer}_filter3" for kind in ("kernel", "maps") for layer in ("conv1", "conv2")),
+    *(f"grid_{layer}" for layer in ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2")),
+}
+
+
+@pytest.fixture(scope="module")
+def page(finished_study) -> Path:
+    return analyse("best", SETTINGS, finished_study.context, loaded=finished_study.dataset)
+
+
+def test_the_report_holds_every_figure_with_its_numbers(page: Path):
+    assert {file.stem for file in page.parent.glob("*.png")} == FIGURES
+    assert {file.stem for file in page.parent.glob("*.csv")} == FIGURES | {"metrics"}
+    assert {file.name for file in page.parent.iterdir()} - {
+        f"{name}.{kind}" for name in FIGURES for kind in ("png", "csv")
+    } == {"index.html", "metrics.md", "metrics.csv"}
+    for name in FIGURES:
+        assert (page.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert len(pd.read_csv(page.parent / f"{name}.csv"))
+
+
+def test_the_page_shows_every_figure_and_links_every_table(page: Path, finished_study):
+    html = page.read_text()
+    assert html.count("data:image/png;base64,") == len(FIGURES)
+    for name in (*FIGURES, "metrics"):
+        assert f'href="{name}.csv"' in html
+    for run_id in finished_study.retrained.values():
+        assert run_id in html
+
+
+def test_the_report_is_kept_on_the_run_it_is_about(page: Path, finished_study):
+    store, run_id = finished_study.context.store, finished_study.retrained["cnn"]
+    assert page.is_relative_to(finished_study.context.home.reports)
+    assert store.artifacts(run_id, "report") == sorted(f"report/{file.name}" for file in page.parent.iterdir())
+    [analysis] = store.runs(stage="analysis", retrain_run=run_id)
+    assert analysis.tags["mlflow.parentRunId"] == run_id
+    assert (analysis.status, analysis.params["filter"]) == ("FINISHED", "3")
+    assert analysis.metrics["test_accuracy"] == store.get(run_id).metrics["final_test_accuracy"]
+
+
+def test_the_metrics_are_those_of_scikit_learn(page: Path, finished_study):
+    table = pd.read_csv(page.parent / "metrics.csv").set_index(["model", "split"])
+    assert sorted(table.index) == [("cnn", "test"), ("cnn", "train"), ("ffnn", "test"), ("ffnn", "train")]
+    store = finished_study.context.store
+    for (model, split), row in table.iterrows():
+        kept, _ = store.load_tensors(finished_study.retrained[model], f"predictions/{split}.safetensors")
+        labels, predicted = kept["labels"].numpy(), kept["logits"].argmax(1).numpy()
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            labels, predicted, average="weighted", zero_division=0
+        )
+        expected = [accuracy_score(labels, predicted), precision, recall, f1]
+        assert row[["accuracy", "precision", "recall", "f1"]].tolist() == pytest.approx(expected, abs=1e-8)
+        assert row["images"] == len(labels)
+    assert "report_accuracy" not in table
+
+
+def test_the_confusions_are_of_the_test_images(page: Path):
+    table = pd.read_csv(page.parent / "confusion.csv")
+    counts = table.groupby("model")["count"].sum()
+    assert counts.to_dict() == {"cnn": 40, "ffnn": 40}
+
+
+def refusal(spec: str, settings: AnalysisConfig, context: Context, dataset: Dataset) -> str:
+    with pytest.raises(StudyError) as raised:
+        analyse(spec, settings, context, loaded=dataset)
+    text = str(raised.value)
+    assert text.endswith(".")
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"layer": "conv9"}, "'conv9'"),
+        ({"filter": 4}, "conv1 has no filter 4: choose one from 0 to 3"),
+        ({"filter": 6, "layer": "conv2"}, "conv2 has no filter 6: choose one from 0 to 5"),
+        ({"image": "train:120"}, "train:120"),
+        ({"image": "test:-1"}, "test:-1"),
+        ({"image": "peacock"}, "'peacock'"),
+    ],
+)
+def test_what_is_not_there_is_named(changed: dict[str, object], named: str, finished_study):
+    settings = replace(SETTINGS, **changed)
+    assert named in refusal("best", settings, finished_study.context, finished_study.dataset)
+
+
+def test_an_unknown_run_and_a_trial_are_named(finished_study):
+    context, dataset = finished_study.context, finished_study.dataset
+    assert "'nothing'" in refusal("nothing", SETTINGS, context, dataset)
+    trial = context.store.runs(stage="trial")[0]
+    assert "keeps no weights" in refusal(trial.id, SETTINGS, context, dataset)
+
+
+def test_other_images_than_the_runs_are_refused(finished_study):
+    other = replace(finished_study.dataset, digest="another")
+    assert "other images" in refusal("best", SETTINGS, finished_study.context, other)
+
+
+def retrained(context: Context, dataset: Dataset, model: CNNConfig | FFNNConfig) -> str:
+    config = SearchConfig(name=f"digits-{model.name}", model=model, trials=1, epochs=1, batch_size=60)
+    tune(config, DATA, dataset, context)
+    return retrain(selection.best_trial(context.store, dataset.key, model.name), DATA, dataset, context, epochs=1)
+
+
+def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    run_id = retrained(context, tiny, CNNConfig(filters=(4, 6)))
+    capsys.readouterr()
+    page = analyse(run_id, replace(SETTINGS, layer="conv2"), context, loaded=tiny)
+    assert "The cnn is shown alone." in capsys.readouterr().out
+    assert set(pd.read_csv(page.parent / "metrics.csv")["model"]) == {"cnn"}
+    assert {file.stem for file in page.parent.glob("*.png")} == {
+        name for name in FIGURES if not name.endswith(("1", "conv1_filter3"))
+    }
+    shutil.rmtree(context.home.reports)
+    context.home.reports.write_text("a file where the folder should be")
+    assert "The report cannot be written" in refusal(run_id, SETTINGS, context, tiny)
+    folder = context.home.store / "artifacts" / "digits" / run_id / "artifacts" / "weights"
+    shutil.rmtree(folder)
+    assert "has no weights" in refusal(run_id, SETTINGS, context, tiny)
+
+
+def test_an_ffnn_is_shown_without_kernels_and_maps(context: Context, tiny: Dataset):
+    run_id = retrained(context, tiny, FFNNConfig(hidden=4))
+    page = analyse("best:ffnn", AnalysisConfig(), context, loaded=tiny)
+    assert run_id in page.read_text()
+    assert {file.stem for file in page.parent.glob("*.png")} == {"convergence", "confusion", "roc"}
+
+
+def test_a_retraining_that_is_not_finished_is_named(context: Context, tiny: Dataset):
+    run_id = retrained(context, tiny, FFNNConfig(hidden=4))
+    context.store.finish(run_id, "KILLED", "interrupted")
+    text = refusal(run_id, AnalysisConfig(), context, tiny)
+    assert "is not finished (killed, 2 epochs' weights)" in text

@@ -1,0 +1,164 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.config import (
+    AnalysisConfig,
+    CNNConfig,
+    DataConfig,
+    FFNNConfig,
+    Home,
+    Range,
+    SearchConfig,
+    TrainConfig,
+    model_config,
+)
+from study.errors import StudyError
+
+BAD = [
+    (DataConfig, {"validation_fraction": 0.0}, "0.0"),
+    (DataConfig, {"validation_fraction": 1.0}, "1.0"),
+    (DataConfig, {"validation_fraction": -0.25}, "-0.25"),
+    (DataConfig, {"validation_fraction": float("nan")}, "nan"),
+    (CNNConfig, {"filters": (32,)}, "(32,)"),
+    (CNNConfig, {"filters": (32, 64, 128)}, "(32, 64, 128)"),
+    (CNNConfig, {"filters": (0, 64)}, "first filter count is 0"),
+    (CNNConfig, {"filters": (32, -1)}, "second filter count is -1"),
+    (CNNConfig, {"kernel": 0}, "kernel is 0"),
+    (CNNConfig, {"stride": 0}, "stride is 0"),
+    (CNNConfig, {"dilation": -2}, "dilation is -2"),
+    (CNNConfig, {"pool": 0}, "pool is 0"),
+    (CNNConfig, {"padding": -1}, "padding is -1"),
+    (FFNNConfig, {"hidden": 0}, "hidden units is 0"),
+    (TrainConfig, {"learning_rate": -0.5}, "-0.5"),
+    (TrainConfig, {"learning_rate": float("inf")}, "inf"),
+    (TrainConfig, {"learning_rate": float("nan")}, "nan"),
+    (TrainConfig, {"weight_decay": -1e-9}, "-1e-09"),
+    (TrainConfig, {"epochs": 0}, "epochs is 0"),
+    (TrainConfig, {"batch_size": -3}, "batch size is -3"),
+    (TrainConfig, {"warmup_steps": -1}, "-1"),
+    (TrainConfig, {"optimiser": "sgd"}, "'sgd'"),
+    (Range, {"low": 0.0, "high": 1.0}, "0:1"),
+    (Range, {"low": 0.5, "high": 0.5}, "0.5:0.5"),
+    (Range, {"low": 2.0, "high": 1.0}, "2:1"),
+    (Range, {"low": 1.0, "high": float("inf")}, "1:inf"),
+    (Range, {"low": float("nan"), "high": 1.0}, "nan:1"),
+    (SearchConfig, {"name": " "}, "empty name"),
+    (SearchConfig, {"name": "s", "trials": 0}, "trials is 0"),
+    (SearchConfig, {"name": "s", "epochs": 0}, "epochs is 0"),
+    (SearchConfig, {"name": "s", "batch_size": 0}, "batch size is 0"),
+    (SearchConfig, {"name": "s", "sampler": "cma"}, "'cma'"),
+    (SearchConfig, {"name": "s", "pruner": "asha"}, "'asha'"),
+    (SearchConfig, {"name": "s", "optimiser": "lion"}, "'lion'"),
+    (SearchConfig, {"name": "s", "warmup_steps": -5}, "-5"),
+    (AnalysisConfig, {"epochs_every": 0}, "epochs every is 0"),
+    (AnalysisConfig, {"filter": -1}, "filter is -1"),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "named"), BAD, ids=lambda value: str(getattr(value, "__name__", value)))
+def test_a_value_that_cannot_work_is_named_in_one_sentence(
+    kind: Callable[..., Any], values: dict[str, Any], named: str
+):
+    with pytest.raises(StudyError) as raised:
+        kind(**values)
+    text = str(raised.value)
+    assert named in text
+    assert text.endswith(".")
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "choices"),
+    [
+        (TrainConfig, {"optimiser": "sgd"}, ("adam", "adamw")),
+        (SearchConfig, {"name": "s", "sampler": "cma"}, ("tpe", "random", "grid")),
+        (SearchConfig, {"name": "s", "pruner": "asha"}, ("hyperband", "median", "none")),
+        (model_config, {"name": "resnet"}, ("cnn", "ffnn")),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_choices(kind: Callable[..., Any], values: dict[str, Any], choices):
+    with pytest.raises(StudyError) as raised:
+        kind(**values)
+    assert all(choice in str(raised.value) for choice in choices)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(),
+        TrainConfig(
+            model=CNNConfig(filters=(4, 6), kernel=3, padding=0, stride=2, dilation=2, pool=3),
+            learning_rate=0.1 + 0.2,
+            weight_decay=1e-300,
+            epochs=2,
+            batch_size=7,
+            optimiser="adamw",
+            warmup_steps=11,
+            seed=5,
+        ),
+        TrainConfig(model=FFNNConfig(hidden=3), learning_rate=2.682695795279727e-3),
+    ],
+)
+def test_settings_come_back_exactly_from_what_a_run_records(config: TrainConfig):
+    def as_recorded(value: object) -> str:
+        return str(list(value)) if isinstance(value, tuple) else str(value)
+
+    recorded = {name: as_recorded(value) for name, value in config.params().items()}
+    assert TrainConfig.from_params(recorded) == config
+
+
+def test_every_setting_is_recorded_under_its_own_name():
+    params = TrainConfig(model=CNNConfig(filters=(4, 6))).params()
+    assert params["model"] == "cnn"
+    assert {"filters", "kernel", "padding", "stride", "dilation", "pool"} <= set(params)
+    assert {"learning_rate", "weight_decay", "epochs", "batch_size", "optimiser", "warmup_steps", "seed"} <= set(params)
+    assert "filters" not in TrainConfig(model=FFNNConfig()).params()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [DataConfig(), DataConfig(dataset="/photos", validation_fraction=0.3, split_seed=4, skip_unreadable=True)],
+)
+def test_data_settings_come_back_from_what_a_run_records(config: DataConfig):
+    assert DataConfig.from_params({name: str(value) for name, value in vars(config).items()}) == config
+
+
+def test_a_range_is_two_numbers_with_a_colon_between():
+    assert Range.parse("1e-5:0.1") == Range(low=1e-5, high=0.1)
+    assert Range.parse(" 1 : 2 ") == Range(low=1, high=2)
+
+
+@pytest.mark.parametrize("text", ["", "1", "1:", ":1", "a:b", "1:2:3", "2:1", "0:1", "-1:1", "1e-3-1e-1"])
+def test_a_text_that_is_no_range_is_named(text: str):
+    with pytest.raises(StudyError, match="LOW:HIGH") as raised:
+        Range.parse(text)
+    assert repr(text) in str(raised.value) or text in str(raised.value)
+
+
+def test_the_name_and_the_total_are_no_settings_of_a_search():
+    first = SearchConfig(name="a", trials=4)
+    assert first.settings() == SearchConfig(name="b", trials=9).settings()
+    for other in (
+        SearchConfig(name="a", epochs=3),
+        SearchConfig(name="a", seed=1),
+        SearchConfig(name="a", model=FFNNConfig()),
+        SearchConfig(name="a", model=CNNConfig(kernel=3)),
+        SearchConfig(name="a", learning_rate=Range(low=1e-3, high=1e-2)),
+    ):
+        assert other.settings() != first.settings()
+
+
+def test_the_default_settings_are_the_reports():
+    assert model_config("cnn") == CNNConfig(filters=(32, 64), kernel=5, padding=2, stride=1, dilation=1, pool=2)
+    assert model_config("ffnn") == FFNNConfig(hidden=100)
+    assert (TrainConfig().epochs, TrainConfig().batch_size, TrainConfig().optimiser) == (30, 200, "adam")
+
+
+def test_home_holds_data_stores_and_reports():
+    home = Home(root=Path("/somewhere"))
+    assert (home.data, home.store, home.reports) == tuple(
+        Path("/somewhere") / name for name in ("data", "mlruns", "reports")
+    )

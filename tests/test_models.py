@@ -1,0 +1,129 @@
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from study.config import CNNConfig, FFNNConfig, ModelConfig
+from study.errors import StudyError
+from study.models import CNN, FFNN, build_model, feature_sizes, output_size
+
+BOTH = pytest.mark.parametrize("config", [CNNConfig(), FFNNConfig()], ids=lambda config: config.name)
+
+
+def images(count: int = 4, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.mark.parametrize(("config", "parameters"), [(CNNConfig(), 94_666), (FFNNConfig(), 308_310)])
+def test_the_networks_have_as_many_parameters_as_the_reports(config: ModelConfig, parameters: int):
+    model = build_model(config, classes=10, seed=0)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize("pooling", [False, True])
+def test_equation_2_gives_the_sizes_that_torch_makes(pooling: bool):
+    checked = 0
+    for size, kernel, padding, stride, dilation in itertools.product(
+        (7, 8, 31, 32), (1, 2, 3, 5), (0, 1, 2), (1, 2, 3), (1, 2)
+    ):
+        expected = output_size(size, kernel, padding=padding, stride=stride, dilation=dilation)
+        if expected < 1 or (pooling and padding > kernel // 2):
+            continue
+        shape = {"padding": padding, "stride": stride, "dilation": dilation}
+        layer = nn.MaxPool2d(kernel, **shape) if pooling else nn.Conv2d(1, 1, kernel, **shape)
+        assert layer(torch.zeros(1, 1, size, size)).shape == (1, 1, expected, expected)
+        checked += 1
+    assert checked > 100
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CNNConfig(filters=(3, 5)),
+        CNNConfig(filters=(3, 5), kernel=3, padding=1, stride=2, pool=3),
+        CNNConfig(filters=(3, 5), kernel=3, padding=0, dilation=2),
+    ],
+)
+def test_maps_have_the_sizes_that_are_told(config: CNNConfig):
+    made = build_model(config, classes=4, seed=0).activations(images())
+    for layer, side in feature_sizes(config).items():
+        assert made[layer].shape[2:] == (side, side)
+    assert made["fc"].shape == (4, 4)
+
+
+@BOTH
+def test_activations_end_in_exactly_what_the_network_answers(config: ModelConfig):
+    model = build_model(config, classes=10, seed=3)
+    made = model.activations(images())
+    assert tuple(made) == type(model).layers
+    assert torch.equal(made[type(model).layers[-1]], model(images()))
+
+
+def test_layers_are_named_as_they_are_shown():
+    assert CNN.layers == ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "fc")
+    assert FFNN.layers == ("fc1", "relu1", "fc2")
+
+
+def test_pooling_before_relu_gives_the_gradients_of_relu_before_pooling():
+    model = build_model(CNNConfig(filters=(6, 8)), classes=10, seed=1)
+    labels = torch.tensor([0, 3, 5, 9])
+
+    def gradients(logits: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(functional.cross_entropy(logits, labels), list(model.parameters())))
+
+    pool_first, relu_first = gradients(model(images())), gradients(model.activations(images())["fc"])
+    assert any(gradient.abs().max() > 1e-3 for gradient in pool_first)
+    for ours, textbook in zip(pool_first, relu_first, strict=True):
+        assert torch.allclose(ours, textbook, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CNNConfig(kernel=40, padding=0),
+        CNNConfig(pool=33),
+        CNNConfig(pool=6),
+        CNNConfig(kernel=5, padding=0, stride=3, pool=4),
+        CNNConfig(kernel=5, padding=0, dilation=9),
+    ],
+)
+def test_layers_that_do_not_fit_are_named(config: CNNConfig):
+    with pytest.raises(StudyError, match=r"The layers do not fit: (conv|pool)[12] leaves nothing"):
+        build_model(config, classes=10, seed=0)
+
+
+@BOTH
+def test_the_seed_alone_decides_the_initial_weights(config: ModelConfig):
+    torch.manual_seed(11)
+    first = build_model(config, classes=10, seed=5).state_dict()
+    torch.manual_seed(12)
+    again = build_model(config, classes=10, seed=5).state_dict()
+    other = build_model(config, classes=10, seed=6).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_building_a_model_leaves_the_global_random_numbers_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    build_model(CNNConfig(), classes=10, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_initial_weights_are_pytorchs_default():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        cnn = nn.Sequential(
+            nn.Conv2d(3, 32, 5, padding=2),
+            nn.Conv2d(32, 64, 5, padding=2),
+            nn.Linear(4096, 10),
+        )
+        torch.manual_seed(4)
+        ffnn = nn.Sequential(nn.Linear(3072, 100), nn.Linear(100, 10))
+    for config, plain in ((CNNConfig(), cnn), (FFNNConfig(), ffnn)):
+        built = build_model(config, classes=10, seed=4)
+        for ours, default in zip(built.parameters(), plain.parameters(), strict=True):
+            assert torch.equal(ours, default)

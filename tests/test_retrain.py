@@ -1,0 +1,227 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+
+from pipelines import retrain as stage
+from pipelines.context import Context
+from pipelines.retrain import SLOTS, retrain
+from study.config import CNNConfig, DataConfig, TrainConfig
+from study.data import Dataset, normalise
+from study.errors import StudyError
+from study.models import build_model
+from study.tracking import Run, Store
+from study.training import predict
+
+DATA = DataConfig(dataset="digits")
+EPOCHS = 3
+RECORDED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "epoch_seconds", "images_per_second")
+
+
+def trial(context: Context, dataset: Dataset, **changed: object) -> Run:
+    """A finished trial as a search would have recorded it."""
+    settings = {"model": CNNConfig(filters=(4, 6)), "learning_rate": 5e-3, "weight_decay": 1e-3, "batch_size": 40}
+    tags = {"stage": "trial", "model": "cnn", "search": "toy", "dataset": dataset.key}
+    params = {**TrainConfig(**settings | changed).params(), **context.params(DATA, dataset)}
+    run_id = context.store.start(
+        dataset.key, "toy trial 0", tags={**tags, "optuna_trial": "0", "base_seed": "5"}, params=params
+    )
+    context.store.log(run_id, {"best_val_accuracy": 0.5, "best_val_loss": 1.0})
+    context.store.finish(run_id, "FINISHED", "complete")
+    return context.store.get(run_id)
+
+
+@pytest.fixture
+def toy(context: Context, tiny: Dataset) -> Run:
+    return trial(context, tiny)
+
+
+def weights(store: Store, run_id: str) -> dict[str, dict[str, torch.Tensor]]:
+    return {path: store.load_tensors(run_id, path)[0] for path in store.artifacts(run_id, "weights")}
+
+
+def assert_equal_at_every_epoch(store: Store, first: str, second: str) -> None:
+    ours, others = weights(store, first), weights(store, second)
+    assert list(ours) == list(others) == [f"weights/epoch_{epoch:03d}.safetensors" for epoch in range(EPOCHS + 1)]
+    for path, tensors in ours.items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, others[path][name]), f"{path}: {name}"
+
+
+def assert_every_epoch_recorded_once(store: Store, run_id: str) -> None:
+    for name in RECORDED:
+        steps = [point.step for point in store.client.get_metric_history(run_id, name)]
+        assert steps == list(range(0 if name.startswith("test") else 1, EPOCHS + 1)), name
+
+
+def interrupt_after(epoch: int, patch: pytest.MonkeyPatch) -> None:
+    """Has the retraining be interrupted once `epoch` is kept."""
+    keep = stage._keep_epoch
+
+    def then_stop(run_id: str, kept, *others: object) -> None:
+        keep(run_id, kept, *others)
+        if kept.number == epoch:
+            raise KeyboardInterrupt
+
+    patch.setattr(stage, "_keep_epoch", then_stop)
+
+
+def interrupt_before_the_metrics_of(epoch: int, patch: pytest.MonkeyPatch) -> None:
+    """Has the retraining be interrupted where weights and state of `epoch` are kept and its metrics are not."""
+    log = Store.log
+
+    def stop(store: Store, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
+        if step == epoch and "test_loss" in metrics:
+            raise KeyboardInterrupt
+        log(store, run_id, metrics, step)
+
+    patch.setattr(Store, "log", stop)
+
+
+def file_of(store: Store, run_id: str, path: str) -> Path:
+    return Path(unquote(urlparse(store.client.get_run(run_id).info.artifact_uri).path)) / path
+
+
+def test_a_retraining_leaves_the_weights_before_and_after_every_epoch(finished_study):
+    store, run_id = finished_study.context.store, finished_study.retrained["cnn"]
+    assert store.artifacts(run_id, "weights") == [f"weights/epoch_{epoch:03d}.safetensors" for epoch in range(3)]
+    run = store.get(run_id)
+    untrained = build_model(CNNConfig(filters=(4, 6)), classes=10, seed=0).state_dict()
+    for name, tensor in weights(store, run_id)["weights/epoch_000.safetensors"].items():
+        assert torch.equal(tensor, untrained[name])
+    assert (run.status, run.tags["stage"], run.tags["status_reason"]) == ("FINISHED", "retrain", "complete")
+    assert (run.params["epochs"], run.params["seed"]) == ("2", "0")
+    assert run.params["learning_rate"] == store.get(run.tags["trial_run"]).params["learning_rate"]
+    assert run.params["dataset_digest"] == finished_study.dataset.digest
+
+
+def test_a_retraining_describes_its_data_set(finished_study):
+    described = finished_study.context.store.load_json(finished_study.retrained["cnn"], "dataset.json")
+    assert described["classes"] == [str(digit) for digit in range(10)]
+    assert (described["train"], described["test"]) == (120, 40)
+    assert described["digest"] == finished_study.dataset.digest
+
+
+@pytest.mark.parametrize("model", ["cnn", "ffnn"])
+def test_predictions_are_those_of_the_last_weights_and_give_the_final_accuracies(model: str, finished_study):
+    store, dataset = finished_study.context.store, finished_study.dataset
+    run = store.get(finished_study.retrained[model])
+    network = build_model(finished_study.searches[model].model, classes=10, seed=9)
+    network.load_state_dict(weights(store, run.id)["weights/epoch_002.safetensors"])
+    for name, part in {"train": dataset.train, "test": dataset.test}.items():
+        kept, _ = store.load_tensors(run.id, f"predictions/{name}.safetensors")
+        assert torch.equal(kept["labels"], part.labels)
+        assert torch.allclose(kept["logits"], predict(network, part.images), atol=1e-5)
+        accuracy = (kept["logits"].argmax(1) == kept["labels"]).double().mean().item()
+        assert run.metrics[f"final_{name}_accuracy"] == accuracy
+    assert run.metrics["final_test_accuracy"] == run.metrics["test_accuracy"]
+
+
+@pytest.mark.parametrize("model", ["cnn", "ffnn"])
+def test_the_registered_model_answers_with_the_probabilities_of_the_last_weights(model: str, finished_study):
+    context, dataset = finished_study.context, finished_study.dataset
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(context.store.uri)
+    try:
+        served = mlflow.pyfunc.load_model(f"models:/digits-{model}@best")
+    finally:
+        mlflow.set_tracking_uri(before)
+    network = build_model(finished_study.searches[model].model, classes=10, seed=9)
+    network.load_state_dict(weights(context.store, finished_study.retrained[model])["weights/epoch_002.safetensors"])
+    for count in (1, 2, 7):
+        images = dataset.test.images[:count]
+        with torch.no_grad():
+            expected = network(normalise(images)).softmax(1).numpy()
+        assert np.allclose(np.asarray(served.predict(images.float().numpy())), expected, atol=1e-5)
+
+
+def test_same_retrain_twice_gives_equal_weights(context: Context, tiny: Dataset, toy: Run):
+    first, second = (retrain(toy, DATA, tiny, context, epochs=EPOCHS) for _ in range(2))
+    assert first != second
+    assert_equal_at_every_epoch(context.store, first, second)
+    assert_every_epoch_recorded_once(context.store, first)
+
+
+def test_another_seed_is_another_run_with_other_weights(context: Context, tiny: Dataset, toy: Run):
+    first = retrain(toy, DATA, tiny, context, epochs=1)
+    other = retrain(toy, DATA, tiny, context, epochs=1, seed=6)
+    assert [context.store.get(run).params["seed"] for run in (first, other)] == ["5", "6"]
+    path = "weights/epoch_001.safetensors"
+    assert not torch.equal(
+        weights(context.store, first)[path]["fc.weight"], weights(context.store, other)[path]["fc.weight"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "epoch"),
+    [
+        (interrupt_after, 0),
+        (interrupt_after, 1),
+        (interrupt_after, 3),
+        (interrupt_before_the_metrics_of, 0),
+        (interrupt_before_the_metrics_of, 2),
+    ],
+)
+def test_an_interrupted_retraining_continues_as_if_never_interrupted(
+    interrupt: Callable[[int, pytest.MonkeyPatch], None], epoch: int, context: Context, tiny: Dataset, toy: Run
+):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(epoch, patch)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    [stopped] = context.store.runs(stage="retrain")
+    assert (stopped.status, stopped.tags["status_reason"]) == ("KILLED", "interrupted")
+    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
+    assert context.store.get(stopped.id).status == "FINISHED"
+    whole = retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    assert whole != stopped.id
+    assert_equal_at_every_epoch(context.store, stopped.id, whole)
+    assert_every_epoch_recorded_once(context.store, stopped.id)
+
+
+def test_a_half_written_slot_falls_back_to_the_other(context: Context, tiny: Dataset, toy: Run):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_before_the_metrics_of(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    [stopped] = context.store.runs(stage="retrain")
+    newest = file_of(context.store, stopped.id, SLOTS[0])
+    newest.write_bytes(newest.read_bytes()[:500])
+    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
+    whole = retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    assert_equal_at_every_epoch(context.store, stopped.id, whole)
+    assert_every_epoch_recorded_once(context.store, stopped.id)
+
+
+def test_a_retraining_under_way_is_not_begun_again(context: Context, tiny: Dataset, toy: Run):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    [stopped] = context.store.runs(stage="retrain")
+    # As this process, which lives, would have left it while it works.
+    context.store.resume(stopped.id)
+    with pytest.raises(StudyError, match=f"Run {stopped.id} is retraining this already"):
+        retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    context.store.tag(stopped.id, worker=" ".join([stopped.tags["worker"].split()[0], "1", "0.5"]))
+    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
+
+
+def test_a_diverging_retraining_is_recorded_and_not_continued(context: Context, tiny: Dataset):
+    wild = trial(context, tiny, learning_rate=1e30)
+    for count in (1, 2):
+        with pytest.raises(StudyError, match=r"diverged: train_loss became .* in epoch 1"):
+            retrain(wild, DATA, tiny, context, epochs=EPOCHS)
+        runs = context.store.runs(stage="retrain")
+        assert [(run.status, run.tags["status_reason"]) for run in runs] == [("FAILED", "diverged")] * count
+
+
+def test_other_images_than_the_searchs_are_refused(context: Context, tiny: Dataset, toy: Run):
+    with pytest.raises(StudyError, match="searched on other images"):
+        retrain(toy, DATA, replace(tiny, digest="another"), context, epochs=1)
+    assert context.store.runs(stage="retrain") == []

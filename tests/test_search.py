@@ -1,0 +1,358 @@
+import itertools
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from study import search
+from study.config import CNNConfig, Home, Range, SearchConfig
+from study.errors import Diverged, StudyError
+from study.search import Pruned, Score, Search, Suggestion, default_storage
+
+ROOT = Path(__file__).parents[1]
+DIGEST = "0123456789abcdef"
+QUICK = SearchConfig(name="quick", trials=6, epochs=3, pruner="none")
+
+
+def accuracy(suggestion: Suggestion) -> float:
+    """An accuracy with its best at a learning rate of 1e-3, and a little better without decay."""
+    distance = math.log10(suggestion.config.learning_rate) + 3
+    return 0.9 * math.exp(-(distance**2)) - 0.1 * suggestion.config.weight_decay
+
+
+def nobody(running: int) -> None:
+    raise AssertionError(f"waits for {running} trials of others, and there are no others")
+
+
+def opened(home: Home, config: SearchConfig = QUICK, digest: str = DIGEST) -> Search:
+    return search.open_search(config, default_storage(home), str(home.store / ".lock"), digest=digest)
+
+
+def ran(home: Home, config: SearchConfig = QUICK, run: Callable[[Suggestion], float] = accuracy) -> Search:
+    """The search, recovered as a stage does it and run to its total."""
+    found = opened(home, config)
+    search.close_orphans(found)
+    search.requeue(found)
+    search.optimise(found, config, run, nobody)
+    return found
+
+
+def points(found: Search) -> list[tuple[float, float]]:
+    return [(trial.params["learning_rate"], trial.params["weight_decay"]) for trial in found.trials if trial.params]
+
+
+def stopping(number: int, end: BaseException) -> Callable[[Suggestion], float]:
+    """`accuracy`, but trial `number` ends in `end`."""
+
+    def run(suggestion: Suggestion) -> float:
+        if suggestion.number == number:
+            raise end
+        return accuracy(suggestion)
+
+    return run
+
+
+def test_a_search_ends_with_exactly_its_total(home: Home):
+    found = ran(home)
+    assert search.finished(found) == len(found.trials) == 6
+    assert [trial.user_attrs["status_reason"] for trial in found.trials] == ["complete"] * 6
+    assert found.best_value == max(trial.value for trial in found.trials)
+
+
+def test_continuing_adds_only_the_difference(home: Home):
+    ran(home)
+    started: list[int] = []
+
+    def run(suggestion: Suggestion) -> float:
+        started.append(suggestion.number)
+        return accuracy(suggestion)
+
+    ran(home, run=run)
+    assert started == []
+    found = ran(home, replace(QUICK, trials=9), run)
+    assert started == [6, 7, 8]
+    assert search.finished(found) == 9
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_continued_search_draws_what_an_uninterrupted_one_draws(sampler: str, home: Home, other_home: Home):
+    whole = replace(QUICK, sampler=sampler, trials=14)
+    expected = points(ran(home, whole))
+    ran(other_home, replace(whole, trials=5))
+    ran(other_home, replace(whole, trials=12))
+    assert points(ran(other_home, whole)) == expected
+    assert len(set(expected)) == 14
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"epochs": 4}, "epochs was 3, now 4"),
+        ({"sampler": "random"}, "sampler was tpe, now random"),
+        ({"learning_rate": Range(low=1e-3, high=1e-2)}, "learning_rate was"),
+        ({"model": CNNConfig(filters=(8, 8))}, "model_settings was"),
+        ({"seed": 3}, "seed was 0, now 3"),
+    ],
+)
+def test_changed_settings_are_refused_with_the_difference(changed: dict[str, object], named: str, home: Home):
+    opened(home)
+    with pytest.raises(StudyError, match="began with other settings") as raised:
+        opened(home, replace(QUICK, **changed))
+    assert named in str(raised.value)
+    assert "--search" in str(raised.value)
+    opened(home, replace(QUICK, trials=100))
+
+
+def test_another_data_set_is_refused(home: Home):
+    opened(home)
+    with pytest.raises(StudyError, match="dataset was 0123456789ab, now fedcba"):
+        opened(home, digest="fedcba9876543210")
+
+
+def test_points_stay_within_the_ranges(home: Home):
+    config = replace(
+        QUICK, trials=20, learning_rate=Range(low=1e-4, high=2e-4), weight_decay=Range(low=1e-6, high=1e-5)
+    )
+    rates, decays = zip(*points(ran(home, config)), strict=True)
+    assert all(1e-4 <= rate <= 2e-4 for rate in rates)
+    assert all(1e-6 <= decay <= 1e-5 for decay in decays)
+
+
+def test_each_trial_has_its_own_settings_and_seed(home: Home):
+    configs = []
+
+    def run(suggestion: Suggestion) -> float:
+        configs.append(suggestion.config)
+        return accuracy(suggestion)
+
+    ran(home, replace(QUICK, seed=40, batch_size=7, optimiser="adamw", warmup_steps=2), run)
+    assert [config.seed for config in configs] == [40, 41, 42, 43, 44, 45]
+    assert {(config.epochs, config.batch_size, config.optimiser, config.warmup_steps) for config in configs} == {
+        (3, 7, "adamw", 2)
+    }
+    assert len({(config.learning_rate, config.weight_decay) for config in configs}) == 6
+
+
+def test_a_diverged_trial_is_pruned_with_its_reason_and_the_search_goes_on(home: Home):
+    found = ran(home, run=stopping(2, Diverged(1, "train_loss", math.nan)))
+    assert len(found.trials) == 6
+    trial = found.trials[2]
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["status_reason"] == "diverged"
+    assert trial.user_attrs["stopped"] == "train_loss became nan in epoch 1"
+    assert search.trials_table(found)["state"].tolist() == ["complete"] * 2 + ["diverged"] + ["complete"] * 3
+
+
+@pytest.mark.parametrize(("end", "reason"), [(KeyboardInterrupt(), "interrupted"), (RuntimeError("no"), "crashed")])
+def test_an_unfinished_trial_fails_with_its_reason_and_is_tried_again(end: BaseException, reason: str, home: Home):
+    with pytest.raises(type(end)):
+        ran(home, run=stopping(2, end))
+    found = opened(home)
+    failed = found.trials[2]
+    assert failed.state == TrialState.FAIL
+    assert failed.user_attrs["status_reason"] == reason
+    retries: list[tuple[int | None, int]] = []
+
+    def run(suggestion: Suggestion) -> float:
+        retries.append((suggestion.retry_of, suggestion.number))
+        return accuracy(suggestion)
+
+    found = ran(home, run=run)
+    assert retries == [(2, 3), (None, 4), (None, 5), (None, 6)]
+    assert found.trials[3].params == failed.params
+    assert search.finished(found) == 6
+    assert search.requeue(found) == []
+
+
+def test_a_trial_is_tried_again_twice_and_no_more(home: Home):
+    for attempt in range(3):
+        with pytest.raises(RuntimeError):
+            ran(home, run=stopping(attempt, RuntimeError("again")))
+    found = opened(home)
+    assert [trial.user_attrs.get("retry_of") for trial in found.trials] == [None, 0, 0]
+    assert len(set(points(found))) == 1
+    assert search.requeue(found) == []
+    assert search.finished(ran(home)) == 6
+
+
+def test_what_is_lined_up_once_is_not_lined_up_twice(home: Home):
+    with pytest.raises(KeyboardInterrupt):
+        ran(home, run=stopping(0, KeyboardInterrupt()))
+    found = opened(home)
+    assert search.requeue(found) == [0]
+    assert search.requeue(found) == []
+
+
+@pytest.mark.parametrize("interrupted_at", [None, 3])
+def test_the_grid_visits_each_point_once(interrupted_at: int | None, home: Home, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(search, "GRID", (1e-4, 1e-2, 10.0))
+    config = replace(QUICK, sampler="grid", trials=9)
+    if interrupted_at is not None:
+        with pytest.raises(KeyboardInterrupt):
+            ran(home, config, stopping(interrupted_at, KeyboardInterrupt()))
+    found = ran(home, config)
+    visited = [
+        (trial.params["learning_rate"], trial.params["weight_decay"])
+        for trial in found.trials
+        if trial.state == TrialState.COMPLETE
+    ]
+    assert sorted(visited) == sorted(itertools.product((1e-4, 1e-2, 10.0), repeat=2))
+
+
+def test_the_reports_grid_has_64_points_between_1e_minus_4_and_10(home: Home):
+    assert len(search.GRID) == 8
+    assert (search.GRID[0], search.GRID[-1]) == pytest.approx((1e-4, 10))
+    ratios = [after / before for before, after in itertools.pairwise(search.GRID)]
+    assert ratios == pytest.approx([ratios[0]] * 7)
+    found = ran(home, replace(QUICK, name="report", sampler="grid", trials=64))
+    assert sorted(points(found)) == sorted(itertools.product(search.GRID, repeat=2))
+
+
+def test_hyperband_prunes_what_falls_behind_but_never_after_the_last_epoch(home: Home):
+    config = replace(QUICK, trials=16, epochs=9, pruner="hyperband")
+
+    def run(suggestion: Suggestion) -> float:
+        score = Score(suggestion)
+        for epoch in range(1, 10):
+            # Every later trial is worse than all before it, at every epoch.
+            score.update(epoch, (0.9 - 0.05 * suggestion.number) * epoch / 9, 1.0)
+        return score.accuracy
+
+    found = ran(home, config, run)
+    pruned = [trial for trial in found.trials if trial.state == TrialState.PRUNED]
+    assert pruned
+    assert {trial.user_attrs["status_reason"] for trial in pruned} == {"pruned"}
+    assert all(trial.last_step < 9 for trial in pruned)
+    assert all(trial.last_step == 9 for trial in found.trials if trial.state == TrialState.COMPLETE)
+    assert search.finished(found) == 16
+
+
+def test_a_score_is_the_best_epochs_and_of_equals_the_one_with_the_lower_loss(home: Home):
+    scores = []
+
+    def run(suggestion: Suggestion) -> float:
+        score = Score(suggestion)
+        for epoch, result in enumerate([(0.5, 1.2), (0.7, 1.0), (0.7, 0.9), (0.6, 0.1)], start=1):
+            score.update(epoch, *result)
+        scores.append((score.accuracy, score.loss, score.epoch))
+        return score.accuracy
+
+    ran(home, replace(QUICK, trials=1, epochs=4), run)
+    assert scores == [(0.7, 0.9, 3)]
+
+
+def test_the_table_holds_every_finished_trial(home: Home):
+    def run(suggestion: Suggestion) -> float:
+        score = Score(suggestion)
+        score.update(1, 0.25, 1.0)
+        if suggestion.number == 1:
+            raise Pruned(1)
+        if suggestion.number == 3:
+            raise Diverged(2, "val_loss", math.inf)
+        score.update(2, 0.5, 1.0)
+        score.update(3, 0.375, 1.0)
+        return score.accuracy
+
+    found = ran(home, replace(QUICK, trials=4), run)
+    table = search.trials_table(found)
+    assert table.columns.tolist() == ["number", "state", "learning_rate", "weight_decay", "val_accuracy", "epochs"]
+    assert table["number"].tolist() == [0, 1, 2, 3]
+    assert table["state"].tolist() == ["complete", "pruned", "complete", "diverged"]
+    assert table["val_accuracy"].tolist() == [0.5, 0.25, 0.5, 0.25]
+    assert table["epochs"].tolist() == [3, 1, 3, 1]
+    assert list(zip(table["learning_rate"], table["weight_decay"], strict=True)) == points(found)
+
+
+def test_importance_sums_to_one_and_finds_what_matters(home: Home):
+    shares = search.importance(ran(home, replace(QUICK, sampler="random", trials=20))).set_index("parameter")
+    assert shares["importance"].sum() == pytest.approx(1)
+    assert shares["importance"]["learning_rate"] > 0.8
+
+
+def test_importance_of_trials_that_do_not_differ_is_empty(home: Home):
+    table = search.importance(ran(home, replace(QUICK, trials=2), lambda suggestion: 0.5))
+    assert table.empty
+    assert table.columns.tolist() == ["parameter", "importance"]
+
+
+def test_a_storage_that_is_no_database_is_refused(tmp_path: Path):
+    (tmp_path / "optuna.db").write_text("notes about something else entirely\n" * 50)
+    home = Home(root=tmp_path)
+    for storage in (f"sqlite:///{tmp_path / 'optuna.db'}", "nonsense://nowhere"):
+        with pytest.raises(StudyError) as raised:
+            search.open_search(QUICK, storage, str(tmp_path / ".lock"), digest=DIGEST)
+        assert "\n" not in str(raised.value)
+    assert default_storage(home) != f"sqlite:///{tmp_path / 'optuna.db'}"
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from study import search
+from study.config import Home, SearchConfig
+from test_search import QUICK, accuracy, opened
+
+home, folder, total, mode = Home(root=Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+
+def run(suggestion):
+    (folder / "worker").touch()
+    while mode == "hang" or not (folder / "parent").exists():
+        time.sleep(0.01)
+    return accuracy(suggestion)
+
+config = SearchConfig(**{**vars(QUICK), "trials": total})
+search.optimise(opened(home, config), config, run, lambda running: None)
+"""
+
+
+def worker(home: Home, folder: Path, total: int, mode: str) -> subprocess.Popen[bytes]:
+    """Another process that works on the search; it has a trial under way once `folder` holds the file "worker"."""
+    paths = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]}"
+    arguments = [str(home.root), str(folder), str(total), mode]
+    process = subprocess.Popen([sys.executable, "-c", paths + WORKER, *arguments])
+    while not (folder / "worker").exists():
+        assert process.poll() is None, "the other process ended before its first trial"
+        time.sleep(0.01)
+    return process
+
+
+def test_two_processes_never_exceed_the_total(home: Home, tmp_path: Path):
+    config = replace(QUICK, trials=12)
+    found = opened(home, config)
+    other = worker(home, tmp_path, 12, "together")
+
+    def run(suggestion: Suggestion) -> float:
+        (tmp_path / "parent").touch()
+        return accuracy(suggestion)
+
+    search.optimise(found, config, run, lambda running: None)
+    assert other.wait() == 0
+    trials = found.get_trials()
+    assert search.finished(found) == 12
+    assert {trial.user_attrs["status_reason"] for trial in trials} <= {"complete", "surplus"}
+    counted = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    assert len({trial.user_attrs["worker"] for trial in counted}) == 2
+    assert len({trial.params["learning_rate"] for trial in counted}) == 12
+
+
+def test_the_trial_of_a_killed_process_is_closed_and_its_place_given_again(home: Home, tmp_path: Path):
+    found = opened(home)
+    other = worker(home, tmp_path, 6, "hang")
+    assert search.close_orphans(found) == []
+    other.kill()
+    other.wait()
+    [orphan] = search.close_orphans(found)
+    assert search.close_orphans(found) == []
+    assert found.trials[orphan.number].state == TrialState.FAIL
+    assert found.trials[orphan.number].user_attrs["status_reason"] == "interrupted"
+    search.requeue(found)
+    search.optimise(found, QUICK, accuracy, nobody)
+    assert search.finished(found) == 6
+    assert found.trials[1].user_attrs["retry_of"] == orphan.number
+    assert found.trials[1].params == orphan.params

@@ -1,0 +1,253 @@
+import contextlib
+import http.server
+import math
+import socket
+import sqlite3
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from study.config import Home
+from study.errors import StudyError
+from study.tracking import Store, default_uri, metric
+
+
+def started(store: Store, name: str = "a run", experiment: str = "toys", **tags: str) -> str:
+    return store.start(experiment, name, tags=tags, params={"size": 3})
+
+
+def file_of(store: Store, run_id: str, path: str) -> Path:
+    root = store.client.get_run(run_id).info.artifact_uri
+    return Path(unquote(urlparse(root).path)) / path
+
+
+def test_a_store_is_made_where_there_is_none(tmp_path: Path):
+    home = Home(root=tmp_path / "new" / "home")
+    store = Store(home)
+    assert (home.store / "mlflow.db").is_file()
+    assert store.runs() == []
+    assert store.get(started(store)).params == {"size": "3"}
+
+
+@pytest.mark.parametrize("content", ["notes, and no database", "x" * 5000])
+def test_a_file_that_is_no_database_is_refused_and_left_alone(content: str, tmp_path: Path):
+    home = Home(root=tmp_path)
+    home.store.mkdir()
+    file = home.store / "mlflow.db"
+    file.write_text(content)
+    with pytest.raises(StudyError, match=r"mlflow\.db"):
+        Store(home)
+    assert file.read_text() == content
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path):
+    (tmp_path / "mlruns").write_text("a file where the folder should be")
+    with pytest.raises(StudyError, match="mlruns"):
+        Store(Home(root=tmp_path))
+
+
+def test_a_server_that_does_not_answer_is_named_with_the_variable_to_unset(home: Home):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(StudyError, match="MLFLOW_TRACKING_URI") as raised:
+        Store(home, uri)
+    assert uri in str(raised.value)
+
+
+def test_a_server_that_is_no_mlflow_is_named(home: Home):
+    class Deaf(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Deaf) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(StudyError, match="No MLflow server answers"):
+                Store(home, f"http://127.0.0.1:{server.server_address[1]}")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_artifacts_lie_below_home_wherever_the_command_was_typed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    run_id = started(store, experiment="photos 2% of #1")
+    store.log_json(run_id, "notes/content.json", {"a": [1, 2]})
+    file = file_of(store, run_id, "notes/content.json")
+    assert file.is_file()
+    assert file.is_relative_to(store.home.store / "artifacts")
+    assert store.load_json(run_id, "notes/content.json") == {"a": [1, 2]}
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_run_records_what_it_was_started_with(store: Store):
+    parent = started(store, "parent")
+    run_id = store.start(
+        "toys", "child", tags={"stage": "trial"}, params={"filters": (4, 6), "rate": 0.1}, parent=parent
+    )
+    run = store.get(run_id)
+    assert (run.name, run.status) == ("child", "RUNNING")
+    assert run.params == {"filters": "[4, 6]", "rate": "0.1"}
+    assert run.tags["stage"] == "trial"
+    assert run.tags["mlflow.parentRunId"] == parent
+    assert run.tags["mlflow.user"]
+    store.finish(run_id, "KILLED", "interrupted")
+    assert store.get(run_id).status == "KILLED"
+    assert store.get(run_id).tags["status_reason"] == "interrupted"
+    store.resume(run_id)
+    assert store.get(run_id).status == "RUNNING"
+
+
+def test_a_history_has_a_row_per_epoch_and_nan_where_nothing_was_recorded(store: Store):
+    run_id = started(store)
+    store.log(run_id, {"test_loss": 2.5}, 0)
+    store.log(run_id, {"test_loss": 1.5, "train_loss": 1.75}, 1)
+    store.log(run_id, {"test_loss": 0.1 + 0.2, "train_loss": 1e-300}, 2)
+    table = store.history(run_id)
+    assert table["epoch"].tolist() == [0, 1, 2]
+    assert table["test_loss"].tolist() == [2.5, 1.5, 0.1 + 0.2]
+    assert math.isnan(table["train_loss"][0])
+    assert table["train_loss"].tolist()[1:] == [1.75, 1e-300]
+    assert store.get(run_id).metrics["test_loss"] == 0.1 + 0.2
+
+
+def test_the_history_of_a_run_without_metrics_is_empty(store: Store):
+    assert store.history(started(store)).empty
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_metric_that_is_not_finite_or_not_there_is_nan(value: float, store: Store):
+    run_id = started(store)
+    store.log(run_id, {"bad": value, "good": 0.5})
+    run = store.get(run_id)
+    assert math.isnan(metric(run, "bad"))
+    assert math.isnan(metric(run, "absent"))
+    assert metric(run, "good") == 0.5
+
+
+def test_tensors_come_back_bit_for_bit(store: Store):
+    tensors = {
+        "weights": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),
+        "odd": torch.tensor([math.nan, -0.0, math.inf, 1e-40]),
+        "bytes": torch.arange(256, dtype=torch.uint8),
+        "step": torch.tensor([3.0]),
+        "half": torch.tensor([1.5, 2.5], dtype=torch.bfloat16),
+    }
+    run_id = started(store)
+    store.log_tensors(run_id, "weights/epoch_000.safetensors", tensors, metrics='{"a": 1}')
+    loaded, metadata = store.load_tensors(run_id, "weights/epoch_000.safetensors")
+    assert metadata == {"metrics": '{"a": 1}'}
+    assert loaded.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == tensor.dtype
+        assert loaded[name].shape == tensor.shape
+        assert torch.equal(loaded[name].flatten().view(torch.uint8), tensor.flatten().view(torch.uint8))
+    assert store.artifacts(run_id, "weights") == ["weights/epoch_000.safetensors"]
+
+
+@pytest.mark.parametrize("left", [0, 5, 100, -1])
+def test_a_cut_artifact_is_named(left: int, store: Store):
+    run_id = started(store)
+    store.log_tensors(run_id, "weights/a.safetensors", {"a": torch.zeros(100)})
+    file = file_of(store, run_id, "weights/a.safetensors")
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(StudyError, match=r"a\.safetensors") as raised:
+        store.load_tensors(run_id, "weights/a.safetensors")
+    assert run_id in str(raised.value)
+
+
+def test_a_missing_artifact_is_named(store: Store):
+    run_id = started(store)
+    for load in (store.load_tensors, store.load_json):
+        with pytest.raises(StudyError, match="has no artifact weights/none"):
+            load(run_id, "weights/none")
+    assert store.artifacts(run_id, "weights") == []
+
+
+def test_a_folder_is_kept_with_all_below_it(store: Store, tmp_path: Path):
+    (tmp_path / "kept" / "deep").mkdir(parents=True)
+    (tmp_path / "kept" / "b.csv").write_text("1")
+    (tmp_path / "kept" / "a.png").write_text("2")
+    (tmp_path / "kept" / "deep" / "c.md").write_text("3")
+    run_id = started(store)
+    store.log_folder(run_id, tmp_path / "kept", "report")
+    assert store.artifacts(run_id, "report") == ["report/a.png", "report/b.csv"]
+    assert file_of(store, run_id, "report/deep/c.md").read_text() == "3"
+
+
+def test_runs_are_found_by_experiment_and_all_their_tags_the_latest_first(store: Store):
+    names = ["it's", 'a "quoted" name']
+    first = started(store, "1", "one", stage="trial", search=names[0])
+    second = started(store, "2", "one", stage="trial", search=names[1])
+    third = started(store, "3", "two", stage="search", search=names[0])
+
+    def ids(*arguments: object, **tags: str) -> list[str]:
+        return [run.id for run in store.runs(*arguments, **tags)]
+
+    assert set(ids()) == {first, second, third}
+    assert set(ids(["one"])) == {first, second}
+    assert ids(["absent"]) == []
+    assert ids(search=names[0], stage="trial") == [first]
+    assert ids(search=names[1]) == [second]
+    assert set(ids(search=names[0])) == {first, third}
+    starts = [run.started for run in store.runs()]
+    assert starts == sorted(starts, reverse=True)
+
+
+def test_runs_are_found_beyond_a_page(store: Store):
+    started(store, experiment="many")
+    with contextlib.closing(sqlite3.connect(store.home.store / "mlflow.db")) as database, database:
+        columns = [row[1] for row in database.execute("PRAGMA table_info(runs)")]
+        copied = ", ".join("?" if name == "run_uuid" else name for name in columns)
+        database.executemany(
+            f"INSERT INTO runs ({', '.join(columns)}) SELECT {copied} FROM runs LIMIT 1",
+            [(f"{number:032x}",) for number in range(1002)],
+        )
+    assert len({run.id for run in store.runs(["many"])}) == 1003
+
+
+class Toy(nn.Module):
+    def __init__(self, seed: int):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.layer = nn.Linear(4, 3)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.layer(values), 1)
+
+
+def test_the_registered_model_gives_torchs_probabilities_and_the_alias_keeps_the_best(store: Store):
+    example = np.zeros((2, 4), np.float32)
+    models = {0.5: Toy(0), 0.4: Toy(1), 0.6: Toy(2), 0.6 - 1e-9: Toy(3)}
+    aliased = []
+    for score, model in models.items():
+        store.log_model(started(store), model, example, register_as="toys-cnn", score=score)
+        best = store.client.get_model_version_by_alias("toys-cnn", "best")
+        aliased.append(float(best.tags["val_accuracy"]))
+    assert aliased == [0.5, 0.5, 0.6, 0.6]
+    assert mlflow.get_tracking_uri() == default_uri(store.home)
+    served = mlflow.pyfunc.load_model("models:/toys-cnn@best")
+    for count in (1, 2, 7):
+        values = np.random.default_rng(count).normal(size=(count, 4)).astype(np.float32)
+        answer = np.asarray(served.predict(values))
+        with torch.no_grad():
+            expected = models[0.6](torch.from_numpy(values)).numpy()
+        assert answer.shape == (count, 3)
+        assert np.allclose(answer, expected, atol=1e-6)
+        assert np.allclose(answer.sum(1), 1, atol=1e-6)

@@ -1,0 +1,298 @@
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.metrics import accuracy_score, log_loss
+from torch import Tensor
+from torch.nn import functional
+
+from study import training
+from study.config import CNNConfig, FFNNConfig, TrainConfig
+from study.data import Dataset, Labelled, normalise
+from study.device import Machine, has_bf16_units, prepare
+from study.errors import Diverged
+from study.models import build_model
+from study.training import Epoch, TrainingState, evaluate, fit, predict
+
+SMALL = CNNConfig(filters=(4, 6))
+needs_bf16 = pytest.mark.skipif(not has_bf16_units(torch.device("cpu")), reason="this processor has no bf16 units")
+PRECISIONS = pytest.mark.parametrize("precision", ["float32", pytest.param("bf16", marks=needs_bf16)])
+
+
+def settings(**changed: object) -> TrainConfig:
+    return TrainConfig(**{"model": SMALL, "learning_rate": 5e-3, "epochs": 4, "batch_size": 32, "seed": 2} | changed)
+
+
+def begun(config: TrainConfig, machine: Machine) -> TrainingState:
+    return TrainingState(build_model(config.model, classes=10, seed=config.seed), config, machine)
+
+
+def train(
+    config: TrainConfig,
+    dataset: Dataset,
+    machine: Machine,
+    state: TrainingState | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> tuple[list[Epoch], list[dict[str, Tensor]]]:
+    """Each epoch's result and the weights after it."""
+    state = state or begun(config, machine)
+    epochs, weights = [], []
+
+    def on_epoch(epoch: Epoch) -> None:
+        epochs.append(epoch)
+        weights.append(state.weights())
+
+    fit(state, dataset.train, config, machine, evaluate={"test": dataset.test}, on_epoch=on_epoch, on_batch=on_batch)
+    return epochs, weights
+
+
+def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@pytest.fixture
+def two_threads() -> Iterator[int]:
+    before = torch.get_num_threads()
+    yield 2
+    torch.set_num_threads(before)
+
+
+@PRECISIONS
+def test_same_seed_twice_gives_equal_weights_at_every_epoch(precision: str, tiny: Dataset, two_threads: int):
+    machine = prepare("cpu", precision, two_threads)
+    first, second = (train(settings(), tiny, machine) for _ in range(2))
+    assert len(first[1]) == 5
+    for ours, again in zip(first[1], second[1], strict=True):
+        assert_equal(ours, again)
+    assert [epoch.metrics for epoch in first[0]] == [epoch.metrics for epoch in second[0]]
+
+
+def test_another_seed_gives_other_weights(tiny: Dataset, machine: Machine):
+    config = settings(epochs=1)
+    first = train(config, tiny, machine)[1]
+    # The same initial weights in another order of images: the seed decides about both.
+    state = begun(config, machine)
+    state.order.manual_seed(99)
+    other = train(config, tiny, machine, state)[1]
+    assert_equal(first[0], other[0])
+    assert not torch.equal(first[1]["fc.weight"], other[1]["fc.weight"])
+
+
+@PRECISIONS
+def test_a_few_epochs_lower_the_loss(precision: str, tiny: Dataset):
+    epochs, _ = train(settings(learning_rate=1e-2, epochs=6), tiny, prepare("cpu", precision))
+    losses = [epoch.metrics["test_loss"] for epoch in epochs]
+    assert losses[-1] < 0.6 * losses[0]
+    assert epochs[-1].metrics["train_accuracy"] > 0.6
+
+
+@pytest.mark.parametrize("through_a_file", [False, True])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"weight_decay": 1e-2},
+        {"optimiser": "adamw", "weight_decay": 1e-2},
+        {"warmup_steps": 6},
+        {"warmup_steps": 8},
+        {"model": FFNNConfig(hidden=5)},
+    ],
+    ids=str,
+)
+def test_a_restored_state_continues_as_if_never_interrupted(
+    changed: dict[str, object], through_a_file: bool, tiny: Dataset, machine: Machine, tmp_path: Path
+):
+    config = settings(**changed)
+    _, expected = train(config, tiny, machine)
+    half = settings(**changed, epochs=2)
+    state = begun(half, machine)
+    train(half, tiny, machine, state)
+    kept = state.tensors()
+    if through_a_file:
+        save_file(kept, tmp_path / "state.safetensors")
+        kept = load_file(tmp_path / "state.safetensors")
+    continued = begun(settings(**changed, seed=77), machine)
+    continued.restore(kept)
+    epochs, weights = train(config, tiny, machine, continued)
+    assert [epoch.number for epoch in epochs] == [3, 4]
+    assert_equal(weights[0], expected[3])
+    assert_equal(weights[1], expected[4])
+
+
+def test_a_state_restored_before_its_first_epoch_does_not_report_epoch_0_again(tiny: Dataset, machine: Machine):
+    _, expected = train(settings(), tiny, machine)
+    continued = begun(settings(seed=77), machine)
+    continued.restore(begun(settings(), machine).tensors())
+    epochs, weights = train(settings(), tiny, machine, continued)
+    assert [epoch.number for epoch in epochs] == [1, 2, 3, 4]
+    assert_equal(weights[-1], expected[-1])
+
+
+@needs_bf16
+def test_a_state_restored_in_bf16_continues_as_if_never_interrupted(tiny: Dataset):
+    machine = prepare("cpu", "bf16")
+    _, expected = train(settings(), tiny, machine)
+    state = begun(settings(), machine)
+    train(settings(epochs=1), tiny, machine, state)
+    continued = begun(settings(), machine)
+    continued.restore(state.tensors())
+    assert_equal(train(settings(), tiny, machine, continued)[1][-1], expected[-1])
+
+
+def test_kept_tensors_do_not_move_with_the_training(tiny: Dataset, machine: Machine):
+    state = begun(settings(), machine)
+    train(settings(epochs=1), tiny, machine, state)
+    kept = state.tensors()
+    before = {name: tensor.clone() for name, tensor in kept.items()}
+    train(settings(epochs=2), tiny, machine, state)
+    assert_equal(kept, before)
+
+
+def textbook(config: TrainConfig, data: Labelled) -> tuple[dict[str, Tensor], list[tuple[float, float]]]:
+    """Adam as Kingma & Ba (2015) write it with L2 in the gradient; AdamW as Loshchilov & Hutter (2019)."""
+    model = build_model(config.model, classes=10, seed=config.seed).to(memory_format=torch.channels_last)
+    weights = dict(model.named_parameters())
+    first = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    second = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    order, step, epochs = torch.Generator().manual_seed(config.seed), 0, []
+    for _ in range(config.epochs):
+        loss_sum = correct = 0.0
+        for index in torch.randperm(len(data), generator=order).split(config.batch_size):
+            logits = model((data.images[index].float() / 255 - 0.5) / 0.5)
+            loss = functional.cross_entropy(logits, data.labels[index])
+            gradients = torch.autograd.grad(loss, list(weights.values()))
+            step += 1
+            loss_sum += loss.item() * len(index)
+            correct += (logits.argmax(1) == data.labels[index]).sum().item()
+            with torch.no_grad():
+                for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                    if config.optimiser == "adamw":
+                        weight -= config.learning_rate * config.weight_decay * weight
+                    else:
+                        gradient = gradient + config.weight_decay * weight
+                    first[name] = 0.9 * first[name] + 0.1 * gradient
+                    second[name] = 0.999 * second[name] + 0.001 * gradient**2
+                    scale = (second[name] / (1 - 0.999**step)).sqrt() + 1e-8
+                    weight -= config.learning_rate * first[name] / (1 - 0.9**step) / scale
+        epochs.append((loss_sum / len(data), correct / len(data)))
+    return {name: weight.detach() for name, weight in weights.items()}, epochs
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw"])
+def test_weights_and_metrics_are_those_of_a_textbook_loop(optimiser: str, tiny: Dataset, machine: Machine):
+    config = settings(optimiser=optimiser, weight_decay=0.3, epochs=2, learning_rate=2e-3)
+    expected, metrics = textbook(config, tiny.train)
+    epochs, weights = train(config, tiny, machine)
+    for name, weight in expected.items():
+        assert torch.allclose(weights[-1][name], weight, rtol=1e-3, atol=2e-5), name
+    for epoch, (loss, accuracy) in zip(epochs[1:], metrics, strict=True):
+        assert epoch.metrics["train_loss"] == pytest.approx(loss, rel=1e-4)
+        assert epoch.metrics["train_accuracy"] == pytest.approx(accuracy, abs=1.01 / len(tiny.train))
+
+
+def test_decay_of_adam_and_of_adamw_are_told_apart_by_the_textbook(tiny: Dataset):
+    kinds = [settings(optimiser=name, weight_decay=0.3, epochs=2, learning_rate=2e-3) for name in ("adam", "adamw")]
+    adam, adamw = (textbook(config, tiny.train)[0]["fc.weight"] for config in kinds)
+    assert (adam - adamw).abs().max() > 1e-3
+
+
+def test_the_first_batchs_metrics_are_those_of_the_initial_weights(tiny: Dataset, machine: Machine):
+    config = settings(epochs=1, batch_size=len(tiny.train))
+    loss, accuracy = evaluate(build_model(SMALL, classes=10, seed=config.seed), tiny.train)
+    metrics = train(config, tiny, machine)[0][1].metrics
+    assert metrics["train_loss"] == pytest.approx(loss, rel=1e-5)
+    assert metrics["train_accuracy"] == accuracy
+
+
+def test_epoch_0_is_reported_before_training(tiny: Dataset, machine: Machine):
+    epochs, weights = train(settings(epochs=1), tiny, machine)
+    untrained = build_model(SMALL, classes=10, seed=2)
+    assert_equal(weights[0], dict(untrained.state_dict()))
+    assert [epoch.number for epoch in epochs] == [0, 1]
+    assert epochs[0].metrics.keys() == {"test_loss", "test_accuracy"}
+    assert epochs[0].metrics["test_loss"] == evaluate(untrained, tiny.test)[0]
+    assert epochs[1].metrics.keys() == {"train_loss", "train_accuracy", "test_loss", "test_accuracy"}
+    assert epochs[1].images_per_second == pytest.approx(len(tiny.train) / epochs[1].seconds)
+
+
+def test_the_evaluated_images_change_nothing_of_the_training(tiny: Dataset, machine: Machine):
+    config, alone = settings(epochs=2), begun(settings(), machine)
+    fit(alone, tiny.train, config, machine, evaluate={}, on_epoch=lambda epoch: None)
+    assert_equal(alone.weights(), train(config, tiny, machine)[1][-1])
+
+
+@pytest.mark.parametrize(
+    ("changed", "metric", "epoch"),
+    [({"learning_rate": 1e30}, "train_loss", 1), ({"learning_rate": 1e30, "batch_size": 120}, "test_loss", 1)],
+)
+def test_a_loss_that_is_no_number_ends_the_training_with_epoch_and_metric(
+    changed: dict[str, float], metric: str, epoch: int, tiny: Dataset, machine: Machine
+):
+    seen = []
+    config = settings(**changed)
+    with pytest.raises(Diverged) as raised:
+        fit(
+            begun(config, machine),
+            tiny.train,
+            config,
+            machine,
+            evaluate={"test": tiny.test},
+            on_epoch=lambda reported: seen.append(reported.number),
+        )
+    assert (raised.value.epoch, raised.value.metric) == (epoch, metric)
+    assert not math.isfinite(raised.value.value)
+    assert metric in str(raised.value)
+    assert seen == [0]
+
+
+def test_what_on_epoch_raises_ends_the_training_after_that_epoch(tiny: Dataset, machine: Machine):
+    state = begun(settings(), machine)
+
+    def stop(epoch: Epoch) -> None:
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(state, tiny.train, settings(), machine, evaluate={}, on_epoch=stop)
+    assert state.epoch == 2
+    assert_equal(state.weights(), train(settings(epochs=2), tiny, machine)[1][-1])
+
+
+def test_the_learning_rate_rises_linearly_over_the_warm_up(tiny: Dataset, machine: Machine):
+    config, rates = settings(learning_rate=0.01, warmup_steps=5, epochs=2), []
+    state = begun(config, machine)
+    train(config, tiny, machine, state, on_batch=lambda _: rates.append(state.optimiser.param_groups[0]["lr"]))
+    assert rates == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.01, 0.01])
+
+
+def test_on_batch_is_told_every_image_once_an_epoch(tiny: Dataset, machine: Machine):
+    counts: list[int] = []
+    train(settings(epochs=2), tiny, machine, on_batch=counts.append)
+    assert counts == [32, 32, 32, 24] * 2
+
+
+@pytest.mark.parametrize("batch", [1, 7, 500])
+def test_predictions_are_the_models_in_float32_whatever_the_batch(
+    batch: int, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(training, "EVALUATION_BATCH", batch)
+    model = build_model(SMALL, classes=10, seed=0)
+    logits = predict(model, tiny.test.images)
+    with torch.no_grad():
+        expected = model.double()(normalise(tiny.test.images).double())
+    assert logits.dtype == torch.float32
+    assert logits.shape == (40, 10)
+    assert torch.allclose(logits.double(), expected, atol=1e-5)
+
+
+def test_evaluation_gives_the_loss_and_accuracy_of_scikit_learn(tiny: Dataset):
+    model = build_model(SMALL, classes=10, seed=0)
+    probabilities = predict(model, tiny.test.images).double().softmax(1).numpy()
+    labels = tiny.test.labels.numpy()
+    loss, accuracy = evaluate(model, tiny.test)
+    assert loss == pytest.approx(log_loss(labels, probabilities / probabilities.sum(1, keepdims=True)), rel=1e-6)
+    assert accuracy == accuracy_score(labels, probabilities.argmax(1))

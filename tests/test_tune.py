@@ -1,0 +1,202 @@
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from pipelines import tune as stage
+from pipelines.context import Context
+from pipelines.tune import tune
+from study import search
+from study.config import CNNConfig, DataConfig, FFNNConfig, Range, SearchConfig, TrainConfig
+from study.data import Dataset, Labelled
+from study.provenance import PACKAGES, git_commit
+from study.tracking import Run
+
+DATA = DataConfig(dataset="digits")
+SMALL = SearchConfig(name="small", model=FFNNConfig(hidden=4), trials=3, epochs=2, batch_size=40, pruner="none")
+
+
+def trials(context: Context, name: str = "small") -> list[Run]:
+    return sorted(context.store.runs(stage="trial", search=name), key=lambda run: int(run.tags["optuna_trial"]))
+
+
+def in_optuna(context: Context, config: SearchConfig, dataset: Dataset) -> search.Search:
+    lock = str(context.home.store / ".lock")
+    return search.open_search(config, context.storage, lock, digest=dataset.digest)
+
+
+def steps(context: Context, run: Run, name: str) -> list[int]:
+    return [point.step for point in context.store.client.get_metric_history(run.id, name)]
+
+
+def stopping_in(trial: int, end: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the training of trial number `trial` end in `end` after its first epoch."""
+    whole, fit = stage.build_model, stage.fit
+    begun: list[int] = []
+
+    def counted(*arguments: object, **options: object) -> object:
+        begun.append(1)
+        return whole(*arguments, **options)
+
+    def stopped(state, train, config, machine, *, on_epoch, **options: object) -> None:
+        def then_end(epoch) -> None:
+            on_epoch(epoch)
+            if len(begun) == trial + 1 and epoch.number == 1:
+                raise end
+
+        fit(state, train, config, machine, on_epoch=then_end, **options)
+
+    monkeypatch.setattr(stage, "build_model", counted)
+    monkeypatch.setattr(stage, "fit", stopped)
+
+
+def test_every_trial_is_a_run_below_its_search(finished_study):
+    context, parent = finished_study.context, finished_study.parents["cnn"]
+    runs = trials(context, "digits-cnn")
+    assert [run.tags["optuna_trial"] for run in runs] == ["0", "1", "2"]
+    for run in runs:
+        assert run.tags["mlflow.parentRunId"] == parent
+        assert (run.tags["model"], run.tags["dataset"], run.tags["base_seed"]) == ("cnn", "digits", "0")
+        assert run.status == "FINISHED"
+        assert run.tags["status_reason"] in ("complete", "pruned")
+    above = context.store.get(parent)
+    assert (above.status, above.tags["stage"], above.tags["status_reason"]) == ("FINISHED", "search", "complete")
+    assert context.store.client.get_experiment(above.experiment_id).name == "digits"
+
+
+def test_a_trial_records_all_its_settings_the_data_the_machine_and_the_versions(finished_study):
+    context = finished_study.context
+    for run in trials(context, "digits-cnn"):
+        settings = {field.name for kind in (TrainConfig, CNNConfig, DataConfig) for field in fields(kind)}
+        assert settings <= set(run.params)
+        assert run.params["dataset_digest"] == finished_study.dataset.digest
+        assert (run.params["device"], run.params["precision"]) == ("cpu", "float32")
+        assert {f"version_{package}" for package in (*PACKAGES, "python")} <= set(run.params)
+        assert run.params["git_commit"].rstrip("+") == git_commit().rstrip("+")
+        config = TrainConfig.from_params(run.params)
+        assert config.model == CNNConfig(filters=(4, 6))
+        assert (config.epochs, config.batch_size, config.seed) == (2, 30, int(run.tags["optuna_trial"]))
+
+
+def test_both_stores_tell_the_same_of_each_trial(finished_study):
+    context = finished_study.context
+    for name, config in finished_study.searches.items():
+        found = in_optuna(context, config, finished_study.dataset).get_trials()
+        for run, trial in zip(trials(context, config.name), found, strict=True):
+            assert trial.user_attrs["mlflow_run"] == run.id
+            assert trial.user_attrs["status_reason"] == run.tags["status_reason"]
+            assert float(run.params["learning_rate"]) == trial.params["learning_rate"]
+            assert float(run.params["weight_decay"]) == trial.params["weight_decay"]
+            assert run.params["model"] == name
+            curve = context.store.history(run.id).query("epoch > 0").set_index("epoch")["val_accuracy"]
+            assert curve.to_dict() == trial.intermediate_values
+            assert run.metrics["best_val_accuracy"] == curve.max()
+
+
+def test_every_epochs_metrics_are_recorded_exactly_once(finished_study):
+    context = finished_study.context
+    for run in trials(context, "digits-cnn"):
+        epochs = [1, 2] if run.tags["status_reason"] == "complete" else [1]
+        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "epoch_seconds", "images_per_second"):
+            assert steps(context, run, name) == epochs
+        assert not [name for name in run.metrics if "test" in name]
+
+
+def test_the_searchs_figures_and_their_numbers_are_on_its_run(finished_study):
+    context, parent = finished_study.context, finished_study.parents["cnn"]
+    names = ("heatmap", "history", "importance", "slices")
+    assert context.store.artifacts(parent, "search") == [
+        f"search/{name}.{kind}" for name in names for kind in ("csv", "png")
+    ]
+    best = context.store.get(parent).metrics["best_val_accuracy"]
+    complete = [run for run in trials(context, "digits-cnn") if run.tags["status_reason"] == "complete"]
+    assert best == max(run.metrics["best_val_accuracy"] for run in complete)
+
+
+def test_the_test_images_are_never_shown_to_a_search(context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch):
+    def rows(images: Labelled) -> set[bytes]:
+        return {image.contiguous().numpy().tobytes() for image in images.images}
+
+    fit, shown = stage.fit, []
+
+    def watched(state, train, config, machine, *, evaluate, **options: object) -> None:
+        shown.append((rows(train), {name: rows(images) for name, images in evaluate.items()}))
+        fit(state, train, config, machine, evaluate=evaluate, **options)
+
+    monkeypatch.setattr(stage, "fit", watched)
+    # Made different from each other in one pixel, so that no two are equal by chance.
+    marked = replace(tiny, train=numbered(tiny.train, 0), test=numbered(tiny.test, 1))
+    tune(replace(SMALL, trials=2, epochs=1), DATA, marked, context)
+    splits = marked.splits(DATA)
+    assert len(shown) == 2
+    for train, evaluated in shown:
+        assert train == rows(splits.train)
+        assert evaluated == {"val": rows(splits.validation)}
+        assert not (train | evaluated["val"]) & rows(marked.test)
+        assert not train & evaluated["val"]
+
+
+def numbered(images: Labelled, part: int) -> Labelled:
+    marked = images.images.clone()
+    for number, image in enumerate(marked):
+        image[0, 0, :2] = image.new_tensor([number, part])
+    return Labelled(marked, images.labels)
+
+
+def test_a_diverged_trial_is_recorded_as_such_in_both_stores_and_the_search_goes_on(context: Context, tiny: Dataset):
+    config = replace(SMALL, trials=2, learning_rate=Range(low=1e30, high=1e31))
+    parent = tune(config, DATA, tiny, context)
+    assert context.store.get(parent).status == "FINISHED"
+    for run, trial in zip(trials(context), in_optuna(context, config, tiny).get_trials(), strict=True):
+        assert (run.status, run.tags["status_reason"], run.tags["stopped_epoch"]) == ("FINISHED", "diverged", "1")
+        assert "epoch 1" in run.tags["stopped_by"]
+        assert (trial.state, trial.user_attrs["status_reason"]) == (TrialState.PRUNED, "diverged")
+        assert math.isnan(run.metrics.get("best_val_accuracy", math.nan))
+    assert context.store.artifacts(parent, "search")
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "reason"),
+    [(KeyboardInterrupt(), "KILLED", "interrupted"), (RuntimeError("a bug"), "FAILED", "crashed")],
+)
+def test_an_ended_trial_is_closed_in_both_stores_and_the_same_search_reaches_its_total(
+    end: BaseException, status: str, reason: str, context: Context, tiny: Dataset
+):
+    with pytest.MonkeyPatch.context() as patch:
+        stopping_in(1, end, patch)
+        with pytest.raises(type(end)):
+            tune(SMALL, DATA, tiny, context)
+    [search_run] = context.store.runs(stage="search")
+    assert (search_run.status, search_run.tags["status_reason"]) == (status, reason)
+    ended = trials(context)[1]
+    assert (ended.status, ended.tags["status_reason"]) == (status, reason)
+    found = in_optuna(context, SMALL, tiny).get_trials()
+    assert (found[1].state, found[1].user_attrs["status_reason"]) == (TrialState.FAIL, reason)
+
+    assert tune(SMALL, DATA, tiny, context) == search_run.id
+    assert context.store.get(search_run.id).status == "FINISHED"
+    runs = trials(context)
+    assert [run.tags["status_reason"] for run in runs] == ["complete", reason, "complete", "complete"]
+    assert runs[2].tags["retry_of"] == "1"
+    assert runs[2].params["learning_rate"] == ended.params["learning_rate"]
+    assert search.finished(in_optuna(context, SMALL, tiny)) == 3
+
+
+def test_a_search_that_is_done_says_so_and_starts_nothing(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    config = replace(SMALL, trials=1, epochs=1)
+    parent = tune(config, DATA, tiny, context)
+    assert tune(config, DATA, tiny, context) == parent
+    assert "1 finished trials already" in capsys.readouterr().out
+    assert len(trials(context)) == 1
+    assert tune(replace(config, trials=2), DATA, tiny, context) == parent
+    assert len(trials(context)) == 2
+
+
+def test_artifacts_lie_below_home(finished_study):
+    run = finished_study.context.store.client.get_run(finished_study.parents["cnn"])
+    assert run.info.artifact_uri.startswith((finished_study.context.home.store / "artifacts").as_uri())
+    assert Path(finished_study.context.home.store / "optuna.db").is_file()
