@@ -96,7 +96,8 @@ def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None
 
 
 def _start(trial: Run, config: TrainConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
-    name = f"{trial.tags['search']} trial {trial.tags['optuna_trial']} retrained, seed {config.seed}"
+    # What tells runs apart comes first: MLflow cuts long names.
+    name = f"retrained, seed {config.seed}: trial {trial.tags['optuna_trial']} of {trial.tags['search']}"
     run_id = context.store.start(
         dataset.key,
         name,
@@ -190,7 +191,9 @@ def _keep_results(
                 run_id, f"predictions/{name}.safetensors", {"logits": logits, "labels": part.labels}
             )
             accuracy = (logits.argmax(1) == part.labels).double().mean().item()
-            context.store.log(run_id, {f"final_{name}_accuracy": accuracy}, config.epochs)
+            # A continued run may have recorded it, and MLflow would keep it twice.
+            if f"final_{name}_accuracy" not in context.store.get(run_id).metrics:
+                context.store.log(run_id, {f"final_{name}_accuracy": accuracy}, config.epochs)
             bar.advance()
     _register(run_id, model.to("cpu"), trial, dataset, context)
 

@@ -91,6 +91,8 @@ def serve(store: Store, host: str, port: int) -> None:
             print(f"  compare  {base}{compare_page(search.experiment_id, compared)}")
     for run in store.runs(stage="retrain")[:5]:
         print(f"{run.name}\n  run      {base}{run_page(run)}")
+        if store.artifacts(run.id, "report"):
+            print(f"  report   {base}{run_page(run, 'report/index.html')}")
     sys.stdout.flush()
     # Job execution starts further processes for features that a study does not use.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"

@@ -50,7 +50,8 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
         context.store.finish(parent, "KILLED" if interrupted else "FAILED", "interrupted" if interrupted else "crashed")
         raise
     table = search.trials_table(opened)
-    _log_results(parent, table, search.importance(opened), config, context)
+    if context.store.get(parent).tags.get("trials") != str(len(table)):
+        _log_results(parent, table, search.importance(opened), context)
     context.store.finish(parent, "FINISHED", "complete")
     _say_results(parent, table, config, dataset, context)
     return parent
@@ -145,7 +146,7 @@ class _TrialRunner:
             tags["retry_of"] = str(suggestion.retry_of)
         run_id = self.context.store.start(
             self.dataset.key,
-            f"{self.config.name} trial {suggestion.number}",
+            f"trial {suggestion.number} of {self.config.name}",
             tags=tags,
             params={**suggestion.config.params(), **self.params},
             parent=self.parent,
@@ -199,9 +200,7 @@ class _TrialRunner:
         )
 
 
-def _log_results(
-    parent: str, table: pd.DataFrame, importance: pd.DataFrame, config: SearchConfig, context: Context
-) -> None:
+def _log_results(parent: str, table: pd.DataFrame, importance: pd.DataFrame, context: Context) -> None:
     history = figures.history(table)
     drawn = {
         "history": (history, figures.draw_history),
@@ -213,11 +212,12 @@ def _log_results(
         for name, (numbers, draw) in drawn.items():
             write_figure(Path(folder), name, numbers, draw(numbers))
         context.store.log_folder(parent, Path(folder), "search")
-    context.store.tag(parent, trials=config.trials)
     complete = table[table["state"] == "complete"]
     if len(complete):
         context.store.log(parent, {"best_val_accuracy": float(complete["val_accuracy"].max())}, step=len(table))
     context.store.log(parent, {"epochs_spent": float(table["epochs"].sum())}, step=len(table))
+    # Last, as what says that all this is there and need not be logged again.
+    context.store.tag(parent, trials=len(table))
 
 
 def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset: Dataset, context: Context) -> None:

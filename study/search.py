@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -280,15 +281,19 @@ def _outcome(suggestion: Suggestion, run_trial: Callable[[Suggestion], float]) -
 
 def close_orphans(search: Search) -> list[FrozenTrial]:
     """Ends the trials whose process on this machine is gone, as FAIL, and returns them."""
-    orphans = [
-        trial
-        for trial in search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if is_gone(trial.user_attrs.get("worker", ""))
-    ]
+    orphans = [trial for trial in search.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if _is_orphan(trial)]
     for trial in orphans:
         search._storage.set_trial_user_attr(trial._trial_id, "status_reason", "interrupted")
         search.tell(trial.number, state=TrialState.FAIL)
     return orphans
+
+
+def _is_orphan(trial: FrozenTrial) -> bool:
+    worker = trial.user_attrs.get("worker")
+    if worker:
+        return is_gone(worker)
+    # Killed before it said whose it is, which it does at once.
+    return trial.datetime_start is not None and datetime.now() - trial.datetime_start > timedelta(minutes=1)
 
 
 def requeue(search: Search) -> list[int]:

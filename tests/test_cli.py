@@ -241,8 +241,8 @@ def test_after_ctrl_c_nothing_is_running_and_the_trial_is_interrupted_in_both_st
     mirrored = {run.name: (run.status, run.tags["status_reason"]) for run in interrupted.runs}
     assert mirrored == {
         "digits-cnn": ("KILLED", "interrupted"),
-        "digits-cnn trial 0": ("FINISHED", "complete"),
-        "digits-cnn trial 1": ("KILLED", "interrupted"),
+        "trial 0 of digits-cnn": ("FINISHED", "complete"),
+        "trial 1 of digits-cnn": ("KILLED", "interrupted"),
     }
 
 
