@@ -22,10 +22,10 @@ h2 { font-size: 1.25rem; line-height: 1.3; margin: 3rem 0 .5rem; padding-top: 1r
 p { max-width: 44rem; margin: .5rem 0 1rem; overflow-wrap: anywhere; }
 .lead { font-size: 1.1rem; color: #444; }
 a { color: #00588c; }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .9rem 1.5rem; margin: 1.5rem 0;
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .9rem 1.5rem; margin: 1.5rem 0;
   padding: 1rem 1.2rem; background: #f6f7f8; border-radius: 6px; }
 dt { font-size: .8rem; color: #5a5a5a; }
-dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
+dd { margin: 0; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; overflow-x: auto; }
 img { display: block; max-width: max(100%, 40rem); height: auto; }
 .table { overflow-x: auto; margin: 1rem 0; }

@@ -40,6 +40,8 @@ SEQUENTIAL = "viridis"
 SHARES = "Blues"
 """Shares of a whole, with numbers written over them."""
 _RC: Any = {
+    # A class may be called $_{$.
+    "text.parse_math": False,
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 from analysis import activations, classification, convergence, kernels
@@ -17,15 +18,20 @@ from analysis.report import Section, page
 from pipelines.artifacts import SPLITS, Network, pull
 from pipelines.context import Context
 from pipelines.output import write_figure, write_table
+from pipelines.pages import run_page
 from study import selection
 from study.config import CIFAR10_CLASSES, AnalysisConfig, DataConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError, unknown
-from study.provenance import git_commit
-from study.tracking import Run, run_page
+from study.images import read_image
+from study.provenance import provenance
+from study.tracking import Run
 
 CONVOLUTIONS = {"conv1": ("conv1", "relu1", "pool1"), "conv2": ("conv2", "relu2", "pool2")}
 """The layers that are shown with each convolution."""
+
+DATA_PARAMS = ("dataset", "dataset_digest", "validation_fraction", "split_seed", "skip_unreadable")
+"""What a retrained run says of its data set, and its analysis too."""
 
 Step = tuple[str, Callable[[], None]]
 """A part of the analysis, and what it is called while it works."""
@@ -46,7 +52,7 @@ class Report:
     def add_table(self, name: str, heading: str, text: str, numbers: pd.DataFrame) -> None:
         """Writes a table as CSV and Markdown, and puts it on the page."""
         write_table(self.folder, name, numbers)
-        (self.folder / f"{name}.md").write_text(classification.to_markdown(numbers))
+        (self.folder / f"{name}.md").write_text(classification.to_markdown(numbers), encoding="utf-8")
         self.sections.append(Section(heading, text, table=numbers, csv=f"{name}.csv"))
 
 
@@ -71,10 +77,7 @@ def analyse(
     run = selection.choose_retrained(context.store, spec, loaded.key if loaded else None)
     network = pull(context.store, run)
     filters = _filters(config, network)
-    loaded = loaded or context.load(DataConfig.from_params(run.params))
-    if run.params["dataset_digest"] != loaded.digest:
-        raise StudyError(f"Run {run.name} was trained on other images than those of {loaded.source}.")
-    image = select_image(loaded, config.image)
+    image = _image(config, run, loaded, context) if filters else None
     networks = _with_other(network, context)
     report = Report(_folder(context, run))
     steps = [*_outside(networks, report), *_inside(network, filters, config, image, report)]
@@ -86,6 +89,16 @@ def analyse(
     return _publish(report, networks, network, image, config, context)
 
 
+def _image(config: AnalysisConfig, run: Run, loaded: Dataset | None, context: Context) -> SelectedImage:
+    """The image under study; only one that is not a file needs the data set."""
+    if config.image and Path(config.image).expanduser().is_file():
+        return SelectedImage(torch.from_numpy(read_image(Path(config.image).expanduser())), None, config.image)
+    loaded = loaded or context.load(DataConfig.from_params(run.params))
+    if run.params["dataset_digest"] != loaded.digest:
+        raise StudyError(f"Run {run.name} was trained on other images than those of {loaded.source}.")
+    return select_image(loaded, config.image)
+
+
 REPORT_FILTER = 12
 """The first-layer filter that the report follows."""
 
@@ -95,6 +108,8 @@ def _filters(config: AnalysisConfig, network: Network) -> dict[str, int]:
     if config.layer not in ("", *CONVOLUTIONS):
         raise unknown("layer", config.layer, CONVOLUTIONS)
     if network.name != "cnn":
+        if config.layer or config.filter is not None:
+            raise StudyError(f"The {network.name} has no convolutions: leave out --layer and --filter.")
         return {}
     layers = [config.layer] if config.layer else list(CONVOLUTIONS)
     last = {layer: len(network.weights(max(network.files))[f"{layer}.bias"]) - 1 for layer in layers}
@@ -186,9 +201,11 @@ def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _inside(
-    network: Network, filters: Mapping[str, int], config: AnalysisConfig, image: SelectedImage, report: Report
+    network: Network, filters: Mapping[str, int], config: AnalysisConfig, image: SelectedImage | None, report: Report
 ) -> Iterator[Step]:
     """What is seen inside the CNN: one filter's kernel and maps over the epochs, and all maps of the last."""
+    if image is None:
+        return
     for layer, number in filters.items():
         epochs = network.epochs(config.epochs_every)
         yield f"kernel of {layer}", partial(_add_kernel, network, layer, number, epochs, report)
@@ -232,7 +249,7 @@ def _publish(
     report: Report,
     networks: Mapping[str, Network],
     network: Network,
-    image: SelectedImage,
+    image: SelectedImage | None,
     config: AnalysisConfig,
     context: Context,
 ) -> Path:
@@ -245,16 +262,21 @@ def _publish(
         _lead(measured),
         _facts(networks, image),
         report.sections,
-        {section.heading: section.csv for section in report.sections if section.csv},
+        {"The first table as Markdown": "metrics.md"},
     )
     path = report.folder / "index.html"
-    path.write_text(html)
+    path.write_text(html, encoding="utf-8")
     store.log_folder(run.id, report.folder, "report")
     kept = store.start(
         run.tags["dataset"],
         f"analysis of {run.name}",
         tags={"stage": "analysis", "model": network.name, "dataset": run.tags["dataset"], "retrain_run": run.id},
-        params={**asdict(config), "git_commit": git_commit()},
+        params={
+            **asdict(config),
+            **{name: run.params[name] for name in DATA_PARAMS},
+            **context.machine.params(),
+            **provenance(),
+        },
         parent=run.id,
     )
     store.log(kept, {f"test_{name}": float(own[name]) for name in ("accuracy", "precision", "recall", "f1")})
@@ -273,7 +295,7 @@ def _lead(measured: pd.DataFrame) -> str:
     return f"Of {tests['images'].iloc[0]:,} test images that chose nothing, {said} are classified correctly."
 
 
-def _facts(networks: Mapping[str, Network], image: SelectedImage) -> dict[str, str]:
+def _facts(networks: Mapping[str, Network], image: SelectedImage | None) -> dict[str, str]:
     facts = {}
     for name, network in networks.items():
         params = network.run.params
@@ -282,4 +304,4 @@ def _facts(networks: Mapping[str, Network], image: SelectedImage) -> dict[str, s
             f"{network.config.weight_decay:.3e}, {network.config.epochs} epochs, seed {network.config.seed}, "
             f"{params['device']}, {params['precision']}, commit {params['git_commit'][:10]}"
         )
-    return facts | {"Image under study": image.description}
+    return facts | ({"Image under study": image.description} if image else {})

@@ -42,7 +42,7 @@ def _option(name: str, help: str, variable: str = "", **more: Any) -> Any:
     return typer.Option(name, help=help, envvar=variable, **more)
 
 
-def _number(name: str, help: str, least: int = 0, most: int = sys.maxsize) -> Any:
+def _number(name: str, help: str, least: int = 0, most: int = sys.maxsize, variable: str = "") -> Any:
     """An option that is a whole number from `least` to `most`; typer's own messages do not name the bad value."""
 
     def parse(text: str) -> int:
@@ -55,7 +55,7 @@ def _number(name: str, help: str, least: int = 0, most: int = sys.maxsize) -> An
             raise StudyError(f"{name} is {value}: it must be {bounds}.")
         return value
 
-    return _option(name, help, parser=parse, metavar="INTEGER")
+    return _option(name, help, variable, parser=parse, metavar="INTEGER")
 
 
 Dataset = Annotated[str, _option("--dataset", help="cifar10, digits, or the path of an image folder.")]
@@ -74,7 +74,7 @@ Seed = Annotated[int, _number("--seed", help="Base of every seed.")]
 RunSpec = Annotated[str, _option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
 Device = Annotated[str, _option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 Precision = Annotated[str, _option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
-Threads = Annotated[int, _number("--threads", help="CPU threads; 0 leaves it to torch.")]
+Threads = Annotated[int, _number("--threads", help="CPU threads; 0 leaves it to torch.", most=1024)]
 HomeOption = Annotated[str, _option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
 Uri = Annotated[
     str, _option("--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI")
@@ -108,6 +108,10 @@ def _context(home: str, uri: str, storage: str, device: str, precision: str, thr
     from study.search import default_storage
 
     machine = prepare(device, precision, threads)
+    if storage and storage == uri:
+        raise StudyError(
+            f"{storage} cannot hold both MLflow's runs and Optuna's trials: give --storage another database."
+        )
     store = _store(home, uri)
     return Context(store.home, store, storage or default_storage(store.home), machine, Display())
 
@@ -192,10 +196,12 @@ def tune(
 @app.command()
 @_stage
 def retrain(
-    model: Model = "cnn",
+    model: Annotated[str, _option("--model", help="cnn or ffnn; empty: that of --run, for best the CNN.")] = "",
     run: RunSpec = "best",
     dataset: SomeDataset = "",
-    epochs: Annotated[int, _number("--epochs", help="Passes over all training images.", least=1)] = 30,
+    epochs: Annotated[
+        int, _number("--epochs", "Passes over all training images.", least=1, variable="STUDY_RETRAIN_EPOCHS")
+    ] = 30,
     seed: Annotated[
         int | None, _number("--seed", help="Of initial weights and order; default: the search's.", least=0)
     ] = None,
@@ -207,7 +213,8 @@ def retrain(
     tracking_uri: Uri = "",
 ) -> None:
     """Train a trial's settings on all training images, keeping the weights of every epoch."""
-    model_config(model)
+    if model:
+        model_config(model)
     from pipelines.retrain import retrain as stage
     from study.selection import choose_trial
 
@@ -215,11 +222,13 @@ def retrain(
     if dataset:
         images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
         loaded = context.load(images)
-        trial = choose_trial(context.store, run, model, loaded.key)
+        trial = choose_trial(context.store, run, model or "cnn", loaded.key)
     else:
-        trial = choose_trial(context.store, run, model)
+        trial = choose_trial(context.store, run, model or "cnn")
         images = DataConfig.from_params(trial.params)
         loaded = context.load(images)
+    if model and trial.params["model"] != model:
+        raise StudyError(f"--run {run} is a {trial.params['model']}, not a {model}: leave out --model, or --run.")
     stage(trial, images, loaded, context, epochs=epochs, seed=seed)
 
 

@@ -1,6 +1,7 @@
 """What every stage works with: where things are kept, what computes, who is told."""
 
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pipelines.progress import Display
 from study.config import DataConfig, Home, default_home
 from study.data import Dataset, load_dataset
 from study.device import Machine
+from study.files import masked
 from study.provenance import provenance
 from study.tracking import Store, default_uri
 
@@ -28,16 +30,9 @@ class Context:
 
     def load(self, config: DataConfig) -> Dataset:
         """Says what runs on what, in one line, and loads the data set."""
-        self.display.say(f"Dataset {config.dataset} · {self.machine} · store {self.store.uri}")
+        self.display.say(f"Dataset {config.dataset} · {self.machine} · store {masked(self.store.uri)}")
         with self.display.bar(f"decoding {config.dataset}", 1) as bar:
-            shown = 0
-
-            def progress(done: int, total: int) -> None:
-                nonlocal shown
-                bar.advance((done - shown) / total)
-                shown = done
-
-            dataset = load_dataset(config, self.home, self.display.say, progress)
+            dataset = load_dataset(config, self.home, self.display.say, bar.to)
         self.display.say(
             f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
             f"{len(dataset.classes)} classes."
@@ -59,15 +54,15 @@ class Context:
         """The `study ui` that shows this store."""
         command = f"{_command()} ui"
         if self.home != default_home():
-            command += f" --home {self.home.root}"
+            command += f" --home {shlex.quote(str(self.home.root))}"
         if self.store.uri != default_uri(self.home):
-            command += f" --tracking-uri {self.store.uri}"
+            command += f" --tracking-uri {shlex.quote(masked(self.store.uri))}"
         return command
 
     def params(self, data: DataConfig, dataset: Dataset) -> dict[str, Any]:
         """What is recorded on every run beside its own settings."""
         return {
-            "dataset": data.dataset,
+            "dataset": data.recorded_dataset,
             "dataset_digest": dataset.digest,
             "validation_fraction": data.validation_fraction,
             "split_seed": data.split_seed,

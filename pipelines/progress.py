@@ -18,6 +18,11 @@ class Bar:
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, amount)
 
+    def to(self, done: float, total: float) -> None:
+        """Moves the bar to `done` of `total`."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
     def note(self, text: str) -> None:
         """Shows `text` beside the bar."""
         if self._progress is not None and self._task is not None:
@@ -73,6 +78,8 @@ class Display:
             TextColumn("{task.fields[note]}"),
             console=self.console,
             transient=True,
+            # By default only the last 30 seconds count, in which a long trial may not move the bar at all.
+            speed_estimate_period=float("inf"),
         )
         progress.start()
         return progress

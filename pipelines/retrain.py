@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.context import Context
+from pipelines.pages import run_page
 from pipelines.progress import Bar
 from study.config import DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.errors import Diverged, StudyError
+from study.files import locked
 from study.models import Model, build_model
 from study.process import is_gone, this_process
-from study.tracking import Run, metric, run_page
+from study.tracking import Run, metric
 from study.training import Epoch, TrainingState, fit, predict
 
 SLOTS = ("resume/even.safetensors", "resume/odd.safetensors")
@@ -57,7 +59,8 @@ def retrain(
         raise StudyError(f"Trial {trial.name} was searched on other images than those of {dataset.source}.")
     seed = int(trial.tags["base_seed"]) if seed is None else seed
     config = TrainConfig.from_params({**trial.params, "epochs": str(epochs), "seed": str(seed)})
-    run_id = _unfinished(trial, config, context) or _start(trial, config, data, dataset, context)
+    with locked(context.home):
+        run_id = _unfinished(trial, config, context) or _start(trial, config, data, dataset, context)
     try:
         _train(run_id, config, trial, dataset, context)
     except Diverged as end:

@@ -8,21 +8,23 @@ from datetime import datetime
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from pipelines.pages import compare_page, run_page, trials_page
 from pipelines.progress import Display
 from study.config import DataConfig, Home
 from study.data import load_dataset
 from study.errors import StudyError
 from study.selection import rank
-from study.tracking import Run, Store, compare_page, metric, run_page, trials_page
+from study.tracking import Run, Store, metric
 
 
 def show_data(config: DataConfig, home: Home) -> None:
     """Loads the images and prints how many each split has of each class."""
     display = Display()
     with display.bar(f"decoding {config.dataset}", 1) as bar:
-        dataset = load_dataset(config, home, display.say, lambda done, total: bar.note(f"{done:,} of {total:,}"))
+        dataset = load_dataset(config, home, display.say, bar.to)
     splits = dataset.splits(config)
     display.say(f"{dataset.key}: {dataset.source}; digest {dataset.digest[:16]}")
     if dataset.skipped:
@@ -31,7 +33,7 @@ def show_data(config: DataConfig, home: Home) -> None:
     table = Table("class", *parts)
     counts = [torch.bincount(part.labels, minlength=len(dataset.classes)) for part in parts.values()]
     for label, name in enumerate(dataset.classes):
-        table.add_row(name, *(f"{int(count[label]):,}" for count in counts))
+        table.add_row(escape(name), *(f"{int(count[label]):,}" for count in counts))
     table.add_section()
     table.add_row("all", *(f"{len(part):,}" for part in parts.values()))
     display.console.print(table)
@@ -49,7 +51,7 @@ def show_runs(store: Store, stage: str, limit: int) -> None:
         status = run.status.lower() + (f" ({reason})" if reason not in ("", "complete") else "")
         table.add_row(
             run.id[:8],
-            run.name,
+            escape(run.name),
             run.tags["stage"],
             status,
             _share(metric(run, "best_val_accuracy")),
@@ -111,6 +113,6 @@ def _require_free(host: str, port: int) -> None:
 
 
 def _best_trials(store: Store, search: Run, most: int = 10) -> list[str]:
-    trials = store.runs([search.tags["dataset"]], stage="trial", search=search.name, status_reason="complete")
+    trials = store.runs([search.tags["dataset"]], stage="trial", search=search.tags["search"], status_reason="complete")
     best_first = sorted(trials, key=rank)
     return [run.id for run in best_first[:most]]

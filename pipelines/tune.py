@@ -4,6 +4,8 @@ Leaves one run for the search, with its figures, and one run below it for every 
 """
 
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,16 +13,18 @@ import pandas as pd
 from analysis import search as figures
 from pipelines.context import Context
 from pipelines.output import write_figure
+from pipelines.pages import compare_page, trials_page
 from pipelines.progress import Bar
 from study import search
 from study.config import DataConfig, SearchConfig
 from study.data import Dataset, Splits
-from study.errors import Diverged
+from study.errors import Diverged, StudyError
+from study.files import locked, masked
 from study.models import build_model
-from study.search import Pruned, Score, Suggestion
 from study.selection import rank
-from study.tracking import compare_page, metric, trials_page
+from study.tracking import metric
 from study.training import Epoch, TrainingState, fit, resident
+from study.trial import Pruned, Score, Suggestion
 
 
 def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
@@ -31,30 +35,41 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
         KeyboardInterrupt: after the current trial was closed in both stores.
     """
     splits = dataset.splits(data)
-    lock = str(context.home.store / ".lock")
-    opened = search.open_search(config, context.storage, lock, digest=dataset.digest)
-    parent = _search_run(config, data, dataset, context)
-    _recover(opened, context)
+    with locked(context.home):
+        opened = search.open_search(config, context.storage, digest=dataset.digest)
+        _require_its_runs(opened, config, dataset, context)
+        parent = _search_run(config, data, dataset, context)
     done = search.finished(opened)
-    if done >= config.trials:
-        context.display.say(
-            f"Search {config.name} has {done} finished trials already; --trials {2 * done} would add {done}."
-        )
-    runner = _TrialRunner(config, data, dataset, splits, context, parent)
+    recover = partial(_recover, opened, config, context)
     try:
+        if done >= config.trials:
+            context.display.say(
+                f"Search {config.name} has {done} finished trials already; a larger --trials adds to them."
+            )
+        else:
+            recover()
+        runner = _TrialRunner(config, data, dataset, splits, context, parent, recover)
         with context.display.bar(f"search {config.name}", config.trials) as bar:
             runner.begin(bar, done, search.trials_table(opened))
             search.optimise(opened, config, runner.run, runner.wait)
+        table = search.trials_table(opened)
+        if context.store.get(parent).tags.get("trials") != str(len(table)):
+            _log_results(parent, table, search.importance(opened), context)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         context.store.finish(parent, "KILLED" if interrupted else "FAILED", "interrupted" if interrupted else "crashed")
         raise
-    table = search.trials_table(opened)
-    if context.store.get(parent).tags.get("trials") != str(len(table)):
-        _log_results(parent, table, search.importance(opened), context)
     context.store.finish(parent, "FINISHED", "complete")
     _say_results(parent, table, config, dataset, context)
     return parent
+
+
+def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Dataset, context: Context) -> None:
+    if search.finished(opened) and not context.store.runs([dataset.key], stage="search", search=config.name):
+        raise StudyError(
+            f"Search {config.name} is in {masked(context.storage)}, but its runs are not in "
+            f"{masked(context.store.uri)}: use the tracking store that it began with, or a new --search."
+        )
 
 
 def _search_run(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
@@ -72,12 +87,16 @@ def _search_run(config: SearchConfig, data: DataConfig, dataset: Dataset, contex
     )
 
 
-def _recover(opened: search.Search, context: Context) -> None:
+def _recover(opened: search.Search, config: SearchConfig, context: Context) -> None:
     """Ends, in both stores, what a killed process left open, and lines up its parameters again."""
-    for trial in search.close_orphans(opened):
-        if run_id := trial.user_attrs.get("mlflow_run"):
-            context.store.finish(run_id, "KILLED", "interrupted")
-    if again := search.requeue(opened):
+    with locked(context.home):
+        search.close_orphans(opened)
+        under_way = search.running(opened)
+        for run in context.store.runs(stage="trial", search=config.name):
+            if run.status == "RUNNING" and int(run.tags["optuna_trial"]) not in under_way:
+                context.store.finish(run.id, "KILLED", "interrupted")
+        again = search.requeue(opened)
+    if again:
         context.display.say(f"Trying again what was interrupted: trial {', '.join(map(str, again))}.")
 
 
@@ -92,29 +111,35 @@ class _TrialRunner:
         splits: Splits,
         context: Context,
         parent: str,
+        recover: Callable[[], None],
     ):
+        self.recover = recover
         self.config, self.dataset, self.context, self.parent = config, dataset, context, parent
         self.train, self.validation = (resident(part, context.machine) for part in (splits.train, splits.validation))
         self.params = context.params(data, dataset)
         self.waited = False
 
     def begin(self, bar: Bar, done: int, table: pd.DataFrame) -> None:
+        """Takes the bar that the trials move, and what earlier ones reached."""
         self.bar, self.done = bar, done
         complete = table[table["state"] == "complete"]["val_accuracy"]
         self.best = complete.max() if len(complete) else 0.0
         bar.advance(done)
 
-    def wait(self, running: int) -> None:
+    def wait(self, running: set[int]) -> None:
+        """Says once what is waited for, and takes over from a process that died meanwhile."""
         if not self.waited:
-            self.context.display.say(f"Waiting for {running} trials of other processes.")
+            self.context.display.say(f"Waiting for other processes: trial {', '.join(map(str, sorted(running)))}.")
         self.waited = True
+        self.recover()
 
     def run(self, suggestion: Suggestion) -> float:
         """Trains `suggestion`; whatever ends it is recorded on its run before it goes on upwards."""
-        store, run_id = self.context.store, self._start(suggestion)
-        score = Score(suggestion)
+        store, run_id, score = self.context.store, self._start(suggestion), Score(suggestion)
         try:
             self._fit(suggestion, run_id, score)
+            self.best = max(self.best, score.accuracy)
+            self._end(suggestion, run_id, score, "complete", f"best in epoch {score.epoch}")
         except Diverged as end:
             store.tag(run_id, stopped_epoch=end.epoch, stopped_by=str(end))
             self._end(suggestion, run_id, score, "diverged", str(end))
@@ -129,8 +154,6 @@ class _TrialRunner:
         except BaseException:
             store.finish(run_id, "FAILED", "crashed")
             raise
-        self.best = max(self.best, score.accuracy)
-        self._end(suggestion, run_id, score, "complete", f"best in epoch {score.epoch}")
         return score.accuracy
 
     def _start(self, suggestion: Suggestion) -> str:

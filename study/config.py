@@ -54,6 +54,11 @@ class DataConfig:
             f"The validation fraction is {self.validation_fraction}: it must lie between 0 and 1.",
         )
 
+    @property
+    def recorded_dataset(self) -> str:
+        """The data set as it is recorded: a folder by its absolute path, which means the same from anywhere."""
+        return self.dataset if self.dataset in BUNDLED else str(Path(self.dataset).expanduser().resolve())
+
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> "DataConfig":
         """The settings that were recorded on a run."""
@@ -223,6 +228,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         _require(bool(self.name.strip()), "The search has an empty name: give one with --search.")
+        _require(not set(self.name) & set("'\"`"), f"The search name {self.name} has a quotation mark: leave it out.")
         _require_positive(trials=self.trials, epochs=self.epochs, batch_size=self.batch_size)
         _require(self.warmup_steps >= 0, f"warm-up steps is {self.warmup_steps}: it must be at least 0.")
         for what, value, choices in (

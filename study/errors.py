@@ -24,6 +24,11 @@ class Diverged(Exception):
         self.epoch, self.metric, self.value = epoch, metric, value
 
 
+def first_line(error: BaseException) -> str:
+    """What `error` says, without what libraries add below it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def unknown(what: str, value: object, choices: Iterable[object]) -> StudyError:
     """The error for a `value` that is none of the `choices`."""
     return StudyError(f"Unknown {what} {value!r}: choose one of {', '.join(map(str, choices))}.")

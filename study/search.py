@@ -5,24 +5,24 @@ diverged ones; or as FAIL, when it was interrupted or crashed. The user attribut
 """
 
 import itertools
+import json
 import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
-from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import Home, Range, SearchConfig, TrainConfig
-from study.errors import Diverged, StudyError
+from study.errors import Diverged, StudyError, first_line
+from study.files import SQLITE, require_sqlite
 from study.process import is_gone, this_process
-from study.tracking import SQLITE, require_sqlite
+from study.trial import Pruned, Suggestion
 
 # Its warnings repeat, with tracebacks, what is recorded and said of a trial that failed.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -40,103 +40,48 @@ class Surplus(Exception):
     """Another process was first with the trial that would have reached the total."""
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """A trial to be run: its number, its settings, and the run that an earlier attempt of it left."""
-
-    number: int
-    config: TrainConfig
-    trial: optuna.Trial
-
-    def bind(self, run_id: str) -> None:
-        """Notes which MLflow run mirrors the trial."""
-        self.trial.set_user_attr("mlflow_run", run_id)
-
-    @property
-    def retry_of(self) -> int | None:
-        """The number of the interrupted trial whose parameters are tried again."""
-        return self.trial.user_attrs.get("retry_of")
-
-
-class Pruned(Exception):
-    """The pruner ended a trial after this epoch."""
-
-    def __init__(self, epoch: int):
-        super().__init__(f"pruned after epoch {epoch}")
-        self.epoch = epoch
-
-
-class Score:
-    """The best validation accuracy of a trial so far, told to the pruner epoch by epoch."""
-
-    def __init__(self, suggestion: Suggestion):
-        self.suggestion = suggestion
-        self.accuracy, self.loss, self.epoch = -math.inf, math.inf, 0
-
-    def update(self, epoch: int, accuracy: float, loss: float) -> None:
-        """Takes one epoch's result.
-
-        Raises:
-            Pruned: where the trial falls behind; never after its last epoch.
-        """
-        if (accuracy, -loss) > (self.accuracy, -self.loss):
-            self.accuracy, self.loss, self.epoch = accuracy, loss, epoch
-        self.suggestion.trial.report(accuracy, epoch)
-        if epoch < self.suggestion.config.epochs and self.suggestion.trial.should_prune():
-            raise Pruned(epoch)
-
-
 def default_storage(home: Home) -> str:
     """The search database inside `home`: never MLflow's own, since both would migrate it."""
     return SQLITE + str(home.store / "optuna.db")
 
 
-def open_search(config: SearchConfig, storage: str, lock: str, *, digest: str) -> Search:
-    """Opens the search called `config.name`, making it where it is new.
+def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
+    """Opens the search called `config.name`, making it where it is new; only one process at a time may do so.
 
     Args:
         config: its settings; a continued search must have begun with the same.
         storage: an Optuna storage URL.
-        lock: a file that keeps processes from migrating a new storage at once.
         digest: the data set's, which must also be the same.
 
     Raises:
         StudyError: where the settings differ, or the storage is no database.
     """
     require_sqlite(storage)
-    settings = {**config.settings(), "dataset": digest[:12]}
-    with FileLock(lock):
-        try:
-            opened = optuna.create_study(
-                study_name=config.name,
-                storage=optuna.storages.RDBStorage(storage),
-                direction="maximize",
-                pruner=_pruner(config),
-                load_if_exists=True,
-            )
-        except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise StudyError(f"The search storage cannot be opened: {line}") from None
-        if "settings" not in opened.user_attrs:
-            if config.sampler == "grid":
-                _line_up_grid(opened, config)
-            opened.set_user_attr("settings", settings)
+    try:
+        opened = optuna.create_study(
+            study_name=config.name,
+            storage=optuna.storages.RDBStorage(storage),
+            direction="maximize",
+            pruner=_pruner(config),
+            load_if_exists=True,
+        )
+    except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
+        raise StudyError(f"The search storage cannot be opened: {first_line(error)}") from None
+    # JSON makes lists of tuples, as the storage does.
+    settings = json.loads(json.dumps({**config.settings(), "dataset": digest[:12]}))
+    if "settings" not in opened.user_attrs:
+        if config.sampler == "grid":
+            _line_up_grid(opened, config)
+        opened.set_user_attr("settings", settings)
     _require_equal(config.name, opened.user_attrs["settings"], settings)
     return opened
 
 
 def _require_equal(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
-    # JSON made lists of tuples on the way through the storage.
-    differing = [key for key in now if _plain(before.get(key)) != _plain(now[key])]
+    differing = [key for key in now if before.get(key) != now[key]]
     if differing:
         what = "; ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in differing)
         raise StudyError(f"The search {name!r} began with other settings ({what}): name a new one with --search.")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def train_config(trial: optuna.Trial, config: SearchConfig) -> TrainConfig:
@@ -187,6 +132,8 @@ class _Sampler(optuna.samplers.BaseSampler):
 
     def before_trial(self, study: Search, trial: FrozenTrial) -> None:
         seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
+        # Before anything that takes time: a trial that nobody owns could not be told from one that runs.
+        study._storage.set_trial_user_attr(trial._trial_id, "worker", this_process())
         self.drawing = self.kind(seed=seed)
         self.drawing.before_trial(study, trial)
 
@@ -209,7 +156,7 @@ def optimise(
     search: Search,
     config: SearchConfig,
     run_trial: Callable[[Suggestion], float],
-    on_wait: Callable[[int], None],
+    on_wait: Callable[[set[int]], None],
 ) -> None:
     """Runs trials until `config.trials` are finished, counting those of other processes.
 
@@ -217,12 +164,14 @@ def optimise(
         search: the opened search.
         config: its settings.
         run_trial: trains what it is given and returns its best validation accuracy; may raise `Pruned` or `Diverged`.
-        on_wait: told the number of trials that other processes still run, while there is none left to start.
+        on_wait: told the trials that other processes still run, while there is none left to start.
     """
 
     def objective(trial: optuna.Trial) -> float:
-        trial.set_user_attr("worker", this_process())
-        if _rank(search, trial.number) >= config.trials:
+        off_grid = config.sampler == "grid" and "fixed_params" not in search._storage.get_trial_system_attrs(
+            trial._trial_id
+        )
+        if off_grid or _rank(search, trial.number) >= config.trials:
             trial.set_user_attr("status_reason", "surplus")
             _put_back(search, trial.number)
             raise Surplus
@@ -230,17 +179,21 @@ def optimise(
 
     search.sampler = _Sampler(config)
     while (done := finished(search)) < config.trials:
-        running = len(search.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-        if done + running >= config.trials:
-            on_wait(running)
+        under_way = running(search)
+        if done + len(under_way) >= config.trials:
+            on_wait(under_way)
             time.sleep(1)
             continue
+        in_line = config.sampler != "grid" or search.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        # Where the grid's line is empty, what is missing was interrupted: just now in another process, or too often.
+        if not in_line and not requeue(search):
+            return
         search.optimize(objective, n_trials=1, catch=(Surplus,))
 
 
 def _rank(search: Search, number: int) -> int:
     """How many trials before this one are finished or under way: places are given in the order of the numbers."""
-    taken = (*COUNTED, TrialState.RUNNING)
+    taken = (*COUNTED, TrialState.RUNNING, TrialState.WAITING)
     return sum(trial.number < number for trial in search.get_trials(deepcopy=False, states=taken))
 
 
@@ -248,16 +201,13 @@ def _put_back(search: Search, number: int) -> None:
     """Lines up again what a trial that found no place had taken from the line, if it had."""
     trial = search.get_trials(deepcopy=False)[number]
     if lined_up := _parameters(trial):
-        search.enqueue_trial(lined_up, user_attrs=_only(trial.user_attrs, "retry_of"))
+        kept = {name: value for name, value in trial.user_attrs.items() if name == "retry_of"}
+        search.enqueue_trial(lined_up, user_attrs=kept)
 
 
 def _parameters(trial: FrozenTrial) -> dict[str, Any]:
     """What a trial tries: what it was lined up with, or drew; nothing where it ended before either."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-
-
-def _only(attributes: dict[str, Any], name: str) -> dict[str, Any]:
-    return {name: attributes[name]} if name in attributes else {}
 
 
 def _outcome(suggestion: Suggestion, run_trial: Callable[[Suggestion], float]) -> float:
@@ -277,6 +227,11 @@ def _outcome(suggestion: Suggestion, run_trial: Callable[[Suggestion], float]) -
         raise
     trial.set_user_attr("status_reason", "complete")
     return value
+
+
+def running(search: Search) -> set[int]:
+    """The numbers of the trials under way."""
+    return {trial.number for trial in search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
 
 
 def close_orphans(search: Search) -> list[FrozenTrial]:

@@ -69,12 +69,17 @@ def choose_retrained(store: Store, spec: str, dataset: str | None = None) -> Run
 
 
 def best_retrained(store: Store, model: str, dataset: str | None = None) -> Run:
-    """The latest retraining, with its search's own seed, of the best trial of `model`; see `choose_retrained`."""
+    """The longest retraining, with its search's own seed, of the best trial of `model`; see `choose_retrained`.
+
+    Raises:
+        StudyError: for an unknown model, or where none is finished.
+    """
     if model not in MODELS:
         raise unknown("model", model, MODELS)
     trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model)
     again = store.runs(stage="retrain", trial_run=trial.id, seed=trial.tags["base_seed"])
-    runs = [run for run in again if run.status == "FINISHED"]
+    # A short trial of the retraining does not replace the long one; of equal ones the latest counts.
+    runs = sorted((run for run in again if run.status == "FINISHED"), key=lambda run: -int(run.params["epochs"]))
     if not runs:
         raise StudyError(
             f"The best {model} on {trial.tags['dataset']} (trial {trial.tags['optuna_trial']} of search "
@@ -108,7 +113,7 @@ def latest_dataset(store: Store, stage: str, **tags: str) -> str:
     Raises:
         StudyError: where there is none.
     """
-    runs = store.runs(stage=stage, **tags)
+    runs = [run for run in store.runs(stage=stage, **tags) if run.status == "FINISHED"]
     if not runs:
         todo = "study tune" if stage == "trial" else "study tune` or `study retrain"
         raise StudyError(f"Nothing was {'searched' if stage == 'trial' else 'retrained'} yet: run `{todo}` first.")

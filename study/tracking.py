@@ -9,7 +9,6 @@ import getpass
 import json
 import math
 import os
-import sqlite3
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,8 +32,7 @@ import mlflow.exceptions
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -41,9 +40,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor, nn
 
 from study.config import Home
-from study.errors import StudyError
-
-SQLITE = "sqlite:///"
+from study.errors import StudyError, first_line
+from study.files import SQLITE, locked, require_sqlite
 
 
 @dataclass(frozen=True)
@@ -66,26 +64,6 @@ def default_uri(home: Home) -> str:
     return SQLITE + str(home.store / "mlflow.db")
 
 
-def require_sqlite(url: str) -> None:
-    """Checks that an SQLite `url` names a database, or a file that can become one; makes its folder.
-
-    Raises:
-        StudyError: where the file is something else, or its folder cannot be written.
-    """
-    if not url.startswith(SQLITE):
-        return
-    path = Path(url.removeprefix(SQLITE))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with sqlite3.connect(path) as database:
-            database.execute("PRAGMA schema_version").fetchone()
-            # Persistent; a write takes half the time with it.
-            database.execute("PRAGMA journal_mode=wal")
-        database.close()
-    except (sqlite3.Error, OSError) as error:
-        raise StudyError(f"The store {path} cannot be used as an SQLite database ({error}).") from None
-
-
 class Store:
     """The tracking store: a local SQLite file with a folder of artifacts, or an MLflow server."""
 
@@ -97,22 +75,22 @@ class Store:
         """
         self.home = home
         self.uri = uri or default_uri(home)
-        require_sqlite(self.uri)
-        if self.uri.startswith("http"):
-            _require_server(self.uri)
         # Opening a new database migrates it, and two processes doing that at once crash.
-        home.store.mkdir(parents=True, exist_ok=True)
-        with FileLock(home.store / ".lock"):
+        with locked(home):
+            require_sqlite(self.uri)
+            _require_server(self.uri)
             try:
                 mlflow.set_tracking_uri(self.uri)
                 self.client = MlflowClient(self.uri)
                 self.client.search_experiments(max_results=1)
             except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
-                raise StudyError(f"The store {self.uri} cannot be opened: {_first_line(error)}") from None
+                raise StudyError(f"The store {self.uri} cannot be opened: {first_line(error)}") from None
 
     def experiment(self, name: str) -> str:
         """The id of the experiment called `name`, made where it is new."""
         found = self.client.get_experiment_by_name(name)
+        if found and found.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise StudyError(f"The experiment {name} was deleted in MLflow: restore it there, or use another store.")
         if found:
             return str(found.experiment_id)
         location = f"{self.artifacts_root}/{quote(name)}" if self.artifacts_root else None
@@ -126,13 +104,16 @@ class Store:
 
     @property
     def artifacts_root(self) -> str | None:
-        """Where a local store keeps artifacts; None for a server, which decides itself.
+        """Where a store without a server keeps artifacts; None for a server, which decides itself.
 
         Absolute: MLflow would anchor a relative one to where the command was typed.
         """
-        if not self.uri.startswith(SQLITE):
+        if self.uri.startswith("http"):
             return None
-        return (Path(self.uri.removeprefix(SQLITE)).resolve().parent / "artifacts").as_uri()
+        folder = (
+            Path(self.uri.removeprefix(SQLITE)).resolve().parent if self.uri.startswith(SQLITE) else self.home.store
+        )
+        return (folder / "artifacts").as_uri()
 
     def start(
         self,
@@ -145,7 +126,7 @@ class Store:
     ) -> str:
         """Starts a run in `experiment` and returns its id."""
         own = {
-            "mlflow.user": getpass.getuser(),
+            "mlflow.user": _user(),
             "mlflow.source.name": Path(sys.argv[0]).name,
             "mlflow.source.type": "LOCAL",
         }
@@ -225,7 +206,7 @@ class Store:
                     names = opened.keys()
                     return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
             except (SafetensorError, OSError) as error:
-                raise StudyError(f"The artifact {path} of run {run_id} cannot be read: {_first_line(error)}") from None
+                raise StudyError(f"The artifact {path} of run {run_id} cannot be read: {first_line(error)}") from None
 
     def log_json(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
         """Keeps `content` as the artifact `path`."""
@@ -238,7 +219,7 @@ class Store:
             StudyError: where there is no such artifact.
         """
         with _folder() as folder, self._artifact(run_id, path, folder) as file:
-            return dict(json.loads(file.read_text()))
+            return dict(json.loads(file.read_text(encoding="utf-8")))
 
     def log_folder(self, run_id: str, folder: Path, path: str | None = None) -> None:
         """Keeps all files below `folder` as artifacts below `path`."""
@@ -282,7 +263,7 @@ class Store:
         self.client.set_model_version_tag(name, version, "val_accuracy", str(score))
         best = self.client.get_registered_model(name).aliases.get("best")
         before = self.client.get_model_version(name, best).tags.get("val_accuracy") if best else None
-        if before is None or score > float(before):
+        if math.isfinite(score) and (before is None or score > float(before)):
             self.client.set_registered_model_alias(name, "best", version)
 
     def artifacts(self, run_id: str, path: str) -> list[str]:
@@ -294,28 +275,13 @@ class Store:
         try:
             yield Path(self.client.download_artifacts(run_id, path, str(folder)))
         except (mlflow.exceptions.MlflowException, FileNotFoundError) as error:
-            raise StudyError(f"Run {run_id} has no artifact {path}: {_first_line(error)}") from None
+            raise StudyError(f"Run {run_id} has no artifact {path}: {first_line(error)}") from None
 
 
 def metric(run: Run, name: str) -> float:
     """A run's metric; NaN where it has none or none that is finite (MLflow keeps infinity as 1.8e308)."""
     value = run.metrics.get(name, math.nan)
     return value if abs(value) < sys.float_info.max else math.nan
-
-
-def run_page(run: Run, artifact: str = "") -> str:
-    """The part of an MLflow UI's address that shows a run, or one of its artifacts."""
-    return f"/#/experiments/{run.experiment_id}/runs/{run.id}" + (f"/artifacts/{artifact}" if artifact else "")
-
-
-def trials_page(experiment_id: str) -> str:
-    """The part of an MLflow UI's address that lists an experiment's runs, trials below their search."""
-    return f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-
-
-def compare_page(experiment_id: str, run_ids: Sequence[str]) -> str:
-    """The part of an MLflow UI's address that compares runs in parallel coordinates."""
-    return f"/#/compare-runs?runs={quote(json.dumps(list(run_ids)))}&experiments={quote(json.dumps([experiment_id]))}"
 
 
 def _run(run: Any) -> Run:
@@ -338,17 +304,23 @@ def _folder() -> Iterator[Path]:
 
 
 def _require_server(uri: str) -> None:
+    if not uri.startswith(("http://", "https://")):
+        return
     try:
         with urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10):
             pass
-    except OSError as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise StudyError(
-            f"No MLflow server answers at {uri} ({_first_line(error)}): start it, or unset MLFLOW_TRACKING_URI."
+            f"No MLflow server answers at {uri} ({first_line(error)}): start it, or unset MLFLOW_TRACKING_URI."
         ) from None
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user id without a name.
+        return str(os.getuid())
 
 
 def _quoted(value: str) -> str:

@@ -13,7 +13,8 @@ from optuna.trial import TrialState
 from study import search
 from study.config import CNNConfig, Home, Range, SearchConfig
 from study.errors import Diverged, StudyError
-from study.search import Pruned, Score, Search, Suggestion, default_storage
+from study.search import Search, default_storage
+from study.trial import Pruned, Score, Suggestion
 
 ROOT = Path(__file__).parents[1]
 DIGEST = "0123456789abcdef"
@@ -31,7 +32,7 @@ def nobody(running: int) -> None:
 
 
 def opened(home: Home, config: SearchConfig = QUICK, digest: str = DIGEST) -> Search:
-    return search.open_search(config, default_storage(home), str(home.store / ".lock"), digest=digest)
+    return search.open_search(config, default_storage(home), digest=digest)
 
 
 def ran(home: Home, config: SearchConfig = QUICK, run: Callable[[Suggestion], float] = accuracy) -> Search:
@@ -286,7 +287,7 @@ def test_a_storage_that_is_no_database_is_refused(tmp_path: Path):
     home = Home(root=tmp_path)
     for storage in (f"sqlite:///{tmp_path / 'optuna.db'}", "nonsense://nowhere"):
         with pytest.raises(StudyError) as raised:
-            search.open_search(QUICK, storage, str(tmp_path / ".lock"), digest=DIGEST)
+            search.open_search(QUICK, storage, digest=DIGEST)
         assert "\n" not in str(raised.value)
     assert default_storage(home) != f"sqlite:///{tmp_path / 'optuna.db'}"
 

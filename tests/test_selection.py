@@ -23,9 +23,11 @@ def trial(
     return run_id
 
 
-def retraining(store: Store, of: str, *, seed: int = 0, status: str = "FINISHED", name: str = "retrained") -> str:
+def retraining(
+    store: Store, of: str, *, seed: int = 0, epochs: int = 30, status: str = "FINISHED", name: str = "retrained"
+) -> str:
     tags = {"stage": "retrain", "trial_run": of, "seed": str(seed), "dataset": store.get(of).tags["dataset"]}
-    run_id = store.start(tags["dataset"], name, tags=tags, params={})
+    run_id = store.start(tags["dataset"], name, tags=tags, params={"epochs": epochs})
     store.finish(run_id, status, "complete" if status == "FINISHED" else "interrupted")
     return run_id
 
@@ -94,6 +96,13 @@ def test_the_best_is_the_latest_finished_retraining_with_the_searchs_seed(store:
     retraining(store, trial(store, 1, 0.8))
     assert selection.choose_retrained(store, "best").id == latest
     assert selection.choose_retrained(store, "best:cnn", "digits").id == latest
+
+
+def test_a_short_retraining_does_not_replace_the_long_one(store: Store):
+    best = trial(store, 0, 0.9)
+    long = retraining(store, best)
+    retraining(store, best, epochs=1)
+    assert selection.choose_retrained(store, "best").id == long
 
 
 def test_best_is_looked_for_in_the_data_set_of_the_latest_retraining(store: Store):

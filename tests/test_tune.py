@@ -23,8 +23,7 @@ def trials(context: Context, name: str = "small") -> list[Run]:
 
 
 def in_optuna(context: Context, config: SearchConfig, dataset: Dataset) -> search.Search:
-    lock = str(context.home.store / ".lock")
-    return search.open_search(config, context.storage, lock, digest=dataset.digest)
+    return search.open_search(config, context.storage, digest=dataset.digest)
 
 
 def steps(context: Context, run: Run, name: str) -> list[int]:

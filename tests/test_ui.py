@@ -17,8 +17,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from pipelines.pages import run_page
 from study.config import Home
-from study.tracking import Store, run_page
+from study.tracking import Store
 
 OPTIONS = (
     "--headless=new",

@@ -1,0 +1,53 @@
+"""One trial of a search as a training sees it: what to train, and what becomes of it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from study.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A trial to be run: its number, its settings, and the run that an earlier attempt of it left."""
+
+    number: int
+    config: TrainConfig
+    trial: Any
+
+    def bind(self, run_id: str) -> None:
+        """Notes which MLflow run mirrors the trial."""
+        self.trial.set_user_attr("mlflow_run", run_id)
+
+    @property
+    def retry_of(self) -> int | None:
+        """The number of the interrupted trial whose parameters are tried again."""
+        return self.trial.user_attrs.get("retry_of")
+
+
+class Pruned(Exception):
+    """The pruner ended a trial after this epoch."""
+
+    def __init__(self, epoch: int):
+        super().__init__(f"pruned after epoch {epoch}")
+        self.epoch = epoch
+
+
+class Score:
+    """The best validation accuracy of a trial so far, told to the pruner epoch by epoch."""
+
+    def __init__(self, suggestion: Suggestion):
+        self.suggestion = suggestion
+        self.accuracy, self.loss, self.epoch = -math.inf, math.inf, 0
+
+    def update(self, epoch: int, accuracy: float, loss: float) -> None:
+        """Takes one epoch's result.
+
+        Raises:
+            Pruned: where the trial falls behind; never after its last epoch.
+        """
+        if (accuracy, -loss) > (self.accuracy, -self.loss):
+            self.accuracy, self.loss, self.epoch = accuracy, loss, epoch
+        self.suggestion.trial.report(accuracy, epoch)
+        if epoch < self.suggestion.config.epochs and self.suggestion.trial.should_prune():
+            raise Pruned(epoch)
