@@ -140,7 +140,9 @@ def test_the_registered_model_answers_with_the_probabilities_of_the_last_weights
         assert np.allclose(np.asarray(served.predict(images.float().numpy())), expected, atol=1e-5)
 
 
-def test_same_retrain_twice_gives_equal_weights(context: Context, tiny: Dataset, toy: Run):
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_same_retrain_twice_gives_equal_weights(precision: str, context: Context, tiny: Dataset, toy: Run):
+    context = replace(context, machine=replace(context.machine, precision=precision))
     first, second = (retrain(toy, DATA, tiny, context, epochs=EPOCHS) for _ in range(2))
     assert first != second
     assert_equal_at_every_epoch(context.store, first, second)
