@@ -91,9 +91,11 @@ def _recover(opened: search.Search, config: SearchConfig, context: Context) -> N
     """Ends, in both stores, what a killed process left open, and lines up its parameters again."""
     with locked(context.home):
         search.close_orphans(opened)
+        runs = [run for run in context.store.runs(stage="trial", search=config.name) if run.status == "RUNNING"]
         under_way = search.running(opened)
-        for run in context.store.runs(stage="trial", search=config.name):
-            if run.status == "RUNNING" and int(run.tags["optuna_trial"]) not in under_way:
+        for run in runs:
+            # Looked at again: another process ends its runs before their trials, and may just have done so.
+            if int(run.tags["optuna_trial"]) not in under_way and context.store.get(run.id).status == "RUNNING":
                 context.store.finish(run.id, "KILLED", "interrupted")
         again = search.requeue(opened)
     if again:
