@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
@@ -41,6 +42,8 @@ def start(*arguments: str, home: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Where the tests run in the background, a shell may have set SIGINT to be ignored, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
