@@ -122,7 +122,7 @@ class _Sampler(optuna.samplers.BaseSampler):
     """Draws each trial with a seed of its own, from the search's and the trial's number.
 
     With one seed for a process two workers, or a resumed one, would replay the same points. The numbers are never
-    given twice, and a continued search draws what an uninterrupted one would have drawn.
+    given twice; an interrupted trial keeps its own, so that those after it draw with later ones.
     """
 
     def __init__(self, config: SearchConfig):
