@@ -75,6 +75,9 @@ RunSpec = Annotated[str, _option("--run", help="best, best:ffnn, a run id, a uni
 Device = Annotated[str, _option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 Precision = Annotated[str, _option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
 Threads = Annotated[int, _number("--threads", help="CPU threads; 0 leaves it to torch.", most=1024)]
+Workers = Annotated[
+    int, _number("--workers", help="Trials at a time, each in a process of its own.", least=1, most=256)
+]
 HomeOption = Annotated[str, _option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
 Uri = Annotated[
     str, _option("--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI")
@@ -170,6 +173,7 @@ def tune(
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
+    workers: Workers = 1,
     home: HomeOption = "",
     tracking_uri: Uri = "",
     storage: Storage = "",
@@ -190,7 +194,8 @@ def tune(
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
     context = _context(home, tracking_uri, storage, device, precision, threads)
-    search_and_retrain(settings, images, context.load(images), context, epochs=0 if no_retrain else retrain_epochs)
+    loaded = context.load(images)
+    search_and_retrain(settings, images, loaded, context, epochs=0 if no_retrain else retrain_epochs, workers=workers)
 
 
 @app.command()
@@ -265,6 +270,7 @@ def reproduce(
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
+    workers: Workers = 1,
     home: HomeOption = "",
     tracking_uri: Uri = "",
     storage: Storage = "",
@@ -278,7 +284,7 @@ def reproduce(
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
     context = _context(home, tracking_uri, storage, device, precision, threads)
-    stage(searches, images, context, retrain_epochs=retrain_epochs)
+    stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers)
 
 
 @app.command()

@@ -1,32 +1,31 @@
 """What a stage says while it works: bars on a terminal, plain lines elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 class Bar:
     """One line of progress; `advance` moves it and `note` says where things stand."""
 
-    def __init__(self, progress: Progress | None, task: TaskID | None):
-        self._progress, self._task = progress, task
+    def __init__(self, update: Callable[..., object]):
+        """Takes what is to be told of each change, in the terms of rich's `Progress.update`."""
+        self.update = update
 
     def advance(self, amount: float = 1) -> None:
         """Moves the bar by `amount` of its total."""
-        if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task, amount)
+        self.update(advance=amount)
 
     def to(self, done: float, total: float) -> None:
         """Moves the bar to `done` of `total`."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, total=total)
+        self.update(completed=done, total=total)
 
     def note(self, text: str) -> None:
         """Shows `text` beside the bar."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, note=text)
+        self.update(note=text)
 
 
 class Display:
@@ -54,13 +53,13 @@ class Display:
     def bar(self, description: str, total: float) -> Iterator[Bar]:
         """A bar that goes when its block ends."""
         if not self.has_bars:
-            yield Bar(None, None)
+            yield Bar(lambda **change: None)
             return
         outermost = self._progress is None
         progress = self._progress = self._progress or self._open()
         task = progress.add_task(description, total=total, note="")
         try:
-            yield Bar(progress, task)
+            yield Bar(partial(progress.update, task))
         finally:
             progress.remove_task(task)
             if outermost:

@@ -15,7 +15,7 @@ from study.search import GRID
 
 
 def search_and_retrain(
-    config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int
+    config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, workers: int = 1
 ) -> None:
     """Searches, then retrains the best trial for `epochs` (0: not at all) unless that was done."""
     if config.name == AFTER_DATASET:
@@ -24,7 +24,7 @@ def search_and_retrain(
     if config.sampler == "grid" and config.trials > points:
         context.display.say(f"The grid has {points} points: --trials {config.trials} is taken as {points}.")
         config = replace(config, trials=points)
-    tune(config, data, dataset, context)
+    tune(config, data, dataset, context, workers=workers)
     if epochs:
         _retrain_best(config, data, dataset, context, epochs)
 
@@ -42,9 +42,11 @@ def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, cont
     retrain(trial, data, dataset, context, epochs=epochs)
 
 
-def reproduce(searches: Sequence[SearchConfig], data: DataConfig, context: Context, *, retrain_epochs: int) -> None:
+def reproduce(
+    searches: Sequence[SearchConfig], data: DataConfig, context: Context, *, retrain_epochs: int, workers: int = 1
+) -> None:
     """Every stage for every search's model, then the report; what is done already is skipped."""
     dataset = context.load(data)
     for config in searches:
-        search_and_retrain(config, data, dataset, context, epochs=retrain_epochs)
+        search_and_retrain(config, data, dataset, context, epochs=retrain_epochs, workers=workers)
     analyse("best", AnalysisConfig(), context, data, dataset)

@@ -143,6 +143,7 @@ def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, conte
             evaluate={"test": dataset.test},
             on_epoch=lambda epoch: _keep_epoch(run_id, epoch, state, config, context, bar),
             on_batch=bar.advance,
+            from_start=True,
         )
     _keep_results(run_id, model, config, trial, dataset, context)
 

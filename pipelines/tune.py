@@ -4,54 +4,43 @@ Leaves one run for the search, with its figures, and one run below it for every 
 """
 
 import tempfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from analysis import search as figures
 from pipelines.context import Context
-from pipelines.output import write_figure
 from pipelines.pages import compare_page, trials_page
-from pipelines.progress import Bar
+from pipelines.trials import Tally, recover, run_trials
+from pipelines.workers import Assignment, Crew
 from study import search
 from study.config import DataConfig, SearchConfig
-from study.data import Dataset, Splits
-from study.errors import Diverged, StudyError
+from study.data import Dataset
+from study.errors import StudyError
 from study.files import locked, masked
-from study.models import build_model
 from study.selection import rank
 from study.tracking import metric
-from study.training import Epoch, TrainingState, fit, resident
-from study.trial import Pruned, Score, Suggestion
 
 
-def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
+def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, *, workers: int = 1) -> str:
     """Searches until `config.trials` trials are finished, and returns the id of the search's run.
+
+    Args:
+        config: the search.
+        data: how the data set was loaded.
+        dataset: the images; a validation split of the training images decides.
+        context: the surroundings.
+        workers: so many trials run at a time, each in a process with its share of the threads; 1 is this process.
 
     Raises:
         StudyError: where a search of this name began with other settings.
-        KeyboardInterrupt: after the current trial was closed in both stores.
+        KeyboardInterrupt: after every trial under way was closed in both stores.
     """
-    splits = dataset.splits(data)
     with locked(context.home):
         opened = search.open_search(config, context.storage, digest=dataset.digest)
         _require_its_runs(opened, config, dataset, context)
         parent = _search_run(config, data, dataset, context)
-    done = search.finished(opened)
-    recover = partial(_recover, opened, config, context)
     try:
-        if done >= config.trials:
-            context.display.say(
-                f"Search {config.name} has {done} finished trials already; a larger --trials adds to them."
-            )
-        else:
-            recover()
-        runner = _TrialRunner(config, data, dataset, splits, context, parent, recover)
-        with context.display.bar(f"search {config.name}", config.trials) as bar:
-            runner.begin(bar, done, search.trials_table(opened))
-            search.optimise(opened, config, runner.run, runner.wait)
+        _run_missing(opened, config, data, dataset, context, parent, workers)
         table = search.trials_table(opened)
         if context.store.get(parent).tags.get("trials") != str(len(table)):
             _log_results(parent, table, search.importance(opened), context)
@@ -62,6 +51,40 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
     context.store.finish(parent, "FINISHED", "complete")
     _say_results(parent, table, config, dataset, context)
     return parent
+
+
+def _run_missing(
+    opened: search.Search,
+    config: SearchConfig,
+    data: DataConfig,
+    dataset: Dataset,
+    context: Context,
+    parent: str,
+    workers: int,
+) -> None:
+    done = search.finished(opened)
+    if done >= config.trials:
+        context.display.say(f"Search {config.name} has {done} finished trials already; a larger --trials adds to them.")
+        return
+    recover(opened, config, context)
+    with context.display.bar(f"search {config.name}", config.trials) as bar:
+        tally = Tally(context, bar, opened, config.trials)
+        workers = min(workers, config.trials - done)
+        if workers == 1:
+            run_trials(opened, config, data, dataset, context, parent=parent, on_end=tally.add)
+            return
+        assignment = Assignment(
+            config=config,
+            data=data,
+            digest=dataset.digest,
+            home=context.home,
+            uri=context.store.uri,
+            storage=context.storage,
+            machine=context.machine.shared_by(workers),
+            parent=parent,
+            has_bars=context.display.has_bars,
+        )
+        Crew(assignment, context.display, tally.add).run(workers, lambda: recover(opened, config, context))
 
 
 def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Dataset, context: Context) -> None:
@@ -87,145 +110,11 @@ def _search_run(config: SearchConfig, data: DataConfig, dataset: Dataset, contex
     )
 
 
-def _recover(opened: search.Search, config: SearchConfig, context: Context) -> None:
-    """Ends, in both stores, what a killed process left open, and lines up its parameters again."""
-    with locked(context.home):
-        search.close_orphans(opened)
-        runs = [run for run in context.store.runs(stage="trial", search=config.name) if run.status == "RUNNING"]
-        under_way = search.running(opened)
-        for run in runs:
-            # Looked at again: another process ends its runs before their trials, and may just have done so.
-            if int(run.tags["optuna_trial"]) not in under_way and context.store.get(run.id).status == "RUNNING":
-                context.store.finish(run.id, "KILLED", "interrupted")
-        again = search.requeue(opened)
-    if again:
-        context.display.say(f"Trying again what was interrupted: trial {', '.join(map(str, again))}.")
-
-
-class _TrialRunner:
-    """Trains one trial after the other and mirrors each in MLflow."""
-
-    def __init__(
-        self,
-        config: SearchConfig,
-        data: DataConfig,
-        dataset: Dataset,
-        splits: Splits,
-        context: Context,
-        parent: str,
-        recover: Callable[[], None],
-    ):
-        self.recover = recover
-        self.config, self.dataset, self.context, self.parent = config, dataset, context, parent
-        self.train, self.validation = (resident(part, context.machine) for part in (splits.train, splits.validation))
-        self.params = context.params(data, dataset)
-        self.waited = False
-
-    def begin(self, bar: Bar, done: int, table: pd.DataFrame) -> None:
-        """Takes the bar that the trials move, and what earlier ones reached."""
-        self.bar, self.done = bar, done
-        complete = table[table["state"] == "complete"]["val_accuracy"]
-        self.best = complete.max() if len(complete) else 0.0
-        bar.advance(done)
-
-    def wait(self, running: set[int]) -> None:
-        """Says once what is waited for, and takes over from a process that died meanwhile."""
-        if not self.waited:
-            self.context.display.say(f"Waiting for other processes: trial {', '.join(map(str, sorted(running)))}.")
-        self.waited = True
-        self.recover()
-
-    def run(self, suggestion: Suggestion) -> float:
-        """Trains `suggestion`; whatever ends it is recorded on its run before it goes on upwards."""
-        store, run_id, score = self.context.store, self._start(suggestion), Score(suggestion)
-        try:
-            self._fit(suggestion, run_id, score)
-            self.best = max(self.best, score.accuracy)
-            self._end(suggestion, run_id, score, "complete", f"best in epoch {score.epoch}")
-        except Diverged as end:
-            store.tag(run_id, stopped_epoch=end.epoch, stopped_by=str(end))
-            self._end(suggestion, run_id, score, "diverged", str(end))
-            raise
-        except Pruned as end:
-            store.tag(run_id, stopped_epoch=end.epoch)
-            self._end(suggestion, run_id, score, "pruned", str(end))
-            raise
-        except KeyboardInterrupt:
-            store.finish(run_id, "KILLED", "interrupted")
-            raise
-        except BaseException:
-            store.finish(run_id, "FAILED", "crashed")
-            raise
-        return score.accuracy
-
-    def _start(self, suggestion: Suggestion) -> str:
-        tags = {
-            "stage": "trial",
-            "model": self.config.model.name,
-            "search": self.config.name,
-            "dataset": self.dataset.key,
-            "optuna_trial": str(suggestion.number),
-            "base_seed": str(self.config.seed),
-        }
-        if suggestion.retry_of is not None:
-            tags["retry_of"] = str(suggestion.retry_of)
-        run_id = self.context.store.start(
-            self.dataset.key,
-            f"trial {suggestion.number} of {self.config.name}",
-            tags=tags,
-            params={**suggestion.config.params(), **self.params},
-            parent=self.parent,
-        )
-        suggestion.bind(run_id)
-        return run_id
-
-    def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> None:
-        config, context = suggestion.config, self.context
-        model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed)
-        images = len(self.train)
-        with context.display.bar(f"  trial {suggestion.number}", config.epochs * images) as bar:
-
-            def on_epoch(epoch: Epoch) -> None:
-                if epoch.number == 0:
-                    return
-                recorded = {
-                    # First, since MLflow compares runs by the first metric unless told otherwise.
-                    "val_accuracy": epoch.metrics["val_accuracy"],
-                    **epoch.metrics,
-                    "epoch_seconds": epoch.seconds,
-                    "images_per_second": epoch.images_per_second,
-                }
-                context.store.log(run_id, recorded, epoch.number)
-                bar.note(f"val {epoch.metrics['val_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s")
-                score.update(epoch.number, epoch.metrics["val_accuracy"], epoch.metrics["val_loss"])
-
-            state = TrainingState(model, config, context.machine)
-            fit(
-                state,
-                self.train,
-                config,
-                context.machine,
-                evaluate={"val": self.validation},
-                on_epoch=on_epoch,
-                on_batch=bar.advance,
-            )
-
-    def _end(self, suggestion: Suggestion, run_id: str, score: Score, reason: str, detail: str) -> None:
-        if score.epoch:
-            best = {"best_val_accuracy": score.accuracy, "best_val_loss": score.loss, "best_epoch": score.epoch}
-            self.context.store.log(run_id, best)
-        self.context.store.finish(run_id, "FINISHED", reason)
-        self.done += 1
-        self.bar.advance()
-        self.bar.note(f"{self.done}/{self.config.trials} trials · best val {self.best:.3f}")
-        reached = f"val {score.accuracy:.4f}" if score.epoch else "no finite result"
-        self.context.display.log(
-            f"trial {suggestion.number} ({self.done}/{self.config.trials}): lr {suggestion.config.learning_rate:.2e}, "
-            f"decay {suggestion.config.weight_decay:.2e}: {reached}, {reason} ({detail}); best {self.best:.4f}"
-        )
-
-
 def _log_results(parent: str, table: pd.DataFrame, importance: pd.DataFrame, context: Context) -> None:
+    # Drawing is imported when there is something to draw: the first trial does not wait for it.
+    from analysis import search as figures
+    from pipelines.output import write_figure
+
     history = figures.history(table)
     drawn = {
         "history": (history, figures.draw_history),

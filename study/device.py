@@ -4,7 +4,7 @@ import ctypes
 import sys
 import warnings
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -27,6 +27,10 @@ class Machine:
     def autocast(self) -> AbstractContextManager[None]:
         """Runs convolutions and products in bf16 where that is the precision; weights and sums stay float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def shared_by(self, workers: int) -> "Machine":
+        """The same machine with each worker's share of the threads."""
+        return replace(self, threads=max(1, self.threads // workers))
 
     def params(self) -> dict[str, str | int]:
         """What is recorded on a run: equal weights need an equal device, precision and number of threads."""

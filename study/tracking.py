@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -42,6 +42,25 @@ from torch import Tensor, nn
 from study.config import Home
 from study.errors import StudyError, first_line
 from study.files import SQLITE, locked, require_sqlite
+
+MAX_BATCH = 1000
+"""How many metrics MLflow takes in one write."""
+
+
+class Point(NamedTuple):
+    """One value of a metric."""
+
+    name: str
+    value: float
+    time: int
+    """Milliseconds since 1970."""
+    step: int
+
+
+def points(metrics: Mapping[str, float], step: int) -> list[Point]:
+    """The metrics of one step, of now."""
+    now = time.time_ns() // 1_000_000
+    return [Point(name, value, now, step) for name, value in metrics.items()]
 
 
 @dataclass(frozen=True)
@@ -143,12 +162,17 @@ class Store:
 
     def log(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Records metrics of one step, in one write."""
-        now = time.time_ns() // 1_000_000
-        self.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
+        self.log_points(run_id, points(metrics, step))
 
-    def finish(self, run_id: str, status: str, reason: str) -> None:
+    def log_points(self, run_id: str, recorded: Sequence[Point]) -> None:
+        """Records values of metrics, of any number of steps, in as few writes as MLflow allows."""
+        for start in range(0, len(recorded), MAX_BATCH):
+            batch = recorded[start : start + MAX_BATCH]
+            self.client.log_batch(run_id, metrics=[Metric(*point) for point in batch])
+
+    def finish(self, run_id: str, status: str, reason: str, **tags: object) -> None:
         """Ends a run as FINISHED, FAILED or KILLED, for `reason`."""
-        self.tag(run_id, status_reason=reason)
+        self.tag(run_id, status_reason=reason, **tags)
         self.client.set_terminated(run_id, status)
 
     def resume(self, run_id: str) -> None:
@@ -159,14 +183,23 @@ class Store:
         """The run with exactly this id."""
         return _run(self.client.get_run(run_id))
 
-    def runs(self, experiments: Sequence[str] | None = None, **tags: str) -> list[Run]:
-        """The runs with all these tags, the latest first; in the named experiments, by default in all."""
+    def runs(self, experiments: Sequence[str] | None = None, *, status: str = "", **tags: str) -> list[Run]:
+        """The runs with all these tags, the latest first; in the named experiments, by default in all.
+
+        Args:
+            experiments: their names.
+            status: only runs that are RUNNING, FINISHED, FAILED or KILLED.
+            tags: the values that tags of the run must have.
+        """
         if experiments is None:
             ids = [found.experiment_id for found in self.client.search_experiments(view_type=ViewType.ACTIVE_ONLY)]
         else:
             known = [self.client.get_experiment_by_name(name) for name in experiments]
             ids = [found.experiment_id for found in known if found]
-        query = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
+        wanted = {f"tags.`{key}`": value for key, value in tags.items()}
+        if status:
+            wanted["attributes.status"] = status
+        query = " and ".join(f"{key} = {_quoted(value)}" for key, value in wanted.items())
         found, token = [], None
         while ids:
             page = self.client.search_runs(

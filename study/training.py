@@ -104,11 +104,11 @@ def fit(
     evaluate: Mapping[str, Labelled],
     on_epoch: Callable[[Epoch], None],
     on_batch: Callable[[int], None] | None = None,
+    from_start: bool = False,
 ) -> None:
     """Trains from where `state` is to `config.epochs`, calling `on_epoch` after every epoch.
 
-    A state that has not begun is evaluated first, as epoch 0. What `on_epoch` raises ends the training, with
-    `state` as it was after that epoch.
+    What `on_epoch` raises ends the training, with `state` as it was after that epoch.
 
     Args:
         state: what is trained; changed in place.
@@ -118,15 +118,16 @@ def fit(
         evaluate: further sets, by the name that begins their metrics, e.g. ``{"val": ...}``.
         on_epoch: told each epoch's result.
         on_batch: told the number of images after each step, for a progress bar.
+        from_start: whether a state that has not begun is evaluated first, as epoch 0.
 
     Raises:
         Diverged: when a loss is NaN or infinite.
     """
     train = resident(train, machine)
     sets = {name: images.to(machine.device) for name, images in evaluate.items()}
-    if not state.begun:
-        state.begun = True
+    if from_start and not state.begun:
         on_epoch(Epoch(0, _evaluate_all(state.model, sets), 0.0, 0.0))
+    state.begun = True
     while state.epoch < config.epochs:
         start = time.perf_counter()
         metrics = _train_epoch(state, train, config, machine, on_batch)

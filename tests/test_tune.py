@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from pipelines import tune as stage
+from pipelines import trials as stage
 from pipelines.context import Context
 from pipelines.tune import tune
 from study import search

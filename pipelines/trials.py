@@ -1,0 +1,196 @@
+"""The trials of a search, one after the other, each mirrored in MLflow as a run below the search's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelines.context import Context
+from pipelines.progress import Bar
+from study import search
+from study.config import DataConfig, SearchConfig
+from study.data import Dataset
+from study.errors import Diverged
+from study.files import locked
+from study.models import build_model
+from study.training import Epoch, TrainingState, fit, resident
+from study.trial import Pruned, Score, Suggestion
+from study.writer import Writer
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a trial."""
+
+    number: int
+    learning_rate: float
+    weight_decay: float
+    accuracy: float | None
+    """The best on the validation split; None where the trial diverged in its first epoch."""
+    reason: str
+    """`complete`, `pruned` or `diverged`."""
+    detail: str
+
+
+class Tally:
+    """Counts the trials of a search as they end, and says so."""
+
+    def __init__(self, context: Context, bar: Bar, opened: search.Search, total: int):
+        self.display, self.bar, self.total = context.display, bar, total
+        table = search.trials_table(opened)
+        complete = table[table["state"] == "complete"]["val_accuracy"]
+        self.done, self.best = len(table), complete.max() if len(complete) else 0.0
+        bar.advance(self.done)
+
+    def add(self, trial: Ended) -> None:
+        """Takes a trial that has just ended."""
+        self.done += 1
+        if trial.reason == "complete":
+            self.best = max(self.best, trial.accuracy or 0.0)
+        self.bar.advance()
+        self.bar.note(f"{self.done}/{self.total} trials · best val {self.best:.3f}")
+        reached = "no finite result" if trial.accuracy is None else f"val {trial.accuracy:.4f}"
+        self.display.log(
+            f"trial {trial.number} ({self.done}/{self.total}): lr {trial.learning_rate:.2e}, decay "
+            f"{trial.weight_decay:.2e}: {reached}, {trial.reason} ({trial.detail}); best {self.best:.4f}"
+        )
+
+
+def run_trials(
+    opened: search.Search,
+    config: SearchConfig,
+    data: DataConfig,
+    dataset: Dataset,
+    context: Context,
+    *,
+    parent: str,
+    on_end: Callable[[Ended], None],
+) -> None:
+    """Runs trials in this process until the search has its total.
+
+    Args:
+        opened: the search.
+        config: its settings.
+        data: how the data set was loaded.
+        dataset: the images, of which the test images are not looked at.
+        context: the surroundings.
+        parent: the id of the search's run.
+        on_end: told each trial that counts.
+
+    Raises:
+        KeyboardInterrupt: after the current trial was closed in both stores.
+    """
+    with Writer(context.store) as writer:
+        runner = _TrialRunner(config, data, dataset, context, writer, parent, on_end)
+        search.optimise(opened, config, runner.run, lambda running: recover(opened, config, context))
+
+
+def recover(opened: search.Search, config: SearchConfig, context: Context) -> None:
+    """Ends, in both stores, what a killed process left open, and lines up its parameters again."""
+    with locked(context.home):
+        search.close_orphans(opened)
+        under_way = search.running(opened)
+        for run in context.store.runs(stage="trial", search=config.name, status="RUNNING"):
+            # Looked at again: another process ends its runs before their trials, and may just have done so.
+            if int(run.tags["optuna_trial"]) not in under_way and context.store.get(run.id).status == "RUNNING":
+                context.store.finish(run.id, "KILLED", "interrupted")
+        again = search.requeue(opened)
+    if again:
+        context.display.say(f"Trying again what was interrupted: trial {', '.join(map(str, again))}.")
+
+
+class _TrialRunner:
+    def __init__(
+        self,
+        config: SearchConfig,
+        data: DataConfig,
+        dataset: Dataset,
+        context: Context,
+        writer: Writer,
+        parent: str,
+        on_end: Callable[[Ended], None],
+    ):
+        self.config, self.dataset, self.context, self.writer = config, dataset, context, writer
+        self.parent, self.on_end = parent, on_end
+        splits = dataset.splits(data)
+        self.train, self.validation = (resident(part, context.machine) for part in (splits.train, splits.validation))
+        self.params = context.params(data, dataset)
+
+    def run(self, suggestion: Suggestion) -> float:
+        """Trains `suggestion`; whatever ends it is recorded on its run before it goes on upwards."""
+        run_id, score = self._start(suggestion), Score(suggestion)
+        try:
+            self._fit(suggestion, run_id, score)
+            self._end(suggestion, run_id, score, "complete", f"best in epoch {score.epoch}")
+        except Diverged as end:
+            self._end(suggestion, run_id, score, "diverged", str(end), stopped_epoch=end.epoch, stopped_by=str(end))
+            raise
+        except Pruned as end:
+            self._end(suggestion, run_id, score, "pruned", str(end), stopped_epoch=end.epoch)
+            raise
+        except KeyboardInterrupt:
+            self._finish(run_id, "KILLED", "interrupted")
+            raise
+        except BaseException:
+            self._finish(run_id, "FAILED", "crashed")
+            raise
+        return score.accuracy
+
+    def _start(self, suggestion: Suggestion) -> str:
+        tags = {
+            "stage": "trial",
+            "model": self.config.model.name,
+            "search": self.config.name,
+            "dataset": self.dataset.key,
+            "optuna_trial": str(suggestion.number),
+            "base_seed": str(self.config.seed),
+        }
+        if suggestion.retry_of is not None:
+            tags["retry_of"] = str(suggestion.retry_of)
+        run_id = self.context.store.start(
+            self.dataset.key,
+            f"trial {suggestion.number} of {self.config.name}",
+            tags=tags,
+            params={**suggestion.config.params(), **self.params},
+            parent=self.parent,
+        )
+        suggestion.bind(run_id)
+        return run_id
+
+    def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> None:
+        config, context = suggestion.config, self.context
+        model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed)
+        with context.display.bar(f"  trial {suggestion.number}", config.epochs * len(self.train)) as bar:
+
+            def on_epoch(epoch: Epoch) -> None:
+                recorded = {
+                    # First, since MLflow compares runs by the first metric unless told otherwise.
+                    "val_accuracy": epoch.metrics["val_accuracy"],
+                    **epoch.metrics,
+                    "epoch_seconds": epoch.seconds,
+                    "images_per_second": epoch.images_per_second,
+                }
+                self.writer.log(run_id, recorded, epoch.number)
+                bar.note(f"val {epoch.metrics['val_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s")
+                score.update(epoch.number, epoch.metrics["val_accuracy"], epoch.metrics["val_loss"])
+
+            fit(
+                TrainingState(model, config, context.machine),
+                self.train,
+                config,
+                context.machine,
+                evaluate={"val": self.validation},
+                on_epoch=on_epoch,
+                on_batch=bar.advance,
+            )
+
+    def _end(self, suggestion: Suggestion, run_id: str, score: Score, reason: str, detail: str, **tags: object) -> None:
+        if score.epoch:
+            best = {"best_val_accuracy": score.accuracy, "best_val_loss": score.loss, "best_epoch": score.epoch}
+            self.writer.log(run_id, best)
+        self._finish(run_id, "FINISHED", reason, **tags)
+        config = suggestion.config
+        accuracy = score.accuracy if score.epoch else None
+        self.on_end(Ended(suggestion.number, config.learning_rate, config.weight_decay, accuracy, reason, detail))
+
+    def _finish(self, run_id: str, status: str, reason: str, **tags: object) -> None:
+        self.writer.drain()
+        self.context.store.finish(run_id, status, reason, **tags)
