@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test check format clean
+# What the benchmarks that need real images train on: cifar10, or the path of an image folder.
+DATASET ?= cifar10
+
+.PHONY: demo test check format bench clean
 
 demo: $(INSTALLED)  ## The whole study on the bundled digits: search, retrain and analyse both models
 	$(BIN)/study reproduce --dataset digits
@@ -19,6 +22,13 @@ check: $(INSTALLED)  ## Lint, format and types
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## Every benchmark, its figures also in reports/benchmarks/; DATASET=PATH for an image folder
+	mkdir -p reports/benchmarks
+	set -e; for name in training pruning tracking scaling; do \
+		$(BIN)/python -m benchmarks.$$name --json reports/benchmarks/$$name.json; done
+	set -e; for name in search memory startup; do \
+		$(BIN)/python -m benchmarks.$$name --dataset $(DATASET) --json reports/benchmarks/$$name.json; done
 
 clean:  ## The environment and caches; never what the study recorded
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info build

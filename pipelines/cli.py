@@ -161,7 +161,7 @@ def tune(
     trials: Trials = None,
     dataset: Dataset = "cifar10",
     sampler: Annotated[str, _option("--sampler", help="tpe, random, or grid (the report's 8 × 8).")] = "tpe",
-    pruner: Annotated[str, _option("--pruner", help="hyperband, median or none.")] = "hyperband",
+    pruner: Annotated[str, _option("--pruner", help="percentile, hyperband, median or none.")] = "percentile",
     lr: Annotated[str, _option("--lr", help="Learning rates, LOW:HIGH.")] = "1e-5:1e-1",
     decay: Annotated[str, _option("--decay", help="Weight decays, LOW:HIGH.")] = "1e-6:1e-1",
     epochs: Epochs = 10,

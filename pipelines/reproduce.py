@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipelines.analyse import analyse
 from pipelines.context import Context
 from pipelines.retrain import retrain
 from pipelines.tune import tune
@@ -46,6 +45,9 @@ def reproduce(
     searches: Sequence[SearchConfig], data: DataConfig, context: Context, *, retrain_epochs: int, workers: int = 1
 ) -> None:
     """Every stage for every search's model, then the report; what is done already is skipped."""
+    # Drawing takes seconds to import, which `study tune` need not wait for.
+    from pipelines.analyse import analyse
+
     dataset = context.load(data)
     for config in searches:
         search_and_retrain(config, data, dataset, context, epochs=retrain_epochs, workers=workers)

@@ -16,7 +16,7 @@ from pipelines.progress import Display
 from study.config import DataConfig, Home
 from study.data import load_dataset
 from study.errors import StudyError
-from study.selection import rank
+from study.selection import complete_trials
 from study.tracking import Run, Store, metric
 
 
@@ -88,7 +88,8 @@ def serve(store: Store, host: str, port: int) -> None:
     print(f"MLflow answers at {base} in some 10 seconds; Ctrl-C ends it. Its pages:")
     for search in store.runs(stage="search"):
         print(f"{search.name}\n  trials   {base}{trials_page(search.experiment_id)}")
-        compared = _best_trials(store, search)
+        best_first = complete_trials(store, search.tags["dataset"], search=search.tags["search"])
+        compared = [run.id for run in best_first[:10]]
         if len(compared) > 1:
             print(f"  compare  {base}{compare_page(search.experiment_id, compared)}")
     for run in store.runs(stage="retrain")[:5]:
@@ -110,9 +111,3 @@ def _require_free(host: str, port: int) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StudyError(f"Port {port} of {host} cannot be used ({reason}): choose another with --port.") from None
-
-
-def _best_trials(store: Store, search: Run, most: int = 10) -> list[str]:
-    trials = store.runs([search.tags["dataset"]], stage="trial", search=search.tags["search"], status_reason="complete")
-    best_first = sorted(trials, key=rank)
-    return [run.id for run in best_first[:most]]

@@ -1,6 +1,6 @@
 """The trials of a search, one after the other, each mirrored in MLflow as a run below the search's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.context import Context
@@ -11,6 +11,7 @@ from study.data import Dataset
 from study.errors import Diverged
 from study.files import locked
 from study.models import build_model
+from study.tracking import Point, points
 from study.training import Epoch, TrainingState, fit, resident
 from study.trial import Pruned, Score, Suggestion
 from study.writer import Writer
@@ -183,14 +184,12 @@ class _TrialRunner:
             )
 
     def _end(self, suggestion: Suggestion, run_id: str, score: Score, reason: str, detail: str, **tags: object) -> None:
-        if score.epoch:
-            best = {"best_val_accuracy": score.accuracy, "best_val_loss": score.loss, "best_epoch": score.epoch}
-            self.writer.log(run_id, best)
-        self._finish(run_id, "FINISHED", reason, **tags)
+        best = {"best_val_accuracy": score.accuracy, "best_val_loss": score.loss, "best_epoch": score.epoch}
+        self._finish(run_id, "FINISHED", reason, points(best if score.epoch else {}, 0), **tags)
         config = suggestion.config
         accuracy = score.accuracy if score.epoch else None
         self.on_end(Ended(suggestion.number, config.learning_rate, config.weight_decay, accuracy, reason, detail))
 
-    def _finish(self, run_id: str, status: str, reason: str, **tags: object) -> None:
+    def _finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
         self.writer.drain()
-        self.context.store.finish(run_id, status, reason, **tags)
+        self.context.store.finish(run_id, status, reason, last, **tags)

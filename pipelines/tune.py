@@ -17,7 +17,7 @@ from study.config import DataConfig, SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.files import locked, masked
-from study.selection import rank
+from study.selection import complete_trials
 from study.tracking import metric
 
 
@@ -135,11 +135,9 @@ def _log_results(parent: str, table: pd.DataFrame, importance: pd.DataFrame, con
 
 
 def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset: Dataset, context: Context) -> None:
-    trials = context.store.runs([dataset.key], stage="trial", search=config.name)
-    complete = [run for run in trials if run.tags.get("status_reason") == "complete"]
+    best_first = complete_trials(context.store, dataset.key, search=config.name)
     counts = ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
     context.display.say(f"Search {config.name}: {len(table)} trials ({counts}), {table['epochs'].sum()} epochs in all.")
-    best_first = sorted(complete, key=rank)
     for run in best_first[:1]:
         params = run.params
         context.display.say(

@@ -184,13 +184,13 @@ class Crew:
     def _start(self, number: int) -> None:
         ours, theirs = get_context("spawn").Pipe(duplex=False)
         process = get_context("spawn").Process(target=work, args=(self.assignment, theirs), name=f"worker {number}")
-        # A terminal's Ctrl-C goes to all processes; theirs is blocked, so that each is told once, by the parent.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # A terminal's Ctrl-C goes to all processes. A new one inherits that it is ignored, and is told by its parent.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             process.start()
             self.workers.append(_Worker(number, process, ours))
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.signal(signal.SIGINT, before)
         theirs.close()
 
     def _listen(self) -> list[_Worker]:

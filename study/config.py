@@ -15,7 +15,7 @@ from study.errors import StudyError, unknown
 
 MODELS = ("cnn", "ffnn")
 SAMPLERS = ("tpe", "random", "grid")
-PRUNERS = ("hyperband", "median", "none")
+PRUNERS = ("percentile", "hyperband", "median", "none")
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMISERS = ("adam", "adamw")
 BUNDLED = ("cifar10", "digits")
@@ -209,8 +209,8 @@ class SearchConfig:
     """The total of finished trials that the search ends with."""
     sampler: str = "tpe"
     """`tpe`, `random`, or `grid` (the report's 8 × 8 points)."""
-    pruner: str = "hyperband"
-    """`hyperband`, `median` or `none`: what ends a trial that falls behind."""
+    pruner: str = "percentile"
+    """`percentile`, `hyperband`, `median` or `none`: what ends a trial that falls behind."""
     learning_rate: Range = Range(low=1e-5, high=1e-1)
     """Searched log-uniformly; unused by the grid."""
     weight_decay: Range = Range(low=1e-6, high=1e-1)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import Home, Range, SearchConfig, TrainConfig
@@ -62,7 +63,7 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
             study_name=config.name,
             storage=optuna.storages.RDBStorage(storage),
             direction="maximize",
-            pruner=_pruner(config),
+            pruner=pruner_of(config.pruner, config.epochs),
             load_if_exists=True,
         )
     except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
@@ -84,30 +85,42 @@ def _require_equal(name: str, before: dict[str, Any], now: dict[str, Any]) -> No
         raise StudyError(f"The search {name!r} began with other settings ({what}): name a new one with --search.")
 
 
+def search_space(config: SearchConfig) -> dict[str, FloatDistribution]:
+    """What is drawn, and from where: the only place that says so."""
+    on_grid = Range(low=GRID[0], high=GRID[-1])
+    searched = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
+    ranges = {name: on_grid if config.sampler == "grid" else found for name, found in searched.items()}
+    return {name: FloatDistribution(found.low, found.high, log=True) for name, found in ranges.items()}
+
+
 def train_config(trial: optuna.Trial, config: SearchConfig) -> TrainConfig:
-    """The training that `trial` stands for: the only place where hyperparameters are suggested."""
-
-    def suggest(name: str, searched: Range) -> float:
-        if config.sampler == "grid":
-            return trial.suggest_float(name, GRID[0], GRID[-1], log=True)
-        return trial.suggest_float(name, searched.low, searched.high, log=True)
-
+    """The training that `trial` stands for."""
+    drawn = {
+        name: trial.suggest_float(name, found.low, found.high, log=found.log)
+        for name, found in search_space(config).items()
+    }
     return TrainConfig(
         model=config.model,
-        learning_rate=suggest("learning_rate", config.learning_rate),
-        weight_decay=suggest("weight_decay", config.weight_decay),
         epochs=config.epochs,
         batch_size=config.batch_size,
         optimiser=config.optimiser,
         warmup_steps=config.warmup_steps,
         seed=config.seed + trial.number,
+        **drawn,
     )
 
 
-def _pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
-    if config.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=config.epochs, reduction_factor=3)
-    return optuna.pruners.MedianPruner() if config.pruner == "median" else optuna.pruners.NopPruner()
+def pruner_of(name: str, epochs: int) -> optuna.pruners.BasePruner:
+    """The pruner called `name`, one of `PRUNERS`, for trials of at most `epochs`.
+
+    The settings are those that lost least of the best accuracy, for few epochs, when recorded learning curves of both
+    networks were replayed to each: see `benchmarks/pruning.py`.
+    """
+    if name == "percentile":
+        return optuna.pruners.PercentilePruner(60, n_startup_trials=5)
+    if name == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=min(2, epochs), max_resource=epochs, reduction_factor=4)
+    return optuna.pruners.MedianPruner() if name == "median" else optuna.pruners.NopPruner()
 
 
 def _line_up_grid(search: Search, config: SearchConfig) -> None:
@@ -129,6 +142,7 @@ class _Sampler(optuna.samplers.BaseSampler):
         # What the grid's trials are to be is in line already.
         self.kind = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
         self.seed = config.seed
+        self.space = search_space(config) if config.sampler == "tpe" else {}
 
     def before_trial(self, study: Search, trial: FrozenTrial) -> None:
         seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
@@ -138,7 +152,8 @@ class _Sampler(optuna.samplers.BaseSampler):
         self.drawing.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Search, trial: FrozenTrial) -> dict[str, Any]:
-        return self.drawing.infer_relative_search_space(study, trial)
+        # Known, where a sampler reads it off all earlier trials, which takes longer with each.
+        return dict(self.space)
 
     def sample_relative(self, study: Search, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
         return self.drawing.sample_relative(study, trial, search_space)
@@ -179,8 +194,7 @@ def optimise(
 
     search.sampler = _Sampler(config)
     while (done := finished(search)) < config.trials:
-        under_way = running(search)
-        if done + len(under_way) >= config.trials:
+        if done + len(under_way := running(search)) >= config.trials:
             on_wait(under_way)
             time.sleep(1)
             continue

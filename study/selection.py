@@ -19,26 +19,25 @@ def best_trial(store: Store, dataset: str, model: str) -> Run:
     Raises:
         StudyError: where no trial was completed.
     """
+    complete = complete_trials(store, dataset, model=model)
+    if complete:
+        return complete[0]
     trials = store.runs([dataset], stage="trial", model=model)
-    complete = [
-        run
-        for run in trials
-        if run.status == "FINISHED"
-        and run.tags.get("status_reason") == "complete"
-        and math.isfinite(metric(run, "best_val_accuracy"))
-    ]
     if not trials:
         raise StudyError(f"No {model} was searched on {dataset}: run `study tune --model {model}` first.")
-    if not complete:
-        raise StudyError(
-            f"None of the {len(trials)} trials of {model} on {dataset} was completed: raise --trials, or change the "
-            "ranges with --lr and --decay under another --search."
-        )
-    return min(complete, key=rank)
+    raise StudyError(
+        f"None of the {len(trials)} trials of {model} on {dataset} was completed: raise --trials, or change the "
+        "ranges with --lr and --decay under another --search."
+    )
 
 
-def rank(trial: Run) -> tuple[float, float, int]:
-    """Sorts complete trials, the best first: by validation accuracy, then validation loss, then number."""
+def complete_trials(store: Store, dataset: str, **tags: str) -> list[Run]:
+    """The completed trials with these tags on the data set with key `dataset`, the best first; see `best_trial`."""
+    trials = store.runs([dataset], stage="trial", status="FINISHED", status_reason="complete", **tags)
+    return sorted((run for run in trials if math.isfinite(metric(run, "best_val_accuracy"))), key=_rank)
+
+
+def _rank(trial: Run) -> tuple[float, float, int]:
     return (
         -metric(trial, "best_val_accuracy"),
         metric(trial, "best_val_loss"),

@@ -94,6 +94,7 @@ class Store:
         """
         self.home = home
         self.uri = uri or default_uri(home)
+        self._experiments: dict[str, str] = {}
         # Opening a new database migrates it, and two processes doing that at once crash.
         with locked(home):
             require_sqlite(self.uri)
@@ -107,19 +108,25 @@ class Store:
 
     def experiment(self, name: str) -> str:
         """The id of the experiment called `name`, made where it is new."""
+        if name not in self._experiments:
+            self._experiments[name] = self._find_experiment(name) or self._make_experiment(name)
+        return self._experiments[name]
+
+    def _find_experiment(self, name: str) -> str | None:
         found = self.client.get_experiment_by_name(name)
         if found and found.lifecycle_stage != LifecycleStage.ACTIVE:
             raise StudyError(f"The experiment {name} was deleted in MLflow: restore it there, or use another store.")
-        if found:
-            return str(found.experiment_id)
+        return str(found.experiment_id) if found else None
+
+    def _make_experiment(self, name: str) -> str:
         location = f"{self.artifacts_root}/{quote(name)}" if self.artifacts_root else None
         try:
             return str(self.client.create_experiment(name, artifact_location=location))
         except mlflow.exceptions.MlflowException:
             # Another process was first.
-            found = self.client.get_experiment_by_name(name)
+            found = self._find_experiment(name)
             assert found
-            return str(found.experiment_id)
+            return found
 
     @property
     def artifacts_root(self) -> str | None:
@@ -170,9 +177,10 @@ class Store:
             batch = recorded[start : start + MAX_BATCH]
             self.client.log_batch(run_id, metrics=[Metric(*point) for point in batch])
 
-    def finish(self, run_id: str, status: str, reason: str, **tags: object) -> None:
-        """Ends a run as FINISHED, FAILED or KILLED, for `reason`."""
-        self.tag(run_id, status_reason=reason, **tags)
+    def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
+        """Ends a run as FINISHED, FAILED or KILLED, for `reason`, with its `last` metrics and tags, in one write."""
+        recorded = [RunTag(key, str(value)) for key, value in {"status_reason": reason, **tags}.items()]
+        self.client.log_batch(run_id, metrics=[Metric(*point) for point in last], tags=recorded)
         self.client.set_terminated(run_id, status)
 
     def resume(self, run_id: str) -> None:

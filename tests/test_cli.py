@@ -50,7 +50,7 @@ MISTAKES = [
     (("tune", "--dataset", "nowhere"), "'nowhere'", "cifar10, digits"),
     (("data", "--dataset", "nowhere"), "'nowhere'", "cifar10, digits"),
     ((*DIGITS, "--sampler", "dice"), "'dice'", "tpe, random, grid"),
-    ((*DIGITS, "--pruner", "axe"), "'axe'", "hyperband, median, none"),
+    ((*DIGITS, "--pruner", "axe"), "'axe'", "percentile, hyperband, median, none"),
     ((*DIGITS, "--precision", "fp8"), "'fp8'", "float32, bf16"),
     ((*DIGITS, "--device", "abacus"), "'abacus'", "auto, cpu"),
     ((*DIGITS, "--device", "cuda:99"), "'cuda:99'", "cpu"),

@@ -75,7 +75,7 @@ def test_a_value_that_cannot_work_is_named_in_one_sentence(
     [
         (TrainConfig, {"optimiser": "sgd"}, ("adam", "adamw")),
         (SearchConfig, {"name": "s", "sampler": "cma"}, ("tpe", "random", "grid")),
-        (SearchConfig, {"name": "s", "pruner": "asha"}, ("hyperband", "median", "none")),
+        (SearchConfig, {"name": "s", "pruner": "asha"}, ("percentile", "hyperband", "median", "none")),
         (model_config, {"name": "resnet"}, ("cnn", "ffnn")),
     ],
 )

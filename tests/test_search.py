@@ -215,8 +215,9 @@ def test_the_reports_grid_has_64_points_between_1e_minus_4_and_10(home: Home):
     assert sorted(points(found)) == sorted(itertools.product(search.GRID, repeat=2))
 
 
-def test_hyperband_prunes_what_falls_behind_but_never_after_the_last_epoch(home: Home):
-    config = replace(QUICK, trials=16, epochs=9, pruner="hyperband")
+@pytest.mark.parametrize("pruner", ["percentile", "hyperband", "median"])
+def test_a_pruner_ends_what_falls_behind_but_never_after_the_last_epoch(pruner: str, home: Home):
+    config = replace(QUICK, trials=16, epochs=9, pruner=pruner)
 
     def run(suggestion: Suggestion) -> float:
         score = Score(suggestion)

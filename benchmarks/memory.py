@@ -1,0 +1,129 @@
+"""Peak resident memory of `study tune` and `study analyse`, each measured as the process that a user starts.
+
+python -m benchmarks.memory --dataset IMAGES
+
+One trial and one epoch on all images: memory peaks in the first epoch. The stores lie in a temporary home, whose
+cache of decoded images a first `study data` fills. The baseline is a process that only imports what all of it needs.
+
+The peak of one process is the kernel's (`ru_maxrss`). That of several is sampled: the pages that each has for itself,
+and once, what the largest shares with others, such as the code of libraries.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import typer
+
+from benchmarks.measure import JsonOption, conclude, show, surroundings
+from study.device import prepare
+
+STUDY = str(Path(sys.executable).with_name("study"))
+IMPORTS = (sys.executable, "-c", "import torch, mlflow, optuna, torchvision")
+"""The baseline of start-up and memory."""
+MB = 1e6
+SAMPLED = 0.5
+"""Seconds between two looks at several processes: a look takes the kernel some time, and the peak lasts for seconds."""
+
+# A process begins with the peak of the one that started it, so the one that is measured is started by a small one.
+LAUNCHER = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+with open(sys.argv[1], "w") as file:
+    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)
+"""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The most memory that a command held at a time, bytes: its largest process, and all of them together."""
+
+    largest: float
+    together: float
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The surroundings of a process that keeps everything in `home`, whatever this one was given."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "MLFLOW_", "OPTUNA_"))}
+    return {**clean, "STUDY_HOME": str(home)}
+
+
+def main(
+    dataset: str = "cifar10",
+    threads: int = 0,
+    device: str = "cpu",
+    precision: str = "auto",
+    write: JsonOption = None,
+) -> None:
+    """Run the commands one after the other and show their peaks."""
+    machine = prepare(device, precision, threads)
+    data = ("--dataset", dataset)
+    how = ("--device", device, "--precision", machine.precision, "--threads", str(threads))
+    brief = (*data, *how, "--epochs", "1")
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        peak_of((STUDY, "data", *data), home)
+        peaks = {
+            "imports": peak_of(IMPORTS, home),
+            "tune": peak_of((STUDY, "tune", *brief, "--trials", "1", "--retrain-epochs", "1"), home),
+            "analyse": peak_of((STUDY, "analyse", *data), home),
+            "tune_two_workers": peak_of(
+                (STUDY, "tune", *brief, "--trials", "2", "--workers", "2", "--no-retrain", "--search", "two"),
+                home,
+                several=True,
+            ),
+        }
+    rows = [(name, peak.largest / MB, peak.together / MB) for name, peak in peaks.items()]
+    show("Peak resident memory, MB", ("command", "largest process", "all processes"), rows)
+    figures = {f"{name}_peak_mb": peak.largest / MB for name, peak in peaks.items() if name in ("tune", "analyse")}
+    figures["tune_two_workers_peak_mb"] = peaks["tune_two_workers"].together / MB
+    figures["imports_mb"] = peaks["imports"].largest / MB
+    conclude({**surroundings(machine), "dataset": Path(dataset).name, **figures}, write)
+
+
+def peak_of(command: Sequence[str], home: Path, *, several: bool = False) -> Peak:
+    """Runs `command` to its end and returns what memory it took; what it prints is shown only where it fails.
+
+    `several` says that it starts processes which hold much at the same time.
+    """
+    together = 0.0
+    with tempfile.NamedTemporaryFile("r") as kept, tempfile.TemporaryFile("w+") as said:
+        launcher = (sys.executable, "-S", "-E", "-c", LAUNCHER, kept.name, *command)
+        with subprocess.Popen(launcher, env=environment(home), stdout=said, stderr=subprocess.STDOUT) as process:
+            while several and process.poll() is None:
+                together = max(together, _together(psutil.Process(process.pid)))
+                time.sleep(SAMPLED)
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed:\n{said.read()}")
+        # Linux counts in KiB, macOS in bytes.
+        largest = int(kept.read()) * (1 if sys.platform == "darwin" else 1024)
+    return Peak(largest, max(together, largest))
+
+
+def _together(launcher: psutil.Process) -> float:
+    own, shared = 0, [0]
+    for process in _started_by(launcher):
+        with suppress(psutil.Error):  # it may just have ended
+            memory = process.memory_full_info()
+            own += memory.uss
+            shared.append(memory.rss - memory.uss)
+    return own + max(shared)
+
+
+def _started_by(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return process.children(recursive=True)
+    return []
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,154 @@
+"""What grows with what: images per second with the batch, the pace of a search with its workers, epochs with images.
+
+python -m benchmarks.scaling
+
+Batches and numbers of images are timed on some random images, in turn. The workers are those of `study tune` on the
+digits, which are few: the pace is that of the trials which began after every worker had begun, so that the start of
+the processes does not count. A search of few images shows the workers' bookkeeping more than one of CIFAR-10 would.
+"""
+
+import json
+import os
+import sqlite3
+import subprocess
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from benchmarks.measure import JsonOption, conclude, in_turn, show, surroundings
+from benchmarks.memory import STUDY, environment
+from study.config import MODELS, TrainConfig, model_config
+from study.device import Machine, prepare
+from study.images import Labelled
+from study.models import build_model
+from study.training import TrainingState, fit, resident
+
+BATCHES = (50, 100, 200, 400, 1000)
+REPORTS_BATCH = 200
+CNN_IMAGES = 2000
+"""Of an epoch that is timed; on a GPU, and for the FFNN, which is quicker, ten times as many."""
+SHARES = (0.5, 1, 2)
+TRIALS = 6
+"""Of each worker."""
+
+
+def main(
+    rounds: Annotated[int, typer.Option(help="Epochs of each kind that count.", min=1)] = 3,
+    workers: Annotated[int, typer.Option(help="The most trials at a time; 0: as many as cores.")] = 0,
+    threads: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    write: JsonOption = None,
+) -> None:
+    """Time all three."""
+    machine = prepare(device, precision, threads)
+    batches = [row for model in MODELS for row in _batches(model, machine, rounds)]
+    sizes = _sizes(machine, rounds)
+    most = workers or os.cpu_count() or 1
+    counts = [count for count in (1, 2, 4, 8, 16, 32) if count < most] + [most]
+    paces = [{"workers": count, "seconds_per_trial": _pace(count, machine)} for count in counts]
+    for title, rows in (
+        ("Images per second", batches),
+        ("Seconds per epoch of the CNN", sizes),
+        ("Seconds of the search per trial, trials at a time", paces),
+    ):
+        show(title, list(rows[0]), [list(row.values()) for row in rows])
+    best = min(paces, key=lambda row: row["seconds_per_trial"])
+    conclude(
+        {
+            **surroundings(machine),
+            "batches": batches,
+            "dataset_sizes": sizes,
+            "workers": paces,
+            "best_workers": best["workers"],
+            "speedup_of_best_workers": paces[0]["seconds_per_trial"] / best["seconds_per_trial"],
+            "seconds_per_image_of_largest_over_smallest": sizes[-1]["seconds_per_image"]
+            / sizes[0]["seconds_per_image"],
+        },
+        write,
+    )
+
+
+def _batches(model: str, machine: Machine, rounds: int) -> list[dict[str, str | int | float]]:
+    images = _random(_images(model, machine), machine)
+    works = {str(size): _epochs(model, images, size, machine) for size in BATCHES}
+    taken = in_turn(works, rounds, machine.device)
+    rates = {int(size): len(images) / spent for size, spent in taken.items()}
+    return [
+        {"model": model, "batch": size, "images_per_second": rate, "× batch 200": rate / rates[REPORTS_BATCH]}
+        for size, rate in rates.items()
+    ]
+
+
+def _sizes(machine: Machine, rounds: int) -> list[dict[str, float]]:
+    parts = [_random(int(share * _images("cnn", machine)), machine) for share in SHARES]
+    works = {str(len(part)): _epochs("cnn", part, REPORTS_BATCH, machine) for part in parts}
+    taken = in_turn(works, rounds, machine.device)
+    return [
+        {"images": int(size), "seconds_per_epoch": spent, "seconds_per_image": spent / int(size)}
+        for size, spent in taken.items()
+    ]
+
+
+def _images(model: str, machine: Machine) -> int:
+    return CNN_IMAGES * (1 if model == "cnn" and machine.device.type == "cpu" else 10)
+
+
+def _random(count: int, machine: Machine) -> Labelled:
+    images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
+    return resident(Labelled(images, torch.arange(count) % 10), machine)
+
+
+def _epochs(model: str, images: Labelled, batch: int, machine: Machine) -> Callable[[], None]:
+    """What trains one more epoch each time it is called."""
+    config = TrainConfig(model=model_config(model), batch_size=batch, epochs=1)
+    state = TrainingState(build_model(config.model, classes=10, seed=0), config, machine)
+
+    def train() -> None:
+        state.epoch = 0
+        fit(state, images, config, machine, evaluate={}, on_epoch=lambda epoch: None)
+
+    return train
+
+
+def _pace(workers: int, machine: Machine) -> float:
+    """The seconds from one trial's end to the next, of a search on the digits with so many workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        how = ("--device", str(machine.device), "--precision", machine.precision, "--threads", str(machine.threads))
+        search = ("--dataset", "digits", "--pruner", "none", "--epochs", "2", "--trials", str(TRIALS * workers))
+        command = (STUDY, "tune", *how, *search, "--workers", str(workers), "--no-retrain")
+        subprocess.run(command, env=environment(home), stdout=subprocess.DEVNULL, check=True)
+        return _seconds_per_trial(home / "mlruns" / "optuna.db")
+
+
+def _seconds_per_trial(file: Path) -> float:
+    """From the trials' starts: what each worker takes from one to the next, once all of them have begun."""
+    starts = defaultdict(list)
+    query = """
+        SELECT value_json, datetime_start FROM trials JOIN trial_user_attributes USING (trial_id)
+        WHERE key = 'worker' ORDER BY datetime_start
+    """
+    with closing(sqlite3.connect(file)) as database:
+        for worker, start in database.execute(query):
+            starts[json.loads(worker)].append(datetime.fromisoformat(start).timestamp())
+    begun = max(own[0] for own in starts.values())
+    paces = []
+    for own in starts.values():
+        taken = [after - before for before, after in pairwise(own) if before >= begun]
+        if not taken:
+            raise SystemExit("A worker had ended before the last one began: there are too few trials.")
+        paces.append(len(taken) / sum(taken))
+    return 1 / sum(paces)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,77 @@
+"""A whole search, with its pruning and all its records, against the same trials run to the end by the textbook loop.
+
+    python -m benchmarks.search --dataset IMAGES
+
+The search is run; of the textbook loop some epochs are, and their median stands for all of them. What the textbook loop
+would need besides (choosing, validating, keeping records) is not counted.
+"""
+
+import statistics
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.images import fewer
+from benchmarks.measure import JsonOption, conclude, seconds, show, surroundings
+from benchmarks.textbook import Textbook
+from pipelines.context import Context
+from pipelines.progress import Display
+from pipelines.tune import tune
+from study.config import DataConfig, Home, SearchConfig, TrainConfig, default_home, model_config
+from study.data import load_dataset
+from study.device import prepare
+from study.search import default_storage, open_search, trials_table
+from study.tracking import Store
+
+
+def main(
+    dataset: str = "cifar10",
+    model: Annotated[str, typer.Option(help="cnn or ffnn.")] = "cnn",
+    images: Annotated[int, typer.Option(help="Training images of each class; 0: all.")] = 0,
+    trials: int = 40,
+    epochs: int = 10,
+    textbook_epochs: Annotated[int, typer.Option(help="Epochs of the textbook loop that are run and timed.")] = 3,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    write: JsonOption = None,
+) -> None:
+    """Run the search, time the textbook loop, and print the ratio."""
+    machine, data = prepare(device, precision, threads), DataConfig(dataset=dataset)
+    loaded = load_dataset(data, default_home(), print)
+    loaded = replace(loaded, train=fewer(loaded.train, images))
+    train = loaded.splits(data).train
+    config = SearchConfig(name="benchmark", model=model_config(model), trials=trials, epochs=epochs)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(root=Path(folder))
+        context = Context(home, Store(home), default_storage(home), machine, Display())
+        ours = seconds(lambda: tune(config, data, loaded, context))
+        table = trials_table(open_search(config, context.storage, digest=loaded.digest))
+    with Textbook(train, TrainConfig(model=config.model), str(machine.device), machine.threads) as textbook:
+        epoch = statistics.median([textbook.epoch() for _ in range(textbook_epochs + 1)][1:])
+    theirs, spent = epoch * trials * epochs, int(table["epochs"].sum())
+    show(
+        f"{trials} trials of at most {epochs} epochs of {len(train):,} images, {model}, {machine}",
+        ["", "epochs", "seconds"],
+        [
+            ["textbook loop, to the end (extrapolated)", trials * epochs, theirs],
+            ["this search, with validation and records", spent, ours],
+        ],
+    )
+    figures = {
+        "search_speedup": theirs / ours,
+        "share_of_epochs": spent / (trials * epochs),
+        "search_seconds": ours,
+        "textbook_seconds_per_epoch": epoch,
+        "textbook_seconds_extrapolated": theirs,
+        "best_val_accuracy": float(table.query("state == 'complete'")["val_accuracy"].max()),
+    }
+    about = {"model": model, "images": len(train), "trials": trials, "epochs": epochs, "dataset": loaded.key}
+    conclude({**surroundings(machine), **about, **figures}, write)
+
+
+if __name__ == "__main__":
+    typer.run(main)

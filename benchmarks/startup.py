@@ -1,0 +1,127 @@
+"""Seconds from typing `study tune` on cached data to the start of its first trial, beside the imports it cannot avoid.
+
+python -m benchmarks.startup --dataset IMAGES
+
+The command is a process, started in turn with one that only imports what it needs. The first trial has begun when
+Optuna's record of it names its MLflow run: nothing but the first training step comes after that. It is then told to
+stop. A new store has to make two databases; an existing one is that of the rounds before, with a search that is new.
+"""
+
+import sqlite3
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.measure import JsonOption, conclude, in_turn, show, surroundings
+from benchmarks.memory import IMPORTS, STUDY, environment
+from study.device import prepare
+
+LOOKS = 0.02
+"""Seconds between two looks into the store."""
+PATIENCE = 600
+"""Seconds after which a command is given up."""
+
+
+def main(
+    dataset: str = "cifar10",
+    rounds: Annotated[int, typer.Option(help="Starts of each kind that count.", min=1)] = 5,
+    threads: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    write: JsonOption = None,
+) -> None:
+    """Start the command again and again, with new and existing stores."""
+    machine = prepare(device, precision, threads)
+    data = ("--dataset", dataset)
+    how = ("--device", device, "--precision", machine.precision, "--threads", str(threads))
+    command = (STUDY, "tune", *data, *how, "--trials", "1", "--no-retrain")
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder, "existing")
+        subprocess.run((STUDY, "data", *data), env=environment(home), stdout=subprocess.DEVNULL, check=True)
+        taken: dict[str, list[float]] = {"existing": [], "new": []}
+        median = in_turn(
+            {
+                "imports": lambda: subprocess.run(IMPORTS, check=True),
+                "existing": _starts(command, lambda number: home, taken["existing"]),
+                "new": _starts(command, lambda number: _new_home(home, number), taken["new"]),
+            },
+            rounds,
+        )
+    imports = median["imports"]
+    # The turns above also waited for the end of each command; only its start counts, without the first, which warms up.
+    existing, new = (statistics.median(taken[name][1:]) for name in ("existing", "new"))
+    rows = [
+        (name, value, value / imports) for name, value in (("imports", imports), ("existing", existing), ("new", new))
+    ]
+    show("Seconds to the first trial", ("store", "seconds", "× imports"), rows)
+    conclude(
+        {
+            **surroundings(machine),
+            "dataset": Path(dataset).name,
+            "rounds": rounds,
+            "seconds_of_imports": imports,
+            "seconds_to_first_trial": existing,
+            "startup_ratio": existing / imports,
+            "seconds_to_first_trial_in_new_store": new,
+            "startup_ratio_in_new_store": new / imports,
+        },
+        write,
+    )
+
+
+def _new_home(existing: Path, number: int) -> Path:
+    """A home without stores, which shares the cache of decoded images."""
+    home = existing.with_name(f"new-{number}")
+    home.mkdir()
+    (home / "data").symlink_to(existing / "data")
+    return home
+
+
+def _starts(command: Sequence[str], home: Callable[[int], Path], taken: list[float]) -> Callable[[], None]:
+    """What starts `command` in the home of each round, and adds to `taken` the seconds to its first trial."""
+
+    def start() -> None:
+        number = len(taken)
+        taken.append(_seconds_to_trial((*command, "--search", f"round-{number}"), home(number)))
+
+    return start
+
+
+def _seconds_to_trial(command: Sequence[str], home: Path) -> float:
+    before = _begun(home)
+    start = time.perf_counter()
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, env=environment(home), stdout=said, stderr=subprocess.STDOUT) as process,
+    ):
+        try:
+            while _begun(home) == before:
+                if process.poll() is not None or time.perf_counter() - start > PATIENCE:
+                    said.seek(0)
+                    raise SystemExit(f"{' '.join(command)} began no trial:\n{said.read()}")
+                time.sleep(LOOKS)
+            return time.perf_counter() - start
+        finally:
+            process.terminate()
+
+
+def _begun(home: Path) -> int:
+    """How many trials of the searches in `home` have an MLflow run."""
+    file = home / "mlruns" / "optuna.db"
+    if file.exists():
+        # Until its tables are made there is none.
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            query = "SELECT count(*) FROM trial_user_attributes WHERE key = 'mlflow_run'"
+            return int(database.execute(query).fetchone()[0])
+    return 0
+
+
+if __name__ == "__main__":
+    typer.run(main)

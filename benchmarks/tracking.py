@@ -1,0 +1,195 @@
+"""How much of a search is spent in MLflow and Optuna, per epoch and per trial, and how that grows with its trials.
+
+python -m benchmarks.tracking   # some minutes, most of them in the long search
+
+The real search is run, with the default sampler and pruner and with SQLite stores in temporary homes; only the
+training is left out: in its place epochs end at once, with made-up curves. What is left is bookkeeping. The baseline
+are the trials around the tenth of two short searches, before and after the long one, each in stores of its own.
+
+The share of a search is against an epoch of the CNN that is really trained, on some random images, and extrapolated
+to 45,000 training and 5,000 validation images. Metrics are written in the background, for several epochs at once
+where epochs are short; the share counts a write of its own for every epoch, as if the training waited for it.
+"""
+
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+from unittest import mock
+
+import numpy as np
+import torch
+import typer
+
+from benchmarks.measure import JsonOption, conclude, seconds, show, surroundings
+from pipelines import trials as stage
+from pipelines.context import Context
+from pipelines.progress import Display
+from study import search
+from study.config import DataConfig, Home, SearchConfig, TrainConfig
+from study.data import Dataset
+from study.device import Machine, prepare
+from study.images import Labelled
+from study.models import build_model
+from study.tracking import Store
+from study.training import Epoch, TrainingState, fit, resident
+from study.writer import Writer
+
+SHORT = 20
+"""Trials of a short search, and of the long one's end."""
+AROUND_TEN = slice(5, 16)
+TRAINING_IMAGES, VALIDATION_IMAGES = 45_000, 5_000
+
+
+@dataclass
+class Timed:
+    """A search that was run: what each trial took from end to end, and what its epochs took of that."""
+
+    trials: list[float] = field(default_factory=list)
+    epochs: list[list[float]] = field(default_factory=list)
+    write: float = 0.0
+    """Seconds that one epoch's metrics take to be written."""
+
+
+class _NoBars(Display):
+    @property
+    def has_bars(self) -> bool:
+        return False
+
+
+def main(
+    trials: Annotated[int, typer.Option(help="Of the long search.", min=SHORT)] = 1000,
+    threads: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    write: JsonOption = None,
+) -> None:
+    """Run the three searches, train a little, and compare."""
+    machine = prepare(device, precision, threads)
+    epoch = _epoch_seconds(machine)
+    before, timed, after = (_search(total, machine) for total in (SHORT, trials, SHORT))
+    _show_growth(timed)
+    early = statistics.median(before.trials[AROUND_TEN] + after.trials[AROUND_TEN])
+    late = statistics.median(timed.trials[-SHORT:])
+    epochs = statistics.mean(map(len, timed.epochs))
+    in_epochs = [spent for trial in timed.epochs[-SHORT:] for spent in trial]
+    conclude(
+        {
+            **surroundings(machine),
+            "trials": trials,
+            "epochs_per_trial": epochs,
+            "seconds_per_trial_at_10": early,
+            f"seconds_per_trial_at_{trials}": late,
+            "growth": late / early,
+            "seconds_per_epoch": statistics.mean(in_epochs),
+            "seconds_per_epoch_in_background": timed.write,
+            "seconds_per_training_epoch": epoch,
+            "share_of_search_at_10": _share(early, epochs, timed.write, epoch),
+            "share_of_search": _share(late, epochs, timed.write, epoch),
+        },
+        write,
+    )
+
+
+def _share(trial: float, epochs: float, write: float, training: float) -> float:
+    spent = trial + epochs * write
+    return spent / (spent + epochs * training)
+
+
+def _search(total: int, machine: Machine) -> Timed:
+    """Runs a search of `total` trials, without training, in stores of its own."""
+    timed = Timed()
+    with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(stage, **_untrained(timed)):
+        home = Home(root=Path(folder))
+        context = Context(home, Store(home), search.default_storage(home), machine, _NoBars())
+        config, data, dataset = SearchConfig(name="tracking", trials=total), DataConfig(), _dataset()
+        opened = search.open_search(config, context.storage, digest=dataset.digest)
+        parent = context.store.start(dataset.key, config.name, tags={"stage": "search"}, params=config.settings())
+        clock = time.perf_counter()
+
+        def on_end(ended: stage.Ended) -> None:
+            nonlocal clock
+            timed.trials.append(time.perf_counter() - clock)
+            clock += timed.trials[-1]
+
+        stage.run_trials(opened, config, data, dataset, context, parent=parent, on_end=on_end)
+        timed.write = _write_seconds(context.store, parent)
+    return timed
+
+
+def _dataset() -> Dataset:
+    images = Labelled(torch.zeros(100, 3, 32, 32, dtype=torch.uint8), torch.arange(100) % 10)
+    return Dataset("random", "random", "0" * 64, tuple(map(str, range(10))), images, images, "zeros")
+
+
+def _untrained(timed: Timed) -> dict[str, Any]:
+    """What takes the place of the model, its state and its training in a trial."""
+
+    def train(state: Any, images: Labelled, config: TrainConfig, *others: Any, on_epoch: Any, **more: Any) -> None:
+        spent: list[float] = []
+        timed.epochs.append(spent)
+        for number, accuracy in enumerate(_curve(config), 1):
+            names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+            metrics = dict(zip(names, (2.3 - 2 * accuracy, accuracy, 2.3 - 2 * accuracy, accuracy), strict=True))
+            start = time.perf_counter()
+            try:
+                on_epoch(Epoch(number, metrics, 1.0, 1.0))
+            finally:  # being pruned takes time as well
+                spent.append(time.perf_counter() - start)
+
+    nothing = mock.Mock(return_value=None)
+    return {"build_model": nothing, "TrainingState": nothing, "fit": train}
+
+
+def _curve(config: TrainConfig) -> np.ndarray:
+    """Validation accuracies that rise to a height which depends on the settings, with some noise."""
+    noise = np.random.default_rng(config.seed).normal(0, 0.005, config.epochs)
+    height = 0.7 - 0.1 * (math.log10(config.learning_rate) + 3) ** 2 - 0.5 * math.sqrt(config.weight_decay)
+    rise = 1 - np.exp(-np.arange(1, config.epochs + 1) / 2.5)
+    curve: np.ndarray = 0.1 + max(height - 0.1, 0) * rise + noise
+    return curve.clip(0, 1)
+
+
+def _write_seconds(store: Store, run_id: str) -> float:
+    metrics = {f"metric_{number}": 0.5 for number in range(7)}
+
+    def write(writer: Writer, step: int) -> None:
+        writer.log(run_id, metrics, step)
+        writer.drain()
+
+    with Writer(store) as writer:
+        return statistics.median(seconds(lambda step=step: write(writer, step)) for step in range(SHORT))  # type: ignore[misc]
+
+
+def _epoch_seconds(machine: Machine, steps: int = 20) -> float:
+    """Of the CNN, evaluated on its validation images; extrapolated from so many steps."""
+    config = TrainConfig(epochs=4)
+    train, validation = (
+        resident(Labelled(torch.randint(256, (size, 3, 32, 32)).byte(), torch.arange(size) % 10), machine)
+        for size in (steps * config.batch_size, steps * config.batch_size * VALIDATION_IMAGES // TRAINING_IMAGES)
+    )
+    ends: list[float] = []
+    state = TrainingState(build_model(config.model, classes=10, seed=0), config, machine)
+    sets = {"val": validation}
+    fit(state, train, config, machine, evaluate=sets, on_epoch=lambda epoch: ends.append(time.perf_counter()))
+    # The first epoch is not counted: it warms up.
+    return statistics.median(np.diff(ends).tolist()) * TRAINING_IMAGES / len(train)
+
+
+def _show_growth(timed: Timed) -> None:
+    ends = [end for end in (SHORT, 50, 100, 200, 500, 1000, 2000) if end < len(timed.trials)] + [len(timed.trials)]
+    rows = [(end, *_milliseconds(timed, slice(end - SHORT // 2, end))) for end in ends]
+    show("Milliseconds of bookkeeping", ("ten trials up to", "a trial", "an epoch"), rows)
+
+
+def _milliseconds(timed: Timed, part: slice) -> Sequence[float]:
+    epochs = [spent for trial in timed.epochs[part] for spent in trial]
+    return 1000 * statistics.median(timed.trials[part]), 1000 * statistics.mean(epochs)
+
+
+if __name__ == "__main__":
+    typer.run(main)

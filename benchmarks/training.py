@@ -1,0 +1,82 @@
+"""Epochs of our training against a textbook loop, and against what the hardware could do.
+
+    python -m benchmarks.training
+
+The images are random ones of CIFAR-10's size: what they show changes no time.
+"""
+
+import statistics
+from typing import Annotated
+
+import torch
+import typer
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import JsonOption, conclude, matmul_ceiling, seconds, show, surroundings
+from benchmarks.textbook import Textbook
+from study.config import MODELS, TrainConfig, model_config
+from study.device import Machine, prepare
+from study.images import Labelled
+from study.models import build_model
+from study.training import TrainingState, fit, resident
+
+
+def main(
+    images: Annotated[int, typer.Option(help="Images of an epoch.")] = 10_000,
+    rounds: Annotated[int, typer.Option(help="Counted epochs of each, after one that is not.")] = 5,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    write: JsonOption = None,
+) -> None:
+    """Train both models both ways in turn; print times, ratios and the share of the matmul ceiling."""
+    machine = prepare(device, precision, threads)
+    drawn = Labelled(torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8), torch.randint(0, 10, (images,)))
+    rows: list[list[object]] = []
+    figures: dict[str, object] = surroundings(machine)
+    for model in MODELS:
+        ours, theirs, ceiling = _in_turn(drawn, TrainConfig(model=model_config(model)), machine, rounds)
+        rate = images / ours
+        share = rate * flops_per_image(model) / ceiling
+        rows.append([model, theirs, ours, theirs / ours, rate, ceiling / 1e9, share])
+        figures |= {
+            f"{model}_speedup": theirs / ours,
+            f"{model}_share_of_matmul_ceiling": share,
+            f"{model}_images_per_second": rate,
+            f"{model}_textbook_images_per_second": images / theirs,
+            f"{model}_matmul_ceiling_gflops": ceiling / 1e9,
+        }
+    columns = ["model", "textbook, s", "ours, s", "ratio", "images/s", "matmul ceiling, GFLOP/s", "our share of it"]
+    show(f"Training epochs of {images:,} images, medians of {rounds}, {machine}", columns, rows)
+    conclude(figures, write)
+
+
+def _in_turn(images: Labelled, config: TrainConfig, machine: Machine, rounds: int) -> tuple[float, float, float]:
+    """Median seconds of our epoch and of the textbook's, and the highest of the ceilings measured between them."""
+    state = TrainingState(build_model(config.model, classes=10, seed=0), config, machine)
+    ready = resident(images, machine)
+    ours, theirs, ceilings = [], [], []
+    with Textbook(images, config, str(machine.device), machine.threads) as textbook:
+        for turn in range(rounds + 1):
+            epochs = TrainConfig(model=config.model, epochs=turn + 1)
+            ceilings.append(matmul_ceiling(machine))
+            ours.append(
+                seconds(
+                    lambda: fit(state, ready, epochs, machine, evaluate={}, on_epoch=lambda epoch: None),  # noqa: B023
+                    machine.device,
+                )
+            )
+            theirs.append(textbook.epoch())
+    return statistics.median(ours[1:]), statistics.median(theirs[1:]), max(ceilings)
+
+
+def flops_per_image(model: str) -> float:
+    """Floating-point operations of training on one image: products and convolutions, forward and backward."""
+    net = build_model(model_config(model), classes=10, seed=0)
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(2, 3, 32, 32)).sum().backward()
+    return counter.get_total_flops() / 2
+
+
+if __name__ == "__main__":
+    typer.run(main)
