@@ -112,7 +112,8 @@ class _TrialRunner:
         self.config, self.dataset, self.context, self.writer = config, dataset, context, writer
         self.parent, self.on_end = parent, on_end
         splits = dataset.splits(data)
-        self.train, self.validation = (resident(part, context.machine) for part in (splits.train, splits.validation))
+        self.images, self.validation = (resident(part, context.machine) for part in (splits.images, splits.validation))
+        self.rows = splits.train_rows
         self.params = context.params(data, dataset)
 
     def run(self, suggestion: Suggestion) -> float:
@@ -159,7 +160,7 @@ class _TrialRunner:
     def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> None:
         config, context = suggestion.config, self.context
         model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed)
-        with context.display.bar(f"  trial {suggestion.number}", config.epochs * len(self.train)) as bar:
+        with context.display.bar(f"  trial {suggestion.number}", config.epochs * len(self.rows)) as bar:
 
             def on_epoch(epoch: Epoch) -> None:
                 recorded = {
@@ -175,9 +176,10 @@ class _TrialRunner:
 
             fit(
                 TrainingState(model, config, context.machine),
-                self.train,
+                self.images,
                 config,
                 context.machine,
+                rows=self.rows,
                 evaluate={"val": self.validation},
                 on_epoch=on_epoch,
                 on_batch=bar.advance,

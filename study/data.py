@@ -46,10 +46,22 @@ SILENCE = 20.0
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a search sees: images to train on, and images to choose by."""
+    """What a search sees: images to train on, and images to choose by, both among the same ones."""
 
-    train: Labelled
-    validation: Labelled
+    images: Labelled
+    train_rows: torch.Tensor
+    """int64, ascending: where in `images` those to train on are."""
+    validation_rows: torch.Tensor
+
+    @property
+    def train(self) -> Labelled:
+        """A copy of the images to train on."""
+        return self.images.subset(self.train_rows)
+
+    @property
+    def validation(self) -> Labelled:
+        """A copy of the images to choose by."""
+        return self.images.subset(self.validation_rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +91,7 @@ class Dataset:
             StudyError: where a class, or the set, is too small to be split.
         """
         held_out = config.validation_fraction, config.split_seed, "validation"
-        return Splits(*_hold_out(self.train, self.classes, *held_out))
+        return Splits(self.train, *_hold_out(self.train, self.classes, *held_out))
 
 
 def load_dataset(
@@ -112,15 +124,17 @@ def load_dataset(
 def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, digest: str) -> Dataset:
     train, test = decoded.train, decoded.test
     if test is None:
-        train, test = _hold_out(train, decoded.classes, TEST_FRACTION, config.split_seed, "test")
+        rest, held_out = _hold_out(train, decoded.classes, TEST_FRACTION, config.split_seed, "test")
+        train, test = train.subset(rest), train.subset(held_out)
         source += ", test = seeded stratified fifth of train"
     return Dataset(
         name=name,
         key=name if config.dataset in BUNDLED else f"{name}-{digest[:8]}",
         digest=digest,
         classes=decoded.classes,
-        train=train,
-        test=test,
+        # As training wants them, so that it needs no second copy.
+        train=train.channels_last(),
+        test=test.channels_last(),
         source=source,
         skipped=len(decoded.unreadable),
     )
@@ -128,8 +142,8 @@ def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, diges
 
 def _hold_out(
     images: Labelled, classes: tuple[str, ...], fraction: float, seed: int, what: str
-) -> tuple[Labelled, Labelled]:
-    """The rest and the `fraction` held out, both with the classes' shares of the whole and in its order."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows of the rest and of the `fraction` held out, both with the classes' shares of the whole and ascending."""
     from sklearn.model_selection import train_test_split
 
     counts = torch.bincount(images.labels, minlength=len(classes))
@@ -147,7 +161,7 @@ def _hold_out(
     rest, held_out = train_test_split(
         np.arange(len(images)), test_size=held, stratify=images.labels.numpy(), random_state=seed
     )
-    return images.subset(np.sort(rest)), images.subset(np.sort(held_out))
+    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(held_out))
 
 
 def _digits() -> Decoded:

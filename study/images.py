@@ -46,11 +46,22 @@ class Labelled:
     def subset(self, index: torch.Tensor | np.ndarray) -> "Labelled":
         """The images at `index` (integers or a mask), in its order."""
         chosen = torch.as_tensor(index, device=self.labels.device)
-        return Labelled(self.images[chosen], self.labels[chosen])
+        return Labelled(pick(self.images, chosen), self.labels[chosen])
+
+    def channels_last(self) -> "Labelled":
+        """The same images in the memory layout in which convolutions are fast; itself where they are in it already."""
+        return Labelled(self.images.contiguous(memory_format=torch.channels_last), self.labels)
 
     def to(self, device: torch.device | str) -> "Labelled":
         """The same images on `device`."""
         return Labelled(self.images.to(device), self.labels.to(device))
+
+
+def pick(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The images (N, C, H, W) at `index` (integers or a mask), in the memory layout that they are in."""
+    if images.is_contiguous(memory_format=torch.channels_last):
+        return images.permute(0, 2, 3, 1)[index].permute(0, 3, 1, 2)
+    return images[index]
 
 
 @dataclass(frozen=True, eq=False)

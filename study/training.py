@@ -17,6 +17,7 @@ from study.config import TrainConfig
 from study.data import Labelled, normalise
 from study.device import Machine
 from study.errors import Diverged
+from study.images import pick
 
 EVALUATION_BATCH = 250
 
@@ -91,8 +92,7 @@ def _beside(parameter: Tensor, value: Tensor) -> Tensor:
 
 def resident(data: Labelled, machine: Machine) -> Labelled:
     """`data` on the device, in the memory layout in which convolutions are fast; itself where it is there already."""
-    data = data.to(machine.device)
-    return Labelled(data.images.contiguous(memory_format=torch.channels_last), data.labels)
+    return data.to(machine.device).channels_last()
 
 
 def fit(
@@ -101,6 +101,7 @@ def fit(
     config: TrainConfig,
     machine: Machine,
     *,
+    rows: Tensor | None = None,
     evaluate: Mapping[str, Labelled],
     on_epoch: Callable[[Epoch], None],
     on_batch: Callable[[int], None] | None = None,
@@ -115,6 +116,7 @@ def fit(
         train: the training images; several trainings on the same ones save time with `resident` ones.
         config: the settings.
         machine: device and precision.
+        rows: which of the images are trained on, where not all are: a split needs no copy of them.
         evaluate: further sets, by the name that begins their metrics, e.g. ``{"val": ...}``.
         on_epoch: told each epoch's result.
         on_batch: told the number of images after each step, for a progress bar.
@@ -124,36 +126,38 @@ def fit(
         Diverged: when a loss is NaN or infinite.
     """
     train = resident(train, machine)
+    rows = (torch.arange(len(train)) if rows is None else rows).to(machine.device)
     sets = {name: images.to(machine.device) for name, images in evaluate.items()}
     if from_start and not state.begun:
         on_epoch(Epoch(0, _evaluate_all(state.model, sets), 0.0, 0.0))
     state.begun = True
     while state.epoch < config.epochs:
         start = time.perf_counter()
-        metrics = _train_epoch(state, train, config, machine, on_batch)
+        metrics = _train_epoch(state, train, rows, config, machine, on_batch)
         seconds = time.perf_counter() - start
         state.epoch += 1
         metrics |= _evaluate_all(state.model, sets) if _finite(metrics) else {}
         _raise_if_diverged(state.epoch, metrics)
-        on_epoch(Epoch(state.epoch, metrics, seconds, len(train) / seconds))
+        on_epoch(Epoch(state.epoch, metrics, seconds, len(rows) / seconds))
 
 
 def _train_epoch(
     state: TrainingState,
     train: Labelled,
+    rows: Tensor,
     config: TrainConfig,
     machine: Machine,
     on_batch: Callable[[int], None] | None,
 ) -> dict[str, float]:
     state.model.train()
-    order = torch.randperm(len(train), generator=state.order).to(machine.device)
+    order = rows[torch.randperm(len(rows), generator=state.order).to(machine.device)]
     loss_sum = torch.zeros((), dtype=torch.float64, device=machine.device)
     correct = torch.zeros((), dtype=torch.int64, device=machine.device)
     for index in order.split(config.batch_size):
         _warm_up(state, config)
         labels = train.labels[index]
         with machine.autocast():
-            logits = state.model(normalise(_pick(train.images, index)))
+            logits = state.model(normalise(pick(train.images, index)))
         loss = functional.cross_entropy(logits.float(), labels)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -163,12 +167,7 @@ def _train_epoch(
         correct += (logits.argmax(1) == labels).sum()
         if on_batch:
             on_batch(len(index))
-    return {"train_loss": loss_sum.item() / len(train), "train_accuracy": correct.item() / len(train)}
-
-
-def _pick(images: Tensor, index: Tensor) -> Tensor:
-    """The images of `index`, (N, 3, 32, 32), still in the memory layout in which convolutions are fast."""
-    return images.permute(0, 2, 3, 1)[index].permute(0, 3, 1, 2)
+    return {"train_loss": loss_sum.item() / len(rows), "train_accuracy": correct.item() / len(rows)}
 
 
 def _warm_up(state: TrainingState, config: TrainConfig) -> None:

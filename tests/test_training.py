@@ -263,6 +263,17 @@ def test_what_on_epoch_raises_ends_the_training_after_that_epoch(tiny: Dataset, 
     assert_equal(state.weights(), train(settings(epochs=2), tiny, machine)[1][-1])
 
 
+def test_training_on_some_rows_is_training_on_a_copy_of_them(tiny: Dataset, machine: Machine):
+    chosen = torch.arange(len(tiny.train))[1::3]
+    by_row, by_copy = begun(settings(), machine), begun(settings(), machine)
+    seen: list[Epoch] = []
+    fit(by_row, tiny.train, settings(), machine, rows=chosen, evaluate={}, on_epoch=seen.append)
+    fit(by_copy, tiny.train.subset(chosen), settings(), machine, evaluate={}, on_epoch=seen.append)
+    assert_equal(by_row.weights(), by_copy.weights())
+    halves = len(seen) // 2
+    assert [epoch.metrics for epoch in seen[:halves]] == [epoch.metrics for epoch in seen[halves:]]
+
+
 def test_the_learning_rate_rises_linearly_over_the_warm_up(tiny: Dataset, machine: Machine):
     config, rates = settings(learning_rate=0.01, warmup_steps=5, epochs=2), []
     state = begun(config, machine)

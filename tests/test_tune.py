@@ -115,14 +115,14 @@ def test_the_searchs_figures_and_their_numbers_are_on_its_run(finished_study):
 
 
 def test_the_test_images_are_never_shown_to_a_search(context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch):
-    def rows(images: Labelled) -> set[bytes]:
+    def pixels(images: Labelled) -> set[bytes]:
         return {image.contiguous().numpy().tobytes() for image in images.images}
 
     fit, shown = stage.fit, []
 
-    def watched(state, train, config, machine, *, evaluate, **options: object) -> None:
-        shown.append((rows(train), {name: rows(images) for name, images in evaluate.items()}))
-        fit(state, train, config, machine, evaluate=evaluate, **options)
+    def watched(state, train, config, machine, *, rows, evaluate, **options: object) -> None:
+        shown.append((pixels(train.subset(rows)), {name: pixels(images) for name, images in evaluate.items()}))
+        fit(state, train, config, machine, rows=rows, evaluate=evaluate, **options)
 
     monkeypatch.setattr(stage, "fit", watched)
     # Made different from each other in one pixel, so that no two are equal by chance.
@@ -131,9 +131,9 @@ def test_the_test_images_are_never_shown_to_a_search(context: Context, tiny: Dat
     splits = marked.splits(DATA)
     assert len(shown) == 2
     for train, evaluated in shown:
-        assert train == rows(splits.train)
-        assert evaluated == {"val": rows(splits.validation)}
-        assert not (train | evaluated["val"]) & rows(marked.test)
+        assert train == pixels(splits.train)
+        assert evaluated == {"val": pixels(splits.validation)}
+        assert not (train | evaluated["val"]) & pixels(marked.test)
         assert not train & evaluated["val"]
 
 
