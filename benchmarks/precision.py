@@ -1,6 +1,17 @@
 """Does bf16 change a conclusion? Paired trainings, equal but for the precision, and the interval of their difference.
 
-python -m benchmarks.precision --dataset IMAGES
+    python -m benchmarks.precision --dataset IMAGES
+
+Test accuracy after 10 epochs, %, five seeds trained in both precisions; the difference is bf16 − float32 in percentage
+points, with its 95 % interval (paired t). CIFAR-10, JPEG re-encoded; one thread, `--epochs 10`:
+
+| model | training images | n | float32 | bf16 | difference | interval |
+|---|---|---|---|---|---|---|
+| FFNN | 50,000 | 5 | 51.62 | 51.58 | −0.04 | −0.51 to 0.43 |
+| CNN (`--images 400`) | 4,000 | 5 | 53.26 | 53.34 | +0.08 | −0.31 to 0.48 |
+
+The processor, a Xeon without bf16 units, emulates bf16: it rounds the same, but may add in another order. That is slow,
+hence the CNN's few images.
 """
 
 from dataclasses import replace
