@@ -23,7 +23,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## Every benchmark, its figures also in reports/benchmarks/; DATASET=PATH for an image folder
+bench: $(INSTALLED)  ## The benchmarks, their figures also in reports/benchmarks/; DATASET=PATH for an image folder
 	mkdir -p reports/benchmarks
 	set -e; for name in training pruning tracking scaling; do \
 		$(BIN)/python -m benchmarks.$$name --json reports/benchmarks/$$name.json; done

@@ -1,1 +1,1 @@
-"""What is timed, each against a baseline in the same run; `make bench` runs all of it."""
+"""What is timed, each against a baseline in the same run; `make bench` runs all but `precision`, which takes hours."""

@@ -2,8 +2,8 @@
 
 python -m benchmarks.memory --dataset IMAGES
 
-One trial and one epoch on all images: memory peaks in the first epoch. The stores lie in a temporary home, whose
-cache of decoded images a first `study data` fills. The baseline is a process that only imports what all of it needs.
+One trial and one epoch on all images: memory peaks in the first epoch. The stores lie in a temporary home, which
+shares the decoded images of the default one. The baseline is a process that only imports what all of it needs.
 
 The peak of one process is the kernel's (`ru_maxrss`). That of several is sampled: the pages that each has for itself,
 and once, what the largest shares with others, such as the code of libraries.
@@ -23,6 +23,7 @@ import psutil
 import typer
 
 from benchmarks.measure import JsonOption, conclude, show, surroundings
+from study.config import default_home
 from study.device import prepare
 
 STUDY = str(Path(sys.executable).with_name("study"))
@@ -56,6 +57,15 @@ def environment(home: Path) -> dict[str, str]:
     return {**clean, "STUDY_HOME": str(home)}
 
 
+def with_data(home: Path) -> Path:
+    """`home`, made, with the downloads and decoded images of the default one."""
+    shared = default_home().data
+    shared.mkdir(parents=True, exist_ok=True)
+    home.mkdir(exist_ok=True)
+    (home / "data").symlink_to(shared)
+    return home
+
+
 def main(
     dataset: str = "cifar10",
     threads: int = 0,
@@ -69,7 +79,7 @@ def main(
     how = ("--device", device, "--precision", machine.precision, "--threads", str(threads))
     brief = (*data, *how, "--epochs", "1")
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
+        home = with_data(Path(folder))
         peak_of((STUDY, "data", *data), home)
         peaks = {
             "imports": peak_of(IMPORTS, home),
@@ -86,6 +96,7 @@ def main(
     figures = {f"{name}_peak_mb": peak.largest / MB for name, peak in peaks.items() if name in ("tune", "analyse")}
     figures["tune_two_workers_peak_mb"] = peaks["tune_two_workers"].together / MB
     figures["imports_mb"] = peaks["imports"].largest / MB
+    figures["tune_over_imports"] = figures["tune_peak_mb"] / figures["imports_mb"]
     conclude({**surroundings(machine), "dataset": Path(dataset).name, **figures}, write)
 
 

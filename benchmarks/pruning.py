@@ -30,6 +30,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import typer
+from filelock import FileLock
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, PercentilePruner
 from optuna.pruners import SuccessiveHalvingPruner as Halving
 from optuna.trial import TrialState
@@ -162,11 +163,18 @@ def record(
     data = DataConfig(dataset=dataset, validation_fraction=validation)
     loaded = load_dataset(data, default_home(), print)
     splits = replace(loaded, train=fewer(loaded.train, images)).splits(data)
-    opened = search.open_search(config, f"sqlite:///{file.with_suffix('.db').resolve()}", digest=loaded.digest)
-    search.close_orphans(opened)
-    search.requeue(opened)
+    seen = f"{loaded.digest[:6]}/{images}/{validation}"
+    with FileLock(file.with_suffix(".lock")):
+        opened = search.open_search(config, f"sqlite:///{file.with_suffix('.db').resolve()}", digest=seen)
+
+    def recover(running: set[int]) -> None:
+        with FileLock(file.with_suffix(".lock")):
+            search.close_orphans(opened)
+            search.requeue(opened)
+
+    recover(set())
     parts = resident(splits.train, machine), resident(splits.validation, machine)
-    search.optimise(opened, config, partial(_train, *parts, machine), lambda running: None)
+    search.optimise(opened, config, partial(_train, *parts, machine), recover)
     search.curves_table(opened).to_csv(file, index=False, float_format="%.6g")
 
 

@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.measure import JsonOption, conclude, in_turn, show, surroundings
-from benchmarks.memory import IMPORTS, STUDY, environment
+from benchmarks.memory import IMPORTS, STUDY, environment, with_data
 from study.device import prepare
 
 LOOKS = 0.02
@@ -43,14 +43,14 @@ def main(
     how = ("--device", device, "--precision", machine.precision, "--threads", str(threads))
     command = (STUDY, "tune", *data, *how, "--trials", "1", "--no-retrain")
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder, "existing")
+        home = with_data(Path(folder, "existing"))
         subprocess.run((STUDY, "data", *data), env=environment(home), stdout=subprocess.DEVNULL, check=True)
         taken: dict[str, list[float]] = {"existing": [], "new": []}
         median = in_turn(
             {
                 "imports": lambda: subprocess.run(IMPORTS, check=True),
                 "existing": _starts(command, lambda number: home, taken["existing"]),
-                "new": _starts(command, lambda number: _new_home(home, number), taken["new"]),
+                "new": _starts(command, lambda number: with_data(home.with_name(f"new-{number}")), taken["new"]),
             },
             rounds,
         )
@@ -74,14 +74,6 @@ def main(
         },
         write,
     )
-
-
-def _new_home(existing: Path, number: int) -> Path:
-    """A home without stores, which shares the cache of decoded images."""
-    home = existing.with_name(f"new-{number}")
-    home.mkdir()
-    (home / "data").symlink_to(existing / "data")
-    return home
 
 
 def _starts(command: Sequence[str], home: Callable[[int], Path], taken: list[float]) -> Callable[[], None]:

@@ -15,6 +15,7 @@ from pipelines.pages import run_page
 from pipelines.progress import Bar
 from study.config import DataConfig, TrainConfig
 from study.data import Dataset, normalise
+from study.device import release_freed_memory
 from study.errors import Diverged, StudyError
 from study.files import locked
 from study.models import Model, build_model
@@ -203,6 +204,7 @@ def _keep_results(
 
 
 def _register(run_id: str, model: Model, trial: Run, dataset: Dataset, context: Context) -> None:
+    release_freed_memory()
     with context.display.bar("exporting the model", 1):
         context.store.log_model(
             run_id,

@@ -79,23 +79,37 @@ def run_trials(
     Raises:
         KeyboardInterrupt: after the current trial was closed in both stores.
     """
-    with Writer(context.store) as writer:
-        runner = _TrialRunner(config, data, dataset, context, writer, parent, on_end)
-        search.optimise(opened, config, runner.run, lambda running: recover(opened, config, context))
+    try:
+        with Writer(context.store) as writer:
+            runner = _TrialRunner(config, data, dataset, context, writer, parent, on_end)
+            search.optimise(opened, config, runner.run, lambda running: recover(opened, config, context))
+    except BaseException:
+        # What came between the birth or the end of a trial in the one store and in the other is left open there.
+        with locked(context.home):
+            search.close_orphans(opened, and_own=True)
+            _close_runs(opened, config, context)
+        raise
 
 
 def recover(opened: search.Search, config: SearchConfig, context: Context) -> None:
     """Ends, in both stores, what a killed process left open, and lines up its parameters again."""
     with locked(context.home):
         search.close_orphans(opened)
-        under_way = search.running(opened)
-        for run in context.store.runs(stage="trial", search=config.name, status="RUNNING"):
-            # Looked at again: another process ends its runs before their trials, and may just have done so.
-            if int(run.tags["optuna_trial"]) not in under_way and context.store.get(run.id).status == "RUNNING":
-                context.store.finish(run.id, "KILLED", "interrupted")
+        _close_runs(opened, config, context)
         again = search.requeue(opened)
     if again:
         context.display.say(f"Trying again what was interrupted: trial {', '.join(map(str, again))}.")
+
+
+def _close_runs(opened: search.Search, config: SearchConfig, context: Context) -> None:
+    """Ends the runs whose trials are not under way."""
+    runs = context.store.runs(stage="trial", search=config.name, status="RUNNING")
+    # Asked for after the runs: a trial that begins meanwhile is then among these, and its run not among those.
+    under_way = search.running(opened)
+    for run in runs:
+        # Looked at again: another process ends its runs before their trials, and may just have done so.
+        if int(run.tags["optuna_trial"]) not in under_way and context.store.get(run.id).status == "RUNNING":
+            context.store.finish(run.id, "KILLED", "interrupted")
 
 
 class _TrialRunner:
@@ -193,5 +207,7 @@ class _TrialRunner:
         self.on_end(Ended(suggestion.number, config.learning_rate, config.weight_decay, accuracy, reason, detail))
 
     def _finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
-        self.writer.drain()
-        self.context.store.finish(run_id, status, reason, last, **tags)
+        try:
+            self.writer.drain()
+        finally:
+            self.context.store.finish(run_id, status, reason, last, **tags)

@@ -1,6 +1,7 @@
 """Several trials at a time: worker processes on one search, each with its share of the threads, and one display."""
 
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -8,8 +9,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
@@ -27,6 +28,8 @@ from study.tracking import Store
 
 MAX_KILLED = 3
 """So many killed workers are replaced; one more ends the search, since whatever kills them goes on."""
+PATIENCE = 60.0
+"""Seconds that the workers have to close their trials after they were told to stop."""
 REDRAWN = 0.1
 """Seconds between two messages about the same bar."""
 
@@ -50,6 +53,7 @@ class _PipedDisplay(Display):
     """Has the parent show what a worker says."""
 
     def __init__(self, pipe: Connection, has_bars: bool):
+        super().__init__()
         self._pipe, self._has_bars = pipe, has_bars
 
     @property
@@ -92,10 +96,11 @@ def _seldom(send: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
 
 def work(assignment: Assignment, pipe: Connection) -> None:
     """What a worker process does: trials, until the search has its total or the process is told to stop."""
-    signal.signal(signal.SIGTERM, _interrupt_once)
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
     display = _PipedDisplay(pipe, assignment.has_bars)
     try:
+        signal.signal(signal.SIGTERM, _interrupt_once)
+        threading.Thread(target=_stop_with_parent, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         _run(assignment, display)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
@@ -147,9 +152,7 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     bar: Bar | None = None
-
-    def __post_init__(self) -> None:
-        self.shown = ExitStack()
+    shown: ExitStack = field(default_factory=ExitStack)
 
 
 class Crew:
@@ -184,13 +187,16 @@ class Crew:
     def _start(self, number: int) -> None:
         ours, theirs = get_context("spawn").Pipe(duplex=False)
         process = get_context("spawn").Process(target=work, args=(self.assignment, theirs), name=f"worker {number}")
-        # A terminal's Ctrl-C goes to all processes. A new one inherits that it is ignored, and is told by its parent.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Its own start would let signals through.
+        resource_tracker.ensure_running()
+        # Blocked until the worker is known, so that none is left behind; and so for the worker too, which inherits it:
+        # a terminal's Ctrl-C goes to all processes, but each is told once, by its parent.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             process.start()
             self.workers.append(_Worker(number, process, ours))
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def _listen(self) -> list[_Worker]:
@@ -201,7 +207,7 @@ class Crew:
             worker = by_pipe[cast(Connection, pipe)]
             try:
                 self._take(worker, *worker.pipe.recv())
-            except EOFError:
+            except (EOFError, OSError, pickle.UnpicklingError):  # it was killed, perhaps in the middle of a message
                 worker.process.join()
                 worker.shown.close()
                 self.workers.remove(worker)
@@ -241,6 +247,15 @@ class Crew:
     def _stop(self) -> None:
         for worker in self.workers:
             worker.process.terminate()
+        patience = threading.Timer(PATIENCE, self._kill)
+        patience.start()
         while self.workers:
-            with suppress(StudyError, RuntimeError):
+            try:
                 self._listen()
+            except (StudyError, RuntimeError) as error:
+                self.display.say(str(error))
+        patience.cancel()
+
+    def _kill(self) -> None:
+        for worker in self.workers:
+            worker.process.kill()

@@ -90,6 +90,13 @@ def _keep_freed_memory() -> None:
         mallopt(trim_threshold, 2**31 - 1)
 
 
+def release_freed_memory() -> None:
+    """Gives back what `prepare` has glibc keep: for when training is over and something else needs memory."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:
+        trim(0)
+
+
 def _device(name: str) -> torch.device:
     with warnings.catch_warnings():
         # A driver that is too old shows itself as a warning here; it is said below, as an error, where it matters.

@@ -51,8 +51,9 @@ class Labelled:
         return Labelled(pick(self.images, chosen), self.labels[chosen])
 
     def channels_last(self) -> "Labelled":
-        """The same images in the memory layout in which convolutions are fast; itself where they are in it already."""
-        return Labelled(self.images.contiguous(memory_format=torch.channels_last), self.labels)
+        """The same images in the memory layout in which convolutions are fast; no copy where they are so already."""
+        # Of a cache file that is mapped into memory, the labels alone would keep all of it there.
+        return Labelled(self.images.contiguous(memory_format=torch.channels_last), self.labels.clone())
 
     def to(self, device: torch.device | str) -> "Labelled":
         """The same images on `device`."""

@@ -113,8 +113,8 @@ def train_config(trial: optuna.Trial, config: SearchConfig) -> TrainConfig:
 def pruner_of(name: str, epochs: int) -> optuna.pruners.BasePruner:
     """The pruner called `name`, one of `PRUNERS`, for trials of at most `epochs`.
 
-    The settings are those that lost least of the best accuracy, for few epochs, when recorded learning curves of both
-    networks were replayed to each: see `benchmarks/pruning.py`.
+    The settings of the first two lost least of the best accuracy, for few epochs, when recorded learning curves of
+    both networks were replayed to each (`benchmarks/pruning.py`); the median's are Optuna's own.
     """
     if name == "percentile":
         return optuna.pruners.PercentilePruner(60, n_startup_trials=5)
@@ -179,7 +179,8 @@ def optimise(
         search: the opened search.
         config: its settings.
         run_trial: trains what it is given and returns its best validation accuracy; may raise `Pruned` or `Diverged`.
-        on_wait: told the trials that other processes still run, while there is none left to start.
+        on_wait: told the trials that other processes still run, while there is none left to start; lines up again
+            what was interrupted.
     """
 
     def objective(trial: optuna.Trial) -> float:
@@ -198,11 +199,16 @@ def optimise(
             on_wait(under_way)
             time.sleep(1)
             continue
-        in_line = config.sampler != "grid" or search.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        # Where the grid's line is empty, what is missing was interrupted: just now in another process, or too often.
-        if not in_line and not requeue(search):
-            return
+        if config.sampler == "grid" and not _in_line(search):
+            # What is missing was interrupted: just now in another process, or too often.
+            on_wait(set())
+            if not _in_line(search):
+                return
         search.optimize(objective, n_trials=1, catch=(Surplus,))
+
+
+def _in_line(search: Search) -> bool:
+    return bool(search.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
 def _rank(search: Search, number: int) -> int:
@@ -248,9 +254,11 @@ def running(search: Search) -> set[int]:
     return {trial.number for trial in search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
 
 
-def close_orphans(search: Search) -> list[FrozenTrial]:
-    """Ends the trials whose process on this machine is gone, as FAIL, and returns them."""
-    orphans = [trial for trial in search.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if _is_orphan(trial)]
+def close_orphans(search: Search, *, and_own: bool = False) -> list[FrozenTrial]:
+    """Ends, as FAIL, the trials whose process on this machine is gone, or is this one; returns them."""
+    under_way = search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    own = this_process() if and_own else None
+    orphans = [trial for trial in under_way if _is_orphan(trial) or (own and trial.user_attrs.get("worker") == own)]
     for trial in orphans:
         search._storage.set_trial_user_attr(trial._trial_id, "status_reason", "interrupted")
         search.tell(trial.number, state=TrialState.FAIL)

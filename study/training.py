@@ -91,7 +91,7 @@ def _beside(parameter: Tensor, value: Tensor) -> Tensor:
 
 
 def resident(data: Labelled, machine: Machine) -> Labelled:
-    """`data` on the device, in the memory layout in which convolutions are fast; itself where it is there already."""
+    """`data` on the device, in the memory layout in which convolutions are fast; no copy where it is so already."""
     return data.to(machine.device).channels_last()
 
 
