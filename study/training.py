@@ -188,10 +188,14 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     """
     model.eval()
     device = next(model.parameters()).device
-    batches = images.split(EVALUATION_BATCH)
-    return torch.cat(
-        [model(normalise(batch.to(device)).contiguous(memory_format=torch.channels_last)) for batch in batches]
-    )
+    # Filled batch by batch: small results kept between the large arrays of each batch would leave holes in memory.
+    logits = torch.empty(0)
+    for number, batch in enumerate(images.split(EVALUATION_BATCH)):
+        found = model(normalise(batch.to(device)).contiguous(memory_format=torch.channels_last))
+        if number == 0:
+            logits = found.new_empty(len(images), found.shape[1])
+        logits[number * EVALUATION_BATCH :][: len(found)] = found
+    return logits
 
 
 def evaluate(model: nn.Module, data: Labelled) -> tuple[float, float]:
