@@ -104,11 +104,11 @@ def work(assignment: Assignment, pipe: Connection) -> None:
         _run(assignment, display)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
-    except StudyError as error:
-        display.send("failed", str(error), True)
-        sys.exit(1)
-    except Exception:
-        display.send("failed", traceback.format_exc(), False)
+    except Exception as error:
+        # The parent stops every worker now, and this one is ending already.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        is_users = isinstance(error, StudyError)
+        display.send("failed", str(error) if is_users else traceback.format_exc(), is_users)
         sys.exit(1)
 
 
@@ -195,9 +195,10 @@ class Crew:
         try:
             process.start()
             self.workers.append(_Worker(number, process, ours))
+            # While this end were open here, the end of the worker would not show.
+            theirs.close()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
 
     def _listen(self) -> list[_Worker]:
         """Takes the messages there are, waiting for the first; returns the workers that ended."""
