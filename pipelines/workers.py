@@ -24,6 +24,7 @@ from study.data import load_dataset
 from study.device import Machine, prepare
 from study.errors import StudyError
 from study.files import locked
+from study.process import signals_held
 from study.tracking import Store
 
 MAX_KILLED = 3
@@ -105,11 +106,12 @@ def work(assignment: Assignment, pipe: Connection) -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
     except Exception as error:
-        # The parent stops every worker now, and this one is ending already.
+        # Once told, the parent stops all workers, while this one is ending already.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         is_users = isinstance(error, StudyError)
         display.send("failed", str(error) if is_users else traceback.format_exc(), is_users)
         sys.exit(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _interrupt_once(number: int, frame: object) -> None:
@@ -189,16 +191,18 @@ class Crew:
         process = get_context("spawn").Process(target=work, args=(self.assignment, theirs), name=f"worker {number}")
         # Its own start would let signals through.
         resource_tracker.ensure_running()
-        # Blocked until the worker is known, so that none is left behind; and so for the worker too, which inherits it:
-        # a terminal's Ctrl-C goes to all processes, but each is told once, by its parent.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            process.start()
-            self.workers.append(_Worker(number, process, ours))
-            # While this end were open here, the end of the worker would not show.
-            theirs.close()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        # Held until the worker is known, so that none is left behind.
+        with signals_held():
+            # The worker inherits what is blocked: a terminal's Ctrl-C goes to all processes, but each is told once, by
+            # its parent, and not before it is ready.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+            try:
+                process.start()
+                self.workers.append(_Worker(number, process, ours))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                # Else this process itself would keep the pipe from ending with the worker.
+                theirs.close()
 
     def _listen(self) -> list[_Worker]:
         """Takes the messages there are, waiting for the first; returns the workers that ended."""

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import Home, Range, SearchConfig, TrainConfig
 from study.errors import Diverged, StudyError, first_line
 from study.files import SQLITE, require_sqlite
-from study.process import is_gone, this_process
+from study.process import is_gone, signals_held, this_process
 from study.trial import Pruned, Suggestion
 
 # Its warnings repeat, with tracebacks, what is recorded and said of a trial that failed.
@@ -184,6 +184,7 @@ def optimise(
     """
 
     def objective(trial: optuna.Trial) -> float:
+        release()
         off_grid = config.sampler == "grid" and "fixed_params" not in search._storage.get_trial_system_attrs(
             trial._trial_id
         )
@@ -204,7 +205,9 @@ def optimise(
             on_wait(set())
             if not _in_line(search):
                 return
-        search.optimize(objective, n_trials=1, catch=(Surplus,))
+        # A trial that was born but does not say yet whose it is could not be closed.
+        with signals_held() as release:
+            search.optimize(objective, n_trials=1, catch=(Surplus,))
 
 
 def _in_line(search: Search) -> bool:
