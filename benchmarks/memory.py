@@ -9,7 +9,6 @@ The peak of one process is the kernel's (`ru_maxrss`). That of several is sample
 and once, what the largest shares with others, such as the code of libraries.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,13 +21,10 @@ from pathlib import Path
 import psutil
 import typer
 
+from benchmarks.commands import IMPORTS, STUDY, environment, with_data
 from benchmarks.measure import JsonOption, conclude, show, surroundings
-from study.config import default_home
 from study.device import prepare
 
-STUDY = str(Path(sys.executable).with_name("study"))
-IMPORTS = (sys.executable, "-c", "import torch, mlflow, optuna, torchvision")
-"""The baseline of start-up and memory."""
 MB = 1e6
 SAMPLED = 0.5
 """Seconds between two looks at several processes: a look takes the kernel some time, and the peak lasts for seconds."""
@@ -49,21 +45,6 @@ class Peak:
 
     largest: float
     together: float
-
-
-def environment(home: Path) -> dict[str, str]:
-    """The surroundings of a process that keeps everything in `home`, whatever this one was given."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "MLFLOW_", "OPTUNA_"))}
-    return {**clean, "STUDY_HOME": str(home)}
-
-
-def with_data(home: Path) -> Path:
-    """`home`, made, with the downloads and decoded images of the default one."""
-    shared = default_home().data
-    shared.mkdir(parents=True, exist_ok=True)
-    home.mkdir(exist_ok=True)
-    (home / "data").symlink_to(shared)
-    return home
 
 
 def main(

@@ -13,23 +13,21 @@ import sqlite3
 import subprocess
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
+from benchmarks.commands import STUDY, environment
+from benchmarks.images import random_images
 from benchmarks.measure import JsonOption, conclude, in_turn, show, surroundings
-from benchmarks.memory import STUDY, environment
+from benchmarks.training import epoch_of
 from study.config import MODELS, TrainConfig, model_config
 from study.device import Machine, prepare
-from study.images import Labelled
-from study.models import build_model
-from study.training import TrainingState, fit, resident
+from study.training import resident
 
 BATCHES = (50, 100, 200, 400, 1000)
 REPORTS_BATCH = 200
@@ -78,8 +76,11 @@ def main(
 
 
 def _batches(model: str, machine: Machine, rounds: int) -> list[dict[str, str | int | float]]:
-    images = _random(_images(model, machine), machine)
-    works = {str(size): _epochs(model, images, size, machine) for size in BATCHES}
+    images = resident(random_images(_images(model, machine)), machine)
+    works = {
+        str(size): epoch_of(images, TrainConfig(model=model_config(model), batch_size=size), machine)
+        for size in BATCHES
+    }
     taken = in_turn(works, rounds, machine.device)
     rates = {int(size): len(images) / spent for size, spent in taken.items()}
     return [
@@ -89,8 +90,8 @@ def _batches(model: str, machine: Machine, rounds: int) -> list[dict[str, str | 
 
 
 def _sizes(machine: Machine, rounds: int) -> list[dict[str, float]]:
-    parts = [_random(int(share * _images("cnn", machine)), machine) for share in SHARES]
-    works = {str(len(part)): _epochs("cnn", part, REPORTS_BATCH, machine) for part in parts}
+    parts = [resident(random_images(int(share * _images("cnn", machine))), machine) for share in SHARES]
+    works = {str(len(part)): epoch_of(part, TrainConfig(batch_size=REPORTS_BATCH), machine) for part in parts}
     taken = in_turn(works, rounds, machine.device)
     return [
         {"images": int(size), "seconds_per_epoch": spent, "seconds_per_image": spent / int(size)}
@@ -100,23 +101,6 @@ def _sizes(machine: Machine, rounds: int) -> list[dict[str, float]]:
 
 def _images(model: str, machine: Machine) -> int:
     return CNN_IMAGES * (1 if model == "cnn" and machine.device.type == "cpu" else 10)
-
-
-def _random(count: int, machine: Machine) -> Labelled:
-    images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
-    return resident(Labelled(images, torch.arange(count) % 10), machine)
-
-
-def _epochs(model: str, images: Labelled, batch: int, machine: Machine) -> Callable[[], None]:
-    """What trains one more epoch each time it is called."""
-    config = TrainConfig(model=model_config(model), batch_size=batch, epochs=1)
-    state = TrainingState(build_model(config.model, classes=10, seed=0), config, machine)
-
-    def train() -> None:
-        state.epoch = 0
-        fit(state, images, config, machine, evaluate={}, on_epoch=lambda epoch: None)
-
-    return train
 
 
 def _pace(workers: int, machine: Machine) -> float:

@@ -19,8 +19,8 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.commands import IMPORTS, STUDY, environment, with_data
 from benchmarks.measure import JsonOption, conclude, in_turn, show, surroundings
-from benchmarks.memory import IMPORTS, STUDY, environment, with_data
 from study.device import prepare
 
 LOOKS = 0.02

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import typer
 
+from benchmarks.images import random_images
 from benchmarks.measure import JsonOption, conclude, seconds, show, surroundings
 from pipelines import trials as stage
 from pipelines.context import Context
@@ -169,7 +170,7 @@ def _epoch_seconds(machine: Machine, steps: int = 20) -> float:
     """Of the CNN, evaluated on its validation images; extrapolated from so many steps."""
     config = TrainConfig(epochs=4)
     train, validation = (
-        resident(Labelled(torch.randint(256, (size, 3, 32, 32)).byte(), torch.arange(size) % 10), machine)
+        resident(random_images(size), machine)
         for size in (steps * config.batch_size, steps * config.batch_size * VALIDATION_IMAGES // TRAINING_IMAGES)
     )
     ends: list[float] = []

@@ -6,12 +6,15 @@ The images are random ones of CIFAR-10's size: what they show changes no time.
 """
 
 import statistics
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import torch
 import typer
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.images import random_images
 from benchmarks.measure import JsonOption, conclude, matmul_ceiling, seconds, show, surroundings
 from benchmarks.textbook import Textbook
 from study.config import MODELS, TrainConfig, model_config
@@ -31,7 +34,7 @@ def main(
 ) -> None:
     """Train both models both ways in turn; print times, ratios and the share of the matmul ceiling."""
     machine = prepare(device, precision, threads)
-    drawn = Labelled(torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8), torch.randint(0, 10, (images,)))
+    drawn = random_images(images)
     rows: list[list[object]] = []
     figures: dict[str, object] = surroundings(machine)
     for model in MODELS:
@@ -53,21 +56,24 @@ def main(
 
 def _in_turn(images: Labelled, config: TrainConfig, machine: Machine, rounds: int) -> tuple[float, float, float]:
     """Median seconds of our epoch and of the textbook's, and the highest of the ceilings measured between them."""
-    state = TrainingState(build_model(config.model, classes=10, seed=0), config, machine)
-    ready = resident(images, machine)
+    epoch = epoch_of(resident(images, machine), config, machine)
     ours, theirs, ceilings = [], [], []
     with Textbook(images, config, str(machine.device), machine.threads) as textbook:
-        for turn in range(rounds + 1):
-            epochs = TrainConfig(model=config.model, epochs=turn + 1)
+        for _ in range(rounds + 1):
             ceilings.append(matmul_ceiling(machine))
-            ours.append(
-                seconds(
-                    lambda: fit(state, ready, epochs, machine, evaluate={}, on_epoch=lambda epoch: None),  # noqa: B023
-                    machine.device,
-                )
-            )
+            ours.append(seconds(epoch, machine.device))
             theirs.append(textbook.epoch())
     return statistics.median(ours[1:]), statistics.median(theirs[1:]), max(ceilings)
+
+
+def epoch_of(images: Labelled, config: TrainConfig, machine: Machine) -> Callable[[], None]:
+    """What trains one more epoch on `images` each time it is called."""
+    state = TrainingState(build_model(config.model, classes=10, seed=0), config, machine)
+
+    def epoch() -> None:
+        fit(state, images, replace(config, epochs=state.epoch + 1), machine, evaluate={}, on_epoch=lambda epoch: None)
+
+    return epoch
 
 
 def flops_per_image(model: str) -> float:

@@ -1,0 +1,26 @@
+"""The command as a process of its own, and the baseline that it is compared with."""
+
+import os
+import sys
+from pathlib import Path
+
+from study.config import default_home
+
+STUDY = str(Path(sys.executable).with_name("study"))
+IMPORTS = (sys.executable, "-c", "import torch, mlflow, optuna, torchvision")
+"""The baseline of start-up and memory."""
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The surroundings of a process that keeps everything in `home`, whatever this one was given."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "MLFLOW_", "OPTUNA_"))}
+    return {**clean, "STUDY_HOME": str(home)}
+
+
+def with_data(home: Path) -> Path:
+    """`home`, made, with the downloads and decoded images of the default one."""
+    shared = default_home().data
+    shared.mkdir(parents=True, exist_ok=True)
+    home.mkdir(exist_ok=True)
+    (home / "data").symlink_to(shared)
+    return home
