@@ -4,20 +4,19 @@ Everything about the run comes through MLflow, so it may lie on another machine;
 from the data set, or a file. Nothing is evaluated anew but the feature maps of that one image.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from analysis import activations, classification, convergence, kernels
-from analysis.report import Section, page
+from analysis.report import page
 from pipelines.artifacts import SPLITS, Network, pull
 from pipelines.context import Context
-from pipelines.output import write_figure, write_table
+from pipelines.output import Report, Step
 from pipelines.pages import run_page
 from study import selection
 from study.config import CIFAR10_CLASSES, AnalysisConfig, DataConfig
@@ -32,28 +31,6 @@ CONVOLUTIONS = {"conv1": ("conv1", "relu1", "pool1"), "conv2": ("conv2", "relu2"
 
 DATA_PARAMS = ("dataset", "dataset_digest", "validation_fraction", "split_seed", "skip_unreadable")
 """What a retrained run says of its data set, and its analysis too."""
-
-Step = tuple[str, Callable[[], None]]
-"""A part of the analysis, and what it is called while it works."""
-
-
-@dataclass
-class Report:
-    """The folder that the figures and tables go to, and the sections of the page that gathers them."""
-
-    folder: Path
-    sections: list[Section] = field(default_factory=list)
-
-    def add_figure(self, name: str, heading: str, text: str, numbers: pd.DataFrame, figure: Figure) -> None:
-        """Writes a figure and its numbers, and puts it on the page."""
-        picture = write_figure(self.folder, name, numbers, figure)
-        self.sections.append(Section(heading, text, png=picture, alt=f"{heading}. {text}", csv=f"{name}.csv"))
-
-    def add_table(self, name: str, heading: str, text: str, numbers: pd.DataFrame) -> None:
-        """Writes a table as CSV and Markdown, and puts it on the page."""
-        write_table(self.folder, name, numbers)
-        (self.folder / f"{name}.md").write_text(classification.to_markdown(numbers), encoding="utf-8")
-        self.sections.append(Section(heading, text, table=numbers, csv=f"{name}.csv"))
 
 
 def analyse(

@@ -1,10 +1,15 @@
-"""Figures and tables as files: the picture, and beside it its numbers."""
+"""Figures and tables as files: the picture, and beside it its numbers; and the report that gathers them."""
 
 import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+
+from analysis import classification
+from analysis.report import Section
 
 DOTS_PER_INCH = 150
 
@@ -27,3 +32,26 @@ def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure)
 def write_table(folder: Path, name: str, numbers: pd.DataFrame) -> None:
     """Writes `name.csv` to `folder`, with as many digits as float32 has."""
     numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.9g")
+
+
+Step = tuple[str, Callable[[], None]]
+"""A part of the analysis, and what it is called while it works."""
+
+
+@dataclass
+class Report:
+    """The folder that the figures and tables go to, and the sections of the page that gathers them."""
+
+    folder: Path
+    sections: list[Section] = field(default_factory=list)
+
+    def add_figure(self, name: str, heading: str, text: str, numbers: pd.DataFrame, figure: Figure) -> None:
+        """Writes a figure and its numbers, and puts it on the page."""
+        picture = write_figure(self.folder, name, numbers, figure)
+        self.sections.append(Section(heading, text, png=picture, alt=f"{heading}. {text}", csv=f"{name}.csv"))
+
+    def add_table(self, name: str, heading: str, text: str, numbers: pd.DataFrame) -> None:
+        """Writes a table as CSV and Markdown, and puts it on the page."""
+        write_table(self.folder, name, numbers)
+        (self.folder / f"{name}.md").write_text(classification.to_markdown(numbers), encoding="utf-8")
+        self.sections.append(Section(heading, text, table=numbers, csv=f"{name}.csv"))
