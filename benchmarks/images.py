@@ -2,7 +2,7 @@
 
 import torch
 
-from study.images import Labelled
+from study.labelled import Labelled
 
 
 def random_images(count: int) -> Labelled:

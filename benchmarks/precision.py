@@ -27,7 +27,7 @@ from benchmarks.measure import JsonOption, conclude, show, surroundings
 from study.config import MODELS, DataConfig, TrainConfig, default_home, model_config
 from study.data import load_dataset
 from study.device import Machine, prepare
-from study.images import Labelled
+from study.labelled import Labelled
 from study.models import build_model
 from study.training import Epoch, TrainingState, fit, resident
 

@@ -41,7 +41,7 @@ from study import search
 from study.config import PRUNERS, DataConfig, SearchConfig, default_home, model_config
 from study.data import load_dataset
 from study.device import Machine, prepare
-from study.images import Labelled
+from study.labelled import Labelled
 from study.models import build_model
 from study.training import Epoch, TrainingState, fit, resident
 from study.trial import Score, Suggestion

@@ -18,7 +18,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from benchmarks.measure import seconds
 from study.config import TrainConfig
-from study.images import Labelled
+from study.labelled import Labelled
 
 
 def network(model: str) -> nn.Module:

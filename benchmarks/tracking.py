@@ -34,7 +34,7 @@ from study import search
 from study.config import DataConfig, Home, SearchConfig, TrainConfig
 from study.data import Dataset
 from study.device import Machine, prepare
-from study.images import Labelled
+from study.labelled import Labelled
 from study.models import build_model
 from study.tracking import Store
 from study.training import Epoch, TrainingState, fit, resident

@@ -19,7 +19,7 @@ from benchmarks.measure import JsonOption, conclude, matmul_ceiling, seconds, sh
 from benchmarks.textbook import Textbook
 from study.config import MODELS, TrainConfig, model_config
 from study.device import Machine, prepare
-from study.images import Labelled
+from study.labelled import Labelled
 from study.models import build_model
 from study.training import TrainingState, fit, resident
 

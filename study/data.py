@@ -19,10 +19,7 @@ import torch
 from study.config import BUNDLED, DataConfig, Home
 from study.errors import StudyError, unknown
 from study.images import (
-    IMAGE_SHAPE,
-    SIDE,
     Decoded,
-    Labelled,
     Progress,
     Say,
     cache_path,
@@ -31,6 +28,7 @@ from study.images import (
     read_image,
     store_cache,
 )
+from study.labelled import IMAGE_SHAPE, SIDE, Labelled, normalise
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -250,12 +248,6 @@ def _explained(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder / CIFAR10_BATCHES, ignore_errors=True)
         need = "600 MB for archive, batches and cache"
         raise StudyError(f"No room for CIFAR-10 in {folder}: free {need} (unfinished files are removed).") from error
-
-
-def normalise(images: torch.Tensor) -> torch.Tensor:
-    """uint8 images of any shape as float32 in [-1, 1] (mean 0.5, standard deviation 0.5), on their device."""
-    # Converted first: dividing bytes takes a CPU ten times as long.
-    return images.to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
 @dataclass(frozen=True, eq=False)

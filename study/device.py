@@ -2,14 +2,19 @@
 
 import ctypes
 import sys
+import time
 import warnings
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
 from study.config import PRECISIONS
 from study.errors import StudyError, unknown
+
+Mark = torch.cuda.Event | float
+"""A moment: an event in a GPU's queue, or seconds."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +24,19 @@ class Machine:
     device: torch.device
     precision: str
     threads: int
+    remark: str = ""
+    """Why it is not the GPU that there seems to be."""
+    graphs: bool = True
+    """Whether a GPU's training step is captured as a CUDA graph; only a comparison wants it otherwise."""
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{self.threads} threads"
-        return f"{self.device} ({name}), {self.precision}"
+        return f"{self.device} ({name}), {self.precision}" + (f", no GPU: {self.remark}" if self.remark else "")
 
     def autocast(self) -> AbstractContextManager[None]:
         """Runs convolutions and products in bf16 where that is the precision; weights and sums stay float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        # No weight is used twice in a step; and a cached copy of one could not be captured in a CUDA graph.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False)
 
     def shared_by(self, workers: int) -> "Machine":
         """The same machine with each worker's share of the threads."""
@@ -52,7 +62,7 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int = 0) -> 
     Raises:
         StudyError: for a device that is not there, or an unknown precision.
     """
-    chosen = _device(device)
+    chosen, remark = _device(device)
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     if precision == "auto":
@@ -62,8 +72,10 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int = 0) -> 
     torch.set_flush_denormal(True)
     # By default cuDNN rounds float32 convolutions to 10 bits of mantissa.
     torch.backends.cudnn.allow_tf32 = False
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
     _keep_freed_memory()
-    return Machine(chosen, precision, torch.get_num_threads())
+    return Machine(chosen, precision, torch.get_num_threads(), remark)
 
 
 def has_bf16_units(device: torch.device) -> bool:
@@ -97,16 +109,58 @@ def release_freed_memory() -> None:
         trim(0)
 
 
-def _device(name: str) -> torch.device:
-    with warnings.catch_warnings():
-        # A driver that is too old shows itself as a warning here; it is said below, as an error, where it matters.
-        warnings.simplefilter("ignore")
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+def _device(name: str) -> tuple[torch.device, str]:
+    """The device, and where `auto` had to do without a GPU that is there, why."""
+    count, complaint = _gpus()
     choices = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
     if name not in choices:
         if name.startswith("cuda") and not count:
-            raise StudyError(f"Device {name!r} was asked for, but torch finds no usable GPU: choose cpu or auto.")
+            said = f" ({complaint})" if complaint else ""
+            raise StudyError(f"Device {name!r} was asked for, but torch finds no usable GPU{said}: choose cpu or auto.")
         raise unknown("device", name, choices)
     if name == "auto":
-        name = "cuda" if count else "cpu"
-    return torch.device(name)
+        return (torch.device("cuda"), "") if count else (torch.device("cpu"), complaint)
+    return torch.device(name), ""
+
+
+@cache
+def _gpus() -> tuple[int, str]:
+    """How many GPUs torch can use, and what it complains of, such as a driver that is too old for it; once only."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return count, str(said[0].message).split(". ")[0] if said else ""
+
+
+class Queue:
+    """Where the work of one training waits for its device: on a GPU a stream of its own; a CPU works at once."""
+
+    def __init__(self, device: torch.device):
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if self._stream:
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def on(self) -> AbstractContextManager[object]:
+        """What is called within the block is queued here."""
+        return torch.cuda.stream(self._stream) if self._stream else nullcontext()
+
+    def mark(self) -> Mark:
+        """The moment at which what is queued so far is done."""
+        if not self._stream:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(self._stream)
+        return event
+
+    def seconds_between(self, first: Mark, second: Mark) -> float:
+        """The time between two moments that are both past."""
+        if isinstance(first, torch.cuda.Event) and isinstance(second, torch.cuda.Event):
+            return first.elapsed_time(second) / 1000
+        assert isinstance(first, float)
+        assert isinstance(second, float)
+        return second - first
+
+    def wait(self) -> None:
+        """Returns when all that is queued is done."""
+        if self._stream:
+            self._stream.synchronize()

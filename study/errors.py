@@ -10,6 +10,10 @@ class StudyError(Exception):
     """
 
 
+class OutOfMemory(StudyError):
+    """Memory gave out, of the computer or of its GPU; its text names the options that need less."""
+
+
 class Diverged(Exception):
     """A training loss became NaN or infinite.
 

@@ -16,9 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from study.errors import StudyError
+from study.labelled import IMAGE_SHAPE, SIDE, Labelled
 
-SIDE = 32
-IMAGE_SHAPE = (3, SIDE, SIDE)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 50_000_000
 """Larger images are refused before they are decoded: a small file can unfold to fill the memory."""
@@ -29,43 +28,6 @@ Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
 Listing = Mapping[str, Mapping[str, Sequence[Path]]]
 """Image files by part (`train`, `test`) and class."""
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Images and the number of each one's class."""
-
-    images: torch.Tensor
-    """uint8, (N, 3, 32, 32)."""
-    labels: torch.Tensor
-    """int64, (N,)."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, index: torch.Tensor | np.ndarray) -> "Labelled":
-        """The images at `index` (integers or a mask), in its order."""
-        chosen = torch.as_tensor(index, device=self.labels.device)
-        if chosen.dtype == torch.bool:
-            chosen = chosen.nonzero().flatten()
-        return Labelled(pick(self.images, chosen), self.labels[chosen])
-
-    def channels_last(self) -> "Labelled":
-        """The same images in the memory layout in which convolutions are fast; no copy where they are so already."""
-        # Of a cache file that is mapped into memory, the labels alone would keep all of it there.
-        return Labelled(self.images.contiguous(memory_format=torch.channels_last), self.labels.clone())
-
-    def to(self, device: torch.device | str) -> "Labelled":
-        """The same images on `device`."""
-        return Labelled(self.images.to(device), self.labels.to(device))
-
-
-def pick(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """The images (N, C, H, W) at `index` (int64), in the memory layout that they are in."""
-    # On a CPU `index_select` copies whole images, and takes a tenth of the time that indexing does.
-    if images.is_contiguous(memory_format=torch.channels_last):
-        return images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
-    return images.index_select(0, index)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,7 @@ before the end of an epoch.
 """
 
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from study.config import TrainConfig
-from study.data import Labelled, normalise
-from study.device import Machine
+from study.device import Machine, Mark, Queue
 from study.errors import Diverged
-from study.images import pick
+from study.labelled import Labelled, normalise
+from study.state import TrainingState
+from study.steps import Steps
 
-EVALUATION_BATCH = 250
+__all__ = ["Epoch", "Pending", "TrainingState", "epochs", "evaluate", "fit", "predict", "resident"]
+
+EVALUATION_BATCH = {"cpu": 250, "cuda": 1000}
+"""Images that are evaluated at a time, by kind of device: a CPU's cache holds few, a GPU has work for many."""
 
 
 @dataclass(frozen=True)
@@ -39,60 +42,80 @@ class Epoch:
     """Training images per second; 0 for epoch 0."""
 
 
-class TrainingState:
-    """All that the next epoch depends on: the model, the optimiser, the order of images to come, epochs done."""
+class Pending:
+    """An epoch that is queued on the device, perhaps not done yet."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig, machine: Machine):
-        self.model = model.to(machine.device).to(memory_format=torch.channels_last)
-        algorithm = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
-        self.optimiser = algorithm(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self.order = torch.Generator().manual_seed(config.seed)
-        self.begun = False
-        self.epoch = 0
-        self.steps = 0
+    def __init__(self, number: int, images: int, metrics: Mapping[str, Tensor], marks: tuple[Mark, Mark], queue: Queue):
+        """Takes the number of the epoch, how many images were trained on, and the marks around their steps."""
+        self._number, self._images, self._marks, self._queue = number, images, marks, queue
+        with queue.on():
+            # Gathered on the device, so that they are read back all at once.
+            self._names, self._values = list(metrics), torch.stack([value.double() for value in metrics.values()])
 
-    def weights(self) -> dict[str, Tensor]:
-        """A copy of the model's weights by name, on the CPU."""
-        return {name: _copy(tensor) for name, tensor in self.model.state_dict().items()}
+    def wait(self) -> Epoch:
+        """The epoch's result, once it is done.
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything as named tensors on the CPU, so that it can be kept without pickle; see `restore`."""
-        kept = {f"model.{name}": tensor for name, tensor in self.weights().items()}
-        for name, parameter in self.model.named_parameters():
-            for key, value in self.optimiser.state[parameter].items():
-                kept[f"optimiser.{key}.{name}"] = _copy(value)
-        kept["order"] = self.order.get_state()
-        kept["progress"] = torch.tensor([self.epoch, self.steps])
-        return kept
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Goes back to where `tensors()` was taken."""
-        self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
-        for name, parameter in self.model.named_parameters():
-            self.optimiser.state[parameter] = {
-                key.split(".")[1]: _beside(parameter, value)
-                for key, value in tensors.items()
-                if key.startswith("optimiser.") and key.split(".", 2)[2] == name
-            }
-        self.order.set_state(tensors["order"])
-        self.begun = True
-        self.epoch, self.steps = tensors["progress"].tolist()
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
-
-
-def _beside(parameter: Tensor, value: Tensor) -> Tensor:
-    """`value` on the device and in the memory layout of `parameter`, whose memory a fused optimiser walks with it."""
-    return torch.empty_like(parameter).copy_(value) if value.dim() else value.to(parameter.device)
+        Raises:
+            Diverged: where a loss is NaN or infinite.
+        """
+        with self._queue.on():
+            metrics = dict(zip(self._names, self._values.tolist(), strict=True))
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise Diverged(self._number, name, value)
+        seconds = self._queue.seconds_between(*self._marks)
+        return Epoch(self._number, metrics, seconds, self._images / seconds if self._images else 0.0)
 
 
 def resident(data: Labelled, machine: Machine) -> Labelled:
     """`data` on the device, in the memory layout in which convolutions are fast; no copy where it is so already."""
     return data.to(machine.device).channels_last()
+
+
+def epochs(
+    state: TrainingState,
+    train: Labelled,
+    config: TrainConfig,
+    machine: Machine,
+    *,
+    rows: Tensor | None = None,
+    evaluate: Mapping[str, Labelled],
+    on_batch: Callable[[int], None] | None = None,
+) -> Iterator[Pending]:
+    """Trains from where `state` is to `config.epochs`, one epoch each time the next is asked for.
+
+    On a GPU asking only queues the work, on a stream of this training's own: several trainings that are asked in turn
+    keep the device busy together. `state` may be read once the last epoch was waited for.
+
+    Args:
+        state: what is trained; changed in place.
+        train: the training images; several trainings on the same ones save time with `resident` ones.
+        config: the settings.
+        machine: device and precision.
+        rows: which of the images are trained on, where not all are: a split needs no copy of them.
+        evaluate: further sets, by the name that begins their metrics, e.g. ``{"val": ...}``.
+        on_batch: told the number of images after each step is done, or queued, for a progress bar.
+    """
+    queue = Queue(machine.device)
+    with queue.on():
+        train = resident(train, machine)
+        rows = (torch.arange(len(train)) if rows is None else rows).to(machine.device)
+        sets = {name: images.to(machine.device) for name, images in evaluate.items()}
+        steps = Steps(state, train, rows, config, machine)
+    state.begun = True
+    try:
+        while state.epoch < config.epochs:
+            with queue.on():
+                before = queue.mark()
+                loss_sum, correct = steps.epoch(on_batch)
+                after = queue.mark()
+                metrics = {"train_loss": loss_sum / len(rows), "train_accuracy": correct.double() / len(rows)}
+                metrics |= _evaluate_all(state.model, sets)
+            state.epoch += 1
+            yield Pending(state.epoch, len(rows), metrics, (before, after), queue)
+    finally:
+        # What is still queued reads and writes memory that is given back when this ends.
+        queue.wait()
 
 
 def fit(
@@ -112,72 +135,25 @@ def fit(
     What `on_epoch` raises ends the training, with `state` as it was after that epoch.
 
     Args:
-        state: what is trained; changed in place.
-        train: the training images; several trainings on the same ones save time with `resident` ones.
+        state: see `epochs`, as for `train`, `config`, `machine`, `rows`, `evaluate` and `on_batch`.
+        train: the training images.
         config: the settings.
         machine: device and precision.
-        rows: which of the images are trained on, where not all are: a split needs no copy of them.
-        evaluate: further sets, by the name that begins their metrics, e.g. ``{"val": ...}``.
+        rows: which of the images are trained on.
+        evaluate: further sets.
         on_epoch: told each epoch's result.
-        on_batch: told the number of images after each step, for a progress bar.
+        on_batch: told the number of images after each step.
         from_start: whether a state that has not begun is evaluated first, as epoch 0.
 
     Raises:
         Diverged: when a loss is NaN or infinite.
     """
-    train = resident(train, machine)
-    rows = (torch.arange(len(train)) if rows is None else rows).to(machine.device)
-    sets = {name: images.to(machine.device) for name, images in evaluate.items()}
     if from_start and not state.begun:
-        on_epoch(Epoch(0, _evaluate_all(state.model, sets), 0.0, 0.0))
-    state.begun = True
-    while state.epoch < config.epochs:
-        start = time.perf_counter()
-        metrics = _train_epoch(state, train, rows, config, machine, on_batch)
-        seconds = time.perf_counter() - start
-        state.epoch += 1
-        metrics |= _evaluate_all(state.model, sets) if _finite(metrics) else {}
-        _raise_if_diverged(state.epoch, metrics)
-        on_epoch(Epoch(state.epoch, metrics, seconds, len(rows) / seconds))
-
-
-def _train_epoch(
-    state: TrainingState,
-    train: Labelled,
-    rows: Tensor,
-    config: TrainConfig,
-    machine: Machine,
-    on_batch: Callable[[int], None] | None,
-) -> dict[str, float]:
-    state.model.train()
-    order = rows[torch.randperm(len(rows), generator=state.order).to(machine.device)]
-    loss_sum = torch.zeros((), dtype=torch.float64, device=machine.device)
-    correct = torch.zeros((), dtype=torch.int64, device=machine.device)
-    for index in order.split(config.batch_size):
-        _warm_up(state, config)
-        labels = train.labels[index]
-        with machine.autocast():
-            logits = state.model(normalise(pick(train.images, index)))
-        loss = functional.cross_entropy(logits.float(), labels)
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimiser.step()
-        state.steps += 1
-        loss_sum += loss.detach() * len(index)
-        correct += (logits.argmax(1) == labels).sum()
-        if on_batch:
-            on_batch(len(index))
-    return {"train_loss": loss_sum.item() / len(rows), "train_accuracy": correct.item() / len(rows)}
-
-
-def _warm_up(state: TrainingState, config: TrainConfig) -> None:
-    if state.steps < config.warmup_steps:
-        share = (state.steps + 1) / config.warmup_steps
-        for group in state.optimiser.param_groups:
-            group["lr"] = config.learning_rate * share
-    elif state.steps == config.warmup_steps:
-        for group in state.optimiser.param_groups:
-            group["lr"] = config.learning_rate
+        sets = {name: images.to(machine.device) for name, images in evaluate.items()}
+        metrics = {name: value.item() for name, value in _evaluate_all(state.model, sets).items()}
+        on_epoch(Epoch(0, metrics, 0.0, 0.0))
+    for pending in epochs(state, train, config, machine, rows=rows, evaluate=evaluate, on_batch=on_batch):
+        on_epoch(pending.wait())
 
 
 @torch.no_grad()
@@ -188,36 +164,31 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     """
     model.eval()
     device = next(model.parameters()).device
+    size = EVALUATION_BATCH[device.type]
     # Filled batch by batch: small results kept between the large arrays of each batch would leave holes in memory.
     logits = torch.empty(0)
-    for number, batch in enumerate(images.split(EVALUATION_BATCH)):
+    for number, batch in enumerate(images.split(size)):
         found = model(normalise(batch.to(device)).contiguous(memory_format=torch.channels_last))
         if number == 0:
             logits = found.new_empty(len(images), found.shape[1])
-        logits[number * EVALUATION_BATCH :][: len(found)] = found
+        logits[number * size :][: len(found)] = found
     return logits
 
 
 def evaluate(model: nn.Module, data: Labelled) -> tuple[float, float]:
     """Mean cross-entropy (nats) and accuracy of `model` on `data`."""
+    loss, accuracy = _evaluate(model, data)
+    return loss.item(), accuracy.item()
+
+
+def _evaluate(model: nn.Module, data: Labelled) -> tuple[Tensor, Tensor]:
     logits = predict(model, data.images)
     labels = data.labels.to(logits.device)
-    loss = functional.cross_entropy(logits, labels)
-    return loss.item(), (logits.argmax(1) == labels).double().mean().item()
+    return functional.cross_entropy(logits, labels), (logits.argmax(1) == labels).double().mean()
 
 
-def _evaluate_all(model: nn.Module, sets: Mapping[str, Labelled]) -> dict[str, float]:
+def _evaluate_all(model: nn.Module, sets: Mapping[str, Labelled]) -> dict[str, Tensor]:
     metrics = {}
     for name, data in sets.items():
-        metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = evaluate(model, data)
+        metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = _evaluate(model, data)
     return metrics
-
-
-def _finite(metrics: Mapping[str, float]) -> bool:
-    return all(math.isfinite(value) for value in metrics.values())
-
-
-def _raise_if_diverged(epoch: int, metrics: Mapping[str, float]) -> None:
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise Diverged(epoch, name, value)

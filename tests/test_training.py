@@ -277,7 +277,7 @@ def test_training_on_some_rows_is_training_on_a_copy_of_them(tiny: Dataset, mach
 def test_the_learning_rate_rises_linearly_over_the_warm_up(tiny: Dataset, machine: Machine):
     config, rates = settings(learning_rate=0.01, warmup_steps=5, epochs=2), []
     state = begun(config, machine)
-    train(config, tiny, machine, state, on_batch=lambda _: rates.append(state.optimiser.param_groups[0]["lr"]))
+    train(config, tiny, machine, state, on_batch=lambda _: rates.append(state.optimiser.param_groups[0]["lr"].item()))
     assert rates == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.01, 0.01])
 
 
@@ -291,7 +291,7 @@ def test_on_batch_is_told_every_image_once_an_epoch(tiny: Dataset, machine: Mach
 def test_predictions_are_the_models_in_float32_whatever_the_batch(
     batch: int, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(training, "EVALUATION_BATCH", batch)
+    monkeypatch.setitem(training.EVALUATION_BATCH, "cpu", batch)
     model = build_model(SMALL, classes=10, seed=0)
     logits = predict(model, tiny.test.images)
     with torch.no_grad():

@@ -1,0 +1,100 @@
+"""The training step, and on a GPU the step as one launch: captured once as a CUDA graph, then replayed.
+
+A replay repeats the same work on the same memory and takes nothing from the host. So all that differs from step to
+step lies on the device: the order of the images, the place in it, the learning rate, the sums of the epoch's metrics.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from study.config import TrainConfig
+from study.device import Machine
+from study.labelled import Labelled, normalise, pick
+from study.state import TrainingState
+
+Launch = Callable[[], None]
+
+EAGER_STEPS = 3
+"""Steps of each batch size before one is captured: they make what may not be made during a capture (the optimiser's
+state, the libraries' handles and workspaces)."""
+
+
+def cuda_graph(step: Launch) -> Launch:
+    """Captures what `step` queues on the current stream, without doing it; the result does it each time."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+        step()
+    return graph.replay
+
+
+def capture_on(machine: Machine) -> Callable[[Launch], Launch] | None:
+    """What turns a step into one launch on `machine`; None where each step is run anew."""
+    return cuda_graph if machine.device.type == "cuda" and machine.graphs else None
+
+
+class Steps:
+    """The steps of a training, epoch by epoch; on a GPU to be used on one stream alone."""
+
+    def __init__(self, state: TrainingState, train: Labelled, rows: Tensor, config: TrainConfig, machine: Machine):
+        """Takes the images on the device, and which of them (int64, on the device) are trained on."""
+        self.state, self.train, self.rows, self.config, self.machine = state, train, rows, config, machine
+        self.sizes = [len(part) for part in rows.split(config.batch_size)]
+        self._first = torch.arange(config.batch_size, device=machine.device)
+        self._order, self._places = torch.empty_like(rows), torch.empty_like(self._first)
+        self._steps = torch.tensor(state.steps, dtype=self.state.rate.dtype, device=machine.device)
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=machine.device)
+        self._correct = torch.zeros((), dtype=torch.int64, device=machine.device)
+        self._capture = capture_on(machine)
+        self._run: Counter[int] = Counter()
+        self._launches: dict[int, Launch] = {}
+
+    def epoch(self, on_batch: Callable[[int], None] | None = None) -> tuple[Tensor, Tensor]:
+        """Queues the steps of one epoch; returns the sum of the losses (nats) and the number of right answers.
+
+        Both are scalars on the device, which the next epoch overwrites.
+        """
+        self.state.model.train()
+        order = torch.randperm(len(self.rows), generator=self.state.order)
+        self._order.copy_(self.rows[order.to(self.rows.device)])
+        self._places.copy_(self._first)
+        self._loss_sum.zero_()
+        self._correct.zero_()
+        for size in self.sizes:
+            self._launch(size)
+            self.state.steps += 1
+            if on_batch:
+                on_batch(size)
+        return self._loss_sum, self._correct
+
+    def _launch(self, size: int) -> None:
+        if self._capture and size not in self._launches and self._run[size] == EAGER_STEPS:
+            self._launches[size] = self._capture(lambda: self._step(size))
+        if size in self._launches:
+            self._launches[size]()
+        else:
+            self._run[size] += 1
+            self._step(size)
+
+    def _step(self, size: int) -> None:
+        index = self._order.index_select(0, self._places[:size])
+        labels = self.train.labels.index_select(0, index)
+        with self.machine.autocast():
+            logits = self.state.model(normalise(pick(self.train.images, index)))
+        loss = functional.cross_entropy(logits.float(), labels)
+        self.state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._warm_up()
+        self.state.optimiser.step()
+        self._loss_sum += loss.detach() * size
+        self._correct += (logits.argmax(1) == labels).sum()
+        self._places += self.config.batch_size
+
+    def _warm_up(self) -> None:
+        if self.config.warmup_steps:
+            self._steps += 1
+            share = (self._steps / self.config.warmup_steps).clamp(max=1)
+            self.state.rate.copy_(share * self.config.learning_rate)
