@@ -37,13 +37,13 @@ from optuna.trial import TrialState
 
 from benchmarks.images import fewer
 from benchmarks.measure import JsonOption, conclude, show
-from study import search
+from study import search, space
 from study.config import PRUNERS, DataConfig, SearchConfig, default_home, model_config
 from study.data import load_dataset
 from study.device import Machine, prepare
 from study.labelled import Labelled
 from study.models import build_model
-from study.training import Epoch, TrainingState, fit, resident
+from study.training import TrainingState, epochs, resident
 from study.trial import Score, Suggestion
 
 ORDERS = 20
@@ -54,7 +54,7 @@ app = typer.Typer(add_completion=False)
 
 def candidates(epochs: int) -> dict[str, BasePruner]:
     """The pruners that are compared, for trials of at most `epochs`; those of `study tune` come first."""
-    own: dict[str, BasePruner] = {f"--pruner {name}": search.pruner_of(name, epochs) for name in PRUNERS}
+    own: dict[str, BasePruner] = {f"--pruner {name}": space.pruner_of(name, epochs) for name in PRUNERS}
     hyperband = {
         f"hyperband, from epoch {least}, factor {factor}": HyperbandPruner(least, epochs, factor)
         for least in (1, 2, 3)
@@ -178,14 +178,13 @@ def record(
     search.curves_table(opened).to_csv(file, index=False, float_format="%.6g")
 
 
-def _train(train: Labelled, validation: Labelled, machine: Machine, suggestion: Suggestion) -> float:
+def _train(train: Labelled, validation: Labelled, machine: Machine, suggestion: Suggestion) -> search.Training:
     config, score = suggestion.config, Score(suggestion)
-
-    def on_epoch(epoch: Epoch) -> None:
-        score.update(epoch.number, epoch.metrics["val_accuracy"], epoch.metrics["val_loss"])
-
     state = TrainingState(build_model(config.model, classes=10, seed=config.seed), config, machine)
-    fit(state, train, config, machine, evaluate={"val": validation}, on_epoch=on_epoch)
+    for pending in epochs(state, train, config, machine, evaluate={"val": validation}):
+        yield
+        epoch = pending.wait()
+        score.update(epoch.number, epoch.metrics["val_accuracy"], epoch.metrics["val_loss"])
     print(f"trial {suggestion.number}: {score.accuracy:.4f}", flush=True)
     return score.accuracy
 

@@ -76,7 +76,12 @@ Device = Annotated[str, _option("--device", help="auto (a GPU where there is one
 Precision = Annotated[str, _option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
 Threads = Annotated[int, _number("--threads", help="CPU threads; 0 leaves it to torch.", most=1024)]
 Workers = Annotated[
-    int, _number("--workers", help="Trials at a time, each in a process of its own.", least=1, most=256)
+    int,
+    _number(
+        "--workers",
+        help="Trials at a time, on a CPU each in a process of its own, on a GPU in turns in one; 0: 1 or 4 of them.",
+        most=256,
+    ),
 ]
 HomeOption = Annotated[str, _option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
 Uri = Annotated[
@@ -173,7 +178,7 @@ def tune(
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
-    workers: Workers = 1,
+    workers: Workers = 0,
     home: HomeOption = "",
     tracking_uri: Uri = "",
     storage: Storage = "",
@@ -270,7 +275,7 @@ def reproduce(
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
-    workers: Workers = 1,
+    workers: Workers = 0,
     home: HomeOption = "",
     tracking_uri: Uri = "",
     storage: Storage = "",

@@ -10,11 +10,11 @@ from study import selection
 from study.config import AFTER_DATASET, AnalysisConfig, DataConfig, SearchConfig
 from study.data import Dataset
 from study.process import is_gone
-from study.search import GRID
+from study.space import GRID
 
 
 def search_and_retrain(
-    config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, workers: int = 1
+    config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, workers: int = 0
 ) -> None:
     """Searches, then retrains the best trial for `epochs` (0: not at all) unless that was done."""
     if config.name == AFTER_DATASET:
@@ -42,7 +42,7 @@ def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, cont
 
 
 def reproduce(
-    searches: Sequence[SearchConfig], data: DataConfig, context: Context, *, retrain_epochs: int, workers: int = 1
+    searches: Sequence[SearchConfig], data: DataConfig, context: Context, *, retrain_epochs: int, workers: int = 0
 ) -> None:
     """Every stage for every search's model, then the report; what is done already is skipped."""
     # Drawing takes seconds to import, which `study tune` need not wait for.

@@ -16,7 +16,8 @@ from pipelines.progress import Bar
 from study.config import DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.device import release_freed_memory
-from study.errors import Diverged, StudyError
+from study.errors import Diverged, OutOfMemory, StudyError
+from study.failures import failures_explained
 from study.files import locked
 from study.models import Model, build_model
 from study.process import is_gone, this_process
@@ -53,7 +54,8 @@ def retrain(
         seed: of the initial weights and the order of images; by default the search's own.
 
     Raises:
-        StudyError: for another data set, a run under way, or a loss that is no longer finite.
+        StudyError: for another data set, a run under way, a loss that is no longer finite, or a GPU that gave out.
+        OutOfMemory: where the memory did.
         KeyboardInterrupt: after the run was marked as interrupted.
     """
     if trial.params["dataset_digest"] != dataset.digest:
@@ -63,15 +65,16 @@ def retrain(
     with locked(context.home):
         run_id = _unfinished(trial, config, context) or _start(trial, config, data, dataset, context)
     try:
-        _train(run_id, config, trial, dataset, context)
+        with failures_explained(context.machine):
+            _train(run_id, config, trial, dataset, context)
     except Diverged as end:
         context.store.finish(run_id, "FAILED", "diverged")
         raise StudyError(f"The retraining {run_id} diverged: {end}; choose another trial with --run.") from None
     except KeyboardInterrupt:
         context.store.finish(run_id, "KILLED", "interrupted")
         raise
-    except BaseException:
-        context.store.finish(run_id, "FAILED", "crashed")
+    except BaseException as error:
+        context.store.finish(run_id, "FAILED", "out of memory" if isinstance(error, OutOfMemory) else "crashed")
         raise
     context.store.finish(run_id, "FINISHED", "complete")
     run = context.store.get(run_id)

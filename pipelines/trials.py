@@ -1,6 +1,7 @@
-"""The trials of a search, one after the other, each mirrored in MLflow as a run below the search's."""
+"""The trials of a search, one after the other or in turns, each mirrored in MLflow as a run below the search's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from pipelines.context import Context
@@ -8,11 +9,12 @@ from pipelines.progress import Bar
 from study import search
 from study.config import DataConfig, SearchConfig
 from study.data import Dataset
-from study.errors import Diverged
+from study.errors import Diverged, OutOfMemory
+from study.failures import failures_explained, release_device_memory
 from study.files import locked
 from study.models import build_model
 from study.tracking import Point, points
-from study.training import Epoch, TrainingState, fit, resident
+from study.training import Epoch, TrainingState, epochs, resident
 from study.trial import Pruned, Score, Suggestion
 from study.writer import Writer
 
@@ -64,6 +66,7 @@ def run_trials(
     *,
     parent: str,
     on_end: Callable[[Ended], None],
+    places: int = 1,
 ) -> None:
     """Runs trials in this process until the search has its total.
 
@@ -75,14 +78,28 @@ def run_trials(
         context: the surroundings.
         parent: the id of the search's run.
         on_end: told each trial that counts.
+        places: so many trials take turns, epoch by epoch, which keeps a GPU busy.
 
     Raises:
-        KeyboardInterrupt: after the current trial was closed in both stores.
+        KeyboardInterrupt: after the trials under way were closed in both stores.
+        OutOfMemory: where trial after trial fails for want of memory.
     """
+
+    def on_memory(said: str) -> None:
+        release_device_memory()
+        context.display.say(f"A trial failed: {said}")
+
     try:
         with Writer(context.store) as writer:
             runner = _TrialRunner(config, data, dataset, context, writer, parent, on_end)
-            search.optimise(opened, config, runner.run, lambda running: recover(opened, config, context))
+            search.optimise(
+                opened,
+                config,
+                runner.run,
+                lambda running: recover(opened, config, context),
+                on_memory=on_memory,
+                places=places,
+            )
     except BaseException:
         # What came between the birth or the end of a trial in the one store and in the other is left open there.
         with locked(context.home):
@@ -130,11 +147,12 @@ class _TrialRunner:
         self.rows = splits.train_rows
         self.params = context.params(data, dataset)
 
-    def run(self, suggestion: Suggestion) -> float:
+    def run(self, suggestion: Suggestion) -> search.Training:
         """Trains `suggestion`; whatever ends it is recorded on its run before it goes on upwards."""
         run_id, score = self._start(suggestion), Score(suggestion)
         try:
-            self._fit(suggestion, run_id, score)
+            with failures_explained(self.context.machine):
+                yield from self._fit(suggestion, run_id, score)
             self._end(suggestion, run_id, score, "complete", f"best in epoch {score.epoch}")
         except Diverged as end:
             self._end(suggestion, run_id, score, "diverged", str(end), stopped_epoch=end.epoch, stopped_by=str(end))
@@ -142,11 +160,11 @@ class _TrialRunner:
         except Pruned as end:
             self._end(suggestion, run_id, score, "pruned", str(end), stopped_epoch=end.epoch)
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, GeneratorExit):
             self._finish(run_id, "KILLED", "interrupted")
             raise
-        except BaseException:
-            self._finish(run_id, "FAILED", "crashed")
+        except BaseException as error:
+            self._finish(run_id, "FAILED", "out of memory" if isinstance(error, OutOfMemory) else "crashed")
             raise
         return score.accuracy
 
@@ -171,33 +189,37 @@ class _TrialRunner:
         suggestion.bind(run_id)
         return run_id
 
-    def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> None:
+    def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> Iterator[None]:
         config, context = suggestion.config, self.context
         model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed)
+        state = TrainingState(model, config, context.machine)
         with context.display.bar(f"  trial {suggestion.number}", config.epochs * len(self.rows)) as bar:
-
-            def on_epoch(epoch: Epoch) -> None:
-                recorded = {
-                    # First, since MLflow compares runs by the first metric unless told otherwise.
-                    "val_accuracy": epoch.metrics["val_accuracy"],
-                    **epoch.metrics,
-                    "epoch_seconds": epoch.seconds,
-                    "images_per_second": epoch.images_per_second,
-                }
-                self.writer.log(run_id, recorded, epoch.number)
-                bar.note(f"val {epoch.metrics['val_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s")
-                score.update(epoch.number, epoch.metrics["val_accuracy"], epoch.metrics["val_loss"])
-
-            fit(
-                TrainingState(model, config, context.machine),
+            training = epochs(
+                state,
                 self.images,
                 config,
                 context.machine,
                 rows=self.rows,
                 evaluate={"val": self.validation},
-                on_epoch=on_epoch,
                 on_batch=bar.advance,
             )
+            with closing(training):
+                for pending in training:
+                    # While the device works on this epoch, other trials queue theirs.
+                    yield
+                    self._keep_epoch(pending.wait(), run_id, score, bar)
+
+    def _keep_epoch(self, epoch: Epoch, run_id: str, score: Score, bar: Bar) -> None:
+        recorded = {
+            # First, since MLflow compares runs by the first metric unless told otherwise.
+            "val_accuracy": epoch.metrics["val_accuracy"],
+            **epoch.metrics,
+            "epoch_seconds": epoch.seconds,
+            "images_per_second": epoch.images_per_second,
+        }
+        self.writer.log(run_id, recorded, epoch.number)
+        bar.note(f"val {epoch.metrics['val_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s")
+        score.update(epoch.number, epoch.metrics["val_accuracy"], epoch.metrics["val_loss"])
 
     def _end(self, suggestion: Suggestion, run_id: str, score: Score, reason: str, detail: str, **tags: object) -> None:
         best = {"best_val_accuracy": score.accuracy, "best_val_loss": score.loss, "best_epoch": score.epoch}

@@ -20,8 +20,11 @@ from study.files import locked, masked
 from study.selection import complete_trials
 from study.tracking import metric
 
+GPU_WORKERS = 4
+"""Trials that take turns on a GPU unless told otherwise: while one is recorded, the others keep the device busy."""
 
-def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, *, workers: int = 1) -> str:
+
+def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, *, workers: int = 0) -> str:
     """Searches until `config.trials` trials are finished, and returns the id of the search's run.
 
     Args:
@@ -29,7 +32,8 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
         data: how the data set was loaded.
         dataset: the images; a validation split of the training images decides.
         context: the surroundings.
-        workers: so many trials run at a time, each in a process with its share of the threads; 1 is this process.
+        workers: so many trials are under way at a time: on a CPU each in a process with its share of the threads, on a
+            GPU in turns in this process; 0 chooses by the device.
 
     Raises:
         StudyError: where a search of this name began with other settings.
@@ -69,9 +73,10 @@ def _run_missing(
     recover(opened, config, context)
     with context.display.bar(f"search {config.name}", config.trials) as bar:
         tally = Tally(context, bar, opened, config.trials)
-        workers = min(workers, config.trials - done)
-        if workers == 1:
-            run_trials(opened, config, data, dataset, context, parent=parent, on_end=tally.add)
+        on_gpu = context.machine.device.type == "cuda"
+        workers = min(workers or (GPU_WORKERS if on_gpu else 1), config.trials - done)
+        if workers == 1 or on_gpu:
+            run_trials(opened, config, data, dataset, context, parent=parent, on_end=tally.add, places=workers)
             return
         assignment = Assignment(
             config=config,

@@ -9,36 +9,35 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import Home, Range, SearchConfig, TrainConfig
-from study.errors import Diverged, StudyError, first_line
+from study.config import Home, SearchConfig
+from study.errors import Diverged, OutOfMemory, StudyError, first_line
 from study.files import SQLITE, require_sqlite
 from study.process import is_gone, signals_held, this_process
+from study.space import GRID, pruner_of, sampler_of, train_config
 from study.trial import Pruned, Suggestion
 
 # Its warnings repeat, with tracebacks, what is recorded and said of a trial that failed.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-GRID = tuple(float(value) for value in np.logspace(-4, 1, 8))
-"""The report's grid, for the learning rate and for the weight decay."""
-
 Search = optuna.Study
+Training = Generator[None, None, float]
+"""A training that is asked for epoch by epoch, and returns its best validation accuracy."""
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 MAX_RETRIES = 2
 
 
-class Surplus(Exception):
-    """Another process was first with the trial that would have reached the total."""
+MAX_OUT_OF_MEMORY = 3
+"""So many trials in a row may fail for want of memory; the last one's error ends the search."""
 
 
 def default_storage(home: Home) -> str:
@@ -85,81 +84,12 @@ def _require_equal(name: str, before: dict[str, Any], now: dict[str, Any]) -> No
         raise StudyError(f"The search {name!r} began with other settings ({what}): name a new one with --search.")
 
 
-def search_space(config: SearchConfig) -> dict[str, FloatDistribution]:
-    """What is drawn, and from where: the only place that says so."""
-    on_grid = Range(low=GRID[0], high=GRID[-1])
-    searched = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
-    ranges = {name: on_grid if config.sampler == "grid" else found for name, found in searched.items()}
-    return {name: FloatDistribution(found.low, found.high, log=True) for name, found in ranges.items()}
-
-
-def train_config(trial: optuna.Trial, config: SearchConfig) -> TrainConfig:
-    """The training that `trial` stands for."""
-    drawn = {
-        name: trial.suggest_float(name, found.low, found.high, log=found.log)
-        for name, found in search_space(config).items()
-    }
-    return TrainConfig(
-        model=config.model,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        optimiser=config.optimiser,
-        warmup_steps=config.warmup_steps,
-        seed=config.seed + trial.number,
-        **drawn,
-    )
-
-
-def pruner_of(name: str, epochs: int) -> optuna.pruners.BasePruner:
-    """The pruner called `name`, one of `PRUNERS`, for trials of at most `epochs`.
-
-    The settings of the first two lost least of the best accuracy, for few epochs, when recorded learning curves of
-    both networks were replayed to each (`benchmarks/pruning.py`); the median's are Optuna's own.
-    """
-    if name == "percentile":
-        return optuna.pruners.PercentilePruner(60, n_startup_trials=5)
-    if name == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=min(2, epochs), max_resource=epochs, reduction_factor=4)
-    return optuna.pruners.MedianPruner() if name == "median" else optuna.pruners.NopPruner()
-
-
 def _line_up_grid(search: Search, config: SearchConfig) -> None:
     """Puts the grid's points in line in an order that the seed decides: each is then taken by one worker only."""
     points = list(itertools.product(GRID, GRID))
     for place in np.random.default_rng(config.seed).permutation(len(points)):
         learning_rate, weight_decay = points[place]
         search.enqueue_trial({"learning_rate": learning_rate, "weight_decay": weight_decay}, skip_if_exists=True)
-
-
-class _Sampler(optuna.samplers.BaseSampler):
-    """Draws each trial with a seed of its own, from the search's and the trial's number.
-
-    With one seed for a process two workers, or a resumed one, would replay the same points. The numbers are never
-    given twice; an interrupted trial keeps its own, so that those after it draw with later ones.
-    """
-
-    def __init__(self, config: SearchConfig):
-        # What the grid's trials are to be is in line already.
-        self.kind = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
-        self.seed = config.seed
-        self.space = search_space(config) if config.sampler == "tpe" else {}
-
-    def before_trial(self, study: Search, trial: FrozenTrial) -> None:
-        seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
-        # Before anything that takes time: a trial that nobody owns could not be told from one that runs.
-        study._storage.set_trial_user_attr(trial._trial_id, "worker", this_process())
-        self.drawing = self.kind(seed=seed)
-        self.drawing.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: Search, trial: FrozenTrial) -> dict[str, Any]:
-        # Known, where a sampler reads it off all earlier trials, which takes longer with each.
-        return dict(self.space)
-
-    def sample_relative(self, study: Search, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-        return self.drawing.sample_relative(study, trial, search_space)
-
-    def sample_independent(self, study: Search, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
-        return self.drawing.sample_independent(study, trial, param_name, param_distribution)
 
 
 def finished(search: Search) -> int:
@@ -170,44 +100,130 @@ def finished(search: Search) -> int:
 def optimise(
     search: Search,
     config: SearchConfig,
-    run_trial: Callable[[Suggestion], float],
+    run_trial: Callable[[Suggestion], Training],
     on_wait: Callable[[set[int]], None],
+    *,
+    on_memory: Callable[[str], None] = lambda said: None,
+    places: int = 1,
 ) -> None:
     """Runs trials until `config.trials` are finished, counting those of other processes.
+
+    Trials that are under way together take turns, epoch by epoch; the place of one that ends goes to the next. With
+    one process the trials are then the same each time, however long each takes.
 
     Args:
         search: the opened search.
         config: its settings.
-        run_trial: trains what it is given and returns its best validation accuracy; may raise `Pruned` or `Diverged`.
+        run_trial: trains what it is given, an epoch each time the next value is asked for, and returns its best
+            validation accuracy; may raise `Pruned`, `Diverged` or `OutOfMemory`.
         on_wait: told the trials that other processes still run, while there is none left to start; lines up again
             what was interrupted.
+        on_memory: told why a trial failed for want of memory, once nothing holds on to what it had.
+        places: how many trials may be under way at a time.
+
+    Raises:
+        OutOfMemory: where trial after trial fails for want of memory.
     """
+    search.sampler = sampler_of(config)
+    attempts: list[_Attempt] = []
+    has_room, failures = True, 0
+    try:
+        while True:
+            while has_room and len(attempts) < places:
+                if attempt := _next(search, config, run_trial):
+                    attempts.append(attempt)
+                else:
+                    has_room = False
+            if not attempts:
+                if not _more_to_come(search, config, on_wait):
+                    return
+                has_room = True
+            for attempt in [attempt for attempt in attempts if not attempt.advance()]:
+                attempts.remove(attempt)
+                has_room = True
+                failures = failures + 1 if attempt.out_of_memory else 0
+                if failures == MAX_OUT_OF_MEMORY:
+                    raise OutOfMemory(attempt.out_of_memory)
+                if attempt.out_of_memory:
+                    on_memory(attempt.out_of_memory)
+    finally:
+        for attempt in attempts:
+            attempt.stop()
 
-    def objective(trial: optuna.Trial) -> float:
-        release()
-        off_grid = config.sampler == "grid" and "fixed_params" not in search._storage.get_trial_system_attrs(
-            trial._trial_id
-        )
-        if off_grid or _rank(search, trial.number) >= config.trials:
-            trial.set_user_attr("status_reason", "surplus")
-            _put_back(search, trial.number)
-            raise Surplus
-        return _outcome(Suggestion(trial.number, train_config(trial, config), trial), run_trial)
 
-    search.sampler = _Sampler(config)
-    while (done := finished(search)) < config.trials:
-        if done + len(under_way := running(search)) >= config.trials:
-            on_wait(under_way)
-            time.sleep(1)
-            continue
-        if config.sampler == "grid" and not _in_line(search):
-            # What is missing was interrupted: just now in another process, or too often.
-            on_wait(set())
-            if not _in_line(search):
-                return
-        # A trial that was born but does not say yet whose it is could not be closed.
-        with signals_held() as release:
-            search.optimize(objective, n_trials=1, catch=(Surplus,))
+def _more_to_come(search: Search, config: SearchConfig, on_wait: Callable[[set[int]], None]) -> bool:
+    """Whether there are trials to be started, now or after others have ended, when this process has none under way."""
+    if (done := finished(search)) >= config.trials:
+        return False
+    if done + len(under_way := running(search)) >= config.trials:
+        on_wait(under_way)
+        time.sleep(1)
+    elif config.sampler == "grid" and not _in_line(search):
+        # What is missing was interrupted: just now in another process, or too often.
+        on_wait(set())
+        return _in_line(search)
+    return True
+
+
+def _next(search: Search, config: SearchConfig, run_trial: Callable[[Suggestion], Training]) -> "_Attempt | None":
+    """The next trial to be run, begun; None where there is no place for one, or no point left."""
+    if finished(search) + len(running(search)) >= config.trials or (config.sampler == "grid" and not _in_line(search)):
+        return None
+    # A trial that was born but does not say yet whose it is could not be closed.
+    with signals_held():
+        trial = search.ask()
+    off_grid = config.sampler == "grid" and "fixed_params" not in search._storage.get_trial_system_attrs(
+        trial._trial_id
+    )
+    if off_grid or _rank(search, trial.number) >= config.trials:
+        # Another process was first.
+        trial.set_user_attr("status_reason", "surplus")
+        _put_back(search, trial.number)
+        search.tell(trial, state=TrialState.FAIL)
+        return None
+    return _Attempt(search, Suggestion(trial.number, train_config(trial, config), trial), run_trial)
+
+
+class _Attempt:
+    """A trial under way in this process: trained epoch by epoch, and told to Optuna as what it ends as."""
+
+    def __init__(self, search: Search, suggestion: Suggestion, run_trial: Callable[[Suggestion], Training]):
+        self.search, self.trial, self.training = search, suggestion.trial, run_trial(suggestion)
+        self.under_way = True
+        self.out_of_memory = ""
+        """Why the trial failed, where that is the reason."""
+
+    def advance(self) -> bool:
+        """Trains one more epoch; whether there are more to come."""
+        try:
+            next(self.training)
+        except StopIteration as end:
+            self._end(TrialState.COMPLETE, "complete", value=end.value)
+        except (Pruned, Diverged) as end:
+            self._end(TrialState.PRUNED, "pruned" if isinstance(end, Pruned) else "diverged", stopped=str(end))
+        except OutOfMemory as error:
+            self.out_of_memory = str(error)
+            self._end(TrialState.FAIL, "out of memory", stopped=str(error))
+        except KeyboardInterrupt:
+            self._end(TrialState.FAIL, "interrupted")
+            raise
+        except Exception as error:
+            self._end(TrialState.FAIL, "crashed", stopped=f"{type(error).__name__}: {error}")
+            raise
+        return self.under_way
+
+    def stop(self) -> None:
+        """Ends the trial as interrupted, unless it has ended."""
+        if self.under_way:
+            self.training.close()
+            self._end(TrialState.FAIL, "interrupted")
+
+    def _end(self, state: TrialState, reason: str, *, value: float | None = None, stopped: str = "") -> None:
+        self.under_way = False
+        self.trial.set_user_attr("status_reason", reason)
+        if stopped:
+            self.trial.set_user_attr("stopped", stopped)
+        self.search.tell(self.trial, value, state)
 
 
 def _in_line(search: Search) -> bool:
@@ -231,25 +247,6 @@ def _put_back(search: Search, number: int) -> None:
 def _parameters(trial: FrozenTrial) -> dict[str, Any]:
     """What a trial tries: what it was lined up with, or drew; nothing where it ended before either."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-
-
-def _outcome(suggestion: Suggestion, run_trial: Callable[[Suggestion], float]) -> float:
-    trial = suggestion.trial
-    try:
-        value = run_trial(suggestion)
-    except (Pruned, Diverged) as end:
-        trial.set_user_attr("status_reason", "pruned" if isinstance(end, Pruned) else "diverged")
-        trial.set_user_attr("stopped", str(end))
-        raise optuna.TrialPruned(str(end)) from None
-    except KeyboardInterrupt:
-        trial.set_user_attr("status_reason", "interrupted")
-        raise
-    except Exception as error:
-        trial.set_user_attr("status_reason", "crashed")
-        trial.set_user_attr("stopped", f"{type(error).__name__}: {error}")
-        raise
-    trial.set_user_attr("status_reason", "complete")
-    return value
 
 
 def running(search: Search) -> set[int]:

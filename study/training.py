@@ -5,7 +5,7 @@ before the end of an epoch.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -81,7 +81,7 @@ def epochs(
     rows: Tensor | None = None,
     evaluate: Mapping[str, Labelled],
     on_batch: Callable[[int], None] | None = None,
-) -> Iterator[Pending]:
+) -> Generator[Pending]:
     """Trains from where `state` is to `config.epochs`, one epoch each time the next is asked for.
 
     On a GPU asking only queues the work, on a stream of this training's own: several trainings that are asked in turn

@@ -59,8 +59,8 @@ def test_config_and_errors_are_leaves():
     assert own("study.config") == {"study.errors"}
 
 
-def test_only_search_imports_optuna():
-    assert importers("optuna") == {"study.search"}
+def test_only_the_search_and_its_space_import_optuna():
+    assert importers("optuna") == {"study.search", "study.space"}
 
 
 def test_only_tracking_imports_mlflow():

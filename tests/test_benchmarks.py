@@ -7,7 +7,7 @@ from scipy import stats
 
 from benchmarks import precision, pruning, textbook, training
 from benchmarks.images import fewer
-from study import search
+from study import space
 from study.config import MODELS, SearchConfig, TrainConfig, model_config
 from study.data import Dataset, normalise
 from study.models import build_model
@@ -26,7 +26,7 @@ def test_the_default_pruner_finds_the_best_within_half_a_point_for_at_most_60_pe
     curves = pruning.read(file)
     default = SearchConfig(name="default").pruner
     runs = [
-        pruning.replayed(curves, search.pruner_of(default, max(map(len, curves))), order)
+        pruning.replayed(curves, space.pruner_of(default, max(map(len, curves))), order)
         for order in range(pruning.ORDERS)
     ]
     regret, share = np.mean(runs, axis=0)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from study import search
+from study import search, space
 from study.config import CNNConfig, Home, Range, SearchConfig
-from study.errors import Diverged, StudyError
+from study.errors import Diverged, OutOfMemory, StudyError
 from study.search import Search, default_storage
 from study.trial import Pruned, Score, Suggestion
 
@@ -27,6 +27,16 @@ def accuracy(suggestion: Suggestion) -> float:
     return 0.9 * math.exp(-(distance**2)) - 0.1 * suggestion.config.weight_decay
 
 
+def at_once(run: Callable[[Suggestion], float]) -> Callable[[Suggestion], search.Training]:
+    """A training of one epoch, in which `run` is called."""
+
+    def training(suggestion: Suggestion) -> search.Training:
+        yield
+        return run(suggestion)
+
+    return training
+
+
 def nobody(running: int) -> None:
     raise AssertionError(f"waits for {running} trials of others, and there are no others")
 
@@ -35,12 +45,14 @@ def opened(home: Home, config: SearchConfig = QUICK, digest: str = DIGEST) -> Se
     return search.open_search(config, default_storage(home), digest=digest)
 
 
-def ran(home: Home, config: SearchConfig = QUICK, run: Callable[[Suggestion], float] = accuracy) -> Search:
+def ran(
+    home: Home, config: SearchConfig = QUICK, run: Callable[[Suggestion], float] = accuracy, places: int = 1
+) -> Search:
     """The search, recovered as a stage does it and run to its total."""
     found = opened(home, config)
     search.close_orphans(found)
     search.requeue(found)
-    search.optimise(found, config, run, nobody)
+    search.optimise(found, config, at_once(run), nobody, places=places)
     return found
 
 
@@ -207,12 +219,12 @@ def test_the_grid_visits_each_point_once(interrupted_at: int | None, home: Home,
 
 
 def test_the_reports_grid_has_64_points_between_1e_minus_4_and_10(home: Home):
-    assert len(search.GRID) == 8
-    assert (search.GRID[0], search.GRID[-1]) == pytest.approx((1e-4, 10))
-    ratios = [after / before for before, after in itertools.pairwise(search.GRID)]
+    assert len(space.GRID) == 8
+    assert (space.GRID[0], space.GRID[-1]) == pytest.approx((1e-4, 10))
+    ratios = [after / before for before, after in itertools.pairwise(space.GRID)]
     assert ratios == pytest.approx([ratios[0]] * 7)
     found = ran(home, replace(QUICK, name="report", sampler="grid", trials=64))
-    assert sorted(points(found)) == sorted(itertools.product(search.GRID, repeat=2))
+    assert sorted(points(found)) == sorted(itertools.product(space.GRID, repeat=2))
 
 
 @pytest.mark.parametrize("pruner", ["percentile", "hyperband", "median"])
@@ -298,7 +310,7 @@ import sys, time
 from pathlib import Path
 from study import search
 from study.config import Home, SearchConfig
-from test_search import QUICK, accuracy, opened
+from test_search import QUICK, accuracy, at_once, opened
 
 home, folder, total, mode = Home(root=Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 
@@ -309,7 +321,7 @@ def run(suggestion):
     return accuracy(suggestion)
 
 config = SearchConfig(**{**vars(QUICK), "trials": total})
-search.optimise(opened(home, config), config, run, lambda running: None)
+search.optimise(opened(home, config), config, at_once(run), lambda running: None)
 """
 
 
@@ -333,7 +345,7 @@ def test_two_processes_never_exceed_the_total(home: Home, tmp_path: Path):
         (tmp_path / "parent").touch()
         return accuracy(suggestion)
 
-    search.optimise(found, config, run, lambda running: None)
+    search.optimise(found, config, at_once(run), lambda running: None)
     assert other.wait() == 0
     trials = found.get_trials()
     assert search.finished(found) == 12
@@ -354,7 +366,82 @@ def test_the_trial_of_a_killed_process_is_closed_and_its_place_given_again(home:
     assert found.trials[orphan.number].state == TrialState.FAIL
     assert found.trials[orphan.number].user_attrs["status_reason"] == "interrupted"
     search.requeue(found)
-    search.optimise(found, QUICK, accuracy, nobody)
+    search.optimise(found, QUICK, at_once(accuracy), nobody)
     assert search.finished(found) == 6
     assert found.trials[1].user_attrs["retry_of"] == orphan.number
     assert found.trials[1].params == orphan.params
+
+
+def taking_turns(log: list[tuple[int, int]], ends: dict[int, int]) -> Callable[[Suggestion], search.Training]:
+    """Trainings of 3 epochs that note each as it is begun; trial n is pruned after epoch `ends[n]`."""
+
+    def training(suggestion: Suggestion) -> search.Training:
+        for epoch in (1, 2, 3):
+            log.append((suggestion.number, epoch))
+            yield
+            if ends.get(suggestion.number) == epoch:
+                raise Pruned(epoch)
+        return accuracy(suggestion)
+
+    return training
+
+
+def test_trials_take_turns_and_the_place_of_a_pruned_one_goes_to_the_next(home: Home):
+    log: list[tuple[int, int]] = []
+    found = opened(home)
+    search.optimise(found, QUICK, taking_turns(log, {1: 1}), nobody, places=2)
+    assert log[:8] == [(0, 1), (1, 1), (0, 2), (0, 3), (2, 1), (2, 2), (3, 1), (2, 3)]
+    assert sorted(log) == [(0, 1), (0, 2), (0, 3), (1, 1), *itertools.product(range(2, 6), (1, 2, 3))]
+    assert search.finished(found) == 6
+
+
+def test_trials_that_take_turns_never_exceed_their_places_or_the_total(home: Home):
+    under_way, most = set(), []
+
+    def training(suggestion: Suggestion) -> search.Training:
+        under_way.add(suggestion.number)
+        most.append(len(under_way))
+        yield
+        under_way.remove(suggestion.number)
+        return accuracy(suggestion)
+
+    found = opened(home)
+    search.optimise(found, QUICK, training, nobody, places=4)
+    assert max(most) == 4
+    assert [trial.state for trial in found.trials] == [TrialState.COMPLETE] * 6
+
+
+def test_a_search_in_turns_repeats(home: Home, other_home: Home):
+    config = replace(QUICK, trials=14)
+    first, second = (ran(place, config, places=3) for place in (home, other_home))
+    assert points(first) == points(second)
+    assert len(set(points(first))) == 14
+
+
+def test_the_grid_is_tried_once_each_in_turns(home: Home):
+    found = ran(home, replace(QUICK, name="grid", sampler="grid", trials=64), places=5)
+    assert sorted(points(found)) == sorted(itertools.product(space.GRID, repeat=2))
+
+
+def test_what_one_trial_raises_ends_the_others_as_interrupted(home: Home):
+    with pytest.raises(RuntimeError, match="a bug"):
+        ran(home, run=stopping(1, RuntimeError("a bug")), places=3)
+    found = opened(home)
+    assert [trial.user_attrs["status_reason"] for trial in found.trials] == ["complete", "crashed", "interrupted"]
+    assert search.running(found) == set()
+
+
+def test_trials_without_memory_do_not_count_and_three_in_a_row_end_the_search(home: Home):
+    def run(suggestion: Suggestion) -> float:
+        if suggestion.number in (1, 3, 4, 5):
+            raise OutOfMemory(f"none for {suggestion.number}")
+        return accuracy(suggestion)
+
+    found, told = opened(home), []
+    with pytest.raises(OutOfMemory, match="none for 5"):
+        search.optimise(found, QUICK, at_once(run), nobody, on_memory=told.append)
+    assert told == ["none for 1", "none for 3", "none for 4"]
+    reasons = [trial.user_attrs["status_reason"] for trial in found.trials]
+    assert reasons == ["complete", "out of memory", "complete", *["out of memory"] * 3]
+    # Their parameters are tried again, like those of other trials that failed.
+    assert sorted(search.requeue(found)) == [1, 3, 4, 5]

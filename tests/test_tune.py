@@ -1,18 +1,28 @@
 import math
+from collections.abc import Generator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from conftest import surroundings
 from optuna.trial import TrialState
+from torch import Tensor, nn
 
+import pipelines.tune as stages
 from pipelines import trials as stage
 from pipelines.context import Context
+from pipelines.trials import run_trials
 from pipelines.tune import tune
 from study import search
-from study.config import CNNConfig, DataConfig, FFNNConfig, Range, SearchConfig, TrainConfig
+from study.config import CNNConfig, DataConfig, FFNNConfig, Home, Range, SearchConfig, TrainConfig
 from study.data import Dataset, Labelled
+from study.device import Machine
+from study.errors import OutOfMemory
 from study.provenance import PACKAGES, git_commit
 from study.tracking import Run
+from study.training import Pending
 
 DATA = DataConfig(dataset="digits")
 SMALL = SearchConfig(name="small", model=FFNNConfig(hidden=4), trials=3, epochs=2, batch_size=40, pruner="none")
@@ -32,23 +42,22 @@ def steps(context: Context, run: Run, name: str) -> list[int]:
 
 def stopping_in(trial: int, end: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has the training of trial number `trial` end in `end` after its first epoch."""
-    whole, fit = stage.build_model, stage.fit
+    whole, epochs = stage.build_model, stage.epochs
     begun: list[int] = []
 
     def counted(*arguments: object, **options: object) -> object:
         begun.append(1)
         return whole(*arguments, **options)
 
-    def stopped(state, train, config, machine, *, on_epoch, **options: object) -> None:
-        def then_end(epoch) -> None:
-            on_epoch(epoch)
-            if len(begun) == trial + 1 and epoch.number == 1:
+    def stopped(*arguments: Any, **options: Any) -> Generator[Pending]:
+        is_meant = len(begun) == trial + 1
+        for pending in epochs(*arguments, **options):
+            yield pending
+            if is_meant:
                 raise end
 
-        fit(state, train, config, machine, on_epoch=then_end, **options)
-
     monkeypatch.setattr(stage, "build_model", counted)
-    monkeypatch.setattr(stage, "fit", stopped)
+    monkeypatch.setattr(stage, "epochs", stopped)
 
 
 def test_every_trial_is_a_run_below_its_search(finished_study):
@@ -118,13 +127,13 @@ def test_the_test_images_are_never_shown_to_a_search(context: Context, tiny: Dat
     def pixels(images: Labelled) -> set[bytes]:
         return {image.contiguous().numpy().tobytes() for image in images.images}
 
-    fit, shown = stage.fit, []
+    epochs, shown = stage.epochs, []
 
-    def watched(state, train, config, machine, *, rows, evaluate, **options: object) -> None:
+    def watched(state, train, config, machine, *, rows, evaluate, **options: object) -> Generator[Pending]:
         shown.append((pixels(train.subset(rows)), {name: pixels(images) for name, images in evaluate.items()}))
-        fit(state, train, config, machine, rows=rows, evaluate=evaluate, **options)
+        return epochs(state, train, config, machine, rows=rows, evaluate=evaluate, **options)
 
-    monkeypatch.setattr(stage, "fit", watched)
+    monkeypatch.setattr(stage, "epochs", watched)
     # Made different from each other in one pixel, so that no two are equal by chance.
     marked = replace(tiny, train=numbered(tiny.train, 0), test=numbered(tiny.test, 1))
     tune(replace(SMALL, trials=2, epochs=1), DATA, marked, context)
@@ -199,3 +208,104 @@ def test_artifacts_lie_below_home(finished_study):
     run = finished_study.context.store.client.get_run(finished_study.parents["cnn"])
     assert run.info.artifact_uri.startswith((finished_study.context.home.store / "artifacts").as_uri())
     assert Path(finished_study.context.home.store / "optuna.db").is_file()
+
+
+def in_turns(
+    context: Context, dataset: Dataset, config: SearchConfig, places: int, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """A search whose trials take turns in this process, as they do on a GPU."""
+
+    def with_places(*arguments: Any, **options: Any) -> None:
+        run_trials(*arguments, **{**options, "places": places})
+
+    monkeypatch.setattr(stages, "run_trials", with_places)
+    return tune(config, DATA, dataset, context)
+
+
+def test_trials_that_take_turns_are_those_done_one_after_the_other(
+    context: Context, other_home: Home, machine: Machine, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    config = replace(SMALL, trials=5)
+    alone = surroundings(other_home, machine)
+    tune(config, DATA, tiny, alone)
+    in_turns(context, tiny, config, 3, monkeypatch)
+    turned = trials(context)
+    assert len(turned) == 5
+    for ours, theirs in zip(turned, trials(alone), strict=True):
+        assert ours.params["learning_rate"] == theirs.params["learning_rate"]
+        assert ours.metrics["best_val_loss"] == theirs.metrics["best_val_loss"]
+        assert steps(context, ours, "val_loss") == [1, 2]
+        assert (ours.status, ours.tags["status_reason"]) == ("FINISHED", "complete")
+    # They were under way together.
+    first_end = min(context.store.client.get_run(run.id).info.end_time for run in turned)
+    assert sum(run.started <= first_end for run in turned) >= 3
+
+
+def test_an_interruption_closes_all_trials_that_take_turns_in_both_stores(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    config = replace(SMALL, trials=5)
+    stopping_in(1, KeyboardInterrupt(), monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        in_turns(context, tiny, config, 3, monkeypatch)
+    assert [(run.status, run.tags["status_reason"]) for run in trials(context)] == [("KILLED", "interrupted")] * 3
+    found = in_optuna(context, config, tiny)
+    assert [trial.user_attrs["status_reason"] for trial in found.trials] == ["interrupted"] * 3
+    assert {trial.state for trial in found.trials} == {TrialState.FAIL}
+    monkeypatch.undo()
+    tune(config, DATA, tiny, context)
+    assert search.finished(in_optuna(context, config, tiny)) == 5
+    again = [run.tags["retry_of"] for run in trials(context) if "retry_of" in run.tags]
+    assert sorted(again) == ["0", "1", "2"]
+
+
+def hungry_in(chosen: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the trainings that are the `chosen` ones to begin ask for more memory than there is."""
+    whole = stage.build_model
+    begun: list[int] = []
+
+    class Hungry(nn.Module):
+        def __init__(self, model: nn.Module):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.model(images) + torch.empty(2**50).sum()
+
+    def build(*arguments: Any, **options: Any) -> nn.Module:
+        begun.append(1)
+        model = whole(*arguments, **options)
+        return Hungry(model) if len(begun) - 1 in chosen else model
+
+    monkeypatch.setattr(stage, "build_model", build)
+
+
+def test_a_trial_without_memory_fails_with_a_sentence_and_the_search_goes_on(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    hungry_in({1}, monkeypatch)
+    tune(SMALL, DATA, tiny, context)
+    runs = trials(context)
+    assert [run.tags["status_reason"] for run in runs] == ["complete", "out of memory", "complete", "complete"]
+    assert runs[1].status == "FAILED"
+    found = in_optuna(context, SMALL, tiny)
+    assert found.trials[1].state == TrialState.FAIL
+    assert "--workers" in found.trials[1].user_attrs["stopped"]
+    said = [line for line in capsys.readouterr().out.splitlines() if "no memory left" in line]
+    assert len(said) == 1
+    assert said[0].startswith("A trial failed: cpu has no memory left")
+    assert "--workers" in said[0]
+
+
+def test_a_search_of_which_trial_after_trial_has_no_memory_ends_with_the_sentence(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    hungry_in({1, 2, 3}, monkeypatch)
+    with pytest.raises(OutOfMemory, match="--workers"):
+        tune(replace(SMALL, trials=8), DATA, tiny, context)
+    reasons = [run.tags["status_reason"] for run in trials(context)]
+    assert reasons == ["complete", "out of memory", "out of memory", "out of memory"]
+    # Where there is memory again, the same command makes up for all.
+    monkeypatch.undo()
+    tune(replace(SMALL, trials=8), DATA, tiny, context)
+    assert search.finished(in_optuna(context, SMALL, tiny)) == 8

@@ -21,6 +21,7 @@ from conftest import DIGITS, copy_of
 from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 from process import PATIENCE, Ended, end, on_a_terminal, read_until, start, study_here
+from test_search import at_once
 
 from pipelines.context import Context
 from pipelines.progress import Display
@@ -302,7 +303,7 @@ def test_every_trial_draws_what_a_single_process_draws_for_its_number(reached: R
     numbers = reached.trials[-1].number + 1
     config = SearchConfig(name=NAME, model=FFNNConfig(), trials=numbers, epochs=EPOCHS, pruner="none")
     alone = search.open_search(config, default_storage(home), digest="any")
-    search.optimise(alone, config, lambda suggestion: 0.5, lambda running: None)
+    search.optimise(alone, config, at_once(lambda suggestion: 0.5), lambda running: None)
     drawn = [trial.params for trial in alone.get_trials()]
     assert len({tuple(params.values()) for params in drawn}) == len(drawn)
     first = [trial for trial in reached.trials if "retry_of" not in trial.user_attrs]

@@ -70,15 +70,27 @@ def test_after_drain_every_point_is_in_the_store_once_with_its_value_and_step(wa
     assert watched.steps(run_id, "loss") == list(range(1, 31))
 
 
-def test_points_go_out_in_the_order_in_which_they_came(watched: Watched):
+def of_each_run(written: list[tuple[str, list[Point]]]) -> dict[str, list[tuple[str, int]]]:
+    """The names and steps of the points that the store took, run by run, in their order."""
+    taken: dict[str, list[tuple[str, int]]] = {}
+    for run, batch in written:
+        taken.setdefault(run, []).extend((point.name, point.step) for point in batch)
+    return taken
+
+
+def test_a_runs_points_go_out_in_the_order_in_which_they_came_and_together(watched: Watched):
     run_id, other = watched.new_run(), watched.new_run()
-    came = []
+    came: dict[str, list[tuple[str, int]]] = {run_id: [], other: []}
     with Writer(watched) as writer:
+        watched.hold(writer, run_id)
+        came[run_id].append(("first", 0))
         for step in range(1, 31):
             for run in (run_id, other, run_id):
                 writer.log(run, {"b": 0.5, "a": 0.5}, step)
-                came += [(run, "b", step), (run, "a", step)]
-    assert [(run, point.name, point.step) for run, written in watched.writes for point in written] == came
+                came[run] += [("b", step), ("a", step)]
+        watched.is_open.set()
+    assert of_each_run(watched.writes) == came
+    assert [run for run, _ in watched.writes] == [run_id, run_id, other]
 
 
 def test_a_metric_logged_without_a_step_has_step_0(watched: Watched):
@@ -141,12 +153,10 @@ def test_what_the_store_refuses_is_told_kept_and_delivered_once_by_a_later_drain
             writer.drain()
         watched.client.restore_run(runs[refused])
         writer.drain()
-    delivered = [(run, point.name, point.step) for run, written in watched.writes for point in written]
-    assert delivered == [
-        (runs[0], "first", 0),
-        *((run, "loss", step) for step in (1, 2) for run in runs),
-        (runs[refused], "loss", 3),
-    ]
+    expected = {run: [("loss", 1), ("loss", 2)] for run in runs}
+    expected[runs[0]].insert(0, ("first", 0))
+    expected[runs[refused]].append(("loss", 3))
+    assert of_each_run(watched.writes) == expected
     for run_id in runs:
         assert watched.steps(run_id, "loss") == ([1, 2, 3] if run_id == runs[refused] else [1, 2])
 

@@ -1,0 +1,90 @@
+"""What a search draws from, how it draws, and what ends a trial early; like `study.search` it speaks Optuna."""
+
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial
+
+from study.config import Range, SearchConfig, TrainConfig
+from study.process import this_process
+
+GRID = tuple(float(value) for value in np.logspace(-4, 1, 8))
+"""The report's grid, for the learning rate and for the weight decay."""
+
+
+def search_space(config: SearchConfig) -> dict[str, FloatDistribution]:
+    """What is drawn, and from where: the only place that says so."""
+    on_grid = Range(low=GRID[0], high=GRID[-1])
+    searched = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
+    ranges = {name: on_grid if config.sampler == "grid" else found for name, found in searched.items()}
+    return {name: FloatDistribution(found.low, found.high, log=True) for name, found in ranges.items()}
+
+
+def train_config(trial: optuna.Trial, config: SearchConfig) -> TrainConfig:
+    """The training that `trial` stands for."""
+    drawn = {
+        name: trial.suggest_float(name, found.low, found.high, log=found.log)
+        for name, found in search_space(config).items()
+    }
+    return TrainConfig(
+        model=config.model,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        optimiser=config.optimiser,
+        warmup_steps=config.warmup_steps,
+        seed=config.seed + trial.number,
+        **drawn,
+    )
+
+
+def pruner_of(name: str, epochs: int) -> optuna.pruners.BasePruner:
+    """The pruner called `name`, one of `PRUNERS`, for trials of at most `epochs`.
+
+    The settings of the first two lost least of the best accuracy, for few epochs, when recorded learning curves of
+    both networks were replayed to each (`benchmarks/pruning.py`); the median's are Optuna's own.
+    """
+    if name == "percentile":
+        return optuna.pruners.PercentilePruner(60, n_startup_trials=5)
+    if name == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=min(2, epochs), max_resource=epochs, reduction_factor=4)
+    return optuna.pruners.MedianPruner() if name == "median" else optuna.pruners.NopPruner()
+
+
+def sampler_of(config: SearchConfig) -> optuna.samplers.BaseSampler:
+    """The sampler of a search: each trial is drawn with a seed of its own."""
+    return _Sampler(config)
+
+
+class _Sampler(optuna.samplers.BaseSampler):
+    """Draws each trial with a seed of its own, from the search's and the trial's number.
+
+    With one seed for a process two workers, or a resumed one, would replay the same points. The numbers are never
+    given twice; an interrupted trial keeps its own, so that those after it draw with later ones.
+    """
+
+    def __init__(self, config: SearchConfig):
+        # What the grid's trials are to be is in line already.
+        self.kind = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
+        self.seed = config.seed
+        self.space = search_space(config) if config.sampler == "tpe" else {}
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
+        # Before anything that takes time: a trial that nobody owns could not be told from one that runs.
+        study._storage.set_trial_user_attr(trial._trial_id, "worker", this_process())
+        self.drawing = self.kind(seed=seed)
+        self.drawing.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        # Known, where a sampler reads it off all earlier trials, which takes longer with each.
+        return dict(self.space)
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
+        return self.drawing.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
+    ) -> Any:
+        return self.drawing.sample_independent(study, trial, param_name, param_distribution)
