@@ -22,7 +22,8 @@ import psutil
 import typer
 
 from benchmarks.commands import IMPORTS, STUDY, environment, with_data
-from benchmarks.measure import JsonOption, conclude, show, surroundings
+from benchmarks.measure import surroundings
+from benchmarks.output import JsonOption, conclude, show
 from study.device import prepare
 
 MB = 1e6

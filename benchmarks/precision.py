@@ -23,7 +23,8 @@ import typer
 from scipy import stats
 
 from benchmarks.images import fewer
-from benchmarks.measure import JsonOption, conclude, show, surroundings
+from benchmarks.measure import surroundings
+from benchmarks.output import JsonOption, conclude, show
 from study.config import MODELS, DataConfig, TrainConfig, default_home, model_config
 from study.data import load_dataset
 from study.device import Machine, prepare

@@ -36,7 +36,7 @@ from optuna.pruners import SuccessiveHalvingPruner as Halving
 from optuna.trial import TrialState
 
 from benchmarks.images import fewer
-from benchmarks.measure import JsonOption, conclude, show
+from benchmarks.output import JsonOption, conclude, show
 from study import search, space
 from study.config import PRUNERS, DataConfig, SearchConfig, default_home, model_config
 from study.data import load_dataset

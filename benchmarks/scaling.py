@@ -23,8 +23,8 @@ import typer
 
 from benchmarks.commands import STUDY, environment
 from benchmarks.images import random_images
-from benchmarks.measure import JsonOption, conclude, in_turn, show, surroundings
-from benchmarks.training import epoch_of
+from benchmarks.measure import epoch_of, in_turn, surroundings
+from benchmarks.output import JsonOption, conclude, show
 from study.config import MODELS, TrainConfig, model_config
 from study.device import Machine, prepare
 from study.training import resident

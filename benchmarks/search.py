@@ -15,7 +15,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.images import fewer
-from benchmarks.measure import JsonOption, conclude, seconds, show, surroundings
+from benchmarks.measure import seconds, surroundings
+from benchmarks.output import JsonOption, conclude, show
 from benchmarks.textbook import Textbook
 from pipelines.context import Context
 from pipelines.progress import Display

@@ -20,7 +20,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.commands import IMPORTS, STUDY, environment, with_data
-from benchmarks.measure import JsonOption, conclude, in_turn, show, surroundings
+from benchmarks.measure import in_turn, surroundings
+from benchmarks.output import JsonOption, conclude, show
 from study.device import prepare
 
 LOOKS = 0.02

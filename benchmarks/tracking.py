@@ -26,7 +26,8 @@ import torch
 import typer
 
 from benchmarks.images import random_images
-from benchmarks.measure import JsonOption, conclude, seconds, show, surroundings
+from benchmarks.measure import seconds, surroundings
+from benchmarks.output import JsonOption, conclude, show
 from pipelines import trials as stage
 from pipelines.context import Context
 from pipelines.progress import Display

@@ -6,22 +6,18 @@ The images are random ones of CIFAR-10's size: what they show changes no time.
 """
 
 import statistics
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Annotated
 
-import torch
 import typer
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.images import random_images
-from benchmarks.measure import JsonOption, conclude, matmul_ceiling, seconds, show, surroundings
+from benchmarks.measure import epoch_of, flops_per_image, matmul_ceiling, seconds, surroundings
+from benchmarks.output import JsonOption, conclude, show
 from benchmarks.textbook import Textbook
 from study.config import MODELS, TrainConfig, model_config
 from study.device import Machine, prepare
 from study.labelled import Labelled
-from study.models import build_model
-from study.training import TrainingState, fit, resident
+from study.training import resident
 
 
 def main(
@@ -64,24 +60,6 @@ def _in_turn(images: Labelled, config: TrainConfig, machine: Machine, rounds: in
             ours.append(seconds(epoch, machine.device))
             theirs.append(textbook.epoch())
     return statistics.median(ours[1:]), statistics.median(theirs[1:]), max(ceilings)
-
-
-def epoch_of(images: Labelled, config: TrainConfig, machine: Machine) -> Callable[[], None]:
-    """What trains one more epoch on `images` each time it is called."""
-    state = TrainingState(build_model(config.model, classes=10, seed=0), config, machine)
-
-    def epoch() -> None:
-        fit(state, images, replace(config, epochs=state.epoch + 1), machine, evaluate={}, on_epoch=lambda epoch: None)
-
-    return epoch
-
-
-def flops_per_image(model: str) -> float:
-    """Floating-point operations of training on one image: products and convolutions, forward and backward."""
-    net = build_model(model_config(model), classes=10, seed=0)
-    with FlopCounterMode(display=False) as counter:
-        net(torch.zeros(2, 3, 32, 32)).sum().backward()
-    return counter.get_total_flops() / 2
 
 
 if __name__ == "__main__":

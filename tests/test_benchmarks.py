@@ -1,16 +1,26 @@
+import itertools
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from optuna.pruners import NopPruner, ThresholdPruner
+from PIL import Image
 from scipy import stats
 
-from benchmarks import precision, pruning, textbook, training
-from benchmarks.images import fewer
+from benchmarks import gpu, measure, population, precision, pruning, textbook
+from benchmarks.images import fewer, random_images
 from study import space
-from study.config import MODELS, SearchConfig, TrainConfig, model_config
+from study.config import MODELS, CNNConfig, FFNNConfig, ModelConfig, SearchConfig, TrainConfig, model_config
 from study.data import Dataset, normalise
+from study.device import Machine
 from study.models import build_model
+from study.training import TrainingState, fit
 
 RECORDED = sorted(pruning.RECORDED.glob("*.csv"))
 
@@ -92,7 +102,7 @@ def test_the_operations_of_training_on_an_image_are_those_of_the_layers():
     forward = {"conv1": 32 * 32 * 32 * 75, "conv2": 64 * 16 * 16 * 800, "fc": 40_960}
     # Backwards every layer needs its weights' gradient, and all but the first their input's.
     products = 3 * sum(forward.values()) - forward["conv1"]
-    assert training.flops_per_image("cnn") == 2 * products
+    assert measure.flops_per_image("cnn") == 2 * products
 
 
 def test_fewer_images_are_the_first_of_each_class(tiny: Dataset):
@@ -101,3 +111,79 @@ def test_fewer_images_are_the_first_of_each_class(tiny: Dataset):
     first = torch.nonzero(tiny.train.labels == 4).flatten()[:3]
     assert torch.equal(few.images[few.labels == 4], tiny.train.images[first])
     assert fewer(tiny.train, 0) is tiny.train
+
+
+@pytest.mark.parametrize("model", [CNNConfig(filters=(4, 6)), FFNNConfig(hidden=5)], ids=lambda model: model.name)
+def test_each_member_of_a_vectorised_population_trains_as_it_would_alone(model: ModelConfig, machine: Machine):
+    images = random_images(120)
+    settings = [
+        TrainConfig(model=model, seed=seed, learning_rate=rate, weight_decay=decay, batch_size=24, epochs=2)
+        for seed, rate, decay in ((0, 1e-3, 0.0), (1, 5e-3, 0.1), (2, 1e-2, 0.01))
+    ]
+    together = population.Population(images, settings, machine)
+    for _ in range(2):
+        together.epoch()
+    for member, config in enumerate(settings):
+        state = TrainingState(build_model(model, classes=10, seed=config.seed), config, machine)
+        before = state.weights()
+        fit(state, images, config, machine, evaluate={}, on_epoch=lambda epoch: None)
+        for name, weight in state.weights().items():
+            # In the mean: where a gradient is next to nothing, Adam makes a whole step of its rounding.
+            difference = (together.weights[name][member] - weight).abs().mean()
+            assert difference < 1e-2 * (weight - before[name]).abs().mean(), name
+
+
+def gpu_on_a_cpu(*more: str) -> gpu.Figures:
+    small = ["--device", "cpu", "--precision", "float32", "--images", "400", "--rounds", "1", "--models", "ffnn"]
+    return gpu.measure(gpu.parse([*small, "--at-once", "1", "2", "--passes", "1", "--seeds", "2", *more]))
+
+
+def test_the_gpu_benchmark_measures_all_that_needs_no_gpu(capsys: pytest.CaptureFixture[str]):
+    figures = gpu_on_a_cpu()
+    kinds = ("eager", "textbook", "1 in turns", "1 vectorised", "2 in turns", "2 vectorised", "2 processes")
+    assert figures["epoch_seconds"].keys() == {f"ffnn, {kind}" for kind in kinds}
+    assert min(figures["epoch_seconds"].values()) > 0
+    assert figures["ffnn_graph_minus_eager"] == 0
+    assert figures["left_out"] == dict.fromkeys(("accuracies", "whole commands"), "no --dataset")
+    json.dumps(figures)
+    gpu.report(figures)
+    out = capsys.readouterr().out
+    assert "ffnn, 2 vectorised" in out
+    assert "left out: whole commands (no --dataset)" in out
+
+
+def test_the_gpu_benchmark_compares_the_precisions_on_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    drawn = np.random.default_rng(0)
+    for part, label in itertools.product(("train", "test"), ("cat", "dog")):
+        folder = tmp_path / "images" / part / label
+        folder.mkdir(parents=True)
+        for number in range(20):
+            Image.fromarray(drawn.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    with tarfile.open(tmp_path / "images.tar", "w") as archive:
+        archive.add(tmp_path / "images", ".")
+    monkeypatch.setattr(gpu, "NEEDED", ("a_package_that_is_not_there",))
+    figures = gpu_on_a_cpu("--dataset", str(tmp_path / "images.tar"))
+    assert {len(values) for values in figures["ffnn_accuracies"].values()} == {2}
+    differences = np.subtract(figures["ffnn_accuracies"]["bf16"], figures["ffnn_accuracies"]["float32"])
+    low, high = stats.t.interval(0.95, 1, differences.mean(), stats.sem(differences)) if differences.any() else (0, 0)
+    assert figures["ffnn_bf16_minus_float32_interval"] == pytest.approx([low, high], rel=1e-3)
+    assert figures["left_out"] == {"whole commands": "not installed: a_package_that_is_not_there"}
+
+
+def test_what_fails_or_has_no_time_left_is_said_and_the_rest_is_measured():
+    clock = gpu.Clock(minutes=1)
+    assert clock.measure("one", lambda: 1 / 0) is None
+    assert clock.measure("two", lambda: 2) == 2
+    clock.end = 0
+    assert clock.measure("three", lambda: 3) is None
+    assert clock.left_out == {"one": "ZeroDivisionError: division by zero", "three": "no time left: raise --minutes"}
+
+
+def test_the_gpu_benchmarks_training_figures_need_torch_torchvision_and_numpy_alone():
+    code = "import sys, benchmarks.gpu, benchmarks.textbook; print(*{name.split('.')[0] for name in sys.modules})"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True
+    )
+    loaded = set(ran.stdout.split())
+    assert {"torch", "torchvision", "numpy"} <= loaded
+    assert not loaded & set(gpu.NEEDED)

@@ -1,0 +1,149 @@
+"""Three ways to have several trainings under way on one device: in turns, as processes, and as one vectorised model.
+
+In turns is what `study tune` does on a GPU (`study.training.epochs`, asked one after the other). The other two are here
+to be compared with it by `benchmarks/gpu.py`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.nn import functional
+
+from benchmarks.measure import epoch_of, seconds
+from study.config import TrainConfig
+from study.device import Machine, Queue, prepare
+from study.labelled import Labelled, normalise, pick
+from study.models import build_model
+from study.state import TrainingState
+from study.steps import EAGER_STEPS, Launch, capture_on
+from study.training import epochs, resident
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""Adam's, as torch has them."""
+
+
+def in_turns(images: Labelled, configs: Sequence[TrainConfig], machine: Machine) -> Callable[[], None]:
+    """What trains one epoch of each of `configs`, all queued before the first is waited for."""
+    trainings = []
+    for config in configs:
+        state = TrainingState(build_model(config.model, classes=10, seed=config.seed), config, machine)
+        trainings.append(epochs(state, images, config, machine, evaluate={}))
+
+    def epoch() -> None:
+        for pending in [next(training) for training in trainings]:
+            pending.wait()
+
+    return epoch
+
+
+def seconds_in_processes(images: Labelled, config: TrainConfig, machine: Machine, count: int, rounds: int) -> float:
+    """Seconds for one epoch in each of `count` processes at a time; their start and first epoch do not count."""
+    context = get_context("spawn")
+    barrier, results = context.Barrier(count), context.SimpleQueue()
+    arguments = (images, config, (str(machine.device), machine.precision, machine.threads), rounds, barrier, results)
+    processes = [context.Process(target=_in_process, args=arguments) for _ in range(count)]
+    for process in processes:
+        process.start()
+    try:
+        taken = [results.get() for _ in processes]
+    finally:
+        for process in processes:
+            process.join()
+    return max(taken) / rounds
+
+
+def _in_process(
+    images: Labelled,
+    config: TrainConfig,
+    asked: tuple[str, str, int],
+    rounds: int,
+    barrier: Barrier,
+    results: "object",
+) -> None:
+    machine = prepare(*asked)
+    epoch = epoch_of(resident(images, machine), config, machine)
+    epoch()
+    barrier.wait()
+    start = time.perf_counter()
+    for _ in range(rounds):
+        epoch()
+    results.put(time.perf_counter() - start)  # type: ignore[attr-defined]
+
+
+class Population:
+    """Trainings of equal networks as one: every weight has a first dimension of members, and so has every gradient.
+
+    Each member has its own seed, order of images, learning rate and L2 decay (Adam, no warm-up); the images must come
+    in whole batches.
+    """
+
+    def __init__(self, images: Labelled, configs: Sequence[TrainConfig], machine: Machine):
+        self.images, self.machine, self.batch = images, machine, configs[0].batch_size
+        assert len(images) % self.batch == 0, "the last batch would be another graph"
+        members = [build_model(config.model, classes=10, seed=config.seed).to(machine.device) for config in configs]
+        self.model = members[0]
+        self.weights = {name: stacked.detach() for name, stacked in stack_module_state(members)[0].items()}
+        self.first, self.second = (
+            {name: torch.zeros_like(weight) for name, weight in self.weights.items()} for _ in range(2)
+        )
+        self.rate, self.decay = (
+            torch.tensor([getattr(config, name) for config in configs], device=machine.device)
+            for name in ("learning_rate", "weight_decay")
+        )
+        self.orders = [torch.Generator().manual_seed(config.seed) for config in configs]
+        self.steps = torch.zeros((), device=machine.device)
+        self.places = torch.arange(self.batch, device=machine.device)
+        self.order = torch.empty(len(configs), len(images), dtype=torch.int64, device=machine.device)
+        self.queue, self.capture = Queue(machine.device), capture_on(machine)
+        self.launch: Launch | None = None
+        self.run = 0
+
+    def epoch(self) -> None:
+        """Trains every member on all images once."""
+        with self.queue.on():
+            drawn = [torch.randperm(len(self.images), generator=order) for order in self.orders]
+            self.order.copy_(torch.stack(drawn))
+            self.places.copy_(torch.arange(self.batch))
+            for _ in range(len(self.images) // self.batch):
+                if self.capture and not self.launch and self.run >= EAGER_STEPS:
+                    self.launch = self.capture(self._step)
+                (self.launch or self._step)()
+                self.run += 1
+        self.queue.wait()
+
+    def _step(self) -> None:
+        index = self.order.index_select(1, self.places).flatten()
+        members = len(self.rate)
+        batch = normalise(pick(self.images.images, index)).unflatten(0, (members, self.batch))
+        labels = self.images.labels.index_select(0, index).unflatten(0, (members, self.batch))
+        gradients, _ = vmap(grad_and_value(self._loss))(self.weights, batch, labels)
+        self.steps += 1
+        self.places += self.batch
+        for name, weight in self.weights.items():
+            shape = (-1, *[1] * (weight.dim() - 1))
+            gradient = gradients[name] + self.decay.view(shape) * weight
+            self.first[name].lerp_(gradient, 1 - BETAS[0])
+            self.second[name].lerp_(gradient.square(), 1 - BETAS[1])
+            scale = (self.second[name] / (1 - BETAS[1] ** self.steps)).sqrt_().add_(EPSILON)
+            weight -= self.rate.view(shape) / (1 - BETAS[0] ** self.steps) * self.first[name] / scale
+
+    def _loss(self, weights: dict[str, Tensor], batch: Tensor, labels: Tensor) -> Tensor:
+        with self.machine.autocast():
+            logits = functional_call(self.model, weights, (batch,))
+        return functional.cross_entropy(logits.float(), labels)
+
+
+def timed(epoch: Callable[[], None], rounds: int, device: torch.device) -> float:
+    """Seconds of one epoch, the mean of `rounds` after one that does not count."""
+    epoch()
+
+    def counted() -> None:
+        for _ in range(rounds):
+            epoch()
+
+    return seconds(counted, device) / rounds
