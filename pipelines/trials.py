@@ -151,7 +151,7 @@ class _TrialRunner:
         """Trains `suggestion`; whatever ends it is recorded on its run before it goes on upwards."""
         run_id, score = self._start(suggestion), Score(suggestion)
         try:
-            with failures_explained(self.context.machine):
+            with failures_explained(self.context.machine, "run fewer trials at a time with --workers"):
                 yield from self._fit(suggestion, run_id, score)
             self._end(suggestion, run_id, score, "complete", f"best in epoch {score.epoch}")
         except Diverged as end:

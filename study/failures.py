@@ -1,7 +1,7 @@
 """What torch raises when memory or a GPU gives out, as sentences that say what to do."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,8 +19,12 @@ NO_MEMORY = (
 
 
 @contextmanager
-def failures_explained(machine: Machine) -> Iterator[None]:
+def failures_explained(machine: Machine, *mends: str) -> Iterator[None]:
     """Says in a sentence what went wrong within the block, where it was the memory or the GPU.
+
+    Args:
+        machine: what computes.
+        mends: what would need less memory, beside what always does.
 
     Raises:
         OutOfMemory: where an allocation failed.
@@ -29,22 +33,21 @@ def failures_explained(machine: Machine) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        explained = _explanation(error, machine)
+        explained = _explanation(error, machine, mends)
         if explained is None:
             raise
         raise explained from None
 
 
-def _explanation(error: BaseException, machine: Machine) -> StudyError | None:
+def _explanation(error: BaseException, machine: Machine, mends: Sequence[str]) -> StudyError | None:
     said = first_line(error)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in said for sign in NO_MEMORY):
         # The first sentences say how much was asked for, and of how much.
         asked = ". ".join(said.rstrip(".").split(". ")[:3])
-        instead = "end other programs that use it, or choose --device cpu"
-        instead = instead if machine.device.type == "cuda" else "or end other programs"
-        return OutOfMemory(
-            f"{machine.device} has no memory left ({asked}): run fewer trials at a time with --workers, {instead}."
-        )
+        always = ["end other programs that use it"]
+        if machine.device.type == "cuda":
+            always.append("choose --device cpu")
+        return OutOfMemory(f"{machine.device} has no memory left ({asked}): {', or '.join([*mends, *always])}.")
     if "no kernel image" in said:
         return StudyError(
             f"torch {torch.__version__} has no code for the GPU {machine.device}: choose --device cpu, or install a "

@@ -13,10 +13,10 @@ from pipelines.context import Context
 from pipelines.retrain import SLOTS, retrain
 from study.config import CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, normalise
-from study.errors import StudyError
+from study.errors import OutOfMemory, StudyError
 from study.models import build_model
 from study.tracking import Run, Store
-from study.training import predict
+from study.training import Epoch, predict
 
 DATA = DataConfig(dataset="digits")
 EPOCHS = 3
@@ -227,3 +227,39 @@ def test_other_images_than_the_searchs_are_refused(context: Context, tiny: Datas
     with pytest.raises(StudyError, match="searched on other images"):
         retrain(toy, DATA, replace(tiny, digest="another"), context, epochs=1)
     assert context.store.runs(stage="retrain") == []
+
+
+def test_a_retraining_whose_gpu_disappears_says_so_and_continues_later(
+    context: Context, tiny: Dataset, toy: Run, monkeypatch: pytest.MonkeyPatch
+):
+    expected = retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5)
+    whole = stage._keep_epoch
+
+    def lost(run_id: str, epoch: Epoch, *more: object) -> None:
+        whole(run_id, epoch, *more)
+        if epoch.number == 1:
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
+
+    context.store.tag(expected, seed="of another")
+    monkeypatch.setattr(stage, "_keep_epoch", lost)
+    with pytest.raises(StudyError, match=r"^cpu stopped working \(CUDA error: unspecified launch failure\)"):
+        retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5)
+    monkeypatch.undo()
+    [failed] = context.store.runs(stage="retrain", seed="5")
+    assert (failed.status, failed.tags["status_reason"]) == ("FAILED", "crashed")
+    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5) == failed.id
+    assert_equal_at_every_epoch(context.store, expected, failed.id)
+    assert_every_epoch_recorded_once(context.store, failed.id)
+
+
+def test_a_retraining_without_memory_says_so_and_is_recorded(
+    context: Context, tiny: Dataset, toy: Run, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*arguments: object) -> None:
+        torch.empty(2**50)
+
+    monkeypatch.setattr(stage, "_keep_epoch", full)
+    with pytest.raises(OutOfMemory, match="no memory left"):
+        retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    [failed] = context.store.runs(stage="retrain")
+    assert (failed.status, failed.tags["status_reason"]) == ("FAILED", "out of memory")

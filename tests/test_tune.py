@@ -249,6 +249,8 @@ def test_an_interruption_closes_all_trials_that_take_turns_in_both_stores(
     with pytest.raises(KeyboardInterrupt):
         in_turns(context, tiny, config, 3, monkeypatch)
     assert [(run.status, run.tags["status_reason"]) for run in trials(context)] == [("KILLED", "interrupted")] * 3
+    # What was measured until then is there, whoever was interrupted.
+    assert [steps(context, run, "val_loss") for run in trials(context)] == [[1], [1], []]
     found = in_optuna(context, config, tiny)
     assert [trial.user_attrs["status_reason"] for trial in found.trials] == ["interrupted"] * 3
     assert {trial.state for trial in found.trials} == {TrialState.FAIL}

@@ -1,0 +1,64 @@
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from study import device
+from study.device import Machine, Queue, prepare
+from study.errors import StudyError
+
+TOO_OLD = (
+    "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040). Please update your GPU "
+    "driver by downloading and installing a new version."
+)
+
+
+@pytest.fixture
+def old_driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torch as it is where the driver is too old for it: it warns, and finds nothing."""
+
+    def is_available() -> bool:
+        warnings.warn(TOO_OLD, UserWarning, stacklevel=2)
+        return False
+
+    device._gpus.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    yield
+    device._gpus.cache_clear()
+
+
+def test_a_driver_that_is_too_old_is_told_where_a_gpu_is_asked_for(old_driver: None):
+    with pytest.raises(StudyError) as raised:
+        prepare("cuda")
+    assert "is too old (found version 11040)" in str(raised.value)
+    assert "choose cpu or auto" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_machine_that_does_without_its_gpu_says_why_in_its_first_line(old_driver: None):
+    machine = prepare("auto", "float32", 1)
+    assert machine.device.type == "cpu"
+    assert str(machine).endswith(
+        "no GPU: CUDA initialization: The NVIDIA driver on your system is too old (found version 11040)"
+    )
+
+
+def test_the_cpu_that_was_asked_for_needs_no_remark(old_driver: None):
+    assert str(prepare("cpu", "float32", 1)) == "cpu (1 threads), float32"
+
+
+def test_a_cpus_queue_works_at_once():
+    queue = Queue(torch.device("cpu"))
+    with queue.on():
+        before, after = queue.mark(), queue.mark()
+    queue.wait()
+    assert queue.seconds_between(before, after) >= 0
+    assert queue.seconds_between(1.0, 3.5) == 2.5
+
+
+def test_workers_share_the_threads_and_nothing_else():
+    machine = Machine(torch.device("cpu"), "bf16", 5, remark="of it")
+    shared = machine.shared_by(2)
+    assert shared == Machine(torch.device("cpu"), "bf16", 2, remark="of it")
+    assert machine.shared_by(9).threads == 1
