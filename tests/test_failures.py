@@ -23,8 +23,8 @@ def test_a_full_gpu_is_told_with_how_much_was_asked_for_and_what_helps():
     text = said(torch.OutOfMemoryError(FULL), GPU, "run fewer trials at a time with --workers")
     assert text == (
         "cuda:0 has no memory left (CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
-        "79.10 GiB of which 1.00 GiB is free): run fewer trials at a time with --workers, or end other programs that use it, "
-        "or choose --device cpu."
+        "79.10 GiB of which 1.00 GiB is free): run fewer trials at a time with --workers, or end other programs that "
+        "use it, or choose --device cpu."
     )
 
 
