@@ -43,7 +43,7 @@ def _explanation(error: BaseException, machine: Machine, mends: Sequence[str]) -
     said = first_line(error)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in said for sign in NO_MEMORY):
         # The first sentences say how much was asked for, and of how much.
-        asked = ". ".join(said.rstrip(".").split(". ")[:3])
+        asked = ". ".join(said.split("DefaultCPUAllocator: ")[-1].rstrip(".").split(". ")[:3])
         always = ["end other programs that use it"]
         if machine.device.type == "cuda":
             always.append("choose --device cpu")

@@ -27,7 +27,7 @@ from pipelines.context import Context
 from pipelines.progress import Display
 from pipelines.tune import tune
 from pipelines.workers import Assignment, Crew
-from study import search
+from study import search, space
 from study.config import DataConfig, FFNNConfig, Home, SearchConfig, TrainConfig
 from study.data import Dataset, load_dataset
 from study.device import Machine
@@ -429,9 +429,9 @@ def one_worker(config: SearchConfig, digest: str, context: Context, data: DataCo
 def test_a_bug_in_a_worker_is_one_failure_with_its_traceback(
     context: Context, digits: Dataset, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # More weights than any machine has memory for.
-    config = SearchConfig(name=NAME, model=FFNNConfig(hidden=10**12), trials=2)
-    with pytest.raises(RuntimeError, match="allocate") as raised:
+    # A number of weights that no machine can count to.
+    config = SearchConfig(name=NAME, model=FFNNConfig(hidden=2**70), trials=2)
+    with pytest.raises(RuntimeError, match="Overflow") as raised:
         one_worker(config, digits.digest, context)
     assert str(raised.value).startswith("Worker 1 crashed:\nTraceback")
     assert "build_model" in str(raised.value)
@@ -441,6 +441,19 @@ def test_a_bug_in_a_worker_is_one_failure_with_its_traceback(
     [run] = context.store.runs(stage="trial")
     assert (run.status, run.tags["status_reason"]) == ("FAILED", "crashed")
     assert workers_of(psutil.Process()) == []
+
+
+def test_memory_that_gives_out_in_a_worker_is_told_in_one_sentence(
+    context: Context, digits: Dataset, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = SearchConfig(name=NAME, model=FFNNConfig(hidden=10**12), trials=5)
+    said = r"^cpu has no memory left \(can't allocate .*: run fewer .* --workers"
+    with pytest.raises(StudyError, match=said) as raised:
+        one_worker(config, digits.digest, context)
+    assert "\n" not in str(raised.value)
+    assert "Traceback" not in capfd.readouterr().err
+    assert [trial.state for trial in trials_of(context.home)] == [TrialState.FAIL] * 3
+    assert {run.tags["status_reason"] for run in context.store.runs(stage="trial")} == {"out of memory"}
 
 
 def test_what_the_user_can_mend_in_a_worker_is_one_sentence(
@@ -486,7 +499,7 @@ def test_ctrl_c_while_a_worker_is_being_started_is_not_lost(context: Context, di
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize(("where", "name"), [(search, "this_process"), (MlflowClient, "create_run")])
+@pytest.mark.parametrize(("where", "name"), [(space, "this_process"), (MlflowClient, "create_run")])
 def test_ctrl_c_between_a_trials_birth_and_its_first_step_leaves_nothing_running(
     where: object, name: str, context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -516,7 +529,7 @@ def test_one_missing_trial_needs_no_other_process(context: Context, tiny: Datase
     assert [pid(trial) for trial in trials_of(context.home)] == [os.getpid()]
 
 
-@pytest.mark.parametrize(("workers", "words"), [("0", "from 1"), ("257", "to 256"), ("x", "whole number")])
+@pytest.mark.parametrize(("workers", "words"), [("-1", "from 0"), ("257", "to 256"), ("x", "whole number")])
 def test_workers_that_are_no_number_of_processes_are_refused(workers: str, words: str, home: Home) -> None:
     ended = study_here(*TUNE, "--workers", workers, home=home.root)
     assert ended.code == 2
