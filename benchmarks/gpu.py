@@ -5,14 +5,15 @@
 IMAGES is an image folder (`train/<class>/`, `test/<class>/`) or a tar archive of one; without it the accuracies and the
 whole commands are left out. The training figures need torch 2.11 or newer, torchvision and numpy alone; the whole
 commands also need the project's dependencies. What is missing is said, and the rest is measured; what would begin after
-`--minutes` is left out, and said too.
+`--minutes` is left out, and said too; a whole command is given up when they are over by a minute and a half.
 
-On a machine without a network: copy this folder there (`git archive HEAD`), IMAGES beside it, and call it there with
-the machine's own Python. For the whole commands bring the wheels of what `python -m benchmarks.gpu` names as missing
+On a machine without a network: copy this folder there, with its `.git` so that the commit is known, and IMAGES beside
+it, and call it with the machine's own Python. For the whole commands bring the wheels of what it names as missing
 (`pip download` on a machine with a network, `pip install --no-index --find-links` there).
 
 The times are means over epochs after one that does not count, the training steps alone; images are random ones of
 CIFAR-10's size, 50,000 an epoch, in batches of 200. The targets are those of an H200, scaled by the bf16 matmul rate.
+The file of figures is written anew after each part, so that nothing is lost where the machine is taken away.
 
 Nothing has been measured with it yet: the project had no GPU so far.
 """
@@ -24,16 +25,22 @@ import math
 import statistics
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec
 
 from benchmarks.gpu_parts import (
+    T_975,
     Figures,
     accuracies,
     alone,
-    commands,
+    command,
+    compiled,
     difference,
     rates,
     read,
@@ -46,55 +53,77 @@ from benchmarks.measure import surroundings
 from study.config import MODELS
 from study.device import Machine, prepare
 from study.errors import StudyError
+from study.labelled import Labelled
 from study.training import resident
 
 P = ParamSpec("P")
-Measured = TypeVar("Measured")
 
 H200_MATMUL = 790e12
 """bf16 operations per second of an H200, the machine of the targets."""
 TARGETS = {"cnn": 25e-3, "cnn_together": 18e-3, "ffnn": 10e-3, "tune": 20.0, "reproduce": 90.0}
 """Seconds on an H200: an epoch alone, a model-epoch of several at a time, and whole commands."""
+WAYS = ("in turns", "vectorised", "processes")
+"""Of having several trainings under way; one process is no way of its own."""
+GRACE = 90.0
+"""Seconds that a whole command may take when the time for new parts is up."""
 NEEDED = ("mlflow", "optuna", "typer", "rich", "pandas", "sklearn", "matplotlib", "safetensors", "filelock", "psutil")
 """What whole commands import beside torch, torchvision and numpy."""
 
 
-class Clock:
-    """Which parts there is time for, and what was left out."""
+class Session:
+    """What was measured so far, and which parts were left out: one figure less is no reason to lose all."""
 
-    def __init__(self, minutes: float):
-        self.end, self.left_out = time.monotonic() + 60 * minutes, {}  # type: float, dict[str, str]
+    def __init__(self, figures: Figures, minutes: float, file: Path | None):
+        self.figures: Figures = {**figures, "epoch_seconds": {}, "left_out": {}}
+        self.end, self.file = time.monotonic() + 60 * minutes, file
 
-    def measure(self, name: str, part: Callable[P, Measured], *given: P.args, **options: P.kwargs) -> Measured | None:
-        """What `part` gives; None where the time is up, or it fails: one figure less is no reason to lose all."""
-        if time.monotonic() > self.end:
-            self.left_out[name] = "no time left: raise --minutes"
-            return None
+    def left(self) -> float:
+        """Seconds until nothing more is begun."""
+        return self.end - time.monotonic()
+
+    def measure(self, name: str, part: Callable[P, Figures], *given: P.args, **options: P.kwargs) -> None:
+        """Adds what `part` measures; says where the time is up, or it fails."""
+        if self.left() < 0:
+            self.leave_out(name, "no time left: raise --minutes")
+            return
         print(f"… {name}", file=sys.stderr, flush=True)
         start = time.monotonic()
         try:
-            return part(*given, **options)
+            found = part(*given, **options)
+            self.figures["epoch_seconds"] |= found.pop("epoch_seconds", {})
+            self.figures |= found
         except Exception as error:
-            self.left_out[name] = f"{type(error).__name__}: {error}"
-            return None
-        finally:
-            print(f"  {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
+            self.leave_out(name, f"{type(error).__name__}: {error}")
+        print(f"  {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
+        self.write()
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Notes what was not measured."""
+        self.figures["left_out"][name] = why
+
+    def write(self) -> None:
+        """Writes all figures to the file, where there is one."""
+        if self.file:
+            self.file.write_text(json.dumps(self.figures, indent=2) + "\n")
 
 
 def with_targets(epochs_of: Mapping[str, float], figures: Figures, images: int) -> list[list[object]]:
-    """Rows of the table of times: ms a model-epoch, ratio to the textbook, shares of the ceilings, target."""
+    """Rows of the table of times: ms a model-epoch, ratio to the textbook, least times, shares of them, target."""
     scale = images / 50_000 * H200_MATMUL / (1e12 * figures.get("matmul_tflops", math.nan))
     rows: list[list[object]] = []
     for name, taken in epochs_of.items():
         model = name.split(",")[0]
-        target = TARGETS["cnn_together" if model == "cnn" and " " in name.split(", ")[1] else model]
+        floors = [
+            images / 50_000 * figures.get(f"{model}_floor_{what}_ms", math.nan) for what in ("arithmetic", "memory")
+        ]
+        target = TARGETS["cnn_together" if model == "cnn" and name.endswith(WAYS) else model]
         rows.append(
             [
                 name,
                 1e3 * taken,
                 epochs_of.get(f"{model}, textbook", math.nan) / taken,
-                figures.get(f"{model}_floor_arithmetic_ms", math.nan) * images / 50_000 / (1e3 * taken),
-                figures.get(f"{model}_floor_memory_ms", math.nan) * images / 50_000 / (1e3 * taken),
+                *floors,
+                *(floor / (1e3 * taken) for floor in floors),
                 "" if name.endswith(("textbook", "eager")) else 1e3 * target * scale,
             ]
         )
@@ -103,9 +132,7 @@ def with_targets(epochs_of: Mapping[str, float], figures: Figures, images: int) 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Prints a table, with nothing but the standard library."""
-    texts = [list(columns)] + [
-        [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows
-    ]
+    texts = [list(columns), *([_text(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     for first, *others in texts:
         cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
@@ -128,48 +155,64 @@ def driver() -> str:
 def measure(options: argparse.Namespace) -> Figures:
     """All figures that there is time for."""
     machine = prepare(options.device, options.precision)
-    clock = Clock(options.minutes)
-    figures: Figures = {**surroundings(machine), "driver": driver(), "images": options.images}
+    about = {**surroundings(machine), "driver": driver(), "images": options.images}
+    session = Session(about, options.minutes, options.json)
     images = resident(random_images(options.images), machine)
-    figures |= clock.measure("rates", rates, machine) or {}
-    times: dict[str, float] = {}
+    on_gpu, eager = machine.device.type == "cuda", replace(machine, graphs=False)
+    session.measure("rates", rates, machine)
     for model in options.models:
-        times |= clock.measure(f"{model} alone", alone, model, images, machine, options.rounds) or {}
-        figures |= clock.measure(f"{model}, graph and eager", difference, model, images, machine) or {}
-        times |= clock.measure(f"{model}, textbook", textbook, model, images, machine) or {}
-    for model in options.models:
-        several = model, images, machine, options.rounds, options.at_once
-        times |= clock.measure(f"{model}, several at a time", together, *several) or {}
+        for way in [machine, eager] if on_gpu else [eager]:
+            kind = "graph" if way.graphs else "eager"
+            session.measure(f"{model} alone, {kind}", alone, model, images, way, options.rounds)
+        session.measure(f"{model}, textbook", textbook, model, images, machine, machine.threads)
     if options.dataset:
         with unpacked(options.dataset) as folder:
-            figures |= _of_images(folder, options, machine, clock)
+            _of_images(folder, options, machine, session)
     else:
-        clock.left_out |= dict.fromkeys(("accuracies", "whole commands"), "no --dataset")
-    return {**figures, "epoch_seconds": times, "left_out": clock.left_out}
+        for name in ("accuracies", "whole commands"):
+            session.leave_out(name, "no --dataset")
+    for model, count in product(options.models, options.at_once):
+        for way_of_several in WAYS[: 2 if count == 1 else 3]:
+            several = model, images, machine, options.rounds, way_of_several, count
+            session.measure(f"{model}, {count} {way_of_several}", together, *several)
+    for model in options.models:
+        session.measure(f"{model}, graph and eager", difference, model, images, machine)
+    # Last, since compiling takes long, and since the compiler clears what captured graphs may use.
+    for model, way in product(options.models, [machine, eager] if on_gpu else []):
+        session.measure(f"{model}, compiled, graphs {way.graphs}", compiled, model, images, way, options.rounds)
+    session.write()
+    return session.figures
 
 
-def _of_images(folder: Path, options: argparse.Namespace, machine: Machine, clock: Clock) -> Figures:
-    figures: Figures = {}
-    if parts := clock.measure("reading the images", read, folder, machine):
-        for model in options.models:
-            pairs = model, parts["train"], parts["test"], machine, options.seeds, options.passes
-            figures |= clock.measure(f"{model}, accuracies", accuracies, *pairs) or {}
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        clock.left_out["whole commands"] = f"not installed: {', '.join(missing)}"
-    else:
-        whole = folder, machine, options.trials, options.search_passes, options.passes
-        figures |= clock.measure("whole commands", commands, *whole) or {}
-    return figures
+def _of_images(folder: Path, options: argparse.Namespace, machine: Machine, session: Session) -> None:
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        session.leave_out("whole commands", f"not installed: {', '.join(missing)}")
+    search = ["--trials", options.trials, "--epochs", options.search_passes, "--retrain-epochs", options.passes]
+    with tempfile.TemporaryDirectory() as home:
+        for name in () if missing else ("tune", "reproduce"):
+            whole = name, folder, Path(home), machine, list(map(str, search)), session.left() + GRACE
+            session.measure(f"study {name}", command, *whole)
+    parts: dict[str, Labelled] = {}
+
+    def reading() -> Figures:
+        parts.update(read(folder, machine))
+        return {f"{name}_images": len(part) for name, part in parts.items()}
+
+    session.measure("reading the images", reading)
+    for model in options.models if parts else ():
+        session.measure(f"{model}, accuracies", accuracies, model, parts, machine, options.seeds, options.passes)
 
 
 def report(figures: Figures) -> None:
     """Prints what was measured, beside the targets."""
     about = ("gpu", "device", "precision", "driver", "torch", "commit", "cpu")
     print(", ".join(f"{name} {figures[name]}" for name in about if figures[name]))
-    for name in ("matmul_tflops", "bandwidth_gbs", *(f"{model}_graph_minus_eager" for model in MODELS)):
-        if name in figures:
-            print(f"{name}: {figures[name]:.4g}")
-    columns = ["", "ms a model-epoch", "× textbook", "of the matmul rate", "of the bandwidth", "target, ms"]
+    plain = [name for name, value in figures.items() if isinstance(value, float) and name not in TARGETS]
+    for name in plain:
+        print(f"{name}: {figures[name]:.4g}")
+    columns = ["", "ms a model-epoch", "× textbook", "least, arithmetic", "least, memory"]
+    columns += ["of the matmul rate", "of the bandwidth", "target, ms"]
     show(columns, with_targets(figures["epoch_seconds"], figures, figures["images"]))
     for model in MODELS:
         if f"{model}_accuracies" in figures:
@@ -180,7 +223,7 @@ def report(figures: Figures) -> None:
             print(f"{model}: test accuracy, %: {means}; bf16 − float32 {mean:+.2f} points ({interval})")
     for name in ("tune", "reproduce"):
         if name in figures:
-            print(f"study {name}: {figures[name]:.1f} s (target on an H200: {TARGETS[name]:.0f})")
+            print(f"study {name}: {figures[name]:.1f} s (target on an H200: {TARGETS[name]:.0f} s)")
     for name, why in figures["left_out"].items():
         print(f"left out: {name} ({why})")
 
@@ -201,7 +244,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--passes", type=int, default=30, help="epochs of these, and of a retraining")
     parser.add_argument("--trials", type=int, default=40, help="of each search in the whole commands")
     parser.add_argument("--search-passes", type=int, default=10, help="epochs of a trial in them")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if (given := options.dataset) and not (given.is_dir() or (given.is_file() and tarfile.is_tarfile(given))):
+        parser.error(f"--dataset {options.dataset} is neither a folder nor a tar archive")
+    if options.seeds - 1 not in T_975:
+        parser.error(f"--seeds is {options.seeds}: it must be from {min(T_975) + 1} to {max(T_975) + 1}")
+    return options
 
 
 def main() -> None:
@@ -212,8 +260,6 @@ def main() -> None:
     except StudyError as error:
         sys.exit(f"benchmarks.gpu: {error}")
     report(figures)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from benchmarks.measure import (
     bytes_per_image,
@@ -25,13 +25,15 @@ from benchmarks.measure import (
     memory_bandwidth,
     seconds,
 )
-from benchmarks.population import Population, in_turns, seconds_in_processes, timed
+from benchmarks.population import Population, seconds_in_processes, timed, trainings
+from benchmarks.textbook import Textbook
 from study.config import MODELS, TrainConfig, model_config
-from study.device import Machine
+from study.device import Machine, Queue
 from study.labelled import Labelled
 from study.models import build_model
 from study.state import TrainingState
-from study.training import epochs, evaluate, resident
+from study.steps import Steps
+from study.training import evaluate, resident
 
 Figures = dict[str, Any]
 
@@ -52,71 +54,90 @@ def rates(machine: Machine) -> Figures:
 
 
 def alone(model: str, images: Labelled, machine: Machine, rounds: int) -> Figures:
-    """Seconds of one epoch of one training: each step launched anew, as a CUDA graph, and compiled."""
-    config, eager = TrainConfig(model=model_config(model)), replace(machine, graphs=False)
-    ways = {"eager": epoch_of(images, config, eager)}
-    if machine.device.type == "cuda":
-        ways["graph"] = epoch_of(images, config, machine)
-        ways["compiled, its own graphs"] = _compiled(images, config, eager, "reduce-overhead")
-        ways["compiled, in our graph"] = _compiled(images, config, machine, "default")
-    return {f"{model}, {name}": timed(epoch, rounds, machine.device) for name, epoch in ways.items()}
+    """Seconds of one epoch of one training, launched as a CUDA graph or, where `machine` says so, anew each step."""
+    config = TrainConfig(model=model_config(model))
+    epoch, name = epoch_of(images, config, machine), "graph" if machine.graphs else "eager"
+    first = seconds(epoch, machine.device)
+    taken = timed(epoch, rounds, machine.device)
+    return {"epoch_seconds": {f"{model}, {name}": taken}, f"{model}_first_epoch_seconds_{name}": first}
 
 
-def _compiled(images: Labelled, config: TrainConfig, machine: Machine, mode: str) -> Callable[[], None]:
+class _CompiledSteps(Steps):
+    """Everything from the places of a batch to its loss compiled as one, backwards too, and the optimiser's step."""
+
+    def __init__(self, mode: str, *given: Any):
+        super().__init__(*given)
+        self._forward = torch.compile(super().forward, mode=mode)
+        self.state.optimiser.step = torch.compile(self.state.optimiser.step, mode=mode)  # type: ignore[method-assign]
+
+    def forward(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        torch.compiler.cudagraph_mark_step_begin()
+        return self._forward(index)
+
+
+def compiled(model: str, images: Labelled, machine: Machine, rounds: int) -> Figures:
+    """Seconds of one epoch of one training compiled, with the compiler's CUDA graphs or, as `machine` says, ours."""
+    config = TrainConfig(model=model_config(model))
+    mode, name = ("default", "our graph") if machine.graphs else ("reduce-overhead", "its own graphs")
     state = TrainingState(build_model(config.model, classes=10, seed=config.seed), config, machine)
-    whole: nn.Module = state.model
-    state.model = torch.compile(whole, mode=mode)  # type: ignore[assignment]
-    training = epochs(state, images, replace(config, epochs=2**31), machine, evaluate={})
+    queue, rows = Queue(machine.device), torch.arange(len(images), device=machine.device)
+    with queue.on():
+        steps = _CompiledSteps(mode, state, images, rows, config, machine)
 
     def epoch() -> None:
-        next(training).wait()
+        with queue.on():
+            steps.epoch()
+        queue.wait()
 
-    return epoch
+    first = seconds(epoch, machine.device)
+    taken = timed(epoch, rounds, machine.device)
+    return {"epoch_seconds": {f"{model}, compiled, {name}": taken}, f"{model}_compilation_seconds_{name}": first}
 
 
 def difference(model: str, images: Labelled, machine: Machine) -> Figures:
-    """The largest difference between weights trained under a graph and eagerly, after two epochs."""
-    weights = []
-    for way in (machine, replace(machine, graphs=False)):
-        config = TrainConfig(model=model_config(model), epochs=2)
-        state = TrainingState(build_model(config.model, classes=10, seed=0), config, way)
-        for pending in epochs(state, images, config, way, evaluate={}):
-            pending.wait()
-        weights.append(state.weights())
-    pairs = ((weights[0][name], weights[1][name]) for name in weights[0])
-    return {f"{model}_graph_minus_eager": max(float((ours - theirs).abs().max()) for ours, theirs in pairs)}
+    """How far weights trained under a graph are from those trained eagerly, and the latter from each other.
+
+    The mean over all weights after two epochs, as a share of how far they moved. A GPU's gradients need not repeat.
+    """
+    ways = {"graph": machine, "eager": replace(machine, graphs=False), "again": replace(machine, graphs=False)}
+    weights = {name: _flat_weights(model, images, way, passes=2) for name, way in ways.items()}
+    moved = (weights["eager"] - _flat_weights(model, images, machine, passes=0)).abs().mean()
+    return {
+        f"{model}_graph_minus_eager": float((weights["graph"] - weights["eager"]).abs().mean() / moved),
+        f"{model}_eager_minus_eager": float((weights["again"] - weights["eager"]).abs().mean() / moved),
+    }
 
 
-def together(model: str, images: Labelled, machine: Machine, rounds: int, counts: Sequence[int]) -> Figures:
-    """Seconds per model-epoch of several trainings at a time: in turns, vectorised, as processes."""
-    figures: Figures = {}
-    on_cpu = images.to("cpu")
-    for count in counts:
-        configs = [
-            TrainConfig(model=model_config(model), seed=seed, learning_rate=1e-3 * (1 + seed), epochs=2**31)
-            for seed in range(count)
-        ]
-        turns = in_turns(images, configs, machine)
-        figures[f"{model}, {count} in turns"] = timed(turns, rounds, machine.device) / count
-        vectorised = Population(images, configs, machine).epoch
-        figures[f"{model}, {count} vectorised"] = timed(vectorised, rounds, machine.device) / count
-        if count > 1:
-            taken = seconds_in_processes(on_cpu, configs[0], machine, count, rounds)
-            figures[f"{model}, {count} processes"] = taken / count
-    return figures
+def _flat_weights(model: str, images: Labelled, machine: Machine, passes: int) -> torch.Tensor:
+    config = TrainConfig(model=model_config(model), epochs=2**31)
+    (trained,), epoch = trainings(images, [config], machine)
+    for _ in range(passes):
+        epoch()
+    return torch.cat([weight.detach().flatten() for weight in trained.parameters()])
 
 
-def textbook(model: str, images: Labelled, machine: Machine) -> Figures:
-    """Seconds of an epoch of the textbook loop, after one of a tenth of the images that does not count."""
-    from benchmarks.textbook import epoch_of as textbook_epoch
+def together(model: str, images: Labelled, machine: Machine, rounds: int, way: str, count: int) -> Figures:
+    """Seconds per model-epoch of `count` trainings at a time: in turns, vectorised, or as processes."""
+    configs = [
+        TrainConfig(model=model_config(model), seed=seed, learning_rate=1e-3 * (1 + seed), epochs=2**31)
+        for seed in range(count)
+    ]
+    if way == "processes":
+        taken = seconds_in_processes(images.to("cpu"), configs[0], machine, count, rounds)
+    else:
+        turns = trainings(images, configs, machine)[1] if way == "in turns" else None
+        taken = timed(turns or Population(images, configs, machine).epoch, rounds, machine.device)
+    return {"epoch_seconds": {f"{model}, {count} {way}": taken / count}}
 
-    config, device = TrainConfig(model=model_config(model)), str(machine.device)
-    on_cpu = images.to("cpu")
-    textbook_epoch(on_cpu.subset(torch.arange(len(images) // 10)), config, device)()
-    return {f"{model}, textbook": seconds(textbook_epoch(on_cpu, config, device), machine.device)}
+
+def textbook(model: str, images: Labelled, machine: Machine, threads: int) -> Figures:
+    """Seconds of an epoch of the textbook loop, in a process of its own, after one that does not count."""
+    with Textbook(images.to("cpu"), TrainConfig(model=model_config(model)), str(machine.device), threads) as other:
+        other.epoch()
+        return {"epoch_seconds": {f"{model}, textbook": other.epoch()}}
 
 
-def accuracies(model: str, train: Labelled, test: Labelled, machine: Machine, seeds: int, passes: int) -> Figures:
+def accuracies(model: str, parts: Mapping[str, Labelled], machine: Machine, seeds: int, passes: int) -> Figures:
     """Test accuracy (%) of `seeds` pairs of trainings, bf16 and float32, and their difference with its interval."""
     rate, decay = SETTINGS[model]
     configs = [
@@ -125,15 +146,12 @@ def accuracies(model: str, train: Labelled, test: Labelled, machine: Machine, se
     ]
     reached = {}
     for precision in ("float32", "bf16"):
-        way = replace(machine, precision=precision)
-        states = [TrainingState(build_model(c.model, classes=10, seed=c.seed), c, way) for c in configs]
-        trainings = [epochs(state, train, c, way, evaluate={}) for state, c in zip(states, configs, strict=True)]
+        models, epoch = trainings(parts["train"], configs, replace(machine, precision=precision))
         for _ in range(passes):
-            for pending in [next(training) for training in trainings]:
-                pending.wait()
-        reached[precision] = [100 * evaluate(state.model, test)[1] for state in states]
+            epoch()
+        reached[precision] = [100 * evaluate(trained, parts["test"])[1] for trained in models]
     differences = np.subtract(reached["bf16"], reached["float32"])
-    half = T_975[seeds - 1] * differences.std(ddof=1) / math.sqrt(seeds) if seeds > 1 else math.nan
+    half = T_975[seeds - 1] * differences.std(ddof=1) / math.sqrt(seeds)
     return {
         f"{model}_accuracies": reached,
         f"{model}_bf16_minus_float32": float(differences.mean()),
@@ -167,25 +185,30 @@ def read(folder: Path, machine: Machine) -> dict[str, Labelled]:
     return parts
 
 
-def commands(folder: Path, machine: Machine, trials: int, passes: int, retrained: int) -> Figures:
-    """Seconds of whole commands, each with a new store; the decoded images are there already."""
+def command(name: str, folder: Path, home: Path, machine: Machine, options: Sequence[str], patience: float) -> Figures:
+    """Seconds of a whole command with a new store, after the images were decoded; given up after `patience` seconds."""
     whole = [sys.executable, "-c", "from pipelines.cli import main; main()"]
-    asked = ["--dataset", str(folder), "--device", str(machine.device), "--precision", machine.precision]
-    search = ["--trials", str(trials), "--epochs", str(passes), "--retrain-epochs", str(retrained)]
-    figures = {}
-    with tempfile.TemporaryDirectory() as home:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "MLFLOW_"))}
-        _call([*whole, "data", "--dataset", str(folder)], {**clean, "STUDY_HOME": home})
-        for name, command in (("tune", ["tune", "--model", "cnn"]), ("reproduce", ["reproduce"])):
-            own = Path(home, name)
-            own.mkdir()
-            (own / "data").symlink_to(Path(home, "data"))
-            settings = {**clean, "STUDY_HOME": str(own)}
-            figures[name] = seconds(lambda: _call([*whole, *command, *asked, *search], settings))  # noqa: B023
-    return figures
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("STUDY_", "MLFLOW_"))}
+    end = time.monotonic() + patience
+    own = home / name
+    own.mkdir(parents=True)
+    (home / "data").mkdir(exist_ok=True)
+    (own / "data").symlink_to(home / "data")
+    environment = {**clean, "STUDY_HOME": str(own)}
 
+    def call(*words: str) -> None:
+        done = subprocess.run(
+            [*whole, *words, "--dataset", str(folder)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=max(1.0, end - time.monotonic()),
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"study {words[0]} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
 
-def _call(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"study {command[3]} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+    call("data")
+    model = ["--model", "cnn"] if name == "tune" else []
+    how = ["--device", str(machine.device), "--precision", machine.precision]
+    return {name: seconds(lambda: call(name, *model, *how, *options))}

@@ -6,11 +6,12 @@ to be compared with it by `benchmarks/gpu.py`.
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from multiprocessing.synchronize import Barrier
+from threading import Barrier
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.nn import functional
 
@@ -23,56 +24,55 @@ from study.state import TrainingState
 from study.steps import EAGER_STEPS, Launch, capture_on
 from study.training import epochs, resident
 
+PATIENCE = 120.0
+"""Seconds after which processes are given up of which one is stuck."""
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """Adam's, as torch has them."""
 
 
-def in_turns(images: Labelled, configs: Sequence[TrainConfig], machine: Machine) -> Callable[[], None]:
-    """What trains one epoch of each of `configs`, all queued before the first is waited for."""
-    trainings = []
-    for config in configs:
-        state = TrainingState(build_model(config.model, classes=10, seed=config.seed), config, machine)
-        trainings.append(epochs(state, images, config, machine, evaluate={}))
+def trainings(images: Labelled, configs: Sequence[TrainConfig], machine: Machine) -> tuple[list[nn.Module], Launch]:
+    """The models that `configs` describe, and what trains an epoch of each: all are queued, then all waited for."""
+    states = [TrainingState(build_model(c.model, classes=10, seed=c.seed), c, machine) for c in configs]
+    under_way = [epochs(state, images, c, machine, evaluate={}) for state, c in zip(states, configs, strict=True)]
 
     def epoch() -> None:
-        for pending in [next(training) for training in trainings]:
+        for pending in [next(training) for training in under_way]:
             pending.wait()
 
-    return epoch
+    return [state.model for state in states], epoch
 
 
 def seconds_in_processes(images: Labelled, config: TrainConfig, machine: Machine, count: int, rounds: int) -> float:
     """Seconds for one epoch in each of `count` processes at a time; their start and first epoch do not count."""
     context = get_context("spawn")
-    barrier, results = context.Barrier(count), context.SimpleQueue()
-    arguments = (images, config, (str(machine.device), machine.precision, machine.threads), rounds, barrier, results)
-    processes = [context.Process(target=_in_process, args=arguments) for _ in range(count)]
-    for process in processes:
-        process.start()
-    try:
-        taken = [results.get() for _ in processes]
-    finally:
-        for process in processes:
-            process.join()
-    return max(taken) / rounds
+    given = images, config, (str(machine.device), machine.precision, machine.threads), context.Barrier(count)
+    with ProcessPoolExecutor(count, context, initializer=_prepare, initargs=given) as pool:
+        taken = [pool.submit(_in_process, rounds) for _ in range(count)]
+        return max(future.result(PATIENCE) for future in taken) / rounds
 
 
-def _in_process(
-    images: Labelled,
-    config: TrainConfig,
-    asked: tuple[str, str, int],
-    rounds: int,
-    barrier: Barrier,
-    results: "object",
-) -> None:
+_epoch: Launch
+_barrier: Barrier
+
+
+def _prepare(images: Labelled, config: TrainConfig, asked: tuple[str, str, int], barrier: Barrier) -> None:
+    global _epoch, _barrier
     machine = prepare(*asked)
-    epoch = epoch_of(resident(images, machine), config, machine)
-    epoch()
-    barrier.wait()
+    _epoch, _barrier = epoch_of(resident(images, machine), config, machine), barrier
+
+
+def _in_process(rounds: int) -> float:
+    try:
+        _epoch()
+        # Each process waits here, so that none takes two turns while another is still starting.
+        _barrier.wait(PATIENCE)
+    except BaseException:
+        _barrier.abort()
+        raise
     start = time.perf_counter()
     for _ in range(rounds):
-        epoch()
-    results.put(time.perf_counter() - start)  # type: ignore[attr-defined]
+        _epoch()
+    return time.perf_counter() - start
 
 
 class Population:

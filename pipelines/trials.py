@@ -18,6 +18,8 @@ from study.training import Epoch, TrainingState, epochs, resident
 from study.trial import Pruned, Score, Suggestion
 from study.writer import Writer
 
+FEWER_WORKERS = "run fewer trials at a time with --workers"
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -143,7 +145,10 @@ class _TrialRunner:
         self.config, self.dataset, self.context, self.writer = config, dataset, context, writer
         self.parent, self.on_end = parent, on_end
         splits = dataset.splits(data)
-        self.images, self.validation = (resident(part, context.machine) for part in (splits.images, splits.validation))
+        with failures_explained(context.machine, FEWER_WORKERS):
+            self.images, self.validation = (
+                resident(part, context.machine) for part in (splits.images, splits.validation)
+            )
         self.rows = splits.train_rows
         self.params = context.params(data, dataset)
 
@@ -151,7 +156,7 @@ class _TrialRunner:
         """Trains `suggestion`; whatever ends it is recorded on its run before it goes on upwards."""
         run_id, score = self._start(suggestion), Score(suggestion)
         try:
-            with failures_explained(self.context.machine, "run fewer trials at a time with --workers"):
+            with failures_explained(self.context.machine, FEWER_WORKERS):
                 yield from self._fit(suggestion, run_id, score)
             self._end(suggestion, run_id, score, "complete", f"best in epoch {score.epoch}")
         except Diverged as end:

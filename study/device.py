@@ -119,8 +119,9 @@ def _device(name: str) -> tuple[torch.device, str]:
             raise StudyError(f"Device {name!r} was asked for, but torch finds no usable GPU{said}: choose cpu or auto.")
         raise unknown("device", name, choices)
     if name == "auto":
-        return (torch.device("cuda"), "") if count else (torch.device("cpu"), complaint)
-    return torch.device(name), ""
+        return (torch.device("cuda", 0), "") if count else (torch.device("cpu"), complaint)
+    # With its number, which is recorded, and which torch asks for where it makes a device the current one.
+    return torch.device("cuda", 0) if name == "cuda" else torch.device(name), ""
 
 
 @cache

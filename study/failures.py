@@ -14,8 +14,11 @@ NO_MEMORY = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "ALLOCATION_FAILED",
 )
 """What torch says of memory in errors that have no type of their own."""
+BUGS = ("assert", "illegal", "misaligned", "invalid", "captur")
+"""What a GPU says of errors in what it was told to do, rather than of its own."""
 
 
 @contextmanager
@@ -53,8 +56,7 @@ def _explanation(error: BaseException, machine: Machine, mends: Sequence[str]) -
             f"torch {torch.__version__} has no code for the GPU {machine.device}: choose --device cpu, or install a "
             "build of torch that has."
         )
-    # An assertion that fails on the device is a bug like one that fails on the host.
-    if isinstance(error, torch.AcceleratorError) and "assert" not in said:
+    if isinstance(error, torch.AcceleratorError) and not any(sign in said for sign in BUGS):
         return StudyError(
             f"{machine.device} stopped working ({said}): see what nvidia-smi says of it; the same command continues."
         )

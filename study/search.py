@@ -1,4 +1,4 @@
-"""The hyperparameter search: its space, sampler, pruner and storage; the only importer of optuna.
+"""The hyperparameter search: its storage, its trials and what became of them; like its space, it imports optuna.
 
 Optuna's record of a search is the truth about it. A trial ends there as COMPLETE; as PRUNED, which also holds
 diverged ones; or as FAIL, when it was interrupted or crashed. The user attribute `status_reason` says which.
@@ -10,6 +10,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +23,7 @@ from study.config import Home, SearchConfig
 from study.errors import Diverged, OutOfMemory, StudyError, first_line
 from study.files import SQLITE, require_sqlite
 from study.process import is_gone, signals_held, this_process
-from study.space import GRID, pruner_of, sampler_of, train_config
+from study.space import GRID, Sampler, pruner_of, train_config
 from study.trial import Pruned, Suggestion
 
 # Its warnings repeat, with tracebacks, what is recorded and said of a trial that failed.
@@ -34,8 +35,6 @@ Training = Generator[None, None, float]
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 MAX_RETRIES = 2
-
-
 MAX_OUT_OF_MEMORY = 3
 """So many trials in a row may fail for want of memory; the last one's error ends the search."""
 
@@ -119,36 +118,40 @@ def optimise(
         on_wait: told the trials that other processes still run, while there is none left to start; lines up again
             what was interrupted.
         on_memory: told why a trial failed for want of memory, once nothing holds on to what it had.
-        places: how many trials may be under way at a time.
+        places: how many trials may be under way at a time; fewer from when one of several finds no memory.
 
     Raises:
         OutOfMemory: where trial after trial fails for want of memory.
     """
-    search.sampler = sampler_of(config)
+    search.sampler = Sampler(config)
     attempts: list[_Attempt] = []
     has_room, failures = True, 0
-    try:
+    with ExitStack() as stack:
         while True:
             while has_room and len(attempts) < places:
                 if attempt := _next(search, config, run_trial):
                     attempts.append(attempt)
+                    stack.callback(attempt.stop)
                 else:
                     has_room = False
             if not attempts:
                 if not _more_to_come(search, config, on_wait):
                     return
                 has_room = True
-            for attempt in [attempt for attempt in attempts if not attempt.advance()]:
+            for attempt in tuple(attempts):
+                if attempt.advance():
+                    continue
                 attempts.remove(attempt)
                 has_room = True
-                failures = failures + 1 if attempt.out_of_memory else 0
+                if not attempt.out_of_memory:
+                    failures = 0
+                    continue
+                # Where others train, memory is short for so many at a time, and not for any.
+                failures += not attempts
+                places = max(1, len(attempts))
                 if failures == MAX_OUT_OF_MEMORY:
                     raise OutOfMemory(attempt.out_of_memory)
-                if attempt.out_of_memory:
-                    on_memory(attempt.out_of_memory)
-    finally:
-        for attempt in attempts:
-            attempt.stop()
+                on_memory(attempt.out_of_memory)
 
 
 def _more_to_come(search: Search, config: SearchConfig, on_wait: Callable[[set[int]], None]) -> bool:
@@ -215,8 +218,10 @@ class _Attempt:
     def stop(self) -> None:
         """Ends the trial as interrupted, unless it has ended."""
         if self.under_way:
-            self.training.close()
-            self._end(TrialState.FAIL, "interrupted")
+            try:
+                self.training.close()
+            finally:
+                self._end(TrialState.FAIL, "interrupted")
 
     def _end(self, state: TrialState, reason: str, *, value: float | None = None, stopped: str = "") -> None:
         self.under_way = False

@@ -52,12 +52,7 @@ def pruner_of(name: str, epochs: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.MedianPruner() if name == "median" else optuna.pruners.NopPruner()
 
 
-def sampler_of(config: SearchConfig) -> optuna.samplers.BaseSampler:
-    """The sampler of a search: each trial is drawn with a seed of its own."""
-    return _Sampler(config)
-
-
-class _Sampler(optuna.samplers.BaseSampler):
+class Sampler(optuna.samplers.BaseSampler):
     """Draws each trial with a seed of its own, from the search's and the trial's number.
 
     With one seed for a process two workers, or a resumed one, would replay the same points. The numbers are never
@@ -71,6 +66,7 @@ class _Sampler(optuna.samplers.BaseSampler):
         self.space = search_space(config) if config.sampler == "tpe" else {}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Notes whose the trial is, and draws it with its own seed."""
         seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
         # Before anything that takes time: a trial that nobody owns could not be told from one that runs.
         study._storage.set_trial_user_attr(trial._trial_id, "worker", this_process())
@@ -78,13 +74,16 @@ class _Sampler(optuna.samplers.BaseSampler):
         self.drawing.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        """What is drawn together: all of it, for TPE."""
         # Known, where a sampler reads it off all earlier trials, which takes longer with each.
         return dict(self.space)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
+        """The parameters that are drawn together."""
         return self.drawing.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
+        """A parameter that is drawn by itself."""
         return self.drawing.sample_independent(study, trial, param_name, param_distribution)

@@ -4,6 +4,7 @@ A replay repeats the same work on the same memory and takes nothing from the hos
 step lies on the device: the order of the images, the place in it, the learning rate, the sums of the epoch's metrics.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 
@@ -71,27 +72,36 @@ class Steps:
         return self._loss_sum, self._correct
 
     def _launch(self, size: int) -> None:
-        if self._capture and size not in self._launches and self._run[size] == EAGER_STEPS:
-            self._launches[size] = self._capture(lambda: self._step(size))
-        if size in self._launches:
-            self._launches[size]()
-        else:
-            self._run[size] += 1
+        if not self._capture:
             self._step(size)
+        elif self._run[size] < EAGER_STEPS:
+            self._run[size] += 1
+            with warnings.catch_warnings():
+                # The optimiser's, of a step that could be captured and is not: yet.
+                warnings.filterwarnings("ignore", ".*capturable=True", UserWarning)
+                self._step(size)
+        else:
+            if size not in self._launches:
+                self._launches[size] = self._capture(lambda: self._step(size))
+            self._launches[size]()
 
     def _step(self, size: int) -> None:
         index = self._order.index_select(0, self._places[:size])
-        labels = self.train.labels.index_select(0, index)
-        with self.machine.autocast():
-            logits = self.state.model(normalise(pick(self.train.images, index)))
-        loss = functional.cross_entropy(logits.float(), labels)
+        loss, correct = self.forward(index)
         self.state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._warm_up()
         self.state.optimiser.step()
         self._loss_sum += loss.detach() * size
-        self._correct += (logits.argmax(1) == labels).sum()
+        self._correct += correct
         self._places += self.config.batch_size
+
+    def forward(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss (nats) and the number of right answers on the images at `index`, (batch,) int64."""
+        labels = self.train.labels.index_select(0, index)
+        with self.machine.autocast():
+            logits = self.state.model(normalise(pick(self.train.images, index)))
+        return functional.cross_entropy(logits.float(), labels), (logits.argmax(1) == labels).sum()
 
     def _warm_up(self) -> None:
         if self.config.warmup_steps:

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from optuna.pruners import NopPruner, ThresholdPruner
 from PIL import Image
 from scipy import stats
 
-from benchmarks import gpu, measure, population, precision, pruning, textbook
+from benchmarks import gpu, gpu_parts, measure, population, precision, pruning, textbook
 from benchmarks.images import fewer, random_images
 from study import space
 from study.config import MODELS, CNNConfig, FFNNConfig, ModelConfig, SearchConfig, TrainConfig, model_config
@@ -143,7 +144,7 @@ def test_the_gpu_benchmark_measures_all_that_needs_no_gpu(capsys: pytest.Capture
     kinds = ("eager", "textbook", "1 in turns", "1 vectorised", "2 in turns", "2 vectorised", "2 processes")
     assert figures["epoch_seconds"].keys() == {f"ffnn, {kind}" for kind in kinds}
     assert min(figures["epoch_seconds"].values()) > 0
-    assert figures["ffnn_graph_minus_eager"] == 0
+    assert figures["ffnn_graph_minus_eager"] == figures["ffnn_eager_minus_eager"] == 0
     assert figures["left_out"] == dict.fromkeys(("accuracies", "whole commands"), "no --dataset")
     json.dumps(figures)
     gpu.report(figures)
@@ -170,13 +171,40 @@ def test_the_gpu_benchmark_compares_the_precisions_on_images(tmp_path: Path, mon
     assert figures["left_out"] == {"whole commands": "not installed: a_package_that_is_not_there"}
 
 
-def test_what_fails_or_has_no_time_left_is_said_and_the_rest_is_measured():
-    clock = gpu.Clock(minutes=1)
-    assert clock.measure("one", lambda: 1 / 0) is None
-    assert clock.measure("two", lambda: 2) == 2
-    clock.end = 0
-    assert clock.measure("three", lambda: 3) is None
-    assert clock.left_out == {"one": "ZeroDivisionError: division by zero", "three": "no time left: raise --minutes"}
+def test_what_fails_or_has_no_time_left_is_said_and_the_rest_is_measured(tmp_path: Path):
+    session = gpu.Session({"gpu": ""}, 1, tmp_path / "figures.json")
+    session.measure("one", lambda: {"one": 1 / 0})
+    session.measure("two", lambda: {"two": 2.0, "epoch_seconds": {"cnn, eager": 3.0}})
+    session.end = 0
+    session.measure("three", lambda: {"three": 3.0})
+    left_out = {"one": "ZeroDivisionError: division by zero", "three": "no time left: raise --minutes"}
+    expected = {"gpu": "", "two": 2.0, "epoch_seconds": {"cnn, eager": 3.0}, "left_out": left_out}
+    assert session.figures == expected
+    # Written after the second part, before it was known that the third finds no time.
+    del left_out["three"]
+    assert json.loads((tmp_path / "figures.json").read_text()) == expected
+
+
+@pytest.mark.parametrize("bad", [("--seeds", "1"), ("--seeds", "11"), ("--dataset", "no/such/folder")], ids=" ".join)
+def test_the_gpu_benchmark_refuses_at_once_what_it_could_not_use(bad: tuple[str, str]):
+    with pytest.raises(SystemExit):
+        gpu.parse(bad)
+
+
+def test_a_process_that_fails_ends_the_measurement_rather_than_hang_it():
+    images = random_images(20)
+    nowhere = Machine(torch.device("cuda", 99), "float32", 1)
+    with pytest.raises(BrokenProcessPool):
+        population.seconds_in_processes(images, TrainConfig(model=FFNNConfig(hidden=2)), nowhere, 2, 1)
+
+
+def test_the_gpu_benchmark_times_whole_commands(tmp_path: Path, machine: Machine):
+    small = ["--trials", "1", "--epochs", "1", "--retrain-epochs", "1"]
+    figures = gpu_parts.command("tune", Path("digits"), tmp_path, machine, small, patience=300)
+    assert figures.keys() == {"tune"}
+    assert (tmp_path / "tune" / "mlruns" / "mlflow.db").exists()
+    with pytest.raises(RuntimeError, match="study tune ended with 2: study: --trials"):
+        gpu_parts.command("tune", Path("digits"), tmp_path / "other", machine, ["--trials", "none"], patience=300)
 
 
 def test_the_gpu_benchmarks_training_figures_need_torch_torchvision_and_numpy_alone():

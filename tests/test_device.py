@@ -62,3 +62,14 @@ def test_workers_share_the_threads_and_nothing_else():
     shared = machine.shared_by(2)
     assert shared == Machine(torch.device("cpu"), "bf16", 2, remark="of it")
     assert machine.shared_by(9).threads == 1
+
+
+@pytest.mark.parametrize(("asked", "number"), [("auto", 0), ("cuda", 0), ("cuda:1", 1)])
+def test_a_gpu_is_known_by_its_number(asked: str, number: int, monkeypatch: pytest.MonkeyPatch):
+    made_current = []
+    monkeypatch.setattr(device, "_gpus", lambda: (2, ""))
+    # What torch would hand to the driver, which is not there.
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", made_current.append, raising=False)
+    machine = prepare(asked, "float32", 1)
+    assert machine.device == torch.device("cuda", number)
+    assert made_current == [number]

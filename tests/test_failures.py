@@ -3,7 +3,7 @@ import torch
 
 from study.device import Machine
 from study.errors import OutOfMemory, StudyError
-from study.failures import failures_explained, release_device_memory
+from study.failures import failures_explained
 
 GPU = Machine(torch.device("cuda:0"), "bf16", 1)
 CPU = Machine(torch.device("cpu"), "float32", 1)
@@ -36,6 +36,7 @@ def test_a_full_gpu_is_told_with_how_much_was_asked_for_and_what_helps():
         RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     ],
     ids=lambda error: str(error)[:30] or type(error).__name__,
 )
@@ -73,6 +74,8 @@ def test_a_build_of_torch_without_code_for_the_gpu_is_told_in_one_sentence():
     "error",
     [
         torch.AcceleratorError("CUDA error: device-side assert triggered"),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        torch.AcceleratorError("CUDA error: operation not permitted when stream is capturing"),
         RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
         ValueError("a bug"),
         KeyboardInterrupt(),
@@ -83,7 +86,3 @@ def test_a_bug_stays_one(error: BaseException):
     with pytest.raises(type(error)) as raised, failures_explained(GPU):
         raise error
     assert raised.value is error
-
-
-def test_there_may_be_no_gpu_to_release_memory_of():
-    release_device_memory()

@@ -390,7 +390,7 @@ def test_trials_take_turns_and_the_place_of_a_pruned_one_goes_to_the_next(home: 
     log: list[tuple[int, int]] = []
     found = opened(home)
     search.optimise(found, QUICK, taking_turns(log, {1: 1}), nobody, places=2)
-    assert log[:8] == [(0, 1), (1, 1), (0, 2), (0, 3), (2, 1), (2, 2), (3, 1), (2, 3)]
+    assert log[:8] == [(0, 1), (1, 1), (0, 2), (0, 3), (2, 1), (2, 2), (2, 3), (3, 1)]
     assert sorted(log) == [(0, 1), (0, 2), (0, 3), (1, 1), *itertools.product(range(2, 6), (1, 2, 3))]
     assert search.finished(found) == 6
 
@@ -445,3 +445,44 @@ def test_trials_without_memory_do_not_count_and_three_in_a_row_end_the_search(ho
     assert reasons == ["complete", "out of memory", "complete", *["out of memory"] * 3]
     # Their parameters are tried again, like those of other trials that failed.
     assert sorted(search.requeue(found)) == [1, 3, 4, 5]
+
+
+def test_fewer_trials_take_turns_from_when_one_of_several_finds_no_memory(home: Home):
+    under_way: set[int] = set()
+
+    def training(suggestion: Suggestion) -> search.Training:
+        under_way.add(suggestion.number)
+        try:
+            if len(under_way) > 2:
+                raise OutOfMemory(f"none for {suggestion.number}")
+            yield
+            yield
+            return accuracy(suggestion)
+        finally:
+            under_way.remove(suggestion.number)
+
+    found, told = opened(home), []
+    search.optimise(found, QUICK, training, nobody, on_memory=told.append, places=4)
+    assert told == ["none for 2", "none for 3"]
+    assert search.finished(found) == 6
+    assert {trial.user_attrs["status_reason"] for trial in found.trials} == {"complete", "out of memory"}
+
+
+def test_trials_that_cannot_be_stopped_in_order_are_closed_all_the_same(home: Home):
+    def training(suggestion: Suggestion) -> search.Training:
+        try:
+            yield
+            if suggestion.number == 1:
+                raise RuntimeError("the GPU is gone")
+            yield
+        finally:
+            if suggestion.number != 1:
+                raise RuntimeError("still gone")
+        return 0.5
+
+    found = opened(home)
+    with pytest.raises(RuntimeError, match="gone"):
+        search.optimise(found, QUICK, training, nobody, places=3)
+    reasons = [trial.user_attrs["status_reason"] for trial in found.trials]
+    assert reasons == ["interrupted", "crashed", "interrupted"]
+    assert {trial.state for trial in found.trials} == {TrialState.FAIL}
