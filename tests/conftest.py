@@ -18,6 +18,7 @@ from study.search import default_storage
 from study.tracking import Store
 
 DIGITS = DataConfig(dataset="digits")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import needs_gpu
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -17,7 +18,6 @@ from study.device import Machine, Queue, prepare
 from study.models import build_model
 from study.training import Epoch, TrainingState, epochs, fit
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 SMALL = CNNConfig(filters=(4, 6))
 
 
@@ -155,3 +155,16 @@ def test_a_gpu_measures_the_time_between_marks():
     before, after = queue.mark(), queue.mark()
     queue.wait()
     assert 0 <= queue.seconds_between(before, after) < 1
+
+
+@needs_gpu
+def test_a_training_that_is_closed_early_leaves_the_gpu_to_the_next(tiny: Dataset):
+    machine, config = prepare("cuda", "float32"), settings()
+    state = TrainingState(build_model(SMALL, classes=10, seed=2), config, machine)
+    training = epochs(state, tiny.train, config, machine, evaluate={"test": tiny.test})
+    for _ in range(2):
+        next(training).wait()
+    # The third is queued and never waited for.
+    next(training)
+    training.close()
+    assert len(trained(config, tiny, machine)[0]) == config.epochs

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import surroundings
+from conftest import needs_gpu, surroundings
 from optuna.trial import TrialState
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from pipelines.tune import tune
 from study import search
 from study.config import CNNConfig, DataConfig, FFNNConfig, Home, Range, SearchConfig, TrainConfig
 from study.data import Dataset, Labelled
-from study.device import Machine
+from study.device import Machine, prepare
 from study.errors import OutOfMemory
 from study.provenance import PACKAGES, git_commit
 from study.tracking import Run
@@ -311,3 +311,15 @@ def test_a_search_of_which_trial_after_trial_has_no_memory_ends_with_the_sentenc
     monkeypatch.undo()
     tune(replace(SMALL, trials=8), DATA, tiny, context)
     assert search.finished(in_optuna(context, SMALL, tiny)) == 8
+
+
+@needs_gpu
+def test_a_search_on_a_gpu_takes_turns_and_both_stores_agree(home: Home, tiny: Dataset):
+    context = surroundings(home, prepare("cuda"))
+    config = replace(SMALL, trials=8, epochs=4, pruner="median")
+    tune(config, DATA, tiny, context)
+    found = in_optuna(context, config, tiny)
+    assert search.finished(found) == 8
+    for run, trial in zip(trials(context), found.trials, strict=True):
+        assert run.tags["status_reason"] == trial.user_attrs["status_reason"]
+        assert steps(context, run, "val_loss") == list(trial.intermediate_values)
