@@ -11,8 +11,9 @@ DATASET ?= cifar10
 demo: $(INSTALLED)  ## The whole study on the bundled digits: search, retrain and analyse both models
 	$(BIN)/study reproduce --dataset digits
 
+# As many at a time as there are cores, up to four; a file's tests stay together, since they share what is slow to make.
 test: $(INSTALLED)  ## All tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 check: $(INSTALLED)  ## Lint, format and types
 	$(BIN)/ruff check .

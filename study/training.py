@@ -37,7 +37,7 @@ class Epoch:
     """Counted from 1; 0 is before training."""
     metrics: dict[str, float]
     seconds: float
-    """Time for the training steps alone, seconds; of trainings that share a GPU in turns, the others' in between too."""
+    """Time for the training steps alone, seconds; where trainings share a GPU, with what came between."""
     images_per_second: float
     """Training images per second; 0 for epoch 0."""
 
