@@ -45,6 +45,7 @@ from study.labelled import Labelled
 from study.models import build_model
 from study.training import TrainingState, epochs, resident
 from study.trial import Score, Suggestion
+from study.turns import Training, optimise
 
 ORDERS = 20
 RECORDED = Path(__file__).parent / "curves"
@@ -174,11 +175,11 @@ def record(
 
     recover(set())
     parts = resident(splits.train, machine), resident(splits.validation, machine)
-    search.optimise(opened, config, partial(_train, *parts, machine), recover)
+    optimise(opened, config, partial(_train, *parts, machine), recover)
     search.curves_table(opened).to_csv(file, index=False, float_format="%.6g")
 
 
-def _train(train: Labelled, validation: Labelled, machine: Machine, suggestion: Suggestion) -> search.Training:
+def _train(train: Labelled, validation: Labelled, machine: Machine, suggestion: Suggestion) -> Training:
     config, score = suggestion.config, Score(suggestion)
     state = TrainingState(build_model(config.model, classes=10, seed=config.seed), config, machine)
     for pending in epochs(state, train, config, machine, evaluate={"val": validation}):

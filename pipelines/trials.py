@@ -16,6 +16,7 @@ from study.models import build_model
 from study.tracking import Point, points
 from study.training import Epoch, TrainingState, epochs, resident
 from study.trial import Pruned, Score, Suggestion
+from study.turns import Training, optimise
 from study.writer import Writer
 
 FEWER_WORKERS = "run fewer trials at a time with --workers"
@@ -94,7 +95,7 @@ def run_trials(
     try:
         with Writer(context.store) as writer:
             runner = _TrialRunner(config, data, dataset, context, writer, parent, on_end)
-            search.optimise(
+            optimise(
                 opened,
                 config,
                 runner.run,
@@ -152,7 +153,7 @@ class _TrialRunner:
         self.rows = splits.train_rows
         self.params = context.params(data, dataset)
 
-    def run(self, suggestion: Suggestion) -> search.Training:
+    def run(self, suggestion: Suggestion) -> Training:
         """Trains `suggestion`; whatever ends it is recorded on its run before it goes on upwards."""
         run_id, score = self._start(suggestion), Score(suggestion)
         try:

@@ -59,8 +59,8 @@ def test_config_and_errors_are_leaves():
     assert own("study.config") == {"study.errors"}
 
 
-def test_only_the_search_and_its_space_import_optuna():
-    assert importers("optuna") == {"study.search", "study.space"}
+def test_only_the_search_its_space_and_its_trials_import_optuna():
+    assert importers("optuna") == {"study.search", "study.space", "study.turns"}
 
 
 def test_only_tracking_imports_mlflow():
@@ -84,7 +84,13 @@ def test_analysis_needs_neither_torch_nor_global_plotting_state(module: str):
 
 
 def test_training_knows_neither_the_search_nor_the_store():
-    assert not own("study.training") & {"study.search", "study.tracking", "study.selection"}
+    assert not own("study.training") & {
+        "study.search",
+        "study.space",
+        "study.turns",
+        "study.tracking",
+        "study.selection",
+    }
 
 
 def test_models_know_nothing_of_training_or_data():

@@ -15,6 +15,7 @@ from study.config import CNNConfig, Home, Range, SearchConfig
 from study.errors import Diverged, OutOfMemory, StudyError
 from study.search import Search, default_storage
 from study.trial import Pruned, Score, Suggestion
+from study.turns import Training, optimise
 
 ROOT = Path(__file__).parents[1]
 DIGEST = "0123456789abcdef"
@@ -27,10 +28,10 @@ def accuracy(suggestion: Suggestion) -> float:
     return 0.9 * math.exp(-(distance**2)) - 0.1 * suggestion.config.weight_decay
 
 
-def at_once(run: Callable[[Suggestion], float]) -> Callable[[Suggestion], search.Training]:
+def at_once(run: Callable[[Suggestion], float]) -> Callable[[Suggestion], Training]:
     """A training of one epoch, in which `run` is called."""
 
-    def training(suggestion: Suggestion) -> search.Training:
+    def training(suggestion: Suggestion) -> Training:
         yield
         return run(suggestion)
 
@@ -52,7 +53,7 @@ def ran(
     found = opened(home, config)
     search.close_orphans(found)
     search.requeue(found)
-    search.optimise(found, config, at_once(run), nobody, places=places)
+    optimise(found, config, at_once(run), nobody, places=places)
     return found
 
 
@@ -310,6 +311,7 @@ import sys, time
 from pathlib import Path
 from study import search
 from study.config import Home, SearchConfig
+from study.turns import optimise
 from test_search import QUICK, accuracy, at_once, opened
 
 home, folder, total, mode = Home(root=Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -321,7 +323,7 @@ def run(suggestion):
     return accuracy(suggestion)
 
 config = SearchConfig(**{**vars(QUICK), "trials": total})
-search.optimise(opened(home, config), config, at_once(run), lambda running: None)
+optimise(opened(home, config), config, at_once(run), lambda running: None)
 """
 
 
@@ -345,7 +347,7 @@ def test_two_processes_never_exceed_the_total(home: Home, tmp_path: Path):
         (tmp_path / "parent").touch()
         return accuracy(suggestion)
 
-    search.optimise(found, config, at_once(run), lambda running: None)
+    optimise(found, config, at_once(run), lambda running: None)
     assert other.wait() == 0
     trials = found.get_trials()
     assert search.finished(found) == 12
@@ -366,16 +368,16 @@ def test_the_trial_of_a_killed_process_is_closed_and_its_place_given_again(home:
     assert found.trials[orphan.number].state == TrialState.FAIL
     assert found.trials[orphan.number].user_attrs["status_reason"] == "interrupted"
     search.requeue(found)
-    search.optimise(found, QUICK, at_once(accuracy), nobody)
+    optimise(found, QUICK, at_once(accuracy), nobody)
     assert search.finished(found) == 6
     assert found.trials[1].user_attrs["retry_of"] == orphan.number
     assert found.trials[1].params == orphan.params
 
 
-def taking_turns(log: list[tuple[int, int]], ends: dict[int, int]) -> Callable[[Suggestion], search.Training]:
+def taking_turns(log: list[tuple[int, int]], ends: dict[int, int]) -> Callable[[Suggestion], Training]:
     """Trainings of 3 epochs that note each as it is begun; trial n is pruned after epoch `ends[n]`."""
 
-    def training(suggestion: Suggestion) -> search.Training:
+    def training(suggestion: Suggestion) -> Training:
         for epoch in (1, 2, 3):
             log.append((suggestion.number, epoch))
             yield
@@ -389,7 +391,7 @@ def taking_turns(log: list[tuple[int, int]], ends: dict[int, int]) -> Callable[[
 def test_trials_take_turns_and_the_place_of_a_pruned_one_goes_to_the_next(home: Home):
     log: list[tuple[int, int]] = []
     found = opened(home)
-    search.optimise(found, QUICK, taking_turns(log, {1: 1}), nobody, places=2)
+    optimise(found, QUICK, taking_turns(log, {1: 1}), nobody, places=2)
     assert log[:8] == [(0, 1), (1, 1), (0, 2), (0, 3), (2, 1), (2, 2), (2, 3), (3, 1)]
     assert sorted(log) == [(0, 1), (0, 2), (0, 3), (1, 1), *itertools.product(range(2, 6), (1, 2, 3))]
     assert search.finished(found) == 6
@@ -398,7 +400,7 @@ def test_trials_take_turns_and_the_place_of_a_pruned_one_goes_to_the_next(home: 
 def test_trials_that_take_turns_never_exceed_their_places_or_the_total(home: Home):
     under_way, most = set(), []
 
-    def training(suggestion: Suggestion) -> search.Training:
+    def training(suggestion: Suggestion) -> Training:
         under_way.add(suggestion.number)
         most.append(len(under_way))
         yield
@@ -406,7 +408,7 @@ def test_trials_that_take_turns_never_exceed_their_places_or_the_total(home: Hom
         return accuracy(suggestion)
 
     found = opened(home)
-    search.optimise(found, QUICK, training, nobody, places=4)
+    optimise(found, QUICK, training, nobody, places=4)
     assert max(most) == 4
     assert [trial.state for trial in found.trials] == [TrialState.COMPLETE] * 6
 
@@ -439,7 +441,7 @@ def test_trials_without_memory_do_not_count_and_three_in_a_row_end_the_search(ho
 
     found, told = opened(home), []
     with pytest.raises(OutOfMemory, match="none for 5"):
-        search.optimise(found, QUICK, at_once(run), nobody, on_memory=told.append)
+        optimise(found, QUICK, at_once(run), nobody, on_memory=told.append)
     assert told == ["none for 1", "none for 3", "none for 4"]
     reasons = [trial.user_attrs["status_reason"] for trial in found.trials]
     assert reasons == ["complete", "out of memory", "complete", *["out of memory"] * 3]
@@ -450,7 +452,7 @@ def test_trials_without_memory_do_not_count_and_three_in_a_row_end_the_search(ho
 def test_fewer_trials_take_turns_from_when_one_of_several_finds_no_memory(home: Home):
     under_way: set[int] = set()
 
-    def training(suggestion: Suggestion) -> search.Training:
+    def training(suggestion: Suggestion) -> Training:
         under_way.add(suggestion.number)
         try:
             if len(under_way) > 2:
@@ -462,14 +464,14 @@ def test_fewer_trials_take_turns_from_when_one_of_several_finds_no_memory(home: 
             under_way.remove(suggestion.number)
 
     found, told = opened(home), []
-    search.optimise(found, QUICK, training, nobody, on_memory=told.append, places=4)
+    optimise(found, QUICK, training, nobody, on_memory=told.append, places=4)
     assert told == ["none for 2", "none for 3"]
     assert search.finished(found) == 6
     assert {trial.user_attrs["status_reason"] for trial in found.trials} == {"complete", "out of memory"}
 
 
 def test_trials_that_cannot_be_stopped_in_order_are_closed_all_the_same(home: Home):
-    def training(suggestion: Suggestion) -> search.Training:
+    def training(suggestion: Suggestion) -> Training:
         try:
             yield
             if suggestion.number == 1:
@@ -482,7 +484,7 @@ def test_trials_that_cannot_be_stopped_in_order_are_closed_all_the_same(home: Ho
 
     found = opened(home)
     with pytest.raises(RuntimeError, match="gone"):
-        search.optimise(found, QUICK, training, nobody, places=3)
+        optimise(found, QUICK, training, nobody, places=3)
     reasons = [trial.user_attrs["status_reason"] for trial in found.trials]
     assert reasons == ["interrupted", "crashed", "interrupted"]
     assert {trial.state for trial in found.trials} == {TrialState.FAIL}

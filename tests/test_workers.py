@@ -36,6 +36,7 @@ from study.models import build_model
 from study.search import default_storage
 from study.tracking import Run, Store
 from study.training import TrainingState, fit
+from study.turns import optimise
 
 NAME = "digits-ffnn"
 TUNE = ("tune", "--dataset", "digits", "--model", "ffnn", "--pruner", "none", "--no-retrain")
@@ -303,7 +304,7 @@ def test_every_trial_draws_what_a_single_process_draws_for_its_number(reached: R
     numbers = reached.trials[-1].number + 1
     config = SearchConfig(name=NAME, model=FFNNConfig(), trials=numbers, epochs=EPOCHS, pruner="none")
     alone = search.open_search(config, default_storage(home), digest="any")
-    search.optimise(alone, config, at_once(lambda suggestion: 0.5), lambda running: None)
+    optimise(alone, config, at_once(lambda suggestion: 0.5), lambda running: None)
     drawn = [trial.params for trial in alone.get_trials()]
     assert len({tuple(params.values()) for params in drawn}) == len(drawn)
     first = [trial for trial in reached.trials if "retry_of" not in trial.user_attrs]
