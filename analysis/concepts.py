@@ -241,8 +241,8 @@ def draw_pooling(table: pd.DataFrame, *, size: int) -> Figure:
     """A piece of a map, its ReLU and its max pooling over squares of side `size`, and the same of the whole map.
 
     Args:
-        table: `tabulate` of map, ReLU and pooled, of ``kept`` (1 where a pooled value was taken from), and of
-            whole map, whole ReLU and whole pooled.
+        table: `tabulate` of map, ReLU and pooled, of ``kept`` (1 where a positive pooled value was taken from), and
+            of whole map, whole ReLU and whole pooled.
         size: of the squares, pixels.
     """
     made = arrays(table)
