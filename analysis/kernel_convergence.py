@@ -1,0 +1,188 @@
+"""When do the kernels stop changing? Every filter's way over the epochs, where one kernel by eye proves too little."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from analysis import style
+from analysis.filters import COLLAPSED, ByEpoch, from_then_on
+
+WITHIN = 0.05
+"""A filter has settled when its cosine distance to its final weights stays within this, an angle of 18°."""
+CLAIMED = 5
+"""Wik (2023) sees kernels converged after about so many epochs."""
+BAND = 0.1, 0.9
+"""The quantiles around the median: four fifths of the filters."""
+BANDED = "four fifths of the living"
+COLOUR = style.MODEL_COLOURS["cnn"]
+MEASURES = {
+    "to_final": "Distance to the final weights",
+    "step": "Distance to the epoch before",
+    "norm": "Norm of the weights",
+}
+DISTANCES = ("to_final", "step")
+
+
+def kernel_convergence(weights: ByEpoch, health: pd.DataFrame) -> pd.DataFrame:
+    """How far every filter is at every epoch from where it ends, and from where it was the epoch before.
+
+    The cosine distance, 1 - cos of the angle between two filters' weights, is 0 for one direction and 1 for a right
+    angle. To the final weights it is 0 at the end by construction, come to rest or not: that the step tells.
+
+    Args:
+        weights: (filters, …) of each layer by epoch.
+        health: layer, filter, epoch and silent as in `filters.filter_health`; layers without a ReLU are not in it.
+
+    Returns:
+        layer, filter, epoch, norm, alive (neither silent nor collapsed), to_final and step (cosine distances; NaN
+        where the filter is dead at either end, or the epoch before was not kept), settled: the first epoch from which
+        `to_final` stays within `WITHIN`, missing for a filter that ends dead.
+    """
+    silent = health.pivot(index=["layer", "filter"], columns="epoch", values="silent")
+    parts = []
+    for layer, by_epoch in weights.items():
+        dead = silent.loc[layer, sorted(by_epoch)].to_numpy(bool) if layer in silent.index else False
+        parts.append(_of_layer(by_epoch, dead).assign(layer=layer))
+    return pd.concat(parts, ignore_index=True)[["layer", "filter", "epoch", "norm", "alive", *DISTANCES, "settled"]]
+
+
+def _of_layer(by_epoch: Mapping[int, np.ndarray], silent: np.ndarray | bool) -> pd.DataFrame:
+    """The table of one layer, silent (filters, epochs)."""
+    epochs = np.array(sorted(by_epoch))
+    rows = np.stack([by_epoch[epoch].reshape(len(by_epoch[epoch]), -1) for epoch in epochs], axis=1).astype(float)
+    alive = (np.abs(rows).max(2) >= COLLAPSED) & ~np.asarray(silent)
+    to_final = np.where(alive & alive[:, -1:], _cosine_distance(rows, rows[:, -1:]), np.nan)
+    step = np.full(alive.shape, np.nan)
+    known = alive[:, 1:] & alive[:, :-1] & (np.diff(epochs) == 1)
+    step[:, 1:] = np.where(known, _cosine_distance(rows[:, 1:], rows[:, :-1]), np.nan)
+    return pd.DataFrame(
+        {
+            "filter": np.repeat(np.arange(len(rows)), len(epochs)),
+            "epoch": np.tile(epochs, len(rows)),
+            "norm": np.linalg.norm(rows, axis=2).ravel(),
+            "alive": alive.ravel(),
+            "to_final": to_final.ravel(),
+            "step": step.ravel(),
+            "settled": from_then_on(to_final <= WITHIN, epochs).repeat(len(epochs)).array,
+        }
+    )
+
+
+def _cosine_distance(these: np.ndarray, those: np.ndarray) -> np.ndarray:
+    """1 - cos between vectors along the last axis; NaN for a vector of zeros."""
+    products = (these * those).sum(-1)
+    norms = np.linalg.norm(these, axis=-1) * np.linalg.norm(those, axis=-1)
+    cosines = np.divide(products, norms, out=np.full(norms.shape, np.nan), where=norms > 0)
+    return np.maximum(1 - cosines, 0)
+
+
+def spread(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The median and the band of a measure over the living filters: epoch, low, median, high."""
+    groups = table[table["alive"]].dropna(subset=measure).groupby("epoch")[measure]
+    return (
+        groups.quantile(np.array([BAND[0], 0.5, BAND[1]]))
+        .unstack()
+        .set_axis(["low", "median", "high"], axis=1)
+        .reset_index()
+    )
+
+
+def settled_epochs(table: pd.DataFrame) -> pd.Series:
+    """From which epoch on each filter that is alive at the end has settled, by filter."""
+    return table.groupby("filter")["settled"].first().dropna().astype(int)
+
+
+def caption(table: pd.DataFrame) -> str:
+    """Whether kernels are converged after about five epochs, layer by layer: at least half of the living filters."""
+    last = int(table["epoch"].max())
+    asked = f"converged after about {CLAIMED} epochs (Wik, 2023)"
+    if last <= CLAIMED:
+        return f"Whether the kernels are {asked}, {last} epochs are too few to tell."
+    said = [_said(str(layer), part, last) for layer, part in table.groupby("layer", sort=False)]
+    return f"Are the kernels {asked}? {'; '.join(said)}."
+
+
+def _said(layer: str, table: pd.DataFrame, last: int) -> str:
+    settled = settled_epochs(table)
+    if settled.empty:
+        return f"{layer}: no filter is alive"
+    by_then = int((settled <= CLAIMED).sum())
+    said = (
+        f"{layer}: {'yes' if by_then >= len(settled) / 2 else 'no'}, {by_then} of {len(settled)} living filters stay "
+        f"within a cosine distance of {WITHIN:g} of their final weights from epoch {CLAIMED} on "
+        f"(median: from epoch {settled.median():g} on)"
+    )
+    steps = spread(table, "step").set_index("epoch")["median"]
+    then, now = steps.get(CLAIMED), steps.get(last)
+    if then is None or now is None:
+        return said
+    return f"{said}, and epoch {last} still turns the median filter by {now:.2g}, epoch {CLAIMED} by {then:.2g}"
+
+
+@style.styled
+def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
+    """A row for each layer: distances, norm, and how many have settled; median, band and every living filter.
+
+    Dead filters have no distances; their norms are grey.
+    """
+    layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
+    made = style.figure(style.WIDTH, 0.8 + 1.9 * len(layers))
+    axes = made.subplots(len(layers), len(MEASURES) + 1, sharex=True, sharey="col", squeeze=False)
+    for row, (layer, part) in zip(axes, layers.items(), strict=True):
+        for ax, measure in zip(row, MEASURES, strict=False):
+            _draw_measure(ax, part, measure)
+        _draw_settled(row[-1], part)
+        row[0].set_ylabel(f"{layer}\n{len(settled_epochs(part))} of {part['filter'].nunique()} alive")
+    for ax, title in zip(axes[0], [*MEASURES.values(), f"Share settled within {WITHIN:g}"], strict=True):
+        ax.set_title(title, fontsize=9)
+    for ax in axes[-1]:
+        ax.set_xlabel("epoch")
+    axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    labelled = [ax.get_legend_handles_labels() for ax in axes.flat]
+    legend = {label: artist for artists, labels in labelled for artist, label in zip(artists, labels, strict=True)}
+    made.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=len(legend))
+    return made
+
+
+def _draw_measure(ax: Axes, table: pd.DataFrame, measure: str) -> None:
+    cells = table.pivot(index="epoch", columns="filter", values=measure)
+    ends_dead = cells.columns.difference(settled_epochs(table).index)
+    _draw_lines(ax, cells[ends_dead], style.QUIET, "one filter, dead at the end")
+    _draw_lines(ax, cells.drop(columns=ends_dead), COLOUR, "one living filter")
+    middle = spread(table, measure)
+    ax.fill_between(middle["epoch"], middle["low"], middle["high"], color=COLOUR, alpha=0.25, linewidth=0, label=BANDED)
+    ax.plot(middle["epoch"], middle["median"], color=COLOUR, linewidth=2, label="median of the living")
+    if measure == "step" and (cells > 0).any(axis=None):
+        ax.set_yscale("log", nonpositive="mask")
+    else:
+        ax.set_ylim(bottom=0)
+    _mark_claim(ax)
+
+
+def _draw_lines(ax: Axes, cells: pd.DataFrame, colour: str, label: str) -> None:
+    cells = cells.dropna(axis="columns", how="all")
+    for place, (_, values) in enumerate(cells.items()):
+        ax.plot(values, color=colour, linewidth=0.5, alpha=0.4, marker="." if len(cells) < 4 else None, markersize=3,
+                label=label if place == 0 else None)  # fmt: skip
+
+
+def _draw_settled(ax: Axes, table: pd.DataFrame) -> None:
+    settled = settled_epochs(table)
+    if settled.empty:
+        style.say(ax, "no filter is alive")
+        return
+    epochs = np.sort(table["epoch"].unique())
+    shares = [100 * (settled <= epoch).mean() for epoch in epochs]
+    ax.plot(epochs, shares, color=COLOUR, drawstyle="steps-post")
+    ax.set_ylim(0, 104)
+    ax.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    _mark_claim(ax)
+
+
+def _mark_claim(ax: Axes) -> None:
+    ax.axvline(CLAIMED, color=style.INK, linewidth=0.8, linestyle=":", label=f"epoch {CLAIMED}")
+    ax.grid(True)
