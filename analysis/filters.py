@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analysis import style
 
@@ -135,7 +136,7 @@ def removal_caption(
 def _of_layer(layer: str, table: pd.DataFrame) -> str:
     last = table[table["epoch"] == table["epoch"].max()]
     silent = last[last["silent"]]
-    said = f"{len(silent)} of {layer}'s {len(last)} filters are silent on every one"
+    said = f"{len(silent)} of {layer}'s {len(last)} {_noun(layer)} are silent on every one"
     if len(silent):
         said += f" ({silent['collapsed'].sum()} of them collapsed, max |w| < {COLLAPSED:g}), {_since(silent['died'])}"
     only = int((last["state"] == "collapsed").sum())
@@ -143,6 +144,10 @@ def _of_layer(layer: str, table: pd.DataFrame) -> str:
         said += f", {only} more collapsed without being silent"
     back = _came_back(table)
     return said + (f", and {back} came back after being silent" if back else "")
+
+
+def _noun(layer: str) -> str:
+    return "filters" if layer.startswith("conv") else "units"
 
 
 def _since(died: pd.Series) -> str:
@@ -164,27 +169,30 @@ def draw_filter_health(table: pd.DataFrame) -> Figure:
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     heights = [_height(part["filter"].nunique()) for part in layers.values()]
-    made = style.figure(style.WIDTH, 1.0 + sum(heights) + 0.55 * len(heights))
-    grid = made.add_gridspec(len(layers), 3, height_ratios=heights, width_ratios=[1, 1, 0.8])
+    made = style.figure(style.WIDTH, 1.3 + sum(heights) + 0.4 * len(heights))
+    grid = made.add_gridspec(len(layers) + 1, 3, height_ratios=[*heights, 0.12], width_ratios=[1, 1, 0.8])
     limits = FAINTEST, max(1.0, float(table["largest_weight"].max()))
     weights = LogNorm(*limits), weight_colours(limits)
     shares = Normalize(0, 1), matplotlib.colormaps[style.SEQUENTIAL]
-    left, middle, right = ([made.add_subplot(grid[row, column]) for row in range(len(layers))] for column in range(3))
-    for (layer, part), *axes in zip(layers.items(), left, middle, right, strict=True):
+    for row, (layer, part) in enumerate(layers.items()):
+        axes = [made.add_subplot(grid[row, column]) for column in range(3)]
         _raster(axes[0], part, "largest_weight", *weights)
-        _raster(axes[1], part, "active_positions", *shares)
         _mark_silent(axes[0], part)
+        _raster(axes[1], part.assign(active=part["active_positions"].mask(part["silent"])), "active", *shares)
         _counts(axes[2], part)
-        axes[0].set(ylabel=f"{layer}: filter")
-        for ax in axes:
+        axes[0].set_ylabel(f"{layer}: {_noun(layer).removesuffix('s')}")
+        for ax, title in zip(axes, ("Largest weight", "Activity", f"Number of {_noun(layer)}"), strict=True):
+            ax.set(title=title if row == 0 else "", xlabel="epoch" if row == len(layers) - 1 else "")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    for axes, title in ((left, "Largest weight (dot: silent)"), (middle, "Where it is active"), (right, "Filters")):
-        axes[0].set_title(title)
-        axes[-1].set_xlabel("epoch")
-    place: Any = {"location": "bottom", "aspect": 40, "pad": 0.01, "fraction": 0.02}
-    made.colorbar(ScalarMappable(*weights), ax=left, extend="min", label="max |w|", **place)
-    made.colorbar(ScalarMappable(*shares), ax=middle, label="share of positions with a positive output", **place)
-    right[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    scales: list[tuple[Any, str, Any]] = [
+        (weights, "max |w|; a dot: silent on all test images", {"extend": "min", "format": "%g"}),
+        (shares, "share of positions with a positive output; grey: silent", {"format": PercentFormatter(1)}),
+    ]
+    for column, (scale, label, options) in enumerate(scales):
+        bar = made.add_subplot(grid[-1, column])
+        made.colorbar(ScalarMappable(*scale), cax=bar, orientation="horizontal", label=label, **options)
+    key = [Patch(color=colour, label=MEANINGS[state]) for state, colour in STATES.items()]
+    made.legend(handles=key, loc="outside lower center", ncols=len(key))
     return made
 
 
@@ -198,7 +206,7 @@ def weight_colours(limits: style.Limits) -> Colormap:
     low, threshold, high = np.log([limits[0], COLLAPSED, limits[1]])
     split = (threshold - low) / (high - low)
     reds, blues = matplotlib.colormaps["Reds_r"], matplotlib.colormaps["Blues"]
-    stops = [(split * share, reds(0.05 + 0.7 * share)) for share in np.linspace(0, 1, 9)]
+    stops = [(split * share, reds(0.2 + 0.6 * share)) for share in np.linspace(0, 1, 9)]
     stops += [(split + (1 - split) * share, blues(0.15 + 0.75 * share)) for share in np.linspace(0, 1, 9)]
     return LinearSegmentedColormap.from_list("weights", stops, N=512)
 
@@ -235,7 +243,7 @@ def _staggered(numbers: list[int]) -> list[str]:
 def _mark_silent(ax: Axes, table: pd.DataFrame) -> None:
     cells = _cells(table, "silent")
     rows, columns = np.nonzero(cells.to_numpy() == True)  # noqa: E712  a missing epoch is NaN
-    ax.plot(cells.columns[columns], rows, "o", color=style.INK, markersize=1.3, markeredgewidth=0, clip_on=False)
+    ax.plot(cells.columns[columns], rows, "o", color=style.INK, markersize=1.6, markeredgewidth=0)
 
 
 def _counts(ax: Axes, table: pd.DataFrame) -> None:
@@ -243,7 +251,7 @@ def _counts(ax: Axes, table: pd.DataFrame) -> None:
     below = np.zeros(len(counts))
     for state, colour in STATES.items():
         height = counts[state].to_numpy(float)
-        ax.bar(counts["epoch"], height, width=1.0, bottom=below, color=colour, label=MEANINGS[state])
+        ax.bar(counts["epoch"], height, width=1.0, bottom=below, color=colour)
         below += height
     ax.set(xlim=(counts["epoch"].min() - 0.5, counts["epoch"].max() + 0.5), ylim=(0, below.max()))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from analysis import style
 from analysis.filters import COLLAPSED, ByEpoch, from_then_on
@@ -20,8 +20,8 @@ BAND = 0.1, 0.9
 BANDED = "four fifths of the living"
 COLOUR = style.MODEL_COLOURS["cnn"]
 MEASURES = {
-    "to_final": "Distance to the final weights",
-    "step": "Distance to the epoch before",
+    "to_final": "Cosine distance to the end",
+    "step": "Cosine distance per epoch",
     "norm": "Norm of the weights",
 }
 DISTANCES = ("to_final", "step")
@@ -80,47 +80,59 @@ def _cosine_distance(these: np.ndarray, those: np.ndarray) -> np.ndarray:
     return np.maximum(1 - cosines, 0)
 
 
-def spread(table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """The median and the band of a measure over the living filters: epoch, low, median, high."""
-    groups = table[table["alive"]].dropna(subset=measure).groupby("epoch")[measure]
-    return (
-        groups.quantile(np.array([BAND[0], 0.5, BAND[1]]))
-        .unstack()
-        .set_axis(["low", "median", "high"], axis=1)
-        .reset_index()
-    )
-
-
 def settled_epochs(table: pd.DataFrame) -> pd.Series:
-    """From which epoch on each filter that is alive at the end has settled, by filter."""
+    """From which epoch on each filter of one layer has settled, by filter; only of those alive at the end."""
     return table.groupby("filter")["settled"].first().dropna().astype(int)
+
+
+def spread(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The median and the band of a measure over the filters of one layer that are alive at the end.
+
+    Returns:
+        epoch, low, median, high.
+    """
+    living = table[table["settled"].notna()].dropna(subset=measure)
+    groups = living.groupby("epoch")[measure]
+    low, high = (groups.quantile(quantile) for quantile in BAND)
+    return pd.DataFrame({"low": low, "median": groups.median(), "high": high}).reset_index()
 
 
 def caption(table: pd.DataFrame) -> str:
     """Whether kernels are converged after about five epochs, layer by layer: at least half of the living filters."""
     last = int(table["epoch"].max())
-    asked = f"converged after about {CLAIMED} epochs (Wik, 2023)"
     if last <= CLAIMED:
-        return f"Whether the kernels are {asked}, {last} epochs are too few to tell."
-    said = [_said(str(layer), part, last) for layer, part in table.groupby("layer", sort=False)]
-    return f"Are the kernels {asked}? {'; '.join(said)}."
-
-
-def _said(layer: str, table: pd.DataFrame, last: int) -> str:
-    settled = settled_epochs(table)
-    if settled.empty:
-        return f"{layer}: no filter is alive"
-    by_then = int((settled <= CLAIMED).sum())
-    said = (
-        f"{layer}: {'yes' if by_then >= len(settled) / 2 else 'no'}, {by_then} of {len(settled)} living filters stay "
-        f"within a cosine distance of {WITHIN:g} of their final weights from epoch {CLAIMED} on "
-        f"(median: from epoch {settled.median():g} on)"
-    )
-    steps = spread(table, "step").set_index("epoch")["median"]
-    then, now = steps.get(CLAIMED), steps.get(last)
-    if then is None or now is None:
+        return f"Whether kernels are converged after about {CLAIMED} epochs (Wik, 2023) cannot be told after {last}."
+    layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
+    living = {layer: settled for layer, part in layers.items() if len(settled := settled_epochs(part))}
+    verdicts = [f"{layer} {_verdict(living[layer]) if layer in living else 'has no living filter'}" for layer in layers]
+    said = f"Are kernels converged after about {CLAIMED} epochs (Wik, 2023)? {', '.join(verdicts)}."
+    if not living:
         return said
-    return f"{said}, and epoch {last} still turns the median filter by {now:.2g}, epoch {CLAIMED} by {then:.2g}"
+    counts = [f"{(settled <= CLAIMED).sum()} of {len(settled)} in {layer}" for layer, settled in living.items()]
+    halves = [f"{_half(settled)} in {layer}" for layer, settled in living.items()]
+    return (
+        f"{said} Of the living filters, {', '.join(counts)} stay within a cosine distance of {WITHIN:g} of their final "
+        f"weights from epoch {CLAIMED} on; half of them do from epoch {', '.join(halves)}.{_last_steps(layers, last)}"
+    )
+
+
+def _half(settled: pd.Series) -> int:
+    """The epoch by which at least half of the filters have settled."""
+    return int(settled.quantile(0.5, interpolation="lower"))
+
+
+def _verdict(settled: pd.Series) -> str:
+    return "yes" if _half(settled) <= CLAIMED else "no"
+
+
+def _last_steps(layers: Mapping[str, pd.DataFrame], last: int) -> str:
+    steps = {layer: spread(part, "step").set_index("epoch")["median"] for layer, part in layers.items()}
+    turns = [
+        f"{step[last]:.2g} in {layer} ({step[CLAIMED]:.2g})"
+        for layer, step in steps.items()
+        if {CLAIMED, last} <= set(step.index)
+    ]
+    return f" Epoch {last} (epoch {CLAIMED}) turns the median filter by {', '.join(turns)}." if turns else ""
 
 
 @style.styled
@@ -131,7 +143,10 @@ def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     made = style.figure(style.WIDTH, 0.8 + 1.9 * len(layers))
-    axes = made.subplots(len(layers), len(MEASURES) + 1, sharex=True, sharey="col", squeeze=False)
+    axes = made.subplots(len(layers), len(MEASURES) + 1, sharex=True, squeeze=False)
+    for column in range(len(DISTANCES)):
+        for ax in axes[1:, column]:
+            ax.sharey(axes[0, column])
     for row, (layer, part) in zip(axes, layers.items(), strict=True):
         for ax, measure in zip(row, MEASURES, strict=False):
             _draw_measure(ax, part, measure)
@@ -141,6 +156,10 @@ def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
         ax.set_title(title, fontsize=9)
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
+    for ax in (axes[0, 0], *axes[:, 2]):
+        ax.set_ylim(bottom=0)
+    for ax in axes[:, 1]:
+        _set_decades(ax, table["step"])
     axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     labelled = [ax.get_legend_handles_labels() for ax in axes.flat]
     legend = {label: artist for artists, labels in labelled for artist, label in zip(artists, labels, strict=True)}
@@ -155,34 +174,48 @@ def _draw_measure(ax: Axes, table: pd.DataFrame, measure: str) -> None:
     _draw_lines(ax, cells.drop(columns=ends_dead), COLOUR, "one living filter")
     middle = spread(table, measure)
     ax.fill_between(middle["epoch"], middle["low"], middle["high"], color=COLOUR, alpha=0.25, linewidth=0, label=BANDED)
-    ax.plot(middle["epoch"], middle["median"], color=COLOUR, linewidth=2, label="median of the living")
-    if measure == "step" and (cells > 0).any(axis=None):
-        ax.set_yscale("log", nonpositive="mask")
-    else:
-        ax.set_ylim(bottom=0)
-    _mark_claim(ax)
+    ax.plot(middle["epoch"], middle["median"], color=COLOUR, linewidth=2, marker=_marker(middle), markersize=5,
+            label="median of the living")  # fmt: skip
+    _mark_claim(ax, table)
 
 
 def _draw_lines(ax: Axes, cells: pd.DataFrame, colour: str, label: str) -> None:
     cells = cells.dropna(axis="columns", how="all")
     for place, (_, values) in enumerate(cells.items()):
-        ax.plot(values, color=colour, linewidth=0.5, alpha=0.4, marker="." if len(cells) < 4 else None, markersize=3,
+        ax.plot(values, color=colour, linewidth=0.5, alpha=0.4, marker=_marker(cells), markersize=3,
                 label=label if place == 0 else None)  # fmt: skip
+
+
+def _marker(points: pd.DataFrame) -> str | None:
+    """A line of one or two points could not be seen."""
+    return "." if len(points) < 4 else None
 
 
 def _draw_settled(ax: Axes, table: pd.DataFrame) -> None:
     settled = settled_epochs(table)
     if settled.empty:
-        style.say(ax, "no filter is alive")
+        style.say(ax, "no filter is alive\nat the end")
         return
     epochs = np.sort(table["epoch"].unique())
     shares = [100 * (settled <= epoch).mean() for epoch in epochs]
     ax.plot(epochs, shares, color=COLOUR, drawstyle="steps-post")
     ax.set_ylim(0, 104)
     ax.yaxis.set_major_formatter(PercentFormatter(decimals=0))
-    _mark_claim(ax)
+    _mark_claim(ax, table)
 
 
-def _mark_claim(ax: Axes) -> None:
-    ax.axvline(CLAIMED, color=style.INK, linewidth=0.8, linestyle=":", label=f"epoch {CLAIMED}")
+def _mark_claim(ax: Axes, table: pd.DataFrame) -> None:
+    if table["epoch"].max() > CLAIMED:
+        ax.axvline(CLAIMED, color=style.INK, linewidth=0.8, linestyle=":", label=f"epoch {CLAIMED}")
     ax.grid(True)
+
+
+def _set_decades(ax: Axes, values: pd.Series) -> None:
+    """A logarithmic scale from the power of ten below the smallest positive value to the one above the largest."""
+    powers = np.log10(values[values > 0])
+    if len(powers):
+        low, high = np.floor(powers.min()), np.ceil(powers.max())
+        ax.set_yscale("log", nonpositive="mask")
+        ax.set_ylim(10**low, 10 ** max(high, low + 1))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())

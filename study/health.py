@@ -158,7 +158,7 @@ def without(model: Model, dead: Mapping[str, np.ndarray]) -> Model:
     cut = copy.deepcopy(model)
     for layer, filters in dead.items():
         for tensor in _parameters(cut, layer):
-            tensor[torch.from_numpy(filters)] = 0
+            tensor[torch.tensor(filters)] = 0
     return cut
 
 
