@@ -127,9 +127,9 @@ def removal_caption(
     if not filters:
         return f"None is dead; the test accuracy is {accuracy:.2%}."
     return (
-        f"With the maps of all {filters} dead (silent or collapsed) filters removed, the test accuracy is "
-        f"{accuracy_without:.2%}, against {accuracy:.2%} with them; what is left has {parameters_without:,} "
-        f"of {parameters:,} parameters."
+        f"With the maps of all {filters} dead (silent or collapsed) filters set to zero, as a silent one's are anyway, "
+        f"the test accuracy is {accuracy_without:.2%}, against {accuracy:.2%} with them: {parameters_without:,} of "
+        f"{parameters:,} parameters do the work."
     )
 
 

