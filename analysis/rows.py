@@ -1,0 +1,32 @@
+"""A layer's filters side by side: rows of so many, and a line that names those with nothing to show."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+LINE = 150
+"""Characters of 8 pt across a whole figure."""
+
+
+SILENT = 1e-6
+"""The share of a layer's largest activation that a filter has to go beyond, or its activations are rounding's."""
+
+
+def in_rows(filters: Sequence[int], most: int) -> list[list[int]]:
+    """The filters in their order, in as few rows of at most `most` as will do, about equally long; one row of none."""
+    count = max(1, math.ceil(len(filters) / most))
+    length = math.ceil(len(filters) / count)
+    return [list(filters[row * length : (row + 1) * length]) for row in range(count)]
+
+
+def named(filters: Sequence[int], why: str, width: int = LINE) -> str:
+    """Which filters are left out and why, over as many lines as it takes; empty where none is."""
+    if not len(filters):
+        return ""
+    numbers = ", ".join(map(str, filters))
+    return textwrap.fill(f"{len(filters)} {why}: {numbers}", width)
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of at most `most` characters, the last of them an ellipsis where it was longer."""
+    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
