@@ -185,7 +185,7 @@ def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, 
         ax.imshow(shown, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="nearest")
     else:
         ax.text(0.01, 0.5, "no filter changes anything", transform=ax.transAxes, va="center", color=style.QUIET)
-    ax.add_patch(Rectangle((-0.5, -0.5), len(row), len(classes), color="#e4e4e4", zorder=0))
+    ax.add_patch(Rectangle((-0.5, -0.5), len(row), len(classes), color="#e4e4e4", zorder=-1))
     ax.set_ylim(len(classes) - 0.5, -0.5)
     ax.set_xticks(range(len(row)), [str(number) for number in row])
     ax.set_yticks(range(len(classes)), [rows.shortened(name, 30) for name in classes])

@@ -152,12 +152,10 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, longest: int) -> None:
     ax.barh(range(len(part)), lost, color=np.where(lost > 0, FOR, AGAINST), height=0.75)
     ax.axvline(0, color="#666666", linewidth=0.7)
     for place, row in enumerate(part.to_dict("records")):
-        turned = row["predicted_without"] != row["predicted"]
-        text = f"{row['margin_lost']:.2g}".replace("-", "−")
+        end, turned = row["margin_lost"], row["predicted_without"] != row["predicted"]
+        text = f"{end:#.2g}".rstrip(".").replace("-", "−")
         text += f", then {rows.shortened(row['predicted_without'], 16)}" if turned else ""
-        end, away, side = (
-            (row["margin_lost"], 3, "left") if row["margin_lost"] > 0 else (row["margin_lost"], -3, "right")
-        )
+        away, side = (3, "left") if end > 0 else (-3, "right")
         ax.annotate(text, (end, place), (away, 0), textcoords="offset points", va="center", ha=side, fontsize=7)
     ax.set_yticks(range(len(part)), part["filter"])
     ax.set(ylim=(longest - 0.5, -0.5), xlabel="margin lost (logits)", ylabel="filter")

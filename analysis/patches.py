@@ -1,6 +1,8 @@
 """What each filter looks for: the patches of test images that activate it most, beside its kernel."""
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -132,12 +134,13 @@ def caption(table: pd.DataFrame, side: int) -> str:
     return f"{said} Of {states.sum()} filters {' and '.join(left)} on all of them." if left else said
 
 
-GAP = 0.12
-"""Inches between a filter and the next."""
-HEAD = 0.15
-"""Inches of a line above a filter's patches."""
+GAP, NARROW = 0.12, 0.06
+"""Inches between a filter and the next, and between its kernel and its patches."""
+TOP, HEAD, FOOT = 0.35, 0.15, 0.16
+"""Inches of the title, and of a line above a filter's patches and below them all."""
 CHARACTER = 0.056
-"""Inches of a character of that line."""
+"""Inches of a character above a filter's patches."""
+_WHY = {"silent": "filters silent on all test images", "constant": "filters the same everywhere on all test images"}
 
 
 @style.styled
@@ -162,36 +165,41 @@ def draw_top_patches(
     """
     shown = responding(table)
     filters = sorted(set(shown["filter"]))
-    blocks = 1 if kernels is None else 2
-    columns = (4 if kernels is not None else 6) if len(filters) <= 24 else (5 if kernels is not None else 8)
-    cell = style.WIDTH / columns
-    side = (cell - GAP - 0.06 * (blocks - 1)) / blocks
-    lines = max((len(said) for said in notes.values()), default=1)
-    height = side + lines * HEAD + GAP
+    columns, side = _sizes(len(filters), kernels is not None)
+    head = HEAD * max((len(said) for said in notes.values()), default=1)
+    width, height = style.WIDTH / columns, head + side + GAP
     below = [rows.named(sorted(set(table.loc[table["state"] == state, "filter"])), why) for state, why in _WHY.items()]
-    text = "\n".join(line for line in below if line)
-    rest = 0.35 + (0.16 * (text.count("\n") + 1) + 0.05 if text else 0)
-    down = -(-len(filters) // columns) * height + rest
-    made = style.figure(style.WIDTH, down)
-    made.set_layout_engine("none")
-    ax = made.add_axes((0, 0, 1, 1))
-    ax.set_axis_off()
-    ax.text(0.06, 0.18, title, va="center", fontsize=10)
+    foot = "\n".join(line for line in below if line)
+    bottom = TOP + math.ceil(len(filters) / columns) * height
+    made, ax = _canvas(bottom + FOOT * (foot.count("\n") + 1) if foot else bottom)
+    edge = "" if crops[..., 3].all() else "; hatched is what lies outside the image"
+    ax.text(NARROW, TOP / 2, f"{title}{edge}", va="center", fontsize=10)
+    ax.text(NARROW, bottom, foot, va="top", fontsize=8, color=style.QUIET)
     for place, filter in enumerate(filters):
-        row, column = divmod(place, columns)
-        corner = column * cell + GAP / 2, 0.35 + row * height
-        _write_head(ax, corner, cell - GAP, str(filter), notes.get(filter, ()))
-        x, y = corner[0], corner[1] + lines * HEAD
+        x, y = place % columns * width + GAP / 2, TOP + place // columns * height
+        _write_head(ax, (x, y), width - GAP, str(filter), notes.get(filter, ()))
         if kernels is not None:
-            _place(ax, kernels[filter], x, y, side)
-            x += side + 0.06
-        _draw_nine(ax, crops[(shown["filter"] == filter).to_numpy()], x, y, side)
-    ax.text(0.06, down - rest + 0.38, text, va="top", fontsize=8, color=style.QUIET)
-    ax.set(xlim=(0, style.WIDTH), ylim=(down, 0))
+            _place(ax, kernels[filter], x, y + head, side)
+            x += side + NARROW
+        _draw_nine(ax, crops[(shown["filter"] == filter).to_numpy()], x, y + head, side)
     return made
 
 
-_WHY = {"silent": "filters silent on all test images", "constant": "filters the same everywhere on all test images"}
+def _sizes(count: int, kernels: bool) -> tuple[int, float]:
+    """How many filters stand side by side, and how large a kernel and a filter's patches together are, inches."""
+    columns = (4, 5)[count > 24] if kernels else (6, 8)[count > 24]
+    room = style.WIDTH / columns - GAP
+    return columns, (room - NARROW) / 2 if kernels else room
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+    """A figure that is all one plane, measured in inches from its upper left corner."""
+    made = style.figure(style.WIDTH, height)
+    made.set_layout_engine("none")
+    # Hundreds of axes would take seconds to lay out.
+    ax = made.add_axes((0, 0, 1, 1), xlim=(0, style.WIDTH), ylim=(height, 0), autoscale_on=False)
+    ax.set_axis_off()
+    return made, ax
 
 
 def _write_head(ax: Axes, corner: tuple[float, float], width: float, number: str, notes: Sequence[str]) -> None:
@@ -212,10 +220,7 @@ def _draw_nine(ax: Axes, crops: np.ndarray, x: float, y: float, side: float) -> 
 
 def _place(ax: Axes, picture: np.ndarray, x: float, y: float, side: float) -> None:
     if picture.shape[-1] == 4 and not picture[..., 3].all():
-        ax.add_patch(
-            Rectangle(
-                (x, y), side, side, facecolor="#f4f4f4", edgecolor="#b0b0b0", hatch="//////", linewidth=0, zorder=0
-            )
-        )
-    ax.imshow(picture, extent=(x, x + side, y + side, y), interpolation="nearest", aspect="equal")
+        hatched: Any = {"facecolor": "#f4f4f4", "edgecolor": "#b0b0b0", "hatch": "//////", "linewidth": 0}
+        ax.add_patch(Rectangle((x, y), side, side, zorder=-1, **hatched))
+    ax.imshow(picture, extent=(x, x + side, y + side, y), interpolation="nearest", aspect="auto")
     ax.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor="#999999", linewidth=0.4))
