@@ -99,6 +99,7 @@ def main_effects(table: pd.DataFrame, measure: str = "auc_lost") -> pd.DataFrame
         name, lost = (first["class"].iloc[0], first[measure].iloc[0]) if len(first) else ("", np.nan)
         found.append((layer, filter, name, lost, defined[measure].mean()))
     made = pd.DataFrame(found, columns=["layer", "filter", "class", "lost", "mean_lost"])
+    made = made.astype({"lost": float, "mean_lost": float})  # also where there is none
     order = ["", *classes], list(dict.fromkeys(table["layer"]))
     keys = -made["lost"], made["class"].map(order[0].index), made["layer"].map(order[1].index)
     return made.iloc[np.lexsort(keys)].reset_index(drop=True)
@@ -115,7 +116,7 @@ def _most_important(layer: str, part: pd.DataFrame, effects: pd.DataFrame, measu
     working = effects[effects["layer"] == layer]
     idle = part["filter"].nunique() - len(working)
     nothing = f"{idle} of the {part['filter'].nunique()} filters of {layer} change nothing" if idle else ""
-    first = working.dropna(subset=["mean_lost"]).nlargest(1, "mean_lost").to_dict("records")
+    first = working[working["mean_lost"] > 0].nlargest(1, "mean_lost").to_dict("records")
     if not first:
         return f"{nothing}." if nothing else ""
     number, lost = first[0]["filter"], first[0]["mean_lost"]
@@ -130,9 +131,12 @@ def _change(of: str, measure: str, whole: float, lost: float) -> str:
 
 
 def _most_dependent(table: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
-    leading = effects.dropna(subset=["lost"]).nlargest(1, "lost").to_dict("records")
+    leading = effects[effects["lost"] > 0].nlargest(1, "lost").to_dict("records")
+    if not leading and len(effects):
+        undefined = "What a filter is for is undefined: that takes test images of two classes."
+        return undefined if effects["lost"].isna().all() else "No class loses anything without any one filter."
     if not leading:
-        return "" if effects.empty else "What a filter is for is undefined: that takes test images of two classes."
+        return ""
     layer, number, name = leading[0]["layer"], leading[0]["filter"], leading[0]["class"]
     row = table[(table["layer"] == layer) & (table["filter"] == number) & (table["class"] == name)].iloc[0]
     changed = _change("its ", measure, row[measure.removesuffix("_lost")], row[measure])
@@ -152,23 +156,18 @@ def draw_ablation(table: pd.DataFrame, *, measure: str, by: str) -> Figure:
     """
     effects = main_effects(table, measure)
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
-    panels = [
-        (layer, row)
-        for layer in layers
-        for row in rows.in_rows(effects.loc[effects["layer"] == layer, "filter"].tolist(), MOST_COLUMNS)
-    ]
-    count = table["class"].nunique()
-    widest = max(1, *(len(row) for _, row in panels))
-    made = style.figure(style.WIDTH, len(panels) * (min(0.2, 12 / count) * count + 0.6) + 0.3)
+    working = {layer: effects.loc[effects["layer"] == layer, "filter"].tolist() for layer in layers}
+    panels = rows.of_layers(working, MOST_COLUMNS)
+    classes = list(dict.fromkeys(table["class"]))
+    made = style.figure(style.WIDTH, len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + 0.6) + 0.3)
     axes = list(made.subplots(len(panels), 1, squeeze=False).ravel())
     limits = style.limits_around_zero(100 * table[measure].to_numpy(float))
-    for ax, (layer, row) in zip(axes, panels, strict=True):
-        _draw_cells(ax, layers[layer], row, measure, limits)
-        main = effects[(effects["layer"] == layer) & effects["filter"].isin(row)]
-        _frame_main(ax, main, row, list(dict.fromkeys(table["class"])))
-        ax.set(xlim=(-0.5, widest - 0.5), title=layer)
-        idle = sorted(set(layers[layer]["filter"]) - set(effects.loc[effects["layer"] == layer, "filter"]))
-        if (layer, row) == [panel for panel in panels if panel[0] == layer][-1]:
+    for ax, row in zip(axes, panels, strict=True):
+        _draw_cells(ax, layers[row.layer], row.filters, measure, limits)
+        _frame_main(ax, effects[effects["layer"] == row.layer], row.filters, classes)
+        ax.set(xlim=(-0.5, max(1, *(len(panel.filters) for panel in panels)) - 0.5), title=row.title)
+        if row.last:
+            idle = sorted(set(layers[row.layer]["filter"]) - set(working[row.layer]))
             ax.set_xlabel(rows.named(idle, "filters change nothing", 130), loc="left", fontsize=8)
     style.colour_bar(axes, limits, style.DIVERGING, MEASURES[measure])
     what = MEASURES[measure]
@@ -214,7 +213,8 @@ def _say_undefined(ax: Axes, part: pd.DataFrame, measure: str) -> None:
             ax.text(-0.4, place, f"undefined: {why}", va="center", fontsize=7, color="#555555")
 
 
-def _frame_main(ax: Axes, main: pd.DataFrame, row: Sequence[int], classes: Sequence[str]) -> None:
-    for filter, name in main.loc[main["class"] != "", ["filter", "class"]].itertuples(index=False):
+def _frame_main(ax: Axes, effects: pd.DataFrame, row: Sequence[int], classes: Sequence[str]) -> None:
+    shown = effects[(effects["lost"] > 0) & effects["filter"].isin(row)]
+    for filter, name in shown[["filter", "class"]].itertuples(index=False):
         corner = row.index(filter) - 0.5, classes.index(name) - 0.5
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=style.INK, linewidth=0.9, clip_on=False))

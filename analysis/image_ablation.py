@@ -117,7 +117,7 @@ def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: s
     axes[0].set_anchor("N")
     axes[0].set_title(rows.shortened(description, 30), fontsize=8)
     axes[0].set_xlabel(
-        f"taken for {rows.shortened(table['predicted'].iloc[0], 22)}\nmargin {_signed(table['margin'].iloc[0])}",
+        f"taken for {rows.shortened(table['predicted'].iloc[0], 18)}\nmargin {_signed(table['margin'].iloc[0])}",
         loc="left",
     )
     limits = _limits(pd.concat(layers.values()))

@@ -2,7 +2,8 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 LINE = 150
 """Characters of 8 pt across a whole figure."""
@@ -17,6 +18,29 @@ def in_rows(filters: Sequence[int], most: int) -> list[list[int]]:
     count = max(1, math.ceil(len(filters) / most))
     length = math.ceil(len(filters) / count)
     return [list(filters[row * length : (row + 1) * length]) for row in range(count)]
+
+
+class Row(NamedTuple):
+    """A row of a layer's filters, and its place among those of the layer."""
+
+    layer: str
+    filters: list[int]
+    first: bool
+    last: bool
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+        return self.layer if self.first else f"{self.layer}, continued"
+
+
+def of_layers(filters: Mapping[str, Sequence[int]], most: int) -> list[Row]:
+    """The rows of several layers, each layer's filters in their order; see `in_rows`."""
+    made = []
+    for layer, numbers in filters.items():
+        parts = in_rows(numbers, most)
+        made += [Row(layer, part, place == 0, place == len(parts) - 1) for place, part in enumerate(parts)]
+    return made
 
 
 def named(filters: Sequence[int], why: str, width: int = LINE) -> str:

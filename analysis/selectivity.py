@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis import rows, style
 
-MOST_BARS = 64
+MOST_BARS = 40
 """Filters side by side."""
 LONGEST = 18
 """Characters of a class name above a bar."""
@@ -89,20 +89,18 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         layer: part.dropna(subset=["selectivity"]).sort_values("selectivity", ascending=False, kind="stable")
         for layer, part in layers.items()
     }
-    panels = [
-        (layer, row) for layer, part in ordered.items() for row in rows.in_rows(part["filter"].tolist(), MOST_BARS)
-    ]
+    panels = rows.of_layers({layer: part["filter"].tolist() for layer, part in ordered.items()}, MOST_BARS)
     made = style.figure(style.WIDTH, 2.3 * len(panels) + 0.3)
     axes = made.subplots(len(panels), 1, squeeze=False, sharey=True).ravel()
     colours = style.class_colours(classes)
-    top = min(1.02, np.nanmax(table["selectivity"], initial=0.2) + 0.4)
-    widest = max(1, *(len(row) for _, row in panels))
-    for ax, (layer, row) in zip(axes, panels, strict=True):
-        _draw_bars(ax, ordered[layer].set_index("filter").loc[row], colours)
-        silent = layers[layer].loc[layers[layer]["class"] == "", "filter"].tolist()
-        last = (layer, row) == [panel for panel in panels if panel[0] == layer][-1]
-        ax.set(xlim=(-0.6, widest - 0.4), ylim=(0, top), title=layer, ylabel="class selectivity")
-        ax.set_xlabel(rows.named(silent, "silent filters", 140) if last else "", loc="left", fontsize=8)
+    top = min(1.02, table["selectivity"].fillna(0).max() + 0.4)
+    widest = max(1, *(len(row.filters) for row in panels))
+    for ax, row in zip(axes, panels, strict=True):
+        _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], colours)
+        ax.set(xlim=(-0.6, widest - 0.4), ylim=(0, top), title=row.title, ylabel="class selectivity")
+        if row.last:
+            silent = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist()
+            ax.set_xlabel(rows.named(silent, "silent filters", 140), loc="left", fontsize=8)
     return made
 
 
@@ -121,6 +119,6 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, colours: Mapping[str, str]) -> None
             place, height + (-0.03 if inside else 0.02), rows.shortened(name, LONGEST), rotation=90, ha="center",
             va="top" if inside else "bottom", fontsize=6.5, bbox=_PLATE if inside else None,
         )  # fmt: skip
-    ax.set_xticks(range(len(part)), part.index, fontsize=6.5 if len(part) > 40 else 7.5)
+    ax.set_xticks(range(len(part)), part.index, fontsize=7.5)
     ax.tick_params(axis="x", length=0)
     ax.grid(True, axis="y")

@@ -144,10 +144,10 @@ _INPUTS = "Inputs are the filters of conv1 that it weighs most."
 
 def _notes(filters: Filters, layer: str, inputs: list[list[int]] | None) -> dict[int, list[str]]:
     """For each filter the class that it responds to most, the one that loses most AUC without it, and its inputs."""
-    found, lost = filters.selectivity, effects.main_effects(filters.effects).dropna(subset=["lost"])
+    found, lost = filters.selectivity, effects.main_effects(filters.effects)
     losses = {
         row["filter"]: f"AUC lost {100 * row['lost']:.1f}: {row['class']}"
-        for row in lost[lost["layer"] == layer].to_dict("records")
+        for row in lost[(lost["layer"] == layer) & (lost["lost"] > 0)].to_dict("records")
     }
     notes = {}
     for row in found[found["layer"] == layer].to_dict("records"):
