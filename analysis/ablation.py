@@ -159,19 +159,20 @@ def draw_ablation(table: pd.DataFrame, *, measure: str, by: str) -> Figure:
     working = {layer: effects.loc[effects["layer"] == layer, "filter"].tolist() for layer in layers}
     panels = rows.of_layers(working, MOST_COLUMNS)
     classes = list(dict.fromkeys(table["class"]))
-    made = style.figure(style.WIDTH, len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + 0.6) + 0.3)
+    made = style.figure(style.WIDTH, len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + 0.7) + 0.3)
     axes = list(made.subplots(len(panels), 1, squeeze=False).ravel())
     limits = style.limits_around_zero(100 * table[measure].to_numpy(float))
     for ax, row in zip(axes, panels, strict=True):
         _draw_cells(ax, layers[row.layer], row.filters, measure, limits)
         _frame_main(ax, effects[effects["layer"] == row.layer], row.filters, classes)
         ax.set(xlim=(-0.5, max(1, *(len(panel.filters) for panel in panels)) - 0.5), title=row.title)
-        if row.last:
-            idle = sorted(set(layers[row.layer]["filter"]) - set(working[row.layer]))
-            ax.set_xlabel(rows.named(idle, "filters change nothing", 130), loc="left", fontsize=8)
+        idle = sorted(set(layers[row.layer]["filter"]) - set(working[row.layer])) if row.last else []
+        ax.set_xlabel(rows.axis_label(idle, "filters change nothing"), loc="left", fontsize=8)
     style.colour_bar(axes, limits, style.DIVERGING, MEASURES[measure])
     what = MEASURES[measure]
-    style.head(made, f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}")
+    style.head(
+        made, f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}; each filter's largest is framed"
+    )
     return made
 
 

@@ -83,7 +83,9 @@ def caption(table: pd.DataFrame) -> str:
     turned = int((table["predicted_without"] != table["predicted"]).sum())
     if not turned:
         return f"{said} No filter decides the answer by itself."
-    return f"{said} Of all {len(table)} filters {turned} decide the answer: without the one it is another."
+    decide, one = ("decides", "it") if turned == 1 else ("decide", "any one of them")
+    decisive = f"{turned} of the {len(table)} filters {decide} the answer"
+    return f"{said} {decisive}: without {one} the image is taken for another class."
 
 
 def _outcome(row: Mapping[Hashable, Any]) -> str:
@@ -131,10 +133,13 @@ def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: s
 
 def _limits(shown: pd.DataFrame) -> style.Limits:
     """The ends of the axis: those of the bars, and room for what is written at them."""
-    least, most = min(0.0, shown["margin_lost"].min()), max(0.0, shown["margin_lost"].max())
-    room = 0.45 if (shown["predicted_without"] != shown["predicted"]).any() else 0.2
-    room *= most - least
-    return (least - room * (least < 0), most + room * (most > 0)) if room else (-1.0, 1.0)
+    lost = shown["margin_lost"]
+    least, most = min(0.0, lost.min()), max(0.0, lost.max())
+    if least == most:
+        return -1.0, 1.0
+    turned = shown["predicted_without"] != shown["predicted"]
+    left, right = ((most - least) * (0.45 if turned[side].any() else 0.2) for side in (lost < 0, lost > 0))
+    return least - left, most + right
 
 
 def _ranked(part: pd.DataFrame) -> pd.DataFrame:

@@ -98,9 +98,8 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
     for ax, row in zip(axes, panels, strict=True):
         _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], colours)
         ax.set(xlim=(-0.6, widest - 0.4), ylim=(0, top), title=row.title, ylabel="class selectivity")
-        if row.last:
-            silent = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist()
-            ax.set_xlabel(rows.named(silent, "silent filters", 140), loc="left", fontsize=8)
+        silent = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist() if row.last else []
+        ax.set_xlabel(rows.axis_label(silent, "silent filters"), loc="left", fontsize=8)
     return made
 
 

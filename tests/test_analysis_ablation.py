@@ -96,8 +96,8 @@ def test_cells_are_the_losses_times_100_on_one_scale_with_white_at_zero(measure:
         below = [patch for patch in ax.patches if patch.get_zorder() < ax.images[0].get_zorder()]
         frames = [patch for patch in ax.patches if isinstance(patch, Rectangle) and not patch.get_fill()]
         assert (len(below), len(frames)) == (1, len(numbers))
-    assert shown[1].get_xlabel() == "2 filters change nothing: 1, 4"
-    assert "replaced by zero" in made.get_suptitle()
+    assert shown[1].get_xlabel() == "filter\n2 filters change nothing: 1, 4"
+    assert "replaced by zero; each filter's largest is framed" in made.get_suptitle()
 
 
 def test_more_filters_than_fit_side_by_side_go_on_below():

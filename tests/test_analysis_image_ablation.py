@@ -44,7 +44,7 @@ def test_the_caption_names_the_filters_most_for_and_most_against_the_class():
         "Filter 1 of conv1 speaks most for dog: without it the margin is −0.75 (probability 22.7%), "
         "and the answer cat. "
         "Filter 2 of conv1 speaks most against it: without it the margin is 3.00 (probability 92.6%). "
-        "Of all 3 filters 1 decide the answer: without the one it is another."
+        "1 of the 3 filters decides the answer: without it the image is taken for another class."
     )
 
 

@@ -61,7 +61,7 @@ def test_bars_are_the_indices_most_selective_first_and_go_on_below():
     heights = [bar.get_height() for ax in made.axes[1:] for bar in ax.patches if bar.get_width() == 0.8]
     assert heights == sorted(TABLE.loc[TABLE["layer"] == "conv2", "selectivity"].dropna(), reverse=True)
     assert made.axes[1].get_xticklabels()[0].get_text() == "5"
-    assert [made.axes[place].get_xlabel() for place in (1, 2)] == ["", "2 silent filters: 3, 4"]
+    assert [made.axes[place].get_xlabel() for place in (1, 2)] == ["filter", "filter\n2 silent filters: 3, 4"]
 
 
 def test_a_class_without_images_is_left_out_and_a_single_class_leaves_nothing_to_compare():
