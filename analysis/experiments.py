@@ -133,16 +133,8 @@ def _draw_filter_counts(ax: Axes, mine: pd.DataFrame) -> None:
 def _draw_counts(ax: Axes, mine: pd.DataFrame, scale: float, colour: str, width: float, label: str = "") -> None:
     for name, dashes in (("silent_conv2", "solid"), ("collapsed_conv2", (0, (3, 2)))):
         seeds = (scale * mine.set_index("step")[name]).groupby(level=0).agg(["mean", "min", "max"])
-        solid = dashes == "solid"
-        ax.plot(
-            seeds.index,
-            seeds["mean"],
-            color=colour,
-            linestyle=dashes,
-            marker="o",
-            ms=2.5,
-            label=label if solid else None,
-        )
+        look: dict[str, Any] = {"color": colour, "linestyle": dashes, "lw": width, "marker": "o", "ms": width + 1}
+        ax.plot(seeds.index, seeds["mean"], label=label if dashes == "solid" else None, **look)
         ax.fill_between(seeds.index, seeds["min"], seeds["max"], color=colour, alpha=0.15, linewidth=0)
 
 
