@@ -12,10 +12,12 @@ import typer
 
 from study.config import (
     AFTER_DATASET,
+    EXPERIMENTS,
     MODELS,
     STAGES,
     AnalysisConfig,
     DataConfig,
+    ExperimentConfig,
     Home,
     Range,
     SearchConfig,
@@ -215,6 +217,9 @@ def retrain(
     seed: Annotated[
         int | None, _number("--seed", help="Of initial weights and order; default: the search's.", least=0)
     ] = None,
+    seeds: Annotated[
+        int | None, _number("--seeds", help="Retrain so many seeds, counted from --seed; skips those done.", least=1)
+    ] = None,
     skip_unreadable: Skip = False,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -225,7 +230,7 @@ def retrain(
     """Train a trial's settings on all training images, keeping the weights of every epoch."""
     if model:
         model_config(model)
-    from pipelines.retrain import retrain as stage
+    from pipelines import retrain as stage
     from study.selection import choose_trial
 
     context = _context(home, tracking_uri, "", device, precision, threads)
@@ -239,7 +244,10 @@ def retrain(
         loaded = context.load(images)
     if model and trial.params["model"] != model:
         raise StudyError(f"--run {run} is a {trial.params['model']}, not a {model}: leave out --model, or --run.")
-    stage(trial, images, loaded, context, epochs=epochs, seed=seed)
+    if seeds:
+        stage.retrain_seeds(trial, images, loaded, context, epochs=epochs, seed=seed, seeds=seeds)
+    else:
+        stage.retrain(trial, images, loaded, context, epochs=epochs, seed=seed)
 
 
 @app.command()
@@ -261,6 +269,41 @@ def analyse(
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
     stage(run, settings, _context(home, tracking_uri, "", "cpu", "float32", 0), images)
+
+
+@app.command()
+@_stage
+def experiment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")] = "",
+    model: Annotated[str, _option("--model", help="For winner, cnn or ffnn; empty: the CNN.")] = "",
+    dataset: Annotated[
+        str, _option("--dataset", help="cifar10, digits or an image folder; empty: cifar10, for winner the latest's.")
+    ] = "",
+    epochs: Annotated[
+        int | None,
+        _number(
+            "--epochs",
+            "Of each training; default 5, for winner the search's.",
+            least=1,
+            variable="STUDY_EXPERIMENT_EPOCHS",
+        ),
+    ] = None,
+    seeds: Annotated[int, _number("--seeds", help="Trainings of each of the settings.", least=1)] = 3,
+    seed: Annotated[int, _number("--seed", help="The first of the seeds.")] = 0,
+    top: Annotated[int | None, _number("--top", help="For winner, how many trials; default 3.", least=2)] = None,
+    skip_unreadable: Skip = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+) -> None:
+    """Compare settings over seeds on the validation split: dead-filters, or a search's winner and its runners-up."""
+    settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)
+    from pipelines.experiment import experiment as stage
+
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    stage(settings, _context(home, tracking_uri, "", device, precision, threads), images)
 
 
 @app.command()
@@ -295,7 +338,7 @@ def reproduce(
 @app.command()
 @_stage
 def runs(
-    stage: Annotated[str, _option("--stage", help="search, trial, retrain or analysis; empty: all but trials.")] = "",
+    stage: Annotated[str, _option("--stage", help=f"{', '.join(STAGES)}; empty: all but trials and replicates.")] = "",
     limit: Annotated[int, _number("--limit", help="The latest so many.", least=1)] = 20,
     home: HomeOption = "",
     tracking_uri: Uri = "",

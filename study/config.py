@@ -20,7 +20,8 @@ PRECISIONS = ("auto", "float32", "bf16")
 OPTIMISERS = ("adam", "adamw")
 BUNDLED = ("cifar10", "digits")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-STAGES = ("search", "trial", "retrain", "analysis")
+STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
+EXPERIMENTS = ("dead-filters", "winner")
 AFTER_DATASET = "<dataset>-<model>"
 """The name of a search that is called after what it searches, once that is known."""
 
@@ -243,6 +244,36 @@ class SearchConfig:
         """Every field but the name and the total: what must not change when a search is continued."""
         fields = asdict(self) | {"model": self.model.name, "model_settings": asdict(self.model)}
         return {name: value for name, value in fields.items() if name not in ("name", "trials")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """A named comparison of settings, each trained with several seeds and measured on the validation split."""
+
+    name: str
+    """`dead-filters` (what silences and collapses filters) or `winner` (is the best trial better than the next?)."""
+    model: str = ""
+    """`cnn` or `ffnn`: whose search `winner` looks at; empty: the CNN's. `dead-filters` is about the CNN."""
+    epochs: int | None = None
+    """Passes over the training images; by default 5, for `winner` as many as its search's trials had."""
+    seeds: int = 3
+    """Trainings of each of the settings."""
+    seed: int = 0
+    """The first of the seeds."""
+    top: int | None = None
+    """How many of a search's best trials `winner` compares; by default 3."""
+
+    def __post_init__(self) -> None:
+        if self.name not in EXPERIMENTS:
+            raise unknown("experiment", self.name, EXPERIMENTS)
+        if self.model not in ("", *MODELS):
+            raise unknown("model", self.model, MODELS)
+        _require_positive(seeds=self.seeds, **({} if self.epochs is None else {"epochs": self.epochs}))
+        _require(self.seed >= 0, f"seed is {self.seed}: it must be at least 0.")
+        _require(self.top is None or self.top >= 2, f"top is {self.top}: it takes at least 2 to compare.")
+        if self.name == "dead-filters":
+            _require(self.model != "ffnn", "The ffnn has no filters: leave out --model, or choose cnn.")
+            _require(self.top is None, "dead-filters compares no trials: leave out --top.")
 
 
 @dataclass(frozen=True, kw_only=True)
