@@ -34,7 +34,7 @@ def frames(
     layer: str,
     image: np.ndarray,
     title: str,
-) -> Iterator[np.ndarray]:
+) -> list[np.ndarray]:
     """A picture (height, width, 3) of bytes for every epoch; the kernel, and each map, keep one scale throughout.
 
     Args:
@@ -56,7 +56,7 @@ def frames(
         str(name): scale(str(name), part["value"].to_numpy(float)) for name, part in maps.groupby("layer", sort=False)
     }
     with style.style():
-        yield from _drawn(shown, scales, list(names.values()), accuracy, image, title)
+        return list(_drawn(shown, scales, list(names.values()), accuracy, image, title))
 
 
 def _by_epoch(table: pd.DataFrame) -> Maps:

@@ -50,10 +50,10 @@ class Section:
     """The figure, embedded in the page."""
     alt: str = ""
     """The figure in words, for who cannot see it."""
-    gif: bytes | None = None
-    """An animation, embedded in the page; `alt` says what it shows too."""
     csv: str | None = None
     """The numbers behind it: a file name relative to the page."""
+    gif: bytes | None = None
+    """An animation, embedded in the page; `alt` says what it shows too."""
     link: tuple[str, str] | None = None
     """Words, and the address that they lead to."""
 

@@ -60,6 +60,11 @@ def _pixels(image: SelectedImage) -> np.ndarray:
     return image.image.permute(1, 2, 0).numpy()
 
 
+def pictures(images: Sequence[SelectedImage]) -> list[explorer.Picture]:
+    """The images as the explorer's page takes them."""
+    return [explorer.Picture(_pixels(image), image.description, image.label) for image in images]
+
+
 def _add_animation(network: Network, layer: str, number: int, image: SelectedImage, report: Report) -> None:
     epochs = sorted(network.files)
     kernel = kernels.kernel_evolution(
@@ -69,7 +74,7 @@ def _add_animation(network: Network, layer: str, number: int, image: SelectedIma
     maps = activations.activation_evolution(
         {name: {epoch: by[name][number] for epoch, by in made.items()} for name in explorer.MAPS[layer]}
     )
-    pictures = animation.frames(
+    shown = animation.frames(
         kernel,
         maps,
         _accuracy(network),
@@ -78,7 +83,7 @@ def _add_animation(network: Network, layer: str, number: int, image: SelectedIma
         title=f"Filter {number} of {layer} on {image.description}",
     )
     name = f"animation_{layer}_filter{number}"
-    gif = animation.gif(pictures)
+    gif = animation.gif(shown)
     (report.folder / f"{name}.gif").write_bytes(gif)
     heading = f"Filter {number} of {layer} from epoch {epochs[0]} to {epochs[-1]}, animated"
     text = animation.caption(maps)
@@ -87,10 +92,9 @@ def _add_animation(network: Network, layer: str, number: int, image: SelectedIma
 
 def _add_explorer(network: Network, start: tuple[str, int], images: Sequence[SelectedImage], report: Report) -> None:
     traced = trace(network, images)
-    pictures = [explorer.Picture(_pixels(image), image.description, image.label) for image in images]
     title = f"{network.name.upper()} on {network.run.tags['dataset']}: every filter, epoch by epoch"
     try:
-        html = explorer.page(traced, pictures, network.classes, title=title, start=start)
+        html = explorer.page(traced, pictures(images), network.classes, title=title, start=start)
     except ValueError as error:
         raise StudyError(f"The explorer cannot be written. {error}") from None
     (report.folder / "explorer.html").write_text(html, encoding="utf-8")
@@ -98,7 +102,7 @@ def _add_explorer(network: Network, start: tuple[str, int], images: Sequence[Sel
         Section(
             "Every filter, by hand",
             explorer.caption(traced),
-            link=("Open the explorer", "explorer.html"),
+            link=("The explorer: explorer.html, beside this page", "explorer.html"),
         )
     )
 
