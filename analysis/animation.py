@@ -1,6 +1,7 @@
 """One filter over the epochs as a GIF: its kernel, what it makes of one image, and how accurate the network is."""
 
 import io
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -23,6 +24,8 @@ from analysis.strips import Maps
 DOTS_PER_INCH = 100
 MILLISECONDS, LAST_MILLISECONDS = 350, 2000
 """How long an epoch is shown, and the last one."""
+MOST_LETTERS = 120
+"""In a line of the title: an image may be a file, far down in its folders."""
 KINDS = {"conv": "feature map", "relu": "ReLU", "pool": "max pooling"}
 
 
@@ -76,7 +79,7 @@ def _drawn(
 ) -> Iterator[np.ndarray]:
     made = style.figure(9.4, 3.6)
     canvas = FigureCanvasAgg(made)
-    style.head(made, title)
+    style.head(made, textwrap.fill(title, MOST_LETTERS))
     grid = made.add_gridspec(3, 5, height_ratios=[1, 0.05, 0.3])
     picture = made.add_subplot(grid[0, 0])
     style.picture(picture, image)
@@ -129,6 +132,7 @@ def _draw_bars(made: Figure, grid: GridSpec, slices: list[str], scales: dict[str
         bars[name] = made.add_subplot(grid[1, column])
         label = "weight" if name == slices[0] else "pre-activation" if name.startswith("conv") else "activation"
         style.fill_colour_bar(bars[name], *scales[name], label, cax=bars[name], orientation="horizontal")
+        bars[name].xaxis.set_major_locator(MaxNLocator(2))  # more would run into each other where they are long
     return bars
 
 
@@ -146,6 +150,9 @@ def _draw_curve(ax: Axes, accuracy: Mapping[int, float]) -> Line2D:
     ax.set(xlabel="epoch", ylim=(0, 1))
     ax.set_title("test accuracy")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.margins(x=0.02)
+    if len(accuracy) == 1:
+        ax.set_xticks(list(accuracy))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     return dot
 

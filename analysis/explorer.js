@@ -1,165 +1,11 @@
-"use strict";
+/* The explorer's page: its controls, and what they show. */
 
-const meta = JSON.parse(document.getElementById("meta").textContent);
-const LAYERS = { conv1: ["conv1", "relu1", "pool1"], conv2: ["conv2", "relu2", "pool2"] };
-const SIDE = 32;
 const MILLISECONDS = 350; // an epoch's time while it plays
-const { stride, padding, dilation, pool } = meta.geometry;
-const byId = (id) => document.getElementById(id);
-
-/* ---- What the page holds ---------------------------------------------------------------------------------------- */
-
-/** The arrays by name: each was stored first bytes first, one after the other, as gzip in base64. */
-async function unpack(base64, shapes) {
-  const text = atob(base64);
-  const packed = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const all = new Uint8Array(await new Response(stream).arrayBuffer());
-  const kinds = { u1: Uint8Array, u4: Uint32Array, f4: Float32Array };
-  const arrays = {};
-  let start = 0;
-  for (const [name, [kind, ...shape]] of Object.entries(shapes)) {
-    const count = shape.reduce((product, size) => product * size, 1);
-    const size = kinds[kind].BYTES_PER_ELEMENT;
-    const bytes = new Uint8Array(count * size);
-    for (let k = 0; k < size; k++) {
-      for (let i = 0; i < count; i++) bytes[i * size + k] = all[start + k * count + i];
-    }
-    arrays[name] = { values: new kinds[kind](bytes.buffer), shape, inner: count / shape[0] };
-    start += count * size;
-  }
-  return arrays;
-}
-
-/** The part of an array that belongs to the first index (the epoch, as a rule). */
-const at = (array, index) => array.values.subarray(index * array.inner, (index + 1) * array.inner);
-
-/** All kernels of a layer at an epoch: filters × channels × k × k. */
-function kernels(layer, epoch) {
-  if (layer === "conv1") return at(arrays["conv1.weight"], epoch);
-  const levels = at(arrays["conv2.levels"], epoch);
-  const steps = at(arrays["conv2.steps"], epoch);
-  const size = levels.length / steps.length;
-  const made = new Float32Array(levels.length);
-  for (let i = 0; i < made.length; i++) made[i] = ((levels[i] >>> 1) ^ -(levels[i] & 1)) * steps[Math.floor(i / size)];
-  return made;
-}
-
-/* ---- The network ------------------------------------------------------------------------------------------------- */
-
-/** A stack of `channels` square maps with its border of zeros, ready to be convolved. */
-function padded(values, channels) {
-  const side = Math.round(Math.sqrt(values.length / channels));
-  const width = side + 2 * padding;
-  // The convolution takes four places at once and may read past the last one.
-  const framed = new Float32Array(channels * width * width + 4 * stride);
-  for (let c = 0; c < channels; c++) {
-    for (let y = 0; y < side; y++) {
-      const from = (c * side + y) * side;
-      framed.set(values.subarray(from, from + side), (c * width + y + padding) * width + padding);
-    }
-  }
-  return { framed, channels, width };
-}
-
-/** The feature maps of the filters in `weights`, one after the other; `k` is the kernels' side. */
-function convolve({ framed, channels, width }, weights, biases, k) {
-  const side = Math.floor((width - dilation * (k - 1) - 1) / stride) + 1;
-  const size = channels * k * k;
-  const offsets = new Int32Array(size);
-  for (let i = 0; i < size; i++) {
-    const [c, y, x] = [Math.floor(i / (k * k)), Math.floor(i / k) % k, i % k];
-    offsets[i] = (c * width + y * dilation) * width + x * dilation;
-  }
-  const made = new Float32Array(biases.length * side * side);
-  // Two filters at four places at once: each number that is read is used several times.
-  for (let first = 0; first < biases.length; first += 2) {
-    const second = Math.min(first + 1, biases.length - 1);
-    const one = weights.subarray(first * size, (first + 1) * size);
-    const two = weights.subarray(second * size, (second + 1) * size);
-    for (let y = 0; y < side; y++) {
-      for (let x = 0; x < side; x += 4) {
-        const corner = (y * width + x) * stride;
-        let [a, b, c, d] = [biases[first], biases[first], biases[first], biases[first]];
-        let [e, f, g, h] = [biases[second], biases[second], biases[second], biases[second]];
-        for (let i = 0; i < size; i++) {
-          const from = corner + offsets[i];
-          const p = framed[from];
-          const q = framed[from + stride];
-          const r = framed[from + 2 * stride];
-          const s = framed[from + 3 * stride];
-          a += one[i] * p;
-          b += one[i] * q;
-          c += one[i] * r;
-          d += one[i] * s;
-          e += two[i] * p;
-          f += two[i] * q;
-          g += two[i] * r;
-          h += two[i] * s;
-        }
-        made.set([a, b, c, d].slice(0, side - x), (first * side + y) * side + x);
-        made.set([e, f, g, h].slice(0, side - x), (second * side + y) * side + x);
-      }
-    }
-  }
-  return made;
-}
-
-const relu = (values) => values.map((value) => Math.max(value, 0));
-
-/** The largest value of every pooling window of the maps, `count` of them. */
-function pooled(values, count) {
-  const side = Math.round(Math.sqrt(values.length / count));
-  const less = Math.floor(side / pool);
-  const made = new Float32Array(count * less * less);
-  for (let i = 0; i < made.length; i++) {
-    const [map, y, x] = [Math.floor(i / (less * less)), Math.floor(i / less) % less, i % less];
-    let most = -Infinity;
-    for (let dy = 0; dy < pool; dy++) {
-      for (let dx = 0; dx < pool; dx++) {
-        most = Math.max(most, values[(map * side + y * pool + dy) * side + x * pool + dx]);
-      }
-    }
-    made[i] = most;
-  }
-  return made;
-}
-
-const inputs = new Map(); // what each convolution sees of an image, at an epoch
-const keyOf = (layer, epoch, image) => (layer === "conv1" ? `image ${image}` : `${epoch} ${image}`);
-
-function input(layer, epoch, image) {
-  const key = keyOf(layer, epoch, image);
-  if (!inputs.has(key)) inputs.set(key, layer === "conv1" ? normalised(image) : padded(...firstPooled(epoch, image)));
-  return inputs.get(key);
-}
-
-function normalised(image) {
-  const bytes = at(arrays.pixels, image);
-  const values = new Float32Array(bytes.length);
-  for (let i = 0; i < values.length; i++) values[(i % 3) * SIDE * SIDE + Math.floor(i / 3)] = bytes[i] / 127.5 - 1;
-  return padded(values, 3);
-}
-
-function firstPooled(epoch, image) {
-  const count = filterCount("conv1");
-  const maps = convolve(input("conv1", epoch, image), kernels("conv1", epoch), at(arrays["conv1.bias"], epoch), K);
-  return [pooled(relu(maps), count), count];
-}
-
-/** The maps of one filter, or of all where `filter` is null, by name. */
-function maps(layer, epoch, image, filter, weights) {
-  const biases = at(arrays[`${layer}.bias`], epoch);
-  const size = weights.length / biases.length;
-  const chosen = filter === null ? [weights, biases]
-    : [weights.subarray(filter * size, (filter + 1) * size), biases.subarray(filter, filter + 1)];
-  const [convolved, rectified, reduced] = LAYERS[layer];
-  const made = { [convolved]: convolve(input(layer, epoch, image), ...chosen, K) };
-  made[rectified] = relu(made[convolved]);
-  made[reduced] = pooled(made[rectified], chosen[1].length);
-  return made;
-}
+let weights; // those that are shown: of all filters of the layer, at the epoch
+const shown = { layer: meta.start[0], filter: meta.start[1], epoch: meta.epochs.length - 1, image: 0 };
+let player = null;
+let due = false;
+let preparing = null;
 
 /** Works out ahead what the second convolution is going to see at the epochs next to the shown one, image by image. */
 function prepare() {
@@ -172,104 +18,6 @@ function prepare() {
     return;
   }
 }
-
-const filterCount = (layer) => arrays[`${layer}.bias`].shape[1];
-
-/* ---- Drawing ----------------------------------------------------------------------------------------------------- */
-
-/** Puts `values`, a square map, into the picture at a place, in the colours between the limits. */
-function paint(picture, values, [low, high], left = 0, top = 0) {
-  const table = arrays[low < 0 ? "diverging" : "sequential"].values;
-  const side = Math.round(Math.sqrt(values.length));
-  const bin = (place) => Math.min(Math.max(Math.floor(place), 0), 255);
-  for (let i = 0; i < values.length; i++) {
-    const place = ((values[i] - low) / (high - low)) * 256;
-    // Every second colour is the mean of its neighbours: what is drawn where either might be meant.
-    const colour = 3 * (bin(place - meta.tolerance) + bin(place + meta.tolerance));
-    const pixel = 4 * ((top + Math.floor(i / side)) * picture.width + left + (i % side));
-    for (let c = 0; c < 3; c++) picture.data[pixel + c] = table[colour + c];
-    picture.data[pixel + 3] = 255;
-  }
-}
-
-function drawMap(canvas, values, limits) {
-  canvas.width = canvas.height = Math.round(Math.sqrt(values.length));
-  const picture = new ImageData(canvas.width, canvas.height);
-  paint(picture, values, limits);
-  canvas.getContext("2d").putImageData(picture, 0, 0);
-}
-
-/** The kernel's slices, side by side in rows, with a gap of one pixel. */
-function drawKernel(canvas, kernel, limits) {
-  const count = kernel.length / (K * K);
-  const columns = count <= 4 ? count : Math.ceil(Math.sqrt(2 * count));
-  canvas.width = columns * (K + 1) - 1;
-  canvas.height = Math.ceil(count / columns) * (K + 1) - 1;
-  const picture = new ImageData(canvas.width, canvas.height);
-  for (let c = 0; c < count; c++) {
-    const slice = kernel.subarray(c * K * K, (c + 1) * K * K);
-    paint(picture, slice, limits, (c % columns) * (K + 1), Math.floor(c / columns) * (K + 1));
-  }
-  canvas.getContext("2d").putImageData(picture, 0, 0);
-}
-
-/** What a map without a visible picture in it is called, as in the report's figures; empty for any other. */
-function noteOn(values, [low, high], collapsed = false) {
-  let [least, most, sum] = [Infinity, -Infinity, 0];
-  for (const value of values) {
-    least = Math.min(least, value);
-    most = Math.max(most, value);
-    sum += value;
-  }
-  const largest = Math.max(most, -least);
-  if (most - least <= 1e-6 * (high - low)) {
-    if (largest === 0 && !collapsed) return "all 0";
-    return largest <= 1e-6 * (high - low) ? "≈ 0" : `constant ${short(sum / values.length)}`;
-  }
-  if (largest >= 0.03 * high) return "";
-  const power = 10 ** Math.floor(Math.log10(largest));
-  return (low < 0 ? "±" : "≤ ") + short(Math.ceil(largest / power) * power, 1);
-}
-
-function setNote(tile, text) {
-  const note = tile.querySelector(".note");
-  note.replaceChildren(...(text ? [make("span", { textContent: text })] : []));
-}
-
-function short(value, digits = 2) {
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  const text = size < 1e-3 || size >= 1e4 ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits)));
-  return text.replace("-", "−");
-}
-
-const percent = (value) => `${(100 * value).toFixed(1)} %`;
-
-function make(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-function drawBar(within, limits) {
-  const canvas = make("canvas", { width: 256, height: 1, ariaHidden: "true" });
-  const picture = new ImageData(256, 1);
-  const table = arrays[limits[0] < 0 ? "diverging" : "sequential"].values;
-  for (let i = 0; i < 256; i++) picture.data.set([table[6 * i], table[6 * i + 1], table[6 * i + 2], 255], 4 * i);
-  canvas.getContext("2d").putImageData(picture, 0, 0);
-  const ends = limits.map((limit) => make("span", { textContent: short(limit, 3) }));
-  within.replaceChildren(canvas, make("div", {}, ...ends));
-}
-
-/* ---- The page ---------------------------------------------------------------------------------------------------- */
-
-let arrays;
-let K; // the kernels' side
-let weights; // those that are shown: of all filters of the layer, at the epoch
-const shown = { layer: meta.start[0], filter: meta.start[1], epoch: meta.epochs.length - 1, image: 0 };
-let player = null;
-let due = false;
-let preparing = null;
 
 function change(changes) {
   Object.assign(shown, changes);
@@ -288,13 +36,14 @@ function draw() {
   weights = kernels(layer, epoch);
   drawControls();
   drawState();
-  drawKernelPart(weights.subarray(filter * (weights.length / filterCount(layer)))
-    .subarray(0, weights.length / filterCount(layer)));
+  const size = weights.length / filterCount(layer);
+  drawKernelPart(weights.subarray(filter * size, (filter + 1) * size));
   drawMaps();
   drawAll();
   remember();
   clearTimeout(preparing);
   preparing = setTimeout(prepare);
+  // For who drives the page by a program: what is drawn, and how long it took.
   document.documentElement.dataset.drawn = `${layer} ${filter} ${meta.epochs[epoch]} ${image}`;
   document.documentElement.dataset.milliseconds = (performance.now() - started).toFixed(1);
 }
@@ -323,7 +72,7 @@ function drawState() {
   const size = weight < 1e-3 ? `its weights have collapsed (none is larger than ${short(weight)})`
     : `its largest weight is ${short(weight, 3)}`;
   byId("health").textContent =
-    `${here}; ${size}. ${silent} of ${active.length} filters of ${layer} are silent at this epoch.`;
+    `${here}; ${size}. ${silent} of ${active.length} filters of ${layer} are silent on them at this epoch.`;
   const dot = byId("dot");
   dot.setAttribute("cx", across(epoch));
   dot.setAttribute("cy", accuracy === null ? 110 : above(accuracy));
@@ -402,35 +151,6 @@ function filterPick(number) {
   pick.append(tile, String(number));
   pick.addEventListener("click", () => change({ filter: number }));
   return pick;
-}
-
-/* The curve's place of an epoch and of an accuracy, in the picture's own units. */
-const across = (epoch) => 44 + (362 * epoch) / Math.max(meta.epochs.length - 1, 1);
-const above = (accuracy) => 110 - 100 * accuracy;
-
-function drawCurve() {
-  const svg = (tag, attributes, text = "") => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    made.textContent = text;
-    byId("curve").append(made);
-  };
-  for (const share of [0, 0.5, 1]) {
-    svg("line", { x1: 44, x2: 406, y1: above(share), y2: above(share), stroke: "#e4e4e4" });
-    svg("text", { x: 38, y: above(share) + 4, "text-anchor": "end", fill: "#444" }, `${100 * share} %`);
-  }
-  const last = meta.epochs.length - 1;
-  for (const index of new Set([0, Math.round(last / 2), last])) {
-    svg("text", { x: across(index), y: 128, "text-anchor": "middle", fill: "#444" }, meta.epochs[index]);
-  }
-  const points = meta.accuracy.flatMap((value, index) => (value === null ? [] : `${across(index)},${above(value)}`));
-  svg("polyline", { points: points.join(" "), fill: "none", stroke: "#0072b2", "stroke-width": 2 });
-  svg("circle", { id: "dot", r: 6, fill: "#d55e00" });
-  byId("curve").addEventListener("click", (event) => {
-    const { left, width } = byId("curve").getBoundingClientRect();
-    const index = Math.round((((event.clientX - left) / width) * 416 - 44) / (362 / Math.max(last, 1)));
-    change({ epoch: Math.min(Math.max(index, 0), last) });
-  });
 }
 
 const ROWS = ["Feature map", "ReLU", "Max pooling"];

@@ -25,6 +25,7 @@ MOST_BYTES = 4_000_000
 TOLERANCE = 0.25
 """How far a drawn value may be off, in steps of a colour map of 256. Near a border between two colours the page draws
 their mean, which is within 2/255 of either."""
+SCRIPTS = ("explorer_network.js", "explorer_drawing.js", "explorer.js")
 MAPS = {"conv1": ("conv1", "relu1", "pool1"), "conv2": ("conv2", "relu2", "pool2")}
 
 
@@ -165,7 +166,7 @@ def _written(trace: Trace, pixels: np.ndarray, fixed: dict[str, Any]) -> str:
         "TITLE": escape(fixed["title"]),
         "META": json.dumps(meta).replace("<", "\\u003c"),
         "ARRAYS": _packed(list(arrays.values())),
-        "SCRIPT": (folder / "explorer.js").read_text(encoding="utf-8"),
+        "SCRIPT": "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
     }
     # Split before anything is put in: what is put in may look like a place.
     pieces = html.split("§")

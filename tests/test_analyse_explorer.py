@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,13 +67,7 @@ def test_one_test_image_of_each_class_is_chosen(tiny: Dataset):
 
 def test_a_class_without_test_images_is_left_out(tiny: Dataset):
     only = tiny.test.subset(tiny.test.labels == 4)
-    assert [image.label for image in of_each_class(_with_test(tiny, only))] == [4]
-
-
-def _with_test(dataset: Dataset, images) -> Dataset:
-    from dataclasses import replace
-
-    return replace(dataset, test=images)
+    assert [image.label for image in of_each_class(replace(tiny, test=only))] == [4]
 
 
 def test_of_many_classes_only_as_many_are_shown_as_fit(tiny: Dataset, monkeypatch: pytest.MonkeyPatch):

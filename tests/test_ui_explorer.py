@@ -65,12 +65,8 @@ class Shown:
                 drawn = self.pixels(f'canvas[data-map="{name}"][data-image="{image}"]')
                 close(drawn, self.expected.map(name, filter, epoch, image), f"{name} of image {image}")
         kernel = self.expected.kernel(layer, filter, epoch)
-        drawn = self.pixels("#kernel")
-        side = kernel.shape[1]
-        columns = (drawn.shape[1] + 1) // (side + 1)
         for channel, expected in enumerate(kernel):
-            top, left = (place * (side + 1) for place in divmod(channel, columns))
-            close(drawn[top : top + side, left : left + side], expected, f"channel {channel}")
+            close(self.pixels(f"#kernel canvas:nth-child({channel + 1})"), expected, f"channel {channel}")
 
 
 def close(drawn: np.ndarray, expected: np.ndarray, what: str) -> None:
