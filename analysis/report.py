@@ -52,6 +52,10 @@ class Section:
     """The figure in words, for who cannot see it."""
     csv: str | None = None
     """The numbers behind it: a file name relative to the page."""
+    gif: bytes | None = None
+    """An animation, embedded in the page; `alt` says what it shows too."""
+    link: tuple[str, str] | None = None
+    """Words, and the address that they lead to."""
 
 
 def page(title: str, lead: str, facts: dict[str, str], sections: Sequence[Section], links: dict[str, str]) -> str:
@@ -87,8 +91,13 @@ def _section(section: Section) -> str:
     parts = [f"<section>\n<h2>{escape(section.heading)}</h2>", f"<p>{escape(section.text)}</p>" if section.text else ""]
     if section.png is not None:
         parts.append(_image(section.png, section.alt))
+    if section.gif is not None:
+        parts.append(_animation(section.gif, section.alt))
     if section.table is not None:
         parts.append(_table(section.table))
+    if section.link is not None:
+        words, address = section.link
+        parts.append(f'<p><a href="{escape(address)}">{escape(words)}</a></p>')
     if section.csv is not None:
         parts.append(f'<p><a href="{escape(section.csv)}">The numbers as CSV</a></p>')
     return "\n".join([*filter(None, parts), "</section>"])
@@ -103,6 +112,11 @@ def _image(png: bytes, alt: str) -> str:
     size = f' width="{width * PAGE_PIXELS // DOTS}"' if width else ""
     data = base64.b64encode(png).decode()
     return f'<figure tabindex="0"><img alt="{escape(alt)}"{size} src="data:image/png;base64,{data}"></figure>'
+
+
+def _animation(gif: bytes, alt: str) -> str:
+    data = base64.b64encode(gif).decode()
+    return f'<figure tabindex="0"><img alt="{escape(alt)}" src="data:image/gif;base64,{data}"></figure>'
 
 
 def _table(table: pd.DataFrame) -> str:

@@ -47,14 +47,20 @@ class Network:
             self._pulled[epoch], _ = self.store.load_tensors(self.run.id, self.files[epoch])
         return self._pulled[epoch]
 
-    @torch.no_grad()
     def maps(self, epoch: int, image: SelectedImage) -> dict[str, np.ndarray]:
         """What each layer of the CNN made of `image` after `epoch`, (filters, H, W) by the layer's name; float32."""
+        return {name: values[0] for name, values in self.activations(epoch, image.image[None]).items()}
+
+    @torch.no_grad()
+    def activations(self, epoch: int, images: torch.Tensor) -> dict[str, np.ndarray]:
+        """What each layer of the CNN made of `images` (N, 3, 32, 32; uint8) after `epoch`, by the layer's name.
+
+        (N, filters, H, W), for `fc` (N, classes); float32.
+        """
         model = build_model(self.config.model, classes=len(self.classes), seed=0)
         assert isinstance(model, CNN)
         model.load_state_dict(self.weights(epoch))
-        made = model.activations(normalise(image.image[None]))
-        return {name: values[0].numpy() for name, values in made.items()}
+        return {name: values.numpy() for name, values in model.activations(normalise(images)).items()}
 
 
 def pull(store: Store, run: Run) -> Network:

@@ -61,13 +61,22 @@ def test_a_page_holds_its_facts_links_sections_and_images(png):
     assert base64.b64decode(data) == png
 
 
+def test_an_animation_is_embedded_and_a_link_is_shown():
+    read = Read(page("t", "l", {}, [Section("h", "t", gif=b"GIF89a", alt="it moves", link=("more", "more.html"))], {}))
+    (image,) = read.all("img")
+    assert image["alt"] == "it moves"
+    assert image["src"] == f"data:image/gif;base64,{base64.b64encode(b'GIF89a').decode()}"
+    assert [link["href"] for link in read.all("a")] == ["more.html"]
+    assert "more" in read.words
+
+
 def test_every_text_is_escaped(png):
     bad = '<script>"&'
-    section = Section(bad, bad, pd.DataFrame({bad: [bad]}), png, bad, bad)
+    section = Section(bad, bad, pd.DataFrame({bad: [bad]}), png, bad, bad, png, (bad, bad))
     text = page(bad, bad, {bad: bad}, [section], {bad: bad})
     assert "<script" not in text
     read = Read(text)
-    assert read.words.count(bad) == 10
+    assert read.words.count(bad) == 11
     assert read.all("img")[0]["alt"] == bad
 
 
