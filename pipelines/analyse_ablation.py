@@ -18,7 +18,8 @@ from pipelines.artifacts import Network
 from pipelines.output import Report, Step
 from study.ablation import Ablation, ablate, replacement_maps
 from study.config import CNNConfig
-from study.data import Labelled, SelectedImage
+from study.data import SelectedImage
+from study.labelled import Labelled
 from study.models import CNN, build_model
 from study.responses import Responses, filter_responses
 

@@ -14,7 +14,7 @@ from analysis import filters, kernel_convergence
 from pipelines.artifacts import Network
 from pipelines.output import Report, Step
 from study import health
-from study.data import Labelled
+from study.labelled import Labelled
 from study.models import Model, build_model
 from study.training import evaluate
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from study.data import normalise
 from study.errors import unknown
+from study.labelled import normalise
 from study.models import CNN, flat
 from study.training import EVALUATION_BATCH
 
@@ -55,7 +55,7 @@ def replacement_maps(model: CNN, images: Tensor, by: str = "mean") -> dict[str, 
         return {layer: torch.zeros_like(maps[0]) for layer, maps in _pooled(model, images[:1]).items()}
     # In double precision a map that is the same in all images has exactly itself for its mean.
     totals = {layer: torch.zeros_like(maps[0]).double() for layer, maps in _pooled(model, images[:1]).items()}
-    for batch in images.split(EVALUATION_BATCH):
+    for batch in images.split(EVALUATION_BATCH[model.fc.weight.device.type]):
         for layer, maps in _pooled(model, batch).items():
             totals[layer] += maps.sum(dim=0, dtype=torch.float64)
     return {layer: (total / len(images)).float() for layer, total in totals.items()}
@@ -91,8 +91,9 @@ def ablate(model: CNN, images: Tensor, replacements: dict[str, Tensor]) -> Ablat
     count, classes = len(images), model.fc.out_features
     logits = torch.empty(count, classes)
     without = {layer: torch.empty(len(maps), count, classes) for layer, maps in replacements.items()}
-    for number, batch in enumerate(images.split(EVALUATION_BATCH)):
-        place = slice(number * EVALUATION_BATCH, number * EVALUATION_BATCH + len(batch))
+    size = EVALUATION_BATCH[model.fc.weight.device.type]
+    for start, batch in zip(range(0, count, size), images.split(size), strict=True):
+        place = slice(start, start + len(batch))
         first, convolved, second = _forward(model, batch)
         whole = model.fc(flat(second))
         logits[place] = whole

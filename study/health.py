@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from study.images import pick
+from study.labelled import pick
 from study.models import Model
 from study.training import EVALUATION_BATCH, predict
 
@@ -131,7 +131,7 @@ def _never_active(model: Model, layer: str, filters: Tensor, images: Tensor) -> 
     def hear(layer: str, output: Tensor) -> None:
         highest[layer] = output.amax((0, 2))
 
-    for batch in images.split(EVALUATION_BATCH):
+    for batch in images.split(EVALUATION_BATCH[_parameters(model, layer)[0].device.type]):
         if not len(filters):
             break
         narrow = _narrowed(model, layer, filters)

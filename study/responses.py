@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from study.config import CNNConfig
-from study.data import normalise
+from study.labelled import normalise
 from study.models import CNN, feature_sizes, receptive_fields
 from study.training import EVALUATION_BATCH
 
@@ -46,7 +46,7 @@ def filter_responses(model: CNN, config: CNNConfig, images: Tensor) -> dict[str,
     """
     spans = {layer: _counted(config, layer) for layer in ("conv1", "conv2")}
     parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {layer: [] for layer in spans}
-    for batch in images.split(EVALUATION_BATCH):
+    for batch in images.split(EVALUATION_BATCH[model.fc.weight.device.type]):
         maps = normalise(batch.to(model.fc.weight.device))
         for layer, convolution in (("conv1", model.conv1), ("conv2", model.conv2)):
             passed = functional.relu_(convolution(maps))

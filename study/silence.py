@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.data import normalise
+from study.labelled import normalise
 from study.models import CNN
 
 COLLAPSED = 1e-3

@@ -13,7 +13,7 @@ from analysis.activations import scale
 from pipelines.artifacts import Network
 from study.config import CNNConfig, TrainConfig
 from study.data import SelectedImage, normalise
-from study.images import Labelled
+from study.labelled import Labelled
 from study.models import build_model
 from study.tracking import Run
 

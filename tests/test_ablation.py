@@ -63,7 +63,7 @@ def hooked(model: CNN, batch: Tensor, layer: str, filter: int, map: Tensor) -> T
 @EVERY_SHAPE
 @pytest.mark.parametrize("by", ["mean", "zero"])
 def test_every_ablation_is_what_a_forward_hook_that_replaces_the_map_gives(config: CNNConfig, by: str):
-    model, shown = network(config), images(EVALUATION_BATCH + 30)
+    model, shown = network(config), images(EVALUATION_BATCH["cpu"] + 30)
     pooled = model.activations(normalise(shown))
     found = ablate(model, shown, replacement_maps(model, shown, by))
     for layer, count in zip(("conv1", "conv2"), config.filters, strict=True):
@@ -85,7 +85,7 @@ def test_the_logits_of_the_whole_network_are_its_predictions(config: CNNConfig):
 
 
 def test_the_mean_is_of_each_position_over_all_images():
-    model, shown = network(CONFIGS[0]), images(EVALUATION_BATCH + 1)
+    model, shown = network(CONFIGS[0]), images(EVALUATION_BATCH["cpu"] + 1)
     made, expected = replacement_maps(model, shown), model.activations(normalise(shown))
     for layer in ("conv1", "conv2"):
         assert torch.allclose(made[layer], expected[f"pool{layer[-1]}"].mean(0), atol=1e-6)
@@ -124,7 +124,7 @@ def test_a_network_with_every_filter_dead_answers_the_same_without_any(by: str):
 
 
 def test_a_map_that_is_the_same_in_all_images_is_its_own_mean():
-    model, shown = network(CONFIGS[0]), images(EVALUATION_BATCH + 30)
+    model, shown = network(CONFIGS[0]), images(EVALUATION_BATCH["cpu"] + 30)
     with torch.no_grad():
         model.conv2.weight[3] = 0
         model.conv2.bias[3] = 0.1

@@ -30,7 +30,7 @@ def network(config: CNNConfig) -> CNN:
 
 @EVERY_SHAPE
 def test_mean_and_peak_are_those_of_the_maps(config: CNNConfig):
-    model, shown = network(config), images(EVALUATION_BATCH + 20)
+    model, shown = network(config), images(EVALUATION_BATCH["cpu"] + 20)
     maps = {name: made.detach().numpy() for name, made in model.activations(normalise(shown)).items()}
     found = filter_responses(model, config, shown)
     for number in (1, 2):
