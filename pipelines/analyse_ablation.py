@@ -86,10 +86,10 @@ def steps(network: Network, test: Labelled, image: SelectedImage, by: str, repor
     """
     filters = Filters(network, test, by)
     yield "ablation", partial(_add_effects, filters, report)
-    yield "ablation of the image", partial(_add_image_effects, filters, image, report)
+    yield "ablation_image", partial(_add_image_effects, filters, image, report)
     yield "selectivity", partial(_add_selectivity, filters, report)
     for layer in ("conv1", "conv2"):
-        yield f"top patches of {layer}", partial(_add_patches, filters, layer, report)
+        yield f"patches_{layer}", partial(_add_patches, filters, layer, report)
 
 
 def _add_effects(filters: Filters, report: Report) -> None:

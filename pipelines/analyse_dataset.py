@@ -176,20 +176,20 @@ def steps(
         image: the one under study; without it those that show what is done to it are left out.
         report: gets the figures.
     """
-    yield "layers", partial(_add_architecture, networks, report)
+    yield "architecture", partial(_add_architecture, networks, report)
     if data:
-        yield "images of each class", partial(_add_samples, data, report)
-        yield "covariance of the pixels", partial(_add_covariance, data, report)
+        yield "samples", partial(_add_samples, data, report)
+        yield "covariance", partial(_add_covariance, data, report)
     if image:
         yield "image", partial(_add_image, image, report)
-        yield "convolution", partial(_add_convolution, image, report)
-        yield "padding", partial(_add_padding, image, report)
-        yield "dilation", partial(_add_setting, image, "dilation", report)
-        yield "stride", partial(_add_setting, image, "stride", report)
-        yield "pooling", partial(_add_pooling, image, report)
+        yield "concept_convolution", partial(_add_convolution, image, report)
+        yield "concept_padding", partial(_add_padding, image, report)
+        yield "concept_dilation", partial(_add_setting, image, "dilation", report)
+        yield "concept_stride", partial(_add_setting, image, "stride", report)
+        yield "concept_pooling", partial(_add_pooling, image, report)
     if image and "conv1" in filters:
-        yield "a value worked out", partial(_add_worked, network, filters["conv1"], image, report)
+        yield "worked_conv1", partial(_add_worked, network, filters["conv1"], image, report)
     if "conv1" in filters:
-        yield "all kernels of conv1", partial(_add_sheet, network, report)
+        yield "kernels_conv1", partial(_add_sheet, network, report)
     if "conv2" in filters:
-        yield "all kernels of conv2", partial(_add_mosaic, network, report)
+        yield "kernels_conv2", partial(_add_mosaic, network, report)

@@ -116,6 +116,6 @@ def steps(
 ) -> Iterator[Step]:
     """An animation for each layer and filter in `filters`, and the explorer of `image` and `others` side by side."""
     for layer, number in filters.items():
-        yield f"animation of {layer}", partial(_add_animation, network, layer, number, image, report)
+        yield f"animation_{layer}", partial(_add_animation, network, layer, number, image, report)
     images = [image, *(other for other in others if other.description != image.description)]
     yield "explorer", partial(_add_explorer, network, next(iter(filters.items())), images, report)

@@ -26,8 +26,8 @@ def steps(network: Network, test: Labelled, device: torch.device, report: Report
     """The steps for one network, CNN or FFNN, on the test images of its data set."""
     # Both need the table, which takes longer than everything else, and either can be done alone.
     table = cache(partial(_health, network, test, device))
-    yield "filter health", partial(_add_health, network, test, device, table, report)
-    yield "kernel convergence", partial(_add_kernel_convergence, network, table, report)
+    yield "filter_health", partial(_add_health, network, test, device, table, report)
+    yield "kernel_convergence", partial(_add_kernel_convergence, network, table, report)
 
 
 def _model(network: Network, epoch: int, device: torch.device) -> Model:

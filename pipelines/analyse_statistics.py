@@ -7,11 +7,13 @@ one core of a busy two-core machine, most of them for drawing; 2,000 bootstrap r
 from collections.abc import Iterator, Mapping
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from analysis import calibration, classes, classification, convergence, groups, statistics
 from pipelines.artifacts import SPLITS, Network
 from pipelines.output import Report, Step, joined
+from study import selection
 from study.config import CIFAR10_CLASSES
 from study.tracking import Run, Store, metric
 
@@ -19,23 +21,28 @@ Networks = Mapping[str, Network]
 
 
 def runs_by_seed(store: Store, network: Network) -> dict[int, Run]:
-    """The finished retrainings of the network's trial for as many epochs, by seed; for its own seed its own run."""
-    trial, epochs = network.run.tags["trial_run"], network.run.params["epochs"]
-    again = store.runs(stage="retrain", status="FINISHED", trial_run=trial)
-    # The latest come first, and are to win.
-    runs = {int(run.tags["seed"]): run for run in reversed(again) if run.params["epochs"] == epochs}
+    """The retrainings like the network's, see `selection.finished_seeds`, by seed; for its own seed its own run."""
+    trial, precision = store.get(network.run.tags["trial_run"]), network.run.params["precision"]
+    runs = selection.finished_seeds(store, trial, network.config.epochs, precision)
     return dict(sorted((runs | {network.config.seed: network.run}).items()))
 
 
-def _tests(networks: Networks) -> dict[str, tuple]:
+def predicted(networks: Networks) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """Logits and labels by model and split, first of the test images, as far as they were kept."""
+    return {
+        (name, split): network.predictions[split]
+        for split in reversed(SPLITS)
+        for name, network in networks.items()
+        if split in network.predictions
+    }
+
+
+def _tests(networks: Networks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: network.predictions["test"] for name, network in networks.items()}
 
 
 def _add_answer(networks: Networks, report: Report) -> None:
-    predictions = {
-        (name, split): network.predictions[split] for split in reversed(SPLITS) for name, network in networks.items()
-    }
-    table = statistics.intervals(predictions)
+    table = statistics.intervals(predicted(networks))
     text = "Wik's (2023) numbers are of CIFAR-10, and stand beside ours only for its classes. "
     if all(set(network.classes) == set(CIFAR10_CLASSES) for network in networks.values()):
         table, text = statistics.with_report(table), ""
@@ -73,8 +80,8 @@ def _add_convergence(networks: Networks, store: Store, report: Report) -> None:
     text = convergence.seeds_caption(spread)
     for name, network in networks.items():
         if len(runs[name]) == 1:
-            command = f"study retrain --run {network.run.id[:8]} --seed {network.config.seed + 1}"
-            text += f" The {name.upper()} was trained with one seed: `{command}` adds another."
+            command = f"study retrain --run {network.run.id[:8]} --epochs {network.config.epochs} --seeds 3"
+            text += f" The {name.upper()} was trained with one seed: `{command}` adds two."
     report.add_table("seeds", "The final accuracy over seeds", text, spread)
 
 
@@ -95,6 +102,20 @@ def _add_classes(networks: Networks, report: Report) -> None:
     report.add_figure("classes", "How hard each class is", classes.caption(tables), joined(tables), figure, shown)
 
 
+def _add_confusion(networks: Networks, report: Report) -> None:
+    tables = {name: classification.confusion(*made, networks[name].classes) for name, made in _tests(networks).items()}
+    text = classification.confusion_caption(tables)
+    figure = classification.draw_confusion(tables)
+    report.add_figure("confusion", "What is taken for what (Figure 13)", text, joined(tables), figure)
+
+
+def _add_roc(networks: Networks, report: Report) -> None:
+    tables = {name: classification.roc(*made, networks[name].classes) for name, made in _tests(networks).items()}
+    text = classification.roc_caption(tables)
+    figure = classification.draw_roc(tables)
+    report.add_figure("roc", "Each class against the rest (Figure 14)", text, joined(tables), figure)
+
+
 def _add_calibration(networks: Networks, report: Report) -> None:
     tables = {name: calibration.reliability(*made) for name, made in _tests(networks).items()}
     figure = calibration.draw_reliability(tables)
@@ -103,11 +124,17 @@ def _add_calibration(networks: Networks, report: Report) -> None:
 
 def steps(networks: Networks, store: Store, report: Report) -> Iterator[Step]:
     """The answer, then what it stands on; without what takes two models, or CIFAR-10's classes, where those are not."""
-    yield "Table 2 with intervals", partial(_add_answer, networks, report)
-    if len(networks) > 1:
-        yield "McNemar's test", partial(_add_mcnemar, networks, report)
     yield "convergence", partial(_add_convergence, networks, store, report)
-    if all(groups.has_groups(network.classes) for network in networks.values()):
-        yield "animals and vehicles", partial(_add_groups, networks, report)
-    yield "classes", partial(_add_classes, networks, report)
-    yield "calibration", partial(_add_calibration, networks, report)
+    if predicted(networks):
+        yield "table2", partial(_add_answer, networks, report)
+    tested = {name: network for name, network in networks.items() if "test" in network.predictions}
+    if not tested:
+        return
+    if len(tested) > 1:
+        yield "mcnemar", partial(_add_mcnemar, tested, report)
+    if all(groups.has_groups(network.classes) for network in tested.values()):
+        yield "groups", partial(_add_groups, tested, report)
+    yield "classes", partial(_add_classes, tested, report)
+    yield "confusion", partial(_add_confusion, tested, report)
+    yield "roc", partial(_add_roc, tested, report)
+    yield "calibration", partial(_add_calibration, tested, report)

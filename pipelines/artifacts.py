@@ -14,6 +14,8 @@ from study.models import CNN, build_model
 from study.tracking import Run, Store
 
 SPLITS = ("train", "test")
+MOST_NAMED = 3
+"""Missing files that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,11 @@ class Network:
     history: pd.DataFrame
     """A row per epoch: `epoch` and a column per metric."""
     predictions: dict[str, tuple[np.ndarray, np.ndarray]]
-    """Logits (N, classes) and labels (N,), by split."""
+    """Logits (N, classes) and labels (N,), by split; without a split whose predictions are missing."""
     files: dict[int, str]
     """The artifact of the weights after each epoch; 0 is before training."""
+    missing: tuple[str, ...] = ()
+    """What the retraining kept and is not there any more, a sentence each."""
     _pulled: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     @property
@@ -63,29 +67,47 @@ class Network:
         return {name: values.numpy() for name, values in model.activations(normalise(images)).items()}
 
 
-def pull(store: Store, run: Run) -> Network:
-    """Fetches what the retraining `run` kept.
+def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
+    """Fetches what the retraining `run` kept; what is missing of it the network names.
+
+    Args:
+        store: where the run is recorded.
+        run: the retraining.
+        classes: the class names, where the data set is at hand; else the run says which they are.
 
     Raises:
-        StudyError: for a run without weights, or one whose retraining was not finished.
+        StudyError: for a run whose retraining was not finished, or one that cannot tell its classes.
     """
     files = {int(PurePosixPath(path).stem.removeprefix("epoch_")): path for path in store.artifacts(run.id, "weights")}
-    if not files:
-        raise StudyError(f"Run {run.name} ({run.id}) has no weights: name another run, or `study retrain` anew.")
     if run.status != "FINISHED":
         raise StudyError(
             f"Run {run.name} ({run.id}) is not finished ({run.status.lower()}, {len(files)} epochs' weights): "
             "`study retrain` continues it."
         )
-    return Network(
-        run=run,
-        store=store,
-        config=TrainConfig.from_params(run.params),
-        classes=tuple(store.load_json(run.id, "dataset.json")["classes"]),
-        history=store.history(run.id),
-        predictions={split: _predictions(store, run, split) for split in SPLITS},
-        files=files,
-    )
+    config = TrainConfig.from_params(run.params)
+    missing = _missing_weights(run, set(range(config.epochs + 1)) - set(files))
+    predictions = {}
+    for split in SPLITS:
+        try:
+            predictions[split] = _predictions(store, run, split)
+        except StudyError as error:
+            missing.append(f"{error} What is measured on these predictions is left out.")
+    try:
+        classes = tuple(store.load_json(run.id, "dataset.json")["classes"])
+    except StudyError as error:
+        if not classes:
+            raise
+        missing.append(f"{error} The classes are the data set's.")
+    history = store.history(run.id)
+    return Network(run, store, config, classes, history, predictions, files, tuple(missing))
+
+
+def _missing_weights(run: Run, epochs: set[int]) -> list[str]:
+    if not epochs:
+        return []
+    named = ", ".join(f"weights/epoch_{epoch:03d}.safetensors" for epoch in sorted(epochs)[:MOST_NAMED])
+    more = f" and {len(epochs) - MOST_NAMED} more" if len(epochs) > MOST_NAMED else ""
+    return [f"Run {run.id} has no artifact {named}{more}: its figures go without these epochs."]
 
 
 def _predictions(store: Store, run: Run, split: str) -> tuple[np.ndarray, np.ndarray]:

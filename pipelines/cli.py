@@ -259,16 +259,33 @@ def analyse(
     layer: Layer = "",
     filter: Filter = None,
     epochs_every: Every = 2,
+    per_map: Annotated[bool, _option("--per-map", help="Give each feature map a scale of its own.")] = False,
+    ablation: Annotated[
+        str, _option("--ablation", help="What replaces a filter's map: mean (over the test images) or zero.")
+    ] = "mean",
+    only: Annotated[
+        str,
+        _option("--only", help="Make these figures alone, NAME[,NAME…], and show them in only.html; empty: all."),
+    ] = "",
     skip_unreadable: Skip = False,
     home: HomeOption = "",
     tracking_uri: Uri = "",
 ) -> None:
     """Make a retrained run's figures, tables and report, and log them to it."""
-    settings = AnalysisConfig(image=image, layer=layer, filter=filter, epochs_every=epochs_every)
+    settings = AnalysisConfig(
+        image=image,
+        layer=layer,
+        filter=filter,
+        epochs_every=epochs_every,
+        per_map=per_map,
+        ablation=ablation,
+        only=tuple(name.strip() for name in only.split(",") if name.strip()),
+    )
     from pipelines.analyse import analyse as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    stage(run, settings, _context(home, tracking_uri, "", "cpu", "float32", 0), images)
+    made = stage(run, settings, _context(home, tracking_uri, "", "cpu", "float32", 0), images)
+    raise typer.Exit(1 if made.missing else 0)
 
 
 @app.command()
@@ -332,7 +349,8 @@ def reproduce(
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
     context = _context(home, tracking_uri, storage, device, precision, threads)
-    stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers)
+    made = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers)
+    raise typer.Exit(1 if made.missing else 0)
 
 
 @app.command()

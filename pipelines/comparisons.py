@@ -23,7 +23,7 @@ def steps(store: Store, dataset: str, model: str, report: Report) -> Iterator[St
     """The experiments that were run on the data set with key `dataset`; where one was not, the command is named."""
     for name in EXPERIMENTS:
         if name == "winner" or model == "cnn":
-            yield f"experiment {name}", partial(_add_latest, store, name, dataset, model, report)
+            yield name.replace("-", "_"), partial(_add_latest, store, name, dataset, model, report)
 
 
 def _add_latest(store: Store, name: str, dataset: str, model: str, report: Report) -> None:

@@ -22,9 +22,11 @@ def png(figure: Figure) -> bytes:
 
 
 def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure) -> bytes:
-    """Writes `name.png` and `name.csv` to `folder`, and returns the picture."""
+    """Writes `name.png`, `name.svg` and `name.csv` to `folder`, and returns the picture."""
     picture = png(figure)
     (folder / f"{name}.png").write_bytes(picture)
+    # Without the date, so that the same figure is the same file.
+    figure.savefig(folder / f"{name}.svg", format="svg", metadata={"Date": None})
     write_table(folder, name, numbers)
     return picture
 

@@ -18,6 +18,7 @@ SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("percentile", "hyperband", "median", "none")
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMISERS = ("adam", "adamw")
+REPLACEMENTS = ("mean", "zero")
 BUNDLED = ("cifar10", "digits")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
@@ -288,8 +289,16 @@ class AnalysisConfig:
     """The filter that is followed; by default 12, as in the report, or the last where there are fewer."""
     epochs_every: int = 2
     """Every how many epochs a picture is shown."""
+    per_map: bool = False
+    """Whether each feature map has a scale of its own; by default those of a layer share one over all epochs."""
+    ablation: str = "mean"
+    """What a filter's map is replaced by to see what the filter is for: its `mean` over the test images, or `zero`."""
+    only: tuple[str, ...] = ()
+    """The figures and tables that are made, by name; empty: all."""
 
     def __post_init__(self) -> None:
+        if self.ablation not in REPLACEMENTS:
+            raise unknown("ablation", self.ablation, REPLACEMENTS)
         _require_positive(epochs_every=self.epochs_every)
         _require(self.filter is None or self.filter >= 0, f"filter is {self.filter}: it must be at least 0.")
 

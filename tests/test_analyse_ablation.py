@@ -55,7 +55,7 @@ def test_figures_can_be_made_one_by_one(network: Network, finished_study, tmp_pa
     report = Report(tmp_path)
     made = dict(steps(network, dataset.test, select_image(dataset, ""), "zero", report))
     assert list(made) == [
-        "ablation", "ablation of the image", "selectivity", "top patches of conv1", "top patches of conv2",
+        "ablation", "ablation_image", "selectivity", "patches_conv1", "patches_conv2",
     ]  # fmt: skip
     made["selectivity"]()
     assert [section.csv for section in report.sections] == ["selectivity.csv"]
@@ -65,7 +65,7 @@ def test_an_image_of_no_known_class_is_judged_by_what_it_is_taken_for(network: N
     dataset = finished_study.dataset
     image = replace(select_image(dataset, ""), label=None)
     report = Report(tmp_path)
-    dict(steps(network, dataset.test, image, "mean", report))["ablation of the image"]()
+    dict(steps(network, dataset.test, image, "mean", report))["ablation_image"]()
     table = pd.read_csv(tmp_path / "ablation_image.csv")
     assert (table["class"] == table["predicted"]).all()
 

@@ -76,13 +76,13 @@ def test_what_is_missing_is_left_out(networks, finished_study, image, tmp_path: 
     def named(model: str, filters: dict[str, int], data: Dataset | None, image: SelectedImage | None) -> set[str]:
         return {name for name, _ in steps(networks[model], networks, filters, data, image, Report(tmp_path))}
 
-    concepts = {"image", "convolution", "padding", "dilation", "stride", "pooling"}
-    assert named("ffnn", {}, None, image) == {"layers"} | concepts
-    assert named("cnn", {"conv2": 0}, None, None) == {"layers", "all kernels of conv2"}
+    concepts = {"image", *(f"concept_{name}" for name in ("convolution", "padding", "dilation", "stride", "pooling"))}
+    assert named("ffnn", {}, None, image) == {"architecture"} | concepts
+    assert named("cnn", {"conv2": 0}, None, None) == {"architecture", "kernels_conv2"}
     assert named("ffnn", {}, finished_study.dataset, None) == {
-        "layers",
-        "images of each class",
-        "covariance of the pixels",
+        "architecture",
+        "samples",
+        "covariance",
     }
 
 
@@ -90,6 +90,6 @@ def test_a_black_image_is_worked_through(networks, image, tmp_path: Path):
     black = replace(image, image=image.image * 0)
     report = Report(tmp_path)
     made = dict(steps(networks["cnn"], networks, {"conv1": 0}, None, black, report))
-    for name in ("convolution", "padding", "pooling", "a value worked out"):
+    for name in ("concept_convolution", "concept_padding", "concept_pooling", "worked_conv1"):
         made[name]()
     assert names(tmp_path) == {"concept_convolution", "concept_padding", "concept_pooling", "worked_conv1_filter0"}

@@ -282,7 +282,7 @@ def test_an_analysis_shows_the_experiments_that_were_run_and_names_the_commands_
     assert "`study experiment winner`" in report.sections[-1].text
     assert (tmp_path / "dead_filters.png").is_file()
     names = [name for name, _ in comparisons.steps(measured[0].store, tiny.key, "ffnn", report)]
-    assert names == ["experiment winner"]
+    assert names == ["winner"]
 
 
 def test_the_command_runs_an_experiment_and_says_what_was_found(home: Home):
