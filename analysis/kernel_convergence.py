@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analysis import style
 from analysis.filters import COLLAPSED, ByEpoch, from_then_on
@@ -217,5 +217,4 @@ def _set_decades(ax: Axes, values: pd.Series) -> None:
         low, high = np.floor(powers.min()), np.ceil(powers.max())
         ax.set_yscale("log", nonpositive="mask")
         ax.set_ylim(10**low, 10 ** max(high, low + 1))
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        style.plain_logarithms(ax.yaxis)

@@ -116,6 +116,7 @@ def draw_slices(trials: pd.DataFrame) -> Figure:
     axes = made.subplots(1, len(HYPERPARAMETERS), sharey=True)
     for ax, (column, words) in zip(axes, HYPERPARAMETERS.items(), strict=True):
         ax.set(xscale="log", xlabel=words)
+        style.plain_logarithms(ax.xaxis)
         _scatter(ax, trials, column)
     axes[0].set_ylabel("validation accuracy (%)")
     axes[0].set_title("Validation accuracy against each hyperparameter")
@@ -234,6 +235,8 @@ def _points(ax: Axes, table: pd.DataFrame, limits: style.Limits) -> None:
     top = table[table["best"]]
     ax.scatter(top["learning_rate"], top["weight_decay"], **_ring(190))
     ax.set(xscale="log", yscale="log")
+    style.plain_logarithms(ax.xaxis)
+    style.plain_logarithms(ax.yaxis)
     ax.grid(True)
 
 

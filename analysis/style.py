@@ -9,13 +9,14 @@ from typing import Any, ParamSpec
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 P = ParamSpec("P")
 Limits = tuple[float, float]
@@ -102,6 +103,12 @@ def figure(width: float, height: float, *, compress: bool = False) -> Figure:
     with style():
         engine = ConstrainedLayoutEngine(w_pad=pad, h_pad=pad, compress=compress)
         return _Figure(figsize=(width, height), layout=engine)
+
+
+def plain_logarithms(axis: Axis) -> None:
+    """Labels a logarithmic axis 0.001 and 1e-5: matplotlib's own powers of ten are mathtext, which is off."""
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}".replace("e-0", "e-")))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def model_colour(name: str) -> str:
