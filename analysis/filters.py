@@ -236,7 +236,9 @@ def _raster(ax: Axes, table: pd.DataFrame, column: str, norm: Normalize, cmap: C
 
 
 def _staggered(numbers: list[int]) -> list[str]:
-    """Labels in two columns, since there is no room for one below the other."""
+    """Labels in two columns where there is no room for one below the other."""
+    if len(numbers) <= 16:
+        return list(map(str, numbers))
     return [f"{number}{'' if place % 2 else '     '}" for place, number in enumerate(numbers)]
 
 

@@ -112,14 +112,14 @@ def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: s
         by: what took the maps' place, e.g. ``"their mean"``.
     """
     layers = {str(layer): _ranked(part) for layer, part in table.groupby("layer", sort=False)}
-    longest = max(5, *(len(part) for part in layers.values()))
+    longest = max(9, *(len(part) for part in layers.values()))
     made = style.figure(style.WIDTH, 1.0 + 0.18 * longest)
     axes = made.subplots(1, 1 + len(layers), width_ratios=[0.55, *[1.0] * len(layers)])
     style.picture(axes[0], image)
     axes[0].set_anchor("N")
-    axes[0].set_title(rows.shortened(description, 30), fontsize=8)
+    axes[0].set_title(style.shortened(description), fontsize=8)
     axes[0].set_xlabel(
-        f"taken for {rows.shortened(table['predicted'].iloc[0], 18)}\nmargin {_signed(table['margin'].iloc[0])}",
+        f"taken for {rows.shortened(table['predicted'].iloc[0], 14)}\nmargin {_signed(table['margin'].iloc[0])}",
         loc="left",
     )
     limits = _limits(pd.concat(layers.values()))

@@ -32,8 +32,8 @@ dd { margin: 0; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; overflow-x: auto; }
 img { display: block; max-width: max(100%, 40rem); height: auto; }
 .table { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid #e4e4e4; text-align: left; white-space: nowrap; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .55rem; border-bottom: 1px solid #e4e4e4; text-align: left; white-space: nowrap; }
 th { font-weight: 600; border-bottom-color: #888; white-space: normal; vertical-align: bottom; }
 .notice { margin: 1.5rem 0; padding: .4rem 1.2rem; background: #fff6e0; border-left: 4px solid #e0a800; }
 .number { text-align: right; }

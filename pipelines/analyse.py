@@ -187,7 +187,8 @@ def _steps(
     if filters and image and data:
         yield from analyse_ablation.steps(network, data.test, image, config.ablation, report)
     yield from analyse_search.steps(network, context.store, report)
-    yield from comparisons.steps(context.store, network.run.tags["dataset"], network.name, report)
+    key, source = network.run.tags["dataset"], network.run.params["dataset"]
+    yield from comparisons.steps(context.store, key, network.name, report, source)
 
 
 def _refuse(reason: str) -> NoReturn:

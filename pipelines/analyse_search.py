@@ -1,11 +1,13 @@
 """The part of the analysis about the search that chose the settings: where it looked, and what mattered."""
 
+import shlex
 from collections.abc import Iterator
 from functools import partial
 
 import pandas as pd
 
 from analysis import search as figures
+from analysis.report import Section
 from pipelines.artifacts import Network
 from pipelines.output import Report, Step, joined
 from study.tracking import Run, Store, metric
@@ -43,13 +45,18 @@ def _add_heatmap(store: Store, own: Run, found: list[Run], report: Report) -> No
     tables = {f"{_kind(run)} {run.tags['search']}": trials(store, run) for run in shown}
     text = figures.heatmap_caption(tables)
     if not any(run.params["sampler"] == "grid" for run in shown):
-        command = f"study tune --model {own.tags['model']} --sampler grid --search {own.tags['search']}-grid"
-        text += f" The report's 8 × 8 grid was not run: `{command} --no-retrain` puts it beside this."
+        text += f" The report's 8 × 8 grid was not run: `{_grid_command(own)}` puts it beside this."
     numbers = joined({name: figures.heatmap(table) for name, table in tables.items()}).rename(
         columns={"model": "search"}
     )
     heading = "Validation accuracy over learning rate and weight decay"
     report.add_figure("search_heatmap", heading, text, numbers, figures.draw_heatmaps(tables))
+
+
+def _grid_command(own: Run) -> str:
+    model, dataset, epochs = own.tags["model"], own.params["dataset"], own.params["epochs"]
+    words = ["study", "tune", "--model", model, "--dataset", dataset, "--sampler", "grid", "--epochs", epochs]
+    return shlex.join([*words, "--search", f"{own.tags['search']}-grid", "--no-retrain"])
 
 
 def _kind(run: Run) -> str:
@@ -66,4 +73,7 @@ def _add_importance(store: Store, own: Run, report: Report) -> None:
     table = store.load_table(own.id, "search/importance.csv")
     heading = "Which hyperparameter matters"
     text = figures.importance_caption(table)
+    if table.empty:
+        report.sections.append(Section(heading, text))
+        return
     report.add_figure("search_importance", heading, text, table, figures.draw_importance(table))

@@ -1,6 +1,7 @@
 """What the experiments found, from their runs to tables and figures in a report."""
 
 import math
+import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -19,19 +20,23 @@ HEADINGS = {
 }
 
 
-def steps(store: Store, dataset: str, model: str, report: Report) -> Iterator[Step]:
-    """The experiments that were run on the data set with key `dataset`; where one was not, the command is named."""
+def steps(store: Store, dataset: str, model: str, report: Report, source: str = "cifar10") -> Iterator[Step]:
+    """The experiments that were run on the data set with key `dataset`; where one was not, the command is named.
+
+    `source` is that data set as `--dataset` names it.
+    """
     for name in EXPERIMENTS:
         if name == "winner" or model == "cnn":
-            yield name.replace("-", "_"), partial(_add_latest, store, name, dataset, model, report)
+            yield name.replace("-", "_"), partial(_add_latest, store, name, dataset, model, report, source)
 
 
-def _add_latest(store: Store, name: str, dataset: str, model: str, report: Report) -> None:
+def _add_latest(store: Store, name: str, dataset: str, model: str, report: Report, source: str) -> None:
     found = [run for run in replicates.find(store, dataset, name, model=model) if "conditions" in run.tags]
     if found:
         add(store, found[0], report)
         return
-    command = f"study experiment {name}" + ("" if model == "cnn" else f" --model {model}")
+    command = f"study experiment {name} --dataset {shlex.quote(source)}"
+    command += "" if model == "cnn" else f" --model {model}"
     text = f"Not yet measured on {dataset}: `{command}` trains and compares, and the next analysis shows it."
     report.sections.append(Section(HEADINGS[name], text))
 

@@ -279,7 +279,7 @@ def test_an_analysis_shows_the_experiments_that_were_run_and_names_the_commands_
         step()
     headings = [section.heading for section in report.sections]
     assert headings[0] == "Why filters fall silent and collapse"
-    assert "`study experiment winner`" in report.sections[-1].text
+    assert "`study experiment winner --dataset cifar10`" in report.sections[-1].text
     assert (tmp_path / "dead_filters.png").is_file()
     names = [name for name, _ in comparisons.steps(measured[0].store, tiny.key, "ffnn", report)]
     assert names == ["winner"]
