@@ -25,6 +25,8 @@ def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure)
     """Writes `name.png`, `name.svg` and `name.csv` to `folder`, and returns the picture."""
     picture = png(figure)
     (folder / f"{name}.png").write_bytes(picture)
+    # Laid out already, which takes as long as drawing it.
+    figure.set_layout_engine("none")
     # Without the date, so that the same figure is the same file.
     figure.savefig(folder / f"{name}.svg", format="svg", metadata={"Date": None})
     write_table(folder, name, numbers)
