@@ -5,7 +5,7 @@ measured on its images. What is missing is named, and the rest is shown.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -75,7 +75,7 @@ def analyse(
         StudyError: for an unknown run, a run without weights, an unknown image, layer, filter or figure, or a report
             folder that cannot be written.
     """
-    outline.require_known(config.only)
+    config = replace(config, only=outline.names_of(config.only))
     if data and loaded is None:
         loaded = context.load(data)
     run = selection.choose_retrained(context.store, spec, loaded.key if loaded else None)

@@ -1,5 +1,6 @@
 """What the report shows, in the order in which it is read; the names are those that `study analyse --only` takes."""
 
+import re
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
@@ -53,15 +54,28 @@ PARTS = {
 NAMES = tuple(name for names in PARTS.values() for name in names)
 
 
-def require_known(names: Collection[str]) -> None:
-    """Checks that `names` are of figures.
+MADE_WITH = {
+    "table2_intervals": "table2",
+    "correlation": "covariance",
+    "seeds": "convergence",
+    "ablation_auc_lost": "ablation",
+    "ablation_accuracy_lost": "ablation",
+}
+"""Figures and tables that are made together with another."""
+
+
+def names_of(files: Collection[str]) -> tuple[str, ...]:
+    """The names of what makes these figures or tables, which may also be called as their files are.
 
     Raises:
-        StudyError: for any other.
+        StudyError: for one that is never made.
     """
-    for name in names:
+    names = {file: re.sub(r"_filter\d+$", "", file) for file in files}
+    names = {file: MADE_WITH.get(name, name) for file, name in names.items()}
+    for file, name in names.items():
         if name not in NAMES:
-            raise unknown("figure", name, NAMES)
+            raise unknown("figure", file, NAMES)
+    return tuple(dict.fromkeys(names.values()))
 
 
 def from_images(filters: Mapping[str, int]) -> set[str]:

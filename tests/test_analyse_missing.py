@@ -155,8 +155,8 @@ def test_the_command_makes_what_is_chosen_without_the_data_set_and_ends_with_0(f
     ended = study_here("analyse", home=home.root, STUDY_ONLY="roc, correlation_of_nothing")
     assert ended.code == 2
     assert "'correlation_of_nothing'" in ended.err
-    ended = study_here("analyse", home=home.root, STUDY_ONLY="roc, confusion")
+    ended = study_here("analyse", home=home.root, STUDY_ONLY="roc, kernel_conv1_filter3")
     assert ended.code == 0, ended.err
     assert "Dataset" not in ended.out
     (page,) = home.reports.glob("*/only.html")
-    assert pictures(page) == {"roc", "confusion"}
+    assert pictures(page) == {"roc", "kernel_conv1_filter3"}

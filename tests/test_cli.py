@@ -78,6 +78,8 @@ MISTAKES = [
     (("analyse", "--run", "abcdef"), "'abcdef'", "best"),
     (("analyse", "--filter", "-1"), "-1", "at least 0"),
     (("analyse", "--epochs-every", "0"), "0", "at least 1"),
+    (("analyse", "--only", "roc,fog"), "'fog'", "confusion"),
+    (("analyse", "--ablation", "median"), "'median'", "mean, zero"),
     (("runs",), "no such runs", "study tune"),
     (("runs", "--stage", "dreams"), "'dreams'", "search, trial, retrain, analysis, experiment, replicate"),
     (("experiment",), "''", "dead-filters, winner"),
