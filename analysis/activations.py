@@ -52,10 +52,13 @@ def caption(table: pd.DataFrame) -> str:
     return f"At epoch {table['epoch'].max()} the values span: {', '.join(said)}."
 
 
-def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray | None, title: str) -> Figure:
+def draw_activation_evolution(
+    table: pd.DataFrame, *, image: np.ndarray | None, title: str, per_map: bool = False
+) -> Figure:
     """A row for each layer, a column for each epoch, and the image (H, W, 3) of bytes beside them.
 
-    Each row has one scale for all epochs: a map that fades is seen to fade.
+    Each row has one scale for all epochs: a map that fades is seen to fade. With `per_map` each map goes to its own
+    largest value instead, so that what is in a faint one is seen.
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     scales = {layer: scale(layer, part["value"].to_numpy(float)) for layer, part in layers.items()}
@@ -64,7 +67,26 @@ def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray | None, 
         for layer, part in layers.items()
         for epoch in part["epoch"].unique().tolist()
     }
+    if per_map:
+        maps = {(layer, epoch): _to_its_own(values, scales[layer][0]) for (layer, epoch), values in maps.items()}
+        scales = {layer: _own_scale(kind) for layer, kind in scales.items()}
+        return draw_strips(maps, scales, title=f"{title}; {_EACH}", label="share of the largest", image=image)
     return draw_strips(maps, scales, title=title, image=image)
+
+
+_EACH = "each map on its own scale"
+
+
+def _to_its_own(values: np.ndarray, limits: style.Limits) -> np.ndarray:
+    """The map as shares of its own largest absolute value."""
+    # Where there is no picture on the shared scale, stretching would draw nothing but rounding.
+    flat = style.flat_label(values, limits) != ""
+    return values / (limits[1] if flat else np.abs(values).max())
+
+
+def _own_scale(kind: style.Scale) -> style.Scale:
+    limits, cmap = kind
+    return (-1.0 if limits[0] < 0 else 0.0, 1.0), cmap
 
 
 def grid_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
@@ -82,8 +104,11 @@ def _flat(table: pd.DataFrame, layer: str) -> dict[int, str]:
 
 
 @style.styled
-def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str) -> Figure:
-    """The maps of all of a layer's filters, numbered, on one scale; those without a picture flat and labelled."""
+def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str, per_map: bool = False) -> Figure:
+    """The maps of all of a layer's filters, numbered, on one scale; those without a picture flat and labelled.
+
+    With `per_map` each goes to its own largest value instead.
+    """
     numbers = sorted(table["filter"].unique())
     columns = min(len(numbers), 8 if len(numbers) <= 32 else 16)
     rows = math.ceil(len(numbers) / columns)
@@ -91,11 +116,16 @@ def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str) -> Figu
     made = style.figure(max(4.5, 1 + columns * side), 0.3 + rows * (side + 0.17), compress=True)
     grid = made.add_gridspec(rows, columns + 1, width_ratios=[*[1.0] * columns, 0.16])
     limits, cmap = scale(layer, table["value"].to_numpy(float))
+    maps = {number: _map(table[table["filter"] == number]) for number in numbers}
+    label = "pre-activation" if layer.startswith("conv") else "activation"
+    if per_map:
+        maps = {number: _to_its_own(values, limits) for number, values in maps.items()}
+        (limits, cmap), title, label = _own_scale((limits, cmap)), f"{title}; {_EACH}", "share of the largest"
     axes = [made.add_subplot(grid[divmod(place, columns)]) for place in range(len(numbers))]
     for ax, number in zip(axes, numbers, strict=True):
-        style.panel(ax, _map(table[table["filter"] == number]), limits, cmap)
+        style.panel(ax, maps[number], limits, cmap)
         ax.set_title(str(number), fontsize=7, loc="left", pad=2)
     bar = made.add_subplot(grid[:, -1])
-    style.fill_colour_bar(bar, limits, cmap, "pre-activation" if layer.startswith("conv") else "activation", cax=bar)
+    style.fill_colour_bar(bar, limits, cmap, label, cax=bar)
     style.head(made, title)
     return made

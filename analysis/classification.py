@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import auc, precision_recall_fscore_support, roc_curve
+from sklearn.metrics import auc, roc_curve
 
 from analysis import style
 
@@ -27,8 +27,12 @@ CURVE_POINTS = 500
 """Points that are kept of a ROC curve: enough for a page, few enough for a small table."""
 MOST_COUNTED = 15
 """Classes up to which the counts are written into a confusion matrix."""
+MOST_LABELLED = 40
+"""Classes whose names find room beside a confusion matrix; of more only every other, or third, … is named."""
 MOST_NAMED = 12
 """Classes up to which a ROC legend names them all."""
+Predictions = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]
+"""Logits (N, K) and labels (N,), by (model, split)."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -91,11 +95,13 @@ def _draw_matrix(ax: Axes, counts: pd.DataFrame) -> None:
     # A class without images has no shares: its row stays at 0 %.
     shares = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
     ax.imshow(100 * shares, cmap=style.SHARES, vmin=0, vmax=100, aspect="equal")
-    names = [str(name) for name in counts.index]
-    few = len(names) <= MOST_COUNTED
-    ax.set_xticks(range(len(names)), names, rotation=45 if few else 90, ha="right", va="center", rotation_mode="anchor")
-    ax.set_yticks(range(len(names)), names)
-    ax.tick_params(length=0, labelsize=8 if few else max(4, min(8, 240 / len(names))))
+    few = len(counts) <= MOST_COUNTED
+    step = -(-len(counts) // MOST_LABELLED)
+    names = [style.shortened(str(name)) for name in counts.index][::step]
+    places = range(0, len(counts), step)
+    ax.set_xticks(places, names, rotation=45 if few else 90, ha="right", va="center", rotation_mode="anchor")
+    ax.set_yticks(places, names)
+    ax.tick_params(length=0, labelsize=8 if few else max(5, min(8, 230 / len(names))))
     if few:
         for (row, column), count in np.ndenumerate(values):
             ink = style.ink_on(style.SHARES, shares[row, column])
@@ -145,17 +151,24 @@ def _number(value: float) -> str:
 
 
 def roc_caption(tables: dict[str, pd.DataFrame]) -> str:
-    """One sentence: each model's mean AUC, its best and its worst class."""
-    said = []
-    for model, table in tables.items():
-        defined = class_auc(table).dropna()
-        ends = (
-            f" (from {defined.index[-1]}, {defined.iloc[-1]:.3f}, to {defined.index[0]}, {defined.iloc[0]:.3f})"
-            if len(defined)
-            else ""
-        )
-        said.append(f"{model.upper()} has a mean AUC of {_number(macro_auc(table))}{ends}")
-    return f"{'; '.join(said)}."
+    """A sentence or two: each model's mean AUC, its best and its worst class, and which classes have no AUC."""
+    areas = {model: class_auc(table) for model, table in tables.items()}
+    # The models are asked about the same images, so what is undefined for one is so for all.
+    missing = next((list(area.index[area.isna()]) for area in areas.values()), [])
+    if any(area.isna().all() for area in areas.values()):
+        return "The AUC is undefined, as all images are of one class: a curve takes images of a class and of others."
+    said = "; ".join(_of_model(model, area.dropna()) for model, area in areas.items())
+    return f"{said}." + (f" Undefined, for want of images: {listed(missing)}." if missing else "")
+
+
+def _of_model(model: str, defined: pd.Series) -> str:
+    ends = f"from {defined.index[-1]}, {defined.iloc[-1]:.3f}, to {defined.index[0]}, {defined.iloc[0]:.3f}"
+    return f"{model.upper()} has a mean AUC of {defined.mean():.3f} ({ends})"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The names in a row, those beyond `most` as their number."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @style.styled
@@ -165,9 +178,15 @@ def draw_roc(tables: dict[str, pd.DataFrame]) -> Figure:
     axes = list(np.atleast_1d(made.subplots(1, len(tables), sharey=True)))
     for ax, (model, table) in zip(axes, tables.items(), strict=True):
         _draw_curves(ax, table)
-        ax.set(xlabel="false positive rate", title=f"{model.upper()}: mean AUC {_number(macro_auc(table))}")
+        ax.set(xlabel="false positive rate", title=f"{model.upper()}: {_mean_in_words(class_auc(table))}")
     axes[0].set_ylabel("true positive rate")
     return made
+
+
+def _mean_in_words(areas: pd.Series) -> str:
+    defined = areas.dropna()
+    some = f" over {len(defined)} of {len(areas)} classes" if 0 < len(defined) < len(areas) else ""
+    return f"mean AUC {_number(areas.mean())}{some}"
 
 
 def _draw_curves(ax: Axes, table: pd.DataFrame) -> None:
@@ -184,7 +203,7 @@ def _draw_curves(ax: Axes, table: pd.DataFrame) -> None:
             color=colours[str(name)],
             linestyle="none" if np.isnan(area) else dashes[str(name)],
             linewidth=1.4,
-            label=f"{name} {_number(area)}" if name in named else "_",
+            label=f"{style.shortened(str(name))} {_number(area)}" if name in named else "_",
         )
     ax.legend(
         loc="lower right",
@@ -197,11 +216,11 @@ def _draw_curves(ax: Axes, table: pd.DataFrame) -> None:
     ax.grid(True)
 
 
-def metrics_table(predictions: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+def metrics_table(predictions: Predictions) -> pd.DataFrame:
     """Accuracy, and precision, recall and F1 weighted by class size: the report's Table 2.
 
     Args:
-        predictions: logits (N, K) and labels (N,), by (model, split). A pair without images gives NaN.
+        predictions: logits and labels. A pair without images gives NaN.
 
     Returns:
         model, split, images, accuracy, precision, recall, f1.
@@ -210,12 +229,34 @@ def metrics_table(predictions: dict[tuple[str, str], tuple[np.ndarray, np.ndarra
     return pd.DataFrame(rows, columns=["model", "split", "images", *MEASURES])
 
 
-def _measures(logits: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
-    if not len(labels):
-        return (np.nan,) * len(MEASURES)
-    chosen = logits.argmax(axis=1)
-    weighted = precision_recall_fscore_support(labels, chosen, average="weighted", zero_division=0)
-    return float((chosen == labels).mean()), *(float(value) for value in weighted[:3])
+def _measures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return weighted_measures(*class_counts(logits, labels))
+
+
+def class_counts(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How many images of each class were taken for it, how many it has, and how many were taken for it: (K,) each."""
+    chosen, size = logits.argmax(axis=1), logits.shape[1]
+    hits, sizes, taken = (np.bincount(of, minlength=size) for of in (labels[chosen == labels], labels, chosen))
+    return hits, sizes, taken
+
+
+def weighted_measures(hits: np.ndarray, sizes: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Accuracy, precision, recall and F1 (..., 4), the last three averaged over the classes, weighted by their size.
+
+    As scikit-learn's with ``average="weighted", zero_division=0``, but of any number of samples at once.
+
+    Args:
+        hits: (..., K), the images of each class that were taken for it.
+        sizes: (..., K), the images of each class.
+        taken: (..., K), the images that were taken for each class. Without any images all measures are NaN.
+    """
+    images = np.where(sizes.any(axis=-1), sizes.sum(axis=-1), np.nan)
+    weights = sizes / images[..., None]
+    precision = (weights * hits / np.maximum(taken, 1)).sum(axis=-1)
+    f1 = (weights * 2 * hits / np.maximum(sizes + taken, 1)).sum(axis=-1)
+    # Recall is hits / sizes, so that weighted by the sizes it is the accuracy.
+    accuracy = hits.sum(axis=-1) / images
+    return np.stack([accuracy, precision, accuracy, f1], axis=-1)
 
 
 def beside_report(table: pd.DataFrame) -> pd.DataFrame:

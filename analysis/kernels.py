@@ -1,5 +1,6 @@
-"""How one filter's kernel takes shape over the epochs: the report's Figure 9."""
+"""How one filter's kernel takes shape over the epochs, the report's Figure 9; and sheets of all of a layer's."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,11 +8,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import style
+from analysis.cells import axes_at
 from analysis.strips import draw_strips
 
 MOST_CHANNELS = 4
 """Input channels shown of a layer that has more than three."""
 COLOURS = ("red", "green", "blue")
+COLLAPSED = 1e-3
+"""A kernel without a weight of this size has collapsed."""
+DOTS = 150
+"""To the inch: sheets have whole dots to each weight where the figure is saved with as many."""
 
 
 def kernel_evolution(
@@ -88,3 +94,146 @@ def draw_kernel_evolution(table: pd.DataFrame, *, layer: str, filter: int) -> Fi
     }
     scales = dict.fromkeys(names, (limits, style.DIVERGING))
     return draw_strips(maps, scales, title=f"Kernel of {layer}, filter {filter}", label="weight")
+
+
+def layer_weights(weights: np.ndarray) -> pd.DataFrame:
+    """All weights (filters, channels, k, k) of a layer as a tidy table: filter, channel, row, column, weight."""
+    places = np.indices(weights.shape).reshape(4, -1)
+    names = ("filter", "channel", "row", "column")
+    return pd.DataFrame({**dict(zip(names, places, strict=True)), "weight": weights.ravel()})
+
+
+def _weights(table: pd.DataFrame) -> np.ndarray:
+    shape = [int(table[name].max()) + 1 for name in ("filter", "channel", "row", "column")]
+    return table["weight"].to_numpy(float).reshape(shape)
+
+
+def _colours(table: pd.DataFrame) -> np.ndarray:
+    """The weights of a layer that sees colours.
+
+    Raises:
+        ValueError: for a layer that has not three input channels.
+    """
+    weights = _weights(table)
+    if weights.shape[1] != len(COLOURS):
+        raise ValueError(f"{weights.shape[1]} input channels are no picture: red, green and blue are needed.")
+    return weights
+
+
+def sheet_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
+    """Two sentences: the norms, and how many kernels see colour.
+
+    Raises:
+        ValueError: for a layer that has not three input channels.
+    """
+    weights = _colours(table)
+    norms = np.linalg.norm(weights.reshape(len(weights), -1), axis=1)
+    alive = np.abs(weights).max(axis=(1, 2, 3)) >= COLLAPSED
+    # What all three colours have in common, as a share of the squared norm.
+    grey = 3 * (weights[alive].mean(axis=1) ** 2).sum(axis=(1, 2)) / norms[alive] ** 2
+    return (
+        f"{len(weights)} kernels of {layer} at epoch {epoch}, with norms from {norms.min():.2g} (filter "
+        f"{norms.argmin()}) to {norms.max():.2g} (filter {norms.argmax()}); {(~alive).sum()} have collapsed. "
+        f"{(grey > 0.5).sum()} are mostly grey: more than half of their squared norm is common to the three colours; "
+        f"{(grey <= 0.5).sum()} weigh the colours differently."
+    )
+
+
+@style.styled
+def draw_kernel_sheet(table: pd.DataFrame, *, title: str) -> Figure:
+    """Every kernel of a layer that sees colours as an RGB picture, on one scale for all: mid-grey is zero.
+
+    Args:
+        table: as from `layer_weights`.
+        title: above everything.
+
+    Raises:
+        ValueError: for a layer that has not three input channels.
+    """
+    weights = _colours(table)
+    limits = style.limits_around_zero(weights)
+    count, size = len(weights), weights.shape[-1]
+    columns = min(count, 8 if count <= 32 else 16)
+    rows = math.ceil(count / columns)
+    side = size * (140 if columns <= 8 else 60) // size / DOTS
+    made = style.figure(columns * (side + 0.12) + 1.5, max(rows * (side + 0.25) + 0.5, 2.8))
+    made.set_layout_engine("none")
+    for number, kernel in enumerate(weights):
+        down, across = divmod(number, columns)
+        ax = axes_at(made, 0.1 + across * (side + 0.12), 0.5 + down * (side + 0.25), side, side)
+        style.picture(ax, rgb(kernel, limits))
+        ax.set_title(str(number), fontsize=7, loc="left", pad=2)
+        label = style.flat_label(kernel, limits) or style.faint_label(kernel, limits)
+        ax.text(0.5, 0.5, label, transform=ax.transAxes, ha="center", va="center", fontsize=7, color=style.INK)
+    _draw_legend(made, 0.35 + columns * (side + 0.12), limits)
+    style.head(made, title)
+    return made
+
+
+def rgb(kernel: np.ndarray, limits: style.Limits) -> np.ndarray:
+    """A kernel (3, k, k) as a picture (k, k, 3) of bytes: `limits` are black and full colour, zero is mid-grey."""
+    low, high = limits
+    shares = np.nan_to_num((kernel - low) / (high - low), nan=0.5)
+    return np.rint(255 * shares.clip(0, 1)).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _draw_legend(made: Figure, left: float, limits: style.Limits) -> None:
+    """What a weight for one colour alone looks like, from the lower limit to the upper."""
+    ramp, bars = np.linspace(*limits, 101), []
+    for place, name in enumerate(COLOURS):
+        alone = np.zeros((3, len(ramp), 1))
+        alone[place, :, 0] = ramp
+        ax = axes_at(made, left + 0.22 * place, 0.75, 0.18, 1.6)
+        ax.imshow(rgb(alone, limits), aspect="auto", origin="lower", extent=(0, 1, *limits))
+        ax.set(xticks=[], yticks=[], title=name[0].upper())
+        ax.spines[:].set_visible(False)
+        bars.append(ax)
+    bars[0].text(0, -0.06, "weight for one\ncolour alone", transform=bars[0].transAxes, va="top", fontsize=8)
+    bars[-1].yaxis.tick_right()
+    bars[-1].set_yticks([limits[0], 0, limits[1]], [f"−{limits[1]:.2g}", "0", f"+{limits[1]:.2g}"])
+
+
+def mosaic_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
+    """Two sentences: how many weights, how many columns look empty, and how many filters collapsed."""
+    weights = _weights(table)
+    largest = np.abs(weights).max(axis=(1, 2, 3))
+    empty, collapsed = (largest <= largest.max() / 20).sum(), (largest < COLLAPSED).sum()
+    return (
+        f"All {weights.size:,} weights of {layer} at epoch {epoch}, from {weights.min():.2g} to {weights.max():.2g}. "
+        f"{empty} of the {len(weights)} columns look empty, without a weight over a twentieth of the layer's largest; "
+        f"{collapsed} filters have collapsed, without one of {COLLAPSED:g} or more."
+    ).replace("-", "−")
+
+
+@style.styled
+def draw_kernel_mosaic(table: pd.DataFrame, *, title: str) -> Figure:
+    """Every weight of a layer: a column for each filter, a row for each input channel, one scale around zero.
+
+    Args:
+        table: as from `layer_weights`.
+        title: above everything.
+    """
+    weights = _weights(table)
+    filters, channels, size, _ = weights.shape
+    step = size + 1
+    framed = np.full((channels, step, filters, step), np.nan)
+    framed[:, :size, :, :size] = weights.transpose(1, 2, 0, 3)
+    sheet = np.ma.masked_invalid(framed.reshape(channels * step, filters * step)[:-1, :-1])
+    dots = max(1, int((style.WIDTH - 1.8) * DOTS / sheet.shape[1]))
+    height, width = (length * dots / DOTS for length in sheet.shape)
+    made = style.figure(width + 1.8, max(height, 1.2) + 0.95)
+    made.set_layout_engine("none")
+    ax = axes_at(made, 0.65, 0.4, width, height)
+    limits = style.limits_around_zero(weights)
+    ax.imshow(sheet, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    ax.set_facecolor("#c8c8c8")
+    every = 4 if max(filters, channels) > 16 else 1
+    for axis, count in ((ax.xaxis, filters), (ax.yaxis, channels)):
+        numbers = range(0, count, every)
+        axis.set_ticks([number * step + (size - 1) / 2 for number in numbers], list(map(str, numbers)))
+    ax.set(xlabel="filter", ylabel="input channel")
+    ax.tick_params(length=2)
+    bar = axes_at(made, 0.65 + width + 0.15, 0.4, 0.13, max(height, 1.2))
+    style.fill_colour_bar(bar, limits, style.DIVERGING, "weight", cax=bar)
+    style.head(made, title)
+    return made

@@ -2,7 +2,8 @@
 
 import base64
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral, Real
@@ -18,8 +19,10 @@ _CSS = """
 body { margin: 0; background: #fff; color: #222; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
 main { max-width: 1000px; margin: 0 auto; padding: 2.5rem 1rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .6rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.25rem; line-height: 1.3; margin: 3rem 0 .5rem; padding-top: 1rem; border-top: 1px solid #ddd; }
+h2 { font-size: 1.5rem; line-height: 1.25; margin: 3.5rem 0 .5rem; padding-top: 1rem; border-top: 2px solid #bbb; }
+h3 { font-size: 1.15rem; line-height: 1.3; margin: 2.5rem 0 .5rem; }
 p { max-width: 44rem; margin: .5rem 0 1rem; overflow-wrap: anywhere; }
+code { font-size: .88em; background: #f3f3f3; padding: .1em .3em; border-radius: 3px; }
 .lead { font-size: 1.1rem; color: #444; }
 a { color: #00588c; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .9rem 1.5rem; margin: 1.5rem 0;
@@ -29,12 +32,13 @@ dd { margin: 0; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; overflow-x: auto; }
 img { display: block; max-width: max(100%, 40rem); height: auto; }
 .table { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid #e4e4e4; text-align: left; white-space: nowrap; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .55rem; border-bottom: 1px solid #e4e4e4; text-align: left; white-space: nowrap; }
 th { font-weight: 600; border-bottom-color: #888; white-space: normal; vertical-align: bottom; }
+.notice { margin: 1.5rem 0; padding: .4rem 1.2rem; background: #fff6e0; border-left: 4px solid #e0a800; }
 .number { text-align: right; }
 nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; padding: 0; margin: 1rem 0; list-style: none; }
-@media print { h2 { break-after: avoid; } figure, .table { break-inside: avoid; } }
+@media print { h2, h3 { break-after: avoid; } figure, .table { break-inside: avoid; } }
 """.strip()
 
 
@@ -52,43 +56,84 @@ class Section:
     """The figure in words, for who cannot see it."""
     csv: str | None = None
     """The numbers behind it: a file name relative to the page."""
+    gif: bytes | None = None
+    """An animation, embedded in the page; `alt` says what it shows too."""
+    link: tuple[str, str] | None = None
+    """Words, and the address that they lead to."""
 
 
-def page(title: str, lead: str, facts: dict[str, str], sections: Sequence[Section], links: dict[str, str]) -> str:
-    """A complete HTML page: `facts` are label → value, `links` are words → address, both shown at the top.
+def page(
+    title: str,
+    lead: str,
+    parts: Mapping[str, Sequence[Section]],
+    *,
+    facts: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
+    notices: Sequence[str] = (),
+) -> str:
+    """A complete HTML page, which holds its style and its images, has no script and fetches nothing.
 
-    It holds its style and its images, has no script and fetches nothing. All text is escaped.
+    Args:
+        title: above everything.
+        lead: the answer in a sentence.
+        parts: the sections of each part, by its heading; the headings are the table of contents.
+        facts: label → value: how it was made, at the end.
+        links: words → address, beside the table of contents.
+        notices: what a reader must know of what is not there.
+
+    All text is escaped.
     """
+    contents = {} if len(parts) < 2 else {name: f"#part-{number}" for number, name in enumerate(parts, start=1)}
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(title)}</title>\n<style>\n{_CSS}\n</style>\n</head>\n<body>\n<main>",
             f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>',
-            _facts(facts),
-            _links(links),
-            *(_section(section) for section in sections),
+            _notices(notices),
+            _links({**contents, **(links or {})}),
+            *(_part(name, number, sections) for number, (name, sections) in enumerate(parts.items(), start=1)),
+            _facts(facts or {}),
             "</main>\n</body>\n</html>\n",
         ]
     )
 
 
-def _facts(facts: dict[str, str]) -> str:
+def _notices(notices: Sequence[str]) -> str:
+    said = "".join(f"<p>{_prose(text)}</p>" for text in notices)
+    return f'<aside class="notice">{said}</aside>' if notices else ""
+
+
+def _part(name: str, number: int, sections: Sequence[Section]) -> str:
+    return "\n".join([f'<h2 id="part-{number}">{escape(name)}</h2>', *map(_section, sections)])
+
+
+def _facts(facts: Mapping[str, str]) -> str:
     rows = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
-    return f"<dl>{''.join(rows)}</dl>" if facts else ""
+    return f"<h2>How this was made</h2>\n<dl>{''.join(rows)}</dl>" if facts else ""
 
 
-def _links(links: dict[str, str]) -> str:
+def _links(links: Mapping[str, str]) -> str:
     items = (f'<li><a href="{escape(address)}">{escape(words)}</a></li>' for words, address in links.items())
     return f"<nav><ul>{''.join(items)}</ul></nav>" if links else ""
 
 
+def _prose(text: str) -> str:
+    """The text with what stands between `backticks` as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
 def _section(section: Section) -> str:
-    parts = [f"<section>\n<h2>{escape(section.heading)}</h2>", f"<p>{escape(section.text)}</p>" if section.text else ""]
+    parts = [f"<section>\n<h3>{escape(section.heading)}</h3>", f"<p>{_prose(section.text)}</p>" if section.text else ""]
     if section.png is not None:
         parts.append(_image(section.png, section.alt))
+    if section.gif is not None:
+        parts.append(_animation(section.gif, section.alt))
     if section.table is not None:
         parts.append(_table(section.table))
+    if section.link is not None:
+        words, address = section.link
+        parts.append(f'<p><a href="{escape(address)}">{escape(words)}</a></p>')
     if section.csv is not None:
         parts.append(f'<p><a href="{escape(section.csv)}">The numbers as CSV</a></p>')
     return "\n".join([*filter(None, parts), "</section>"])
@@ -103,6 +148,11 @@ def _image(png: bytes, alt: str) -> str:
     size = f' width="{width * PAGE_PIXELS // DOTS}"' if width else ""
     data = base64.b64encode(png).decode()
     return f'<figure tabindex="0"><img alt="{escape(alt)}"{size} src="data:image/png;base64,{data}"></figure>'
+
+
+def _animation(gif: bytes, alt: str) -> str:
+    data = base64.b64encode(gif).decode()
+    return f'<figure tabindex="0"><img alt="{escape(alt)}" src="data:image/gif;base64,{data}"></figure>'
 
 
 def _table(table: pd.DataFrame) -> str:

@@ -22,6 +22,7 @@ MOST_CELLS = 12
 """Values on an axis up to which trials are taken for a grid's and drawn as cells."""
 
 _NO_TRIALS = "No trial has finished."
+_NO_IMPORTANCE = "No importance: it takes at least two complete trials that differ."
 _MARKS: dict[str, dict[str, Any]] = {
     "complete": {"marker": "o", "color": style.MODEL_COLOURS["cnn"], "s": 28},
     "pruned": {"marker": "v", "facecolor": "none", "edgecolor": style.QUIET, "s": 26},
@@ -74,13 +75,24 @@ def draw_history(table: pd.DataFrame) -> Figure:
     return made
 
 
+def importance_caption(table: pd.DataFrame) -> str:
+    """One sentence on a table with the columns parameter and importance (shares of 1)."""
+    if table.empty:
+        return _NO_IMPORTANCE
+    shares = [
+        f"{share:.0%} to the {HYPERPARAMETERS.get(name, name)}"
+        for name, share in zip(table["parameter"], table["importance"], strict=True)
+    ]
+    return f"How the validation accuracies of the complete trials vary is due {' and '.join(shares)} (fANOVA)."
+
+
 @style.styled
 def draw_importance(table: pd.DataFrame) -> Figure:
     """A bar for each row of a table with the columns parameter and importance (shares of 1)."""
     made = style.figure(style.WIDTH, 1.2 + 0.4 * max(1, len(table)))
     ax = made.add_subplot()
     if table.empty:
-        style.say(ax, "No importance: it takes at least two complete trials that differ.")
+        style.say(ax, _NO_IMPORTANCE)
         return made
     table = table.sort_values("importance")
     names = [HYPERPARAMETERS.get(name, name.replace("_", " ")) for name in table["parameter"]]
@@ -104,6 +116,7 @@ def draw_slices(trials: pd.DataFrame) -> Figure:
     axes = made.subplots(1, len(HYPERPARAMETERS), sharey=True)
     for ax, (column, words) in zip(axes, HYPERPARAMETERS.items(), strict=True):
         ax.set(xscale="log", xlabel=words)
+        style.plain_logarithms(ax.xaxis)
         _scatter(ax, trials, column)
     axes[0].set_ylabel("validation accuracy (%)")
     axes[0].set_title("Validation accuracy against each hyperparameter")
@@ -163,27 +176,42 @@ def is_grid(trials: pd.DataFrame) -> bool:
     return distinct <= MOST_CELLS and distinct < len(trials)
 
 
-@style.styled
+def heatmap_caption(searches: dict[str, pd.DataFrame]) -> str:
+    """One sentence for each search, by its name, and how far the best of two are apart."""
+    said = [f"{name}: {caption(history(trials))}" for name, trials in searches.items()]
+    tops = [top["val_accuracy"] for top in map(best, searches.values()) if top is not None]
+    if len(tops) == 2:
+        said.append(f"The first search's best is {100 * (tops[0] - tops[1]):+.1f} points from the second's.")
+    return " ".join(said)
+
+
 def draw_heatmap(trials: pd.DataFrame) -> Figure:
     """Validation accuracy over learning rate × weight decay: cells for a grid, else points; the best one ringed."""
-    grid = is_grid(trials)
-    table = heatmap(trials)
-    made = style.figure(style.WIDTH if grid else 8.0, 5.4)
-    ax = made.add_subplot()
-    if trials.empty:
-        style.say(ax, _NO_TRIALS)
-        return made
-    accuracy = 100 * table.loc[table["state"] != "diverged", "val_accuracy"].dropna()
+    return draw_heatmaps({"Validation accuracy": trials})
+
+
+@style.styled
+def draw_heatmaps(searches: dict[str, pd.DataFrame]) -> Figure:
+    """The heat maps of several searches, by their titles, side by side on one scale of colours; see `draw_heatmap`."""
+    wide = len(searches) > 1 or any(map(is_grid, searches.values()))
+    made = style.figure(style.WIDTH if wide else 8.0, 5.4)
+    axes = list(np.atleast_1d(made.subplots(1, len(searches))))
+    tables = {name: heatmap(trials) for name, trials in searches.items()}
+    shown = pd.concat(list(tables.values()))
+    accuracy = 100 * shown.loc[shown["state"] != "diverged", "val_accuracy"].dropna()
     low, high = (float(accuracy.min()), float(accuracy.max())) if len(accuracy) else (0.0, 100.0)
     limits = (low, high) if low < high else (low - 0.5, low + 0.5)
-    (_cells if grid else _points)(ax, table, limits)
-    ax.set(
-        xlabel="learning rate",
-        ylabel="weight decay",
-        title="Validation accuracy (ring: the best trial; triangle: pruned; cross: diverged)",
-    )
+    for ax, (name, table) in zip(axes, tables.items(), strict=True):
+        if table.empty:
+            style.say(ax, _NO_TRIALS)
+            continue
+        (_cells if is_grid(searches[name]) else _points)(ax, table, limits)
+        ax.set(xlabel="learning rate", title=name)
+    axes[0].set_ylabel("weight decay")
+    if not shown.empty:
+        made.supxlabel("ring: the best trial · triangle: pruned · cross: diverged", fontsize=8, color=style.QUIET)
     if len(accuracy):
-        style.colour_bar([ax], limits, style.SEQUENTIAL, "validation accuracy (%)")
+        style.colour_bar(axes, limits, style.SEQUENTIAL, "validation accuracy (%)")
     return made
 
 
@@ -207,6 +235,8 @@ def _points(ax: Axes, table: pd.DataFrame, limits: style.Limits) -> None:
     top = table[table["best"]]
     ax.scatter(top["learning_rate"], top["weight_decay"], **_ring(190))
     ax.set(xscale="log", yscale="log")
+    style.plain_logarithms(ax.xaxis)
+    style.plain_logarithms(ax.yaxis)
     ax.grid(True)
 
 

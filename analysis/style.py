@@ -9,13 +9,14 @@ from typing import Any, ParamSpec
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 P = ParamSpec("P")
 Limits = tuple[float, float]
@@ -104,6 +105,12 @@ def figure(width: float, height: float, *, compress: bool = False) -> Figure:
         return _Figure(figsize=(width, height), layout=engine)
 
 
+def plain_logarithms(axis: Axis) -> None:
+    """Labels a logarithmic axis 0.001 and 1e-5: matplotlib's own powers of ten are mathtext, which is off."""
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}".replace("e-0", "e-")))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def model_colour(name: str) -> str:
     """The colour that a model has in every figure; grey for one that the project does not know."""
     return MODEL_COLOURS.get(name, QUIET)
@@ -117,6 +124,12 @@ def class_colours(classes: Sequence[str]) -> dict[str, str]:
 def class_dashes(classes: Sequence[str]) -> dict[str, str]:
     """A line style for every class, five by five, so that colour is not all that tells their lines apart."""
     return {name: ("solid", "dashed")[place // 5 % 2] for place, name in enumerate(classes)}
+
+
+def shortened(name: str, most: int = 24) -> str:
+    """A name of no more than `most` characters: a longer one without its middle, as its ends tell it from others."""
+    tail = most // 3
+    return name if len(name) <= most else f"{name[: most - tail - 1]}…{name[-tail:]}"
 
 
 def limits_around_zero(values: np.ndarray) -> Limits:

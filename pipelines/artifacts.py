@@ -14,6 +14,8 @@ from study.models import CNN, build_model
 from study.tracking import Run, Store
 
 SPLITS = ("train", "test")
+MOST_NAMED = 3
+"""Missing files that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,11 @@ class Network:
     history: pd.DataFrame
     """A row per epoch: `epoch` and a column per metric."""
     predictions: dict[str, tuple[np.ndarray, np.ndarray]]
-    """Logits (N, classes) and labels (N,), by split."""
+    """Logits (N, classes) and labels (N,), by split; without a split whose predictions are missing."""
     files: dict[int, str]
     """The artifact of the weights after each epoch; 0 is before training."""
+    missing: tuple[str, ...] = ()
+    """What the retraining kept and is not there any more, a sentence each."""
     _pulled: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     @property
@@ -47,39 +51,63 @@ class Network:
             self._pulled[epoch], _ = self.store.load_tensors(self.run.id, self.files[epoch])
         return self._pulled[epoch]
 
-    @torch.no_grad()
     def maps(self, epoch: int, image: SelectedImage) -> dict[str, np.ndarray]:
         """What each layer of the CNN made of `image` after `epoch`, (filters, H, W) by the layer's name; float32."""
+        return {name: values[0] for name, values in self.activations(epoch, image.image[None]).items()}
+
+    @torch.no_grad()
+    def activations(self, epoch: int, images: torch.Tensor) -> dict[str, np.ndarray]:
+        """What each layer of the CNN made of `images` (N, 3, 32, 32; uint8) after `epoch`, by the layer's name.
+
+        (N, filters, H, W), for `fc` (N, classes); float32.
+        """
         model = build_model(self.config.model, classes=len(self.classes), seed=0)
         assert isinstance(model, CNN)
         model.load_state_dict(self.weights(epoch))
-        made = model.activations(normalise(image.image[None]))
-        return {name: values[0].numpy() for name, values in made.items()}
+        return {name: values.numpy() for name, values in model.activations(normalise(images)).items()}
 
 
-def pull(store: Store, run: Run) -> Network:
-    """Fetches what the retraining `run` kept.
+def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
+    """Fetches what the retraining `run` kept; what is missing of it the network names.
+
+    Args:
+        store: where the run is recorded.
+        run: the retraining.
+        classes: the class names, where the data set is at hand; else the run says which they are.
 
     Raises:
-        StudyError: for a run without weights, or one whose retraining was not finished.
+        StudyError: for a run whose retraining was not finished, or one that cannot tell its classes.
     """
     files = {int(PurePosixPath(path).stem.removeprefix("epoch_")): path for path in store.artifacts(run.id, "weights")}
-    if not files:
-        raise StudyError(f"Run {run.name} ({run.id}) has no weights: name another run, or `study retrain` anew.")
     if run.status != "FINISHED":
         raise StudyError(
             f"Run {run.name} ({run.id}) is not finished ({run.status.lower()}, {len(files)} epochs' weights): "
             "`study retrain` continues it."
         )
-    return Network(
-        run=run,
-        store=store,
-        config=TrainConfig.from_params(run.params),
-        classes=tuple(store.load_json(run.id, "dataset.json")["classes"]),
-        history=store.history(run.id),
-        predictions={split: _predictions(store, run, split) for split in SPLITS},
-        files=files,
-    )
+    config = TrainConfig.from_params(run.params)
+    missing = _missing_weights(run, set(range(config.epochs + 1)) - set(files))
+    predictions = {}
+    for split in SPLITS:
+        try:
+            predictions[split] = _predictions(store, run, split)
+        except StudyError as error:
+            missing.append(f"{error} What is measured on these predictions is left out.")
+    try:
+        classes = tuple(store.load_json(run.id, "dataset.json")["classes"])
+    except StudyError as error:
+        if not classes:
+            raise
+        missing.append(f"{error} The classes are the data set's.")
+    history = store.history(run.id)
+    return Network(run, store, config, classes, history, predictions, files, tuple(missing))
+
+
+def _missing_weights(run: Run, epochs: set[int]) -> list[str]:
+    if not epochs:
+        return []
+    named = ", ".join(f"weights/epoch_{epoch:03d}.safetensors" for epoch in sorted(epochs)[:MOST_NAMED])
+    more = f" and {len(epochs) - MOST_NAMED} more" if len(epochs) > MOST_NAMED else ""
+    return [f"Run {run.id} has no artifact {named}{more}: its figures go without these epochs."]
 
 
 def _predictions(store: Store, run: Run, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """The command `study`: options to settings, settings to a stage. Heavy imports wait until a command needs them."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -10,12 +11,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.options import (
+    Dataset,
+    Device,
+    Epochs,
+    Every,
+    Filter,
+    HomeOption,
+    Image,
+    Layer,
+    Model,
+    Precision,
+    RetrainEpochs,
+    RunSpec,
+    Seed,
+    Skip,
+    SomeDataset,
+    Storage,
+    Threads,
+    Trials,
+    Uri,
+    Workers,
+    number,
+    option,
+)
 from study.config import (
     AFTER_DATASET,
+    EXPERIMENTS,
     MODELS,
     STAGES,
     AnalysisConfig,
     DataConfig,
+    ExperimentConfig,
     Home,
     Range,
     SearchConfig,
@@ -35,63 +62,6 @@ app = typer.Typer(
     help="Search, retrain and look into the networks of “Tracing the Convolutions of a CNN”, every run tracked.",
     epilog="Every option can also be set by its environment variable. Start with `study reproduce --dataset digits`.",
 )
-
-
-def _option(name: str, help: str, variable: str = "", **more: Any) -> Any:
-    variable = variable or "STUDY_" + name.strip("-").replace("-", "_").upper()
-    return typer.Option(name, help=help, envvar=variable, **more)
-
-
-def _number(name: str, help: str, least: int = 0, most: int = sys.maxsize, variable: str = "") -> Any:
-    """An option that is a whole number from `least` to `most`; typer's own messages do not name the bad value."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise StudyError(f"{name} is {text!r}: it must be a whole number.") from None
-        if not least <= value <= most:
-            bounds = f"at least {least}" if most == sys.maxsize else f"from {least} to {most}"
-            raise StudyError(f"{name} is {value}: it must be {bounds}.")
-        return value
-
-    return _option(name, help, variable, parser=parse, metavar="INTEGER")
-
-
-Dataset = Annotated[str, _option("--dataset", help="cifar10, digits, or the path of an image folder.")]
-SomeDataset = Annotated[str, _option("--dataset", help="cifar10, digits or an image folder; empty: the latest run's.")]
-Skip = Annotated[bool, _option("--skip-unreadable", help="Leave out image files that cannot be read.")]
-Model = Annotated[str, _option("--model", help="cnn or ffnn.")]
-Trials = Annotated[
-    int | None,
-    _number("--trials", help="Total of finished trials that the search ends with; default 40, grid 64.", least=1),
-]
-Epochs = Annotated[int, _number("--epochs", help="Passes over the training images in a trial.", least=1)]
-RetrainEpochs = Annotated[
-    int, _number("--retrain-epochs", help="Passes over all training images in a retraining.", least=1)
-]
-Seed = Annotated[int, _number("--seed", help="Base of every seed.")]
-RunSpec = Annotated[str, _option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
-Device = Annotated[str, _option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
-Precision = Annotated[str, _option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
-Threads = Annotated[int, _number("--threads", help="CPU threads; 0 leaves it to torch.", most=1024)]
-Workers = Annotated[
-    int,
-    _number(
-        "--workers",
-        help="Trials at a time, on a CPU each in a process of its own, on a GPU in turns in one; 0: 1 or 4 of them.",
-        most=256,
-    ),
-]
-HomeOption = Annotated[str, _option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
-Uri = Annotated[
-    str, _option("--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI")
-]
-Storage = Annotated[str, _option("--storage", help="Optuna storage URL; empty: inside the home folder.")]
-Image = Annotated[str, _option("--image", help="train:6, test:12, a class, class/3, or a file; empty: the first bird.")]
-Layer = Annotated[str, _option("--layer", help="conv1 or conv2; empty: both.")]
-Filter = Annotated[int | None, _number("--filter", help="Which filter is followed, from 0; default 12, the report's.")]
-Every = Annotated[int, _number("--epochs-every", help="Show every how many epochs.", least=1)]
 
 
 def _home(folder: str) -> Home:
@@ -165,14 +135,14 @@ def tune(
     model: Model = "cnn",
     trials: Trials = None,
     dataset: Dataset = "cifar10",
-    sampler: Annotated[str, _option("--sampler", help="tpe, random, or grid (the report's 8 × 8).")] = "tpe",
-    pruner: Annotated[str, _option("--pruner", help="percentile, hyperband, median or none.")] = "percentile",
-    lr: Annotated[str, _option("--lr", help="Learning rates, LOW:HIGH.")] = "1e-5:1e-1",
-    decay: Annotated[str, _option("--decay", help="Weight decays, LOW:HIGH.")] = "1e-6:1e-1",
+    sampler: Annotated[str, option("--sampler", help="tpe, random, or grid (the report's 8 × 8).")] = "tpe",
+    pruner: Annotated[str, option("--pruner", help="percentile, hyperband, median or none.")] = "percentile",
+    lr: Annotated[str, option("--lr", help="Learning rates, LOW:HIGH.")] = "1e-5:1e-1",
+    decay: Annotated[str, option("--decay", help="Weight decays, LOW:HIGH.")] = "1e-6:1e-1",
     epochs: Epochs = 10,
-    search: Annotated[str, _option("--search", help="The search's name; empty: <dataset>-<model>.")] = "",
+    search: Annotated[str, option("--search", help="The search's name; empty: <dataset>-<model>.")] = "",
     seed: Seed = 0,
-    no_retrain: Annotated[bool, _option("--no-retrain", help="Stop after the search.")] = False,
+    no_retrain: Annotated[bool, option("--no-retrain", help="Stop after the search.")] = False,
     retrain_epochs: RetrainEpochs = 30,
     skip_unreadable: Skip = False,
     device: Device = "auto",
@@ -206,14 +176,17 @@ def tune(
 @app.command()
 @_stage
 def retrain(
-    model: Annotated[str, _option("--model", help="cnn or ffnn; empty: that of --run, for best the CNN.")] = "",
+    model: Annotated[str, option("--model", help="cnn or ffnn; empty: that of --run, for best the CNN.")] = "",
     run: RunSpec = "best",
     dataset: SomeDataset = "",
     epochs: Annotated[
-        int, _number("--epochs", "Passes over all training images.", least=1, variable="STUDY_RETRAIN_EPOCHS")
+        int, number("--epochs", "Passes over all training images.", least=1, variable="STUDY_RETRAIN_EPOCHS")
     ] = 30,
     seed: Annotated[
-        int | None, _number("--seed", help="Of initial weights and order; default: the search's.", least=0)
+        int | None, number("--seed", help="Of initial weights and order; default: the search's.", least=0)
+    ] = None,
+    seeds: Annotated[
+        int | None, number("--seeds", help="Retrain so many seeds, counted from --seed; skips those done.", least=1)
     ] = None,
     skip_unreadable: Skip = False,
     device: Device = "auto",
@@ -225,7 +198,7 @@ def retrain(
     """Train a trial's settings on all training images, keeping the weights of every epoch."""
     if model:
         model_config(model)
-    from pipelines.retrain import retrain as stage
+    from pipelines import retrain as stage
     from study.selection import choose_trial
 
     context = _context(home, tracking_uri, "", device, precision, threads)
@@ -239,7 +212,10 @@ def retrain(
         loaded = context.load(images)
     if model and trial.params["model"] != model:
         raise StudyError(f"--run {run} is a {trial.params['model']}, not a {model}: leave out --model, or --run.")
-    stage(trial, images, loaded, context, epochs=epochs, seed=seed)
+    if seeds:
+        stage.retrain_seeds(trial, images, loaded, context, epochs=epochs, seed=seed, seeds=seeds)
+    else:
+        stage.retrain(trial, images, loaded, context, epochs=epochs, seed=seed)
 
 
 @app.command()
@@ -251,23 +227,78 @@ def analyse(
     layer: Layer = "",
     filter: Filter = None,
     epochs_every: Every = 2,
+    per_map: Annotated[bool, option("--per-map", help="Give each feature map a scale of its own.")] = False,
+    ablation: Annotated[
+        str, option("--ablation", help="What replaces a filter's map: mean (over the test images) or zero.")
+    ] = "mean",
+    only: Annotated[
+        str,
+        option("--only", help="Make these figures alone, NAME[,NAME…], and show them in only.html; empty: all."),
+    ] = "",
     skip_unreadable: Skip = False,
     home: HomeOption = "",
     tracking_uri: Uri = "",
 ) -> None:
     """Make a retrained run's figures, tables and report, and log them to it."""
-    settings = AnalysisConfig(image=image, layer=layer, filter=filter, epochs_every=epochs_every)
+    settings = AnalysisConfig(
+        image=image,
+        layer=layer,
+        filter=filter,
+        epochs_every=epochs_every,
+        per_map=per_map,
+        ablation=ablation,
+        only=tuple(name.strip() for name in only.split(",") if name.strip()),
+    )
+    # Before torch is imported. A thread that spins until another one gets its core back, on a machine that does
+    # something else too, made the ablation take six times as long (2 cores, 3 busy processes).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from pipelines.analyse import analyse as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    stage(run, settings, _context(home, tracking_uri, "", "cpu", "float32", 0), images)
+    made = stage(run, settings, _context(home, tracking_uri, "", "cpu", "float32", 0), images)
+    raise typer.Exit(1 if made.missing else 0)
+
+
+@app.command()
+@_stage
+def experiment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")] = "",
+    model: Annotated[str, option("--model", help="For winner, cnn or ffnn; empty: the CNN.")] = "",
+    dataset: Annotated[
+        str, option("--dataset", help="cifar10, digits or an image folder; empty: cifar10, for winner the latest's.")
+    ] = "",
+    epochs: Annotated[
+        int | None,
+        number(
+            "--epochs",
+            "Of each training; default 5, for winner the search's.",
+            least=1,
+            variable="STUDY_EXPERIMENT_EPOCHS",
+        ),
+    ] = None,
+    seeds: Annotated[int, number("--seeds", help="Trainings of each of the settings.", least=1)] = 3,
+    seed: Annotated[int, number("--seed", help="The first of the seeds.")] = 0,
+    top: Annotated[int | None, number("--top", help="For winner, how many trials; default 3.", least=2)] = None,
+    skip_unreadable: Skip = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+) -> None:
+    """Compare settings over seeds on the validation split: dead-filters, or a search's winner and its runners-up."""
+    settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)
+    from pipelines.experiment import experiment as stage
+
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    stage(settings, _context(home, tracking_uri, "", device, precision, threads), images)
 
 
 @app.command()
 @_stage
 def reproduce(
     dataset: Dataset = "cifar10",
-    trials: Annotated[int, _number("--trials", help="Total of finished trials of each model's search.")] = 40,
+    trials: Annotated[int, number("--trials", help="Total of finished trials of each model's search.")] = 40,
     epochs: Epochs = 10,
     retrain_epochs: RetrainEpochs = 30,
     seed: Seed = 0,
@@ -289,14 +320,15 @@ def reproduce(
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
     context = _context(home, tracking_uri, storage, device, precision, threads)
-    stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers)
+    made = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers)
+    raise typer.Exit(1 if made.missing else 0)
 
 
 @app.command()
 @_stage
 def runs(
-    stage: Annotated[str, _option("--stage", help="search, trial, retrain or analysis; empty: all but trials.")] = "",
-    limit: Annotated[int, _number("--limit", help="The latest so many.", least=1)] = 20,
+    stage: Annotated[str, option("--stage", help=f"{', '.join(STAGES)}; empty: all but trials and replicates.")] = "",
+    limit: Annotated[int, number("--limit", help="The latest so many.", least=1)] = 20,
     home: HomeOption = "",
     tracking_uri: Uri = "",
 ) -> None:
@@ -310,8 +342,8 @@ def runs(
 
 @app.command()
 def ui(
-    port: Annotated[int, _number("--port", help="Port of the page.", least=1, most=65535)] = 5000,
-    host: Annotated[str, _option("--host", help="Address it is served on.")] = "127.0.0.1",
+    port: Annotated[int, number("--port", help="Port of the page.", least=1, most=65535)] = 5000,
+    host: Annotated[str, option("--host", help="Address it is served on.")] = "127.0.0.1",
     home: HomeOption = "",
     tracking_uri: Uri = "",
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pipelines.context import Context
 from pipelines.retrain import retrain
@@ -11,6 +12,9 @@ from study.config import AFTER_DATASET, AnalysisConfig, DataConfig, SearchConfig
 from study.data import Dataset
 from study.process import is_gone
 from study.space import GRID
+
+if TYPE_CHECKING:
+    from pipelines.analyse import Analysis
 
 
 def search_and_retrain(
@@ -43,7 +47,7 @@ def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, cont
 
 def reproduce(
     searches: Sequence[SearchConfig], data: DataConfig, context: Context, *, retrain_epochs: int, workers: int = 0
-) -> None:
+) -> "Analysis":
     """Every stage for every search's model, then the report; what is done already is skipped."""
     # Drawing takes seconds to import, which `study tune` need not wait for.
     from pipelines.analyse import analyse
@@ -51,4 +55,4 @@ def reproduce(
     dataset = context.load(data)
     for config in searches:
         search_and_retrain(config, data, dataset, context, epochs=retrain_epochs, workers=workers)
-    analyse("best", AnalysisConfig(), context, data, dataset)
+    return analyse("best", AnalysisConfig(), context, data, dataset)

@@ -6,6 +6,7 @@ is chosen by them.
 """
 
 import json
+import statistics
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from study.failures import failures_explained
 from study.files import locked
 from study.models import Model, build_model
 from study.process import is_gone, this_process
+from study.selection import finished_seeds
 from study.tracking import Run, metric
 from study.training import Epoch, TrainingState, fit, predict
 
@@ -84,6 +86,32 @@ def retrain(
     )
     context.say_pages(run=run_page(run))
     return run_id
+
+
+def retrain_seeds(
+    trial: Run, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, seed: int | None, seeds: int
+) -> list[str]:
+    """Retrains `trial` with `seeds` seeds, counted from `seed`, and says the mean and deviation; returns the runs' ids.
+
+    A seed that was retrained to its end, for as many epochs and in the same precision, is not trained again. For the
+    arguments and what is raised see `retrain`.
+    """
+    first = int(trial.tags["base_seed"]) if seed is None else seed
+    done = finished_seeds(context.store, trial, epochs, context.machine.precision)
+    run_ids = []
+    for number in range(first, first + seeds):
+        if number in done:
+            context.display.say(f"Seed {number} is retrained already: run {done[number].id}.")
+            run_ids.append(done[number].id)
+        else:
+            run_ids.append(retrain(trial, data, dataset, context, epochs=epochs, seed=number))
+    accuracies = [metric(context.store.get(run_id), "final_test_accuracy") for run_id in run_ids]
+    spread = f" ± {statistics.stdev(accuracies):.4f} (standard deviation)" if seeds > 1 else ""
+    numbers = f"seeds {first} to {first + seeds - 1}" if seeds > 1 else f"seed {first}"
+    context.display.say(
+        f"Retrained {trial.name}, {numbers}, epochs {epochs}: test accuracy {statistics.mean(accuracies):.4f}{spread}."
+    )
+    return run_ids
 
 
 def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None:

@@ -40,7 +40,7 @@ def show_data(config: DataConfig, home: Home) -> None:
 
 
 def show_runs(store: Store, stage: str, limit: int) -> None:
-    """Prints a table of the latest runs, of one stage or of all but the trials."""
+    """Prints a table of the latest runs, of one stage or of all but the trials and replicates."""
     found = [run for run in store.runs() if (run.tags.get("stage") == stage if stage else _is_listed(run))]
     if not found:
         raise StudyError(f"There are no such runs in {store.uri}: `study tune` makes the first.")
@@ -66,7 +66,7 @@ def show_runs(store: Store, stage: str, limit: int) -> None:
 
 
 def _is_listed(run: Run) -> bool:
-    return run.tags.get("stage") not in (None, "trial")
+    return run.tags.get("stage") not in (None, "trial", "replicate")
 
 
 def _share(value: float) -> str:

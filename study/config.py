@@ -18,9 +18,11 @@ SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("percentile", "hyperband", "median", "none")
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMISERS = ("adam", "adamw")
+REPLACEMENTS = ("mean", "zero")
 BUNDLED = ("cifar10", "digits")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-STAGES = ("search", "trial", "retrain", "analysis")
+STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
+EXPERIMENTS = ("dead-filters", "winner")
 AFTER_DATASET = "<dataset>-<model>"
 """The name of a search that is called after what it searches, once that is known."""
 
@@ -246,6 +248,36 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """A named comparison of settings, each trained with several seeds and measured on the validation split."""
+
+    name: str
+    """`dead-filters` (what silences and collapses filters) or `winner` (is the best trial better than the next?)."""
+    model: str = ""
+    """`cnn` or `ffnn`: whose search `winner` looks at; empty: the CNN's. `dead-filters` is about the CNN."""
+    epochs: int | None = None
+    """Passes over the training images; by default 5, for `winner` as many as its search's trials had."""
+    seeds: int = 3
+    """Trainings of each of the settings."""
+    seed: int = 0
+    """The first of the seeds."""
+    top: int | None = None
+    """How many of a search's best trials `winner` compares; by default 3."""
+
+    def __post_init__(self) -> None:
+        if self.name not in EXPERIMENTS:
+            raise unknown("experiment", self.name, EXPERIMENTS)
+        if self.model not in ("", *MODELS):
+            raise unknown("model", self.model, MODELS)
+        _require_positive(seeds=self.seeds, **({} if self.epochs is None else {"epochs": self.epochs}))
+        _require(self.seed >= 0, f"seed is {self.seed}: it must be at least 0.")
+        _require(self.top is None or self.top >= 2, f"top is {self.top}: it takes at least 2 to compare.")
+        if self.name == "dead-filters":
+            _require(self.model != "ffnn", "The ffnn has no filters: leave out --model, or choose cnn.")
+            _require(self.top is None, "dead-filters compares no trials: leave out --top.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnalysisConfig:
     """What the analysis shows."""
 
@@ -257,8 +289,16 @@ class AnalysisConfig:
     """The filter that is followed; by default 12, as in the report, or the last where there are fewer."""
     epochs_every: int = 2
     """Every how many epochs a picture is shown."""
+    per_map: bool = False
+    """Whether each feature map has a scale of its own; by default those of a layer share one over all epochs."""
+    ablation: str = "mean"
+    """What a filter's map is replaced by to see what the filter is for: its `mean` over the test images, or `zero`."""
+    only: tuple[str, ...] = ()
+    """The figures and tables that are made, by name; empty: all."""
 
     def __post_init__(self) -> None:
+        if self.ablation not in REPLACEMENTS:
+            raise unknown("ablation", self.ablation, REPLACEMENTS)
         _require_positive(epochs_every=self.epochs_every)
         _require(self.filter is None or self.filter >= 0, f"filter is {self.filter}: it must be at least 0.")
 

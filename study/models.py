@@ -4,6 +4,7 @@ The numbers are those of Wik (2023), Table 1: with its default settings the CNN 
 FFNN 308,310, initialised as PyTorch does by default.
 """
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -120,6 +121,42 @@ def feature_sizes(config: CNNConfig) -> dict[str, int]:
 
 def _convolved(side: int, config: CNNConfig) -> int:
     return output_size(side, config.kernel, padding=config.padding, stride=config.stride, dilation=config.dilation)
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Which square of the image, pixels, the units of a layer see; all numbers are the same down and across."""
+
+    side: int
+    """How far a unit sees, from the first pixel to the last."""
+    step: int
+    """From what one unit sees to what the next one does."""
+    start: int
+    """The first pixel that unit 0 sees; negative within the padding."""
+
+    def inside(self, unit: int) -> bool:
+        """Whether that unit, counted down or across, sees nothing but image."""
+        return 0 <= self.start + self.step * unit <= SIDE - self.side
+
+
+def receptive_fields(config: CNNConfig) -> dict[str, ReceptiveField]:
+    """What the units of each convolution and pooling see of the image, by the layer's name; ReLU changes nothing.
+
+    The recurrences of Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill
+    (2019), equations 1 to 3.
+    """
+    fields, field = {}, ReceptiveField(1, 1, 0)
+    extent = config.dilation * (config.kernel - 1) + 1
+    for number in (1, 2):
+        for layer, window, stride, padding in (
+            (f"conv{number}", extent, config.stride, config.padding),
+            (f"pool{number}", config.pool, config.pool, 0),
+        ):
+            field = ReceptiveField(
+                field.side + (window - 1) * field.step, field.step * stride, field.start - padding * field.step
+            )
+            fields[layer] = field
+    return fields
 
 
 def build_model(config: ModelConfig, *, classes: int, seed: int) -> Model:

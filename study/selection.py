@@ -87,6 +87,13 @@ def best_retrained(store: Store, model: str, dataset: str | None = None) -> Run:
     return runs[0]
 
 
+def finished_seeds(store: Store, trial: Run, epochs: int, precision: str) -> dict[int, Run]:
+    """The finished retrainings of `trial` for so many epochs in this precision, by seed; of equal ones the latest."""
+    runs = store.runs(stage="retrain", trial_run=trial.id, status="FINISHED")
+    alike = [run for run in runs if (run.params["epochs"], run.params["precision"]) == (str(epochs), precision)]
+    return {int(run.params["seed"]): run for run in reversed(alike)}
+
+
 def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None) -> Run:
     """The trial whose settings `spec` means, for a retraining: a trial, or a retrained run's own trial.
 

@@ -262,6 +262,15 @@ class Store:
         with _folder() as folder, self._artifact(run_id, path, folder) as file:
             return dict(json.loads(file.read_text(encoding="utf-8")))
 
+    def load_table(self, run_id: str, path: str) -> pd.DataFrame:
+        """The table in the CSV file that is the artifact `path`.
+
+        Raises:
+            StudyError: where there is no such artifact.
+        """
+        with _folder() as folder, self._artifact(run_id, path, folder) as file:
+            return pd.read_csv(file)
+
     def log_folder(self, run_id: str, folder: Path, path: str | None = None) -> None:
         """Keeps all files below `folder` as artifacts below `path`."""
         self.client.log_artifacts(run_id, str(folder), path)

@@ -1,10 +1,14 @@
+import os
+import shutil
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
 import pytest
 import torch
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from pipelines.context import Context
 from pipelines.progress import Display
@@ -119,3 +123,33 @@ def finished_study(
         trial = selection.best_trial(context.store, tiny.key, name)
         retrained[name] = retrain(trial, DIGITS, tiny, context, epochs=2)
     return Finished(context, tiny, searches, parents, retrained)
+
+
+CHROMIUM_OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1500,1000",
+)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        reason = "Chromium and its chromedriver are not installed"
+        if "chromium" in os.environ.get("STUDY_TEST_REQUIRE", ""):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    options = ChromeOptions()
+    options.binary_location = chromium
+    for option in (*CHROMIUM_OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(option)
+    opened = Chrome(options=options, service=ChromeService(driver))
+    yield opened
+    opened.quit()

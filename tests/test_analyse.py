@@ -1,51 +1,53 @@
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from figures import FFNN_FIGURES, cnn_figures
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from pipelines.analyse import analyse
 from pipelines.context import Context
+from pipelines.outline import PARTS
 from pipelines.retrain import retrain
 from pipelines.tune import tune
 from study import selection
-from study.config import AnalysisConfig, CNNConfig, DataConfig, FFNNConfig, SearchConfig
+from study.config import MODELS, AnalysisConfig, CNNConfig, DataConfig, FFNNConfig, SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
 
 DATA = DataConfig(dataset="digits")
 SETTINGS = AnalysisConfig(filter=3, epochs_every=1)
-FIGURES = {
-    "convergence",
-    "confusion",
-    "roc",
-    *(f"{kind}_{layer}_filter3" for kind in ("kernel", "maps") for layer in ("conv1", "conv2")),
-    *(f"grid_{layer}" for layer in ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2")),
-}
+FIGURES = cnn_figures(filter=3)
+TABLES = {"table2", "mcnemar", "seeds", "architecture"}
 
 
 @pytest.fixture(scope="module")
 def page(finished_study) -> Path:
-    return analyse("best", SETTINGS, finished_study.context, loaded=finished_study.dataset)
+    made = analyse("best", SETTINGS, finished_study.context, loaded=finished_study.dataset)
+    assert made.missing == ()
+    return made.page
 
 
 def test_the_report_holds_every_figure_with_its_numbers(page: Path):
-    assert {file.stem for file in page.parent.glob("*.png")} == FIGURES
-    assert {file.stem for file in page.parent.glob("*.csv")} == FIGURES | {"metrics"}
-    assert {file.name for file in page.parent.iterdir()} - {
-        f"{name}.{kind}" for name in FIGURES for kind in ("png", "csv")
-    } == {"index.html", "metrics.md", "metrics.csv"}
+    files = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "csv")}
+    files |= {f"{name}.{kind}" for name in TABLES for kind in ("csv", "md")}
+    files |= {f"animation_{layer}_filter3.gif" for layer in ("conv1", "conv2")}
+    assert {file.name for file in page.parent.iterdir()} == files | {"index.html", "explorer.html"}
     for name in FIGURES:
         assert (page.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<dc:date>" not in (page.parent / f"{name}.svg").read_bytes()
         assert len(pd.read_csv(page.parent / f"{name}.csv"))
 
 
 def test_the_page_shows_every_figure_and_links_every_table(page: Path, finished_study):
     html = page.read_text()
+    assert [re.sub("<.*?>", "", heading) for heading in re.findall("<h2.*", html)] == [*PARTS, "How this was made"]
+    assert f"study analyse --run {finished_study.retrained['cnn']} --filter 3 --epochs-every 1" in html
     assert html.count("data:image/png;base64,") == len(FIGURES)
-    for name in (*FIGURES, "metrics"):
+    for name in (*FIGURES, *TABLES):
         assert f'href="{name}.csv"' in html
     for run_id in finished_study.retrained.values():
         assert run_id in html
@@ -62,10 +64,11 @@ def test_the_report_is_kept_on_the_run_it_is_about(page: Path, finished_study):
 
 
 def test_the_metrics_are_those_of_scikit_learn(page: Path, finished_study):
-    table = pd.read_csv(page.parent / "metrics.csv").set_index(["model", "split"])
-    assert sorted(table.index) == [("cnn", "test"), ("cnn", "train"), ("ffnn", "test"), ("ffnn", "train")]
+    table = pd.read_csv(page.parent / "table2.csv")
+    table = table[table["minus"].isna()].pivot(index=["model", "split", "images"], columns="measure", values="value")
+    assert sorted(table.index.droplevel("images")) == [(name, split) for name in MODELS for split in ("test", "train")]
     store = finished_study.context.store
-    for (model, split), row in table.iterrows():
+    for (model, split, images), row in table.iterrows():
         kept, _ = store.load_tensors(finished_study.retrained[model], f"predictions/{split}.safetensors")
         labels, predicted = kept["labels"].numpy(), kept["logits"].argmax(1).numpy()
         precision, recall, f1, _ = precision_recall_fscore_support(
@@ -73,14 +76,23 @@ def test_the_metrics_are_those_of_scikit_learn(page: Path, finished_study):
         )
         expected = [accuracy_score(labels, predicted), precision, recall, f1]
         assert row[["accuracy", "precision", "recall", "f1"]].tolist() == pytest.approx(expected, abs=1e-8)
-        assert row["images"] == len(labels)
-    assert "report_accuracy" not in table
+        assert images == len(labels)
 
 
 def test_the_confusions_are_of_the_test_images(page: Path):
     table = pd.read_csv(page.parent / "confusion.csv")
     counts = table.groupby("model")["count"].sum()
     assert counts.to_dict() == {"cnn": 40, "ffnn": 40}
+
+
+def test_an_unknown_figure_is_named_with_the_choices(finished_study):
+    context, dataset = finished_study.context, finished_study.dataset
+    text = refusal("best", replace(SETTINGS, only=("roc", "fog")), context, dataset)
+    assert "'fog'" in text
+    assert "confusion" in text
+    text = refusal("best:ffnn", AnalysisConfig(only=("kernel_conv1",)), context, dataset)
+    assert "no kernel_conv1" in text
+    assert "confusion" in text
 
 
 def refusal(spec: str, settings: AnalysisConfig, context: Context, dataset: Dataset) -> str:
@@ -115,11 +127,6 @@ def test_an_unknown_run_and_a_trial_are_named(finished_study):
     assert "keeps no weights" in refusal(trial.id, SETTINGS, context, dataset)
 
 
-def test_other_images_than_the_runs_are_refused(finished_study):
-    other = replace(finished_study.dataset, digest="another")
-    assert "other images" in refusal("best", SETTINGS, finished_study.context, other)
-
-
 def retrained(context: Context, dataset: Dataset, model: CNNConfig | FFNNConfig) -> str:
     config = SearchConfig(name=f"digits-{model.name}", model=model, trials=1, epochs=1, batch_size=60)
     tune(config, DATA, dataset, context)
@@ -131,12 +138,14 @@ def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
 ):
     run_id = retrained(context, tiny, CNNConfig(filters=(4, 6)))
     capsys.readouterr()
-    page = analyse(run_id, replace(SETTINGS, layer="conv2"), context, loaded=tiny)
+    only = ("table2", "confusion", "kernel_conv2", "maps_conv2", "grid_pool2")
+    made = analyse(run_id, replace(SETTINGS, layer="conv2", only=only), context, loaded=tiny)
+    assert made.missing == ()
     assert "The cnn is shown alone." in capsys.readouterr().out
-    assert set(pd.read_csv(page.parent / "metrics.csv")["model"]) == {"cnn"}
-    assert {file.stem for file in page.parent.glob("*.png")} == {
-        name for name in FIGURES if not name.endswith(("1", "conv1_filter3"))
-    }
+    assert set(pd.read_csv(made.page.parent / "table2.csv")["model"]) == {"cnn"}
+    assert {file.stem for file in made.page.parent.glob("*.png")} == {
+        "table2_intervals", "confusion", "kernel_conv2_filter3", "maps_conv2_filter3", "grid_pool2",
+    }  # fmt: skip
     shutil.rmtree(context.home.reports)
     context.home.reports.write_text("a file where the folder should be")
     assert "The report cannot be written" in refusal(run_id, SETTINGS, context, tiny)
@@ -147,9 +156,10 @@ def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
 
 def test_an_ffnn_is_shown_without_kernels_and_maps(context: Context, tiny: Dataset):
     run_id = retrained(context, tiny, FFNNConfig(hidden=4))
-    page = analyse("best:ffnn", AnalysisConfig(), context, loaded=tiny)
-    assert run_id in page.read_text()
-    assert {file.stem for file in page.parent.glob("*.png")} == {"convergence", "confusion", "roc"}
+    made = analyse("best:ffnn", AnalysisConfig(), context, loaded=tiny)
+    assert made.missing == ()
+    assert run_id in made.page.read_text()
+    assert {file.stem for file in made.page.parent.glob("*.png")} == FFNN_FIGURES - {"search_importance"}
 
 
 def test_a_retraining_that_is_not_finished_is_named(context: Context, tiny: Dataset):

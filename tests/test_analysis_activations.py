@@ -123,3 +123,17 @@ def test_ink_is_readable_on_every_colour(cmap):
     for share in np.linspace(0, 1, 51):
         under, over = luminance(matplotlib.colormaps[cmap](share)), luminance(style.ink_on(cmap, share))
         assert (max(under, over) + 0.05) / (min(under, over) + 0.05) > 3.4
+
+
+def test_each_map_on_its_own_scale_reaches_its_end_and_flat_ones_stay_flat():
+    faint = np.zeros((4, 4))
+    faint[1, 2] = 1e-3
+    maps = np.stack([faint * 2000, faint, np.zeros((4, 4)), np.full((4, 4), 0.5)])
+    made = draw_activation_grid(activation_grid(maps), layer="relu1", title="t", per_map=True)
+    drawn = [ax.images[0].get_array() for ax in made.axes[:4]]
+    assert [float(values.max()) for values in drawn] == pytest.approx([1, 1, 0, 0.25])
+    assert [ax.texts[0].get_text() if ax.texts else "" for ax in made.axes[:4]] == ["", "", "all 0", "constant\n0.25"]
+    evolution = activation_evolution({"conv1": {0: faint, 1: -faint * 2000}})
+    made = draw_activation_evolution(evolution, image=None, title="t", per_map=True)
+    assert made.axes[0].images[0].get_array().max() == pytest.approx(1)
+    assert made.axes[1].images[0].get_array().min() == pytest.approx(-1)

@@ -89,13 +89,28 @@ def test_a_class_without_positives_or_negatives_is_undefined():
     assert c.macro_auc(table) == pytest.approx(areas[["cat", "dog"]].mean())
     ax = c.draw_roc({"cnn": table}).axes[0]
     assert ax.get_legend().get_texts()[-1].get_text() == "ship undefined"
+    assert ax.get_title(loc="left") == f"CNN: mean AUC {c.macro_auc(table):.3f} over 2 of 3 classes"
+    assert c.roc_caption({"cnn": table, "ffnn": table}).endswith(" Undefined, for want of images: ship.")
 
 
-def test_one_class_alone_has_no_curve_at_all():
-    table = c.roc(np.zeros((4, 1)), np.zeros(4, int), ["only"])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_images_of_one_class_alone_have_no_curve_at_all_and_the_words_say_why(classes: int):
+    names = CLASSES[:classes]
+    table = c.roc(np.random.default_rng(0).normal(size=(4, classes)), np.zeros(4, int), names)
+    assert table["auc"].isna().all()
     assert np.isnan(c.macro_auc(table))
-    assert c.roc_caption({"cnn": table}) == "CNN has a mean AUC of undefined."
-    c.draw_roc({"cnn": table}).draw_without_rendering()
+    assert c.roc_caption({"cnn": table}).startswith("The AUC is undefined, as all images are of one class")
+    made = c.draw_roc({"cnn": table})
+    assert made.axes[0].get_title(loc="left") == "CNN: mean AUC undefined"
+    assert [text.get_text() for text in made.axes[0].get_legend().get_texts()] == [
+        f"{name} undefined" for name in names
+    ]
+    made.draw_without_rendering()
+
+
+def test_many_names_are_cut_to_a_few_and_a_number():
+    assert c.listed(["a", "b"]) == "a, b"
+    assert c.listed(list("abcdefg")) == "a, b, c, d, e and 2 more"
 
 
 def test_curves_are_drawn_best_first_with_their_auc():
@@ -120,15 +135,46 @@ def test_many_classes_are_drawn_with_the_ends_of_the_ranking_named():
     assert not c.draw_confusion({"cnn": c.confusion(logits, labels, classes)}).axes[0].texts
 
 
-def test_measures_agree_with_scikit_learn():
+def test_of_very_many_classes_only_some_are_named_beside_the_matrix():
+    classes = [f"class {number}" for number in range(90)]
+    table = c.confusion(np.eye(90), np.arange(90), classes)
+    labels = c.draw_confusion({"cnn": table}).axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == classes[::3]
+
+
+def test_long_names_are_cut_in_the_middle_and_leave_the_pictures_their_room():
+    names = [f"{place} a very long name of a class that goes on and on until it ends in {place}" for place in range(3)]
     logits, labels = predictions()
+    made = c.draw_confusion({"cnn": c.confusion(logits, labels, names), "ffnn": c.confusion(logits, labels, names)})
+    made.draw_without_rendering()
+    assert made.axes[0].get_window_extent().width > 0.25 * made.bbox.width
+    label = made.axes[0].get_yticklabels()[1].get_text()
+    assert (len(label), label[:3], label[-4:]) == (24, "1 a", "in 1")
+    curves = c.draw_roc({"cnn": c.roc(logits, labels, names), "ffnn": c.roc(logits, labels, names)})
+    curves.draw_without_rendering()
+    assert curves.axes[0].get_window_extent().width > 0.35 * curves.bbox.width
+
+
+@pytest.mark.parametrize("kept", [[0, 1, 2], [0, 1], [2]])
+def test_measures_agree_with_scikit_learn(kept: list[int]):
+    """Also where a class has no images, or only one has any."""
+    logits, labels = predictions()
+    among = np.isin(labels, kept)
+    logits, labels = logits[among], labels[among]
     table = c.metrics_table({("cnn", "test"): (logits, labels)})
-    report = metrics.classification_report(labels, logits.argmax(axis=1), output_dict=True)
+    report = metrics.classification_report(labels, logits.argmax(axis=1), output_dict=True, zero_division=0)
     assert list(table) == ["model", "split", "images", "accuracy", "precision", "recall", "f1"]
-    assert table.iloc[0, :3].tolist() == ["cnn", "test", 300]
+    assert table.iloc[0, :3].tolist() == ["cnn", "test", len(labels)]
     average = report["weighted avg"]
     expected = [report["accuracy"], average["precision"], average["recall"], average["f1-score"]]
     assert table.iloc[0, 3:].tolist() == pytest.approx(expected)
+
+
+def test_a_class_that_is_never_predicted_counts_as_zero_precision():
+    logits, labels = predictions()
+    logits[:, 1] = -9
+    expected = metrics.precision_score(labels, logits.argmax(axis=1), average="weighted", zero_division=0)
+    assert c.metrics_table({("cnn", "test"): (logits, labels)})["precision"].item() == pytest.approx(expected)
 
 
 def test_a_split_without_images_has_no_measures():

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from analysis import kernels
 from analysis.kernels import caption, channel_names, draw_kernel_evolution, kernel_evolution
 
 RNG = np.random.default_rng(0)
@@ -87,3 +88,93 @@ def test_the_cosine_with_a_vanished_kernel_is_undefined():
     weights = {0: FIRST[0], 1: np.zeros_like(FIRST[0])}
     assert "is undefined." in caption(kernel_evolution(weights, 0), "conv1", 0)
     assert "at epoch 0." in caption(kernel_evolution({0: FIRST[0]}, 0), "conv1", 0)
+
+
+SHEET = kernels.layer_weights(FIRST[4])
+
+
+def test_a_layers_table_holds_every_weight():
+    assert list(SHEET) == ["filter", "channel", "row", "column", "weight"]
+    assert len(SHEET) == FIRST[4].size
+    for row in SHEET.sample(20, random_state=0).itertuples():
+        assert row.weight == FIRST[4][row.filter, row.channel, row.row, row.column]
+
+
+def test_the_sheet_has_one_scale_for_all_filters_and_mid_grey_is_zero():
+    made = kernels.draw_kernel_sheet(SHEET, title="t")
+    shown = [ax for ax in made.axes if ax.get_title("left") in ("0", "1", "2", "3")]
+    largest = float(np.abs(FIRST[4]).max())
+    for number, ax in enumerate(shown):
+        expected = np.rint(255 * (FIRST[4][number] / (2 * largest) + 0.5)).transpose(1, 2, 0)
+        np.testing.assert_array_equal(ax.images[0].get_array(), expected)
+    assert kernels.rgb(np.zeros((3, 1, 1)), (-2.0, 2.0)).ravel().tolist() == [128, 128, 128]
+    legend = [ax for ax in made.axes if ax.get_title("left") in ("R", "G", "B")]
+    assert [label.get_text() for label in legend[2].get_yticklabels()] == [f"−{largest:.2g}", "0", f"+{largest:.2g}"]
+    made.draw_without_rendering()
+
+
+@pytest.mark.parametrize("count", [1, 9, 33])
+def test_any_number_of_kernels_is_laid_out_without_overlap(count):
+    made = kernels.draw_kernel_sheet(kernels.layer_weights(RNG.normal(size=(count, 3, 3, 3))), title="t")
+    made.draw_without_rendering()
+    boxes = [ax.get_window_extent() for ax in made.axes]
+    assert all(not one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+    figure = made.bbox
+    assert all(figure.x0 <= box.x0 and box.x1 <= figure.x1 and figure.y0 <= box.y0 for box in boxes)
+
+
+def test_a_sheet_of_other_channels_than_colours_is_refused():
+    table = kernels.layer_weights(SECOND[1])
+    for refused in (
+        lambda: kernels.draw_kernel_sheet(table, title="t"),
+        lambda: kernels.sheet_caption(table, "conv2", 1),
+    ):
+        with pytest.raises(ValueError, match="8 input channels are no picture"):
+            refused()
+
+
+def test_dead_kernels_on_the_sheet_are_labelled_and_counted():
+    weights = np.stack([np.zeros((3, 5, 5)), FIRST[0][1], FIRST[0][2] * 1e-20])
+    table = kernels.layer_weights(weights)
+    made = kernels.draw_kernel_sheet(table, title="t")
+    labels = ["".join(text.get_text() for text in ax.texts) for ax in made.axes[:3]]
+    assert labels == ["all 0", "", "≈ 0"]
+    assert "2 have collapsed" in kernels.sheet_caption(table, "conv1", 3)
+    dead = kernels.layer_weights(np.zeros((2, 3, 5, 5)))
+    kernels.draw_kernel_sheet(dead, title="t").draw_without_rendering()
+    assert "0 are mostly grey" in kernels.sheet_caption(dead, "conv1", 3)
+
+
+def test_grey_kernels_are_told_from_coloured_ones():
+    grey = np.ones((1, 3, 5, 5)) * RNG.normal(size=(1, 1, 5, 5))
+    opponent = np.stack([grey[0, 0], -grey[0, 0], 0 * grey[0, 0]])[None]
+    text = kernels.sheet_caption(kernels.layer_weights(np.concatenate([grey, grey, opponent])), "conv1", 3)
+    assert "2 are mostly grey" in text
+    assert "1 weigh the colours differently" in text
+
+
+def test_the_mosaic_holds_every_slice_in_its_filters_column_and_its_channels_row():
+    made = kernels.draw_kernel_mosaic(kernels.layer_weights(SECOND[1]), title="t")
+    sheet = np.ma.masked_array(made.axes[0].images[0].get_array())
+    assert sheet.shape == (8 * 6 - 1, 4 * 6 - 1)
+    for filter_, channel in np.ndindex(4, 8):
+        piece = sheet[channel * 6 :, filter_ * 6 :][:5, :5]
+        np.testing.assert_array_equal(piece, SECOND[1][filter_, channel])
+    assert sheet.mask[5].all()
+    largest = float(np.abs(SECOND[1]).max())
+    assert made.axes[0].images[0].get_clim() == (-largest, largest)
+    made.draw_without_rendering()
+
+
+def test_empty_columns_and_collapsed_filters_of_the_mosaic_are_counted():
+    weights = SECOND[1].copy()
+    text = kernels.mosaic_caption(kernels.layer_weights(weights), "conv2", 1)
+    assert "0 of the 4 columns look empty" in text
+    assert "; 0 filters have collapsed" in text
+    weights[1:] *= np.array([1e-2, 1e-5, 0])[:, None, None, None]
+    text = kernels.mosaic_caption(kernels.layer_weights(weights), "conv2", 1)
+    assert "3 of the 4 columns look empty" in text
+    assert "; 2 filters have collapsed" in text
+    dead = kernels.layer_weights(np.zeros((2, 4, 3, 3)))
+    kernels.draw_kernel_mosaic(dead, title="t").draw_without_rendering()
+    assert "2 of the 2 columns look empty" in kernels.mosaic_caption(dead, "conv2", 1)

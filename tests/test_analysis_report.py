@@ -48,7 +48,13 @@ def png() -> bytes:
 def test_a_page_holds_its_facts_links_sections_and_images(png):
     section = Section("How good?", "It is 71 %.", pd.DataFrame({"f1": [0.5]}), png, "a curve", "metrics.csv")
     read = Read(
-        page("Run 3", "What it learned", {"dataset": "cifar10"}, [section], {"The run": "http://localhost/#/a"})
+        page(
+            "Run 3",
+            "What it learned",
+            {"Part 1": [section]},
+            facts={"dataset": "cifar10"},
+            links={"The run": "http://localhost/#/a"},
+        )
     )
     for words in ("Run 3", "What it learned", "dataset", "cifar10", "How good?", "It is 71 %.", "f1", "0.500"):
         assert words in read.words
@@ -61,24 +67,33 @@ def test_a_page_holds_its_facts_links_sections_and_images(png):
     assert base64.b64decode(data) == png
 
 
+def test_an_animation_is_embedded_and_a_link_is_shown():
+    read = Read(page("t", "l", {"p": [Section("h", "t", gif=b"GIF89a", alt="it moves", link=("more", "more.html"))]}))
+    (image,) = read.all("img")
+    assert image["alt"] == "it moves"
+    assert image["src"] == f"data:image/gif;base64,{base64.b64encode(b'GIF89a').decode()}"
+    assert [link["href"] for link in read.all("a")] == ["more.html"]
+    assert "more" in read.words
+
+
 def test_every_text_is_escaped(png):
     bad = '<script>"&'
-    section = Section(bad, bad, pd.DataFrame({bad: [bad]}), png, bad, bad)
-    text = page(bad, bad, {bad: bad}, [section], {bad: bad})
+    section = Section(bad, bad, pd.DataFrame({bad: [bad]}), png, bad, bad, png, (bad, bad))
+    text = page(bad, bad, {bad: [section], "p": []}, facts={bad: bad}, links={bad: bad}, notices=[bad])
     assert "<script" not in text
     read = Read(text)
-    assert read.words.count(bad) == 10
+    assert read.words.count(bad) == 13
     assert read.all("img")[0]["alt"] == bad
 
 
 def test_a_page_fetches_nothing_and_runs_nothing(png):
-    read = Read(page("t", "l", {}, [Section("h", "t", png=png)], {}))
+    read = Read(page("t", "l", {"p": [Section("h", "t", png=png)]}))
     assert not {"script", "link", "iframe"} & {tag for tag, _ in read.tags}
     assert all(str(image["src"]).startswith("data:") for image in read.all("img"))
 
 
 def test_parts_that_are_absent_leave_nothing_empty_behind():
-    read = Read(page("t", "l", {}, [Section("h", "")], {}))
+    read = Read(page("t", "l", {"p": [Section("h", "")]}))
     assert not {"dl", "nav", "table", "figure", "a"} & {tag for tag, _ in read.tags}
     assert len(read.all("p")) == 1
 
@@ -94,10 +109,20 @@ def test_tables_show_numbers_for_reading():
             "split_name": ["test"],
         }
     )
-    read = Read(page("t", "l", {}, [Section("h", "", table)], {}))
+    read = Read(page("t", "l", {"p": [Section("h", "", table)]}))
     for words in ("10,000", "0.706", "0.000518", "–", "True", "split name", "test"):
         assert words in read.words
 
 
 def test_an_empty_table_has_its_head():
-    assert "f1" in Read(page("t", "l", {}, [Section("h", "", pd.DataFrame({"f1": []}))], {})).words
+    assert "f1" in Read(page("t", "l", {"p": [Section("h", "", pd.DataFrame({"f1": []}))]})).words
+
+
+def test_the_parts_are_the_contents_and_what_is_missing_is_said_before_them():
+    parts = {"First": [Section("a", "Type `study data`.")], "Second": [Section("b", "")]}
+    text = page("t", "l", parts, notices=["One file is missing."])
+    read = Read(text)
+    targets = [link["href"] for link in read.all("a")]
+    assert targets == [f"#{heading['id']}" for heading in read.all("h2")]
+    assert text.index("One file is missing.") < text.index("<nav>") < text.index("<h3>a<") < text.index("<h3>b<")
+    assert "<code>study data</code>" in text

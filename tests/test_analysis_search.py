@@ -131,3 +131,27 @@ def test_importance_is_drawn_in_words_with_its_numbers():
 def test_importance_of_nothing_says_so():
     ax = search.draw_importance(pd.DataFrame({"parameter": [], "importance": []})).axes[0]
     assert "two complete trials" in ax.texts[0].get_text()
+
+
+def test_logarithmic_axes_are_labelled_in_plain_numbers():
+    for made in (search.draw_heatmap(TRIALS), search.draw_slices(TRIALS)):
+        made.draw_without_rendering()
+        labels = [label.get_text() for label in made.axes[0].get_xticklabels()]
+        assert "0.001" in labels
+        assert not [label for label in labels if "$" in label]
+
+
+def test_two_searches_stand_side_by_side_on_one_scale_of_colours():
+    searches = {"TPE search": TRIALS, "Grid search": grid(3)}
+    first, second, bar = search.draw_heatmaps(searches).axes
+    assert (first.get_title(loc="left"), second.get_title(loc="left")) == tuple(searches)
+    assert first.collections[0].get_clim() == second.collections[0].get_clim() == bar.get_ylim()
+    text = search.heatmap_caption(searches)
+    assert text.startswith("TPE search: 5 trials")
+    assert "points from the second's" in text
+
+
+def test_importance_is_said_in_words_and_so_is_its_absence():
+    table = pd.DataFrame({"parameter": ["learning_rate", "weight_decay"], "importance": [0.83, 0.17]})
+    assert "83% to the learning rate and 17% to the weight decay" in search.importance_caption(table)
+    assert search.importance_caption(table[:0]).startswith("No importance")

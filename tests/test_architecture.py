@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("study", "analysis", "pipelines")
-STAGES = {"pipelines.tune", "pipelines.retrain", "pipelines.analyse"}
+STAGES = {"pipelines.tune", "pipelines.retrain", "pipelines.analyse", "pipelines.experiment"}
 HEAVY = {"torch", "mlflow", "optuna", "torchvision", "matplotlib", "pandas", "sklearn"}
 
 

@@ -78,8 +78,21 @@ MISTAKES = [
     (("analyse", "--run", "abcdef"), "'abcdef'", "best"),
     (("analyse", "--filter", "-1"), "-1", "at least 0"),
     (("analyse", "--epochs-every", "0"), "0", "at least 1"),
+    (("analyse", "--only", "roc,fog"), "'fog'", "confusion"),
+    (("analyse", "--ablation", "median"), "'median'", "mean, zero"),
     (("runs",), "no such runs", "study tune"),
-    (("runs", "--stage", "dreams"), "'dreams'", "search, trial, retrain, analysis"),
+    (("runs", "--stage", "dreams"), "'dreams'", "search, trial, retrain, analysis, experiment, replicate"),
+    (("experiment",), "''", "dead-filters, winner"),
+    (("experiment", "sleep"), "'sleep'", "dead-filters, winner"),
+    (("experiment", "dead-filters", "--model", "ffnn"), "ffnn", "no filters"),
+    (("experiment", "dead-filters", "--top", "3"), "--top"),
+    (("experiment", "dead-filters", "--seeds", "0"), "--seeds", "at least 1"),
+    (("experiment", "winner", "--top", "1"), "--top", "at least 2"),
+    (("experiment", "winner", "--epochs", "0"), "--epochs", "at least 1"),
+    (("experiment", "winner", "--model", "vgg"), "'vgg'", "cnn, ffnn"),
+    (("experiment", "winner"), "study tune"),
+    (("experiment", "winner", "--dataset", "digits"), "study tune"),
+    (("retrain", "--seeds", "0"), "--seeds", "at least 1"),
     (("ui", "--host", "0.0.0.0"), "'0.0.0.0'", "127.0.0.1"),
     (("ui", "--port", "99999"), "--port", "65535"),
     (("runs", "--tracking-uri", "http://127.0.0.1:9"), "http://127.0.0.1:9", "MLFLOW_TRACKING_URI"),
@@ -184,10 +197,12 @@ def test_a_port_in_use_is_refused(home: Home) -> None:
 def test_every_option_has_an_environment_variable() -> None:
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     # What a trial's epochs are set to must not shorten a retraining.
-    others = {("retrain", "epochs"): "STUDY_RETRAIN_EPOCHS"}
+    others = {("retrain", "epochs"): "STUDY_RETRAIN_EPOCHS", ("experiment", "epochs"): "STUDY_EXPERIMENT_EPOCHS"}
     found = 0
     for name, command in commands.items():
         for option in command.params:
+            if option.param_type_name == "argument":
+                continue
             own = "MLFLOW_TRACKING_URI" if option.name == "tracking_uri" else "STUDY_" + option.name.upper()
             assert option.name == "help" or option.envvar == others.get((name, option.name), own)
             found += 1

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from study.config import CNNConfig, FFNNConfig, ModelConfig
 from study.errors import StudyError
-from study.models import CNN, FFNN, build_model, feature_sizes, output_size
+from study.models import CNN, FFNN, build_model, feature_sizes, output_size, receptive_fields
 
 BOTH = pytest.mark.parametrize("config", [CNNConfig(), FFNNConfig()], ids=lambda config: config.name)
 
@@ -51,6 +51,53 @@ def test_maps_have_the_sizes_that_are_told(config: CNNConfig):
     for layer, side in feature_sizes(config).items():
         assert made[layer].shape[2:] == (side, side)
     assert made["fc"].shape == (4, 4)
+
+
+def seen(model: CNN, layer: str, unit: int) -> list[int]:
+    """The first and the last row and column of pixels that the unit on the diagonal depends on in any of many images.
+
+    By gradient: each image tells of the paths that were open in it.
+    """
+    shown = images(200, seed=unit).requires_grad_()
+    model.activations(shown)[layer][:, :, unit, unit].sum().backward()
+    assert shown.grad is not None
+    places = torch.nonzero(shown.grad.abs().sum((0, 1)))
+    return [*places.amin(0).tolist(), *places.amax(0).tolist()]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CNNConfig(filters=(3, 5)),
+        CNNConfig(filters=(3, 5), kernel=3, padding=1, stride=2, pool=3),
+        CNNConfig(filters=(3, 5), kernel=3, padding=0, dilation=2),
+    ],
+    ids=str,
+)
+def test_receptive_fields_are_what_gradients_reach(config: CNNConfig):
+    model, sizes, fields = build_model(config, classes=4, seed=0), feature_sizes(config), receptive_fields(config)
+    assert isinstance(model, CNN)
+    last = fields["pool1"].start + (sizes["pool1"] - 1) * fields["pool1"].step + fields["pool1"].side
+    for layer, field in fields.items():
+        # What the first pooling leaves over is not there for the second layer.
+        end = min(32, last) if layer.endswith("2") else 32
+        for unit in {0, sizes[layer] // 2, sizes[layer] - 1}:
+            first = field.start + unit * field.step
+            low, high = max(first, 0), min(first + field.side, end) - 1
+            assert seen(model, layer, unit) == [low, low, high, high]
+            assert field.inside(unit) == (first >= 0 and first + field.side <= 32)
+
+
+def test_a_second_layer_unit_sees_14_pixels_and_a_pooled_one_at_most_as_much_of_its_16():
+    fields = receptive_fields(CNNConfig())
+    assert {layer: field.side for layer, field in fields.items()} == {"conv1": 5, "pool1": 6, "conv2": 14, "pool2": 16}
+    model = build_model(CNNConfig(), classes=10, seed=0)
+    shown = images(50).requires_grad_()
+    model.activations(shown)["pool2"][:, 7, 4, 4].sum().backward()
+    reached = (shown.grad.abs().sum(1) > 0).nonzero()
+    for number in reached[:, 0].unique():
+        places = reached[reached[:, 0] == number, 1:]
+        assert (places.amax(0) - places.amin(0) + 1).max() <= 14
 
 
 @BOTH

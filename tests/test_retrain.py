@@ -10,7 +10,7 @@ import torch
 
 from pipelines import retrain as stage
 from pipelines.context import Context
-from pipelines.retrain import SLOTS, retrain
+from pipelines.retrain import SLOTS, retrain, retrain_seeds
 from study.config import CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.errors import OutOfMemory, StudyError
@@ -263,3 +263,40 @@ def test_a_retraining_without_memory_says_so_and_is_recorded(
         retrain(toy, DATA, tiny, context, epochs=EPOCHS)
     [failed] = context.store.runs(stage="retrain")
     assert (failed.status, failed.tags["status_reason"]) == ("FAILED", "out of memory")
+
+
+def test_seeds_are_retrained_in_turn_and_those_that_are_finished_are_skipped(
+    context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]
+):
+    done = retrain(toy, DATA, tiny, context, epochs=1, seed=6)
+    retrain(toy, DATA, tiny, context, epochs=2, seed=7)  # of other epochs: not the same training
+    capsys.readouterr()
+    run_ids = retrain_seeds(toy, DATA, tiny, context, epochs=1, seed=None, seeds=3)
+    said = capsys.readouterr().out
+    runs = [context.store.get(run_id) for run_id in run_ids]
+    assert [(run.params["seed"], run.params["epochs"]) for run in runs] == [("5", "1"), ("6", "1"), ("7", "1")]
+    assert run_ids[1] == done
+    assert f"Seed 6 is retrained already: run {done}" in said
+    accuracies = np.array([run.metrics["final_test_accuracy"] for run in runs])
+    assert f"seeds 5 to 7, epochs 1: test accuracy {accuracies.mean():.4f} ± {accuracies.std(ddof=1):.4f}" in said
+    assert retrain_seeds(toy, DATA, tiny, context, epochs=1, seed=None, seeds=3) == run_ids
+    assert len(context.store.runs(stage="retrain")) == 4
+
+
+def test_one_seed_has_no_deviation(context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]):
+    (run_id,) = retrain_seeds(toy, DATA, tiny, context, epochs=1, seed=9, seeds=1)
+    assert context.store.get(run_id).params["seed"] == "9"
+    said = capsys.readouterr().out
+    assert "seed 9, epochs 1: test accuracy" in said
+    assert "±" not in said
+
+
+def test_an_interrupted_seed_is_continued(context: Context, tiny: Dataset, toy: Run):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            retrain_seeds(toy, DATA, tiny, context, epochs=2, seed=0, seeds=2)
+    (stopped,) = context.store.runs(stage="retrain")
+    run_ids = retrain_seeds(toy, DATA, tiny, context, epochs=2, seed=0, seeds=2)
+    assert run_ids[0] == stopped.id
+    assert {run.status for run in context.store.runs(stage="retrain")} == {"FINISHED"}

@@ -162,3 +162,22 @@ def test_the_trial_to_retrain_is_the_best_a_trial_or_a_retrained_runs_own(store:
     assert selection.choose_trial(store, run_id, "cnn").id == first
     search = store.start("digits", "digits-cnn", tags={"stage": "search", "dataset": "digits"}, params={})
     assert "is no trial" in refusal(selection.choose_trial, store, search, "cnn")
+
+
+def test_the_finished_seeds_are_those_of_the_trial_its_epochs_and_precision(store: Store):
+    best, other = trial(store, 0, 0.9), trial(store, 1, 0.8)
+
+    def seeded(of: str, seed: int, epochs: int = 30, precision: str = "bf16", status: str = "FINISHED") -> str:
+        params = {"epochs": epochs, "precision": precision, "seed": seed}
+        run_id = store.start("digits", "retrained", tags={"stage": "retrain", "trial_run": of}, params=params)
+        store.finish(run_id, status, "complete")
+        return run_id
+
+    seeded(best, 2)
+    first, latest = seeded(best, 0), seeded(best, 2)
+    seeded(best, 3, epochs=5)
+    seeded(best, 4, precision="float32")
+    seeded(best, 5, status="KILLED")
+    seeded(other, 6)
+    found = selection.finished_seeds(store, store.get(best), 30, "bf16")
+    assert {seed: run.id for seed, run in found.items()} == {0: first, 2: latest}

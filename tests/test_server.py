@@ -57,7 +57,7 @@ def test_a_study_recorded_on_a_server_is_analysed_from_another_folder(server: st
     said = run("tune", *settings, home=tmp_path / "trained", server=server)
     assert f"{server}/#/experiments/" in said, "page addresses are given where a server answers"
 
-    run("analyse", "--run", "best", home=tmp_path / "analysed", server=server)
-    (page,) = (tmp_path / "analysed" / "reports").glob("*/index.html")
+    run("analyse", "--only", "table2,image,kernel_conv2,explorer", home=tmp_path / "analysed", server=server)
+    (page,) = (tmp_path / "analysed" / "reports").glob("*/only.html")
     assert (page.parent / "kernel_conv2_filter12.png").is_file()
     assert not (tmp_path / "trained" / "mlruns" / "artifacts").exists(), "artifacts went to the server"

@@ -116,7 +116,7 @@ def test_the_searchs_figures_and_their_numbers_are_on_its_run(finished_study):
     context, parent = finished_study.context, finished_study.parents["cnn"]
     names = ("heatmap", "history", "importance", "slices")
     assert context.store.artifacts(parent, "search") == [
-        f"search/{name}.{kind}" for name in names for kind in ("csv", "png")
+        f"search/{name}.{kind}" for name in names for kind in ("csv", "png", "svg")
     ]
     best = context.store.get(parent).metrics["best_val_accuracy"]
     complete = [run for run in trials(context, "digits-cnn") if run.tags["status_reason"] == "complete"]

@@ -1,8 +1,6 @@
 """What a user sees in a browser: MLflow's pages as `study ui` serves and names them, and the report's page."""
 
-import os
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -12,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from process import PATIENCE, STUDY, Reproduced, environment, only_page, reproduced
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -20,35 +18,6 @@ from selenium.webdriver.support.ui import WebDriverWait
 from pipelines.pages import run_page
 from study.config import Home
 from study.tracking import Store
-
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1500,1000",
-)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        reason = "Chromium and its chromedriver are not installed"
-        if "chromium" in os.environ.get("STUDY_TEST_REQUIRE", ""):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    options = ChromeOptions()
-    options.binary_location = chromium
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(option)
-    opened = Chrome(options=options, service=ChromeService(driver))
-    yield opened
-    opened.quit()
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +148,7 @@ def test_the_report_page_fits_its_window_and_shows_all_its_figures(
         assert browser.execute_script("return innerWidth") == width
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         loaded = "return [...document.images].map(image => image.complete && image.naturalWidth > 0)"
-        figures = len(list(only_page(digits.home).parent.glob("*.png")))
+        figures = sum(path.suffix in (".png", ".gif") for path in only_page(digits.home).parent.iterdir())
         assert browser.execute_script(loaded) == [True] * figures
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

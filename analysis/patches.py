@@ -1,0 +1,226 @@
+"""What each filter looks for: the patches of test images that activate it most, beside its kernel."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from analysis import rows, style
+
+PATCHES = 9
+"""Patches of each filter: three by three."""
+CONSTANT = 1e-5
+"""The share of a filter's peak by which its map has to vary, in an image or between images, to be a response."""
+
+
+def top_patches(
+    peak: np.ndarray,
+    mean: np.ndarray,
+    corners: tuple[np.ndarray, np.ndarray],
+    labels: np.ndarray,
+    classes: Sequence[str],
+) -> pd.DataFrame:
+    """The patches that activate each filter most, of different images, best first.
+
+    Args:
+        peak: (N, filters), the largest activation in each image.
+        mean: (N, filters), the mean activation in each image.
+        corners: the first row and the first column of pixels of what has that activation, (N, filters) each; negative
+            where it begins outside the image.
+        labels: (N,), places in `classes`.
+        classes: the names.
+
+    Returns:
+        filter; state: responds, silent (nowhere more than rounding's activation) or constant (the same everywhere);
+        and for one that responds up to `PATCHES` rows of rank, from 1, image, the number of the test image, class,
+        activation, top and left. A filter that does not respond has one row with NaN in them: no patch tells of it.
+    """
+    parts, least = [], rows.SILENT * peak.max()
+    for filter in range(peak.shape[1]):
+        state = _state(peak[:, filter], mean[:, filter], least)
+        best = np.argsort(-peak[:, filter], kind="stable")[: PATCHES if state == "responds" else 0]
+        best = best[peak[best, filter] > least]
+        part = pd.DataFrame(
+            {
+                "rank": np.arange(1, len(best) + 1),
+                "image": best,
+                "class": [classes[label] for label in labels[best]],
+                "activation": peak[best, filter],
+                "top": corners[0][best, filter],
+                "left": corners[1][best, filter],
+            }
+        )
+        part = part if len(part) else part.reindex([0])
+        parts.append(part.assign(filter=filter, state=state))
+    made = pd.concat(parts, ignore_index=True)
+    return made[["filter", "state", "rank", "image", "class", "activation", "top", "left"]]
+
+
+def _state(peak: np.ndarray, mean: np.ndarray, least: float) -> str:
+    highest = peak.max()
+    if highest <= least:
+        return "silent"
+    varies = max(np.ptp(peak), np.abs(peak - mean).max()) > CONSTANT * highest
+    return "responds" if varies else "constant"
+
+
+def responding(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a `top_patches` table that are patches."""
+    return table[table["state"] == "responds"].astype({"rank": int, "image": int, "top": int, "left": int})
+
+
+def crop_patches(table: pd.DataFrame, images: np.ndarray, side: int) -> np.ndarray:
+    """The patches of a `top_patches` table: (patches, side, side, 4), bytes; see-through outside the image.
+
+    Args:
+        table: from `top_patches`.
+        images: (N, 3, H, W), bytes: those that the table is of.
+        side: rows and columns of a patch, pixels.
+    """
+    shown = responding(table)
+    inside = np.zeros((len(shown), side, side, 4), np.uint8)
+    places = shown[["image", "top", "left"]].to_numpy()
+    for patch, (number, top, left) in zip(inside, places, strict=True):
+        # Negative corners are outside the image, and to numpy they would be places from its other end.
+        part = images[number][:, max(top, 0) : top + side, max(left, 0) : left + side].transpose(1, 2, 0)
+        place = patch[max(-top, 0) :, max(-left, 0) :][: part.shape[0], : part.shape[1]]
+        place[..., :3], place[..., 3] = part, 255
+    return inside
+
+
+def kernel_pictures(weights: np.ndarray, dilation: int = 1) -> np.ndarray:
+    """First-layer kernels as pictures (filters, side, side, 3) in 0..1, on one scale: mid-grey is a weight of zero.
+
+    Args:
+        weights: (filters, 3, k, k): red, green and blue.
+        dilation: pixels between neighbouring weights; there is grey in between.
+    """
+    side = dilation * (weights.shape[-1] - 1) + 1
+    pictures = np.full((len(weights), side, side, 3), 0.5)
+    _, largest = style.limits_around_zero(weights)
+    pictures[:, ::dilation, ::dilation] += weights.transpose(0, 2, 3, 1) / (2 * largest)
+    return pictures
+
+
+def strongest_inputs(weights: np.ndarray, most: int = 3) -> list[list[int]]:
+    """For each filter the input channels whose kernels have the largest norm, largest first.
+
+    Args:
+        weights: (filters, channels, k, k).
+        most: how many channels.
+    """
+    norms = np.linalg.norm(weights.reshape(*weights.shape[:2], -1).astype(np.float64), axis=2)
+    return [order.tolist() for order in np.argsort(-norms, axis=1, kind="stable")[:, :most]]
+
+
+def caption(table: pd.DataFrame, side: int) -> str:
+    """How large the patches are, how many filters have none, and whose patches are most of one class."""
+    shown = responding(table)
+    states = table.drop_duplicates("filter")["state"].value_counts()
+    said = f"Patches of {side} × {side} pixels, each filter's of different test images."
+    if len(shown):
+        counts = shown.groupby(["filter", "class"], sort=False).size().reset_index(name="count")
+        [most] = counts.nlargest(1, "count").to_dict("records")
+        of = (shown["filter"] == most["filter"]).sum()
+        said += (
+            f" Those of filter {most['filter']} agree most on a class: {most['count']} of {of} show {most['class']}."
+        )
+    left = [f"{states[state]} {state}" for state in ("silent", "constant") if state in states]
+    return f"{said} Of {states.sum()} filters {' and '.join(left)} on all of them." if left else said
+
+
+GAP, NARROW = 0.12, 0.06
+"""Inches between a filter and the next, and between its kernel and its patches."""
+TOP, HEAD, FOOT = 0.35, 0.15, 0.16
+"""Inches of the title, and of a line above a filter's patches and below them all."""
+CHARACTER = 0.056
+"""Inches of a character above a filter's patches."""
+_WHY = {"silent": "filters silent on all test images", "constant": "filters the same everywhere on all test images"}
+
+
+@style.styled
+def draw_top_patches(
+    table: pd.DataFrame,
+    crops: np.ndarray,
+    *,
+    title: str,
+    notes: Mapping[int, Sequence[str]],
+    kernels: np.ndarray | None = None,
+) -> Figure:
+    """Every responding filter's patches, three by three, best first, under its number; its kernel left of them.
+
+    What lies outside the image is hatched. Filters that do not respond are named below.
+
+    Args:
+        table: from `top_patches`.
+        crops: from `crop_patches`.
+        title: above everything.
+        notes: by filter, lines of text; the first goes beside its number.
+        kernels: (filters, k, k, 3) in 0..1, for all filters of the layer.
+    """
+    shown = responding(table)
+    filters = sorted(set(shown["filter"]))
+    columns, side = _sizes(len(filters), kernels is not None)
+    head = HEAD * max((len(said) for said in notes.values()), default=1)
+    width, height = style.WIDTH / columns, head + side + GAP
+    below = [rows.named(sorted(set(table.loc[table["state"] == state, "filter"])), why) for state, why in _WHY.items()]
+    foot = "\n".join(line for line in below if line)
+    bottom = TOP + math.ceil(len(filters) / columns) * height
+    made, ax = _canvas(bottom + FOOT * (foot.count("\n") + 1) if foot else bottom)
+    edge = "" if crops[..., 3].all() else "; hatched is what lies outside the image"
+    ax.text(NARROW, TOP / 2, f"{title}{edge}", va="center", fontsize=10)
+    ax.text(NARROW, bottom, foot, va="top", fontsize=8, color=style.QUIET)
+    for place, filter in enumerate(filters):
+        x, y = place % columns * width + GAP / 2, TOP + place // columns * height
+        _write_head(ax, (x, y), width - GAP, str(filter), notes.get(filter, ()))
+        if kernels is not None:
+            _place(ax, kernels[filter], x, y + head, side)
+            x += side + NARROW
+        _draw_nine(ax, crops[(shown["filter"] == filter).to_numpy()], x, y + head, side)
+    return made
+
+
+def _sizes(count: int, kernels: bool) -> tuple[int, float]:
+    """How many filters stand side by side, and how large a kernel and a filter's patches together are, inches."""
+    columns = (4, 5)[count > 24] if kernels else (6, 8)[count > 24]
+    room = style.WIDTH / columns - GAP
+    return columns, (room - NARROW) / 2 if kernels else room
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+    """A figure that is all one plane, measured in inches from its upper left corner."""
+    made = style.figure(style.WIDTH, height)
+    made.set_layout_engine("none")
+    # Hundreds of axes would take seconds to lay out.
+    ax = made.add_axes((0, 0, 1, 1), xlim=(0, style.WIDTH), ylim=(height, 0), autoscale_on=False)
+    ax.set_axis_off()
+    return made, ax
+
+
+def _write_head(ax: Axes, corner: tuple[float, float], width: float, number: str, notes: Sequence[str]) -> None:
+    x, y = corner
+    ax.text(x, y + HEAD / 2, number, va="center", fontsize=8, weight="bold")
+    for line, said in enumerate(notes):
+        indent = 0 if line else 0.08 + 0.075 * len(number)
+        fitting = rows.shortened(said, int((width - indent) / CHARACTER))
+        ax.text(x + indent, y + (line + 0.5) * HEAD, fitting, va="center", fontsize=7)
+
+
+def _draw_nine(ax: Axes, crops: np.ndarray, x: float, y: float, side: float) -> None:
+    step = side / 3
+    for place, crop in enumerate(crops):
+        row, column = divmod(place, 3)
+        _place(ax, crop, x + column * step, y + row * step, step - 0.03)
+
+
+def _place(ax: Axes, picture: np.ndarray, x: float, y: float, side: float) -> None:
+    if picture.shape[-1] == 4 and not picture[..., 3].all():
+        hatched: Any = {"facecolor": "#f4f4f4", "edgecolor": "#b0b0b0", "hatch": "//////", "linewidth": 0}
+        ax.add_patch(Rectangle((x, y), side, side, zorder=-1, **hatched))
+    ax.imshow(picture, extent=(x, x + side, y + side, y), interpolation="nearest", aspect="auto")
+    ax.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor="#999999", linewidth=0.4))

@@ -1,0 +1,272 @@
+"""Are the two models really different: Table 2 with intervals, and McNemar's test."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy.stats import binomtest, chi2
+
+from analysis import style
+from analysis.classification import MEASURES, REPORT_TABLE_2, Predictions, metrics_table, weighted_measures
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+DRAWN_AT_ONCE = 1_000_000
+"""Counts that are drawn at once, 8 MB of them: bounds the memory for any number of images."""
+FEW_DISCORDANT = 25
+"""Discordant images below which McNemar's test is exact."""
+INTERVAL_COLUMNS = ["model", "minus", "split", "images", "measure", "value", "low", "high"]
+_WORDS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
+_KEYS = ["model", "split", "measure"]
+_REPORTED = REPORT_TABLE_2.melt(_KEYS[:2], var_name="measure").set_index(_KEYS)["value"]
+
+
+def bootstrap(
+    predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[tuple[str, str], np.ndarray]:
+    """The measures (resamples, 4), see `MEASURES`, of images drawn anew with replacement, by (model, split).
+
+    All models of a split see the same draws, so that row by row they can be subtracted. What is drawn is how often
+    each combination of class and predictions occurs, a multinomial: the same as drawing images, without the images
+    (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 6). NaN for a split without images.
+
+    Raises:
+        ValueError: for models whose labels in a split differ.
+    """
+    made: dict[tuple[str, str], np.ndarray] = {}
+    for split in dict.fromkeys(split for _, split in predictions):
+        models = [model for model, of in predictions if of == split]
+        labels = predictions[models[0], split][1]
+        if any(not np.array_equal(labels, predictions[model, split][1]) for model in models):
+            raise ValueError(f"The models were not given the same {split} images: they cannot be compared in pairs.")
+        chosen = [predictions[model, split][0].argmax(axis=1) for model in models]
+        classes = predictions[models[0], split][0].shape[1]
+        values = _resample(np.stack([labels, *chosen], axis=1), classes, resamples, np.random.default_rng(seed))
+        made |= {(model, split): values[place] for place, model in enumerate(models)}
+    return made
+
+
+def _resample(outcomes: np.ndarray, classes: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """The measures (models, resamples, 4) of `outcomes` (N, 1 + models): the class, and what each model took it for."""
+    images, models = len(outcomes), outcomes.shape[1] - 1
+    if not images:
+        return np.full((models, resamples, len(MEASURES)), np.nan)
+    cells, counts = np.unique(outcomes, axis=0, return_counts=True)
+    true, *taken = np.moveaxis(np.eye(classes)[cells], 1, 0)
+    parts = []
+    step = max(1, DRAWN_AT_ONCE // len(cells))
+    for start in range(0, resamples, step):
+        drawn = rng.multinomial(images, counts / images, size=min(step, resamples - start)).astype(float)
+        sizes = drawn @ true
+        parts.append([weighted_measures(drawn @ (true * one), sizes, drawn @ one) for one in taken])
+    return np.concatenate(parts, axis=1)
+
+
+def intervals(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """Every figure of Table 2 with its bootstrap interval, then the models' paired differences with theirs.
+
+    Returns:
+        model, minus (the model that is subtracted; empty in the first part), split, images, measure, value, low,
+        high: the bounds are percentiles that hold `CONFIDENCE` of the resamples.
+    """
+    values = dict(zip(predictions, metrics_table(predictions)[MEASURES].to_numpy(float), strict=True))
+    resampled = bootstrap(predictions, resamples=resamples, seed=seed)
+    images = {split: len(labels) for (_, split), (_, labels) in predictions.items()}
+    rows = [_rows(*key, "", images, values[key], resampled[key]) for key in predictions]
+    for (model, split), (other, same) in combinations(predictions, 2):
+        if split == same:
+            difference, apart = (of[model, split] - of[other, split] for of in (values, resampled))
+            rows.append(_rows(model, split, other, images, difference, apart))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _rows(
+    model: str, split: str, minus: str, images: dict[str, int], values: np.ndarray, resampled: np.ndarray
+) -> pd.DataFrame:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
+    made = pd.DataFrame({"measure": MEASURES, "value": values, "low": low, "high": high})
+    return made.assign(model=model, minus=minus, split=split, images=images[split])[INTERVAL_COLUMNS]
+
+
+def with_report(table: pd.DataFrame) -> pd.DataFrame:
+    """An `intervals` table with the column report: the number in Wik (2023), or the difference of its two; else NaN."""
+    keys = table[["split", "measure"]].itertuples(index=False, name=None)
+    pairs = zip(table["model"], table["minus"], keys, strict=True)
+    numbers = [_reported(model, *key) - (_reported(minus, *key) if minus else 0) for model, minus, key in pairs]
+    return table.assign(report=np.array(numbers, dtype=float))
+
+
+def _reported(model: str, split: str, measure: str) -> float:
+    return float(_REPORTED.get((model, split, measure), np.nan))
+
+
+def answer(table: pd.DataFrame) -> pd.DataFrame:
+    """An `intervals` table to be read: ``0.701 (0.692–0.710)``, a row for each model and difference of each split.
+
+    Below each stands the report's where the table is `with_report` and the report has the number.
+    """
+    rows = []
+    for split in table["split"].unique():
+        for (model, minus), part in table[table["split"] == split].groupby(["model", "minus"], sort=False):
+            values, name = part.set_index("measure").loc[MEASURES], _name(str(model), str(minus))
+            rows.append([split, name, *_cells(values[["value", "low", "high"]], signed=bool(minus))])
+            if "report" in values and values["report"].notna().any():
+                rows.append([split, f"{name} (Wik)", *_cells(values[["report"]], signed=bool(minus))])
+    return pd.DataFrame(rows, columns=["images", "model", *_WORDS.values()])
+
+
+def _name(model: str, minus: str) -> str:
+    return f"{model.upper()} − {minus.upper()}" if minus else model.upper()
+
+
+def _cells(values: pd.DataFrame, *, signed: bool) -> list[str]:
+    return [readable(row, signed=signed) for row in values.itertuples(index=False, name=None)]
+
+
+def readable(numbers: Sequence[float], *, signed: bool = False) -> str:
+    """A value, or a value with its bounds: ``0.701 (0.692–0.710)``; a difference signed; NaN is called undefined."""
+    if np.isnan(numbers).any():
+        return "undefined"
+    value, *bounds = (f"{number:.3f}".replace("-", "−") for number in numbers)
+    if signed and not value.startswith("−"):
+        value = f"+{value}"
+    # A dash beside a minus sign would look like one more.
+    dash = " to " if "−" in "".join(bounds) else "–"
+    return f"{value} ({dash.join(bounds)})" if bounds else value
+
+
+def caption(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:
+    """How the test accuracies stand to the report's and to each other, and what the brackets are."""
+    images = table.groupby("split", sort=False)["images"].first().items()
+    counts = " and ".join(f"{count:,} {split}" for split, count in images)
+    said = [
+        f"On {counts} images; in brackets {CONFIDENCE:.0%} intervals: percentiles of {resamples:,} bootstrap resamples "
+        "of the images, the same for all models. They say what other images would have changed, not another training.",
+        "Precision, recall and F1 are averages over the classes, weighted by their size.",
+    ]
+    tests = table[(table["split"] == "test") & (table["measure"] == "accuracy")]
+    return " ".join([*filter(None, map(_said_of, tests.to_dict("records"))), *said])
+
+
+def _said_of(row: Mapping[Hashable, Any]) -> str:
+    """A sentence on one accuracy: where the report's lies, or whether a difference is one; empty where neither is."""
+    if row["minus"]:
+        apart = "excludes" if row["low"] > 0 or row["high"] < 0 else "includes"
+        words = readable([row["value"], row["low"], row["high"]], signed=True)
+        return f"Test accuracy, {_name(row['model'], row['minus'])}: {words}, which {apart} zero."
+    reported = row.get("report", np.nan)
+    if np.isnan(reported):
+        return ""
+    place = "above" if reported > row["high"] else "below" if reported < row["low"] else "inside"
+    return f"Wik's (2023) {reported:.3f} for the {row['model'].upper()} on the test images lies {place} our interval."
+
+
+@style.styled
+def draw_intervals(table: pd.DataFrame) -> Figure:
+    """A panel for the figures of each split, and one for each split's differences; the report's as open diamonds."""
+    panels = [part for _, part in table.groupby([table["minus"] != "", "split"], sort=False)]
+    made = style.figure(style.WIDTH if len(panels) > 1 else 5.6, 0.9 + 2.2 * -(-len(panels) // 2))
+    axes = made.subplots(-(-len(panels) // 2), min(2, len(panels)), squeeze=False, sharey=True).ravel()
+    for ax, part in zip(axes, panels, strict=False):
+        _draw_panel(ax, part)
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    marks = [_mark(model, "this run") for model in dict.fromkeys(table.loc[table["minus"] == "", "model"])]
+    if "report" in table and table["report"].notna().any():
+        marks.append(Line2D([], [], color=style.INK, marker="D", markerfacecolor="none", ls="none", label="Wik (2023)"))
+    made.legend(handles=marks, loc="outside lower center", ncols=len(marks))
+    return made
+
+
+def _mark(model: str, words: str) -> Line2D:
+    label = f"{model.upper()}, {words}, {CONFIDENCE:.0%} interval"
+    return Line2D([], [], color=style.model_colour(model), marker="o", markersize=5, label=label)
+
+
+def _draw_panel(ax: Axes, table: pd.DataFrame) -> None:
+    lines = list(table.groupby(["model", "minus"], sort=False))
+    for place, ((model, minus), part) in enumerate(lines):
+        heights = np.arange(len(part)) + 0.3 * (place - (len(lines) - 1) / 2)
+        colour = style.INK if minus else style.model_colour(str(model))
+        # A percentile interval need not hold the value, so it is drawn from its own middle.
+        middle, reach = (part["high"] + part["low"]) / 2, (part["high"] - part["low"]) / 2
+        ax.errorbar(middle, heights, xerr=reach, fmt="none", color=colour, capsize=3)
+        ax.plot(part["value"], heights, "o", color=colour, markersize=5)
+        if "report" in part:
+            ax.plot(part["report"], heights, "D", color=colour, markerfacecolor="none", markersize=7)
+    first = table.iloc[0]
+    difference = _name(first["model"], first["minus"]) if first["minus"] else ""
+    ax.set_yticks(range(len(MEASURES)), list(_WORDS.values()))
+    ax.set(
+        ylim=(len(MEASURES) - 0.5, -0.5),
+        xlabel=f"difference {difference}" if difference else "share (0 to 1)",
+        title=f"{first['split'].capitalize()}, {first['images']:,} images" + (f": {difference}" if difference else ""),
+    )
+    if difference:
+        ax.axvline(0, color=style.QUIET, linewidth=1, linestyle=":")
+    ax.grid(True, axis="x")
+
+
+def wilson(successes: Sequence[int], totals: Sequence[int]) -> np.ndarray:
+    """Wilson's score interval (2, N) at `CONFIDENCE` of N shares; NaN where the total is 0.
+
+    Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+    """
+    bounds = [
+        binomtest(int(hits), int(total)).proportion_ci(CONFIDENCE, method="wilson") if total else (np.nan, np.nan)
+        for hits, total in zip(successes, totals, strict=True)
+    ]
+    return np.array(bounds, dtype=float).reshape(-1, 2).T
+
+
+def mcnemar(predictions: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """McNemar's test of whether two models are wrong equally often, from the images that only one gets right.
+
+    Exact (two-sided binomial) below `FEW_DISCORDANT` of those, else chi-squared with one degree of freedom and
+    Edwards's continuity correction, which never goes past equality: max(|b − c| − 1, 0)² / (b + c).
+    McNemar (1947), Psychometrika 12; Edwards (1948), Psychometrika 13.
+
+    Args:
+        predictions: logits (N, K) and labels (N,) of two models on the same images.
+
+    Returns:
+        One row: model, other, images, both_right, only_model_right, only_other_right, neither_right, variant,
+        statistic (NaN for the exact test) and p_value.
+    """
+    (model, first), (other, second) = ((name, made[0].argmax(1) == made[1]) for name, made in predictions.items())
+    only, also = int((first & ~second).sum()), int((second & ~first).sum())
+    discordant = only + also
+    if discordant < FEW_DISCORDANT:
+        variant, statistic = "exact binomial", np.nan
+        p_value = float(binomtest(only, discordant).pvalue) if discordant else 1.0
+    else:
+        variant, statistic = "chi-squared, continuity-corrected", max(abs(only - also) - 1, 0) ** 2 / discordant
+        p_value = float(chi2.sf(statistic, 1))
+    counts = [len(first), int((first & second).sum()), only, also, int((~first & ~second).sum())]
+    names = ["images", "both_right", "only_model_right", "only_other_right", "neither_right"]
+    row = {"model": model, "other": other, **dict(zip(names, counts, strict=True))}
+    return pd.DataFrame([{**row, "variant": variant, "statistic": statistic, "p_value": p_value}])
+
+
+def mcnemar_caption(table: pd.DataFrame) -> str:
+    """Two sentences: on which images the models disagree, and whether that is more than chance."""
+    row = table.iloc[0]
+    p_value = f"p {p_in_words(row['p_value'])}"
+    statistic = "" if np.isnan(row["statistic"]) else f"χ² = {row['statistic']:,.1f}, "
+    found = "the models differ" if row["p_value"] < 1 - CONFIDENCE else "no difference is shown"
+    return (
+        f"Of {row['images']:,} images {row['model'].upper()} alone is right on {row['only_model_right']:,} and "
+        f"{row['other'].upper()} alone on {row['only_other_right']:,}. McNemar's test ({row['variant']}) gives "
+        f"{statistic}{p_value}: {found}."
+    )
+
+
+def p_in_words(p_value: float) -> str:
+    """``< 0.001``, or ``= 0.123``: what is too small to be told from zero is not called zero."""
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"

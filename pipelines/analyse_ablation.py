@@ -1,0 +1,159 @@
+"""What each filter is for: the steps of `study analyse` that replace filters, and show what they respond to.
+
+They need the final weights and the test images; each of the three passes over those is made once, and only where a
+figure asks for it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from analysis import ablation as effects
+from analysis import image_ablation, patches, selectivity
+from pipelines.artifacts import Network
+from pipelines.output import Report, Step
+from study.ablation import Ablation, ablate, replacement_maps
+from study.config import CNNConfig
+from study.data import SelectedImage
+from study.labelled import Labelled
+from study.models import CNN, build_model
+from study.responses import Responses, filter_responses
+
+REPLACED = {"mean": "its mean over the test images", "zero": "zero"}
+"""What takes a map's place, in words."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """The filters of a CNN after its last epoch, and what they do with the test images."""
+
+    network: Network
+    test: Labelled
+    by: str
+    """What a filter's map is replaced by: `mean` or `zero`."""
+
+    @cached_property
+    def model(self) -> CNN:
+        """The network with its final weights."""
+        model = build_model(self.network.config.model, classes=len(self.network.classes), seed=0)
+        assert isinstance(model, CNN)
+        model.load_state_dict(self.network.weights(max(self.network.files)))
+        return model.eval()
+
+    @cached_property
+    def replacements(self) -> dict[str, Tensor]:
+        """What takes the place of each filter's map, by layer."""
+        return replacement_maps(self.model, self.test.images, self.by)
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """What every class loses without each filter."""
+        found = ablate(self.model, self.test.images, self.replacements)
+        logits, without = _arrays(found)
+        return effects.ablation_effects(logits, without, self.test.labels.numpy(), self.network.classes)
+
+    @cached_property
+    def responses(self) -> dict[str, Responses]:
+        """What each filter makes of every test image, by layer."""
+        config = self.network.config.model
+        assert isinstance(config, CNNConfig)
+        return filter_responses(self.model, config, self.test.images)
+
+    @cached_property
+    def selectivity(self) -> pd.DataFrame:
+        """Which class each filter responds to most, and how much more than to the others."""
+        means = {layer: found.mean for layer, found in self.responses.items()}
+        return selectivity.class_selectivity(means, self.test.labels.numpy(), self.network.classes)
+
+
+def _arrays(found: Ablation) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    return found.logits.numpy(), {layer: changed.numpy() for layer, changed in found.without.items()}
+
+
+def steps(network: Network, test: Labelled, image: SelectedImage, by: str, report: Report) -> Iterator[Step]:
+    """The parts of the analysis that say what each filter is for.
+
+    Args:
+        network: a CNN.
+        test: the test images that it was evaluated on.
+        image: the image under study.
+        by: what a filter's map is replaced by, `mean` or `zero`.
+        report: where the figures go.
+    """
+    filters = Filters(network, test, by)
+    yield "ablation", partial(_add_effects, filters, report)
+    yield "ablation_image", partial(_add_image_effects, filters, image, report)
+    yield "selectivity", partial(_add_selectivity, filters, report)
+    for layer in ("conv1", "conv2"):
+        yield f"patches_{layer}", partial(_add_patches, filters, layer, report)
+
+
+def _add_effects(filters: Filters, report: Report) -> None:
+    table = filters.effects
+    for measure, what in (("auc_lost", "one-vs-rest AUC"), ("accuracy_lost", "accuracy")):
+        figure = effects.draw_ablation(table, measure=measure, by=REPLACED[filters.by])
+        text = effects.caption(table, measure)
+        report.add_figure(f"ablation_{measure}", f"What each filter is for: {what}", text, table, figure)
+
+
+def _add_image_effects(filters: Filters, image: SelectedImage, report: Report) -> None:
+    logits, without = _arrays(ablate(filters.model, image.image[None], filters.replacements))
+    target = int(logits[0].argmax()) if image.label is None else image.label
+    alone = {layer: changed[:, 0] for layer, changed in without.items()}
+    table = image_ablation.image_effects(logits[0], alone, filters.network.classes, target)
+    figure = image_ablation.draw_image_effects(
+        table,
+        image=image.image.permute(1, 2, 0).numpy(),
+        description=image.description,
+        by=REPLACED[filters.by],
+    )
+    heading = f"Which filters make {image.description} what it is taken for"
+    report.add_figure("ablation_image", heading, image_ablation.caption(table), table, figure)
+
+
+def _add_selectivity(filters: Filters, report: Report) -> None:
+    table = filters.selectivity
+    figure = selectivity.draw_selectivity(table, filters.network.classes)
+    report.add_figure("selectivity", "Class selectivity of each filter", selectivity.caption(table), table, figure)
+
+
+def _add_patches(filters: Filters, layer: str, report: Report) -> None:
+    found, weights = filters.responses[layer], filters.model.get_parameter(f"{layer}.weight").detach().numpy()
+    labels, classes = filters.test.labels.numpy(), filters.network.classes
+    table = patches.top_patches(found.peak, found.mean, (found.top, found.left), labels, classes)
+    crops = patches.crop_patches(table, filters.test.images.numpy(), found.side)
+    first = layer == "conv1"
+    notes = _notes(filters, layer, None if first else patches.strongest_inputs(weights))
+    kernels = patches.kernel_pictures(weights, filters.model.conv1.dilation[0]) if first else None
+    title = f"{layer}: the test patches that activate each filter most"
+    figure = patches.draw_top_patches(table, crops, title=title, notes=notes, kernels=kernels)
+    text = f"{patches.caption(table, found.side)} {_LEGEND} {_KERNELS if first else _INPUTS}"
+    report.add_figure(f"patches_{layer}", f"What the filters of {layer} look for", text, table, figure)
+
+
+_LEGEND = (
+    "Beside a filter's number stands the class that it responds to most in the mean, and below it how much AUC (× 100) "
+    "the class that depends most on it loses."
+)
+_KERNELS = "In the kernels, all on one scale, mid-grey is a weight of zero."
+_INPUTS = "Inputs are the filters of conv1 that it weighs most."
+
+
+def _notes(filters: Filters, layer: str, inputs: list[list[int]] | None) -> dict[int, list[str]]:
+    """For each filter the class that it responds to most, the one that loses most AUC without it, and its inputs."""
+    found, lost = filters.selectivity, effects.main_effects(filters.effects)
+    losses = {
+        row["filter"]: f"AUC lost {100 * row['lost']:.1f}: {row['class']}"
+        for row in lost[(lost["layer"] == layer) & (lost["lost"] > 0)].to_dict("records")
+    }
+    notes = {}
+    for row in found[found["layer"] == layer].to_dict("records"):
+        number = row["filter"]
+        notes[number] = [f"most for {row['class'] or 'no class'}", losses.get(number, "AUC lost: none")]
+        if inputs is not None:
+            notes[number].append(f"inputs {', '.join(map(str, inputs[number]))}")
+    return notes

@@ -1,0 +1,121 @@
+"""The steps of the analysis that show training as it went: an animation, and a page to explore it by hand."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from analysis import activations, animation, explorer, kernels
+from analysis.classification import softmax
+from analysis.report import Section
+from pipelines.artifacts import Network
+from pipelines.output import Report, Step
+from study.config import CNNConfig
+from study.data import Dataset, SelectedImage, select_image
+from study.errors import StudyError
+
+MOST_PICTURES = 12
+"""Images on the explorer's page: side by side they still fit a desktop's width, and play without a stutter."""
+
+
+def of_each_class(dataset: Dataset) -> list[SelectedImage]:
+    """The first test image of each of the first classes that has one."""
+    labels = dataset.test.labels.tolist()
+    present = [label for label in range(len(dataset.classes)) if label in labels]
+    return [select_image(dataset, f"test:{labels.index(label)}") for label in present[: MOST_PICTURES - 1]]
+
+
+def trace(network: Network, images: Sequence[SelectedImage]) -> explorer.Trace:
+    """The CNN at every epoch, and what it made of the images."""
+    config = network.config.model
+    assert isinstance(config, CNNConfig)
+    pixels = torch.stack([image.image for image in images])
+    epochs = sorted(network.files)
+    accuracy = _accuracy(network)
+    ranges, inputs, probabilities = [], [], []
+    for epoch in epochs:
+        made = network.activations(epoch, pixels)
+        probabilities.append(softmax(made.pop("fc")))
+        ranges.append(explorer.value_ranges(made))
+        inputs.append(made["pool1"])
+    names = [name for name in network.weights(epochs[0]) if name.startswith("conv")]
+    return explorer.Trace(
+        epochs=epochs,
+        accuracy=[accuracy.get(epoch, np.nan) for epoch in epochs],
+        weights={name: np.stack([network.weights(epoch)[name].numpy() for epoch in epochs]) for name in names},
+        geometry={name: getattr(config, name) for name in ("stride", "padding", "dilation", "pool")},
+        ranges={name: np.stack([one[name] for one in ranges]) for name in ranges[0]},
+        inputs=np.stack(inputs),
+        probabilities=np.stack(probabilities),
+    )
+
+
+def _accuracy(network: Network) -> dict[int, float]:
+    measured = network.history.dropna(subset="test_accuracy")
+    return dict(zip(measured["epoch"].astype(int), measured["test_accuracy"].astype(float), strict=True))
+
+
+def _pixels(image: SelectedImage) -> np.ndarray:
+    return image.image.permute(1, 2, 0).numpy()
+
+
+def pictures(images: Sequence[SelectedImage]) -> list[explorer.Picture]:
+    """The images as the explorer's page takes them."""
+    return [explorer.Picture(_pixels(image), image.description, image.label) for image in images]
+
+
+def _add_animation(network: Network, layer: str, number: int, image: SelectedImage, report: Report) -> None:
+    epochs = sorted(network.files)
+    kernel = kernels.kernel_evolution(
+        {epoch: network.weights(epoch)[f"{layer}.weight"].numpy() for epoch in epochs}, number
+    )
+    made = {epoch: network.maps(epoch, image) for epoch in epochs}
+    maps = activations.activation_evolution(
+        {name: {epoch: by[name][number] for epoch, by in made.items()} for name in explorer.MAPS[layer]}
+    )
+    shown = animation.frames(
+        kernel,
+        maps,
+        _accuracy(network),
+        layer=layer,
+        image=_pixels(image),
+        title=f"Filter {number} of {layer} on {image.description}",
+    )
+    name = f"animation_{layer}_filter{number}"
+    gif = animation.gif(shown)
+    (report.folder / f"{name}.gif").write_bytes(gif)
+    heading = f"Filter {number} of {layer} from epoch {epochs[0]} to {epochs[-1]}, animated"
+    text = animation.caption(maps)
+    report.sections.append(Section(heading, text, gif=gif, alt=f"{heading}. {text}"))
+
+
+def _add_explorer(network: Network, start: tuple[str, int], images: Sequence[SelectedImage], report: Report) -> None:
+    traced = trace(network, images)
+    title = f"{network.name.upper()} on {network.run.tags['dataset']}: every filter, epoch by epoch"
+    try:
+        html = explorer.page(traced, pictures(images), network.classes, title=title, start=start)
+    except ValueError as error:
+        raise StudyError(f"The explorer cannot be written. {error}") from None
+    (report.folder / "explorer.html").write_text(html, encoding="utf-8")
+    report.sections.append(
+        Section(
+            "Every filter, by hand",
+            explorer.caption(traced),
+            link=("The explorer: explorer.html, beside this page", "explorer.html"),
+        )
+    )
+
+
+def steps(
+    network: Network,
+    filters: Mapping[str, int],
+    image: SelectedImage,
+    others: Sequence[SelectedImage],
+    report: Report,
+) -> Iterator[Step]:
+    """An animation for each layer and filter in `filters`, and the explorer of `image` and `others` side by side."""
+    for layer, number in filters.items():
+        yield f"animation_{layer}", partial(_add_animation, network, layer, number, image, report)
+    images = [image, *(other for other in others if other.description != image.description)]
+    yield "explorer", partial(_add_explorer, network, next(iter(filters.items())), images, report)

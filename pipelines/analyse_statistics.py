@@ -1,0 +1,140 @@
+"""The part of `study analyse` that asks whether the models differ, where they are wrong, and how sure that is.
+
+Works on the predictions and curves that the retrainings kept. For 60,000 images and two models it takes 5 seconds on
+one core of a busy two-core machine, most of them for drawing; 2,000 bootstrap resamples take 0.8.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from analysis import calibration, classes, classification, convergence, groups, statistics
+from pipelines.artifacts import SPLITS, Network
+from pipelines.output import Report, Step, joined
+from study import selection
+from study.config import CIFAR10_CLASSES
+from study.tracking import Run, Store, metric
+
+Networks = Mapping[str, Network]
+
+
+def runs_by_seed(store: Store, network: Network) -> dict[int, Run]:
+    """The retrainings like the network's, see `selection.finished_seeds`, by seed; for its own seed its own run."""
+    trial, precision = store.get(network.run.tags["trial_run"]), network.run.params["precision"]
+    runs = selection.finished_seeds(store, trial, network.config.epochs, precision)
+    return dict(sorted((runs | {network.config.seed: network.run}).items()))
+
+
+def predicted(networks: Networks) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """Logits and labels by model and split, first of the test images, as far as they were kept."""
+    return {
+        (name, split): network.predictions[split]
+        for split in reversed(SPLITS)
+        for name, network in networks.items()
+        if split in network.predictions
+    }
+
+
+def _tests(networks: Networks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {name: network.predictions["test"] for name, network in networks.items()}
+
+
+def _add_answer(networks: Networks, report: Report) -> None:
+    table = statistics.intervals(predicted(networks))
+    text = "Wik's (2023) numbers are of CIFAR-10, and stand beside ours only for its classes. "
+    if all(set(network.classes) == set(CIFAR10_CLASSES) for network in networks.values()):
+        table, text = statistics.with_report(table), ""
+    text += statistics.caption(table)
+    heading = "Accuracy, precision, recall and F1 beside the report's (Table 2)"
+    report.add_table("table2", heading, text, table, statistics.answer(table))
+    heading = "How far the numbers of Table 2 are certain"
+    words = f"Points with {statistics.CONFIDENCE:.0%} bootstrap intervals; the differences are paired, image by image."
+    report.add_figure("table2_intervals", heading, words, table, statistics.draw_intervals(table))
+
+
+def _add_mcnemar(networks: Networks, report: Report) -> None:
+    table = statistics.mcnemar(_tests(networks))
+    heading = " against ".join(name.upper() for name in networks) + ": McNemar's test"
+    shown = table.assign(p_value=table["p_value"].map(statistics.p_in_words))
+    report.add_table("mcnemar", heading, statistics.mcnemar_caption(table), table, shown)
+
+
+def _add_convergence(networks: Networks, store: Store, report: Report) -> None:
+    runs = {name: runs_by_seed(store, network) for name, network in networks.items()}
+    histories = {
+        name: pd.concat([store.history(run.id).assign(seed=seed) for seed, run in of.items()])
+        for name, of in runs.items()
+    }
+    table = convergence.convergence(histories)
+    figure = convergence.draw_convergence(table)
+    report.add_figure("convergence", "Convergence (Figure 7)", convergence.caption(table), table, figure)
+    rows = [
+        (name, split, seed, metric(run, f"final_{split}_accuracy"))
+        for name, of in runs.items()
+        for split in reversed(SPLITS)
+        for seed, run in of.items()
+    ]
+    spread = convergence.seeds_table(pd.DataFrame(rows, columns=["model", "split", "seed", "accuracy"]))
+    text = convergence.seeds_caption(spread)
+    for name, network in networks.items():
+        if len(runs[name]) == 1:
+            command = f"study retrain --run {network.run.id[:8]} --epochs {network.config.epochs} --seeds 3"
+            text += f" The {name.upper()} was trained with one seed: `{command}` adds two."
+    report.add_table("seeds", "The final accuracy over seeds", text, spread)
+
+
+def _add_groups(networks: Networks, report: Report) -> None:
+    tables = {
+        name: groups.grouped(classification.confusion(*network.predictions["test"], network.classes))
+        for name, network in networks.items()
+    }
+    heading = "Confusions within animals, within vehicles and across"
+    report.add_figure("groups", heading, groups.caption(tables), joined(tables), groups.draw_grouped(tables))
+
+
+def _add_classes(networks: Networks, report: Report) -> None:
+    tables = {
+        name: classes.per_class(*network.predictions["test"], network.classes) for name, network in networks.items()
+    }
+    figure, shown = classes.draw_per_class(tables), classes.side_by_side(tables)
+    report.add_figure("classes", "How hard each class is", classes.caption(tables), joined(tables), figure, shown)
+
+
+def _add_confusion(networks: Networks, report: Report) -> None:
+    tables = {name: classification.confusion(*made, networks[name].classes) for name, made in _tests(networks).items()}
+    text = classification.confusion_caption(tables)
+    figure = classification.draw_confusion(tables)
+    report.add_figure("confusion", "What is taken for what (Figure 13)", text, joined(tables), figure)
+
+
+def _add_roc(networks: Networks, report: Report) -> None:
+    tables = {name: classification.roc(*made, networks[name].classes) for name, made in _tests(networks).items()}
+    text = classification.roc_caption(tables)
+    figure = classification.draw_roc(tables)
+    report.add_figure("roc", "Each class against the rest (Figure 14)", text, joined(tables), figure)
+
+
+def _add_calibration(networks: Networks, report: Report) -> None:
+    tables = {name: calibration.reliability(*made) for name, made in _tests(networks).items()}
+    figure = calibration.draw_reliability(tables)
+    report.add_figure("calibration", "As often right as sure?", calibration.caption(tables), joined(tables), figure)
+
+
+def steps(networks: Networks, store: Store, report: Report) -> Iterator[Step]:
+    """The answer, then what it stands on; without what takes two models, or CIFAR-10's classes, where those are not."""
+    yield "convergence", partial(_add_convergence, networks, store, report)
+    if predicted(networks):
+        yield "table2", partial(_add_answer, networks, report)
+    tested = {name: network for name, network in networks.items() if "test" in network.predictions}
+    if not tested:
+        return
+    if len(tested) > 1:
+        yield "mcnemar", partial(_add_mcnemar, tested, report)
+    if all(groups.has_groups(network.classes) for network in tested.values()):
+        yield "groups", partial(_add_groups, tested, report)
+    yield "classes", partial(_add_classes, tested, report)
+    yield "confusion", partial(_add_confusion, tested, report)
+    yield "roc", partial(_add_roc, tested, report)
+    yield "calibration", partial(_add_calibration, tested, report)

@@ -1,0 +1,112 @@
+"""`study experiment NAME`: a named comparison over settings and seeds, on the validation split, every run tracked.
+
+`dead-filters` trains what may silence and collapse filters, and what may prevent it. `winner` trains a search's best
+trials again with other seeds. Leaves one run for the experiment, with its tables and figure, and one run below it for
+each training; the same command continues it.
+"""
+
+from itertools import count, islice
+from pathlib import Path
+
+from pipelines import replicates
+from pipelines.context import Context
+from pipelines.pages import run_page
+from pipelines.replicates import Plan
+from study import selection
+from study.config import DataConfig, ExperimentConfig, TrainConfig
+from study.data import Dataset
+from study.errors import StudyError
+from study.experiments import Condition, dead_filters
+from study.tracking import Run
+
+EPOCHS = 5
+"""Of dead-filters: deaths come within 40 steps, and weights collapse from the third epoch on."""
+TOP = 3
+
+
+def experiment(config: ExperimentConfig, context: Context, data: DataConfig | None = None) -> Path:
+    """Runs what is missing of the experiment, writes its tables and figure, and returns their folder.
+
+    Args:
+        config: which experiment.
+        context: the surroundings.
+        data: the images; by default CIFAR-10, for `winner` those of the latest search of its model.
+
+    Raises:
+        StudyError: where another process runs the same, or `winner` finds no two complete trials.
+        KeyboardInterrupt: after the training under way was marked as interrupted.
+    """
+    data = data or _images(config, context)
+    dataset = context.load(data)
+    plan = _dead_filters(config) if config.name == "dead-filters" else _winner(config, dataset, context)
+    with replicates.claimed(plan, data, dataset, context) as parent:
+        replicates.run_missing(plan, parent, data, dataset, context)
+        folder, text = _publish(context.store.get(parent), context)
+    context.display.say(text)
+    context.display.say(f"Tables and figure: {folder}")
+    context.say_pages(experiment=run_page(context.store.get(parent)))
+    return folder
+
+
+def _images(config: ExperimentConfig, context: Context) -> DataConfig:
+    if config.name != "winner":
+        return DataConfig()
+    return DataConfig.from_params(selection.choose_trial(context.store, "best", config.model or "cnn").params)
+
+
+def _dead_filters(config: ExperimentConfig) -> Plan:
+    epochs = config.epochs or EPOCHS
+    return Plan(
+        experiment=config.name,
+        conditions=dead_filters(epochs),
+        seeds=tuple(range(config.seed, config.seed + config.seeds)),
+        epochs=epochs,
+        tags={"model": "cnn"},
+    )
+
+
+def _winner(config: ExperimentConfig, dataset: Dataset, context: Context) -> Plan:
+    best = selection.best_trial(context.store, dataset.key, config.model or "cnn")
+    if best.params["dataset_digest"] != dataset.digest:
+        raise StudyError(f"Trial {best.name} was searched on other images than those of {dataset.source}.")
+    search = best.tags["search"]
+    trials = selection.complete_trials(context.store, dataset.key, model=best.params["model"], search=search)
+    trials = trials[: config.top or TOP]
+    if len(trials) < 2:
+        raise StudyError(f"Search {search} has one complete trial, which has no rival: raise --trials of `study tune`.")
+    epochs = config.epochs or int(best.params["epochs"])
+    used = {int(trial.params["seed"]) for trial in trials}
+    others = (seed for seed in count(config.seed) if seed not in used)
+    return Plan(
+        experiment=config.name,
+        conditions=tuple(_again(trial, epochs) for trial in trials),
+        seeds=tuple(islice(others, config.seeds)),
+        epochs=epochs,
+        tags={"model": best.params["model"], "search": search},
+    )
+
+
+def _again(trial: Run, epochs: int) -> Condition:
+    number = trial.tags["optuna_trial"]
+    return Condition(
+        f"trial {number} of {trial.tags['search']}",
+        TrainConfig.from_params({**trial.params, "epochs": str(epochs)}),
+        {"optuna_trial": number, "trial_run": trial.id, "search": trial.tags["search"]},
+    )
+
+
+def _publish(parent: Run, context: Context) -> tuple[Path, str]:
+    """Writes tables and figure, keeps them with the run, and returns their folder and what was found."""
+    # Drawing takes seconds to import, which the first training need not wait for.
+    from pipelines.comparisons import add
+    from pipelines.output import Report
+
+    folder = context.home.reports / f"{parent.tags['dataset']}-{parent.tags['experiment']}-{parent.id[:8]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"The tables cannot be written to {folder}: {error.strerror}.") from None
+    text = add(context.store, parent, Report(folder))
+    (folder / "findings.md").write_text(f"{text}\n", encoding="utf-8")
+    context.store.log_folder(parent.id, folder, "experiment")
+    return folder, text

@@ -1,0 +1,66 @@
+"""The options that several commands share, each named by its environment variable too."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from study.errors import StudyError
+
+
+def option(name: str, help: str, variable: str = "", **more: Any) -> Any:
+    """An option that can also be set by the environment's `variable`; by default STUDY_ and its name."""
+    variable = variable or "STUDY_" + name.strip("-").replace("-", "_").upper()
+    return typer.Option(name, help=help, envvar=variable, **more)
+
+
+def number(name: str, help: str, least: int = 0, most: int = sys.maxsize, variable: str = "") -> Any:
+    """An option that is a whole number from `least` to `most`; typer's own messages do not name the bad value."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise StudyError(f"{name} is {text!r}: it must be a whole number.") from None
+        if not least <= value <= most:
+            bounds = f"at least {least}" if most == sys.maxsize else f"from {least} to {most}"
+            raise StudyError(f"{name} is {value}: it must be {bounds}.")
+        return value
+
+    return option(name, help, variable, parser=parse, metavar="INTEGER")
+
+
+Dataset = Annotated[str, option("--dataset", help="cifar10, digits, or the path of an image folder.")]
+SomeDataset = Annotated[str, option("--dataset", help="cifar10, digits or an image folder; empty: the latest run's.")]
+Skip = Annotated[bool, option("--skip-unreadable", help="Leave out image files that cannot be read.")]
+Model = Annotated[str, option("--model", help="cnn or ffnn.")]
+Trials = Annotated[
+    int | None,
+    number("--trials", help="Total of finished trials that the search ends with; default 40, grid 64.", least=1),
+]
+Epochs = Annotated[int, number("--epochs", help="Passes over the training images in a trial.", least=1)]
+RetrainEpochs = Annotated[
+    int, number("--retrain-epochs", help="Passes over all training images in a retraining.", least=1)
+]
+Seed = Annotated[int, number("--seed", help="Base of every seed.")]
+RunSpec = Annotated[str, option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
+Device = Annotated[str, option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
+Precision = Annotated[str, option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
+Threads = Annotated[int, number("--threads", help="CPU threads; 0 leaves it to torch.", most=1024)]
+Workers = Annotated[
+    int,
+    number(
+        "--workers",
+        help="Trials at a time, on a CPU each in a process of its own, on a GPU in turns in one; 0: 1 or 4 of them.",
+        most=256,
+    ),
+]
+HomeOption = Annotated[str, option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
+Uri = Annotated[
+    str, option("--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI")
+]
+Storage = Annotated[str, option("--storage", help="Optuna storage URL; empty: inside the home folder.")]
+Image = Annotated[str, option("--image", help="train:6, test:12, a class, class/3, or a file; empty: the first bird.")]
+Layer = Annotated[str, option("--layer", help="conv1 or conv2; empty: both.")]
+Filter = Annotated[int | None, number("--filter", help="Which filter is followed, from 0; default 12, the report's.")]
+Every = Annotated[int, number("--epochs-every", help="Show every how many epochs.", least=1)]

@@ -1,0 +1,223 @@
+"""The replicates of an experiment: each of its conditions trained with each of its seeds, a run below the experiment's.
+
+Losses and accuracies are recorded by epoch. The counts of silent and collapsed filters change fastest in the first
+steps: they are recorded by optimiser step, before training, after each of `EARLY_STEPS` and after every epoch.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from pipelines.context import Context
+from pipelines.progress import Bar
+from study import silence
+from study.config import DataConfig, TrainConfig
+from study.data import Dataset
+from study.errors import Diverged, StudyError
+from study.experiments import Condition
+from study.failures import failures_explained
+from study.files import locked
+from study.models import CNN, build_model
+from study.process import is_gone, this_process
+from study.tracking import Run, Store, points
+from study.training import Epoch, TrainingState, fit, resident
+
+EARLY_STEPS = frozenset({10, 20, 40, 80, 160})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What an experiment trains."""
+
+    experiment: str
+    conditions: tuple[Condition, ...]
+    seeds: tuple[int, ...]
+    epochs: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What tells it apart from others of the same name on the same images, besides its epochs."""
+
+    def replicates(self) -> list[tuple[Condition, TrainConfig]]:
+        """Every condition with every seed, seed by seed, so that an unfinished experiment compares all conditions."""
+        return [
+            (condition, replace(condition.config, seed=seed)) for seed in self.seeds for condition in self.conditions
+        ]
+
+
+@contextmanager
+def claimed(plan: Plan, data: DataConfig, dataset: Dataset, context: Context) -> Iterator[str]:
+    """The id of the experiment's run, begun or continued, which this process alone works on while the block lasts.
+
+    Raises:
+        StudyError: where another process works on it.
+    """
+    with locked(context.home):
+        parent = _continued(plan, dataset, context) or _begun(plan, data, dataset, context)
+    try:
+        yield parent
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        end = ("KILLED", "interrupted") if interrupted else ("FAILED", "crashed")
+        _close(parent, dataset, context, *end)
+        context.store.finish(parent, *end)
+        raise
+    context.store.finish(parent, "FINISHED", "complete")
+
+
+def _continued(plan: Plan, dataset: Dataset, context: Context) -> str | None:
+    for run in find(context.store, dataset.key, plan.experiment, **plan.tags):
+        if (run.params["epochs"], run.params["precision"]) != (str(plan.epochs), context.machine.precision):
+            continue
+        if run.status == "RUNNING" and not is_gone(run.tags["worker"]):
+            raise StudyError(f"Run {run.id} is this experiment already (process {run.tags['worker']}): wait for it.")
+        _close(run.id, dataset, context, "KILLED", "interrupted")
+        context.store.resume(run.id)
+        context.store.tag(run.id, worker=this_process())
+        return run.id
+    return None
+
+
+def _begun(plan: Plan, data: DataConfig, dataset: Dataset, context: Context) -> str:
+    return context.store.start(
+        dataset.key,
+        f"{plan.experiment} on {dataset.key}, {plan.epochs} epoch{'' if plan.epochs == 1 else 's'}",
+        tags={
+            "stage": "experiment",
+            "experiment": plan.experiment,
+            "dataset": dataset.key,
+            "worker": this_process(),
+            **plan.tags,
+        },
+        # Conditions and seeds may be added: those that were compared last are tags instead.
+        params={"epochs": plan.epochs, **context.params(data, dataset)},
+    )
+
+
+def _close(parent: str, dataset: Dataset, context: Context, status: str, reason: str) -> None:
+    """Ends the replicate that was under way."""
+    for run in _below(context.store, dataset.key, parent, status="RUNNING"):
+        context.store.finish(run.id, status, reason)
+
+
+def find(store: Store, dataset: str, experiment: str, **tags: str) -> list[Run]:
+    """The runs of an experiment on the data set with key `dataset`, the latest first."""
+    return store.runs([dataset], stage="experiment", experiment=experiment, **tags)
+
+
+def _below(store: Store, dataset: str, parent: str, **wanted: str) -> list[Run]:
+    return store.runs([dataset], stage="replicate", **{"mlflow.parentRunId": parent}, **wanted)
+
+
+def compared(store: Store, parent: Run) -> list[Run]:
+    """The finished replicates that the experiment's run compared last, in the order of its seeds and conditions."""
+    conditions, seeds = json.loads(parent.tags["conditions"]), json.loads(parent.tags["seeds"])
+    found = {
+        (int(run.params["seed"]), run.tags["condition"]): run
+        for run in _below(store, parent.tags["dataset"], parent.id, status="FINISHED")
+    }
+    wanted = [(seed, condition) for seed in seeds for condition in conditions]
+    return [found[replicate] for replicate in wanted if replicate in found]
+
+
+def run_missing(plan: Plan, parent: str, data: DataConfig, dataset: Dataset, context: Context) -> None:
+    """Trains every replicate that is not finished, one after the other, and notes what is compared."""
+    finished = _below(context.store, dataset.key, parent, status="FINISHED")
+    done = {(run.tags["condition"], run.params["seed"]) for run in finished}
+    replicates = plan.replicates()
+    missing = [(one, config) for one, config in replicates if (one.label, str(config.seed)) not in done]
+    if len(missing) < len(replicates):
+        context.display.say(f"{len(replicates) - len(missing)} of {len(replicates)} trainings are finished already.")
+    if missing:
+        runner = _Runner(plan, parent, data, dataset, context)
+        images = plan.epochs * len(runner.rows)
+        with context.display.bar(plan.experiment, len(replicates) * images) as bar:
+            bar.advance((len(replicates) - len(missing)) * images)
+            for number, (condition, config) in enumerate(missing, start=len(replicates) - len(missing) + 1):
+                runner.run(condition, config, bar, f"{number}/{len(replicates)}")
+    labels = [condition.label for condition in plan.conditions]
+    context.store.tag(parent, conditions=json.dumps(labels), seeds=json.dumps(list(plan.seeds)))
+
+
+class _Runner:
+    def __init__(self, plan: Plan, parent: str, data: DataConfig, dataset: Dataset, context: Context):
+        self.plan, self.parent, self.dataset, self.context = plan, parent, dataset, context
+        splits = dataset.splits(data)
+        self.images, self.validation = (resident(part, context.machine) for part in (splits.images, splits.validation))
+        self.rows = splits.train_rows
+        self.params = context.params(data, dataset)
+
+    def run(self, condition: Condition, config: TrainConfig, bar: Bar, place: str) -> None:
+        """Trains and records one replicate; a loss that is no longer finite is a result too."""
+        run_id, seen = self._start(condition, config), list[Epoch]()
+        said = f"{place} {condition.label}, seed {config.seed}"
+        reason, detail, tags = "complete", "", {}
+        try:
+            with failures_explained(self.context.machine):
+                self._fit(run_id, config, seen, bar, said)
+        except Diverged as end:
+            bar.advance((config.epochs - end.epoch) * len(self.rows))
+            reason, detail, tags = "diverged", f"; {end}", {"stopped_epoch": end.epoch}
+        self.context.store.finish(run_id, "FINISHED", reason, points(_best(seen), 0), **tags)
+        accuracies = f"val {seen[-1].metrics['val_accuracy']:.4f}" if seen else "no finite result"
+        self.context.display.log(f"{said}: {accuracies}{detail}")
+
+    def _start(self, condition: Condition, config: TrainConfig) -> str:
+        return self.context.store.start(
+            self.dataset.key,
+            f"{condition.label}, seed {config.seed}",
+            tags={
+                "stage": "replicate",
+                "experiment": self.plan.experiment,
+                "condition": condition.label,
+                "model": config.model.name,
+                "dataset": self.dataset.key,
+                **condition.tags,
+            },
+            params={**config.params(), **self.params},
+            parent=self.parent,
+        )
+
+    def _fit(self, run_id: str, config: TrainConfig, seen: list[Epoch], bar: Bar, said: str) -> None:
+        model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed)
+        state = TrainingState(model, config, self.context.machine)
+        count = partial(self._count, run_id, state, counted=set())
+
+        def on_epoch(epoch: Epoch) -> None:
+            speed = {"epoch_seconds": epoch.seconds, "images_per_second": epoch.images_per_second}
+            self.context.store.log(run_id, epoch.metrics | speed, epoch.number)
+            count()
+            seen.append(epoch)
+            bar.note(f"{said} · epoch {epoch.number}/{config.epochs} · val {epoch.metrics['val_accuracy']:.3f}")
+
+        def on_batch(images: int) -> None:
+            bar.advance(images)
+            if state.steps in EARLY_STEPS:
+                count()
+
+        count()
+        fit(
+            state,
+            self.images,
+            config,
+            self.context.machine,
+            rows=self.rows,
+            evaluate={"val": self.validation},
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+        )
+
+    def _count(self, run_id: str, state: TrainingState, counted: set[int]) -> None:
+        """Records how many filters are silent and collapsed now; once for any step, and of a CNN alone."""
+        if isinstance(state.model, CNN) and state.steps not in counted:
+            counted.add(state.steps)
+            self.context.store.log(run_id, silence.count(state.model, self.validation.images), state.steps)
+
+
+def _best(seen: Sequence[Epoch]) -> dict[str, float]:
+    """The best epoch on the validation split, as it is recorded of a search's trials too."""
+    if not seen:
+        return {}
+    top = max(seen, key=lambda epoch: (epoch.metrics["val_accuracy"], -epoch.metrics["val_loss"]))
+    metrics = {f"best_{name}": top.metrics[name] for name in ("val_accuracy", "val_loss")}
+    return metrics | {"best_epoch": top.number}

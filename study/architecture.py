@@ -1,0 +1,85 @@
+"""The networks layer by layer, the report's Table 1: what each makes of an image, and how many weights it has."""
+
+import math
+
+import pandas as pd
+
+from study.config import CNNConfig, ModelConfig
+from study.models import CHANNELS, SIDE, feature_sizes
+
+COLUMNS = ["model", "layer", "what", "output", "equation_2", "parameters"]
+
+
+def architecture(config: ModelConfig, *, classes: int) -> pd.DataFrame:
+    """A row for each layer: model, layer, what, output, equation_2, parameters.
+
+    `output` is the shape for one image, `equation_2` the reckoning of its side, n_out = (n_in - k + 2p) / s + 1 of
+    Wik (2023), with d(k - 1) + 1 for the k of a dilated kernel; empty where it does not apply. Both are what the
+    formulas say; nothing is built.
+
+    Raises:
+        StudyError: where an image shrinks to nothing on the way.
+    """
+    rows = _cnn(config, classes) if isinstance(config, CNNConfig) else _ffnn(config.hidden, classes)
+    return pd.DataFrame([(config.name, *row) for row in rows], columns=COLUMNS)
+
+
+Row = tuple[str, str, str, str, int]
+
+
+def _cnn(config: CNNConfig, classes: int) -> list[Row]:
+    sizes, before = feature_sizes(config), (CHANNELS, SIDE)
+    rows: list[Row] = [("input", "image", _shape(*before, SIDE), "", 0)]
+    for number, filters in enumerate(config.filters, start=1):
+        rows += _block(config, number, filters, before, sizes)
+        before = filters, sizes[f"pool{number}"]
+    values = before[0] * before[1] ** 2
+    return [*rows, _linear("fc", values, classes)]
+
+
+def _block(config: CNNConfig, number: int, filters: int, before: tuple[int, int], sizes: dict[str, int]) -> list[Row]:
+    (channels, side), kernel, pool = before, config.kernel, config.pool
+    convolved, pooled = sizes[f"conv{number}"], sizes[f"pool{number}"]
+    dilated = f", dilation {config.dilation}" if config.dilation > 1 else ""
+    what = f"{filters} kernels {channels} × {kernel} × {kernel}, padding {config.padding}, stride {config.stride}"
+    reach = config.dilation * (kernel - 1) + 1
+    return [
+        (
+            f"conv{number}",
+            what + dilated,
+            _shape(filters, convolved, convolved),
+            _equation_2(side, reach, config.padding, config.stride, convolved),
+            filters * (channels * kernel**2 + 1),
+        ),
+        (f"relu{number}", "ReLU", _shape(filters, convolved, convolved), "", 0),
+        (
+            f"pool{number}",
+            f"max pooling {pool} × {pool}, stride {pool}",
+            _shape(filters, pooled, pooled),
+            _equation_2(convolved, pool, 0, pool, pooled),
+            0,
+        ),
+    ]
+
+
+def _ffnn(hidden: int, classes: int) -> list[Row]:
+    return [
+        ("input", "image", _shape(CHANNELS, SIDE, SIDE), "", 0),
+        _linear("fc1", math.prod((CHANNELS, SIDE, SIDE)), hidden),
+        ("relu1", "ReLU", str(hidden), "", 0),
+        _linear("fc2", hidden, classes),
+    ]
+
+
+def _linear(name: str, before: int, after: int) -> Row:
+    return name, f"linear, {before:,} to {after:,}", str(after), "", after * (before + 1)
+
+
+def _shape(*lengths: int) -> str:
+    return " × ".join(map(str, lengths))
+
+
+def _equation_2(size: int, reach: int, padding: int, stride: int, after: int) -> str:
+    quotient = f"({size} − {reach} + 2·{padding}) / {stride}"
+    exact = (size - reach + 2 * padding) % stride == 0
+    return f"{quotient if exact else f'⌊{quotient}⌋'} + 1 = {after}"

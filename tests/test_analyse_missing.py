@@ -1,0 +1,162 @@
+"""An analysis of what is not all there: it names what is missing, shows the rest, and the command ends with 1."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Finished
+from PIL import Image
+from process import study_here
+
+from pipelines.analyse import Analysis, analyse
+from study.config import AnalysisConfig
+from study.errors import StudyError
+
+FEW = AnalysisConfig(filter=3, epochs_every=1, only=("table2", "confusion", "convergence", "kernel_conv1"))
+
+
+@contextmanager
+def without(finished: Finished, model: str, pattern: str) -> Iterator[None]:
+    """The finished study while files that a retraining kept are away."""
+    (kept,) = finished.context.home.store.glob(f"artifacts/*/{finished.retrained[model]}/artifacts")
+    # Not beside them, where they would be artifacts still.
+    aside = finished.context.home.root / "away" / model
+    aside.mkdir(parents=True, exist_ok=True)
+    away = {path: aside / path.name for path in sorted(kept.glob(pattern))}
+    assert away
+    for path, place in away.items():
+        path.rename(place)
+    try:
+        yield
+    finally:
+        for path, place in away.items():
+            place.rename(path)
+
+
+Made = Callable[..., Analysis]
+
+
+@pytest.fixture
+def made(finished_study: Finished) -> Iterator[Made]:
+    """Analyses the finished study's CNN anew; its reports are gone afterwards."""
+    reports = finished_study.context.home.reports
+    before = reports.rename(reports.with_name("reports of other tests")) if reports.exists() else None
+
+    def run(config: AnalysisConfig = FEW, **changed: object) -> Analysis:
+        dataset = replace(finished_study.dataset, **changed) if changed else finished_study.dataset
+        return analyse("best", config, finished_study.context, loaded=dataset)
+
+    yield run
+    shutil.rmtree(reports, ignore_errors=True)
+    if before:
+        before.rename(reports)
+
+
+def pictures(page: Path) -> set[str]:
+    return {path.stem for path in page.parent.glob("*.png")}
+
+
+def test_a_missing_epoch_is_named_and_the_others_are_shown(made: Made, finished_study: Finished):
+    with without(finished_study, "cnn", "weights/epoch_001.safetensors"):
+        analysis = made()
+    [line] = analysis.missing
+    assert "no artifact weights/epoch_001.safetensors" in line
+    assert line in analysis.page.read_text()
+    assert pictures(analysis.page) == {"table2_intervals", "confusion", "convergence", "kernel_conv1_filter3"}
+
+
+def test_missing_train_predictions_leave_the_test_ones(made: Made, finished_study: Finished):
+    with without(finished_study, "cnn", "predictions/train.safetensors"):
+        analysis = made()
+    [line] = analysis.missing
+    assert "predictions/train.safetensors" in line
+    assert "table2_intervals" in pictures(analysis.page)
+
+
+def test_without_the_other_models_predictions_the_run_is_shown(made: Made, finished_study: Finished):
+    with without(finished_study, "ffnn", "predictions/*.safetensors"):
+        analysis = made()
+    assert len(analysis.missing) == 2
+    assert all(finished_study.retrained["ffnn"] in line for line in analysis.missing)
+    assert "table2_intervals" in pictures(analysis.page)
+
+
+def test_without_any_predictions_the_weights_are_shown(made: Made, finished_study: Finished):
+    with without(finished_study, "ffnn", "predictions"), without(finished_study, "cnn", "predictions"):
+        analysis = made(replace(FEW, only=("kernel_conv1",)))
+    assert "No predictions of the test images were kept." in analysis.page.read_text()
+    assert pictures(analysis.page) == {"kernel_conv1_filter3"}
+
+
+def test_classes_that_the_run_no_longer_tells_are_the_data_sets(made: Made, finished_study: Finished):
+    with without(finished_study, "cnn", "dataset.json"):
+        analysis = made(replace(FEW, only=("confusion", "samples")))
+        with pytest.raises(StudyError, match=r"no artifact dataset\.json"):
+            made(replace(FEW, only=("confusion",)))
+    [line] = analysis.missing
+    assert "dataset.json" in line
+    assert pictures(analysis.page) == {"confusion", "samples"}
+
+
+def test_a_damaged_file_leaves_out_what_needs_it(made: Made, finished_study: Finished):
+    (weights,) = finished_study.context.home.store.glob(
+        f"artifacts/*/{finished_study.retrained['cnn']}/artifacts/weights/epoch_002.safetensors"
+    )
+    whole = weights.read_bytes()
+    try:
+        weights.write_bytes(whole[:100])
+        analysis = made()
+    finally:
+        weights.write_bytes(whole)
+    [line] = analysis.missing
+    assert line.startswith("Left out: kernel_conv1. ")
+    assert "epoch_002.safetensors" in line
+    assert "confusion" in pictures(analysis.page)
+
+
+def test_other_images_than_the_runs_leave_out_what_is_measured_on_them(made: Made):
+    only = ("confusion", "samples", "maps_conv1", "kernel_conv1")
+    analysis = made(replace(FEW, only=only), digest="another")
+    [line] = analysis.missing
+    assert line.startswith("Left out: samples, maps_conv1. ")
+    assert "trained on other images" in line
+    assert pictures(analysis.page) == {"confusion", "kernel_conv1_filter3"}
+
+
+def test_an_image_file_is_shown_without_the_data_set(made: Made, tmp_path: Path):
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (40, 50), (200, 30, 60)).save(photo)
+    only = ("maps_conv1", "samples", "image", "grid_pool2", "explorer")
+    analysis = made(replace(FEW, only=only, image=str(photo), per_map=True), digest="another")
+    [line] = analysis.missing
+    assert line.startswith("Left out: samples. Run")
+    assert analysis.page.name == "only.html"
+    assert not (analysis.page.parent / "index.html").exists()
+    assert pictures(analysis.page) == {"maps_conv1_filter3", "image", "grid_pool2"}
+    assert "photo.png --filter 3 --epochs-every 1 --per-map --only" in analysis.page.read_text().replace(
+        str(tmp_path), ""
+    )
+    assert "photo.png" in (analysis.page.parent / "explorer.html").read_text()
+
+
+def test_the_command_ends_with_1_where_something_is_missing(finished_study: Finished, made: Made):
+    with without(finished_study, "cnn", "predictions/train.safetensors"):
+        ended = study_here("analyse", "--only", "roc", home=finished_study.context.home.root)
+    assert ended.code == 1, ended.err
+    assert "predictions/train.safetensors" in ended.out
+    assert "Report: " in ended.out
+
+
+def test_the_command_makes_what_is_chosen_without_the_data_set_and_ends_with_0(finished_study: Finished, made: Made):
+    home = finished_study.context.home
+    ended = study_here("analyse", home=home.root, STUDY_ONLY="roc, correlation_of_nothing")
+    assert ended.code == 2
+    assert "'correlation_of_nothing'" in ended.err
+    ended = study_here("analyse", home=home.root, STUDY_ONLY="roc, kernel_conv1_filter3")
+    assert ended.code == 0, ended.err
+    assert "Dataset" not in ended.out
+    (page,) = home.reports.glob("*/only.html")
+    assert pictures(page) == {"roc", "kernel_conv1_filter3"}
