@@ -209,5 +209,6 @@ def _on_method(table: pd.DataFrame) -> str:
     if seeds >= FEWEST:
         text += ", in brackets 95 % t intervals of the differences paired by seed"
     first = int(table["silent_conv1"].max())
-    text += f"; of the first layer {f'at most {first}' if first else 'none'} in any training"
+    silent = f"at most {counted(first, 'first-layer filter')}" if first else "no first-layer filter"
+    text += f"; {silent} {'are' if first > 1 else 'is'} silent in any training"
     return text + (f"; {diverged} of {len(table)} trainings diverged and are left out." if diverged else ".")
