@@ -119,8 +119,8 @@ def test_tables_figure_and_findings_are_written_and_kept_with_the_run(measured: 
     context, folder = measured
     names = {
         "dead_filters.csv", "dead_filters.png", "dead_filters.svg", "dead_filters_trainings.csv",
-        "dead_filters_means.csv", "dead_filters_conditions.csv", "dead_filters_conditions.md", "dead_filters_contrasts.csv",
-        "dead_filters_contrasts.md", "findings.md",
+        "dead_filters_means.csv", "dead_filters_conditions.csv", "dead_filters_conditions.md",
+        "dead_filters_contrasts.csv", "dead_filters_contrasts.md", "findings.md",
     }  # fmt: skip
     assert {path.name for path in folder.iterdir()} == names
     assert folder.parent == context.home.reports
