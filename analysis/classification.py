@@ -278,4 +278,4 @@ def _cell(name: object, value: object) -> str:
         return "" if np.isnan(value) else f"{value:.3f}"
     if isinstance(value, int):
         return f"{value:,}"
-    return str(value).upper() if name == "model" else str(value)
+    return str(value).upper() if name == "model" and value in style.MODEL_COLOURS else str(value)

@@ -193,9 +193,9 @@ def _on_filters(table: pd.DataFrame, found: Row) -> str:
     active = listed([f"{total - silent:.1f}" for total, silent in mine["silent_conv2"].items()])
     answer = verdict(
         found,
-        more="too many filters is contradicted as the cause, the fewest lose the largest share",
-        fewer="too many filters is supported as a cause",
-        unclear="too many filters is not supported as the cause",
+        more="at these settings too many filters is contradicted as the cause, the fewest lose the largest share",
+        fewer="at these settings too many filters is supported as a cause",
+        unclear="at these settings too many filters is not supported as the cause",
     )
     return (
         f"Of {listed([str(total) for total in mine.index])} second-layer filters {shares} are silent, which leaves "
@@ -207,7 +207,7 @@ def _on_method(table: pd.DataFrame) -> str:
     seeds, diverged = table["seed"].nunique(), int(table["diverged"].sum())
     text = f"Means over {counted(seeds, 'seed')}"
     if seeds >= FEWEST:
-        text += ", in brackets 95 % t intervals of the differences paired by seed"
+        text += ", in brackets 95 % t intervals of the differences paired by seed, not corrected for their number"
     first = int(table["silent_conv1"].max())
     silent = f"at most {counted(first, 'first-layer filter')}" if first else "no first-layer filter"
     text += f"; {silent} {'are' if first > 1 else 'is'} silent in any training"

@@ -42,6 +42,14 @@ nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; padding: 0; margin: 
 """.strip()
 
 
+_SCRIPT = """
+// A sandboxed frame, as MLflow's artifact viewer is, opens nothing that lies beside the page: a click would empty it.
+if (window.self !== window.top)
+  for (const link of document.querySelectorAll('a:not([href^="#"])'))
+    link.replaceWith(`${link.textContent}: ${link.getAttribute("href")}, beside this page`);
+""".strip()
+
+
 @dataclass(frozen=True)
 class Section:
     """One question of the page, with what answers it."""
@@ -71,7 +79,7 @@ def page(
     links: Mapping[str, str] | None = None,
     notices: Sequence[str] = (),
 ) -> str:
-    """A complete HTML page, which holds its style and its images, has no script and fetches nothing.
+    """A complete HTML page, which holds its style and its images and fetches nothing.
 
     Args:
         title: above everything.
@@ -94,7 +102,7 @@ def page(
             _links({**contents, **(links or {})}),
             *(_part(name, number, sections) for number, (name, sections) in enumerate(parts.items(), start=1)),
             _facts(facts or {}),
-            "</main>\n</body>\n</html>\n",
+            f"</main>\n<script>\n{_SCRIPT}\n</script>\n</body>\n</html>\n",
         ]
     )
 

@@ -75,15 +75,19 @@ def draw_history(table: pd.DataFrame) -> Figure:
     return made
 
 
-def importance_caption(table: pd.DataFrame) -> str:
-    """One sentence on a table with the columns parameter and importance (shares of 1)."""
+def importance_caption(table: pd.DataFrame, trials: pd.DataFrame) -> str:
+    """One sentence on a table with the columns parameter and importance (shares of 1), of a search's `trials`."""
     if table.empty:
         return _NO_IMPORTANCE
     shares = [
         f"{share:.0%} to the {HYPERPARAMETERS.get(name, name)}"
         for name, share in zip(table["parameter"], table["importance"], strict=True)
     ]
-    return f"How the validation accuracies of the complete trials vary is due {' and '.join(shares)} (fANOVA)."
+    complete = int((trials["state"] == "complete").sum())
+    return (
+        f"How the validation accuracies of the {complete} complete trials of {len(trials)} vary is due "
+        f"{' and '.join(shares)} (fANOVA); what was pruned is not in it."
+    )
 
 
 @style.styled

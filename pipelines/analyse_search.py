@@ -72,7 +72,7 @@ def _of_the_other_kind(own: Run, found: list[Run]) -> list[Run]:
 def _add_importance(store: Store, own: Run, report: Report) -> None:
     table = store.load_table(own.id, "search/importance.csv")
     heading = "Which hyperparameter matters"
-    text = figures.importance_caption(table)
+    text = figures.importance_caption(table, trials(store, own))
     if table.empty:
         report.sections.append(Section(heading, text))
         return

@@ -88,9 +88,10 @@ def _lead(measured: pd.DataFrame) -> str:
     if tests.empty:
         return "No predictions of the test images were kept."
     said = " and ".join(
-        f"the {name.upper()} {accuracy:.1%}" for name, accuracy in zip(tests["model"], tests["accuracy"], strict=True)
+        f"the {name.upper()} classifies {accuracy:.1%} correctly"
+        for name, accuracy in zip(tests["model"], tests["accuracy"], strict=True)
     )
-    return f"Of {tests['images'].iloc[0]:,} test images that chose nothing, {said} are classified correctly."
+    return f"Of the {tests['images'].iloc[0]:,} test images, which chose nothing, {said}."
 
 
 def _links(folder: Path, config: AnalysisConfig) -> dict[str, str]:

@@ -153,5 +153,7 @@ def test_two_searches_stand_side_by_side_on_one_scale_of_colours():
 
 def test_importance_is_said_in_words_and_so_is_its_absence():
     table = pd.DataFrame({"parameter": ["learning_rate", "weight_decay"], "importance": [0.83, 0.17]})
-    assert "83% to the learning rate and 17% to the weight decay" in search.importance_caption(table)
-    assert search.importance_caption(table[:0]).startswith("No importance")
+    said = search.importance_caption(table, TRIALS)
+    assert "83% to the learning rate and 17% to the weight decay" in said
+    assert f"{(TRIALS['state'] == 'complete').sum()} complete trials of {len(TRIALS)}" in said
+    assert search.importance_caption(table[:0], TRIALS[:0]).startswith("No importance")

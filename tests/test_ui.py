@@ -126,6 +126,11 @@ def test_the_report_opens_among_the_artifacts_of_its_run(browser: Chrome, said: 
     browser.switch_to.frame(frame)
     try:
         assert [heading.text for heading in seen(browser, By.TAG_NAME, "h1")] == ["CNN on digits"]
+        # What lies beside the page cannot be opened from here, and is named instead.
+        links = browser.find_elements(By.TAG_NAME, "a")
+        assert links
+        assert all("#" in str(link.get_attribute("href")) for link in links)
+        assert "explorer.html, beside this page" in browser.find_element(By.TAG_NAME, "main").text
     finally:
         browser.switch_to.default_content()
 
