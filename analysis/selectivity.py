@@ -73,6 +73,8 @@ def caption(table: pd.DataFrame) -> str:
             f"is the most selective with {most['selectivity']:.2f}: its mean activation is {most['mean_highest']:.3g} "
             f"for {most['class']} and {most['mean_rest']:.3g} for the rest{quiet}."
         )
+    if table["selectivity"].notna().any():
+        said.append("Selectivity is the difference of such two means over their sum (Morcos et al. 2018).")
     return " ".join(said)
 
 
