@@ -116,7 +116,9 @@ def test_fewer_images_are_the_first_of_each_class(tiny: Dataset):
 
 @pytest.mark.parametrize("model", [CNNConfig(filters=(4, 6)), FFNNConfig(hidden=5)], ids=lambda model: model.name)
 def test_each_member_of_a_vectorised_population_trains_as_it_would_alone(model: ModelConfig, machine: Machine):
-    images = random_images(120)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        images = random_images(120)
     settings = [
         TrainConfig(model=model, seed=seed, learning_rate=rate, weight_decay=decay, batch_size=24, epochs=2)
         for seed, rate, decay in ((0, 1e-3, 0.0), (1, 5e-3, 0.1), (2, 1e-2, 0.01))
@@ -129,9 +131,9 @@ def test_each_member_of_a_vectorised_population_trains_as_it_would_alone(model: 
         before = state.weights()
         fit(state, images, config, machine, evaluate={}, on_epoch=lambda epoch: None)
         for name, weight in state.weights().items():
-            # In the mean: where a gradient is next to nothing, Adam makes a whole step of its rounding.
-            difference = (together.weights[name][member] - weight).abs().mean()
-            assert difference < 1e-2 * (weight - before[name]).abs().mean(), name
+            # In the median: where a gradient is next to nothing, Adam makes a whole step of its rounding.
+            difference = (together.weights[name][member] - weight).abs().median()
+            assert difference < 1e-2 * (weight - before[name]).abs().median(), name
 
 
 def gpu_on_a_cpu(*more: str) -> gpu.Figures:
