@@ -133,7 +133,7 @@ def test_each_member_of_a_vectorised_population_trains_as_it_would_alone(model: 
         for name, weight in state.weights().items():
             # In the median: where a gradient is next to nothing, Adam makes a whole step of its rounding.
             difference = (together.weights[name][member] - weight).abs().median()
-            assert difference < 1e-2 * (weight - before[name]).abs().median(), name
+            assert difference < 5e-2 * (weight - before[name]).abs().median(), name
 
 
 def gpu_on_a_cpu(*more: str) -> gpu.Figures:
