@@ -20,7 +20,7 @@ from study.ablation import Ablation, ablate, replacement_maps
 from study.config import CNNConfig
 from study.data import SelectedImage
 from study.labelled import Labelled
-from study.models import CNN, build_model
+from study.models import CNN
 from study.responses import Responses, filter_responses
 
 REPLACED = {"mean": "its mean over the test images", "zero": "zero"}
@@ -39,9 +39,8 @@ class Filters:
     @cached_property
     def model(self) -> CNN:
         """The network with its final weights."""
-        model = build_model(self.network.config.model, classes=len(self.network.classes), seed=0)
+        model = self.network.model(max(self.network.files))
         assert isinstance(model, CNN)
-        model.load_state_dict(self.network.weights(max(self.network.files)))
         return model.eval()
 
     @cached_property

@@ -15,7 +15,7 @@ from pipelines.artifacts import Network
 from pipelines.output import Report, Step
 from study import health
 from study.labelled import Labelled
-from study.models import Model, build_model
+from study.models import Model
 from study.training import evaluate
 
 SAMPLED = 1000
@@ -31,9 +31,7 @@ def steps(network: Network, test: Labelled, device: torch.device, report: Report
 
 
 def _model(network: Network, epoch: int, device: torch.device) -> Model:
-    model = build_model(network.config.model, classes=len(network.classes), seed=0)
-    model.load_state_dict(network.weights(epoch))
-    return model.to(device).to(memory_format=torch.channels_last)
+    return network.model(epoch).to(device).to(memory_format=torch.channels_last)
 
 
 def _weights(network: Network) -> filters.ByEpoch:

@@ -10,7 +10,7 @@ import torch
 from study.config import TrainConfig
 from study.data import SelectedImage, normalise
 from study.errors import StudyError
-from study.models import CNN, build_model
+from study.models import CNN, Model, build_model
 from study.tracking import Run, Store
 
 SPLITS = ("train", "test")
@@ -51,6 +51,12 @@ class Network:
             self._pulled[epoch], _ = self.store.load_tensors(self.run.id, self.files[epoch])
         return self._pulled[epoch]
 
+    def model(self, epoch: int) -> Model:
+        """The network with its weights after `epoch`, on the CPU."""
+        model = build_model(self.config.model, classes=len(self.classes), seed=0)
+        model.load_state_dict(self.weights(epoch))
+        return model
+
     def maps(self, epoch: int, image: SelectedImage) -> dict[str, np.ndarray]:
         """What each layer of the CNN made of `image` after `epoch`, (filters, H, W) by the layer's name; float32."""
         return {name: values[0] for name, values in self.activations(epoch, image.image[None]).items()}
@@ -61,9 +67,8 @@ class Network:
 
         (N, filters, H, W), for `fc` (N, classes); float32.
         """
-        model = build_model(self.config.model, classes=len(self.classes), seed=0)
+        model = self.model(epoch)
         assert isinstance(model, CNN)
-        model.load_state_dict(self.weights(epoch))
         return {name: values.numpy() for name, values in model.activations(normalise(images)).items()}
 
 
