@@ -6,26 +6,59 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Linux's name for the time since it was started: another one after each start."""
+
+
 def this_process() -> str:
-    """This process by host, process id and start; the start, since ids are given again."""
-    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time()}"
+    """This process by its host, its id, whose ids these are, and its start; the start, since ids are given again.
+
+    Nothing of it depends on a clock, which may be set while the process lives.
+    """
+    return f"{socket.gethostname()} {os.getpid()} {_ids()} {_start(os.getpid())}"
 
 
 def is_gone(process: str) -> bool:
-    """Whether `process` (from `this_process`) has ended; False where that can't be known, on another host."""
-    host, _, rest = process.partition(" ")
-    if host != socket.gethostname() or not rest:
-        return False
-    number, started = rest.split()
+    """Whether `process` (from `this_process`) has ended; False where that can't be known, as in another container."""
+    host, number, *rest = process.split()
+    here = host == socket.gethostname()
+    if len(rest) < 2:  # recorded when the start was still told by the clock
+        return here and not psutil.pid_exists(int(number))
+    ids, start = rest
+    if ids == _ids():
+        return _start(int(number)) != start
+    return here and _boot(ids) != _boot(_ids())
+
+
+def _ids() -> str:
+    """Whose process ids are meant: those of one start of a machine, in one container."""
     try:
-        return psutil.Process(int(number)).create_time() != float(started)
-    except psutil.NoSuchProcess:
-        return True
+        return f"{BOOT.read_text().strip()}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _boot(ids: str) -> str:
+    return ids.partition("/")[0]
+
+
+def _start(number: int) -> str:
+    """When process `number` began, in ticks since the machine's start; empty where there is none that lives."""
+    try:
+        if not BOOT.exists():
+            return str(psutil.Process(number).create_time())
+        # After the name, which may hold anything.
+        state, *fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        return ""
+    # One that nobody asked yet how it ended is there, and gone all the same.
+    return "" if state in "ZX" else fields[18]
 
 
 @contextmanager
