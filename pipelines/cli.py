@@ -1,16 +1,12 @@
 """The command `study`: options to settings, settings to a stage. Heavy imports wait until a command needs them."""
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from pipelines import cli_store
 from pipelines.options import (
     Dataset,
     Device,
@@ -35,25 +31,19 @@ from pipelines.options import (
     number,
     option,
 )
+from pipelines.surroundings import context_of, home_of, interruptible
 from study.config import (
     AFTER_DATASET,
     EXPERIMENTS,
     MODELS,
-    STAGES,
     AnalysisConfig,
     DataConfig,
     ExperimentConfig,
-    Home,
     Range,
     SearchConfig,
-    default_home,
     model_config,
 )
-from study.errors import StudyError, unknown
-
-if TYPE_CHECKING:
-    from pipelines.context import Context
-    from study.tracking import Store
+from study.errors import StudyError
 
 app = typer.Typer(
     add_completion=False,
@@ -62,75 +52,20 @@ app = typer.Typer(
     help="Search, retrain and look into the networks of “Tracing the Convolutions of a CNN”, every run tracked.",
     epilog="Every option can also be set by its environment variable. Start with `study reproduce --dataset digits`.",
 )
-
-
-def _home(folder: str) -> Home:
-    if folder:
-        return Home(root=Path(folder).expanduser().resolve())
-    home = default_home()
-    if home.root == Path.cwd() and not (home.root / "pyproject.toml").is_file():
-        print(f"mlruns/, reports/ and data/ are kept in {home.root} (STUDY_HOME chooses another folder).")
-    return home
-
-
-def _store(home: str, uri: str) -> "Store":
-    from study.tracking import Store
-
-    return Store(_home(home), uri or None)
-
-
-def _context(home: str, uri: str, storage: str, device: str, precision: str, threads: int) -> "Context":
-    from pipelines.context import Context
-    from pipelines.progress import Display
-    from study.device import prepare
-    from study.search import default_storage
-
-    machine = prepare(device, precision, threads)
-    if storage and storage == uri:
-        raise StudyError(
-            f"{storage} cannot hold both MLflow's runs and Optuna's trials: give --storage another database."
-        )
-    store = _store(home, uri)
-    return Context(store.home, store, storage or default_storage(store.home), machine, Display())
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a stage in order: what is under way is closed in the stores, and the exit code tells."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        print("Interrupted; the same command continues.", file=sys.stderr)
-        raise typer.Exit(128 + (error.args[0] if error.args else signal.SIGINT)) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _stage(command: Callable[..., None]) -> Callable[..., None]:
-    @wraps(command)
-    def run(**options: Any) -> None:
-        with _interruptible():
-            command(**options)
-
-    return run
+app.add_typer(cli_store.app)
 
 
 @app.command()
-@_stage
+@interruptible
 def data(dataset: Dataset = "cifar10", skip_unreadable: Skip = False, home: HomeOption = "") -> None:
     """Fetch or check the images; show their splits and the count of each class."""
     from pipelines.show import show_data
 
-    show_data(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable), _home(home))
+    show_data(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable), home_of(home))
 
 
 @app.command()
-@_stage
+@interruptible
 def tune(
     model: Model = "cnn",
     trials: Trials = None,
@@ -168,13 +103,13 @@ def tune(
     from pipelines.reproduce import search_and_retrain
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
-    context = _context(home, tracking_uri, storage, device, precision, threads)
+    context = context_of(home, tracking_uri, storage, device, precision, threads)
     loaded = context.load(images)
     search_and_retrain(settings, images, loaded, context, epochs=0 if no_retrain else retrain_epochs, workers=workers)
 
 
 @app.command()
-@_stage
+@interruptible
 def retrain(
     model: Annotated[str, option("--model", help="cnn or ffnn; empty: that of --run, for best the CNN.")] = "",
     run: RunSpec = "best",
@@ -201,7 +136,7 @@ def retrain(
     from pipelines import retrain as stage
     from study.selection import choose_trial
 
-    context = _context(home, tracking_uri, "", device, precision, threads)
+    context = context_of(home, tracking_uri, "", device, precision, threads)
     if dataset:
         images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
         loaded = context.load(images)
@@ -219,7 +154,7 @@ def retrain(
 
 
 @app.command()
-@_stage
+@interruptible
 def analyse(
     run: RunSpec = "best",
     dataset: SomeDataset = "",
@@ -255,12 +190,12 @@ def analyse(
     from pipelines.analyse import analyse as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    made = stage(run, settings, _context(home, tracking_uri, "", "cpu", "float32", 0), images)
+    made = stage(run, settings, context_of(home, tracking_uri, "", "cpu", "float32", 0), images)
     raise typer.Exit(1 if made.missing else 0)
 
 
 @app.command()
-@_stage
+@interruptible
 def experiment(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")] = "",
     model: Annotated[str, option("--model", help="For winner, cnn or ffnn; empty: the CNN.")] = "",
@@ -291,11 +226,11 @@ def experiment(
     from pipelines.experiment import experiment as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    stage(settings, _context(home, tracking_uri, "", device, precision, threads), images)
+    stage(settings, context_of(home, tracking_uri, "", device, precision, threads), images)
 
 
 @app.command()
-@_stage
+@interruptible
 def reproduce(
     dataset: Dataset = "cifar10",
     trials: Annotated[int, number("--trials", help="Total of finished trials of each model's search.")] = 40,
@@ -319,38 +254,9 @@ def reproduce(
     from pipelines.reproduce import reproduce as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
-    context = _context(home, tracking_uri, storage, device, precision, threads)
+    context = context_of(home, tracking_uri, storage, device, precision, threads)
     made = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers)
     raise typer.Exit(1 if made.missing else 0)
-
-
-@app.command()
-@_stage
-def runs(
-    stage: Annotated[str, option("--stage", help=f"{', '.join(STAGES)}; empty: all but trials and replicates.")] = "",
-    limit: Annotated[int, number("--limit", help="The latest so many.", least=1)] = 20,
-    home: HomeOption = "",
-    tracking_uri: Uri = "",
-) -> None:
-    """List the tracked runs in the terminal, the latest first."""
-    if stage not in ("", *STAGES):
-        raise unknown("stage", stage, STAGES)
-    from pipelines.show import show_runs
-
-    show_runs(_store(home, tracking_uri), stage, limit)
-
-
-@app.command()
-def ui(
-    port: Annotated[int, number("--port", help="Port of the page.", least=1, most=65535)] = 5000,
-    host: Annotated[str, option("--host", help="Address it is served on.")] = "127.0.0.1",
-    home: HomeOption = "",
-    tracking_uri: Uri = "",
-) -> None:
-    """Serve MLflow's pages of the tracked runs on this machine."""
-    from pipelines.show import serve
-
-    serve(_store(home, tracking_uri), host, port)
 
 
 def main() -> None:

@@ -104,7 +104,7 @@ def test_a_stage_imports_no_other_stage(stage: str):
 
 def test_stages_are_joined_by_reproduce_and_started_by_the_command_alone():
     for stage in STAGES:
-        assert importers(stage) <= {"pipelines.reproduce", "pipelines.cli"}
+        assert importers(stage) <= {"pipelines.reproduce", "pipelines.cli", "pipelines.cli_store"}
 
 
 def test_nothing_imports_the_command():

@@ -1,0 +1,92 @@
+"""What every command is given: its home, its store, its context, and an end in order when it is interrupted."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from study.config import Home, default_home
+from study.errors import StudyError
+
+if TYPE_CHECKING:
+    from pipelines.context import Context
+    from study.tracking import Store
+
+
+def home_of(folder: str) -> Home:
+    """The home that the option --home names; an own folder of a default home is announced."""
+    if folder:
+        return Home(root=Path(folder).expanduser().resolve())
+    home = default_home()
+    if home.root == Path.cwd() and not (home.root / "pyproject.toml").is_file():
+        print(f"mlruns/, reports/ and data/ are kept in {home.root} (STUDY_HOME chooses another folder).")
+    return home
+
+
+def store_of(home: str, uri: str) -> "Store":
+    """The tracking store that the options --home and --tracking-uri name."""
+    from study.tracking import Store
+
+    return Store(home_of(home), uri or None)
+
+
+def context_of(home: str, uri: str, storage: str, device: str, precision: str, threads: int) -> "Context":
+    """The surroundings of a stage, from the options that name them.
+
+    Raises:
+        StudyError: where one database would hold both stores.
+    """
+    from pipelines.context import Context
+    from pipelines.progress import Display
+    from study.device import prepare
+    from study.search import default_storage
+
+    machine = prepare(device, precision, threads)
+    require_apart(uri, storage)
+    store = store_of(home, uri)
+    return Context(store.home, store, storage or default_storage(store.home), machine, Display())
+
+
+def require_apart(uri: str, storage: str) -> None:
+    """Checks that the two stores are two.
+
+    Raises:
+        StudyError: where one database would hold both.
+    """
+    if storage and storage == uri:
+        raise StudyError(
+            f"{storage} cannot hold both MLflow's runs and Optuna's trials: give --storage another database."
+        )
+
+
+@contextmanager
+def _in_order() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a stage in order: what is under way is closed in the stores, and the exit code tells."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        print("Interrupted; the same command continues.", file=sys.stderr)
+        raise typer.Exit(128 + (error.args[0] if error.args else signal.SIGINT)) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """`command`, ended in order by Ctrl-C and SIGTERM."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        with _in_order():
+            command(**options)
+
+    return run
