@@ -22,6 +22,7 @@ from study.failures import failures_explained
 from study.files import locked
 from study.models import Model, build_model
 from study.process import is_gone, this_process
+from study.registry import log_model
 from study.selection import finished_seeds
 from study.tracking import Run, metric
 from study.training import Epoch, TrainingState, fit, predict
@@ -237,7 +238,8 @@ def _keep_results(
 def _register(run_id: str, model: Model, trial: Run, dataset: Dataset, context: Context) -> None:
     release_freed_memory()
     with context.display.bar("exporting the model", 1):
-        context.store.log_model(
+        log_model(
+            context.store.client,
             run_id,
             Classifier(model).eval(),
             dataset.test.images[:2].float().numpy(),

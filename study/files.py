@@ -1,17 +1,77 @@
-"""The files of the two stores: SQLite databases, and the lock that keeps processes from each other's way."""
+"""Files that are whole or not there, SQLite databases, and the lock that keeps processes from each other's way."""
 
 import contextlib
+import hashlib
+import os
 import re
+import socket
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
+import psutil
 from filelock import FileLock
 
 from study.config import Home
 from study.errors import StudyError
 
 SQLITE = "sqlite:///"
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to be written, which is renamed to `path` when the block ends, and removed where it raises.
+
+    Whoever reads `path` finds all of it or what was there before, whatever stops this process or its machine.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}.part")
+    try:
+        yield beside
+        _flush(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what processes of this machine that were killed within `whole` left in `folder`."""
+    for file in folder.glob(f".*@{socket.gethostname()}.part"):
+        number = re.search(r"\.(\d+)@", file.name)
+        if number and not psutil.pid_exists(int(number[1])):
+            file.unlink(missing_ok=True)
+
+
+def is_hidden(name: PurePath) -> bool:
+    """Whether a file of this relative name, or a folder on its way, begins with a dot."""
+    return any(part.startswith(".") for part in name.parts)
+
+
+def within(folder: Path, name: str) -> Path:
+    """The path of the file `name` in `folder`.
+
+    Raises:
+        StudyError: for a name that leads out of the folder.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise StudyError(f"The file name {name!r} leads out of {folder}.")
+    return path
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of the file at `path`, as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -1,44 +1,31 @@
-"""Where runs are recorded: their settings, metrics, weights and files; the only importer of mlflow.
+"""Where runs are recorded: their settings and metrics, and with `study.artifacts` their weights and files.
 
 Runs are addressed by explicit ids: MLflow's "active run" is one per thread, and an exception outside its `with`
 leaves a failed run marked as finished.
 """
 
-import contextlib
 import getpass
 import json
 import math
 import os
 import sys
-import tempfile
 import time
 import urllib.request
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-
 import mlflow
 import mlflow.exceptions
-import numpy as np
 import pandas as pd
-import torch
 from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType
 from mlflow.tracking import MlflowClient
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from sqlalchemy.exc import SQLAlchemyError
-from torch import Tensor, nn
 
+from study.artifacts import Artifacts
 from study.config import Home
 from study.errors import StudyError, first_line
 from study.files import SQLITE, locked, require_sqlite
@@ -83,7 +70,7 @@ def default_uri(home: Home) -> str:
     return SQLITE + str(home.store / "mlflow.db")
 
 
-class Store:
+class Store(Artifacts):
     """The tracking store: a local SQLite file with a folder of artifacts, or an MLflow server."""
 
     def __init__(self, home: Home, uri: str | None = None):
@@ -101,7 +88,7 @@ class Store:
             _require_server(self.uri)
             try:
                 mlflow.set_tracking_uri(self.uri)
-                self.client = MlflowClient(self.uri)
+                super().__init__(MlflowClient(self.uri))
                 self.client.search_experiments(max_results=1)
             except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
                 raise StudyError(f"The store {self.uri} cannot be opened: {first_line(error)}") from None
@@ -228,105 +215,6 @@ class Store:
         table = pd.DataFrame(columns).sort_index()
         return table.rename_axis("epoch").reset_index()
 
-    def log_tensors(self, run_id: str, path: str, tensors: Mapping[str, Tensor], **metadata: str) -> None:
-        """Keeps tensors as the artifact `path`, a safetensors file."""
-        with _folder() as folder:
-            file = folder / Path(path).name
-            save_file(dict(tensors), file, metadata=metadata or None)
-            self.client.log_artifact(run_id, str(file), str(Path(path).parent))
-
-    def load_tensors(self, run_id: str, path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """The tensors of the artifact `path`, and what was said of them.
-
-        Raises:
-            StudyError: where the artifact is missing or no whole safetensors file.
-        """
-        with _folder() as folder, self._artifact(run_id, path, folder) as file:
-            try:
-                with safe_open(file, "pt") as opened:
-                    names = opened.keys()
-                    return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
-            except (SafetensorError, OSError) as error:
-                raise StudyError(f"The artifact {path} of run {run_id} cannot be read: {first_line(error)}") from None
-
-    def log_json(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
-        """Keeps `content` as the artifact `path`."""
-        self.client.log_dict(run_id, dict(content), path)
-
-    def load_json(self, run_id: str, path: str) -> dict[str, Any]:
-        """What `log_json` kept at `path`.
-
-        Raises:
-            StudyError: where there is no such artifact.
-        """
-        with _folder() as folder, self._artifact(run_id, path, folder) as file:
-            return dict(json.loads(file.read_text(encoding="utf-8")))
-
-    def load_table(self, run_id: str, path: str) -> pd.DataFrame:
-        """The table in the CSV file that is the artifact `path`.
-
-        Raises:
-            StudyError: where there is no such artifact.
-        """
-        with _folder() as folder, self._artifact(run_id, path, folder) as file:
-            return pd.read_csv(file)
-
-    def log_folder(self, run_id: str, folder: Path, path: str | None = None) -> None:
-        """Keeps all files below `folder` as artifacts below `path`."""
-        self.client.log_artifacts(run_id, str(folder), path)
-
-    def log_model(self, run_id: str, model: nn.Module, example: np.ndarray, *, register_as: str, score: float) -> None:
-        """Keeps `model` as an MLflow model and registers it; the alias `best` moves to it if its `score` is higher.
-
-        Args:
-            run_id: the run it belongs to.
-            model: what is exported (torch.export), on the CPU.
-            example: an input of at least two items, which fixes the signature; the batch size stays free.
-            register_as: the registered model's name.
-            score: what decides about the alias, e.g. the validation accuracy that chose the settings.
-        """
-        import mlflow.pytorch
-        from mlflow.models import infer_signature
-
-        model.eval()
-        with torch.no_grad():
-            output = model(torch.from_numpy(example)).numpy()
-        # Entering an existing run is the only way to say which run a model belongs to.
-        with warnings.catch_warnings(), mlflow.start_run(run_id=run_id, log_system_metrics=False):
-            # torch.export's about weights that are not on a CPU; these are.
-            warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
-            logged = mlflow.pytorch.log_model(
-                model,
-                name="model",
-                signature=infer_signature(example, output),
-                input_example=example,
-                pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
-            )
-        with contextlib.suppress(mlflow.exceptions.MlflowException):  # where it is registered already
-            self.client.create_registered_model(register_as)
-        version = self.client.create_model_version(
-            register_as, logged.model_uri, run_id=run_id, model_id=logged.model_id
-        ).version
-        self._move_alias(register_as, str(version), score)
-
-    def _move_alias(self, name: str, version: str, score: float) -> None:
-        self.client.set_model_version_tag(name, version, "val_accuracy", str(score))
-        best = self.client.get_registered_model(name).aliases.get("best")
-        before = self.client.get_model_version(name, best).tags.get("val_accuracy") if best else None
-        if math.isfinite(score) and (before is None or score > float(before)):
-            self.client.set_registered_model_alias(name, "best", version)
-
-    def artifacts(self, run_id: str, path: str) -> list[str]:
-        """The paths of the artifacts directly below `path`, in order of their names; empty where there are none."""
-        return sorted(str(info.path) for info in self.client.list_artifacts(run_id, path) if not info.is_dir)
-
-    @contextlib.contextmanager
-    def _artifact(self, run_id: str, path: str, folder: Path) -> Iterator[Path]:
-        try:
-            yield Path(self.client.download_artifacts(run_id, path, str(folder)))
-        except (mlflow.exceptions.MlflowException, FileNotFoundError) as error:
-            raise StudyError(f"Run {run_id} has no artifact {path}: {first_line(error)}") from None
-
 
 def metric(run: Run, name: str) -> float:
     """A run's metric; NaN where it has none or none that is finite (MLflow keeps infinity as 1.8e308)."""
@@ -345,12 +233,6 @@ def _run(run: Any) -> Run:
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
     )
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="study-") as folder:
-        yield Path(folder)
 
 
 def _require_server(uri: str) -> None:

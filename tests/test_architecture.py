@@ -63,8 +63,8 @@ def test_only_the_search_its_space_and_its_trials_import_optuna():
     assert importers("optuna") == {"study.search", "study.space", "study.turns"}
 
 
-def test_only_tracking_imports_mlflow():
-    assert importers("mlflow") == {"study.tracking"}
+def test_only_tracking_its_artifacts_and_its_registry_import_mlflow():
+    assert importers("mlflow") == {"study.tracking", "study.artifacts", "study.registry"}
 
 
 def test_study_knows_neither_pipelines_nor_analysis():

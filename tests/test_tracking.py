@@ -15,6 +15,7 @@ from torch import nn
 
 from study.config import Home
 from study.errors import StudyError
+from study.registry import log_model
 from study.tracking import Store, default_uri, metric
 
 
@@ -140,56 +141,6 @@ def test_a_metric_that_is_not_finite_or_not_there_is_nan(value: float, store: St
     assert metric(run, "good") == 0.5
 
 
-def test_tensors_come_back_bit_for_bit(store: Store):
-    tensors = {
-        "weights": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),
-        "odd": torch.tensor([math.nan, -0.0, math.inf, 1e-40]),
-        "bytes": torch.arange(256, dtype=torch.uint8),
-        "step": torch.tensor([3.0]),
-        "half": torch.tensor([1.5, 2.5], dtype=torch.bfloat16),
-    }
-    run_id = started(store)
-    store.log_tensors(run_id, "weights/epoch_000.safetensors", tensors, metrics='{"a": 1}')
-    loaded, metadata = store.load_tensors(run_id, "weights/epoch_000.safetensors")
-    assert metadata == {"metrics": '{"a": 1}'}
-    assert loaded.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert loaded[name].dtype == tensor.dtype
-        assert loaded[name].shape == tensor.shape
-        assert torch.equal(loaded[name].flatten().view(torch.uint8), tensor.flatten().view(torch.uint8))
-    assert store.artifacts(run_id, "weights") == ["weights/epoch_000.safetensors"]
-
-
-@pytest.mark.parametrize("left", [0, 5, 100, -1])
-def test_a_cut_artifact_is_named(left: int, store: Store):
-    run_id = started(store)
-    store.log_tensors(run_id, "weights/a.safetensors", {"a": torch.zeros(100)})
-    file = file_of(store, run_id, "weights/a.safetensors")
-    file.write_bytes(file.read_bytes()[:left])
-    with pytest.raises(StudyError, match=r"a\.safetensors") as raised:
-        store.load_tensors(run_id, "weights/a.safetensors")
-    assert run_id in str(raised.value)
-
-
-def test_a_missing_artifact_is_named(store: Store):
-    run_id = started(store)
-    for load in (store.load_tensors, store.load_json):
-        with pytest.raises(StudyError, match="has no artifact weights/none"):
-            load(run_id, "weights/none")
-    assert store.artifacts(run_id, "weights") == []
-
-
-def test_a_folder_is_kept_with_all_below_it(store: Store, tmp_path: Path):
-    (tmp_path / "kept" / "deep").mkdir(parents=True)
-    (tmp_path / "kept" / "b.csv").write_text("1")
-    (tmp_path / "kept" / "a.png").write_text("2")
-    (tmp_path / "kept" / "deep" / "c.md").write_text("3")
-    run_id = started(store)
-    store.log_folder(run_id, tmp_path / "kept", "report")
-    assert store.artifacts(run_id, "report") == ["report/a.png", "report/b.csv"]
-    assert file_of(store, run_id, "report/deep/c.md").read_text() == "3"
-
-
 def test_runs_are_found_by_experiment_and_all_their_tags_the_latest_first(store: Store):
     names = ["it's", 'a "quoted" name']
     first = started(store, "1", "one", stage="trial", search=names[0])
@@ -237,7 +188,7 @@ def test_the_registered_model_gives_torchs_probabilities_and_the_alias_keeps_the
     models = {0.5: Toy(0), 0.4: Toy(1), 0.6: Toy(2), 0.6 - 1e-9: Toy(3)}
     aliased = []
     for score, model in models.items():
-        store.log_model(started(store), model, example, register_as="toys-cnn", score=score)
+        log_model(store.client, started(store), model, example, register_as="toys-cnn", score=score)
         best = store.client.get_model_version_by_alias("toys-cnn", "best")
         aliased.append(float(best.tags["val_accuracy"]))
     assert aliased == [0.5, 0.5, 0.6, 0.6]
