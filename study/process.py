@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 
-
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 """Linux's name for the time since it was started: another one after each start."""
 
