@@ -22,6 +22,7 @@ from study.search import default_storage
 from study.tracking import Store
 
 DIGITS = DataConfig(dataset="digits")
+pytest_plugins = ("postgres",)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
 
