@@ -41,6 +41,7 @@ from study.config import (
     ExperimentConfig,
     Range,
     SearchConfig,
+    default_home,
     model_config,
 )
 from study.errors import StudyError
@@ -269,4 +270,12 @@ def main() -> None:
         code = 2
     except typer.Abort:
         code = 130
+    except Exception as error:
+        from study.faults import explanation
+
+        explained = explanation(error, default_home().root)
+        if explained is None:
+            raise
+        print(f"study: {explained}", file=sys.stderr)
+        code = 2
     sys.exit(code or 0)

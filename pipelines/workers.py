@@ -23,6 +23,7 @@ from study.config import DataConfig, Home, SearchConfig
 from study.data import load_dataset
 from study.device import Machine, prepare
 from study.errors import StudyError
+from study.faults import explanation
 from study.files import locked
 from study.process import signals_held
 from study.tracking import Store
@@ -108,8 +109,8 @@ def work(assignment: Assignment, pipe: Connection) -> None:
     except Exception as error:
         # Once told, the parent stops all workers, while this one is ending already.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        is_users = isinstance(error, StudyError)
-        display.send("failed", str(error) if is_users else traceback.format_exc(), is_users)
+        mended = error if isinstance(error, StudyError) else explanation(error, assignment.home.root)
+        display.send("failed", str(mended or traceback.format_exc()), mended is not None)
         sys.exit(1)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
