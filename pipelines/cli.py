@@ -45,6 +45,7 @@ from study.config import (
     model_config,
 )
 from study.errors import StudyError
+from study.files import masked
 
 app = typer.Typer(
     add_completion=False,
@@ -266,7 +267,8 @@ def main() -> None:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (StudyError, typer.TyperException) as error:
         text = str(error) if isinstance(error, StudyError) else error.format_message()
-        print(f"study: {text}", file=sys.stderr)
+        # Whatever a library put into it.
+        print(f"study: {masked(text)}", file=sys.stderr)
         code = 2
     except typer.Abort:
         code = 130

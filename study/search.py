@@ -17,8 +17,9 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import Home, SearchConfig
+from study.databases import require_database
 from study.errors import StudyError, first_line
-from study.files import SQLITE, require_sqlite
+from study.files import SQLITE
 from study.process import is_gone, this_process
 from study.space import GRID, pruner_of
 
@@ -47,7 +48,7 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
     Raises:
         StudyError: where the settings differ, or the storage is no database.
     """
-    require_sqlite(storage)
+    require_database(storage)
     try:
         opened = optuna.create_study(
             study_name=config.name,

@@ -23,12 +23,12 @@ import mlflow.exceptions
 import pandas as pd
 from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType
 from mlflow.tracking import MlflowClient
-from sqlalchemy.exc import SQLAlchemyError
 
 from study.artifacts import Artifacts
 from study.config import Home
+from study.databases import require_database
 from study.errors import StudyError, first_line
-from study.files import SQLITE, locked, require_sqlite
+from study.files import SQLITE, locked, masked
 
 MAX_BATCH = 1000
 """How many metrics MLflow takes in one write."""
@@ -84,14 +84,14 @@ class Store(Artifacts):
         self._experiments: dict[str, str] = {}
         # Opening a new database migrates it, and two processes doing that at once crash.
         with locked(home):
-            require_sqlite(self.uri)
+            require_database(self.uri)
             _require_server(self.uri)
             try:
                 mlflow.set_tracking_uri(self.uri)
                 super().__init__(MlflowClient(self.uri))
                 self.client.search_experiments(max_results=1)
-            except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
-                raise StudyError(f"The store {self.uri} cannot be opened: {first_line(error)}") from None
+            except Exception as error:  # MLflow's, SQLAlchemy's and alembic's have no common ancestor
+                raise StudyError(f"The store {masked(self.uri)} cannot be opened: {first_line(error)}") from None
 
     def experiment(self, name: str) -> str:
         """The id of the experiment called `name`, made where it is new."""

@@ -1,17 +1,19 @@
 """Both stores on PostgreSQL, each in a database of its own."""
 
+import re
 from dataclasses import replace
 
 import pytest
 from conftest import DIGITS
-from postgres import Cluster, Databases
+from postgres import SECRET, Databases
+from process import study_here
 from test_workers import curve
 
 from pipelines.context import Context
 from pipelines.retrain import retrain
 from pipelines.tune import tune
 from study import search, selection
-from study.config import CNNConfig, SearchConfig
+from study.config import CNNConfig, Home, SearchConfig
 from study.data import Dataset
 from study.tracking import Store
 
@@ -39,6 +41,28 @@ def test_a_search_and_its_retraining_are_the_same_in_both_databases(on_postgres:
     assert (on_postgres.home.store / "artifacts").is_dir(), "artifacts lie in the home folder"
 
 
-def test_new_databases_are_empty_and_apart(databases: Databases, postgres: Cluster) -> None:
-    other = postgres.new()
-    assert len({databases.tracking, databases.storage, other}) == 3
+def refused(tracking: str, storage: str, home: Home) -> str:
+    """The sentence that a search ends with which cannot begin."""
+    stores = ("--tracking-uri", tracking, "--storage", storage)
+    ended = study_here("tune", "--dataset", "digits", "--trials", "1", *stores, home=home.root)
+    assert (ended.code, ended.out) == (2, "")
+    [sentence] = ended.err.splitlines()
+    return sentence
+
+
+def test_what_cannot_be_opened_is_said_in_one_sentence_without_the_password(databases: Databases, home: Home) -> None:
+    tracking, storage = databases.tracking, databases.storage
+    missing = tracking.rpartition("/")[0] + "/missing"
+    said = {
+        "cannot hold both": refused(tracking, tracking, home),
+        'database "missing" does not exist': refused(missing, storage, home),
+        "Can't locate revision": refused(storage, tracking, home),
+        "unsupported URI": refused(tracking.replace("postgresql:", "postgres:"), storage, home),
+        "is not installed": refused(tracking.replace("postgresql:", "mysql:"), storage, home),
+        "Connection refused": refused(re.sub(":[0-9]+/", ":1/", tracking), storage, home),
+    }
+    for reason, sentence in said.items():
+        assert sentence.startswith("study: ")
+        assert reason in sentence
+        assert SECRET not in sentence
+        assert "postgres:***@127.0.0.1" in sentence
