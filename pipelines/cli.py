@@ -2,12 +2,14 @@
 
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
 from pipelines import cli_store
 from pipelines.options import (
+    LARGEST_SEED,
     Dataset,
     Device,
     Epochs,
@@ -30,6 +32,7 @@ from pipelines.options import (
     Workers,
     number,
     option,
+    variables_behind,
 )
 from pipelines.surroundings import context_of, home_of, interruptible
 from study.config import (
@@ -45,7 +48,7 @@ from study.config import (
     model_config,
 )
 from study.errors import StudyError
-from study.files import masked
+from study.shown import one_line, shown
 
 app = typer.Typer(
     add_completion=False,
@@ -120,7 +123,7 @@ def retrain(
         int, number("--epochs", "Passes over all training images.", least=1, variable="STUDY_RETRAIN_EPOCHS")
     ] = 30,
     seed: Annotated[
-        int | None, number("--seed", help="Of initial weights and order; default: the search's.", least=0)
+        int | None, number("--seed", help="Of initial weights and order; default: the search's.", most=LARGEST_SEED)
     ] = None,
     seeds: Annotated[
         int | None, number("--seeds", help="Retrain so many seeds, counted from --seed; skips those done.", least=1)
@@ -214,7 +217,7 @@ def experiment(
         ),
     ] = None,
     seeds: Annotated[int, number("--seeds", help="Trainings of each of the settings.", least=1)] = 3,
-    seed: Annotated[int, number("--seed", help="The first of the seeds.")] = 0,
+    seed: Annotated[int, number("--seed", help="The first of the seeds.", most=LARGEST_SEED)] = 0,
     top: Annotated[int | None, number("--top", help="For winner, how many trials; default 3.", least=2)] = None,
     skip_unreadable: Skip = False,
     device: Device = "auto",
@@ -266,10 +269,7 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (StudyError, typer.TyperException) as error:
-        text = str(error) if isinstance(error, StudyError) else error.format_message()
-        # Whatever a library put into it.
-        print(f"study: {masked(text)}", file=sys.stderr)
-        code = 2
+        code = _say_error(str(error) if isinstance(error, StudyError) else error.format_message())
     except typer.Abort:
         code = 130
     except Exception as error:
@@ -277,7 +277,12 @@ def main() -> None:
 
         explained = explanation(error, default_home().root)
         if explained is None:
-            raise
-        print(f"study: {explained}", file=sys.stderr)
-        code = 2
+            # A bug; its traceback may quote the address of a store.
+            print(shown(traceback.format_exc()), end="", file=sys.stderr)
+        code = 1 if explained is None else _say_error(str(explained))
     sys.exit(code or 0)
+
+
+def _say_error(text: str) -> int:
+    print(f"study: {one_line(text)}{variables_behind(text)}", file=sys.stderr)
+    return 2

@@ -36,6 +36,6 @@ def ui(
     tracking_uri: Uri = "",
 ) -> None:
     """Serve MLflow's pages of the tracked runs on this machine."""
-    from pipelines.show import serve
+    from pipelines.serve import serve
 
     serve(store_of(home, tracking_uri), host, port)

@@ -12,8 +12,8 @@ from pipelines.progress import Display
 from study.config import DataConfig, Home, default_home
 from study.data import Dataset, load_dataset
 from study.device import Machine
-from study.files import masked
 from study.provenance import provenance
+from study.shown import masked
 from study.tracking import Store, default_uri
 
 

@@ -1,11 +1,19 @@
 """The options that several commands share, each named by its environment variable too."""
 
+import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from study.errors import StudyError
+
+MOST = 1_000_000
+"""Of anything that is counted, e.g. trials or epochs: more is a slip of the finger."""
+LARGEST_SEED = 2**31 - 1
+"""Some generators take 32 bits, and a trial's seed is the base plus its number."""
+LONGEST = 60
+"""Of a bad value that is repeated in an error."""
 
 
 def option(name: str, help: str, variable: str = "", **more: Any) -> Any:
@@ -14,20 +22,36 @@ def option(name: str, help: str, variable: str = "", **more: Any) -> Any:
     return typer.Option(name, help=help, envvar=variable, **more)
 
 
-def number(name: str, help: str, least: int = 0, most: int = sys.maxsize, variable: str = "") -> Any:
+def number(name: str, help: str, least: int = 0, most: int = MOST, variable: str = "") -> Any:
     """An option that is a whole number from `least` to `most`; typer's own messages do not name the bad value."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
-            raise StudyError(f"{name} is {text!r}: it must be a whole number.") from None
+            raise StudyError(f"{name} is {_quoted(text)}: it must be a whole number.") from None
         if not least <= value <= most:
-            bounds = f"at least {least}" if most == sys.maxsize else f"from {least} to {most}"
+            bounds = f"at least {least}" if value < least and most == MOST else f"from {least} to {most}"
             raise StudyError(f"{name} is {value}: it must be {bounds}.")
         return value
 
     return option(name, help, variable, parser=parse, metavar="INTEGER")
+
+
+def variables_behind(text: str) -> str:
+    """Which environment variables hold a value that the error `text` names, and the command line does not."""
+    given = {name: value for name, value in os.environ.items() if name.startswith(("STUDY_", "MLFLOW_TRACKING_URI"))}
+    named = [name for name, value in given.items() if value and value not in sys.argv and _is_named(value, text)]
+    return f" (It comes from {' and '.join(sorted(named))}.)" if named else ""
+
+
+def _is_named(value: str, text: str) -> bool:
+    # A short value may stand there for another reason.
+    return repr(value) in text or f" is {value}:" in text or (len(value) > 4 and value in text)
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 
 
 Dataset = Annotated[str, option("--dataset", help="cifar10, digits, or the path of an image folder.")]
@@ -42,7 +66,7 @@ Epochs = Annotated[int, number("--epochs", help="Passes over the training images
 RetrainEpochs = Annotated[
     int, number("--retrain-epochs", help="Passes over all training images in a retraining.", least=1)
 ]
-Seed = Annotated[int, number("--seed", help="Base of every seed.")]
+Seed = Annotated[int, number("--seed", help="Base of every seed.", most=LARGEST_SEED)]
 RunSpec = Annotated[str, option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
 Device = Annotated[str, option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 Precision = Annotated[str, option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]

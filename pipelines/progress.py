@@ -7,6 +7,8 @@ from functools import partial
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from study.shown import one_line, shown
+
 
 class Bar:
     """One line of progress; `advance` moves it and `note` says where things stand."""
@@ -42,7 +44,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Prints a line, above any bars."""
-        self.console.print(text, markup=False)
+        self.console.print(shown(text), markup=False)
 
     def log(self, text: str) -> None:
         """Prints a line of progress where there are no bars to show it."""
@@ -57,7 +59,7 @@ class Display:
             return
         outermost = self._progress is None
         progress = self._progress = self._progress or self._open()
-        task = progress.add_task(description, total=total, note="")
+        task = progress.add_task(one_line(description), total=total, note="")
         try:
             yield Bar(partial(progress.update, task))
         finally:
@@ -68,13 +70,14 @@ class Display:
 
     def _open(self) -> Progress:
         progress = Progress(
-            TextColumn("{task.description}"),
+            # What things are called is not markup.
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             transient=True,
             # By default only the last 30 seconds count, in which a long trial may not move the bar at all.

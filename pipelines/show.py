@@ -1,22 +1,19 @@
-"""What is there: the images, the tracked runs, MLflow's pages of them."""
+"""What is there: the images and the tracked runs, as tables in the terminal."""
 
 import math
-import os
-import socket
 import sys
 from datetime import datetime
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from pipelines.pages import compare_page, run_page, trials_page
 from pipelines.progress import Display
 from study.config import DataConfig, Home
 from study.data import load_dataset
 from study.errors import StudyError
-from study.selection import complete_trials
+from study.shown import masked, one_line
 from study.tracking import Run, Store, metric
 
 
@@ -33,7 +30,7 @@ def show_data(config: DataConfig, home: Home) -> None:
     table = Table("class", *parts)
     counts = [torch.bincount(part.labels, minlength=len(dataset.classes)) for part in parts.values()]
     for label, name in enumerate(dataset.classes):
-        table.add_row(escape(name), *(f"{int(count[label]):,}" for count in counts))
+        table.add_row(_plain(name), *(f"{int(count[label]):,}" for count in counts))
     table.add_section()
     table.add_row("all", *(f"{len(part):,}" for part in parts.values()))
     display.console.print(table)
@@ -43,7 +40,7 @@ def show_runs(store: Store, stage: str, limit: int) -> None:
     """Prints a table of the latest runs, of one stage or of all but the trials and replicates."""
     found = [run for run in store.runs() if (run.tags.get("stage") == stage if stage else _is_listed(run))]
     if not found:
-        raise StudyError(f"There are no such runs in {store.uri}: `study tune` makes the first.")
+        raise StudyError(f"There are no such runs in {masked(store.uri)}: `study tune` makes the first.")
     table = Table("id", "name", "stage", "status", "val", "test", "started", box=None)
     for run in found[:limit]:
         began = datetime.fromtimestamp(run.started / 1000).strftime("%Y-%m-%d %H:%M")
@@ -51,9 +48,9 @@ def show_runs(store: Store, stage: str, limit: int) -> None:
         status = run.status.lower() + (f" ({reason})" if reason not in ("", "complete") else "")
         table.add_row(
             run.id[:8],
-            escape(run.name),
-            run.tags["stage"],
-            status,
+            _plain(run.name),
+            _plain(run.tags["stage"]),
+            _plain(status),
             _share(metric(run, "best_val_accuracy")),
             _share(metric(run, "final_test_accuracy")),
             began,
@@ -73,41 +70,6 @@ def _share(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4f}"
 
 
-def serve(store: Store, host: str, port: int) -> None:
-    """Becomes MLflow's server for `store`; says where its pages are.
-
-    Raises:
-        StudyError: where the store is served already, for an address that would open it to others, or a port in use.
-    """
-    if store.uri.startswith("http"):
-        raise StudyError(f"The store is a server already: open {store.uri} in a browser.")
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        raise StudyError(f"Host {host!r} would open the store to others without a password: use 127.0.0.1.")
-    _require_free(host, port)
-    base = f"http://{host}:{port}"
-    print(f"MLflow answers at {base} in some 10 seconds; Ctrl-C ends it. Its pages:")
-    for search in store.runs(stage="search"):
-        print(f"{search.name}\n  trials   {base}{trials_page(search.experiment_id)}")
-        best_first = complete_trials(store, search.tags["dataset"], search=search.tags["search"])
-        compared = [run.id for run in best_first[:10]]
-        if len(compared) > 1:
-            print(f"  compare  {base}{compare_page(search.experiment_id, compared)}")
-    for run in store.runs(stage="retrain")[:5]:
-        print(f"{run.name}\n  run      {base}{run_page(run)}")
-        if store.artifacts(run.id, "report"):
-            print(f"  report   {base}{run_page(run, 'report/index.html')}")
-    sys.stdout.flush()
-    # Job execution starts further processes for features that a study does not use.
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    arguments = ["server", "--backend-store-uri", store.uri, "--host", host, "--port", str(port), "--workers", "1"]
-    if store.artifacts_root:
-        arguments += ["--default-artifact-root", store.artifacts_root]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
-
-
-def _require_free(host: str, port: int) -> None:
-    try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StudyError(f"Port {port} of {host} cannot be used ({reason}): choose another with --port.") from None
+def _plain(text: str) -> Text:
+    """What others named, without markup or control characters."""
+    return Text(one_line(text))

@@ -45,11 +45,13 @@ def context_of(home: str, uri: str, storage: str, device: str, precision: str, t
     from pipelines.progress import Display
     from study.device import prepare
     from study.search import default_storage
+    from study.tracking import Store, default_uri
 
     machine = prepare(device, precision, threads)
+    folder = home_of(home)
+    uri, storage = uri or default_uri(folder), storage or default_storage(folder)
     require_apart(uri, storage)
-    store = store_of(home, uri)
-    return Context(store.home, store, storage or default_storage(store.home), machine, Display())
+    return Context(folder, Store(folder, uri), storage, machine, Display())
 
 
 def require_apart(uri: str, storage: str) -> None:
@@ -58,7 +60,9 @@ def require_apart(uri: str, storage: str) -> None:
     Raises:
         StudyError: where one database would hold both.
     """
-    if storage and storage == uri:
+    from study.databases import are_same
+
+    if are_same(storage, uri):
         raise StudyError(
             f"{storage} cannot hold both MLflow's runs and Optuna's trials: give --storage another database."
         )

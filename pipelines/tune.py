@@ -16,8 +16,9 @@ from study import search
 from study.config import DataConfig, SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
-from study.files import locked, masked
+from study.files import locked
 from study.selection import complete_trials
+from study.shown import masked
 from study.tracking import metric
 
 GPU_WORKERS = 4

@@ -15,7 +15,7 @@ from requests import exceptions as requests
 from sqlalchemy.exc import DBAPIError
 
 from study.errors import StudyError, first_line
-from study.files import masked
+from study.shown import masked
 
 
 class Fault(Enum):

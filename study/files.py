@@ -93,11 +93,6 @@ def locked(home: Home) -> Iterator[None]:
         lock.release()
 
 
-def masked(url: str) -> str:
-    """`url` without the password that it may hold."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", url)
-
-
 def require_sqlite(url: str) -> None:
     """Checks that an SQLite `url` names a database, or a file that can become one; makes its folder.
 

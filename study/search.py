@@ -21,6 +21,7 @@ from study.databases import require_database
 from study.errors import StudyError, first_line
 from study.files import SQLITE
 from study.process import is_gone, this_process
+from study.shown import masked
 from study.space import GRID, pruner_of
 
 # Its warnings repeat, with tracebacks, what is recorded and said of a trial that failed.
@@ -58,7 +59,7 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
             load_if_exists=True,
         )
     except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
-        raise StudyError(f"The search storage cannot be opened: {first_line(error)}") from None
+        raise StudyError(f"The search storage {masked(storage)} cannot be opened: {first_line(error)}") from None
     # JSON makes lists of tuples, as the storage does.
     settings = json.loads(json.dumps({**config.settings(), "dataset": digest[:12]}))
     if "settings" not in opened.user_attrs:

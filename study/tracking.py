@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import mlflow
 import mlflow.exceptions
@@ -28,7 +28,8 @@ from study.artifacts import Artifacts
 from study.config import Home
 from study.databases import require_database
 from study.errors import StudyError, first_line
-from study.files import SQLITE, locked, masked
+from study.files import SQLITE, locked
+from study.shown import masked
 
 MAX_BATCH = 1000
 """How many metrics MLflow takes in one write."""
@@ -239,7 +240,10 @@ def _require_server(uri: str) -> None:
     if not uri.startswith(("http://", "https://")):
         return
     try:
-        with urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10):
+        parts = urlsplit(uri)
+        # A login in the address is for MLflow's own requests; urllib would take it for a part of the host's name.
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        with urllib.request.urlopen(address.rstrip("/") + "/health", timeout=10):
             pass
     except (OSError, HTTPException, ValueError) as error:
         raise StudyError(

@@ -1,0 +1,118 @@
+"""MLflow's pages of the tracked runs: for this machine as they are, for others only behind a login."""
+
+import configparser
+import ipaddress
+import os
+import socket
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipelines.pages import compare_page, run_page, trials_page
+from study.errors import StudyError, first_line
+from study.selection import complete_trials
+from study.shown import masked, one_line
+from study.tracking import Store
+
+PASSWORD, KEY, CONFIG = "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_CONFIG_PATH"
+KNOWN = ("password", "password1234", "admin", "my-secret-key")
+"""Passwords and keys that stand, or once stood, in MLflow's own files and pages."""
+SHORTEST = 8
+
+
+def serve(store: Store, host: str, port: int) -> None:
+    """Becomes MLflow's server for `store`; says where its pages are.
+
+    Raises:
+        StudyError: where the store is served already, for an address that would open it to others without a login, or
+            a port in use.
+    """
+    if store.uri.startswith("http"):
+        raise StudyError(f"The store is a server already: open {masked(store.uri)} in a browser.")
+    with_login = not _is_this_machine(host)
+    if with_login:
+        _require_login(host)
+    _require_free(host, port)
+    _say_pages(store, f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    arguments = ["server", "--host", host, "--port", str(port), "--workers", "1"]
+    if store.artifacts_root:
+        arguments += ["--default-artifact-root", store.artifacts_root]
+    if with_login:
+        arguments += ["--app-name", "basic-auth"]
+        os.environ.setdefault(CONFIG, str(_login_settings(store)))
+    # Job execution starts further processes for features that a study does not use.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    # It is what keeps a page of another site from reaching this server by a name that leads here.
+    os.environ.pop("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", None)
+    # In the environment, since everyone on the machine sees the arguments of a process, and it may hold a password.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
+
+
+def _say_pages(store: Store, base: str) -> None:
+    print(f"MLflow answers at {base} in some 10 seconds; Ctrl-C ends it. Its pages:")
+    for search in store.runs(stage="search"):
+        print(f"{one_line(search.name)}\n  trials   {base}{trials_page(search.experiment_id)}")
+        best_first = complete_trials(store, search.tags["dataset"], search=search.tags["search"])
+        compared = [run.id for run in best_first[:10]]
+        if len(compared) > 1:
+            print(f"  compare  {base}{compare_page(search.experiment_id, compared)}")
+    for run in store.runs(stage="retrain")[:5]:
+        print(f"{one_line(run.name)}\n  run      {base}{run_page(run)}")
+        if store.artifacts(run.id, "report"):
+            print(f"  report   {base}{run_page(run, 'report/index.html')}")
+    sys.stdout.flush()
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _require_login(host: str) -> None:
+    """Checks that all is there that MLflow's basic authentication needs, and that nobody knows the password already."""
+    opens = f"Host {host!r} opens the store to others, so MLflow's basic authentication must be configured"
+    if find_spec("flask_wtf") is None:
+        raise StudyError(f"{opens}, and it needs a package: pip install 'mlflow[auth]', or use 127.0.0.1.")
+    password, key = os.environ.get(PASSWORD) or _configured_password(opens), os.environ.get(KEY, "")
+    if not (password and key):
+        missing = " and ".join(name for name, value in ((PASSWORD, password), (KEY, key)) if not value)
+        raise StudyError(f"{opens}: set {missing} to secrets of your own, or use 127.0.0.1.")
+    for name, value in ((PASSWORD, password), (KEY, key)):
+        if value.lower() in KNOWN or len(value) < SHORTEST:
+            raise StudyError(f"{opens}, and {name} is well known or too short (under {SHORTEST}): choose another.")
+
+
+def _configured_password(opens: str) -> str:
+    """The administrator's password in the file that the user wrote for MLflow; empty where there is no file."""
+    path = os.environ.get(CONFIG)
+    if not path:
+        return ""
+    config = configparser.ConfigParser(interpolation=None)
+    try:
+        config.read_string(Path(path).read_text(encoding="utf-8"))
+        return config["mlflow"].get("admin_password", "")
+    except (OSError, ValueError, KeyError, configparser.Error) as error:
+        raise StudyError(f"{opens}, but {path} ({CONFIG}) cannot be read: {first_line(error)}") from None
+
+
+def _login_settings(store: Store) -> Path:
+    """A file that has MLflow keep its users beside the store, not in the folder that the command is typed in."""
+    path = store.home.store / "basic_auth.ini"
+    users = store.home.store / "users.db"
+    settings = {"default_permission": "READ", "database_uri": f"sqlite:///{users}", "admin_username": "admin"}
+    config = configparser.ConfigParser(interpolation=None)
+    config["mlflow"] = settings | {"authorization_function": "mlflow.server.auth:authenticate_request_basic_auth"}
+    with path.open("w", encoding="utf-8") as file:
+        config.write(file)
+    return path
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StudyError(f"Port {port} of {host} cannot be used ({reason}): choose another with --port.") from None
