@@ -1,11 +1,12 @@
 """The commands about what is recorded already: options to settings, settings to what is done with the stores."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipelines.options import HomeOption, Uri, number, option
-from pipelines.surroundings import interruptible, store_of
+from pipelines.options import HomeOption, Storage, Uri, number, option
+from pipelines.surroundings import context_of, home_of, interruptible, store_of
 from study.config import STAGES
 from study.errors import unknown
 
@@ -39,3 +40,46 @@ def ui(
     from pipelines.serve import serve
 
     serve(store_of(home, tracking_uri), host, port)
+
+
+@app.command()
+@interruptible
+def export(
+    target: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="What is written; not there yet.")],
+    search: Annotated[list[str] | None, option("--search", help="This search with its runs; may be repeated.")] = None,
+    dataset: Annotated[
+        list[str] | None, option("--dataset", help="What is recorded on this data set, by its key.")
+    ] = None,
+    run: Annotated[
+        list[str] | None,
+        option("--run", help="This run with what it needs: best, best:ffnn, an id, a prefix or a name."),
+    ] = None,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+    storage: Storage = "",
+) -> None:
+    """Write runs, searches and models as plain files with their hashes; by default all of the home."""
+    from pipelines.transfer import export as stage
+
+    context = context_of(home, tracking_uri, storage, "cpu", "float32", 0)
+    stage(target.expanduser(), context, searches=search or [], datasets=dataset or [], runs=run or [])
+
+
+@app.command("import")
+@interruptible
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="What `study export` wrote.")],
+    rename: Annotated[
+        list[str] | None, option("--rename", help="OLD=NEW: what a search is to be called here; may be repeated.")
+    ] = None,
+    max_size: Annotated[int, number("--max-size", help="GiB that it may unpack to.", least=1, most=2**20)] = 20,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+    storage: Storage = "",
+) -> None:
+    """Bring an exported study into this home, after every check of it; what is here already is left as it is."""
+    from pipelines.progress import Display
+    from pipelines.transfer_import import import_study, verified
+
+    with verified(source.expanduser(), home_of(home), most=max_size * 2**30, display=Display()) as archive:
+        import_study(archive, context_of(home, tracking_uri, storage, "cpu", "float32", 0), renames=rename or [])

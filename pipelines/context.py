@@ -52,7 +52,11 @@ class Context:
     @property
     def ui_command(self) -> str:
         """The `study ui` that shows this store."""
-        command = f"{_command()} ui"
+        return self.command("ui")
+
+    def command(self, name: str) -> str:
+        """The command `name` of this program on this home and store."""
+        command = f"{_command()} {name}"
         if self.home != default_home():
             command += f" --home {shlex.quote(str(self.home.root))}"
         if self.store.uri != default_uri(self.home):

@@ -28,14 +28,15 @@ def whole(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}.part")
     try:
         yield beside
-        _flush(beside)
+        flush(beside)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-    _flush(path.parent)
+    flush(path.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Waits until what was written to the file, or renamed in the folder, at `path` is on the disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)

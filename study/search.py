@@ -60,6 +60,8 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
         )
     except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
         raise StudyError(f"The search storage {masked(storage)} cannot be opened: {first_line(error)}") from None
+    if opened.user_attrs.get("importing"):
+        raise StudyError(f"The search {config.name!r} is not imported to its end: the same `study import` does that.")
     # JSON makes lists of tuples, as the storage does.
     settings = json.loads(json.dumps({**config.settings(), "dataset": digest[:12]}))
     if "settings" not in opened.user_attrs:

@@ -7,7 +7,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("study", "analysis", "pipelines")
-STAGES = {"pipelines.tune", "pipelines.retrain", "pipelines.analyse", "pipelines.experiment"}
+STAGES = {
+    "pipelines.tune",
+    "pipelines.retrain",
+    "pipelines.analyse",
+    "pipelines.experiment",
+    "pipelines.transfer",
+    "pipelines.transfer_import",
+}
 HEAVY = {"torch", "mlflow", "optuna", "torchvision", "matplotlib", "pandas", "sklearn"}
 
 
@@ -60,11 +67,11 @@ def test_config_and_errors_are_leaves():
 
 
 def test_only_the_search_its_space_and_its_trials_import_optuna():
-    assert importers("optuna") == {"study.search", "study.space", "study.turns"}
+    assert importers("optuna") == {"study.search", "study.space", "study.turns", "study.transfer_searches"}
 
 
 def test_only_tracking_its_artifacts_and_its_registry_import_mlflow():
-    assert importers("mlflow") == {"study.tracking", "study.artifacts", "study.registry"}
+    assert importers("mlflow") == {"study.tracking", "study.artifacts", "study.registry", "study.transfer_runs"}
 
 
 def test_study_knows_neither_pipelines_nor_analysis():

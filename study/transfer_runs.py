@@ -1,0 +1,288 @@
+"""Runs on their way out of a tracking store and into another one; like `study.tracking` it speaks MLflow.
+
+A run that is being imported has no tag `stage`, by which everything finds runs, and is marked with `importing`. All of
+an import appear together: from when one of them says that the data is complete, a later import finishes what this one
+began; before that it is undone.
+"""
+
+import contextlib
+import json
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import LoggedModelOutput, Param, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from study.errors import StudyError, first_line
+from study.files import is_hidden
+from study.tracking import MAX_BATCH, Point, Run, Store
+from study.transfer_archive import Archive, Recorded
+from study.transfer_format import MARK, LoggedModel, Registered, RunRecord, Version
+
+STAGE, COMPLETE = f"{MARK}_stage", f"{MARK}_complete"
+"""The tags of a run that is being imported, beside the mark: what it will be, and whether all of it is there."""
+ALIASES = f"{MARK}_aliases"
+"""The tag of a model version that is being imported: the aliases that it had."""
+RESERVED = "mlflow.modelVersions"
+"""The tag that MLflow keeps on a model itself."""
+PER_WRITE = 100
+"""How many params or tags MLflow takes in one write."""
+
+
+def record_of(store: Store, run_id: str, experiment: str) -> RunRecord:
+    """A run as it is written to an archive."""
+    run = store.client.get_run(run_id)
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return RunRecord(
+        id=run_id,
+        name=run.info.run_name or "",
+        experiment=experiment,
+        status=run.info.status,
+        started=run.info.start_time,
+        ended=max(run.info.end_time or 0, run.info.start_time),
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        models=tuple(_model_of(store, output.model_id) for output in outputs),
+    )
+
+
+def _model_of(store: Store, model_id: str) -> LoggedModel:
+    model = store.client.get_logged_model(model_id)
+    return LoggedModel(
+        id=model_id,
+        name=model.name,
+        kind=model.model_type or None,
+        tags={name: value for name, value in model.tags.items() if name != RESERVED},
+        params=dict(model.params),
+    )
+
+
+def experiment_names(store: Store) -> dict[str, str]:
+    """The names of the experiments, by id."""
+    return {found.experiment_id: found.name for found in store.client.search_experiments(view_type=ViewType.ALL)}
+
+
+def points_of(store: Store, run_id: str) -> Iterator[Recorded]:
+    """Every recorded point of a run's metrics, metric by metric in the order of their names."""
+    for name in sorted(store.client.get_run(run_id).data.metrics):
+        for point in store.client.get_metric_history(run_id, name):
+            yield Recorded(name, point.value, point.timestamp, point.step)
+
+
+def fetch_artifacts(store: Store, run_id: str, folder: Path) -> None:
+    """Copies all files of a run to `folder`, which stays away where there are none."""
+    if store.client.list_artifacts(run_id):
+        folder.mkdir(parents=True)
+        _downloaded(store.client.get_run(run_id).info.artifact_uri, store, folder, f"run {run_id}")
+        for file in [file for file in folder.rglob("*") if is_hidden(file.relative_to(folder)) and file.is_file()]:
+            # Half of a file, which a killed process left.
+            file.unlink()
+
+
+def fetch_model(store: Store, model_id: str, folder: Path) -> None:
+    """Copies all files of a logged model to `folder`."""
+    folder.mkdir(parents=True)
+    _downloaded(store.client.get_logged_model(model_id).artifact_location, store, folder, f"model {model_id}")
+
+
+def _downloaded(uri: str, store: Store, folder: Path, what: str) -> None:
+    try:
+        get_artifact_repository(uri, tracking_uri=store.uri).download_artifacts("", str(folder))
+    except (MlflowException, OSError) as error:
+        raise StudyError(f"The files of {what} cannot be read: {first_line(error)}") from None
+
+
+def registered_of(store: Store, runs: Mapping[str, RunRecord]) -> tuple[Registered, ...]:
+    """The registered models with versions from these runs, and those versions."""
+    sources: dict[tuple[str | None, str | None], str] = {
+        (run.id, f"models:/{model.id}"): model.id for run in runs.values() for model in run.models
+    }
+    found = []
+    for model in store.client.search_registered_models():
+        versions = [
+            Version(version=int(one.version), run=str(one.run_id), model=sources[one.run_id, one.source], tags=one.tags)
+            for one in store.client.search_model_versions(f"name={_quoted(model.name)}")
+            if (one.run_id, one.source) in sources
+        ]
+        numbers = {version.version for version in versions}
+        aliases = {alias: int(number) for alias, number in model.aliases.items() if int(number) in numbers}
+        if versions:
+            ordered = tuple(sorted(versions, key=lambda version: version.version))
+            found.append(Registered(name=model.name, versions=ordered, aliases=aliases))
+    return tuple(found)
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if "'" in name else f"'{name}'"
+
+
+def bring(
+    store: Store, archive: Archive, record: RunRecord, tags: Mapping[str, str], token: str
+) -> tuple[str, dict[str, str]]:
+    """Makes a run of `record`, marked with `token`, with everything but its stage; it does not yet count.
+
+    Args:
+        store: where.
+        archive: what `record` is from.
+        record: the run.
+        tags: its tags as they are to be here.
+        token: the process that imports.
+
+    Returns:
+        Its id, and the ids of its models by those in the archive.
+    """
+    experiment = store.experiment(record.experiment)
+    held_back = {STAGE: tags["stage"], MARK: token}
+    first = {name: value for name, value in tags.items() if name != "stage"} | held_back
+    run = store.client.create_run(experiment, start_time=record.started, tags=first, run_name=record.name)
+    run_id = str(run.info.run_id)
+    params = [Param(name, value) for name, value in record.params.items()]
+    for start in range(0, len(params), PER_WRITE):
+        store.client.log_batch(run_id, params=params[start : start + PER_WRITE])
+    _bring_points(store, run_id, archive.points(record.id))
+    if (folder := archive.artifacts(record.id)).is_dir():
+        store.client.log_artifacts(run_id, str(folder))
+    models = {model.id: _bring_model(store, experiment, run_id, record, model, archive) for model in record.models}
+    store.client.set_terminated(run_id, record.status, end_time=record.ended)
+    return run_id, models
+
+
+def _bring_points(store: Store, run_id: str, points: Iterator[Recorded]) -> None:
+    batch: list[Point] = []
+    for point in points:
+        batch.append(Point(*point))
+        if len(batch) == MAX_BATCH:
+            store.log_points(run_id, batch)
+            batch.clear()
+    store.log_points(run_id, batch)
+
+
+def _bring_model(
+    store: Store, experiment: str, run_id: str, record: RunRecord, model: LoggedModel, archive: Archive
+) -> str:
+    folder = archive.model(record.id, model.id)
+    made = store.client.create_logged_model(
+        experiment, model.name, run_id, tags=model.tags, params=model.params, model_type=model.kind
+    )
+    with tempfile.TemporaryDirectory(prefix="study-") as copied:
+        shutil.copytree(folder, copied, dirs_exist_ok=True)
+        _describe_anew(Path(copied, "MLmodel"), {record.id: run_id, model.id: made.model_id}, made.artifact_location)
+        store.client.log_model_artifacts(made.model_id, copied)
+    store.client.finalize_logged_model(made.model_id, "READY")
+    store.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+    return str(made.model_id)
+
+
+def _describe_anew(file: Path, ids: Mapping[str, str], location: str) -> None:
+    """Has a model's own description name its run, itself and its place as they are called here."""
+    if file.is_file():
+        text = file.read_text(encoding="utf-8")
+        for before, now in ids.items():
+            text = text.replace(before, now)
+        text = re.sub(r"^artifact_path: .*$", lambda _: f"artifact_path: {location}", text, flags=re.MULTILINE)
+        file.write_text(text, encoding="utf-8")
+
+
+def bring_versions(store: Store, model: Registered, runs: Mapping[str, str], models: Mapping[str, str]) -> None:
+    """Registers those versions of `model` whose logged models were brought; its aliases wait for `complete`.
+
+    Args:
+        store: where.
+        model: as it is in the archive.
+        runs: the ids of runs here by those in the archive.
+        models: the ids of the models that were brought, by those in the archive.
+    """
+    versions = [version for version in model.versions if version.model in models]
+    if versions:
+        # MLflow looks a version's source up in the store that was opened last.
+        mlflow.set_tracking_uri(store.uri)
+        with contextlib.suppress(MlflowException):  # where it is registered already
+            store.client.create_registered_model(model.name)
+    for version in versions:
+        had = [alias for alias, number in model.aliases.items() if number == version.version]
+        model_id = models[version.model]
+        store.client.create_model_version(
+            model.name,
+            f"models:/{model_id}",
+            run_id=runs[version.run],
+            model_id=model_id,
+            tags={**version.tags, ALIASES: json.dumps(had)},
+        )
+
+
+def unfinished(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Those of `runs` whose import did not end, by the process that imports or imported them."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        if MARK in run.tags:
+            found.setdefault(run.tags[MARK], []).append(run)
+    return found
+
+
+def seal(store: Store, runs: Sequence[str]) -> None:
+    """Says that all data of an import is there: whatever happens, it is finished from here on."""
+    store.tag(runs[0], **{COMPLETE: "yes"})
+
+
+def is_sealed(runs: Sequence[Run]) -> bool:
+    """Whether `seal` was called for these runs."""
+    return any(COMPLETE in run.tags for run in runs)
+
+
+def complete(store: Store, runs: Sequence[Run]) -> None:
+    """Makes the runs of a sealed import appear; the one that was sealed comes last."""
+    for run in sorted(runs, key=lambda run: COMPLETE in run.tags):
+        _move_aliases(store, run.id)
+        store.tag(run.id, stage=run.tags[STAGE])
+        for name in (STAGE, COMPLETE, MARK):
+            if name in run.tags:
+                store.client.delete_tag(run.id, name)
+
+
+def _move_aliases(store: Store, run_id: str) -> None:
+    """Gives the versions of a run the aliases that they had: here only to a better one, where an alias is taken."""
+    client = store.client
+    for version in client.search_model_versions(f"run_id='{run_id}'"):
+        if ALIASES not in version.tags:
+            continue
+        for alias in json.loads(version.tags[ALIASES]):
+            taken = client.get_registered_model(version.name).aliases.get(alias)
+            before = client.get_model_version(version.name, taken).tags if taken else {}
+            if not taken or _score(version.tags) > _score(before):
+                client.set_registered_model_alias(version.name, alias, version.version)
+        client.delete_model_version_tag(version.name, version.version, ALIASES)
+
+
+def _score(tags: Mapping[str, str]) -> float:
+    try:
+        return float(tags["val_accuracy"])
+    except (KeyError, ValueError):
+        return -math.inf
+
+
+def undo(store: Store, runs: Sequence[Run]) -> None:
+    """Deletes the runs of an import that was cut off, with their files, models and versions."""
+    client = store.client
+    for run in runs:
+        for version in client.search_model_versions(f"run_id='{run.id}'"):
+            client.delete_model_version(version.name, version.version)
+            if not client.search_model_versions(f"name={_quoted(version.name)}"):
+                client.delete_registered_model(version.name)
+        kept = client.get_run(run.id)
+        for output in kept.outputs.model_outputs if kept.outputs else []:
+            _delete_files(client.get_logged_model(output.model_id).artifact_location)
+            client.delete_logged_model(output.model_id)
+        _delete_files(kept.info.artifact_uri)
+        client.delete_run(run.id)
+
+
+def _delete_files(uri: str) -> None:
+    # What is not there, or may not be deleted, is in nobody's way: the run that it belongs to is gone.
+    with contextlib.suppress(MlflowException, OSError):
+        get_artifact_repository(uri).delete_artifacts()
