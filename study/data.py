@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import socket
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -190,13 +191,14 @@ def _cifar10_cache(folder: Path) -> Path:
 def _fetch_cifar10(folder: Path, say: Say) -> Decoded:
     """The batches in `folder`, all of the published MD5: where one is not, they are unpacked anew or downloaded."""
     from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import extract_archive
 
     try:
         train = CIFAR10(folder)
     except RuntimeError:  # a batch is missing or altered
         _provide_archive(folder, say)
-        extract_archive(folder / CIFAR10.filename, folder)
+        with tarfile.open(folder / CIFAR10.filename) as archive:
+            # Nothing outside the folder, no devices, no links that lead out.
+            archive.extractall(folder, filter="data")
         train = CIFAR10(folder)
     test = CIFAR10(folder, train=False)
     return Decoded(tuple(train.classes), _labelled(train), _labelled(test))
@@ -242,6 +244,8 @@ def _explained(folder: Path) -> Iterator[None]:
             f"CIFAR-10 cannot be downloaded ({error}): use --dataset digits or an image folder, or place "
             f"cifar-10-python.tar.gz in {folder}."
         ) from error
+    except tarfile.TarError as error:
+        raise StudyError(f"The archive of CIFAR-10 in {folder} is not unpacked ({error}): remove it.") from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise StudyError(f"CIFAR-10 cannot be stored in {folder} ({error}): make it a writable folder.") from error

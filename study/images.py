@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,10 +21,16 @@ from study.errors import StudyError
 from study.labelled import IMAGE_SHAPE, SIDE, Labelled
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+"""What is read, whatever a file's name ends in: others of Pillow's formats start programs, as PostScript does."""
 MAX_PIXELS = 50_000_000
 """Larger images are refused before they are decoded: a small file can unfold to fill the memory."""
+MAX_BYTES = 512 * 2**20
+"""Larger files are refused before they are opened: so much is `MAX_PIXELS` of 16 bits in three channels, and more."""
 CHUNK = 64
 """Images that one thread decodes before it reports."""
+# Pillow's own limit is above ours; what it warns of is refused, and not told twice.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -119,8 +127,15 @@ def _list_part(folder: Path) -> dict[str, list[Path]]:
 
 
 def _list_images(folder: Path) -> list[Path]:
+    """The images below `folder`, also behind links, since many a data set is one; each folder is entered once."""
     found: list[Path] = []
+    entered: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
+        # A link to a folder above would be followed for ever, and two of them double the ways at every step.
+        if os.path.realpath(parent) in entered:
+            folders.clear()
+            continue
+        entered.add(os.path.realpath(parent))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(parent, name) for name in sorted(files) if _is_image(name)]
     return found
@@ -134,7 +149,7 @@ def read_image(path: Path) -> np.ndarray:
     """The image file at `path`, turned upright and resized: uint8, (3, 32, 32), RGB.
 
     Raises:
-        StudyError: for a file that is no whole image, or of more than `MAX_PIXELS` pixels.
+        StudyError: for a file that is no whole image, or of more than `MAX_PIXELS` pixels or `MAX_BYTES` bytes.
     """
     images, unreadable = decode([path])
     for reason in unreadable.values():
@@ -173,13 +188,23 @@ def decode(paths: Sequence[Path], progress: Progress | None = None) -> tuple[np.
 
 
 def _decode(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
+    _require_file(path)
+    with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS:,}")
         upright = _to_rgb(ImageOps.exif_transpose(image))
     if upright.size != (SIDE, SIDE):
         upright = upright.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(upright).transpose(2, 0, 1)
+
+
+def _require_file(path: Path) -> None:
+    # Before it is opened: a pipe would wait for a writer, and a device may never end.
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise ValueError("it is no ordinary file")
+    if state.st_size > MAX_BYTES:
+        raise ValueError(f"{state.st_size:,} bytes are more than {MAX_BYTES:,}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -218,7 +243,7 @@ def cache_path(folder: Path, name: str, root: Path, files: Iterable[Path]) -> Pa
     listing = hashlib.sha256()
     for file in files:
         listing.update(os.fsencode(str(file).removeprefix(str(root))))
-        with contextlib.suppress(FileNotFoundError):  # a link to nowhere is an unreadable file
+        with contextlib.suppress(OSError):  # a link to nowhere, or to itself, is an unreadable file
             state = file.stat()
             listing.update(f"\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
     return folder / f"{name}-{listing.hexdigest()[:16]}.safetensors"

@@ -592,14 +592,34 @@ class TestCIFAR10:
     def test_a_disk_that_fills_while_unpacking_leaves_no_batches(
         self, site: Path, home: Home, monkeypatch: pytest.MonkeyPatch
     ):
-        def fill(archive: Path, folder: Path) -> None:
+        def fill(archive: tarfile.TarFile, folder: Path, filter: str) -> None:
             (folder / "cifar-10-batches-py").mkdir()
             (folder / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr("torchvision.datasets.utils.extract_archive", fill)
+        monkeypatch.setattr(tarfile.TarFile, "extractall", fill)
         assert "No room for CIFAR-10" in refusal("cifar10", home)
         assert [file.name for file in home.data.iterdir()] == [site.name]
+
+    @pytest.mark.parametrize("kind", ["above", "link", "device"])
+    def test_no_member_of_an_archive_leaves_its_folder(
+        self, kind: str, archive: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+    ):
+        from torchvision.datasets import CIFAR10
+
+        outside = home.root.parent / "outside"
+        member = tarfile.TarInfo("../../outside" if kind == "above" else "inside")
+        if kind == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, str(outside)
+        if kind == "device":
+            member.type = tarfile.CHRTYPE
+        home.data.mkdir(parents=True)
+        with tarfile.open(home.data / archive.name, "w:gz") as tar:
+            tar.addfile(member)
+        monkeypatch.setattr(CIFAR10, "tgz_md5", md5(home.data / archive.name))
+        assert "not unpacked" in refusal("cifar10", home)
+        assert not outside.exists()
+        assert not (home.data / "inside").exists()
 
     def test_a_folder_that_cannot_be_written_is_told(self, site: Path, home: Home):
         home.root.mkdir()
