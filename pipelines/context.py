@@ -28,6 +28,10 @@ class Context:
     machine: Machine
     display: Display
 
+    def __post_init__(self) -> None:
+        """Has the display say what the store has to."""
+        self.store.say = self.display.say
+
     def load(self, config: DataConfig) -> Dataset:
         """Says what runs on what, in one line, and loads the data set."""
         self.display.say(f"Dataset {config.dataset} · {self.machine} · store {masked(self.store.uri)}")

@@ -14,6 +14,13 @@ class OutOfMemory(StudyError):
     """Memory gave out, of the computer or of its GPU; its text names the options that need less."""
 
 
+class StoreFault(Exception):
+    """A store cannot be worked with any longer; its text is a sentence, as that of a `StudyError`.
+
+    Not one itself: what may be caught as something missing, and done without, must not hide a store that is away.
+    """
+
+
 class Diverged(Exception):
     """A training loss became NaN or infinite.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from requests import exceptions as requests
 from sqlalchemy.exc import DBAPIError
 
-from study.errors import StudyError, first_line
+from study.errors import StoreFault, StudyError, first_line
 from study.shown import masked
 
 
@@ -71,11 +71,18 @@ def explanation(error: BaseException, where: str | Path = "") -> StudyError | No
         where: the folder, the database or the address that was worked with; a file that the error names, or a disk
             found full, goes before it.
     """
+    if isinstance(error, StoreFault):
+        return StudyError(str(error))
     found = fault(error)
-    if found is None:
-        return None
+    return StudyError(f"{told(error, where)}: {_MENDS[found]}") if found else None
+
+
+def told(error: BaseException, where: str | Path = "") -> str:
+    """What happened, and where, without what to do about it; for an error with a `fault`."""
+    found = fault(error)
+    assert found
     place = masked(_place(error, found, where))
-    return StudyError(f"{_SENTENCES[found].format(place=place)} ({_said(error)}): {_MENDS[found]}")
+    return f"{_SENTENCES[found].format(place=place)} ({_said(error)})"
 
 
 _SENTENCES = {
@@ -149,6 +156,7 @@ def _place(error: BaseException, found: Fault, where: str | Path) -> str:
 
 
 def _almost_full(folders: Iterable[str | Path]) -> Iterator[str | Path]:
-    for folder in folders:
-        if Path(folder).is_dir() and shutil.disk_usage(folder).free < ALMOST_FULL:
+    for place in map(Path, folders):
+        folder = place if place.is_dir() else place.parent
+        if folder.is_dir() and shutil.disk_usage(folder).free < ALMOST_FULL:
             yield folder

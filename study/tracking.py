@@ -6,17 +6,19 @@ leaves a failed run marked as finished.
 
 import getpass
 import json
+import logging
 import math
 import os
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
+from uuid import uuid4
 
 import mlflow
 import mlflow.exceptions
@@ -29,20 +31,15 @@ from study.config import Home
 from study.databases import require_database
 from study.errors import StudyError, first_line
 from study.files import SQLITE, locked
+from study.outbox import Outbox, Parcel, Point, deliver
+from study.patience import Patience, Patient
 from study.shown import masked
+
+# What it logs with a traceback is raised as well.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 MAX_BATCH = 1000
 """How many metrics MLflow takes in one write."""
-
-
-class Point(NamedTuple):
-    """One value of a metric."""
-
-    name: str
-    value: float
-    time: int
-    """Milliseconds since 1970."""
-    step: int
 
 
 def points(metrics: Mapping[str, float], step: int) -> list[Point]:
@@ -74,25 +71,45 @@ def default_uri(home: Home) -> str:
 class Store(Artifacts):
     """The tracking store: a local SQLite file with a folder of artifacts, or an MLflow server."""
 
-    def __init__(self, home: Home, uri: str | None = None):
+    def __init__(self, home: Home, uri: str | None = None, say: Callable[[str], None] = print):
         """Opens the store at `uri` (default: inside `home`), making it where it is new.
+
+        What was kept for it while it was away is delivered first. `say` is told what it was, and when it is away.
 
         Raises:
             StudyError: where it is no database, or no server answers.
         """
         self.home = home
         self.uri = uri or default_uri(home)
+        self.say = say
         self._experiments: dict[str, str] = {}
+        self._patience = Patience(masked(self.uri).removeprefix(SQLITE), self._say)
+        self._outbox = Outbox(self, self._say)
         # Opening a new database migrates it, and two processes doing that at once crash.
         with locked(home):
             require_database(self.uri)
             _require_server(self.uri)
             try:
                 mlflow.set_tracking_uri(self.uri)
-                super().__init__(MlflowClient(self.uri))
+                client = self.wait(lambda: MlflowClient(self.uri))
+                super().__init__(cast(MlflowClient, Patient(client, self._patience, self._outbox.empty)))
                 self.client.search_experiments(max_results=1)
             except Exception as error:  # MLflow's, SQLAlchemy's and alembic's have no common ancestor
                 raise StudyError(f"The store {masked(self.uri)} cannot be opened: {first_line(error)}") from None
+        delivered = deliver(self, home)
+        if delivered.runs:
+            self._say(f"{masked(self.uri)} has now what was kept for it in {self._outbox.folder}: {delivered}.")
+
+    def _say(self, text: str) -> None:
+        self.say(text)
+
+    def wait(self, action: Callable[[], Any]) -> Any:
+        """What `action` returns, which works with this store and is done again where the store was away.
+
+        Raises:
+            StoreFault: where the store is away for too long, or something else fails that a sentence can explain.
+        """
+        return self._patience.wait(action)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment called `name`, made where it is new."""
@@ -146,30 +163,79 @@ class Store(Artifacts):
         }
         if parent:
             own["mlflow.parentRunId"] = parent
-        run = self.client.create_run(self.experiment(experiment), run_name=name, tags={**own, **tags})
-        recorded = [Param(key, _text(value)) for key, value in params.items()]
-        self.client.log_batch(run.info.run_id, params=recorded)
-        return str(run.info.run_id)
+        run_id = self._create(self.experiment(experiment), name, {**own, **tags})
+        self.client.log_batch(run_id, params=[Param(key, _text(value)) for key, value in params.items()])
+        return run_id
+
+    def _create(self, experiment_id: str, name: str, tags: dict[str, str]) -> str:
+        birth = {"birth": uuid4().hex}
+        attempts = 0
+
+        def create() -> str:
+            # A request without an answer may have been heard, and a second one would make a second run.
+            nonlocal attempts
+            attempts += 1
+            if attempts > 1:
+                for run in self.client.search_runs([experiment_id], f"tags.birth = '{birth['birth']}'"):
+                    return str(run.info.run_id)
+            return str(self.client.create_run(experiment_id, run_name=name, tags={**tags, **birth}).info.run_id)
+
+        return str(self.wait(create))
 
     def tag(self, run_id: str, **tags: object) -> None:
-        """Sets tags of a run."""
-        self.client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        """Sets tags of a run; where the store is away, as soon as it is back."""
+        named = {key: str(value) for key, value in tags.items()}
+        self._outbox.send(run_id, lambda: self.put_tags(run_id, named), lambda parcel: parcel.add("tags", named))
 
     def log(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Records metrics of one step, in one write."""
         self.log_points(run_id, points(metrics, step))
 
     def log_points(self, run_id: str, recorded: Sequence[Point]) -> None:
-        """Records values of metrics, of any number of steps, in as few writes as MLflow allows."""
+        """Records values of metrics, of any number of steps; where the store is away, as soon as it is back."""
+        self._outbox.send(run_id, lambda: self.put_points(run_id, recorded), lambda parcel: parcel.add_points(recorded))
+
+    def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
+        """Ends a run as FINISHED, FAILED or KILLED, for `reason`, with its `last` metrics and tags.
+
+        Where the store is away the run ends there as soon as it is back.
+        """
+        ended = time.time_ns() // 1_000_000
+        named = {key: str(value) for key, value in {"status_reason": reason, **tags}.items()}
+
+        def write() -> None:
+            recorded = [RunTag(key, value) for key, value in named.items()]
+            self.client.log_batch(run_id, metrics=[Metric(*point) for point in last], tags=recorded)
+            self.put_end(run_id, status, ended)
+
+        def keep(parcel: Parcel) -> None:
+            parcel.add_points(last)
+            parcel.add("tags", named)
+            parcel.add("end", {"status": status, "time": str(ended)})
+
+        self._outbox.send(run_id, write, keep)
+
+    def put_points(self, run_id: str, recorded: Sequence[Point]) -> None:
+        """Records values of metrics now, in as few writes as MLflow allows."""
         for start in range(0, len(recorded), MAX_BATCH):
             batch = recorded[start : start + MAX_BATCH]
             self.client.log_batch(run_id, metrics=[Metric(*point) for point in batch])
 
-    def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
-        """Ends a run as FINISHED, FAILED or KILLED, for `reason`, with its `last` metrics and tags, in one write."""
-        recorded = [RunTag(key, str(value)) for key, value in {"status_reason": reason, **tags}.items()]
-        self.client.log_batch(run_id, metrics=[Metric(*point) for point in last], tags=recorded)
-        self.client.set_terminated(run_id, status)
+    def put_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Sets tags of a run now."""
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def put_end(self, run_id: str, status: str, ended: int) -> None:
+        """Ends a run now, as of `ended`, in milliseconds since 1970."""
+        self.client.set_terminated(run_id, status, ended)
+
+    def recorded(self, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
+        """The metrics of these names that a run has, each with its step."""
+        found = {name: self.client.get_metric_history(run_id, name) for name in names}
+        return {(name, point.step) for name, history in found.items() for point in history}
+
+    def _send(self, run_id: str, path: str, file: Path) -> None:
+        self._outbox.send(run_id, lambda: self.put_file(run_id, path, file), lambda parcel: parcel.add_file(path, file))
 
     def resume(self, run_id: str) -> None:
         """Marks an ended run as running again."""

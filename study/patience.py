@@ -1,0 +1,119 @@
+"""Waiting for a store that is away for a while: a server being restarted, a database that another process holds."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+from study.errors import StoreFault
+from study.faults import explanation, is_passing, told
+
+# MLflow's own would block for four minutes, and send again what a server may have done already.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+LIMIT = float(os.environ.get("STUDY_STORE_PATIENCE", "600"))
+"""Seconds for which nothing is given up."""
+REMINDED = 30.0
+"""Seconds between two lines that say what is waited for."""
+FIRST, LONGEST = 0.5, 30.0
+"""Seconds before the second attempt, and most of them between any two."""
+
+_is_waiting: ContextVar[bool] = ContextVar("is_waiting", default=False)
+"""Whether a call is one of many attempts already, or must not wait: its failure is then for whoever made it."""
+
+
+def pauses() -> Iterator[float]:
+    """How long to wait before each next attempt: twice as long each time, and not the same for all who wait."""
+    pause = FIRST
+    while True:
+        yield pause * random.uniform(0.5, 1)
+        pause = min(2 * pause, LONGEST)
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Calls within the block fail at once."""
+    token = _is_waiting.set(True)
+    try:
+        yield
+    finally:
+        _is_waiting.reset(token)
+
+
+class Patience:
+    """Has calls to a store wait while it is away."""
+
+    def __init__(self, where: str, say: Callable[[str], None]):
+        """Takes the store's address, and what is told of the waiting."""
+        self.where, self.say = where, say
+        self._is_spent = False
+
+    def wait(self, action: Callable[[], Any]) -> Any:
+        """What `action` returns, as soon as the store lets it.
+
+        Raises:
+            StoreFault: where the store is away for too long, or something fails that waiting does not mend.
+        """
+        if _is_waiting.get():
+            return self._attempt(action)
+        ends, reminded = time.monotonic() + (0 if self._is_spent else LIMIT), None
+        for pause in pauses():
+            try:
+                with at_once():
+                    result = self._attempt(action)
+                self._is_spent = False
+                return result
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                if time.monotonic() + pause > ends:
+                    self._is_spent = True
+                    raise StoreFault(str(explanation(error, self.where))) from None
+                if reminded is None or time.monotonic() > reminded + REMINDED:
+                    reminded = time.monotonic()
+                    self.say(f"{told(error, self.where)}: waiting for it, for {ends - reminded:.0f} s at most.")
+            self._sleep(pause)
+        raise AssertionError("pauses never end")
+
+    def _sleep(self, pause: float) -> None:
+        try:
+            time.sleep(pause)
+        except KeyboardInterrupt:
+            # What is still to be closed shall not wait either.
+            self._is_spent = True
+            raise
+
+    def _attempt(self, action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except Exception as error:
+            explained = None if is_passing(error) else explanation(error, self.where)
+            if explained is None:
+                raise
+            raise StoreFault(str(explained)) from None
+
+
+class Patient:
+    """A client of a store, each of whose methods waits while the store is away."""
+
+    def __init__(self, client: Any, patience: Patience, before: Callable[[], None]):
+        """Takes what is to be done first, so that nothing is read before what was written."""
+        self._client, self._patience, self._before = client, patience, before
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self._call, getattr(self._client, name))
+
+    def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        def action() -> Any:
+            return method(*arguments, **options)
+
+        def after_what_is_kept() -> Any:
+            self._before()
+            return action()
+
+        return self._patience.wait(action if _is_waiting.get() else after_what_is_kept)
