@@ -27,6 +27,7 @@ from study.config import AnalysisConfig, DataConfig, Home
 from study.errors import StudyError
 from study.tracking import Run, Store
 from tests.conftest import Finished, copy_of, surroundings
+from tests.postgres import Databases
 from tests.process import study_here
 
 DIGITS = DataConfig(dataset="digits")
@@ -290,6 +291,37 @@ def test_what_is_under_way_is_not_exported(
     with pytest.raises(StudyError, match=f"{running}.*is under way"):
         exported(context, tmp_path / "some")
     exported(context, tmp_path / "some", searches=["digits-ffnn"])
+
+
+def test_databases_on_a_server_take_a_study_and_give_it_back(
+    finished_study: Finished, one_search: Path, context: Context, databases: Databases, tmp_path: Path
+):
+    there = replace(context, store=Store(context.home, databases.tracking), storage=databases.storage)
+    with stopped("before the runs appeared", Killed, killed=True), pytest.raises(Killed):
+        imported(one_search, there)
+    imported(one_search, there)
+    all_is_there(there, finished_study)
+    back = exported(there, tmp_path / "back.zip")
+    imported(back, finished_study.context)
+    assert len(finished_study.context.store.runs()) == 10
+
+
+def test_a_tracking_server_takes_a_study_and_gives_it_back(
+    finished_study: Finished, one_search: Path, home: Home, machine, server: str, tmp_path: Path
+):
+    there = replace(surroundings(home, machine), store=Store(home, server))
+    with stopped("within a model", KeyboardInterrupt, killed=False), pytest.raises(KeyboardInterrupt):
+        imported(one_search, there)
+    assert not there.store.runs()
+    imported(one_search, there)
+    all_is_there(there, finished_study)
+    [retrained] = there.store.runs(stage="retrain")
+    assert files(
+        finished_study.context.store, finished_study.context.store.get(finished_study.retrained["ffnn"]), tmp_path
+    ) == files(there.store, retrained, tmp_path)
+    assert not (home.store / "artifacts").exists(), "artifacts went to the server"
+    imported(exported(there, tmp_path / "back.zip"), finished_study.context)
+    assert len(finished_study.context.store.runs()) == 10
 
 
 class Killed(BaseException):
