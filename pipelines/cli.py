@@ -28,6 +28,7 @@ from pipelines.options import (
     Storage,
     Threads,
     Trials,
+    TrialTimeout,
     Uri,
     Workers,
     number,
@@ -89,6 +90,7 @@ def tune(
     precision: Precision = "auto",
     threads: Threads = 0,
     workers: Workers = 0,
+    trial_timeout: TrialTimeout = 0,
     home: HomeOption = "",
     tracking_uri: Uri = "",
     storage: Storage = "",
@@ -104,6 +106,7 @@ def tune(
         weight_decay=Range.parse(decay),
         epochs=epochs,
         seed=seed,
+        trial_timeout=trial_timeout,
     )
     from pipelines.reproduce import search_and_retrain
 
@@ -247,13 +250,21 @@ def reproduce(
     precision: Precision = "auto",
     threads: Threads = 0,
     workers: Workers = 0,
+    trial_timeout: TrialTimeout = 0,
     home: HomeOption = "",
     tracking_uri: Uri = "",
     storage: Storage = "",
 ) -> None:
     """Search, retrain and analyse both models; show the report's Table 2 beside ours."""
     searches = [
-        SearchConfig(name=AFTER_DATASET, model=model_config(model), trials=trials, epochs=epochs, seed=seed)
+        SearchConfig(
+            name=AFTER_DATASET,
+            model=model_config(model),
+            trials=trials,
+            epochs=epochs,
+            seed=seed,
+            trial_timeout=trial_timeout,
+        )
         for model in MODELS
     ]
     from pipelines.reproduce import reproduce as stage

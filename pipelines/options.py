@@ -79,6 +79,14 @@ Workers = Annotated[
         most=256,
     ),
 ]
+TrialTimeout = Annotated[
+    int,
+    number(
+        "--trial-timeout",
+        help="Stop a worker that finished no epoch for so many seconds, and try its trial again; 0: never.",
+        most=10**9,
+    ),
+]
 HomeOption = Annotated[str, option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
 Uri = Annotated[
     str, option("--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI")

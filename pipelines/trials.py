@@ -1,22 +1,23 @@
 """The trials of a search, one after the other or in turns, each mirrored in MLflow as a run below the search's."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 from pipelines.context import Context
 from pipelines.progress import Bar
+from pipelines.recovery import Recovery
 from study import search
 from study.config import DataConfig, SearchConfig
 from study.data import Dataset
-from study.errors import Diverged, OutOfMemory
 from study.failures import failures_explained, release_device_memory
 from study.files import locked
+from study.mirror import end_run
 from study.models import build_model
-from study.tracking import Point, points
+from study.process import this_process
 from study.training import Epoch, TrainingState, epochs, resident
-from study.trial import Pruned, Score, Suggestion
-from study.turns import Training, optimise
+from study.trial import COUNTED, Outcome, Score, Suggestion
+from study.turns import Listener, Training, optimise
 from study.writer import Writer
 
 FEWER_WORKERS = "run fewer trials at a time with --workers"
@@ -69,6 +70,7 @@ def run_trials(
     *,
     parent: str,
     on_end: Callable[[Ended], None],
+    on_turn: Callable[[int | None], None] = lambda number: None,
     places: int = 1,
 ) -> None:
     """Runs trials in this process until the search has its total.
@@ -80,7 +82,8 @@ def run_trials(
         dataset: the images, of which the test images are not looked at.
         context: the surroundings.
         parent: the id of the search's run.
-        on_end: told each trial that counts.
+        on_end: told each trial that counts, once both stores have it.
+        on_turn: told the number of each trial that is about to train an epoch; None while others are waited for.
         places: so many trials take turns, epoch by epoch, which keeps a GPU busy.
 
     Raises:
@@ -92,44 +95,21 @@ def run_trials(
         release_device_memory()
         context.display.say(f"A trial failed: {said}")
 
+    def on_wait(running: set[int]) -> None:
+        on_turn(None)
+        recovery.wait()
+
+    recovery = Recovery(opened, config, context)
     try:
         with Writer(context.store) as writer:
             runner = _TrialRunner(config, data, dataset, context, writer, parent, on_end)
-            optimise(
-                opened,
-                config,
-                runner.run,
-                lambda running: recover(opened, config, context),
-                on_memory=on_memory,
-                places=places,
-            )
+            listener = Listener(on_turn=on_turn, on_end=runner.ended, on_memory=on_memory)
+            optimise(opened, config, runner.run, on_wait, listener=listener, places=places)
     except BaseException:
         # What came between the birth or the end of a trial in the one store and in the other is left open there.
         with locked(context.home):
-            search.close_orphans(opened, and_own=True)
-            _close_runs(opened, config, context)
+            recovery.close(and_own=True)
         raise
-
-
-def recover(opened: search.Search, config: SearchConfig, context: Context) -> None:
-    """Ends, in both stores, what a killed process left open, and lines up its parameters again."""
-    with locked(context.home):
-        search.close_orphans(opened)
-        _close_runs(opened, config, context)
-        again = search.requeue(opened)
-    if again:
-        context.display.say(f"Trying again what was interrupted: trial {', '.join(map(str, again))}.")
-
-
-def _close_runs(opened: search.Search, config: SearchConfig, context: Context) -> None:
-    """Ends the runs whose trials are not under way."""
-    runs = context.store.runs(stage="trial", search=config.name, status="RUNNING")
-    # Asked for after the runs: a trial that begins meanwhile is then among these, and its run not among those.
-    under_way = search.running(opened)
-    for run in runs:
-        # Looked at again: another process ends its runs before their trials, and may just have done so.
-        if int(run.tags["optuna_trial"]) not in under_way and context.store.get(run.id).status == "RUNNING":
-            context.store.finish(run.id, "KILLED", "interrupted")
 
 
 class _TrialRunner:
@@ -145,6 +125,7 @@ class _TrialRunner:
     ):
         self.config, self.dataset, self.context, self.writer = config, dataset, context, writer
         self.parent, self.on_end = parent, on_end
+        self.begun: dict[int, tuple[str, Score]] = {}
         splits = dataset.splits(data)
         with failures_explained(context.machine, FEWER_WORKERS):
             self.images, self.validation = (
@@ -154,25 +135,27 @@ class _TrialRunner:
         self.params = context.params(data, dataset)
 
     def run(self, suggestion: Suggestion) -> Training:
-        """Trains `suggestion`; whatever ends it is recorded on its run before it goes on upwards."""
+        """Trains `suggestion`; all that was measured is written when it ends, whatever ends it."""
         run_id, score = self._start(suggestion), Score(suggestion)
+        self.begun[suggestion.number] = run_id, score
         try:
             with failures_explained(self.context.machine, FEWER_WORKERS):
                 yield from self._fit(suggestion, run_id, score)
-            self._end(suggestion, run_id, score, "complete", f"best in epoch {score.epoch}")
-        except Diverged as end:
-            self._end(suggestion, run_id, score, "diverged", str(end), stopped_epoch=end.epoch, stopped_by=str(end))
-            raise
-        except Pruned as end:
-            self._end(suggestion, run_id, score, "pruned", str(end), stopped_epoch=end.epoch)
-            raise
-        except (KeyboardInterrupt, GeneratorExit):
-            self._finish(run_id, "KILLED", "interrupted")
-            raise
-        except BaseException as error:
-            self._finish(run_id, "FAILED", "out of memory" if isinstance(error, OutOfMemory) else "crashed")
-            raise
+        finally:
+            self.writer.drain()
         return score.accuracy
+
+    def ended(self, told: Outcome) -> None:
+        """Ends the run of a trial as Optuna ended the trial."""
+        if told.number not in self.begun:
+            return
+        run_id, score = self.begun.pop(told.number)
+        best = {"best_val_accuracy": score.accuracy, "best_val_loss": score.loss, "best_epoch": score.epoch}
+        end_run(self.context.store, run_id, told, best if score.epoch else {})
+        if told.reason in COUNTED:
+            config, detail = score.suggestion.config, told.stopped or f"best in epoch {score.epoch}"
+            accuracy = score.accuracy if score.epoch else None
+            self.on_end(Ended(told.number, config.learning_rate, config.weight_decay, accuracy, told.reason, detail))
 
     def _start(self, suggestion: Suggestion) -> str:
         tags = {
@@ -182,6 +165,7 @@ class _TrialRunner:
             "dataset": self.dataset.key,
             "optuna_trial": str(suggestion.number),
             "base_seed": str(self.config.seed),
+            "worker": this_process(),
         }
         if suggestion.retry_of is not None:
             tags["retry_of"] = str(suggestion.retry_of)
@@ -226,16 +210,3 @@ class _TrialRunner:
         self.writer.log(run_id, recorded, epoch.number)
         bar.note(f"val {epoch.metrics['val_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s")
         score.update(epoch.number, epoch.metrics["val_accuracy"], epoch.metrics["val_loss"])
-
-    def _end(self, suggestion: Suggestion, run_id: str, score: Score, reason: str, detail: str, **tags: object) -> None:
-        best = {"best_val_accuracy": score.accuracy, "best_val_loss": score.loss, "best_epoch": score.epoch}
-        self._finish(run_id, "FINISHED", reason, points(best if score.epoch else {}, 0), **tags)
-        config = suggestion.config
-        accuracy = score.accuracy if score.epoch else None
-        self.on_end(Ended(suggestion.number, config.learning_rate, config.weight_decay, accuracy, reason, detail))
-
-    def _finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
-        try:
-            self.writer.drain()
-        finally:
-            self.context.store.finish(run_id, status, reason, last, **tags)

@@ -4,21 +4,27 @@ Leaves one run for the search, with its figures, and one run below it for every 
 """
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from pipelines.context import Context
 from pipelines.pages import compare_page, trials_page
-from pipelines.trials import Tally, recover, run_trials
-from pipelines.workers import Assignment, Crew
+from pipelines.recovery import Recovery
+from pipelines.trials import Tally, run_trials
+from pipelines.worker import Assignment
+from pipelines.workers import Crew
 from study import search
 from study.config import DataConfig, SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.files import locked
+from study.process import this_process
 from study.selection import complete_trials
 from study.shown import masked
+from study.storage import storage_failures_explained
 from study.tracking import metric
 
 GPU_WORKERS = 4
@@ -40,22 +46,30 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
         StudyError: where a search of this name began with other settings.
         KeyboardInterrupt: after every trial under way was closed in both stores.
     """
-    with locked(context.home):
-        opened = search.open_search(config, context.storage, digest=dataset.digest)
-        _require_its_runs(opened, config, dataset, context)
-        parent = _search_run(config, data, dataset, context)
+    with storage_failures_explained(context.storage):
+        with locked(context.home):
+            opened = search.open_search(config, context.storage, digest=dataset.digest)
+            _require_its_runs(opened, config, dataset, context)
+            parent = _search_run(config, data, dataset, context)
+        with _ends_recorded(parent, context):
+            _run_missing(opened, config, data, dataset, context, parent, workers)
+            table = search.trials_table(opened)
+            if context.store.get(parent).tags.get("trials") != str(len(table)):
+                _log_results(parent, table, search.importance(opened), context)
+    context.store.finish(parent, "FINISHED", "complete")
+    _say_results(parent, table, config, dataset, context)
+    return parent
+
+
+@contextmanager
+def _ends_recorded(parent: str, context: Context) -> Iterator[None]:
+    """Ends the search's run as well, where something ends the block before its end."""
     try:
-        _run_missing(opened, config, data, dataset, context, parent, workers)
-        table = search.trials_table(opened)
-        if context.store.get(parent).tags.get("trials") != str(len(table)):
-            _log_results(parent, table, search.importance(opened), context)
+        yield
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         context.store.finish(parent, "KILLED" if interrupted else "FAILED", "interrupted" if interrupted else "crashed")
         raise
-    context.store.finish(parent, "FINISHED", "complete")
-    _say_results(parent, table, config, dataset, context)
-    return parent
 
 
 def _run_missing(
@@ -67,16 +81,20 @@ def _run_missing(
     parent: str,
     workers: int,
 ) -> None:
+    recovery = Recovery(opened, config, context)
+    with locked(context.home):
+        recovery.close(whole=True)
     done = search.finished(opened)
     if done >= config.trials:
         context.display.say(f"Search {config.name} has {done} finished trials already; a larger --trials adds to them.")
         return
-    recover(opened, config, context)
+    recovery()
     with context.display.bar(f"search {config.name}", config.trials) as bar:
         tally = Tally(context, bar, opened, config.trials)
         on_gpu = context.machine.device.type == "cuda"
         workers = min(workers or (GPU_WORKERS if on_gpu else 1), config.trials - done)
-        if workers == 1 or on_gpu:
+        # A process of its own, of which there is one on a GPU, can be stopped when it hangs.
+        if not config.trial_timeout and (workers == 1 or on_gpu):
             run_trials(opened, config, data, dataset, context, parent=parent, on_end=tally.add, places=workers)
             return
         assignment = Assignment(
@@ -86,11 +104,12 @@ def _run_missing(
             home=context.home,
             uri=context.store.uri,
             storage=context.storage,
-            machine=context.machine.shared_by(workers),
+            machine=context.machine if on_gpu else context.machine.shared_by(workers),
+            places=workers if on_gpu else 1,
             parent=parent,
             has_bars=context.display.has_bars,
         )
-        Crew(assignment, context.display, tally.add).run(workers, lambda: recover(opened, config, context))
+        Crew(assignment, context.display, tally.add, recovery).run(1 if on_gpu else workers)
 
 
 def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Dataset, context: Context) -> None:
@@ -103,17 +122,22 @@ def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Data
 
 def _search_run(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
     """The run that the trials are recorded below: a continued search keeps its own."""
-    found = context.store.runs([dataset.key], stage="search", search=config.name)
-    if found:
+    # The total may grow, and a param may not change: it is a tag of the run instead.
+    params = {**config.settings(), **context.params(data, dataset)}
+    if found := context.store.runs([dataset.key], stage="search", search=config.name):
         context.store.resume(found[0].id)
+        context.store.tag(found[0].id, worker=this_process())
+        if not found[0].params:
+            context.store.describe(found[0].id, params)
         return found[0].id
-    return context.store.start(
-        dataset.key,
-        config.name,
-        tags={"stage": "search", "model": config.model.name, "search": config.name, "dataset": dataset.key},
-        # The total may grow, and a param may not change: it is a tag of the run instead.
-        params={**config.settings(), **context.params(data, dataset)},
-    )
+    tags = {
+        "stage": "search",
+        "model": config.model.name,
+        "search": config.name,
+        "dataset": dataset.key,
+        "worker": this_process(),
+    }
+    return context.store.start(dataset.key, config.name, tags=tags, params=params)
 
 
 def _log_results(parent: str, table: pd.DataFrame, importance: pd.DataFrame, context: Context) -> None:

@@ -227,12 +227,15 @@ class SearchConfig:
     """Steps over which the learning rate rises linearly from 0."""
     seed: int = 0
     """Base of every seed in the search: the sampler's, and trial n's, which is seed + n."""
+    trial_timeout: int = 0
+    """Seconds after which a worker that finished no epoch is stopped, and its trial with it; 0 is never."""
 
     def __post_init__(self) -> None:
         _require(bool(self.name.strip()), "The search has an empty name: give one with --search.")
         _require(not set(self.name) & set("'\"`"), f"The search name {self.name} has a quotation mark: leave it out.")
         _require_positive(trials=self.trials, epochs=self.epochs, batch_size=self.batch_size)
         _require(self.warmup_steps >= 0, f"warm-up steps is {self.warmup_steps}: it must be at least 0.")
+        _require(self.trial_timeout >= 0, f"trial timeout is {self.trial_timeout}: it must be at least 0.")
         for what, value, choices in (
             ("sampler", self.sampler, SAMPLERS),
             ("pruner", self.pruner, PRUNERS),
@@ -242,9 +245,9 @@ class SearchConfig:
                 raise unknown(what, value, choices)
 
     def settings(self) -> dict[str, Any]:
-        """Every field but the name and the total: what must not change when a search is continued."""
+        """Every field that must not change when a search is continued: it would then be another one."""
         fields = asdict(self) | {"model": self.model.name, "model_settings": asdict(self.model)}
-        return {name: value for name, value in fields.items() if name not in ("name", "trials")}
+        return {name: value for name, value in fields.items() if name not in ("name", "trials", "trial_timeout")}
 
 
 @dataclass(frozen=True, kw_only=True)

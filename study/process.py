@@ -35,6 +35,11 @@ def is_gone(process: str) -> bool:
     return here and _boot(ids) != _boot(_ids())
 
 
+def is_known(process: str) -> bool:
+    """Whether this process can see whether `process` lives."""
+    return process.split()[2:3] == [_ids()]
+
+
 def _ids() -> str:
     """Whose process ids are meant: those of one start of a machine, in one container."""
     try:

@@ -8,21 +8,24 @@ import itertools
 import json
 import math
 import warnings
-from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import Home, SearchConfig
 from study.databases import require_database
 from study.errors import StudyError, first_line
 from study.files import SQLITE
+from study.heartbeat import SIGN, Pulse
 from study.process import is_gone, this_process
 from study.shown import masked
-from study.space import GRID, pruner_of
+from study.space import GRID, SEARCHED, pruner_of
+from study.storage import connect
+from study.trial import Outcome
 
 # Its warnings repeat, with tracebacks, what is recorded and said of a trial that failed.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -31,6 +34,9 @@ Search = optuna.Study
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 MAX_RETRIES = 2
+"""So often the parameters of a trial that failed by itself are tried again; of one that was interrupted, always."""
+UNOWNED = 60.0
+"""Seconds after which a trial that does not say whose it is, which it does at once, was killed before it could."""
 
 
 def default_storage(home: Home) -> str:
@@ -53,7 +59,7 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
     try:
         opened = optuna.create_study(
             study_name=config.name,
-            storage=optuna.storages.RDBStorage(storage),
+            storage=connect(storage),
             direction="maximize",
             pruner=pruner_of(config.pruner, config.epochs),
             load_if_exists=True,
@@ -65,10 +71,12 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
     # JSON makes lists of tuples, as the storage does.
     settings = json.loads(json.dumps({**config.settings(), "dataset": digest[:12]}))
     if "settings" not in opened.user_attrs:
-        if config.sampler == "grid":
-            _line_up_grid(opened, config)
         opened.set_user_attr("settings", settings)
     _require_equal(config.name, opened.user_attrs["settings"], settings)
+    if config.sampler == "grid" and not opened.user_attrs.get("is_lined_up"):
+        _line_up_grid(opened, config)
+        # Last: what was killed on the way goes on with what is missing.
+        opened.set_user_attr("is_lined_up", True)
     return opened
 
 
@@ -93,8 +101,9 @@ def finished(search: Search) -> int:
 
 
 def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
-    """What a trial tries: what it was lined up with, or drew; nothing where it ended before either."""
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    """What a trial tries: what it was lined up with, or drew; nothing where it ended before it had drawn all."""
+    found = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    return found if found.keys() >= set(SEARCHED) else {}
 
 
 def running(search: Search) -> set[int]:
@@ -102,23 +111,67 @@ def running(search: Search) -> set[int]:
     return {trial.number for trial in search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
 
 
-def close_orphans(search: Search, *, and_own: bool = False) -> list[FrozenTrial]:
-    """Ends, as FAIL, the trials whose process on this machine is gone, or is this one; returns them."""
+def workers(search: Search) -> dict[int, str]:
+    """Who works on each trial under way, by its number; see `study.process.this_process`."""
     under_way = search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    own = this_process() if and_own else None
-    orphans = [trial for trial in under_way if _is_orphan(trial) or (own and trial.user_attrs.get("worker") == own)]
-    for trial in orphans:
-        search._storage.set_trial_user_attr(trial._trial_id, "status_reason", "interrupted")
-        search.tell(trial.number, state=TrialState.FAIL)
-    return orphans
+    return {trial.number: trial.user_attrs["worker"] for trial in under_way if "worker" in trial.user_attrs}
 
 
-def _is_orphan(trial: FrozenTrial) -> bool:
+def outcome(trial: FrozenTrial) -> Outcome:
+    """What became of a trial that has ended."""
+    # The reason is written before the state: another process may have begun to end the trial otherwise.
+    reason = trial.user_attrs.get("status_reason", "interrupted")
+    if trial.state == TrialState.COMPLETE:
+        reason = "complete"
+    return Outcome(trial.number, reason, trial.user_attrs.get("stopped", ""), trial.user_attrs.get("stopped_epoch"))
+
+
+def close_orphans(
+    search: Search, pulse: Pulse | None = None, *, and_own: bool = False, stopped: str = ""
+) -> list[FrozenTrial]:
+    """Ends, as FAIL, the trials whose process is gone, gives no sign of life, or is this one; returns them.
+
+    Args:
+        search: the search.
+        pulse: what was seen of its trials before; without it only what this machine knows is taken for gone.
+        and_own: whether trials of this process are ended too.
+        stopped: what ended them, where that is known and counts as an attempt at their parameters.
+    """
+    under_way = search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    own = this_process()
+    is_orphan = {
+        trial.number: and_own if trial.user_attrs.get("worker") == own else _is_orphan(trial, pulse)
+        for trial in under_way
+    }
+    return [trial for trial in under_way if is_orphan[trial.number] and fail(search, trial, stopped=stopped)]
+
+
+def _is_orphan(trial: FrozenTrial, pulse: Pulse | None) -> bool:
     worker = trial.user_attrs.get("worker")
-    if worker:
-        return is_gone(worker)
-    # Killed before it said whose it is, which it does at once.
-    return trial.datetime_start is not None and datetime.now() - trial.datetime_start > timedelta(minutes=1)
+    if worker and is_gone(worker):
+        return True
+    sign = (worker, trial.system_attrs.get(SIGN), trial.last_step)
+    return pulse is not None and pulse.has_stopped(trial.number, sign, None if worker else UNOWNED)
+
+
+def fail(search: Search, trial: FrozenTrial, reason: str = "interrupted", stopped: str = "") -> bool:
+    """Ends a trial as FAIL for `reason`; False where it has ended meanwhile.
+
+    Args:
+        search: the search.
+        trial: one of its trials under way.
+        reason: why; of one that found no place, that stays the reason.
+        stopped: what it failed by, where it was not only interrupted: it then counts as an attempt.
+    """
+    found_no_place = trial.user_attrs.get("status_reason") == "surplus"
+    attributes = {"status_reason": "surplus" if found_no_place else reason} | ({"stopped": stopped} if stopped else {})
+    try:
+        for name, value in attributes.items():
+            search._storage.set_trial_user_attr(trial._trial_id, name, value)
+        search._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    except UpdateFinishedTrialError:
+        return False
+    return True
 
 
 def requeue(search: Search) -> list[int]:
@@ -126,15 +179,35 @@ def requeue(search: Search) -> list[int]:
     trials = search.get_trials(deepcopy=False)
     again = []
     for trial in trials:
-        reason = trial.user_attrs.get("status_reason", "")
-        root = trial.user_attrs.get("retry_of", trial.number)
-        attempts = [other for other in trials if other.user_attrs.get("retry_of") == root]
-        is_last = trial.number == max([root, *(other.number for other in attempts)])
-        failed = trial.state == TrialState.FAIL and parameters_of(trial) and reason != "surplus"
-        if failed and is_last and len(attempts) < MAX_RETRIES:
-            search.enqueue_trial(parameters_of(trial), user_attrs={"retry_of": root})
-            again.append(trial.number)
+        if trial.state == TrialState.FAIL and parameters_of(trial):
+            if outcome(trial).reason == "surplus":
+                put_back(search, trial)
+            elif _is_due(trial, trials):
+                search.enqueue_trial(parameters_of(trial), user_attrs={"retry_of": _root(trial)})
+                again.append(trial.number)
     return again
+
+
+def put_back(search: Search, trial: FrozenTrial) -> None:
+    """Lines up again what a trial that found no place had taken from the line, if it had, and once only."""
+    lined_up = trial.system_attrs.get("fixed_params")
+    later = search.get_trials(deepcopy=False)[trial.number + 1 :]
+    if lined_up and not any(other.system_attrs.get("fixed_params") == lined_up for other in later):
+        kept = {name: value for name, value in trial.user_attrs.items() if name == "retry_of"}
+        search.enqueue_trial(lined_up, user_attrs=kept)
+
+
+def _root(trial: FrozenTrial) -> int:
+    """The number of the first attempt at a trial's parameters."""
+    return int(trial.user_attrs.get("retry_of", trial.number))
+
+
+def _is_due(trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
+    """Whether the parameters of a failed trial are to be tried again now."""
+    same = [other for other in trials if _root(other) == _root(trial)]
+    attempts = [other for other in same if not (other.state == TrialState.FAIL and outcome(other).reason == "surplus")]
+    failures = sum(other.state == TrialState.FAIL and bool(outcome(other).stopped) for other in attempts)
+    return trial.number == attempts[-1].number and failures <= MAX_RETRIES
 
 
 def trials_table(search: Search) -> pd.DataFrame:
@@ -143,11 +216,10 @@ def trials_table(search: Search) -> pd.DataFrame:
     rows = []
     for trial in search.get_trials(deepcopy=False, states=COUNTED):
         curve = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
-        state = trial.user_attrs.get("status_reason", "complete")
         rows.append(
             (
                 trial.number,
-                state,
+                outcome(trial).reason,
                 trial.params["learning_rate"],
                 trial.params["weight_decay"],
                 max(curve, default=math.nan),

@@ -14,11 +14,14 @@ GRID = tuple(float(value) for value in np.logspace(-4, 1, 8))
 """The report's grid, for the learning rate and for the weight decay."""
 
 
+SEARCHED = ("learning_rate", "weight_decay")
+"""What a trial draws, by its names in both stores."""
+
+
 def search_space(config: SearchConfig) -> dict[str, FloatDistribution]:
     """What is drawn, and from where: the only place that says so."""
     on_grid = Range(low=GRID[0], high=GRID[-1])
-    searched = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
-    ranges = {name: on_grid if config.sampler == "grid" else found for name, found in searched.items()}
+    ranges = {name: on_grid if config.sampler == "grid" else getattr(config, name) for name in SEARCHED}
     return {name: FloatDistribution(found.low, found.high, log=True) for name, found in ranges.items()}
 
 

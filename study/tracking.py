@@ -164,7 +164,7 @@ class Store(Artifacts):
         if parent:
             own["mlflow.parentRunId"] = parent
         run_id = self._create(self.experiment(experiment), name, {**own, **tags})
-        self.client.log_batch(run_id, params=[Param(key, _text(value)) for key, value in params.items()])
+        self.describe(run_id, params)
         return run_id
 
     def _create(self, experiment_id: str, name: str, tags: dict[str, str]) -> str:
@@ -181,6 +181,10 @@ class Store(Artifacts):
             return str(self.client.create_run(experiment_id, run_name=name, tags={**tags, **birth}).info.run_id)
 
         return str(self.wait(create))
+
+    def describe(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Records the params of a run, as its start does unless it is killed on the way; they may never change."""
+        self.client.log_batch(run_id, params=[Param(key, _text(value)) for key, value in params.items()])
 
     def tag(self, run_id: str, **tags: object) -> None:
         """Sets tags of a run; where the store is away, as soon as it is back."""

@@ -25,6 +25,30 @@ class Suggestion:
         return self.trial.user_attrs.get("retry_of")
 
 
+COUNTED = ("complete", "pruned", "diverged")
+"""The reasons for which a trial has ended and counts; all others mean that it did not come to an end."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a trial, as the search's storage has it."""
+
+    number: int
+    reason: str
+    """`complete`, `pruned`, `diverged`, `interrupted`, `out of memory`, `crashed`, or that it timed out."""
+    stopped: str = ""
+    """What stopped it before its end; empty where it was complete, or interrupted from outside."""
+    epoch: int | None = None
+    """The epoch in which it was pruned or diverged."""
+
+    @property
+    def status(self) -> str:
+        """How MLflow calls it: FINISHED; KILLED, where something else ended it; or FAILED."""
+        if self.reason in COUNTED:
+            return "FINISHED"
+        return "KILLED" if self.reason == "interrupted" or self.reason.startswith("timed out") else "FAILED"
+
+
 class Pruned(Exception):
     """The pruner ended a trial after this epoch."""
 

@@ -3,20 +3,43 @@
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
 
-from optuna.trial import TrialState
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
 
 from study.config import SearchConfig
 from study.errors import Diverged, OutOfMemory
+from study.heartbeat import Heart
 from study.process import signals_held
-from study.search import COUNTED, Search, finished, parameters_of, running
+from study.search import COUNTED, Search, finished, outcome, put_back, running
 from study.space import Sampler, train_config
-from study.trial import Pruned, Suggestion
+from study.trial import Outcome, Pruned, Suggestion
 
 Training = Generator[None, None, float]
 """A training that is asked for epoch by epoch, and returns its best validation accuracy."""
 MAX_OUT_OF_MEMORY = 3
 """So many trials in a row may fail for want of memory; the last one's error ends the search."""
+
+
+def _nobody(what: object) -> None:
+    """Told what nobody asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """Who is told how the trials of a process fare."""
+
+    on_turn: Callable[[int], None] = _nobody
+    """The number of a trial that is about to train an epoch."""
+    on_end: Callable[[Outcome], None] = _nobody
+    """What became of a trial, once the search's storage has it."""
+    on_memory: Callable[[str], None] = _nobody
+    """Why a trial failed for want of memory, once nothing holds on to what it had."""
+
+
+SILENT = Listener()
 
 
 def optimise(
@@ -25,7 +48,7 @@ def optimise(
     run_trial: Callable[[Suggestion], Training],
     on_wait: Callable[[set[int]], None],
     *,
-    on_memory: Callable[[str], None] = lambda said: None,
+    listener: Listener = SILENT,
     places: int = 1,
 ) -> None:
     """Runs trials until `config.trials` are finished, counting those of other processes.
@@ -40,14 +63,17 @@ def optimise(
             validation accuracy; may raise `Pruned`, `Diverged` or `OutOfMemory`.
         on_wait: told the trials that other processes still run, while there is none left to start; lines up again
             what was interrupted.
-        on_memory: told why a trial failed for want of memory, once nothing holds on to what it had.
+        listener: who else is told.
         places: how many trials may be under way at a time; fewer from when one of several finds no memory.
 
     Raises:
         OutOfMemory: where trial after trial fails for want of memory.
     """
     search.sampler = Sampler(config)
-    with closing(_UnderWay(search, config, run_trial, places)) as under_way:
+    with (
+        Heart(search._storage) as heart,
+        closing(_UnderWay(search, config, run_trial, places, heart, listener)) as under_way,
+    ):
         while True:
             under_way.fill()
             if not under_way.attempts:
@@ -55,14 +81,23 @@ def optimise(
                     return
                 under_way.has_room = True
             for said in under_way.advance():
-                on_memory(said)
+                listener.on_memory(said)
 
 
 class _UnderWay:
     """The trials under way in this process, and whether there is room for more."""
 
-    def __init__(self, search: Search, config: SearchConfig, run_trial: Callable[[Suggestion], Training], places: int):
+    def __init__(
+        self,
+        search: Search,
+        config: SearchConfig,
+        run_trial: Callable[[Suggestion], Training],
+        places: int,
+        heart: Heart,
+        listener: Listener,
+    ):
         self.search, self.config, self.run_trial, self.places = search, config, run_trial, places
+        self.heart, self.listener = heart, listener
         self.attempts: list[_Attempt] = []
         self.has_room = True
         self._failures = 0
@@ -77,14 +112,20 @@ class _UnderWay:
     def fill(self) -> None:
         """Gives the places that are free to the next trials."""
         while self.has_room and len(self.attempts) < self.places:
-            if attempt := _next(self.search, self.config, self.run_trial):
-                self.attempts.append(attempt)
+            if suggestion := _next(self.search, self.config):
+                self.heart.add(suggestion.trial._trial_id)
+                self.attempts.append(_Attempt(self.search, suggestion, self.run_trial, self._ended))
             else:
                 self.has_room = False
+
+    def _ended(self, trial: FrozenTrial) -> None:
+        self.heart.remove(trial._trial_id)
+        self.listener.on_end(outcome(trial))
 
     def advance(self) -> Iterator[str]:
         """Has each trial train one more epoch; gives what is to be said of those that found no memory."""
         for attempt in tuple(self.attempts):
+            self.listener.on_turn(attempt.trial.number)
             if attempt.advance():
                 continue
             self.attempts.remove(attempt)
@@ -114,30 +155,43 @@ def _more_to_come(search: Search, config: SearchConfig, on_wait: Callable[[set[i
     return True
 
 
-def _next(search: Search, config: SearchConfig, run_trial: Callable[[Suggestion], Training]) -> "_Attempt | None":
+def _next(search: Search, config: SearchConfig) -> Suggestion | None:
     """The next trial to be run, begun; None where there is no place for one, or no point left."""
     if finished(search) + len(running(search)) >= config.trials or (config.sampler == "grid" and not _in_line(search)):
         return None
-    # A trial that was born but does not say yet whose it is could not be closed.
-    with signals_held():
-        trial = search.ask()
-    off_grid = config.sampler == "grid" and "fixed_params" not in search._storage.get_trial_system_attrs(
-        trial._trial_id
-    )
-    if off_grid or _rank(search, trial.number) >= config.trials:
-        # Another process was first.
-        trial.set_user_attr("status_reason", "surplus")
-        _put_back(search, trial.number)
-        search.tell(trial, state=TrialState.FAIL)
+    try:
+        # A trial that was born but does not say yet whose it is could not be closed.
+        with signals_held():
+            trial = search.ask()
+        if _has_place(search, trial.number, config):
+            return Suggestion(trial.number, train_config(trial, config), trial)
+    except UpdateFinishedTrialError:
+        # This process was away for so long that another one has ended the trial already.
         return None
-    return _Attempt(search, Suggestion(trial.number, train_config(trial, config), trial), run_trial)
+    # Another process was first.
+    trial.set_user_attr("status_reason", "surplus")
+    put_back(search, search.get_trials(deepcopy=False)[trial.number])
+    search.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+    return None
+
+
+def _has_place(search: Search, number: int, config: SearchConfig) -> bool:
+    off_grid = config.sampler == "grid" and "fixed_params" not in search.get_trials(deepcopy=False)[number].system_attrs
+    return not off_grid and _rank(search, number) < config.trials
 
 
 class _Attempt:
     """A trial under way in this process: trained epoch by epoch, and told to Optuna as what it ends as."""
 
-    def __init__(self, search: Search, suggestion: Suggestion, run_trial: Callable[[Suggestion], Training]):
+    def __init__(
+        self,
+        search: Search,
+        suggestion: Suggestion,
+        run_trial: Callable[[Suggestion], Training],
+        on_end: Callable[[FrozenTrial], None],
+    ):
         self.search, self.trial, self.training = search, suggestion.trial, run_trial(suggestion)
+        self.on_end = on_end
         self.under_way = True
         self.out_of_memory = ""
         """Why the trial failed, where that is the reason."""
@@ -149,11 +203,15 @@ class _Attempt:
         except StopIteration as end:
             self._end(TrialState.COMPLETE, "complete", value=end.value)
         except (Pruned, Diverged) as end:
-            self._end(TrialState.PRUNED, "pruned" if isinstance(end, Pruned) else "diverged", stopped=str(end))
+            reason = "pruned" if isinstance(end, Pruned) else "diverged"
+            self._end(TrialState.PRUNED, reason, stopped=str(end), stopped_epoch=end.epoch)
         except OutOfMemory as error:
             self.out_of_memory = str(error)
             self._end(TrialState.FAIL, "out of memory", stopped=str(error))
-        except KeyboardInterrupt:
+        except UpdateFinishedTrialError:
+            # This process was away for so long that it was taken for dead, and what it tried is another's now.
+            self._end(TrialState.FAIL, "interrupted")
+        except (KeyboardInterrupt, StorageInternalError):
             self._end(TrialState.FAIL, "interrupted")
             raise
         except Exception as error:
@@ -169,12 +227,16 @@ class _Attempt:
             finally:
                 self._end(TrialState.FAIL, "interrupted")
 
-    def _end(self, state: TrialState, reason: str, *, value: float | None = None, stopped: str = "") -> None:
+    def _end(self, state: TrialState, reason: str, *, value: float | None = None, **said: Any) -> None:
         self.under_way = False
-        self.trial.set_user_attr("status_reason", reason)
-        if stopped:
-            self.trial.set_user_attr("stopped", stopped)
-        self.search.tell(self.trial, value, state)
+        try:
+            for name, told in {"status_reason": reason, **said}.items():
+                self.trial.set_user_attr(name, told)
+            ended = self.search.tell(self.trial, value, state, skip_if_finished=True)
+        except UpdateFinishedTrialError:
+            # What this process would say of the trial must not go over what another one has said.
+            ended = self.search.get_trials(deepcopy=False)[self.trial.number]
+        self.on_end(ended)
 
 
 def _in_line(search: Search) -> bool:
@@ -185,11 +247,3 @@ def _rank(search: Search, number: int) -> int:
     """How many trials before this one are finished or under way: places are given in the order of the numbers."""
     taken = (*COUNTED, TrialState.RUNNING, TrialState.WAITING)
     return sum(trial.number < number for trial in search.get_trials(deepcopy=False, states=taken))
-
-
-def _put_back(search: Search, number: int) -> None:
-    """Lines up again what a trial that found no place had taken from the line, if it had."""
-    trial = search.get_trials(deepcopy=False)[number]
-    if lined_up := parameters_of(trial):
-        kept = {name: value for name, value in trial.user_attrs.items() if name == "retry_of"}
-        search.enqueue_trial(lined_up, user_attrs=kept)

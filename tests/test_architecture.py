@@ -66,8 +66,9 @@ def test_config_and_errors_are_leaves():
     assert own("study.config") == {"study.errors"}
 
 
-def test_only_the_search_its_space_and_its_trials_import_optuna():
-    assert importers("optuna") == {"study.search", "study.space", "study.turns", "study.transfer_searches"}
+def test_only_the_search_its_space_its_storage_and_its_trials_import_optuna():
+    found = importers("optuna")
+    assert found == {"study.search", "study.space", "study.storage", "study.turns", "study.transfer_searches"}
 
 
 def test_only_tracking_its_artifacts_and_its_registry_import_mlflow():

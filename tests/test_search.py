@@ -15,7 +15,7 @@ from study.config import CNNConfig, Home, Range, SearchConfig
 from study.errors import Diverged, OutOfMemory, StudyError
 from study.search import Search, default_storage
 from study.trial import Pruned, Score, Suggestion
-from study.turns import Training, optimise
+from study.turns import Listener, Training, optimise
 
 ROOT = Path(__file__).parents[1]
 DIGEST = "0123456789abcdef"
@@ -441,7 +441,7 @@ def test_trials_without_memory_do_not_count_and_three_in_a_row_end_the_search(ho
 
     found, told = opened(home), []
     with pytest.raises(OutOfMemory, match="none for 5"):
-        optimise(found, QUICK, at_once(run), nobody, on_memory=told.append)
+        optimise(found, QUICK, at_once(run), nobody, listener=Listener(on_memory=told.append))
     assert told == ["none for 1", "none for 3", "none for 4"]
     reasons = [trial.user_attrs["status_reason"] for trial in found.trials]
     assert reasons == ["complete", "out of memory", "complete", *["out of memory"] * 3]
@@ -464,7 +464,7 @@ def test_fewer_trials_take_turns_from_when_one_of_several_finds_no_memory(home: 
             under_way.remove(suggestion.number)
 
     found, told = opened(home), []
-    optimise(found, QUICK, training, nobody, on_memory=told.append, places=4)
+    optimise(found, QUICK, training, nobody, listener=Listener(on_memory=told.append), places=4)
     assert told == ["none for 2", "none for 3"]
     assert search.finished(found) == 6
     assert {trial.user_attrs["status_reason"] for trial in found.trials} == {"complete", "out of memory"}

@@ -25,8 +25,10 @@ from test_search import at_once
 
 from pipelines.context import Context
 from pipelines.progress import Display
+from pipelines.recovery import Recovery
 from pipelines.tune import tune
-from pipelines.workers import Assignment, Crew
+from pipelines.worker import Assignment
+from pipelines.workers import Crew
 from study import search, space
 from study.config import DataConfig, FFNNConfig, Home, SearchConfig, TrainConfig
 from study.data import Dataset, load_dataset
@@ -412,7 +414,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def one_worker(config: SearchConfig, digest: str, context: Context, data: DataConfig = DIGITS) -> None:
     """Has one worker process make the trials of a search."""
-    search.open_search(config, context.storage, digest=digest)
+    opened = search.open_search(config, context.storage, digest=digest)
     assignment = Assignment(
         config=config,
         data=data,
@@ -424,7 +426,7 @@ def one_worker(config: SearchConfig, digest: str, context: Context, data: DataCo
         parent=context.store.start("digits", config.name, tags={"stage": "search"}, params={}),
         has_bars=False,
     )
-    Crew(assignment, Heard(), lambda ended: None).run(1, lambda: None)
+    Crew(assignment, Heard(), lambda ended: None, Recovery(opened, config, context)).run(1)
 
 
 def test_a_bug_in_a_worker_is_one_failure_with_its_traceback(

@@ -1,0 +1,41 @@
+"""Optuna's storage: how it is opened, and whose failure it is when it fails."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+
+from study.faults import explanation
+from study.files import SQLITE
+
+PATIENCE = 60.0
+"""Seconds for which a write to an SQLite database waits, with growing pauses, while others write."""
+
+
+def connect(url: str) -> optuna.storages.RDBStorage:
+    """Opens the storage at `url`, making its tables where it is new; only one process at a time may do so."""
+    if not url.startswith(SQLITE):
+        # A connection that the server has closed meanwhile is opened again.
+        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": PATIENCE}})
+    # Optuna keeps two processes from taking the same trial by SELECT … FOR UPDATE, which SQLite does not know: with
+    # a plain BEGIN both read that it waits, and both set it running.
+    sqlalchemy.event.listen(storage.engine, "begin", lambda connected: connected.exec_driver_sql("BEGIN IMMEDIATE"))
+    return storage
+
+
+@contextmanager
+def storage_failures_explained(url: str) -> Iterator[None]:
+    """Says in a sentence, that names the storage at `url`, what went wrong with it within the block.
+
+    Raises:
+        StudyError: where it is full, locked, away, or cannot be written.
+    """
+    try:
+        yield
+    except StorageInternalError as error:
+        if explained := explanation(error, url):
+            raise explained from error
+        raise
