@@ -114,6 +114,9 @@ def load_dataset(
         return _dataset(config, "cifar10", "CIFAR-10 (torchvision)", *_cifar10(home, say))
     root = Path(config.dataset).expanduser().resolve()
     if not root.is_dir():
+        if Path(config.dataset).is_absolute():
+            # Recorded, perhaps on another machine.
+            raise StudyError(f"There is no folder {config.dataset}: say with --dataset where its images are now.")
         raise unknown("dataset", config.dataset, (*BUNDLED, "the path of an image folder"))
     folder = load_folder(root, home.data / "cache", config.skip_unreadable, say, progress)
     name = re.sub(r"[^\w.-]", "-", root.name)  # the model registry takes neither / nor :

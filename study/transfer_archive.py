@@ -37,6 +37,8 @@ TAGS = {
     "replicate": ("experiment", "condition", "model", "dataset"),
 }
 """What the stages read of their runs."""
+IN_NAMES = ("dataset", "search", "experiment", "model")
+"""What files and folders are called after, and runs are asked for by."""
 WHOLE_NUMBERS = ("optuna_trial", "base_seed", "seed", "retry_of")
 
 
@@ -143,6 +145,9 @@ def _require_tags(run: RunRecord) -> None:
     missing = [name for name in TAGS[stage] if not run.tags.get(name)]
     if missing:
         raise malformed(f"run {run.id}, a {stage}, has no tag {missing[0]}")
+    for name in IN_NAMES:
+        if re.search(r"[/\\\x00-\x1f\x7f'\"`]", run.tags.get(name, "")) or run.tags.get(name) in (".", ".."):
+            raise malformed(f"run {run.id} has the {name} {run.tags[name][:100]!r}, which none can have")
     for name in WHOLE_NUMBERS:
         if not run.tags.get(name, "0").isdecimal():
             raise malformed(f"run {run.id} has the {name} {run.tags[name]!r}, which is no whole number")

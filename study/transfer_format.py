@@ -21,7 +21,16 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    ValidationError,
+)
 
 from study.errors import StudyError
 
@@ -41,6 +50,12 @@ def _number(value: object) -> object:
     return float(value) if value in ("nan", "inf", "-inf") else value
 
 
+def _folder_name(value: str) -> str:
+    if value in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f'\"`]", value):
+        raise ValueError(f"{value[:100]!r} cannot be the name of a folder")
+    return value
+
+
 def _plain(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
@@ -50,7 +65,12 @@ Milliseconds = Annotated[int, Field(ge=0, le=2**53)]
 RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 ModelId = Annotated[str, Field(pattern=r"^m-[0-9a-f]{32}$")]
 Words = Annotated[str, Field(min_length=1, max_length=500)]
-Texts = dict[Annotated[str, Field(min_length=1, max_length=250)], Annotated[str, Field(max_length=8000)]]
+Folder = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_folder_name)]
+"""What a folder is called after in the store."""
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-. ]+$", max_length=250)]
+Texts = dict[Key, Annotated[str, Field(max_length=8000)]]
+ModelName = Annotated[str, Field(pattern=r"^[^/:%\"'\x00-\x1f]+$", max_length=250)]
+Alias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$", max_length=250)]
 
 
 class Record(BaseModel):
@@ -63,7 +83,7 @@ class LoggedModel(Record):
     """A model that was logged to a run."""
 
     id: ModelId
-    name: Words
+    name: ModelName
     kind: str | None
     tags: Texts
     params: Texts
@@ -74,7 +94,7 @@ class RunRecord(Record):
 
     id: RunId
     name: str
-    experiment: Words
+    experiment: Folder
     status: Literal["FINISHED", "FAILED", "KILLED"]
     started: Milliseconds
     ended: Milliseconds
@@ -129,9 +149,9 @@ class Version(Record):
 class Registered(Record):
     """A registered model; its aliases name versions."""
 
-    name: Words
+    name: ModelName
     versions: tuple[Version, ...]
-    aliases: dict[Words, int]
+    aliases: dict[Alias, int]
 
 
 class Images(Record):

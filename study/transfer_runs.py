@@ -136,7 +136,19 @@ def bring(
 
     Returns:
         Its id, and the ids of its models by those in the archive.
+
+    Raises:
+        StudyError: where the store refuses it.
     """
+    try:
+        return _brought(store, archive, record, tags, token)
+    except MlflowException as error:
+        raise StudyError(f"The store did not take run {record.id}: {first_line(error)}") from None
+
+
+def _brought(
+    store: Store, archive: Archive, record: RunRecord, tags: Mapping[str, str], token: str
+) -> tuple[str, dict[str, str]]:
     experiment = store.experiment(record.experiment)
     held_back = {STAGE: tags["stage"], MARK: token}
     first = {name: value for name, value in tags.items() if name != "stage"} | held_back
@@ -158,9 +170,9 @@ def _bring_points(store: Store, run_id: str, points: Iterator[Recorded]) -> None
     for point in points:
         batch.append(Point(*point))
         if len(batch) == MAX_BATCH:
-            store.log_points(run_id, batch)
+            store.put_points(run_id, batch)
             batch.clear()
-    store.log_points(run_id, batch)
+    store.put_points(run_id, batch)
 
 
 def _bring_model(
@@ -227,7 +239,7 @@ def unfinished(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 def seal(store: Store, runs: Sequence[str]) -> None:
     """Says that all data of an import is there: whatever happens, it is finished from here on."""
-    store.tag(runs[0], **{COMPLETE: "yes"})
+    store.put_tags(runs[0], {COMPLETE: "yes"})
 
 
 def is_sealed(runs: Sequence[Run]) -> bool:
@@ -239,7 +251,7 @@ def complete(store: Store, runs: Sequence[Run]) -> None:
     """Makes the runs of a sealed import appear; the one that was sealed comes last."""
     for run in sorted(runs, key=lambda run: COMPLETE in run.tags):
         _move_aliases(store, run.id)
-        store.tag(run.id, stage=run.tags[STAGE])
+        store.put_tags(run.id, {"stage": run.tags[STAGE]})
         for name in (STAGE, COMPLETE, MARK):
             if name in run.tags:
                 store.client.delete_tag(run.id, name)
