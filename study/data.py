@@ -19,6 +19,7 @@ import torch
 
 from study.config import BUNDLED, DataConfig, Home
 from study.errors import StudyError, unknown
+from study.files import beside, remove_unfinished, whole
 from study.images import (
     Decoded,
     Progress,
@@ -198,13 +199,30 @@ def _fetch_cifar10(folder: Path, say: Say) -> Decoded:
     try:
         train = CIFAR10(folder)
     except RuntimeError:  # a batch is missing or altered
+        remove_unfinished(folder)
         _provide_archive(folder, say)
-        with tarfile.open(folder / CIFAR10.filename) as archive:
-            # Nothing outside the folder, no devices, no links that lead out.
-            archive.extractall(folder, filter="data")
+        _unpack(folder)
         train = CIFAR10(folder)
     test = CIFAR10(folder, train=False)
     return Decoded(tuple(train.classes), _labelled(train), _labelled(test))
+
+
+def _unpack(folder: Path) -> None:
+    """Puts the archive's batches where they belong, one by one: another process may be reading or unpacking them."""
+    from torchvision.datasets import CIFAR10
+
+    batches = folder / CIFAR10_BATCHES
+    unpacked = beside(batches)
+    try:
+        unpacked.mkdir(exist_ok=True)
+        with tarfile.open(folder / CIFAR10.filename) as archive:
+            # Nothing outside the folder, no devices, no links that lead out.
+            archive.extractall(unpacked, filter="data")
+        batches.mkdir(exist_ok=True)
+        for file in (unpacked / batches.name).iterdir():
+            file.replace(batches / file.name)
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
 
 
 def _labelled(part: "CIFAR10") -> Labelled:
@@ -215,7 +233,7 @@ def _provide_archive(folder: Path, say: Say) -> None:
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity, download_url
 
-    archive, part = folder / CIFAR10.filename, folder / f"{CIFAR10.filename}.part"
+    archive = folder / CIFAR10.filename
     if check_integrity(archive, CIFAR10.tgz_md5):
         return
     if archive.exists():
@@ -225,8 +243,8 @@ def _provide_archive(folder: Path, say: Say) -> None:
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE)  # torchvision sets none and would wait for ever
     try:
-        download_url(CIFAR10.url, folder, part.name, CIFAR10.tgz_md5)
-        part.replace(archive)
+        with whole(archive) as part:
+            download_url(CIFAR10.url, folder, part.name, CIFAR10.tgz_md5)
     except RuntimeError as error:
         raise StudyError(
             f"The download from {CIFAR10.url} was cut short or altered (its MD5 is not the published one) and is "
@@ -234,7 +252,6 @@ def _provide_archive(folder: Path, say: Say) -> None:
         ) from error
     finally:
         socket.setdefaulttimeout(patience)
-        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -252,7 +269,6 @@ def _explained(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise StudyError(f"CIFAR-10 cannot be stored in {folder} ({error}): make it a writable folder.") from error
-        shutil.rmtree(folder / CIFAR10_BATCHES, ignore_errors=True)
         need = "600 MB for archive, batches and cache"
         raise StudyError(f"No room for CIFAR-10 in {folder}: free {need} (unfinished files are removed).") from error
 

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -25,14 +26,19 @@ def whole(path: Path) -> Iterator[Path]:
     Whoever reads `path` finds all of it or what was there before, whatever stops this process or its machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}.part")
+    file = beside(path)
     try:
-        yield beside
-        flush(beside)
-        beside.replace(path)
+        yield file
+        flush(file)
+        file.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
     flush(path.parent)
+
+
+def beside(path: Path) -> Path:
+    """Where this process, and no other one, puts together what is to become `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}.part")
 
 
 def flush(path: Path) -> None:
@@ -45,11 +51,15 @@ def flush(path: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what processes of this machine that were killed within `whole` left in `folder`."""
-    for file in folder.glob(f".*@{socket.gethostname()}.part"):
-        number = re.search(r"\.(\d+)@", file.name)
-        if number and not psutil.pid_exists(int(number[1])):
-            file.unlink(missing_ok=True)
+    """Removes what processes of this machine that were killed left in `folder` under names of `beside`."""
+    for left in folder.glob(f".*@{socket.gethostname()}.part"):
+        number = re.search(r"\.(\d+)@", left.name)
+        if not number or psutil.pid_exists(int(number[1])):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def is_hidden(name: PurePath) -> bool:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from study.errors import StudyError
+from study.files import remove_unfinished, whole
 from study.labelled import IMAGE_SHAPE, SIDE, Labelled
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -268,13 +269,10 @@ def store_cache(path: Path, decoded: Decoded, say: Say) -> tuple[Decoded, str]:
     described = {"classes": decoded.classes, "parts": list(decoded.parts), "unreadable": dict(decoded.unreadable)}
     tensors = {f"{name}_images": part.images for name, part in decoded.parts.items()}
     tensors |= {f"{name}_labels": part.labels for name, part in decoded.parts.items()}
-    beside = path.with_suffix(f".{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, beside, metadata={"decoded": json.dumps(described | {"digest": digest})})
-        beside.replace(path)
+        remove_unfinished(path.parent)
+        with whole(path) as file:
+            save_file(tensors, file, metadata={"decoded": json.dumps(described | {"digest": digest})})
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         say(f"The decoded images cannot be kept in {path.parent} ({error}): the next start decodes them again.")
     return decoded, digest

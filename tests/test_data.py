@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import stat
+import subprocess
 import tarfile
 import threading
 import time
@@ -23,6 +24,7 @@ from study.config import DataConfig, Home
 from study.data import Dataset, Labelled, load_dataset, normalise, select_image
 from study.errors import StudyError
 
+BATCHES = "cifar-10-batches-py"
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
@@ -503,7 +505,7 @@ class TestCIFAR10:
         assert (dataset.name, dataset.key, dataset.source) == ("cifar10", "cifar10", "CIFAR-10 (torchvision)")
         assert list(dataset.classes) == CIFAR10_CLASSES
         assert (len(dataset.train), len(dataset.test)) == (100, 20)
-        batch = pickle.loads((home.data / "cifar-10-batches-py" / "data_batch_1").read_bytes())
+        batch = pickle.loads((home.data / BATCHES / "data_batch_1").read_bytes())
         assert np.array_equal(dataset.train.images[:20].numpy(), batch["data"].reshape(-1, 3, 32, 32))
         assert dataset.train.labels[:20].tolist() == batch["labels"]
 
@@ -551,9 +553,33 @@ class TestCIFAR10:
 
     def test_what_a_killed_download_left_is_not_taken_for_the_archive(self, site: Path, home: Home):
         home.data.mkdir(parents=True)
-        (home.data / f"{site.name}.part").write_bytes(site.read_bytes()[:500])
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        left = [home.data / f".{name}.{ended.pid}@{socket.gethostname()}.part" for name in (site.name, BATCHES)]
+        left[0].write_bytes(site.read_bytes()[:500])
+        (left[1] / BATCHES).mkdir(parents=True)
         assert len(cifar10(home)[0].train) == 100
-        assert not (home.data / f"{site.name}.part").exists()
+        assert {path.name for path in home.data.iterdir()} == {site.name, BATCHES, "cache"}
+
+    def test_two_first_downloads_at_once_do_not_disturb_each_other(
+        self, site: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+    ):
+        from torchvision.datasets import utils
+
+        retrieve, process, of_the_other = utils._urlretrieve, os.getpid(), []
+
+        def both(url: str, filename: str) -> None:
+            if os.getpid() == process:
+                Path(filename).write_bytes(b"half")
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr("os.getpid", os.getppid)
+                    of_the_other.append(cifar10(home)[0].digest)
+            retrieve(url, filename)
+
+        monkeypatch.setattr(utils, "_urlretrieve", both)
+        dataset, _ = cifar10(home)
+        assert of_the_other == [dataset.digest]
+        assert {path.name for path in home.data.iterdir()} == {site.name, BATCHES, "cache"}
 
     def test_a_damaged_archive_is_moved_aside_and_told(self, site: Path, home: Home):
         home.data.mkdir(parents=True)
@@ -567,7 +593,7 @@ class TestCIFAR10:
     @pytest.mark.parametrize("damage", ["altered", "missing"])
     def test_a_damaged_batch_is_unpacked_again(self, site: Path, home: Home, name: str, damage: str):
         before, _ = cifar10(home)
-        batch = home.data / "cifar-10-batches-py" / name
+        batch = home.data / BATCHES / name
         if damage == "altered":
             batch.write_bytes(batch.read_bytes()[:-1] + b"?")
         else:
@@ -575,7 +601,7 @@ class TestCIFAR10:
         after, said = cifar10(home)
         assert after.digest == before.digest
         assert said == []
-        assert md5(batch) == md5(site.parent / "cifar-10-batches-py" / name)
+        assert md5(batch) == md5(site.parent / BATCHES / name)
 
     def test_a_full_disk_leaves_nothing_half_and_names_the_room(
         self, site: Path, home: Home, monkeypatch: pytest.MonkeyPatch
@@ -593,8 +619,8 @@ class TestCIFAR10:
         self, site: Path, home: Home, monkeypatch: pytest.MonkeyPatch
     ):
         def fill(archive: tarfile.TarFile, folder: Path, filter: str) -> None:
-            (folder / "cifar-10-batches-py").mkdir()
-            (folder / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"half")
+            (folder / BATCHES).mkdir()
+            (folder / BATCHES / "data_batch_1").write_bytes(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(tarfile.TarFile, "extractall", fill)
