@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pipelines.checkpoints import SPLITS, predictions_path, weights_path
 from study.config import TrainConfig
 from study.data import SelectedImage, normalise
 from study.errors import StudyError
 from study.models import CNN, Model, build_model
 from study.tracking import Run, Store
 
-SPLITS = ("train", "test")
 MOST_NAMED = 3
 """Missing files that are named one by one."""
 
@@ -110,11 +110,11 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
 def _missing_weights(run: Run, epochs: set[int]) -> list[str]:
     if not epochs:
         return []
-    named = ", ".join(f"weights/epoch_{epoch:03d}.safetensors" for epoch in sorted(epochs)[:MOST_NAMED])
+    named = ", ".join(weights_path(epoch) for epoch in sorted(epochs)[:MOST_NAMED])
     more = f" and {len(epochs) - MOST_NAMED} more" if len(epochs) > MOST_NAMED else ""
     return [f"Run {run.id} has no artifact {named}{more}: its figures go without these epochs."]
 
 
 def _predictions(store: Store, run: Run, split: str) -> tuple[np.ndarray, np.ndarray]:
-    tensors, _ = store.load_tensors(run.id, f"predictions/{split}.safetensors")
+    tensors, _ = store.load_tensors(run.id, predictions_path(split))
     return tensors["logits"].numpy(), tensors["labels"].numpy()

@@ -5,19 +5,20 @@ logits of the final weights on all images, and the model, registered. The test i
 is chosen by them.
 """
 
-import json
 import statistics
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from pipelines.checkpoints import Checkpoints, predictions_path
 from pipelines.context import Context
 from pipelines.pages import run_page
 from pipelines.progress import Bar
 from study.config import DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.device import release_freed_memory
-from study.errors import Diverged, OutOfMemory, StudyError
+from study.errors import Diverged, Incomplete, OutOfMemory, StudyError
 from study.failures import failures_explained
 from study.files import locked
 from study.models import Model, build_model
@@ -27,8 +28,8 @@ from study.selection import finished_seeds
 from study.tracking import Run, metric
 from study.training import Epoch, TrainingState, fit, predict
 
-SLOTS = ("resume/even.safetensors", "resume/odd.safetensors")
-"""What a continuation needs, written in turn: while one file is half-written the other is whole."""
+NOT_CONTINUED = ("diverged", "incomplete")
+"""Reasons for which a retraining ended that another one of the same would meet again, or cannot mend."""
 
 
 class Classifier(nn.Module):
@@ -59,6 +60,7 @@ def retrain(
     Raises:
         StudyError: for another data set, a run under way, a loss that is no longer finite, or a GPU that gave out.
         OutOfMemory: where the memory did.
+        Incomplete: where something that was kept is missing or altered at the end.
         KeyboardInterrupt: after the run was marked as interrupted.
     """
     if trial.params["dataset_digest"] != dataset.digest:
@@ -77,7 +79,7 @@ def retrain(
         context.store.finish(run_id, "KILLED", "interrupted")
         raise
     except BaseException as error:
-        context.store.finish(run_id, "FAILED", "out of memory" if isinstance(error, OutOfMemory) else "crashed")
+        context.store.finish(run_id, "FAILED", _reason(error))
         raise
     context.store.finish(run_id, "FINISHED", "complete")
     run = context.store.get(run_id)
@@ -87,6 +89,13 @@ def retrain(
     )
     context.say_pages(run=run_page(run))
     return run_id
+
+
+def _reason(error: BaseException) -> str:
+    """Why a retraining failed, as its run says it."""
+    if isinstance(error, Incomplete):
+        return "incomplete"
+    return "out of memory" if isinstance(error, OutOfMemory) else "crashed"
 
 
 def retrain_seeds(
@@ -117,18 +126,46 @@ def retrain_seeds(
 
 def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None:
     """The run of the same training that was interrupted, now marked as running again."""
-    wanted = {key: str(value) for key, value in {"epochs": config.epochs, **context.machine.params()}.items()}
+    others = []
     for run in context.store.runs(stage="retrain", trial_run=trial.id, seed=str(config.seed)):
-        if run.status == "FINISHED" or any(run.params.get(key, "") != value for key, value in wanted.items()):
+        if run.status == "FINISHED" or run.params.get("epochs") != str(config.epochs):
             continue
-        if run.tags.get("status_reason") == "diverged":
+        if run.tags.get("status_reason") in NOT_CONTINUED:
             continue
-        if run.status == "RUNNING" and not is_gone(run.tags["worker"]):
+        is_under_way = run.status == "RUNNING" and not is_gone(run.tags["worker"])
+        if changed := _changed(run, context):
+            others += [] if is_under_way else [f"Run {run.id} was interrupted with {changed}"]
+            continue
+        if is_under_way:
             raise StudyError(f"Run {run.id} is retraining this already (process {run.tags['worker']}): wait for it.")
-        context.store.resume(run.id)
-        context.store.tag(run.id, worker=this_process())
-        return run.id
+        if _is_continued(run, context):
+            return run.id
+    if others:
+        context.display.say(f"{others[0]}, which gives other weights: training begins anew.")
     return None
+
+
+def _changed(run: Run, context: Context) -> str:
+    """What computes now, and what computed in `run`, where they differ."""
+    before = {key: run.params.get(key, "") for key in context.machine.params()}
+    now = {key: str(value) for key, value in context.machine.params().items()}
+    return ", ".join(f"{key} {before[key]} (now {now[key]})" for key in now if before[key] != now[key])
+
+
+def _is_continued(run: Run, context: Context) -> bool:
+    """Marks `run` as running again; where files that it needs are lost, as failed."""
+    if lost := Checkpoints(context.store, run.id).lost():
+        context.store.finish(run.id, "FAILED", "incomplete")
+        context.display.say(f"Run {run.id} cannot be continued ({_named(lost)}): training begins anew.")
+        return False
+    context.store.resume(run.id)
+    context.store.tag(run.id, worker=this_process())
+    return True
+
+
+def _named(lost: Sequence[str]) -> str:
+    more = f" and {len(lost) - 1} more are" if len(lost) > 1 else " is"
+    return f"{lost[0]}{more} missing or altered"
 
 
 def _start(trial: Run, config: TrainConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
@@ -164,7 +201,8 @@ def _start(trial: Run, config: TrainConfig, data: DataConfig, dataset: Dataset, 
 def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, context: Context) -> None:
     model = build_model(config.model, classes=len(dataset.classes), seed=config.seed)
     state = TrainingState(model, config, context.machine)
-    _restore(run_id, state, context)
+    kept = Checkpoints(context.store, run_id)
+    _restore(run_id, state, kept, context)
     images = len(dataset.train)
     with context.display.bar(f"retraining {config.model.name}", config.epochs * images) as bar:
         bar.advance(state.epoch * images)
@@ -174,23 +212,22 @@ def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, conte
             config,
             context.machine,
             evaluate={"test": dataset.test},
-            on_epoch=lambda epoch: _keep_epoch(run_id, epoch, state, config, context, bar),
+            on_epoch=lambda epoch: _keep_epoch(epoch, kept, state, config, context, bar),
             on_batch=bar.advance,
             from_start=True,
         )
-    _keep_results(run_id, model, config, trial, dataset, context)
+    _keep_predictions(run_id, model, kept, config, dataset, context)
+    _register(run_id, model.to("cpu"), trial, dataset, context)
+    _require_whole(run_id, config, context)
 
 
 def _keep_epoch(
-    run_id: str, epoch: Epoch, state: TrainingState, config: TrainConfig, context: Context, bar: Bar
+    epoch: Epoch, kept: Checkpoints, state: TrainingState, config: TrainConfig, context: Context, bar: Bar
 ) -> None:
-    store, metrics = context.store, dict(epoch.metrics)
+    metrics = dict(epoch.metrics)
     if epoch.number:
         metrics |= {"epoch_seconds": epoch.seconds, "images_per_second": epoch.images_per_second}
-    store.log_tensors(run_id, f"weights/epoch_{epoch.number:03d}.safetensors", state.weights())
-    # The metrics travel with the state: an interruption before the next line loses neither.
-    store.log_tensors(run_id, SLOTS[epoch.number % 2], state.tensors(), metrics=json.dumps(metrics))
-    store.log(run_id, metrics, epoch.number)
+    kept.keep_epoch(state, metrics)
     said = f"test {metrics['test_accuracy']:.3f}"
     if epoch.number:
         said += f" · train {metrics['train_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s"
@@ -198,41 +235,35 @@ def _keep_epoch(
     context.display.log(f"epoch {epoch.number}/{config.epochs}: {said}")
 
 
-def _restore(run_id: str, state: TrainingState, context: Context) -> None:
+def _restore(run_id: str, state: TrainingState, kept: Checkpoints, context: Context) -> None:
     """Goes back to the last whole epoch that the run kept; without one, training begins at its beginning."""
-    kept = []
-    for slot in set(SLOTS) & set(context.store.artifacts(run_id, "resume")):
-        try:
-            kept.append(context.store.load_tensors(run_id, slot))
-        except StudyError:
-            # Half-written when the run was stopped: the other slot is one epoch older and whole.
-            continue
-    if not kept:
+    if (latest := kept.latest()) is None:
         return
-    tensors, metadata = max(kept, key=lambda item: int(item[0]["progress"][0]))
-    state.restore(tensors)
-    history = context.store.history(run_id)
-    if history.empty or state.epoch not in set(history["epoch"]):
-        context.store.log(run_id, json.loads(metadata["metrics"]), state.epoch)
+    state.restore(latest.tensors)
+    kept.record(latest.metrics, latest.epoch)
     context.display.say(f"Continuing run {run_id} after epoch {state.epoch}.")
 
 
-def _keep_results(
-    run_id: str, model: Model, config: TrainConfig, trial: Run, dataset: Dataset, context: Context
+def _keep_predictions(
+    run_id: str, model: Model, kept: Checkpoints, config: TrainConfig, dataset: Dataset, context: Context
 ) -> None:
     parts = {"train": dataset.train, "test": dataset.test}
     with context.display.bar("predicting", len(parts)) as bar:
         for name, part in parts.items():
             logits = predict(model, part.images).cpu()
-            context.store.log_tensors(
-                run_id, f"predictions/{name}.safetensors", {"logits": logits, "labels": part.labels}
-            )
+            kept.keep(predictions_path(name), {"logits": logits, "labels": part.labels})
             accuracy = (logits.argmax(1) == part.labels).double().mean().item()
             # A continued run may have recorded it, and MLflow would keep it twice.
             if f"final_{name}_accuracy" not in context.store.get(run_id).metrics:
                 context.store.log(run_id, {f"final_{name}_accuracy": accuracy}, config.epochs)
             bar.advance()
-    _register(run_id, model.to("cpu"), trial, dataset, context)
+
+
+def _require_whole(run_id: str, config: TrainConfig, context: Context) -> None:
+    if lost := Checkpoints(context.store, run_id).broken(config.epochs):
+        raise Incomplete(
+            f"The retraining {run_id} is not whole: {_named(lost)}; the same command trains anew, as another run."
+        )
 
 
 def _register(run_id: str, model: Model, trial: Run, dataset: Dataset, context: Context) -> None:

@@ -21,6 +21,10 @@ class StoreFault(Exception):
     """
 
 
+class Incomplete(StudyError):
+    """Something that a run kept is missing or altered."""
+
+
 class Diverged(Exception):
     """A training loss became NaN or infinite.
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from pipelines import retrain as stage
+from pipelines.checkpoints import SLOTS, weights_path
 from pipelines.context import Context
-from pipelines.retrain import SLOTS, retrain, retrain_seeds
+from pipelines.retrain import retrain, retrain_seeds
 from study.config import CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.errors import OutOfMemory, StudyError
@@ -63,9 +64,9 @@ def interrupt_after(epoch: int, patch: pytest.MonkeyPatch) -> None:
     """Has the retraining be interrupted once `epoch` is kept."""
     keep = stage._keep_epoch
 
-    def then_stop(run_id: str, kept, *others: object) -> None:
-        keep(run_id, kept, *others)
-        if kept.number == epoch:
+    def then_stop(done: Epoch, *others: object) -> None:
+        keep(done, *others)
+        if done.number == epoch:
             raise KeyboardInterrupt
 
     patch.setattr(stage, "_keep_epoch", then_stop)
@@ -200,6 +201,77 @@ def test_a_half_written_slot_falls_back_to_the_other(context: Context, tiny: Dat
     assert_every_epoch_recorded_once(context.store, stopped.id)
 
 
+def interrupted_after(epoch: int, trial: Run, dataset: Dataset, context: Context) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(epoch, patch)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(trial, DATA, dataset, context, epochs=EPOCHS)
+    [stopped] = context.store.runs(stage="retrain")
+    return stopped
+
+
+def test_where_the_newest_weights_are_altered_their_epoch_is_trained_again(context: Context, tiny: Dataset, toy: Run):
+    stopped = interrupted_after(2, toy, tiny, context)
+    file_of(context.store, stopped.id, weights_path(2)).write_bytes(b"altered")
+    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
+    assert_equal_at_every_epoch(context.store, stopped.id, retrain(toy, DATA, tiny, context, epochs=EPOCHS))
+    assert_every_epoch_recorded_once(context.store, stopped.id)
+
+
+@pytest.mark.parametrize("lost", [weights_path(0), "SHA256SUMS"])
+def test_where_earlier_weights_are_lost_training_begins_anew_and_says_so(
+    lost: str, context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]
+):
+    stopped = interrupted_after(2, toy, tiny, context)
+    file_of(context.store, stopped.id, lost).unlink()
+    anew = retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    said = capsys.readouterr().out
+    assert anew != stopped.id
+    assert f"Run {stopped.id} cannot be continued ({weights_path(0)}" in said
+    assert "missing or altered): training begins anew." in said
+    ended = context.store.get(stopped.id)
+    assert (ended.status, ended.tags["status_reason"]) == ("FAILED", "incomplete")
+    assert_every_epoch_recorded_once(context.store, anew)
+
+
+def test_a_retraining_whose_weights_are_altered_before_its_end_does_not_finish(
+    context: Context, tiny: Dataset, toy: Run, monkeypatch: pytest.MonkeyPatch
+):
+    keep = stage._keep_epoch
+
+    def alter(epoch: Epoch, *others: object) -> None:
+        keep(epoch, *others)
+        if epoch.number == EPOCHS:
+            [run] = context.store.runs(stage="retrain")
+            context.store.log_tensors(run.id, weights_path(1), {"fc.weight": torch.zeros(3)})
+
+    monkeypatch.setattr(stage, "_keep_epoch", alter)
+    with pytest.raises(StudyError, match=rf"not whole: {weights_path(1)} is missing or altered; the same command"):
+        retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    monkeypatch.undo()
+    [failed] = context.store.runs(stage="retrain")
+    assert (failed.status, failed.tags["status_reason"]) == ("FAILED", "incomplete")
+    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) != failed.id
+
+
+def test_another_number_of_threads_begins_anew_and_says_so(
+    context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]
+):
+    stopped = interrupted_after(1, toy, tiny, context)
+    machine = replace(context.machine, threads=2)
+    other = retrain(toy, DATA, tiny, replace(context, machine=machine), epochs=EPOCHS)
+    assert other != stopped.id
+    assert f"Run {stopped.id} was interrupted with threads 1 (now 2)" in capsys.readouterr().out
+    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
+
+
+def test_the_hashes_of_all_weights_and_predictions_are_kept(finished_study):
+    store, run_id = finished_study.context.store, finished_study.retrained["cnn"]
+    sums = store.sums(run_id)
+    assert list(sums) == sorted(store.artifacts(run_id, "predictions") + store.artifacts(run_id, "weights"))
+    assert {path: store.digest(run_id, path) for path in sums} == sums
+
+
 def test_a_retraining_under_way_is_not_begun_again(context: Context, tiny: Dataset, toy: Run):
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(1, patch)
@@ -210,7 +282,7 @@ def test_a_retraining_under_way_is_not_begun_again(context: Context, tiny: Datas
     context.store.resume(stopped.id)
     with pytest.raises(StudyError, match=f"Run {stopped.id} is retraining this already"):
         retrain(toy, DATA, tiny, context, epochs=EPOCHS)
-    context.store.tag(stopped.id, worker=" ".join([stopped.tags["worker"].split()[0], "1", "0.5"]))
+    context.store.tag(stopped.id, worker=" ".join([*stopped.tags["worker"].split()[:-1], "0"]))
     assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
 
 
@@ -235,8 +307,8 @@ def test_a_retraining_whose_gpu_disappears_says_so_and_continues_later(
     expected = retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5)
     whole = stage._keep_epoch
 
-    def lost(run_id: str, epoch: Epoch, *more: object) -> None:
-        whole(run_id, epoch, *more)
+    def lost(epoch: Epoch, *more: object) -> None:
+        whole(epoch, *more)
         if epoch.number == 1:
             raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
 

@@ -7,16 +7,11 @@ import threading
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-import mlflow
-import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from study.config import Home
 from study.errors import StudyError
-from study.registry import log_model
-from study.tracking import Store, default_uri, metric
+from study.tracking import Store, metric
 
 
 def started(store: Store, name: str = "a run", experiment: str = "toys", **tags: str) -> str:
@@ -170,35 +165,3 @@ def test_runs_are_found_beyond_a_page(store: Store):
             [(f"{number:032x}",) for number in range(1002)],
         )
     assert len({run.id for run in store.runs(["many"])}) == 1003
-
-
-class Toy(nn.Module):
-    def __init__(self, seed: int):
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.layer = nn.Linear(4, 3)
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(self.layer(values), 1)
-
-
-def test_the_registered_model_gives_torchs_probabilities_and_the_alias_keeps_the_best(store: Store):
-    example = np.zeros((2, 4), np.float32)
-    models = {0.5: Toy(0), 0.4: Toy(1), 0.6: Toy(2), 0.6 - 1e-9: Toy(3)}
-    aliased = []
-    for score, model in models.items():
-        log_model(store.client, started(store), model, example, register_as="toys-cnn", score=score)
-        best = store.client.get_model_version_by_alias("toys-cnn", "best")
-        aliased.append(float(best.tags["val_accuracy"]))
-    assert aliased == [0.5, 0.5, 0.6, 0.6]
-    assert mlflow.get_tracking_uri() == default_uri(store.home)
-    served = mlflow.pyfunc.load_model("models:/toys-cnn@best")
-    for count in (1, 2, 7):
-        values = np.random.default_rng(count).normal(size=(count, 4)).astype(np.float32)
-        answer = np.asarray(served.predict(values))
-        with torch.no_grad():
-            expected = models[0.6](torch.from_numpy(values)).numpy()
-        assert answer.shape == (count, 3)
-        assert np.allclose(answer, expected, atol=1e-6)
-        assert np.allclose(answer.sum(1), 1, atol=1e-6)

@@ -1,0 +1,106 @@
+"""What a retraining keeps after every epoch: the weights with their hashes, and what it continues from."""
+
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+from study.errors import StudyError
+from study.tracking import Store
+from study.training import TrainingState
+
+SLOTS = ("resume/even.safetensors", "resume/odd.safetensors")
+"""What a continuation needs, written in turn: whatever becomes of one, the other is an epoch older and whole."""
+SPLITS = ("train", "test")
+
+
+class Checkpoint(NamedTuple):
+    """Where a training can be taken up again."""
+
+    epoch: int
+    tensors: dict[str, Tensor]
+    """What `TrainingState.restore` takes."""
+    metrics: dict[str, float]
+
+
+def weights_path(epoch: int) -> str:
+    """The artifact of the weights after `epoch`; 0 is before training."""
+    return f"weights/epoch_{epoch:03d}.safetensors"
+
+
+def predictions_path(split: str) -> str:
+    """The artifact of the final predictions of `split`."""
+    return f"predictions/{split}.safetensors"
+
+
+class Checkpoints:
+    """What the retraining `run_id` keeps in `store`."""
+
+    def __init__(self, store: Store, run_id: str):
+        self._store, self._run_id = store, run_id
+        try:
+            self._sums = store.sums(run_id)
+        except StudyError:
+            # Altered, so that it vouches for no file.
+            self._sums = {}
+        self._recorded = set(store.history(run_id)["epoch"])
+
+    def keep(self, path: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keeps tensors that must stay as they are, and their hash."""
+        self._sums[path] = self._store.log_tensors(self._run_id, path, tensors)
+        self._store.log_sums(self._run_id, self._sums)
+
+    def keep_epoch(self, state: TrainingState, metrics: Mapping[str, float]) -> None:
+        """Keeps the weights, then what continues from them, and then records the metrics, unless they are recorded."""
+        self.keep(weights_path(state.epoch), state.weights())
+        # The metrics travel with the state: an interruption before they are recorded loses neither.
+        slot = SLOTS[state.epoch % 2]
+        self._store.log_tensors(self._run_id, slot, state.tensors(), metrics=json.dumps(dict(metrics)))
+        self.record(metrics, state.epoch)
+
+    def record(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Records the metrics of `epoch` once, however often the epoch is trained."""
+        if epoch not in self._recorded:
+            self._store.log(self._run_id, metrics, epoch)
+            self._recorded.add(epoch)
+
+    def latest(self) -> Checkpoint | None:
+        """Where training continues: after the last epoch up to which every file of weights is whole."""
+        found = filter(None, map(self._slot, SLOTS))
+        for checkpoint in sorted(found, key=lambda one: one.epoch, reverse=True):
+            if not self.broken_weights(checkpoint.epoch):
+                return checkpoint
+        return None
+
+    def lost(self) -> list[str]:
+        """What is missing or altered, where training began and cannot be continued; else nothing."""
+        if not self._recorded or self.latest():
+            return []
+        return self.broken_weights(int(max(self._recorded))) or list(SLOTS)
+
+    def broken_weights(self, epoch: int) -> list[str]:
+        """The files of weights up to `epoch` that are missing, or not those that were kept."""
+        return self._broken([weights_path(number) for number in range(epoch + 1)])
+
+    def broken(self, epochs: int) -> list[str]:
+        """What a finished retraining of so many epochs must have kept and has not, or not as it was kept."""
+        return self.broken_weights(epochs) + self._broken([predictions_path(split) for split in SPLITS])
+
+    def _broken(self, paths: list[str]) -> list[str]:
+        return [path for path in paths if not self._is_whole(path)]
+
+    def _is_whole(self, path: str) -> bool:
+        try:
+            return self._sums.get(path) == self._store.digest(self._run_id, path)
+        except StudyError:
+            return False
+
+    def _slot(self, path: str) -> Checkpoint | None:
+        if path not in self._store.artifacts(self._run_id, "resume"):
+            return None
+        try:
+            tensors, metadata = self._store.load_tensors(self._run_id, path)
+        except StudyError:
+            return None
+        return Checkpoint(int(tensors["progress"][0]), tensors, json.loads(metadata["metrics"]))
