@@ -26,6 +26,8 @@ from pipelines import (
 )
 from pipelines.artifacts import Network, pull
 from pipelines.context import Context
+from pipelines.inputs import Inputs
+from pipelines.made import Made
 from pipelines.output import Report, Step
 from pipelines.publish import publish
 from study import selection
@@ -60,7 +62,13 @@ class _Images:
 
 
 def analyse(
-    spec: str, config: AnalysisConfig, context: Context, data: DataConfig | None = None, loaded: Dataset | None = None
+    spec: str,
+    config: AnalysisConfig,
+    context: Context,
+    data: DataConfig | None = None,
+    loaded: Dataset | None = None,
+    *,
+    again: bool = False,
 ) -> Analysis:
     """Writes the report of the run that `spec` means, and logs it to the run.
 
@@ -70,6 +78,7 @@ def analyse(
         context: the surroundings.
         data: the data set, for `best` and for what is measured on images; by default the run's, or the latest run's.
         loaded: the same, where it is loaded already.
+        again: make what was made before anew, too; else it stays where nothing that it was made from has changed.
 
     Raises:
         StudyError: for an unknown run, a run without weights, an unknown image, layer, filter or figure, or a report
@@ -86,7 +95,7 @@ def analyse(
     report = Report(_folder(context, run))
     steps = dict(_steps(network, networks, filters, images, config, context, report))
     steps |= {name: partial(_refuse, images.reason) for name in _needing(filters, config.only) - set(steps)}
-    made, left_out = _made(outline.chosen(steps, config.only), network.name, report, context)
+    made, left_out = _made(outline.chosen(steps, config.only), network, report, context, again)
     missing += [f"Left out: {', '.join(names)}. {reason}" for reason, names in left_out.items()]
     page = publish(report, made, networks, network, images.image, missing, config, context)
     return Analysis(page, tuple(missing))
@@ -196,20 +205,33 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _made(
-    steps: Mapping[str, Callable[[], None]], model: str, report: Report, context: Context
+    steps: Mapping[str, Callable[[], None]], network: Network, report: Report, context: Context, again: bool
 ) -> tuple[dict[str, list[Section]], dict[str, list[str]]]:
     """Runs the steps; returns the sections by part of the page, and by reason what could not be made."""
     parts: dict[str, list[Section]] = {}
     left_out: dict[str, list[str]] = {}
-    with context.display.bar(f"analysing {model}", len(steps)) as bar:
+    made, inputs, unchanged = Made(report.folder), Inputs(network.run.tags["dataset"]), 0
+    with context.display.bar(f"analysing {network.name}", len(steps)) as bar:
         for part, within in outline.by_part(steps).items():
             for name, step in within.items():
                 bar.note(name.replace("_", " "))
-                before = len(report.sections)
+                digest = inputs.digest(step)
+                sections = None if again else made.find(name, digest)
+                unchanged += sections is not None
                 try:
-                    step()
+                    sections = _run(name, step, digest, made, report) if sections is None else sections
+                    parts.setdefault(part, []).extend(sections)
                 except StudyError as error:
                     left_out.setdefault(str(error), []).append(name)
-                parts.setdefault(part, []).extend(report.sections[before:])
                 bar.advance()
+    missing = sum(map(len, left_out.values()))
+    context.display.say(f"{unchanged} figures unchanged, {len(steps) - unchanged - missing} made.")
     return {part: sections for part, sections in parts.items() if sections}, left_out
+
+
+def _run(name: str, step: Callable[[], None], digest: str, made: Made, report: Report) -> list[Section]:
+    """Runs a step, and keeps what it made."""
+    sections, files = len(report.sections), len(report.files)
+    step()
+    made.keep(name, digest, report.sections[sections:], report.files[files:])
+    return report.sections[sections:]

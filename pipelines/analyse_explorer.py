@@ -84,7 +84,7 @@ def _add_animation(network: Network, layer: str, number: int, image: SelectedIma
     )
     name = f"animation_{layer}_filter{number}"
     gif = animation.gif(shown)
-    (report.folder / f"{name}.gif").write_bytes(gif)
+    report.add_file(f"{name}.gif", gif)
     heading = f"Filter {number} of {layer} from epoch {epochs[0]} to {epochs[-1]}, animated"
     text = animation.caption(maps)
     report.sections.append(Section(heading, text, gif=gif, alt=f"{heading}. {text}"))
@@ -97,7 +97,7 @@ def _add_explorer(network: Network, start: tuple[str, int], images: Sequence[Sel
         html = explorer.page(traced, pictures(images), network.classes, title=title, start=start)
     except ValueError as error:
         raise StudyError(f"The explorer cannot be written. {error}") from None
-    (report.folder / "explorer.html").write_text(html, encoding="utf-8")
+    report.add_file("explorer.html", html)
     report.sections.append(
         Section(
             "Every filter, by hand",

@@ -178,6 +178,9 @@ def analyse(
         str,
         option("--only", help="Make these figures alone, NAME[,NAME…], and show them in only.html; empty: all."),
     ] = "",
+    again: Annotated[
+        bool, option("--again", help="Make anew what an earlier analysis made of the same inputs.")
+    ] = False,
     skip_unreadable: Skip = False,
     home: HomeOption = "",
     tracking_uri: Uri = "",
@@ -198,7 +201,7 @@ def analyse(
     from pipelines.analyse import analyse as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    made = stage(run, settings, context_of(home, tracking_uri, "", "cpu", "float32", 0), images)
+    made = stage(run, settings, context_of(home, tracking_uri, "", "cpu", "float32", 0), images, again=again)
     raise typer.Exit(1 if made.missing else 0)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis import experiments, findings, winner
 from analysis.report import Section
 from pipelines import replicates
-from pipelines.output import Report, Step, write_table
+from pipelines.output import Report, Step
 from study.config import EXPERIMENTS, CNNConfig, TrainConfig
 from study.tracking import Run, Store, metric
 
@@ -52,9 +52,9 @@ def _add_dead_filters(store: Store, parent: Run, report: Report) -> str:
     text = findings.caption(table, counts)
     heading = HEADINGS["dead-filters"]
     report.add_figure("dead_filters", heading, text, counts, experiments.draw(table, counts))
-    write_table(report.folder, "dead_filters_trainings", table)
+    report.add_numbers("dead_filters_trainings", table)
     summary = experiments.summary(table)
-    write_table(report.folder, "dead_filters_means", summary)
+    report.add_numbers("dead_filters_means", summary)
     about = "Means ± standard deviations over the seeds, after the last epoch, on the validation images."
     report.add_table("dead_filters_conditions", f"{heading}: every condition", about, experiments.readable(summary))
     about = "Differences of the means with their 95 % t intervals, paired by seed."

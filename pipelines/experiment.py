@@ -99,7 +99,7 @@ def _publish(parent: Run, context: Context) -> tuple[Path, str]:
     """Writes tables and figure, keeps them with the run, and returns their folder and what was found."""
     # Drawing takes seconds to import, which the first training need not wait for.
     from pipelines.comparisons import add
-    from pipelines.output import Report
+    from pipelines.output import Report, write
 
     folder = context.home.reports / f"{parent.tags['dataset']}-{parent.tags['experiment']}-{parent.id[:8]}"
     try:
@@ -107,6 +107,6 @@ def _publish(parent: Run, context: Context) -> tuple[Path, str]:
     except OSError as error:
         raise StudyError(f"The tables cannot be written to {folder}: {error.strerror}.") from None
     text = add(context.store, parent, Report(folder))
-    (folder / "findings.md").write_text(f"{text}\n", encoding="utf-8")
+    write(folder / "findings.md", f"{text}\n")
     context.store.log_folder(parent.id, folder, "experiment")
     return folder, text

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis import classification
 from analysis.report import Section
+from study.files import whole
 
 DOTS_PER_INCH = 150
 
@@ -21,21 +22,28 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def write(path: Path, content: bytes | str) -> None:
+    """Writes a file that is whole or not there; text as UTF-8."""
+    with whole(path) as file:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure) -> bytes:
     """Writes `name.png`, `name.svg` and `name.csv` to `folder`, and returns the picture."""
     picture = png(figure)
-    (folder / f"{name}.png").write_bytes(picture)
+    write(folder / f"{name}.png", picture)
     # Laid out already, which takes as long as drawing it.
     figure.set_layout_engine("none")
-    # Without the date, so that the same figure is the same file.
-    figure.savefig(folder / f"{name}.svg", format="svg", metadata={"Date": None})
+    with whole(folder / f"{name}.svg") as file:
+        # Without the date, so that the same figure is the same file.
+        figure.savefig(file, format="svg", metadata={"Date": None})
     write_table(folder, name, numbers)
     return picture
 
 
 def write_table(folder: Path, name: str, numbers: pd.DataFrame) -> None:
     """Writes `name.csv` to `folder`, with as many digits as float32 has."""
-    numbers.to_csv(folder / f"{name}.csv", index=False, float_format="%.9g")
+    write(folder / f"{name}.csv", numbers.to_csv(index=False, float_format="%.9g"))
 
 
 Step = tuple[str, Callable[[], None]]
@@ -48,6 +56,8 @@ class Report:
 
     folder: Path
     sections: list[Section] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    """The names of what was written, in order."""
 
     def add_figure(
         self,
@@ -60,6 +70,7 @@ class Report:
     ) -> None:
         """Writes a figure and its numbers, and puts it on the page, with the table `shown` below where there is one."""
         picture = write_figure(self.folder, name, numbers, figure)
+        self.files += [f"{name}.{kind}" for kind in ("png", "svg", "csv")]
         alt = f"{heading}. {text}"
         self.sections.append(Section(heading, text, table=shown, png=picture, alt=alt, csv=f"{name}.csv"))
 
@@ -68,9 +79,19 @@ class Report:
     ) -> None:
         """Writes a table as CSV and Markdown, and puts it on the page; to people as `shown`, where that is another."""
         shown = numbers if shown is None else shown
-        write_table(self.folder, name, numbers)
-        (self.folder / f"{name}.md").write_text(classification.to_markdown(shown), encoding="utf-8")
+        self.add_numbers(name, numbers)
+        self.add_file(f"{name}.md", classification.to_markdown(shown))
         self.sections.append(Section(heading, text, table=shown, csv=f"{name}.csv"))
+
+    def add_numbers(self, name: str, numbers: pd.DataFrame) -> None:
+        """Writes a table as CSV, and leaves the page as it is."""
+        write_table(self.folder, name, numbers)
+        self.files.append(f"{name}.csv")
+
+    def add_file(self, name: str, content: bytes | str) -> None:
+        """Writes a file beside the page."""
+        write(self.folder / name, content)
+        self.files.append(name)
 
 
 def joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

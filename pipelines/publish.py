@@ -12,7 +12,7 @@ from analysis.report import Section, page
 from pipelines.analyse_statistics import predicted
 from pipelines.artifacts import Network
 from pipelines.context import Context
-from pipelines.output import Report
+from pipelines.output import Report, write
 from pipelines.pages import run_page
 from study.config import CIFAR10_CLASSES, AnalysisConfig
 from study.data import SelectedImage
@@ -46,7 +46,7 @@ def publish(
         links=_links(report.folder, config),
         notices=missing,
     )
-    path.write_text(html, encoding="utf-8")
+    write(path, html)
     store.log_folder(run.id, report.folder, "report")
     _record(measured, network, config, context)
     context.display.say(classification.to_markdown(measured))

@@ -31,11 +31,16 @@ def page(finished_study) -> Path:
     return made.page
 
 
+def shown(page: Path) -> set[str]:
+    """The names of the report's files, without what the next analysis reads."""
+    return {file.name for file in page.parent.iterdir() if not file.name.startswith(".")}
+
+
 def test_the_report_holds_every_figure_with_its_numbers(page: Path):
     files = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "csv")}
     files |= {f"{name}.{kind}" for name in TABLES for kind in ("csv", "md")}
     files |= {f"animation_{layer}_filter3.gif" for layer in ("conv1", "conv2")}
-    assert {file.name for file in page.parent.iterdir()} == files | {"index.html", "explorer.html"}
+    assert shown(page) == files | {"index.html", "explorer.html"}
     for name in FIGURES:
         assert (page.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert b"<dc:date>" not in (page.parent / f"{name}.svg").read_bytes()
@@ -56,11 +61,25 @@ def test_the_page_shows_every_figure_and_links_every_table(page: Path, finished_
 def test_the_report_is_kept_on_the_run_it_is_about(page: Path, finished_study):
     store, run_id = finished_study.context.store, finished_study.retrained["cnn"]
     assert page.is_relative_to(finished_study.context.home.reports)
-    assert store.artifacts(run_id, "report") == sorted(f"report/{file.name}" for file in page.parent.iterdir())
-    [analysis] = store.runs(stage="analysis", retrain_run=run_id)
+    assert store.artifacts(run_id, "report") == sorted(f"report/{name}" for name in shown(page))
+    analysis = store.runs(stage="analysis", retrain_run=run_id)[-1]
     assert analysis.tags["mlflow.parentRunId"] == run_id
     assert (analysis.status, analysis.params["filter"]) == ("FINISHED", "3")
     assert analysis.metrics["test_accuracy"] == store.get(run_id).metrics["final_test_accuracy"]
+
+
+def test_the_same_analysis_again_makes_nothing_and_shows_the_same(
+    page: Path, finished_study, capsys: pytest.CaptureFixture[str]
+):
+    html, before = page.read_text(), written(page)
+    made = analyse("best", SETTINGS, finished_study.context, loaded=finished_study.dataset)
+    assert re.search(r"^\d\d figures unchanged, 0 made\.$", capsys.readouterr().out, re.MULTILINE)
+    assert (made.page.read_text(), written(page)) == (html, before)
+
+
+def written(page: Path) -> dict[str, int]:
+    """When each file of the report but the page was written, in nanoseconds."""
+    return {name: (page.parent / name).stat().st_mtime_ns for name in shown(page) - {page.name}}
 
 
 def test_the_metrics_are_those_of_scikit_learn(page: Path, finished_study):

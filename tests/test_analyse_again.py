@@ -1,0 +1,160 @@
+"""An analysis after another one: it makes what is missing or would be another, and leaves the rest."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Finished
+from process import study_here
+
+from analysis.report import Section, page
+from pipelines import inputs
+from pipelines.analyse import Analysis, analyse
+from pipelines.made import Made
+from study.config import AnalysisConfig
+
+ONLY = ("table2", "convergence", "kernel_conv1", "maps_conv1", "architecture")
+SETTINGS = AnalysisConfig(filter=3, epochs_every=1, only=ONLY)
+
+
+@pytest.fixture
+def again(finished_study: Finished, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, int]]]:
+    """Analyses the finished study's CNN, and returns how many figures were unchanged and how many were made."""
+    context, reports = finished_study.context, finished_study.context.home.reports
+    before = reports.rename(reports.with_name("reports of other tests")) if reports.exists() else None
+
+    def run(settings: AnalysisConfig = SETTINGS, **more: bool) -> tuple[int, int]:
+        capsys.readouterr()
+        made: Analysis = analyse("best", settings, context, loaded=finished_study.dataset, **more)
+        assert made.missing == ()
+        counted = re.search(r"^(\d+) figures unchanged, (\d+) made\.$", capsys.readouterr().out, re.MULTILINE)
+        assert counted
+        return int(counted[1]), int(counted[2])
+
+    yield run
+    shutil.rmtree(reports, ignore_errors=True)
+    if before:
+        before.rename(reports)
+
+
+Again = Callable[..., tuple[int, int]]
+
+
+def report(finished: Finished) -> Path:
+    [page] = finished.context.home.reports.glob("*/only.html")
+    return page.parent
+
+
+def test_only_what_a_changed_option_shows_is_made_anew(again: Again):
+    assert again() == (0, 5)
+    assert again(replace(SETTINGS, only=ONLY[:3])) == (3, 0)
+    assert again() == (5, 0)
+    assert again(replace(SETTINGS, filter=2)) == (3, 2)
+    assert again(replace(SETTINGS, filter=2, image="train:3")) == (4, 1)
+    assert again(replace(SETTINGS, filter=2, image="train:3"), again=True) == (0, 5)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_a_file_that_was_removed_or_cut_is_made_again(
+    damage: Callable[[Path], object], again: Again, finished_study: Finished
+):
+    again()
+    folder = report(finished_study)
+    names = ("kernel_conv1_filter3.png", "table2.md", "convergence.svg")
+    whole = {name: (folder / name).read_bytes() for name in names}
+    for name in names:
+        damage(folder / name)
+    assert again() == (2, 3)
+    assert {name: (folder / name).read_bytes() for name in names} == whole
+
+
+def test_what_is_kept_of_a_step_may_be_damaged_itself(again: Again, finished_study: Finished):
+    again()
+    kept = report(finished_study) / ".made"
+    (kept / "table2.json").write_text("half a line")
+    (kept / "convergence.json").unlink()
+    told = json.loads((kept / "architecture.json").read_text())
+    (kept / "architecture.json").write_text(json.dumps({**told, "files": {"../../outside": "0"}}))
+    assert again() == (2, 3)
+
+
+def test_other_seeds_and_trials_change_what_looks_them_up(again: Again, finished_study: Finished):
+    store, dataset = finished_study.context.store, finished_study.dataset
+    again()
+    run_id = store.start(dataset.key, "a new trial", tags={"stage": "trial", "search": "another"}, params={})
+    try:
+        assert again() == (4, 1)
+        assert again() == (5, 0)
+    finally:
+        store.client.delete_run(run_id)
+
+
+def test_other_code_makes_all_anew(again: Again, monkeypatch: pytest.MonkeyPatch):
+    again()
+    monkeypatch.setattr(inputs, "_code", lambda: ["other"])
+    assert again() == (0, 5)
+
+
+def test_an_analysis_that_was_interrupted_makes_only_the_rest(again: Again, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+
+        def interrupted(*arguments: object, **more: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("analysis.kernels.draw_kernel_evolution", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            again()
+    assert again() == (3, 2)
+
+
+def test_a_step_that_failed_is_tried_again_and_the_exit_code_says_so(again: Again, finished_study: Finished):
+    context = finished_study.context
+    again()
+    run_id = finished_study.retrained["cnn"]
+    [weights] = context.home.store.glob(f"artifacts/*/{run_id}/artifacts/weights/epoch_001.safetensors")
+    whole = weights.read_bytes()
+    command = ("analyse", "--only", "kernel_conv1,table2", "--epochs-every", "1", "--filter", "3")
+    try:
+        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        ended = study_here(*command, home=context.home.root)
+    finally:
+        weights.write_bytes(whole)
+    assert ended.code == 1
+    assert "Left out: kernel_conv1. The artifact weights/epoch_001.safetensors of run" in ended.out
+    assert f"{run_id} was altered" in ended.out
+    assert again(replace(SETTINGS, only=("kernel_conv1", "table2"))) == (2, 0)
+    ended = study_here(*command, "--again", home=context.home.root)
+    assert ended.code == 0
+    assert "0 figures unchanged, 2 made." in ended.out
+
+
+def test_a_section_comes_back_as_the_page_shows_it(tmp_path: Path):
+    table = pd.DataFrame(
+        {
+            "count": [1200, 3],
+            "share": [0.1 + 0.2, float("nan")],
+            "mixed": [1, "a"],
+            "none": [None, 2.5],
+            "is": [True, False],
+            7: ["<b>", "é"],
+        }
+    )
+    (tmp_path / "a.png").write_bytes(b"picture")
+    (tmp_path / "a.gif").write_bytes(b"moving")
+    sections = [
+        Section("One", "Text.", table=table, png=b"picture", alt="Alt", csv="a.csv"),
+        Section("Two", "Text.", gif=b"moving", link=("words", "explorer.html")),
+        Section("Three", ""),
+    ]
+    made = Made(tmp_path)
+    made.keep("step", "inputs", sections, ["a.png", "a.gif"])
+    assert made.find("step", "other inputs") is None
+    assert made.find("other step", "inputs") is None
+    found = made.find("step", "inputs")
+    assert found is not None
+    assert page("", "", {"Part": found}) == page("", "", {"Part": sections})
