@@ -128,11 +128,13 @@ def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None
     """The run of the same training that was interrupted, now marked as running again."""
     others = []
     for run in context.store.runs(stage="retrain", trial_run=trial.id, seed=str(config.seed)):
+        is_under_way = run.status == "RUNNING" and not is_gone(run.tags["worker"])
+        if run.status == "RUNNING" and not is_under_way:
+            context.store.finish(run.id, "KILLED", "interrupted")
         if run.status == "FINISHED" or run.params.get("epochs") != str(config.epochs):
             continue
         if run.tags.get("status_reason") in NOT_CONTINUED:
             continue
-        is_under_way = run.status == "RUNNING" and not is_gone(run.tags["worker"])
         if changed := _changed(run, context):
             others += [] if is_under_way else [f"Run {run.id} was interrupted with {changed}"]
             continue
@@ -171,7 +173,7 @@ def _named(lost: Sequence[str]) -> str:
 def _start(trial: Run, config: TrainConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
     # What tells runs apart comes first: MLflow cuts long names.
     name = f"retrained, seed {config.seed}: trial {trial.tags['optuna_trial']} of {trial.tags['search']}"
-    run_id = context.store.start(
+    return context.store.start(
         dataset.key,
         name,
         tags={
@@ -186,6 +188,9 @@ def _start(trial: Run, config: TrainConfig, data: DataConfig, dataset: Dataset, 
         },
         params={**config.params(), **context.params(data, dataset)},
     )
+
+
+def _describe(run_id: str, dataset: Dataset, context: Context) -> None:
     described = {
         "key": dataset.key,
         "source": dataset.source,
@@ -195,13 +200,13 @@ def _start(trial: Run, config: TrainConfig, data: DataConfig, dataset: Dataset, 
         "test": len(dataset.test),
     }
     context.store.log_json(run_id, "dataset.json", described)
-    return run_id
 
 
 def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, context: Context) -> None:
     model = build_model(config.model, classes=len(dataset.classes), seed=config.seed)
     state = TrainingState(model, config, context.machine)
     kept = Checkpoints(context.store, run_id)
+    _describe(run_id, dataset, context)
     _restore(run_id, state, kept, context)
     images = len(dataset.train)
     with context.display.bar(f"retraining {config.model.name}", config.epochs * images) as bar:

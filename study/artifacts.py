@@ -113,8 +113,14 @@ class Artifacts:
         for source in sorted(folder.rglob("*")):
             name = source.relative_to(folder)
             if source.is_file() and not is_hidden(name):
-                with self._written(run_id, str(PurePosixPath(path, name))) as file:
-                    shutil.copyfile(source, file)
+                self._log_file(run_id, source, str(PurePosixPath(path, name)))
+
+    def _log_file(self, run_id: str, source: Path, path: str) -> None:
+        root = self._root(run_id)
+        if root and (root / path).is_file() and sha256(root / path) == sha256(source):
+            return
+        with self._written(run_id, path) as file:
+            shutil.copyfile(source, file)
 
     def artifacts(self, run_id: str, path: str = "") -> list[str]:
         """The paths of the files directly below `path`, in order of their names; empty where there are none.

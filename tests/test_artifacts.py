@@ -81,6 +81,18 @@ def test_what_holds_no_json_or_no_table_is_named(path: str, store: Store):
             load(run_id, path)
 
 
+def test_a_folder_that_is_kept_again_replaces_what_changed_alone(store: Store, tmp_path: Path):
+    run_id = started(store)
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("1")
+    store.log_folder(run_id, tmp_path, "report")
+    same, other = (file_of(store, run_id, f"report/{name}") for name in ("a", "b"))
+    before = same.stat().st_ino
+    (tmp_path / "b").write_text("2")
+    store.log_folder(run_id, tmp_path, "report")
+    assert (same.stat().st_ino, other.read_text()) == (before, "2")
+
+
 def test_hidden_files_of_a_folder_are_not_kept(store: Store, tmp_path: Path):
     (tmp_path / "kept" / ".made").mkdir(parents=True)
     for name in (".half.part", ".made/a.json", "b.csv"):

@@ -283,7 +283,15 @@ def test_a_retraining_under_way_is_not_begun_again(context: Context, tiny: Datas
     with pytest.raises(StudyError, match=f"Run {stopped.id} is retraining this already"):
         retrain(toy, DATA, tiny, context, epochs=EPOCHS)
     context.store.tag(stopped.id, worker=" ".join([*stopped.tags["worker"].split()[:-1], "0"]))
+    # Killed before anything else, it does not say of how many epochs it was.
+    tags = {**stopped.tags, "worker": context.store.get(stopped.id).tags["worker"]}
+    begun = context.store.start(tiny.key, stopped.name, tags=tags, params={})
     assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
+    assert {run.id: run.status for run in context.store.runs(stage="retrain")} == {
+        stopped.id: "FINISHED",
+        begun: "KILLED",
+    }
+    assert context.store.load_json(stopped.id, "dataset.json")["train"] == len(tiny.train)
 
 
 def test_a_diverging_retraining_is_recorded_and_not_continued(context: Context, tiny: Dataset):
