@@ -17,6 +17,7 @@ from pipelines.progress import Display
 from study import transfer_runs, transfer_searches
 from study.config import BUNDLED, Home
 from study.errors import StudyError
+from study.files import locked
 from study.process import is_gone, this_process
 from study.transfer_archive import Archive, counts, in_words, read_archive
 from study.transfer_files import Advance, Sizes, unpacked
@@ -31,6 +32,7 @@ from study.transfer_plan import (
     require_no_strangers,
     translated,
 )
+from study.transfer_searches import RDBStorage
 
 
 @contextmanager
@@ -90,25 +92,26 @@ def import_study(archive: Archive, context: Context, *, renames: Sequence[str] =
     except Timeout:
         raise StudyError(f"Another import into {context.home.root} is under way: wait for it.") from None
     with lock:
-        _settle(context)
-        incoming = _incoming(archive, renames, context)
+        with locked(context.home):
+            storage = transfer_searches.opened(context.storage)
+        _settle(storage, context)
+        incoming = _incoming(archive, renames, storage, context)
         try:
             if incoming.plan.missing or incoming.searches:
-                _bring(incoming, context)
+                _bring(incoming, storage, context)
         except BaseException:
             context.display.say("The import was cut off: what it began is undone, or finished where all was there.")
-            _settle(context)
+            _settle(storage, context)
             raise
     _say(incoming, context)
 
 
-def _settle(context: Context) -> None:
+def _settle(storage: RDBStorage, context: Context) -> None:
     """Finishes or undoes the imports that processes which are gone, or this one, left unfinished."""
 
     def ended(token: str) -> bool:
         return token == this_process() or is_gone(token)
 
-    storage = transfer_searches.opened(context.storage)
     runs = transfer_runs.unfinished(context.store.runs())
     sealed = {token for token, marked in runs.items() if transfer_runs.is_sealed(marked)}
     for name, token in transfer_searches.unfinished(storage).items():
@@ -119,11 +122,11 @@ def _settle(context: Context) -> None:
             (transfer_runs.complete if token in sealed else transfer_runs.undo)(context.store, marked)
 
 
-def _incoming(archive: Archive, renames: Sequence[str], context: Context) -> _Incoming:
+def _incoming(archive: Archive, renames: Sequence[str], storage: RDBStorage, context: Context) -> _Incoming:
     own = {record.tags["search"] for record in archive.runs.values() if "search" in record.tags}
     names = parse_renames(renames, own | archive.searches.keys())
     records = {run_id: renamed_run(record, names) for run_id, record in archive.runs.items()}
-    storage, missing = transfer_searches.opened(context.storage), []
+    missing = []
     for search in (renamed_search(search, names) for search in archive.searches.values()):
         relation = transfer_searches.relation(storage, search)
         if relation == transfer_searches.OTHER:
@@ -135,7 +138,7 @@ def _incoming(archive: Archive, renames: Sequence[str], context: Context) -> _In
     return _Incoming(archive, records, missing, planned(records, here))
 
 
-def _bring(incoming: _Incoming, context: Context) -> None:
+def _bring(incoming: _Incoming, storage: RDBStorage, context: Context) -> None:
     store, archive, token = context.store, incoming.archive, this_process()
     ids, models = dict(incoming.plan.here), dict[str, str]()
     with context.display.bar("importing", len(incoming.plan.missing) + len(incoming.searches)) as bar:
@@ -147,7 +150,6 @@ def _bring(incoming: _Incoming, context: Context) -> None:
             bar.advance()
         for model in archive.manifest.registered:
             transfer_runs.bring_versions(store, model, ids, models)
-        storage = transfer_searches.opened(context.storage)
         for search in incoming.searches:
             bar.note(search.name)
             transfer_searches.bring(storage, search, ids, token)

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from study.databases import require_database
@@ -18,6 +19,7 @@ from study.errors import StudyError, first_line
 from study.files import SQLITE
 from study.search import running
 from study.shown import masked
+from study.storage import connect
 from study.transfer_format import MARK, SearchRecord, TrialRecord, malformed
 
 RUN = "mlflow_run"
@@ -26,15 +28,15 @@ NEW, HERE, OTHER = "new", "here", "other"
 """What a search of an archive is to a storage: not there, there with at least its trials, there with others."""
 
 
-def opened(storage: str) -> optuna.storages.RDBStorage:
-    """The storage at this URL, made where it is new.
+def opened(storage: str) -> RDBStorage:
+    """The storage at this URL, made where it is new; only one process at a time may do so.
 
     Raises:
         StudyError: where it is no database.
     """
     require_database(storage)
     try:
-        return optuna.storages.RDBStorage(storage)
+        return connect(storage)
     except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
         raise StudyError(f"The search storage {masked(storage)} cannot be opened: {first_line(error)}") from None
 
@@ -44,12 +46,12 @@ def exists(storage: str) -> bool:
     return not storage.startswith(SQLITE) or Path(storage.removeprefix(SQLITE)).is_file()
 
 
-def names(storage: optuna.storages.RDBStorage) -> set[str]:
+def names(storage: RDBStorage) -> set[str]:
     """The names of the searches in it."""
     return set(optuna.get_all_study_names(storage))
 
 
-def record_of(storage: optuna.storages.RDBStorage, name: str) -> SearchRecord:
+def record_of(storage: RDBStorage, name: str) -> SearchRecord:
     """A search as it is written to an archive.
 
     Raises:
@@ -64,7 +66,7 @@ def record_of(storage: optuna.storages.RDBStorage, name: str) -> SearchRecord:
     return _record(storage, search)
 
 
-def _record(storage: optuna.storages.RDBStorage, search: optuna.Study) -> SearchRecord:
+def _record(storage: RDBStorage, search: optuna.Study) -> SearchRecord:
     return SearchRecord(
         name=search.study_name,
         user_attrs={key: value for key, value in search.user_attrs.items() if key != MARK},
@@ -134,7 +136,7 @@ def _require_what_is_read(trial: FrozenTrial) -> None:
         raise ValueError("its fixed_params are no parameters")
 
 
-def relation(storage: optuna.storages.RDBStorage, record: SearchRecord) -> str:
+def relation(storage: RDBStorage, record: SearchRecord) -> str:
     """What the search is to the storage: `NEW`, `HERE` or `OTHER`."""
     if record.name not in names(storage):
         return NEW
@@ -158,7 +160,7 @@ def _content(trial: TrialRecord) -> dict[str, Any]:
     return own
 
 
-def bring(storage: optuna.storages.RDBStorage, record: SearchRecord, runs: Mapping[str, str], token: str) -> None:
+def bring(storage: RDBStorage, record: SearchRecord, runs: Mapping[str, str], token: str) -> None:
     """Makes the search, marked with `token`, with all its trials; it does not yet count.
 
     Args:
@@ -180,17 +182,17 @@ def bring(storage: optuna.storages.RDBStorage, record: SearchRecord, runs: Mappi
         search.set_user_attr(name, value)
 
 
-def unfinished(storage: optuna.storages.RDBStorage) -> dict[str, str]:
+def unfinished(storage: RDBStorage) -> dict[str, str]:
     """The searches whose import did not end, and the processes that import or imported them."""
     found = optuna.get_all_study_summaries(storage, include_best_trial=False)
     return {one.study_name: one.user_attrs[MARK] for one in found if one.user_attrs.get(MARK)}
 
 
-def complete(storage: optuna.storages.RDBStorage, name: str) -> None:
+def complete(storage: RDBStorage, name: str) -> None:
     """Has an imported search count from now on."""
     optuna.load_study(study_name=name, storage=storage).set_user_attr(MARK, "")
 
 
-def undo(storage: optuna.storages.RDBStorage, name: str) -> None:
+def undo(storage: RDBStorage, name: str) -> None:
     """Deletes a search whose import was cut off."""
     optuna.delete_study(study_name=name, storage=storage)

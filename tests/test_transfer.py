@@ -355,7 +355,7 @@ def stopped(moment: str, error: type[BaseException], *, killed: bool) -> Iterato
         calls += 1
         if calls == number:
             if killed:
-                patch.setattr(transfer_import, "_settle", lambda context: None)
+                patch.setattr(transfer_import, "_settle", lambda storage, context: None)
             raise error
         return original(*arguments, **more)
 
