@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -65,11 +66,12 @@ FAULTS: dict[str, tuple[Callable[[Context], AbstractContextManager[None]], str]]
 def test_a_storage_that_fails_ends_the_search_with_a_sentence_and_the_next_start_sets_all_right(
     fault: str, trial: int, context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(storage, "PATIENCE", 0.01)
-    monkeypatch.setattr(optuna.storages._rdb.storage.time, "sleep", lambda seconds: None)
-    config = replace(SMALL, epochs=200)
+    config = replace(SMALL, epochs=50)
     begin, sentence = FAULTS[fault]
     with ExitStack() as faults, monkeypatch.context() as patch:
+        # Optuna itself tries some writes several times, after pauses of seconds.
+        patch.setattr(storage, "PATIENCE", 0.01)
+        patch.setattr(optuna.storages._rdb.storage, "time", SimpleNamespace(sleep=lambda seconds: None))
         whole, begun = stage.build_model, []
 
         def build(*arguments: Any, **options: Any) -> nn.Module:
