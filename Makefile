@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 # What the benchmarks that need real images train on: cifar10, or the path of an image folder.
 DATASET ?= cifar10
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench faults clean
 
 demo: $(INSTALLED)  ## The whole study on the bundled digits: search, retrain and analyse both models
 	$(BIN)/study reproduce --dataset digits
@@ -30,6 +30,10 @@ bench: $(INSTALLED)  ## The benchmarks, their figures also in reports/benchmarks
 		$(BIN)/python -m benchmarks.$$name --json reports/benchmarks/$$name.json; done
 	set -e; for name in search memory startup; do \
 		$(BIN)/python -m benchmarks.$$name --dataset $(DATASET) --json reports/benchmarks/$$name.json; done
+
+# Goes on where it was stopped; FAULTS="--fresh --kills 50 --only retrain" and the like choose (see --help).
+faults: $(INSTALLED)  ## Kill real processes 200 times and see that nothing is lost: hours; the table in reports/faults.md
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 clean:  ## The environment and caches; never what the study recorded
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info build

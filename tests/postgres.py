@@ -64,6 +64,17 @@ class Cluster:
             self.tell(f"CREATE DATABASE {template}")
             migrate(self.url(template))
             self.migrated.add(template)
+        return self._copied(template, name)
+
+    def copy(self, url: str) -> str:
+        """The URL of a copy of the database at `url`, which nobody may be using."""
+        return self._copied(url.rpartition("/")[2], f"study_{os.getpid()}_{next(self.numbers)}")
+
+    def drop(self, url: str) -> None:
+        """Removes the database at `url`, whoever may be using it."""
+        self.tell(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def _copied(self, template: str, name: str) -> str:
         self.tell(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 

@@ -1,0 +1,142 @@
+"""`make faults`: kills real `study` processes until each has completed, and says what did not hold.
+
+Results are kept case by case in reports/faults.jsonl: the same command goes on where it was stopped. The table goes to
+reports/faults.md as well. Exit code 1 where anything failed; each failure says how that one case is repeated.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.faults.cases import Case, Kill, Result
+from tests.faults.invariants import Broken
+from tests.faults.report import failures, table
+from tests.faults.theatre import STORES, Theatre, open_theatre, stores_here
+from tests.faults.victims import ROOT
+
+COMMANDS = ("tune, 1 worker", "retrain", "tune, 4 workers", "analyse")
+KILLS = 5
+"""In a case; after so many it is left to complete."""
+
+
+def main() -> int:
+    """Runs cases until there were enough kills."""
+    asked = _asked()
+    asked.file.parent.mkdir(parents=True, exist_ok=True)
+    if asked.fresh:
+        asked.file.unlink(missing_ok=True)
+    results = _kept(asked.file)
+    if results and not asked.case:
+        print(f"{len(results)} cases are in {asked.file} already; --fresh begins anew.")
+    # Short, for the sake of sockets.
+    folder = Path(tempfile.mkdtemp(prefix="study-faults-"))
+    before = len(results)
+    with open_theatre(folder) as theatre:
+        _run_all(asked, theatre, results)
+    if any(result.failed for result in results[before:]):
+        print(f"What failed was left in {folder}.")
+    else:
+        shutil.rmtree(folder)
+    text = table(results, " ".join(sys.orig_argv[1:]))
+    asked.file.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(f"\n{text}")
+    for line in failures(results):
+        print(line)
+    return 1 if any(result.failed for result in results) else 0
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--kills", type=int, default=200, help="how many there are to be, with those kept")
+    parser.add_argument("--seed", type=int, default=0, help="the first of the cases' seeds")
+    parser.add_argument("--only", default="", help=f"commands or stores, split by semicolons: {COMMANDS}, {STORES}")
+    parser.add_argument("--case", default="", help="one case, e.g. 'retrain/SQLite/3'")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count(), help="cases at a time")
+    parser.add_argument("--fresh", action="store_true", help="forget what was kept")
+    parser.add_argument("--file", type=Path, default=ROOT / "reports" / "faults.jsonl", help="where results are kept")
+    return parser.parse_args()
+
+
+def _kept(file: Path) -> list[Result]:
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [_result(**json.loads(line)) for line in lines]
+
+
+def _result(case: dict, kills: list[dict], broken: dict, **rest: object) -> Result:
+    return Result(Case(**case), kills=[Kill(**kill) for kill in kills], broken=Broken(**broken), **rest)  # type: ignore
+
+
+def _cases(asked: argparse.Namespace, done: set[str]) -> Iterator[Case]:
+    if asked.case:
+        command, store, seed = asked.case.split("/")
+        yield Case(command, store, int(seed), KILLS)
+        return
+    chosen = {name.strip() for name in asked.only.split(";") if name.strip()}
+    stores = [store for store in stores_here() if not chosen & set(STORES) or store in chosen]
+    commands = [command for command in COMMANDS if not chosen & set(COMMANDS) or command in chosen]
+    for seed in itertools.count(asked.seed):
+        for command, store in itertools.product(commands, stores):
+            case = Case(command, store, seed, KILLS)
+            if str(case) not in done:
+                yield case
+
+
+def _run_all(asked: argparse.Namespace, theatre: Theatre, results: list[Result]) -> None:
+    cases = _cases(asked, {str(result.case) for result in results})
+    lock, server = threading.Lock(), threading.Lock()
+
+    def enough() -> bool:
+        return not asked.case and sum(len(result.kills) for result in results) >= asked.kills
+
+    def work() -> None:
+        zygote = theatre.zygote()
+        while True:
+            with lock:
+                case = None if enough() else next(cases, None)
+            if case is None:
+                return
+            # One case's stops of the server are not to be another's.
+            with server if case.store == "server" else threading.Lock():
+                result = _run(case, theatre, zygote)
+            with lock:
+                _keep(result, results, asked.file)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(1 if asked.case else asked.at_once)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _run(case: Case, theatre: Theatre, zygote: object) -> Result:
+    try:
+        return theatre.run(case, zygote)  # type: ignore
+    except Exception:
+        # One case's end is not that of the others.
+        return Result(case, broken=Broken(other=[traceback.format_exc()]))
+
+
+def _keep(result: Result, results: list[Result], file: Path) -> None:
+    results.append(result)
+    with file.open("a", encoding="utf-8") as kept:
+        kept.write(json.dumps(asdict(result)) + "\n")
+    fallen = ", ".join(f"{kill.signal} {kill.target} in {kill.phase}" for kill in result.kills)
+    state = "FAILED" if result.failed else "held"
+    total = sum(len(each.kills) for each in results)
+    print(f"{result.case}: {state} after {len(result.kills)} kills ({fallen}), {result.seconds:.0f} s; {total} in all")
+    for line in failures([result]):
+        print(line)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

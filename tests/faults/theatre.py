@@ -1,0 +1,139 @@
+"""All that cases need: the stores they begin with, and what uninterrupted commands make of them."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.faults import invariants
+from tests.faults.cases import Case, Durations, Result, Surgeon
+from tests.faults.commands import BASE, COMMON, Analyse, Command, Progress, Retrain, Tune, analysed
+from tests.faults.places import Kind, Place, PostgresKind, ServerKind, SQLiteKind
+from tests.faults.victims import Zygote
+from tests.postgres import programs, running_cluster
+
+STORES = ("SQLite", "PostgreSQL", "server")
+PATIENCE = 900
+
+
+class Theatre:
+    """Where cases are run: `slots` at a time, each with a process of its own to fork from."""
+
+    def __init__(self, folder: Path, stack: ExitStack):
+        self.folder, self.stack = folder, stack
+        self.durations = Durations()
+        self.commands: dict[str, Command] = {
+            command.name: command
+            for command in (Tune(1, 12), Tune(2, 8), Tune(4, 20), Retrain(self._retrained), Analyse(self._analysed))
+        }
+        self._zygote = self.zygote()
+        # What is made for several cases is made once.
+        self._lock = threading.RLock()
+        self._kinds: dict[str, Kind] = {}
+        self._bases: dict[str, Place] = {}
+        self._weights: dict[tuple[str, int], Path] = {}
+        self._tables: dict[str, dict[str, bytes]] = {}
+
+    def zygote(self) -> Zygote:
+        """A process to fork commands from, until the theatre closes."""
+        made = Zygote()
+        self.stack.callback(made.close)
+        return made
+
+    def kind(self, store: str) -> Kind:
+        """The kind of store, started where it must be."""
+        with self._lock:
+            if store not in self._kinds:
+                self._kinds[store] = self._open(store)
+            return self._kinds[store]
+
+    def _open(self, store: str) -> Kind:
+        if store == "SQLite":
+            return SQLiteKind(self.folder / "sqlite")
+        if store == "PostgreSQL":
+            return PostgresKind(self.stack.enter_context(running_cluster()))
+        server = ServerKind(self.folder / "server")
+        self.stack.callback(server.stop)
+        return server
+
+    def base(self, store: str) -> Place:
+        """A place with both models searched and retrained, not to be changed."""
+        with self._lock:
+            if store not in self._bases:
+                place = self.kind(store).place(self.folder / f"base-{store}")
+                for arguments in BASE:
+                    self._run((*arguments, "--threads", "1", *COMMON, *place.stores), place.home)
+                self._bases[store] = place
+            return self._bases[store]
+
+    def _run(self, arguments: tuple[str, ...], home: Path) -> None:
+        """Runs a command, uninterrupted."""
+        with self._lock:
+            victim = self._zygote.start(arguments, home, home / "log")
+            if not victim.ended(PATIENCE) or victim.code:
+                raise RuntimeError(f"study {' '.join(arguments)}: exit code {victim.code}: {victim.said()}")
+
+    def _retrained(self, model: str, seed: int) -> Path:
+        with self._lock:
+            if (model, seed) not in self._weights:
+                command, base = self.commands["retrain"], self.base("SQLite")
+                assert isinstance(command, Retrain)
+                place = self.kind("SQLite").place(self.folder / f"retrained-{model}-{seed}", base)
+                self._run(command.typed(model, seed), place.home)
+                [run] = invariants.runs_of(place, stage="retrain", model=model, seed=str(seed))
+                self._weights[model, seed] = run.artifacts
+            return self._weights[model, seed]
+
+    def _analysed(self, store: str) -> dict[str, bytes]:
+        with self._lock:
+            if store not in self._tables:
+                place = self.kind(store).place(self.folder / f"analysed-{store}", self.base(store))
+                self._run(self.commands["analyse"].arguments(Progress(place, store, 0, 0)), place.home)
+                [run] = analysed(place)
+                self._tables[store] = invariants.tables_of(run.artifacts / "report")
+                assert self._tables[store]
+            return self._tables[store]
+
+    def run(self, case: Case, zygote: Zygote) -> Result:
+        """Runs a case to its end."""
+        command, kind = self.commands[case.command], self.kind(case.store)
+        base = None if isinstance(command, Tune) else self.base(case.store)
+        if isinstance(command, Analyse):
+            assert base
+            # First, since a server keeps the report of the last case.
+            command.expected(case.store)
+            if isinstance(kind, ServerKind):
+                shutil.rmtree(analysed(base)[0].artifacts / "report")
+        surgeon = Surgeon(zygote, self.folder / "cases", self.durations)
+        surgeon.folder.mkdir(exist_ok=True)
+        doctor = None if isinstance(kind, ServerKind) or not _has_doctor() else self._doctor(zygote)
+        return surgeon.operate(case, command, kind, base, doctor)
+
+    def _doctor(self, zygote: Zygote) -> Callable[[Progress], list[str]]:
+        def examine(progress: Progress) -> list[str]:
+            place = progress.place
+            victim = zygote.start(("doctor", *place.stores), place.home, place.home / "log")
+            if not victim.ended(PATIENCE):
+                return ["study doctor hangs"]
+            return [f"study doctor: {victim.said()[-1500:]}"] if victim.code else []
+
+        return examine
+
+
+def _has_doctor() -> bool:
+    from pipelines import cli
+
+    return any(command.callback and command.callback.__name__ == "doctor" for command in cli.app.registered_commands)
+
+
+@contextmanager
+def open_theatre(folder: Path) -> Iterator[Theatre]:
+    """A theatre with its things in `folder`; what it started is gone after the block."""
+    with ExitStack() as stack:
+        yield Theatre(folder, stack)
+
+
+def stores_here() -> tuple[str, ...]:
+    """The stores that this machine can have."""
+    return STORES if programs() else tuple(store for store in STORES if store != "PostgreSQL")
