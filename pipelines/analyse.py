@@ -34,6 +34,7 @@ from study import selection
 from study.config import AnalysisConfig, CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError, unknown
+from study.files import within
 from study.images import read_image
 from study.tracking import Run
 
@@ -165,7 +166,8 @@ def _with_other(network: Network, context: Context) -> tuple[dict[str, Network],
 
 
 def _folder(context: Context, run: Run) -> Path:
-    folder = context.home.reports / f"{run.tags['dataset']}-{run.params['model']}-{run.id[:8]}"
+    # What a store says of its data sets is not trusted to be a name.
+    folder = within(context.home.reports, f"{run.tags['dataset']}-{run.params['model']}-{run.id[:8]}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -280,10 +281,12 @@ def reproduce(
 
 def main() -> None:
     """Runs the command; what the user can mend is one sentence and exit code 2."""
+    # Before MLflow sets its own.
+    given = dict(os.environ)
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (StudyError, typer.TyperException) as error:
-        code = _say_error(str(error) if isinstance(error, StudyError) else error.format_message())
+        code = _say_error(str(error) if isinstance(error, StudyError) else error.format_message(), given)
     except typer.Abort:
         code = 130
     except Exception as error:
@@ -293,10 +296,10 @@ def main() -> None:
         if explained is None:
             # A bug; its traceback may quote the address of a store.
             print(shown(traceback.format_exc()), end="", file=sys.stderr)
-        code = 1 if explained is None else _say_error(str(explained))
+        code = 1 if explained is None else _say_error(str(explained), given)
     sys.exit(code or 0)
 
 
-def _say_error(text: str) -> int:
-    print(f"study: {one_line(text)}{variables_behind(text)}", file=sys.stderr)
+def _say_error(text: str, environment: Mapping[str, str]) -> int:
+    print(f"study: {one_line(text)}{variables_behind(text, environment)}", file=sys.stderr)
     return 2

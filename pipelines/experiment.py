@@ -17,6 +17,7 @@ from study.config import DataConfig, ExperimentConfig, TrainConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters
+from study.files import within
 from study.tracking import Run
 
 EPOCHS = 5
@@ -101,7 +102,8 @@ def _publish(parent: Run, context: Context) -> tuple[Path, str]:
     from pipelines.comparisons import add
     from pipelines.output import Report, write
 
-    folder = context.home.reports / f"{parent.tags['dataset']}-{parent.tags['experiment']}-{parent.id[:8]}"
+    name = f"{parent.tags['dataset']}-{parent.tags['experiment']}-{parent.id[:8]}"
+    folder = within(context.home.reports, name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,7 +1,8 @@
 """The options that several commands share, each named by its environment variable too."""
 
-import os
+import re
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -38,16 +39,17 @@ def number(name: str, help: str, least: int = 0, most: int = MOST, variable: str
     return option(name, help, variable, parser=parse, metavar="INTEGER")
 
 
-def variables_behind(text: str) -> str:
-    """Which environment variables hold a value that the error `text` names, and the command line does not."""
-    given = {name: value for name, value in os.environ.items() if name.startswith(("STUDY_", "MLFLOW_TRACKING_URI"))}
+def variables_behind(text: str, environment: Mapping[str, str]) -> str:
+    """Which variables of the `environment` hold a value that the error `text` names, and the command line does not."""
+    given = {name: value for name, value in environment.items() if name.startswith(("STUDY_", "MLFLOW_TRACKING_URI"))}
     named = [name for name, value in given.items() if value and value not in sys.argv and _is_named(value, text)]
     return f" (It comes from {' and '.join(sorted(named))}.)" if named else ""
 
 
 def _is_named(value: str, text: str) -> bool:
     # A short value may stand there for another reason.
-    return repr(value) in text or f" is {value}:" in text or (len(value) > 4 and value in text)
+    whole = rf"(?<![\w/]){re.escape(value)}(?![\w/])"
+    return repr(value) in text or f" is {value}:" in text or (len(value) > 4 and bool(re.search(whole, text)))
 
 
 def _quoted(text: str) -> str:

@@ -1,6 +1,7 @@
 """Figures and tables as files: the picture, and beside it its numbers; and the report that gathers them."""
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,8 +43,21 @@ def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure)
 
 
 def write_table(folder: Path, name: str, numbers: pd.DataFrame) -> None:
-    """Writes `name.csv` to `folder`, with as many digits as float32 has."""
-    write(folder / f"{name}.csv", numbers.to_csv(index=False, float_format="%.9g"))
+    """Writes `name.csv` to `folder`, with as many digits as float32 has.
+
+    A text that a spreadsheet would take for a formula, as a class may be called, gets an apostrophe before it.
+    """
+    texts = numbers.select_dtypes(exclude=["number", "bool"]).columns
+    plain = numbers.rename(columns=_no_formula)
+    for column in texts:
+        plain[_no_formula(column)] = numbers[column].map(_no_formula)
+    write(folder / f"{name}.csv", plain.to_csv(index=False, float_format="%.9g"))
+
+
+def _no_formula(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    return value if re.fullmatch(r"[+-]\d+(\.\d+)?", value) else f"'{value}"
 
 
 Step = tuple[str, Callable[[], None]]

@@ -1,6 +1,8 @@
 """Whether the database that a URL names is there to be used, asked before a library tries for minutes."""
 
+import contextlib
 import logging
+import sqlite3
 from pathlib import Path
 
 import sqlalchemy
@@ -20,8 +22,13 @@ PATIENCE = 10
 logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
-def require_database(url: str) -> None:
+def require_database(url: str, table: str = "") -> None:
     """Checks that a database URL names one that can be used; other URLs are not looked at.
+
+    Args:
+        url: the URL.
+        table: what an SQLite database has that is not empty, and not another program's: libraries add their own
+            tables to whatever they are given.
 
     Raises:
         StudyError: where an SQLite URL names no file or something else, or a server does not answer or has no such
@@ -34,8 +41,19 @@ def require_database(url: str) -> None:
         if parsed.database in (None, "", ":memory:") or parsed.query or not url.startswith(SQLITE):
             raise StudyError(f"The store {masked(url)} is no file: write sqlite:/// and the path of one.")
         require_sqlite(url)
+        _require_own(Path(url.removeprefix(SQLITE)), table)
     elif parsed and kind in SERVERS:
         _require_answer(parsed)
+
+
+def _require_own(file: Path, table: str) -> None:
+    try:
+        with contextlib.closing(sqlite3.connect(file)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise StudyError(f"The store {file} cannot be used as an SQLite database ({error}).") from None
+    if table and tables and table not in tables:
+        raise StudyError(f"The database {file} is of another program (it has no table {table}): name another file.")
 
 
 def _require_answer(url: URL) -> None:

@@ -26,6 +26,7 @@ class Fault(Enum):
     LOCKED = ("database is locked", "database table is locked", "database schema is locked")
     BROKEN = ("disk I/O error", "database disk image is malformed", "file is not a database", "Input/output error")
     REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
+    MISNAMED = ("File name too long", "Too many levels of symbolic links")
     AWAY = ("TEMPORARILY_UNAVAILABLE", "Connection refused", "Max retries exceeded")
 
 
@@ -37,6 +38,10 @@ NUMBERS = {
     errno.EACCES: Fault.READ_ONLY,
     errno.EPERM: Fault.READ_ONLY,
     errno.EIO: Fault.BROKEN,
+    errno.ENAMETOOLONG: Fault.MISNAMED,
+    errno.ELOOP: Fault.MISNAMED,
+    errno.ENOTDIR: Fault.MISNAMED,
+    errno.EISDIR: Fault.MISNAMED,
     errno.ECONNREFUSED: Fault.AWAY,
     errno.ECONNRESET: Fault.AWAY,
 }
@@ -91,6 +96,7 @@ _SENTENCES = {
     Fault.LOCKED: "The database {place} is locked by another process",
     Fault.BROKEN: "{place} cannot be read or written as it should",
     Fault.REFUSED: "The server {place} refuses",
+    Fault.MISNAMED: "{place} cannot be used",
     Fault.AWAY: "The server {place} does not answer as it should",
 }
 _MENDS = {
@@ -98,6 +104,7 @@ _MENDS = {
     Fault.READ_ONLY: "make it writable, or choose another folder with --home.",
     Fault.LOCKED: "end that process, and the same command continues.",
     Fault.BROKEN: "see to the disk, or bring the file back from a backup.",
+    Fault.MISNAMED: "name another file or folder.",
     Fault.REFUSED: "see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
     Fault.AWAY: "start it again, and the same command continues.",
 }
@@ -146,7 +153,7 @@ def _said(error: BaseException) -> str:
 
 
 def _place(error: BaseException, found: Fault, where: str | Path) -> str:
-    if found in (Fault.FULL, Fault.READ_ONLY):
+    if found in (Fault.FULL, Fault.READ_ONLY, Fault.MISNAMED):
         named = [cause.filename for cause in _causes(error) if isinstance(cause, OSError) and cause.filename]
         if named:
             return str(Path(str(named[0])).parent if found is Fault.FULL else named[0])

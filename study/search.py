@@ -55,7 +55,7 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
     Raises:
         StudyError: where the settings differ, or the storage is no database.
     """
-    require_database(storage)
+    require_database(storage, "studies")
     try:
         opened = optuna.create_study(
             study_name=config.name,

@@ -87,7 +87,7 @@ class Store(Artifacts):
         self._outbox = Outbox(self, self._say)
         # Opening a new database migrates it, and two processes doing that at once crash.
         with locked(home):
-            require_database(self.uri)
+            require_database(self.uri, "experiments")
             _require_server(self.uri)
             try:
                 mlflow.set_tracking_uri(self.uri)
@@ -124,6 +124,8 @@ class Store(Artifacts):
         return str(found.experiment_id) if found else None
 
     def _make_experiment(self, name: str) -> str:
+        if "/" in name or not name.strip("."):
+            raise StudyError(f"The experiment name {name!r} cannot name a folder of artifacts: leave out / and dots.")
         location = f"{self.artifacts_root}/{quote(name)}" if self.artifacts_root else None
         try:
             return str(self.client.create_experiment(name, artifact_location=location))
@@ -265,7 +267,7 @@ class Store(Artifacts):
         wanted = {f"tags.`{key}`": value for key, value in tags.items()}
         if status:
             wanted["attributes.status"] = status
-        query = " and ".join(f"{key} = {_quoted(value)}" for key, value in wanted.items())
+        query = " and ".join(f"{key} = {_quoted(value)}" for key, value in wanted.items() if _is_quotable(value))
         found, token = [], None
         while ids:
             page = self.client.search_runs(
@@ -275,7 +277,9 @@ class Store(Artifacts):
             token = page.token
             if not token:
                 break
-        return found
+        return [
+            run for run in found if all(_is_quotable(value) or run.tags[key] == value for key, value in tags.items())
+        ]
 
     def history(self, run_id: str) -> pd.DataFrame:
         """All metrics of a run, a row per epoch: `epoch` and a column per metric; NaN where it was not recorded."""
@@ -327,6 +331,11 @@ def _user() -> str:
     except (KeyError, OSError):
         # A container's user id without a name.
         return str(os.getuid())
+
+
+def _is_quotable(value: str) -> bool:
+    """Whether MLflow's filters can hold `value`: they know no way to write a quotation mark but within the others."""
+    return not ("'" in value and '"' in value)
 
 
 def _quoted(value: str) -> str:

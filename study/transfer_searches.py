@@ -34,7 +34,7 @@ def opened(storage: str) -> RDBStorage:
     Raises:
         StudyError: where it is no database.
     """
-    require_database(storage)
+    require_database(storage, "studies")
     try:
         return connect(storage)
     except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
