@@ -141,6 +141,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "_log_results", note)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("undrawn")
 def test_a_search_that_is_killed_between_any_two_writes_is_continued_as_if_it_never_was(
     home: Home, machine: Machine, tiny: Dataset
@@ -176,6 +177,7 @@ def recovered(home: Home, config: SearchConfig) -> list[FrozenTrial]:
     return found.get_trials()
 
 
+@pytest.mark.timeout(1800)
 def test_a_grid_that_is_killed_between_any_two_writes_visits_each_point_once(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ):
