@@ -292,7 +292,7 @@ def main() -> None:
     except Exception as error:
         from study.faults import explanation
 
-        explained = explanation(error, default_home().root)
+        explained = explanation(error, os.environ.get("STUDY_HOME") or default_home().root)
         if explained is None:
             # A bug; its traceback may quote the address of a store.
             print(shown(traceback.format_exc()), end="", file=sys.stderr)

@@ -274,11 +274,13 @@ def _require_whole(run_id: str, config: TrainConfig, context: Context) -> None:
 def _register(run_id: str, model: Model, trial: Run, dataset: Dataset, context: Context) -> None:
     release_freed_memory()
     with context.display.bar("exporting the model", 1):
-        log_model(
-            context.store.client,
-            run_id,
-            Classifier(model).eval(),
-            dataset.test.images[:2].float().numpy(),
-            register_as=f"{dataset.key}-{trial.params['model']}",
-            score=metric(trial, "best_val_accuracy"),
+        context.store.wait(
+            lambda: log_model(
+                context.store.client,
+                run_id,
+                Classifier(model).eval(),
+                dataset.test.images[:2].float().numpy(),
+                register_as=f"{dataset.key}-{trial.params['model']}",
+                score=metric(trial, "best_val_accuracy"),
+            )
         )

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from study.errors import StudyError, first_line
+from study.faults import explained
 from study.files import is_hidden, sha256, whole, within
 
 SUMS = "SHA256SUMS"
@@ -139,7 +140,7 @@ class Artifacts:
         """A file to be written, which becomes the artifact `path` as soon as it is whole."""
         root = self._root(run_id)
         if root:
-            with whole(within(root, path)) as file:
+            with explained(root), whole(within(root, path)) as file:
                 yield file
             return
         with tempfile.TemporaryDirectory(prefix="study-") as folder:

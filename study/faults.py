@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
@@ -80,6 +81,18 @@ def explanation(error: BaseException, where: str | Path = "") -> StudyError | No
         return StudyError(str(error))
     found = fault(error)
     return StudyError(f"{told(error, where)}: {_MENDS[found]}") if found else None
+
+
+@contextmanager
+def explained(where: str | Path) -> Iterator[None]:
+    """Raises as a `StoreFault`, with its sentence, what fails in the block and waiting does not mend."""
+    try:
+        yield
+    except Exception as error:
+        said = None if is_passing(error) else explanation(error, where)
+        if said is None:
+            raise
+        raise StoreFault(str(said)) from None
 
 
 def told(error: BaseException, where: str | Path = "") -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from study.errors import StoreFault
-from study.faults import explanation, is_passing, told
+from study.faults import explained, explanation, is_passing, told
 
 # MLflow's own would block for four minutes, and send again what a server may have done already.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -60,12 +60,13 @@ class Patience:
             StoreFault: where the store is away for too long, or something fails that waiting does not mend.
         """
         if _is_waiting.get():
-            return self._attempt(action)
+            with explained(self.where):
+                return action()
         ends, reminded = time.monotonic() + (0 if self._is_spent else LIMIT), None
         for pause in pauses():
             try:
-                with at_once():
-                    result = self._attempt(action)
+                with at_once(), explained(self.where):
+                    result = action()
                 self._is_spent = False
                 return result
             except Exception as error:
@@ -87,15 +88,6 @@ class Patience:
             # What is still to be closed shall not wait either.
             self._is_spent = True
             raise
-
-    def _attempt(self, action: Callable[[], Any]) -> Any:
-        try:
-            return action()
-        except Exception as error:
-            explained = None if is_passing(error) else explanation(error, self.where)
-            if explained is None:
-                raise
-            raise StoreFault(str(explained)) from None
 
 
 class Patient:

@@ -1,4 +1,4 @@
-"""A tracking server in another process, which keeps the artifacts itself."""
+"""A tracking server in another process, which keeps the artifacts itself; it can be stopped, and started again."""
 
 import os
 import socket
@@ -11,31 +11,58 @@ from pathlib import Path
 
 import pytest
 
+from tests.process import PATIENCE
+
+
+class Server:
+    """`mlflow server` on an SQLite database in `folder`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            self.port = found.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            f"sqlite:///{self.folder}/mlflow.db",
+        ]
+        command += ["--artifacts-destination", str(self.folder / "kept"), "--host", "127.0.0.1", "--workers", "1"]
+        command += ["--port", str(self.port)]
+        settings = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=settings)
+        self._wait(self.process)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait(PATIENCE)
+            self.process = None
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.address}/health", timeout=5):
+                    return
+            except OSError:
+                time.sleep(0.5)
+        pytest.fail(f"the server did not answer: {(self.folder / 'log').read_text()}")
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{found.getsockname()[1]}"
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--artifacts-destination", str(folder / "kept"), "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", address.rpartition(":")[2]]
-    settings = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, env=settings) as process:
-        try:
-            _wait(address, process, folder / "log")
-            yield address
-        finally:
-            process.terminate()
-
-
-def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"the server did not answer: {log.read_text()}")
+    server = Server(tmp_path_factory.mktemp("server"))
+    try:
+        server.start()
+        yield server.address
+    finally:
+        server.stop()

@@ -1,0 +1,102 @@
+"""A disk that is full, or may not be written: one sentence, exit code 2, and what was complete stays so."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from study.config import Home
+from study.data import load_dataset
+from study.device import Machine
+from study.tracking import Store
+from tests.conftest import DIGITS, copy_of, surroundings
+from tests.process import Ended, study_here
+from tests.test_retrain import trial
+
+EPOCHS = 8
+ROOM = 500_000
+"""Bytes that are left on the disk: enough for some epochs of the small network, and not for all."""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, and a small one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no disk can be mounted here: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def full(disk: Path, migrated: Home, machine: Machine) -> tuple[Home, str]:
+    """A home on the small disk, and the trial in it that is to be retrained."""
+    context = surroundings(copy_of(migrated, disk / "home"), machine)
+    digits = load_dataset(DIGITS, context.home)
+    return context.home, trial(context, digits, batch_size=200).id
+
+
+def retrained(home: Home, trial_run: str) -> Ended:
+    options = ("--run", trial_run, "--epochs", str(EPOCHS), "--device", "cpu", "--threads", "1")
+    return study_here("retrain", *options, home=home.root)
+
+
+def assert_one_sentence(ended: Ended, folder: Path) -> None:
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1, ended.err
+    assert ended.err.startswith("study: ")
+    assert str(folder) in ended.err
+
+
+def test_a_retraining_that_finds_the_disk_full_continues_where_it_was_and_ends_the_same(
+    full: tuple[Home, str], migrated: Home, machine: Machine, tmp_path: Path
+):
+    home, trial_run = full
+    undisturbed = copy_of(migrated, tmp_path / "undisturbed")
+    shutil.copytree(home.store, undisturbed.store, dirs_exist_ok=True)
+    filler = home.root.parent / "filler"
+    with filler.open("wb") as file:
+        file.write(bytes(shutil.disk_usage(home.root).free - ROOM))
+
+    ended = retrained(home, trial_run)
+    assert_one_sentence(ended, home.root)
+    assert "is full" in ended.err
+    assert "the same command continues" in ended.err
+    assert not list(home.root.rglob("*.part")), "nothing half-written is left"
+
+    filler.unlink()
+    ended = retrained(home, trial_run)
+    assert ended.code == 0, ended.err
+    assert "Continuing run" in ended.out
+    (run,) = Store(home).runs(stage="retrain")
+    assert retrained(undisturbed, trial_run).code == 0
+    (other,) = Store(undisturbed).runs(stage="retrain")
+    weights = Store(home).artifacts(run.id, "weights")
+    assert len(weights) == EPOCHS + 1
+    for path in weights:
+        assert Store(home).digest(run.id, path) == Store(undisturbed).digest(other.id, path)
+    history = Store(home).client.get_metric_history(run.id, "train_loss")
+    assert sorted(point.step for point in history) == list(range(1, EPOCHS + 1))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("retrain",), ("analyse",), ("runs",), ("tune", "--dataset", "digits", "--trials", "1", "--epochs", "1")],
+    ids=lambda command: command[0],
+)
+def test_a_store_that_may_not_be_written_is_told_in_a_sentence(
+    command: tuple[str, ...], full: tuple[Home, str], disk: Path, tmp_path: Path
+):
+    # The same disk at a second place, since the first one is in use.
+    view = tmp_path / "view"
+    view.mkdir()
+    subprocess.run(["mount", "--bind", disk, view], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", view], check=True)
+        assert_one_sentence(study_here(*command, home=view / "home"), view / "home")
+    finally:
+        subprocess.run(["umount", "--lazy", view], check=True)
