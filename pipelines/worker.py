@@ -55,6 +55,8 @@ class _PipedDisplay(Display):
     def __init__(self, pipe: Connection, has_bars: bool):
         super().__init__()
         self._pipe, self._has_bars = pipe, has_bars
+        # What is said of the store comes from the thread that writes to it.
+        self._sending = threading.Lock()
 
     @property
     def has_bars(self) -> bool:
@@ -62,7 +64,7 @@ class _PipedDisplay(Display):
 
     def send(self, kind: str, *content: object) -> None:
         # Where the parent is gone nobody reads; the trial under way is being ended anyway.
-        with suppress(BrokenPipeError):
+        with suppress(BrokenPipeError), self._sending:
             self._pipe.send((kind, *content))
 
     def say(self, text: str) -> None:
