@@ -44,6 +44,27 @@ def ui(
 
 @app.command()
 @interruptible
+def doctor(
+    fix: Annotated[bool, option("--fix", help="Mend what can be, after both databases were copied.")] = False,
+    all_hosts: Annotated[
+        bool, option("--all-hosts", help="Take for dead what other machines work on, which cannot be seen from here.")
+    ] = False,
+    no_backup: Annotated[bool, option("--no-backup", help="Mend without copying the databases before.")] = False,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+    storage: Storage = "",
+) -> None:
+    """Check both stores against each other and against the files; with --fix, mend them."""
+    from pipelines import doctor as stage
+
+    stage.require_whole(home_of(home), tracking_uri, storage)
+    context = context_of(home, tracking_uri, storage, "cpu", "float32", 0)
+    found = stage.examine(context, stage.Options(fix=fix, all_hosts=all_hosts, backup=not no_backup))
+    raise typer.Exit(1 if found.left else 0)
+
+
+@app.command()
+@interruptible
 def export(
     target: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="What is written; not there yet.")],
     search: Annotated[list[str] | None, option("--search", help="This search with its runs; may be repeated.")] = None,

@@ -3,16 +3,15 @@
 Leaves one run for the search, with its figures, and one run below it for every trial.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pandas as pd
 
 from pipelines.context import Context
 from pipelines.pages import compare_page, trials_page
 from pipelines.recovery import Recovery
+from pipelines.search_results import log_results
 from pipelines.trials import Tally, run_trials
 from pipelines.worker import Assignment
 from pipelines.workers import Crew
@@ -55,7 +54,7 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
             _run_missing(opened, config, data, dataset, context, parent, workers)
             table = search.trials_table(opened)
             if context.store.get(parent).tags.get("trials") != str(len(table)):
-                _log_results(parent, table, search.importance(opened), context)
+                log_results(parent, opened, context.store)
     context.store.finish(parent, "FINISHED", "complete")
     _say_results(parent, table, config, dataset, context)
     return parent
@@ -116,7 +115,8 @@ def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Data
     if search.finished(opened) and not context.store.runs([dataset.key], stage="search", search=config.name):
         raise StudyError(
             f"Search {config.name} is in {masked(context.storage)}, but its runs are not in "
-            f"{masked(context.store.uri)}: use the tracking store that it began with, or a new --search."
+            f"{masked(context.store.uri)}: use the tracking store that it began with, have "
+            "`study doctor --fix` make them anew, or name a new --search."
         )
 
 
@@ -138,30 +138,6 @@ def _search_run(config: SearchConfig, data: DataConfig, dataset: Dataset, contex
         "worker": this_process(),
     }
     return context.store.start(dataset.key, config.name, tags=tags, params=params)
-
-
-def _log_results(parent: str, table: pd.DataFrame, importance: pd.DataFrame, context: Context) -> None:
-    # Drawing is imported when there is something to draw: the first trial does not wait for it.
-    from analysis import search as figures
-    from pipelines.output import write_figure
-
-    history = figures.history(table)
-    drawn = {
-        "history": (history, figures.draw_history),
-        "importance": (importance, figures.draw_importance),
-        "slices": (table, figures.draw_slices),
-        "heatmap": (figures.heatmap(table), lambda _: figures.draw_heatmap(table)),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        for name, (numbers, draw) in drawn.items():
-            write_figure(Path(folder), name, numbers, draw(numbers))
-        context.store.log_folder(parent, Path(folder), "search")
-    complete = table[table["state"] == "complete"]
-    if len(complete):
-        context.store.log(parent, {"best_val_accuracy": float(complete["val_accuracy"].max())}, step=len(table))
-    context.store.log(parent, {"epochs_spent": float(table["epochs"].sum())}, step=len(table))
-    # Last, as what says that all this is there and need not be logged again.
-    context.store.tag(parent, trials=len(table))
 
 
 def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset: Dataset, context: Context) -> None:

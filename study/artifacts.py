@@ -117,7 +117,7 @@ class Artifacts:
                 self._log_file(run_id, source, str(PurePosixPath(path, name)))
 
     def _log_file(self, run_id: str, source: Path, path: str) -> None:
-        root = self._root(run_id)
+        root = self.root(run_id)
         if root and (root / path).is_file() and sha256(root / path) == sha256(source):
             return
         with self._written(run_id, path) as file:
@@ -138,7 +138,7 @@ class Artifacts:
     @contextmanager
     def _written(self, run_id: str, path: str) -> Iterator[Path]:
         """A file to be written, which becomes the artifact `path` as soon as it is whole."""
-        root = self._root(run_id)
+        root = self.root(run_id)
         if root:
             with explained(root), whole(within(root, path)) as file:
                 yield file
@@ -168,7 +168,7 @@ class Artifacts:
 
     def _fetched(self, run_id: str, path: str, folder: Path) -> Path:
         try:
-            root = self._root(run_id)
+            root = self.root(run_id)
             if root is None:
                 return Path(self.client.download_artifacts(run_id, path, str(folder)))
             within(root, path).stat()
@@ -176,7 +176,7 @@ class Artifacts:
         except (mlflow.exceptions.MlflowException, OSError) as error:
             raise StudyError(f"Run {run_id} has no artifact {path}: {first_line(error)}") from None
 
-    def _root(self, run_id: str) -> Path | None:
+    def root(self, run_id: str) -> Path | None:
         """The folder of a run's artifacts; None where a server keeps them."""
         if run_id not in self._roots:
             uri = str(self.client.get_run(run_id).info.artifact_uri)

@@ -1,5 +1,6 @@
 """What a search draws from, how it draws, and what ends a trial early; like `study.search` it speaks Optuna."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,18 @@ def train_config(trial: optuna.Trial, config: SearchConfig) -> TrainConfig:
         name: trial.suggest_float(name, found.low, found.high, log=found.log)
         for name, found in search_space(config).items()
     }
+    return training(config, trial.number, drawn)
+
+
+def training(config: SearchConfig, number: int, drawn: Mapping[str, float]) -> TrainConfig:
+    """What trial `number` trains with the hyperparameters that were drawn for it."""
     return TrainConfig(
         model=config.model,
         epochs=config.epochs,
         batch_size=config.batch_size,
         optimiser=config.optimiser,
         warmup_steps=config.warmup_steps,
-        seed=config.seed + trial.number,
+        seed=config.seed + number,
         **drawn,
     )
 

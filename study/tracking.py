@@ -33,6 +33,7 @@ from study.errors import StudyError, first_line
 from study.files import SQLITE, locked
 from study.outbox import Outbox, Parcel, Point, deliver
 from study.patience import Patience, Patient
+from study.process import this_process
 from study.shown import masked
 
 # What it logs with a traceback is raised as well.
@@ -162,6 +163,7 @@ class Store(Artifacts):
             "mlflow.user": _user(),
             "mlflow.source.name": Path(sys.argv[0]).name,
             "mlflow.source.type": "LOCAL",
+            "worker": this_process(),
         }
         if parent:
             own["mlflow.parentRunId"] = parent
@@ -249,7 +251,7 @@ class Store(Artifacts):
 
     def get(self, run_id: str) -> Run:
         """The run with exactly this id."""
-        return _run(self.client.get_run(run_id))
+        return as_run(self.client.get_run(run_id))
 
     def runs(self, experiments: Sequence[str] | None = None, *, status: str = "", **tags: str) -> list[Run]:
         """The runs with all these tags, the latest first; in the named experiments, by default in all.
@@ -273,7 +275,7 @@ class Store(Artifacts):
             page = self.client.search_runs(
                 ids, query, order_by=["attributes.start_time DESC"], max_results=1000, page_token=token
             )
-            found += [_run(run) for run in page]
+            found += [as_run(run) for run in page]
             token = page.token
             if not token:
                 break
@@ -297,7 +299,8 @@ def metric(run: Run, name: str) -> float:
     return value if abs(value) < sys.float_info.max else math.nan
 
 
-def _run(run: Any) -> Run:
+def as_run(run: Any) -> Run:
+    """A run of MLflow's as plain data."""
     return Run(
         id=run.info.run_id,
         name=run.info.run_name or "",

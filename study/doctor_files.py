@@ -1,0 +1,94 @@
+"""What is wrong with the files of retrained runs: weights, predictions, the model; see `study.doctor`."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from study.artifacts import SUMS
+from study.doctor import DeleteRun, Finding, RecordSums, RemoveFile, called
+from study.tracking import Run
+
+PREDICTIONS = ("predictions/test.safetensors", "predictions/train.safetensors")
+
+
+@dataclass(frozen=True)
+class Files:
+    """What lies with a retrained run."""
+
+    run: Run
+    listed: Collection[str]
+    """The paths of its weights and predictions."""
+    sums: Mapping[str, str]
+    """The SHA-256 that was recorded of each."""
+    broken: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with those that could not be read."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """The SHA-256 of each as it is now."""
+    unfinished: Collection[str] = ()
+    """Files that a killed process left half-written."""
+    has_model: bool = True
+
+    @property
+    def expected(self) -> set[str]:
+        """What a finished run must have; of one that was interrupted, what it had recorded."""
+        if self.run.status != "FINISHED":
+            return set(self.sums)
+        epochs = int(self.run.params["epochs"])
+        return {*(f"weights/epoch_{epoch:03d}.safetensors" for epoch in range(epochs + 1)), *PREDICTIONS, *self.sums}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it is missing, altered or unreadable."""
+        return self.has_model and not self.broken and self.expected <= set(self.listed) and not self.altered
+
+    @property
+    def altered(self) -> list[str]:
+        """The files that are not what was recorded."""
+        return sorted(path for path, digest in self.digests.items() if self.sums.get(path, digest) != digest)
+
+
+def check_files(all_files: Collection[Files], command: Callable[[Run], str]) -> Iterator[Finding]:
+    """Missing, altered and half-written files.
+
+    Args:
+        all_files: those of every retrained run.
+        command: what trains a run anew.
+    """
+    for files in all_files:
+        again = [other.run for other in all_files if other.is_whole and _is_same_training(other.run, files.run)]
+        yield from _check(files, again[0] if again else None, command)
+
+
+def _is_same_training(one: Run, other: Run) -> bool:
+    if one.id == other.id or one.status != "FINISHED" or one.tags.get("trial_run") != other.tags.get("trial_run"):
+        return False
+    return all(one.params.get(name) == other.params.get(name) for name in ("seed", "epochs", "precision"))
+
+
+def _check(files: Files, again: Run | None, command: Callable[[Run], str]) -> Iterator[Finding]:
+    where, repairs = called(files.run), tuple[DeleteRun, ...]()
+    if again:
+        mend = f"deletes this run: {called(again)} is the same training, and whole"
+        repairs = (DeleteRun(files.run.id),)
+    else:
+        mend = f"nothing: `{command(files.run)}` trains it anew"
+    for path in sorted(files.expected - set(files.listed)):
+        yield Finding(f"{path} is missing.", where, mend, repairs)
+    for path in files.altered:
+        yield Finding(f"{path} was altered: its SHA-256 is not that in {SUMS}.", where, mend, repairs)
+    for path, said in sorted(files.broken.items()):
+        yield Finding(f"{path} cannot be read: {said}", where, mend, repairs)
+    if not files.has_model:
+        yield Finding("Its MLflow model is missing.", where, mend, repairs)
+    for path in sorted(files.unfinished):
+        remove = (RemoveFile(path),)
+        yield Finding(f"{PurePosixPath(path).name} was never finished.", where, "removes it", remove)
+    if files.run.status == "FINISHED" and not files.broken and (unknown := set(files.digests) - set(files.sums)):
+        yield _unrecorded(files, unknown, where)
+
+
+def _unrecorded(files: Files, unknown: set[str], where: str) -> Finding:
+    what = f"The SHA-256 of {len(unknown)} of its files is not recorded: whether they were altered cannot be known."
+    mend = f"records those of today in {SUMS}; each is a whole file"
+    sums = {**files.sums, **{path: files.digests[path] for path in unknown}}
+    return Finding(what, where, mend, (RecordSums(files.run.id, sums),))

@@ -1,0 +1,57 @@
+"""The doctor on PostgreSQL, and over an MLflow server."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from conftest import DIGITS, Finished, copy_of, surroundings
+from postgres import Databases
+from server import Server
+
+from pipelines.context import Context
+from pipelines.doctor import Options, Result, examine
+from pipelines.tune import tune
+from study.config import CNNConfig, SearchConfig
+from study.data import Dataset
+from study.device import Machine
+from study.tracking import Store
+
+FIX = Options(fix=True)
+CONFIG = SearchConfig(name="digits-cnn", model=CNNConfig(filters=(4, 6)), trials=2, epochs=2, batch_size=30)
+
+
+def test_it_mends_and_backs_up_what_postgresql_holds(context: Context, databases: Databases, tiny: Dataset) -> None:
+    store = Store(context.home, databases.tracking)
+    context = replace(context, store=store, storage=databases.storage)
+    tune(CONFIG, DIGITS, tiny, context)
+    assert examine(context, FIX) == Result()
+    first, second = store.runs(stage="trial")
+    store.log(first.id, {"val_accuracy": 0.5}, 1)
+    store.client.delete_run(second.id)
+    mended = examine(context, FIX)
+    assert (len(mended.mended), mended.left) == (2, [])
+    assert examine(context, FIX) == Result()
+    (folder,) = context.home.store.glob("backup-*")
+    assert [file.read_bytes()[:5] for file in sorted(folder.iterdir())] == [b"PGDMP", b"PGDMP"]
+
+
+def test_over_a_server_it_mends_what_needs_no_database(
+    finished_study: Finished, machine: Machine, tmp_path: Path
+) -> None:
+    source = finished_study.context.home
+    home = copy_of(source, tmp_path)
+    server = Server(home.store)
+    try:
+        server.start()
+        context = surroundings(home, machine)
+        context = replace(context, store=Store(home, server.address))
+        examine(context, FIX)
+        store = context.store
+        first, second, third = store.runs(stage="trial", search="digits-cnn")
+        store.client.delete_run(first.id)
+        store.finish(second.id, "KILLED", "interrupted")
+        store.log(third.id, {"val_accuracy": 0.5}, 1)
+        found = examine(context, FIX)
+        assert len(found.mended) == 2
+        assert ["2 times" in one.what and "over a server" in one.mend for one in found.left] == [True]
+    finally:
+        server.stop()
