@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import style
+from analysis.words import counted
 
 COLUMNS = ["model", "split", "metric", "epoch", "value"]
 METRICS = {"accuracy": "accuracy (%)", "loss": "cross-entropy loss"}
@@ -49,13 +50,17 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """A sentence or two: each model's accuracy at its last epoch, its best on the test images, and what a ± is."""
+    """One sentence: each model's accuracy at its last epoch, and its best on the test images."""
     accuracy = over_seeds(table[table["metric"] == "accuracy"])
     said = [_of_model(name, part) for name, part in accuracy.groupby("model", sort=False)]
-    if not said:
-        return "No accuracy was recorded."
-    several = " Means and standard deviations over seeds." if (accuracy["seeds"] > 1).any() else ""
-    return f"{'; '.join(said)}.{several}"
+    return f"{'; '.join(said)}." if said else "No accuracy was recorded."
+
+
+def note(table: pd.DataFrame) -> str:
+    """What a ± is, where there is one; and why training lags behind."""
+    several = table.groupby("model")["seed"].nunique().gt(1).any() if len(table) else False
+    spread = "The ± and the bands are standard deviations over seeds. " if several else ""
+    return f"{spread}The training values are means over an epoch while the weights still move."
 
 
 def _of_model(name: object, accuracy: pd.DataFrame) -> str:
@@ -136,7 +141,7 @@ def seeds_table(accuracies: pd.DataFrame) -> pd.DataFrame:
 def seeds_caption(table: pd.DataFrame) -> str:
     """One sentence: each model's final accuracy on the test images over its seeds."""
     said = [
-        f"{row['model'].upper()} {_spread(row)} ({row['seeds']} seed{'s' * (row['seeds'] > 1)})"
+        f"{row['model'].upper()} {_spread(row)} ({counted(row['seeds'], 'seed')})"
         for row in table[table["split"] == "test"].to_dict("records")
     ]
     return f"Final test accuracy, mean ± standard deviation: {', '.join(said)}."

@@ -142,8 +142,9 @@ def _of_layer(layer: str, table: pd.DataFrame) -> str:
     only = int((last["state"] == "collapsed").sum())
     if only:
         said += f", {only} more collapsed without being silent"
-    back = _came_back(table)
-    return said + (f", and {back} came back after being silent" if back else "")
+    back, regrown = (_came_back(table, what) for what in ("silent", "collapsed"))
+    said += f", {back} came back after being silent" if back else ""
+    return said + (f", {regrown} grew weights again after they had collapsed" if regrown else "")
 
 
 def _noun(layer: str) -> str:
@@ -155,10 +156,10 @@ def _since(died: pd.Series) -> str:
     return f"since epoch {first}" if first == last else f"since epochs {first} to {last} (median {median:g})"
 
 
-def _came_back(table: pd.DataFrame) -> int:
-    """How many filters are not silent at some epoch that follows one where they are."""
-    silent = table.pivot(index="filter", columns="epoch", values="silent").to_numpy(bool)
-    return int((silent[:, :-1] & ~silent[:, 1:]).any(1).sum())
+def _came_back(table: pd.DataFrame, what: str) -> int:
+    """How many filters are not `what`, silent or collapsed, at some epoch that follows one where they are."""
+    states = table.pivot(index="filter", columns="epoch", values=what).to_numpy(bool)
+    return int((states[:, :-1] & ~states[:, 1:]).any(1).sum())
 
 
 @style.styled

@@ -102,6 +102,7 @@ def _add_explorer(network: Network, start: tuple[str, int], images: Sequence[Sel
         Section(
             "Every filter, by hand",
             explorer.caption(traced),
+            note=explorer.note(traced),
             link=("The explorer: explorer.html, beside this page", "explorer.html"),
         )
     )

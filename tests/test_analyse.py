@@ -58,6 +58,14 @@ def test_the_page_shows_every_figure_and_links_every_table(page: Path, finished_
         assert run_id in html
 
 
+def test_every_caption_is_one_sentence(page: Path):
+    captions = re.findall("<h3>.*?</h3>\n<p>(.*?)</p>", page.read_text())
+    assert len(captions) >= len(FIGURES) + len(TABLES)
+    for caption in captions:
+        assert caption.endswith("."), caption
+        assert not re.search("[.?!] [A-Z]", re.sub("<code>.*?</code>", "", caption)), caption
+
+
 def test_the_report_is_kept_on_the_run_it_is_about(page: Path, finished_study):
     store, run_id = finished_study.context.store, finished_study.retrained["cnn"]
     assert page.is_relative_to(finished_study.context.home.reports)

@@ -91,7 +91,7 @@ def test_the_states_of_an_epoch_add_up_to_all_filters():
 def test_the_caption_counts_the_silent_and_when_they_died():
     assert caption(health(SILENT, collapsed=1), 10_000) == (
         "At epoch 3, of 10,000 test images: 3 of conv2's 5 filters are silent on every one (1 of them collapsed,"
-        " max |w| < 0.001), since epochs 0 to 3 (median 1), and 2 came back after being silent."
+        " max |w| < 0.001), since epochs 0 to 3 (median 1), 2 came back after being silent."
     )
     assert "3 of conv2's 5 filters" in caption(health(SILENT, collapsed=0), 7)
     assert "1 more collapsed without being silent" in caption(health(SILENT, collapsed=0), 7)
