@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import style
+from analysis.comparison import said_mean
 from analysis.words import counted
 
 COLUMNS = ["model", "split", "metric", "epoch", "value"]
@@ -136,6 +137,22 @@ def seeds_table(accuracies: pd.DataFrame) -> pd.DataFrame:
     """
     grouped = accuracies.groupby(["model", "split"], sort=False)["accuracy"]
     return grouped.agg(seeds="count", mean="mean", deviation="std", lowest="min", highest="max").reset_index()
+
+
+def seeds_readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`seeds_table` as it is read, accuracies in %."""
+    rows = [
+        {
+            "model": row["model"].upper(),
+            "images": row["split"],
+            "seeds": row["seeds"],
+            "final accuracy, %": said_mean(row["mean"], row["deviation"], "{:.2f}", 100),
+            "lowest, %": f"{100 * row['lowest']:.2f}",
+            "highest, %": f"{100 * row['highest']:.2f}",
+        }
+        for row in table.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
 
 
 def seeds_caption(table: pd.DataFrame) -> str:

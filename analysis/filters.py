@@ -33,6 +33,9 @@ MEANINGS = {
     "silent and collapsed": f"silent, and max |w| < {COLLAPSED:g}",
 }
 
+MOST_LABELLED, EVERY = 16, 4
+"""Filters whose numbers all fit beside their rows; of more every fourth has its number."""
+
 ByEpoch = Mapping[str, Mapping[int, np.ndarray]]
 """Weights (filters, …) by layer and epoch."""
 
@@ -198,7 +201,7 @@ def draw_filter_health(table: pd.DataFrame) -> Figure:
 
 
 def _height(filters: int) -> float:
-    """Inches: a line of small print for each filter, within what fits on a page."""
+    """Inches: a row for each filter, within what fits on a page."""
     return float(np.clip(0.075 * filters, 1.2, 6.5))
 
 
@@ -232,15 +235,9 @@ def _raster(ax: Axes, table: pd.DataFrame, column: str, norm: Normalize, cmap: C
     extent = (table["epoch"].min() - 0.5, table["epoch"].max() + 0.5, len(cells) - 0.5, -0.5)
     ax.imshow(values, aspect="auto", interpolation="nearest", norm=norm, cmap=cmap, extent=extent)
     ax.set_facecolor("#dddddd")
-    ax.set_yticks(range(len(cells)), _staggered(cells.index.tolist()), fontsize=5)
+    every = 1 if len(cells) <= MOST_LABELLED else EVERY
+    ax.set_yticks(range(0, len(cells), every), [str(number) for number in cells.index[::every]], fontsize=7)
     ax.tick_params(axis="y", length=0, pad=1)
-
-
-def _staggered(numbers: list[int]) -> list[str]:
-    """Labels in two columns where there is no room for one below the other."""
-    if len(numbers) <= 16:
-        return list(map(str, numbers))
-    return [f"{number}{'' if place % 2 else '     '}" for place, number in enumerate(numbers)]
 
 
 def _mark_silent(ax: Axes, table: pd.DataFrame) -> None:

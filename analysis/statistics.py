@@ -281,6 +281,23 @@ def mcnemar_caption(table: pd.DataFrame) -> str:
     )
 
 
+def mcnemar_readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`mcnemar` as it is read, the models by their names."""
+    row = table.iloc[0]
+    first, second = row["model"].upper(), row["other"].upper()
+    cells = {
+        "test images": row["images"],
+        "both right": row["both_right"],
+        f"only {first} right": row["only_model_right"],
+        f"only {second} right": row["only_other_right"],
+        "neither right": row["neither_right"],
+        "test": row["variant"],
+        "χ²": row["statistic"],
+        "p": p_in_words(row["p_value"]),
+    }
+    return pd.DataFrame([cells])
+
+
 def p_in_words(p_value: float) -> str:
     """``< 0.001``, or ``= 0.123``: what is too small to be told from zero is not called zero."""
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"

@@ -23,6 +23,8 @@ GREEN = 1
 SETTINGS = (1, 2, 3)
 """The dilations and the strides that are compared."""
 POOL = 2
+ARCHITECTURE_COLUMNS = {"what": "what it does", "equation_2": "side by equation 2"}
+"""Of the table of layers, as they are read."""
 PLACES = [(0, 0), (0, 1), (5, 5)]
 """Of the patch's map: the first, its neighbour, the last."""
 
@@ -133,7 +135,9 @@ def _add_architecture(networks: Mapping[str, Network], report: Report) -> None:
     tables = [architecture(network.config.model, classes=len(network.classes)) for network in networks.values()]
     totals = [f"the {name.upper()} has {one['parameters'].sum():,}" for name, one in zip(networks, tables, strict=True)]
     text, note = f"Of parameters {listed(totals)}.", "Sizes are of one image, channels × height × width."
-    report.add_table("architecture", "The layers (Table 1)", text, pd.concat(tables, ignore_index=True), note=note)
+    table = pd.concat(tables, ignore_index=True)
+    shown = table.assign(model=table["model"].str.upper()).rename(columns=ARCHITECTURE_COLUMNS)
+    report.add_table("architecture", "The layers (Table 1)", text, table, shown, note=note)
 
 
 def _add_worked(network: Network, number: int, image: SelectedImage, report: Report) -> None:

@@ -56,7 +56,7 @@ def _add_answer(networks: Networks, report: Report) -> None:
 def _add_mcnemar(networks: Networks, report: Report) -> None:
     table = statistics.mcnemar(_tests(networks))
     heading = " against ".join(name.upper() for name in networks) + ": McNemar's test"
-    shown = table.assign(p_value=table["p_value"].map(statistics.p_in_words))
+    shown = statistics.mcnemar_readable(table)
     report.add_table("mcnemar", heading, statistics.mcnemar_caption(table), table, shown)
 
 
@@ -82,7 +82,8 @@ def _add_convergence(networks: Networks, store: Store, report: Report) -> None:
         if len(runs[name]) == 1:
             command = f"study retrain --run {network.run.id[:8]} --epochs {network.config.epochs} --seeds 3"
             points.append(f"The {name.upper()} was trained with one seed: `{command}` adds two.")
-    report.add_table("seeds", "The final accuracy over seeds", text, spread, points=points)
+    shown = convergence.seeds_readable(spread)
+    report.add_table("seeds", "The final accuracy over seeds", text, spread, shown, points=points)
 
 
 def _add_groups(networks: Networks, report: Report) -> None:
