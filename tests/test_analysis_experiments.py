@@ -92,6 +92,22 @@ def test_a_contrast_compares_means_over_the_conditions_of_each_side_seed_by_seed
     assert found.loc["AdamW against the high rate", "difference"] == pytest.approx(0)
 
 
+def test_the_contrasts_are_read_in_words_and_units_and_counted_against_chance():
+    table = findings.contrasts(tables(expected_story)[0])
+    shown = findings.readable(table)
+    assert not shown.map(str).apply(lambda column: column.str.contains("_")).any(axis=None)
+    assert shown.iloc[0].tolist() == [
+        "high rate against low",
+        "silent filters, second layer",
+        "32.0",
+        "0.0",
+        "+32.0 [+29.5, +34.5]",
+        3,
+    ]
+    apart = ((table["low"] > 0) | (table["high"] < 0)).sum()
+    assert findings.contrasts_caption(table).startswith(f"{apart} of {len(table)} intervals leave out zero, where by")
+
+
 def said(table: pd.DataFrame, counts: pd.DataFrame) -> str:
     """The caption and what stands below it, line by line."""
     return "\n".join([findings.caption(table), *findings.points(table, counts), findings.note(table)])

@@ -127,6 +127,19 @@ def test_the_rasters_hold_the_weights_and_grey_out_the_silent_with_the_living_on
     assert max(tops) == 5
 
 
+def test_of_many_filters_every_fourth_has_its_number_large_enough_to_read():
+    made = draw_filter_health(health(np.zeros((40, 3), bool)))
+    labels = made.axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == [str(number) for number in range(0, 40, 4)]
+    assert min(label.get_fontsize() for label in labels) >= 7
+
+
+def test_filters_whose_weights_came_back_after_they_collapsed_are_counted():
+    table = health(np.zeros((3, 3), bool))
+    table["collapsed"] = (table["filter"] == 1) & (table["epoch"] == 1)
+    assert caption(table, 10).endswith(", 1 grew weights again after they had collapsed.")
+
+
 def test_colours_break_where_a_filter_counts_as_collapsed():
     low, high = 1e-12, 1.0
     colours = weight_colours((low, high))

@@ -221,6 +221,11 @@ def test_models_that_never_disagree_do_not_differ():
     assert (row["p_value"], row["variant"]) == (1, "exact binomial")
 
 
+def test_mcnemars_table_names_the_models():
+    [row] = s.mcnemar_readable(s.mcnemar(pair(4, 1))).to_dict("records")
+    assert (row["test images"], row["only CNN right"], row["only FFNN right"], row["p"]) == (14, 4, 1, "= 0.375")
+
+
 def test_the_caption_of_mcnemar_says_what_was_found():
     assert s.mcnemar_caption(s.mcnemar(pair(4, 1))) == (
         "Of 14 images CNN alone is right on 4 and FFNN alone on 1 (McNemar's test, exact binomial: p = 0.375): no "
