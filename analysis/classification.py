@@ -142,11 +142,6 @@ def class_auc(table: pd.DataFrame) -> pd.Series:
     return table.groupby("class", sort=False)["auc"].first().sort_values(ascending=False, kind="stable")
 
 
-def macro_auc(table: pd.DataFrame) -> float:
-    """The mean AUC over the classes that have one; NaN where none has."""
-    return float(class_auc(table).mean())
-
-
 def _number(value: float) -> str:
     return "undefined" if np.isnan(value) else f"{value:.3f}"
 
@@ -253,12 +248,6 @@ def weighted_measures(hits: np.ndarray, sizes: np.ndarray, taken: np.ndarray) ->
     # Recall is hits / sizes, so that weighted by the sizes it is the accuracy.
     accuracy = hits.sum(axis=-1) / images
     return np.stack([accuracy, precision, accuracy, f1], axis=-1)
-
-
-def beside_report(table: pd.DataFrame) -> pd.DataFrame:
-    """A `metrics_table` with the report's numbers beside it: report_accuracy, …; NaN where it has none."""
-    report = REPORT_TABLE_2.rename(columns={name: f"report_{name}" for name in MEASURES})
-    return table.merge(report, how="left", on=["model", "split"])
 
 
 def to_markdown(table: pd.DataFrame) -> str:

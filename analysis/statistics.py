@@ -75,6 +75,8 @@ def intervals(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int
         model, minus (the model that is subtracted; empty in the first part), split, images, measure, value, low,
         high: the bounds are percentiles that hold `CONFIDENCE` of the resamples.
     """
+    if not predictions:
+        return pd.DataFrame(columns=INTERVAL_COLUMNS)
     values = dict(zip(predictions, metrics_table(predictions)[MEASURES].to_numpy(float), strict=True))
     resampled = bootstrap(predictions, resamples=resamples, seed=seed)
     images = {split: len(labels) for (_, split), (_, labels) in predictions.items()}

@@ -93,12 +93,12 @@ def analyse(
     images = _images(config, run, filters, loaded, context)
     network = pull(context.store, run, images.data.classes if images.data else ())
     networks, missing = _with_other(network, context)
-    report = Report(_folder(context, run))
+    report = Report(_folder(context, run), where=context.where)
     steps = dict(_steps(network, networks, filters, images, config, context, report))
     steps |= {name: partial(_refuse, images.reason) for name in _needing(filters, config.only) - set(steps)}
     made, left_out = _made(outline.chosen(steps, config.only), network, report, context, again)
     missing += [f"Left out: {', '.join(names)}. {reason}" for reason, names in left_out.items()]
-    page = publish(report, made, networks, network, images.image, missing, config, context)
+    page = publish(report, made, networks, network, images.image, missing, config, context, data)
     return Analysis(page, tuple(missing))
 
 

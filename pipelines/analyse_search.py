@@ -1,6 +1,5 @@
 """The part of the analysis about the search that chose the settings: where it looked, and what mattered."""
 
-import shlex
 from collections.abc import Iterable, Iterator
 from functools import partial
 
@@ -48,7 +47,7 @@ def _add_heatmap(store: Store, own: Run, found: list[Run], report: Report) -> No
     note = figures.heatmap_note(tables) + _differing(shown)
     points = []
     if not any(run.params["sampler"] == "grid" for run in shown):
-        points.append(f"The report's 8 × 8 grid was not run: `{_grid_command(own)}` puts it beside this.")
+        points.append(f"The report's 8 × 8 grid was not run: `{_grid_command(own, report)}` puts it beside this.")
     numbers = joined({name: figures.heatmap(table) for name, table in tables.items()}).rename(
         columns={"model": "search"}
     )
@@ -57,10 +56,11 @@ def _add_heatmap(store: Store, own: Run, found: list[Run], report: Report) -> No
     report.add_figure("search_heatmap", heading, text, numbers, figure, points=points, note=note)
 
 
-def _grid_command(own: Run) -> str:
+def _grid_command(own: Run, report: Report) -> str:
+    """The report's grid of the same network on the same images; unpruned, as each point is to be shown in full."""
     model, dataset, epochs = own.tags["model"], own.params["dataset"], own.params["epochs"]
-    words = ["study", "tune", "--model", model, "--dataset", dataset, "--sampler", "grid", "--epochs", epochs]
-    return shlex.join([*words, "--search", f"{own.tags['search']}-grid", "--no-retrain"])
+    words = ["tune", "--model", model, "--dataset", dataset, "--sampler", "grid", "--pruner", "none"]
+    return report.command(*words, "--epochs", epochs, "--search", f"{own.tags['search']}-grid", "--no-retrain")
 
 
 def _kind(run: Run) -> str:

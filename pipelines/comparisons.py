@@ -1,7 +1,6 @@
 """What the experiments found, from their runs to tables and figures in a report."""
 
 import math
-import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -35,8 +34,7 @@ def _add_latest(store: Store, name: str, dataset: str, model: str, report: Repor
     if found:
         add(store, found[0], report)
         return
-    command = f"study experiment {name} --dataset {shlex.quote(source)}"
-    command += "" if model == "cnn" else f" --model {model}"
+    command = report.command("experiment", name, "--dataset", source, *([] if model == "cnn" else ["--model", model]))
     text = f"Not yet measured on {dataset}: `{command}` trains and compares, and the next analysis shows it."
     report.sections.append(Section(HEADINGS[name], text))
 

@@ -60,12 +60,14 @@ class Context:
 
     def command(self, name: str) -> str:
         """The command `name` of this program on this home and store."""
-        command = f"{_command()} {name}"
-        if self.home != default_home():
-            command += f" --home {shlex.quote(str(self.home.root))}"
-        if self.store.uri != default_uri(self.home):
-            command += f" --tracking-uri {shlex.quote(masked(self.store.uri))}"
-        return command
+        return f"{_command()} {shlex.join([name, *self.where])}"
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The options that lead a command to this home and store; none for the defaults, and no password."""
+        home = () if self.home == default_home() else ("--home", str(self.home.root))
+        default = self.store.uri == default_uri(self.home)
+        return home if default else (*home, "--tracking-uri", masked(self.store.uri))
 
     def params(self, data: DataConfig, dataset: Dataset) -> dict[str, Any]:
         """What is recorded on every run beside its own settings."""

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,8 @@ class Report:
     sections: list[Section] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     """The names of what was written, in order."""
+    where: Sequence[str] = ()
+    """The options that lead a command to the home and the store at hand, see `Context.where`."""
 
     def add_figure(
         self,
@@ -96,6 +99,10 @@ class Report:
         self.files += [f"{name}.{kind}" for kind in ("png", "svg", "csv")]
         alt = f"{heading}. {text}"
         self.sections.append(Section(heading, text, table=shown, png=picture, alt=alt, csv=f"{name}.csv", **more))
+
+    def command(self, *words: str) -> str:
+        """A `study` command for the page, as it can be typed."""
+        return shlex.join(["study", *words, *self.where])
 
     def add_table(
         self,
