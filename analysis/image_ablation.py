@@ -134,15 +134,18 @@ def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: s
     limits = _limits(pd.concat(layers.values()))
     for ax, (layer, part) in zip(axes[1:], layers.items(), strict=True):
         _draw_bars(ax, part, longest)
-        ax.set(title=_shown_of(layer, len(part), int((table["layer"] == layer).sum())), xlim=limits)
+        ax.set(title=_shown_of(layer, part, int((table["layer"] == layer).sum())), xlim=limits)
     name = without_end(table["class"].iloc[0], 40)
     style.head(made, f"Margin of {name} lost (logits) when a filter's map is replaced by {by}")
     return made
 
 
-def _shown_of(layer: str, shown: int, filters: int) -> str:
-    """The title: of how many filters these are the ones with the largest effect."""
-    return layer if shown in (0, filters) else f"{layer}: the {shown} of {filters} with the largest effect"
+def _shown_of(layer: str, part: pd.DataFrame, filters: int) -> str:
+    """The title: which of how many filters these are."""
+    if len(part) in (0, filters):
+        return layer
+    favouring = int((part["margin_lost"] > 0).sum())
+    return f"{layer}: the {favouring} most for it and {len(part) - favouring} most against, of {filters}"
 
 
 def _limits(shown: pd.DataFrame) -> style.Limits:

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analysis import style
 from analysis.filters import COLLAPSED, ByEpoch, from_then_on
+from analysis.words import counted
 
 WITHIN = 0.05
 """A filter has settled when its cosine distance to its final weights stays within this, an angle of 18°."""
@@ -104,11 +105,11 @@ def caption(table: pd.DataFrame) -> str:
         return f"Whether kernels are converged after about {CLAIMED} epochs (Wik, 2023) cannot be told after {last}."
     said = []
     for layer, settled in _settled(table).items():
-        early = f"{(settled <= CLAIMED).sum()} of {len(settled)}"
+        early = f"{(settled <= CLAIMED).sum()} of {counted(len(settled), 'living filter')}"
         said.append(f"{layer} {_verdict(settled)} ({early})" if len(settled) else f"{layer} has no living filter")
     return (
-        f"Do at least half of the living filters stay within a cosine distance of {WITHIN:g} of their final weights "
-        f"from epoch {CLAIMED} on (“converged after about five”, Wik, 2023): {', '.join(said)}."
+        f"Converged after about {CLAIMED} epochs (Wik, 2023), to within a cosine distance of {WITHIN:g} of the final "
+        f"weights: {', '.join(said)}."
     )
 
 

@@ -106,7 +106,7 @@ def _add_image_effects(filters: Filters, image: SelectedImage, report: Report) -
     table = image_ablation.image_effects(logits[0], alone, filters.network.classes, target)
     figure = image_ablation.draw_image_effects(
         table,
-        image=image.image.permute(1, 2, 0).numpy(),
+        image=image.pixels,
         description=image.description,
         by=REPLACED[filters.by],
     )

@@ -43,8 +43,7 @@ def _add_convolution(image: SelectedImage, report: Report) -> None:
     for count, place in enumerate(PLACES, start=1):
         panels |= {f"window {count}": made.windows[place][0], f"products {count}": made.products[place][0]}
     table = concepts.tabulate(panels | {"whole map": convolve(channel, EDGES[None]).map})
-    pixels = image.image.permute(1, 2, 0).numpy()
-    figure = concepts.draw_convolution(table, image=pixels, corner=corner, places=PLACES)
+    figure = concepts.draw_convolution(table, image=image.pixels, corner=corner, places=PLACES)
     text = concepts.convolution_caption(table, corner)
     report.add_figure("concept_convolution", "What a convolution does (Figure 1)", text, table, figure)
 
@@ -116,10 +115,9 @@ def _add_covariance(data: Dataset, report: Report) -> None:
 
 
 def _add_image(image: SelectedImage, report: Report) -> None:
-    pixels = image.image.permute(1, 2, 0).numpy()
-    table = dataset.image_table(pixels)
+    table = dataset.image_table(image.pixels)
     text = dataset.image_caption(table, image.description)
-    report.add_figure("image", "The image under study (Figure 8)", text, table, dataset.draw_image(pixels))
+    report.add_figure("image", "The image under study (Figure 8)", text, table, dataset.draw_image(image.pixels))
 
 
 def _add_sheet(network: Network, report: Report) -> None:
@@ -152,9 +150,8 @@ def _add_worked(network: Network, number: int, image: SelectedImage, report: Rep
     box = [row * config.stride - config.padding, column * config.stride - config.padding, reach, reach]
     panels = worked.panels(made.windows[place], kernel.numpy(), made.products[place], made.map)
     table = concepts.tabulate(panels)
-    pixels = image.image.permute(1, 2, 0).numpy()
     title = f"Filter {number} of conv1"
-    figure = worked.draw_worked(table, image=pixels, box=box, place=place, bias=bias, title=title)
+    figure = worked.draw_worked(table, image=image.pixels, box=box, place=place, bias=bias, title=title)
     text = worked.caption(table, filter=number, place=place, bias=bias)
     report.add_figure(f"worked_conv1_filter{number}", "One value of a feature map, worked out", text, table, figure)
 

@@ -12,6 +12,8 @@ from pipelines.progress import Display
 from study.config import DataConfig, Home, default_home
 from study.data import Dataset, load_dataset
 from study.device import Machine
+from study.errors import StudyError
+from study.files import within
 from study.provenance import provenance
 from study.shown import masked
 from study.tracking import Store, default_uri
@@ -44,6 +46,20 @@ class Context:
         if dataset.skipped:
             self.display.say(f"{dataset.skipped} unreadable image files are left out.")
         return dataset
+
+    def report_folder(self, name: str) -> Path:
+        """The folder `name` of the reports, made where it is not there.
+
+        Raises:
+            StudyError: where that cannot be.
+        """
+        # What a store says of its data sets is not trusted to be a name.
+        folder = within(self.home.reports, name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"The report cannot be written to {folder}: {error.strerror}.") from None
+        return folder
 
     def say_pages(self, **pages: str) -> None:
         """Says where MLflow shows things: addresses where a server answers, else the command that starts one."""

@@ -58,7 +58,7 @@ def test_bars_are_ranked_ten_for_and_ten_against_with_the_filters_numbers():
     expected = [*order[:MOST], *order[-MOST:]]
     assert [int(tick.get_text()) for tick in second.get_yticklabels()] == expected
     assert [bar.get_width() for bar in second.patches] == pytest.approx(lost[expected].tolist())
-    assert second.get_title(loc="left") == f"conv2: the {2 * MOST} of {len(lost)} with the largest effect"
+    assert second.get_title(loc="left") == f"conv2: the {MOST} most for it and {MOST} most against, of {len(lost)}"
     first = made.axes[1]
     assert [tick.get_text() for tick in first.get_yticklabels()] == ["1", "2"]
     assert [text.get_text() for text in first.texts] == ["2.8, then cat", "−1.0"]

@@ -108,8 +108,8 @@ def test_the_caption_says_whether_five_epochs_are_enough(rest: int | None, verdi
     table = kernel_convergence({"conv1": walk(epochs, rest=rest)}, nothing_silent(epochs))
     settled = settled_epochs(table)
     text = caption(table)
-    assert f"stay within a cosine distance of {WITHIN} of their final weights" in text
-    assert text.endswith(f": conv1 {verdict} ({(settled <= CLAIMED).sum()} of {FILTERS}).")
+    assert f"to within a cosine distance of {WITHIN} of the final weights" in text
+    assert text.endswith(f": conv1 {verdict} ({(settled <= CLAIMED).sum()} of {FILTERS} living filters).")
     half, turn = points(table)
     assert half.endswith(f"from epoch {sorted(settled)[FILTERS // 2 - 1]} in conv1.")
     steps = table[table["epoch"] == epochs - 1]["step"]
