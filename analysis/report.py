@@ -44,6 +44,10 @@ th { font-weight: 600; border-bottom-color: #888; white-space: normal; vertical-
 .notice { margin: 1.5rem 0; padding: .4rem 1.2rem; background: #fff6e0; border-left: 4px solid #e0a800; }
 .number { text-align: right; }
 nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; padding: 0; margin: 1rem 0; list-style: none; }
+@media (max-width: 42rem) {
+  figure::before { content: "Wider than the screen: scroll sideways"; position: sticky; left: 0; font-size: .8rem;
+    color: #5a5a5a; }
+}
 @media print { h2, h3 { break-after: avoid; } figure, .table { break-inside: avoid; } }
 """.strip()
 

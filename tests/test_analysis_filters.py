@@ -14,6 +14,7 @@ from analysis.filters import (
     state_counts,
     weight_colours,
 )
+from study import silence
 
 RNG = np.random.default_rng(0)
 SILENT = np.array(
@@ -138,6 +139,10 @@ def test_filters_whose_weights_came_back_after_they_collapsed_are_counted():
     table = health(np.zeros((3, 3), bool))
     table["collapsed"] = (table["filter"] == 1) & (table["epoch"] == 1)
     assert caption(table, 10).endswith(", 1 grew weights again after they had collapsed.")
+
+
+def test_collapsed_means_the_same_in_an_experiment_and_in_the_analysis():
+    assert COLLAPSED == silence.COLLAPSED
 
 
 def test_colours_break_where_a_filter_counts_as_collapsed():
