@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from analysis import rows, style
 from analysis.classification import softmax
+from analysis.words import without_end
 
 MEASURES = {"auc_lost": "one-vs-rest AUC lost (× 100)", "accuracy_lost": "accuracy lost (percentage points)"}
 """What a class can lose, and how it is written."""
@@ -106,10 +107,15 @@ def main_effects(table: pd.DataFrame, measure: str = "auc_lost") -> pd.DataFrame
 
 
 def caption(table: pd.DataFrame, measure: str = "auc_lost") -> str:
-    """The filter that matters most in each layer, the class that depends most on one, and how many do nothing."""
+    """One sentence: the class that depends most on one filter; what that takes, where there is none."""
+    return _most_dependent(table, main_effects(table, measure), measure)
+
+
+def points(table: pd.DataFrame, measure: str = "auc_lost") -> list[str]:
+    """A sentence for each layer: the filter that matters most, and how many change nothing."""
     effects = main_effects(table, measure)
     said = [_most_important(str(layer), part, effects, measure) for layer, part in table.groupby("layer", sort=False)]
-    return " ".join(sentence for sentence in [*said, _most_dependent(table, effects, measure)] if sentence)
+    return [sentence for sentence in said if sentence]
 
 
 def _most_important(layer: str, part: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
@@ -132,11 +138,10 @@ def _change(of: str, measure: str, whole: float, lost: float) -> str:
 
 def _most_dependent(table: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
     leading = effects[effects["lost"] > 0].nlargest(1, "lost").to_dict("records")
-    if not leading and len(effects):
-        undefined = "What a filter is for is undefined: that takes test images of two classes."
-        return undefined if effects["lost"].isna().all() else "No class loses anything without any one filter."
+    if not leading and len(effects) and effects["lost"].isna().all():
+        return "What a filter is for is undefined: that takes test images of two classes."
     if not leading:
-        return ""
+        return "No class loses anything without any one filter."
     layer, number, name = leading[0]["layer"], leading[0]["filter"], leading[0]["class"]
     row = table[(table["layer"] == layer) & (table["filter"] == number) & (table["class"] == name)].iloc[0]
     changed = _change("its ", measure, row[measure.removesuffix("_lost")], row[measure])
@@ -188,7 +193,7 @@ def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, 
     ax.add_patch(Rectangle((-0.5, -0.5), len(row), len(classes), color="#e4e4e4", zorder=-1))
     ax.set_ylim(len(classes) - 0.5, -0.5)
     ax.set_xticks(range(len(row)), [str(number) for number in row])
-    ax.set_yticks(range(len(classes)), [rows.shortened(name, 30) for name in classes])
+    ax.set_yticks(range(len(classes)), [without_end(name, 30) for name in classes])
     ax.tick_params(length=0, labelsize=8 if few else max(4, min(8, 240 / len(classes))))
     ax.spines[:].set_visible(False)
     if few:

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.classification import class_counts, listed
+from analysis.classification import class_counts
 from analysis.statistics import CONFIDENCE, readable, wilson
+from analysis.words import first_few
 
 MEASURES = {
     "recall": "share of the class's images taken for it",
@@ -58,21 +59,21 @@ def side_by_side(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def caption(tables: dict[str, pd.DataFrame]) -> str:
-    """Each model's hardest and easiest class by recall, and which classes have none or were never predicted."""
+    """One sentence: each model's hardest and easiest class by recall, and what has none or was never predicted."""
     said = []
     for model, table in tables.items():
         ranked = table.dropna(subset="recall").sort_values("recall", kind="stable")
         if len(ranked) == 1:
-            said.append(f"{model.upper()}: {_of(ranked.iloc[0])}.")
+            said.append(f"{model.upper()}: {_of(ranked.iloc[0])}")
         elif len(ranked):
-            said.append(f"{model.upper()}: hardest {_of(ranked.iloc[0])}, easiest {_of(ranked.iloc[-1])}.")
+            said.append(f"{model.upper()}: hardest {_of(ranked.iloc[0])}, easiest {_of(ranked.iloc[-1])}")
         never = list(table.loc[table["precision"].isna(), "class"])
         if never:
-            said.append(f"{model.upper()} never predicts {listed(never)}: precision undefined.")
+            said.append(f"{model.upper()} never predicts {first_few(never)} (precision undefined)")
     missing = next((list(table.loc[table["support"] == 0, "class"]) for table in tables.values()), [])
     if missing:
-        said.append(f"Recall is undefined for want of images: {listed(missing)}.")
-    return " ".join(said)
+        said.append(f"recall is undefined for want of images: {first_few(missing)}")
+    return f"{'; '.join(said)}."
 
 
 def _of(row: pd.Series) -> str:

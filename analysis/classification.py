@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import auc, roc_curve
 
 from analysis import style
+from analysis.words import first_few, without_middle
 
 MEASURES = ["accuracy", "precision", "recall", "f1"]
 REPORT_TABLE_2 = pd.DataFrame(
@@ -97,7 +98,7 @@ def _draw_matrix(ax: Axes, counts: pd.DataFrame) -> None:
     ax.imshow(100 * shares, cmap=style.SHARES, vmin=0, vmax=100, aspect="equal")
     few = len(counts) <= MOST_COUNTED
     step = -(-len(counts) // MOST_LABELLED)
-    names = [style.shortened(str(name)) for name in counts.index][::step]
+    names = [without_middle(str(name)) for name in counts.index][::step]
     places = range(0, len(counts), step)
     ax.set_xticks(places, names, rotation=45 if few else 90, ha="right", va="center", rotation_mode="anchor")
     ax.set_yticks(places, names)
@@ -141,34 +142,24 @@ def class_auc(table: pd.DataFrame) -> pd.Series:
     return table.groupby("class", sort=False)["auc"].first().sort_values(ascending=False, kind="stable")
 
 
-def macro_auc(table: pd.DataFrame) -> float:
-    """The mean AUC over the classes that have one; NaN where none has."""
-    return float(class_auc(table).mean())
-
-
 def _number(value: float) -> str:
     return "undefined" if np.isnan(value) else f"{value:.3f}"
 
 
 def roc_caption(tables: dict[str, pd.DataFrame]) -> str:
-    """A sentence or two: each model's mean AUC, its best and its worst class, and which classes have no AUC."""
+    """One sentence: each model's mean AUC, its best and its worst class, and which classes have no AUC."""
     areas = {model: class_auc(table) for model, table in tables.items()}
     # The models are asked about the same images, so what is undefined for one is so for all.
     missing = next((list(area.index[area.isna()]) for area in areas.values()), [])
     if any(area.isna().all() for area in areas.values()):
         return "The AUC is undefined, as all images are of one class: a curve takes images of a class and of others."
     said = "; ".join(_of_model(model, area.dropna()) for model, area in areas.items())
-    return f"{said}." + (f" Undefined, for want of images: {listed(missing)}." if missing else "")
+    return said + (f"; undefined, for want of images: {first_few(missing)}." if missing else ".")
 
 
 def _of_model(model: str, defined: pd.Series) -> str:
     ends = f"from {defined.index[-1]}, {defined.iloc[-1]:.3f}, to {defined.index[0]}, {defined.iloc[0]:.3f}"
     return f"{model.upper()} has a mean AUC of {defined.mean():.3f} ({ends})"
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """The names in a row, those beyond `most` as their number."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @style.styled
@@ -203,7 +194,7 @@ def _draw_curves(ax: Axes, table: pd.DataFrame) -> None:
             color=colours[str(name)],
             linestyle="none" if np.isnan(area) else dashes[str(name)],
             linewidth=1.4,
-            label=f"{style.shortened(str(name))} {_number(area)}" if name in named else "_",
+            label=f"{without_middle(str(name))} {_number(area)}" if name in named else "_",
         )
     ax.legend(
         loc="lower right",
@@ -257,12 +248,6 @@ def weighted_measures(hits: np.ndarray, sizes: np.ndarray, taken: np.ndarray) ->
     # Recall is hits / sizes, so that weighted by the sizes it is the accuracy.
     accuracy = hits.sum(axis=-1) / images
     return np.stack([accuracy, precision, accuracy, f1], axis=-1)
-
-
-def beside_report(table: pd.DataFrame) -> pd.DataFrame:
-    """A `metrics_table` with the report's numbers beside it: report_accuracy, …; NaN where it has none."""
-    report = REPORT_TABLE_2.rename(columns={name: f"report_{name}" for name in MEASURES})
-    return table.merge(report, how="left", on=["model", "split"])
 
 
 def to_markdown(table: pd.DataFrame) -> str:

@@ -1,6 +1,6 @@
 """Means over seeds, put beside one another: the interval of a difference, and how it is said."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,13 +47,3 @@ def said_mean(mean: float, sd: float, form: str, scale: float = 1) -> str:
     if np.isnan(mean):
         return "–"
     return form.format(scale * mean) + ("" if np.isnan(sd) else f" ± {form.format(scale * sd)}")
-
-
-def listed(words: Sequence[str]) -> str:
-    """E.g. ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def counted(number: int, what: str) -> str:
-    """E.g. ``1 seed`` and ``3 seeds``."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

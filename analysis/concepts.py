@@ -119,13 +119,13 @@ def draw_convolution(table: pd.DataFrame, *, image: np.ndarray, corner: Place, p
 
 
 def convolution_caption(table: pd.DataFrame, corner: Place) -> str:
-    """Two sentences: the sum at the first place, and the range of the map."""
+    """One sentence: the sum at the first place, and the range of the map."""
     made = arrays(table)
     result, whole = made["map"], made["whole map"]
     return (
         f"At the first place (row {corner[0]}, column {corner[1]} of the image) the products "
-        f"{total(made['products 1'].ravel().tolist())} sum to {number(result[0, 0])}. The map of the whole image goes "
-        f"from {number(whole.min())} to {number(whole.max())}, positive where green gets brighter to the right."
+        f"{total(made['products 1'].ravel().tolist())} sum to {number(result[0, 0])}, and the map of the whole image "
+        f"goes from {number(whole.min())} to {number(whole.max())}, positive where green gets brighter to the right."
     )
 
 
@@ -165,16 +165,21 @@ def draw_padding(table: pd.DataFrame) -> Figure:
 
 
 def padding_caption(table: pd.DataFrame) -> str:
-    """Three sentences: the sizes of the maps, what the zeros do at the border, what they are to the network."""
+    """One sentence: the sizes of the maps, and what the zeros do at the border."""
     made = arrays(table)
     padded = np.abs(made[f"map, padding {_settings(made, 'padding')[-1]}"])
     inside = padded[1:-1, 1:-1].max()
     padded[1:-1, 1:-1] = 0
     return (
-        f"The map of the patch is {_sizes(made, 'padding')}. On its border the padded map goes up to "
-        f"±{number(padded.max())}, inside up to ±{number(inside)}: to the kernel a bright pixel beside a zero is an "
-        "edge. The network sees pixels from −1 to 1, so that its zeros are mid-grey."
+        f"The map of the patch is {_sizes(made, 'padding')}; on its border the padded map goes up to "
+        f"±{number(padded.max())}, inside up to ±{number(inside)}."
     )
+
+
+PADDING_NOTE = (
+    "To the kernel a bright pixel beside a zero is an edge. The network sees pixels from −1 to 1, so that its zeros "
+    "are mid-grey."
+)
 
 
 def draw_dilation(table: pd.DataFrame) -> Figure:

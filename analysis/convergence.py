@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import style
+from analysis.comparison import said_mean
+from analysis.words import counted
 
 COLUMNS = ["model", "split", "metric", "epoch", "value"]
 METRICS = {"accuracy": "accuracy (%)", "loss": "cross-entropy loss"}
@@ -49,13 +51,17 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """A sentence or two: each model's accuracy at its last epoch, its best on the test images, and what a ± is."""
+    """One sentence: each model's accuracy at its last epoch, and its best on the test images."""
     accuracy = over_seeds(table[table["metric"] == "accuracy"])
     said = [_of_model(name, part) for name, part in accuracy.groupby("model", sort=False)]
-    if not said:
-        return "No accuracy was recorded."
-    several = " Means and standard deviations over seeds." if (accuracy["seeds"] > 1).any() else ""
-    return f"{'; '.join(said)}.{several}"
+    return f"{'; '.join(said)}." if said else "No accuracy was recorded."
+
+
+def note(table: pd.DataFrame) -> str:
+    """What a ± is, where there is one; and why training lags behind."""
+    several = table.groupby("model")["seed"].nunique().gt(1).any() if len(table) else False
+    spread = "The ± and the bands are standard deviations over seeds. " if several else ""
+    return f"{spread}The training values are means over an epoch while the weights still move."
 
 
 def _of_model(name: object, accuracy: pd.DataFrame) -> str:
@@ -133,10 +139,26 @@ def seeds_table(accuracies: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(seeds="count", mean="mean", deviation="std", lowest="min", highest="max").reset_index()
 
 
+def seeds_readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`seeds_table` as it is read, accuracies in %."""
+    rows = [
+        {
+            "model": row["model"].upper(),
+            "images": row["split"],
+            "seeds": row["seeds"],
+            "final accuracy, %": said_mean(row["mean"], row["deviation"], "{:.2f}", 100),
+            "lowest, %": f"{100 * row['lowest']:.2f}",
+            "highest, %": f"{100 * row['highest']:.2f}",
+        }
+        for row in table.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
 def seeds_caption(table: pd.DataFrame) -> str:
     """One sentence: each model's final accuracy on the test images over its seeds."""
     said = [
-        f"{row['model'].upper()} {_spread(row)} ({row['seeds']} seed{'s' * (row['seeds'] > 1)})"
+        f"{row['model'].upper()} {_spread(row)} ({counted(row['seeds'], 'seed')})"
         for row in table[table["split"] == "test"].to_dict("records")
     ]
     return f"Final test accuracy, mean ± standard deviation: {', '.join(said)}."

@@ -11,6 +11,7 @@ from analysis import style
 from analysis.cells import axes_at
 from analysis.concepts import number
 from analysis.kernels import COLOURS
+from analysis.words import listed
 
 MOST_IMAGES = 6000
 """Images that the covariance is of, as in the report."""
@@ -115,14 +116,19 @@ def _said(value: float) -> str:
 
 
 def covariance_caption(matrix: np.ndarray, table: pd.DataFrame, images: int) -> str:
-    """Two sentences: what it is of, and how much of it is positive."""
+    """One sentence: how much of it is positive, and how large it is within a channel and between two."""
     within, between = (_mean_covariance(table, names) for names in _alike(table))
     return (
-        f"Of {images:,} training images, {(matrix > 0).mean():.1%} of the covariances are positive: a pixel that is "
-        f"brighter than usual has brighter company. The mean is {within:.3f} within a channel and {between:.3f} "
-        f"between two, that of the variances on the diagonal {matrix.diagonal().mean():.3f}. Each dot of the large "
-        f"picture is the mean of {DOT} × {DOT}; the CSV has the means by distance."
+        f"Of {images:,} training images {(matrix > 0).mean():.1%} of the covariances are positive, with a mean of "
+        f"{within:.3f} within a channel, {between:.3f} between two, and {matrix.diagonal().mean():.3f} for the "
+        "variances on the diagonal."
     )
+
+
+COVARIANCE_NOTE = (
+    "Where a covariance is positive, a pixel that is brighter than usual has brighter company. Each dot of the large "
+    f"picture is the mean of {DOT} × {DOT}; the CSV has the means by distance."
+)
 
 
 def _mean_covariance(table: pd.DataFrame, channels: Sequence[str]) -> float:
@@ -131,29 +137,34 @@ def _mean_covariance(table: pd.DataFrame, channels: Sequence[str]) -> float:
 
 
 def distance_caption(table: pd.DataFrame) -> str:
-    """Two or three sentences: the correlation at the distances `NEAR`, between channels, and by direction."""
+    """One sentence: the correlation at the distances `NEAR`, and between the channels."""
     same, different = _alike(table)
-    near = _listed([f"{_said(correlation(table, same, distance))} at {distance}" for distance in NEAR])
-    between = _listed([f"{_said(correlation(table, [name], 0))} ({name})" for name in different])
-    row, column = (_said(correlation(table, same, NEAR[1], direction)) for direction in DIRECTIONS[1:])
+    near = listed([f"{_said(correlation(table, same, distance))} at {distance}" for distance in NEAR])
+    between = listed([f"{_said(correlation(table, [name], 0))} ({name})" for name in different])
     return (
-        f"Within a channel the mean correlation is {near} pixels' distance{_lowest(table, same)}. Between the channels "
-        f"of one pixel it is {between}. Along a row {NEAR[1]} pixels apart it is {row}, along a column {column}."
+        f"Within a channel the mean correlation is {near} pixels' distance, and between the channels of one pixel it "
+        f"is {between}."
     )
 
 
-def _listed(said: Sequence[str]) -> str:
-    return f"{', '.join(said[:-1])} and {said[-1]}"
+def distance_points(table: pd.DataFrame) -> list[str]:
+    """A sentence each: where the correlation is lowest, and how it depends on the direction."""
+    same, _ = _alike(table)
+    row, column = (_said(correlation(table, same, NEAR[1], direction)) for direction in DIRECTIONS[1:])
+    along = f"{NEAR[1]} pixels apart it is {row} along a row and {column} along a column."
+    return [along, *_lowest(table, same)]
 
 
-def _lowest(table: pd.DataFrame, channels: Sequence[str]) -> str:
-    """Where it is lowest within the length of a row, and what it is at its end."""
+def _lowest(table: pd.DataFrame, channels: Sequence[str]) -> list[str]:
+    """Where it is lowest within the length of a row, and what it is at its end; nothing where that is undefined."""
     longest = int(table.loc[table["direction"] == DIRECTIONS[1], "distance"].max())
     means = [correlation(table, channels, distance) for distance in range(longest + 1)]
     if np.isnan(means).all():
-        return ""
+        return []
     least = int(np.nanargmin(means))
-    return f", {_said(means[least])} where it is lowest, at {least}, and {_said(means[-1])} at {longest}"
+    return [
+        f"It is lowest at {least} pixels' distance, with {_said(means[least])}, and {_said(means[-1])} at {longest}."
+    ]
 
 
 def shrink(matrix: np.ndarray, by: int = DOT) -> np.ndarray:

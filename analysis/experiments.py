@@ -50,11 +50,11 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def readable(made: pd.DataFrame) -> pd.DataFrame:
     """`summary` as it is read: a row per condition, each measure as mean ± standard deviation."""
     columns = {
-        "silent, conv1": ("silent_conv1", 1, "{:.1f}"),
-        "silent, conv2": ("silent_conv2", 1, "{:.1f}"),
-        "collapsed, conv2": ("collapsed_conv2", 1, "{:.1f}"),
-        "silent and collapsed, conv2": ("silent_collapsed_conv2", 1, "{:.1f}"),
-        "validation accuracy (%)": ("val_accuracy", 100, "{:.2f}"),
+        "silent, first layer": ("silent_conv1", 1, "{:.1f}"),
+        "silent, second layer": ("silent_conv2", 1, "{:.1f}"),
+        "collapsed, second layer": ("collapsed_conv2", 1, "{:.1f}"),
+        "silent and collapsed, second layer": ("silent_collapsed_conv2", 1, "{:.1f}"),
+        "validation accuracy, %": ("val_accuracy", 100, "{:.2f}"),
     }
     cells = {
         title: [
@@ -64,8 +64,26 @@ def readable(made: pd.DataFrame) -> pd.DataFrame:
         for title, (name, scale, form) in columns.items()
     }
     filters = made["filters_conv1"].astype(str) + "/" + made["filters_conv2"].astype(str)
-    first = {"condition": made["condition"], "filters": filters, "seeds": made["seeds"], "diverged": made["diverged"]}
+    first = {
+        "condition": made["condition"],
+        "filters, first/second layer": filters,
+        "seeds": made["seeds"],
+        "diverged": made["diverged"],
+    }
     return pd.DataFrame(first | cells)
+
+
+def caption(made: pd.DataFrame) -> str:
+    """One sentence on `summary`: in which condition most second-layer filters are silent, and in which fewest."""
+    measured = made.dropna(subset=["silent_conv2_mean"])
+    if measured.empty:
+        return "Every training diverged."
+    share = measured["silent_conv2_mean"] / measured["filters_conv2"]
+    said = [
+        f"with “{row['condition']}” ({row['silent_conv2_mean']:.1f} of {row['filters_conv2']})"
+        for row in measured.iloc[[int(share.argmax()), int(share.argmin())]].to_dict("records")
+    ]
+    return f"The silent share of the second layer is largest {said[0]} and smallest {said[1]}."
 
 
 DECAYS = {
@@ -142,7 +160,8 @@ def _step_axis(ax: Axes, mine: pd.DataFrame) -> None:
     """Logarithmic, with zero: what matters happens in the first steps."""
     ax.set_xscale("symlog", linthresh=10, linscale=0.5)
     last = int(mine["step"].max())
-    ax.set_xticks([tick for tick in (0, 10, 40, 160, 1000, 4000) if tick <= last], minor=False)
+    # Room for the last one, which says how long a training was.
+    ax.set_xticks([*(tick for tick in (0, 10, 40, 160, 1000, 4000) if 2 * tick <= last), last], minor=False)
     ax.xaxis.set_major_formatter("{x:.0f}")
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set(xlabel="optimiser steps", xlim=(0, 1.1 * last))

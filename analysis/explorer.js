@@ -188,7 +188,9 @@ function imagePick(picture, image) {
   const label = `Show all filters on ${picture.name}`;
   const pick = make("button", { type: "button", id: `pick-${image}`, className: "pick", ariaLabel: label }, canvas);
   pick.addEventListener("click", () => change({ image }));
-  const name = make("span", { className: "name", textContent: picture.name, title: picture.name });
+  // Its class on a line of its own, which a bracket would not fit on.
+  const words = picture.name.replace(/ \(([^()]+)\)$/, "\n$1");
+  const name = make("span", { className: "name", textContent: words, title: picture.name });
   return make("div", {}, pick, name, make("span", { id: `guess-${image}` }));
 }
 

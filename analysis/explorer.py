@@ -66,13 +66,18 @@ def value_ranges(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def caption(trace: Trace) -> str:
-    """One sentence on what the page holds, and one on how many filters were silent on its pictures in the end."""
+    """One sentence: how many filters were silent on its pictures in the end."""
     layers = {layer: trace.ranges[maps[1]][-1, :, 1] for layer, maps in MAPS.items()}
     silent = " and ".join(f"{(most <= 0).sum()} of {len(most)} filters of {layer}" for layer, most in layers.items())
+    return f"At epoch {trace.epochs[-1]}, {silent} are silent on all of the {trace.inputs.shape[1]} images shown."
+
+
+def note(trace: Trace) -> str:
+    """What the page holds."""
+    filters = sum(len(trace.ranges[maps[0]][-1]) for maps in MAPS.values())
     return (
-        f"A page of its own shows the kernel of any of the {sum(map(len, layers.values()))} filters, and its feature "
-        f"map, ReLU and max pooling on {trace.inputs.shape[1]} images side by side, from epoch {trace.epochs[0]} to "
-        f"{trace.epochs[-1]}. At epoch {trace.epochs[-1]} {silent} are silent on all of these images."
+        f"A page of its own shows the kernel of any of the {filters} filters, and its feature map, ReLU and max "
+        f"pooling on {trace.inputs.shape[1]} images side by side, from epoch {trace.epochs[0]} to {trace.epochs[-1]}."
     )
 
 

@@ -33,6 +33,9 @@ MEANINGS = {
     "silent and collapsed": f"silent, and max |w| < {COLLAPSED:g}",
 }
 
+MOST_LABELLED, EVERY = 16, 4
+"""Filters whose numbers all fit beside their rows; of more every fourth has its number."""
+
 ByEpoch = Mapping[str, Mapping[int, np.ndarray]]
 """Weights (filters, …) by layer and epoch."""
 
@@ -142,8 +145,9 @@ def _of_layer(layer: str, table: pd.DataFrame) -> str:
     only = int((last["state"] == "collapsed").sum())
     if only:
         said += f", {only} more collapsed without being silent"
-    back = _came_back(table)
-    return said + (f", and {back} came back after being silent" if back else "")
+    back, regrown = (_came_back(table, what) for what in ("silent", "collapsed"))
+    said += f", {back} came back after being silent" if back else ""
+    return said + (f", {regrown} grew weights again after they had collapsed" if regrown else "")
 
 
 def _noun(layer: str) -> str:
@@ -155,10 +159,10 @@ def _since(died: pd.Series) -> str:
     return f"since epoch {first}" if first == last else f"since epochs {first} to {last} (median {median:g})"
 
 
-def _came_back(table: pd.DataFrame) -> int:
-    """How many filters are not silent at some epoch that follows one where they are."""
-    silent = table.pivot(index="filter", columns="epoch", values="silent").to_numpy(bool)
-    return int((silent[:, :-1] & ~silent[:, 1:]).any(1).sum())
+def _came_back(table: pd.DataFrame, what: str) -> int:
+    """How many filters are not `what`, silent or collapsed, at some epoch that follows one where they are."""
+    states = table.pivot(index="filter", columns="epoch", values=what).to_numpy(bool)
+    return int((states[:, :-1] & ~states[:, 1:]).any(1).sum())
 
 
 @style.styled
@@ -197,7 +201,7 @@ def draw_filter_health(table: pd.DataFrame) -> Figure:
 
 
 def _height(filters: int) -> float:
-    """Inches: a line of small print for each filter, within what fits on a page."""
+    """Inches: a row for each filter, within what fits on a page."""
     return float(np.clip(0.075 * filters, 1.2, 6.5))
 
 
@@ -231,15 +235,9 @@ def _raster(ax: Axes, table: pd.DataFrame, column: str, norm: Normalize, cmap: C
     extent = (table["epoch"].min() - 0.5, table["epoch"].max() + 0.5, len(cells) - 0.5, -0.5)
     ax.imshow(values, aspect="auto", interpolation="nearest", norm=norm, cmap=cmap, extent=extent)
     ax.set_facecolor("#dddddd")
-    ax.set_yticks(range(len(cells)), _staggered(cells.index.tolist()), fontsize=5)
+    every = 1 if len(cells) <= MOST_LABELLED else EVERY
+    ax.set_yticks(range(0, len(cells), every), [str(number) for number in cells.index[::every]], fontsize=7)
     ax.tick_params(axis="y", length=0, pad=1)
-
-
-def _staggered(numbers: list[int]) -> list[str]:
-    """Labels in two columns where there is no room for one below the other."""
-    if len(numbers) <= 16:
-        return list(map(str, numbers))
-    return [f"{number}{'' if place % 2 else '     '}" for place, number in enumerate(numbers)]
 
 
 def _mark_silent(ax: Axes, table: pd.DataFrame) -> None:

@@ -5,9 +5,11 @@ The tables are those of `analysis.experiments`.
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import pandas as pd
 
-from analysis.comparison import FEWEST, TOO_FEW, Row, counted, listed, paired_interval, said_difference, verdict
+from analysis.comparison import CONFIDENCE, FEWEST, TOO_FEW, Row, paired_interval, said_difference, said_mean, verdict
+from analysis.words import counted, listed
 
 EARLY = 40
 """Optimiser steps within which filters are expected to fall silent."""
@@ -53,6 +55,14 @@ CURES = {
 }
 """What may keep filters alive, each put beside the high rate without warm-up and with L2 inside Adam."""
 
+MEASURES = {
+    "silent_conv2": ("silent filters, second layer", 1, "{:.1f}"),
+    "collapsed_conv2": ("collapsed filters, second layer", 1, "{:.1f}"),
+    "silent_share": ("silent share of the second layer, %", 100, "{:.0f}"),
+    "val_accuracy": ("validation accuracy, %", 100, "{:.2f}"),
+}
+"""In words, by what they are multiplied, and how they are written."""
+
 _COMPARED: dict[str, tuple[str, Choice, Choice]] = {
     "high rate against low": ("silent_conv2", _rows(), _rows(rate="low")),
     "warm-up against none": ("silent_conv2", _rows(warmup=True), _rows()),
@@ -87,29 +97,73 @@ def _contrast(table: pd.DataFrame, name: str, measure: str, these: Choice, those
     }
 
 
+def contrasts_caption(made: pd.DataFrame) -> str:
+    """One sentence on `contrasts`: how many differences are told from zero, and how many would be by chance."""
+    tested = made.dropna(subset=["low"])
+    if tested.empty:
+        return f"No difference is tested: {TOO_FEW}."
+    apart = int(((tested["low"] > 0) | (tested["high"] < 0)).sum())
+    return (
+        f"{apart} of {counted(len(tested), 'interval')} leave{'s' * (apart == 1)} out zero, where by chance alone "
+        f"{(1 - CONFIDENCE) * len(tested):.1f} would."
+    )
+
+
 Found = Mapping[str, Row]
 """The rows of `contrasts` by comparison."""
 
 
-def caption(table: pd.DataFrame, counts: pd.DataFrame) -> str:
-    """Each question's answer in numbers, with its interval, from `ends` and the counts."""
-    found = {row["comparison"]: row for row in contrasts(table).to_dict("records")}
-    unmeasured = [name for name, row in found.items() if row["seeds"] == 0]
-    if unmeasured:
-        return f"No answer: every training on one side diverged in {listed([f'“{name}”' for name in unmeasured])}."
-    return " ".join(
-        [
-            _on_rate(table, counts, found["high rate against low"]),
-            _on_warmup(found["warm-up against none"]),
-            _on_decay(table, found),
-            _on_cost(found),
-            _on_filters(table, found["fewest filters against most"]),
-            _on_method(table),
-        ]
-    )
+def caption(table: pd.DataFrame) -> str:
+    """One sentence on `ends`: whether the high rate silences filters, and what collapses them."""
+    found = _found(table)
+    if _unmeasured(found):
+        return f"No answer: every training on one side diverged in {listed(_unmeasured(found))}."
+    decays = [found["L2 in Adam against AdamW"], found["L2 in Adam against no decay"]]
+    return f"{_on_rate(table, found['high rate against low'])}, and {_decay_verdict(decays)}."
 
 
-def _on_rate(table: pd.DataFrame, counts: pd.DataFrame, found: Row) -> str:
+def points(table: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
+    """Each question's answer in numbers, with its interval, from `ends` and the counts; none where one diverged."""
+    found = _found(table)
+    if _unmeasured(found):
+        return []
+    return [
+        _on_time(table, counts, found["high rate against low"]),
+        _on_warmup(found["warm-up against none"]),
+        _on_decay(table, found),
+        _on_cost(found),
+        _on_filters(table, found["fewest filters against most"]),
+        _on_rest(table),
+    ]
+
+
+def note(table: pd.DataFrame) -> str:
+    """What the means and the brackets are."""
+    seeds = table["seed"].nunique()
+    brackets = "; in brackets 95 % t intervals of the differences, paired by seed and not corrected for their number"
+    return f"Means over {counted(seeds, 'seed')}{brackets if seeds >= FEWEST else ''}."
+
+
+def readable(made: pd.DataFrame) -> pd.DataFrame:
+    """`contrasts` as they are read: what is compared in words, in its unit."""
+    rows = []
+    for row in made.to_dict("records"):
+        words, scale, form = MEASURES[row["measure"]]
+        means = (said_mean(row[side], np.nan, form, scale) for side in ("these", "those"))
+        rows.append([row["comparison"], words, *means, said_difference(row, f"{form[:2]}+{form[2:]}", scale)])
+    columns = ["comparison (first against second)", "measure", "first", "second", "difference [95 % interval]"]
+    return pd.DataFrame(rows, columns=columns).assign(seeds=made["seeds"])
+
+
+def _found(table: pd.DataFrame) -> Found:
+    return {row["comparison"]: row for row in contrasts(table).to_dict("records")}
+
+
+def _unmeasured(found: Found) -> list[str]:
+    return [f"“{name}”" for name, row in found.items() if row["seeds"] == 0]
+
+
+def _on_rate(table: pd.DataFrame, found: Row) -> str:
     mine = table[table["group"] == "optimiser"]
     low, high = mine["learning_rate"].min(), mine["learning_rate"].max()
     answer = verdict(
@@ -120,16 +174,19 @@ def _on_rate(table: pd.DataFrame, counts: pd.DataFrame, found: Row) -> str:
     )
     return (
         f"At learning rate {high:g} {found['these']:.1f} of the {mine['filters_conv2'].max()} second-layer filters "
-        f"are silent after {counted(mine['epochs'].max(), 'epoch')}{_early(table, counts)}, at {low:g} "
-        f"{found['those']:.1f} (difference {said_difference(found, '{:+.1f}')}): {answer}."
+        f"are silent after {counted(mine['epochs'].max(), 'epoch')}, at {low:g} {found['those']:.1f}: {answer}"
     )
+
+
+def _on_time(table: pd.DataFrame, counts: pd.DataFrame, found: Row) -> str:
+    return f"The high rate silences {said_difference(found, '{:+.1f}')} more than the low one{_early(table, counts)}."
 
 
 def _early(table: pd.DataFrame, counts: pd.DataFrame) -> str:
     """How many are silent early at the high rate; nothing where that was not counted."""
     labels = table.loc[_rows()(table), "condition"]
     early = counts.loc[(counts["step"] == EARLY) & counts["condition"].isin(labels), "silent_conv2"]
-    return "" if early.empty else f" ({early.mean():.1f} after {EARLY} steps)"
+    return "" if early.empty else f"; {early.mean():.1f} are silent after {EARLY} steps"
 
 
 def _on_warmup(found: Row) -> str:
@@ -203,12 +260,8 @@ def _on_filters(table: pd.DataFrame, found: Row) -> str:
     )
 
 
-def _on_method(table: pd.DataFrame) -> str:
-    seeds, diverged = table["seed"].nunique(), int(table["diverged"].sum())
-    text = f"Means over {counted(seeds, 'seed')}"
-    if seeds >= FEWEST:
-        text += ", in brackets 95 % t intervals of the differences paired by seed, not corrected for their number"
-    first = int(table["silent_conv1"].max())
+def _on_rest(table: pd.DataFrame) -> str:
+    first, diverged = int(table["silent_conv1"].max()), int(table["diverged"].sum())
     silent = f"at most {counted(first, 'first-layer filter')}" if first else "no first-layer filter"
-    text += f"; {silent} {'are' if first > 1 else 'is'} silent in any training"
+    text = f"{silent[0].upper()}{silent[1:]} {'are' if first > 1 else 'is'} silent in any training"
     return text + (f"; {diverged} of {len(table)} trainings diverged and are left out." if diverged else ".")

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from analysis import style
 from analysis.statistics import CONFIDENCE, wilson
+from analysis.words import listed, sentence
 
 GROUPS = {
     "animals": ("bird", "cat", "deer", "dog", "frog", "horse"),
@@ -47,19 +48,23 @@ def grouped(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(tables: dict[str, pd.DataFrame]) -> str:
-    """A sentence for each model: how its confusions divide, and how chance would divide them; then what is meant."""
+    """One sentence: how each model's confusions divide, and how chance would divide them."""
     said = []
     for model, table in tables.items():
         total = table["count"].sum()
         if not total:
-            said.append(f"{model.upper()} confuses no classes.")
+            said.append(f"the {model.upper()} confuses no classes")
             continue
         rows = table.to_dict("records")
         parts = [f"{row['share']:.0%} are {row['kind']} (chance {row['chance']:.0%})" for row in rows]
-        said.append(f"Of the {model.upper()}'s {total:,} confusions {', '.join(parts[:-1])} and {parts[-1]}.")
-    said.append("Chance: each class's mistakes spread evenly over the other classes.")
-    said.append(f"Animals: {', '.join(GROUPS['animals'])}; vehicles: {', '.join(GROUPS['vehicles'])}.")
-    return " ".join(said)
+        said.append(f"of the {model.upper()}'s {total:,} confusions {listed(parts)}")
+    return sentence("; ".join(said))
+
+
+NOTE = (
+    "Chance: each class's mistakes spread evenly over the other classes. "
+    f"Animals: {', '.join(GROUPS['animals'])}; vehicles: {', '.join(GROUPS['vehicles'])}."
+)
 
 
 @style.styled

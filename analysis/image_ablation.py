@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import rows, style
+from analysis import style
 from analysis.ablation import NO_EFFECT
 from analysis.classification import softmax
+from analysis.words import without_end, without_middle
 
 MOST = 10
 """Filters shown of each layer for a class, and as many against it."""
@@ -66,26 +67,34 @@ def _judged(logits: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray, np
 
 
 def caption(table: pd.DataFrame) -> str:
-    """What the image is taken for, the filter that speaks most for the class, and the one most against it."""
-    ranked = table.sort_values("margin_lost", kind="stable").to_dict("records")
-    worst, best = ranked[0], ranked[-1]
-    name = best["class"]
+    """One sentence: what the image is taken for, and the filter that speaks most for its class."""
+    [best] = table.nlargest(1, "margin_lost").to_dict("records")
     said = (
-        f"The image is taken for {best['predicted']}; the margin of {name} over its strongest rival is "
-        f"{_signed(best['margin'])} (probability {best['probability']:.1%})."
+        f"The image is taken for {best['predicted']}, with a margin of {best['class']} over its strongest rival of "
+        f"{_signed(best['margin'])} (probability {best['probability']:.1%})"
     )
-    if best["margin_lost"] > 0:
-        said += f" Filter {best['filter']} of {best['layer']} speaks most for {name}: {_outcome(best)}."
-    if worst["margin_lost"] < 0:
-        said += f" Filter {worst['filter']} of {worst['layer']} speaks most against it: {_outcome(worst)}."
+    if best["margin_lost"] <= 0:
+        return f"{said}, and no filter speaks for {best['class']}."
+    return f"{said}; filter {best['filter']} of {best['layer']} speaks most for {best['class']}: {_outcome(best)}."
+
+
+def points(table: pd.DataFrame) -> list[str]:
+    """A sentence each: the filter most against the class, and how many decide the answer."""
+    [worst] = table.nsmallest(1, "margin_lost").to_dict("records")
     if not table["margin_lost"].any():
-        return f"{said} No filter changes that."
+        return []
+    said = [f"Filter {worst['filter']} of {worst['layer']} speaks most against {worst['class']}: {_outcome(worst)}."]
+    return [*(said if worst["margin_lost"] < 0 else []), _decisive(table)]
+
+
+def _decisive(table: pd.DataFrame) -> str:
     turned = int((table["predicted_without"] != table["predicted"]).sum())
     if not turned:
-        return f"{said} No filter decides the answer by itself."
+        return "No filter decides the answer by itself."
     decide, one = ("decides", "it") if turned == 1 else ("decide", "any one of them")
-    decisive = f"{turned} of the {len(table)} filters {decide} the answer"
-    return f"{said} {decisive}: without {one} the image is taken for another class."
+    return (
+        f"{turned} of the {len(table)} filters {decide} the answer: without {one} the image is taken for another class."
+    )
 
 
 def _outcome(row: Mapping[Hashable, Any]) -> str:
@@ -117,18 +126,26 @@ def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: s
     axes = made.subplots(1, 1 + len(layers), width_ratios=[0.55, *[1.0] * len(layers)])
     style.picture(axes[0], image)
     axes[0].set_anchor("N")
-    axes[0].set_title(style.shortened(description), fontsize=8)
+    axes[0].set_title(without_middle(description), fontsize=8)
     axes[0].set_xlabel(
-        f"taken for {rows.shortened(table['predicted'].iloc[0], 14)}\nmargin {_signed(table['margin'].iloc[0])}",
+        f"taken for {without_end(table['predicted'].iloc[0], 14)}\nmargin {_signed(table['margin'].iloc[0])}",
         loc="left",
     )
     limits = _limits(pd.concat(layers.values()))
     for ax, (layer, part) in zip(axes[1:], layers.items(), strict=True):
         _draw_bars(ax, part, longest)
-        ax.set(title=layer, xlim=limits)
-    name = rows.shortened(table["class"].iloc[0], 40)
+        ax.set(title=_shown_of(layer, part, int((table["layer"] == layer).sum())), xlim=limits)
+    name = without_end(table["class"].iloc[0], 40)
     style.head(made, f"Margin of {name} lost (logits) when a filter's map is replaced by {by}")
     return made
+
+
+def _shown_of(layer: str, part: pd.DataFrame, filters: int) -> str:
+    """The title: which of how many filters these are."""
+    if len(part) in (0, filters):
+        return layer
+    favouring = int((part["margin_lost"] > 0).sum())
+    return f"{layer}: the {favouring} most for it and {len(part) - favouring} most against, of {filters}"
 
 
 def _limits(shown: pd.DataFrame) -> style.Limits:
@@ -159,7 +176,7 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, longest: int) -> None:
     for place, row in enumerate(part.to_dict("records")):
         end, turned = row["margin_lost"], row["predicted_without"] != row["predicted"]
         text = f"{end:#.2g}".rstrip(".").replace("-", "−")
-        text += f", then {rows.shortened(row['predicted_without'], 16)}" if turned else ""
+        text += f", then {without_end(row['predicted_without'], 16)}" if turned else ""
         away, side = (3, "left") if end > 0 else (-3, "right")
         ax.annotate(text, (end, place), (away, 0), textcoords="offset points", va="center", ha=side, fontsize=7)
     ax.set_yticks(range(len(part)), part["filter"])

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analysis import style
 from analysis.filters import COLLAPSED, ByEpoch, from_then_on
+from analysis.words import counted
 
 WITHIN = 0.05
 """A filter has settled when its cosine distance to its final weights stays within this, an angle of 18°."""
@@ -98,22 +99,30 @@ def spread(table: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """Whether kernels are converged after about five epochs, layer by layer: at least half of the living filters."""
+    """One sentence: whether at least half of each layer's living kernels are converged after about five epochs."""
     last = int(table["epoch"].max())
     if last <= CLAIMED:
         return f"Whether kernels are converged after about {CLAIMED} epochs (Wik, 2023) cannot be told after {last}."
-    layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
-    living = {layer: settled for layer, part in layers.items() if len(settled := settled_epochs(part))}
-    verdicts = [f"{layer} {_verdict(living[layer]) if layer in living else 'has no living filter'}" for layer in layers]
-    said = f"Are kernels converged after about {CLAIMED} epochs (Wik, 2023)? {', '.join(verdicts)}."
-    if not living:
-        return said
-    counts = [f"{(settled <= CLAIMED).sum()} of {len(settled)} in {layer}" for layer, settled in living.items()]
-    halves = [f"{_half(settled)} in {layer}" for layer, settled in living.items()]
+    said = []
+    for layer, settled in _settled(table).items():
+        early = f"{(settled <= CLAIMED).sum()} of {counted(len(settled), 'living filter')}"
+        said.append(f"{layer} {_verdict(settled)} ({early})" if len(settled) else f"{layer} has no living filter")
     return (
-        f"{said} Of the living filters, {', '.join(counts)} stay within a cosine distance of {WITHIN:g} of their final "
-        f"weights from epoch {CLAIMED} on; half of them do from epoch {', '.join(halves)}.{_last_steps(layers, last)}"
+        f"Converged after about {CLAIMED} epochs (Wik, 2023), to within a cosine distance of {WITHIN:g} of the final "
+        f"weights: {', '.join(said)}."
     )
+
+
+def points(table: pd.DataFrame) -> list[str]:
+    """A sentence each: when half of each layer's filters have settled, and how far they still turn."""
+    living = {layer: settled for layer, settled in _settled(table).items() if len(settled)}
+    halves = [f"{_half(settled)} in {layer}" for layer, settled in living.items()]
+    said = [f"Half of the living filters have settled from epoch {', '.join(halves)}."] if halves else []
+    return said + _last_steps(table)
+
+
+def _settled(table: pd.DataFrame) -> dict[str, pd.Series]:
+    return {str(layer): settled_epochs(part) for layer, part in table.groupby("layer", sort=False)}
 
 
 def _half(settled: pd.Series) -> int:
@@ -125,14 +134,16 @@ def _verdict(settled: pd.Series) -> str:
     return "yes" if _half(settled) <= CLAIMED else "no"
 
 
-def _last_steps(layers: Mapping[str, pd.DataFrame], last: int) -> str:
-    steps = {layer: spread(part, "step").set_index("epoch")["median"] for layer, part in layers.items()}
+def _last_steps(table: pd.DataFrame) -> list[str]:
+    last = int(table["epoch"].max())
+    layers = table.groupby("layer", sort=False)
+    steps = {str(layer): spread(part, "step").set_index("epoch")["median"] for layer, part in layers}
     turns = [
         f"{step[last]:.2g} in {layer} ({step[CLAIMED]:.2g})"
         for layer, step in steps.items()
         if {CLAIMED, last} <= set(step.index)
     ]
-    return f" Epoch {last} (epoch {CLAIMED}) turns the median filter by {', '.join(turns)}." if turns else ""
+    return [f"Epoch {last} (epoch {CLAIMED}) turns the median filter by {', '.join(turns)}."] if turns else []
 
 
 @style.styled

@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.cells import axes_at
+from analysis.filters import COLLAPSED
 from analysis.strips import draw_strips
 
 MOST_CHANNELS = 4
 """Input channels shown of a layer that has more than three."""
 COLOURS = ("red", "green", "blue")
-COLLAPSED = 1e-3
-"""A kernel without a weight of this size has collapsed."""
+FAINT = 20
+"""A weight under this part of the layer's largest cannot be seen."""
 DOTS = 150
 """To the inch: sheets have whole dots to each weight where the figure is saved with as many."""
 
@@ -121,7 +122,7 @@ def _colours(table: pd.DataFrame) -> np.ndarray:
 
 
 def sheet_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
-    """Two sentences: the norms, and how many kernels see colour.
+    """One sentence: how many kernels see colour, how many collapsed, and the norms.
 
     Raises:
         ValueError: for a layer that has not three input channels.
@@ -132,11 +133,16 @@ def sheet_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
     # What all three colours have in common, as a share of the squared norm.
     grey = 3 * (weights[alive].mean(axis=1) ** 2).sum(axis=(1, 2)) / norms[alive] ** 2
     return (
-        f"{len(weights)} kernels of {layer} at epoch {epoch}, with norms from {norms.min():.2g} (filter "
-        f"{norms.argmin()}) to {norms.max():.2g} (filter {norms.argmax()}); {(~alive).sum()} have collapsed. "
-        f"{(grey > 0.5).sum()} are mostly grey: more than half of their squared norm is common to the three colours; "
-        f"{(grey <= 0.5).sum()} weigh the colours differently."
+        f"At epoch {epoch}, {(grey > 0.5).sum()} of the {len(weights)} kernels of {layer} are mostly grey, "
+        f"{(grey <= 0.5).sum()} weigh the colours differently and {(~alive).sum()} have collapsed, with norms from "
+        f"{norms.min():.2g} (filter {norms.argmin()}) to {norms.max():.2g} (filter {norms.argmax()})."
     )
+
+
+SHEET_NOTE = (
+    "Mostly grey: more than half of a kernel's squared norm is common to the three colours. Collapsed: no weight of "
+    f"{COLLAPSED:g} or more."
+)
 
 
 @style.styled
@@ -194,15 +200,20 @@ def _draw_legend(made: Figure, left: float, limits: style.Limits) -> None:
 
 
 def mosaic_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
-    """Two sentences: how many weights, how many columns look empty, and how many filters collapsed."""
+    """One sentence: how many weights, how many columns look empty, and how many filters collapsed."""
     weights = _weights(table)
     largest = np.abs(weights).max(axis=(1, 2, 3))
-    empty, collapsed = (largest <= largest.max() / 20).sum(), (largest < COLLAPSED).sum()
+    empty, collapsed = (largest <= largest.max() / FAINT).sum(), (largest < COLLAPSED).sum()
     return (
-        f"All {weights.size:,} weights of {layer} at epoch {epoch}, from {weights.min():.2g} to {weights.max():.2g}. "
-        f"{empty} of the {len(weights)} columns look empty, without a weight over a twentieth of the layer's largest; "
-        f"{collapsed} filters have collapsed, without one of {COLLAPSED:g} or more."
+        f"At epoch {epoch}, {empty} of the {len(weights)} columns of {layer} look empty and {collapsed} filters have "
+        f"collapsed; its {weights.size:,} weights go from {weights.min():.2g} to {weights.max():.2g}."
     ).replace("-", "−")
+
+
+MOSAIC_NOTE = (
+    f"A column is a filter; one that looks empty has no weight over 1/{FAINT} of the layer's largest, and one that "
+    f"collapsed none of {COLLAPSED:g} or more."
+)
 
 
 @style.styled

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis import rows, style
+from analysis.words import sentence, without_end
 
 PATCHES = 9
 """Patches of each filter: three by three."""
@@ -118,20 +119,28 @@ def strongest_inputs(weights: np.ndarray, most: int = 3) -> list[list[int]]:
     return [order.tolist() for order in np.argsort(-norms, axis=1, kind="stable")[:, :most]]
 
 
-def caption(table: pd.DataFrame, side: int) -> str:
-    """How large the patches are, how many filters have none, and whose patches are most of one class."""
+def caption(table: pd.DataFrame) -> str:
+    """One sentence: whose patches are most of one class, and how many filters have none."""
     shown = responding(table)
     states = table.drop_duplicates("filter")["state"].value_counts()
-    said = f"Patches of {side} × {side} pixels, each filter's of different test images."
-    if len(shown):
-        counts = shown.groupby(["filter", "class"], sort=False).size().reset_index(name="count")
-        [most] = counts.nlargest(1, "count").to_dict("records")
-        of = (shown["filter"] == most["filter"]).sum()
-        said += (
-            f" Those of filter {most['filter']} agree most on a class: {most['count']} of {of} show {most['class']}."
-        )
     left = [f"{states[state]} {state}" for state in ("silent", "constant") if state in states]
-    return f"{said} Of {states.sum()} filters {' and '.join(left)} on all of them." if left else said
+    of = f"of {states.sum()} filters {' and '.join(left)} on all images" if left else ""
+    if shown.empty:
+        return sentence(of)
+    counts = shown.groupby(["filter", "class"], sort=False).size().reset_index(name="count")
+    [most] = counts.nlargest(1, "count").to_dict("records")
+    patches = (shown["filter"] == most["filter"]).sum()
+    said = f"The patches of filter {most['filter']} agree most on a class: {most['count']} of {patches} show"
+    return f"{said} {most['class']}{of and '; '}{of}."
+
+
+def note(side: int) -> str:
+    """How the patches of `side` pixels were chosen, and what stands beside them."""
+    return (
+        f"Patches of {side} × {side} pixels, each filter's of different test images. Beside a filter's number stands "
+        "the class that it responds to most in the mean, and below it how much AUC (× 100) the class that depends most "
+        "on it loses."
+    )
 
 
 GAP, NARROW = 0.12, 0.06
@@ -207,7 +216,7 @@ def _write_head(ax: Axes, corner: tuple[float, float], width: float, number: str
     ax.text(x, y + HEAD / 2, number, va="center", fontsize=8, weight="bold")
     for line, said in enumerate(notes):
         indent = 0 if line else 0.08 + 0.075 * len(number)
-        fitting = rows.shortened(said, int((width - indent) / CHARACTER))
+        fitting = without_end(said, int((width - indent) / CHARACTER))
         ax.text(x + indent, y + (line + 0.5) * HEAD, fitting, va="center", fontsize=7)
 
 

@@ -12,6 +12,8 @@ import pandas as pd
 
 DOTS, PAGE_PIXELS = 150, 100
 """Of an inch of a figure: dots in the PNG, pixels on the page."""
+LONG_NOTE = 160
+"""Characters beyond which a note is folded up: more than two lines of the page."""
 
 _CSS = """
 :root { color-scheme: light; }
@@ -23,6 +25,10 @@ h2 { font-size: 1.5rem; line-height: 1.25; margin: 3.5rem 0 .5rem; padding-top: 
 h3 { font-size: 1.15rem; line-height: 1.3; margin: 2.5rem 0 .5rem; }
 p { max-width: 44rem; margin: .5rem 0 1rem; overflow-wrap: anywhere; }
 code { font-size: .88em; background: #f3f3f3; padding: .1em .3em; border-radius: 3px; }
+.note { max-width: 44rem; font-size: .85rem; color: #5a5a5a; }
+.note summary { cursor: pointer; }
+.note p { margin: .3rem 0; }
+section > ul { max-width: 44rem; margin: -.4rem 0 1rem; padding-left: 1.3rem; }
 .lead { font-size: 1.1rem; color: #444; }
 a { color: #00588c; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .9rem 1.5rem; margin: 1.5rem 0;
@@ -38,6 +44,10 @@ th { font-weight: 600; border-bottom-color: #888; white-space: normal; vertical-
 .notice { margin: 1.5rem 0; padding: .4rem 1.2rem; background: #fff6e0; border-left: 4px solid #e0a800; }
 .number { text-align: right; }
 nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; padding: 0; margin: 1rem 0; list-style: none; }
+@media (max-width: 42rem) {
+  figure::before { content: "Wider than the screen: scroll sideways"; position: sticky; left: 0; font-size: .8rem;
+    color: #5a5a5a; }
+}
 @media print { h2, h3 { break-after: avoid; } figure, .table { break-inside: avoid; } }
 """.strip()
 
@@ -56,7 +66,7 @@ class Section:
 
     heading: str
     text: str
-    """A sentence or two, from the numbers."""
+    """What is shown, in one sentence, from the numbers."""
     table: pd.DataFrame | None = None
     png: bytes | None = None
     """The figure, embedded in the page."""
@@ -68,6 +78,10 @@ class Section:
     """An animation, embedded in the page; `alt` says what it shows too."""
     link: tuple[str, str] | None = None
     """Words, and the address that they lead to."""
+    points: Sequence[str] = ()
+    """What else the numbers say, a sentence each."""
+    note: str = ""
+    """How it is to be read, or was made."""
 
 
 def page(
@@ -133,18 +147,29 @@ def _prose(text: str) -> str:
 
 def _section(section: Section) -> str:
     parts = [f"<section>\n<h3>{escape(section.heading)}</h3>", f"<p>{_prose(section.text)}</p>" if section.text else ""]
+    if section.points:
+        parts.append(f"<ul>{''.join(f'<li>{_prose(point)}</li>' for point in section.points)}</ul>")
     if section.png is not None:
         parts.append(_image(section.png, section.alt))
     if section.gif is not None:
         parts.append(_animation(section.gif, section.alt))
     if section.table is not None:
         parts.append(_table(section.table))
+    if section.note:
+        parts.append(_note(section.note))
     if section.link is not None:
         words, address = section.link
         parts.append(f'<p><a href="{escape(address)}">{escape(words)}</a></p>')
     if section.csv is not None:
         parts.append(f'<p><a href="{escape(section.csv)}">The numbers as CSV</a></p>')
     return "\n".join([*filter(None, parts), "</section>"])
+
+
+def _note(text: str) -> str:
+    """Small below what it is about; a long one folded up."""
+    if len(text) <= LONG_NOTE:
+        return f'<p class="note">{_prose(text)}</p>'
+    return f'<details class="note"><summary>How to read it</summary><p>{_prose(text)}</p></details>'
 
 
 def _image(png: bytes, alt: str) -> str:

@@ -54,8 +54,3 @@ def named(filters: Sequence[int], why: str, width: int = LINE) -> str:
 def axis_label(left_out: Sequence[int], why: str) -> str:
     """What stands below a row's numbers: that they are filters, and which are left out."""
     return "\n".join(line for line in ("filter", named(left_out, why, LINE - 20)) if line)
-
-
-def shortened(name: str, most: int) -> str:
-    """A name of at most `most` characters, the last of them an ellipsis where it was longer."""
-    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import style
+from analysis.words import counted
 
 STATES = ("complete", "pruned", "diverged")
 HYPERPARAMETERS = {"learning_rate": "learning rate", "weight_decay": "weight decay"}
@@ -46,15 +47,12 @@ def best(trials: pd.DataFrame) -> pd.Series | None:
 
 def caption(table: pd.DataFrame) -> str:
     """One sentence on what `history` holds."""
-    counts = {state: int((table["state"] == state).sum()) for state in STATES}
-    states = f"{counts['complete']} complete, {counts['pruned']} pruned and {counts['diverged']} diverged"
-    found = f"{len(table)} trial{'' if len(table) == 1 else 's'}: {states}"
     top = best(table)
     if top is None:
-        return f"{found}; none is complete, so there is no best one."
+        return f"{_states(table)}; none is complete, so there is no best one."
     return (
-        f"{found}; the best is trial {top['number']} with a validation accuracy of {top['val_accuracy']:.1%}, at"
-        f" learning rate {top['learning_rate']:.3g} and weight decay {top['weight_decay']:.3g}."
+        f"{_states(table)}; the best is trial {top['number']} with a validation accuracy of {top['val_accuracy']:.1%},"
+        f" at learning rate {top['learning_rate']:.3g} and weight decay {top['weight_decay']:.3g}."
     )
 
 
@@ -181,12 +179,40 @@ def is_grid(trials: pd.DataFrame) -> bool:
 
 
 def heatmap_caption(searches: dict[str, pd.DataFrame]) -> str:
-    """One sentence for each search, by its name, and how far the best of two are apart."""
-    said = [f"{name}: {caption(history(trials))}" for name, trials in searches.items()]
+    """One sentence: the best of each search, by its name, and how far the best of two are apart."""
+    said = [_best_of(name, trials) for name, trials in searches.items()]
     tops = [top["val_accuracy"] for top in map(best, searches.values()) if top is not None]
     if len(tops) == 2:
-        said.append(f"The first search's best is {100 * (tops[0] - tops[1]):+.1f} points from the second's.")
+        said.append(f"the first search's best is {100 * (tops[0] - tops[1]):+.1f} points from the second's")
+    return f"{'; '.join(said)}."
+
+
+def _best_of(name: str, trials: pd.DataFrame) -> str:
+    top, of = best(trials), counted(len(trials), "trial")
+    if top is None:
+        return f"{name}: none of {of} is complete"
+    return (
+        f"{name}: trial {top['number']} is the best of {of} with a validation accuracy of {top['val_accuracy']:.1%}, "
+        f"at learning rate {top['learning_rate']:.3g} and weight decay {top['weight_decay']:.3g}"
+    )
+
+
+def heatmap_note(searches: dict[str, pd.DataFrame]) -> str:
+    """How each search's trials ended, and what a pruned one's accuracy is worth."""
+    said = [f"{name}: {_states(trials)}." for name, trials in searches.items()]
+    pruned = pd.concat([trials[trials["state"] == "pruned"] for trials in searches.values()])
+    if len(pruned):
+        epochs = f"{pruned['epochs'].min():g} to {pruned['epochs'].max():g}"
+        full = max(trials["epochs"].max() for trials in searches.values())
+        said.append(
+            f"A triangle (▽) is a pruned trial, whose accuracy is the best of fewer epochs: {epochs} of {full:g}."
+        )
     return " ".join(said)
+
+
+def _states(trials: pd.DataFrame) -> str:
+    complete, pruned, diverged = (int((trials["state"] == state).sum()) for state in STATES)
+    return f"{counted(len(trials), 'trial')}: {complete} complete, {pruned} pruned and {diverged} diverged"
 
 
 def draw_heatmap(trials: pd.DataFrame) -> Figure:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import rows, style
+from analysis.words import listed, without_end
 
 MOST_BARS = 40
 """Filters side by side."""
@@ -58,24 +59,40 @@ def _of_layer(means: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> 
 
 
 def caption(table: pd.DataFrame) -> str:
-    """Each layer's median index, its most selective filter, and how many are silent."""
-    said = []
-    for layer, part in table.groupby("layer", sort=False):
-        silent = int((part["class"] == "").sum())
-        quiet = f"; {silent} of its {len(part)} filters are silent" if silent else ""
-        defined = part.dropna(subset=["selectivity"])
-        if defined.empty:
-            said.append(f"In {layer} no filter's selectivity is defined{quiet}.")
-            continue
-        [most] = defined.nlargest(1, "selectivity").to_dict("records")
-        said.append(
-            f"In {layer} the median selectivity is {defined['selectivity'].median():.2f}, and filter {most['filter']} "
-            f"is the most selective with {most['selectivity']:.2f}: its mean activation is {most['mean_highest']:.3g} "
-            f"for {most['class']} and {most['mean_rest']:.3g} for the rest{quiet}."
-        )
-    if table["selectivity"].notna().any():
-        said.append("Selectivity is the difference of such two means over their sum (Morcos et al. 2018).")
-    return " ".join(said)
+    """One sentence: the most selective filter of all, and each layer's median index."""
+    defined = table.dropna(subset=["selectivity"])
+    if defined.empty:
+        return "No filter's selectivity is defined."
+    [most] = defined.nlargest(1, "selectivity").to_dict("records")
+    medians = [f"{part['selectivity'].median():.2f} in {layer}" for layer, part in defined.groupby("layer", sort=False)]
+    return (
+        f"Filter {most['filter']} of {most['layer']} is the most selective with {most['selectivity']:.2f}, for "
+        f"{most['class']}; the median selectivity is {listed(medians)}."
+    )
+
+
+def points(table: pd.DataFrame) -> list[str]:
+    """A sentence for each layer: its most selective filter, and how many are silent."""
+    return [_sentence(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
+
+
+def _sentence(layer: str, table: pd.DataFrame) -> str:
+    silent = int((table["class"] == "").sum())
+    quiet = f"; {silent} of its {len(table)} filters are silent" if silent else ""
+    defined = table.dropna(subset=["selectivity"])
+    if defined.empty:
+        return f"In {layer} no filter's selectivity is defined{quiet}."
+    [most] = defined.nlargest(1, "selectivity").to_dict("records")
+    return (
+        f"In {layer} filter {most['filter']} is the most selective with {most['selectivity']:.2f}: its mean activation "
+        f"is {most['mean_highest']:.3g} for {most['class']} and {most['mean_rest']:.3g} for the rest{quiet}."
+    )
+
+
+NOTE = (
+    "Selectivity is the difference between a filter's mean activation for its class and for the rest, over their sum "
+    "(Morcos et al. 2018)."
+)
 
 
 @style.styled
@@ -117,7 +134,7 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, colours: Mapping[str, str]) -> None
     for place, (height, name) in enumerate(zip(heights, part["class"], strict=True)):
         inside = height > 0.55  # where there is no room above
         ax.text(
-            place, height + (-0.03 if inside else 0.02), rows.shortened(name, LONGEST), rotation=90, ha="center",
+            place, height + (-0.03 if inside else 0.02), without_end(name, LONGEST), rotation=90, ha="center",
             va="top" if inside else "bottom", fontsize=6.5, bbox=_PLATE if inside else None,
         )  # fmt: skip
     ax.set_xticks(range(len(part)), part.index, fontsize=7.5)

@@ -13,6 +13,7 @@ from scipy.stats import binomtest, chi2
 
 from analysis import style
 from analysis.classification import MEASURES, REPORT_TABLE_2, Predictions, metrics_table, weighted_measures
+from analysis.words import listed
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -74,6 +75,8 @@ def intervals(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int
         model, minus (the model that is subtracted; empty in the first part), split, images, measure, value, low,
         high: the bounds are percentiles that hold `CONFIDENCE` of the resamples.
     """
+    if not predictions:
+        return pd.DataFrame(columns=INTERVAL_COLUMNS)
     values = dict(zip(predictions, metrics_table(predictions)[MEASURES].to_numpy(float), strict=True))
     resampled = bootstrap(predictions, resamples=resamples, seed=seed)
     images = {split: len(labels) for (_, split), (_, labels) in predictions.items()}
@@ -141,30 +144,44 @@ def readable(numbers: Sequence[float], *, signed: bool = False) -> str:
     return f"{value} ({dash.join(bounds)})" if bounds else value
 
 
-def caption(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:
-    """How the test accuracies stand to the report's and to each other, and what the brackets are."""
+def caption(table: pd.DataFrame) -> str:
+    """One sentence: the test accuracies, where the report's lie, and whether a difference is one."""
+    tests = table[(table["split"] == "test") & (table["measure"] == "accuracy")]
+    if tests.empty:
+        return "No predictions of the test images were kept."
+    return f"Test accuracy: {listed([_said_of(row) for row in tests.to_dict('records')])}."
+
+
+def intervals_caption(table: pd.DataFrame) -> str:
+    """One sentence: how wide the intervals of the accuracies are."""
+    rows = table[(table["measure"] == "accuracy") & (table["minus"] == "")].to_dict("records")
+    said = [f"{100 * (row['high'] - row['low']):.1f} for the {row['model'].upper()} ({row['split']})" for row in rows]
+    return f"The {CONFIDENCE:.0%} interval of the accuracy is so many points wide: {listed(said)}."
+
+
+def note(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:
+    """On how many images, and what the brackets are."""
     images = table.groupby("split", sort=False)["images"].first().items()
     counts = " and ".join(f"{count:,} {split}" for split, count in images)
-    said = [
+    return (
         f"On {counts} images; in brackets {CONFIDENCE:.0%} intervals: percentiles of {resamples:,} bootstrap resamples "
-        "of the images, the same for all models. They say what other images would have changed, not another training.",
-        "Precision, recall and F1 are averages over the classes, weighted by their size.",
-    ]
-    tests = table[(table["split"] == "test") & (table["measure"] == "accuracy")]
-    return " ".join([*filter(None, map(_said_of, tests.to_dict("records"))), *said])
+        "of the images, the same for all models, so that differences are paired, image by image. They say what other "
+        "images would have changed, not another training. Precision, recall and F1 are averages over the classes, "
+        "weighted by their size."
+    )
 
 
 def _said_of(row: Mapping[Hashable, Any]) -> str:
-    """A sentence on one accuracy: where the report's lies, or whether a difference is one; empty where neither is."""
+    """One accuracy or difference with its interval, and where the report's, or zero, lies."""
+    numbers = readable([row["value"], row["low"], row["high"]], signed=bool(row["minus"]))
+    words = f"{_name(row['model'], row['minus'])} {numbers}"
     if row["minus"]:
-        apart = "excludes" if row["low"] > 0 or row["high"] < 0 else "includes"
-        words = readable([row["value"], row["low"], row["high"]], signed=True)
-        return f"Test accuracy, {_name(row['model'], row['minus'])}: {words}, which {apart} zero."
+        return f"{words}, which {'excludes' if row['low'] > 0 or row['high'] < 0 else 'includes'} zero"
     reported = row.get("report", np.nan)
     if np.isnan(reported):
-        return ""
+        return words
     place = "above" if reported > row["high"] else "below" if reported < row["low"] else "inside"
-    return f"Wik's (2023) {reported:.3f} for the {row['model'].upper()} on the test images lies {place} our interval."
+    return f"{words} with Wik's (2023) {reported:.3f} {place} it"
 
 
 @style.styled
@@ -255,16 +272,32 @@ def mcnemar(predictions: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFra
 
 
 def mcnemar_caption(table: pd.DataFrame) -> str:
-    """Two sentences: on which images the models disagree, and whether that is more than chance."""
+    """One sentence: on which images the models disagree, and whether that is more than chance."""
     row = table.iloc[0]
-    p_value = f"p {p_in_words(row['p_value'])}"
     statistic = "" if np.isnan(row["statistic"]) else f"χ² = {row['statistic']:,.1f}, "
     found = "the models differ" if row["p_value"] < 1 - CONFIDENCE else "no difference is shown"
     return (
         f"Of {row['images']:,} images {row['model'].upper()} alone is right on {row['only_model_right']:,} and "
-        f"{row['other'].upper()} alone on {row['only_other_right']:,}. McNemar's test ({row['variant']}) gives "
-        f"{statistic}{p_value}: {found}."
+        f"{row['other'].upper()} alone on {row['only_other_right']:,} (McNemar's test, {row['variant']}: "
+        f"{statistic}p {p_in_words(row['p_value'])}): {found}."
     )
+
+
+def mcnemar_readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`mcnemar` as it is read, the models by their names."""
+    row = table.iloc[0]
+    first, second = row["model"].upper(), row["other"].upper()
+    cells = {
+        "test images": row["images"],
+        "both right": row["both_right"],
+        f"only {first} right": row["only_model_right"],
+        f"only {second} right": row["only_other_right"],
+        "neither right": row["neither_right"],
+        "test": row["variant"],
+        "χ²": row["statistic"],
+        "p": p_in_words(row["p_value"]),
+    }
+    return pd.DataFrame([cells])
 
 
 def p_in_words(p_value: float) -> str:

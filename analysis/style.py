@@ -126,12 +126,6 @@ def class_dashes(classes: Sequence[str]) -> dict[str, str]:
     return {name: ("solid", "dashed")[place // 5 % 2] for place, name in enumerate(classes)}
 
 
-def shortened(name: str, most: int = 24) -> str:
-    """A name of no more than `most` characters: a longer one without its middle, as its ends tell it from others."""
-    tail = most // 3
-    return name if len(name) <= most else f"{name[: most - tail - 1]}…{name[-tail:]}"
-
-
 def limits_around_zero(values: np.ndarray) -> Limits:
     """Limits as far below zero as above it, so that zero is the middle of a diverging scale."""
     largest = float(np.max(np.abs(values), initial=0, where=np.isfinite(values)))

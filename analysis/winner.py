@@ -12,7 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.comparison import TOO_FEW, Row, counted, listed, paired_interval, said_difference, said_mean
+from analysis.comparison import TOO_FEW, Row, paired_interval, said_difference, said_mean
+from analysis.words import counted, listed
 
 TRIAL = ["trial", "learning_rate", "weight_decay", "searched"]
 
@@ -37,19 +38,58 @@ def ranking(replicates: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """What `ranking` shows: whether the winner stays ahead, by how much, and what the search overrated."""
+    """One sentence on `ranking`: whether the winner stays ahead, and what the search overrated."""
     winner, *others = table.to_dict("records")
     if winner["seeds"] == 0:
         return f"Every new training of the winner, trial {winner['trial']}, diverged: the ranking does not hold."
     (first, *_) = table.loc[table["rank"] == 1, "trial"]
     highest = "its own" if first == winner["trial"] else f"that of trial {first}"
     again = said_mean(winner["val_accuracy_mean"], winner["val_accuracy_sd"], "{:.2f}", 100)
-    leads = "; ".join(f"over trial {row['trial']} {_lead(row)}" for row in others)
     return (
         f"Trained again with {counted(winner['seeds'], 'other seed')} the winner, trial "
-        f"{winner['trial']}, has a validation accuracy of {again} % ({winner['searched']:.2%} in the search); the "
-        f"highest mean is {highest}. Its lead, in points: {leads}. {_verdict(others)}."
+        f"{winner['trial']}, has a validation accuracy of {again} % ({winner['searched']:.2%} in the search), and the "
+        f"highest mean is {highest}: {_verdict(others)}."
     )
+
+
+def points(table: pd.DataFrame) -> list[str]:
+    """The winner's lead over each of the others, in points."""
+    winner, *others = table.to_dict("records")
+    leads = [f"Its lead over trial {row['trial']}, in points: {_lead(row)}." for row in others]
+    return leads if winner["seeds"] else []
+
+
+NOTE = (
+    "In brackets 95 % t intervals of the differences, paired by seed and not corrected for their number. "
+    "Means ± standard deviations over the seeds."
+)
+
+
+def table_caption(table: pd.DataFrame) -> str:
+    """One sentence on `ranking`: how far the search overrated its winner, beside the others."""
+    overrated = 100 * (table["searched"] - table["val_accuracy_mean"])
+    if np.isnan(overrated[0]):
+        return "Every new training of the winner diverged."
+    others = "" if overrated[1:].isna().all() else f", the others by {overrated[1:].mean():+.2f} in the mean"
+    return f"The search's number for its winner lies {overrated[0]:+.2f} points from the mean of the new seeds{others}."
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`ranking` as it is read, accuracies in %, differences in points."""
+    rows = [
+        {
+            "trial": row["trial"],
+            "learning rate": f"{row['learning_rate']:.3g}",
+            "weight decay": f"{row['weight_decay']:.3g}",
+            "in the search, %": f"{100 * row['searched']:.2f}",
+            "new seeds": row["seeds"],
+            "validation accuracy, %": said_mean(row["val_accuracy_mean"], row["val_accuracy_sd"], "{:.2f}", 100),
+            "rank": "–" if pd.isna(row["rank"]) else str(row["rank"]),
+            "winner's lead, points": "–" if np.isnan(row["difference"]) else said_difference(row, "{:+.2f}", 100),
+        }
+        for row in table.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
 
 
 def _lead(row: Row) -> str:
@@ -61,13 +101,13 @@ def _lead(row: Row) -> str:
 def _verdict(others: Sequence[Row]) -> str:
     measured = [row for row in others if not np.isnan(row["low"])]
     if not measured:
-        return TOO_FEW.capitalize()
+        return TOO_FEW
     better = [f"trial {row['trial']}" for row in measured if row["high"] < 0]
     if better:
-        return f"Better than the search's winner: {listed(better)}"
+        return f"better than the search's winner is {listed(better)}"
     if all(row["low"] > 0 for row in measured):
-        return "The winner is really the winner"
-    return "The 95 % intervals, paired by seed, do not settle which is best"
+        return "the winner is really the winner"
+    return "the intervals do not settle which is best"
 
 
 @style.styled

@@ -37,12 +37,12 @@ def _sums(made: dict[str, np.ndarray]) -> list[float]:
 
 
 def caption(table: pd.DataFrame, *, filter: int, place: Place, bias: float) -> str:
-    """Two sentences: where it is, and the sum over the colours."""
+    """One sentence: where it is, and the sum over the colours."""
     made = arrays(table)
     terms = ", ".join(f"{colour} {number(one, 2)}" for colour, one in zip(COLOURS, _sums(made), strict=True))
     return (
-        f"The largest value of filter {filter}'s map is {number(made['map'][place], 2)}, at row {place[0]}, column "
-        f"{place[1]}. It is the sum of what the colours bring ({terms}) and the bias, {number(bias, 2)}."
+        f"The largest value of filter {filter}'s map, {number(made['map'][place], 2)} at row {place[0]}, column "
+        f"{place[1]}, is the sum of what the colours bring ({terms}) and the bias, {number(bias, 2)}."
     )
 
 

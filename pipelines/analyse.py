@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import torch
 
+from analysis.explorer import MAPS
 from analysis.report import Section
 from pipelines import (
     analyse_ablation,
@@ -34,7 +35,6 @@ from study import selection
 from study.config import AnalysisConfig, CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError, unknown
-from study.files import within
 from study.images import read_image
 from study.tracking import Run
 
@@ -93,19 +93,20 @@ def analyse(
     images = _images(config, run, filters, loaded, context)
     network = pull(context.store, run, images.data.classes if images.data else ())
     networks, missing = _with_other(network, context)
-    report = Report(_folder(context, run))
+    folder = context.report_folder(f"{run.tags['dataset']}-{run.params['model']}-{run.id[:8]}")
+    report = Report(folder, where=context.where)
     steps = dict(_steps(network, networks, filters, images, config, context, report))
     steps |= {name: partial(_refuse, images.reason) for name in _needing(filters, config.only) - set(steps)}
     made, left_out = _made(outline.chosen(steps, config.only), network, report, context, again)
     missing += [f"Left out: {', '.join(names)}. {reason}" for reason, names in left_out.items()]
-    page = publish(report, made, networks, network, images.image, missing, config, context)
+    page = publish(report, made, networks, network, images.image, missing, config, context, data)
     return Analysis(page, tuple(missing))
 
 
 def _filters(config: AnalysisConfig, run: Run, context: Context) -> dict[str, int]:
     """The convolutions to be followed, and which filter of each; none for a network that has none."""
-    if config.layer not in ("", *outline.CONVOLUTIONS):
-        raise unknown("layer", config.layer, outline.CONVOLUTIONS)
+    if config.layer not in ("", *MAPS):
+        raise unknown("layer", config.layer, MAPS)
     if not context.store.artifacts(run.id, "weights"):
         raise StudyError(f"Run {run.name} ({run.id}) has no weights: name another run, or `study retrain` anew.")
     model = TrainConfig.from_params(run.params).model
@@ -113,7 +114,7 @@ def _filters(config: AnalysisConfig, run: Run, context: Context) -> dict[str, in
         if config.layer or config.filter is not None:
             raise StudyError(f"The {model.name} has no convolutions: leave out --layer and --filter.")
         return {}
-    last = {layer: count - 1 for layer, count in zip(outline.CONVOLUTIONS, model.filters, strict=True)}
+    last = {layer: count - 1 for layer, count in zip(MAPS, model.filters, strict=True)}
     layers = [config.layer] if config.layer else list(last)
     if config.filter is None:
         return {layer: min(REPORT_FILTER, last[layer]) for layer in layers}
@@ -163,16 +164,6 @@ def _with_other(network: Network, context: Context) -> tuple[dict[str, Network],
     except StudyError as error:
         missing.append(f"The {network.name} is shown alone. {error}")
     return dict(sorted(networks.items())), missing
-
-
-def _folder(context: Context, run: Run) -> Path:
-    # What a store says of its data sets is not trusted to be a name.
-    folder = within(context.home.reports, f"{run.tags['dataset']}-{run.params['model']}-{run.id[:8]}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(f"The report cannot be written to {folder}: {error.strerror}.") from None
-    return folder
 
 
 def _steps(

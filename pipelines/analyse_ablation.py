@@ -95,8 +95,8 @@ def _add_effects(filters: Filters, report: Report) -> None:
     table = filters.effects
     for measure, what in (("auc_lost", "one-vs-rest AUC"), ("accuracy_lost", "accuracy")):
         figure = effects.draw_ablation(table, measure=measure, by=REPLACED[filters.by])
-        text = effects.caption(table, measure)
-        report.add_figure(f"ablation_{measure}", f"What each filter is for: {what}", text, table, figure)
+        text, points = effects.caption(table, measure), effects.points(table, measure)
+        report.add_figure(f"ablation_{measure}", f"What each filter is for: {what}", text, table, figure, points=points)
 
 
 def _add_image_effects(filters: Filters, image: SelectedImage, report: Report) -> None:
@@ -106,18 +106,21 @@ def _add_image_effects(filters: Filters, image: SelectedImage, report: Report) -
     table = image_ablation.image_effects(logits[0], alone, filters.network.classes, target)
     figure = image_ablation.draw_image_effects(
         table,
-        image=image.image.permute(1, 2, 0).numpy(),
+        image=image.pixels,
         description=image.description,
         by=REPLACED[filters.by],
     )
     heading = f"Which filters make {image.description} what it is taken for"
-    report.add_figure("ablation_image", heading, image_ablation.caption(table), table, figure)
+    text, points = image_ablation.caption(table), image_ablation.points(table)
+    report.add_figure("ablation_image", heading, text, table, figure, points=points)
 
 
 def _add_selectivity(filters: Filters, report: Report) -> None:
     table = filters.selectivity
     figure = selectivity.draw_selectivity(table, filters.network.classes)
-    report.add_figure("selectivity", "Class selectivity of each filter", selectivity.caption(table), table, figure)
+    text, points = selectivity.caption(table), selectivity.points(table)
+    heading = "Class selectivity of each filter"
+    report.add_figure("selectivity", heading, text, table, figure, points=points, note=selectivity.NOTE)
 
 
 def _add_patches(filters: Filters, layer: str, report: Report) -> None:
@@ -130,14 +133,11 @@ def _add_patches(filters: Filters, layer: str, report: Report) -> None:
     kernels = patches.kernel_pictures(weights, filters.model.conv1.dilation[0]) if first else None
     title = f"{layer}: the test patches that activate each filter most"
     figure = patches.draw_top_patches(table, crops, title=title, notes=notes, kernels=kernels)
-    text = f"{patches.caption(table, found.side)} {_LEGEND} {_KERNELS if first else _INPUTS}"
-    report.add_figure(f"patches_{layer}", f"What the filters of {layer} look for", text, table, figure)
+    note = f"{patches.note(found.side)} {_KERNELS if first else _INPUTS}"
+    heading = f"What the filters of {layer} look for"
+    report.add_figure(f"patches_{layer}", heading, patches.caption(table), table, figure, note=note)
 
 
-_LEGEND = (
-    "Beside a filter's number stands the class that it responds to most in the mean, and below it how much AUC (× 100) "
-    "the class that depends most on it loses."
-)
 _KERNELS = "In the kernels, all on one scale, mid-grey is a weight of zero."
 _INPUTS = "Inputs are the filters of conv1 that it weighs most."
 

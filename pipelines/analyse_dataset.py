@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from analysis import concepts, covariance, dataset, kernels, worked
+from analysis.words import listed
 from pipelines.artifacts import Network
 from pipelines.output import Report, Step
 from study.architecture import architecture
@@ -22,6 +23,8 @@ GREEN = 1
 SETTINGS = (1, 2, 3)
 """The dilations and the strides that are compared."""
 POOL = 2
+ARCHITECTURE_COLUMNS = {"what": "what it does", "equation_2": "side by equation 2"}
+"""Of the table of layers, as they are read."""
 PLACES = [(0, 0), (0, 1), (5, 5)]
 """Of the patch's map: the first, its neighbour, the last."""
 
@@ -40,8 +43,7 @@ def _add_convolution(image: SelectedImage, report: Report) -> None:
     for count, place in enumerate(PLACES, start=1):
         panels |= {f"window {count}": made.windows[place][0], f"products {count}": made.products[place][0]}
     table = concepts.tabulate(panels | {"whole map": convolve(channel, EDGES[None]).map})
-    pixels = image.image.permute(1, 2, 0).numpy()
-    figure = concepts.draw_convolution(table, image=pixels, corner=corner, places=PLACES)
+    figure = concepts.draw_convolution(table, image=image.pixels, corner=corner, places=PLACES)
     text = concepts.convolution_caption(table, corner)
     report.add_figure("concept_convolution", "What a convolution does (Figure 1)", text, table, figure)
 
@@ -55,7 +57,8 @@ def _add_padding(image: SelectedImage, report: Report) -> None:
     table = concepts.tabulate(panels)
     figure = concepts.draw_padding(table)
     text = concepts.padding_caption(table)
-    report.add_figure("concept_padding", "What padding does (Figure 2)", text, table, figure)
+    heading = "What padding does (Figure 2)"
+    report.add_figure("concept_padding", heading, text, table, figure, note=concepts.PADDING_NOTE)
 
 
 def _add_setting(image: SelectedImage, what: str, report: Report) -> None:
@@ -104,16 +107,17 @@ def _add_covariance(data: Dataset, report: Report) -> None:
     matrix, shape = covariance.covariance(images), images.shape[1:]
     table = covariance.by_distance(matrix, shape)
     text, figure = covariance.covariance_caption(matrix, table, len(images)), covariance.draw_covariance(matrix, shape)
-    report.add_figure("covariance", "The covariance of all pixels (Figure 6)", text, table, figure)
+    heading = "The covariance of all pixels (Figure 6)"
+    report.add_figure("covariance", heading, text, table, figure, note=covariance.COVARIANCE_NOTE)
     text, figure = covariance.distance_caption(table), covariance.draw_distance(table)
-    report.add_figure("correlation", "Correlation against distance and between channels", text, table, figure)
+    heading, points = "Correlation against distance and between channels", covariance.distance_points(table)
+    report.add_figure("correlation", heading, text, table, figure, points=points)
 
 
 def _add_image(image: SelectedImage, report: Report) -> None:
-    pixels = image.image.permute(1, 2, 0).numpy()
-    table = dataset.image_table(pixels)
+    table = dataset.image_table(image.pixels)
     text = dataset.image_caption(table, image.description)
-    report.add_figure("image", "The image under study (Figure 8)", text, table, dataset.draw_image(pixels))
+    report.add_figure("image", "The image under study (Figure 8)", text, table, dataset.draw_image(image.pixels))
 
 
 def _add_sheet(network: Network, report: Report) -> None:
@@ -121,14 +125,17 @@ def _add_sheet(network: Network, report: Report) -> None:
     table = kernels.layer_weights(network.weights(epoch)["conv1.weight"].numpy())
     figure = kernels.draw_kernel_sheet(table, title=f"All kernels of conv1 at epoch {epoch}")
     text = kernels.sheet_caption(table, "conv1", epoch)
-    report.add_figure("kernels_conv1", "All kernels of conv1 in colour", text, table, figure)
+    heading = "All kernels of conv1 in colour"
+    report.add_figure("kernels_conv1", heading, text, table, figure, note=kernels.SHEET_NOTE)
 
 
 def _add_architecture(networks: Mapping[str, Network], report: Report) -> None:
     tables = [architecture(network.config.model, classes=len(network.classes)) for network in networks.values()]
     totals = [f"the {name.upper()} has {one['parameters'].sum():,}" for name, one in zip(networks, tables, strict=True)]
-    text = f"Of parameters {' and '.join(totals)}. Sizes are of one image, channels × height × width."
-    report.add_table("architecture", "The layers (Table 1)", text, pd.concat(tables, ignore_index=True))
+    text, note = f"Of parameters {listed(totals)}.", "Sizes are of one image, channels × height × width."
+    table = pd.concat(tables, ignore_index=True)
+    shown = table.assign(model=table["model"].str.upper()).rename(columns=ARCHITECTURE_COLUMNS)
+    report.add_table("architecture", "The layers (Table 1)", text, table, shown, note=note)
 
 
 def _add_worked(network: Network, number: int, image: SelectedImage, report: Report) -> None:
@@ -143,9 +150,8 @@ def _add_worked(network: Network, number: int, image: SelectedImage, report: Rep
     box = [row * config.stride - config.padding, column * config.stride - config.padding, reach, reach]
     panels = worked.panels(made.windows[place], kernel.numpy(), made.products[place], made.map)
     table = concepts.tabulate(panels)
-    pixels = image.image.permute(1, 2, 0).numpy()
     title = f"Filter {number} of conv1"
-    figure = worked.draw_worked(table, image=pixels, box=box, place=place, bias=bias, title=title)
+    figure = worked.draw_worked(table, image=image.pixels, box=box, place=place, bias=bias, title=title)
     text = worked.caption(table, filter=number, place=place, bias=bias)
     report.add_figure(f"worked_conv1_filter{number}", "One value of a feature map, worked out", text, table, figure)
 
@@ -155,7 +161,7 @@ def _add_mosaic(network: Network, report: Report) -> None:
     table = kernels.layer_weights(network.weights(epoch)["conv2.weight"].numpy())
     figure = kernels.draw_kernel_mosaic(table, title=f"All kernels of conv2 at epoch {epoch}")
     text = kernels.mosaic_caption(table, "conv2", epoch)
-    report.add_figure("kernels_conv2", "All kernels of conv2", text, table, figure)
+    report.add_figure("kernels_conv2", "All kernels of conv2", text, table, figure, note=kernels.MOSAIC_NOTE)
 
 
 def steps(

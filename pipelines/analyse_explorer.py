@@ -6,9 +6,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from analysis import activations, animation, explorer, kernels
+from analysis import animation, explorer
 from analysis.classification import softmax
 from analysis.report import Section
+from pipelines.analyse_maps import kernel_table, map_table
 from pipelines.artifacts import Network
 from pipelines.output import Report, Step
 from study.config import CNNConfig
@@ -56,30 +57,21 @@ def _accuracy(network: Network) -> dict[int, float]:
     return dict(zip(measured["epoch"].astype(int), measured["test_accuracy"].astype(float), strict=True))
 
 
-def _pixels(image: SelectedImage) -> np.ndarray:
-    return image.image.permute(1, 2, 0).numpy()
-
-
 def pictures(images: Sequence[SelectedImage]) -> list[explorer.Picture]:
     """The images as the explorer's page takes them."""
-    return [explorer.Picture(_pixels(image), image.description, image.label) for image in images]
+    return [explorer.Picture(image.pixels, image.description, image.label) for image in images]
 
 
 def _add_animation(network: Network, layer: str, number: int, image: SelectedImage, report: Report) -> None:
     epochs = sorted(network.files)
-    kernel = kernels.kernel_evolution(
-        {epoch: network.weights(epoch)[f"{layer}.weight"].numpy() for epoch in epochs}, number
-    )
-    made = {epoch: network.maps(epoch, image) for epoch in epochs}
-    maps = activations.activation_evolution(
-        {name: {epoch: by[name][number] for epoch, by in made.items()} for name in explorer.MAPS[layer]}
-    )
+    kernel = kernel_table(network, layer, number, epochs)
+    maps = map_table(network, layer, number, epochs, image)
     shown = animation.frames(
         kernel,
         maps,
         _accuracy(network),
         layer=layer,
-        image=_pixels(image),
+        image=image.pixels,
         title=f"Filter {number} of {layer} on {image.description}",
     )
     name = f"animation_{layer}_filter{number}"
@@ -102,6 +94,7 @@ def _add_explorer(network: Network, start: tuple[str, int], images: Sequence[Sel
         Section(
             "Every filter, by hand",
             explorer.caption(traced),
+            note=explorer.note(traced),
             link=("The explorer: explorer.html, beside this page", "explorer.html"),
         )
     )

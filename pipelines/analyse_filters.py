@@ -64,12 +64,12 @@ def _add_health(
         parameters=health.parameters_without(model, {}),
         parameters_without=health.parameters_without(model, dead),
     )
-    text = f"{filters.caption(found, len(test))} {removed}"
-    report.add_figure("filter_health", "Which filters are alive", text, found, filters.draw_filter_health(found))
+    text, figure = filters.caption(found, len(test)), filters.draw_filter_health(found)
+    report.add_figure("filter_health", "Which filters are alive", text, found, figure, points=[removed])
 
 
 def _add_kernel_convergence(network: Network, table: Callable[[], pd.DataFrame], report: Report) -> None:
     found = kernel_convergence.kernel_convergence(_weights(network), table())
     figure = kernel_convergence.draw_kernel_convergence(found)
-    text = kernel_convergence.caption(found)
-    report.add_figure("kernel_convergence", "When the kernels settle", text, found, figure)
+    text, points = kernel_convergence.caption(found), kernel_convergence.points(found)
+    report.add_figure("kernel_convergence", "When the kernels settle", text, found, figure, points=points)

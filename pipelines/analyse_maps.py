@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
+import pandas as pd
+
 from analysis import activations, kernels
+from analysis.explorer import MAPS
 from pipelines.artifacts import Network
-from pipelines.outline import CONVOLUTIONS
 from pipelines.output import Report, Step
 from study.config import AnalysisConfig
 from study.data import SelectedImage
@@ -29,13 +31,26 @@ def steps(
         if image is None:
             continue
         yield f"maps_{layer}", partial(_add_maps, network, layer, number, epochs, image, config.per_map, report)
-        for name in CONVOLUTIONS[layer]:
+        for name in MAPS[layer]:
             yield f"grid_{name}", partial(_add_grid, network, name, image, config.per_map, report)
 
 
-def _add_kernel(network: Network, layer: str, number: int, epochs: Iterable[int], report: Report) -> None:
+def kernel_table(network: Network, layer: str, number: int, epochs: Iterable[int]) -> pd.DataFrame:
+    """The kernel of a filter at these epochs, see `analysis.kernels`."""
     weights = {epoch: network.weights(epoch)[f"{layer}.weight"].numpy() for epoch in epochs}
-    table = kernels.kernel_evolution(weights, number)
+    return kernels.kernel_evolution(weights, number)
+
+
+def map_table(network: Network, layer: str, number: int, epochs: Iterable[int], image: SelectedImage) -> pd.DataFrame:
+    """What a filter made of `image` at these epochs, see `analysis.activations`."""
+    maps = {epoch: network.maps(epoch, image) for epoch in epochs}
+    return activations.activation_evolution(
+        {name: {epoch: made[name][number] for epoch, made in maps.items()} for name in MAPS[layer]}
+    )
+
+
+def _add_kernel(network: Network, layer: str, number: int, epochs: Iterable[int], report: Report) -> None:
+    table = kernel_table(network, layer, number, epochs)
     figure = kernels.draw_kernel_evolution(table, layer=layer, filter=number)
     heading = f"How a kernel of {layer} forms" + (" (Figure 9)" if layer == "conv1" else "")
     report.add_figure(f"kernel_{layer}_filter{number}", heading, kernels.caption(table, layer, number), table, figure)
@@ -50,13 +65,9 @@ def _add_maps(
     per_map: bool,
     report: Report,
 ) -> None:
-    maps = {epoch: network.maps(epoch, image) for epoch in epochs}
-    table = activations.activation_evolution(
-        {name: {epoch: made[name][number] for epoch, made in maps.items()} for name in CONVOLUTIONS[layer]}
-    )
+    table = map_table(network, layer, number, epochs, image)
     title = f"Filter {number} of {layer} on {image.description}"
-    pixels = image.image.permute(1, 2, 0).numpy()
-    figure = activations.draw_activation_evolution(table, image=pixels, title=title, per_map=per_map)
+    figure = activations.draw_activation_evolution(table, image=image.pixels, title=title, per_map=per_map)
     heading = f"Feature map, ReLU and max pooling of {layer}" + (" (Figures 10–12)" if layer == "conv1" else "")
     report.add_figure(f"maps_{layer}_filter{number}", heading, activations.caption(table), table, figure)
 

@@ -37,27 +37,35 @@ def predicted(networks: Networks) -> dict[tuple[str, str], tuple[np.ndarray, np.
     }
 
 
+def measured(networks: Networks) -> pd.DataFrame:
+    """The report's Table 2 of our networks with intervals; its own numbers beside it where they can be compared."""
+    table = statistics.intervals(predicted(networks))
+    return statistics.with_report(table) if _comparable(networks) else table
+
+
+def _comparable(networks: Networks) -> bool:
+    return all(set(network.classes) == set(CIFAR10_CLASSES) for network in networks.values())
+
+
 def _tests(networks: Networks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: network.predictions["test"] for name, network in networks.items()}
 
 
 def _add_answer(networks: Networks, report: Report) -> None:
-    table = statistics.intervals(predicted(networks))
-    text = "Wik's (2023) numbers are of CIFAR-10, and stand beside ours only for its classes. "
-    if all(set(network.classes) == set(CIFAR10_CLASSES) for network in networks.values()):
-        table, text = statistics.with_report(table), ""
-    text += statistics.caption(table)
+    table, note = measured(networks), ""
+    if not _comparable(networks):
+        note = "Wik's (2023) numbers are of CIFAR-10, and stand beside ours only for its classes. "
+    note += statistics.note(table)
     heading = "Accuracy, precision, recall and F1 beside the report's (Table 2)"
-    report.add_table("table2", heading, text, table, statistics.answer(table))
-    heading = "How far the numbers of Table 2 are certain"
-    words = f"Points with {statistics.CONFIDENCE:.0%} bootstrap intervals; the differences are paired, image by image."
-    report.add_figure("table2_intervals", heading, words, table, statistics.draw_intervals(table))
+    report.add_table("table2", heading, statistics.caption(table), table, statistics.answer(table), note=note)
+    heading, text = "How far the numbers of Table 2 are certain", statistics.intervals_caption(table)
+    report.add_figure("table2_intervals", heading, text, table, statistics.draw_intervals(table))
 
 
 def _add_mcnemar(networks: Networks, report: Report) -> None:
     table = statistics.mcnemar(_tests(networks))
     heading = " against ".join(name.upper() for name in networks) + ": McNemar's test"
-    shown = table.assign(p_value=table["p_value"].map(statistics.p_in_words))
+    shown = statistics.mcnemar_readable(table)
     report.add_table("mcnemar", heading, statistics.mcnemar_caption(table), table, shown)
 
 
@@ -69,7 +77,8 @@ def _add_convergence(networks: Networks, store: Store, report: Report) -> None:
     }
     table = convergence.convergence(histories)
     figure = convergence.draw_convergence(table)
-    report.add_figure("convergence", "Convergence (Figure 7)", convergence.caption(table), table, figure)
+    text, note = convergence.caption(table), convergence.note(table)
+    report.add_figure("convergence", "Convergence (Figure 7)", text, table, figure, note=note)
     rows = [
         (name, split, seed, metric(run, f"final_{split}_accuracy"))
         for name, of in runs.items()
@@ -77,12 +86,14 @@ def _add_convergence(networks: Networks, store: Store, report: Report) -> None:
         for seed, run in of.items()
     ]
     spread = convergence.seeds_table(pd.DataFrame(rows, columns=["model", "split", "seed", "accuracy"]))
-    text = convergence.seeds_caption(spread)
+    text, points = convergence.seeds_caption(spread), []
     for name, network in networks.items():
         if len(runs[name]) == 1:
-            command = f"study retrain --run {network.run.id[:8]} --epochs {network.config.epochs} --seeds 3"
-            text += f" The {name.upper()} was trained with one seed: `{command}` adds two."
-    report.add_table("seeds", "The final accuracy over seeds", text, spread)
+            epochs = str(network.config.epochs)
+            command = report.command("retrain", "--run", network.run.id[:8], "--epochs", epochs, "--seeds", "3")
+            points.append(f"The {name.upper()} was trained with one seed: `{command}` adds two.")
+    shown = convergence.seeds_readable(spread)
+    report.add_table("seeds", "The final accuracy over seeds", text, spread, shown, points=points)
 
 
 def _add_groups(networks: Networks, report: Report) -> None:
@@ -91,7 +102,8 @@ def _add_groups(networks: Networks, report: Report) -> None:
         for name, network in networks.items()
     }
     heading = "Confusions within animals, within vehicles and across"
-    report.add_figure("groups", heading, groups.caption(tables), joined(tables), groups.draw_grouped(tables))
+    text, figure = groups.caption(tables), groups.draw_grouped(tables)
+    report.add_figure("groups", heading, text, joined(tables), figure, note=groups.NOTE)
 
 
 def _add_classes(networks: Networks, report: Report) -> None:

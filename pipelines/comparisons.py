@@ -1,7 +1,6 @@
 """What the experiments found, from their runs to tables and figures in a report."""
 
 import math
-import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -35,8 +34,7 @@ def _add_latest(store: Store, name: str, dataset: str, model: str, report: Repor
     if found:
         add(store, found[0], report)
         return
-    command = f"study experiment {name} --dataset {shlex.quote(source)}"
-    command += "" if model == "cnn" else f" --model {model}"
+    command = report.command("experiment", name, "--dataset", source, *([] if model == "cnn" else ["--model", model]))
     text = f"Not yet measured on {dataset}: `{command}` trains and compares, and the next analysis shows it."
     report.sections.append(Section(HEADINGS[name], text))
 
@@ -49,17 +47,22 @@ def add(store: Store, parent: Run, report: Report) -> str:
 def _add_dead_filters(store: Store, parent: Run, report: Report) -> str:
     trainings, counts = dead_filters_tables(store, parent)
     table = experiments.ends(trainings, counts)
-    text = findings.caption(table, counts)
+    text, points, note = findings.caption(table), findings.points(table, counts), findings.note(table)
     heading = HEADINGS["dead-filters"]
-    report.add_figure("dead_filters", heading, text, counts, experiments.draw(table, counts))
+    figure = experiments.draw(table, counts)
+    report.add_figure("dead_filters", heading, text, counts, figure, points=points, note=note)
     report.add_numbers("dead_filters_trainings", table)
     summary = experiments.summary(table)
     report.add_numbers("dead_filters_means", summary)
-    about = "Means ± standard deviations over the seeds, after the last epoch, on the validation images."
-    report.add_table("dead_filters_conditions", f"{heading}: every condition", about, experiments.readable(summary))
-    about = "Differences of the means with their 95 % t intervals, paired by seed."
-    report.add_table("dead_filters_contrasts", f"{heading}: the comparisons", about, findings.contrasts(table))
-    return text
+    shown, about = experiments.readable(summary), experiments.caption(summary)
+    report.add_table("dead_filters_conditions", f"{heading}: every condition", about, shown, note=CONDITIONS_NOTE)
+    contrasts = findings.contrasts(table)
+    shown, about = findings.readable(contrasts), findings.contrasts_caption(contrasts)
+    report.add_table("dead_filters_contrasts", f"{heading}: the comparisons", about, contrasts, shown, note=note)
+    return "\n".join([text, *(f"- {point}" for point in points), note])
+
+
+CONDITIONS_NOTE = "Means ± standard deviations over the seeds, after the last epoch, on the validation images."
 
 
 def dead_filters_tables(store: Store, parent: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -94,11 +97,13 @@ def dead_filters_tables(store: Store, parent: Run) -> tuple[pd.DataFrame, pd.Dat
 def _add_winner(store: Store, parent: Run, report: Report) -> str:
     trainings = winner_table(store, parent)
     table = winner.ranking(trainings)
-    text = winner.caption(table)
-    report.add_figure("winner", HEADINGS["winner"], text, trainings, winner.draw(trainings))
-    about = "Means and standard deviations over the seeds, and the winner's lead with its 95 % t interval."
-    report.add_table("winner_ranking", f"{HEADINGS['winner']}: the trials", about, table)
-    return text
+    text, points = winner.caption(table), winner.points(table)
+    report.add_figure(
+        "winner", HEADINGS["winner"], text, trainings, winner.draw(trainings), points=points, note=winner.NOTE
+    )
+    heading, about = f"{HEADINGS['winner']}: the trials", winner.table_caption(table)
+    report.add_table("winner_ranking", heading, about, table, winner.readable(table), note=winner.NOTE)
+    return "\n".join([text, *(f"- {point}" for point in points), winner.NOTE])
 
 
 def winner_table(store: Store, parent: Run) -> pd.DataFrame:

@@ -12,6 +12,8 @@ from pipelines.progress import Display
 from study.config import DataConfig, Home, default_home
 from study.data import Dataset, load_dataset
 from study.device import Machine
+from study.errors import StudyError
+from study.files import within
 from study.provenance import provenance
 from study.shown import masked
 from study.tracking import Store, default_uri
@@ -45,6 +47,20 @@ class Context:
             self.display.say(f"{dataset.skipped} unreadable image files are left out.")
         return dataset
 
+    def report_folder(self, name: str) -> Path:
+        """The folder `name` of the reports, made where it is not there.
+
+        Raises:
+            StudyError: where that cannot be.
+        """
+        # What a store says of its data sets is not trusted to be a name.
+        folder = within(self.home.reports, name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"The report cannot be written to {folder}: {error.strerror}.") from None
+        return folder
+
     def say_pages(self, **pages: str) -> None:
         """Says where MLflow shows things: addresses where a server answers, else the command that starts one."""
         if self.store.uri.startswith("http"):
@@ -60,12 +76,14 @@ class Context:
 
     def command(self, name: str) -> str:
         """The command `name` of this program on this home and store."""
-        command = f"{_command()} {name}"
-        if self.home != default_home():
-            command += f" --home {shlex.quote(str(self.home.root))}"
-        if self.store.uri != default_uri(self.home):
-            command += f" --tracking-uri {shlex.quote(masked(self.store.uri))}"
-        return command
+        return f"{_command()} {shlex.join([name, *self.where])}"
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The options that lead a command to this home and store; none for the defaults, and no password."""
+        home = () if self.home == default_home() else ("--home", str(self.home.root))
+        default = self.store.uri == default_uri(self.home)
+        return home if default else (*home, "--tracking-uri", masked(self.store.uri))
 
     def params(self, data: DataConfig, dataset: Dataset) -> dict[str, Any]:
         """What is recorded on every run beside its own settings."""

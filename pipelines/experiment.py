@@ -17,7 +17,6 @@ from study.config import DataConfig, ExperimentConfig, TrainConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters
-from study.files import within
 from study.tracking import Run
 
 EPOCHS = 5
@@ -102,13 +101,8 @@ def _publish(parent: Run, context: Context) -> tuple[Path, str]:
     from pipelines.comparisons import add
     from pipelines.output import Report, write
 
-    name = f"{parent.tags['dataset']}-{parent.tags['experiment']}-{parent.id[:8]}"
-    folder = within(context.home.reports, name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(f"The tables cannot be written to {folder}: {error.strerror}.") from None
-    text = add(context.store, parent, Report(folder))
+    folder = context.report_folder(f"{parent.tags['dataset']}-{parent.tags['experiment']}-{parent.id[:8]}")
+    text = add(context.store, parent, Report(folder, where=context.where))
     write(folder / "findings.md", f"{text}\n")
     context.store.log_folder(parent.id, folder, "experiment")
     return folder, text

@@ -49,8 +49,8 @@ class Inputs:
                 if id(value) not in self._known:
                     self._known[id(value)] = self._read(value)
                 return self._known[id(value)]
-            case Report():  # where it goes
-                return None
+            case Report():  # where it goes makes no difference, what its commands say does
+                return list(value.where)
             case Dataset():
                 return [value.key, value.digest, value.classes, value.source, len(value.train), len(value.test)]
             case Mapping():

@@ -13,7 +13,7 @@ from study.files import sha256, whole, within
 
 FOLDER = ".made"
 """Below the report's folder; hidden, so that it is not logged with the report."""
-WORDS = ("heading", "text", "alt", "csv", "link")
+WORDS = ("heading", "text", "alt", "csv", "link", "points", "note")
 PICTURES = ("png", "gif")
 
 

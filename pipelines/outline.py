@@ -4,12 +4,10 @@ import re
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
+from analysis.explorer import MAPS
 from study.errors import StudyError, unknown
 
 T = TypeVar("T")
-
-CONVOLUTIONS = {"conv1": ("conv1", "relu1", "pool1"), "conv2": ("conv2", "relu2", "pool2")}
-"""The layers that are shown with each convolution."""
 
 PARTS = {
     "What the models reach": ("table2", "mcnemar", "classes", "groups", "confusion", "roc", "calibration"),
@@ -19,7 +17,7 @@ PARTS = {
         "image",
         *(
             name
-            for layer, shown in CONVOLUTIONS.items()
+            for layer, shown in MAPS.items()
             for name in (
                 f"kernels_{layer}",
                 f"kernel_{layer}",
@@ -89,7 +87,7 @@ def from_images(filters: Mapping[str, int]) -> set[str]:
 def from_image(filters: Mapping[str, int]) -> set[str]:
     """What takes the image under study; see `from_images`."""
     names = {f"{kind}_{layer}" for layer in filters for kind in ("maps", "animation")}
-    names |= {f"grid_{one}" for layer in filters for one in CONVOLUTIONS[layer]}
+    names |= {f"grid_{one}" for layer in filters for one in MAPS[layer]}
     if filters:
         names |= {"image", "ablation_image", "explorer", *(name for name in NAMES if name.startswith("concept_"))}
     return names | ({"worked_conv1"} if "conv1" in filters else set())

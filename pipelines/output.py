@@ -2,9 +2,11 @@
 
 import io
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -64,6 +66,13 @@ Step = tuple[str, Callable[[], None]]
 """A part of the analysis, and what it is called while it works."""
 
 
+class More(TypedDict, total=False):
+    """What a section may say beside its caption; see `analysis.report.Section`."""
+
+    points: Sequence[str]
+    note: str
+
+
 @dataclass
 class Report:
     """The folder that the figures and tables go to, and the sections of the page that gathers them."""
@@ -72,6 +81,8 @@ class Report:
     sections: list[Section] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     """The names of what was written, in order."""
+    where: Sequence[str] = ()
+    """The options that lead a command to the home and the store at hand, see `Context.where`."""
 
     def add_figure(
         self,
@@ -81,21 +92,32 @@ class Report:
         numbers: pd.DataFrame,
         figure: Figure,
         shown: pd.DataFrame | None = None,
+        **more: Unpack[More],
     ) -> None:
         """Writes a figure and its numbers, and puts it on the page, with the table `shown` below where there is one."""
         picture = write_figure(self.folder, name, numbers, figure)
         self.files += [f"{name}.{kind}" for kind in ("png", "svg", "csv")]
         alt = f"{heading}. {text}"
-        self.sections.append(Section(heading, text, table=shown, png=picture, alt=alt, csv=f"{name}.csv"))
+        self.sections.append(Section(heading, text, table=shown, png=picture, alt=alt, csv=f"{name}.csv", **more))
+
+    def command(self, *words: str) -> str:
+        """A `study` command for the page, as it can be typed."""
+        return shlex.join(["study", *words, *self.where])
 
     def add_table(
-        self, name: str, heading: str, text: str, numbers: pd.DataFrame, shown: pd.DataFrame | None = None
+        self,
+        name: str,
+        heading: str,
+        text: str,
+        numbers: pd.DataFrame,
+        shown: pd.DataFrame | None = None,
+        **more: Unpack[More],
     ) -> None:
         """Writes a table as CSV and Markdown, and puts it on the page; to people as `shown`, where that is another."""
         shown = numbers if shown is None else shown
         self.add_numbers(name, numbers)
         self.add_file(f"{name}.md", classification.to_markdown(shown))
-        self.sections.append(Section(heading, text, table=shown, csv=f"{name}.csv"))
+        self.sections.append(Section(heading, text, table=shown, csv=f"{name}.csv", **more))
 
     def add_numbers(self, name: str, numbers: pd.DataFrame) -> None:
         """Writes a table as CSV, and leaves the page as it is."""

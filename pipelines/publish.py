@@ -1,20 +1,20 @@
 """The end of the analysis: the page that gathers its figures, kept with the run that it is about."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
 
-from analysis import classification
+from analysis import classification, statistics
 from analysis.report import Section, page
-from pipelines.analyse_statistics import predicted
+from analysis.words import listed
+from pipelines.analyse_statistics import measured
 from pipelines.artifacts import Network
 from pipelines.context import Context
 from pipelines.output import Report, write
 from pipelines.pages import run_page
-from study.config import CIFAR10_CLASSES, AnalysisConfig
+from study.config import AnalysisConfig, DataConfig
 from study.data import SelectedImage
 from study.provenance import provenance
 
@@ -33,23 +33,24 @@ def publish(
     missing: Sequence[str],
     config: AnalysisConfig,
     context: Context,
+    data: DataConfig | None = None,
 ) -> Path:
     """Writes the page, logs the folder to the retrained run, records the analysis as a run below it, and says so."""
     run, store = network.run, context.store
-    measured = _measured(networks)
+    table = measured(networks)
     path = report.folder / (CHOSEN if config.only else WHOLE)
     html = page(
         f"{network.name.upper()} on {run.tags['dataset']}",
-        _lead(measured),
+        _lead(table),
         parts,
-        facts=_facts(networks, network, image, config),
+        facts=_facts(networks, network, image, _command(network, config, report, data)),
         links=_links(report.folder, config),
         notices=missing,
     )
     write(path, html)
     store.log_folder(run.id, report.folder, "report")
-    _record(measured, network, config, context)
-    context.display.say(classification.to_markdown(measured))
+    _record(table, network, config, context)
+    context.display.say(classification.to_markdown(statistics.answer(table)))
     for line in missing:
         context.display.say(line)
     context.display.say(f"Report: {path}")
@@ -57,14 +58,7 @@ def publish(
     return path
 
 
-def _measured(networks: Mapping[str, Network]) -> pd.DataFrame:
-    """The report's Table 2 of our networks, with the report's numbers beside it where the classes are CIFAR-10's."""
-    table = classification.metrics_table(predicted(networks))
-    comparable = all(set(network.classes) == set(CIFAR10_CLASSES) for network in networks.values())
-    return classification.beside_report(table) if comparable else table
-
-
-def _record(measured: pd.DataFrame, network: Network, config: AnalysisConfig, context: Context) -> None:
+def _record(table: pd.DataFrame, network: Network, config: AnalysisConfig, context: Context) -> None:
     run, store = network.run, context.store
     kept = store.start(
         run.tags["dataset"],
@@ -78,20 +72,27 @@ def _record(measured: pd.DataFrame, network: Network, config: AnalysisConfig, co
         },
         parent=run.id,
     )
-    for own in measured[(measured["model"] == network.name) & (measured["split"] == "test")].to_dict("records"):
-        store.log(kept, {f"test_{name}": float(own[name]) for name in classification.MEASURES})
+    own = _of_the_test(table).query("model == @network.name")
+    if len(own):
+        store.log(kept, {f"test_{row['measure']}": float(row["value"]) for row in own.to_dict("records")})
     store.finish(kept, "FINISHED", "complete")
 
 
-def _lead(measured: pd.DataFrame) -> str:
-    tests = measured[measured["split"] == "test"]
-    if tests.empty:
+def _of_the_test(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each model itself on the test images."""
+    return table[(table["split"] == "test") & (table["minus"] == "")]
+
+
+def _lead(table: pd.DataFrame) -> str:
+    tests = _of_the_test(table).query("measure == 'accuracy'").to_dict("records")
+    if not tests:
         return "No predictions of the test images were kept."
-    said = " and ".join(
-        f"the {name.upper()} classifies {accuracy:.1%} correctly"
-        for name, accuracy in zip(tests["model"], tests["accuracy"], strict=True)
-    )
-    return f"Of the {tests['images'].iloc[0]:,} test images, which chose nothing, {said}."
+    said = [
+        f"the {row['model'].upper()} classifies {row['value']:.1%} correctly "
+        f"({statistics.CONFIDENCE:.0%} interval {100 * row['low']:.1f} to {row['high']:.1%})"
+        for row in tests
+    ]
+    return f"Of the {tests[0]['images']:,} test images, which chose nothing, {listed(said)}."
 
 
 def _links(folder: Path, config: AnalysisConfig) -> dict[str, str]:
@@ -102,7 +103,7 @@ def _links(folder: Path, config: AnalysisConfig) -> dict[str, str]:
 
 
 def _facts(
-    networks: Mapping[str, Network], network: Network, image: SelectedImage | None, config: AnalysisConfig
+    networks: Mapping[str, Network], network: Network, image: SelectedImage | None, command: str
 ) -> dict[str, str]:
     facts = {}
     for name, one in networks.items():
@@ -115,13 +116,17 @@ def _facts(
     facts["Data set"] = f"{network.run.params['dataset']}, digest {network.run.params['dataset_digest'][:16]}"
     if image:
         facts["Image under study"] = image.description
-    facts["This page"] = f"{_command(network, config)}, commit {provenance()['git_commit'][:10]}"
+    facts["This page"] = f"{command}, commit {provenance()['git_commit'][:10]}"
     return facts
 
 
-def _command(network: Network, config: AnalysisConfig) -> str:
+def _command(network: Network, config: AnalysisConfig, report: Report, data: DataConfig | None) -> str:
     """What makes this page again: the run, and every option that is not its default."""
-    words = ["study", "analyse", "--run", network.run.id]
+    words = ["analyse", "--run", network.run.id]
+    if data and data.recorded_dataset != network.run.params["dataset"]:
+        words += ["--dataset", data.recorded_dataset]
+    if data and data.skip_unreadable:
+        words.append("--skip-unreadable")
     for item in fields(config):
         value, option = getattr(config, item.name), f"--{item.name.replace('_', '-')}"
         if value == item.default:
@@ -130,4 +135,4 @@ def _command(network: Network, config: AnalysisConfig) -> str:
             words.append(option)
         else:
             words += [option, ",".join(value) if isinstance(value, tuple) else str(value)]
-    return shlex.join(words)
+    return report.command(*words)

@@ -284,6 +284,11 @@ class SelectedImage:
     description: str
     """Which it is, e.g. ``"train:6 (bird)"``."""
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """As it is drawn: uint8, (32, 32, 3)."""
+        return self.image.permute(1, 2, 0).numpy()
+
 
 def select_image(dataset: Dataset, spec: str) -> SelectedImage:
     """The image that `spec` names.

@@ -1,6 +1,8 @@
 import re
+import shlex
 import shutil
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pandas as pd
@@ -50,12 +52,22 @@ def test_the_report_holds_every_figure_with_its_numbers(page: Path):
 def test_the_page_shows_every_figure_and_links_every_table(page: Path, finished_study):
     html = page.read_text()
     assert [re.sub("<.*?>", "", heading) for heading in re.findall("<h2.*", html)] == [*PARTS, "How this was made"]
-    assert f"study analyse --run {finished_study.retrained['cnn']} --filter 3 --epochs-every 1" in html
+    command = f"study analyse --run {finished_study.retrained['cnn']} --filter 3 --epochs-every 1"
+    assert f"{command} {shlex.join(finished_study.context.where)}" in unescape(html)
+    assert "--home" in finished_study.context.where
     assert html.count("data:image/png;base64,") == len(FIGURES)
     for name in (*FIGURES, *TABLES):
         assert f'href="{name}.csv"' in html
     for run_id in finished_study.retrained.values():
         assert run_id in html
+
+
+def test_every_caption_is_one_sentence(page: Path):
+    captions = re.findall("<h3>.*?</h3>\n<p>(.*?)</p>", page.read_text())
+    assert len(captions) >= len(FIGURES) + len(TABLES)
+    for caption in captions:
+        assert caption.endswith("."), caption
+        assert not re.search("[.?!] [A-Z]", re.sub("<code>.*?</code>", "", caption)), caption
 
 
 def test_the_report_is_kept_on_the_run_it_is_about(page: Path, finished_study):

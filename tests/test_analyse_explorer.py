@@ -42,7 +42,7 @@ def test_the_animations_and_the_explorer_are_written_and_on_the_page(report: Rep
     assert second.heading == "Filter 5 of conv2 from epoch 0 to 2, animated"
     assert last.link
     assert last.link[1] == "explorer.html"
-    assert "any of the 10 filters" in last.text
+    assert "any of the 10 filters" in last.note
 
 
 @pytest.mark.parametrize("name", ["animation_conv1_filter3", "animation_conv2_filter5"])
@@ -57,7 +57,7 @@ def test_the_image_under_study_is_shown_once(network: Network, tiny: Dataset, tm
     report = Report(tmp_path)
     *_, (_, step) = steps(network, {"conv1": 0}, select_image(tiny, "test:0"), of_each_class(tiny), report)
     step()
-    assert f"{len(tiny.classes)} images side by side" in report.sections[-1].text
+    assert f"{len(tiny.classes)} images side by side" in report.sections[-1].note
 
 
 def test_one_test_image_of_each_class_is_chosen(tiny: Dataset):

@@ -67,6 +67,6 @@ def test_a_network_whose_every_filter_is_dead_is_analysed(finished_study, tmp_pa
                 weights[name].zero_()
     report = analysed(cnn, finished_study, tmp_path)
     assert "6 of conv2's 6 filters are silent" in report.sections[0].text
-    assert "all 10 dead" in report.sections[0].text
-    assert "10 of " in report.sections[0].text
+    assert "all 10 dead" in report.sections[0].points[0]
+    assert "10 of " in report.sections[0].points[0]
     assert pd.read_csv(tmp_path / "kernel_convergence.csv").query("layer != 'fc'")["to_final"].isna().all()

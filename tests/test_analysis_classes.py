@@ -38,8 +38,8 @@ def test_what_cannot_be_measured_is_undefined_and_said_so():
     assert np.isnan(table.loc["ship", "recall"])
     assert table.loc["ship", "precision"] == 0
     text = c.caption(tables)
-    assert "CNN never predicts dog: precision undefined." in text
-    assert text.endswith("Recall is undefined for want of images: ship.")
+    assert "; CNN never predicts dog (precision undefined); " in text
+    assert text.endswith("recall is undefined for want of images: ship.")
     made = c.draw_per_class(tables)
     assert [text.get_text() for ax in made.axes for text in ax.texts] == ["undefined"] * 2
     assert c.side_by_side(tables)["CNN recall"].iloc[2] == "undefined"
@@ -56,7 +56,7 @@ def test_the_caption_names_the_hardest_and_the_easiest_class():
 
 def test_one_class_alone_is_neither_hard_nor_easy():
     text = c.caption({"cnn": c.per_class(np.eye(3)[[1, 1]], np.array([1, 1]), NAMES)})
-    assert text.startswith("CNN: dog with recall 1.000 (0.342–1.000).")
+    assert text.startswith("CNN: dog with recall 1.000 (0.342–1.000); ")
     assert "hardest" not in text
 
 

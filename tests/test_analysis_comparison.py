@@ -46,7 +46,3 @@ def test_a_mean_is_said_with_its_deviation_where_there_is_one():
     assert comparison.said_mean(0.7123, 0.004, "{:.1f}", 100) == "71.2 ± 0.4"
     assert comparison.said_mean(3, np.nan, "{:.0f}") == "3"
     assert comparison.said_mean(np.nan, np.nan, "{:.0f}") == "–"
-
-
-def test_words_are_listed_with_and_before_the_last():
-    assert [comparison.listed(["a", "b", "c"][:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]

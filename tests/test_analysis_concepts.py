@@ -66,7 +66,7 @@ def test_a_convolution_shows_every_number_and_the_sums():
     assert written(shown["map, 6 × 6"]) == [number(value).replace(",", "") for value in result.ravel()]
     sums = [ax.get_xlabel() for ax in made.axes if ax.get_xlabel()]
     assert sums == [f"sum {number(result[place])}" for place in places]
-    assert f"sum to {number(result[0, 0])}." in concepts.convolution_caption(table, (3, 4))
+    assert f"sum to {number(result[0, 0])}, and" in concepts.convolution_caption(table, (3, 4))
     made.draw_without_rendering()
 
 
@@ -91,8 +91,8 @@ def test_the_caption_on_padding_compares_border_and_inside():
     padded = np.abs(convolved(np.pad(PATCH, 1)))
     inside = padded[1:-1, 1:-1].max()
     padded[1:-1, 1:-1] = 0
-    assert text.startswith("The map of the patch is 6 × 6 with padding 0 and 8 × 8 with padding 1.")
-    assert f"up to ±{number(padded.max())}, inside up to ±{number(inside)}:" in text
+    assert text.startswith("The map of the patch is 6 × 6 with padding 0 and 8 × 8 with padding 1; ")
+    assert f"up to ±{number(padded.max())}, inside up to ±{number(inside)}." in text
 
 
 def test_strides_and_dilations_stand_in_columns_on_one_scale():

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.convergence import caption, convergence, draw_convergence, over_seeds, seeds_caption, seeds_table
+from analysis.convergence import caption, convergence, draw_convergence, note, over_seeds, seeds_caption, seeds_table
 from analysis.style import MODEL_COLOURS
 
 CNN = pd.DataFrame(
@@ -120,8 +120,10 @@ def test_one_seed_looks_as_without_seeds():
 def test_the_caption_of_several_seeds_has_their_spread():
     assert caption(convergence({"cnn": seeded(0.0, 0.1)})) == (
         "CNN (2 seeds): accuracy 85.00% ± 7.07% on the train images and 65.00% ± 7.07% on the test images at epoch 2"
-        " (highest on test: 75.0% at epoch 1). Means and standard deviations over seeds."
+        " (highest on test: 75.0% at epoch 1)."
     )
+    assert "standard deviations over seeds" in note(convergence({"cnn": seeded(0.0, 0.1)}))
+    assert "deviations" not in note(convergence({"cnn": seeded(0.0)}))
 
 
 ACCURACIES = pd.DataFrame(

@@ -97,8 +97,8 @@ def test_the_captions_have_the_tables_numbers():
     text = covariance_caption(MATRIX, TABLE, 40)
     red = MATRIX[:32, :32].mean()
     within = np.mean([red, MATRIX[32:64, 32:64].mean(), MATRIX[64:, 64:].mean()])
-    assert f"Of 40 training images, {(MATRIX > 0).mean():.1%}" in text
-    assert f"The mean is {within:.3f} within a channel" in text
+    assert f"Of 40 training images {(MATRIX > 0).mean():.1%}" in text
+    assert f"with a mean of {within:.3f} within a channel" in text
     said = distance_caption(TABLE)
     assert f"{correlation(TABLE, ['red–red', 'green–green', 'blue–blue'], 1):.2f} at 1," in said
     assert "undefined at 15 pixels' distance" in said

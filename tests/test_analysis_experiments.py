@@ -78,7 +78,7 @@ def test_the_summary_has_mean_and_sample_deviation_over_the_seeds():
         values = table.loc[table["condition"] == row["condition"], "silent_conv2"]
         assert row["silent_conv2_mean"] == pytest.approx(np.mean(values))
         assert row["silent_conv2_sd"] == pytest.approx(np.std(values, ddof=1))
-    assert experiments.readable(made)["silent, conv2"].tolist()[3] == "32.0 ± 1.0"
+    assert experiments.readable(made)["silent, second layer"].tolist()[3] == "32.0 ± 1.0"
 
 
 def test_a_contrast_compares_means_over_the_conditions_of_each_side_seed_by_seed():
@@ -92,11 +92,33 @@ def test_a_contrast_compares_means_over_the_conditions_of_each_side_seed_by_seed
     assert found.loc["AdamW against the high rate", "difference"] == pytest.approx(0)
 
 
+def test_the_contrasts_are_read_in_words_and_units_and_counted_against_chance():
+    table = findings.contrasts(tables(expected_story)[0])
+    shown = findings.readable(table)
+    assert not shown.map(str).apply(lambda column: column.str.contains("_")).any(axis=None)
+    assert shown.iloc[0].tolist() == [
+        "high rate against low",
+        "silent filters, second layer",
+        "32.0",
+        "0.0",
+        "+32.0 [+29.5, +34.5]",
+        3,
+    ]
+    apart = ((table["low"] > 0) | (table["high"] < 0)).sum()
+    assert findings.contrasts_caption(table).startswith(f"{apart} of {len(table)} intervals leave out zero, where by")
+
+
+def said(table: pd.DataFrame, counts: pd.DataFrame) -> str:
+    """The caption and what stands below it, line by line."""
+    return "\n".join([findings.caption(table), *findings.points(table, counts), findings.note(table)])
+
+
 def test_the_caption_answers_each_question_as_the_numbers_do():
-    text = findings.caption(*tables(expected_story))
+    text = said(*tables(expected_story))
     for words in (
-        "At learning rate 0.002683 32.0 of the 64 second-layer filters are silent after 2 epochs (32.0 after 40 steps)",
-        "at 0.001 0.0 (difference +32.0 [+29.5, +34.5]): the high rate silences filters.",
+        "At learning rate 0.002683 32.0 of the 64 second-layer filters are silent after 2 epochs, at 0.001 0.0: ",
+        "the high rate silences filters, and of the three only L2 inside Adam collapses filters.",
+        "The high rate silences +32.0 [+29.5, +34.5] more than the low one; 32.0 are silent after 40 steps.",
         "warm-up prevents most of the silence.",
         "(10.3 of its 32.0 silent ones)",
         "of the three only L2 inside Adam collapses filters.",
@@ -109,9 +131,9 @@ def test_the_caption_answers_each_question_as_the_numbers_do():
 
 
 def test_the_caption_follows_numbers_that_say_the_opposite():
-    text = findings.caption(*tables(opposite_story))
+    text = said(*tables(opposite_story))
     for words in (
-        "the high rate silences fewer filters.",
+        "the high rate silences fewer filters, and",
         "warm-up makes it worse.",
         "L2 inside Adam does not collapse more than both others.",
         "the low rate, warm-up, AdamW and warm-up and AdamW cost accuracy.",
@@ -121,8 +143,8 @@ def test_the_caption_follows_numbers_that_say_the_opposite():
 
 
 def test_too_few_seeds_are_said_to_be_no_test():
-    text = findings.caption(*tables(expected_story, seeds=2))
-    assert text.count("fewer than 3 seeds are no test") == 5
+    text = said(*tables(expected_story, seeds=2))
+    assert text.count("fewer than 3 seeds are no test") == 6
     assert "nan" not in text
     assert "[" not in text
 
@@ -135,7 +157,7 @@ def test_diverged_trainings_are_left_out_and_counted():
     table = experiments.ends(trainings, counts)
     assert table.loc[lost, experiments.COUNTS].isna().all(axis=None)
     assert experiments.summary(table).loc[3, ["seeds", "diverged"]].tolist() == [4, 1]
-    text = findings.caption(table, counts)
+    text = said(table, counts)
     assert "1 of 48 trainings diverged and are left out." in text
     assert "nan" not in text
 
@@ -145,9 +167,9 @@ def test_a_side_that_diverged_whole_is_named_and_drawn_without_it():
     trainings = table.drop(columns=[*experiments.COUNTS, "silent_share"])
     trainings.loc[trainings["condition"] == "condition 3", ["diverged", "val_accuracy"]] = [True, np.nan]
     table = experiments.ends(trainings, counts)
-    text = findings.caption(table, counts)
+    text = said(table, counts)
     assert text.startswith("No answer: every training on one side diverged in “L2 in Adam against AdamW”")
-    assert experiments.readable(experiments.summary(table)).loc[3, "validation accuracy (%)"] == "–"
+    assert experiments.readable(experiments.summary(table)).loc[3, "validation accuracy, %"] == "–"
     made = experiments.draw(table, counts)
     made.draw_without_rendering()
     assert "diverged" in [text.get_text() for text in accuracy_axes(made).texts]
@@ -176,4 +198,4 @@ def test_the_panels_show_the_means_over_the_seeds():
 def test_few_seeds_and_steps_can_be_drawn(seeds: int, steps: tuple[int, ...]):
     table, counts = tables(expected_story, seeds, steps)
     experiments.draw(table, counts).draw_without_rendering()
-    assert "after 40 steps" not in findings.caption(table, counts)
+    assert "after 40 steps" not in said(table, counts)

@@ -170,7 +170,9 @@ def test_the_ranges_are_the_smallest_and_largest_values_of_each_filter():
 def test_the_caption_counts_filters_pictures_epochs_and_the_silent(traced: Trace, expected: Expected):
     silent = {layer: (traced.ranges[maps[1]][-1, :, 1] <= 0).sum() for layer, maps in explorer.MAPS.items()}
     assert all(silent[layer] >= 1 for layer in DEAD)
-    said = caption(traced)
-    assert "any of the 10 filters" in said
-    assert "3 images side by side, from epoch 0 to 4" in said
-    assert f"{silent['conv1']} of 4 filters of conv1 and {silent['conv2']} of 6 filters of conv2" in said
+    assert "any of the 10 filters" in explorer.note(traced)
+    assert "3 images side by side, from epoch 0 to 4" in explorer.note(traced)
+    assert caption(traced) == (
+        f"At epoch 4, {silent['conv1']} of 4 filters of conv1 and {silent['conv2']} of 6 filters of conv2 are silent "
+        "on all of the 3 images shown."
+    )

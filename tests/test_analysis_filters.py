@@ -14,6 +14,7 @@ from analysis.filters import (
     state_counts,
     weight_colours,
 )
+from study import silence
 
 RNG = np.random.default_rng(0)
 SILENT = np.array(
@@ -91,7 +92,7 @@ def test_the_states_of_an_epoch_add_up_to_all_filters():
 def test_the_caption_counts_the_silent_and_when_they_died():
     assert caption(health(SILENT, collapsed=1), 10_000) == (
         "At epoch 3, of 10,000 test images: 3 of conv2's 5 filters are silent on every one (1 of them collapsed,"
-        " max |w| < 0.001), since epochs 0 to 3 (median 1), and 2 came back after being silent."
+        " max |w| < 0.001), since epochs 0 to 3 (median 1), 2 came back after being silent."
     )
     assert "3 of conv2's 5 filters" in caption(health(SILENT, collapsed=0), 7)
     assert "1 more collapsed without being silent" in caption(health(SILENT, collapsed=0), 7)
@@ -125,6 +126,23 @@ def test_the_rasters_hold_the_weights_and_grey_out_the_silent_with_the_living_on
     assert marked == {(epoch, filter) for filter, epoch in np.argwhere(SILENT)}
     tops = [bar.get_y() + bar.get_height() for bar in counts.patches]
     assert max(tops) == 5
+
+
+def test_of_many_filters_every_fourth_has_its_number_large_enough_to_read():
+    made = draw_filter_health(health(np.zeros((40, 3), bool)))
+    labels = made.axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == [str(number) for number in range(0, 40, 4)]
+    assert min(label.get_fontsize() for label in labels) >= 7
+
+
+def test_filters_whose_weights_came_back_after_they_collapsed_are_counted():
+    table = health(np.zeros((3, 3), bool))
+    table["collapsed"] = (table["filter"] == 1) & (table["epoch"] == 1)
+    assert caption(table, 10).endswith(", 1 grew weights again after they had collapsed.")
+
+
+def test_collapsed_means_the_same_in_an_experiment_and_in_the_analysis():
+    assert COLLAPSED == silence.COLLAPSED
 
 
 def test_colours_break_where_a_filter_counts_as_collapsed():

@@ -55,7 +55,7 @@ def test_the_captions_divide_each_models_confusions():
 def test_a_model_without_mistakes_has_no_shares():
     right = table([(name, name) for name in NAMES])
     assert right[["share", "low", "high", "chance"]].isna().all(axis=None)
-    assert g.caption({"cnn": right}).startswith("CNN confuses no classes.")
+    assert g.caption({"cnn": right}).startswith("The CNN confuses no classes.")
     g.draw_grouped({"cnn": right}).draw_without_rendering()
 
 

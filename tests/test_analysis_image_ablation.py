@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from analysis.classification import softmax
-from analysis.image_ablation import MOST, caption, draw_image_effects, image_effects
+from analysis.image_ablation import MOST, caption, draw_image_effects, image_effects, points
 
 RNG = np.random.default_rng(1)
 CLASSES = ["cat", "dog", "frog"]
@@ -34,18 +34,20 @@ def test_the_margin_is_over_the_strongest_rival_with_and_without_each_filter():
 def test_the_class_need_not_be_the_predicted_one():
     table = image_effects(LOGITS, WITHOUT, CLASSES, 2)
     assert table["margin"].iloc[0] == -2.5
-    assert "is taken for dog; the margin of frog over its strongest rival is −2.50" in caption(table)
+    assert "is taken for dog, with a margin of frog over its strongest rival of −2.50" in caption(table)
 
 
 def test_the_caption_names_the_filters_most_for_and_most_against_the_class():
-    text = caption(image_effects(LOGITS, {"conv1": WITHOUT["conv1"]}, CLASSES, 1))
-    assert text == (
-        "The image is taken for dog; the margin of dog over its strongest rival is 2.00 (probability 82.1%). "
-        "Filter 1 of conv1 speaks most for dog: without it the margin is −0.75 (probability 22.7%), "
-        "and the answer cat. "
-        "Filter 2 of conv1 speaks most against it: without it the margin is 3.00 (probability 92.6%). "
-        "1 of the 3 filters decides the answer: without it the image is taken for another class."
+    table = image_effects(LOGITS, {"conv1": WITHOUT["conv1"]}, CLASSES, 1)
+    assert caption(table) == (
+        "The image is taken for dog, with a margin of dog over its strongest rival of 2.00 (probability 82.1%); "
+        "filter 1 of conv1 speaks most for dog: without it the margin is −0.75 (probability 22.7%), "
+        "and the answer cat."
     )
+    assert points(table) == [
+        "Filter 2 of conv1 speaks most against dog: without it the margin is 3.00 (probability 92.6%).",
+        "1 of the 3 filters decides the answer: without it the image is taken for another class.",
+    ]
 
 
 def test_bars_are_ranked_ten_for_and_ten_against_with_the_filters_numbers():
@@ -56,6 +58,7 @@ def test_bars_are_ranked_ten_for_and_ten_against_with_the_filters_numbers():
     expected = [*order[:MOST], *order[-MOST:]]
     assert [int(tick.get_text()) for tick in second.get_yticklabels()] == expected
     assert [bar.get_width() for bar in second.patches] == pytest.approx(lost[expected].tolist())
+    assert second.get_title(loc="left") == f"conv2: the {MOST} most for it and {MOST} most against, of {len(lost)}"
     first = made.axes[1]
     assert [tick.get_text() for tick in first.get_yticklabels()] == ["1", "2"]
     assert [text.get_text() for text in first.texts] == ["2.8, then cat", "−1.0"]
@@ -71,7 +74,8 @@ def test_with_every_filter_dead_the_figure_and_the_caption_say_so():
     table = image_effects(LOGITS, {"conv1": np.stack([LOGITS] * 4), "conv2": np.stack([LOGITS] * 5)}, CLASSES, 1)
     made = draw(table)
     assert [ax.texts[0].get_text() for ax in made.axes[1:]] == ["no filter changes anything"] * 2
-    assert caption(table).endswith("No filter changes that.")
+    assert caption(table).endswith("and no filter speaks for dog.")
+    assert points(table) == []
 
 
 def test_one_dead_layer_leaves_the_other():

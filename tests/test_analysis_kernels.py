@@ -142,14 +142,14 @@ def test_dead_kernels_on_the_sheet_are_labelled_and_counted():
     assert "2 have collapsed" in kernels.sheet_caption(table, "conv1", 3)
     dead = kernels.layer_weights(np.zeros((2, 3, 5, 5)))
     kernels.draw_kernel_sheet(dead, title="t").draw_without_rendering()
-    assert "0 are mostly grey" in kernels.sheet_caption(dead, "conv1", 3)
+    assert "0 of the 2 kernels of conv1 are mostly grey" in kernels.sheet_caption(dead, "conv1", 3)
 
 
 def test_grey_kernels_are_told_from_coloured_ones():
     grey = np.ones((1, 3, 5, 5)) * RNG.normal(size=(1, 1, 5, 5))
     opponent = np.stack([grey[0, 0], -grey[0, 0], 0 * grey[0, 0]])[None]
     text = kernels.sheet_caption(kernels.layer_weights(np.concatenate([grey, grey, opponent])), "conv1", 3)
-    assert "2 are mostly grey" in text
+    assert "2 of the 3 kernels of conv1 are mostly grey" in text
     assert "1 weigh the colours differently" in text
 
 
@@ -169,12 +169,12 @@ def test_the_mosaic_holds_every_slice_in_its_filters_column_and_its_channels_row
 def test_empty_columns_and_collapsed_filters_of_the_mosaic_are_counted():
     weights = SECOND[1].copy()
     text = kernels.mosaic_caption(kernels.layer_weights(weights), "conv2", 1)
-    assert "0 of the 4 columns look empty" in text
-    assert "; 0 filters have collapsed" in text
+    assert "0 of the 4 columns of conv2 look empty" in text
+    assert " and 0 filters have collapsed" in text
     weights[1:] *= np.array([1e-2, 1e-5, 0])[:, None, None, None]
     text = kernels.mosaic_caption(kernels.layer_weights(weights), "conv2", 1)
-    assert "3 of the 4 columns look empty" in text
-    assert "; 2 filters have collapsed" in text
+    assert "3 of the 4 columns of conv2 look empty" in text
+    assert " and 2 filters have collapsed" in text
     dead = kernels.layer_weights(np.zeros((2, 4, 3, 3)))
     kernels.draw_kernel_mosaic(dead, title="t").draw_without_rendering()
-    assert "2 of the 2 columns look empty" in kernels.mosaic_caption(dead, "conv2", 1)
+    assert "2 of the 2 columns of conv2 look empty" in kernels.mosaic_caption(dead, "conv2", 1)

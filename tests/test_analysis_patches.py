@@ -7,6 +7,7 @@ from analysis.patches import (
     crop_patches,
     draw_top_patches,
     kernel_pictures,
+    note,
     responding,
     strongest_inputs,
     top_patches,
@@ -97,12 +98,13 @@ def test_the_strongest_inputs_have_the_largest_kernels():
 
 
 def test_the_caption_has_the_numbers_of_the_table():
-    text = caption(TABLE, 14)
-    assert text.startswith("Patches of 14 × 14 pixels")
+    assert note(14).startswith("Patches of 14 × 14 pixels")
     counts = responding(TABLE).groupby("filter")["class"].value_counts()
     filter, name = counts.idxmax()
-    assert f"Those of filter {filter} agree most on a class: {counts.max()} of 9 show {name}." in text
-    assert text.endswith("Of 5 filters 2 silent and 1 constant on all of them.")
+    assert caption(TABLE) == (
+        f"The patches of filter {filter} agree most on a class: {counts.max()} of 9 show {name}; of 5 filters 2 silent "
+        "and 1 constant on all images."
+    )
 
 
 def test_responding_filters_are_drawn_with_their_patches_and_the_others_named():
@@ -144,7 +146,7 @@ def test_with_every_filter_dead_all_are_named_and_nothing_is_shown():
     made = draw(table)
     assert not made.axes[0].images
     assert any(text.startswith("64 filters silent on all test images: 0, 1, 2") for text in texts(made))
-    assert caption(table, 14).endswith("Of 64 filters 64 silent on all of them.")
+    assert caption(table) == "Of 64 filters 64 silent on all images."
 
 
 def test_fewer_images_than_places_are_all_shown():

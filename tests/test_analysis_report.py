@@ -76,14 +76,21 @@ def test_an_animation_is_embedded_and_a_link_is_shown():
     assert "more" in read.words
 
 
+def test_points_stand_below_the_caption_and_a_long_note_is_folded_up():
+    html = page("t", "l", {"p": [Section("h", "Said.", points=["One.", "Two."], note="Short.")]})
+    assert html.index("Said.") < html.index("<li>One.</li><li>Two.</li>") < html.index('<p class="note">Short.</p>')
+    folded = page("t", "l", {"p": [Section("h", "Said.", note="word " * 40)]})
+    assert '<details class="note"><summary>How to read it</summary>' in folded
+
+
 def test_every_text_is_escaped(png):
     bad = '<script>"&'
-    section = Section(bad, bad, pd.DataFrame({bad: [bad]}), png, bad, bad, png, (bad, bad))
+    section = Section(bad, bad, pd.DataFrame({bad: [bad]}), png, bad, bad, png, (bad, bad), [bad], bad)
     text = page(bad, bad, {bad: [section], "p": []}, facts={bad: bad}, links={bad: bad}, notices=[bad])
     assert "<script>&quot;" not in text
     assert text.count("<script") == 1
     read = Read(text)
-    assert read.words.count(bad) == 13
+    assert read.words.count(bad) == 15
     assert read.all("img")[0]["alt"] == bad
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from analysis.rows import in_rows, named, shortened
+from analysis.rows import in_rows, named
 
 
 @pytest.mark.parametrize(("count", "lengths"), [(0, [0]), (1, [1]), (32, [32]), (33, [17, 16]), (64, [32, 32])])
@@ -23,9 +23,3 @@ def test_filters_that_are_left_out_are_named():
     lines = named(range(64), "silent", 60).splitlines()
     assert max(map(len, lines)) <= 60
     assert " ".join(lines).endswith("62, 63")
-
-
-def test_a_name_is_cut_only_where_it_is_too_long():
-    assert shortened("airplane", 8) == "airplane"
-    assert shortened("automobile", 8) == "automob…"
-    assert shortened("a long name", 7) == "a long…"

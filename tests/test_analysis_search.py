@@ -147,8 +147,11 @@ def test_two_searches_stand_side_by_side_on_one_scale_of_colours():
     assert (first.get_title(loc="left"), second.get_title(loc="left")) == tuple(searches)
     assert first.collections[0].get_clim() == second.collections[0].get_clim() == bar.get_ylim()
     text = search.heatmap_caption(searches)
-    assert text.startswith("TPE search: 5 trials")
-    assert "points from the second's" in text
+    assert text.startswith("TPE search: trial 3 is the best of 5 trials with a validation accuracy of 70.0%")
+    assert text.endswith("points from the second's.")
+    note = search.heatmap_note(searches)
+    assert note.startswith("TPE search: 5 trials: 3 complete, 1 pruned and 1 diverged. Grid search: 9 trials: ")
+    assert "(▽) is a pruned trial, whose accuracy is the best of fewer epochs: " in note
 
 
 def test_importance_is_said_in_words_and_so_is_its_absence():

@@ -144,10 +144,12 @@ def test_the_caption_says_where_the_reports_numbers_lie_and_whether_the_differen
         ]
     )
     text = s.caption(table)
-    assert " On 10 test images; in brackets 95% intervals: percentiles of 2,000 bootstrap resamples" in text
-    assert "Wik's (2023) 0.710 for the CNN on the test images lies inside our interval." in text
-    assert "Wik's (2023) 0.520 for the FFNN on the test images lies below our interval." in text
-    assert "Test accuracy, CNN − FFNN: +0.010 (−0.010 to 0.030), which includes zero." in text
+    assert text == (
+        "Test accuracy: CNN 0.700 (0.690–0.710) with Wik's (2023) 0.710 inside it, FFNN 0.700 (0.690–0.710) with Wik's "
+        "(2023) 0.520 below it and CNN − FFNN +0.010 (−0.010 to 0.030), which includes zero."
+    )
+    assert "On 10 test images; in brackets 95% intervals: percentiles of 2,000 bootstrap resamples" in s.note(table)
+    assert s.intervals_caption(table).endswith("2.0 for the CNN (test) and 2.0 for the FFNN (test).")
     assert "Wik" not in s.caption(table.drop(columns="report"))
 
 
@@ -219,10 +221,15 @@ def test_models_that_never_disagree_do_not_differ():
     assert (row["p_value"], row["variant"]) == (1, "exact binomial")
 
 
+def test_mcnemars_table_names_the_models():
+    [row] = s.mcnemar_readable(s.mcnemar(pair(4, 1))).to_dict("records")
+    assert (row["test images"], row["only CNN right"], row["only FFNN right"], row["p"]) == (14, 4, 1, "= 0.375")
+
+
 def test_the_caption_of_mcnemar_says_what_was_found():
     assert s.mcnemar_caption(s.mcnemar(pair(4, 1))) == (
-        "Of 14 images CNN alone is right on 4 and FFNN alone on 1. McNemar's test (exact binomial) gives p = 0.375: "
-        "no difference is shown."
+        "Of 14 images CNN alone is right on 4 and FFNN alone on 1 (McNemar's test, exact binomial: p = 0.375): no "
+        "difference is shown."
     )
     text = s.mcnemar_caption(s.mcnemar(pair(300, 100)))
-    assert text.endswith("(chi-squared, continuity-corrected) gives χ² = 99.0, p < 0.001: the models differ.")
+    assert text.endswith("chi-squared, continuity-corrected: χ² = 99.0, p < 0.001): the models differ.")

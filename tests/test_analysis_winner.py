@@ -39,16 +39,25 @@ def test_the_ranking_has_means_deviations_and_the_winners_lead():
 @pytest.mark.parametrize(
     ("trainings", "words"),
     [
-        (CLEAR, ("71.00 ± 1.00 %", "(72.00% in the search)", "highest mean is its own", "The winner is really")),
+        (
+            CLEAR,
+            (
+                "71.00 ± 1.00 %",
+                "(72.00% in the search)",
+                "highest mean is its own",
+                "is really the winner.",
+            ),
+        ),
         (TIED, ("within the deviations", "do not settle which is best")),
-        (BEATEN, ("highest mean is that of trial 2", "Better than the search's winner: trial 2")),
-        (replicates((0.7,), (0.6,)), ("1 other seed ", "Fewer than 3 seeds are no test")),
+        (BEATEN, ("highest mean is that of trial 2", "better than the search's winner is trial 2.")),
+        (replicates((0.7,), (0.6,)), ("1 other seed ", "fewer than 3 seeds are no test")),
         (replicates((np.nan,) * 3, (0.6,) * 3), ("trial 7, diverged",)),
-        (replicates((0.70, 0.71, 0.72), (np.nan,) * 3), ("over trial 2 not known, as that diverged",)),
+        (replicates((0.70, 0.71, 0.72), (np.nan,) * 3), ("over trial 2, in points: not known, as that diverged",)),
     ],
 )
 def test_the_caption_says_what_the_numbers_say(trainings: pd.DataFrame, words: tuple[str, ...]):
-    text = winner.caption(winner.ranking(trainings))
+    table = winner.ranking(trainings)
+    text = "\n".join([winner.caption(table), *winner.points(table)])
     assert "nan" not in text
     for word in words:
         assert word in text

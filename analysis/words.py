@@ -1,0 +1,34 @@
+"""Numbers and names as they are written in a sentence or beside a mark."""
+
+from collections.abc import Sequence
+
+
+def listed(words: Sequence[str]) -> str:
+    """E.g. ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """The names in a row, those beyond `most` as their number: ``a, b and 3 more``."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def counted(number: int, what: str) -> str:
+    """E.g. ``1 seed`` and ``3 seeds``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital letter first and a full stop last."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def without_middle(name: str, most: int = 24) -> str:
+    """A name of no more than `most` characters: a longer one without its middle, as its ends tell it from others."""
+    tail = most // 3
+    return name if len(name) <= most else f"{name[: most - tail - 1]}…{name[-tail:]}"
+
+
+def without_end(name: str, most: int) -> str:
+    """A name of at most `most` characters, the last of them an ellipsis where it was longer."""
+    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"

@@ -1,0 +1,21 @@
+from analysis import words
+
+
+def test_words_are_listed_with_and_before_the_last():
+    assert [words.listed(["a", "b", "c"][:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+
+
+def test_many_names_are_cut_to_a_few_and_a_number():
+    assert words.first_few(["a", "b"]) == "a, b"
+    assert words.first_few(list("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
+def test_one_is_counted_without_an_s():
+    assert [words.counted(number, "seed") for number in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
+
+
+def test_a_name_loses_its_end_or_its_middle_only_where_it_is_too_long():
+    assert words.without_end("airplane", 8) == words.without_middle("airplane", 8) == "airplane"
+    assert words.without_end("automobile", 8) == "automob…"
+    assert words.without_end("a long name", 7) == "a long…"
+    assert words.without_middle("kind one of two", 9) == "kind …two"
