@@ -74,9 +74,9 @@ class Context:
         """The `study ui` that shows this store."""
         return self.command("ui")
 
-    def command(self, name: str) -> str:
-        """The command `name` of this program on this home and store."""
-        return f"{_command()} {shlex.join([name, *self.where])}"
+    def command(self, *words: str) -> str:
+        """A command of this program, by its name and options, on this home and store."""
+        return f"{_command()} {shlex.join([*words, *self.where])}"
 
     @property
     def where(self) -> tuple[str, ...]:

@@ -225,8 +225,8 @@ class _Examination:
         )
 
     def _again(self, run: Run) -> str:
-        settings = f"--epochs {run.params['epochs']} --seed {run.params['seed']}"
-        return self.context.command(f"retrain --run {run.tags['trial_run']} {settings}")
+        settings = ("--epochs", run.params["epochs"], "--seed", run.params["seed"])
+        return self.context.command("retrain", "--run", run.tags["trial_run"], *settings)
 
     def _say(self) -> None:
         display, result = self.context.display, self.result
@@ -262,7 +262,7 @@ class _Examination:
         if self.options.fix:
             return f"{checked} Mended: {len(mended)}; left as it is: {len(left)}."
         fixable = sum(bool(finding.repairs) for finding in left)
-        command = self.context.command("doctor --fix")
+        command = self.context.command("doctor", "--fix")
         if self.context.storage != default_storage(self.context.home):
             command += f" --storage {shlex.quote(masked(self.context.storage))}"
         mends = f"`{command}` mends {fixable} of them." if fixable else "--fix can mend none of it."
