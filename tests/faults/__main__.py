@@ -24,7 +24,7 @@ from tests.faults.theatre import STORES, Theatre, open_theatre, stores_here
 from tests.faults.victims import ROOT
 
 COMMANDS = ("tune, 1 worker", "retrain", "tune, 4 workers", "analyse")
-KILLS = 5
+KILLS = 7
 """In a case; after so many it is left to complete."""
 
 
