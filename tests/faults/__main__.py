@@ -5,10 +5,12 @@ reports/faults.md as well. Exit code 1 where anything failed; each failure says 
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -17,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
+
 from tests.faults.cases import Case, Kill, Result
 from tests.faults.invariants import Broken
 from tests.faults.report import failures, table
@@ -24,7 +28,7 @@ from tests.faults.theatre import STORES, Theatre, open_theatre, stores_here
 from tests.faults.victims import ROOT
 
 COMMANDS = ("tune, 1 worker", "retrain", "tune, 4 workers", "analyse")
-KILLS = 5
+KILLS = 7
 """In a case; after so many it is left to complete."""
 
 
@@ -40,12 +44,19 @@ def main() -> int:
     # Short, for the sake of sockets.
     folder = Path(tempfile.mkdtemp(prefix="study-faults-"))
     before = len(results)
-    with open_theatre(folder) as theatre:
-        _run_all(asked, theatre, results)
-    if any(result.failed for result in results[before:]):
-        print(f"What failed was left in {folder}.")
-    else:
-        shutil.rmtree(folder)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        with open_theatre(folder) as theatre:
+            _run_all(asked, theatre, results)
+    finally:
+        # Also where this was interrupted itself: its victims, what they are forked from, and the server.
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        if any(result.failed for result in results[before:]):
+            print(f"What failed was left in {folder}.")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
     text = table(results, " ".join(sys.orig_argv[1:]))
     asked.file.with_suffix(".md").write_text(text, encoding="utf-8")
     print(f"\n{text}")

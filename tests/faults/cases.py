@@ -151,7 +151,9 @@ class _Operation:
 
     def _wait(self, victim: Victim, cold: bool) -> bool:
         """Waits for a moment that chance chooses; whether the victim lives to see it."""
-        names = [AT_RANDOM] * 3 + [*self.command.moments()]
+        named = [*self.command.moments()]
+        # The last is the end, after which there is nothing more to be interrupted.
+        names = [AT_RANDOM] * 3 + named[: None if len(self.result.kills) > 1 else -1]
         self.moment, fraction = self.chance.choice(names), self.chance.uniform(0, 1.15)
         what = (self.command.name, self.kind.name, cold)
         whole = self.surgeon.durations.of(*what)

@@ -69,7 +69,7 @@ class Tune:
         return "first trial" if "training and" in said else "start"
 
     def moments(self) -> dict[str, Moment]:
-        """The moments worth a kill."""
+        """The moments worth a kill, the end last."""
 
         def running(progress: Progress, said: str) -> bool:
             query = "SELECT trial_id FROM trials WHERE state = 'RUNNING'"
@@ -127,7 +127,7 @@ class Retrain:
         return "epochs" if "\nepoch " in said else "first epoch" if "training and" in said else "start"
 
     def moments(self) -> dict[str, Moment]:
-        """The moments worth a kill."""
+        """The moments worth a kill, the end last."""
         return {
             "an epoch has ended": lambda progress, said: "\nepoch " in said,
             "the third epoch's weights appear": lambda progress, said: self._weights(progress, 3),
@@ -179,7 +179,7 @@ class Analyse:
         return "figures" if "training and" in said else "start"
 
     def moments(self) -> dict[str, Moment]:
-        """The moments worth a kill."""
+        """The moments worth a kill, the end last."""
 
         def written(count: int) -> Moment:
             return lambda progress, said: len(list(progress.place.home.glob("reports/**/*.csv"))) >= count

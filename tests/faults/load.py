@@ -1,0 +1,150 @@
+"""Load: many workers make many short trials, and every one of them must be in both stores, once.
+
+`python -m tests.faults.load` makes 1,000 trials with 8 workers, on SQLite and on a PostgreSQL of its own, and prints a
+row for each: how many trials and runs there are, what went wrong (nothing), and how long it took. A trial is a real
+training, of one epoch on the bundled digits.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy
+
+from tests.postgres import for_mlflow, for_optuna, programs, running_cluster
+
+ROOT = Path(__file__).parents[2]
+COMMAND = "import sys; sys.argv[0] = 'study'; from pipelines.cli import main; main()"
+SEARCH = "load"
+OF_SEARCH = "FROM trials JOIN studies USING (study_id) WHERE study_name = 'load'"
+OF_TRIALS = "FROM runs JOIN tags USING (run_uuid) WHERE key = 'stage' AND value = 'trial'"
+FACTS = {
+    "trials": ("storage", f"SELECT count(*) {OF_SEARCH} AND state IN ('COMPLETE', 'PRUNED')"),
+    "failed": (
+        "storage",
+        f"SELECT count(*) {OF_SEARCH} AND state = 'FAIL' AND trial_id NOT IN (SELECT trial_id FROM "
+        "trial_user_attributes WHERE key = 'status_reason' AND value_json = '\"surplus\"')",
+    ),
+    "points": (
+        "storage",
+        f"SELECT count(*) FROM trial_intermediate_values WHERE trial_id IN (SELECT trial_id {OF_SEARCH})",
+    ),
+    "open": ("storage", f"SELECT count(*) {OF_SEARCH} AND state IN ('RUNNING', 'WAITING')"),
+    "runs": ("tracking", f"SELECT count(*) {OF_TRIALS} AND status = 'FINISHED'"),
+    "other runs": ("tracking", f"SELECT count(*) {OF_TRIALS} AND status <> 'FINISHED'"),
+    "curves": ("tracking", "SELECT count(*) FROM metrics WHERE key = 'val_accuracy' AND step = 1"),
+    "bests": ("tracking", "SELECT count(*) FROM metrics WHERE key = 'best_val_accuracy' AND step = 0"),
+}
+"""What is counted, in which store, and how; by none of the program's own code."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the two stores are."""
+
+    name: str
+    home: Path
+    tracking: str
+    storage: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What came of it."""
+
+    code: int
+    said: str
+    counts: dict[str, int]
+    seconds: float
+
+    def wrong(self, trials: int) -> list[str]:
+        """What is not as it must be after so many trials."""
+        expected = dict.fromkeys(("trials", "points", "runs", "curves", "bests"), trials)
+        expected |= dict.fromkeys(("failed", "open", "other runs"), 0)
+        found = [f"{name} {self.counts[name]}" for name, count in expected.items() if self.counts[name] != count]
+        found += [
+            line for line in self.said.splitlines() if any(word in line for word in ("killed", "failed", "again"))
+        ]
+        return found + ([f"exit code {self.code}: {self.said[-2000:]}"] if self.code else [])
+
+
+def load(place: Place, *, workers: int, trials: int, sampler: str) -> Loaded:
+    """Has `study tune` make so many trials with so many workers, and counts what is there afterwards."""
+    typed = ["tune", "--dataset", "digits", "--model", "ffnn", "--search", SEARCH, "--epochs", "1", "--no-retrain"]
+    typed += ["--pruner", "none", "--sampler", sampler, "--trials", str(trials), "--workers", str(workers)]
+    typed += ["--threads", str(workers), "--home", str(place.home), "--storage", place.storage]
+    typed += ["--tracking-uri", place.tracking]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "MLFLOW_"))}
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *typed],
+        cwd=ROOT,
+        env={**kept, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    seconds = time.monotonic() - begun
+    counts = {name: _count(getattr(place, store), query) for name, (store, query) in FACTS.items()}
+    return Loaded(done.returncode, done.stdout, counts, seconds)
+
+
+def _count(url: str, query: str) -> int:
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connected:
+        return int(connected.execute(sqlalchemy.text(query)).scalar_one())
+
+
+@contextmanager
+def on_sqlite(folder: Path) -> Iterator[Place]:
+    """Two files in a home of their own."""
+    yield Place("SQLite", folder, f"sqlite:///{folder}/mlruns/mlflow.db", f"sqlite:///{folder}/mlruns/optuna.db")
+
+
+@contextmanager
+def on_postgresql(folder: Path) -> Iterator[Place]:
+    """Two databases of a server that is started for them, and waits for the disk as one in use does."""
+    with running_cluster(durable=True) as cluster:
+        yield Place("PostgreSQL", folder, cluster.new(for_mlflow), cluster.new(for_optuna))
+
+
+STORES = {"SQLite": on_sqlite, "PostgreSQL": on_postgresql}
+
+
+def main() -> int:
+    """Prints a row for each of the stores; 1 where anything is not as it must be."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.load", description=__doc__)
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--store", choices=STORES, action="append", help="by default each that there is")
+    asked = parser.parse_args()
+    stores = asked.store or [name for name in STORES if name == "SQLite" or programs()]
+    print("| store | workers | finished trials | runs | wrong | minutes | trials a second |")
+    print("|---|---|---|---|---|---|---|")
+    failures = []
+    for name in stores:
+        with tempfile.TemporaryDirectory(prefix="study-load-") as folder, STORES[name](Path(folder)) as place:
+            done = load(place, workers=asked.workers, trials=asked.trials, sampler=asked.sampler)
+        wrong = done.wrong(asked.trials)
+        failures += wrong
+        rate = asked.trials / done.seconds
+        print(
+            f"| {name} | {asked.workers} | {done.counts['trials']:,} | {done.counts['runs']:,} | {len(wrong)} | "
+            f"{done.seconds / 60:.1f} | {rate:.1f} |",
+            flush=True,
+        )
+    print("\n".join(failures))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

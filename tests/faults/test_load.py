@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import pytest
+
+from tests.faults.load import STORES, load
+
+TRIALS = 12
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("store", STORES)
+def test_every_trial_of_several_workers_is_once_in_both_stores(
+    store: str, tmp_path: Path, request: pytest.FixtureRequest
+):
+    if store == "PostgreSQL":
+        # Skipped, or failing, where there is none.
+        request.getfixturevalue("postgres")
+    with STORES[store](tmp_path) as place:
+        done = load(place, workers=3, trials=TRIALS, sampler="tpe")
+    assert done.wrong(TRIALS) == []
+    assert done.counts["trials"] == done.counts["runs"] == TRIALS
