@@ -31,9 +31,13 @@ bench: $(INSTALLED)  ## The benchmarks, their figures also in reports/benchmarks
 	set -e; for name in search memory startup; do \
 		$(BIN)/python -m benchmarks.$$name --dataset $(DATASET) --json reports/benchmarks/$$name.json; done
 
-# Goes on where it was stopped; FAULTS="--fresh --kills 50 --only retrain" and the like choose (see --help).
-faults: $(INSTALLED)  ## Kill real processes 200 times and see that nothing is lost: hours; the table in reports/faults.md
-	$(BIN)/python -m tests.faults $(FAULTS)
+# The kills go on where they were stopped; FAULTS="--fresh --kills 50 --only retrain" and the like choose (see --help).
+faults: $(INSTALLED)  ## 200 kills of real processes, 1,000 trials of 8 workers, thousands of bad inputs: hours
+	failed=0; \
+	$(BIN)/python -m tests.faults $(FAULTS) || failed=1; \
+	$(BIN)/python -m tests.faults.load || failed=1; \
+	STUDY_TEST_PROFILE=long $(BIN)/python -m pytest --timeout 0 tests/test_bad_input.py || failed=1; \
+	exit $$failed
 
 clean:  ## The environment and caches; never what the study recorded
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info build

@@ -19,7 +19,7 @@ from torch import nn
 from pipelines import trials as stage
 from pipelines.context import Context
 from pipelines.tune import tune
-from study import search, storage
+from study import process, search, storage
 from study.data import Dataset
 from study.errors import StudyError
 
@@ -69,6 +69,8 @@ def test_a_storage_that_fails_ends_the_search_with_a_sentence_and_the_next_start
     # So much is written that the pages which are there are full before the end.
     config = replace(SMALL, epochs=200 if fault == "full" else 3)
     begin, sentence = FAULTS[fault]
+    # What goes on is another process: this one lives, and would be waited for.
+    monkeypatch.setattr(process, "_start", lambda number: "first")
     with ExitStack() as faults, monkeypatch.context() as patch:
         # Optuna itself tries some writes several times, after pauses of seconds.
         patch.setattr(storage, "PATIENCE", 0.01)
@@ -85,6 +87,7 @@ def test_a_storage_that_fails_ends_the_search_with_a_sentence_and_the_next_start
         with pytest.raises(StudyError, match=sentence) as raised:
             tune(config, DATA, tiny, context)
     assert "\n" not in str(raised.value)
+    monkeypatch.setattr(process, "_start", lambda number: "second")
     tune(config, DATA, tiny, context)
     found = in_optuna(context, config, tiny).get_trials()
     assert search.finished(in_optuna(context, config, tiny)) == config.trials

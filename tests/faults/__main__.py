@@ -49,10 +49,6 @@ def main() -> int:
         with open_theatre(folder) as theatre:
             _run_all(asked, theatre, results)
     finally:
-        # Also where this was interrupted itself: its victims, what they are forked from, and the server.
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
         if any(result.failed for result in results[before:]):
             print(f"What failed was left in {folder}.")
         else:
@@ -103,7 +99,7 @@ def _cases(asked: argparse.Namespace, done: set[str]) -> Iterator[Case]:
 
 def _run_all(asked: argparse.Namespace, theatre: Theatre, results: list[Result]) -> None:
     cases = _cases(asked, {str(result.case) for result in results})
-    lock, server = threading.Lock(), threading.Lock()
+    lock, server, closing = threading.Lock(), threading.Lock(), threading.Event()
 
     def enough() -> bool:
         return not asked.case and sum(len(result.kills) for result in results) >= asked.kills
@@ -119,13 +115,24 @@ def _run_all(asked: argparse.Namespace, theatre: Theatre, results: list[Result])
             with server if case.store == "server" else threading.Lock():
                 result = _run(case, theatre, zygote)
             with lock:
-                _keep(result, results, asked.file)
+                # What was cut short itself says nothing.
+                if not closing.is_set():
+                    _keep(result, results, asked.file)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(1 if asked.case else asked.at_once)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        closing.set()
+        # Where this was interrupted itself: its victims, what they are forked from, and the server.
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for thread in threads:
+            thread.join(5)
 
 
 def _run(case: Case, theatre: Theatre, zygote: object) -> Result:

@@ -131,6 +131,7 @@ class _Operation:
         """Starts the command once, and stops it or lets it complete."""
         self.result.starts += 1
         cold = self.chance.random() < 0.2
+        self.progress.started = time.time()
         starting = start_cold if cold else self.surgeon.zygote.start
         victim = starting(self.command.arguments(self.progress), self.progress.place.home, self.log)
         self.victims.append(victim)

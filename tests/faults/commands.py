@@ -1,6 +1,7 @@
 """What is interrupted: its arguments, its phases, the moments worth a kill, and what must come of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Progress:
     seed: int
     since: int
     """When it began, in milliseconds since 1970."""
+    started: float = 0
+    """When the command was last started, in seconds since 1970."""
     finished: dict[int, Trial] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     """What each start of the command wrote."""
@@ -137,8 +140,7 @@ class Retrain:
 
     def _weights(self, progress: Progress, count: int) -> bool:
         root = progress.place.kept or progress.place.home
-        files = root.glob(f"**/weights/epoch_{count:03d}.safetensors")
-        return any(file.stat().st_mtime * 1000 > progress.since for file in files)
+        return _made(progress, root.glob(f"**/weights/epoch_{count:03d}.safetensors")) > 0
 
     def look(self, progress: Progress) -> None:
         """Notes, after a kill, what must not be lost: that is checked by what it says of its epochs."""
@@ -153,9 +155,9 @@ class Retrain:
         for run in runs:
             invariants.check_retrained(run, EPOCHS[model], self.expected(model, seed), broken)
         said = [line.split(":")[0] for text in progress.said for line in text.splitlines() if line.startswith("epoch ")]
-        progress.repeated = len(said) - len(set(said))
-        # A run that had ended before its process did is trained once more, since it was complete.
-        if progress.repeated > kills + (len(runs) - 1) * (EPOCHS[model] + 1):
+        # A run that had ended before its process did was complete: the command then makes another.
+        progress.repeated = len(said) - len(set(said)) - (len(runs) - 1) * (EPOCHS[model] + 1)
+        if progress.repeated > kills:
             broken.other.append(f"{progress.repeated} epochs were trained again after {kills} kills: {said}")
 
 
@@ -182,12 +184,12 @@ class Analyse:
         """The moments worth a kill, the end last."""
 
         def written(count: int) -> Moment:
-            return lambda progress, said: len(list(progress.place.home.glob("reports/**/*.csv"))) >= count
+            return lambda progress, said: _made(progress, progress.place.home.glob("reports/**/*.csv")) >= count
 
         return {
             "the first table appears": written(1),
             "the fifth table appears": written(5),
-            "the report is written": lambda progress, said: any(progress.place.home.glob("reports/**/only.html")),
+            "the report is written": lambda progress, said: self.phase(progress, said) == "end",
         }
 
     def look(self, progress: Progress) -> None:
@@ -197,6 +199,16 @@ class Analyse:
         """Checks what has come of it."""
         [run] = analysed(progress.place)
         invariants.check_analysed(run, self.expected(progress.store), broken)
+
+
+def _made(progress: Progress, files: Iterable[Path]) -> int:
+    """How many of these files the last start of the command has written."""
+    made = 0
+    for file in files:
+        # One that is beside its place is renamed meanwhile.
+        with suppress(FileNotFoundError):
+            made += file.stat().st_mtime >= progress.started
+    return made
 
 
 def analysed(place: Place) -> list[invariants.Run]:

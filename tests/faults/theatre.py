@@ -29,7 +29,7 @@ class Theatre:
         }
         self._zygote = self.zygote()
         # What is made for several cases is made once.
-        self._lock = threading.RLock()
+        self._lock, self.opening = threading.RLock(), threading.Lock()
         self._kinds: dict[str, Kind] = {}
         self._bases: dict[str, Place] = {}
         self._weights: dict[tuple[str, int], Path] = {}
@@ -43,7 +43,7 @@ class Theatre:
 
     def kind(self, store: str) -> Kind:
         """The kind of store, started where it must be."""
-        with self._lock:
+        with self.opening:
             if store not in self._kinds:
                 self._kinds[store] = self._open(store)
             return self._kinds[store]
@@ -53,7 +53,7 @@ class Theatre:
             return SQLiteKind(self.folder / "sqlite")
         if store == "PostgreSQL":
             return PostgresKind(self.stack.enter_context(running_cluster()))
-        server = ServerKind(self.folder / "server")
+        server = ServerKind(self.folder / store)
         self.stack.callback(server.stop)
         return server
 
@@ -97,8 +97,12 @@ class Theatre:
 
     def run(self, case: Case, zygote: Zygote) -> Result:
         """Runs a case to its end."""
-        command, kind = self.commands[case.command], self.kind(case.store)
-        base = None if isinstance(command, Tune) else self.base(case.store)
+        command = self.commands[case.command]
+        if isinstance(command, Tune):
+            # A server of their own, since what they find would be the best of all that is retrained and analysed.
+            kind, base = self.kind("server-of-searches" if case.store == "server" else case.store), None
+        else:
+            kind, base = self.kind(case.store), self.base(case.store)
         if isinstance(command, Analyse):
             assert base
             # First, since a server keeps the report of the last case.
@@ -131,7 +135,12 @@ def _has_doctor() -> bool:
 def open_theatre(folder: Path) -> Iterator[Theatre]:
     """A theatre with its things in `folder`; what it started is gone after the block."""
     with ExitStack() as stack:
-        yield Theatre(folder, stack)
+        theatre = Theatre(folder, stack)
+        try:
+            yield theatre
+        finally:
+            # Nothing is opened any more that would not be closed.
+            theatre.opening.acquire()
 
 
 def stores_here() -> tuple[str, ...]:
