@@ -183,11 +183,10 @@ def test_playing_ends_at_the_last_epoch(explored: Callable[..., Shown], browser:
     shown = explored()
     shown.open("layer=conv2&filter=8&epoch=3")
     play = browser.find_element(By.ID, "play")
-    play.click()
-    shown.wait("conv2 8 0")
-    assert play.text == "Pause"
+    # In the page itself: by the time that a driver asks, all may have been played on a busy machine.
+    assert browser.execute_script("arguments[0].click(); return arguments[0].textContent", play).strip() == "Pause"
+    WebDriverWait(browser, 30).until(lambda _: play.text == "Play")
     shown.check("conv2", 8, 3)
-    WebDriverWait(browser, 10).until(lambda _: play.text == "Play")
 
 
 def test_the_space_bar_plays_and_pauses(explored: Callable[..., Shown], browser: Chrome):
