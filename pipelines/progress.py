@@ -59,7 +59,7 @@ class Display:
             return
         outermost = self._progress is None
         progress = self._progress = self._progress or self._open()
-        task = progress.add_task(one_line(description), total=total, note="")
+        task = progress.add_task(_indented(description), total=total, note="")
         try:
             yield Bar(partial(progress.update, task))
         finally:
@@ -85,3 +85,9 @@ class Display:
         )
         progress.start()
         return progress
+
+
+def _indented(description: str) -> str:
+    """On one line, where it began: a bar below another one is set in."""
+    said = description.lstrip(" ")
+    return " " * (len(description) - len(said)) + one_line(said)
