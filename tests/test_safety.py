@@ -4,7 +4,6 @@ import ast
 import csv
 import os
 import pickle
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +13,6 @@ from process import study_here
 from selenium.webdriver import Chrome
 
 from analysis.report import Section, page
-from pipelines.analyse import _folder
 from pipelines.artifacts import pull
 from pipelines.output import write_table
 from pipelines.show import show_runs
@@ -76,7 +74,7 @@ def test_a_pickle_in_the_place_of_any_artifact_is_not_loaded(finished_study: Fin
             if file.is_file():
                 (spoilt / file.relative_to(kept)).parent.mkdir(parents=True, exist_ok=True)
                 (spoilt / file.relative_to(kept)).write_bytes(trap)
-        patch.setattr("study.artifacts.Artifacts._root", lambda *_: spoilt)
+        patch.setattr("study.artifacts.Artifacts.root", lambda *_: spoilt)
         network = pull(store, store.get(run_id), ("a", "b"))
         assert network.predictions == {}
         with pytest.raises(StudyError, match="cannot be read"):
@@ -149,7 +147,5 @@ def test_no_name_of_an_experiment_leads_out_of_the_artifacts(name: str, store: S
 
 
 def test_no_data_set_of_a_store_leads_out_of_the_reports(finished_study: Finished) -> None:
-    run = finished_study.context.store.get(finished_study.retrained["cnn"])
-    stranger = replace(run, tags=run.tags | {"dataset": "x/../../outside"})
     with pytest.raises(StudyError, match="leads out of"):
-        _folder(finished_study.context, stranger)
+        finished_study.context.report_folder("x/../../outside-cnn-01234567")
