@@ -47,7 +47,7 @@ class Mender:
                 bar.advance()
 
     def _back_up(self) -> None:
-        folder = self.context.home.store / f"backup-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        folder = self.context.home.store / f"backup-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
         databases = {"optuna": self.context.storage}
         if self.tables:
             databases["mlflow"] = self.store.uri

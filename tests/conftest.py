@@ -22,7 +22,7 @@ from study.search import default_storage
 from study.tracking import Store
 
 DIGITS = DataConfig(dataset="digits")
-pytest_plugins = ("postgres", "server")
+pytest_plugins = ("tests.postgres", "tests.server")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
 

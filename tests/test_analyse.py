@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from figures import FFNN_FIGURES, cnn_figures
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from pipelines.analyse import analyse
@@ -19,6 +18,7 @@ from study import selection
 from study.config import MODELS, AnalysisConfig, CNNConfig, DataConfig, FFNNConfig, SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
+from tests.figures import FFNN_FIGURES, cnn_figures
 
 DATA = DataConfig(dataset="digits")
 SETTINGS = AnalysisConfig(filter=3, epochs_every=1)

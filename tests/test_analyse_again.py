@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import Finished
-from process import study_here
 
 from analysis.report import Section, page
 from pipelines import inputs
 from pipelines.analyse import Analysis, analyse
 from pipelines.made import Made
 from study.config import AnalysisConfig
+from tests.conftest import Finished
+from tests.process import study_here
 
 ONLY = ("table2", "convergence", "kernel_conv1", "maps_conv1", "architecture")
 SETTINGS = AnalysisConfig(filter=3, epochs_every=1, only=ONLY)

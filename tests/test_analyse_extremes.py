@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import copy_of, surroundings
-from figures import cnn_figures
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -16,6 +14,8 @@ from pipelines.tune import tune
 from study import selection
 from study.config import AnalysisConfig, CNNConfig, DataConfig, Home, SearchConfig
 from study.device import Machine
+from tests.conftest import copy_of, surroundings
+from tests.figures import cnn_figures
 
 CLASSES = (
     "a bird that flew all the way from the far north to be seen here",

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Finished
 from PIL import Image
-from process import study_here
 
 from pipelines.analyse import Analysis, analyse
 from study.config import AnalysisConfig
 from study.errors import StudyError
+from tests.conftest import Finished
+from tests.process import study_here
 
 FEW = AnalysisConfig(filter=3, epochs_every=1, only=("table2", "confusion", "convergence", "kernel_conv1"))
 

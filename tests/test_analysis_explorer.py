@@ -8,13 +8,13 @@ from html.parser import HTMLParser
 import matplotlib
 import numpy as np
 import pytest
-from explored import DEAD, Expected, chosen, trained
 
 from analysis import explorer, style
 from analysis.explorer import Trace, caption, page, value_ranges
 from pipelines.analyse_explorer import pictures, trace
 from study.config import CNNConfig
 from study.data import Dataset
+from tests.explored import DEAD, Expected, chosen, trained
 
 CLASSES = ("ape", "bee", "</script>")
 EPOCHS = 4

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 import pytest
 import typer.main
-from conftest import Finished, copy_of
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from process import Ended, study_here
 
 from pipelines import cli
 from study.config import Home
 from study.errors import StudyError
+from tests.conftest import Finished, copy_of
+from tests.process import Ended, study_here
 
 IS_LONG = os.environ.get("STUDY_TEST_PROFILE") == "long"
 COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]

@@ -12,14 +12,14 @@ from pathlib import Path
 import optuna
 import pytest
 import typer.main
-from conftest import Finished, copy_of
 from optuna.trial import FrozenTrial, TrialState
-from process import Ended, end, on_a_terminal, read_until, start, study, study_here
 
 from pipelines import cli
 from study.config import Home
 from study.search import default_storage
 from study.tracking import Run, Store
+from tests.conftest import Finished, copy_of
+from tests.process import Ended, end, on_a_terminal, read_until, start, study, study_here
 
 
 def contents(home: Home) -> dict[str, object]:

@@ -10,8 +10,6 @@ from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
-from conftest import DIGITS, Finished, copy_of, surroundings
-from process import study_here
 
 from pipelines.analyse import analyse
 from pipelines.context import Context
@@ -26,6 +24,8 @@ from study.process import this_process
 from study.searches import Searches
 from study.tables import Tables
 from study.tracking import Store, default_uri
+from tests.conftest import DIGITS, Finished, copy_of, surroundings
+from tests.process import study_here
 
 LOOK, FIX = Options(), Options(fix=True)
 

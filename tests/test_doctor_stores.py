@@ -3,10 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from conftest import DIGITS, Finished, copy_of, surroundings
-from postgres import Databases
-from server import Server
-
 from pipelines.context import Context
 from pipelines.doctor import Options, Result, examine
 from pipelines.tune import tune
@@ -14,6 +10,9 @@ from study.config import CNNConfig, SearchConfig
 from study.data import Dataset
 from study.device import Machine
 from study.tracking import Store
+from tests.conftest import DIGITS, Finished, copy_of, surroundings
+from tests.postgres import Databases
+from tests.server import Server
 
 FIX = Options(fix=True)
 CONFIG = SearchConfig(name="digits-cnn", model=CNNConfig(filters=(4, 6)), trials=2, epochs=2, batch_size=30)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from figures import cnn_figures
-from process import REPRODUCE, Ended, Reproduced, only_page, reproduced, study
 
 from study.config import Home
 from study.tracking import Store, metric
+from tests.figures import cnn_figures
+from tests.process import REPRODUCE, Ended, Reproduced, only_page, reproduced, study
 
 FIGURES = cnn_figures(filter=12)
 

@@ -5,8 +5,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import Finished, copy_of, surroundings
-from process import study_here
 
 from analysis import experiments
 from pipelines import comparisons, replicates
@@ -24,6 +22,8 @@ from study.experiments import Condition, dead_filters
 from study.models import build_model
 from study.tracking import Run, Store
 from study.training import TrainingState, fit
+from tests.conftest import Finished, copy_of, surroundings
+from tests.process import study_here
 
 DATA = DataConfig(dataset="digits")
 DEAD = ExperimentConfig(name="dead-filters", epochs=2, seeds=1, seed=1)

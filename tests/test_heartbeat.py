@@ -3,10 +3,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import surroundings
 from optuna.trial import TrialState
-from test_search import QUICK, opened
-from test_tune import DATA, SMALL, in_optuna, trials
 
 from pipelines import trials as stage
 from pipelines.context import Context
@@ -19,6 +16,9 @@ from study.device import Machine
 from study.errors import StudyError
 from study.heartbeat import SIGN, Heart, Pulse
 from study.search import Search
+from tests.conftest import surroundings
+from tests.test_search import QUICK, opened
+from tests.test_tune import DATA, SMALL, in_optuna, trials
 
 ELSEWHERE = "another-host 12 another-boot/pid:[1] 345"
 

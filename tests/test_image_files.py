@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_data import load, refusal, write_folder
 
 from study import images as image_files
 from study.config import Home
 from study.errors import StudyError
 from study.images import decode, read_image
+from tests.test_data import load, refusal, write_folder
 
 
 @pytest.fixture

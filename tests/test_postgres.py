@@ -4,10 +4,6 @@ import re
 from dataclasses import replace
 
 import pytest
-from conftest import DIGITS
-from postgres import SECRET, Databases
-from process import study_here
-from test_workers import curve
 
 from pipelines.context import Context
 from pipelines.retrain import retrain
@@ -16,6 +12,10 @@ from study import search, selection
 from study.config import CNNConfig, Home, SearchConfig
 from study.data import Dataset
 from study.tracking import Store
+from tests.conftest import DIGITS
+from tests.postgres import SECRET, Databases
+from tests.process import study_here
+from tests.test_workers import curve
 
 CONFIG = SearchConfig(name="on-postgres", model=CNNConfig(filters=(4, 6)), trials=3, epochs=2, batch_size=30)
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import Finished, copy_of
-from process import study_here
 from selenium.webdriver import Chrome
 
 from analysis.report import Section, page
@@ -19,6 +17,8 @@ from pipelines.show import show_runs
 from study.errors import StudyError
 from study.images import load_cache
 from study.tracking import Store
+from tests.conftest import Finished, copy_of
+from tests.process import study_here
 
 ROOT = Path(__file__).parents[1]
 LOADERS = {

@@ -312,7 +312,7 @@ from pathlib import Path
 from study import search
 from study.config import Home, SearchConfig
 from study.turns import optimise
-from test_search import QUICK, accuracy, at_once, opened
+from tests.test_search import QUICK, accuracy, at_once, opened
 
 home, folder, total, mode = Home(root=Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 

@@ -10,12 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import surroundings
 from mlflow.tracking import MlflowClient
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from test_search import QUICK, accuracy, at_once, opened
-from test_tune import DATA, SMALL, in_optuna, trials
 
 from pipelines import tune as stage
 from pipelines.context import Context
@@ -25,7 +22,11 @@ from study.config import Home, SearchConfig
 from study.data import Dataset
 from study.device import Machine
 from study.heartbeat import Pulse
+from study.tracking import Store
 from study.turns import optimise
+from tests.conftest import surroundings
+from tests.test_search import QUICK, accuracy, at_once, opened
+from tests.test_tune import DATA, SMALL, in_optuna, trials
 
 IN_OPTUNA = (
     "create_new_study",
@@ -135,10 +136,10 @@ def assert_runs_mirror(context: Context, config: SearchConfig, found: list[Froze
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figures: drawing those of a hundred searches takes minutes."""
 
-    def note(parent: str, table: Any, importance: Any, context: Context) -> None:
-        context.store.tag(parent, trials=len(table))
+    def note(run_id: str, opened: search.Search, store: Store) -> None:
+        store.tag(run_id, trials=len(search.trials_table(opened)))
 
-    monkeypatch.setattr(stage, "_log_results", note)
+    monkeypatch.setattr(stage, "log_results", note)
 
 
 @pytest.mark.timeout(1800)

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import copy_of
-from process import PATIENCE, STUDY, environment, study_here
-from test_cli import assert_one_sentence
-from test_ui import free_port, wait_for_answer
 
 from study.config import Home
+from tests.conftest import copy_of
+from tests.process import PATIENCE, STUDY, environment, study_here
+from tests.test_cli import assert_one_sentence
+from tests.test_ui import free_port, wait_for_answer
 
 SECRETS = {"MLFLOW_AUTH_ADMIN_PASSWORD": "the frog in the well", "MLFLOW_FLASK_SERVER_SECRET_KEY": "knows no ocean"}
 

@@ -1,11 +1,11 @@
 """What is shown of what is there: the first line, the tables of runs and images, plain lines for a file or a pipe."""
 
 import pytest
-from conftest import copy_of
-from process import Ended, study_here
 
 from study.config import Home
 from study.tracking import Store
+from tests.conftest import copy_of
+from tests.process import Ended, study_here
 
 TUNE = ("tune", "--model", "ffnn", "--dataset", "digits", "--trials", "1", "--epochs", "1", "--retrain-epochs", "1")
 

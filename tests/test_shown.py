@@ -1,10 +1,10 @@
 import sys
 
 import pytest
-from process import study_here
 
 from study.config import Home
 from study.shown import harmless, masked, one_line
+from tests.process import study_here
 
 
 @pytest.mark.parametrize(

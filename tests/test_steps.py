@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import needs_gpu
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -17,6 +16,7 @@ from study.data import Dataset
 from study.device import Machine, Queue, prepare
 from study.models import build_model
 from study.training import Epoch, TrainingState, epochs, fit
+from tests.conftest import needs_gpu
 
 SMALL = CNNConfig(filters=(4, 6))
 

@@ -12,8 +12,6 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from test_search_faults import assert_runs_mirror
-from test_tune import DATA, SMALL, in_optuna
 from torch import nn
 
 from pipelines import trials as stage
@@ -22,6 +20,8 @@ from pipelines.tune import tune
 from study import process, search, storage
 from study.data import Dataset
 from study.errors import StudyError
+from tests.test_search_faults import assert_runs_mirror
+from tests.test_tune import DATA, SMALL, in_optuna
 
 
 @contextmanager

@@ -5,13 +5,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import copy_of
 from optuna.trial import TrialState
-from process import end, read_until, study_here
-from test_workers import TUNE, assert_gone, pid, started, trials_of
 
 from study.config import Home
 from study.tracking import Store
+from tests.conftest import copy_of
+from tests.process import end, read_until, study_here
+from tests.test_workers import TUNE, assert_gone, pid, started, trials_of
 
 LIMIT = 30
 """Seconds: many times what an epoch takes, on a machine that does a lot else too."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import needs_gpu, surroundings
 from optuna.trial import TrialState
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from study.errors import OutOfMemory
 from study.provenance import PACKAGES, git_commit
 from study.tracking import Run
 from study.training import Pending
+from tests.conftest import needs_gpu, surroundings
 
 DATA = DataConfig(dataset="digits")
 SMALL = SearchConfig(name="small", model=FFNNConfig(hidden=4), trials=3, epochs=2, batch_size=40, pruner="none")

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from process import PATIENCE, STUDY, Reproduced, environment, only_page, reproduced
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -18,6 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from pipelines.pages import run_page
 from study.config import Home
 from study.tracking import Store
+from tests.process import PATIENCE, STUDY, Reproduced, environment, only_page, reproduced
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explored import DEAD, Expected, chosen, trained
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -17,6 +16,7 @@ from analysis import explorer
 from pipelines.analyse_explorer import pictures, trace
 from study.config import CNNConfig
 from study.data import Dataset
+from tests.explored import DEAD, Expected, chosen, trained
 
 LONG = (
     'a class with quite a long name & "quotes"',

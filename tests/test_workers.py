@@ -17,11 +17,8 @@ from functools import partial
 import optuna
 import psutil
 import pytest
-from conftest import DIGITS, copy_of
 from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
-from process import PATIENCE, Ended, end, on_a_terminal, read_until, start, study_here
-from test_search import at_once
 
 from pipelines.context import Context
 from pipelines.progress import Display
@@ -39,6 +36,9 @@ from study.search import default_storage
 from study.tracking import Run, Store
 from study.training import TrainingState, fit
 from study.turns import optimise
+from tests.conftest import DIGITS, copy_of
+from tests.process import PATIENCE, Ended, end, on_a_terminal, read_until, start, study_here
+from tests.test_search import at_once
 
 NAME = "digits-ffnn"
 TUNE = ("tune", "--dataset", "digits", "--model", "ffnn", "--pruner", "none", "--no-retrain")
