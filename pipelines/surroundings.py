@@ -12,6 +12,7 @@ import typer
 
 from study.config import Home, default_home
 from study.errors import StudyError
+from study.process import interruptions_kept
 
 if TYPE_CHECKING:
     from pipelines.context import Context
@@ -77,7 +78,8 @@ def _in_order() -> Iterator[None]:
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
+        with interruptions_kept(signal.SIGTERM, interrupt):
+            yield
     except KeyboardInterrupt as error:
         print("Interrupted; the same command continues.", file=sys.stderr)
         raise typer.Exit(128 + (error.args[0] if error.args else signal.SIGINT)) from None

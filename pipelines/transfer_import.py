@@ -57,8 +57,7 @@ def verified(source: Path, home: Home, *, most: int, display: Display) -> Iterat
         with unpacked(source, home.store, most, advance) as folder:
             archive = read_archive(folder)
             for search in archive.searches.values():
-                for trial in search.trials:
-                    transfer_searches.frozen(trial, search.name)
+                transfer_searches.require_whole(search)
             bar.note("whole")
             yield archive
 

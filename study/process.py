@@ -1,8 +1,9 @@
-"""Which process works on something, whether it still lives, and when signals may stop it."""
+"""Which process works on something, whether it still lives, and how signals stop it."""
 
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import psutil
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 """Linux's name for the time since it was started: another one after each start."""
+MOMENT = 0.05
+"""Seconds after which an interruption that was dropped comes again."""
 
 
 def this_process() -> str:
@@ -87,3 +90,35 @@ def signals_held() -> Iterator[Callable[[], None]]:
         yield release
     finally:
         release()
+
+
+@contextmanager
+def interruptions_kept(number: int, handler: Callable[[int, Any], object]) -> Iterator[None]:
+    """Has a KeyboardInterrupt come again where Python drops it: in a finaliser, or a weak reference's callback.
+
+    Args:
+        number: the signal that `handler` answers with a KeyboardInterrupt, which has an argument; Ctrl-C's has none.
+        handler: set anew before the signal comes again.
+    """
+    timers: list[threading.Timer] = []
+
+    def note(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            before(dropped)
+            return
+        again = number if dropped.exc_value.args else signal.SIGINT
+        if again == number:
+            signal.signal(number, handler)
+        # Not to any thread: what the main one waits in is to end at once.
+        timer = threading.Timer(MOMENT, signal.pthread_kill, (threading.get_ident(), again))
+        timer.daemon = True
+        timers.append(timer)
+        timer.start()
+
+    before, sys.unraisablehook = sys.unraisablehook, note
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+        sys.unraisablehook = before

@@ -15,7 +15,7 @@ from study.errors import StudyError, first_line
 from study.search import Search, fail, finished, outcome, parameters_of
 from study.space import training
 from study.storage import connect
-from study.transfer_searches import MARK
+from study.transfer_format import MARK
 from study.trial import COUNTED, Outcome
 
 
@@ -70,7 +70,7 @@ class SearchRecord:
     @property
     def config(self) -> SearchConfig:
         """Its settings, but for the total."""
-        return _config(self.name, self.settings)
+        return config_of(self.name, self.settings)
 
     def training(self, trial: TrialRecord) -> TrainConfig:
         """What `trial` trained."""
@@ -94,7 +94,7 @@ class Searches:
     def read(self) -> list[SearchRecord]:
         """All of them, in order of their names; but for those that another program made, and half imported ones."""
         opened = (self.opened(name) for name in sorted(optuna.get_all_study_names(self._storage)))
-        ours = (search for search in opened if "settings" in search.user_attrs and MARK not in search.user_attrs)
+        ours = (search for search in opened if "settings" in search.user_attrs and not search.user_attrs.get(MARK))
         return [_record(search) for search in ours]
 
     def opened(self, name: str) -> Search:
@@ -128,7 +128,12 @@ def _trial(trial: Any) -> TrialRecord:
     )
 
 
-def _config(name: str, settings: Mapping[str, Any]) -> SearchConfig:
+def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
+    """The settings of a search as the storage keeps them, but for the total.
+
+    Raises:
+        StudyError, KeyError, TypeError: where they are those of no search.
+    """
     kind: Callable[..., CNNConfig | FFNNConfig] = CNNConfig if settings["model"] == "cnn" else FFNNConfig
     # JSON, as the storage keeps them, has made lists of tuples.
     model = {

@@ -18,7 +18,9 @@ from study.databases import require_database
 from study.errors import StudyError, first_line
 from study.files import SQLITE
 from study.search import running
+from study.searches import config_of
 from study.shown import masked
+from study.space import training
 from study.storage import connect
 from study.transfer_format import MARK, SearchRecord, TrialRecord, malformed
 
@@ -88,6 +90,27 @@ def _trial(trial: FrozenTrial) -> TrialRecord:
         started=trial.datetime_start,
         ended=trial.datetime_complete,
     )
+
+
+def require_whole(record: SearchRecord) -> None:
+    """Checks that there can be such a search: its settings, its trials, and what each of them trained.
+
+    Raises:
+        StudyError: where there cannot.
+    """
+    try:
+        config = config_of(record.name, cast(Any, record.user_attrs["settings"]))
+    except (StudyError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise malformed(f"the settings of the search {record.name!r} cannot be: {first_line(error)}") from None
+    for trial in record.trials:
+        made = frozen(trial, record.name)
+        try:
+            if {"learning_rate", "weight_decay"} <= set(made.params):
+                training(config, made.number, made.params)
+        except (StudyError, ValueError, TypeError) as error:
+            raise malformed(
+                f"trial {trial.number} of the search {record.name!r} cannot be: {first_line(error)}"
+            ) from None
 
 
 def frozen(trial: TrialRecord, search: str) -> FrozenTrial:

@@ -1,6 +1,7 @@
 """A tracking server in another process, which keeps the artifacts itself; it can be stopped, and started again."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Starts it, and waits until it answers."""
         command = [
             sys.executable,
             "-m",
@@ -38,12 +40,13 @@ class Server:
         command += ["--port", str(self.port)]
         settings = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=settings)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=settings, start_new_session=True)
         self._wait(self.process)
 
-    def stop(self) -> None:
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Stops it with its children."""
         if self.process:
-            self.process.terminate()
+            os.killpg(self.process.pid, number)
             self.process.wait(PATIENCE)
             self.process = None
 
@@ -55,7 +58,7 @@ class Server:
                     return
             except OSError:
                 time.sleep(0.5)
-        pytest.fail(f"the server did not answer: {(self.folder / 'log').read_text()}")
+        raise RuntimeError(f"The server never answered: {(self.folder / 'log').read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="module")

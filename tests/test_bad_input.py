@@ -6,19 +6,18 @@ neither store. STUDY_TEST_PROFILE=long tries thousands of cases instead of some.
 
 import contextlib
 import io
-import os
 import random
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import typer.main
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -26,11 +25,10 @@ from pipelines import cli
 from study.config import Home
 from study.errors import StudyError
 from tests.conftest import Finished, copy_of
-from tests.process import Ended, study_here
+from tests.process import study_here
+from tests.refusal import REACHED, assert_refused_or_done, cases, contents
 
-IS_LONG = os.environ.get("STUDY_TEST_PROFILE") == "long"
 COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
-REACHED = "the stage may begin"
 STAGES = (
     "pipelines.tune._search_run",
     "pipelines.retrain.retrain",
@@ -40,19 +38,6 @@ STAGES = (
     "os.execv",
 )
 """Where work begins that takes long; all before it runs as it is."""
-
-
-def cases(short: int, long: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """How many are tried; always the same ones, so that a failure is one on every machine."""
-    return settings(
-        max_examples=long if IS_LONG else short,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        # A case takes a second, and a smaller one says no more.
-        phases=(Phase.explicit, Phase.generate),
-    )
 
 
 NUMBERS = st.one_of(
@@ -157,33 +142,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, finished_study: Finished) ->
         for name in STAGES:
             patch.setattr(name, reached)
         yield {"home": str(home.root), "folder": str(root / "folder"), "text": str(root / "text")}
-
-
-def contents(home: Path) -> dict[str, object]:
-    """What both databases hold, as far as they are databases, and the files of the artifacts."""
-    held: dict[str, object] = {}
-    for file in (home / "mlruns" / "mlflow.db", home / "mlruns" / "optuna.db"):
-        try:
-            with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-                held[file.name] = list(database.iterdump())
-        except (sqlite3.Error, UnicodeError):
-            held[file.name] = file.read_bytes() if file.is_file() else sorted(map(str, file.iterdir()))
-    artifacts = (home / "mlruns" / "artifacts").rglob("*")
-    return held | {"artifacts": {str(path): path.stat().st_mtime_ns for path in artifacts if path.is_file()}}
-
-
-def assert_refused_or_done(ended: Ended, before: dict[str, object], home: Path) -> None:
-    assert "Traceback" not in ended.err + ended.out
-    assert "geheim" not in ended.err + ended.out
-    assert ended.code in (0, 1, 2), ended
-    event(f"exit code {ended.code}")
-    if ended.code == 2:
-        assert len(ended.err.splitlines()) == 1, ended
-        assert ended.err.startswith("study: "), ended
-        assert len(ended.err) < 12_000
-        assert ended.err.isascii() or all(char.isprintable() for char in ended.err.strip())
-        if REACHED not in ended.err:
-            assert contents(home) == before
 
 
 @given(line=command_lines())

@@ -155,7 +155,8 @@ class _Operation:
         named = [*self.command.moments()]
         # The last is the end, after which there is nothing more to be interrupted.
         names = [AT_RANDOM] * 3 + named[: None if len(self.result.kills) > 1 else -1]
-        self.moment, fraction = self.chance.choice(names), self.chance.uniform(0, 1.15)
+        latest = 1.15 if len(self.result.kills) > 1 else 0.7
+        self.moment, fraction = self.chance.choice(names), self.chance.uniform(0, latest)
         what = (self.command.name, self.kind.name, cold)
         whole = self.surgeon.durations.of(*what)
         if self.moment == AT_RANDOM:

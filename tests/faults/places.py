@@ -1,29 +1,16 @@
 """Where a case keeps its study: SQLite files, a PostgreSQL, or an MLflow server that can be stopped and started."""
 
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
 import sqlalchemy
 
+from study.tables import LOCATIONS
 from tests.postgres import Cluster, for_mlflow, for_optuna
-
-LOCATIONS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
-"""Where MLflow writes down absolute paths."""
+from tests.server import Server
 
 
 @dataclass(frozen=True)
@@ -120,25 +107,17 @@ class ServerKind:
     name = "server"
 
     def __init__(self, folder: Path):
-        self.folder = folder
         folder.mkdir()
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self.port = found.getsockname()[1]
-        self.process: subprocess.Popen[bytes] | None = None
+        self.server = Server(folder)
         self.start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def place(self, home: Path, base: Place | None = None) -> Place:
         """A new home; what the server has stays there."""
         (home / "mlruns").mkdir(parents=True)
         storage = f"sqlite:///{home}/mlruns/optuna.db"
         for_optuna(storage)
-        database = f"sqlite:///{self.folder}/mlflow.db"
-        return Place(home, database, storage, ("--tracking-uri", self.address), self.folder / "kept")
+        database = f"sqlite:///{self.server.folder}/mlflow.db"
+        return Place(home, database, storage, ("--tracking-uri", self.server.address), self.server.folder / "kept")
 
     def clear(self, place: Place) -> None:
         """Removes a place, but not what the server has."""
@@ -146,32 +125,11 @@ class ServerKind:
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
-        command = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--backend-store-uri",
-            f"sqlite:///{self.folder}/mlflow.db",
-        ]
-        command += ["--artifacts-destination", str(self.folder / "kept"), "--host", "127.0.0.1", "--workers", "1"]
-        command += ["--port", str(self.port)]
-        settings = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=settings, start_new_session=True)
-        for _ in range(600):
-            try:
-                with urllib.request.urlopen(f"{self.address}/health", timeout=5):
-                    return
-            except OSError:
-                time.sleep(0.5)
-        raise RuntimeError(f"The server never answered: {(self.folder / 'log').read_text()[-2000:]}")
+        self.server.start()
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         """Stops it with its children."""
-        assert self.process
-        os.killpg(self.process.pid, number)
-        self.process.wait()
+        self.server.stop(number)
 
 
 Kind = SQLiteKind | PostgresKind | ServerKind

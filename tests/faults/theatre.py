@@ -111,7 +111,7 @@ class Theatre:
                 shutil.rmtree(analysed(base)[0].artifacts / "report")
         surgeon = Surgeon(zygote, self.folder / "cases", self.durations)
         surgeon.folder.mkdir(exist_ok=True)
-        doctor = None if isinstance(kind, ServerKind) or not _has_doctor() else self._doctor(zygote)
+        doctor = None if isinstance(kind, ServerKind) else self._doctor(zygote)
         return surgeon.operate(case, command, kind, base, doctor)
 
     def _doctor(self, zygote: Zygote) -> Callable[[Progress], list[str]]:
@@ -123,12 +123,6 @@ class Theatre:
             return [f"study doctor: {victim.said()[-1500:]}"] if victim.code else []
 
         return examine
-
-
-def _has_doctor() -> bool:
-    from pipelines import cli
-
-    return any(command.callback and command.callback.__name__ == "doctor" for command in cli.app.registered_commands)
 
 
 @contextmanager

@@ -48,6 +48,8 @@ def _become(arguments: list[str], surroundings: dict[str, str], log: str) -> Non
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()
     os.environ.update(surroundings)
+    # Which sets what MLflow is to read there.
+    importlib.reload(importlib.import_module("study"))
     sys.argv = ["study", *arguments]
     from pipelines.cli import main
 
