@@ -134,11 +134,12 @@ def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
     Raises:
         StudyError, KeyError, TypeError: where they are those of no search.
     """
-    kind: Callable[..., CNNConfig | FFNNConfig] = CNNConfig if settings["model"] == "cnn" else FFNNConfig
+    kinds: dict[str, Callable[..., CNNConfig | FFNNConfig]] = {kind.name: kind for kind in (CNNConfig, FFNNConfig)}
     # JSON, as the storage keeps them, has made lists of tuples.
     model = {
         key: tuple(value) if isinstance(value, list) else value for key, value in settings["model_settings"].items()
     }
     ranges: dict[str, Any] = {key: Range(**settings[key]) for key in ("learning_rate", "weight_decay")}
     others = ("sampler", "pruner", "epochs", "batch_size", "optimiser", "warmup_steps", "seed")
+    kind = kinds[settings["model"]]
     return SearchConfig(name=name, model=kind(**model), **ranges, **{key: settings[key] for key in others})

@@ -116,8 +116,9 @@ class Tables:
                     shutil.copytree(local(value), local(place))
                 connection.execute(update(table).where(table.c[column] == value).values({column: place}))
         for described in local(new).glob("models/*/artifacts/MLmodel"):
-            text = described.read_text(encoding="utf-8")
-            described.write_text(text.replace(f"artifact_path: {old}/", f"artifact_path: {new}/"), encoding="utf-8")
+            # As bytes: whatever else it holds stays as it is.
+            was, now = (f"artifact_path: {place}/".encode() for place in (old, new))
+            described.write_bytes(described.read_bytes().replace(was, now))
 
 
 def _place(value: str) -> str:

@@ -194,11 +194,12 @@ def _bring_model(
 def _describe_anew(file: Path, ids: Mapping[str, str], location: str) -> None:
     """Has a model's own description name its run, itself and its place as they are called here."""
     if file.is_file():
-        text = file.read_text(encoding="utf-8")
+        # As bytes: whatever else it holds stays as it is.
+        content = file.read_bytes()
         for before, now in ids.items():
-            text = text.replace(before, now)
-        text = re.sub(r"^artifact_path: .*$", lambda _: f"artifact_path: {location}", text, flags=re.MULTILINE)
-        file.write_text(text, encoding="utf-8")
+            content = content.replace(before.encode(), now.encode())
+        said = f"artifact_path: {location}".encode()
+        file.write_bytes(re.sub(rb"^artifact_path: .*$", lambda _: said, content, flags=re.MULTILINE))
 
 
 def bring_versions(store: Store, model: Registered, runs: Mapping[str, str], models: Mapping[str, str]) -> None:

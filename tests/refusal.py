@@ -51,4 +51,4 @@ def assert_refused_or_done(ended: Ended, before: dict[str, object], home: Path) 
         assert len(ended.err) < 12_000
         assert ended.err.isascii() or all(char.isprintable() for char in ended.err.strip())
         if REACHED not in ended.err:
-            assert contents(home) == before
+            assert contents(home) == before, ended

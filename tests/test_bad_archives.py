@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import event, given
+from hypothesis import event, given, note
 from hypothesis import strategies as st
 
 from pipelines.transfer import export
@@ -38,6 +38,7 @@ def exported(finished_study: Finished, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @given(how=st.sampled_from(HOW), fits=st.booleans(), zipped=st.booleans(), seed=st.integers(0, 2**32))
 @cases(short=40, long=600)
 def test_any_archive_is_imported_whole_or_refused_and_nothing_is_written(
@@ -57,6 +58,7 @@ def test_any_archive_is_imported_whole_or_refused_and_nothing_is_written(
         before, around = contents(home.root), _files(Path(name))
         ended = study_here("import", str(source), home=home.root)
         said = f"{how}: {changed}"
+        note(said)
         assert ended.code in (0, 2), (said, ended)
         assert_refused_or_done(ended, before, home.root)
         assert not list(home.store.glob(".import-*")), said
@@ -64,12 +66,13 @@ def test_any_archive_is_imported_whole_or_refused_and_nothing_is_written(
         if ended.code == 2:
             assert _files(Path(name)) == around, said
             return
-        # What works is all there: the same again finds nothing to do, and nothing is wrong but altered artifacts.
+        # What works is all there: the same again finds nothing to do. Where hashes fit what was made up, values may
+        # contradict each other, and it is `study doctor` that says so.
         after = contents(home.root)
         again = study_here("import", str(source), home=home.root)
         assert (again.code, contents(home.root)) == (0, after), (said, again)
         doctor = study_here("doctor", home=home.root)
-        assert doctor.code == 0 or (doctor.code == 1 and "/artifacts/" in changed), (said, doctor)
+        assert doctor.code == 0 or (doctor.code == 1 and (how == "value" or "/artifacts/" in changed)), (said, doctor)
 
 
 def _files(folder: Path) -> set[Path]:
