@@ -140,6 +140,8 @@ def _require_tags(run: RunRecord) -> None:
     if stage not in STAGES:
         raise malformed(f"run {run.id} has the stage {stage!r}, which is none of {', '.join(STAGES)}")
     _require_no_marks(f"run {run.id}", run.tags)
+    if run.tags.get("mlflow.runName", run.name) != run.name:
+        raise malformed(f"run {run.id} has the names {run.name!r} and {run.tags['mlflow.runName'][:100]!r}")
     if not re.fullmatch("[0-9a-f]{32}", run.origin):
         raise malformed(f"run {run.id} was imported from {run.origin[:100]!r}, which is no run's id")
     missing = [name for name in TAGS[stage] if not run.tags.get(name)]
