@@ -184,8 +184,8 @@ def _steps(
     if filters:
         yield from analyse_maps.steps(network, filters, config, image, report)
     if filters and image:
-        others = analyse_explorer.of_each_class(data) if data else []
-        yield from analyse_explorer.steps(network, filters, image, others, report)
+        others = analyse_explorer.others(data, config.explorer_images) if data else []
+        yield from analyse_explorer.steps(network, filters, image, others, config.explorer_images, report)
     if filters and image and data:
         yield from analyse_ablation.steps(network, data.test, image, config.ablation, report)
     yield from analyse_search.steps(network, context.store, report)

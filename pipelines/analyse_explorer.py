@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import torch
 
 from analysis import animation, explorer
@@ -16,15 +17,23 @@ from study.config import CNNConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError
 
-MOST_PICTURES = 12
-"""Images on the explorer's page: side by side they still fit a desktop's width, and play without a stutter."""
+FITTING = 12
+"""Images on the explorer's page unless it is said how many: side by side they still fit a desktop's width."""
 
 
-def of_each_class(dataset: Dataset) -> list[SelectedImage]:
-    """The first test image of each of the first classes that has one."""
-    labels = dataset.test.labels.tolist()
-    present = [label for label in range(len(dataset.classes)) if label in labels]
-    return [select_image(dataset, f"test:{labels.index(label)}") for label in present[: MOST_PICTURES - 1]]
+def others(dataset: Dataset, count: int | None) -> list[SelectedImage]:
+    """The test images beside the one under study: the first of each class in turn, then the second of each, ….
+
+    Args:
+        dataset: the images.
+        count: how many images the page shows in all; by default one of each class, as far as they fit.
+    """
+    labels = pd.Series(dataset.test.labels.numpy())
+    turns = labels.groupby(labels).cumcount()
+    in_turn = pd.DataFrame({"turn": turns, "label": labels}).sort_values(["turn", "label"], kind="stable")
+    # One more than has room where it is said how many: the image under study may be among them.
+    chosen = in_turn[:count] if count else in_turn[in_turn["turn"] == 0][: FITTING - 1]
+    return [select_image(dataset, f"test:{place}") for place in chosen.index]
 
 
 def trace(network: Network, images: Sequence[SelectedImage]) -> explorer.Trace:
@@ -104,11 +113,21 @@ def steps(
     network: Network,
     filters: Mapping[str, int],
     image: SelectedImage,
-    others: Sequence[SelectedImage],
+    beside: Sequence[SelectedImage],
+    most: int | None,
     report: Report,
 ) -> Iterator[Step]:
-    """An animation for each layer and filter in `filters`, and the explorer of `image` and `others` side by side."""
+    """An animation for each layer and filter, and the explorer of at most so many images side by side.
+
+    Args:
+        network: the CNN.
+        filters: the filter that is followed, for each layer.
+        image: the image under study, which comes first.
+        beside: the other images, in the order in which they are taken.
+        most: how many the explorer shows in all; None: all of them.
+        report: what is made goes there.
+    """
     for layer, number in filters.items():
         yield f"animation_{layer}", partial(_add_animation, network, layer, number, image, report)
-    images = [image, *(other for other in others if other.description != image.description)]
+    images = [image, *(other for other in beside if other.description != image.description)][:most]
     yield "explorer", partial(_add_explorer, network, next(iter(filters.items())), images, report)

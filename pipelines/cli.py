@@ -41,6 +41,7 @@ from study.config import (
     AFTER_DATASET,
     EXPERIMENTS,
     MODELS,
+    MOST_EXPLORER_IMAGES,
     AnalysisConfig,
     DataConfig,
     ExperimentConfig,
@@ -175,6 +176,15 @@ def analyse(
     ablation: Annotated[
         str, option("--ablation", help="What replaces a filter's map: mean (over the test images) or zero.")
     ] = "mean",
+    explorer_images: Annotated[
+        int | None,
+        number(
+            "--explorer-images",
+            "Images on the explorer's page; default: the chosen one and one of each class.",
+            least=1,
+            most=MOST_EXPLORER_IMAGES,
+        ),
+    ] = None,
     only: Annotated[
         str,
         option("--only", help="Make these figures alone, NAME[,NAME…], and show them in only.html; empty: all."),
@@ -194,6 +204,7 @@ def analyse(
         epochs_every=epochs_every,
         per_map=per_map,
         ablation=ablation,
+        explorer_images=explorer_images,
         only=tuple(name.strip() for name in only.split(",") if name.strip()),
     )
     # Before torch is imported. A thread that spins until another one gets its core back, on a machine that does

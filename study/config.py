@@ -19,6 +19,7 @@ PRUNERS = ("percentile", "hyperband", "median", "none")
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMISERS = ("adam", "adamw")
 REPLACEMENTS = ("mean", "zero")
+MOST_EXPLORER_IMAGES = 50
 BUNDLED = ("cifar10", "digits")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
@@ -296,6 +297,8 @@ class AnalysisConfig:
     """Whether each feature map has a scale of its own; by default those of a layer share one over all epochs."""
     ablation: str = "mean"
     """What a filter's map is replaced by to see what the filter is for: its `mean` over the test images, or `zero`."""
+    explorer_images: int | None = None
+    """Images on the explorer's page; by default the one under study and one of each class, 12 at most."""
     only: tuple[str, ...] = ()
     """The figures and tables that are made, by name; empty: all."""
 
@@ -304,6 +307,10 @@ class AnalysisConfig:
             raise unknown("ablation", self.ablation, REPLACEMENTS)
         _require_positive(epochs_every=self.epochs_every)
         _require(self.filter is None or self.filter >= 0, f"filter is {self.filter}: it must be at least 0.")
+        _require(
+            self.explorer_images is None or 1 <= self.explorer_images <= MOST_EXPLORER_IMAGES,
+            f"explorer images is {self.explorer_images}: it must be from 1 to {MOST_EXPLORER_IMAGES}.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pipelines import analyse_explorer
-from pipelines.analyse_explorer import of_each_class, pictures, steps, trace
+from pipelines.analyse_explorer import others, pictures, steps, trace
 from pipelines.artifacts import Network, pull
 from pipelines.output import Report
 from study.data import Dataset, SelectedImage, select_image
@@ -29,7 +29,7 @@ def image(tiny: Dataset) -> SelectedImage:
 @pytest.fixture(scope="module")
 def report(network: Network, image: SelectedImage, tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Report:
     report = Report(tmp_path_factory.mktemp("report"))
-    for _, step in steps(network, {"conv1": 3, "conv2": 5}, image, of_each_class(tiny), report):
+    for _, step in steps(network, {"conv1": 3, "conv2": 5}, image, others(tiny, None), None, report):
         step()
     return report
 
@@ -55,28 +55,40 @@ def test_an_animation_has_a_frame_for_every_epoch(report: Report, network: Netwo
 
 def test_the_image_under_study_is_shown_once(network: Network, tiny: Dataset, tmp_path: Path):
     report = Report(tmp_path)
-    *_, (_, step) = steps(network, {"conv1": 0}, select_image(tiny, "test:0"), of_each_class(tiny), report)
+    *_, (_, step) = steps(network, {"conv1": 0}, select_image(tiny, "test:0"), others(tiny, None), None, report)
     step()
     assert f"{len(tiny.classes)} images side by side" in report.sections[-1].note
 
 
 def test_one_test_image_of_each_class_is_chosen(tiny: Dataset):
-    assert [image.label for image in of_each_class(tiny)] == list(range(10))
-    assert all(image.description.startswith("test:") for image in of_each_class(tiny))
+    assert [image.label for image in others(tiny, None)] == list(range(10))
+    assert all(image.description.startswith("test:") for image in others(tiny, None))
 
 
 def test_a_class_without_test_images_is_left_out(tiny: Dataset):
     only = tiny.test.subset(tiny.test.labels == 4)
-    assert [image.label for image in of_each_class(replace(tiny, test=only))] == [4]
+    assert [image.label for image in others(replace(tiny, test=only), None)] == [4]
 
 
 def test_of_many_classes_only_as_many_are_shown_as_fit(tiny: Dataset, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(analyse_explorer, "MOST_PICTURES", 4)
-    assert [image.label for image in of_each_class(tiny)] == [0, 1, 2]
+    monkeypatch.setattr(analyse_explorer, "FITTING", 4)
+    assert [image.label for image in others(tiny, None)] == [0, 1, 2]
+
+
+def test_so_many_images_as_are_asked_for_are_shown_the_classes_in_turn(tiny: Dataset, network: Network, tmp_path: Path):
+    assert [image.label for image in others(tiny, 12)] == [*range(10), 0, 1]
+    assert len({image.description for image in others(tiny, 40)}) == 40
+    assert len(others(tiny, 50)) == 40, "there are no more"
+    for study, count in (("train:6", 5), ("test:0", 5), ("train:6", 1)):
+        report = Report(tmp_path / f"{study}-{count}")
+        *_, (_, step) = steps(network, {"conv1": 0}, select_image(tiny, study), others(tiny, count), count, report)
+        step()
+        page = (report.folder / "explorer.html").read_text()
+        assert page.count('"label": ') == count
 
 
 def test_the_trace_is_what_the_network_made_of_the_images(network: Network, image: SelectedImage, tiny: Dataset):
-    images = [image, *of_each_class(tiny)[:2]]
+    images = [image, *others(tiny, None)[:2]]
     traced = trace(network, images)
     assert list(traced.epochs) == [0, 1, 2]
     accuracy = network.history.set_index("epoch")["test_accuracy"]
@@ -104,6 +116,6 @@ def test_an_explorer_that_cannot_be_small_enough_is_a_mendable_failure(
         raise ValueError("One epoch's weights make the page larger than 4,000,000 bytes.")
 
     monkeypatch.setattr(analyse_explorer.explorer, "page", too_large)
-    *_, (_, step) = steps(network, {"conv1": 0}, image, [], Report(tmp_path))
+    *_, (_, step) = steps(network, {"conv1": 0}, image, [], None, Report(tmp_path))
     with pytest.raises(StudyError, match=r"^The explorer cannot be written\. One epoch's .* bytes\.$"):
         step()

@@ -176,3 +176,13 @@ def test_the_caption_counts_filters_pictures_epochs_and_the_silent(traced: Trace
         f"At epoch 4, {silent['conv1']} of 4 filters of conv1 and {silent['conv2']} of 6 filters of conv2 are silent "
         "on all of the 3 images shown."
     )
+
+
+def test_fifty_images_and_every_epoch_of_a_whole_training_fit_the_page(tiny: Dataset):
+    network = trained(CNNConfig(), tiny.test, CLASSES, 30)
+    images = chosen(tiny.train, 40, CLASSES) + chosen(tiny.test, 10, CLASSES)
+    html = page(trace(network, images), pictures(images), CLASSES, title="Fifty", start=("conv1", 12))
+    assert len(html.encode()) < 4_000_000
+    meta = json.loads(inside(html, "meta"))
+    assert meta["epochs"] == list(range(31))
+    assert len(meta["pictures"]) == 50
