@@ -121,8 +121,6 @@ def _run(folder: Path, run_id: str, names: set[str]) -> RunRecord:
     run = read_record(RunRecord, _text(folder, path, names), path)
     if run.id != run_id:
         raise malformed(f"{path} is of run {run.id}")
-    if run.ended < run.started:
-        raise malformed(f"run {run_id} ended before it started")
     _require_tags(run)
     prefix = f"{run_folder(run_id)}/models/"
     kept = {name.removeprefix(prefix).split("/")[0] for name in names if name.startswith(prefix)}

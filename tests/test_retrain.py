@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,8 @@ def assert_equal_at_every_epoch(store: Store, first: str, second: str) -> None:
 
 def assert_every_epoch_recorded_once(store: Store, run_id: str) -> None:
     for name in RECORDED:
-        steps = [point.step for point in store.client.get_metric_history(run_id, name)]
+        # MLflow gives them in the order of their times.
+        steps = sorted(point.step for point in store.client.get_metric_history(run_id, name))
         assert steps == list(range(0 if name.startswith("test") else 1, EPOCHS + 1)), name
 
 
@@ -185,6 +187,32 @@ def test_an_interrupted_retraining_continues_as_if_never_interrupted(
     assert whole != stopped.id
     assert_equal_at_every_epoch(context.store, stopped.id, whole)
     assert_every_epoch_recorded_once(context.store, stopped.id)
+
+
+def test_a_clock_that_is_set_back_repeats_and_loses_nothing(
+    context: Context, tiny: Dataset, toy: Run, monkeypatch: pytest.MonkeyPatch
+):
+    whole = retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5)
+    now, back, keep = time.time, [0], stage._keep_epoch
+
+    def then_back(done: Epoch, *others: object) -> None:
+        keep(done, *others)
+        back[0] += 3600
+        if back[0] == 2 * 3600:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "time", lambda: now() - back[0])
+    monkeypatch.setattr(time, "time_ns", lambda: int(time.time() * 1e9))
+    monkeypatch.setattr(stage, "_keep_epoch", then_back)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5)
+    again = retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5)
+    assert back[0] == (EPOCHS + 1) * 3600, "no epoch was repeated"
+    assert_every_epoch_recorded_once(context.store, again)
+    run, history = context.store.get(again), context.store.history(again)
+    assert list(history["epoch"]) == list(range(EPOCHS + 1))
+    assert (run.status, run.metrics["test_accuracy"]) == ("FINISHED", history["test_accuracy"].iloc[-1])
+    assert_equal_at_every_epoch(context.store, again, whole)
 
 
 def test_a_half_written_slot_falls_back_to_the_other(context: Context, tiny: Dataset, toy: Run):

@@ -159,7 +159,7 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a status that is none": (of_run("trial", lambda r: r.update(status="RUNNING")), "status"),
     "a time before there was any": (of_run("trial", lambda r: r.update(started=-1)), "started"),
     "a time that is text": (of_run("trial", lambda r: r.update(started="today")), "started"),
-    "an end before the start": (of_run("trial", lambda r: r.update(ended=0)), "ended before it started"),
+    "an end before there was any": (of_run("trial", lambda r: r.update(ended=-1)), "ended"),
     "a tag that is a number": (of_run("trial", lambda r: r["tags"].update(x=1)), "tags.x"),
     "a tag without end": (of_run("trial", lambda r: r["tags"].update(x="x" * 9000)), "tags.x"),
     "no stage": (of_run("trial", lambda r: r["tags"].pop("stage")), "the stage ''"),
@@ -322,3 +322,13 @@ def test_a_rename_must_say_what_to_what(folder: Path):
         ended = study_here("import", str(folder), "--rename", rename, home=folder.parent / "home")
         assert ended.code == 2
         require_sentence(ended, says)
+
+
+def test_a_run_that_ended_before_it_started_is_imported_since_a_clock_may_be_set_back(folder: Path, tmp_path: Path):
+    for stage in ("trial", "retrain"):
+        change(run_file(folder, stage), lambda run: run.update(ended=run["started"] - 3_600_000))
+    summed(folder)
+    ended = study_here("import", str(folder), home=tmp_path / "home")
+    assert ended.code == 0, ended.err
+    assert study_here("doctor", home=tmp_path / "home").code == 0
+    assert study_here("export", str(tmp_path / "again"), home=tmp_path / "home").code == 0
