@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.errors import StudyError, first_line
-from study.files import flush, sha256
+from study.files import beside, flush, remove_unfinished, sha256
 from study.transfer_format import SUMS, malformed, require_distinct, require_path
 
 MEGABYTE = 2**20
@@ -48,8 +47,10 @@ def written_whole(target: Path) -> Iterator[Path]:
     if os.path.lexists(target):
         raise StudyError(f"{target} is there already: name another folder or file, or remove it.")
     try:
+        work = beside(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}-", suffix=".partial", dir=target.parent))
+        remove_unfinished(target.parent)
+        work.mkdir()
     except OSError as error:
         raise StudyError(f"{target} cannot be written ({error.strerror}).") from None
     try:
@@ -114,12 +115,12 @@ def files_below(folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def unpacked(source: Path, beside: Path, most: int, advance: Callable[[Sizes], Advance]) -> Iterator[Path]:
+def unpacked(source: Path, within: Path, most: int, advance: Callable[[Sizes], Advance]) -> Iterator[Path]:
     """The folder of the archive `source`, its files and hashes verified; a zip's is removed when the block ends.
 
     Args:
         source: a folder, or a zip of one.
-        beside: the folder in which a zip is unpacked, on the disk that the study goes to.
+        within: the folder in which a zip is unpacked, on the disk that the study goes to.
         most: how many bytes it may hold, unpacked.
         advance: told how much there is; what it returns is told of each part done.
 
@@ -129,7 +130,7 @@ def unpacked(source: Path, beside: Path, most: int, advance: Callable[[Sizes], A
     if source.is_dir():
         yield _verified(source, most, advance)
     elif source.is_file():
-        with _extracted(source, beside, most) as folder:
+        with _extracted(source, within, most) as folder:
             yield _verified(folder, most, advance)
     else:
         raise StudyError(f"There is no {source}: name the folder or zip that `study export` wrote.")
@@ -184,13 +185,13 @@ def _require_size(files: int, total: int, most: int) -> None:
 
 
 @contextlib.contextmanager
-def _extracted(source: Path, beside: Path, most: int) -> Iterator[Path]:
+def _extracted(source: Path, within: Path, most: int) -> Iterator[Path]:
     with _damage_explained(source):
         opened = zipfile.ZipFile(source)
     with opened:
         with _damage_explained(source):
             members = _members(opened, source, most)
-        with _work_folder(beside) as folder:
+        with _work_folder(within) as folder:
             with _damage_explained(source):
                 _extract(opened, members, folder)
             yield folder
@@ -215,14 +216,18 @@ def _damage_explained(source: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _work_folder(beside: Path) -> Iterator[Path]:
+def _work_folder(within: Path) -> Iterator[Path]:
+    work = beside(within / "import")
     try:
-        beside.mkdir(parents=True, exist_ok=True)
-        work = tempfile.TemporaryDirectory(prefix=".import-", dir=beside, ignore_cleanup_errors=True)
+        within.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(within)
+        work.mkdir()
     except OSError as error:
-        raise StudyError(f"The folder {beside} cannot be written ({error.strerror}).") from None
-    with work as folder:
-        yield Path(folder)
+        raise StudyError(f"The folder {within} cannot be written ({error.strerror}).") from None
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _members(opened: zipfile.ZipFile, source: Path, most: int) -> list[zipfile.ZipInfo]:

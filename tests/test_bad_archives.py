@@ -61,7 +61,7 @@ def test_any_archive_is_imported_whole_or_refused_and_nothing_is_written(
         note(said)
         assert ended.code in (0, 2), (said, ended)
         assert_refused_or_done(ended, before, home.root)
-        assert not list(home.store.glob(".import-*")), said
+        assert not list(home.store.glob(".import.*.part")), said
         event(f"{how}: exit code {ended.code}")
         if ended.code == 2:
             assert _files(Path(name)) == around, said

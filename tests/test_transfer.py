@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
@@ -269,6 +270,19 @@ def test_an_export_that_is_cut_off_leaves_nothing(finished_study: Finished, tmp_
     with pytest.raises(KeyboardInterrupt):
         exported(finished_study.context, tmp_path / "half.zip")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_exports_and_imports_left_is_removed_by_the_next(finished_study: Finished, tmp_path: Path):
+    with subprocess.Popen(["true"]) as killed:
+        pass
+    (tmp_path / "new home" / "mlruns").mkdir(parents=True)
+    left = [tmp_path / ".half.zip", tmp_path / "new home" / "mlruns" / ".import"]
+    left = [path.with_name(f"{path.name}.{killed.pid}@{socket.gethostname()}.part") for path in left]
+    for folder in left:
+        (folder / "study").mkdir(parents=True)
+    exported(finished_study.context, tmp_path / "whole.zip", searches=["digits-ffnn"])
+    assert study_here("import", str(tmp_path / "whole.zip"), home=tmp_path / "new home").code == 0
+    assert not any(folder.exists() for folder in left)
 
 
 def test_nothing_is_written_over(finished_study: Finished, tmp_path: Path):
