@@ -15,7 +15,7 @@ from pipelines.progress import Bar
 from study import silence
 from study.config import DataConfig, TrainConfig
 from study.data import Dataset
-from study.errors import Diverged, StudyError
+from study.errors import Diverged, StudyError, interruptions_told
 from study.experiments import Condition
 from study.failures import failures_explained
 from study.files import locked
@@ -55,7 +55,8 @@ def claimed(plan: Plan, data: DataConfig, dataset: Dataset, context: Context) ->
     with locked(context.home):
         parent = _continued(plan, dataset, context) or _begun(plan, data, dataset, context)
     try:
-        yield parent
+        with interruptions_told():
+            yield parent
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         end = ("KILLED", "interrupted") if interrupted else ("FAILED", "crashed")

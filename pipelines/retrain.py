@@ -18,7 +18,7 @@ from pipelines.progress import Bar
 from study.config import DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.device import release_freed_memory
-from study.errors import Diverged, Incomplete, OutOfMemory, StudyError
+from study.errors import Diverged, Incomplete, OutOfMemory, StudyError, interruptions_told
 from study.failures import failures_explained
 from study.files import locked
 from study.models import Model, build_model
@@ -70,7 +70,7 @@ def retrain(
     with locked(context.home):
         run_id = _unfinished(trial, config, context) or _start(trial, config, data, dataset, context)
     try:
-        with failures_explained(context.machine):
+        with failures_explained(context.machine), interruptions_told():
             _train(run_id, config, trial, dataset, context)
     except Diverged as end:
         context.store.finish(run_id, "FAILED", "diverged")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from study.config import Home, default_home
-from study.errors import StudyError
-from study.process import interruptions_kept
+from study.errors import StudyError, interruptions_told
+from study.process import interrupt, interruptions_kept
 
 if TYPE_CHECKING:
     from pipelines.context import Context
@@ -73,18 +73,18 @@ def require_apart(uri: str, storage: str) -> None:
 def _in_order() -> Iterator[None]:
     """Ctrl-C and SIGTERM end a stage in order: what is under way is closed in the stores, and the exit code tells."""
 
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # Where Ctrl-C is ignored, as in the background of a script, it stays so.
+    heard = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
-        with interruptions_kept(signal.SIGTERM, interrupt):
+        with interruptions_kept(interrupt), interruptions_told():
             yield
     except KeyboardInterrupt as error:
         print("Interrupted; the same command continues.", file=sys.stderr)
         raise typer.Exit(128 + (error.args[0] if error.args else signal.SIGINT)) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def interruptible(command: Callable[..., None]) -> Callable[..., None]:

@@ -18,7 +18,7 @@ from pipelines.workers import Crew
 from study import search
 from study.config import DataConfig, SearchConfig
 from study.data import Dataset
-from study.errors import StudyError
+from study.errors import StudyError, interruptions_told
 from study.files import locked
 from study.process import this_process
 from study.selection import complete_trials
@@ -64,7 +64,8 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
 def _ends_recorded(parent: str, context: Context) -> Iterator[None]:
     """Ends the search's run as well, where something ends the block before its end."""
     try:
-        yield
+        with interruptions_told():
+            yield
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         context.store.finish(parent, "KILLED" if interrupted else "FAILED", "interrupted" if interrupted else "crashed")

@@ -20,10 +20,10 @@ from study import search
 from study.config import DataConfig, Home, SearchConfig
 from study.data import load_dataset
 from study.device import Machine, prepare
-from study.errors import StudyError
+from study.errors import StudyError, interruptions_told
 from study.faults import explanation
 from study.files import locked
-from study.process import interruptions_kept
+from study.process import interrupt, interruptions_kept
 from study.storage import storage_failures_explained
 from study.tracking import Store
 
@@ -104,7 +104,7 @@ def work(assignment: Assignment, pipe: Connection) -> None:
         signal.signal(signal.SIGTERM, _interrupt_once)
         threading.Thread(target=_stop_with_parent, daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        with interruptions_kept(signal.SIGTERM, _interrupt_once):
+        with interruptions_kept(_interrupt_once), interruptions_told():
             _run(assignment, display)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
@@ -120,7 +120,7 @@ def work(assignment: Assignment, pipe: Connection) -> None:
 def _interrupt_once(number: int, frame: object) -> None:
     # The same may come twice, from the parent and from whoever told them all; closing the trial must not be disturbed.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt(number)
+    interrupt(number, frame)
 
 
 def _stop_with_parent() -> None:

@@ -10,7 +10,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from study.errors import StudyError, first_line
-from study.files import SQLITE, require_sqlite
+from study.faults import Fault, explanation, fault_at
+from study.files import SQLITE
 from study.shown import masked
 
 SERVERS = ("postgresql", "mysql", "mssql")
@@ -40,17 +41,22 @@ def require_database(url: str, table: str = "") -> None:
         # In memory, each process of a search would have a store of its own, and all of them forget it.
         if parsed.database in (None, "", ":memory:") or parsed.query or not url.startswith(SQLITE):
             raise StudyError(f"The store {masked(url)} is no file: write sqlite:/// and the path of one.")
-        require_sqlite(url)
-        _require_own(Path(url.removeprefix(SQLITE)), table)
+        _require_sqlite(Path(url.removeprefix(SQLITE)), table)
     elif parsed and kind in SERVERS:
         _require_answer(parsed)
 
 
-def _require_own(file: Path, table: str) -> None:
+def _require_sqlite(file: Path, table: str) -> None:
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(file)) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+            # Persistent; a write takes half the time with it.
+            database.execute("PRAGMA journal_mode=wal")
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
+        if fault_at(file, error) is Fault.FULL and (explained := explanation(error, file)):
+            raise explained from None
         raise StudyError(f"The store {file} cannot be used as an SQLite database ({error}).") from None
     if table and tables and table not in tables:
         raise StudyError(f"The database {file} is of another program (it has no table {table}): name another file.")

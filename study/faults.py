@@ -15,7 +15,8 @@ from pathlib import Path
 from requests import exceptions as requests
 from sqlalchemy.exc import DBAPIError
 
-from study.errors import StoreFault, StudyError, first_line
+from study.errors import StoreFault, StudyError, causes, first_line
+from study.files import SQLITE
 from study.shown import masked
 
 
@@ -56,12 +57,20 @@ _CAUSED = re.compile(r"Caused by \w+\((['\"])(?:.*\): )?(.*)\1\)")
 
 def fault(error: BaseException) -> Fault | None:
     """What of a disk, a database or a server is behind `error`; None where it is something else, such as a bug."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, StudyError):
             return None
         if found := _by_type(cause) or _by_words(cause):
             return found
     return None
+
+
+def fault_at(where: str | Path, error: BaseException) -> Fault | None:
+    """The fault behind `error`, where `where` was worked with."""
+    found = fault(error)
+    # SQLite that finds no room for its shared memory says no more than that.
+    is_full = found is Fault.BROKEN and any(_almost_full([str(where).removeprefix(SQLITE)]))
+    return Fault.FULL if is_full else found
 
 
 def is_passing(error: BaseException) -> bool:
@@ -79,7 +88,7 @@ def explanation(error: BaseException, where: str | Path = "") -> StudyError | No
     """
     if isinstance(error, StoreFault):
         return StudyError(str(error))
-    found = fault(error)
+    found = fault_at(where, error)
     return StudyError(f"{told(error, where)}: {_MENDS[found]}") if found else None
 
 
@@ -97,7 +106,7 @@ def explained(where: str | Path) -> Iterator[None]:
 
 def told(error: BaseException, where: str | Path = "") -> str:
     """What happened, and where, without what to do about it; for an error with a `fault`."""
-    found = fault(error)
+    found = fault_at(where, error)
     assert found
     place = masked(_place(error, found, where))
     return f"{_SENTENCES[found].format(place=place)} ({_said(error)})"
@@ -123,16 +132,6 @@ _MENDS = {
 }
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """`error`, what it was raised from or while handling, and so on."""
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
 def _by_type(error: BaseException) -> Fault | None:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         code = error.response.status_code
@@ -156,7 +155,7 @@ def _by_words(error: BaseException) -> Fault | None:
 
 def _said(error: BaseException) -> str:
     """What the failure itself says, which is the innermost of the causes that tell one."""
-    telling = [cause for cause in _causes(error) if _by_type(cause) or _by_words(cause)]
+    telling = [cause for cause in causes(error) if _by_type(cause) or _by_words(cause)]
     inner = telling[-1]
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror
@@ -167,7 +166,7 @@ def _said(error: BaseException) -> str:
 
 def _place(error: BaseException, found: Fault, where: str | Path) -> str:
     if found in (Fault.FULL, Fault.READ_ONLY, Fault.MISNAMED):
-        named = [cause.filename for cause in _causes(error) if isinstance(cause, OSError) and cause.filename]
+        named = [cause.filename for cause in causes(error) if isinstance(cause, OSError) and cause.filename]
         if named:
             return str(Path(str(named[0])).parent if found is Fault.FULL else named[0])
     if found is Fault.FULL:

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import socket
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
@@ -102,22 +101,3 @@ def locked(home: Home) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def require_sqlite(url: str) -> None:
-    """Checks that an SQLite `url` names a database, or a file that can become one; makes its folder.
-
-    Raises:
-        StudyError: where the file is something else, or its folder cannot be written.
-    """
-    if not url.startswith(SQLITE):
-        return
-    path = Path(url.removeprefix(SQLITE))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA schema_version").fetchone()
-            # Persistent; a write takes half the time with it.
-            database.execute("PRAGMA journal_mode=wal")
-    except (sqlite3.Error, OSError) as error:
-        raise StudyError(f"The store {path} cannot be used as an SQLite database ({error}).") from None

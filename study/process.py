@@ -1,5 +1,6 @@
 """Which process works on something, whether it still lives, and how signals stop it."""
 
+import logging
 import os
 import signal
 import socket
@@ -92,13 +93,19 @@ def signals_held() -> Iterator[Callable[[], None]]:
         release()
 
 
+def interrupt(number: int, frame: object) -> None:
+    """A signal's handler that raises a KeyboardInterrupt, with the signal as its argument."""
+    # A statement that was cut off in the middle is no news, and SQLAlchemy tells of it with a traceback.
+    logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL)
+    raise KeyboardInterrupt(number)
+
+
 @contextmanager
-def interruptions_kept(number: int, handler: Callable[[int, Any], object]) -> Iterator[None]:
+def interruptions_kept(handler: Callable[[int, Any], object]) -> Iterator[None]:
     """Has a KeyboardInterrupt come again where Python drops it: in a finaliser, or a weak reference's callback.
 
     Args:
-        number: the signal that `handler` answers with a KeyboardInterrupt, which has an argument; Ctrl-C's has none.
-        handler: set anew before the signal comes again.
+        handler: what raised it, with the signal as its argument; set anew before the signal comes again.
     """
     timers: list[threading.Timer] = []
 
@@ -106,11 +113,10 @@ def interruptions_kept(number: int, handler: Callable[[int, Any], object]) -> It
         if not isinstance(dropped.exc_value, KeyboardInterrupt):
             before(dropped)
             return
-        again = number if dropped.exc_value.args else signal.SIGINT
-        if again == number:
-            signal.signal(number, handler)
+        [number] = dropped.exc_value.args or [signal.SIGINT]
+        signal.signal(number, handler)
         # Not to any thread: what the main one waits in is to end at once.
-        timer = threading.Timer(MOMENT, signal.pthread_kill, (threading.get_ident(), again))
+        timer = threading.Timer(MOMENT, signal.pthread_kill, (threading.get_ident(), number))
         timer.daemon = True
         timers.append(timer)
         timer.start()

@@ -10,7 +10,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import SearchConfig
-from study.errors import Diverged, OutOfMemory
+from study.errors import Diverged, OutOfMemory, interruptions_told
 from study.heartbeat import Heart
 from study.process import signals_held
 from study.search import COUNTED, Search, finished, outcome, put_back, running
@@ -199,7 +199,8 @@ class _Attempt:
     def advance(self) -> bool:
         """Trains one more epoch; whether there are more to come."""
         try:
-            next(self.training)
+            with interruptions_told():
+                next(self.training)
         except StopIteration as end:
             self._end(TrialState.COMPLETE, "complete", value=end.value)
         except (Pruned, Diverged) as end:

@@ -11,8 +11,8 @@ from study.config import Home
 from study.data import load_dataset
 from study.device import Machine
 from study.tracking import Store
-from tests.conftest import DIGITS, copy_of, surroundings
-from tests.process import Ended, study_here
+from tests.conftest import DIGITS, Finished, copy_of, surroundings
+from tests.process import Ended, study, study_here
 from tests.test_retrain import trial
 
 EPOCHS = 8
@@ -45,6 +45,14 @@ def retrained(home: Home, trial_run: str) -> Ended:
     return study_here("retrain", *options, home=home.root)
 
 
+def fill(home: Home, room: int) -> Path:
+    """Leaves `room` bytes on the disk of `home`; what to remove so that there is more again."""
+    filler = home.root.parent / "filler"
+    with filler.open("wb") as file:
+        file.write(bytes(shutil.disk_usage(home.root).free - room))
+    return filler
+
+
 def assert_one_sentence(ended: Ended, folder: Path) -> None:
     assert ended.code == 2
     assert len(ended.err.splitlines()) == 1, ended.err
@@ -58,9 +66,7 @@ def test_a_retraining_that_finds_the_disk_full_continues_where_it_was_and_ends_t
     home, trial_run = full
     undisturbed = copy_of(migrated, tmp_path / "undisturbed")
     shutil.copytree(home.store, undisturbed.store, dirs_exist_ok=True)
-    filler = home.root.parent / "filler"
-    with filler.open("wb") as file:
-        file.write(bytes(shutil.disk_usage(home.root).free - ROOM))
+    filler = fill(home, ROOM)
 
     ended = retrained(home, trial_run)
     assert_one_sentence(ended, home.root)
@@ -81,6 +87,38 @@ def test_a_retraining_that_finds_the_disk_full_continues_where_it_was_and_ends_t
         assert Store(home).digest(run.id, path) == Store(undisturbed).digest(other.id, path)
     history = Store(home).client.get_metric_history(run.id, "train_loss")
     assert sorted(point.step for point in history) == list(range(1, EPOCHS + 1))
+
+
+@pytest.mark.parametrize("room", [4_000, 120_000, 400_000])
+def test_a_search_that_finds_the_disk_full_continues_to_its_total(room: int, disk: Path, migrated: Home):
+    home = copy_of(migrated, disk / "home")
+    # In processes of their own: this one would be taken for that which still works on what was under way.
+    typed = ("tune", "--dataset", "digits", "--model", "ffnn", "--trials", "6", "--epochs", "2", "--no-retrain")
+    filler = fill(home, room)
+    ended = study(*typed, "--threads", "1", home=home.root)
+    assert_one_sentence(ended, home.root)
+    assert "is full" in ended.err
+    filler.unlink()
+    ended = study(*typed, "--threads", "1", home=home.root)
+    assert ended.code == 0, ended.err
+    finished = [run for run in Store(home).runs(stage="trial", search="digits-ffnn") if run.status == "FINISHED"]
+    assert len(finished) == 6
+    assert study_here("doctor", home=home.root).code == 0
+
+
+@pytest.mark.parametrize("room", [4_000, 1_500_000])
+def test_an_analysis_that_finds_the_disk_full_continues_later(
+    room: int, disk: Path, finished_study: Finished, tmp_path: Path
+):
+    home = copy_of(finished_study.context.home, disk / "home")
+    filler = fill(home, room)
+    ended = study("analyse", home=home.root)
+    assert_one_sentence(ended, home.root)
+    assert "is full" in ended.err
+    assert not list(home.root.rglob("*.part")), "nothing half-written is left"
+    filler.unlink()
+    assert study("analyse", home=home.root).code in (0, 1)
+    assert list(home.root.glob("reports/*/index.html"))
 
 
 @pytest.mark.parametrize(

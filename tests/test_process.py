@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from study import process
-from study.process import interruptions_kept, is_gone, this_process
+from study.process import interrupt, interruptions_kept, is_gone, this_process
 
 SAYS_ITSELF = "import time; from study.process import this_process; print(this_process(), flush=True); time.sleep(600)"
 
@@ -107,15 +107,14 @@ def test_an_interruption_that_python_drops_comes_again(number: int):
         told.append(number)
         raise KeyboardInterrupt(number)
 
-    handler = interrupt_once if number == signal.SIGTERM else signal.default_int_handler
-    before = signal.signal(number, handler)
+    before = signal.signal(number, interrupt_once)
     try:
-        with interruptions_kept(signal.SIGTERM, interrupt_once):
+        with interruptions_kept(interrupt_once):
             thing = Finalised(number)
             del thing
             with pytest.raises(KeyboardInterrupt):
                 time.sleep(60)
-        assert told == ([number, number] if number == signal.SIGTERM else [])
+        assert told == [number, number]
     finally:
         signal.signal(number, before)
 
@@ -129,7 +128,7 @@ def test_what_else_is_dropped_is_told_as_ever(monkeypatch: pytest.MonkeyPatch):
             raise ValueError("broken")
 
     hook = sys.unraisablehook
-    with interruptions_kept(signal.SIGTERM, signal.default_int_handler):
+    with interruptions_kept(interrupt):
         thing = Broken()
         del thing
     assert [str(error) for error in told] == ["broken"]

@@ -156,7 +156,8 @@ class Retrain:
             invariants.check_retrained(run, EPOCHS[model], self.expected(model, seed), broken)
         said = [line.split(":")[0] for text in progress.said for line in text.splitlines() if line.startswith("epoch ")]
         # A run that had ended before its process did was complete: the command then makes another.
-        progress.repeated = len(said) - len(set(said)) - (len(runs) - 1) * (EPOCHS[model] + 1)
+        # One that was killed once an epoch was kept had not said so.
+        progress.repeated = max(0, len(said) - len(set(said)) - (len(runs) - 1) * (EPOCHS[model] + 1))
         if progress.repeated > kills:
             broken.other.append(f"{progress.repeated} epochs were trained again after {kills} kills: {said}")
 
