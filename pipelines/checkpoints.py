@@ -1,9 +1,11 @@
 """What a retraining keeps after every epoch: the weights with their hashes, and what it continues from."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from safetensors.torch import save
 from torch import Tensor
 
 from study.errors import StudyError
@@ -55,8 +57,9 @@ class Checkpoints:
         """Keeps the weights, then what continues from them, and then records the metrics, unless they are recorded."""
         self.keep(weights_path(state.epoch), state.weights())
         # The metrics travel with the state: an interruption before they are recorded loses neither.
-        slot = SLOTS[state.epoch % 2]
-        self._store.log_tensors(self._run_id, slot, state.tensors(), metrics=json.dumps(dict(metrics)))
+        slot, tensors, said = SLOTS[state.epoch % 2], state.tensors(), json.dumps(dict(metrics))
+        digest = _content_digest(tensors, said)
+        self._store.log_tensors(self._run_id, slot, tensors, metrics=said, sha256=digest)
         self.record(metrics, state.epoch)
 
     def record(self, metrics: Mapping[str, float], epoch: int) -> None:
@@ -103,4 +106,11 @@ class Checkpoints:
             tensors, metadata = self._store.load_tensors(self._run_id, path)
         except StudyError:
             return None
+        if metadata.get("sha256") != _content_digest(tensors, metadata.get("metrics", "")):
+            return None
         return Checkpoint(int(tensors["progress"][0]), tensors, json.loads(metadata["metrics"]))
+
+
+def _content_digest(tensors: Mapping[str, Tensor], metrics: str) -> str:
+    # Kept within the file: a hash beside it would be that of the one before where something stops in between.
+    return hashlib.sha256(save(dict(tensors)) + metrics.encode()).hexdigest()

@@ -215,14 +215,31 @@ def test_a_clock_that_is_set_back_repeats_and_loses_nothing(
     assert_equal_at_every_epoch(context.store, again, whole)
 
 
-def test_a_half_written_slot_falls_back_to_the_other(context: Context, tiny: Dataset, toy: Run):
+def cut(content: bytes) -> bytes:
+    return content[:500]
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+def told_otherwise(content: bytes) -> bytes:
+    return content.replace(b'train_loss\\": ', b'train_loss\\":9', 1)
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, told_otherwise])
+def test_a_slot_that_is_not_as_it_was_written_falls_back_to_the_other(
+    damage: Callable[[bytes], bytes], context: Context, tiny: Dataset, toy: Run
+):
     with pytest.MonkeyPatch.context() as patch:
         interrupt_before_the_metrics_of(2, patch)
         with pytest.raises(KeyboardInterrupt):
             retrain(toy, DATA, tiny, context, epochs=EPOCHS)
     [stopped] = context.store.runs(stage="retrain")
     newest = file_of(context.store, stopped.id, SLOTS[0])
-    newest.write_bytes(newest.read_bytes()[:500])
+    before = newest.read_bytes()
+    newest.write_bytes(damage(before))
+    assert newest.read_bytes() != before
     assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
     whole = retrain(toy, DATA, tiny, context, epochs=EPOCHS)
     assert_equal_at_every_epoch(context.store, stopped.id, whole)
