@@ -36,7 +36,7 @@ from study.config import AnalysisConfig, CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError, unknown
 from study.images import read_image
-from study.tracking import Run
+from study.runs import Run
 
 REPORT_FILTER = 12
 """The first-layer filter that the report follows."""

@@ -10,7 +10,8 @@ from analysis.report import Section
 from analysis.words import listed
 from pipelines.artifacts import Network
 from pipelines.output import Report, Step, joined
-from study.tracking import Run, Store, metric
+from study.runs import Run, metric
+from study.tracking import Store
 
 
 def steps(network: Network, store: Store, report: Report) -> Iterator[Step]:

@@ -15,7 +15,8 @@ from pipelines.artifacts import SPLITS, Network
 from pipelines.output import Report, Step, joined
 from study import selection
 from study.config import CIFAR10_CLASSES
-from study.tracking import Run, Store, metric
+from study.runs import Run, metric
+from study.tracking import Store
 
 Networks = Mapping[str, Network]
 

@@ -12,7 +12,8 @@ from study.config import TrainConfig
 from study.data import SelectedImage, normalise
 from study.errors import StudyError
 from study.models import CNN, Model, build_model
-from study.tracking import Run, Store
+from study.runs import Run
+from study.tracking import Store
 
 MOST_NAMED = 3
 """Missing files that are named one by one."""

@@ -11,7 +11,8 @@ from analysis.report import Section
 from pipelines import replicates
 from pipelines.output import Report, Step
 from study.config import EXPERIMENTS, CNNConfig, TrainConfig
-from study.tracking import Run, Store, metric
+from study.runs import Run, metric
+from study.tracking import Store
 
 HEADINGS = {
     "dead-filters": "Why filters fall silent and collapse",

@@ -22,12 +22,13 @@ from study.config import Home
 from study.doctor import Facts, Finding
 from study.errors import StudyError
 from study.files import locked
+from study.runs import Run
 from study.search import default_storage
 from study.searches import Searches
 from study.shown import masked
 from study.storage import storage_failures_explained
 from study.tables import Tables, local
-from study.tracking import Run, default_uri
+from study.tracking import default_uri
 
 ROUNDS = 3
 """So often a part is looked at while it is being mended: what was mended may show what it hid."""

@@ -14,9 +14,9 @@ from study.doctor import Finding
 from study.doctor_runs import trial_tags
 from study.errors import StudyError
 from study.mirror import end_run
+from study.runs import Run
 from study.searches import Searches, SearchRecord, TrialRecord
 from study.tables import Tables
-from study.tracking import Run
 
 
 class Mender:

@@ -17,7 +17,7 @@ from study.config import DataConfig, ExperimentConfig, TrainConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters
-from study.tracking import Run
+from study.runs import Run
 
 EPOCHS = 5
 """Of dead-filters: deaths come within 40 steps, and weights collapse from the third epoch on."""

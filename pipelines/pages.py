@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from study.tracking import Run
+from study.runs import Run
 
 
 def run_page(run: Run, artifact: str = "") -> str:

@@ -9,7 +9,7 @@ from study.files import locked
 from study.heartbeat import Pulse
 from study.mirror import agrees, best_epoch, end_run
 from study.process import is_gone, is_known, this_process
-from study.tracking import Run
+from study.runs import Run
 from study.trial import Outcome
 
 

@@ -21,7 +21,8 @@ from study.failures import failures_explained
 from study.files import locked
 from study.models import CNN, build_model
 from study.process import is_gone, this_process
-from study.tracking import Run, Store, points
+from study.runs import Run, points
+from study.tracking import Store
 from study.training import Epoch, TrainingState, fit, resident
 
 EARLY_STEPS = frozenset({10, 20, 40, 80, 160})

@@ -24,8 +24,8 @@ from study.files import locked
 from study.models import Model, build_model
 from study.process import is_gone, this_process
 from study.registry import log_model
+from study.runs import Run, metric
 from study.selection import finished_seeds
-from study.tracking import Run, metric
 from study.training import Epoch, TrainingState, fit, predict
 
 NOT_CONTINUED = ("diverged", "incomplete")

@@ -13,8 +13,9 @@ from pipelines.progress import Display
 from study.config import DataConfig, Home
 from study.data import load_dataset
 from study.errors import StudyError
+from study.runs import Run, metric
 from study.shown import masked, one_line
-from study.tracking import Run, Store, metric
+from study.tracking import Store
 
 
 def show_data(config: DataConfig, home: Home) -> None:

@@ -13,8 +13,8 @@ from study import selection, transfer_runs, transfer_searches
 from study.errors import StudyError
 from study.files import locked
 from study.provenance import provenance
+from study.runs import Run
 from study.shown import masked
-from study.tracking import Run
 from study.transfer_archive import counts, in_words, write_points
 from study.transfer_files import Sizes, write_sums, written_whole
 from study.transfer_format import (

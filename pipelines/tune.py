@@ -21,10 +21,10 @@ from study.data import Dataset
 from study.errors import StudyError, interruptions_told
 from study.files import locked
 from study.process import this_process
+from study.runs import metric
 from study.selection import complete_trials
 from study.shown import masked
 from study.storage import storage_failures_explained
-from study.tracking import metric
 
 GPU_WORKERS = 4
 """Trials that take turns on a GPU unless told otherwise: while one is recorded, the others keep the device busy."""

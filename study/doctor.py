@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Literal
 
 from study.process import is_gone, is_known
+from study.runs import Run
 from study.searches import SearchRecord, TrialRecord
-from study.tracking import Point, Run
+from study.tracking import Point
 
 Life = Literal["lives", "gone", "elsewhere"]
 """Whether a process lives; elsewhere: on another host, or in another container, where that cannot be seen."""

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from study.artifacts import SUMS
 from study.doctor import DeleteRun, Finding, RecordSums, RemoveFile, called
-from study.tracking import Run
+from study.runs import Run
 
 PREDICTIONS = ("predictions/test.safetensors", "predictions/train.safetensors")
 

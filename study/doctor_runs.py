@@ -19,8 +19,8 @@ from study.doctor import (
     SetTags,
     called,
 )
+from study.runs import Run
 from study.searches import SearchRecord, TrialRecord
-from study.tracking import Run
 
 CURVES = {"trial": "val_accuracy", "retrain": "test_accuracy"}
 """The metric of which every epoch must be there, by stage."""

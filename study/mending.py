@@ -6,7 +6,8 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from study.tracking import Point, Run, Store, as_run
+from study.runs import Run, as_run
+from study.tracking import Point, Store
 
 
 def deleted_runs(store: Store) -> list[Run]:

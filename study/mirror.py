@@ -2,7 +2,8 @@
 
 import math
 
-from study.tracking import Point, Run, Store, points
+from study.runs import Run, points
+from study.tracking import Point, Store
 from study.trial import COUNTED, Outcome
 
 

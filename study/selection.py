@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from study.config import MODELS
 from study.errors import StudyError, unknown
-from study.tracking import Run, Store, metric
+from study.runs import Run, metric
+from study.tracking import Store
 
 
 def best_trial(store: Store, dataset: str, model: str) -> Run:

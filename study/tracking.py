@@ -7,13 +7,11 @@ leaves a failed run marked as finished.
 import getpass
 import json
 import logging
-import math
 import os
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +32,7 @@ from study.files import SQLITE, locked
 from study.outbox import Outbox, Parcel, Point, deliver
 from study.patience import Patience, Patient
 from study.process import this_process
+from study.runs import Run, as_run, points
 from study.shown import masked
 
 # What it logs with a traceback is raised as well.
@@ -41,27 +40,6 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 MAX_BATCH = 1000
 """How many metrics MLflow takes in one write."""
-
-
-def points(metrics: Mapping[str, float], step: int) -> list[Point]:
-    """The metrics of one step, of now."""
-    now = time.time_ns() // 1_000_000
-    return [Point(name, value, now, step) for name, value in metrics.items()]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as it is recorded: `metrics` holds each metric's latest value."""
-
-    id: str
-    name: str
-    status: str
-    experiment_id: str
-    started: int
-    """Milliseconds since 1970."""
-    tags: dict[str, str]
-    params: dict[str, str]
-    metrics: dict[str, float]
 
 
 def default_uri(home: Home) -> str:
@@ -291,26 +269,6 @@ class Store(Artifacts):
             columns[key] = pd.Series({point.step: point.value for point in points}, dtype=float)
         table = pd.DataFrame(columns).sort_index()
         return table.rename_axis("epoch").reset_index()
-
-
-def metric(run: Run, name: str) -> float:
-    """A run's metric; NaN where it has none or none that is finite (MLflow keeps infinity as 1.8e308)."""
-    value = run.metrics.get(name, math.nan)
-    return value if abs(value) < sys.float_info.max else math.nan
-
-
-def as_run(run: Any) -> Run:
-    """A run of MLflow's as plain data."""
-    return Run(
-        id=run.info.run_id,
-        name=run.info.run_name or "",
-        status=run.info.status,
-        experiment_id=run.info.experiment_id,
-        started=run.info.start_time,
-        tags=dict(run.data.tags),
-        params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
-    )
 
 
 def _require_server(uri: str) -> None:

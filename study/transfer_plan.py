@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from study.errors import StudyError, unknown
-from study.tracking import Run
+from study.runs import Run
 from study.transfer_format import ORIGIN, REFERENCES, RunRecord, SearchRecord
 
 

@@ -21,7 +21,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from study.errors import StudyError, first_line
 from study.files import is_hidden
-from study.tracking import MAX_BATCH, Point, Run, Store
+from study.runs import Run
+from study.tracking import MAX_BATCH, Point, Store
 from study.transfer_archive import Archive, Recorded
 from study.transfer_format import MARK, LoggedModel, Registered, RunRecord, Version
 

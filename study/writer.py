@@ -4,7 +4,8 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from study.tracking import Point, Store, points
+from study.runs import points
+from study.tracking import Point, Store
 
 GATHERED = 0.25
 """Seconds for which metrics are gathered before they are written: on a GPU an epoch takes no longer than a write."""

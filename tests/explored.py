@@ -15,7 +15,7 @@ from study.config import CNNConfig, TrainConfig
 from study.data import SelectedImage, normalise
 from study.labelled import Labelled
 from study.models import build_model
-from study.tracking import Run
+from study.runs import Run
 
 DEAD = {"conv1": 3, "conv2": 5}
 """The filters that die before the last epoch."""

@@ -6,7 +6,7 @@ import pandas as pd
 from pipelines.analyse_search import beside, steps, trials
 from pipelines.artifacts import pull
 from pipelines.output import Report
-from study.tracking import Run
+from study.runs import Run
 
 SETTINGS = {
     "sampler": "tpe",

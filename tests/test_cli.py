@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipelines import cli
 from study.config import Home
+from study.runs import Run
 from study.search import default_storage
-from study.tracking import Run, Store
+from study.tracking import Store
 from tests.conftest import Finished, copy_of
 from tests.process import Ended, end, on_a_terminal, read_until, start, study, study_here
 

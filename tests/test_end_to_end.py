@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from study.config import Home
-from study.tracking import Store, metric
+from study.runs import metric
+from study.tracking import Store
 from tests.figures import cnn_figures
 from tests.process import REPRODUCE, Ended, Reproduced, only_page, reproduced, study
 

@@ -20,7 +20,8 @@ from study.device import Machine
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters
 from study.models import build_model
-from study.tracking import Run, Store
+from study.runs import Run
+from study.tracking import Store
 from study.training import TrainingState, fit
 from tests.conftest import Finished, copy_of, surroundings
 from tests.process import study_here

@@ -16,7 +16,8 @@ from study import patience
 from study.config import Home
 from study.errors import StoreFault
 from study.outbox import deliver, opened
-from study.tracking import Run, Store, points
+from study.runs import Run, points
+from study.tracking import Store
 from study.writer import Writer
 
 

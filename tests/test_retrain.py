@@ -17,7 +17,8 @@ from study.config import CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.errors import OutOfMemory, StudyError
 from study.models import build_model
-from study.tracking import Run, Store
+from study.runs import Run
+from study.tracking import Store
 from study.training import Epoch, predict
 
 DATA = DataConfig(dataset="digits")

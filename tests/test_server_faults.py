@@ -18,8 +18,9 @@ from study.config import Home
 from study.data import Dataset
 from study.device import Machine
 from study.errors import StoreFault
+from study.runs import Run
 from study.search import default_storage
-from study.tracking import Run, Store, default_uri
+from study.tracking import Store, default_uri
 from tests.conftest import copy_of
 from tests.server import Server
 from tests.test_retrain import DATA, trial

@@ -11,7 +11,8 @@ import pytest
 
 from study.config import Home
 from study.errors import StudyError
-from study.tracking import Store, metric
+from study.runs import metric
+from study.tracking import Store
 
 
 def started(store: Store, name: str = "a run", experiment: str = "toys", **tags: str) -> str:

@@ -26,7 +26,8 @@ from pipelines.tune import tune
 from study import search, selection, transfer_runs, transfer_searches
 from study.config import AnalysisConfig, DataConfig, Home
 from study.errors import StudyError
-from study.tracking import Run, Store
+from study.runs import Run
+from study.tracking import Store
 from tests.conftest import Finished, copy_of, surroundings
 from tests.postgres import Databases
 from tests.process import study_here

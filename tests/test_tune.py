@@ -20,7 +20,7 @@ from study.data import Dataset, Labelled
 from study.device import Machine, prepare
 from study.errors import OutOfMemory
 from study.provenance import PACKAGES, git_commit
-from study.tracking import Run
+from study.runs import Run
 from study.training import Pending
 from tests.conftest import needs_gpu, surroundings
 

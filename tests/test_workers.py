@@ -32,8 +32,9 @@ from study.data import Dataset, load_dataset
 from study.device import Machine
 from study.errors import StudyError
 from study.models import build_model
+from study.runs import Run
 from study.search import default_storage
-from study.tracking import Run, Store
+from study.tracking import Store
 from study.training import TrainingState, fit
 from study.turns import optimise
 from tests.conftest import DIGITS, copy_of
