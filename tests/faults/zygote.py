@@ -53,7 +53,12 @@ def _become(arguments: list[str], surroundings: dict[str, str], log: str) -> Non
     sys.argv = ["study", *arguments]
     from pipelines.cli import main
 
-    main()
+    try:
+        main()
+    finally:
+        # An interruption that left an exec() of text, which makes every dataclass, has `python -m` end by SIGINT,
+        # whatever came of it and unlike the command itself, unless there was another exec() since.
+        exec("")
 
 
 if __name__ == "__main__":
