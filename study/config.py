@@ -6,6 +6,7 @@ raises `StudyError` for a value that cannot work, naming the value and what woul
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -200,6 +201,11 @@ class Range:
             raise StudyError(f"{text!r} is not a range: write LOW:HIGH, e.g. 1e-5:1e-1.") from None
 
 
+def can_be_name(text: str) -> bool:
+    """Whether files can be called after `text`, and runs be asked for by it in a filter of MLflow's."""
+    return text not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f'\"`]", text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
     """A hyperparameter search: what is tried, how it is chosen, when it is cut short."""
@@ -233,7 +239,10 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         _require(bool(self.name.strip()), "The search has an empty name: give one with --search.")
-        _require(not set(self.name) & set("'\"`"), f"The search name {self.name} has a quotation mark: leave it out.")
+        _require(
+            can_be_name(self.name),
+            f"The search name {self.name!r} has a quotation mark, a slash or a control character: leave it out.",
+        )
         _require_positive(trials=self.trials, epochs=self.epochs, batch_size=self.batch_size)
         _require(self.warmup_steps >= 0, f"warm-up steps is {self.warmup_steps}: it must be at least 0.")
         _require(self.trial_timeout >= 0, f"trial timeout is {self.trial_timeout}: it must be at least 0.")

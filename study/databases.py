@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 
 import sqlalchemy
@@ -24,49 +25,58 @@ logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 def require_database(url: str, table: str = "") -> None:
-    """Checks that a database URL names one that can be used; other URLs are not looked at.
+    """Checks that a URL names a database that can be used.
 
     Args:
         url: the URL.
-        table: what an SQLite database has that is not empty, and not another program's: libraries add their own
-            tables to whatever they are given.
+        table: what the database has unless it is empty, or another program's: libraries add their own tables to
+            whatever they are given.
 
     Raises:
-        StudyError: where an SQLite URL names no file or something else, or a server does not answer or has no such
-            database.
+        StudyError: where it is no URL of a database, an SQLite URL names no file or something else, a server does not
+            answer or has no such database, or the database is another program's.
     """
     parsed = _parsed(url)
-    kind = parsed.get_backend_name() if parsed else ""
-    if parsed and kind == "sqlite":
+    if parsed and parsed.get_backend_name() == "sqlite":
         # In memory, each process of a search would have a store of its own, and all of them forget it.
         if parsed.database in (None, "", ":memory:") or parsed.query or not url.startswith(SQLITE):
             raise StudyError(f"The store {masked(url)} is no file: write sqlite:/// and the path of one.")
         _require_sqlite(Path(url.removeprefix(SQLITE)), table)
-    elif parsed and kind in SERVERS:
-        _require_answer(parsed)
+    elif parsed and parsed.get_backend_name() in SERVERS:
+        _require_answer(parsed, table)
+    else:
+        raise StudyError(
+            f"There can be no tracking store or search storage at {masked(url)}: write sqlite:///FILE or "
+            "postgresql://USER@HOST/NAME, for a tracking store also the http:// address of an MLflow server."
+        )
 
 
 def _require_sqlite(file: Path, table: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(file)) as database:
-            database.execute("PRAGMA schema_version").fetchone()
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            _require_own(tables, table, str(file))
             # Persistent; a write takes half the time with it.
             database.execute("PRAGMA journal_mode=wal")
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except (sqlite3.Error, OSError) as error:
         if fault_at(file, error) is Fault.FULL and (explained := explanation(error, file)):
             raise explained from None
         raise StudyError(f"The store {file} cannot be used as an SQLite database ({error}).") from None
+
+
+def _require_own(tables: Collection[str], table: str, said: str) -> None:
     if table and tables and table not in tables:
-        raise StudyError(f"The database {file} is of another program (it has no table {table}): name another file.")
+        raise StudyError(f"The database {said} is of another program (it has no table {table}): name another one.")
 
 
-def _require_answer(url: URL) -> None:
+def _require_answer(url: URL, table: str) -> None:
     said = url.render_as_string(hide_password=True)
     patience = {"connect_timeout": PATIENCE} if url.get_backend_name() == "postgresql" else {}
     try:
-        sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=patience).connect().close()
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=patience)
+        with engine.connect() as connection:
+            tables = sqlalchemy.inspect(connection).get_table_names()
     except ImportError as error:
         raise StudyError(
             f"The driver for {said} is not installed ({first_line(error)}): for PostgreSQL, "
@@ -75,6 +85,7 @@ def _require_answer(url: URL) -> None:
     except (SQLAlchemyError, ValueError) as error:
         why = first_line(getattr(error, "orig", None) or error)
         raise StudyError(f"The database {said} cannot be used: {why}.") from None
+    _require_own(tables, table, said)
 
 
 def are_same(one: str, other: str) -> bool:

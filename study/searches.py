@@ -85,7 +85,7 @@ class Searches:
     """
 
     def __init__(self, url: str):
-        require_database(url)
+        require_database(url, "studies")
         try:
             self._storage = connect(url)
         except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor

@@ -66,8 +66,10 @@ class Store(Artifacts):
         self._outbox = Outbox(self, self._say)
         # Opening a new database migrates it, and two processes doing that at once crash.
         with locked(home):
-            require_database(self.uri, "experiments")
-            _require_server(self.uri)
+            if self.uri.startswith(("http://", "https://")):
+                _require_server(self.uri)
+            else:
+                require_database(self.uri, "experiments")
             try:
                 mlflow.set_tracking_uri(self.uri)
                 client = self.wait(lambda: MlflowClient(self.uri))
@@ -272,8 +274,6 @@ class Store(Artifacts):
 
 
 def _require_server(uri: str) -> None:
-    if not uri.startswith(("http://", "https://")):
-        return
     try:
         parts = urlsplit(uri)
         # A login in the address is for MLflow's own requests; urllib would take it for a part of the host's name.

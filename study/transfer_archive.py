@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
-from study.config import STAGES, DataConfig, TrainConfig
+from study.config import STAGES, DataConfig, TrainConfig, can_be_name
 from study.errors import StudyError
 from study.transfer_files import files_below
 from study.transfer_format import (
@@ -146,7 +146,7 @@ def _require_tags(run: RunRecord) -> None:
     if missing:
         raise malformed(f"run {run.id}, a {stage}, has no tag {missing[0]}")
     for name in IN_NAMES:
-        if re.search(r"[/\\\x00-\x1f\x7f'\"`]", run.tags.get(name, "")) or run.tags.get(name) in (".", ".."):
+        if run.tags.get(name) and not can_be_name(run.tags[name]):
             raise malformed(f"run {run.id} has the {name} {run.tags[name][:100]!r}, which none can have")
     for name in WHOLE_NUMBERS:
         if not run.tags.get(name, "0").isdecimal():

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from study.config import can_be_name
 from study.errors import StudyError, unknown
 from study.runs import Run
 from study.transfer_format import ORIGIN, REFERENCES, RunRecord, SearchRecord
@@ -75,8 +76,11 @@ def parse_renames(pairs: Sequence[str], searches: Collection[str]) -> dict[str, 
     renames = {}
     for pair in pairs:
         before, _, now = pair.partition("=")
-        if not now.strip() or set(now) & set("'\"`"):
-            raise StudyError(f"--rename is {pair!r}: write OLD=NEW, where NEW is not empty and has no quotation marks.")
+        if not now.strip() or not can_be_name(now):
+            raise StudyError(
+                f"--rename is {pair!r}: write OLD=NEW, where NEW is not empty and has no quotation mark, slash or "
+                "control character."
+            )
         if before not in searches:
             raise unknown("search", before, sorted(searches) or ["none: the archive has no search"])
         renames[before] = now

@@ -162,3 +162,9 @@ def test_home_holds_data_stores_and_reports():
     assert (home.data, home.store, home.reports) == tuple(
         Path("/somewhere") / name for name in ("data", "mlruns", "reports")
     )
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "a\\b", "two\nlines", "a'b", 'a"b', "..", ".", " "])
+def test_a_search_cannot_have_a_name_that_no_file_can_have_or_no_filter_can_hold(name: str):
+    with pytest.raises(StudyError, match=r"^The search (name|has an empty name)"):
+        SearchConfig(name=name, model=CNNConfig())

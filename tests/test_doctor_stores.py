@@ -1,17 +1,22 @@
 """The doctor on PostgreSQL, and over an MLflow server."""
 
+import contextlib
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from pipelines.context import Context
 from pipelines.doctor import Options, Result, examine
 from pipelines.tune import tune
-from study.config import CNNConfig, SearchConfig
+from study.config import CNNConfig, Home, SearchConfig
 from study.data import Dataset
 from study.device import Machine
 from study.tracking import Store
 from tests.conftest import DIGITS, Finished, copy_of, surroundings
 from tests.postgres import Databases
+from tests.process import study_here
 from tests.server import Server
 
 FIX = Options(fix=True)
@@ -54,3 +59,14 @@ def test_over_a_server_it_mends_what_needs_no_database(
         assert ["2 times" in one.what and "over a server" in one.mend for one in found.left] == [True]
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("tune", "--dataset", "digits", "--trials", "1", "--epochs", "1")])
+def test_another_programs_file_is_refused_and_left_as_it_is(command: tuple[str, ...], home: Home, tmp_path: Path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "recipes.db")) as database:
+        database.execute("CREATE TABLE recipes (name TEXT)")
+    before = (tmp_path / "recipes.db").read_bytes()
+    ended = study_here(*command, "--storage", f"sqlite:///{tmp_path}/recipes.db", home=home.root)
+    assert ended.code == 2
+    assert "is of another program" in ended.err
+    assert (tmp_path / "recipes.db").read_bytes() == before

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+import sqlalchemy
 
 from pipelines.context import Context
 from pipelines.retrain import retrain
@@ -13,7 +14,7 @@ from study.config import CNNConfig, Home, SearchConfig
 from study.data import Dataset
 from study.tracking import Store
 from tests.conftest import DIGITS
-from tests.postgres import SECRET, Databases
+from tests.postgres import SECRET, Cluster, Databases
 from tests.process import study_here
 from tests.test_workers import curve
 
@@ -56,8 +57,8 @@ def test_what_cannot_be_opened_is_said_in_one_sentence_without_the_password(data
     said = {
         "cannot hold both": refused(tracking, tracking, home),
         'database "missing" does not exist': refused(missing, storage, home),
-        "Can't locate revision": refused(storage, tracking, home),
-        "unsupported URI": refused(tracking.replace("postgresql:", "postgres:"), storage, home),
+        "is of another program": refused(storage, tracking, home),
+        "There can be no tracking store": refused(tracking.replace("postgresql:", "postgres:"), storage, home),
         "is not installed": refused(tracking.replace("postgresql:", "mysql:"), storage, home),
         "Connection refused": refused(re.sub(":[0-9]+/", ":1/", tracking), storage, home),
     }
@@ -66,3 +67,34 @@ def test_what_cannot_be_opened_is_said_in_one_sentence_without_the_password(data
         assert reason in sentence
         assert SECRET not in sentence
         assert "postgres:***@127.0.0.1" in sentence
+
+
+def tables(url: str) -> list[str]:
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    return sorted(sqlalchemy.inspect(engine).get_table_names())
+
+
+def test_another_programs_database_is_refused_and_left_as_it_is(postgres: Cluster, home: Home) -> None:
+    def customers(url: str) -> None:
+        with sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).begin() as connection:
+            connection.execute(sqlalchemy.text("CREATE TABLE customers (name TEXT)"))
+
+    foreign = postgres.new(customers)
+    for typed in (
+        ("runs", "--tracking-uri", foreign),
+        ("doctor", "--storage", foreign),
+        ("tune", "--dataset", "digits", "--trials", "1", "--epochs", "1", "--storage", foreign),
+    ):
+        ended = study_here(*typed, home=home.root)
+        assert ended.code == 2, typed
+        assert "is of another program" in ended.err
+    assert tables(foreign) == ["customers"]
+
+
+def test_one_database_under_two_names_of_its_host_is_not_taken_for_two(databases: Databases, home: Home) -> None:
+    before = tables(databases.tracking)
+    other_name = databases.tracking.replace("127.0.0.1", "localhost")
+    ended = study_here("doctor", "--tracking-uri", databases.tracking, "--storage", other_name, home=home.root)
+    assert ended.code == 2
+    assert "is of another program" in ended.err
+    assert tables(databases.tracking) == before
