@@ -57,8 +57,9 @@ def doctor(
     """Check both stores against each other and against the files; with --fix, mend them."""
     from pipelines import doctor as stage
 
-    stage.require_whole(home_of(home), tracking_uri, storage)
-    context = context_of(home, tracking_uri, storage, "cpu", "float32", 0)
+    folder = home_of(home)
+    stage.require_whole(folder, tracking_uri, storage)
+    context = context_of(str(folder.root), tracking_uri, storage, "cpu", "float32", 0)
     found = stage.examine(context, stage.Options(fix=fix, all_hosts=all_hosts, backup=not no_backup))
     raise typer.Exit(1 if found.left else 0)
 
@@ -102,5 +103,7 @@ def import_(
     from pipelines.progress import Display
     from pipelines.transfer_import import import_study, verified
 
-    with verified(source.expanduser(), home_of(home), most=max_size * 2**30, display=Display()) as archive:
-        import_study(archive, context_of(home, tracking_uri, storage, "cpu", "float32", 0), renames=rename or [])
+    folder = home_of(home)
+    with verified(source.expanduser(), folder, most=max_size * 2**30, display=Display()) as archive:
+        context = context_of(str(folder.root), tracking_uri, storage, "cpu", "float32", 0)
+        import_study(archive, context, renames=rename or [])

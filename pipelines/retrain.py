@@ -222,8 +222,9 @@ def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, conte
             from_start=True,
         )
     _keep_predictions(run_id, model, kept, config, dataset, context)
-    _register(run_id, model.to("cpu"), trial, dataset, context)
+    # Before anything may take it for the best.
     _require_whole(run_id, config, context)
+    _register(run_id, model.to("cpu"), trial, dataset, context)
 
 
 def _keep_epoch(

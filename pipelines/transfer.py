@@ -112,7 +112,6 @@ def _manifest(records: Mapping[str, RunRecord], searches: Mapping[str, SearchRec
     for name in searches:
         files[name] = search_file(name, files)
     return Manifest(
-        format=1,
         exported=datetime.now(UTC).replace(microsecond=0),
         versions=provenance(),
         counts=counts(records, searches),

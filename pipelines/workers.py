@@ -100,12 +100,14 @@ class Crew:
         for pipe in told:
             worker = by_pipe[cast(Connection, pipe)]
             try:
-                self._take(worker, *worker.pipe.recv())
+                message = worker.pipe.recv()
             except (EOFError, OSError, pickle.UnpicklingError):  # it was killed, perhaps in the middle of a message
                 worker.process.join()
                 worker.shown.close()
                 self.workers.remove(worker)
                 ended.append(worker)
+            else:
+                self._take(worker, *message)
         return ended
 
     def _take(self, worker: _Worker, kind: str, *content: Any) -> None:
@@ -176,5 +178,6 @@ class Crew:
             self.recovery.close()
 
     def _kill(self) -> None:
-        for worker in self.workers:
+        # The main thread meanwhile removes those that end.
+        for worker in tuple(self.workers):
             worker.process.kill()

@@ -30,6 +30,10 @@ def whole(path: Path) -> Iterator[Path]:
         yield file
         flush(file)
         file.replace(path)
+    except OSError as error:
+        # A full disk names no file.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         file.unlink(missing_ok=True)
     flush(path.parent)

@@ -14,6 +14,8 @@ INTERVAL = 60.0
 """Seconds between two signs of life, unless the environment's STUDY_HEARTBEAT says otherwise."""
 MISSED = 5
 """So many signs in a row must fail to come, before a worker is taken for dead: well above any stall of a database."""
+LOOK = 10.0
+"""Seconds, which looking at all trials takes less than."""
 SIGN = "heartbeat"
 """The system attribute of a trial that counts them."""
 
@@ -92,7 +94,7 @@ class Pulse:
         """
         now = time.monotonic()
         before, since, looked = self._seen.get(what, (sign, now, now))
-        if before != sign or now - looked > self._interval:
+        if before != sign or now - looked > max(self._interval, LOOK):
             since = now
         self._seen[what] = (sign, since, now)
         return now - since > (MISSED * self._interval if grace is None else grace)

@@ -7,25 +7,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from study.runs import Run, as_run
-from study.tracking import Point, Store
+from study.tracking import Point, Store, every
 
 
 def deleted_runs(store: Store) -> list[Run]:
     """The runs with a stage that were deleted, which MLflow only notes."""
-    experiments = store.client.search_experiments(view_type=ViewType.ACTIVE_ONLY)
-    found, token = [], None
-    while experiments:
-        page = store.client.search_runs(
-            [experiment.experiment_id for experiment in experiments],
-            run_view_type=ViewType.DELETED_ONLY,
-            max_results=1000,
-            page_token=token,
-        )
-        found += [as_run(run) for run in page if "stage" in run.data.tags]
-        token = page.token
-        if not token:
-            break
-    return found
+    ids = [found.experiment_id for found in every(store.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)]
+    if not ids:
+        return []
+    runs = every(store.client.search_runs, ids, run_view_type=ViewType.DELETED_ONLY)
+    return [as_run(run) for run in runs if "stage" in run.data.tags]
 
 
 def values_of(store: Store, run_id: str, name: str) -> list[Point]:
@@ -45,7 +36,7 @@ def _has_files(store: Store, model_id: str) -> bool:
     try:
         # The client would remember where a model was, in whichever store.
         place = store.client.get_logged_model(model_id).artifact_location
-        files = get_artifact_repository(place, tracking_uri=store.uri).list_artifacts()
+        files = store.wait(get_artifact_repository(place, tracking_uri=store.uri).list_artifacts)
         return any(info.path == "MLmodel" for info in files)
     except (MlflowException, OSError):
         return False

@@ -60,7 +60,8 @@ class Parcel:
     def add_points(self, points: Sequence[Point]) -> None:
         """Keeps values of metrics."""
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(point) + "\n" for point in points)
+            # First the end of a line that was being written when a process was killed, or the disk full.
+            file.write("\n" + "".join(json.dumps(point) + "\n" for point in points))
             file.flush()
             os.fsync(file.fileno())
 
@@ -89,6 +90,14 @@ class Parcel:
         """Keeps what is in `content` beside, or instead of, what `name` holds already."""
         with whole(self.folder / f"{name}.json") as file:
             file.write_text(json.dumps({**self.read(name), **content}), encoding="utf-8")
+
+    def remove(self) -> None:
+        """Removes all of it."""
+        # What says whose it is goes last: whatever stops this, the rest is found again.
+        for name in ("end.json", "tags.json", "metrics.jsonl"):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "files", ignore_errors=True)
+        shutil.rmtree(self.folder)
 
     def read(self, name: str) -> dict[str, str]:
         """What `add` kept."""
@@ -167,6 +176,7 @@ class Outbox:
                 raise
             self._went_away(error)
             return False
+        self._pauses, self._next = None, 0.0
         return True
 
     def empty(self) -> None:
@@ -176,11 +186,11 @@ class Outbox:
                 with opened(self.folder / run_id) as parcel:
                     # Another process may have been first.
                     if parcel:
-                        _deliver(self.store, run_id, parcel, self._delivered)
+                        _deliver_or_say(self.store, run_id, parcel, self._delivered)
                 self._kept.discard(run_id)
             if self._delivered.runs:
                 self.say(f"{masked(self.store.uri)} answers again: delivered {self._delivered}.")
-                self._pauses, self._next, self._delivered = None, 0.0, Delivered()
+                self._delivered = Delivered()
 
     def _went_away(self, error: Exception) -> None:
         if self._pauses is None:
@@ -212,12 +222,17 @@ def _deliver_all(store: "Store", home: Home, delivered: Delivered) -> None:
         with opened(folder) as parcel:
             if not parcel or not _is_for(parcel, store):
                 continue
-            try:
-                _deliver(store, folder.name, parcel, delivered)
-            except Exception as error:
-                if is_passing(error) or isinstance(error, StoreFault):
-                    raise
-                store.say(f"What is kept in {folder} cannot be delivered ({first_line(error)}): it stays there.")
+            _deliver_or_say(store, folder.name, parcel, delivered)
+
+
+def _deliver_or_say(store: "Store", run_id: str, parcel: Parcel, delivered: Delivered) -> None:
+    """Delivers a parcel; what the store refuses, of a run that was deleted for instance, stays, and keeps no other."""
+    try:
+        _deliver(store, run_id, parcel, delivered)
+    except Exception as error:
+        if is_passing(error) or isinstance(error, StoreFault):
+            raise
+        store.say(f"What is kept in {parcel.folder} cannot be delivered ({first_line(error)}): it stays there.")
 
 
 def _is_for(parcel: Parcel, store: "Store") -> bool:
@@ -244,4 +259,4 @@ def _deliver(store: "Store", run_id: str, parcel: Parcel, delivered: Delivered) 
     if end:
         store.put_end(run_id, end["status"], int(end["time"]))
     delivered.runs += 1
-    shutil.rmtree(parcel.folder)
+    parcel.remove()

@@ -1,23 +1,24 @@
 """Waiting for a store that is away for a while: a server being restarted, a database that another process holds."""
 
+import math
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from study.errors import StoreFault
+from study.errors import StoreFault, StudyError
 from study.faults import explained, explanation, is_passing, told
 
 # MLflow's own would block for four minutes, and send again what a server may have done already.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
-LIMIT = float(os.environ.get("STUDY_STORE_PATIENCE", "600"))
-"""Seconds for which nothing is given up."""
+LIMIT = 600.0
+"""Seconds for which nothing is given up, unless STUDY_STORE_PATIENCE says how many."""
 REMINDED = 30.0
 """Seconds between two lines that say what is waited for."""
 FIRST, LONGEST = 0.5, 30.0
@@ -25,6 +26,14 @@ FIRST, LONGEST = 0.5, 30.0
 
 _is_waiting: ContextVar[bool] = ContextVar("is_waiting", default=False)
 """Whether a call is one of many attempts already, or must not wait: its failure is then for whoever made it."""
+
+
+def _limit() -> float:
+    text = os.environ.get("STUDY_STORE_PATIENCE", str(LIMIT))
+    with suppress(ValueError):
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    raise StudyError(f"STUDY_STORE_PATIENCE is {text!r}: it must be a number of seconds, 0 or more.")
 
 
 def pauses() -> Iterator[float]:
@@ -49,8 +58,13 @@ class Patience:
     """Has calls to a store wait while it is away."""
 
     def __init__(self, where: str, say: Callable[[str], None]):
-        """Takes the store's address, and what is told of the waiting."""
+        """Takes the store's address, and what is told of the waiting.
+
+        Raises:
+            StudyError: where STUDY_STORE_PATIENCE is no number of seconds.
+        """
         self.where, self.say = where, say
+        _limit()
         self._is_spent = False
 
     def wait(self, action: Callable[[], Any]) -> Any:
@@ -62,7 +76,7 @@ class Patience:
         if _is_waiting.get():
             with explained(self.where):
                 return action()
-        ends, reminded = time.monotonic() + (0 if self._is_spent else LIMIT), None
+        ends, reminded = time.monotonic() + (0 if self._is_spent else _limit()), None
         for pause in pauses():
             try:
                 with at_once(), explained(self.where):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, MetaData, Table, delete, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.faults import explanation
-from study.files import SQLITE
+from study.files import SQLITE, beside, remove_unfinished, whole
 
 LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -113,12 +113,30 @@ class Tables:
                     continue
                 place, table = new + value.removeprefix(old), self._table(name)
                 if name != "experiments" and local(value).is_dir() and not local(place).exists():
-                    shutil.copytree(local(value), local(place))
+                    _copy(local(value), local(place))
                 connection.execute(update(table).where(table.c[column] == value).values({column: place}))
-        for described in local(new).glob("models/*/artifacts/MLmodel"):
-            # As bytes: whatever else it holds stays as it is.
-            was, now = (f"artifact_path: {place}/".encode() for place in (old, new))
-            described.write_bytes(described.read_bytes().replace(was, now))
+            # Before what is moved counts as moved, after which nobody would look at them again.
+            _describe_anew(old, new)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(target.parent)
+    copied = beside(target)
+    try:
+        shutil.copytree(source, copied)
+        copied.rename(target)
+    finally:
+        shutil.rmtree(copied, ignore_errors=True)
+
+
+def _describe_anew(old: str, new: str) -> None:
+    """Has the models at `new` say themselves that they are there."""
+    # As bytes: whatever else a description holds stays as it is.
+    was, now = (f"artifact_path: {place}/".encode() for place in (old, new))
+    for described in local(new).glob("models/*/artifacts/MLmodel"):
+        with whole(described) as file:
+            file.write_bytes(described.read_bytes().replace(was, now))
 
 
 def _place(value: str) -> str:

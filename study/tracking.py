@@ -40,6 +40,8 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 MAX_BATCH = 1000
 """How many metrics MLflow takes in one write."""
+PAGE = 1000
+"""How many of anything are asked for at a time."""
 
 
 def default_uri(home: Home) -> str:
@@ -242,7 +244,7 @@ class Store(Artifacts):
             tags: the values that tags of the run must have.
         """
         if experiments is None:
-            ids = [found.experiment_id for found in self.client.search_experiments(view_type=ViewType.ACTIVE_ONLY)]
+            ids = [one.experiment_id for one in every(self.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)]
         else:
             known = [self.client.get_experiment_by_name(name) for name in experiments]
             ids = [found.experiment_id for found in known if found]
@@ -250,18 +252,9 @@ class Store(Artifacts):
         if status:
             wanted["attributes.status"] = status
         query = " and ".join(f"{key} = {_quoted(value)}" for key, value in wanted.items() if _is_quotable(value))
-        found, token = [], None
-        while ids:
-            page = self.client.search_runs(
-                ids, query, order_by=["attributes.start_time DESC"], max_results=1000, page_token=token
-            )
-            found += [as_run(run) for run in page]
-            token = page.token
-            if not token:
-                break
-        return [
-            run for run in found if all(_is_quotable(value) or run.tags[key] == value for key, value in tags.items())
-        ]
+        latest = ["attributes.start_time DESC"]
+        found = [as_run(run) for run in (every(self.client.search_runs, ids, query, order_by=latest) if ids else [])]
+        return [run for run in found if all(run.tags.get(key) == value for key, value in tags.items())]
 
     def history(self, run_id: str) -> pd.DataFrame:
         """All metrics of a run, a row per epoch: `epoch` and a column per metric; NaN where it was not recorded."""
@@ -271,6 +264,17 @@ class Store(Artifacts):
             columns[key] = pd.Series({point.step: point.value for point in points}, dtype=float)
         table = pd.DataFrame(columns).sort_index()
         return table.rename_axis("epoch").reset_index()
+
+
+def every(search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
+    """All that a search of MLflow's client finds, which gives it page by page."""
+    found, token = [], None
+    while True:
+        page = search(*arguments, **options, max_results=PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def _require_server(uri: str) -> None:

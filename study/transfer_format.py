@@ -15,7 +15,8 @@ A number that JSON cannot hold is written as "nan", "inf" or "-inf".
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
@@ -32,9 +33,10 @@ from pydantic import (
     ValidationError,
 )
 
+from study.config import can_be_name
 from study.errors import StudyError
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 MANIFEST, SUMS = "study.json", "SHA256SUMS"
 REFERENCES = ("mlflow.parentRunId", "trial_run", "retrain_run")
 """The tags of a run that name other runs."""
@@ -51,7 +53,7 @@ def _number(value: object) -> object:
 
 
 def _folder_name(value: str) -> str:
-    if value in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f'\"`]", value):
+    if not can_be_name(value):
         raise ValueError(f"{value[:100]!r} cannot be the name of a folder")
     return value
 
@@ -67,7 +69,8 @@ ModelId = Annotated[str, Field(pattern=r"^m-[0-9a-f]{32}$")]
 Words = Annotated[str, Field(min_length=1, max_length=500)]
 Folder = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_folder_name)]
 """What a folder is called after in the store."""
-Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-. ]+$", max_length=250)]
+Key = Annotated[str, Field(pattern=r"^[/\w.\- :]+$", max_length=250)]
+"""What MLflow takes."""
 Texts = dict[Key, Annotated[str, Field(max_length=8000)]]
 ModelName = Annotated[str, Field(pattern=r"^[^/:%\"'\x00-\x1f]+$", max_length=250)]
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$", max_length=250)]
@@ -165,7 +168,7 @@ class Images(Record):
 class Manifest(Record):
     """The file study.json."""
 
-    format: Literal[1]
+    format: Literal[1] = FORMAT
     exported: datetime
     versions: dict[str, str]
     """Of the packages, and `git_commit`."""
@@ -190,9 +193,26 @@ def read_record(kind: type[R], text: str | bytes, path: str) -> R:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise malformed(f"{path}{f', {where}' if where else ''}: {first['msg']}") from None
+        raise malformed(f"{path}{_first(error)}") from None
+
+
+@contextmanager
+def exported(what: str) -> Iterator[None]:
+    """Says of a record that is made in the block what no archive can hold.
+
+    Raises:
+        StudyError: where the record has that.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise StudyError(f"{what} cannot be exported{_first(error)}.") from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{f', {where}' if where else ''}: {first['msg']}"
 
 
 def written(record: Record) -> str:

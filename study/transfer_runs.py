@@ -21,10 +21,11 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from study.errors import StudyError, first_line
 from study.files import is_hidden
+from study.patience import at_once
 from study.runs import Run
-from study.tracking import MAX_BATCH, Point, Store
+from study.tracking import MAX_BATCH, Point, Store, every
 from study.transfer_archive import Archive, Recorded
-from study.transfer_format import MARK, LoggedModel, Registered, RunRecord, Version
+from study.transfer_format import MARK, LoggedModel, Registered, RunRecord, Version, exported
 
 STAGE, COMPLETE = f"{MARK}_stage", f"{MARK}_complete"
 """The tags of a run that is being imported, beside the mark: what it will be, and whether all of it is there."""
@@ -37,20 +38,25 @@ PER_WRITE = 100
 
 
 def record_of(store: Store, run_id: str, experiment: str) -> RunRecord:
-    """A run as it is written to an archive."""
+    """A run as it is written to an archive.
+
+    Raises:
+        StudyError: where it has what no archive can hold.
+    """
     run = store.client.get_run(run_id)
     outputs = run.outputs.model_outputs if run.outputs else []
-    return RunRecord(
-        id=run_id,
-        name=run.info.run_name or "",
-        experiment=experiment,
-        status=run.info.status,
-        started=run.info.start_time,
-        ended=max(run.info.end_time or 0, run.info.start_time),
-        tags=dict(run.data.tags),
-        params=dict(run.data.params),
-        models=tuple(_model_of(store, output.model_id) for output in outputs),
-    )
+    with exported(f"Run {run_id}"):
+        return RunRecord(
+            id=run_id,
+            name=run.info.run_name or "",
+            experiment=experiment,
+            status=run.info.status,
+            started=run.info.start_time,
+            ended=run.info.end_time or run.info.start_time,
+            tags=dict(run.data.tags),
+            params=dict(run.data.params),
+            models=tuple(_model_of(store, output.model_id) for output in outputs),
+        )
 
 
 def _model_of(store: Store, model_id: str) -> LoggedModel:
@@ -66,7 +72,7 @@ def _model_of(store: Store, model_id: str) -> LoggedModel:
 
 def experiment_names(store: Store) -> dict[str, str]:
     """The names of the experiments, by id."""
-    return {found.experiment_id: found.name for found in store.client.search_experiments(view_type=ViewType.ALL)}
+    return {one.experiment_id: one.name for one in every(store.client.search_experiments, view_type=ViewType.ALL)}
 
 
 def points_of(store: Store, run_id: str) -> Iterator[Recorded]:
@@ -105,10 +111,10 @@ def registered_of(store: Store, runs: Mapping[str, RunRecord]) -> tuple[Register
         (run.id, f"models:/{model.id}"): model.id for run in runs.values() for model in run.models
     }
     found = []
-    for model in store.client.search_registered_models():
+    for model in every(store.client.search_registered_models):
         versions = [
             Version(version=int(one.version), run=str(one.run_id), model=sources[one.run_id, one.source], tags=one.tags)
-            for one in store.client.search_model_versions(f"name={_quoted(model.name)}")
+            for one in every(store.client.search_model_versions, f"name={_quoted(model.name)}")
             if (one.run_id, one.source) in sources
         ]
         numbers = {version.version for version in versions}
@@ -142,7 +148,9 @@ def bring(
         StudyError: where the store refuses it.
     """
     try:
-        return _brought(store, archive, record, tags, token)
+        # What fails is undone: after a try whose answer was lost, the next would bring the same a second time.
+        with at_once():
+            return _brought(store, archive, record, tags, token)
     except MlflowException as error:
         raise StudyError(f"The store did not take run {record.id}: {first_line(error)}") from None
 
@@ -219,8 +227,15 @@ def bring_versions(store: Store, model: Registered, runs: Mapping[str, str], mod
         with contextlib.suppress(MlflowException):  # where it is registered already
             store.client.create_registered_model(model.name)
     for version in versions:
-        had = [alias for alias, number in model.aliases.items() if number == version.version]
-        model_id = models[version.model]
+        _bring_version(store, model, version, runs, models)
+
+
+def _bring_version(
+    store: Store, model: Registered, version: Version, runs: Mapping[str, str], models: Mapping[str, str]
+) -> None:
+    had = [alias for alias, number in model.aliases.items() if number == version.version]
+    model_id = models[version.model]
+    with at_once():
         store.client.create_model_version(
             model.name,
             f"models:/{model_id}",

@@ -22,7 +22,7 @@ from study.searches import config_of
 from study.shown import masked
 from study.space import training
 from study.storage import connect
-from study.transfer_format import MARK, SearchRecord, TrialRecord, malformed
+from study.transfer_format import MARK, SearchRecord, TrialRecord, exported, malformed
 
 RUN = "mlflow_run"
 """The user attribute of a trial that names the run which mirrors it."""
@@ -69,12 +69,13 @@ def record_of(storage: RDBStorage, name: str) -> SearchRecord:
 
 
 def _record(storage: RDBStorage, search: optuna.Study) -> SearchRecord:
-    return SearchRecord(
-        name=search.study_name,
-        user_attrs={key: value for key, value in search.user_attrs.items() if key != MARK},
-        system_attrs=dict(storage.get_study_system_attrs(search._study_id)),
-        trials=tuple(_trial(trial) for trial in search.get_trials(deepcopy=False)),
-    )
+    with exported(f"Search {search.study_name}"):
+        return SearchRecord(
+            name=search.study_name,
+            user_attrs={key: value for key, value in search.user_attrs.items() if key != MARK},
+            system_attrs=dict(storage.get_study_system_attrs(search._study_id)),
+            trials=tuple(_trial(trial) for trial in search.get_trials(deepcopy=False)),
+        )
 
 
 def _trial(trial: FrozenTrial) -> TrialRecord:

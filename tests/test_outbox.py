@@ -205,6 +205,40 @@ def test_what_the_store_refuses_stays_and_keeps_nothing_else_from_it(remote: Rem
     assert later.said[0].startswith(f"What is kept in {remote.home.store / 'outbox' / refused} cannot be delivered (")
 
 
+def test_what_the_store_refuses_keeps_nothing_else_from_the_process_that_kept_it(remote: Remote):
+    refused, taken = sorted([remote.new_run(), remote.new_run()])
+    remote.line.is_cut = True
+    for run_id in (refused, taken):
+        remote.log(run_id, {"loss": 0.5}, 1)
+    remote.line.client.delete_run(refused)
+    remote.line.is_cut = False
+    remote.get(taken)
+    remote.log(taken, {"loss": 0.25}, 2)
+    assert remote.values(taken, "loss") == [(1, 0.5), (2, 0.25)]
+    assert outbox(remote.home) == [refused]
+
+
+def test_an_outage_after_another_process_delivered_is_told_again(remote: Remote, other_home: Home):
+    run_id = remote.new_run()
+    for step in (1, 2):
+        remote.line.is_cut = True
+        remote.log(run_id, {"loss": 0.5}, step)
+        remote.line.is_cut = False
+        Remote(remote.home)
+        remote.get(run_id)
+        remote.tag(run_id, looked=step)
+    assert sum("the work goes on" in said for said in remote.said) == 2
+
+
+def test_a_value_after_one_that_was_half_written_is_kept(tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text('["loss", 0.5, 1, 1]\n["loss", 0.')
+    with opened(tmp_path / "run") as parcel:
+        assert parcel
+        parcel.add_points(points({"loss": 0.25}, 3))
+        assert [(point.value, point.step) for point in parcel.points()] == [(0.5, 1), (0.25, 3)]
+
+
 def test_two_that_deliver_at_the_same_time_deliver_once(remote: Remote):
     run_id = remote.new_run()
     remote.line.is_cut = True

@@ -112,7 +112,7 @@ def _run_all(asked: argparse.Namespace, theatre: Theatre, results: list[Result])
             if case is None:
                 return
             # One case's stops of the server are not to be another's.
-            with server if case.store == "server" else threading.Lock():
+            with server if case.store == "server" else contextlib.nullcontext():
                 result = _run(case, theatre, zygote)
             with lock:
                 # What was cut short itself says nothing.

@@ -270,7 +270,7 @@ def tables_of(folder: Path) -> dict[str, bytes]:
 
 
 def check_ended(place: Place, since: int, broken: Broken) -> None:
-    """Checks that nothing begun since then (milliseconds since 1970) is open, and that no file is half-written."""
+    """Checks that nothing begun since then (milliseconds since 1970) is open, and that no outbox holds anything."""
     for run in runs_of(place):
         if run.started >= since and run.status == "RUNNING":
             broken.disagreements.append(f"run {run.id} ({run.tags.get('stage')}) is RUNNING")
