@@ -40,9 +40,13 @@ def number(name: str, help: str, least: int = 0, most: int = MOST, variable: str
 
 
 def variables_behind(text: str, environment: Mapping[str, str]) -> str:
-    """Which variables of the `environment` hold a value that the error `text` names, and the command line does not."""
+    """Which variables of the `environment`, not named in the error `text`, hold a value that it names.
+
+    What the command line holds as well is taken to come from there.
+    """
     given = {name: value for name, value in environment.items() if name.startswith(("STUDY_", "MLFLOW_TRACKING_URI"))}
-    named = [name for name, value in given.items() if value and value not in sys.argv and _is_named(value, text)]
+    hidden = {name: value for name, value in given.items() if value and value not in sys.argv and name not in text}
+    named = [name for name, value in hidden.items() if _is_named(value, text)]
     return f" (It comes from {' and '.join(sorted(named))}.)" if named else ""
 
 

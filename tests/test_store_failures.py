@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 from torch import zeros
 
 from pipelines import cli
+from study.config import Home
 from study.errors import StudyError
 from study.faults import Fault, explanation, fault, is_passing
+from study.files import whole
 from tests.process import study_here
 
 FULL = Path("/dev/full")
@@ -216,3 +218,20 @@ def test_the_command_says_a_failure_in_a_sentence_and_lets_a_bug_through(
     assert bug.code == 1
     assert bug.err.startswith("Traceback")
     assert bug.err.endswith("ValueError: a bug\n")
+
+
+@pytest.mark.parametrize("seconds", ["soon", "nan", "-1", "inf"])
+def test_a_patience_that_is_no_number_of_seconds_is_refused(seconds: str, home: Home):
+    ended = study_here("runs", home=home.root, STUDY_STORE_PATIENCE=seconds)
+    assert ended.code == 2
+    assert ended.err == f"study: STUDY_STORE_PATIENCE is {seconds!r}: it must be a number of seconds, 0 or more.\n"
+
+
+def test_a_write_that_finds_no_room_names_its_file_though_the_disk_names_none(tmp_path: Path):
+    def write() -> None:
+        with whole(tmp_path / "table.csv"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space") as raised:
+        write()
+    assert str(explanation(raised.value, "elsewhere")).startswith(f"The disk of {tmp_path} is full")
