@@ -16,13 +16,13 @@ from rich.table import Table
 from pipelines.context import Context
 from pipelines.doctor_fix import Mender
 from pipelines.progress import Bar
-from study import doctor, doctor_files, doctor_runs, mending
+from study import doctor, doctor_files, doctor_params, doctor_runs, mending
 from study.backup import damage, exists
 from study.config import Home
 from study.doctor import Facts, Finding
 from study.errors import StudyError
 from study.files import locked
-from study.runs import Run
+from study.runs import Run, epochs_of
 from study.search import default_storage
 from study.searches import Searches
 from study.shown import masked
@@ -110,7 +110,7 @@ class _Examination:
         self.is_elsewhere = bool(self.result.left)
         for check in (doctor_runs.check_searches, doctor_runs.check_trials, doctor_runs.check_others):
             self._examine(partial(self._of_facts, check))
-        for check in (doctor_runs.check_values, doctor_runs.check_curves):
+        for check in (doctor_params.check_params, doctor_runs.check_values, doctor_runs.check_curves):
             self._examine(partial(self._of_facts, check))
         self._examine(self._duplicates)
         self._examine(self._undelivered)
@@ -165,7 +165,7 @@ class _Examination:
         return [self._within_reach(finding) for finding in check()]
 
     def _within_reach(self, finding: Finding) -> Finding:
-        if self.tables is None and any(isinstance(repair, doctor.SetPoint) for repair in finding.repairs):
+        if self.tables is None and any(isinstance(repair, doctor.IN_DATABASE) for repair in finding.repairs):
             mend = "nothing, over a server: give its database as --tracking-uri to `study doctor`"
             return replace(finding, mend=mend, repairs=())
         return finding
@@ -226,7 +226,7 @@ class _Examination:
         )
 
     def _again(self, run: Run) -> str:
-        settings = ("--epochs", run.params["epochs"], "--seed", run.params["seed"])
+        settings = ("--epochs", str(epochs_of(run)), "--seed", run.tags["seed"])
         return self.context.command("retrain", "--run", run.tags["trial_run"], *settings)
 
     def _say(self) -> None:

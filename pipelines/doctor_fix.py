@@ -84,9 +84,13 @@ class Mender:
 
     @_do.register
     def _(self, repair: doctor.SetPoint) -> None:
-        if self.tables is None:
-            raise StudyError("A value that is recorded already can be changed in the server's database alone.")
+        assert self.tables
         self.tables.set_point(repair.run_id, repair.name, repair.step, repair.value)
+
+    @_do.register
+    def _(self, repair: doctor.SetParams) -> None:
+        assert self.tables
+        self.tables.set_params(repair.run_id, repair.params)
 
     @_do.register
     def _(self, repair: doctor.MoveLocation) -> None:

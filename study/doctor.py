@@ -73,6 +73,14 @@ class SetTags:
 
 
 @dataclass(frozen=True)
+class SetParams:
+    """Sets params of a run, which MLflow itself never changes. It takes a database that can be reached."""
+
+    run_id: str
+    params: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class AddPoint:
     """Records a value that a run lacks."""
 
@@ -123,12 +131,16 @@ Repair = (
     | CreateRun
     | LogResults
     | SetTags
+    | SetParams
     | AddPoint
     | SetPoint
     | MoveLocation
     | RecordSums
     | RemoveFile
 )
+
+IN_DATABASE = (SetParams, SetPoint)
+"""What takes a database that can be reached: no server does it."""
 
 
 @dataclass(frozen=True)

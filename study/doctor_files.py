@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from study.artifacts import SUMS
 from study.doctor import DeleteRun, Finding, RecordSums, RemoveFile, called
-from study.runs import Run
+from study.runs import Run, epochs_of
 
 PREDICTIONS = ("predictions/test.safetensors", "predictions/train.safetensors")
 
@@ -33,8 +33,8 @@ class Files:
         """What a finished run must have; of one that was interrupted, what it had recorded."""
         if self.run.status != "FINISHED":
             return set(self.sums)
-        epochs = int(self.run.params["epochs"])
-        return {*(f"weights/epoch_{epoch:03d}.safetensors" for epoch in range(epochs + 1)), *PREDICTIONS, *self.sums}
+        epochs = range(epochs_of(self.run) + 1)
+        return {*(f"weights/epoch_{epoch:03d}.safetensors" for epoch in epochs), *PREDICTIONS, *self.sums}
 
     @property
     def is_whole(self) -> bool:

@@ -19,7 +19,7 @@ from study.doctor import (
     SetTags,
     called,
 )
-from study.runs import Run
+from study.runs import Run, epochs_of
 from study.searches import SearchRecord, TrialRecord
 
 CURVES = {"trial": "val_accuracy", "retrain": "test_accuracy"}
@@ -262,7 +262,7 @@ def check_curves(facts: Facts) -> Iterator[Finding]:
     for run in facts.of_stage("retrain"):
         if run.status == "FINISHED":
             there = {point.step for point in facts.curves.get(run.id, ())}
-            missing = [str(epoch) for epoch in range(int(run.params["epochs"]) + 1) if epoch not in there]
+            missing = [str(epoch) for epoch in range(epochs_of(run) + 1) if epoch not in there]
             if missing:
                 what = f"Its {CURVES['retrain']} has no value of epoch {', '.join(missing)}."
                 yield Finding(what, called(run), "nothing: what it was is not known")

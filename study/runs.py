@@ -1,5 +1,6 @@
 """A run as plain data, and the points of its metrics."""
 
+import json
 import math
 import sys
 import time
@@ -37,6 +38,17 @@ def as_run(run: Any) -> Run:
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
     )
+
+
+def as_param(value: object) -> str:
+    """A setting as a run's params hold it."""
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+
+
+def epochs_of(run: Run) -> int:
+    """For how many epochs a run was to train; 0 where its params do not say."""
+    said = run.params.get("epochs", "")
+    return int(said) if said.isdecimal() else 0
 
 
 def metric(run: Run, name: str) -> float:

@@ -1,9 +1,9 @@
-"""MLflow's own tables, for what its interface cannot do: values recorded twice, and places that moved."""
+"""MLflow's own tables, for what its interface cannot do: values recorded twice, other params, places that moved."""
 
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote, urlparse
@@ -86,6 +86,14 @@ class Tables:
         connection.execute(delete(metrics).where(here))
         connection.execute(insert(metrics).values(kept))
         return kept
+
+    def set_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Has params of a run say something else, or for the first time something."""
+        table = self._table("params")
+        with self._begun() as connection:
+            for name, value in params.items():
+                connection.execute(delete(table).where((table.c.run_uuid == run_id) & (table.c.key == name)))
+                connection.execute(insert(table).values(run_uuid=run_id, key=name, value=value))
 
     def moved(self, root: str) -> list[tuple[str, str]]:
         """Places of an experiment's files that are not in the folder `root`, and where there they are now.

@@ -5,7 +5,6 @@ leaves a failed run marked as finished.
 """
 
 import getpass
-import json
 import logging
 import os
 import sys
@@ -32,7 +31,7 @@ from study.files import SQLITE, locked
 from study.outbox import Outbox, Parcel, Point, deliver
 from study.patience import Patience, Patient
 from study.process import this_process
-from study.runs import Run, as_run, points
+from study.runs import Run, as_param, as_run, points
 from study.shown import masked
 
 # What it logs with a traceback is raised as well.
@@ -170,7 +169,7 @@ class Store(Artifacts):
 
     def describe(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Records the params of a run, as its start does unless it is killed on the way; they may never change."""
-        self.client.log_batch(run_id, params=[Param(key, _text(value)) for key, value in params.items()])
+        self.client.log_batch(run_id, params=[Param(key, as_param(value)) for key, value in params.items()])
 
     def tag(self, run_id: str, **tags: object) -> None:
         """Sets tags of a run; where the store is away, as soon as it is back."""
@@ -306,7 +305,3 @@ def _is_quotable(value: str) -> bool:
 def _quoted(value: str) -> str:
     quote_mark = '"' if "'" in value else "'"
     return f"{quote_mark}{value}{quote_mark}"
-
-
-def _text(value: object) -> str:
-    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)

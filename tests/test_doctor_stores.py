@@ -13,6 +13,7 @@ from pipelines.tune import tune
 from study.config import CNNConfig, Home, SearchConfig
 from study.data import Dataset
 from study.device import Machine
+from study.tables import Tables
 from study.tracking import Store
 from tests.conftest import DIGITS, Finished, copy_of, surroundings
 from tests.postgres import Databases
@@ -31,8 +32,12 @@ def test_it_mends_and_backs_up_what_postgresql_holds(context: Context, databases
     first, second = store.runs(stage="trial")
     store.log(first.id, {"val_accuracy": 0.5}, 1)
     store.client.delete_run(second.id)
+    tables = Tables(store.uri)
+    tables.set_params(first.id, {"learning_rate": "0.5"})
+    tables.close()
     mended = examine(context, FIX)
-    assert (len(mended.mended), mended.left) == (2, [])
+    assert (len(mended.mended), mended.left) == (3, [])
+    assert store.get(first.id).params == first.params
     assert examine(context, FIX) == Result()
     (folder,) = context.home.store.glob("backup-*")
     assert [file.read_bytes()[:5] for file in sorted(folder.iterdir())] == [b"PGDMP", b"PGDMP"]
@@ -54,9 +59,13 @@ def test_over_a_server_it_mends_what_needs_no_database(
         store.client.delete_run(first.id)
         store.finish(second.id, "KILLED", "interrupted")
         store.log(third.id, {"val_accuracy": 0.5}, 1)
+        with contextlib.closing(sqlite3.connect(home.store / "mlflow.db")) as opened, opened:
+            opened.execute("UPDATE params SET value = '0.5' WHERE key = 'weight_decay' AND run_uuid = ?", (third.id,))
         found = examine(context, FIX)
         assert len(found.mended) == 2
-        assert ["2 times" in one.what and "over a server" in one.mend for one in found.left] == [True]
+        assert all("over a server" in one.mend for one in found.left)
+        assert ["2 times" in one.what for one in found.left] == [True, False]
+        assert "weight_decay is 0.5" in found.left[1].what
     finally:
         server.stop()
 
