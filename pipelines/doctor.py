@@ -15,7 +15,7 @@ from rich.table import Table
 
 from pipelines.context import Context
 from pipelines.doctor_fix import Mender
-from pipelines.progress import Bar
+from pipelines.doctor_read import read_files
 from study import doctor, doctor_files, doctor_params, doctor_runs, mending
 from study.backup import damage, exists
 from study.config import Home
@@ -194,36 +194,9 @@ class _Examination:
     def _files(self) -> Iterator[Finding]:
         runs = [run for run in self.facts.of_stage("retrain") if run.status != "RUNNING"]
         with self.context.display.bar("checking files", len(runs)) as bar:
-            files = [self._files_of(run, bar) for run in runs]
+            files = [read_files(run, self.context, bar) for run in runs]
         self.files = sum(len(one.listed) for one in files)
         return doctor_files.check_files(files, self._again)
-
-    def _files_of(self, run: Run, bar: Bar) -> doctor_files.Files:
-        store = self.context.store
-        listed = [path for part in ("weights", "predictions") for path in mending.listed(store, run.id, part)]
-        broken, digests, sums = {}, {}, {}
-        try:
-            sums = store.sums(run.id)
-        except StudyError as error:
-            broken["SHA256SUMS"] = str(error)
-        for number, path in enumerate(listed, 1):
-            bar.note(f"{run.name}: {number}/{len(listed)}")
-            try:
-                digests[path] = store.digest(run.id, path)
-                if path not in sums:
-                    store.load_tensors(run.id, path)
-            except StudyError as error:
-                broken[path] = str(error)
-        bar.advance()
-        return doctor_files.Files(
-            run=run,
-            listed=listed,
-            sums=sums,
-            broken=broken,
-            digests=digests,
-            unfinished=[str(path) for path in mending.unfinished(store, run.id)],
-            has_model=run.status != "FINISHED" or mending.has_model(store, run.id),
-        )
 
     def _again(self, run: Run) -> str:
         settings = ("--epochs", str(epochs_of(run)), "--seed", run.tags["seed"])

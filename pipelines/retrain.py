@@ -26,7 +26,7 @@ from study.process import is_gone, this_process
 from study.registry import log_model
 from study.runs import Run, metric
 from study.selection import finished_seeds
-from study.training import Epoch, TrainingState, fit, predict
+from study.training import Epoch, TrainingState, accuracy, fit, predict
 
 NOT_CONTINUED = ("diverged", "incomplete")
 """Reasons for which a retraining ended that another one of the same would meet again, or cannot mend."""
@@ -258,10 +258,10 @@ def _keep_predictions(
         for name, part in parts.items():
             logits = predict(model, part.images).cpu()
             kept.keep(predictions_path(name), {"logits": logits, "labels": part.labels})
-            accuracy = (logits.argmax(1) == part.labels).double().mean().item()
             # A continued run may have recorded it, and MLflow would keep it twice.
             if f"final_{name}_accuracy" not in context.store.get(run_id).metrics:
-                context.store.log(run_id, {f"final_{name}_accuracy": accuracy}, config.epochs)
+                final = {f"final_{name}_accuracy": accuracy(logits, part.labels).item()}
+                context.store.log(run_id, final, config.epochs)
             bar.advance()
 
 

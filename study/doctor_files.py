@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from study.artifacts import SUMS
-from study.doctor import DeleteRun, Finding, RecordSums, RemoveFile, called
+from study.doctor import AddPoint, DeleteRun, Finding, RecordSums, RemoveFile, SetPoint, called
+from study.doctor_runs import same, shown
 from study.runs import Run, epochs_of
 
 PREDICTIONS = ("predictions/test.safetensors", "predictions/train.safetensors")
@@ -27,6 +28,8 @@ class Files:
     unfinished: Collection[str] = ()
     """Files that a killed process left half-written."""
     has_model: bool = True
+    accuracies: Mapping[str, float] = field(default_factory=dict)
+    """What a finished run's predictions of each split amount to, where they are as they were kept."""
 
     @property
     def expected(self) -> set[str]:
@@ -85,6 +88,7 @@ def _check(files: Files, again: Run | None, command: Callable[[Run], str]) -> It
         yield Finding(f"{PurePosixPath(path).name} was never finished.", where, "removes it", remove)
     if files.run.status == "FINISHED" and not files.broken and (unknown := set(files.digests) - set(files.sums)):
         yield _unrecorded(files, unknown, where)
+    yield from _results(files, where)
 
 
 def _unrecorded(files: Files, unknown: set[str], where: str) -> Finding:
@@ -92,3 +96,17 @@ def _unrecorded(files: Files, unknown: set[str], where: str) -> Finding:
     mend = f"records those of today in {SUMS}; each is a whole file"
     sums = {**files.sums, **{path: files.digests[path] for path in unknown}}
     return Finding(what, where, mend, (RecordSums(files.run.id, sums),))
+
+
+def _results(files: Files, where: str) -> Iterator[Finding]:
+    """Metrics of the last weights that are not what the predictions of these amount to."""
+    run, step = files.run, epochs_of(files.run)
+    for split, true in files.accuracies.items():
+        for name in (f"final_{split}_accuracy", *(("test_accuracy",) if split == "test" else ())):
+            said = run.metrics.get(name)
+            if said is None:
+                add = AddPoint(run.id, name, step, true)
+                yield Finding(f"MLflow lacks its {name}.", where, "records that of its predictions", (add,))
+            elif not same(said, true):
+                what = f"Its {name} is {shown([said])}; by its predictions it is {true:.6g}."
+                yield Finding(what, where, "keeps the predictions'", (SetPoint(run.id, name, step, true),))

@@ -177,14 +177,19 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
 
 def evaluate(model: nn.Module, data: Labelled) -> tuple[float, float]:
     """Mean cross-entropy (nats) and accuracy of `model` on `data`."""
-    loss, accuracy = _evaluate(model, data)
-    return loss.item(), accuracy.item()
+    loss, share = _evaluate(model, data)
+    return loss.item(), share.item()
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The share of items whose largest logit is their label's."""
+    return (logits.argmax(1) == labels).double().mean()
 
 
 def _evaluate(model: nn.Module, data: Labelled) -> tuple[Tensor, Tensor]:
     logits = predict(model, data.images)
     labels = data.labels.to(logits.device)
-    return functional.cross_entropy(logits, labels), (logits.argmax(1) == labels).double().mean()
+    return functional.cross_entropy(logits, labels), accuracy(logits, labels)
 
 
 def _evaluate_all(model: nn.Module, sets: Mapping[str, Labelled]) -> dict[str, Tensor]:

@@ -224,6 +224,23 @@ def change_epochs(patient: Patient) -> None:
     patient.sql("UPDATE params SET value = '1' WHERE key = 'epochs' AND run_uuid = ?", patient.retrained)
 
 
+def change_result(patient: Patient) -> None:
+    for table in ("metrics", "latest_metrics"):
+        changed = f"UPDATE {table} SET value = 0.999 WHERE key = 'final_test_accuracy'"
+        patient.sql(f"{changed} AND run_uuid = ?", patient.retrained)
+
+
+def change_last_epoch(patient: Patient) -> None:
+    for table in ("metrics", "latest_metrics"):
+        changed = f"UPDATE {table} SET value = 0.999 WHERE key = 'test_accuracy' AND step = 2"
+        patient.sql(f"{changed} AND run_uuid = ?", patient.retrained)
+
+
+def lose_result(patient: Patient) -> None:
+    for table in ("metrics", "latest_metrics"):
+        patient.sql(f"DELETE FROM {table} WHERE key = 'final_train_accuracy' AND run_uuid = ?", patient.retrained)
+
+
 Damages = dict[Callable[[Patient], None], str]
 NO_PROCESS = "no process works on it"
 TRIALS = [
@@ -256,6 +273,7 @@ SEARCHES = [
 RETRAININGS = [
     {record_loss_twice: "train_loss of step 1 is there 2 times", forget_sums: "is not recorded"},
     {name_other_trial: "which is not there", leave_retraining_open: NO_PROCESS},
+    {change_result: "final_test_accuracy is 0.999", change_last_epoch: "test_accuracy is 0.999"},
     {leave_half: "never finished", change_epochs: "epochs is 1, not 2"},
 ]
 
@@ -352,6 +370,22 @@ def test_mended_params_are_optunas(patient: Patient) -> None:
         assert patient.store.get(patient.trial).params != before
         assert len(patient.examine(FIX).mended) == 1
         assert patient.store.get(patient.trial).params == before
+
+
+def test_mended_results_are_those_of_the_predictions(patient: Patient) -> None:
+    before = patient.store.get(patient.retrained).metrics
+    for damage in (change_result, change_last_epoch, lose_result):
+        damage(patient)
+        assert patient.store.get(patient.retrained).metrics != before
+        assert len(patient.examine(FIX).mended) == 1
+        assert patient.store.get(patient.retrained).metrics == before
+    assert patient.examine() == Result()
+
+
+def test_altered_predictions_vouch_for_nothing(patient: Patient) -> None:
+    change_result(patient)
+    alter(patient.file("predictions/test.safetensors"))
+    assert ["test.safetensors was altered" in one.what for one in patient.examine().left] == [True]
 
 
 def test_params_of_a_retraining_that_are_not_its_trials_are_named(patient: Patient) -> None:
