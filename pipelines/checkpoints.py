@@ -8,7 +8,9 @@ from typing import NamedTuple
 from safetensors.torch import save
 from torch import Tensor
 
+from study.artifacts import MODEL_SUMS
 from study.errors import StudyError
+from study.registry import CHANGING
 from study.tracking import Store
 from study.training import TrainingState
 
@@ -51,6 +53,12 @@ class Checkpoints:
     def keep(self, path: str, tensors: Mapping[str, Tensor]) -> None:
         """Keeps tensors that must stay as they are, and their hash."""
         self._sums[path] = self._store.log_tensors(self._run_id, path, tensors)
+        self._store.log_sums(self._run_id, self._sums)
+
+    def keep_model(self, digests: Mapping[str, str]) -> None:
+        """Keeps the hashes of the files of the run's model that must stay as they are; and that of these hashes."""
+        kept = {path: digest for path, digest in digests.items() if path not in CHANGING}
+        self._sums[MODEL_SUMS] = self._store.log_sums(self._run_id, kept, MODEL_SUMS)
         self._store.log_sums(self._run_id, self._sums)
 
     def keep_epoch(self, state: TrainingState, metrics: Mapping[str, float]) -> None:

@@ -6,8 +6,10 @@ from pipelines.checkpoints import SPLITS, predictions_path
 from pipelines.context import Context
 from pipelines.progress import Bar
 from study import mending
+from study.artifacts import MODEL_SUMS, SUMS
 from study.doctor_files import Files
 from study.errors import StudyError
+from study.registry import model_digests
 from study.runs import Run
 from study.tracking import Store
 from study.training import accuracy
@@ -17,16 +19,19 @@ def read_files(run: Run, context: Context, bar: Bar) -> Files:
     """What lies with `run`, all of it read; what cannot be is named."""
     store = context.store
     listed = [path for part in ("weights", "predictions") for path in mending.listed(store, run.id, part)]
-    broken, digests, sums = {}, {}, {}
-    try:
-        sums = store.sums(run.id)
-    except StudyError as error:
-        broken["SHA256SUMS"] = str(error)
+    listed += [path for path in mending.listed(store, run.id, "") if path == MODEL_SUMS]
+    broken, digests = {}, {}
+    sums: dict[str, dict[str, str]] = {SUMS: {}, MODEL_SUMS: {}}
+    for name in sums:
+        try:
+            sums[name] = store.sums(run.id, name)
+        except StudyError as error:
+            broken[name] = str(error)
     for number, path in enumerate(listed, 1):
         bar.note(f"{run.name}: {number}/{len(listed)}")
         try:
             digests[path] = store.digest(run.id, path)
-            if path not in sums:
+            if path not in sums[SUMS] and path != MODEL_SUMS:
                 store.load_tensors(run.id, path)
         except StudyError as error:
             broken[path] = str(error)
@@ -34,12 +39,13 @@ def read_files(run: Run, context: Context, bar: Bar) -> Files:
     return Files(
         run=run,
         listed=listed,
-        sums=sums,
+        sums=sums[SUMS],
         broken=broken,
         digests=digests,
         unfinished=[str(path) for path in mending.unfinished(store, run.id)],
-        has_model=run.status != "FINISHED" or mending.has_model(store, run.id),
-        accuracies=dict(_accuracies(run, store, sums, digests)),
+        model=model_digests(store, run.id) if run.status == "FINISHED" else None,
+        model_sums=sums[MODEL_SUMS],
+        accuracies=dict(_accuracies(run, store, sums[SUMS], digests)),
     )
 
 

@@ -23,7 +23,7 @@ from study.failures import failures_explained
 from study.files import locked
 from study.models import Model, build_model
 from study.process import is_gone, this_process
-from study.registry import log_model
+from study.registry import log_model, model_digests
 from study.runs import Run, metric
 from study.selection import finished_seeds
 from study.training import Epoch, TrainingState, accuracy, fit, predict
@@ -225,6 +225,7 @@ def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, conte
     # Before anything may take it for the best.
     _require_whole(run_id, config, context)
     _register(run_id, model.to("cpu"), trial, dataset, context)
+    kept.keep_model(model_digests(context.store, run_id))
 
 
 def _keep_epoch(

@@ -27,6 +27,8 @@ from study.faults import explained
 from study.files import is_hidden, sha256, whole, within
 
 SUMS = "SHA256SUMS"
+MODEL_SUMS = "MODEL_SHA256SUMS"
+"""The same for the files of the run's model, by their paths in the model's own folder."""
 
 
 class Artifacts:
@@ -56,21 +58,22 @@ class Artifacts:
                 names = opened.keys()
                 return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
 
-    def log_sums(self, run_id: str, sums: Mapping[str, str]) -> None:
-        """Keeps the SHA-256 of artifacts, by their paths, as the run's `SHA256SUMS`."""
+    def log_sums(self, run_id: str, sums: Mapping[str, str], name: str = SUMS) -> str:
+        """Keeps the SHA-256 of files, by their paths, as the run's artifact `name`; returns its own."""
         lines = [f"{digest}  {path}\n" for path, digest in sorted(sums.items())]
-        with self._written(run_id, SUMS) as file:
+        with self._written(run_id, name) as file:
             file.write_text("".join(lines), encoding="utf-8")
+            return sha256(file)
 
-    def sums(self, run_id: str) -> dict[str, str]:
-        """The SHA-256 of artifacts, by their paths, that `log_sums` kept; empty where it did not.
+    def sums(self, run_id: str, name: str = SUMS) -> dict[str, str]:
+        """The SHA-256 of files, by their paths, that `log_sums` kept as `name`; empty where it did not.
 
         Raises:
-            StudyError: where `SHA256SUMS` holds something else.
+            StudyError: where the artifact holds something else.
         """
-        if SUMS not in self.artifacts(run_id):
+        if name not in self.artifacts(run_id):
             return {}
-        with self._read(run_id, SUMS) as file:
+        with self._read(run_id, name) as file:
             text = file.read_text(encoding="utf-8")
             sums = re.findall(r"^([0-9a-f]{64}) [ *](.+)$", text, re.MULTILINE)
             if len(sums) != len(text.splitlines()):

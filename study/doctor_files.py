@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from study.artifacts import SUMS
+from study.artifacts import MODEL_SUMS, SUMS
 from study.doctor import AddPoint, DeleteRun, Finding, RecordSums, RemoveFile, SetPoint, called
 from study.doctor_runs import same, shown
 from study.runs import Run, epochs_of
@@ -18,7 +18,7 @@ class Files:
 
     run: Run
     listed: Collection[str]
-    """The paths of its weights and predictions."""
+    """The paths of its weights, its predictions, and the hashes of its model."""
     sums: Mapping[str, str]
     """The SHA-256 that was recorded of each."""
     broken: Mapping[str, str] = field(default_factory=dict)
@@ -27,7 +27,10 @@ class Files:
     """The SHA-256 of each as it is now."""
     unfinished: Collection[str] = ()
     """Files that a killed process left half-written."""
-    has_model: bool = True
+    model: Mapping[str, str] | None = None
+    """The SHA-256 of the files of a finished run's model as they are now; empty where it has none."""
+    model_sums: Mapping[str, str] = field(default_factory=dict)
+    """Those that were recorded; empty where none were."""
     accuracies: Mapping[str, float] = field(default_factory=dict)
     """What a finished run's predictions of each split amount to, where they are as they were kept."""
 
@@ -42,12 +45,18 @@ class Files:
     @property
     def is_whole(self) -> bool:
         """Whether nothing of it is missing, altered or unreadable."""
-        return self.has_model and not self.broken and self.expected <= set(self.listed) and not self.altered
+        is_there = self.expected <= set(self.listed) and self.model != {}
+        return is_there and not (self.broken or self.altered or self.altered_model)
 
     @property
     def altered(self) -> list[str]:
         """The files that are not what was recorded."""
         return sorted(path for path, digest in self.digests.items() if self.sums.get(path, digest) != digest)
+
+    @property
+    def altered_model(self) -> list[str]:
+        """The files of its model that are not there, or not what was recorded."""
+        return sorted(path for path, digest in self.model_sums.items() if self.model and self.model.get(path) != digest)
 
 
 def check_files(all_files: Collection[Files], command: Callable[[Run], str]) -> Iterator[Finding]:
@@ -81,8 +90,11 @@ def _check(files: Files, again: Run | None, command: Callable[[Run], str]) -> It
         yield Finding(f"{path} was altered: its SHA-256 is not that in {SUMS}.", where, mend, repairs)
     for path, said in sorted(files.broken.items()):
         yield Finding(f"{path} cannot be read: {said}", where, mend, repairs)
-    if not files.has_model:
+    if files.model == {}:
         yield Finding("Its MLflow model is missing.", where, mend, repairs)
+    for path in files.altered_model:
+        what = f"{path} of its MLflow model is missing, or was altered: its SHA-256 is not that in {MODEL_SUMS}."
+        yield Finding(what, where, mend, repairs)
     for path in sorted(files.unfinished):
         remove = (RemoveFile(path),)
         yield Finding(f"{PurePosixPath(path).name} was never finished.", where, "removes it", remove)

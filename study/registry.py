@@ -1,16 +1,28 @@
 """The registered models: what is served, and which of them the alias `best` means."""
 
 import math
+import tempfile
 import warnings
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 from torch import nn
+
+from study.files import sha256
+from study.tracking import Store
+
+DESCRIBED = "MLmodel"
+"""The file in which a model says what, whose and where it is, which an import has say something else."""
+CHANGING = (DESCRIBED, "registered_model_meta")
+"""The files of a model that need not stay as they are; the second MLflow writes where the model is loaded."""
 
 
 def log_model(
@@ -35,6 +47,25 @@ def log_model(
     versions = client.search_model_versions(f"name = '{name}' AND run_id = '{run_id}'")
     version = versions[0] if versions else _new_version(client, run_id, name, model, example)
     _move_alias(client, name, str(version.version), score)
+
+
+def model_digests(store: Store, run_id: str) -> dict[str, str]:
+    """The SHA-256 of the files of a run's model as they are now, by their paths in its folder; empty without a model.
+
+    Raises:
+        StoreFault: where the store is away for too long.
+    """
+    run = store.client.get_run(run_id)
+    for output in run.outputs.model_outputs if run.outputs else []:
+        with suppress(MlflowException, OSError), tempfile.TemporaryDirectory(prefix="study-") as copied:
+            # The client would remember where a model was, in whichever store.
+            place = store.client.get_logged_model(output.model_id).artifact_location
+            repository = get_artifact_repository(place, tracking_uri=store.uri)
+            folder = Path(store.wait(partial(repository.download_artifacts, "", copied)))
+            files = [file for file in folder.rglob("*") if file.is_file()]
+            if folder / DESCRIBED in files:
+                return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
+    return {}
 
 
 def _new_version(client: MlflowClient, run_id: str, name: str, model: nn.Module, example: np.ndarray) -> ModelVersion:

@@ -446,6 +446,37 @@ def test_a_missing_model_is_found(patient: Patient) -> None:
     assert [one.what for one in found] == ["Its MLflow model is missing."] * 2
 
 
+def test_altered_files_of_a_model_are_found_but_those_that_mlflow_changes(patient: Patient) -> None:
+    model = patient.store.client.get_run(patient.retrained).outputs.model_outputs[0].model_id
+    folder = patient.file(f"../../models/{model}/artifacts")
+    (folder / "registered_model_meta").write_text("model_name: digits-cnn\n")
+    (folder / "MLmodel").write_bytes((folder / "MLmodel").read_bytes() + b"\n")
+    assert patient.examine() == Result()
+    alter(folder / "data/model.pt2")
+    (folder / "requirements.txt").unlink()
+    found = patient.examine(FIX)
+    assert not found.mended
+    assert [one.what.partition(" is missing, or was")[0] for one in found.left] == [
+        "data/model.pt2 of its MLflow model",
+        "requirements.txt of its MLflow model",
+    ]
+    assert all("trains it anew" in one.mend for one in found.left)
+
+
+def test_altered_hashes_of_a_model_are_found(patient: Patient) -> None:
+    alter(patient.file("MODEL_SHA256SUMS"))
+    assert "MODEL_SHA256SUMS was altered" in patient.examine().left[0].what
+    patient.file("MODEL_SHA256SUMS").unlink()
+    assert [one.what for one in patient.examine().left] == ["MODEL_SHA256SUMS is missing."]
+
+
+def test_a_run_of_before_has_no_hashes_of_its_model(patient: Patient) -> None:
+    patient.file("MODEL_SHA256SUMS").unlink()
+    sums = patient.store.sums(patient.retrained)
+    patient.store.log_sums(patient.retrained, {path: sums[path] for path in sums if path != "MODEL_SHA256SUMS"})
+    assert patient.examine() == Result()
+
+
 @pytest.mark.parametrize("stays", [False, True], ids=["moved", "copied"])
 def test_a_study_in_another_folder_is_analysed_there(patient: Patient, tmp_path: Path, stays: bool) -> None:
     old, new = patient.context.home.root, tmp_path / "100 % elsewhere"

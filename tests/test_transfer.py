@@ -19,6 +19,7 @@ import pytest
 from pipelines import transfer_import
 from pipelines.analyse import analyse
 from pipelines.context import Context
+from pipelines.doctor import Options, Result, examine
 from pipelines.progress import Display
 from pipelines.retrain import retrain
 from pipelines.transfer import export
@@ -26,6 +27,7 @@ from pipelines.tune import tune
 from study import search, selection, transfer_runs, transfer_searches
 from study.config import AnalysisConfig, DataConfig, Home
 from study.errors import StudyError
+from study.registry import model_digests
 from study.runs import Run
 from study.tracking import Store
 from tests.conftest import Finished, copy_of, surroundings
@@ -147,6 +149,18 @@ def test_the_registered_model_answers_as_before(finished_study: Finished, elsewh
     described = (Path(uri.removeprefix("file://")) / "MLmodel").read_text()
     assert f"artifact_path: {uri}" in described
     assert version.run_id in described
+
+
+def test_an_import_is_found_whole_with_the_hashes_of_its_models(finished_study: Finished, elsewhere: Context):
+    assert examine(elsewhere, Options()) == Result()
+    for old, new in pairs(finished_study.context, elsewhere):
+        if old.tags["stage"] == "retrain":
+            (model,) = elsewhere.store.client.get_run(new.id).outputs.model_outputs
+            before = finished_study.context.store.client.get_run(old.id).outputs.model_outputs
+            assert model.model_id != before[0].model_id
+            kept = elsewhere.store.sums(new.id, "MODEL_SHA256SUMS")
+            assert "data/model.pt2" in kept
+            assert kept.items() <= model_digests(elsewhere.store, new.id).items()
 
 
 def test_an_export_of_an_import_is_analysed_with_equal_numbers(
