@@ -24,12 +24,9 @@ from study.files import locked
 from study.models import Model, build_model
 from study.process import is_gone, this_process
 from study.registry import log_model, model_digests
-from study.runs import Run, metric
+from study.runs import NOT_CONTINUED, Run, metric
 from study.selection import finished_seeds
 from study.training import Epoch, TrainingState, accuracy, fit, predict
-
-NOT_CONTINUED = ("diverged", "incomplete")
-"""Reasons for which a retraining ended that another one of the same would meet again, or cannot mend."""
 
 
 class Classifier(nn.Module):

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from study.artifacts import MODEL_SUMS, SUMS
 from study.doctor import AddPoint, DeleteRun, Finding, RecordSums, RemoveFile, SetPoint, called
 from study.doctor_runs import same, shown
-from study.runs import Run, epochs_of
+from study.runs import NOT_CONTINUED, Run, epochs_of
 
 PREDICTIONS = ("predictions/test.safetensors", "predictions/train.safetensors")
 
@@ -98,7 +98,9 @@ def _check(files: Files, again: Run | None, command: Callable[[Run], str]) -> It
     for path in sorted(files.unfinished):
         remove = (RemoveFile(path),)
         yield Finding(f"{PurePosixPath(path).name} was never finished.", where, "removes it", remove)
-    if files.run.status == "FINISHED" and not files.broken and (unknown := set(files.digests) - set(files.sums)):
+    # By its hashes `study retrain` knows whether it can continue a run.
+    is_of_use = files.run.tags.get("status_reason") not in NOT_CONTINUED
+    if is_of_use and not files.broken and (unknown := set(files.digests) - set(files.sums)):
         yield _unrecorded(files, unknown, where)
     yield from _results(files, where)
 

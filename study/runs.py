@@ -10,6 +10,9 @@ from typing import Any
 
 from study.outbox import Point
 
+NOT_CONTINUED = ("diverged", "incomplete")
+"""Reasons for which a retraining ended that another one of the same would meet again, or cannot mend."""
+
 
 @dataclass(frozen=True)
 class Run:

@@ -439,6 +439,26 @@ def test_altered_and_missing_weights_stay_until_they_are_trained_anew(patient: P
     assert patient.retrained not in {one.id for one in patient.store.runs(stage="retrain")}
 
 
+@pytest.mark.parametrize("lost", ["all", "one"])
+def test_hashes_that_an_interrupted_retraining_lacks_are_recorded(patient: Patient, lost: str) -> None:
+    patient.store.finish(patient.retrained, "KILLED", "interrupted")
+    assert patient.examine() == Result()
+    before = patient.store.sums(patient.retrained)
+    left = {} if lost == "all" else {path: before[path] for path in before if "epoch_001" not in path}
+    forget_sums(patient)
+    if left:
+        patient.store.log_sums(patient.retrained, left)
+    require_mended(patient, [(f"run {patient.retrained[:12]}", f"{len(before) - len(left)} of its files is not")])
+    assert patient.store.sums(patient.retrained) == before
+
+
+@pytest.mark.parametrize("reason", ["diverged", "incomplete"])
+def test_hashes_of_a_retraining_that_is_not_continued_are_not_missed(patient: Patient, reason: str) -> None:
+    patient.store.finish(patient.retrained, "FAILED", reason)
+    forget_sums(patient)
+    assert patient.examine() == Result()
+
+
 def test_a_missing_model_is_found(patient: Patient) -> None:
     shutil.rmtree(patient.file("../../models"))
     found = patient.examine().left
