@@ -53,11 +53,12 @@ def _tests(networks: Networks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _add_answer(networks: Networks, report: Report) -> None:
-    table, note = measured(networks), ""
+    table, note, beside = measured(networks), "", " beside the report's"
     if not _comparable(networks):
+        beside = ""
         note = "Wik's (2023) numbers are of CIFAR-10, and stand beside ours only for its classes. "
     note += statistics.note(table)
-    heading = "Accuracy, precision, recall and F1 beside the report's (Table 2)"
+    heading = f"Accuracy, precision, recall and F1{beside} (Table 2)"
     report.add_table("table2", heading, statistics.caption(table), table, statistics.answer(table), note=note)
     heading, text = "How far the numbers of Table 2 are certain", statistics.intervals_caption(table)
     report.add_figure("table2_intervals", heading, text, table, statistics.draw_intervals(table))

@@ -97,7 +97,7 @@ class Report:
         """Writes a figure and its numbers, and puts it on the page, with the table `shown` below where there is one."""
         picture = write_figure(self.folder, name, numbers, figure)
         self.files += [f"{name}.{kind}" for kind in ("png", "svg", "csv")]
-        alt = f"{heading}. {text}"
+        alt = f"{heading} {text}" if heading.endswith("?") else f"{heading}. {text}"
         self.sections.append(Section(heading, text, table=shown, png=picture, alt=alt, csv=f"{name}.csv", **more))
 
     def command(self, *words: str) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis import classification, statistics
 from analysis.report import Section, page
-from analysis.words import listed
+from analysis.words import counted, listed
 from pipelines.analyse_statistics import measured
 from pipelines.artifacts import Network
 from pipelines.context import Context
@@ -110,7 +110,7 @@ def _facts(
         params = one.run.params
         facts[f"{name.upper()} run"] = (
             f"{one.run.id}: learning rate {one.config.learning_rate:.3e}, weight decay "
-            f"{one.config.weight_decay:.3e}, {one.config.epochs} epochs, seed {one.config.seed}, "
+            f"{one.config.weight_decay:.3e}, {counted(one.config.epochs, 'epoch')}, seed {one.config.seed}, "
             f"{params['device']}, {params['precision']}, commit {params['git_commit'][:10]}"
         )
     facts["Data set"] = f"{network.run.params['dataset']}, digest {network.run.params['dataset_digest'][:16]}"

@@ -190,6 +190,7 @@ def test_an_ffnn_is_shown_without_kernels_and_maps(context: Context, tiny: Datas
     made = analyse("best:ffnn", AnalysisConfig(), context, loaded=tiny)
     assert made.missing == ()
     assert run_id in made.page.read_text()
+    assert ", 1 epoch, seed 0, " in made.page.read_text()
     assert {file.stem for file in made.page.parent.glob("*.png")} == FFNN_FIGURES - {"search_importance"}
 
 
