@@ -29,7 +29,7 @@ from pipelines.artifacts import Network, pull
 from pipelines.context import Context
 from pipelines.inputs import Inputs
 from pipelines.made import Made
-from pipelines.output import Report, Step
+from pipelines.output import ONLY, Report, Step
 from pipelines.publish import publish
 from study import selection
 from study.config import AnalysisConfig, CNNConfig, DataConfig, TrainConfig
@@ -93,8 +93,8 @@ def analyse(
     images = _images(config, run, filters, loaded, context)
     network = pull(context.store, run, images.data.classes if images.data else ())
     networks, missing = _with_other(network, context)
-    folder = context.report_folder(f"{run.tags['dataset']}-{run.params['model']}-{run.id[:8]}")
-    report = Report(folder, where=context.where)
+    folder = f"{run.tags['dataset']}-{run.params['model']}-{run.id[:8]}"
+    report = Report(context.report_folder(f"{folder}/{ONLY}" if config.only else folder), where=context.where)
     steps = dict(_steps(network, networks, filters, images, config, context, report))
     steps |= {name: partial(_refuse, images.reason) for name in _needing(filters, config.only) - set(steps)}
     made, left_out = _made(outline.chosen(steps, config.only), network, report, context, again)
@@ -203,7 +203,7 @@ def _made(
     """Runs the steps; returns the sections by part of the page, and by reason what could not be made."""
     parts: dict[str, list[Section]] = {}
     left_out: dict[str, list[str]] = {}
-    made, inputs, unchanged = Made(report.folder), Inputs(network.run.tags["dataset"]), 0
+    made, inputs, unchanged = Made(report.folder, report.beside), Inputs(network.run.tags["dataset"]), 0
     with context.display.bar(f"analysing {network.name}", len(steps)) as bar:
         for part, within in outline.by_part(steps).items():
             for name, step in within.items():

@@ -187,7 +187,7 @@ def analyse(
     ] = None,
     only: Annotated[
         str,
-        option("--only", help="Make these figures alone, NAME[,NAME…], and show them in only.html; empty: all."),
+        option("--only", help="Make these figures alone, NAME[,NAME…], in the report's folder only/; empty: all."),
     ] = "",
     again: Annotated[
         bool, option("--again", help="Make anew what an earlier analysis made of the same inputs.")

@@ -1,6 +1,7 @@
 """What an analysis made before, step by step, so that the next one makes only what is missing or would be another."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,28 @@ PICTURES = ("png", "gif")
 
 
 class Made:
-    """What steps made in the report folder `folder`: the sections of the page, and the files with their hashes."""
+    """What steps made in the report folder `folder`: the sections of the page, and the files with their hashes.
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    What they made in the folder `beside` it is taken from there.
+    """
+
+    def __init__(self, folder: Path, beside: Path | None = None):
+        self._folder, self._beside = folder, beside
 
     def find(self, step: str, inputs: str) -> list[Section] | None:
         """The sections that `step` made of these inputs; None where it did not, or a file is not as it made it."""
+        found = self._found(step, inputs)
+        if found is not None or self._beside is None:
+            return found
+        other = Made(self._beside)
+        if other._found(step, inputs) is None:
+            return None
+        self._copy(step, other)
+        return self._found(step, inputs)
+
+    def _found(self, step: str, inputs: str) -> list[Section] | None:
         try:
-            record = json.loads(self._record(step).read_text(encoding="utf-8"))
+            record = self._read(step)
             if record["inputs"] != inputs:
                 return None
             files = {name: within(self._folder, name) for name in record["files"]}
@@ -36,12 +50,21 @@ class Made:
         except (OSError, ValueError, KeyError, TypeError, StudyError):
             return None
 
+    def _copy(self, step: str, other: "Made") -> None:
+        """Takes over what `step` made elsewhere; last the record, which tells of the files."""
+        for source in [*(other._folder / name for name in other._read(step)["files"]), other._record(step)]:
+            with whole(self._folder / source.relative_to(other._folder)) as file:
+                shutil.copyfile(source, file)
+
     def keep(self, step: str, inputs: str, sections: Sequence[Section], files: Sequence[str]) -> None:
         """Remembers what `step` made."""
         digests = {name: sha256(self._folder / name) for name in files}
         record = {"inputs": inputs, "files": digests, "sections": [_told(one, self._folder, files) for one in sections]}
         with whole(self._record(step)) as file:
             file.write_text(json.dumps(record), encoding="utf-8")
+
+    def _read(self, step: str) -> Any:
+        return json.loads(self._record(step).read_text(encoding="utf-8"))
 
     def _record(self, step: str) -> Path:
         return self._folder / FOLDER / f"{step}.json"

@@ -16,6 +16,8 @@ from analysis.report import Section
 from study.files import whole
 
 DOTS_PER_INCH = 150
+ONLY = "only"
+"""Where chosen figures go, below the folder of the whole report: each of the two pages keeps its own files."""
 
 
 def png(figure: Figure) -> bytes:
@@ -83,6 +85,11 @@ class Report:
     """The names of what was written, in order."""
     where: Sequence[str] = ()
     """The options that lead a command to the home and the store at hand, see `Context.where`."""
+
+    @property
+    def beside(self) -> Path:
+        """The folder of the whole report for one of chosen figures, and the reverse."""
+        return self.folder.parent if self.folder.name == ONLY else self.folder / ONLY
 
     def add_figure(
         self,

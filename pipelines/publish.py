@@ -12,7 +12,7 @@ from analysis.words import counted, listed
 from pipelines.analyse_statistics import measured
 from pipelines.artifacts import Network
 from pipelines.context import Context
-from pipelines.output import Report, write
+from pipelines.output import ONLY, Report, write
 from pipelines.pages import run_page
 from study.config import AnalysisConfig, DataConfig
 from study.data import SelectedImage
@@ -20,8 +20,8 @@ from study.provenance import provenance
 
 DATA_PARAMS = ("dataset", "dataset_digest", "validation_fraction", "split_seed", "skip_unreadable")
 """What a retrained run says of its data set, and its analysis too."""
-WHOLE, CHOSEN = "index.html", "only.html"
-"""The page of all figures, and that of those named with `--only`, which leaves the other as it is."""
+PAGE = "index.html"
+"""The page of all figures; that of those named with `--only` is called so too, and lies below it in `ONLY`."""
 
 
 def publish(
@@ -38,23 +38,23 @@ def publish(
     """Writes the page, logs the folder to the retrained run, records the analysis as a run below it, and says so."""
     run, store = network.run, context.store
     table = measured(networks)
-    path = report.folder / (CHOSEN if config.only else WHOLE)
+    path, kept = report.folder / PAGE, f"report/{ONLY}" if config.only else "report"
     html = page(
         f"{network.name.upper()} on {run.tags['dataset']}",
         _lead(table),
         parts,
         facts=_facts(networks, network, image, _command(network, config, report, data)),
-        links=_links(report.folder, config),
+        links=_links(report, config),
         notices=missing,
     )
     write(path, html)
-    store.log_folder(run.id, report.folder, "report")
+    store.log_folder(run.id, report.folder, kept, leave_out=ONLY)
     _record(table, network, config, context)
     context.display.say(classification.to_markdown(statistics.answer(table)))
     for line in missing:
         context.display.say(line)
     context.display.say(f"Report: {path}")
-    context.say_pages(report=run_page(run, f"report/{path.name}"))
+    context.say_pages(report=run_page(run, f"{kept}/{PAGE}"))
     return path
 
 
@@ -95,11 +95,11 @@ def _lead(table: pd.DataFrame) -> str:
     return f"Of the {tests[0]['images']:,} test images, which chose nothing, {listed(said)}."
 
 
-def _links(folder: Path, config: AnalysisConfig) -> dict[str, str]:
+def _links(report: Report, config: AnalysisConfig) -> dict[str, str]:
     links = {"Every filter in the explorer": "explorer.html", "Table 2 as Markdown": "table2.md"}
     if config.only:
-        links = {"The whole report": WHOLE}
-    return {words: name for words, name in links.items() if (folder / name).is_file()}
+        links = {"The whole report": f"../{PAGE}"}
+    return {words: name for words, name in links.items() if (report.folder / name).is_file()}
 
 
 def _facts(

@@ -112,11 +112,14 @@ class Artifacts:
         with self._read(run_id, path) as file:
             return pd.read_csv(file)
 
-    def log_folder(self, run_id: str, folder: Path, path: str) -> None:
-        """Keeps all files below `folder` as artifacts below `path`, but hidden ones and those in hidden folders."""
+    def log_folder(self, run_id: str, folder: Path, path: str, *, leave_out: str = "") -> None:
+        """Keeps all files below `folder` as artifacts below `path`, but hidden ones and those in hidden folders.
+
+        Those in its folder `leave_out` aren't kept either.
+        """
         for source in sorted(folder.rglob("*")):
             name = source.relative_to(folder)
-            if source.is_file() and not is_hidden(name):
+            if source.is_file() and not is_hidden(name) and name.parts[0] != leave_out:
                 self._log_file(run_id, source, str(PurePosixPath(path, name)))
 
     def _log_file(self, run_id: str, source: Path, path: str) -> None:

@@ -46,7 +46,7 @@ Again = Callable[..., tuple[int, int]]
 
 
 def report(finished: Finished) -> Path:
-    [page] = finished.context.home.reports.glob("*/only.html")
+    [page] = finished.context.home.reports.glob("*/only/index.html")
     return page.parent
 
 
@@ -57,6 +57,32 @@ def test_only_what_a_changed_option_shows_is_made_anew(again: Again):
     assert again(replace(SETTINGS, filter=2)) == (3, 2)
     assert again(replace(SETTINGS, filter=2, image="train:3")) == (4, 1)
     assert again(replace(SETTINGS, filter=2, image="train:3"), again=True) == (0, 5)
+
+
+def test_chosen_figures_leave_the_whole_report_and_its_files_as_they_are(again: Again, finished_study: Finished):
+    context, run_id = finished_study.context, finished_study.retrained["cnn"]
+    whole, chosen = replace(SETTINGS, only=()), replace(SETTINGS, only=("ablation", "roc"))
+    _, all_of_them = again(whole)
+    [page] = context.home.reports.glob("*/index.html")
+    [kept] = context.home.store.glob(f"artifacts/*/{run_id}/artifacts/report")
+    before, logged = files_of(page.parent), files_of(kept)
+    assert again(replace(chosen, ablation="zero")) == (1, 1)
+    assert (files_of(page.parent), files_of(kept)) == (before, logged)
+    only = files_of(page.parent / "only")
+    assert only.items() <= files_of(kept / "only").items()
+    assert only["roc.csv"] == before["roc.csv"]
+    assert only["ablation_auc_lost.csv"] != before["ablation_auc_lost.csv"]
+    assert b'href="../index.html"' in only["index.html"]
+    assert again(chosen) == (2, 0), "taken from the whole report"
+    shutil.rmtree(kept / "only")
+    assert again(whole) == (all_of_them, 0)
+    assert (files_of(page.parent), files_of(kept)) == (before, logged)
+    assert not (kept / "only").exists(), "not logged with the whole report"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a report and what they hold, without what the next analysis reads."""
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])

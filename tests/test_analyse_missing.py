@@ -133,8 +133,8 @@ def test_an_image_file_is_shown_without_the_data_set(made: Made, tmp_path: Path)
     analysis = made(replace(FEW, only=only, image=str(photo), per_map=True), digest="another")
     [line] = analysis.missing
     assert line.startswith("Left out: samples. Run")
-    assert analysis.page.name == "only.html"
-    assert not (analysis.page.parent / "index.html").exists()
+    assert analysis.page.parts[-2:] == ("only", "index.html")
+    assert not (analysis.page.parents[1] / "index.html").exists()
     assert pictures(analysis.page) == {"maps_conv1_filter3", "image", "grid_pool2"}
     assert "photo.png --filter 3 --epochs-every 1 --per-map --only" in analysis.page.read_text().replace(
         str(tmp_path), ""
@@ -158,5 +158,5 @@ def test_the_command_makes_what_is_chosen_without_the_data_set_and_ends_with_0(f
     ended = study_here("analyse", home=home.root, STUDY_ONLY="roc, kernel_conv1_filter3")
     assert ended.code == 0, ended.err
     assert "Dataset" not in ended.out
-    (page,) = home.reports.glob("*/only.html")
+    (page,) = home.reports.glob("*/only/index.html")
     assert pictures(page) == {"roc", "kernel_conv1_filter3"}

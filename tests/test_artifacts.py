@@ -103,6 +103,16 @@ def test_hidden_files_of_a_folder_are_not_kept(store: Store, tmp_path: Path):
     assert list(kept.rglob("*")) == [kept / "b.csv"]
 
 
+def test_a_folder_can_be_kept_without_one_of_its_own(store: Store, tmp_path: Path):
+    for name in ("only/a.csv", "deep/only/a.csv", "b.csv"):
+        (tmp_path / "kept" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "kept" / name).write_text("1")
+    run_id = started(store)
+    store.log_folder(run_id, tmp_path / "kept", "report", leave_out="only")
+    kept = file_of(store, run_id, "report")
+    assert {file for file in kept.rglob("*") if file.is_file()} == {kept / "b.csv", kept / "deep/only/a.csv"}
+
+
 def test_an_artifact_that_is_being_written_is_not_listed(store: Store, monkeypatch: pytest.MonkeyPatch):
     run_id = started(store)
     store.log_json(run_id, "notes/a.json", {"a": 1})

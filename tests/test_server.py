@@ -21,6 +21,6 @@ def test_a_study_recorded_on_a_server_is_analysed_from_another_folder(server: st
     assert f"{server}/#/experiments/" in said, "page addresses are given where a server answers"
 
     run("analyse", "--only", "table2,image,kernel_conv2,explorer", home=tmp_path / "analysed", server=server)
-    (page,) = (tmp_path / "analysed" / "reports").glob("*/only.html")
+    (page,) = (tmp_path / "analysed" / "reports").glob("*/only/index.html")
     assert (page.parent / "kernel_conv2_filter12.png").is_file()
     assert not (tmp_path / "trained" / "mlruns" / "artifacts").exists(), "artifacts went to the server"
