@@ -25,7 +25,7 @@ from pipelines import (
     comparisons,
     outline,
 )
-from pipelines.artifacts import Network, pull
+from pipelines.artifacts import Network, no_weights, pull
 from pipelines.context import Context
 from pipelines.inputs import Inputs
 from pipelines.made import Made
@@ -82,33 +82,35 @@ def analyse(
         again: make what was made before anew, too; else it stays where nothing that it was made from has changed.
 
     Raises:
-        StudyError: for an unknown run, a run without weights, an unknown image, layer, filter or figure, or a report
-            folder that cannot be written.
+        StudyError: for an unknown run, one of which nothing can be shown, an unknown image, layer, filter or figure,
+            or a report folder that cannot be written.
     """
     config = replace(config, only=outline.names_of(config.only))
     if data and loaded is None:
         loaded = context.load(data)
     run = selection.choose_retrained(context.store, spec, loaded.key if loaded else None)
-    filters = _filters(config, run, context)
+    filters = _filters(config, run)
     images = _images(config, run, filters, loaded, context)
     network = pull(context.store, run, images.data.classes if images.data else ())
     networks, missing = _with_other(network, context)
     folder = f"{run.tags['dataset']}-{run.params['model']}-{run.id[:8]}"
     report = Report(context.report_folder(f"{folder}/{ONLY}" if config.only else folder), where=context.where)
-    steps = dict(_steps(network, networks, filters, images, config, context, report))
-    steps |= {name: partial(_refuse, images.reason) for name in _needing(filters, config.only) - set(steps)}
+    steps = _refused(network, filters, images) | dict(
+        _steps(network, networks, filters, images, config, context, report)
+    )
     made, left_out = _made(outline.chosen(steps, config.only), network, report, context, again)
+    missing = [line for line in missing if line not in left_out]
     missing += [f"Left out: {', '.join(names)}. {reason}" for reason, names in left_out.items()]
+    if not made:
+        raise StudyError(f"Nothing can be shown. {' '.join(missing)}")
     page = publish(report, made, networks, network, images.image, missing, config, context, data)
     return Analysis(page, tuple(missing))
 
 
-def _filters(config: AnalysisConfig, run: Run, context: Context) -> dict[str, int]:
+def _filters(config: AnalysisConfig, run: Run) -> dict[str, int]:
     """The convolutions to be followed, and which filter of each; none for a network that has none."""
     if config.layer not in ("", *MAPS):
         raise unknown("layer", config.layer, MAPS)
-    if not context.store.artifacts(run.id, "weights"):
-        raise StudyError(f"Run {run.name} ({run.id}) has no weights: name another run, or `study retrain` anew.")
     model = TrainConfig.from_params(run.params).model
     if not isinstance(model, CNNConfig):
         if config.layer or config.filter is not None:
@@ -176,10 +178,11 @@ def _steps(
     report: Report,
 ) -> Iterator[Step]:
     """All that can be shown with what is at hand, in no order."""
-    data, image = images.data, images.image
+    data, image = images.data, images.image if filters else None
+    filters = filters if network.files else {}
     yield from analyse_statistics.steps(networks, context.store, report)
-    yield from analyse_dataset.steps(network, networks, filters, data, image if filters else None, report)
-    if data:
+    yield from analyse_dataset.steps(network, networks, filters, data, image, report)
+    if data and network.files:
         yield from analyse_filters.steps(network, data.test, context.machine.device, report)
     if filters:
         yield from analyse_maps.steps(network, filters, config, image, report)
@@ -191,6 +194,15 @@ def _steps(
     yield from analyse_search.steps(network, context.store, report)
     key, source = network.run.tags["dataset"], network.run.params["dataset"]
     yield from comparisons.steps(context.store, key, network.name, report, source)
+
+
+def _refused(network: Network, filters: Mapping[str, int], images: _Images) -> dict[str, Callable[[], None]]:
+    """All that takes what may not be at hand; where a step makes it, that takes its place."""
+    reasons = dict.fromkeys(outline.FROM_PREDICTIONS, "No predictions of the test images were kept.")
+    reasons |= dict.fromkeys(_needing(filters, ()), images.reason)
+    if not network.files:
+        reasons |= dict.fromkeys(outline.from_weights(filters), no_weights(network.run))
+    return {name: partial(_refuse, reason) for name, reason in reasons.items()}
 
 
 def _refuse(reason: str) -> NoReturn:

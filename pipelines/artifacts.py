@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analysis.words import sentence
 from pipelines.checkpoints import SPLITS, predictions_path, weights_path
 from study.config import TrainConfig
 from study.data import SelectedImage, normalise
@@ -82,7 +83,8 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
         classes: the class names, where the data set is at hand; else the run says which they are.
 
     Raises:
-        StudyError: for a run whose retraining was not finished, or one that cannot tell its classes.
+        StudyError: for a run whose retraining was not finished, one that cannot tell its classes, or one of which
+            nothing is left.
     """
     files = {int(PurePosixPath(path).stem.removeprefix("epoch_")): path for path in store.artifacts(run.id, "weights")}
     if run.status != "FINISHED":
@@ -91,21 +93,41 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
             "`study retrain` continues it."
         )
     config = TrainConfig.from_params(run.params)
-    missing = _missing_weights(run, set(range(config.epochs + 1)) - set(files))
-    predictions = {}
+    missing = _missing_weights(run, set(range(config.epochs + 1)) - set(files)) if files else [no_weights(run)]
+    history, predictions = store.history(run.id), {}
     for split in SPLITS:
         try:
             predictions[split] = _predictions(store, run, split)
         except StudyError as error:
-            missing.append(f"{error} What is measured on these predictions is left out.")
+            so = "what is measured on these predictions is left out"
+            missing.append(_unreadable(store, run, predictions_path(split), error, so))
+    if not (files or predictions or len(history)):
+        raise StudyError(
+            f"Run {run.name} ({run.id}) has no weights, no predictions and no curves: "
+            "name another run, or `study retrain` anew."
+        )
     try:
         classes = tuple(store.load_json(run.id, "dataset.json")["classes"])
     except StudyError as error:
+        so = "the classes are the data set's" if classes else "without the data set nothing tells its classes"
+        said = _unreadable(store, run, "dataset.json", error, so)
         if not classes:
-            raise
-        missing.append(f"{error} The classes are the data set's.")
-    history = store.history(run.id)
+            raise StudyError(said) from None
+        missing.append(said)
     return Network(run, store, config, classes, history, predictions, files, tuple(missing))
+
+
+def no_weights(run: Run) -> str:
+    """Says that not one epoch's weights are there."""
+    return f"Run {run.name} ({run.id}) has no weights: name another run, or `study retrain` anew."
+
+
+def _unreadable(store: Store, run: Run, path: str, error: StudyError, so: str) -> str:
+    """Says that an artifact is not there, or else why it cannot be read; and what follows from that."""
+    folder = str(PurePosixPath(path).parent)
+    if path not in store.artifacts(run.id, "" if folder == "." else folder):
+        return f"Run {run.id} has no artifact {path}: {so}."
+    return f"{str(error).removesuffix('.')}. {sentence(so)}"
 
 
 def _missing_weights(run: Run, epochs: set[int]) -> list[str]:

@@ -52,6 +52,9 @@ PARTS = {
 NAMES = tuple(name for names in PARTS.values() for name in names)
 
 
+FROM_PREDICTIONS = ("table2", "classes", "confusion", "roc", "calibration")
+"""What takes predictions of a model, whichever it is."""
+
 MADE_WITH = {
     "table2_intervals": "table2",
     "correlation": "covariance",
@@ -93,6 +96,15 @@ def from_image(filters: Mapping[str, int]) -> set[str]:
     return names | ({"worked_conv1"} if "conv1" in filters else set())
 
 
+def from_weights(filters: Mapping[str, int]) -> set[str]:
+    """What takes the weights; see `from_images`."""
+    names = from_images(filters) - {"samples", "covariance"}
+    kinds = ("kernels", "kernel", "maps", "animation")
+    names |= {f"{kind}_{layer}" for kind in kinds for layer in filters}
+    names |= {f"grid_{one}" for layer in filters for one in MAPS[layer]}
+    return names | ({"worked_conv1"} if "conv1" in filters else set())
+
+
 def by_part(steps: Mapping[str, T]) -> dict[str, dict[str, T]]:
     """The steps in the order of the page, below its parts; parts without any are left out."""
     assert set(steps) <= set(NAMES), set(steps) - set(NAMES)
@@ -108,5 +120,6 @@ def chosen(steps: Mapping[str, T], only: Collection[str]) -> dict[str, T]:
     """
     for name in only:
         if name not in steps:
-            raise StudyError(f"This run has no {name}: choose of {', '.join(name for name in NAMES if name in steps)}.")
+            choices = ", ".join(name for name in NAMES if name in steps)
+            raise StudyError(f"This run has no {name}: choose one of {choices}.")
     return {name: step for name, step in steps.items() if not only or name in only}

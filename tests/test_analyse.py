@@ -122,8 +122,13 @@ def test_an_unknown_figure_is_named_with_the_choices(finished_study):
     assert "'fog'" in text
     assert "confusion" in text
     text = refusal("best:ffnn", AnalysisConfig(only=("kernel_conv1",)), context, dataset)
-    assert "no kernel_conv1" in text
-    assert "confusion" in text
+    assert "This run has no kernel_conv1: choose one of table2, mcnemar, classes, confusion, " in text
+    for name in ("samples", "covariance", "filter_health", "kernel_convergence", "search_importance", "architecture"):
+        assert f" {name}" in text
+    assert "grid" not in text
+    text = refusal("best", replace(SETTINGS, layer="conv2", only=("roc", "kernels_conv1")), context, dataset)
+    assert "no kernels_conv1: choose one of " in text
+    assert "kernels_conv2, kernel_conv2, maps_conv2, animation_conv2, grid_conv2" in text
 
 
 def refusal(spec: str, settings: AnalysisConfig, context: Context, dataset: Dataset) -> str:
@@ -180,9 +185,6 @@ def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
     shutil.rmtree(context.home.reports)
     context.home.reports.write_text("a file where the folder should be")
     assert "The report cannot be written" in refusal(run_id, SETTINGS, context, tiny)
-    folder = context.home.store / "artifacts" / "digits" / run_id / "artifacts" / "weights"
-    shutil.rmtree(folder)
-    assert "has no weights" in refusal(run_id, SETTINGS, context, tiny)
 
 
 def test_an_ffnn_is_shown_without_kernels_and_maps(context: Context, tiny: Dataset):

@@ -6,13 +6,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
+from pipelines import outline
 from pipelines.analyse import Analysis, analyse
 from study.config import AnalysisConfig
 from study.errors import StudyError
 from tests.conftest import Finished
+from tests.figures import cnn_figures
 from tests.process import study_here
 
 FEW = AnalysisConfig(filter=3, epochs_every=1, only=("table2", "confusion", "convergence", "kernel_conv1"))
@@ -71,9 +74,28 @@ def test_a_missing_epoch_is_named_and_the_others_are_shown(made: Made, finished_
 def test_missing_train_predictions_leave_the_test_ones(made: Made, finished_study: Finished):
     with without(finished_study, "cnn", "predictions/train.safetensors"):
         analysis = made()
+    run_id = finished_study.retrained["cnn"]
     [line] = analysis.missing
-    assert "predictions/train.safetensors" in line
+    assert line == (
+        f"Run {run_id} has no artifact predictions/train.safetensors: "
+        "what is measured on these predictions is left out."
+    )
     assert "table2_intervals" in pictures(analysis.page)
+
+
+def test_predictions_that_cannot_be_read_say_why(made: Made, finished_study: Finished):
+    run_id = finished_study.retrained["cnn"]
+    (kept,) = finished_study.context.home.store.glob(f"artifacts/*/{run_id}/artifacts/predictions/train.safetensors")
+    whole = kept.read_bytes()
+    try:
+        kept.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        [line] = made().missing
+    finally:
+        kept.write_bytes(whole)
+    assert line == (
+        f"The artifact predictions/train.safetensors of run {run_id} was altered: its hash is not that in SHA256SUMS. "
+        "What is measured on these predictions is left out."
+    )
 
 
 def test_without_the_other_models_predictions_the_run_is_shown(made: Made, finished_study: Finished):
@@ -89,6 +111,47 @@ def test_without_any_predictions_the_weights_are_shown(made: Made, finished_stud
         analysis = made(replace(FEW, only=("kernel_conv1",)))
     assert "No predictions of the test images were kept." in analysis.page.read_text()
     assert pictures(analysis.page) == {"kernel_conv1_filter3"}
+
+
+def test_without_any_weights_the_rest_is_shown(made: Made, finished_study: Finished):
+    run_id = finished_study.retrained["cnn"]
+    with without(finished_study, "cnn", "weights"):
+        analysis = made(AnalysisConfig(filter=3, epochs_every=1))
+    shown = pictures(analysis.page)
+    [line] = analysis.missing
+    assert line.startswith("Left out: kernel_convergence, ")
+    assert line.endswith(f" ({run_id}) has no weights: name another run, or `study retrain` anew.")
+    left_out = set(line.removeprefix("Left out: ").partition(". ")[0].split(", "))
+    assert left_out == outline.from_weights({"conv1": 3, "conv2": 3})
+    of_weights = {name for name in cnn_figures(filter=3) if outline.names_of([name])[0] in left_out}
+    assert shown == cnn_figures(filter=3) - of_weights
+    assert {"table2_intervals", "roc", "confusion", "convergence", "search_heatmap", "image", "samples"} <= shown
+    for name in ("table2", "mcnemar", "architecture"):
+        assert (analysis.page.parent / f"{name}.csv").is_file()
+
+
+def test_chosen_figures_that_need_what_is_not_there_are_named(made: Made, finished_study: Finished):
+    both = replace(FEW, only=("kernel_conv1", "roc", "convergence"))
+    with without(finished_study, "cnn", "weights"):
+        assert [line[:24] for line in made(both).missing] == ["Left out: kernel_conv1. "]
+    with without(finished_study, "ffnn", "predictions"), without(finished_study, "cnn", "predictions"):
+        analysis = made(both)
+    assert analysis.missing[-1] == "Left out: roc. No predictions of the test images were kept."
+    assert {"convergence", "kernel_conv1_filter3"} <= pictures(analysis.page)
+
+
+def test_where_nothing_can_be_shown_it_is_refused(
+    made: Made, finished_study: Finished, monkeypatch: pytest.MonkeyPatch
+):
+    with without(finished_study, "cnn", "weights"):
+        with pytest.raises(StudyError, match=r"^Nothing can be shown\. Left out: kernel_conv1\. Run .* has no weights"):
+            made(replace(FEW, only=("kernel_conv1",)))
+        with without(finished_study, "cnn", "predictions"):
+            assert "convergence" in pictures(made().page)
+            monkeypatch.setattr(type(finished_study.context.store), "history", lambda *_: pd.DataFrame())
+            with pytest.raises(StudyError, match="has no weights, no predictions and no curves: "):
+                made()
+    assert not list(finished_study.context.home.reports.glob("*/index.html"))
 
 
 def test_classes_that_the_run_no_longer_tells_are_the_data_sets(made: Made, finished_study: Finished):
@@ -146,7 +209,7 @@ def test_the_command_ends_with_1_where_something_is_missing(finished_study: Fini
     with without(finished_study, "cnn", "predictions/train.safetensors"):
         ended = study_here("analyse", "--only", "roc", home=finished_study.context.home.root)
     assert ended.code == 1, ended.err
-    assert "predictions/train.safetensors" in ended.out
+    assert "predictions/train.safetensors: what is measured on these predictions is left out." in ended.out
     assert "Report: " in ended.out
 
 

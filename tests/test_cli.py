@@ -141,12 +141,12 @@ def test_a_mistake_about_a_finished_study_changes_nothing_of_it(
     assert contents(home) == before
 
 
-def test_a_run_without_weights_is_refused(finished_study: Finished) -> None:
+def test_figures_of_a_run_without_weights_are_refused_where_they_take_them(finished_study: Finished) -> None:
     home, run_id = finished_study.context.home, finished_study.retrained["cnn"]
     (weights,) = home.store.glob(f"artifacts/*/{run_id}/artifacts/weights")
     away = weights.rename(home.root / "weights-away")
     try:
-        ended = study_here("analyse", "--run", run_id, home=home.root)
+        ended = study_here("analyse", "--run", run_id, "--only", "kernel_conv1", home=home.root)
     finally:
         away.rename(weights)
     assert_one_sentence(ended, run_id, "no weights", "study retrain")
