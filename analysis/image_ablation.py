@@ -1,4 +1,4 @@
-"""Which filters made one image what it was taken for: each replaced in turn, and what that changes of one class."""
+"""Which filters speak for and against a class in one image: each replaced in turn, and what that changes."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -122,7 +122,7 @@ def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: s
     """
     layers = {str(layer): _ranked(part) for layer, part in table.groupby("layer", sort=False)}
     longest = max(9, *(len(part) for part in layers.values()))
-    made = style.figure(style.WIDTH, 1.0 + 0.18 * longest)
+    made = style.figure(style.WIDTH, 1.15 + 0.18 * longest)
     axes = made.subplots(1, 1 + len(layers), width_ratios=[0.55, *[1.0] * len(layers)])
     style.picture(axes[0], image)
     axes[0].set_anchor("N")
@@ -145,7 +145,7 @@ def _shown_of(layer: str, part: pd.DataFrame, filters: int) -> str:
     if len(part) in (0, filters):
         return layer
     favouring = int((part["margin_lost"] > 0).sum())
-    return f"{layer}: the {favouring} most for it and {len(part) - favouring} most against, of {filters}"
+    return f"{layer}, {filters} filters\nthe {favouring} most for it, the {len(part) - favouring} most against"
 
 
 def _limits(shown: pd.DataFrame) -> style.Limits:

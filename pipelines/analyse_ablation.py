@@ -110,7 +110,7 @@ def _add_image_effects(filters: Filters, image: SelectedImage, report: Report) -
         description=image.description,
         by=REPLACED[filters.by],
     )
-    heading = f"Which filters make {image.description} what it is taken for"
+    heading = f"Which filters speak for and against {filters.network.classes[target]} in {image.description}"
     text, points = image_ablation.caption(table), image_ablation.points(table)
     report.add_figure("ablation_image", heading, text, table, figure, points=points)
 

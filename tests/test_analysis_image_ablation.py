@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from analysis.classification import softmax
 from analysis.image_ablation import MOST, caption, draw_image_effects, image_effects, points
@@ -58,11 +59,21 @@ def test_bars_are_ranked_ten_for_and_ten_against_with_the_filters_numbers():
     expected = [*order[:MOST], *order[-MOST:]]
     assert [int(tick.get_text()) for tick in second.get_yticklabels()] == expected
     assert [bar.get_width() for bar in second.patches] == pytest.approx(lost[expected].tolist())
-    assert second.get_title(loc="left") == f"conv2: the {MOST} most for it and {MOST} most against, of {len(lost)}"
+    assert (
+        second.get_title(loc="left") == f"conv2, {len(lost)} filters\nthe {MOST} most for it, the {MOST} most against"
+    )
     first = made.axes[1]
     assert [tick.get_text() for tick in first.get_yticklabels()] == ["1", "2"]
     assert [text.get_text() for text in first.texts] == ["2.8, then cat", "−1.0"]
     assert first.get_xlim() == second.get_xlim()
+
+
+def test_no_title_leaves_the_figure():
+    made = draw(TABLE)
+    said = {ax.get_title(loc="left") for ax in made.axes}
+    extents = [text.get_window_extent() for text in made.findobj(Text) if text.get_text() in said - {""}]
+    assert len(extents) == len(said) == 3
+    assert all(0 <= extent.x0 < extent.x1 <= made.bbox.x1 for extent in extents)
 
 
 def test_rounding_is_no_effect():
