@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -95,17 +97,35 @@ def crop_patches(table: pd.DataFrame, images: np.ndarray, side: int) -> np.ndarr
 
 
 def kernel_pictures(weights: np.ndarray, dilation: int = 1) -> np.ndarray:
-    """First-layer kernels as pictures (filters, side, side, 3) in 0..1, on one scale: mid-grey is a weight of zero.
+    """First-layer kernels as pictures (filters, 1, side, side, 3) in 0..1, on one scale: mid-grey is a weight of zero.
 
     Args:
         weights: (filters, 3, k, k): red, green and blue.
         dilation: pixels between neighbouring weights; there is grey in between.
     """
-    side = dilation * (weights.shape[-1] - 1) + 1
-    pictures = np.full((len(weights), side, side, 3), 0.5)
     _, largest = style.limits_around_zero(weights)
-    pictures[:, ::dilation, ::dilation] += weights.transpose(0, 2, 3, 1) / (2 * largest)
-    return pictures
+    return 0.5 + _spread_out(weights.transpose(0, 2, 3, 1)[:, None], dilation) / (2 * largest)
+
+
+def slice_pictures(weights: np.ndarray, inputs: Sequence[Sequence[int]], dilation: int = 1) -> np.ndarray:
+    """For each filter the slices of some input channels, (filters, n, side, side, 3) in 0..1: white is zero.
+
+    Args:
+        weights: (filters, channels, k, k).
+        inputs: the n channels of each filter.
+        dilation: pixels between neighbouring weights; there is white in between.
+    """
+    chosen = np.take_along_axis(weights, np.asarray(inputs)[:, :, None, None], axis=1)
+    shares = Normalize(*style.limits_around_zero(weights))(_spread_out(chosen[..., None], dilation)[..., 0])
+    return matplotlib.colormaps[style.DIVERGING](shares)[..., :3]
+
+
+def _spread_out(weights: np.ndarray, dilation: int) -> np.ndarray:
+    """Weights (filters, n, k, k, colours) with zeros between neighbours, for a dilation over one."""
+    side = dilation * (weights.shape[2] - 1) + 1
+    wide = np.zeros((*weights.shape[:2], side, side, weights.shape[-1]))
+    wide[:, :, ::dilation, ::dilation] = weights
+    return wide
 
 
 def strongest_inputs(weights: np.ndarray, most: int = 3) -> list[list[int]]:
@@ -158,10 +178,11 @@ def draw_top_patches(
     crops: np.ndarray,
     *,
     title: str,
+    key: str,
     notes: Mapping[int, Sequence[str]],
-    kernels: np.ndarray | None = None,
+    kernels: np.ndarray,
 ) -> Figure:
-    """Every responding filter's patches, three by three, best first, under its number; its kernel left of them.
+    """Every responding filter's patches, three by three, best first, under its number; its kernels left of them.
 
     What lies outside the image is hatched. Filters that do not respond are named below.
 
@@ -169,36 +190,39 @@ def draw_top_patches(
         table: from `top_patches`.
         crops: from `crop_patches`.
         title: above everything.
+        key: below everything; what the lines and the kernels say.
         notes: by filter, lines of text; the first goes beside its number.
-        kernels: (filters, k, k, 3) in 0..1, for all filters of the layer.
+        kernels: (filters, n, k, k, 3) in 0..1, for all filters of the layer; a filter's n stand in a column.
     """
     shown = responding(table)
     filters = sorted(set(shown["filter"]))
-    columns, side = _sizes(len(filters), kernels is not None)
+    columns, side = _sizes(len(filters), kernels.shape[1])
     head = HEAD * max((len(said) for said in notes.values()), default=1)
     width, height = style.WIDTH / columns, head + side + GAP
     below = [rows.named(sorted(set(table.loc[table["state"] == state, "filter"])), why) for state, why in _WHY.items()]
-    foot = "\n".join(line for line in below if line)
+    foot = "\n".join(line for line in (key, *below) if line)
     bottom = TOP + math.ceil(len(filters) / columns) * height
-    made, ax = _canvas(bottom + FOOT * (foot.count("\n") + 1) if foot else bottom)
+    made, ax = _canvas(bottom + FOOT * (foot.count("\n") + 1))
     edge = "" if crops[..., 3].all() else "; hatched is what lies outside the image"
     ax.text(NARROW, TOP / 2, f"{title}{edge}", va="center", fontsize=10)
     ax.text(NARROW, bottom, foot, va="top", fontsize=8, color=style.QUIET)
     for place, filter in enumerate(filters):
         x, y = place % columns * width + GAP / 2, TOP + place // columns * height
         _write_head(ax, (x, y), width - GAP, str(filter), notes.get(filter, ()))
-        if kernels is not None:
-            _place(ax, kernels[filter], x, y + head, side)
-            x += side + NARROW
-        _draw_nine(ax, crops[(shown["filter"] == filter).to_numpy()], x, y + head, side)
+        each = side / kernels.shape[1]
+        for down, kernel in enumerate(kernels[filter]):
+            _place(ax, kernel, x, y + head + down * each, each - 0.03)
+        _draw_nine(ax, crops[(shown["filter"] == filter).to_numpy()], x + each + NARROW, y + head, side)
     return made
 
 
-def _sizes(count: int, kernels: bool) -> tuple[int, float]:
-    """How many filters stand side by side, and how large a kernel and a filter's patches together are, inches."""
-    columns = (4, 5)[count > 24] if kernels else (6, 8)[count > 24]
-    room = style.WIDTH / columns - GAP
-    return columns, (room - NARROW) / 2 if kernels else room
+def _sizes(count: int, kernels: int) -> tuple[int, float]:
+    """How many filters stand side by side, and how large a filter's patches together are, inches.
+
+    Its kernels, in a column beside them, are as high together as they are.
+    """
+    columns = (4, 5)[count > 24] + (kernels > 1)
+    return columns, (style.WIDTH / columns - GAP - NARROW) / (1 + 1 / kernels)
 
 
 def _canvas(height: float) -> tuple[Figure, Axes]:

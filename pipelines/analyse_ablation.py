@@ -128,17 +128,29 @@ def _add_patches(filters: Filters, layer: str, report: Report) -> None:
     labels, classes = filters.test.labels.numpy(), filters.network.classes
     table = patches.top_patches(found.peak, found.mean, (found.top, found.left), labels, classes)
     crops = patches.crop_patches(table, filters.test.images.numpy(), found.side)
-    first = layer == "conv1"
-    notes = _notes(filters, layer, None if first else patches.strongest_inputs(weights))
-    kernels = patches.kernel_pictures(weights, filters.model.conv1.dilation[0]) if first else None
-    title = f"{layer}: the test patches that activate each filter most"
-    figure = patches.draw_top_patches(table, crops, title=title, notes=notes, kernels=kernels)
-    note = f"{patches.note(found.side)} {_KERNELS if first else _INPUTS}"
+    inputs = None if layer == "conv1" else patches.strongest_inputs(weights)
+    dilation = {"conv1": filters.model.conv1, "conv2": filters.model.conv2}[layer].dilation[0]
+    kernels = (
+        patches.slice_pictures(weights, inputs, dilation) if inputs else patches.kernel_pictures(weights, dilation)
+    )
+    figure = patches.draw_top_patches(
+        table,
+        crops,
+        title=f"{layer}: the test patches that activate each filter most",
+        key=f"AUC lost: × 100. {_SLICES if inputs else _KERNELS}",
+        notes=_notes(filters, layer, inputs),
+        kernels=kernels,
+    )
+    note = patches.note(found.side) + (f" {_INPUTS}" if inputs else "")
     heading = f"What the filters of {layer} look for"
     report.add_figure(f"patches_{layer}", heading, patches.caption(table), table, figure, note=note)
 
 
 _KERNELS = "In the kernels, all on one scale, mid-grey is a weight of zero."
+_SLICES = (
+    "Left of the patches, from above, the kernels for the inputs, all on one scale: blue is a negative weight, white "
+    "zero, red positive."
+)
 _INPUTS = "Inputs are the filters of conv1 that it weighs most."
 
 

@@ -9,6 +9,7 @@ from analysis.patches import (
     kernel_pictures,
     note,
     responding,
+    slice_pictures,
     strongest_inputs,
     top_patches,
 )
@@ -24,12 +25,14 @@ PEAK[:, 2] = MEAN[:, 2] = 0.7
 PEAK[:, 3] = MEAN[:, 3] = 1e-9 * RNG.random(20)
 PEAK[3:, 4] = 0
 TOP, LEFT = RNG.integers(-6, 25, (2, 20, 5))
+SLICES = np.full((64, 3, 5, 5, 3), 0.5)
 TABLE = top_patches(PEAK, MEAN, (TOP, LEFT), LABELS, CLASSES)
 
 
-def draw(table=TABLE, **changed):
+def draw(table=TABLE, kernels=None, **changed):
     crops = crop_patches(table, IMAGES, 14)
-    made = draw_top_patches(table, crops, title="conv2", notes={0: ["most for cat", "inputs 1, 2"]}, **changed)
+    look = {"title": "conv2", "key": "AUC lost: × 100", "notes": {0: ["most for cat", "inputs 1, 2"]}, **changed}
+    made = draw_top_patches(table, crops, kernels=SLICES if kernels is None else kernels, **look)
     made.draw_without_rendering()
     return made
 
@@ -76,9 +79,9 @@ def test_kernels_share_one_scale_around_grey():
     weights = RNG.normal(size=(4, 3, 5, 5))
     weights[1] = 0
     pictures = kernel_pictures(weights)
-    assert pictures.shape == (4, 5, 5, 3)
+    assert pictures.shape == (4, 1, 5, 5, 3)
     largest = np.abs(weights).max()
-    np.testing.assert_allclose((pictures - 0.5) * 2 * largest, weights.transpose(0, 2, 3, 1), atol=1e-12)
+    np.testing.assert_allclose((pictures[:, 0] - 0.5) * 2 * largest, weights.transpose(0, 2, 3, 1), atol=1e-12)
     assert (pictures[1] == 0.5).all()
     assert (pictures.min(), pictures.max()) == pytest.approx((0, 1), abs=0.5)
     assert (kernel_pictures(np.zeros((2, 3, 5, 5))) == 0.5).all()
@@ -87,9 +90,21 @@ def test_kernels_share_one_scale_around_grey():
 def test_a_dilated_kernel_lies_over_the_pixels_that_it_weighs():
     weights = RNG.normal(size=(1, 3, 3, 3))
     wide = kernel_pictures(weights, dilation=2)
-    assert wide.shape == (1, 5, 5, 3)
-    np.testing.assert_array_equal(wide[:, ::2, ::2], kernel_pictures(weights))
-    assert (wide[:, 1::2] == 0.5).all()
+    assert wide.shape == (1, 1, 5, 5, 3)
+    np.testing.assert_array_equal(wide[:, :, ::2, ::2], kernel_pictures(weights))
+    assert (wide[:, :, 1::2] == 0.5).all()
+    between = slice_pictures(weights, [[0]], dilation=2)[0, 0, 1::2]
+    np.testing.assert_allclose(between, between[0, 0, 0], atol=0.01)
+
+
+def test_slices_are_those_of_the_inputs_red_where_positive_and_blue_where_negative():
+    weights = np.array([1.0, -1, 0.5])[None, :, None, None] * np.ones((2, 3, 5, 5))
+    pictures = slice_pictures(weights, [[1, 0], [2, 1]])
+    assert pictures.shape == (2, 2, 5, 5, 3)
+    red_over_blue = pictures[..., 0] - pictures[..., 2]
+    assert (red_over_blue[0, 0] < 0).all()
+    assert (red_over_blue[0, 1] > 0).all()
+    np.testing.assert_array_equal(pictures[1, 1], pictures[0, 0])
 
 
 def test_the_strongest_inputs_have_the_largest_kernels():
@@ -111,13 +126,18 @@ def test_responding_filters_are_drawn_with_their_patches_and_the_others_named():
     made = draw()
     crops = crop_patches(TABLE, IMAGES, 14)
     assert len(made.axes) == 1
-    assert len(made.axes[0].images) == len(crops) == 9 + 3
-    for image, crop in zip(made.axes[0].images, crops, strict=True):
+    shown = [image for image in made.axes[0].images if image.get_array().shape[0] == 14]
+    assert len(shown) == len(crops) == 9 + 3
+    for image, crop in zip(shown, crops, strict=True):
         np.testing.assert_array_equal(image.get_array(), crop)
     said = texts(made)
     assert {"0", "4", "most for cat", "inputs 1, 2"} <= set(said)
     assert not {"1", "2", "3"} & set(said)
-    assert "2 filters silent on all test images: 1, 3\n1 filters the same everywhere on all test images: 2" in said
+    assert said[1].split("\n") == [
+        "AUC lost: × 100",
+        "2 filters silent on all test images: 1, 3",
+        "1 filters the same everywhere on all test images: 2",
+    ]
     assert any(text.endswith("hatched is what lies outside the image") for text in said)
 
 
@@ -125,14 +145,23 @@ def test_kernels_stand_beside_the_patches():
     pictures = kernel_pictures(RNG.normal(size=(5, 3, 5, 5)))
     shown = draw(kernels=pictures).axes[0].images
     assert len(shown) == 2 + 12
-    np.testing.assert_array_equal(shown[0].get_array(), pictures[0])
+    np.testing.assert_array_equal(shown[0].get_array(), pictures[0, 0])
+    assert len(draw().axes[0].images) == 2 * 3 + 12
+
+
+@pytest.mark.parametrize("kernels", [SLICES, SLICES[:, :1]])
+def test_the_classes_names_of_cifar_10_are_written_in_full(kernels):
+    peak = RNG.random((20, 64))
+    many = top_patches(peak, peak / 2, (np.zeros((20, 64), int),) * 2, LABELS, CLASSES)
+    said = ["most for automobile", "AUC lost 0.2: automobile"]
+    made = draw(many, kernels, notes=dict.fromkeys(range(64), said))
+    assert sum(text in said for text in texts(made)) == 2 * 64
 
 
 def test_every_patch_and_line_lies_within_the_figure():
     many = top_patches(RNG.random((20, 64)), np.zeros((20, 64)), (np.zeros((20, 64), int),) * 2, LABELS, CLASSES)
     notes = {filter: [f"most for {'a class with a long name' * 3}"] * 3 for filter in range(64)}
-    made = draw_top_patches(many, crop_patches(many, IMAGES, 14), title="conv2", notes=notes)
-    made.draw_without_rendering()
+    made = draw(many, notes=notes)
     box = made.bbox
     for artist in (*made.axes[0].texts, *made.axes[0].images):
         extent = artist.get_window_extent()
@@ -145,7 +174,7 @@ def test_with_every_filter_dead_all_are_named_and_nothing_is_shown():
     table = top_patches(none, none, (corners, corners), LABELS, CLASSES)
     made = draw(table)
     assert not made.axes[0].images
-    assert any(text.startswith("64 filters silent on all test images: 0, 1, 2") for text in texts(made))
+    assert any("\n64 filters silent on all test images: 0, 1, 2" in text for text in texts(made))
     assert caption(table) == "Of 64 filters 64 silent on all images."
 
 
