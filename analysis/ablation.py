@@ -16,6 +16,8 @@ from analysis.words import without_end
 
 MEASURES = {"auc_lost": "one-vs-rest AUC lost (× 100)", "accuracy_lost": "accuracy lost (percentage points)"}
 """What a class can lose, and how it is written."""
+REPLACED = {"mean": "its mean over the test images", "zero": "zero"}
+"""What takes the place of a filter's map, in words."""
 NO_EFFECT = 1e-5
 """The largest change of a logit that is float32's rounding, and not a filter's work."""
 MOST_COLUMNS = 32
@@ -25,7 +27,11 @@ MOST_WRITTEN = 15
 
 
 def ablation_effects(
-    logits: np.ndarray, without: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str]
+    logits: np.ndarray,
+    without: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    by: str = "mean",
 ) -> pd.DataFrame:
     """What each class loses without each filter; a row for every layer, filter and class.
 
@@ -34,11 +40,12 @@ def ablation_effects(
         without: (filters, N, K) by layer, each with one filter's map replaced.
         labels: (N,), places in `classes`.
         classes: the K names.
+        by: what a map was replaced by, one of `REPLACED`.
 
     Returns:
-        layer, filter, class; images, how many are of the class; auc, that of the class against the rest from softmax
-        probabilities, of the whole network, and auc_lost; accuracy, the share of the class's images that are
-        classified correctly, and accuracy_lost; logit_change, the largest change of the class's logit in any image.
+        layer, filter, replaced_by, class; images, how many are of the class; auc, that of the class against the rest
+        from softmax probabilities, of the whole network, and auc_lost; accuracy, the share of the class's images that
+        are classified correctly, and accuracy_lost; logit_change, the largest change of the class's logit in any image.
         Losses are negative where the class gains. What a class has none of, for want of images of it or of others,
         is NaN.
     """
@@ -52,6 +59,7 @@ def ablation_effects(
                     {
                         "layer": layer,
                         "filter": filter,
+                        "replaced_by": by,
                         "class": list(classes),
                         "images": np.bincount(labels, minlength=len(classes)),
                         "auc": whole[0],
@@ -140,16 +148,18 @@ def _most_dependent(table: pd.DataFrame, effects: pd.DataFrame, measure: str) ->
     leading = effects[effects["lost"] > 0].nlargest(1, "lost").to_dict("records")
     if not leading and len(effects) and effects["lost"].isna().all():
         return "What a filter is for is undefined: that takes test images of two classes."
+    by = REPLACED[table["replaced_by"].iloc[0]]
     if not leading:
-        return "No class loses anything without any one filter."
+        return f"No class loses anything when any one filter's map is replaced by {by}."
     layer, number, name = leading[0]["layer"], leading[0]["filter"], leading[0]["class"]
     row = table[(table["layer"] == layer) & (table["filter"] == number) & (table["class"] == name)].iloc[0]
     changed = _change("its ", measure, row[measure.removesuffix("_lost")], row[measure])
-    return f"The class that depends most on one filter is {name}: without filter {number} of {layer} {changed}."
+    without = f"with the map of filter {number} of {layer} replaced by {by}"
+    return f"The class that depends most on one filter is {name}: {without} {changed}."
 
 
 @style.styled
-def draw_ablation(table: pd.DataFrame, *, measure: str, by: str) -> Figure:
+def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     """A heatmap of classes × filters for every layer, red where a class loses; each filter's main class framed.
 
     Filters are in the order of their main class. Those that change nothing are named below.
@@ -157,7 +167,6 @@ def draw_ablation(table: pd.DataFrame, *, measure: str, by: str) -> Figure:
     Args:
         table: from `ablation_effects`.
         measure: one of `MEASURES`.
-        by: what took the maps' place, e.g. ``"their mean"``.
     """
     effects = main_effects(table, measure)
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
@@ -174,7 +183,7 @@ def draw_ablation(table: pd.DataFrame, *, measure: str, by: str) -> Figure:
         idle = sorted(set(layers[row.layer]["filter"]) - set(working[row.layer])) if row.last else []
         ax.set_xlabel(rows.axis_label(idle, "filters change nothing"), loc="left", fontsize=8)
     style.colour_bar(axes, limits, style.DIVERGING, MEASURES[measure])
-    what = MEASURES[measure]
+    what, by = MEASURES[measure], REPLACED[table["replaced_by"].iloc[0]]
     style.head(
         made, f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}; each filter's largest is framed"
     )

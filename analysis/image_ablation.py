@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.ablation import NO_EFFECT
+from analysis.ablation import NO_EFFECT, REPLACED
 from analysis.classification import softmax
 from analysis.words import without_end, without_middle
 
@@ -20,7 +20,7 @@ FOR, AGAINST = "#b2182b", "#2166ac"
 
 
 def image_effects(
-    logits: np.ndarray, without: Mapping[str, np.ndarray], classes: Sequence[str], target: int
+    logits: np.ndarray, without: Mapping[str, np.ndarray], classes: Sequence[str], target: int, by: str = "mean"
 ) -> pd.DataFrame:
     """What one class loses in one image without each filter; a row for every layer and filter.
 
@@ -29,11 +29,12 @@ def image_effects(
         without: (filters, K) by layer, each with one filter's map replaced.
         classes: the K ≥ 2 names.
         target: the place of the class in `classes`.
+        by: what a map was replaced by, one of `REPLACED`.
 
     Returns:
-        layer, filter; class, the target; margin, its logit less the largest of the others, of the whole network, and
-        margin_lost without the filter, negative where it gains; probability and probability_lost; predicted, the class
-        that the whole network takes the image for, and predicted_without.
+        layer, filter, replaced_by; class, the target; margin, its logit less the largest of the others, of the whole
+        network, and margin_lost without the filter, negative where it gains; probability and probability_lost;
+        predicted, the class that the whole network takes the image for, and predicted_without.
     """
     margin, probability, predicted = (values[0] for values in _judged(logits[None], target))
     parts = []
@@ -46,6 +47,7 @@ def image_effects(
                 {
                     "layer": layer,
                     "filter": np.arange(len(changed)),
+                    "replaced_by": by,
                     "class": classes[target],
                     "margin": margin,
                     "margin_lost": lost,
@@ -73,9 +75,11 @@ def caption(table: pd.DataFrame) -> str:
         f"The image is taken for {best['predicted']}, with a margin of {best['class']} over its strongest rival of "
         f"{_signed(best['margin'])} (probability {best['probability']:.1%})"
     )
+    by = REPLACED[best["replaced_by"]]
     if best["margin_lost"] <= 0:
-        return f"{said}, and no filter speaks for {best['class']}."
-    return f"{said}; filter {best['filter']} of {best['layer']} speaks most for {best['class']}: {_outcome(best)}."
+        return f"{said}, and no filter speaks for {best['class']} when its map is replaced by {by}."
+    outcome = _outcome(best, f"with its map replaced by {by}")
+    return f"{said}; filter {best['filter']} of {best['layer']} speaks most for {best['class']}: {outcome}."
 
 
 def points(table: pd.DataFrame) -> list[str]:
@@ -97,9 +101,9 @@ def _decisive(table: pd.DataFrame) -> str:
     )
 
 
-def _outcome(row: Mapping[Hashable, Any]) -> str:
+def _outcome(row: Mapping[Hashable, Any], without: str = "without it") -> str:
     said = (
-        f"without it the margin is {_signed(row['margin'] - row['margin_lost'])} "
+        f"{without} the margin is {_signed(row['margin'] - row['margin_lost'])} "
         f"(probability {row['probability'] - row['probability_lost']:.1%})"
     )
     turned = row["predicted_without"] != row["predicted"]
@@ -111,14 +115,13 @@ def _signed(value: float) -> str:
 
 
 @style.styled
-def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: str, by: str) -> Figure:
+def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: str) -> Figure:
     """The image, and for each layer ranked bars: the ten filters most for the class, and the ten most against it.
 
     Args:
         table: from `image_effects`.
         image: (H, W, 3), bytes.
         description: which image it is.
-        by: what took the maps' place, e.g. ``"their mean"``.
     """
     layers = {str(layer): _ranked(part) for layer, part in table.groupby("layer", sort=False)}
     longest = max(9, *(len(part) for part in layers.values()))
@@ -135,7 +138,7 @@ def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: s
     for ax, (layer, part) in zip(axes[1:], layers.items(), strict=True):
         _draw_bars(ax, part, longest)
         ax.set(title=_shown_of(layer, part, int((table["layer"] == layer).sum())), xlim=limits)
-    name = without_end(table["class"].iloc[0], 40)
+    name, by = without_end(table["class"].iloc[0], 40), REPLACED[table["replaced_by"].iloc[0]]
     style.head(made, f"Margin of {name} lost (logits) when a filter's map is replaced by {by}")
     return made
 

@@ -23,9 +23,6 @@ from study.labelled import Labelled
 from study.models import CNN
 from study.responses import Responses, filter_responses
 
-REPLACED = {"mean": "its mean over the test images", "zero": "zero"}
-"""What takes a map's place, in words."""
-
 
 @dataclass(frozen=True)
 class Filters:
@@ -53,7 +50,7 @@ class Filters:
         """What every class loses without each filter."""
         found = ablate(self.model, self.test.images, self.replacements)
         logits, without = _arrays(found)
-        return effects.ablation_effects(logits, without, self.test.labels.numpy(), self.network.classes)
+        return effects.ablation_effects(logits, without, self.test.labels.numpy(), self.network.classes, self.by)
 
     @cached_property
     def responses(self) -> dict[str, Responses]:
@@ -94,7 +91,7 @@ def steps(network: Network, test: Labelled, image: SelectedImage, by: str, repor
 def _add_effects(filters: Filters, report: Report) -> None:
     table = filters.effects
     for measure, what in (("auc_lost", "one-vs-rest AUC"), ("accuracy_lost", "accuracy")):
-        figure = effects.draw_ablation(table, measure=measure, by=REPLACED[filters.by])
+        figure = effects.draw_ablation(table, measure=measure)
         text, points = effects.caption(table, measure), effects.points(table, measure)
         report.add_figure(f"ablation_{measure}", f"What each filter is for: {what}", text, table, figure, points=points)
 
@@ -103,13 +100,8 @@ def _add_image_effects(filters: Filters, image: SelectedImage, report: Report) -
     logits, without = _arrays(ablate(filters.model, image.image[None], filters.replacements))
     target = int(logits[0].argmax()) if image.label is None else image.label
     alone = {layer: changed[:, 0] for layer, changed in without.items()}
-    table = image_ablation.image_effects(logits[0], alone, filters.network.classes, target)
-    figure = image_ablation.draw_image_effects(
-        table,
-        image=image.pixels,
-        description=image.description,
-        by=REPLACED[filters.by],
-    )
+    table = image_ablation.image_effects(logits[0], alone, filters.network.classes, target, filters.by)
+    figure = image_ablation.draw_image_effects(table, image=image.pixels, description=image.description)
     heading = f"Which filters speak for and against {filters.network.classes[target]} in {image.description}"
     text, points = image_ablation.caption(table), image_ablation.points(table)
     report.add_figure("ablation_image", heading, text, table, figure, points=points)

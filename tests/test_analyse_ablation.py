@@ -57,6 +57,10 @@ def test_figures_can_be_made_one_by_one(network: Network, finished_study, tmp_pa
     assert list(made) == [
         "ablation", "ablation_image", "selectivity", "patches_conv1", "patches_conv2",
     ]  # fmt: skip
+    made["ablation"]()
+    assert set(pd.read_csv(tmp_path / "ablation_auc_lost.csv")["replaced_by"]) == {"zero"}
+    assert " replaced by zero" in report.sections[0].text
+    report.sections.clear()
     made["selectivity"]()
     assert [section.csv for section in report.sections] == ["selectivity.csv"]
 

@@ -19,6 +19,7 @@ WITHOUT = {
 WITHOUT["conv2"][[1, 4]] = LOGITS
 TABLE = ablation_effects(LOGITS, WITHOUT, LABELS, CLASSES)
 NOTHING = {layer: np.broadcast_to(LOGITS, changed.shape) for layer, changed in WITHOUT.items()}
+NOTHING_LOST = "No class loses anything when any one filter's map is replaced by its mean over the test images."
 
 
 def accuracy(logits: np.ndarray, label: int) -> float:
@@ -72,15 +73,22 @@ def test_the_caption_names_the_most_important_filters_and_the_most_dependent_cla
     assert second.endswith("; 2 of the 6 filters of conv2 change nothing.")
     assert "change nothing" not in first
     assert caption(TABLE) == (
-        f"The class that depends most on one filter is {most['class']}: without filter {most['filter']} of "
-        f"{most['layer']} its AUC goes from {most['auc']:.3f} to {most['auc'] - most['auc_lost']:.3f}."
+        f"The class that depends most on one filter is {most['class']}: with the map of filter {most['filter']} of "
+        f"{most['layer']} replaced by its mean over the test images its AUC goes from {most['auc']:.3f} to "
+        f"{most['auc'] - most['auc_lost']:.3f}."
     )
     assert "its accuracy goes from" in caption(TABLE, "accuracy_lost")
 
 
+def test_the_caption_says_what_replaced_the_maps():
+    table = ablation_effects(LOGITS, WITHOUT, LABELS, CLASSES, "zero")
+    assert set(table["replaced_by"]) == {"zero"}
+    assert " replaced by zero its AUC goes from " in caption(table)
+
+
 @pytest.mark.parametrize("measure", ["auc_lost", "accuracy_lost"])
 def test_cells_are_the_losses_times_100_on_one_scale_with_white_at_zero(measure: str):
-    made = draw_ablation(TABLE, measure=measure, by="zero")
+    made = draw_ablation(TABLE, measure=measure)
     effects = main_effects(TABLE, measure)
     largest = 100 * TABLE[measure].abs().max()
     shown = [ax for ax in made.axes if ax.images]
@@ -97,12 +105,12 @@ def test_cells_are_the_losses_times_100_on_one_scale_with_white_at_zero(measure:
         frames = [patch for patch in ax.patches if isinstance(patch, Rectangle) and not patch.get_fill()]
         assert (len(below), len(frames)) == (1, len(numbers))
     assert shown[1].get_xlabel() == "filter\n2 filters change nothing: 1, 4"
-    assert "replaced by zero; each filter's largest is framed" in made.get_suptitle()
+    assert "replaced by its mean over the test images; each filter's largest is framed" in made.get_suptitle()
 
 
 def test_more_filters_than_fit_side_by_side_go_on_below():
     without = {"conv2": LOGITS + RNG.normal(size=(64, 75, 3)).astype(np.float32)}
-    made = draw_ablation(ablation_effects(LOGITS, without, LABELS, CLASSES), measure="auc_lost", by="zero")
+    made = draw_ablation(ablation_effects(LOGITS, without, LABELS, CLASSES), measure="auc_lost")
     shown = [ax for ax in made.axes if ax.images]
     assert [ax.images[0].get_array().shape for ax in shown] == [(3, 32), (3, 32)]
     assert [ax.get_title(loc="left") for ax in shown] == ["conv2", "conv2, continued"]
@@ -112,27 +120,27 @@ def test_filters_that_no_class_loses_by_are_not_said_to_matter():
     helped = {"conv1": (LOGITS + 3 * np.eye(3)[LABELS])[None]}
     table = ablation_effects(LOGITS, helped, LABELS, CLASSES)
     assert (table["auc_lost"] < 0).all()
-    assert caption(table) == "No class loses anything without any one filter."
-    made = draw_ablation(table, measure="auc_lost", by="zero")
+    assert caption(table) == NOTHING_LOST
+    made = draw_ablation(table, measure="auc_lost")
     assert all(patch.get_fill() for patch in made.axes[0].patches)
 
 
 def test_with_every_filter_dead_nothing_is_named_as_important():
     table = ablation_effects(LOGITS, NOTHING, LABELS, CLASSES)
     assert main_effects(table).empty
-    assert caption(table) == "No class loses anything without any one filter."
+    assert caption(table) == NOTHING_LOST
     assert points(table) == [
         "4 of the 4 filters of conv1 change nothing.",
         "6 of the 6 filters of conv2 change nothing.",
     ]
-    made = draw_ablation(table, measure="auc_lost", by="zero")
+    made = draw_ablation(table, measure="auc_lost")
     made.draw_without_rendering()
     assert [ax.texts[0].get_text() for ax in made.axes[:2]] == ["no filter changes anything"] * 2
 
 
 def test_undefined_classes_are_drawn_and_said_as_such():
     absent = ablation_effects(LOGITS, WITHOUT, np.minimum(LABELS, 1), CLASSES)
-    made = draw_ablation(absent, measure="auc_lost", by="zero")
+    made = draw_ablation(absent, measure="auc_lost")
     made.draw_without_rendering()
     said = [text.get_text() for text in made.axes[0].texts if "undefined" in text.get_text()]
     assert said == ["undefined: no test image is of it"]
@@ -143,19 +151,17 @@ def test_undefined_classes_are_drawn_and_said_as_such():
 def test_a_single_class_test_set_has_no_auc_to_lose_and_says_so():
     single = ablation_effects(LOGITS, WITHOUT, np.zeros(75, int), CLASSES)
     assert "undefined: that takes test images of two classes" in caption(single)
-    assert "is cat: without" in caption(single, "accuracy_lost")
+    assert "is cat: with the map" in caption(single, "accuracy_lost")
     for measure in ("auc_lost", "accuracy_lost"):
-        made = draw_ablation(single, measure=measure, by="zero")
+        made = draw_ablation(single, measure=measure)
         made.draw_without_rendering()
-    made = draw_ablation(single, measure="auc_lost", by="zero")
+    made = draw_ablation(single, measure="auc_lost")
     said = [text.get_text() for text in made.axes[0].texts]
     assert said == [f"undefined: {why}" for why in ("all test images are of it", *["no test image is of it"] * 2)]
 
 
 def test_long_class_names_are_cut_and_do_not_push_the_cells_out():
-    made = draw_ablation(
-        ablation_effects(LOGITS, WITHOUT, LABELS, LONG), measure="auc_lost", by="its mean over the test images"
-    )
+    made = draw_ablation(ablation_effects(LOGITS, WITHOUT, LABELS, LONG), measure="auc_lost")
     made.draw_without_rendering()
     assert made.axes[0].get_position().width > 0.6
 
@@ -165,7 +171,7 @@ def test_many_classes_are_drawn_without_numbers_in_the_cells():
     table = ablation_effects(
         logits, {"conv1": logits + RNG.normal(size=(3, 80, 40))}, np.arange(80) % 40, [f"class {n}" for n in range(40)]
     )
-    made = draw_ablation(table, measure="auc_lost", by="zero")
+    made = draw_ablation(table, measure="auc_lost")
     made.draw_without_rendering()
     assert not made.axes[0].texts
     assert isinstance(table, pd.DataFrame)

@@ -17,7 +17,7 @@ IMAGE = np.zeros((32, 32, 3), np.uint8)
 
 
 def draw(table):
-    made = draw_image_effects(table, image=IMAGE, description="train:6 (dog)", by="zero")
+    made = draw_image_effects(table, image=IMAGE, description="train:6 (dog)")
     made.draw_without_rendering()
     return made
 
@@ -42,8 +42,8 @@ def test_the_caption_names_the_filters_most_for_and_most_against_the_class():
     table = image_effects(LOGITS, {"conv1": WITHOUT["conv1"]}, CLASSES, 1)
     assert caption(table) == (
         "The image is taken for dog, with a margin of dog over its strongest rival of 2.00 (probability 82.1%); "
-        "filter 1 of conv1 speaks most for dog: without it the margin is −0.75 (probability 22.7%), "
-        "and the answer cat."
+        "filter 1 of conv1 speaks most for dog: with its map replaced by its mean over the test images the margin is "
+        "−0.75 (probability 22.7%), and the answer cat."
     )
     assert points(table) == [
         "Filter 2 of conv1 speaks most against dog: without it the margin is 3.00 (probability 92.6%).",
@@ -85,7 +85,9 @@ def test_with_every_filter_dead_the_figure_and_the_caption_say_so():
     table = image_effects(LOGITS, {"conv1": np.stack([LOGITS] * 4), "conv2": np.stack([LOGITS] * 5)}, CLASSES, 1)
     made = draw(table)
     assert [ax.texts[0].get_text() for ax in made.axes[1:]] == ["no filter changes anything"] * 2
-    assert caption(table).endswith("and no filter speaks for dog.")
+    assert caption(table).endswith(
+        "and no filter speaks for dog when its map is replaced by its mean over the test images."
+    )
     assert points(table) == []
 
 
