@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.strips import draw_strips
+from analysis.words import layer_name, measured, with_minus
 
 
 def activation_evolution(maps: dict[str, dict[int, np.ndarray]]) -> pd.DataFrame:
@@ -48,7 +49,8 @@ def caption(table: pd.DataFrame) -> str:
     for layer, part in table.groupby("layer", sort=False):
         last = part.loc[part["epoch"] == part["epoch"].max(), "value"]
         zero = f" ({(last == 0).mean():.0%} zero)" if str(layer).startswith(("relu", "pool")) else ""
-        said.append(f"{layer} from {last.min():.2g} to {last.max():.2g}{zero}")
+        low, high = (with_minus(f"{value:.2g}") for value in (last.min(), last.max()))
+        said.append(f"{layer_name(str(layer))} from {low} to {high}{zero}")
     return f"At epoch {table['epoch'].max()} the values span: {', '.join(said)}."
 
 
@@ -67,11 +69,18 @@ def draw_activation_evolution(
         for layer, part in layers.items()
         for epoch in part["epoch"].unique().tolist()
     }
+    labels = {layer: measured(layer) for layer in layers}
     if per_map:
         maps = {(layer, epoch): _to_its_own(values, scales[layer][0]) for (layer, epoch), values in maps.items()}
         scales = {layer: _own_scale(kind) for layer, kind in scales.items()}
-        return draw_strips(maps, scales, title=f"{title}; {_EACH}", label="share of the largest", image=image)
-    return draw_strips(maps, scales, title=title, image=image)
+        labels, title = dict.fromkeys(layers, "share of the largest"), f"{title}; {_EACH}"
+    return draw_strips(
+        {(layer_name(layer), epoch): values for (layer, epoch), values in maps.items()},
+        {layer_name(layer): kind for layer, kind in scales.items()},
+        labels={layer_name(layer): label for layer, label in labels.items()},
+        title=title,
+        image=image,
+    )
 
 
 _EACH = "each map on its own scale"
@@ -94,7 +103,7 @@ def grid_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
     flat = _flat(table, layer)
     silent = sum(label == "all 0" for label in flat.values())
     constant = sum(label != "" for label in flat.values()) - silent
-    return f"{len(flat)} maps of {layer} at epoch {epoch}: {silent} zero throughout, {constant} constant."
+    return f"{len(flat)} maps, {layer_name(layer)}, at epoch {epoch}: {silent} zero throughout, {constant} constant."
 
 
 def _flat(table: pd.DataFrame, layer: str) -> dict[int, str]:
@@ -117,7 +126,7 @@ def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str, per_map
     grid = made.add_gridspec(rows, columns + 1, width_ratios=[*[1.0] * columns, 0.16])
     limits, cmap = scale(layer, table["value"].to_numpy(float))
     maps = {number: _map(table[table["filter"] == number]) for number in numbers}
-    label = "pre-activation" if layer.startswith("conv") else "activation"
+    label = measured(layer)
     if per_map:
         maps = {number: _to_its_own(values, limits) for number, values in maps.items()}
         (limits, cmap), title, label = _own_scale((limits, cmap)), f"{title}; {_EACH}", "share of the largest"

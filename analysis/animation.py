@@ -20,13 +20,13 @@ from analysis import style
 from analysis.activations import scale
 from analysis.kernels import channel_names
 from analysis.strips import Maps
+from analysis.words import layer_name, measured
 
 DOTS_PER_INCH = 100
 MILLISECONDS, LAST_MILLISECONDS = 350, 2000
 """How long an epoch is shown, and the last one."""
 MOST_LETTERS = 120
 """In a line of the title: an image may be a file, far down in its folders."""
-KINDS = {"conv": "feature map", "relu": "ReLU", "pool": "max pooling"}
 
 
 def frames(
@@ -121,7 +121,7 @@ def _kernel_axes(made: Figure, grid: GridSpec, slices: list[str]) -> dict[str, A
 def _map_axes(made: Figure, grid: GridSpec, names: list[str]) -> dict[str, Axes]:
     axes = {name: made.add_subplot(grid[0, column]) for column, name in enumerate(names, start=2)}
     for name, ax in axes.items():
-        ax.set_title(f"{KINDS[name[:4]]} ({name})", loc="center")
+        ax.set_title(layer_name(name), loc="center")
     return axes
 
 
@@ -130,7 +130,7 @@ def _draw_bars(made: Figure, grid: GridSpec, slices: list[str], scales: dict[str
     bars = {}
     for column, name in enumerate([slices[0], *(name for name in scales if name not in slices)], start=1):
         bars[name] = made.add_subplot(grid[1, column])
-        label = "weight" if name == slices[0] else "pre-activation" if name.startswith("conv") else "activation"
+        label = "weight" if name == slices[0] else measured(name)
         style.fill_colour_bar(bars[name], *scales[name], label, cax=bars[name], orientation="horizontal")
         bars[name].xaxis.set_major_locator(MaxNLocator(2))  # more would run into each other where they are long
     return bars

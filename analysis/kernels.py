@@ -94,7 +94,7 @@ def draw_kernel_evolution(table: pd.DataFrame, *, layer: str, filter: int) -> Fi
         for epoch in table["epoch"].unique().tolist()
     }
     scales = dict.fromkeys(names, (limits, style.DIVERGING))
-    return draw_strips(maps, scales, title=f"Kernel of {layer}, filter {filter}", label="weight")
+    return draw_strips(maps, scales, title=f"Kernel of {layer}, filter {filter}", labels=dict.fromkeys(names, "weight"))
 
 
 def layer_weights(weights: np.ndarray) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Maps over the epochs, a row for each of several things: the layout that kernels and activations share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -18,7 +18,12 @@ Maps = dict[tuple[str, int], np.ndarray]
 
 @style.styled
 def draw_strips(
-    maps: Maps, scales: dict[str, style.Scale], *, title: str, label: str = "", image: np.ndarray | None = None
+    maps: Maps,
+    scales: dict[str, style.Scale],
+    *,
+    title: str,
+    labels: Mapping[str, str],
+    image: np.ndarray | None = None,
 ) -> Figure:
     """A row for each name in `scales`, a column for each epoch; rows next to each other with one scale share a bar.
 
@@ -26,7 +31,7 @@ def draw_strips(
         maps: a map (H, W) for every row and epoch.
         scales: the rows from top to bottom, each with the limits and colours of all its maps.
         title: above everything.
-        label: what the values are, beside the colour bars.
+        labels: what each row's values are, beside its colour bar.
         image: (H, W, 3), bytes; stands left of the first rows.
     """
     epochs = sorted({epoch for _, epoch in maps})
@@ -41,7 +46,7 @@ def draw_strips(
     grid = made.add_gridspec(len(heights), len(widths), height_ratios=heights, width_ratios=widths)
     for block in range(blocks):
         shown = epochs[block * columns : (block + 1) * columns]
-        _draw_block(made, grid, (block * (len(scales) + 1), len(lead)), shown, maps, scales, label)
+        _draw_block(made, grid, (block * (len(scales) + 1), len(lead)), shown, maps, scales, labels)
     if image is not None:
         ax = made.add_subplot(grid[: min(2, len(scales)), 0])
         style.picture(ax, image)
@@ -57,7 +62,7 @@ def _draw_block(
     epochs: Sequence[int],
     maps: Maps,
     scales: dict[str, style.Scale],
-    label: str,
+    labels: Mapping[str, str],
 ) -> None:
     top, left = corner
     for down, (name, (limits, cmap)) in enumerate(scales.items()):
@@ -67,8 +72,9 @@ def _draw_block(
             if down == 0:
                 ax.set_title(f"{'' if across else 'epoch '}{epoch}", fontsize=8, loc="center", pad=3)
             if across == 0:
-                ax.set_ylabel(name, rotation=0, ha="right", va="center")
-    for (limits, cmap), run in groupby(range(len(scales)), key=list(scales.values()).__getitem__):
+                ax.set_ylabel(name.replace(" (", "\n("), rotation=0, ha="right", va="center")
+    shared = [(scale, labels[name]) for name, scale in scales.items()]
+    for ((limits, cmap), label), run in groupby(range(len(scales)), key=shared.__getitem__):
         rows = list(run)
         ax = made.add_subplot(grid[top + rows[0] : top + rows[-1] + 1, -1])
         style.fill_colour_bar(ax, limits, cmap, label, cax=ax)

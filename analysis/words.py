@@ -2,6 +2,24 @@
 
 from collections.abc import Sequence
 
+KINDS = {"conv": "feature map", "relu": "ReLU", "pool": "max pooling"}
+"""What a layer of filters makes, by how its name begins."""
+
+
+def layer_name(layer: str) -> str:
+    """E.g. ``ReLU (relu2)``."""
+    return f"{KINDS[layer[:4]]} ({layer})"
+
+
+def measured(layer: str) -> str:
+    """What the values of a layer's maps are."""
+    return "pre-activation" if layer.startswith("conv") else "activation"
+
+
+def with_minus(number: str) -> str:
+    """A number with a true minus sign; an exponent keeps its hyphen."""
+    return number.replace("-", "−", 1) if number.startswith("-") else number
+
 
 def listed(words: Sequence[str]) -> str:
     """E.g. ``a, b and c``."""

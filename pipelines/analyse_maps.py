@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis import activations, kernels
 from analysis.explorer import MAPS
+from analysis.words import layer_name
 from pipelines.artifacts import Network
 from pipelines.output import Report, Step
 from study.config import AnalysisConfig
@@ -75,7 +76,7 @@ def _add_maps(
 def _add_grid(network: Network, name: str, image: SelectedImage, per_map: bool, report: Report) -> None:
     epoch = max(network.files)
     table = activations.activation_grid(network.maps(epoch, image)[name])
-    title = f"{name} on {image.description}, epoch {epoch}"
+    title = f"All maps, {layer_name(name)}, on {image.description}, epoch {epoch}"
     figure = activations.draw_activation_grid(table, layer=name, title=title, per_map=per_map)
     text = activations.grid_caption(table, name, epoch)
-    report.add_figure(f"grid_{name}", f"All maps of {name}", text, table, figure)
+    report.add_figure(f"grid_{name}", f"All maps: {layer_name(name)}", text, table, figure)

@@ -38,9 +38,17 @@ def test_each_layer_has_one_scale_for_all_epochs():
     shown = panels(made)
     rows = {shown[start].get_ylabel(): shown[start : start + 3] for start in (0, 3, 6)}
     values = np.stack(list(CONV.values()))
-    assert {ax.images[0].get_clim() for ax in rows["conv1"]} == {(-np.abs(values).max(), np.abs(values).max())}
-    assert {ax.images[0].get_clim() for ax in rows["relu1"]} == {(0, values.max())}
-    np.testing.assert_array_equal(rows["relu1"][1].images[0].get_array(), np.maximum(CONV[2], 0))
+    assert {ax.images[0].get_clim() for ax in rows["feature map\n(conv1)"]} == {
+        (-np.abs(values).max(), np.abs(values).max())
+    }
+    assert {ax.images[0].get_clim() for ax in rows["ReLU\n(relu1)"]} == {(0, values.max())}
+    np.testing.assert_array_equal(rows["ReLU\n(relu1)"][1].images[0].get_array(), np.maximum(CONV[2], 0))
+
+
+def test_the_colour_bars_say_what_the_values_are():
+    made = draw_activation_evolution(activation_evolution(MAPS), image=IMAGE, title="one filter")
+    bars = [ax.get_ylabel() for ax in made.axes if not ax.images and ax.get_ylabel()]
+    assert bars == ["pre-activation", "activation", "activation"]
 
 
 def test_a_silent_row_is_flat_and_labelled_and_never_nan():
@@ -71,8 +79,8 @@ def test_any_number_of_epochs_and_layers_is_laid_out(epochs, layers):
 def test_the_caption_has_the_range_of_each_layer_at_the_last_epoch():
     text = caption(activation_evolution(MAPS))
     assert text.startswith("At epoch 4")
-    assert f"conv1 from {CONV[4].min():.2g} to {CONV[4].max():.2g}," in text
-    assert "pool1 from 0 to 0 (100% zero)" in text
+    assert f"feature map (conv1) from −{-CONV[4].min():.2g} to {CONV[4].max():.2g}," in text
+    assert "max pooling (pool1) from 0 to 0 (100% zero)" in text
 
 
 @pytest.mark.parametrize("count", [1, 6, 33])
@@ -91,7 +99,7 @@ def test_silent_and_constant_filters_are_marked_and_counted():
     made = draw_activation_grid(table, layer="relu2", title="t")
     labels = ["".join(text.get_text() for text in ax.texts) for ax in made.axes if ax.images]
     assert labels == ["all 0", "constant\n0.5", "", "≈ 0"]
-    assert grid_caption(table, "relu2", 3) == "4 maps of relu2 at epoch 3: 1 zero throughout, 2 constant."
+    assert grid_caption(table, "relu2", 3) == "4 maps, ReLU (relu2), at epoch 3: 1 zero throughout, 2 constant."
 
 
 def test_a_map_with_nan_is_labelled_and_masked():

@@ -19,3 +19,7 @@ def test_a_name_loses_its_end_or_its_middle_only_where_it_is_too_long():
     assert words.without_end("automobile", 8) == "automob…"
     assert words.without_end("a long name", 7) == "a long…"
     assert words.without_middle("kind one of two", 9) == "kind …two"
+
+
+def test_a_negative_number_gets_a_minus_sign_and_its_exponent_none():
+    assert [words.with_minus(f"{number:.2g}") for number in (-0.25, 3, -1e-9)] == ["−0.25", "3", "−1e-09"]
