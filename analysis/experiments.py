@@ -6,6 +6,7 @@ diverged (bool) and val_accuracy (0..1, after the last epoch; NaN where it diver
 counted step: condition, seed, step (optimiser steps done) and the `COUNTS`.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from analysis import comparison, style
@@ -104,21 +106,22 @@ def draw(table: pd.DataFrame, counts: pd.DataFrame) -> Figure:
 
     Lines are means over the seeds, shades go from the lowest to the highest seed. Takes `ends` and the counts.
     """
-    made = style.figure(style.WIDTH, 7.6)
+    made = style.figure(style.WIDTH, 8.4)
     # Two figures of their own: the long names below would push the panels above apart.
-    parts: Any = made.subfigures(2, 1, height_ratios=(1, 1.15))
+    parts: Any = made.subfigures(2, 1, height_ratios=(1, 1.4))
     above, below = parts
     curves = counts.merge(table[[*SETTINGS, "seed"]], on=["condition", "seed"])
     optimisers = curves[curves["group"] == "optimiser"]
     rates = _rates(optimisers)
     for ax, (rate, warmup) in zip(above.subplots(1, len(rates), sharex=True, sharey=True), rates, strict=True):
         mine = optimisers[(optimisers["learning_rate"] == rate) & (optimisers["warmup_steps"] == warmup)]
-        _draw_decays(ax, mine, f"Learning rate {rate:g}" + (f", {warmup} warm-up steps" if warmup else ""))
+        _draw_decays(ax, mine, f"Learning rate {rate:g}\n{warmup or 'no'} warm-up steps")
     above.axes[0].set_ylabel(f"second-layer filters (of {optimisers['filters_conv2'].max()})")
     left, right = below.subplots(1, 2, width_ratios=(1, 1.3))
     _draw_filter_counts(left, curves[curves["group"] == "filters"])
     _draw_accuracy(right, table)
     _legend(above)
+    _legend_of_marks(below)
     return made
 
 
@@ -180,9 +183,14 @@ def _draw_accuracy(ax: Axes, table: pd.DataFrame) -> None:
         ax.scatter(values, np.full(len(values), place - 0.15), s=14, color=colour, alpha=0.6, linewidth=0)
         sd = values.std() if len(values) > 1 else 0.0
         ax.errorbar(values.mean(), place + 0.15, xerr=sd, color=colour, marker="D", ms=4, capsize=2, lw=1.2)
-    ax.set_yticks(range(len(labels)), labels)
+    ax.set_yticks(range(len(labels)), [_in_words(label) for label in labels], fontsize=7.5)
     ax.set(ylim=(len(labels) - 0.4, -0.6), xlabel="validation accuracy in the end (%)", title="What a cure costs")
     ax.grid(True, axis="x")
+
+
+def _in_words(label: str) -> str:
+    """A condition in two lines, the decay in the second."""
+    return "\n".join(re.sub(r"\blr\b", "learning rate", label).rsplit(", ", 1))
 
 
 def _colour(row: pd.Series) -> str:
@@ -196,5 +204,15 @@ def _legend(made: SubFigure) -> None:
     lines += [
         Line2D([], [], color=style.QUIET, label="silent"),
         Line2D([], [], color=style.QUIET, linestyle=(0, (3, 2)), label="collapsed"),
+        Patch(color=style.QUIET, alpha=0.3, linewidth=0, label="lowest to highest seed"),
     ]
     made.legend(handles=lines, loc="outside upper left", ncols=len(lines))
+
+
+def _legend_of_marks(made: SubFigure) -> None:
+    look: dict[str, Any] = {"color": style.QUIET, "linestyle": "none"}
+    marks = [
+        Line2D([], [], marker="o", ms=4, label="one seed", **look),
+        Line2D([], [], marker="D", ms=4, label="mean ± standard deviation over the seeds", **look),
+    ]
+    made.legend(handles=marks, loc="outside lower right", ncols=len(marks))

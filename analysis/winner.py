@@ -125,7 +125,14 @@ def draw(replicates: pd.DataFrame) -> Figure:
         if len(values):
             sd = values.std() if len(values) > 1 else 0.0
             ax.errorbar(
-                values.mean(), place + 0.15, xerr=sd, color=colour, fmt="D", ms=5, capsize=3, label="mean ± sd of these"
+                values.mean(),
+                place + 0.15,
+                xerr=sd,
+                color=colour,
+                fmt="D",
+                ms=5,
+                capsize=3,
+                label="mean ± standard deviation of these",
             )
     ax.set_yticks(range(len(table)), [_name(row) for row in rows])
     ax.set(ylim=(len(table) - 0.5, -0.5), xlabel="validation accuracy, best epoch (%)")
@@ -138,4 +145,4 @@ def draw(replicates: pd.DataFrame) -> Figure:
 
 
 def _name(row: Row) -> str:
-    return f"trial {row['trial']}: lr {row['learning_rate']:.3g}, decay {row['weight_decay']:.3g}"
+    return f"trial {row['trial']}: learning rate {row['learning_rate']:.3g},\nweight decay {row['weight_decay']:.3g}"

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.legend import Legend
 
 from analysis import experiments, findings
 
@@ -184,7 +185,11 @@ def test_the_panels_show_the_means_over_the_seeds():
     made = experiments.draw(table, counts)
     made.draw_without_rendering()
     titles = [ax.get_title(loc="left") for ax in made.axes]
-    assert titles[:3] == ["Learning rate 0.001", "Learning rate 0.002683", "Learning rate 0.002683, 100 warm-up steps"]
+    assert titles[:3] == [
+        "Learning rate 0.001\nno warm-up steps",
+        "Learning rate 0.002683\nno warm-up steps",
+        "Learning rate 0.002683\n100 warm-up steps",
+    ]
     low, high, warm, filters, accuracy = made.axes
     for ax, last in ((low, [0, 0, 0, 0, 0, 0]), (high, [32, 31 / 3, 32, 0, 32, 0]), (warm, [0] * 6)):
         assert [line.get_ydata()[-1] for line in ax.lines] == pytest.approx(last)
@@ -192,6 +197,17 @@ def test_the_panels_show_the_means_over_the_seeds():
         assert ax.get_ylim() == (-1, 65)
     assert [line.get_ydata()[-1] for line in filters.lines[::2]] == pytest.approx([50, 50, 50])
     assert [label.get_text() for label in accuracy.get_yticklabels()] == [f"condition {n}" for n in range(12)]
+
+
+def test_the_legends_say_what_shades_and_marks_are_and_conditions_are_written_in_words():
+    table, counts = tables(expected_story)
+    names = table["condition"].replace("condition 3", "lr 0.001, 100 warm-up steps, Adam with L2 0.0005")
+    made = experiments.draw(table.assign(condition=names), counts)
+    said = {text.get_text() for legend in made.findobj(Legend) for text in legend.get_texts()}
+    assert {"lowest to highest seed", "one seed", "mean ± standard deviation over the seeds"} <= said
+    made.draw_without_rendering()
+    labels = [label.get_text() for label in accuracy_axes(made).get_yticklabels()]
+    assert labels[3] == "learning rate 0.001, 100 warm-up steps\nAdam with L2 0.0005"
 
 
 @pytest.mark.parametrize(("seeds", "steps"), [(1, (0, 7)), (2, (0, 1, 2)), (3, (0, 10, 20, 5000))])

@@ -75,4 +75,4 @@ def test_every_training_and_what_the_search_had_are_drawn(trainings: pd.DataFram
     drawn = {round(float(x), 6) for marks in ax.collections for x, _ in np.asarray(marks.get_offsets(), float)}
     expected = {*(100 * trainings["val_accuracy"].dropna()).round(6), *(100 * trainings["searched"]).round(6)}
     assert expected <= drawn
-    assert ax.get_yticklabels()[0].get_text() == "trial 7: lr 0.001, decay 0.0001"
+    assert ax.get_yticklabels()[0].get_text() == "trial 7: learning rate 0.001,\nweight decay 0.0001"
