@@ -22,8 +22,8 @@ def ranking(replicates: pd.DataFrame) -> pd.DataFrame:
     """A row per trial, in the order of the search.
 
     Columns: those of the trial, seeds (that did not diverge), val_accuracy_mean, val_accuracy_sd (NaN for one seed),
-    rank (1 is the highest mean), and how far the winner's mean lies above the trial's: difference, low, high (95 % t
-    interval, paired by seed; NaN for itself) and overlap (whether mean ± standard deviation of the two meet).
+    rank (1 is the highest mean), and how far the winner's mean lies above the trial's: difference, low and high (95 % t
+    interval, paired by seed; NaN for itself).
     """
     grouped = replicates.groupby(TRIAL, sort=False)["val_accuracy"]
     table = grouped.agg(seeds="count", val_accuracy_mean="mean", val_accuracy_sd="std").reset_index()
@@ -31,9 +31,7 @@ def ranking(replicates: pd.DataFrame) -> pd.DataFrame:
     intervals = [paired_interval(by_seed[table["trial"][0]], by_seed[trial])[:3] for trial in table["trial"]]
     table[["difference", "low", "high"]] = np.array(intervals)
     table.loc[0, ["difference", "low", "high"]] = np.nan
-    means, deviations = table["val_accuracy_mean"], table["val_accuracy_sd"].fillna(0)
-    table["overlap"] = (means - means[0]).abs() <= deviations + deviations[0]
-    table["rank"] = means.rank(ascending=False, method="min").astype("Int64")
+    table["rank"] = table["val_accuracy_mean"].rank(ascending=False, method="min").astype("Int64")
     return table
 
 
@@ -95,7 +93,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def _lead(row: Row) -> str:
     if row["seeds"] == 0:
         return "not known, as that diverged"
-    return said_difference(row, "{:+.2f}", 100) + (", within the deviations" if row["overlap"] else "")
+    said = said_difference(row, "{:+.2f}", 100)
+    if np.isnan(row["low"]):
+        return f"{said}, {TOO_FEW}"
+    return f"{said}, zero is {'inside' if row['low'] <= 0 <= row['high'] else 'outside'}"
 
 
 def _verdict(others: Sequence[Row]) -> str:
