@@ -11,6 +11,7 @@ from analysis import style
 from analysis.cells import axes_at
 from analysis.filters import COLLAPSED
 from analysis.strips import draw_strips
+from analysis.words import with_minus
 
 MOST_CHANNELS = 4
 """Input channels shown of a layer that has more than three."""
@@ -69,14 +70,22 @@ def caption(table: pd.DataFrame, layer: str, filter: int) -> str:
         return f"{said}."
     # A vanished kernel has no direction, and one of 1e-40 only rounding's.
     cosine = f"{first @ last / (before * after):.2f}" if min(before, after) > 1e-30 else "undefined"
-    return f"{said} and {after:.3g} at epoch {epochs[-1]}; the cosine between the two is {cosine}."
+    return f"{said} and {after:.3g} at epoch {epochs[-1]}; the cosine between the two is {with_minus(cosine)}."
 
 
 def channel_names(layer: str, channels: Sequence[int]) -> list[str]:
     """What the rows are called: the colours for the first layer, which sees the image, else the filters before it."""
     if layer == "conv1" and max(channels) < len(COLOURS):
         return [COLOURS[channel] for channel in channels]
-    return [f"input {channel}" for channel in channels]
+    return [f"from filter {channel}\nof conv1" for channel in channels]
+
+
+def note(table: pd.DataFrame, inputs: int) -> str:
+    """Which of a layer's `inputs` are shown; empty where all are."""
+    shown = table["channel"].nunique()
+    if shown == inputs:
+        return ""
+    return f"Shown are the {shown} of {inputs} input channels that the filter weighs most at the last epoch."
 
 
 def _kernel(part: pd.DataFrame) -> np.ndarray:

@@ -54,7 +54,12 @@ def _add_kernel(network: Network, layer: str, number: int, epochs: Iterable[int]
     table = kernel_table(network, layer, number, epochs)
     figure = kernels.draw_kernel_evolution(table, layer=layer, filter=number)
     heading = f"How a kernel of {layer} forms" + (" (Figure 9)" if layer == "conv1" else "")
-    report.add_figure(f"kernel_{layer}_filter{number}", heading, kernels.caption(table, layer, number), table, figure)
+    text, note = kernels.caption(table, layer, number), kernels.note(table, _inputs(network, layer))
+    report.add_figure(f"kernel_{layer}_filter{number}", heading, text, table, figure, note=note)
+
+
+def _inputs(network: Network, layer: str) -> int:
+    return network.weights(max(network.files))[f"{layer}.weight"].shape[1]
 
 
 def _add_maps(

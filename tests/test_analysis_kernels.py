@@ -26,6 +26,11 @@ def test_a_deep_layer_shows_the_four_channels_with_the_largest_norm_at_the_last_
     assert sorted(kernel_evolution(SECOND, 3)["channel"].unique()) == sorted(np.argsort(norms)[-4:])
 
 
+def test_the_note_says_how_many_channels_are_left_out():
+    assert kernels.note(kernel_evolution(SECOND, 3), 8).startswith("Shown are the 4 of 8 input channels")
+    assert kernels.note(kernel_evolution(FIRST, 2), 3) == ""
+
+
 def test_channels_can_be_chosen():
     assert kernel_evolution(SECOND, 0, [5, 1])["channel"].unique().tolist() == [5, 1]
 
@@ -47,8 +52,8 @@ def test_panels_are_the_kernels_row_by_row_on_one_scale_around_zero():
     assert [ax.get_ylabel() for ax in made.axes if not ax.images] == ["weight"]
 
 
-def test_deeper_channels_are_called_inputs():
-    assert channel_names("conv2", [0, 2]) == ["input 0", "input 2"]
+def test_deeper_channels_are_called_by_the_filters_they_come_from():
+    assert channel_names("conv2", [0, 2]) == ["from filter 0\nof conv1", "from filter 2\nof conv1"]
     assert channel_names("conv1", [0, 2]) == ["red", "blue"]
 
 
@@ -80,7 +85,7 @@ def test_the_caption_has_both_norms_and_the_cosine():
     weights = {0: np.full((1, 1, 2, 2), 1.0), 3: np.full((1, 1, 2, 2), -2.0)}
     assert caption(kernel_evolution(weights, 0), "conv1", 0) == (
         "Filter 0 of conv1: the norm of the weights shown is 2 at epoch 0 and 4 at epoch 3;"
-        " the cosine between the two is -1.00."
+        " the cosine between the two is −1.00."
     )
 
 
