@@ -114,7 +114,7 @@ def _kernel_axes(made: Figure, grid: GridSpec, slices: list[str]) -> dict[str, A
     inner = grid[0, 1].subgridspec(2, 2)
     axes = {name: made.add_subplot(inner[divmod(place, 2)]) for place, name in enumerate(slices)}
     for name, ax in axes.items():
-        ax.set_title(name, loc="center", fontsize=8, pad=2)
+        ax.set_title(name.partition("\n")[0], loc="center", fontsize=8, pad=2)
     return axes
 
 

@@ -30,8 +30,8 @@ def class_selectivity(means: Mapping[str, np.ndarray], labels: np.ndarray, class
         classes: the names.
 
     Returns:
-        layer, filter; class, the one with the largest mean, empty for a silent filter; mean_highest, mean_rest, and
-        selectivity; NaN where there is none: of a silent filter, or where all images are of one class.
+        layer, filter; class, the one with the largest mean, empty for a filter too faint to be rated; mean_highest,
+        mean_rest, and selectivity; NaN where there is none: of such a filter, or where all images are of one class.
     """
     return pd.concat(
         [_of_layer(values, labels, classes).assign(layer=layer) for layer, values in means.items()], ignore_index=True
@@ -72,13 +72,13 @@ def caption(table: pd.DataFrame) -> str:
 
 
 def points(table: pd.DataFrame) -> list[str]:
-    """A sentence for each layer: its most selective filter, and how many are silent."""
+    """A sentence for each layer: its most selective filter, and how many are too faint to have a class."""
     return [_sentence(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
 
 
 def _sentence(layer: str, table: pd.DataFrame) -> str:
-    silent = int((table["class"] == "").sum())
-    quiet = f"; {silent} of its {len(table)} filters are silent" if silent else ""
+    faint = int((table["class"] == "").sum())
+    quiet = f"; {faint} of its {len(table)} filters are too faint to be rated" if faint else ""
     defined = table.dropna(subset=["selectivity"])
     if defined.empty:
         return f"In {layer} no filter's selectivity is defined{quiet}."
@@ -117,8 +117,8 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
     for ax, row in zip(axes, panels, strict=True):
         _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], colours)
         ax.set(xlim=(-0.6, widest - 0.4), ylim=(0, top), title=row.title, ylabel="class selectivity")
-        silent = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist() if row.last else []
-        ax.set_xlabel(rows.axis_label(silent, "silent filters"), loc="left", fontsize=8)
+        faint = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist() if row.last else []
+        ax.set_xlabel(rows.axis_label(faint, "filters too faint to be rated"), loc="left", fontsize=8)
     return made
 
 

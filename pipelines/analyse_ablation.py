@@ -156,7 +156,10 @@ def _notes(filters: Filters, layer: str, inputs: list[list[int]] | None) -> dict
     notes = {}
     for row in found[found["layer"] == layer].to_dict("records"):
         number = row["filter"]
-        notes[number] = [f"most for {row['class'] or 'no class'}", losses.get(number, "AUC lost: none")]
+        notes[number] = [
+            f"most for {row['class']}" if row["class"] else "too faint to be rated",
+            losses.get(number, "AUC lost: none"),
+        ]
         if inputs is not None:
             notes[number].append(f"inputs {', '.join(map(str, inputs[number]))}")
     return notes

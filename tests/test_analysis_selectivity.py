@@ -44,7 +44,7 @@ def test_silent_filters_and_ones_at_the_level_of_rounding_have_no_class_and_no_i
         row = of(TABLE, "conv2", filter)
         assert row["class"] == ""
         assert np.isnan(row["selectivity"])
-    assert points(TABLE)[1].endswith("; 2 of its 70 filters are silent.")
+    assert points(TABLE)[1].endswith("; 2 of its 70 filters are too faint to be rated.")
 
 
 def test_the_caption_has_the_median_and_the_most_selective_filter():
@@ -61,7 +61,10 @@ def test_bars_are_the_indices_most_selective_first_and_go_on_below():
     heights = [bar.get_height() for ax in made.axes[1:] for bar in ax.patches if bar.get_width() == 0.8]
     assert heights == sorted(TABLE.loc[TABLE["layer"] == "conv2", "selectivity"].dropna(), reverse=True)
     assert made.axes[1].get_xticklabels()[0].get_text() == "5"
-    assert [made.axes[place].get_xlabel() for place in (1, 2)] == ["filter", "filter\n2 silent filters: 3, 4"]
+    assert [made.axes[place].get_xlabel() for place in (1, 2)] == [
+        "filter",
+        "filter\n2 filters too faint to be rated: 3, 4",
+    ]
 
 
 def test_a_class_without_images_is_left_out_and_a_single_class_leaves_nothing_to_compare():
@@ -80,7 +83,9 @@ def test_a_class_without_images_is_left_out_and_a_single_class_leaves_nothing_to
 def test_with_every_filter_dead_the_figure_is_drawn():
     table = class_selectivity({"conv1": np.zeros((60, 4))}, LABELS, CLASSES)
     draw_selectivity(table, CLASSES).draw_without_rendering()
-    assert points(table) == ["In conv1 no filter's selectivity is defined; 4 of its 4 filters are silent."]
+    assert points(table) == [
+        "In conv1 no filter's selectivity is defined; 4 of its 4 filters are too faint to be rated."
+    ]
 
 
 def test_long_names_are_cut():
