@@ -19,6 +19,9 @@ DOT = 4
 """Pixels of a row whose covariances are averaged into one dot of the picture, both ways."""
 ZOOMED_ROWS = 4
 """Rows of the image whose covariance is shown in full."""
+UNIT = "pixels from −1 to 1"
+VARIANCE_GAP = 0.25
+"""Inches between the variances of one row and the next, where their names stand."""
 NEAR = (1, 5, 15)
 """Distances, pixels, that the caption names."""
 CHANNEL_COLOURS = {"red": "#c1272d", "green": "#2e8b3d", "blue": "#2a5db0"}
@@ -119,8 +122,8 @@ def covariance_caption(matrix: np.ndarray, table: pd.DataFrame, images: int) -> 
     """One sentence: how much of it is positive, and how large it is within a channel and between two."""
     within, between = (_mean_covariance(table, names) for names in _alike(table))
     return (
-        f"Of {images:,} training images {(matrix > 0).mean():.1%} of the covariances are positive, with a mean of "
-        f"{within:.3f} within a channel, {between:.3f} between two, and {matrix.diagonal().mean():.3f} for the "
+        f"Of {images:,} training images ({UNIT}) {(matrix > 0).mean():.1%} of the covariances are positive, with a "
+        f"mean of {within:.3f} within a channel, {between:.3f} between two, and {matrix.diagonal().mean():.3f} for the "
         "variances on the diagonal."
     )
 
@@ -191,13 +194,13 @@ def draw_covariance(matrix: np.ndarray, shape: Shape) -> Figure:
     _mark(ax, COLOURS[:channels], len(small) / channels)
     ax.set_xlabel("pixel, channel by channel and row by row")
     ax.set_title("all pixels with all pixels", fontsize=9)
-    left, right = side + 1.45, style.WIDTH - side - 2.55
+    left, right = side + 1.45, style.WIDTH - side - 2.75
     _draw_zoom(axes_at(made, left, 0.35, right, right), matrix, height, width, limits)
     bar = axes_at(made, left + right + 0.1, 0.35, 0.13, right)
-    style.fill_colour_bar(bar, limits, style.DIVERGING, "covariance", cax=bar)
+    style.fill_colour_bar(bar, limits, style.DIVERGING, f"covariance ({UNIT})", cax=bar)
     variances = matrix.diagonal().reshape(shape)
-    each = (right - 0.2) / channels
-    _draw_variances(made, variances, (left, 0.35 + side - each), each)
+    each = (right - 0.1) / 2.3
+    _draw_variances(made, variances, (left, 0.35 + side - 2 * each - VARIANCE_GAP), each)
     return made
 
 
@@ -213,13 +216,15 @@ def _draw_variances(made: Figure, variances: np.ndarray, corner: tuple[float, fl
     """The diagonal as pictures (C, H, W), on a scale of their own, which no covariance shares."""
     limits = style.limits_from_zero(variances)
     for place, (name, values) in enumerate(zip(COLOURS, variances, strict=False)):
-        ax = axes_at(made, corner[0] + place * (side + 0.1), corner[1], side, side)
+        down, across = divmod(place, 2)
+        left, top = corner[0] + across * (side + 0.1), corner[1] + down * (side + VARIANCE_GAP)
+        ax = axes_at(made, left, top, side, side)
         style.panel(ax, values, limits, style.SEQUENTIAL)
         ax.set_xlabel(name, fontsize=8, labelpad=3)
         if place == 0:
             ax.set_title("variance of each pixel (the diagonal)", fontsize=9)
-    bar = axes_at(made, corner[0] + len(variances) * (side + 0.1), corner[1], 0.13, side)
-    style.fill_colour_bar(bar, limits, style.SEQUENTIAL, "variance", cax=bar)
+    bar = axes_at(made, corner[0] + 2 * (side + 0.1), corner[1], 0.13, 2 * side + VARIANCE_GAP)
+    style.fill_colour_bar(bar, limits, style.SEQUENTIAL, f"variance ({UNIT})", cax=bar)
 
 
 def _mark(ax: Axes, names: Sequence[str], step: float) -> None:

@@ -97,7 +97,7 @@ def test_the_captions_have_the_tables_numbers():
     text = covariance_caption(MATRIX, TABLE, 40)
     red = MATRIX[:32, :32].mean()
     within = np.mean([red, MATRIX[32:64, 32:64].mean(), MATRIX[64:, 64:].mean()])
-    assert f"Of 40 training images {(MATRIX > 0).mean():.1%}" in text
+    assert f"Of 40 training images (pixels from −1 to 1) {(MATRIX > 0).mean():.1%}" in text
     assert f"with a mean of {within:.3f} within a channel" in text
     said = distance_caption(TABLE)
     assert f"{correlation(TABLE, ['red–red', 'green–green', 'blue–blue'], 1):.2f} at 1," in said
@@ -112,6 +112,8 @@ def test_the_channels_are_marked_and_the_whole_stands_beside_a_piece():
     np.testing.assert_allclose(whole.images[0].get_array(), shrink(MATRIX))
     assert whole.images[0].get_clim() == piece.images[0].get_clim() == (-MATRIX.max(), MATRIX.max())
     np.testing.assert_array_equal(piece.images[0].get_array(), MATRIX[:32, :32])
+    labels = {ax.get_ylabel() for ax in made.axes}
+    assert {"covariance (pixels from −1 to 1)", "variance (pixels from −1 to 1)"} <= labels
     variances = [ax for ax in made.axes if ax.get_xlabel() in ("red", "green", "blue")]
     np.testing.assert_array_equal(variances[1].images[0].get_array(), MATRIX.diagonal().reshape(SHAPE)[1])
 
