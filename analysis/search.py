@@ -19,6 +19,8 @@ from analysis.words import counted
 
 STATES = ("complete", "pruned", "diverged")
 HYPERPARAMETERS = {"learning_rate": "learning rate", "weight_decay": "weight decay"}
+FEWEST = 10
+"""Complete trials under which an importance says next to nothing."""
 MOST_CELLS = 12
 """Values on an axis up to which trials are taken for a grid's and drawn as cells."""
 
@@ -84,7 +86,8 @@ def importance_caption(table: pd.DataFrame, trials: pd.DataFrame) -> str:
     complete = int((trials["state"] == "complete").sum())
     return (
         f"How the validation accuracies of the {complete} complete trials of {len(trials)} vary is due "
-        f"{' and '.join(shares)} (fANOVA); what was pruned is not in it."
+        f"{' and '.join(shares)} (fANOVA); what was pruned is not in it"
+        f"{', and so few trials are too few to tell' if complete < FEWEST else ''}."
     )
 
 

@@ -159,4 +159,7 @@ def test_importance_is_said_in_words_and_so_is_its_absence():
     said = search.importance_caption(table, TRIALS)
     assert "83% to the learning rate and 17% to the weight decay" in said
     assert f"{(TRIALS['state'] == 'complete').sum()} complete trials of {len(TRIALS)}" in said
+    few, many = TRIALS[TRIALS["state"] == "complete"][:1], pd.concat([TRIALS] * 10)
+    assert search.importance_caption(table, few).endswith(", and so few trials are too few to tell.")
+    assert search.importance_caption(table, many).endswith("what was pruned is not in it.")
     assert search.importance_caption(table[:0], TRIALS[:0]).startswith("No importance")
