@@ -114,6 +114,13 @@ function drawMaps() {
     head.querySelector("span").textContent = `${canvas.width} × ${canvas.height}`;
     drawBar(head.querySelector(".bar"), meta.limits[LAYERS[layer][row]][filter]);
   });
+  saySideways();
+}
+
+function saySideways() {
+  const { scrollWidth, clientWidth } = byId("maps");
+  byId("sideways").textContent = `${meta.pictures.length} images: scroll sideways`;
+  byId("sideways").hidden = scrollWidth <= clientWidth;
 }
 
 function drawGuess(image, epoch) {
@@ -280,6 +287,7 @@ async function open() {
   layOutMaps();
   drawCurve();
   addEventListener("hashchange", recall);
+  addEventListener("resize", saySideways);
   recall();
 }
 

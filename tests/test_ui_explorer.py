@@ -284,6 +284,14 @@ def test_the_page_fits_its_window_with_long_names(
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_a_row_of_images_wider_than_its_place_says_so(explored: Callable[..., Shown], browser: Chrome):
+    explored().open()
+    hint = browser.find_element(By.ID, "sideways")
+    assert not hint.is_displayed()
+    browser.execute_script("document.getElementById('maps').style.width = '300px'; dispatchEvent(new Event('resize'))")
+    assert hint.text == "3 images: scroll sideways"
+
+
 def test_names_and_titles_are_text(explored: Callable[..., Shown], browser: Chrome):
     shown = explored(classes=LONG)
     shown.open()
