@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
@@ -200,7 +201,7 @@ def _colour(row: pd.Series) -> str:
 
 
 def _legend(made: SubFigure) -> None:
-    lines = [Line2D([], [], color=colour, label=words) for words, colour in DECAYS.values()]
+    lines: list[Artist] = [Line2D([], [], color=colour, label=words) for words, colour in DECAYS.values()]
     lines += [
         Line2D([], [], color=style.QUIET, label="silent"),
         Line2D([], [], color=style.QUIET, linestyle=(0, (3, 2)), label="collapsed"),
