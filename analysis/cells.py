@@ -51,6 +51,8 @@ class Panel:
     """Rings of cells around the others that are not part of the image, and drawn so."""
     below: str = ""
     """A line under the panel."""
+    bar: bool = False
+    """Whether there is a colour bar under the panel."""
 
     @property
     def width(self) -> float:
@@ -103,7 +105,7 @@ def _lines(row: Sequence[Item]) -> int:
 
 def _height(row: Sequence[Item]) -> float:
     panels = [item for item in row if isinstance(item, Panel)]
-    below = LINE if any(panel.below for panel in panels) else 0
+    below = max(2 * LINE if panel.bar else LINE if panel.below else 0 for panel in panels)
     return LINE * (_lines(row) + 1) + max(panel.height for panel in panels) + below
 
 
@@ -123,6 +125,10 @@ def _draw_row(made: Figure, row: Sequence[Item], top: float, widths: Sequence[fl
         if isinstance(item, Panel):
             above = middle - item.height / 2 if signs else top + LINE * _lines(row)
             _draw_panel(axes_at(made, left, above, item.width, item.height), item)
+            if item.bar:
+                bar = axes_at(made, left, above + item.height + 0.06, item.width, 0.07)
+                style.fill_colour_bar(bar, *item.scale, "", cax=bar, orientation="horizontal")
+                bar.tick_params(labelsize=7, length=2, pad=1)
             left += next(columns) + GAP
         else:
             made.text((left - GAP / 2) / across, 1 - middle / down, item, ha="center", va="center", fontsize=13)

@@ -72,8 +72,9 @@ def windows(places: Sequence[Place], size: int, *, stride: int = 1, dilation: in
 
 
 def _picture(values: np.ndarray, title: str, scale: style.Scale, outlines: Sequence[Outline] = ()) -> Panel:
-    """The whole image or its map: too many values to be written in."""
-    return Panel(values=values, title=title, scale=scale, digits=None, side=WHOLE / values.shape[1], outlines=outlines)
+    """The whole image, or its map with a colour bar: too many values to be written in."""
+    side, bar = WHOLE / values.shape[1], values.ndim == 2
+    return Panel(values=values, title=title, scale=scale, digits=None, side=side, outlines=outlines, bar=bar)
 
 
 def _numbered(values: np.ndarray, title: str, scale: style.Scale, outlines: Sequence[Outline] = ()) -> Panel:

@@ -83,5 +83,5 @@ def draw_worked(
 
 
 def _picture(values: np.ndarray, title: str, outline: Outline) -> Panel:
-    side = WHOLE / values.shape[1]
-    return Panel(values=values, title=title, scale=signed(values), digits=None, side=side, outlines=[outline])
+    side, bar = WHOLE / values.shape[1], values.ndim == 2
+    return Panel(values=values, title=title, scale=signed(values), digits=None, side=side, outlines=[outline], bar=bar)

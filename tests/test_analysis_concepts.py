@@ -105,8 +105,11 @@ def test_strides_and_dilations_stand_in_columns_on_one_scale():
     maps = [ax for ax in made.axes if ax.get_title("left").startswith("map, ")]
     assert [written(ax)[0] for ax in maps] == [number(convolved(PATCH)[0, 0]).replace(",", "")] * 3
     assert len({ax.images[0].get_clim() for ax in maps}) == 1
-    lefts = np.array([ax.get_position().x0 for ax in made.axes]).reshape(3, 3)
+    lefts = np.array([ax.get_position().x0 for ax in made.axes if ax.images]).reshape(3, 3)
     np.testing.assert_allclose(lefts, lefts[:1].repeat(3, axis=0))
+    bars = [ax for ax in made.axes if not ax.images]
+    whole = [ax for ax in made.axes if ax.get_title("left").startswith("map of the whole")]
+    assert [ax.get_xlim() for ax in bars] == [ax.images[0].get_clim() for ax in whole]
     assert concepts.sizes_caption(table, "stride") == (
         "Of a patch of 8 × 8 pixels the map is 6 × 6 with stride 1, 3 × 3 with stride 2 and 2 × 2 with stride 3; "
         "of the whole image it is 30 × 30 with stride 1, 15 × 15 with stride 2 and 10 × 10 with stride 3."
