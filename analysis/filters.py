@@ -139,7 +139,7 @@ def removal_caption(
 def _of_layer(layer: str, table: pd.DataFrame) -> str:
     last = table[table["epoch"] == table["epoch"].max()]
     silent = last[last["silent"]]
-    said = f"{len(silent)} of {layer}'s {len(last)} {_noun(layer)} are silent on every one"
+    said = f"{len(silent)} of {layer}'s {len(last)} {noun(layer)} are silent on every one"
     if len(silent):
         said += f" ({silent['collapsed'].sum()} of them collapsed, max |w| < {COLLAPSED:g}), {_since(silent['died'])}"
     only = int((last["state"] == "collapsed").sum())
@@ -150,7 +150,8 @@ def _of_layer(layer: str, table: pd.DataFrame) -> str:
     return said + (f", {regrown} grew weights again after they had collapsed" if regrown else "")
 
 
-def _noun(layer: str) -> str:
+def noun(layer: str) -> str:
+    """What a layer has many of."""
     return "filters" if layer.startswith("conv") else "units"
 
 
@@ -184,8 +185,8 @@ def draw_filter_health(table: pd.DataFrame) -> Figure:
         _mark_silent(axes[0], part)
         _raster(axes[1], part.assign(active=part["active_positions"].mask(part["silent"])), "active", *shares)
         _counts(axes[2], part)
-        axes[0].set_ylabel(f"{layer}: {_noun(layer).removesuffix('s')}")
-        for ax, title in zip(axes, ("Largest weight", "Activity", f"Number of {_noun(layer)}"), strict=True):
+        axes[0].set_ylabel(f"{layer}: {noun(layer).removesuffix('s')}")
+        for ax, title in zip(axes, ("Largest weight", "Activity", f"Number of {noun(layer)}"), strict=True):
             ax.set(title=title if row == 0 else "", xlabel="epoch" if row == len(layers) - 1 else "")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     scales: list[tuple[Any, str, Any]] = [

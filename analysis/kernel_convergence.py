@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analysis import style
-from analysis.filters import COLLAPSED, ByEpoch, from_then_on
+from analysis.filters import COLLAPSED, ByEpoch, from_then_on, noun
 from analysis.words import counted
 
 WITHIN = 0.05
@@ -105,8 +105,10 @@ def caption(table: pd.DataFrame) -> str:
         return f"Whether kernels are converged after about {CLAIMED} epochs (Wik, 2023) cannot be told after {last}."
     said = []
     for layer, settled in _settled(table).items():
-        early = f"{(settled <= CLAIMED).sum()} of {counted(len(settled), 'living filter')}"
-        said.append(f"{layer} {_verdict(settled)} ({early})" if len(settled) else f"{layer} has no living filter")
+        early = f"{(settled <= CLAIMED).sum()} of {counted(len(settled), f'living {_one(layer)}')}"
+        said.append(
+            f"{layer} {_verdict(settled)} ({early})" if len(settled) else f"{layer} has no living {_one(layer)}"
+        )
     return (
         f"Converged after about {CLAIMED} epochs (Wik, 2023), to within a cosine distance of {WITHIN:g} of the final "
         f"weights: {', '.join(said)}."
@@ -116,9 +118,17 @@ def caption(table: pd.DataFrame) -> str:
 def points(table: pd.DataFrame) -> list[str]:
     """A sentence each: when half of each layer's filters have settled, and how far they still turn."""
     living = {layer: settled for layer, settled in _settled(table).items() if len(settled)}
-    halves = [f"{_half(settled)} in {layer}" for layer, settled in living.items()]
-    said = [f"Half of the living filters have settled from epoch {', '.join(halves)}."] if halves else []
-    return said + _last_steps(table)
+    halves = [
+        f"from epoch {_half(settled)} of {layer}'s {counted(len(settled), f'living {_one(layer)}')}"
+        for layer, settled in living.items()
+    ]
+    # All are at their end there by construction.
+    told = halves and int(table["epoch"].max()) > CLAIMED
+    return [*([f"Half have settled {', '.join(halves)}."] if told else []), *_last_steps(table)]
+
+
+def _one(layer: str) -> str:
+    return noun(layer).removesuffix("s")
 
 
 def _settled(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -143,7 +153,7 @@ def _last_steps(table: pd.DataFrame) -> list[str]:
         for layer, step in steps.items()
         if {CLAIMED, last} <= set(step.index)
     ]
-    return [f"Epoch {last} (epoch {CLAIMED}) turns the median filter by {', '.join(turns)}."] if turns else []
+    return [f"Epoch {last} (epoch {CLAIMED}) turns the median of the living by {', '.join(turns)}."] if turns else []
 
 
 @style.styled
@@ -181,8 +191,8 @@ def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
 def _draw_measure(ax: Axes, table: pd.DataFrame, measure: str) -> None:
     cells = table.pivot(index="epoch", columns="filter", values=measure)
     ends_dead = cells.columns.difference(settled_epochs(table).index)
-    _draw_lines(ax, cells[ends_dead], style.QUIET, "one filter, dead at the end")
-    _draw_lines(ax, cells.drop(columns=ends_dead), COLOUR, "one living filter")
+    _draw_lines(ax, cells[ends_dead], style.QUIET, "one that ends dead")
+    _draw_lines(ax, cells.drop(columns=ends_dead), COLOUR, "one of the living")
     middle = spread(table, measure)
     ax.fill_between(middle["epoch"], middle["low"], middle["high"], color=COLOUR, alpha=0.25, linewidth=0, label=BANDED)
     ax.plot(middle["epoch"], middle["median"], color=COLOUR, linewidth=2, marker=_marker(middle), markersize=5,

@@ -111,13 +111,22 @@ def test_the_caption_says_whether_five_epochs_are_enough(rest: int | None, verdi
     assert f"to within a cosine distance of {WITHIN} of the final weights" in text
     assert text.endswith(f": conv1 {verdict} ({(settled <= CLAIMED).sum()} of {FILTERS} living filters).")
     half, turn = points(table)
-    assert half.endswith(f"from epoch {sorted(settled)[FILTERS // 2 - 1]} in conv1.")
+    assert half.endswith(f" from epoch {sorted(settled)[FILTERS // 2 - 1]} of conv1's {FILTERS} living filters.")
     steps = table[table["epoch"] == epochs - 1]["step"]
-    assert f"Epoch {epochs - 1} (epoch 5) turns the median filter by {steps.median():.2g} in conv1" in turn
+    assert f"Epoch {epochs - 1} (epoch 5) turns the median of the living by {steps.median():.2g} in conv1" in turn
 
 
 def test_a_short_run_cannot_tell():
-    assert caption(kernel_convergence({"conv1": walk(2)}, nothing_silent(2))).endswith("cannot be told after 1.")
+    table = kernel_convergence({"conv1": walk(2)}, nothing_silent(2))
+    assert caption(table).endswith("cannot be told after 1.")
+    assert points(table) == []
+
+
+def test_a_fully_connected_layer_has_units():
+    table = kernel_convergence({"fc": walk(9, shape=(8,))}, nothing_silent(9))
+    text = " ".join([caption(table), *points(table)])
+    assert f" {FILTERS} living units" in text
+    assert "filter" not in text
 
 
 def test_the_figure_holds_every_filter_the_median_and_the_share_that_settled():
