@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from analysis.words import with_minus
+
 CONFIDENCE = 0.95
 FEWEST = 3
 """Seeds for an interval: two that happen to differ alike would give one without width."""
@@ -31,7 +33,7 @@ def paired_interval(these: pd.Series, those: pd.Series) -> tuple[float, float, f
 
 def said_difference(found: Row, form: str, scale: float = 1) -> str:
     """E.g. ``+3.1 [+2.0, +4.2]`` of difference, low and high, each times `scale`; without an interval of NaN."""
-    difference, low, high = (form.format(scale * found[name]) for name in ("difference", "low", "high"))
+    difference, low, high = (with_minus(form.format(scale * found[name])) for name in ("difference", "low", "high"))
     return difference if np.isnan(found["low"]) else f"{difference} [{low}, {high}]"
 
 

@@ -140,7 +140,7 @@ def points(table: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
 def note(table: pd.DataFrame) -> str:
     """What the means and the brackets are."""
     seeds = table["seed"].nunique()
-    brackets = "; in brackets 95 % t intervals of the differences, paired by seed and not corrected for their number"
+    brackets = "; in brackets 95% t intervals of the differences, paired by seed and not corrected for their number"
     return f"Means over {counted(seeds, 'seed')}{brackets if seeds >= FEWEST else ''}."
 
 
@@ -151,7 +151,7 @@ def readable(made: pd.DataFrame) -> pd.DataFrame:
         words, scale, form = MEASURES[row["measure"]]
         means = (said_mean(row[side], np.nan, form, scale) for side in ("these", "those"))
         rows.append([row["comparison"], words, *means, said_difference(row, f"{form[:2]}+{form[2:]}", scale)])
-    columns = ["comparison (first against second)", "measure", "first", "second", "difference [95 % interval]"]
+    columns = ["comparison (first against second)", "measure", "first", "second", "difference [95% interval]"]
     return pd.DataFrame(rows, columns=columns).assign(seeds=made["seeds"])
 
 

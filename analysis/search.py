@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import style
-from analysis.words import counted
+from analysis.words import counted, with_minus
 
 STATES = ("complete", "pruned", "diverged")
 HYPERPARAMETERS = {"learning_rate": "learning rate", "weight_decay": "weight decay"}
@@ -186,7 +186,8 @@ def heatmap_caption(searches: dict[str, pd.DataFrame]) -> str:
     said = [_best_of(name, trials) for name, trials in searches.items()]
     tops = [top["val_accuracy"] for top in map(best, searches.values()) if top is not None]
     if len(tops) == 2:
-        said.append(f"the first search's best is {100 * (tops[0] - tops[1]):+.1f} points from the second's")
+        apart = with_minus(f"{100 * (tops[0] - tops[1]):+.1f}")
+        said.append(f"the first search's best is {apart} points from the second's")
     return f"{'; '.join(said)}."
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.comparison import TOO_FEW, Row, paired_interval, said_difference, said_mean
-from analysis.words import counted, listed
+from analysis.words import counted, listed, with_minus
 
 TRIAL = ["trial", "learning_rate", "weight_decay", "searched"]
 
@@ -45,7 +45,7 @@ def caption(table: pd.DataFrame) -> str:
     again = said_mean(winner["val_accuracy_mean"], winner["val_accuracy_sd"], "{:.2f}", 100)
     return (
         f"Trained again with {counted(winner['seeds'], 'other seed')} the winner, trial "
-        f"{winner['trial']}, has a validation accuracy of {again} % ({winner['searched']:.2%} in the search), and the "
+        f"{winner['trial']}, has a validation accuracy of {again}% ({winner['searched']:.2%} in the search), and the "
         f"highest mean is {highest}: {_verdict(others)}."
     )
 
@@ -58,7 +58,7 @@ def points(table: pd.DataFrame) -> list[str]:
 
 
 NOTE = (
-    "In brackets 95 % t intervals of the differences, paired by seed and not corrected for their number. "
+    "In brackets 95% t intervals of the differences, paired by seed and not corrected for their number. "
     "Means ± standard deviations over the seeds."
 )
 
@@ -68,8 +68,9 @@ def table_caption(table: pd.DataFrame) -> str:
     overrated = 100 * (table["searched"] - table["val_accuracy_mean"])
     if np.isnan(overrated[0]):
         return "Every new training of the winner diverged."
-    others = "" if overrated[1:].isna().all() else f", the others by {overrated[1:].mean():+.2f} in the mean"
-    return f"The search's number for its winner lies {overrated[0]:+.2f} points from the mean of the new seeds{others}."
+    own, mean = (with_minus(f"{value:+.2f}") for value in (overrated[0], overrated[1:].mean()))
+    others = "" if overrated[1:].isna().all() else f", the others by {mean} in the mean"
+    return f"The search's number for its winner lies {own} points from the mean of the new seeds{others}."
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:

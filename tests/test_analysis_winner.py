@@ -41,7 +41,7 @@ def test_the_ranking_has_means_deviations_and_the_winners_lead():
         (
             CLEAR,
             (
-                "71.00 ± 1.00 %",
+                "71.00 ± 1.00%",
                 "(72.00% in the search)",
                 "highest mean is its own",
                 "is really the winner.",
