@@ -31,8 +31,9 @@ def whole(path: Path) -> Iterator[Path]:
         flush(file)
         file.replace(path)
     except OSError as error:
-        # A full disk names no file.
-        error.filename = error.filename or str(path)
+        # A full disk names no file; what has no number is of something else, as a connection.
+        if error.errno and not error.filename:
+            error.filename = str(path)
         raise
     finally:
         file.unlink(missing_ok=True)

@@ -266,8 +266,8 @@ def check_analysed(run: Run, expected: dict[str, bytes], broken: Broken) -> None
 
 
 def tables_of(folder: Path) -> dict[str, bytes]:
-    """The tables of a report by name."""
-    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.csv"))}
+    """The tables of a report, by their paths in it."""
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*.csv"))}
 
 
 def check_ended(place: Place, since: int, broken: Broken) -> None:
