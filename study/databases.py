@@ -17,6 +17,9 @@ from study.shown import masked
 
 SERVERS = ("postgresql", "mysql", "mssql")
 """The kinds of database that a server keeps, in the terms of SQLAlchemy and MLflow."""
+OF_RUNS = ("experiments", "runs", "tags", "params", "metrics")
+OF_SEARCHES = ("studies", "trials")
+"""Tables that MLflow's database and Optuna's always have."""
 PATIENCE = 10
 """Seconds for a database server to answer."""
 
@@ -24,13 +27,13 @@ PATIENCE = 10
 logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
-def require_database(url: str, table: str = "") -> None:
+def require_database(url: str, *tables: str) -> None:
     """Checks that a URL names a database that can be used.
 
     Args:
         url: the URL.
-        table: what the database has unless it is empty, or another program's: libraries add their own tables to
-            whatever they are given.
+        tables: what the database has unless it is empty, damaged or another program's: libraries add their own tables
+            to whatever they are given.
 
     Raises:
         StudyError: where it is no URL of a database, an SQLite URL names no file or something else, a server does not
@@ -41,9 +44,9 @@ def require_database(url: str, table: str = "") -> None:
         # In memory, each process of a search would have a store of its own, and all of them forget it.
         if parsed.database in (None, "", ":memory:") or parsed.query or not url.startswith(SQLITE):
             raise StudyError(f"The store {masked(url)} is no file: write sqlite:/// and the path of one.")
-        _require_sqlite(Path(url.removeprefix(SQLITE)), table)
+        _require_sqlite(Path(url.removeprefix(SQLITE)), tables)
     elif parsed and parsed.get_backend_name() in SERVERS:
-        _require_answer(parsed, table)
+        _require_answer(parsed, tables)
     else:
         raise StudyError(
             f"There can be no tracking store or search storage at {masked(url)}: write sqlite:///FILE or "
@@ -51,26 +54,29 @@ def require_database(url: str, table: str = "") -> None:
         )
 
 
-def _require_sqlite(file: Path, table: str) -> None:
+def _require_sqlite(file: Path, needed: Collection[str]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(file)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            _require_own(tables, table, str(file))
+            _require_own(tables, needed, str(file))
             # Persistent; a write takes half the time with it.
             database.execute("PRAGMA journal_mode=wal")
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeError) as error:
         if fault_at(file, error) is Fault.FULL and (explained := explanation(error, file)):
             raise explained from None
         raise StudyError(f"The store {file} cannot be used as an SQLite database ({error}).") from None
 
 
-def _require_own(tables: Collection[str], table: str, said: str) -> None:
-    if table and tables and table not in tables:
-        raise StudyError(f"The database {said} is of another program (it has no table {table}): name another one.")
+def _require_own(tables: Collection[str], needed: Collection[str], said: str) -> None:
+    missing = [name for name in needed if name not in tables]
+    if tables and missing:
+        raise StudyError(
+            f"The database {said} is of another program, or damaged (it has no table {missing[0]}): name another one."
+        )
 
 
-def _require_answer(url: URL, table: str) -> None:
+def _require_answer(url: URL, needed: Collection[str]) -> None:
     said = url.render_as_string(hide_password=True)
     patience = {"connect_timeout": PATIENCE} if url.get_backend_name() == "postgresql" else {}
     try:
@@ -85,7 +91,7 @@ def _require_answer(url: URL, table: str) -> None:
     except (SQLAlchemyError, ValueError) as error:
         why = first_line(getattr(error, "orig", None) or error)
         raise StudyError(f"The database {said} cannot be used: {why}.") from None
-    _require_own(tables, table, said)
+    _require_own(tables, needed, said)
 
 
 def are_same(one: str, other: str) -> bool:

@@ -17,7 +17,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import Home, SearchConfig
-from study.databases import require_database
+from study.databases import OF_SEARCHES, require_database
 from study.errors import StudyError, first_line
 from study.files import SQLITE
 from study.heartbeat import SIGN, Pulse
@@ -55,7 +55,7 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
     Raises:
         StudyError: where the settings differ, or the storage is no database.
     """
-    require_database(storage, "studies")
+    require_database(storage, *OF_SEARCHES)
     try:
         opened = optuna.create_study(
             study_name=config.name,

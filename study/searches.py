@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from study.config import CNNConfig, FFNNConfig, Range, SearchConfig, TrainConfig
-from study.databases import require_database
+from study.databases import OF_SEARCHES, require_database
 from study.errors import StudyError, first_line
 from study.search import Search, fail, finished, outcome, parameters_of
 from study.space import training
@@ -85,7 +85,7 @@ class Searches:
     """
 
     def __init__(self, url: str):
-        require_database(url, "studies")
+        require_database(url, *OF_SEARCHES)
         try:
             self._storage = connect(url)
         except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor

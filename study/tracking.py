@@ -25,7 +25,7 @@ from mlflow.tracking import MlflowClient
 
 from study.artifacts import Artifacts
 from study.config import Home
-from study.databases import require_database
+from study.databases import OF_RUNS, require_database
 from study.errors import StudyError, first_line
 from study.files import SQLITE, locked
 from study.outbox import Outbox, Parcel, Point, deliver
@@ -70,7 +70,7 @@ class Store(Artifacts):
             if self.uri.startswith(("http://", "https://")):
                 _require_server(self.uri)
             else:
-                require_database(self.uri, "experiments")
+                require_database(self.uri, *OF_RUNS)
             try:
                 mlflow.set_tracking_uri(self.uri)
                 client = self.wait(lambda: MlflowClient(self.uri))

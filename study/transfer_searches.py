@@ -14,7 +14,7 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from study.databases import require_database
+from study.databases import OF_SEARCHES, require_database
 from study.errors import StudyError, first_line
 from study.files import SQLITE
 from study.search import running
@@ -36,7 +36,7 @@ def opened(storage: str) -> RDBStorage:
     Raises:
         StudyError: where it is no database.
     """
-    require_database(storage, "studies")
+    require_database(storage, *OF_SEARCHES)
     try:
         return connect(storage)
     except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor

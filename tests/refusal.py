@@ -41,7 +41,7 @@ def contents(home: Path) -> dict[str, object]:
 
 
 def assert_refused_or_done(ended: Ended, before: dict[str, object], home: Path) -> None:
-    assert "Traceback" not in ended.err + ended.out
+    assert "Traceback" not in ended.err + ended.out, ended.err + ended.out
     assert "geheim" not in ended.err + ended.out
     assert ended.code in (0, 1, 2), ended
     event(f"exit code {ended.code}")
