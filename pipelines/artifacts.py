@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from analysis.words import sentence
-from pipelines.checkpoints import SPLITS, predictions_path, weights_path
+from study.artifacts import SPLITS, predictions_path, weights_path
 from study.config import TrainConfig
 from study.data import SelectedImage, normalise
 from study.errors import StudyError

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from safetensors.torch import save
 from torch import Tensor
 
-from study.artifacts import MODEL_SUMS
+from study.artifacts import MODEL_SUMS, SPLITS, predictions_path, weights_path
 from study.errors import StudyError
 from study.registry import CHANGING
 from study.tracking import Store
@@ -16,7 +16,6 @@ from study.training import TrainingState
 
 SLOTS = ("resume/even.safetensors", "resume/odd.safetensors")
 """What a continuation needs, written in turn: whatever becomes of one, the other is an epoch older and whole."""
-SPLITS = ("train", "test")
 
 
 class Checkpoint(NamedTuple):
@@ -26,16 +25,6 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, Tensor]
     """What `TrainingState.restore` takes."""
     metrics: dict[str, float]
-
-
-def weights_path(epoch: int) -> str:
-    """The artifact of the weights after `epoch`; 0 is before training."""
-    return f"weights/epoch_{epoch:03d}.safetensors"
-
-
-def predictions_path(split: str) -> str:
-    """The artifact of the final predictions of `split`."""
-    return f"predictions/{split}.safetensors"
 
 
 class Checkpoints:

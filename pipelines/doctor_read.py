@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from pipelines.checkpoints import SPLITS, predictions_path
 from pipelines.context import Context
 from pipelines.progress import Bar
 from study import mending
-from study.artifacts import MODEL_SUMS, SUMS
+from study.artifacts import MODEL_SUMS, SPLITS, SUMS, predictions_path
 from study.doctor_files import Files
 from study.errors import StudyError
 from study.registry import model_digests

@@ -89,18 +89,20 @@ def from_images(filters: Mapping[str, int]) -> set[str]:
 
 def from_image(filters: Mapping[str, int]) -> set[str]:
     """What takes the image under study; see `from_images`."""
-    names = {f"{kind}_{layer}" for layer in filters for kind in ("maps", "animation")}
-    names |= {f"grid_{one}" for layer in filters for one in MAPS[layer]}
+    names = _of_maps(filters)
     if filters:
         names |= {"image", "ablation_image", "explorer", *(name for name in NAMES if name.startswith("concept_"))}
-    return names | ({"worked_conv1"} if "conv1" in filters else set())
+    return names
 
 
 def from_weights(filters: Mapping[str, int]) -> set[str]:
     """What takes the weights; see `from_images`."""
-    names = from_images(filters) - {"samples", "covariance"}
-    kinds = ("kernels", "kernel", "maps", "animation")
-    names |= {f"{kind}_{layer}" for kind in kinds for layer in filters}
+    kernels = {f"{kind}_{layer}" for layer in filters for kind in ("kernels", "kernel")}
+    return from_images(filters) - {"samples", "covariance"} | kernels | _of_maps(filters)
+
+
+def _of_maps(filters: Mapping[str, int]) -> set[str]:
+    names = {f"{kind}_{layer}" for layer in filters for kind in ("maps", "animation")}
     names |= {f"grid_{one}" for layer in filters for one in MAPS[layer]}
     return names | ({"worked_conv1"} if "conv1" in filters else set())
 

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipelines.checkpoints import Checkpoints, predictions_path
+from pipelines.checkpoints import Checkpoints
 from pipelines.context import Context
 from pipelines.pages import run_page
 from pipelines.progress import Bar
+from study.artifacts import predictions_path
 from study.config import DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.device import release_freed_memory

@@ -29,6 +29,17 @@ from study.files import is_hidden, sha256, whole, within
 SUMS = "SHA256SUMS"
 MODEL_SUMS = "MODEL_SHA256SUMS"
 """The same for the files of the run's model, by their paths in the model's own folder."""
+SPLITS = ("train", "test")
+
+
+def weights_path(epoch: int) -> str:
+    """The artifact of the weights after `epoch`; 0 is before training."""
+    return f"weights/epoch_{epoch:03d}.safetensors"
+
+
+def predictions_path(split: str) -> str:
+    """The artifact of the final predictions of `split`."""
+    return f"predictions/{split}.safetensors"
 
 
 class Artifacts:

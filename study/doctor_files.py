@@ -4,12 +4,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from study.artifacts import MODEL_SUMS, SUMS
+from study.artifacts import MODEL_SUMS, SPLITS, SUMS, predictions_path, weights_path
 from study.doctor import AddPoint, DeleteRun, Finding, RecordSums, RemoveFile, SetPoint, called
 from study.doctor_runs import same, shown
 from study.runs import NOT_CONTINUED, Run, epochs_of
-
-PREDICTIONS = ("predictions/test.safetensors", "predictions/train.safetensors")
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ class Files:
         """What a finished run must have; of one that was interrupted, what it had recorded."""
         if self.run.status != "FINISHED":
             return set(self.sums)
-        epochs = range(epochs_of(self.run) + 1)
-        return {*(f"weights/epoch_{epoch:03d}.safetensors" for epoch in epochs), *PREDICTIONS, *self.sums}
+        weights = map(weights_path, range(epochs_of(self.run) + 1))
+        return {*weights, *map(predictions_path, SPLITS), *self.sums}
 
     @property
     def is_whole(self) -> bool:

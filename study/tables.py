@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from study.faults import explanation
 from study.files import SQLITE, beside, remove_unfinished, whole
+from study.registry import DESCRIBED
 
 LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -142,7 +143,7 @@ def _describe_anew(old: str, new: str) -> None:
     """Has the models at `new` say themselves that they are there."""
     # As bytes: whatever else a description holds stays as it is.
     was, now = (f"artifact_path: {place}/".encode() for place in (old, new))
-    for described in local(new).glob("models/*/artifacts/MLmodel"):
+    for described in local(new).glob(f"models/*/artifacts/{DESCRIBED}"):
         with whole(described) as file:
             file.write_bytes(described.read_bytes().replace(was, now))
 

@@ -250,7 +250,7 @@ class Store(Artifacts):
         wanted = {f"tags.`{key}`": value for key, value in tags.items()}
         if status:
             wanted["attributes.status"] = status
-        query = " and ".join(f"{key} = {_quoted(value)}" for key, value in wanted.items() if _is_quotable(value))
+        query = " and ".join(f"{key} = {quoted(value)}" for key, value in wanted.items() if _is_quotable(value))
         latest = ["attributes.start_time DESC"]
         found = [as_run(run) for run in (every(self.client.search_runs, ids, query, order_by=latest) if ids else [])]
         return [run for run in found if all(run.tags.get(key) == value for key, value in tags.items())]
@@ -302,6 +302,7 @@ def _is_quotable(value: str) -> bool:
     return not ("'" in value and '"' in value)
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """A text as MLflow's filters take it, which has not both kinds of quotation marks."""
     quote_mark = '"' if "'" in value else "'"
     return f"{quote_mark}{value}{quote_mark}"

@@ -22,8 +22,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from study.errors import StudyError, first_line
 from study.files import is_hidden
 from study.patience import at_once
+from study.registry import DESCRIBED
 from study.runs import Run
-from study.tracking import MAX_BATCH, Point, Store, every
+from study.tracking import MAX_BATCH, Point, Store, every, quoted
 from study.transfer_archive import Archive, Recorded
 from study.transfer_format import MARK, LoggedModel, Registered, RunRecord, Version, exported
 
@@ -114,7 +115,7 @@ def registered_of(store: Store, runs: Mapping[str, RunRecord]) -> tuple[Register
     for model in every(store.client.search_registered_models):
         versions = [
             Version(version=int(one.version), run=str(one.run_id), model=sources[one.run_id, one.source], tags=one.tags)
-            for one in every(store.client.search_model_versions, f"name={_quoted(model.name)}")
+            for one in every(store.client.search_model_versions, f"name={quoted(model.name)}")
             if (one.run_id, one.source) in sources
         ]
         numbers = {version.version for version in versions}
@@ -123,10 +124,6 @@ def registered_of(store: Store, runs: Mapping[str, RunRecord]) -> tuple[Register
             ordered = tuple(sorted(versions, key=lambda version: version.version))
             found.append(Registered(name=model.name, versions=ordered, aliases=aliases))
     return tuple(found)
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"' if "'" in name else f"'{name}'"
 
 
 def bring(
@@ -193,7 +190,7 @@ def _bring_model(
     )
     with tempfile.TemporaryDirectory(prefix="study-") as copied:
         shutil.copytree(folder, copied, dirs_exist_ok=True)
-        _describe_anew(Path(copied, "MLmodel"), {record.id: run_id, model.id: made.model_id}, made.artifact_location)
+        _describe_anew(Path(copied, DESCRIBED), {record.id: run_id, model.id: made.model_id}, made.artifact_location)
         store.client.log_model_artifacts(made.model_id, copied)
     store.client.finalize_logged_model(made.model_id, "READY")
     store.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
@@ -301,7 +298,7 @@ def undo(store: Store, runs: Sequence[Run]) -> None:
     for run in runs:
         for version in client.search_model_versions(f"run_id='{run.id}'"):
             client.delete_model_version(version.name, version.version)
-            if not client.search_model_versions(f"name={_quoted(version.name)}"):
+            if not client.search_model_versions(f"name={quoted(version.name)}"):
                 client.delete_registered_model(version.name)
         kept = client.get_run(run.id)
         for output in kept.outputs.model_outputs if kept.outputs else []:

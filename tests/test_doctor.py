@@ -159,15 +159,23 @@ def lose_epoch(patient: Patient) -> None:
     patient.sql("DELETE FROM metrics WHERE key = 'val_accuracy' AND step = 1 AND run_uuid = ?", patient.trial)
 
 
-def change_best(patient: Patient) -> None:
+def change_metric(patient: Patient, run_id: str, name: str, value: float, where: str = "") -> None:
+    """Where MLflow keeps every value, and where the last."""
     for table in ("metrics", "latest_metrics"):
-        changed = f"UPDATE {table} SET value = 1.7976931348623157e308 WHERE key = 'best_val_accuracy'"
-        patient.sql(f"{changed} AND run_uuid = ?", patient.trial)
+        patient.sql(f"UPDATE {table} SET value = {value!r} WHERE key = '{name}' AND run_uuid = ? {where}", run_id)
+
+
+def lose_metric(patient: Patient, run_id: str, name: str) -> None:
+    for table in ("metrics", "latest_metrics"):
+        patient.sql(f"DELETE FROM {table} WHERE key = '{name}' AND run_uuid = ?", run_id)
+
+
+def change_best(patient: Patient) -> None:
+    change_metric(patient, patient.trial, "best_val_accuracy", 1.7976931348623157e308)
 
 
 def lose_best(patient: Patient) -> None:
-    for table in ("metrics", "latest_metrics"):
-        patient.sql(f"DELETE FROM {table} WHERE key = 'best_val_accuracy' AND run_uuid = ?", patient.trial)
+    lose_metric(patient, patient.trial, "best_val_accuracy")
 
 
 def second_run(patient: Patient) -> None:
@@ -225,20 +233,15 @@ def change_epochs(patient: Patient) -> None:
 
 
 def change_result(patient: Patient) -> None:
-    for table in ("metrics", "latest_metrics"):
-        changed = f"UPDATE {table} SET value = 0.999 WHERE key = 'final_test_accuracy'"
-        patient.sql(f"{changed} AND run_uuid = ?", patient.retrained)
+    change_metric(patient, patient.retrained, "final_test_accuracy", 0.999)
 
 
 def change_last_epoch(patient: Patient) -> None:
-    for table in ("metrics", "latest_metrics"):
-        changed = f"UPDATE {table} SET value = 0.999 WHERE key = 'test_accuracy' AND step = 2"
-        patient.sql(f"{changed} AND run_uuid = ?", patient.retrained)
+    change_metric(patient, patient.retrained, "test_accuracy", 0.999, "AND step = 2")
 
 
 def lose_result(patient: Patient) -> None:
-    for table in ("metrics", "latest_metrics"):
-        patient.sql(f"DELETE FROM {table} WHERE key = 'final_train_accuracy' AND run_uuid = ?", patient.retrained)
+    lose_metric(patient, patient.retrained, "final_train_accuracy")
 
 
 Damages = dict[Callable[[Patient], None], str]

@@ -193,12 +193,18 @@ def test_what_is_kept_for_one_store_is_not_given_to_another(remote: Remote, othe
     assert outbox(remote.home) == [run_id]
 
 
-def test_what_the_store_refuses_stays_and_keeps_nothing_else_from_it(remote: Remote):
+def kept_of_two(remote: Remote) -> tuple[str, str]:
+    """Two runs of which a value is kept; the first, which is delivered first, was deleted meanwhile."""
     refused, taken = sorted([remote.new_run(), remote.new_run()])
     remote.line.is_cut = True
     for run_id in (refused, taken):
         remote.log(run_id, {"loss": 0.5}, 1)
     remote.line.client.delete_run(refused)
+    return refused, taken
+
+
+def test_what_the_store_refuses_stays_and_keeps_nothing_else_from_it(remote: Remote):
+    refused, taken = kept_of_two(remote)
     later = Remote(remote.home)
     assert outbox(remote.home) == [refused]
     assert later.values(taken, "loss") == [(1, 0.5)]
@@ -206,11 +212,7 @@ def test_what_the_store_refuses_stays_and_keeps_nothing_else_from_it(remote: Rem
 
 
 def test_what_the_store_refuses_keeps_nothing_else_from_the_process_that_kept_it(remote: Remote):
-    refused, taken = sorted([remote.new_run(), remote.new_run()])
-    remote.line.is_cut = True
-    for run_id in (refused, taken):
-        remote.log(run_id, {"loss": 0.5}, 1)
-    remote.line.client.delete_run(refused)
+    refused, taken = kept_of_two(remote)
     remote.line.is_cut = False
     remote.get(taken)
     remote.log(taken, {"loss": 0.25}, 2)
@@ -218,7 +220,7 @@ def test_what_the_store_refuses_keeps_nothing_else_from_the_process_that_kept_it
     assert outbox(remote.home) == [refused]
 
 
-def test_an_outage_after_another_process_delivered_is_told_again(remote: Remote, other_home: Home):
+def test_an_outage_after_another_process_delivered_is_told_again(remote: Remote):
     run_id = remote.new_run()
     for step in (1, 2):
         remote.line.is_cut = True

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from pipelines import retrain as stage
-from pipelines.checkpoints import SLOTS, weights_path
+from pipelines.checkpoints import SLOTS
 from pipelines.context import Context
 from pipelines.retrain import retrain, retrain_seeds
+from study.artifacts import weights_path
 from study.config import CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.errors import OutOfMemory, StudyError
