@@ -34,8 +34,8 @@ def page(finished_study) -> Path:
 
 
 def shown(page: Path) -> set[str]:
-    """The names of the report's files, without what the next analysis reads."""
-    return {file.name for file in page.parent.iterdir() if not file.name.startswith(".")}
+    """The names of the report's own files: neither what the next analysis reads nor `only/`, a report apart."""
+    return {file.name for file in page.parent.iterdir() if file.is_file() and not file.name.startswith(".")}
 
 
 def test_the_report_holds_every_figure_with_its_numbers(page: Path):
