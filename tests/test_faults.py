@@ -32,8 +32,7 @@ def zygote(theatre: Theatre) -> Zygote:
 @pytest.mark.parametrize(
     "case",
     [
-        Case("tune, 1 worker", "SQLite", seed=0, kills=2),
-        Case("tune, 1 worker", "PostgreSQL", seed=0, kills=1),
+        Case("tune, 1 worker", "PostgreSQL", seed=0, kills=2),
         Case("tune, 2 workers", "SQLite", seed=0, kills=2),
         Case("retrain", "SQLite", seed=2, kills=2),
         Case("analyse", "SQLite", seed=0, kills=1),
