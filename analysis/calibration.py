@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.classification import softmax
-from analysis.statistics import CONFIDENCE, wilson
+from analysis.proportions import CONFIDENCE, wilson
 
 BINS = 15
 """Of equal width, as in Guo et al. (2017)."""

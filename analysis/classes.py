@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.classification import class_counts
-from analysis.statistics import CONFIDENCE, readable, wilson
+from analysis.proportions import CONFIDENCE, wilson
+from analysis.statistics import readable
 from analysis.words import first_few
 
 MEASURES = {

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import style
-from analysis.statistics import CONFIDENCE, wilson
+from analysis.proportions import CONFIDENCE, wilson
 from analysis.words import listed, sentence
 
 GROUPS = {

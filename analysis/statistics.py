@@ -1,4 +1,4 @@
-"""Are the two models really different: Table 2 with intervals, and McNemar's test."""
+"""How far the numbers of Table 2, and the differences of the models, are certain."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
@@ -9,19 +9,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy.stats import binomtest, chi2
 
 from analysis import style
 from analysis.classification import MEASURES, REPORT_TABLE_2, Predictions, metrics_table, weighted_measures
+from analysis.proportions import CONFIDENCE, bonett_price, is_shown, mcnemar, p_in_words, verdict, wilson
 from analysis.words import listed
 
-CONFIDENCE = 0.95
 RESAMPLES = 2000
 DRAWN_AT_ONCE = 1_000_000
 """Counts that are drawn at once, 8 MB of them: bounds the memory for any number of images."""
-FEW_DISCORDANT = 25
-"""Discordant images below which McNemar's test is exact."""
-INTERVAL_COLUMNS = ["model", "minus", "split", "images", "measure", "value", "low", "high"]
+SHARES = ["accuracy", "recall"]
+"""Shares of images; recall too, since weighted by the size of the classes it is the accuracy."""
+INTERVAL_COLUMNS = ["model", "minus", "split", "images", "measure", "value", "low", "high", "discordant", "p_value"]
+Made = tuple[np.ndarray, np.ndarray]
 _WORDS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
 _KEYS = ["model", "split", "measure"]
 _REPORTED = REPORT_TABLE_2.melt(_KEYS[:2], var_name="measure").set_index(_KEYS)["value"]
@@ -69,32 +69,54 @@ def _resample(outcomes: np.ndarray, classes: int, resamples: int, rng: np.random
 
 
 def intervals(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """Every figure of Table 2 with its bootstrap interval, then the models' paired differences with theirs.
+    """Every figure of Table 2 with its interval, then the models' paired differences with theirs.
+
+    A share of images has Wilson's interval, the difference of two shares Bonett and Price's; of precision and F1 the
+    bounds are percentiles that hold `CONFIDENCE` of the resamples, NaN where all resamples are alike: a bootstrap of
+    images that are all right knows of no wrong ones, and would call 1 certain.
 
     Returns:
-        model, minus (the model that is subtracted; empty in the first part), split, images, measure, value, low,
-        high: the bounds are percentiles that hold `CONFIDENCE` of the resamples.
+        model, minus (the model that is subtracted; empty in the first part), split, images, measure, value, low, high,
+        and for a difference of shares discordant, the images that only one model gets right, and McNemar's p_value;
+        else NaN.
     """
     if not predictions:
         return pd.DataFrame(columns=INTERVAL_COLUMNS)
     values = dict(zip(predictions, metrics_table(predictions)[MEASURES].to_numpy(float), strict=True))
     resampled = bootstrap(predictions, resamples=resamples, seed=seed)
-    images = {split: len(labels) for (_, split), (_, labels) in predictions.items()}
-    rows = [_rows(*key, "", images, values[key], resampled[key]) for key in predictions]
+    rows = [_own(*key, values[key], resampled[key], predictions[key]) for key in predictions]
     for (model, split), (other, same) in combinations(predictions, 2):
         if split == same:
             difference, apart = (of[model, split] - of[other, split] for of in (values, resampled))
-            rows.append(_rows(model, split, other, images, difference, apart))
+            test = mcnemar({name: predictions[name, split] for name in (model, other)}).iloc[0]
+            rows.append(_apart(split, difference, apart, test))
     return pd.concat(rows, ignore_index=True)
 
 
-def _rows(
-    model: str, split: str, minus: str, images: dict[str, int], values: np.ndarray, resampled: np.ndarray
-) -> pd.DataFrame:
+def _own(model: str, split: str, values: np.ndarray, resampled: np.ndarray, made: Made) -> pd.DataFrame:
+    """The rows of one model."""
+    logits, labels = made
+    (low,), (high,) = wilson([int((logits.argmax(axis=1) == labels).sum())], [len(labels)])
+    table = _rows(values, resampled, (low, high))
+    return table.assign(model=model, minus="", split=split, images=len(labels))[INTERVAL_COLUMNS]
+
+
+def _apart(split: str, values: np.ndarray, resampled: np.ndarray, test: "pd.Series[Any]") -> pd.DataFrame:
+    """The rows of the difference of the two models of McNemar's `test`."""
+    only, also, images = (int(test[name]) for name in ("only_model_right", "only_other_right", "images"))
+    table = _rows(values, resampled, bonett_price(only, also, images))
+    table.loc[table["measure"].isin(SHARES), ["discordant", "p_value"]] = only + also, test["p_value"]
+    return table.assign(model=test["model"], minus=test["other"], split=split, images=images)[INTERVAL_COLUMNS]
+
+
+def _rows(values: np.ndarray, resampled: np.ndarray, of_shares: tuple[float, float]) -> pd.DataFrame:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
     made = pd.DataFrame({"measure": MEASURES, "value": values, "low": low, "high": high})
-    return made.assign(model=model, minus=minus, split=split, images=images[split])[INTERVAL_COLUMNS]
+    # Sums of weights differ in their last digits.
+    made.loc[np.isclose(low, high, rtol=0, atol=1e-12), ["low", "high"]] = np.nan
+    made.loc[made["measure"].isin(SHARES), ["low", "high"]] = of_shares
+    return made.assign(discordant=np.nan, p_value=np.nan)
 
 
 def with_report(table: pd.DataFrame) -> pd.DataFrame:
@@ -133,10 +155,13 @@ def _cells(values: pd.DataFrame, *, signed: bool) -> list[str]:
 
 
 def readable(numbers: Sequence[float], *, signed: bool = False) -> str:
-    """A value, or a value with its bounds: ``0.701 (0.692–0.710)``; a difference signed; NaN is called undefined."""
-    if np.isnan(numbers).any():
+    """A value, or a value with its bounds: ``0.701 (0.692–0.710)``; a difference signed; NaN is called undefined.
+
+    Bounds of NaN are left out.
+    """
+    if np.isnan(numbers[0]):
         return "undefined"
-    value, *bounds = (f"{number:.3f}".replace("-", "−") for number in numbers)
+    value, *bounds = (f"{number:.3f}".replace("-", "−") for number in numbers if not np.isnan(number))
     if signed and not value.startswith("−"):
         value = f"+{value}"
     # A dash beside a minus sign would look like one more.
@@ -164,11 +189,19 @@ def note(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:
     images = table.groupby("split", sort=False)["images"].first().items()
     counts = " and ".join(f"{count:,} {split}" for split, count in images)
     return (
-        f"On {counts} images; in brackets {CONFIDENCE:.0%} intervals: percentiles of {resamples:,} bootstrap resamples "
-        "of the images, the same for all models, so that differences are paired, image by image. They say what other "
-        "images would have changed, not another training. Precision, recall and F1 are averages over the classes, "
-        "weighted by their size."
+        f"On {counts} images; in brackets {CONFIDENCE:.0%} intervals. They say what other images would have changed, "
+        "not another training. Precision, recall and F1 are averages over the classes, weighted by their size, so that "
+        "recall is the accuracy. The intervals of these two are Wilson's (1927), of their differences, image by image, "
+        f"Bonett and Price's (2012); of precision and F1 percentiles of {resamples:,} bootstrap resamples of the "
+        "images, the same for all models, and none where all resamples are alike. Whether two models differ is "
+        "decided by McNemar's test alone: where they disagree on few images, the bootstrap of a difference is too sure."
     )
+
+
+def figure_note(table: pd.DataFrame) -> str:
+    """Why a point has no bar, where one has none."""
+    bare = table["value"].notna() & table["low"].isna()
+    return "A point without a bar: all bootstrap resamples are alike, and tell no interval." if bare.any() else ""
 
 
 def _said_of(row: Mapping[Hashable, Any]) -> str:
@@ -176,12 +209,26 @@ def _said_of(row: Mapping[Hashable, Any]) -> str:
     numbers = readable([row["value"], row["low"], row["high"]], signed=bool(row["minus"]))
     words = f"{_name(row['model'], row['minus'])} {numbers}"
     if row["minus"]:
-        return f"{words}, which {'excludes' if row['low'] > 0 or row['high'] < 0 else 'includes'} zero"
+        return words + _tested(row)
     reported = row.get("report", np.nan)
     if np.isnan(reported):
         return words
     place = "above" if reported > row["high"] else "below" if reported < row["low"] else "inside"
     return f"{words} with Wik's (2023) {reported:.3f} {place} it"
+
+
+def _tested(row: Mapping[Hashable, Any]) -> str:
+    """What McNemar's test says of a difference, which is what holds, and where the interval says something else."""
+    if np.isnan(row["value"]):
+        return ""
+    is_apart, holds_zero = is_shown(row["p_value"]), row["low"] <= 0 <= row["high"]
+    said = (
+        f", where only one of them is right on {row['discordant']:,.0f} of {row['images']:,} images and McNemar's test "
+        f"says that {verdict(row['p_value'])} (p {p_in_words(row['p_value'])})"
+    )
+    if is_apart == holds_zero:
+        said += f" although the interval {'holds zero' if holds_zero else 'leaves zero out'}"
+    return said
 
 
 @style.styled
@@ -213,8 +260,8 @@ def _draw_panel(ax: Axes, table: pd.DataFrame) -> None:
         colour = style.INK if minus else style.model_colour(str(model))
         # A percentile interval need not hold the value, so it is drawn from its own middle.
         middle, reach = (part["high"] + part["low"]) / 2, (part["high"] - part["low"]) / 2
-        ax.errorbar(middle, heights, xerr=reach, fmt="none", color=colour, capsize=3)
-        ax.plot(part["value"], heights, "o", color=colour, markersize=5)
+        ax.errorbar(middle, heights, xerr=reach, fmt="none", color=colour, capsize=3, clip_on=False)
+        ax.plot(part["value"], heights, "o", color=colour, markersize=5, clip_on=False)
         if "report" in part:
             ax.plot(part["report"], heights, "D", color=colour, markerfacecolor="none", markersize=7)
     first = table.iloc[0]
@@ -225,81 +272,10 @@ def _draw_panel(ax: Axes, table: pd.DataFrame) -> None:
         xlabel=f"difference {difference}" if difference else "share (0 to 1)",
         title=f"{first['split'].capitalize()}, {first['images']:,} images" + (f": {difference}" if difference else ""),
     )
-    if difference:
-        ax.axvline(0, color=style.QUIET, linewidth=1, linestyle=":")
-    ax.grid(True, axis="x")
-
-
-def wilson(successes: Sequence[int], totals: Sequence[int]) -> np.ndarray:
-    """Wilson's score interval (2, N) at `CONFIDENCE` of N shares; NaN where the total is 0.
-
-    Wilson (1927), "Probable inference, the law of succession, and statistical inference".
-    """
-    bounds = [
-        binomtest(int(hits), int(total)).proportion_ci(CONFIDENCE, method="wilson") if total else (np.nan, np.nan)
-        for hits, total in zip(successes, totals, strict=True)
-    ]
-    return np.array(bounds, dtype=float).reshape(-1, 2).T
-
-
-def mcnemar(predictions: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
-    """McNemar's test of whether two models are wrong equally often, from the images that only one gets right.
-
-    Exact (two-sided binomial) below `FEW_DISCORDANT` of those, else chi-squared with one degree of freedom and
-    Edwards's continuity correction, which never goes past equality: max(|b − c| − 1, 0)² / (b + c).
-    McNemar (1947), Psychometrika 12; Edwards (1948), Psychometrika 13.
-
-    Args:
-        predictions: logits (N, K) and labels (N,) of two models on the same images.
-
-    Returns:
-        One row: model, other, images, both_right, only_model_right, only_other_right, neither_right, variant,
-        statistic (NaN for the exact test) and p_value.
-    """
-    (model, first), (other, second) = ((name, made[0].argmax(1) == made[1]) for name, made in predictions.items())
-    only, also = int((first & ~second).sum()), int((second & ~first).sum())
-    discordant = only + also
-    if discordant < FEW_DISCORDANT:
-        variant, statistic = "exact binomial", np.nan
-        p_value = float(binomtest(only, discordant).pvalue) if discordant else 1.0
+    if not difference:
+        low, high = ax.get_xlim()
+        ax.set_xlim(max(low, 0.0), min(high, 1.0))
     else:
-        variant, statistic = "chi-squared, continuity-corrected", max(abs(only - also) - 1, 0) ** 2 / discordant
-        p_value = float(chi2.sf(statistic, 1))
-    counts = [len(first), int((first & second).sum()), only, also, int((~first & ~second).sum())]
-    names = ["images", "both_right", "only_model_right", "only_other_right", "neither_right"]
-    row = {"model": model, "other": other, **dict(zip(names, counts, strict=True))}
-    return pd.DataFrame([{**row, "variant": variant, "statistic": statistic, "p_value": p_value}])
-
-
-def mcnemar_caption(table: pd.DataFrame) -> str:
-    """One sentence: on which images the models disagree, and whether that is more than chance."""
-    row = table.iloc[0]
-    statistic = "" if np.isnan(row["statistic"]) else f"χ² = {row['statistic']:,.1f}, "
-    found = "the models differ" if row["p_value"] < 1 - CONFIDENCE else "no difference is shown"
-    return (
-        f"Of {row['images']:,} images {row['model'].upper()} alone is right on {row['only_model_right']:,} and "
-        f"{row['other'].upper()} alone on {row['only_other_right']:,} (McNemar's test, {row['variant']}: "
-        f"{statistic}p {p_in_words(row['p_value'])}): {found}."
-    )
-
-
-def mcnemar_readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`mcnemar` as it is read, the models by their names."""
-    row = table.iloc[0]
-    first, second = row["model"].upper(), row["other"].upper()
-    cells = {
-        "test images": row["images"],
-        "both right": row["both_right"],
-        f"only {first} right": row["only_model_right"],
-        f"only {second} right": row["only_other_right"],
-        "neither right": row["neither_right"],
-        "test": row["variant"],
-        "χ²": row["statistic"],
-        "p": p_in_words(row["p_value"]),
-    }
-    return pd.DataFrame([cells])
-
-
-def p_in_words(p_value: float) -> str:
-    """``< 0.001``, or ``= 0.123``: what is too small to be told from zero is not called zero."""
-    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
+        ax.axvline(0, color=style.QUIET, linewidth=1, linestyle=":")
+    ax.locator_params(axis="x", nbins=6)
+    ax.grid(True, axis="x")

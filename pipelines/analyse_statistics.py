@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis import calibration, classes, classification, convergence, groups, statistics
+from analysis import calibration, classes, classification, convergence, groups, proportions, statistics
 from pipelines.artifacts import SPLITS, Network
 from pipelines.output import Report, Step, joined
 from study import selection
@@ -61,14 +61,15 @@ def _add_answer(networks: Networks, report: Report) -> None:
     heading = f"Accuracy, precision, recall and F1{beside} (Table 2)"
     report.add_table("table2", heading, statistics.caption(table), table, statistics.answer(table), note=note)
     heading, text = "How far the numbers of Table 2 are certain", statistics.intervals_caption(table)
-    report.add_figure("table2_intervals", heading, text, table, statistics.draw_intervals(table))
+    figure, about = statistics.draw_intervals(table), statistics.figure_note(table)
+    report.add_figure("table2_intervals", heading, text, table, figure, note=about)
 
 
 def _add_mcnemar(networks: Networks, report: Report) -> None:
-    table = statistics.mcnemar(_tests(networks))
+    table = proportions.mcnemar(_tests(networks))
     heading = " against ".join(name.upper() for name in networks) + ": McNemar's test"
-    shown = statistics.mcnemar_readable(table)
-    report.add_table("mcnemar", heading, statistics.mcnemar_caption(table), table, shown)
+    shown = proportions.mcnemar_readable(table)
+    report.add_table("mcnemar", heading, proportions.mcnemar_caption(table), table, shown)
 
 
 def _add_convergence(networks: Networks, store: Store, report: Report) -> None:

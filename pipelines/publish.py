@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import classification, statistics
+from analysis.proportions import CONFIDENCE
 from analysis.report import Section, page
 from analysis.words import counted, listed
 from pipelines.analyse_statistics import measured
@@ -89,7 +90,7 @@ def _lead(table: pd.DataFrame) -> str:
         return "No predictions of the test images were kept."
     said = [
         f"the {row['model'].upper()} classifies {row['value']:.1%} correctly "
-        f"({statistics.CONFIDENCE:.0%} interval {100 * row['low']:.1f} to {row['high']:.1%})"
+        f"({CONFIDENCE:.0%} interval {100 * row['low']:.1f} to {row['high']:.1%})"
         for row in tests
     ]
     return f"Of the {tests[0]['images']:,} test images, which chose nothing, {listed(said)}."

@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics
 
 from analysis import classes as c
-from analysis.statistics import wilson
+from analysis.proportions import wilson
 
 NAMES = ["cat", "dog", "ship"]
 

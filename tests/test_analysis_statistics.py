@@ -1,11 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 from sklearn import metrics
 
 from analysis import statistics as s
 from analysis.classification import MEASURES, REPORT_TABLE_2, metrics_table
+from analysis.proportions import bonett_price, wilson
 
 Made = tuple[np.ndarray, np.ndarray]
 
@@ -53,9 +53,50 @@ def test_drawing_in_small_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_models_are_resampled_together_so_that_equal_ones_never_differ():
-    table = s.intervals({("cnn", "test"): made(1.0), ("ffnn", "test"): made(1.0)}, resamples=50)
-    difference = table[table["minus"] == "ffnn"]
-    assert (difference[["value", "low", "high"]] == 0).all(axis=None)
+    twice = {("cnn", "test"): made(1.0), ("ffnn", "test"): made(1.0)}
+    values = s.bootstrap(twice, resamples=50)
+    np.testing.assert_array_equal(values["cnn", "test"], values["ffnn", "test"])
+    table = s.intervals(twice, resamples=50)
+    difference = table[table["minus"] == "ffnn"].set_index("measure")
+    assert (difference["value"] == 0).all()
+    assert difference.loc[["precision", "f1"], ["low", "high"]].isna().all(axis=None)
+    assert (difference.loc[s.SHARES, "low"] == -difference.loc[s.SHARES, "high"]).all()
+    assert (difference.loc[s.SHARES, "high"] > 0).all()
+
+
+def test_shares_have_wilsons_interval_and_their_difference_that_of_bonett_and_price():
+    rows = s.intervals(BOTH, resamples=300).set_index(["model", "minus", "measure"])
+    hits = {name: logits.argmax(axis=1) == labels for (name, _), (logits, labels) in BOTH.items()}
+    only, also = (int((hits[one] & ~hits[other]).sum()) for one, other in (("cnn", "ffnn"), ("ffnn", "cnn")))
+    for measure in ("accuracy", "recall"):
+        expected = wilson([int(hits["cnn"].sum())], [200])[:, 0]
+        np.testing.assert_array_equal(rows.loc[("cnn", "", measure), ["low", "high"]].to_numpy(float), expected)
+        apart = rows.loc["cnn", "ffnn", measure]
+        assert (apart["low"], apart["high"]) == bonett_price(only, also, 200)
+        assert (apart["discordant"], apart["images"]) == (only + also, 200)
+    own = rows.xs("", level="minus")
+    assert own[["discordant", "p_value"]].isna().all(axis=None)
+
+
+def test_where_all_images_are_right_the_share_keeps_a_width_and_the_bootstrap_has_none():
+    labels = np.arange(360) % 3
+    right = (np.eye(3)[labels], labels)
+    table = s.intervals({("cnn", "train"): right, ("ffnn", "train"): right}, resamples=50)
+    assert s.answer(table).iloc[0].tolist() == [
+        "train",
+        "CNN",
+        "1.000 (0.989–1.000)",
+        "1.000",
+        *["1.000 (0.989–1.000)", "1.000"],
+    ]
+    assert s.answer(table)["precision"].tolist() == ["1.000", "1.000", "+0.000"]
+    assert s.figure_note(table).startswith("A point without a bar: ")
+    assert s.figure_note(s.intervals(BOTH, resamples=50)) == ""
+    panels = s.draw_intervals(table).axes
+    assert panels[0].get_xlim()[1] == 1
+    for panel in panels:
+        bars = [line for lines in panel.collections for line in lines.get_segments()]
+        assert sum(len(bar) > 0 and np.ptp(bar[:, 0]) > 0.005 for bar in bars) >= 2
 
 
 def test_the_paired_difference_is_surer_than_the_two_models():
@@ -93,7 +134,8 @@ def test_intervals_hold_the_values_of_the_metrics_table():
 def test_a_single_class_and_no_images_give_no_warnings():
     logits, _ = made(1.0)
     one = s.intervals({("cnn", "test"): (logits, np.zeros(200, int))}, resamples=50)
-    assert one[["value", "low", "high"]].notna().all(axis=None)
+    assert one["value"].notna().all()
+    assert one.loc[one["low"].isna(), "measure"].tolist() == ["precision"], "what is taken for the class is of it"
     none = s.intervals({("cnn", "test"): (np.zeros((0, 3)), np.zeros(0, int))}, resamples=50)
     assert none[["value", "low", "high"]].isna().all(axis=None)
     assert s.answer(none)["accuracy"].tolist() == ["undefined"]
@@ -127,6 +169,7 @@ def test_the_answer_is_read_model_by_model_with_the_report_below():
         ([0.2, 0.19, 0.21], True, "+0.200 (0.190–0.210)"),
         ([-0.01, -0.02, 0.004], True, "−0.010 (−0.020 to 0.004)"),
         ([np.nan, np.nan, np.nan], False, "undefined"),
+        ([1.0, np.nan, np.nan], False, "1.000"),
     ],
 )
 def test_numbers_are_readable(numbers: list[float], signed: bool, expected: str):
@@ -140,17 +183,43 @@ def test_the_caption_says_where_the_reports_numbers_lie_and_whether_the_differen
         [
             {**row, "model": "cnn", "minus": "", "report": 0.71},
             {**row, "model": "ffnn", "minus": "", "report": 0.52},
-            {**row, **difference},
+            {**row, **difference, "discordant": 5.0, "p_value": 0.375},
         ]
     )
     text = s.caption(table)
     assert text == (
         "Test accuracy: CNN 0.700 (0.690–0.710) with Wik's (2023) 0.710 inside it, FFNN 0.700 (0.690–0.710) with Wik's "
-        "(2023) 0.520 below it and CNN − FFNN +0.010 (−0.010 to 0.030), which includes zero."
+        "(2023) 0.520 below it and CNN − FFNN +0.010 (−0.010 to 0.030), where only one of them is right on 5 of 10 "
+        "images and McNemar's test says that no difference is shown (p = 0.375)."
     )
-    assert "On 10 test images; in brackets 95% intervals: percentiles of 2,000 bootstrap resamples" in s.note(table)
+    assert "On 10 test images; in brackets 95% intervals." in s.note(table)
+    assert "percentiles of 2,000 bootstrap resamples" in s.note(table)
     assert s.intervals_caption(table).endswith("2.0 for the CNN (test) and 2.0 for the FFNN (test).")
     assert "Wik" not in s.caption(table.drop(columns="report"))
+
+
+def disagreeing(only: int, also: int, images: int) -> dict[tuple[str, str], Made]:
+    """Two models of which each alone is right on so many of the images; on the rest both are."""
+    labels, places = np.zeros(images, int), np.arange(images)
+    first, second = (places >= images - also), (places < only)
+    return {("cnn", "test"): (np.eye(2)[first * 1], labels), ("ffnn", "test"): (np.eye(2)[second * 1], labels)}
+
+
+@pytest.mark.parametrize(
+    ("only", "also", "images", "said"),
+    [
+        (5, 0, 360, "says that no difference is shown (p = 0.062)."),
+        (6, 0, 360, "says that the models differ (p = 0.031)."),
+        (300, 100, 1000, "says that the models differ (p < 0.001)."),
+        (5, 0, 20, "says that no difference is shown (p = 0.062) although the interval leaves zero out."),
+        (0, 0, 360, "says that no difference is shown (p = 1.000)."),
+    ],
+)
+def test_mcnemars_test_alone_decides_and_an_interval_that_says_otherwise_is_named(
+    only: int, also: int, images: int, said: str
+):
+    table = s.intervals(disagreeing(only, also, images), resamples=50)
+    assert s.caption(table).endswith(f"on {only + also} of {images:,} images and McNemar's test {said}")
 
 
 def test_the_figure_has_a_panel_for_each_split_and_each_difference():
@@ -170,66 +239,3 @@ def test_the_figure_has_a_panel_for_each_split_and_each_difference():
     assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "Wik (2023)"
     alone = s.draw_intervals(s.intervals({("cnn", "test"): made(1.0)}, resamples=50))
     assert len(alone.axes) == 1
-
-
-def test_wilsons_interval_agrees_with_its_formula_and_is_undefined_without_images():
-    low, high = s.wilson([3, 0, 5], [10, 0, 5])
-    z = stats.norm.ppf(0.975)
-    middle, reach = (0.3 + z**2 / 20) / (1 + z**2 / 10), z * np.sqrt(0.3 * 0.7 / 10 + z**2 / 400) / (1 + z**2 / 10)
-    assert (low[0], high[0]) == pytest.approx((middle - reach, middle + reach))
-    assert np.isnan([low[1], high[1]]).all()
-    assert high[2] == 1
-    assert s.wilson([], []).shape == (2, 0)
-
-
-def pair(only_first: int, only_second: int) -> dict[str, Made]:
-    """Two models that are both right on 7 images and both wrong on 2, and disagree as often as asked."""
-    labels = [0] * (9 + only_first + only_second)
-    first = [0] * 7 + [1] * 2 + [0] * only_first + [1] * only_second
-    second = [0] * 7 + [1] * 2 + [1] * only_first + [0] * only_second
-    return {"cnn": right(first, labels), "ffnn": right(second, labels)}
-
-
-def test_mcnemar_counts_every_image_once():
-    row = s.mcnemar(pair(4, 1)).iloc[0]
-    assert row[["both_right", "only_model_right", "only_other_right", "neither_right"]].tolist() == [7, 4, 1, 2]
-    assert (row["model"], row["other"], row["images"]) == ("cnn", "ffnn", 14)
-
-
-@pytest.mark.parametrize(("first", "second"), [(4, 1), (0, 6), (12, 12), (20, 4)])
-def test_with_few_discordant_images_mcnemar_is_the_exact_binomial_test(first: int, second: int):
-    row = s.mcnemar(pair(first, second)).iloc[0]
-    assert row["variant"] == "exact binomial"
-    below = stats.binom.cdf(min(first, second), first + second, 0.5)
-    assert row["p_value"] == pytest.approx(min(1, 2 * below))
-    assert np.isnan(row["statistic"])
-
-
-@pytest.mark.parametrize(("first", "second"), [(20, 5), (300, 250), (13, 13)])
-def test_with_many_mcnemar_is_chi_squared_with_continuity_correction(first: int, second: int):
-    """As scipy's corrected test of goodness of fit to half and half."""
-    row = s.mcnemar(pair(first, second)).iloc[0]
-    half = (first + second) / 2
-    corrected = [half + np.sign(count - half) * max(abs(count - half) - 0.5, 0) for count in (first, second)]
-    expected = stats.chisquare(corrected)
-    assert row["variant"] == "chi-squared, continuity-corrected"
-    assert (row["statistic"], row["p_value"]) == pytest.approx((expected.statistic, expected.pvalue))
-
-
-def test_models_that_never_disagree_do_not_differ():
-    row = s.mcnemar(pair(0, 0)).iloc[0]
-    assert (row["p_value"], row["variant"]) == (1, "exact binomial")
-
-
-def test_mcnemars_table_names_the_models():
-    [row] = s.mcnemar_readable(s.mcnemar(pair(4, 1))).to_dict("records")
-    assert (row["test images"], row["only CNN right"], row["only FFNN right"], row["p"]) == (14, 4, 1, "= 0.375")
-
-
-def test_the_caption_of_mcnemar_says_what_was_found():
-    assert s.mcnemar_caption(s.mcnemar(pair(4, 1))) == (
-        "Of 14 images CNN alone is right on 4 and FFNN alone on 1 (McNemar's test, exact binomial: p = 0.375): no "
-        "difference is shown."
-    )
-    text = s.mcnemar_caption(s.mcnemar(pair(300, 100)))
-    assert text.endswith("chi-squared, continuity-corrected: χ² = 99.0, p < 0.001): the models differ.")

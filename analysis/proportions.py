@@ -1,0 +1,115 @@
+"""Shares of images: how sure one is, how sure the difference of two on the same images is, and whether it is one."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest, chi2, norm
+
+CONFIDENCE = 0.95
+FEW_DISCORDANT = 25
+"""Discordant images below which McNemar's test is exact."""
+
+
+def wilson(successes: Sequence[int], totals: Sequence[int]) -> np.ndarray:
+    """Wilson's score interval (2, N) at `CONFIDENCE` of N shares; NaN where the total is 0.
+
+    Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+    """
+    bounds = [
+        binomtest(int(hits), int(total)).proportion_ci(CONFIDENCE, method="wilson") if total else (np.nan, np.nan)
+        for hits, total in zip(successes, totals, strict=True)
+    ]
+    return np.array(bounds, dtype=float).reshape(-1, 2).T
+
+
+def bonett_price(only: int, also: int, images: int) -> tuple[float, float]:
+    """The interval at `CONFIDENCE` of the difference of two shares of the same images; NaN without images.
+
+    Wald's, of counts with one more image on either side, so that it has a width even where the two never disagree:
+    Bonett and Price (2012), "Adjusted Wald confidence interval for a difference of binomial proportions based on
+    paired data", which Fagerland, Lydersen and Laake (2014, BMC Medical Research Methodology 14) recommend.
+
+    Args:
+        only: the images that count for the first share alone.
+        also: those that count for the second alone.
+        images: all images.
+    """
+    if not images:
+        return np.nan, np.nan
+    first, second = ((count + 1) / (images + 2) for count in (only, also))
+    middle = first - second
+    reach = float(norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt((first + second - middle**2) / (images + 2)))
+    return max(middle - reach, -1.0), min(middle + reach, 1.0)
+
+
+def mcnemar(predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """McNemar's test of whether two models are wrong equally often, from the images that only one gets right.
+
+    Exact (two-sided binomial) below `FEW_DISCORDANT` of those, else chi-squared with one degree of freedom and
+    Edwards's continuity correction, which never goes past equality: max(|b − c| − 1, 0)² / (b + c).
+    McNemar (1947), Psychometrika 12; Edwards (1948), Psychometrika 13.
+
+    Args:
+        predictions: logits (N, K) and labels (N,) of two models on the same images.
+
+    Returns:
+        One row: model, other, images, both_right, only_model_right, only_other_right, neither_right, variant,
+        statistic (NaN for the exact test) and p_value.
+    """
+    (model, first), (other, second) = ((name, made[0].argmax(1) == made[1]) for name, made in predictions.items())
+    only, also = int((first & ~second).sum()), int((second & ~first).sum())
+    discordant = only + also
+    if discordant < FEW_DISCORDANT:
+        variant, statistic = "exact binomial", np.nan
+        p_value = float(binomtest(only, discordant).pvalue) if discordant else 1.0
+    else:
+        variant, statistic = "chi-squared, continuity-corrected", max(abs(only - also) - 1, 0) ** 2 / discordant
+        p_value = float(chi2.sf(statistic, 1))
+    counts = [len(first), int((first & second).sum()), only, also, int((~first & ~second).sum())]
+    names = ["images", "both_right", "only_model_right", "only_other_right", "neither_right"]
+    row = {"model": model, "other": other, **dict(zip(names, counts, strict=True))}
+    return pd.DataFrame([{**row, "variant": variant, "statistic": statistic, "p_value": p_value}])
+
+
+def mcnemar_caption(table: pd.DataFrame) -> str:
+    """One sentence: on which images the models disagree, and whether that is more than chance."""
+    row = table.iloc[0]
+    statistic = "" if np.isnan(row["statistic"]) else f"χ² = {row['statistic']:,.1f}, "
+    return (
+        f"Of {row['images']:,} images {row['model'].upper()} alone is right on {row['only_model_right']:,} and "
+        f"{row['other'].upper()} alone on {row['only_other_right']:,} (McNemar's test, {row['variant']}: "
+        f"{statistic}p {p_in_words(row['p_value'])}): {verdict(row['p_value'])}."
+    )
+
+
+def mcnemar_readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`mcnemar` as it is read, the models by their names."""
+    row = table.iloc[0]
+    first, second = row["model"].upper(), row["other"].upper()
+    cells = {
+        "test images": row["images"],
+        "both right": row["both_right"],
+        f"only {first} right": row["only_model_right"],
+        f"only {second} right": row["only_other_right"],
+        "neither right": row["neither_right"],
+        "test": row["variant"],
+        "χ²": row["statistic"],
+        "p": p_in_words(row["p_value"]),
+    }
+    return pd.DataFrame([cells])
+
+
+def is_shown(p_value: float) -> bool:
+    """Whether a test with this p value shows a difference."""
+    return p_value < 1 - CONFIDENCE
+
+
+def verdict(p_value: float) -> str:
+    """What a test of two models with this p value found."""
+    return "the models differ" if is_shown(p_value) else "no difference is shown"
+
+
+def p_in_words(p_value: float) -> str:
+    """``< 0.001``, or ``= 0.123``: what is too small to be told from zero is not called zero."""
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
