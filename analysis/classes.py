@@ -13,7 +13,7 @@ from analysis import style
 from analysis.classification import class_counts
 from analysis.proportions import CONFIDENCE, wilson
 from analysis.statistics import readable
-from analysis.words import first_few
+from analysis.words import first_few, several
 
 MEASURES = {
     "recall": "share of the class's images taken for it",
@@ -63,11 +63,14 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
     """One sentence: each model's hardest and easiest class by recall, and what has none or was never predicted."""
     said = []
     for model, table in tables.items():
-        ranked = table.dropna(subset="recall").sort_values("recall", kind="stable")
-        if len(ranked) == 1:
-            said.append(f"{model.upper()}: {_of(ranked.iloc[0])}")
-        elif len(ranked):
-            said.append(f"{model.upper()}: hardest {_of(ranked.iloc[0])}, easiest {_of(ranked.iloc[-1])}")
+        defined = table.dropna(subset="recall")
+        hardest, easiest = (
+            defined[defined["recall"] == end] for end in (defined["recall"].min(), defined["recall"].max())
+        )
+        if len(defined) and len(hardest) == len(defined):
+            said.append(f"{model.upper()}: {_of(defined)}")
+        elif len(defined):
+            said.append(f"{model.upper()}: hardest {_of(hardest)}, easiest {_of(easiest)}")
         never = list(table.loc[table["precision"].isna(), "class"])
         if never:
             said.append(f"{model.upper()} never predicts {first_few(never)} (precision undefined)")
@@ -77,8 +80,10 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
     return f"{'; '.join(said)}."
 
 
-def _of(row: pd.Series) -> str:
-    return f"{row['class']} with recall {readable(row[['recall', 'recall_low', 'recall_high']].to_list())}"
+def _of(rows: pd.DataFrame) -> str:
+    """The classes, which tie, and their recall; that of a single one with its interval, which takes its images."""
+    columns = ["recall", "recall_low", "recall_high"] if len(rows) == 1 else ["recall"]
+    return f"{several(list(rows['class']))} with recall {readable(rows[columns].iloc[0].to_list())}"
 
 
 @style.styled

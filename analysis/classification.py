@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import auc, roc_curve
 
 from analysis import style
-from analysis.words import first_few, without_middle
+from analysis.words import counted, first_few, several, without_middle
 
 MEASURES = ["accuracy", "precision", "recall", "f1"]
 REPORT_TABLE_2 = pd.DataFrame(
@@ -63,18 +63,18 @@ def _matrix(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def confusion_caption(tables: dict[str, pd.DataFrame]) -> str:
-    """One sentence: each model's most frequent confusion."""
+    """One sentence: each model's most frequent confusion, or all that are as frequent."""
     said = []
     for model, table in tables.items():
         wrong = table[(table["true"] != table["predicted"]) & (table["count"] > 0)]
         if wrong.empty:
             said.append(f"{model.upper()} confuses no classes")
             continue
-        most = wrong.sort_values("count", ascending=False, kind="stable").iloc[0]
-        total = table.loc[table["true"] == most["true"], "count"].sum()
-        said.append(
-            f"{model.upper()} most often takes {most['true']} for {most['predicted']} ({most['count']:,} of {total:,})"
-        )
+        most = wrong[wrong["count"] == wrong["count"].max()]
+        pairs = [f"{true} for {predicted}" for true, predicted in zip(most["true"], most["predicted"], strict=True)]
+        count, total = most["count"].iloc[0], table.loc[table["true"] == most["true"].iloc[0], "count"].sum()
+        how_often = f"{count:,} of {total:,}" if len(most) == 1 else f"{counted(count, 'image')} each"
+        said.append(f"{model.upper()} most often takes {several(pairs)} ({how_often})")
     return f"{'; '.join(said)}."
 
 
@@ -158,8 +158,17 @@ def roc_caption(tables: dict[str, pd.DataFrame]) -> str:
 
 
 def _of_model(model: str, defined: pd.Series) -> str:
-    ends = f"from {defined.index[-1]}, {defined.iloc[-1]:.3f}, to {defined.index[0]}, {defined.iloc[0]:.3f}"
+    worst, best = (f"{end:.3f}" for end in (defined.min(), defined.max()))
+    ends = f"{best} for every class"
+    if worst != best:
+        lowest, highest = (several(_at(defined, end)) for end in (defined.min(), defined.max()))
+        ends = f"from {worst} for {lowest} to {best} for {highest}"
     return f"{model.upper()} has a mean AUC of {defined.mean():.3f} ({ends})"
+
+
+def _at(areas: pd.Series, end: float) -> list[str]:
+    """The classes with this AUC, which ties where classes are told apart without a mistake."""
+    return [str(name) for name in areas.index[np.isclose(areas, end, rtol=0, atol=1e-12)]]
 
 
 @style.styled

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis import style
 from analysis.comparison import said_mean
-from analysis.words import counted
+from analysis.words import counted, several
 
 COLUMNS = ["model", "split", "metric", "epoch", "value"]
 METRICS = {"accuracy": "accuracy (%)", "loss": "cross-entropy loss"}
@@ -72,8 +72,9 @@ def _of_model(name: object, accuracy: pd.DataFrame) -> str:
     test = accuracy[accuracy["split"] == "test"]
     if test.empty:
         return said
-    top = test.sort_values("mean", ascending=False, kind="stable").iloc[0]
-    return f"{said} (highest on test: {top['mean']:.1%} at epoch {top['epoch']})"
+    top = test.loc[test["mean"] == test["mean"].max(), "epoch"]
+    epochs = f"epoch{'s' if len(top) > 1 else ''} {several([str(epoch) for epoch in top])}"
+    return f"{said} (highest on test: {test['mean'].max():.1%} at {epochs})"
 
 
 def _spread(row: Mapping[Hashable, Any]) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis import rows, style
-from analysis.words import sentence, without_end
+from analysis.words import sentence, several, without_end
 
 PATCHES = 9
 """Patches of each filter: three by three."""
@@ -148,10 +148,18 @@ def caption(table: pd.DataFrame) -> str:
     if shown.empty:
         return sentence(of)
     counts = shown.groupby(["filter", "class"], sort=False).size().reset_index(name="count")
-    [most] = counts.nlargest(1, "count").to_dict("records")
-    patches = (shown["filter"] == most["filter"]).sum()
-    said = f"The patches of filter {most['filter']} agree most on a class: {most['count']} of {patches} show"
-    return f"{said} {most['class']}{of and '; '}{of}."
+    return f"{_most_agreed(shown, counts[counts['count'] == counts['count'].max()])}{of and '; '}{of}."
+
+
+def _most_agreed(shown: pd.DataFrame, most: pd.DataFrame) -> str:
+    """Whose patches are most of one class; `most` has a row for each filter and class, which tie."""
+    first, *others = most.to_dict("records")
+    if others:
+        named = several([f"filter {row['filter']} on {row['class']}" for row in (first, *others)])
+        return f"The patches of a filter agree most on a class in {len(most)} cases, {first['count']} each: {named}"
+    patches = (shown["filter"] == first["filter"]).sum()
+    said = f"The patches of filter {first['filter']} agree most on a class: {first['count']} of {patches} show"
+    return f"{said} {first['class']}"
 
 
 def note(side: int) -> str:

@@ -31,6 +31,11 @@ def first_few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def several(names: Sequence[str], most: int = 3) -> str:
+    """All names where they are few, e.g. those that tie for a place: ``a and b``, ``a, b, c and 2 more``."""
+    return listed(names) if len(names) <= most + 1 else first_few(names, most)
+
+
 def counted(number: int, what: str) -> str:
     """E.g. ``1 seed`` and ``3 seeds``."""
     return f"{number} {what}{'' if number == 1 else 's'}"

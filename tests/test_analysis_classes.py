@@ -50,8 +50,18 @@ def test_the_caption_names_the_hardest_and_the_easiest_class():
     logits = np.eye(3)[[0, 0, 1, 0, 2, 2]]
     table = c.per_class(logits, np.array([0, 0, 1, 1, 2, 2]), NAMES)
     assert c.caption({"cnn": table}) == (
-        "CNN: hardest dog with recall 0.500 (0.095–0.905), easiest ship with recall 1.000 (0.342–1.000)."
+        "CNN: hardest dog with recall 0.500 (0.095–0.905), easiest cat and ship with recall 1.000."
     )
+    distinct = c.per_class(np.eye(3)[[0, 1, 1, 0, 2, 0]], np.array([0, 1, 1, 1, 2, 2]), NAMES)
+    assert c.caption({"cnn": distinct}) == (
+        "CNN: hardest ship with recall 0.500 (0.095–0.905), easiest cat with recall 1.000 (0.207–1.000)."
+    )
+
+
+def test_classes_that_are_all_as_hard_are_named_together():
+    names = [f"class {number}" for number in range(10)]
+    table = c.per_class(np.eye(10), np.arange(10), names)
+    assert c.caption({"cnn": table}) == "CNN: class 0, class 1, class 2 and 7 more with recall 1.000."
 
 
 def test_one_class_alone_is_neither_hard_nor_easy():

@@ -53,6 +53,10 @@ def test_the_confusion_caption_names_the_most_frequent_mistake():
     logits = np.eye(3)[[0, 1, 1, 1, 2]]
     table = c.confusion(logits, np.array([0, 0, 0, 1, 2]), CLASSES)
     assert c.confusion_caption({"cnn": table}) == "CNN most often takes cat for dog (2 of 3)."
+    tied = c.confusion(np.eye(3)[[1, 2, 1, 1]], np.array([0, 0, 2, 1]), CLASSES)
+    assert c.confusion_caption({"cnn": tied}) == (
+        "CNN most often takes cat for dog, cat for ship and ship for dog (1 image each)."
+    )
     right = c.confusion(logits, logits.argmax(axis=1), CLASSES)
     assert c.confusion_caption({"cnn": right}) == "CNN confuses no classes."
 
@@ -91,6 +95,17 @@ def test_a_class_without_positives_or_negatives_is_undefined():
     assert ax.get_legend().get_texts()[-1].get_text() == "ship undefined"
     assert ax.get_title(loc="left") == f"CNN: mean AUC {c.class_auc(table).mean():.3f} over 2 of 3 classes"
     assert c.roc_caption({"cnn": table, "ffnn": table}).endswith("; undefined, for want of images: ship.")
+
+
+def test_the_roc_caption_names_every_class_that_is_best_or_worst():
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    logits = np.eye(3)[[0, 0, 1, 1, 2, 2]] * 9
+    assert c.roc_caption({"cnn": c.roc(logits, labels, CLASSES)}) == (
+        "CNN has a mean AUC of 1.000 (1.000 for every class)."
+    )
+    logits[5] = [0, 12, 3]
+    text = c.roc_caption({"ffnn": c.roc(logits, labels, CLASSES)})
+    assert text == "FFNN has a mean AUC of 0.917 (from 0.750 for dog to 1.000 for cat and ship)."
 
 
 @pytest.mark.parametrize("classes", [1, 3])

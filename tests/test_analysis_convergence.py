@@ -70,6 +70,8 @@ def test_the_caption_has_the_last_and_the_highest_accuracy():
         "CNN: accuracy 80.0% on the train images and 60.0% on the test images at epoch 2"
         " (highest on test: 70.0% at epoch 1)."
     )
+    twice = pd.concat([CNN, CNN[CNN["epoch"] == 1].assign(epoch=3)])
+    assert caption(convergence({"cnn": twice})).endswith(" (highest on test: 70.0% at epochs 1 and 3).")
 
 
 def seeded(*shifts: float) -> pd.DataFrame:

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.patches import (
@@ -119,6 +120,13 @@ def test_the_caption_has_the_numbers_of_the_table():
     assert caption(TABLE) == (
         f"The patches of filter {filter} agree most on a class: {counts.max()} of 9 show {name}; of 5 filters 2 silent "
         "and 1 constant on all images."
+    )
+
+
+def test_filters_whose_patches_agree_as_much_are_all_named():
+    tied = pd.DataFrame({"filter": [0, 0, 1, 1, 2, 2], "class": ["cat", "cat", "dog", "dog", "cat", "dog"]})
+    assert caption(tied.assign(state="responds", rank=0, image=0, top=0, left=0)) == (
+        "The patches of a filter agree most on a class in 2 cases, 2 each: filter 0 on cat and filter 1 on dog."
     )
 
 

@@ -10,6 +10,11 @@ def test_many_names_are_cut_to_a_few_and_a_number():
     assert words.first_few(list("abcdefg")) == "a, b, c, d, e and 2 more"
 
 
+def test_those_that_tie_are_all_named_where_they_are_few():
+    assert [words.several(list("abcdef")[:count]) for count in (1, 2, 4)] == ["a", "a and b", "a, b, c and d"]
+    assert words.several(list("abcdef")) == "a, b, c and 3 more"
+
+
 def test_one_is_counted_without_an_s():
     assert [words.counted(number, "seed") for number in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
 
