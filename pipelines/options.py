@@ -12,7 +12,7 @@ from study.errors import StudyError
 MOST = 1_000_000
 """Of anything that is counted, e.g. trials or epochs: more is a slip of the finger."""
 LARGEST_SEED = 2**31 - 1
-"""Some generators take 32 bits, and a trial's seed is the base plus its number."""
+"""Some generators take 32 bits, and a trial's seed is the base plus the number of its draw."""
 LONGEST = 60
 """Of a bad value that is repeated in an error."""
 

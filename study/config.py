@@ -233,7 +233,7 @@ class SearchConfig:
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from 0."""
     seed: int = 0
-    """Base of every seed in the search: the sampler's, and trial n's, which is seed + n."""
+    """Base of every seed in the search: the sampler's, and that of draw n, which is trained with seed + n."""
     trial_timeout: int = 0
     """Seconds after which a worker that finished no epoch is stopped, and its trial with it; 0 is never."""
 

@@ -23,7 +23,7 @@ from study.files import SQLITE
 from study.heartbeat import SIGN, Pulse
 from study.process import is_gone, this_process
 from study.shown import masked
-from study.space import GRID, SEARCHED, pruner_of
+from study.space import GRID, parameters_of, pruner_of
 from study.storage import connect
 from study.trial import Outcome
 
@@ -98,12 +98,6 @@ def _line_up_grid(search: Search, config: SearchConfig) -> None:
 def finished(search: Search) -> int:
     """How many trials count towards the total."""
     return len(search.get_trials(deepcopy=False, states=COUNTED))
-
-
-def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
-    """What a trial tries: what it was lined up with, or drew; nothing where it ended before it had drawn all."""
-    found = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    return found if found.keys() >= set(SEARCHED) else {}
 
 
 def running(search: Search) -> set[int]:

@@ -12,8 +12,8 @@ import optuna
 from study.config import CNNConfig, FFNNConfig, Range, SearchConfig, TrainConfig
 from study.databases import OF_SEARCHES, require_database
 from study.errors import StudyError, first_line
-from study.search import Search, fail, finished, outcome, parameters_of
-from study.space import training
+from study.search import Search, fail, finished, outcome
+from study.space import draw_of, parameters_of, training
 from study.storage import connect
 from study.transfer_format import MARK
 from study.trial import COUNTED, Outcome
@@ -35,6 +35,8 @@ class TrialRecord:
     worker: str = ""
     """Who works on it; see `study.process.this_process`."""
     retry_of: int | None = None
+    draw: int = 0
+    """Which draw of the search it is an attempt at; see `study.space.draw_of`."""
     run_id: str = ""
     """The run that mirrors it."""
     started: float = 0.0
@@ -74,7 +76,7 @@ class SearchRecord:
 
     def training(self, trial: TrialRecord) -> TrainConfig:
         """What `trial` trained."""
-        return training(self.config, trial.number, trial.params)
+        return training(self.config, trial.draw, trial.params)
 
 
 class Searches:
@@ -123,6 +125,7 @@ def _trial(trial: Any) -> TrialRecord:
         accuracies=dict(sorted(trial.intermediate_values.items())),
         worker=said.get("worker", ""),
         retry_of=said.get("retry_of"),
+        draw=draw_of(trial),
         run_id=said.get("mlflow_run", ""),
         started=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
     )

@@ -1,12 +1,12 @@
 """What a search draws from, how it draws, and what ends a trial early; like `study.search` it speaks Optuna."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import FloatDistribution
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from study.config import Range, SearchConfig, TrainConfig
 from study.process import this_process
@@ -32,20 +32,48 @@ def train_config(trial: optuna.Trial, config: SearchConfig) -> TrainConfig:
         name: trial.suggest_float(name, found.low, found.high, log=found.log)
         for name, found in search_space(config).items()
     }
-    return training(config, trial.number, drawn)
+    return training(config, draw_of(trial), drawn)
 
 
-def training(config: SearchConfig, number: int, drawn: Mapping[str, float]) -> TrainConfig:
-    """What trial `number` trains with the hyperparameters that were drawn for it."""
+def training(config: SearchConfig, draw: int, drawn: Mapping[str, float]) -> TrainConfig:
+    """What is trained with the hyperparameters of draw number `draw`, by every attempt at them."""
     return TrainConfig(
         model=config.model,
         epochs=config.epochs,
         batch_size=config.batch_size,
         optimiser=config.optimiser,
         warmup_steps=config.warmup_steps,
-        seed=config.seed + number,
+        seed=config.seed + draw,
         **drawn,
     )
+
+
+def draw_of(trial: optuna.Trial | FrozenTrial) -> int:
+    """Which draw of the search a trial is an attempt at: all its seeds follow from that.
+
+    In a search that was never interrupted it is the trial's number; the seeds of old trials, which do not say it,
+    came from that.
+    """
+    return int(trial.user_attrs.get("draw", trial.number))
+
+
+def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
+    """What a trial tries: what it was lined up with, or drew; nothing where it ended before it had drawn all."""
+    found = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    return found if found.keys() >= set(SEARCHED) else {}
+
+
+def _next_draw(trial: FrozenTrial, before: Sequence[FrozenTrial]) -> int:
+    """The draw of a trial that begins: its first attempt's, or the one after those of the trials `before` it."""
+    if (first := trial.user_attrs.get("retry_of")) is not None:
+        return draw_of(before[first])
+    return max((draw_of(one) for one in before if _has_drawn(one)), default=-1) + 1
+
+
+def _has_drawn(trial: FrozenTrial) -> bool:
+    """Whether a trial has, or is about to have, a draw of its own; the next takes that of one that ended before it."""
+    ended_before = trial.state == TrialState.FAIL and not parameters_of(trial)
+    return "retry_of" not in trial.user_attrs and not ended_before
 
 
 def pruner_of(name: str, epochs: int) -> optuna.pruners.BasePruner:
@@ -62,10 +90,10 @@ def pruner_of(name: str, epochs: int) -> optuna.pruners.BasePruner:
 
 
 class Sampler(optuna.samplers.BaseSampler):
-    """Draws each trial with a seed of its own, from the search's and the trial's number.
+    """Draws each trial with a seed of its own, from the search's and the number of its draw.
 
-    With one seed for a process two workers, or a resumed one, would replay the same points. The numbers are never
-    given twice; an interrupted trial keeps its own, so that those after it draw with later ones.
+    With one seed for a process two workers, or a resumed one, would replay the same points. A number is given twice
+    only to attempts at the same draw, so that an interrupted search goes on as if it had not been interrupted.
     """
 
     def __init__(self, config: SearchConfig):
@@ -75,10 +103,16 @@ class Sampler(optuna.samplers.BaseSampler):
         self.space = search_space(config) if config.sampler == "tpe" else {}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Notes whose the trial is, and draws it with its own seed."""
-        seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
+        """Notes whose the trial is and which draw, and draws it with its own seed."""
         # Before anything that takes time: a trial that nobody owns could not be told from one that runs.
         study._storage.set_trial_user_attr(trial._trial_id, "worker", this_process())
+        # Of the storage: a pruner may have the study show a part of them.
+        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        draw = _next_draw(trial, trials[: trial.number])
+        study._storage.set_trial_user_attr(trial._trial_id, "draw", draw)
+        # A copy of what is stored, that whoever asked for the trial goes on with.
+        trial.set_user_attr("draw", draw)
+        seed = int(np.random.SeedSequence([self.seed, draw]).generate_state(1)[0])
         self.drawing = self.kind(seed=seed)
         self.drawing.before_trial(study, trial)
 

@@ -20,7 +20,7 @@ from study.files import SQLITE
 from study.search import running
 from study.searches import config_of
 from study.shown import masked
-from study.space import training
+from study.space import draw_of, training
 from study.storage import connect
 from study.transfer_format import MARK, SearchRecord, TrialRecord, exported, malformed
 
@@ -107,7 +107,7 @@ def require_whole(record: SearchRecord) -> None:
         made = frozen(trial, record.name)
         try:
             if {"learning_rate", "weight_decay"} <= set(made.params):
-                training(config, made.number, made.params)
+                training(config, draw_of(made), made.params)
         except (StudyError, ValueError, TypeError) as error:
             raise malformed(
                 f"trial {trial.number} of the search {record.name!r} cannot be: {first_line(error)}"
@@ -153,9 +153,11 @@ def _require_what_is_read(trial: FrozenTrial) -> None:
         trial.params
     ):
         raise ValueError("it has no learning_rate and weight_decay")
-    for name, kind in (("status_reason", str), ("worker", str), (RUN, str), ("retry_of", int)):
+    for name, kind in (("status_reason", str), ("worker", str), (RUN, str), ("retry_of", int), ("draw", int)):
         if not isinstance(trial.user_attrs.get(name, kind()), kind):
             raise ValueError(f"its {name} is {trial.user_attrs[name]!r}")
+    if not 0 <= draw_of(trial) <= trial.number:
+        raise ValueError(f"its draw is {draw_of(trial)}, and its number {trial.number}")
     if not isinstance(trial.system_attrs.get("fixed_params", {}), dict):
         raise ValueError("its fixed_params are no parameters")
 

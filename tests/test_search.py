@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from optuna.trial import TrialState
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from study import search, space
 from study.config import CNNConfig, Home, Range, SearchConfig
@@ -102,6 +103,76 @@ def test_a_continued_search_draws_what_an_uninterrupted_one_draws(sampler: str, 
     ran(other_home, replace(whole, trials=12))
     assert points(ran(other_home, whole)) == expected
     assert len(set(expected)) == 14
+
+
+def results(found: Search) -> list[tuple[TrialState, dict[str, float], dict[int, float]]]:
+    """What the trials that count ended as, tried and reached, in the order in which they were drawn."""
+    counted = sorted(found.get_trials(states=search.COUNTED), key=space.draw_of)
+    return [(trial.state, trial.params, trial.intermediate_values) for trial in counted]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner"), [("tpe", "none"), ("tpe", "percentile"), ("random", "median"), ("grid", "none")]
+)
+def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
+    sampler: str, pruner: str, home: Home, other_home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(search, "GRID", space.GRID[:4])
+    config = replace(QUICK, sampler=sampler, pruner=pruner, trials=16, seed=5)
+    left: list[int] = []
+
+    def run(suggestion: Suggestion) -> float:
+        score = Score(suggestion)
+        for epoch in (1, 2, 3):
+            try:
+                # As a training would: from the hyperparameters and the seed.
+                score.update(epoch, accuracy(suggestion) * epoch / 3 + suggestion.config.seed % 3 / 10, 1.0)
+            finally:
+                if suggestion.config.seed in left:
+                    left.remove(suggestion.config.seed)
+                    raise KeyboardInterrupt
+        return score.accuracy
+
+    whole = ran(home, config, run)
+    # The first trial, one twice, one of those that TPE draws from what the earlier ones reached.
+    left += [5, 8, 8, 17]
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            ran(other_home, config, run)
+    continued = ran(other_home, config, run)
+    assert results(continued) == results(whole)
+    assert len(continued.trials) == 16 + 4
+
+
+def test_a_search_from_before_draws_were_recorded_goes_on_with_new_ones(home: Home, monkeypatch: pytest.MonkeyPatch):
+    config, seeds = replace(QUICK, sampler="random"), []
+
+    def run(suggestion: Suggestion) -> float:
+        seeds.append(suggestion.config.seed)
+        return accuracy(suggestion)
+
+    with monkeypatch.context() as before:
+        before.setattr(space, "_next_draw", lambda trial, earlier: trial.number)
+        before.setattr(FrozenTrial, "set_user_attr", lambda trial, name, value: None)
+        before.setattr(RDBStorage, "set_trial_user_attr", unless("draw", RDBStorage.set_trial_user_attr))
+        with pytest.raises(KeyboardInterrupt):
+            ran(home, config, stopping(2, KeyboardInterrupt()))
+        # Its retry has number 3.
+        ran(home, replace(config, trials=4), run)
+    found = ran(home, config, run)
+    assert seeds == [3, 4, 5, 6]
+    assert [space.draw_of(trial) for trial in found.trials] == list(range(7))
+    assert len(set(points(found))) == 6
+
+
+def unless(name: str, whole: Callable[..., None]) -> Callable[..., None]:
+    """`whole`, that does nothing about the attribute `name`."""
+
+    def written(storage: RDBStorage, trial: int, key: str, value: object) -> None:
+        if key != name:
+            whole(storage, trial, key, value)
+
+    return written
 
 
 @pytest.mark.parametrize(

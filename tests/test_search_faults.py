@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipelines import tune as stage
 from pipelines.context import Context
 from pipelines.tune import tune
-from study import process, search
+from study import process, search, space
 from study.config import Home, SearchConfig
 from study.data import Dataset
 from study.device import Machine
@@ -82,7 +82,7 @@ def lived(number: int, writes: int) -> Iterator[Life]:
 
 
 def drawn(trial: FrozenTrial) -> tuple[float, ...]:
-    return tuple(search.parameters_of(trial).values())
+    return tuple(space.parameters_of(trial).values())
 
 
 def attempts(found: list[FrozenTrial]) -> list[list[FrozenTrial]]:
@@ -147,7 +147,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_search_that_is_killed_between_any_two_writes_is_continued_as_if_it_never_was(
     home: Home, machine: Machine, tiny: Dataset
 ):
-    context, chance = surroundings(home, machine), random.Random(0)
+    context, chance, whole = surroundings(home, machine), random.Random(0), None
     for writes in itertools.count():
         config = replace(SMALL, name=f"killed-after-{writes}", trials=2, epochs=1)
         with lived(1, writes) as life:
@@ -161,6 +161,8 @@ def test_a_search_that_is_killed_between_any_two_writes_is_continued_as_if_it_ne
         found = in_optuna(context, config, tiny).get_trials()
         assert_all_is_as_never_interrupted(found, total=2)
         assert_runs_mirror(context, config, found)
+        results = [(trial.params, trial.intermediate_values) for trial in found if trial.state == TrialState.COMPLETE]
+        assert results == (whole := whole or results)
         if life.left >= 0:
             break
     assert writes > 30

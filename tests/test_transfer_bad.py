@@ -205,6 +205,7 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an epoch that is none": (of_search(lambda s: s["trials"][0]["intermediate_values"].update(x=0.5)), "intermediate"),
     "a reason that is none": (of_search(lambda s: s["trials"][0]["user_attrs"].update(status_reason=3)), "trial 0"),
+    "a draw after its number": (of_search(lambda s: s["trials"][0]["user_attrs"].update(draw=1)), "its draw is 1"),
     "a time elsewhere": (of_search(lambda s: s["trials"][0].update(started="2026-01-01T00:00:00+05:00")), "trial 0"),
     "no start": (of_search(lambda s: s["trials"][0].update(started=None)), "trial 0"),
 }

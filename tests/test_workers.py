@@ -34,6 +34,7 @@ from study.errors import StudyError
 from study.models import build_model
 from study.runs import Run
 from study.search import default_storage
+from study.space import draw_of
 from study.tracking import Store
 from study.training import TrainingState, fit
 from study.turns import optimise
@@ -303,7 +304,7 @@ def test_each_worker_has_its_share_of_the_threads(reached: Reached) -> None:
     assert {run.params["threads"] for run in store.runs(stage="search")} == {"2"}
 
 
-def test_every_trial_draws_what_a_single_process_draws_for_its_number(reached: Reached, home: Home) -> None:
+def test_every_trial_draws_what_a_single_process_draws(reached: Reached, home: Home) -> None:
     numbers = reached.trials[-1].number + 1
     config = SearchConfig(name=NAME, model=FFNNConfig(), trials=numbers, epochs=EPOCHS, pruner="none")
     alone = search.open_search(config, default_storage(home), digest="any")
@@ -312,13 +313,16 @@ def test_every_trial_draws_what_a_single_process_draws_for_its_number(reached: R
     assert len({tuple(params.values()) for params in drawn}) == len(drawn)
     first = [trial for trial in reached.trials if "retry_of" not in trial.user_attrs]
     assert len(first) >= TOTAL
-    assert [trial.params for trial in first] == [drawn[trial.number] for trial in first]
+    assert [trial.params for trial in first] == [drawn[draw_of(trial)] for trial in first]
 
 
-def test_every_trial_has_its_own_seed(reached: Reached) -> None:
+def test_every_trial_has_its_own_seed_and_every_retry_that_of_the_first_attempt(reached: Reached) -> None:
     runs = Store(reached.home).runs(stage="trial")
-    assert [run.params["seed"] for run in runs] == [run.tags["optuna_trial"] for run in runs]
-    assert len({run.params["seed"] for run in runs}) == len(runs)
+    seeds = {run.tags["optuna_trial"]: run.params["seed"] for run in runs if "retry_of" not in run.tags}
+    assert len(set(seeds.values())) == len(seeds) >= TOTAL
+    again = [run for run in runs if "retry_of" in run.tags]
+    assert again
+    assert [run.params["seed"] for run in again] == [seeds[run.tags["retry_of"]] for run in again]
 
 
 def test_a_workers_training_is_that_of_any_process(reached: Reached, machine: Machine, digits: Dataset) -> None:
