@@ -8,9 +8,9 @@ import sqlalchemy
 
 from tests.faults import invariants
 from tests.faults.cases import Case
+from tests.faults.harness import Harness, open_harness, stores_here
 from tests.faults.invariants import Broken
 from tests.faults.places import Place
-from tests.faults.theatre import Theatre, open_theatre, stores_here
 from tests.faults.victims import Zygote
 
 # Processes are started a dozen times; on a busy machine that takes minutes.
@@ -19,14 +19,14 @@ SEARCH, TRIALS = "digits-ffnn", 2
 
 
 @pytest.fixture(scope="module")
-def theatre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theatre]:
-    with open_theatre(tmp_path_factory.mktemp("faults")) as opened:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    with open_harness(tmp_path_factory.mktemp("faults")) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def zygote(theatre: Theatre) -> Zygote:
-    return theatre.zygote()
+def zygote(harness: Harness) -> Zygote:
+    return harness.zygote()
 
 
 @pytest.mark.parametrize(
@@ -40,17 +40,17 @@ def zygote(theatre: Theatre) -> Zygote:
     ids=str,
 )
 def test_a_command_that_is_killed_again_and_again_leaves_what_one_that_is_not_leaves(
-    theatre: Theatre, zygote: Zygote, case: Case
+    harness: Harness, zygote: Zygote, case: Case
 ) -> None:
     if case.store not in stores_here():
         pytest.skip("PostgreSQL is not installed")
-    result = theatre.run(case, zygote)
+    result = harness.run(case, zygote)
     assert result.broken.all() == [], result
     assert result.completed
 
 
-def copied(theatre: Theatre, folder: Path) -> Place:
-    return theatre.kind("SQLite").place(folder / "copy", theatre.base("SQLite"))
+def copied(harness: Harness, folder: Path) -> Place:
+    return harness.kind("SQLite").place(folder / "copy", harness.base("SQLite"))
 
 
 def checked(place: Place) -> Broken:
@@ -61,8 +61,8 @@ def checked(place: Place) -> Broken:
     return broken
 
 
-def test_what_was_never_interrupted_holds(theatre: Theatre, tmp_path: Path) -> None:
-    assert checked(copied(theatre, tmp_path)).all() == []
+def test_what_was_never_interrupted_holds(harness: Harness, tmp_path: Path) -> None:
+    assert checked(copied(harness, tmp_path)).all() == []
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,15 @@ def test_what_was_never_interrupted_holds(theatre: Theatre, tmp_path: Path) -> N
         ("storage", "UPDATE trials SET state = 'FAIL' WHERE number = 1"),
     ],
 )
-def test_a_changed_store_is_noticed(theatre: Theatre, tmp_path: Path, store: str, change: str) -> None:
-    place = copied(theatre, tmp_path)
+def test_a_changed_store_is_noticed(harness: Harness, tmp_path: Path, store: str, change: str) -> None:
+    place = copied(harness, tmp_path)
     with sqlalchemy.create_engine(getattr(place, store), poolclass=sqlalchemy.NullPool).begin() as connection:
         connection.execute(sqlalchemy.text(change))
     assert checked(place).disagreements
 
 
-def test_a_finished_trial_that_changes_is_noticed(theatre: Theatre, tmp_path: Path) -> None:
-    place, broken = copied(theatre, tmp_path), Broken()
+def test_a_finished_trial_that_changes_is_noticed(harness: Harness, tmp_path: Path) -> None:
+    place, broken = copied(harness, tmp_path), Broken()
     before = invariants.finished(invariants.trials_of(place, SEARCH))
     with sqlalchemy.create_engine(place.storage, poolclass=sqlalchemy.NullPool).begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE trial_params SET param_value = 0.001"))
@@ -98,8 +98,8 @@ def test_a_finished_trial_that_changes_is_noticed(theatre: Theatre, tmp_path: Pa
     assert len(broken.lost) == TRIALS
 
 
-def test_an_altered_weight_is_noticed_by_its_value_and_by_its_hash(theatre: Theatre, tmp_path: Path) -> None:
-    place, expected = copied(theatre, tmp_path), theatre.base("SQLite")
+def test_an_altered_weight_is_noticed_by_its_value_and_by_its_hash(harness: Harness, tmp_path: Path) -> None:
+    place, expected = copied(harness, tmp_path), harness.base("SQLite")
     [run] = invariants.runs_of(place, stage="retrain", model="ffnn")
     [untouched] = invariants.runs_of(expected, stage="retrain", model="ffnn")
     unharmed, harmed = Broken(), Broken()

@@ -22,9 +22,9 @@ from pathlib import Path
 import psutil
 
 from tests.faults.cases import Case, Kill, Result
+from tests.faults.harness import STORES, Harness, open_harness, stores_here
 from tests.faults.invariants import Broken
 from tests.faults.report import failures, table
-from tests.faults.theatre import STORES, Theatre, open_theatre, stores_here
 from tests.faults.victims import ROOT
 
 COMMANDS = ("tune, 1 worker", "retrain", "tune, 4 workers", "analyse")
@@ -46,8 +46,8 @@ def main() -> int:
     before = len(results)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        with open_theatre(folder) as theatre:
-            _run_all(asked, theatre, results)
+        with open_harness(folder) as harness:
+            _run_all(asked, harness, results)
     finally:
         if any(result.failed for result in results[before:]):
             print(f"What failed was left in {folder}.")
@@ -97,7 +97,7 @@ def _cases(asked: argparse.Namespace, done: set[str]) -> Iterator[Case]:
                 yield case
 
 
-def _run_all(asked: argparse.Namespace, theatre: Theatre, results: list[Result]) -> None:
+def _run_all(asked: argparse.Namespace, harness: Harness, results: list[Result]) -> None:
     cases = _cases(asked, {str(result.case) for result in results})
     lock, server, closing = threading.Lock(), threading.Lock(), threading.Event()
 
@@ -105,7 +105,7 @@ def _run_all(asked: argparse.Namespace, theatre: Theatre, results: list[Result])
         return not asked.case and sum(len(result.kills) for result in results) >= asked.kills
 
     def work() -> None:
-        zygote = theatre.zygote()
+        zygote = harness.zygote()
         while True:
             with lock:
                 case = None if enough() else next(cases, None)
@@ -113,7 +113,7 @@ def _run_all(asked: argparse.Namespace, theatre: Theatre, results: list[Result])
                 return
             # One case's stops of the server are not to be another's.
             with server if case.store == "server" else contextlib.nullcontext():
-                result = _run(case, theatre, zygote)
+                result = _run(case, harness, zygote)
             with lock:
                 # What was cut short itself says nothing.
                 if not closing.is_set():
@@ -135,9 +135,9 @@ def _run_all(asked: argparse.Namespace, theatre: Theatre, results: list[Result])
             thread.join(5)
 
 
-def _run(case: Case, theatre: Theatre, zygote: object) -> Result:
+def _run(case: Case, harness: Harness, zygote: object) -> Result:
     try:
-        return theatre.run(case, zygote)  # type: ignore
+        return harness.run(case, zygote)  # type: ignore
     except Exception:
         # One case's end is not that of the others.
         return Result(case, broken=Broken(other=[traceback.format_exc()]))

@@ -81,13 +81,13 @@ class Durations:
         self.guesses[what] = (guess + seconds) / 2 if is_whole else max(guess, 1.3 * seconds)
 
 
-class Surgeon:
+class CaseRunner:
     """Runs cases, one at a time."""
 
     def __init__(self, zygote: Zygote, folder: Path, durations: Durations):
         self.zygote, self.folder, self.durations = zygote, folder, durations
 
-    def operate(
+    def run(
         self, case: Case, command: Command, kind: Kind, base: Any, doctor: Callable[[Progress], list[str]] | None
     ) -> Result:
         """Runs the case to its end; what it left is kept where something is broken.
@@ -102,9 +102,9 @@ class Surgeon:
         home = self.folder / str(case).replace("/", "-").replace(", ", "-").replace(" ", "-")
         progress = Progress(kind.place(home, base), case.store, case.seed, time.time_ns() // 1_000_000)
         result, begun = Result(case), time.monotonic()
-        operation = _Operation(self, case, command, kind, progress, result)
+        attempts = _Attempts(self, case, command, kind, progress, result)
         while not result.completed and result.starts < MAX_STARTS:
-            operation.start()
+            attempts.start()
         if result.completed:
             command.check(progress, result.broken, len(result.kills))
             invariants.check_ended(progress.place, progress.since, result.broken)
@@ -116,11 +116,13 @@ class Surgeon:
         return result
 
 
-class _Operation:
+class _Attempts:
     """The starts of one case."""
 
-    def __init__(self, surgeon: Surgeon, case: Case, command: Command, kind: Kind, progress: Progress, result: Result):
-        self.surgeon, self.case, self.command, self.kind = surgeon, case, command, kind
+    def __init__(
+        self, runner: CaseRunner, case: Case, command: Command, kind: Kind, progress: Progress, result: Result
+    ):
+        self.runner, self.case, self.command, self.kind = runner, case, command, kind
         self.progress, self.result = progress, result
         self.chance = random.Random(str(case))
         self.log = progress.place.home / "log"
@@ -132,7 +134,7 @@ class _Operation:
         self.result.starts += 1
         cold = self.chance.random() < 0.2
         self.progress.started = time.time()
-        starting = start_cold if cold else self.surgeon.zygote.start
+        starting = start_cold if cold else self.runner.zygote.start
         victim = starting(self.command.arguments(self.progress), self.progress.place.home, self.log)
         self.victims.append(victim)
         self.server_stopped, told = False, False
@@ -158,13 +160,13 @@ class _Operation:
         latest = 1.15 if len(self.result.kills) > 1 else 0.7
         self.moment, fraction = self.chance.choice(names), self.chance.uniform(0, latest)
         what = (self.command.name, self.kind.name, cold)
-        whole = self.surgeon.durations.of(*what)
+        whole = self.runner.durations.of(*what)
         if self.moment == AT_RANDOM:
             while time.monotonic() < victim.begun + fraction * whole:
                 if victim.ended(GLANCE):
                     return False
             if fraction > 1:
-                self.surgeon.durations.learn(time.monotonic() - victim.begun, False, *what)
+                self.runner.durations.learn(time.monotonic() - victim.begun, False, *what)
         else:
             come = self.command.moments()[self.moment]
             while not come(self.progress, victim.said()):
@@ -212,7 +214,7 @@ class _Operation:
             self.result.completed = True
             if self.result.starts == 1:
                 what = (self.command.name, self.kind.name, cold)
-                self.surgeon.durations.learn(time.monotonic() - victim.begun, True, *what)
+                self.runner.durations.learn(time.monotonic() - victim.begun, True, *what)
         elif not (told and code in STOPPED) and not (self.server_stopped and code in (1, 2)):
             killed = sum(kill.target == "worker" for kill in self.result.kills)
             if not (code == 2 and killed > 3):

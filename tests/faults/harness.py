@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.faults import invariants
-from tests.faults.cases import Case, Durations, Result, Surgeon
+from tests.faults.cases import Case, CaseRunner, Durations, Result
 from tests.faults.commands import BASE, COMMON, Analyse, Command, Progress, Retrain, Tune, analysed
 from tests.faults.places import Kind, Place, PostgresKind, ServerKind, SQLiteKind
 from tests.faults.victims import Zygote
@@ -17,7 +17,7 @@ STORES = ("SQLite", "PostgreSQL", "server")
 PATIENCE = 900
 
 
-class Theatre:
+class Harness:
     """Where cases are run: `slots` at a time, each with a process of its own to fork from."""
 
     def __init__(self, folder: Path, stack: ExitStack):
@@ -36,7 +36,7 @@ class Theatre:
         self._tables: dict[str, dict[str, bytes]] = {}
 
     def zygote(self) -> Zygote:
-        """A process to fork commands from, until the theatre closes."""
+        """A process to fork commands from, until the harness closes."""
         made = Zygote()
         self.stack.callback(made.close)
         return made
@@ -109,10 +109,10 @@ class Theatre:
             command.expected(case.store)
             if isinstance(kind, ServerKind):
                 shutil.rmtree(analysed(base)[0].artifacts / "report")
-        surgeon = Surgeon(zygote, self.folder / "cases", self.durations)
-        surgeon.folder.mkdir(exist_ok=True)
+        runner = CaseRunner(zygote, self.folder / "cases", self.durations)
+        runner.folder.mkdir(exist_ok=True)
         doctor = None if isinstance(kind, ServerKind) else self._doctor(zygote)
-        return surgeon.operate(case, command, kind, base, doctor)
+        return runner.run(case, command, kind, base, doctor)
 
     def _doctor(self, zygote: Zygote) -> Callable[[Progress], list[str]]:
         def examine(progress: Progress) -> list[str]:
@@ -126,15 +126,15 @@ class Theatre:
 
 
 @contextmanager
-def open_theatre(folder: Path) -> Iterator[Theatre]:
-    """A theatre with its things in `folder`; what it started is gone after the block."""
+def open_harness(folder: Path) -> Iterator[Harness]:
+    """A harness with its things in `folder`; what it started is gone after the block."""
     with ExitStack() as stack:
-        theatre = Theatre(folder, stack)
+        harness = Harness(folder, stack)
         try:
-            yield theatre
+            yield harness
         finally:
             # Nothing is opened any more that would not be closed.
-            theatre.opening.acquire()
+            harness.opening.acquire()
 
 
 def stores_here() -> tuple[str, ...]:
