@@ -35,9 +35,17 @@ dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr))
   padding: 1rem 1.2rem; background: #f6f7f8; border-radius: 6px; }
 dt { font-size: .8rem; color: #5a5a5a; }
 dd { margin: 0; overflow-wrap: anywhere; }
-figure { margin: 1rem 0; overflow-x: auto; }
+figure, .table { margin: 1rem 0; overflow-x: auto; }
 img { display: block; max-width: max(100%, 40rem); height: auto; }
-.table { overflow-x: auto; margin: 1rem 0; }
+@media screen {
+  /* A shadow on the side that goes on: one stays at each edge, and what scrolls covers it at its own end. */
+  figure, .table { background:
+    linear-gradient(to right, #fff 40%, rgb(255 255 255 / 0)) left / 3rem 100% no-repeat local,
+    linear-gradient(to left, #fff 40%, rgb(255 255 255 / 0)) right / 3rem 100% no-repeat local,
+    linear-gradient(to right, rgb(0 0 0 / .3), rgb(0 0 0 / 0)) left / 1.1rem 100% no-repeat,
+    linear-gradient(to left, rgb(0 0 0 / .3), rgb(0 0 0 / 0)) right / 1.1rem 100% no-repeat; }
+  img { mix-blend-mode: multiply; }
+}
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .55rem; border-bottom: 1px solid #e4e4e4; text-align: left; white-space: nowrap; }
 th { font-weight: 600; border-bottom-color: #888; white-space: normal; vertical-align: bottom; }
