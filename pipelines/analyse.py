@@ -14,6 +14,7 @@ import torch
 
 from analysis.explorer import MAPS
 from analysis.report import Section
+from analysis.words import counted
 from pipelines import (
     analyse_ablation,
     analyse_dataset,
@@ -215,7 +216,8 @@ def _made(
     """Runs the steps; returns the sections by part of the page, and by reason what could not be made."""
     parts: dict[str, list[Section]] = {}
     left_out: dict[str, list[str]] = {}
-    made, inputs, unchanged = Made(report.folder, report.beside), Inputs(network.run.tags["dataset"]), 0
+    made, inputs = Made(report.folder, report.beside), Inputs(network.run.tags["dataset"])
+    unchanged, done = 0, 0
     with context.display.bar(f"analysing {network.name}", len(steps)) as bar:
         for part, within in outline.by_part(steps).items():
             for name, step in within.items():
@@ -229,9 +231,18 @@ def _made(
                 except StudyError as error:
                     left_out.setdefault(str(error), []).append(name)
                 bar.advance()
+            done += len(within)
+            context.display.log(f"figures {done}/{len(steps)}: {part}")
     missing = sum(map(len, left_out.values()))
-    context.display.say(f"{unchanged} figures unchanged, {len(steps) - unchanged - missing} made.")
+    context.display.say(_in_words(unchanged, len(steps) - unchanged - missing))
     return {part: sections for part, sections in parts.items() if sections}, left_out
+
+
+def _in_words(unchanged: int, made: int) -> str:
+    """E.g. ``40 figures unchanged, 3 made.``, and of one kind alone ``43 figures made.``"""
+    if not unchanged:
+        return f"{counted(made, 'figure')} made."
+    return f"{counted(unchanged, 'figure')} unchanged{f', {made} made' if made else ''}."
 
 
 def _run(name: str, step: Callable[[], None], digest: str, made: Made, report: Report) -> list[Section]:

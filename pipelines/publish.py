@@ -13,6 +13,7 @@ from analysis.words import counted, listed
 from pipelines.analyse_statistics import measured
 from pipelines.artifacts import Network
 from pipelines.context import Context
+from pipelines.outline import NAMES
 from pipelines.output import ONLY, Report, write
 from pipelines.pages import run_page
 from study.config import AnalysisConfig, DataConfig
@@ -51,7 +52,8 @@ def publish(
     write(path, html)
     store.log_folder(run.id, report.folder, kept, leave_out=ONLY)
     _record(table, network, config, context)
-    context.display.say(classification.to_markdown(statistics.answer(table)))
+    if len(table) and "table2" in (config.only or NAMES):
+        context.display.say(classification.to_markdown(statistics.answer(table)))
     for line in missing:
         context.display.say(line)
     context.display.say(f"Report: {path}")

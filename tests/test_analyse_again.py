@@ -32,9 +32,11 @@ def again(finished_study: Finished, capsys: pytest.CaptureFixture[str]) -> Itera
         capsys.readouterr()
         made: Analysis = analyse("best", settings, context, loaded=finished_study.dataset, **more)
         assert made.missing == ()
-        counted = re.search(r"^(\d+) figures unchanged, (\d+) made\.$", capsys.readouterr().out, re.MULTILINE)
-        assert counted
-        return int(counted[1]), int(counted[2])
+        said = capsys.readouterr().out
+        assert not re.search(r"\b0 figures|\b0 made", said)
+        unchanged = re.search(r"^(\d+) figures? unchanged[.,]", said, re.MULTILINE)
+        anew = re.search(r"(?:^|, )(\d+) (?:figures? )?made\.$", said, re.MULTILINE)
+        return int(unchanged[1]) if unchanged else 0, int(anew[1]) if anew else 0
 
     yield run
     shutil.rmtree(reports, ignore_errors=True)
@@ -57,6 +59,19 @@ def test_only_what_a_changed_option_shows_is_made_anew(again: Again):
     assert again(replace(SETTINGS, filter=2)) == (3, 2)
     assert again(replace(SETTINGS, filter=2, image="train:3")) == (4, 1)
     assert again(replace(SETTINGS, filter=2, image="train:3"), again=True) == (0, 5)
+
+
+def test_a_log_is_told_of_every_part_and_of_table_2_only_where_it_was_chosen(
+    finished_study: Finished, capsys: pytest.CaptureFixture[str]
+):
+    said = []
+    for only in (ONLY, ONLY[1:]):
+        analyse("best", replace(SETTINGS, only=only), finished_study.context, loaded=finished_study.dataset)
+        said.append(capsys.readouterr().out)
+    parts = ["What the models reach", "How training went", "What formed inside", "How the layers compute"]
+    told = re.findall(r"^figures (\d+)/5: (.*)$", said[0], re.MULTILINE)
+    assert told == list(zip(["1", "2", "4", "5"], parts, strict=True))
+    assert ["| CNN |" in one for one in said] == [True, False]
 
 
 def test_chosen_figures_leave_the_whole_report_and_its_files_as_they_are(again: Again, finished_study: Finished):
@@ -158,7 +173,7 @@ def test_a_step_that_failed_is_tried_again_and_the_exit_code_says_so(again: Agai
     assert again(replace(SETTINGS, only=("kernel_conv1", "table2"))) == (1, 1)
     ended = study_here(*command, "--again", home=context.home.root)
     assert ended.code == 0
-    assert "0 figures unchanged, 2 made." in ended.out
+    assert "\n2 figures made." in ended.out
 
 
 def test_a_section_comes_back_as_the_page_shows_it(tmp_path: Path):
