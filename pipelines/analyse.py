@@ -104,6 +104,8 @@ def analyse(
     missing += [f"Left out: {', '.join(names)}. {reason}" for reason, names in left_out.items()]
     if not made:
         raise StudyError(f"Nothing can be shown. {' '.join(missing)}")
+    shown = set(outline.chosen(steps, config.only)).difference(*left_out.values())
+    Made(report.folder).set_aside(but=shown)
     page = publish(report, made, networks, network, images.image, missing, config, context, data)
     return Analysis(page, tuple(missing))
 

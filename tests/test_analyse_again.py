@@ -176,6 +176,41 @@ def test_a_step_that_failed_is_tried_again_and_the_exit_code_says_so(again: Agai
     assert "\n2 figures made." in ended.out
 
 
+def test_the_folder_holds_what_its_page_shows_and_what_others_put_there(again: Again, finished_study: Finished):
+    assert again(replace(SETTINGS, only=("roc", "table2"))) == (0, 2)
+    folder = report(finished_study)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "roc.svg").write_text("altered by hand")
+    assert again(replace(SETTINGS, only=("kernel_conv1",))) == (0, 1)
+    kernel = {f"kernel_conv1_filter3.{kind}" for kind in ("png", "svg", "csv")}
+    assert set(files_of(folder)) == {"index.html", "notes.txt", "roc.svg", *kernel}
+    assert again(replace(SETTINGS, only=("kernel_conv1",), filter=2)) == (0, 1)
+    others = {name.replace("filter3", "filter2") for name in kernel}
+    assert set(files_of(folder)) == {"index.html", "notes.txt", "roc.svg", *others}
+    assert again(replace(SETTINGS, only=("kernel_conv1", "table2", "roc"))) == (2, 1), "the altered one is made anew"
+    assert kernel < set(files_of(folder))
+    assert not others & set(files_of(folder))
+    aside = folder / ".made" / "aside"
+    assert others <= {file.name for file in aside.iterdir()}
+    assert not kernel & {file.name for file in aside.iterdir()}
+
+
+def test_what_takes_the_place_of_what_was_set_aside_leaves_nothing_of_it(tmp_path: Path):
+    made = Made(tmp_path)
+    for name in ("a.csv", "b.csv", "c.csv"):
+        (tmp_path / name).write_text(name)
+        made.keep("step", name, [Section(name, "", csv=name)], [name])
+    assert sorted(files_of(tmp_path)) == ["c.csv"]
+    assert sorted(files_of(tmp_path / ".made" / "aside")) == ["b.csv"]
+    assert made.find("step", "a.csv") is None
+    for name in ("b.csv", "c.csv"):
+        assert [section.csv for section in made.find("step", name) or []] == [name], "the two changed places"
+    assert (sorted(files_of(tmp_path)), sorted(files_of(tmp_path / ".made" / "aside"))) == (["c.csv"], ["b.csv"])
+    (tmp_path / ".made" / "step.json").write_text("half a line")
+    made.set_aside(but=())
+    assert "c.csv" in files_of(tmp_path), "nothing tells whose it is"
+
+
 def test_a_section_comes_back_as_the_page_shows_it(tmp_path: Path):
     table = pd.DataFrame(
         {
