@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from analysis import rows, style
 from analysis.classification import softmax
-from analysis.words import without_end
+from analysis.words import counted, several, without_end
 
 MEASURES = {"auc_lost": "one-vs-rest AUC lost (× 100)", "accuracy_lost": "accuracy lost (percentage points)"}
 """What a class can lose, and how it is written."""
@@ -130,13 +130,22 @@ def _most_important(layer: str, part: pd.DataFrame, effects: pd.DataFrame, measu
     working = effects[effects["layer"] == layer]
     idle = part["filter"].nunique() - len(working)
     nothing = f"{idle} of the {part['filter'].nunique()} filters of {layer} change nothing" if idle else ""
-    first = working[working["mean_lost"] > 0].nlargest(1, "mean_lost").to_dict("records")
-    if not first:
+    first = _leading(working, "mean_lost")
+    if first.empty:
         return f"{nothing}." if nothing else ""
-    number, lost = first[0]["filter"], first[0]["mean_lost"]
+    number, lost = first[["filter", "mean_lost"]].iloc[0]
     whole = part.loc[part["filter"] == number, measure.removesuffix("_lost")].mean()
-    said = f"In {layer} filter {number} matters most: without it {_change('mean ', measure, whole, lost)}"
+    which, it = f"filter {int(number)} matters", "it"
+    if len(first) > 1:
+        which, it = f"filters {several([str(one) for one in first['filter']])} matter", "any one of them"
+    said = f"In {layer} {which} most: without {it} {_change('mean ', measure, whole, lost)}"
     return f"{said}{nothing and '; '}{nothing}."
+
+
+def _leading(effects: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows that lose most, several where they tie as on few images; none where nothing is lost."""
+    losing = effects[effects[column] > 0]
+    return losing[np.isclose(losing[column], losing[column].max(), rtol=0, atol=1e-12)]
 
 
 def _change(of: str, measure: str, whole: float, lost: float) -> str:
@@ -145,7 +154,7 @@ def _change(of: str, measure: str, whole: float, lost: float) -> str:
 
 
 def _most_dependent(table: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
-    leading = effects[effects["lost"] > 0].nlargest(1, "lost").to_dict("records")
+    leading = _leading(effects, "lost").to_dict("records")
     if not leading and len(effects) and effects["lost"].isna().all():
         return "What a filter is for is undefined: that takes test images of two classes."
     by = REPLACED[table["replaced_by"].iloc[0]]
@@ -155,7 +164,9 @@ def _most_dependent(table: pd.DataFrame, effects: pd.DataFrame, measure: str) ->
     row = table[(table["layer"] == layer) & (table["filter"] == number) & (table["class"] == name)].iloc[0]
     changed = _change("its ", measure, row[measure.removesuffix("_lost")], row[measure])
     without = f"with the map of filter {number} of {layer} replaced by {by}"
-    return f"The class that depends most on one filter is {name}: {without} {changed}."
+    others = len(leading) - 1
+    as_much = f"; {counted(others, 'other filter')} cost{'s' if others == 1 else ''} a class as much" if others else ""
+    return f"The class that depends most on one filter is {name}: {without} {changed}{as_much}."
 
 
 @style.styled

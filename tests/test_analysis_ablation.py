@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from analysis.ablation import ablation_effects, caption, draw_ablation, main_effects, points
 from analysis.classification import softmax
+from analysis.words import listed
 
 RNG = np.random.default_rng(0)
 CLASSES = ["cat", "dog", "frog"]
@@ -78,6 +79,16 @@ def test_the_caption_names_the_most_important_filters_and_the_most_dependent_cla
         f"{most['auc'] - most['auc_lost']:.3f}."
     )
     assert "its accuracy goes from" in caption(TABLE, "accuracy_lost")
+
+
+@pytest.mark.parametrize(("times", "said"), [(2, "; 1 other filter costs a"), (3, "; 2 other filters cost a")])
+def test_filters_that_matter_as_much_are_all_named(times: int, said: str):
+    table = ablation_effects(LOGITS, {"conv1": np.tile(WITHOUT["conv1"], (times, 1, 1))}, LABELS, CLASSES)
+    most = int(TABLE[TABLE["layer"] == "conv1"].groupby("filter")["auc_lost"].mean().idxmax())
+    [sentence] = points(table)
+    alike = [str(most + 4 * copy) for copy in range(times)]
+    assert f"In conv1 filters {listed(alike)} matter most: without any one of them mean AUC goes" in sentence
+    assert caption(table).endswith(f"{said} class as much.")
 
 
 def test_the_caption_says_what_replaced_the_maps():
