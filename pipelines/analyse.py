@@ -89,7 +89,8 @@ def analyse(
     config = replace(config, only=outline.names_of(config.only))
     if data and loaded is None:
         loaded = context.load(data)
-    run = selection.choose_retrained(context.store, spec, loaded.key if loaded else None)
+    source = data.recorded_dataset if data else ""
+    run = selection.choose_retrained(context.store, spec, loaded.key if loaded else None, source)
     filters = _filters(config, run)
     images = _images(config, run, filters, loaded, context)
     network = pull(context.store, run, images.data.classes if images.data else ())

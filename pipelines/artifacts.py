@@ -9,6 +9,7 @@ import torch
 
 from analysis.words import sentence
 from study.artifacts import SPLITS, predictions_path, weights_path
+from study.commands import retraining
 from study.config import TrainConfig
 from study.data import SelectedImage, normalise
 from study.errors import StudyError
@@ -90,7 +91,7 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
     if run.status != "FINISHED":
         raise StudyError(
             f"Run {run.name} ({run.id}) is not finished ({run.status.lower()}, {len(files)} epochs' weights): "
-            "`study retrain` continues it."
+            f"`{retraining(store, run)}` continues it."
         )
     config = TrainConfig.from_params(run.params)
     missing = _missing_weights(run, set(range(config.epochs + 1)) - set(files)) if files else [no_weights(run)]

@@ -150,7 +150,7 @@ def retrain(
     if dataset:
         images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
         loaded = context.load(images)
-        trial = choose_trial(context.store, run, model or "cnn", loaded.key)
+        trial = choose_trial(context.store, run, model or "cnn", loaded.key, images.recorded_dataset)
     else:
         trial = choose_trial(context.store, run, model or "cnn")
         images = DataConfig.from_params(trial.params)

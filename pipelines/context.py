@@ -1,22 +1,21 @@
 """What every stage works with: where things are kept, what computes, who is told."""
 
-import os
 import shlex
-import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.progress import Display
-from study.config import DataConfig, Home, default_home
+from study import commands
+from study.config import DataConfig, Home
 from study.data import Dataset, load_dataset
 from study.device import Machine
 from study.errors import StudyError
 from study.files import within
 from study.provenance import provenance
+from study.search import default_storage
 from study.shown import masked
-from study.tracking import Store, default_uri
+from study.tracking import Store
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,17 @@ class Context:
 
     def command(self, *words: str) -> str:
         """A command of this program, by its name and options, on this home and store."""
-        return f"{_command()} {shlex.join([*words, *self.where])}"
+        return commands.command(self.store, *words)
+
+    def search_command(self, *words: str) -> str:
+        """The same for one that takes the searches' storage too."""
+        own = self.storage == default_storage(self.home)
+        return self.command(*words) + ("" if own else f" --storage {shlex.quote(masked(self.storage))}")
 
     @property
     def where(self) -> tuple[str, ...]:
         """The options that lead a command to this home and store; none for the defaults, and no password."""
-        home = () if self.home == default_home() else ("--home", str(self.home.root))
-        default = self.store.uri == default_uri(self.home)
-        return home if default else (*home, "--tracking-uri", masked(self.store.uri))
+        return commands.where(self.home, self.store.uri)
 
     def params(self, data: DataConfig, dataset: Dataset) -> dict[str, Any]:
         """What is recorded on every run beside its own settings."""
@@ -96,12 +98,3 @@ class Context:
             **self.machine.params(),
             **provenance(),
         }
-
-
-def _command() -> str:
-    """How this command can be typed again: by its name where the shell would find it, else by its path."""
-    typed = Path(sys.argv[0])
-    found = shutil.which("study")
-    if typed.name != "study" or (found and Path(found).resolve() == typed.resolve()):
-        return "study"
-    return os.path.relpath(typed)

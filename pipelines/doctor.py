@@ -3,7 +3,6 @@
 Says in a table what is wrong, a row each. Before anything is changed both databases are copied.
 """
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -18,11 +17,11 @@ from pipelines.doctor_fix import Mender
 from pipelines.doctor_read import read_files
 from study import doctor, doctor_files, doctor_params, doctor_runs, mending
 from study.backup import damage, exists
+from study.commands import command_at, retraining
 from study.config import Home
 from study.doctor import Facts, Finding
 from study.errors import StudyError
 from study.files import locked
-from study.runs import Run, epochs_of
 from study.search import default_storage
 from study.searches import Searches
 from study.shown import masked
@@ -64,7 +63,8 @@ def require_whole(home: Home, uri: str, storage: str) -> None:
     """
     databases = [uri or default_uri(home), storage or default_storage(home)]
     if not any(exists(url) for url in databases):
-        raise StudyError(f"There is nothing to check in {home.store}: `study tune` makes the first runs.")
+        first = command_at(home, databases[0], "tune")
+        raise StudyError(f"There is nothing to check in {home.store}: `{first}` makes the first runs.")
     for url in databases:
         if said := damage(url):
             raise StudyError(
@@ -196,11 +196,7 @@ class _Examination:
         with self.context.display.bar("checking files", len(runs)) as bar:
             files = [read_files(run, self.context, bar) for run in runs]
         self.files = sum(len(one.listed) for one in files)
-        return doctor_files.check_files(files, self._again)
-
-    def _again(self, run: Run) -> str:
-        settings = ("--epochs", str(epochs_of(run)), "--seed", run.tags["seed"])
-        return self.context.command("retrain", "--run", run.tags["trial_run"], *settings)
+        return doctor_files.check_files(files, partial(retraining, self.context.store))
 
     def _say(self) -> None:
         display, result = self.context.display, self.result
@@ -236,9 +232,7 @@ class _Examination:
         if self.options.fix:
             return f"{checked} Mended: {len(mended)}; left as it is: {len(left)}."
         fixable = sum(bool(finding.repairs) for finding in left)
-        command = self.context.command("doctor", "--fix")
-        if self.context.storage != default_storage(self.context.home):
-            command += f" --storage {shlex.quote(masked(self.context.storage))}"
+        command = self.context.search_command("doctor", "--fix")
         mends = f"`{command}` mends {fixable} of them." if fixable else "--fix can mend none of it."
         return f"{checked} {_count(len(left), 'thing is', 'things are')} wrong; {mends}"
 

@@ -38,7 +38,7 @@ def experiment(config: ExperimentConfig, context: Context, data: DataConfig | No
     """
     data = data or _images(config, context)
     dataset = context.load(data)
-    plan = _dead_filters(config) if config.name == "dead-filters" else _winner(config, dataset, context)
+    plan = _dead_filters(config) if config.name == "dead-filters" else _winner(config, data, dataset, context)
     with replicates.claimed(plan, data, dataset, context) as parent:
         replicates.run_missing(plan, parent, data, dataset, context)
         folder, text = _publish(context.store.get(parent), context)
@@ -65,8 +65,8 @@ def _dead_filters(config: ExperimentConfig) -> Plan:
     )
 
 
-def _winner(config: ExperimentConfig, dataset: Dataset, context: Context) -> Plan:
-    best = selection.best_trial(context.store, dataset.key, config.model or "cnn")
+def _winner(config: ExperimentConfig, data: DataConfig, dataset: Dataset, context: Context) -> Plan:
+    best = selection.best_trial(context.store, dataset.key, config.model or "cnn", data.recorded_dataset)
     if best.params["dataset_digest"] != dataset.digest:
         raise StudyError(f"Trial {best.name} was searched on other images than those of {dataset.source}.")
     search = best.tags["search"]

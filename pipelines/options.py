@@ -44,6 +44,8 @@ def variables_behind(text: str, environment: Mapping[str, str]) -> str:
 
     What the command line holds as well is taken to come from there.
     """
+    # Not what a command that it suggests has.
+    text = re.sub("`.*?`", "", text)
     given = {name: value for name, value in environment.items() if name.startswith(("STUDY_", "MLFLOW_TRACKING_URI"))}
     hidden = {name: value for name, value in given.items() if value and value not in sys.argv and name not in text}
     named = [name for name, value in hidden.items() if _is_named(value, text)]

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.progress import Display
+from study.commands import command
 from study.config import DataConfig, Home
 from study.data import load_dataset
 from study.errors import StudyError
@@ -41,7 +42,7 @@ def show_runs(store: Store, stage: str, limit: int) -> None:
     """Prints a table of the latest runs, of one stage or of all but the trials and replicates."""
     found = [run for run in store.runs() if (run.tags.get("stage") == stage if stage else _is_listed(run))]
     if not found:
-        raise StudyError(f"There are no such runs in {masked(store.uri)}: `study tune` makes the first.")
+        raise StudyError(f"There are no such runs in {masked(store.uri)}: `{command(store, 'tune')}` makes the first.")
     table = Table("id", "name", "stage", "status", "val", "test", "started", box=None)
     for run in found[:limit]:
         began = datetime.fromtimestamp(run.started / 1000).strftime("%Y-%m-%d %H:%M")

@@ -66,7 +66,8 @@ def _picked(context: Context, searches: Sequence[str], datasets: Sequence[str], 
     ids = {_named(context, spec).id for spec in runs}
     picked = chosen(context.store.runs(), searches, datasets, ids)
     if not picked:
-        raise StudyError(f"There are no runs in {masked(context.store.uri)}: `study tune` makes the first.")
+        first = context.search_command("tune")
+        raise StudyError(f"There are no runs in {masked(context.store.uri)}: `{first}` makes the first.")
     require_ended(picked)
     return picked
 

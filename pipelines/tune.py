@@ -117,7 +117,7 @@ def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Data
         raise StudyError(
             f"Search {config.name} is in {masked(context.storage)}, but its runs are not in "
             f"{masked(context.store.uri)}: use the tracking store that it began with, have "
-            "`study doctor --fix` make them anew, or name a new --search."
+            f"`{context.search_command('doctor', '--fix')}` make them anew, or name a new --search."
         )
 
 

@@ -6,16 +6,17 @@ It reads the tracking store alone, so a stage can run on another machine than th
 import math
 from collections.abc import Sequence
 
-from study.config import MODELS
+from study.commands import command
+from study.config import BUNDLED, MODELS
 from study.errors import StudyError, unknown
 from study.runs import Run, metric
 from study.tracking import Store
 
 
-def best_trial(store: Store, dataset: str, model: str) -> Run:
+def best_trial(store: Store, dataset: str, model: str, source: str = "") -> Run:
     """The trial of `model` on the data set with key `dataset` that has the highest validation accuracy.
 
-    Ties go to the lower validation loss, then to the lower number.
+    Ties go to the lower validation loss, then to the lower number. `source` is what --dataset names the data set by.
 
     Raises:
         StudyError: where no trial was completed.
@@ -25,11 +26,19 @@ def best_trial(store: Store, dataset: str, model: str) -> Run:
         return complete[0]
     trials = store.runs([dataset], stage="trial", model=model)
     if not trials:
-        raise StudyError(f"No {model} was searched on {dataset}: run `study tune --model {model}` first.")
+        first = command(store, "tune", "--model", model, *_option(store, dataset, source))
+        raise StudyError(f"No {model} was searched on {dataset}: run `{first}` first.")
     raise StudyError(
         f"None of the {len(trials)} trials of {model} on {dataset} was completed: raise --trials, or change the "
         "ranges with --lr and --decay under another --search."
     )
+
+
+def _option(store: Store, dataset: str, source: str) -> tuple[str, ...]:
+    """The --dataset that means the data set with key `dataset`, where that is known."""
+    recorded = (run.params["dataset"] for run in store.runs([dataset]) if "dataset" in run.params)
+    named = dataset if dataset in BUNDLED else source or next(recorded, "")
+    return ("--dataset", named) if named else ()
 
 
 def complete_trials(store: Store, dataset: str, **tags: str) -> list[Run]:
@@ -46,29 +55,30 @@ def _rank(trial: Run) -> tuple[float, float, int]:
     )
 
 
-def choose_retrained(store: Store, spec: str, dataset: str | None = None) -> Run:
+def choose_retrained(store: Store, spec: str, dataset: str | None = None, source: str = "") -> Run:
     """The retrained run that `spec` means.
 
     Args:
         store: where to look.
         spec: `best` (the CNN), `best:ffnn`, a run id, a unique prefix of one, or a run name.
         dataset: the key of a data set for `best`; by default that of the latest retrained run.
+        source: see `best_trial`.
 
     Raises:
         StudyError: where there is none, or several.
     """
     if spec == "best" or spec.startswith("best:"):
-        return best_retrained(store, spec.partition(":")[2] or "cnn", dataset)
+        return best_retrained(store, spec.partition(":")[2] or "cnn", dataset, source)
     run = find(store, spec)
     if run.tags.get("stage") != "retrain":
         raise StudyError(
             f"Run {run.name} ({run.id}) is a {run.tags.get('stage', 'foreign run')}, which keeps no weights: "
-            "name a retrained run (`study runs` lists them), or best."
+            f"name a retrained run (`{command(store, 'runs')}` lists them), or best."
         )
     return run
 
 
-def best_retrained(store: Store, model: str, dataset: str | None = None) -> Run:
+def best_retrained(store: Store, model: str, dataset: str | None = None, source: str = "") -> Run:
     """The longest retraining, with its search's own seed, of the best trial of `model`; see `choose_retrained`.
 
     Raises:
@@ -76,14 +86,15 @@ def best_retrained(store: Store, model: str, dataset: str | None = None) -> Run:
     """
     if model not in MODELS:
         raise unknown("model", model, MODELS)
-    trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model)
+    trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model, source)
     again = store.runs(stage="retrain", trial_run=trial.id, seed=trial.tags["base_seed"])
     # A short trial of the retraining does not replace the long one; of equal ones the latest counts.
     runs = sorted((run for run in again if run.status == "FINISHED"), key=lambda run: -int(run.params["epochs"]))
     if not runs:
+        words = ("retrain", "--model", model, *_option(store, trial.tags["dataset"], source))
         raise StudyError(
             f"The best {model} on {trial.tags['dataset']} (trial {trial.tags['optuna_trial']} of search "
-            f"{trial.tags['search']}) was not retrained: run `study retrain --model {model}` first."
+            f"{trial.tags['search']}) was not retrained: run `{command(store, *words)}` first."
         )
     return runs[0]
 
@@ -95,7 +106,7 @@ def finished_seeds(store: Store, trial: Run, epochs: int, precision: str) -> dic
     return {int(run.params["seed"]): run for run in reversed(alike)}
 
 
-def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None) -> Run:
+def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None, source: str = "") -> Run:
     """The trial whose settings `spec` means, for a retraining: a trial, or a retrained run's own trial.
 
     Raises:
@@ -105,7 +116,7 @@ def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None
         chosen = spec.partition(":")[2] or model
         if chosen not in MODELS:
             raise unknown("model", chosen, MODELS)
-        return best_trial(store, dataset or latest_dataset(store, "trial", model=chosen), chosen)
+        return best_trial(store, dataset or latest_dataset(store, "trial", model=chosen), chosen, source)
     run = find(store, spec)
     if run.tags.get("stage") == "retrain":
         return store.get(run.tags["trial_run"])
@@ -122,8 +133,11 @@ def latest_dataset(store: Store, stage: str, **tags: str) -> str:
     """
     runs = [run for run in store.runs(stage=stage, **tags) if run.status == "FINISHED"]
     if not runs:
-        todo = "study tune" if stage == "trial" else "study tune` or `study retrain"
-        raise StudyError(f"Nothing was {'searched' if stage == 'trial' else 'retrained'} yet: run `{todo}` first.")
+        if stage == "trial":
+            model = ("--model", tags["model"]) if "model" in tags else ()
+            raise StudyError(f"Nothing was searched yet: run `{command(store, 'tune', *model)}` first.")
+        todo = f"`{command(store, 'tune')}` or `{command(store, 'retrain')}`"
+        raise StudyError(f"Nothing was retrained yet: run {todo} first.")
     return runs[0].tags["dataset"]
 
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from study import selection
@@ -181,3 +183,19 @@ def test_the_finished_seeds_are_those_of_the_trial_its_epochs_and_precision(stor
     seeded(other, 6)
     found = selection.finished_seeds(store, store.get(best), 30, "bf16")
     assert {seed: run.id for seed, run in found.items()} == {0: first, 2: latest}
+
+
+def test_a_command_that_is_named_leads_to_the_store_and_the_images_at_hand(store: Store, tmp_path: Path):
+    where = f"--home {store.home.root}"
+    assert f"`study tune --model ffnn --dataset digits {where}`" in refusal(
+        selection.best_trial, store, "digits", "ffnn"
+    )
+    folder = str(tmp_path / "my photos")
+    text = refusal(selection.best_trial, store, "photos-01234567", "cnn", folder)
+    assert f"`study tune --model cnn --dataset '{folder}' {where}`" in text
+    assert f"`study tune --model ffnn {where}`" in refusal(selection.choose_trial, store, "best", "ffnn")
+    assert f"`study retrain {where}`" in refusal(selection.choose_retrained, store, "best")
+    retraining(store, trial(store, 0, 0.5))
+    trial(store, 7, 0.9)
+    text = refusal(selection.choose_retrained, store, "best")
+    assert f"`study retrain --model cnn --dataset digits {where}`" in text
