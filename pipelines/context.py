@@ -28,6 +28,8 @@ class Context:
     """URL of Optuna's storage."""
     machine: Machine
     display: Display
+    is_part: bool = False
+    """Whether what runs is a part of a whole, which says at its own end how MLflow's pages are seen."""
 
     def __post_init__(self) -> None:
         """Has the display say what the store has to."""
@@ -65,7 +67,7 @@ class Context:
         if self.store.uri.startswith("http"):
             for name, page in pages.items():
                 self.display.say(f"{name}: {self.store.uri.rstrip('/')}{page}")
-        else:
+        elif not self.is_part:
             self.display.say(f"MLflow's pages of it: {self.ui_command}")
 
     @property

@@ -6,6 +6,7 @@ from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from study.shown import one_line, shown
 
@@ -45,6 +46,13 @@ class Display:
     def say(self, text: str) -> None:
         """Prints a line, above any bars."""
         self.console.print(shown(text), markup=False)
+
+    def heading(self, text: str) -> None:
+        """Prints what begins now, set apart from what was said before."""
+        if self.has_bars:
+            self.console.rule(Text(shown(text)), align="left")
+        else:
+            self.say(f"\n{text}")
 
     def log(self, text: str) -> None:
         """Prints a line of progress where there are no bars to show it."""

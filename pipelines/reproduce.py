@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
+from analysis.words import counted
 from pipelines.context import Context
 from pipelines.retrain import retrain
 from pipelines.tune import tune
@@ -21,8 +23,7 @@ def search_and_retrain(
     config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, workers: int = 0
 ) -> None:
     """Searches, then retrains the best trial for `epochs` (0: not at all) unless that was done."""
-    if config.name == AFTER_DATASET:
-        config = replace(config, name=f"{dataset.key}-{config.model.name}")
+    config = _named(config, dataset)
     points = len(GRID) ** 2
     if config.sampler == "grid" and config.trials > points:
         context.display.say(f"The grid has {points} points: --trials {config.trials} is taken as {points}.")
@@ -30,6 +31,11 @@ def search_and_retrain(
     tune(config, data, dataset, context, workers=workers)
     if epochs:
         _retrain_best(config, data, dataset, context, epochs)
+
+
+def _named(config: SearchConfig, dataset: Dataset) -> SearchConfig:
+    is_default = config.name == AFTER_DATASET
+    return replace(config, name=f"{dataset.key}-{config.model.name}") if is_default else config
 
 
 def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, epochs: int) -> None:
@@ -53,6 +59,16 @@ def reproduce(
     from pipelines.analyse import analyse
 
     dataset = context.load(data)
-    for config in searches:
-        search_and_retrain(config, data, dataset, context, epochs=retrain_epochs, workers=workers)
+    part, numbers, total = replace(context, is_part=True), count(1), 2 * len(searches) + 1
+
+    def begin(text: str) -> None:
+        context.display.heading(f"{next(numbers)}/{total} {text}")
+
+    for config in (_named(config, dataset) for config in searches):
+        trials, epochs = counted(config.trials, "trial"), counted(config.epochs, "epoch")
+        begin(f"Search: {config.model.name}, {trials} of up to {epochs}")
+        tune(config, data, dataset, part, workers=workers)
+        begin(f"Retrain: {config.model.name}, the best trial for {counted(retrain_epochs, 'epoch')}")
+        _retrain_best(config, data, dataset, part, retrain_epochs)
+    begin(f"Analyse: {' and '.join(config.model.name for config in searches)}")
     return analyse("best", AnalysisConfig(), context, data, dataset)

@@ -82,8 +82,9 @@ def retrain(
     context.store.finish(run_id, "FINISHED", "complete")
     run = context.store.get(run_id)
     context.display.say(
-        f"Retrained {run.name}: test accuracy {metric(run, 'final_test_accuracy'):.4f}, train accuracy "
-        f"{metric(run, 'final_train_accuracy'):.4f}; run {run_id}."
+        f"Retrained {trial.name}, seed {config.seed}, epochs {epochs}: "
+        f"test accuracy {metric(run, 'final_test_accuracy'):.4f}, "
+        f"train accuracy {metric(run, 'final_train_accuracy'):.4f}; run {run_id}."
     )
     context.say_pages(run=run_page(run))
     return run_id

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 
+from analysis.words import counted
 from pipelines.context import Context
 from pipelines.pages import compare_page, trials_page
 from pipelines.recovery import Recovery
@@ -144,7 +145,8 @@ def _search_run(config: SearchConfig, data: DataConfig, dataset: Dataset, contex
 def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset: Dataset, context: Context) -> None:
     best_first = complete_trials(context.store, dataset.key, search=config.name)
     counts = ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items())
-    context.display.say(f"Search {config.name}: {len(table)} trials ({counts}), {table['epochs'].sum()} epochs in all.")
+    trials, epochs = counted(len(table), "trial"), counted(int(table["epochs"].sum()), "epoch")
+    context.display.say(f"Search {config.name}: {trials} ({counts}), {epochs} in all.")
     for run in best_first[:1]:
         params = run.params
         context.display.say(

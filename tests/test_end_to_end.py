@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,22 @@ def test_the_page_holds_every_figure_and_the_table(digits: Reproduced) -> None:
         (model, split) for model in ("cnn", "ffnn") for split in ("train", "test")
     }
     assert "report" not in table, "the report's numbers belong beside CIFAR-10's classes alone"
+
+
+def test_every_stage_says_what_it_does_and_for_which_model_and_the_end_how_the_pages_are_seen(
+    digits: Reproduced,
+) -> None:
+    lines = digits.ended.out.splitlines()
+    assert [line for line in lines if re.match(r"\d/5 ", line)] == [
+        "1/5 Search: cnn, 3 trials of up to 2 epochs",
+        "2/5 Retrain: cnn, the best trial for 2 epochs",
+        "3/5 Search: ffnn, 3 trials of up to 2 epochs",
+        "4/5 Retrain: ffnn, the best trial for 2 epochs",
+        "5/5 Analyse: cnn and ffnn",
+    ]
+    told = [number for number, line in enumerate(lines) if line.startswith("MLflow's pages of it: ")]
+    assert len(told) == 1
+    assert told[0] > lines.index("5/5 Analyse: cnn and ffnn")
 
 
 def test_every_trial_is_a_run_below_its_search(store: Store) -> None:
