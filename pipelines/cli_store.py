@@ -17,6 +17,7 @@ app = typer.Typer()
 @interruptible
 def runs(
     stage: Annotated[str, option("--stage", help=f"{', '.join(STAGES)}; empty: all but trials and replicates.")] = "",
+    dataset: Annotated[str, option("--dataset", help="What is recorded on this data set, by its key.")] = "",
     limit: Annotated[int, number("--limit", help="The latest so many.", least=1)] = 20,
     home: HomeOption = "",
     tracking_uri: Uri = "",
@@ -26,7 +27,7 @@ def runs(
         raise unknown("stage", stage, STAGES)
     from pipelines.show import show_runs
 
-    show_runs(store_of(home, tracking_uri), stage, limit)
+    show_runs(store_of(home, tracking_uri), stage, dataset, limit)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from pipelines.progress import Display
 from study.commands import command
 from study.config import DataConfig, Home
 from study.data import load_dataset
-from study.errors import StudyError
+from study.errors import StudyError, unknown
 from study.runs import Run, metric
 from study.shown import masked, one_line
 from study.tracking import Store
@@ -38,18 +38,27 @@ def show_data(config: DataConfig, home: Home) -> None:
     display.console.print(table)
 
 
-def show_runs(store: Store, stage: str, limit: int) -> None:
-    """Prints a table of the latest runs, of one stage or of all but the trials and replicates."""
-    found = [run for run in store.runs() if (run.tags.get("stage") == stage if stage else _is_listed(run))]
+def show_runs(store: Store, stage: str, dataset: str, limit: int) -> None:
+    """Prints a table of the latest runs, of one stage or of all but the trials and replicates.
+
+    `dataset` is the key of the data set they are on; empty: of all.
+    """
+    recorded = store.runs()
+    keys = {run.tags["dataset"] for run in recorded if "dataset" in run.tags}
+    if dataset and keys and dataset not in keys:
+        raise unknown("data set", dataset, sorted(keys))
+    found = [run for run in recorded if (run.tags.get("stage") == stage if stage else _is_listed(run))]
+    found = [run for run in found if not dataset or run.tags.get("dataset") == dataset]
     if not found:
         raise StudyError(f"There are no such runs in {masked(store.uri)}: `{command(store, 'tune')}` makes the first.")
-    table = Table("id", "name", "stage", "status", "val", "test", "started", box=None)
+    table = Table("id", "data set", "name", "stage", "status", "val", "test", "started", box=None)
     for run in found[:limit]:
         began = datetime.fromtimestamp(run.started / 1000).strftime("%Y-%m-%d %H:%M")
         reason = run.tags.get("status_reason", "")
         status = run.status.lower() + (f" ({reason})" if reason not in ("", "complete") else "")
         table.add_row(
             run.id[:8],
+            _plain(run.tags.get("dataset", "")),
             _plain(run.name),
             _plain(run.tags["stage"]),
             _plain(status),

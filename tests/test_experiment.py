@@ -299,6 +299,9 @@ def test_the_command_runs_an_experiment_and_says_what_was_found(home: Home):
     listed = study_here("runs", home=home.root).out
     assert "dead-filters on digits, 1 epoch" in listed
     assert "seed 0" not in listed
+    assert study_here("runs", "--dataset", "digits", home=home.root).out == listed
+    refused = study_here("runs", "--dataset", "dreams", home=home.root)
+    assert (refused.code, refused.err) == (2, "study: Unknown data set 'dreams': choose one of digits.\n")
 
 
 def test_a_condition_keeps_its_name_with_the_run(measured: tuple[Context, Path]):
