@@ -133,9 +133,13 @@ def _images(records: Mapping[str, RunRecord]) -> tuple[Images, ...]:
 
 
 def _say(target: Path, manifest: Manifest, sizes: Sizes, context: Context) -> None:
-    context.display.say(
-        f"Exported {in_words(manifest.counts)} to {target}: {sizes.files:,} files, {sizes.bytes / 1e6:,.1f} MB."
-    )
+    files = f"{sizes.files:,} files, {_megabytes(sizes.bytes)}"
+    packed = f"{_megabytes(target.stat().st_size)}, unpacked {files}" if target.is_file() else files
+    context.display.say(f"Exported {in_words(manifest.counts)} to {target}: {packed}.")
     for images in manifest.datasets:
         context.display.say(f"Its images are not in it: {images.key}, digest {images.digest[:16]}.")
     context.display.say(f"Anywhere else: study import {shlex.quote(str(target))}")
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

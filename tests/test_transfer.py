@@ -300,6 +300,16 @@ def test_what_killed_exports_and_imports_left_is_removed_by_the_next(finished_st
     assert not any(folder.exists() for folder in left)
 
 
+def test_it_says_how_large_the_file_is_and_what_it_unpacks_to(finished_study: Finished, tmp_path: Path):
+    target = tmp_path / "small.zip"
+    ended = study_here("export", str(target), "--search", "digits-ffnn", home=finished_study.context.home.root)
+    with zipfile.ZipFile(target) as kept:
+        unpacked = sum(entry.file_size for entry in kept.infolist())
+    assert target.stat().st_size < unpacked
+    assert f"{target}: {target.stat().st_size / 1e6:,.1f} MB, unpacked " in ended.out
+    assert f" files, {unpacked / 1e6:,.1f} MB." in ended.out
+
+
 def test_nothing_is_written_over(finished_study: Finished, tmp_path: Path):
     (tmp_path / "there.zip").write_text("something else")
     with pytest.raises(StudyError, match="is there already"):
