@@ -116,8 +116,11 @@ def load_dataset(
     root = Path(config.dataset).expanduser().resolve()
     if not root.is_dir():
         if Path(config.dataset).is_absolute():
-            # Recorded, perhaps on another machine.
-            raise StudyError(f"There is no folder {config.dataset}: say with --dataset where its images are now.")
+            # Typed, or recorded before the images were moved.
+            raise StudyError(
+                f"There is no folder {config.dataset}: --dataset takes {', '.join(BUNDLED)} or the path of an image "
+                "folder, its present one where recorded images were moved."
+            )
         raise unknown("dataset", config.dataset, (*BUNDLED, "the path of an image folder"))
     folder = load_folder(root, home.data / "cache", config.skip_unreadable, say, progress)
     name = re.sub(r"[^\w.-]", "-", root.name)  # the model registry takes neither / nor :

@@ -82,6 +82,7 @@ MISTAKES = [
     (("analyse", "--only", "roc,fog"), "'fog'", "confusion"),
     (("analyse", "--ablation", "median"), "'median'", "mean, zero"),
     (("runs",), "no such runs", "study tune"),
+    (("data", "--dataset", "/no/such/images"), "/no/such/images", "cifar10, digits", "path of an image folder"),
     (("runs", "--stage", "dreams"), "'dreams'", "search, trial, retrain, analysis, experiment, replicate"),
     (("experiment",), "''", "dead-filters, winner"),
     (("experiment", "sleep"), "'sleep'", "dead-filters, winner"),
