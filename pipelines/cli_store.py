@@ -27,7 +27,7 @@ def runs(
         raise unknown("stage", stage, STAGES)
     from pipelines.show import show_runs
 
-    show_runs(store_of(home, tracking_uri), stage, dataset, limit)
+    show_runs(store_of(home, tracking_uri), stage=stage, dataset=dataset, limit=limit)
 
 
 @app.command()

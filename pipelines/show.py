@@ -38,7 +38,7 @@ def show_data(config: DataConfig, home: Home) -> None:
     display.console.print(table)
 
 
-def show_runs(store: Store, stage: str, dataset: str, limit: int) -> None:
+def show_runs(store: Store, *, stage: str, dataset: str, limit: int) -> None:
     """Prints a table of the latest runs, of one stage or of all but the trials and replicates.
 
     `dataset` is the key of the data set they are on; empty: of all.

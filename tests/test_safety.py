@@ -110,7 +110,7 @@ def test_a_tag_with_both_quotation_marks_is_found_too(store: Store) -> None:
 
 def test_a_name_is_neither_markup_nor_obeyed_in_the_terminal(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     store.start("digits", "[red]\x1b[31mname[/]", tags={"stage": "[/]search\x07"}, params={})
-    show_runs(store, "", 10)
+    show_runs(store, stage="", dataset="", limit=10)
     out = capsys.readouterr().out
     assert r"[red]\x1b[31mname[/]" in out
     assert "[/]search\\x07" in out

@@ -59,7 +59,7 @@ def test_no_password_is_said_whatever_a_library_makes_of_its_address(
 
 
 def test_a_bug_is_told_without_the_password(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("lost postgresql://anna:geheim@host/db")
 
     monkeypatch.setattr("pipelines.show.show_runs", broken)
