@@ -47,8 +47,11 @@ def show_runs(store: Store, *, stage: str, dataset: str, limit: int) -> None:
     keys = {run.tags["dataset"] for run in recorded if "dataset" in run.tags}
     if dataset and keys and dataset not in keys:
         raise unknown("data set", dataset, sorted(keys))
-    found = [run for run in recorded if (run.tags.get("stage") == stage if stage else _is_listed(run))]
-    found = [run for run in found if not dataset or run.tags.get("dataset") == dataset]
+    found = [
+        run
+        for run in recorded
+        if dataset in ("", run.tags.get("dataset")) and (run.tags.get("stage") == stage if stage else _is_listed(run))
+    ]
     if not found:
         raise StudyError(f"There are no such runs in {masked(store.uri)}: `{command(store, 'tune')}` makes the first.")
     table = Table("id", "data set", "name", "stage", "status", "val", "test", "started", box=None)

@@ -18,7 +18,7 @@ PATIENCE = 900
 
 
 class Harness:
-    """Where cases are run: `slots` at a time, each with a process of its own to fork from."""
+    """What cases share: the stores they begin with, and what uninterrupted commands make of them."""
 
     def __init__(self, folder: Path, stack: ExitStack):
         self.folder, self.stack = folder, stack
