@@ -14,6 +14,7 @@ from study.doctor import Finding
 from study.doctor_runs import trial_tags
 from study.errors import StudyError
 from study.mirror import end_run
+from study.registry import delete_run
 from study.runs import Run
 from study.searches import Searches, SearchRecord, TrialRecord
 from study.tables import Tables
@@ -72,7 +73,7 @@ class Mender:
 
     @_do.register
     def _(self, repair: doctor.DeleteRun) -> None:
-        self.store.client.delete_run(repair.run_id)
+        delete_run(self.store.client, repair.run_id)
 
     @_do.register
     def _(self, repair: doctor.SetTags) -> None:

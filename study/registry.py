@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.entities import LifecycleStage, LoggedModel, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -109,6 +109,30 @@ def _export(client: MlflowClient, run_id: str, model: nn.Module, example: np.nda
             pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
         )
     return made
+
+
+def delete_run(client: MlflowClient, run_id: str) -> None:
+    """Deletes a run, as MLflow does; where its model is the best, the alias `best` goes to the best one of the others.
+
+    Args:
+        client: of the store that the run is in.
+        run_id: the run; it can be restored, and its model's version stays.
+    """
+    client.delete_run(run_id)
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        if client.get_registered_model(version.name).aliases.get("best") == version.version:
+            client.delete_registered_model_alias(version.name, "best")
+            others = client.search_model_versions(f"name = '{version.name}'")
+            for other in sorted(others, key=lambda one: int(one.version)):
+                if "val_accuracy" in other.tags and _is_of_a_run(client, other):
+                    _move_alias(client, other.name, other.version, float(other.tags["val_accuracy"]))
+
+
+def _is_of_a_run(client: MlflowClient, version: ModelVersion) -> bool:
+    """Whether the run of a model's version is there, and not deleted."""
+    with suppress(MlflowException):
+        return bool(client.get_run(str(version.run_id)).info.lifecycle_stage == LifecycleStage.ACTIVE)
+    return False
 
 
 def _move_alias(client: MlflowClient, name: str, version: str, score: float) -> None:

@@ -435,11 +435,12 @@ def test_altered_and_missing_weights_stay_until_they_are_trained_anew(patient: P
     command = f"retrain --run {run.tags['trial_run']} --epochs 2 --seed {run.params['seed']}"
     assert all(command in one.mend for one in found.left)
     trial = selection.choose_trial(patient.store, run.tags["trial_run"], "cnn")
-    retrain(trial, DIGITS, patient.finished.dataset, patient.context, epochs=2)
+    again = retrain(trial, DIGITS, patient.finished.dataset, patient.context, epochs=2)
     left = patient.examine(FIX).left
     assert not [one for one in left if one.repairs == () and "trains it anew" in one.mend]
     assert not patient.examine(FIX).left
     assert patient.retrained not in {one.id for one in patient.store.runs(stage="retrain")}
+    assert patient.store.client.get_model_version_by_alias("digits-cnn", "best").run_id == again
 
 
 @pytest.mark.parametrize("lost", ["all", "one"])

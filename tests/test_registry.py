@@ -5,7 +5,7 @@ import torch
 from mlflow.tracking import MlflowClient
 from torch import nn
 
-from study.registry import log_model
+from study.registry import delete_run, log_model
 from study.tracking import Store, default_uri
 
 EXAMPLE = np.zeros((2, 4), np.float32)
@@ -44,6 +44,22 @@ def test_the_registered_model_gives_torchs_probabilities_and_the_alias_keeps_the
         assert answer.shape == (count, 3)
         assert np.allclose(answer, expected, atol=1e-6)
         assert np.allclose(answer.sum(1), 1, atol=1e-6)
+
+
+def test_the_alias_goes_to_the_next_best_when_the_run_of_the_best_is_deleted(store: Store):
+    runs = {score: started(store) for score in (0.4, 0.6, 0.5)}
+    for seed, (score, run_id) in enumerate(runs.items()):
+        log_model(store.client, run_id, Toy(seed), EXAMPLE, register_as="toys-cnn", score=score)
+
+    def best() -> str:
+        return store.client.get_model_version_by_alias("toys-cnn", "best").run_id
+
+    delete_run(store.client, runs[0.4])
+    assert best() == runs[0.6]
+    delete_run(store.client, runs[0.6])
+    assert best() == runs[0.5]
+    delete_run(store.client, runs[0.5])
+    assert store.client.get_registered_model("toys-cnn").aliases == {}
 
 
 def test_the_run_that_a_model_belongs_to_goes_on(store: Store):
