@@ -23,7 +23,7 @@ from study.files import SQLITE
 from study.heartbeat import SIGN, Pulse
 from study.process import is_gone, this_process
 from study.shown import masked
-from study.space import GRID, parameters_of, pruner_of
+from study.space import GRID, draw_of, first_attempt, parameters_of, pruner_of
 from study.storage import connect
 from study.trial import Outcome
 
@@ -53,7 +53,7 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
         digest: the data set's, which must also be the same.
 
     Raises:
-        StudyError: where the settings differ, or the storage is no database.
+        StudyError: where the settings differ, the storage is no database, or what it says of a trial cannot be.
     """
     require_database(storage, *OF_SEARCHES)
     try:
@@ -73,11 +73,25 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
     if "settings" not in opened.user_attrs:
         opened.set_user_attr("settings", settings)
     _require_equal(config.name, opened.user_attrs["settings"], settings)
+    for trial in opened.get_trials(deepcopy=False):
+        try:
+            first_attempt(trial)
+            draw_of(trial)
+        except ValueError as error:
+            raise altered(config.name, trial, error) from None
     if config.sampler == "grid" and not opened.user_attrs.get("is_lined_up"):
         _line_up_grid(opened, config)
         # Last: what was killed on the way goes on with what is missing.
         opened.set_user_attr("is_lined_up", True)
     return opened
+
+
+def altered(name: str, trial: FrozenTrial, error: ValueError) -> StudyError:
+    """The error for a trial of the search called `name` that cannot be as it is recorded."""
+    return StudyError(
+        f"Trial {trial.number} of the search {name!r} cannot be ({error}): its record was altered; "
+        "use a copy of the storage from before, or name a new --search."
+    )
 
 
 def _require_equal(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -177,7 +191,7 @@ def requeue(search: Search) -> list[int]:
             if outcome(trial).reason == "surplus":
                 put_back(search, trial)
             elif _is_due(trial, trials):
-                search.enqueue_trial(parameters_of(trial), user_attrs={"retry_of": _root(trial)})
+                search.enqueue_trial(parameters_of(trial), user_attrs={"retry_of": first_attempt(trial)})
                 again.append(trial.number)
     return again
 
@@ -191,14 +205,9 @@ def put_back(search: Search, trial: FrozenTrial) -> None:
         search.enqueue_trial(lined_up, user_attrs=kept)
 
 
-def _root(trial: FrozenTrial) -> int:
-    """The number of the first attempt at a trial's parameters."""
-    return int(trial.user_attrs.get("retry_of", trial.number))
-
-
 def _is_due(trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
     """Whether the parameters of a failed trial are to be tried again now."""
-    same = [other for other in trials if _root(other) == _root(trial)]
+    same = [other for other in trials if first_attempt(other) == first_attempt(trial)]
     attempts = [other for other in same if not (other.state == TrialState.FAIL and outcome(other).reason == "surplus")]
     failures = sum(other.state == TrialState.FAIL and bool(outcome(other).stopped) for other in attempts)
     return trial.number == attempts[-1].number and failures <= MAX_RETRIES

@@ -12,7 +12,7 @@ import optuna
 from study.config import CNNConfig, FFNNConfig, Range, SearchConfig, TrainConfig
 from study.databases import OF_SEARCHES, require_database
 from study.errors import StudyError, first_line
-from study.search import Search, fail, finished, outcome
+from study.search import Search, altered, fail, finished, outcome
 from study.space import draw_of, parameters_of, training
 from study.storage import connect
 from study.transfer_format import MARK
@@ -110,12 +110,16 @@ class Searches:
 
 
 def _record(search: Search) -> SearchRecord:
-    trials = tuple(_trial(trial) for trial in search.get_trials(deepcopy=False))
+    trials = tuple(_trial(search.study_name, trial) for trial in search.get_trials(deepcopy=False))
     return SearchRecord(search.study_name, search.user_attrs["settings"], trials, finished(search))
 
 
-def _trial(trial: Any) -> TrialRecord:
+def _trial(name: str, trial: Any) -> TrialRecord:
     said = trial.user_attrs
+    try:
+        draw = draw_of(trial)
+    except ValueError as error:
+        raise altered(name, trial, error) from None
     return TrialRecord(
         number=trial.number,
         state=trial.state.name,
@@ -125,7 +129,7 @@ def _trial(trial: Any) -> TrialRecord:
         accuracies=dict(sorted(trial.intermediate_values.items())),
         worker=said.get("worker", ""),
         retry_of=said.get("retry_of"),
-        draw=draw_of(trial),
+        draw=draw,
         run_id=said.get("mlflow_run", ""),
         started=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
     )

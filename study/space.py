@@ -53,8 +53,26 @@ def draw_of(trial: optuna.Trial | FrozenTrial) -> int:
 
     In a search that was never interrupted it is the trial's number; the seeds of old trials, which do not say it,
     came from that.
+
+    Raises:
+        ValueError: where what is recorded of it cannot be, as in `first_attempt`.
     """
-    return int(trial.user_attrs.get("draw", trial.number))
+    return _number(trial, "draw", most=trial.number)
+
+
+def first_attempt(trial: optuna.Trial | FrozenTrial) -> int:
+    """The number of the first trial of what a trial tries: its own, unless it is a retry."""
+    return _number(trial, "retry_of", most=trial.number - 1)
+
+
+def _number(trial: optuna.Trial | FrozenTrial, name: str, most: int) -> int:
+    """What a trial notes as `name`; without a note its own number."""
+    noted = trial.user_attrs.get(name)
+    if noted is None:
+        return trial.number
+    if type(noted) is not int or not 0 <= noted <= most:
+        raise ValueError(f"its {name} is {noted!r}, and its number {trial.number}")
+    return noted
 
 
 def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
@@ -65,7 +83,7 @@ def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
 
 def _next_draw(trial: FrozenTrial, before: Sequence[FrozenTrial]) -> int:
     """The draw of a trial that begins: its first attempt's, or the one after those of the trials `before` it."""
-    if (first := trial.user_attrs.get("retry_of")) is not None:
+    if (first := first_attempt(trial)) != trial.number:
         return draw_of(before[first])
     return max((draw_of(one) for one in before if _has_drawn(one)), default=-1) + 1
 

@@ -20,7 +20,7 @@ from study.files import SQLITE
 from study.search import running
 from study.searches import config_of
 from study.shown import masked
-from study.space import draw_of, training
+from study.space import draw_of, first_attempt, training
 from study.storage import connect
 from study.transfer_format import MARK, SearchRecord, TrialRecord, exported, malformed
 
@@ -153,11 +153,11 @@ def _require_what_is_read(trial: FrozenTrial) -> None:
         trial.params
     ):
         raise ValueError("it has no learning_rate and weight_decay")
-    for name, kind in (("status_reason", str), ("worker", str), (RUN, str), ("retry_of", int), ("draw", int)):
+    for name, kind in (("status_reason", str), ("worker", str), (RUN, str)):
         if not isinstance(trial.user_attrs.get(name, kind()), kind):
             raise ValueError(f"its {name} is {trial.user_attrs[name]!r}")
-    if not 0 <= draw_of(trial) <= trial.number:
-        raise ValueError(f"its draw is {draw_of(trial)}, and its number {trial.number}")
+    first_attempt(trial)
+    draw_of(trial)
     if not isinstance(trial.system_attrs.get("fixed_params", {}), dict):
         raise ValueError("its fixed_params are no parameters")
 

@@ -266,6 +266,18 @@ def test_a_trial_is_tried_again_twice_and_no_more(home: Home):
     assert search.finished(ran(home)) == 6
 
 
+@pytest.mark.parametrize(
+    ("name", "noted"), [("retry_of", 1), ("retry_of", -1), ("retry_of", "0"), ("draw", 2), ("draw", 0.5)]
+)
+def test_a_search_with_a_trial_that_cannot_be_is_not_continued(name: str, noted: object, home: Home):
+    lined_up = opened(home)
+    for _ in range(3):
+        lined_up.enqueue_trial({"learning_rate": 1e-3, "weight_decay": 1e-3})
+    lined_up._storage.set_trial_user_attr(lined_up.trials[1]._trial_id, name, noted)
+    with pytest.raises(StudyError, match=f"Trial 1 of the search .*its {name} is {noted!r}.*altered"):
+        opened(home)
+
+
 def test_what_is_lined_up_once_is_not_lined_up_twice(home: Home):
     with pytest.raises(KeyboardInterrupt):
         ran(home, run=stopping(0, KeyboardInterrupt()))

@@ -205,6 +205,14 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an epoch that is none": (of_search(lambda s: s["trials"][0]["intermediate_values"].update(x=0.5)), "intermediate"),
     "a reason that is none": (of_search(lambda s: s["trials"][0]["user_attrs"].update(status_reason=3)), "trial 0"),
+    "a retry of a later trial": (
+        of_search(lambda s: s["trials"][0]["user_attrs"].update(retry_of=1)),
+        "its retry_of is 1",
+    ),
+    "a retry of no number": (
+        of_search(lambda s: s["trials"][1]["user_attrs"].update(retry_of="0")),
+        "its retry_of is '0'",
+    ),
     "a draw after its number": (of_search(lambda s: s["trials"][0]["user_attrs"].update(draw=1)), "its draw is 1"),
     "a time elsewhere": (of_search(lambda s: s["trials"][0].update(started="2026-01-01T00:00:00+05:00")), "trial 0"),
     "no start": (of_search(lambda s: s["trials"][0].update(started=None)), "trial 0"),
