@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from analysis.words import counted
 from pipelines.context import Context
+from pipelines.pages import run_page
 from pipelines.retrain import retrain
 from pipelines.tune import tune
 from study import selection
@@ -28,7 +29,7 @@ def search_and_retrain(
     if config.sampler == "grid" and config.trials > points:
         context.display.say(f"The grid has {points} points: --trials {config.trials} is taken as {points}.")
         config = replace(config, trials=points)
-    tune(config, data, dataset, context, workers=workers)
+    tune(config, data, dataset, replace(context, is_part=epochs > 0), workers=workers)
     if epochs:
         _retrain_best(config, data, dataset, context, epochs)
 
@@ -44,6 +45,7 @@ def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, cont
     for run in runs:
         if run.status == "FINISHED" and run.params["epochs"] == str(epochs):
             context.display.say(f"The best, {trial.name}, is retrained already: run {run.id}.")
+            context.say_pages(run=run_page(run))
             return
         if run.status == "RUNNING" and not is_gone(run.tags["worker"]):
             context.display.say(f"The best, {trial.name}, is being retrained by another process: run {run.id}.")
