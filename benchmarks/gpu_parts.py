@@ -185,11 +185,11 @@ def read(folder: Path, machine: Machine) -> dict[str, Labelled]:
     return parts
 
 
-def command(name: str, folder: Path, home: Path, machine: Machine, options: Sequence[str], patience: float) -> Figures:
-    """Seconds of a whole command with a new store, after the images were decoded; given up after `patience` seconds."""
+def command(name: str, folder: Path, home: Path, machine: Machine, options: Sequence[str], timeout: float) -> Figures:
+    """Seconds of a whole command with a new store, after the images were decoded; given up after `timeout` seconds."""
     whole = [sys.executable, "-c", "from pipelines.cli import main; main()"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("STUDY_", "MLFLOW_"))}
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     own = home / name
     own.mkdir(parents=True)
     (home / "data").mkdir(exist_ok=True)

@@ -24,7 +24,7 @@ from study.state import TrainingState
 from study.steps import EAGER_STEPS, Launch, capture_on
 from study.training import epochs, resident
 
-PATIENCE = 120.0
+TIMEOUT = 120.0
 """Seconds after which processes are given up of which one is stuck."""
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """Adam's, as torch has them."""
@@ -48,7 +48,7 @@ def seconds_in_processes(images: Labelled, config: TrainConfig, machine: Machine
     given = images, config, (str(machine.device), machine.precision, machine.threads), context.Barrier(count)
     with ProcessPoolExecutor(count, context, initializer=_prepare, initargs=given) as pool:
         taken = [pool.submit(_in_process, rounds) for _ in range(count)]
-        return max(future.result(PATIENCE) for future in taken) / rounds
+        return max(future.result(TIMEOUT) for future in taken) / rounds
 
 
 _epoch: Launch
@@ -65,7 +65,7 @@ def _in_process(rounds: int) -> float:
     try:
         _epoch()
         # Each process waits here, so that none takes two turns while another is still starting.
-        _barrier.wait(PATIENCE)
+        _barrier.wait(TIMEOUT)
     except BaseException:
         _barrier.abort()
         raise

@@ -26,7 +26,7 @@ from study.device import prepare
 
 LOOKS = 0.02
 """Seconds between two looks into the store."""
-PATIENCE = 600
+TIMEOUT = 600
 """Seconds after which a command is given up."""
 
 
@@ -96,7 +96,7 @@ def _seconds_to_trial(command: Sequence[str], home: Path) -> float:
     ):
         try:
             while _begun(home) == before:
-                if process.poll() is not None or time.perf_counter() - start > PATIENCE:
+                if process.poll() is not None or time.perf_counter() - start > TIMEOUT:
                     said.seek(0)
                     raise SystemExit(f"{' '.join(command)} began no trial:\n{said.read()}")
                 time.sleep(LOOKS)

@@ -113,7 +113,7 @@ def tune(
     from pipelines.reproduce import search_and_retrain
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
-    context = context_of(home, tracking_uri, storage, device, precision, threads)
+    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads)
     loaded = context.load(images)
     search_and_retrain(settings, images, loaded, context, epochs=0 if no_retrain else retrain_epochs, workers=workers)
 
@@ -146,7 +146,7 @@ def retrain(
     from pipelines import retrain as stage
     from study.selection import choose_trial
 
-    context = context_of(home, tracking_uri, "", device, precision, threads)
+    context = context_of(home_of(home), tracking_uri, device=device, precision=precision, threads=threads)
     if dataset:
         images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
         loaded = context.load(images)
@@ -213,7 +213,7 @@ def analyse(
     from pipelines.analyse import analyse as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    made = stage(run, settings, context_of(home, tracking_uri, "", "cpu", "float32", 0), images, again=again)
+    made = stage(run, settings, context_of(home_of(home), tracking_uri), images, again=again)
     raise typer.Exit(1 if made.missing else 0)
 
 
@@ -249,7 +249,9 @@ def experiment(
     from pipelines.experiment import experiment as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    stage(settings, context_of(home, tracking_uri, "", device, precision, threads), images)
+    stage(
+        settings, context_of(home_of(home), tracking_uri, device=device, precision=precision, threads=threads), images
+    )
 
 
 @app.command()
@@ -285,7 +287,7 @@ def reproduce(
     from pipelines.reproduce import reproduce as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
-    context = context_of(home, tracking_uri, storage, device, precision, threads)
+    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads)
     made = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers)
     raise typer.Exit(1 if made.missing else 0)
 

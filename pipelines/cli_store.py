@@ -60,7 +60,7 @@ def doctor(
 
     folder = home_of(home)
     stage.require_whole(folder, tracking_uri, storage)
-    context = context_of(str(folder.root), tracking_uri, storage, "cpu", "float32", 0)
+    context = context_of(folder, tracking_uri, storage)
     found = stage.examine(context, stage.Options(fix=fix, all_hosts=all_hosts, backup=not no_backup))
     raise typer.Exit(1 if found.left else 0)
 
@@ -84,7 +84,7 @@ def export(
     """Write runs, searches and models as plain files with their hashes; by default all of the home."""
     from pipelines.transfer import export as stage
 
-    context = context_of(home, tracking_uri, storage, "cpu", "float32", 0)
+    context = context_of(home_of(home), tracking_uri, storage)
     stage(target.expanduser(), context, searches=search or [], datasets=dataset or [], runs=run or [])
 
 
@@ -106,5 +106,5 @@ def import_(
 
     folder = home_of(home)
     with verified(source.expanduser(), folder, most=max_size * 2**30, display=Display()) as archive:
-        context = context_of(str(folder.root), tracking_uri, storage, "cpu", "float32", 0)
+        context = context_of(folder, tracking_uri, storage)
         import_study(archive, context, renames=rename or [])

@@ -36,8 +36,10 @@ def store_of(home: str, uri: str) -> "Store":
     return Store(home_of(home), uri or None)
 
 
-def context_of(home: str, uri: str, storage: str, device: str, precision: str, threads: int) -> "Context":
-    """The surroundings of a stage, from the options that name them.
+def context_of(
+    home: Home, uri: str, storage: str = "", device: str = "cpu", precision: str = "float32", threads: int = 0
+) -> "Context":
+    """The surroundings of a stage in `home`, from the options that name the rest.
 
     Raises:
         StudyError: where one database would hold both stores.
@@ -49,10 +51,9 @@ def context_of(home: str, uri: str, storage: str, device: str, precision: str, t
     from study.tracking import Store, default_uri
 
     machine = prepare(device, precision, threads)
-    folder = home_of(home)
-    uri, storage = uri or default_uri(folder), storage or default_storage(folder)
+    uri, storage = uri or default_uri(home), storage or default_storage(home)
     require_apart(uri, storage)
-    return Context(folder, Store(folder, uri), storage, machine, Display())
+    return Context(home, Store(home, uri), storage, machine, Display())
 
 
 def require_apart(uri: str, storage: str) -> None:

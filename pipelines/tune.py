@@ -15,7 +15,7 @@ from pipelines.recovery import Recovery
 from pipelines.search_results import log_results
 from pipelines.trials import Tally, run_trials
 from pipelines.worker import Assignment
-from pipelines.workers import Crew
+from pipelines.workers import WorkerPool
 from study import search
 from study.config import DataConfig, SearchConfig
 from study.data import Dataset
@@ -110,7 +110,7 @@ def _run_missing(
             parent=parent,
             has_bars=context.display.has_bars,
         )
-        Crew(assignment, context.display, tally.add, recovery).run(1 if on_gpu else workers)
+        WorkerPool(assignment, context.display, tally.add, recovery).run(1 if on_gpu else workers)
 
 
 def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Dataset, context: Context) -> None:

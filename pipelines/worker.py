@@ -27,7 +27,7 @@ from study.process import interrupt, interruptions_kept
 from study.storage import storage_failures_explained
 from study.tracking import Store
 
-PATIENCE = 60.0
+STOP_TIMEOUT = 60.0
 """Seconds that a worker has to close its trial after it was told to stop."""
 REDRAWN = 0.1
 """Seconds between two messages about the same bar."""
@@ -129,7 +129,7 @@ def _stop_with_parent() -> None:
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
     # One that hangs has nobody left to stop it.
-    time.sleep(PATIENCE)
+    time.sleep(STOP_TIMEOUT)
     os._exit(1)
 
 

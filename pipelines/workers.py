@@ -15,7 +15,7 @@ from typing import Any, cast
 from pipelines.progress import Bar, Display
 from pipelines.recovery import Recovery
 from pipelines.trials import Ended
-from pipelines.worker import PATIENCE, Assignment, work
+from pipelines.worker import STOP_TIMEOUT, Assignment, work
 from study.errors import StudyError
 from study.files import locked
 from study.process import signals_held
@@ -44,7 +44,7 @@ class _Worker:
     """Whether it waits for others to end the last trials."""
 
 
-class Crew:
+class WorkerPool:
     """The workers of one search, as their parent sees them."""
 
     def __init__(self, assignment: Assignment, display: Display, on_end: Callable[[Ended], None], recovery: Recovery):
@@ -165,14 +165,14 @@ class Crew:
     def _stop(self) -> None:
         for worker in self.workers:
             worker.process.terminate()
-        patience = threading.Timer(PATIENCE, self._kill)
-        patience.start()
+        timer = threading.Timer(STOP_TIMEOUT, self._kill)
+        timer.start()
         while self.workers:
             try:
                 self._listen()
             except (StudyError, RuntimeError) as error:
                 self.display.say(str(error))
-        patience.cancel()
+        timer.cancel()
         # Of those that had to be killed.
         with locked(self.assignment.home):
             self.recovery.close()

@@ -243,7 +243,7 @@ def _provide_archive(folder: Path, say: Say) -> None:
         damaged = archive.replace(f"{archive}.damaged")
         say(f"{archive} is cut short or altered (its MD5 is not the published one): moved to {damaged.name}.")
     say(f"Downloading CIFAR-10 (170 MB) from {CIFAR10.url} to {folder}.")
-    patience = socket.getdefaulttimeout()
+    before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE)  # torchvision sets none and would wait for ever
     try:
         with whole(archive) as part:
@@ -254,7 +254,7 @@ def _provide_archive(folder: Path, say: Say) -> None:
             f"removed: try again, or place {archive.name} in {folder}."
         ) from error
     finally:
-        socket.setdefaulttimeout(patience)
+        socket.setdefaulttimeout(before)
 
 
 @contextlib.contextmanager

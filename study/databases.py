@@ -20,7 +20,7 @@ SERVERS = ("postgresql", "mysql", "mssql")
 OF_RUNS = ("experiments", "runs", "tags", "params", "metrics")
 OF_SEARCHES = ("studies", "trials")
 """Tables that MLflow's database and Optuna's always have."""
-PATIENCE = 10
+TIMEOUT = 10
 """Seconds for a database server to answer."""
 
 # It warns of writes that MLflow tries again, having left out what is recorded already.
@@ -78,9 +78,9 @@ def _require_own(tables: Collection[str], needed: Collection[str], said: str) ->
 
 def _require_answer(url: URL, needed: Collection[str]) -> None:
     said = url.render_as_string(hide_password=True)
-    patience = {"connect_timeout": PATIENCE} if url.get_backend_name() == "postgresql" else {}
+    timeout = {"connect_timeout": TIMEOUT} if url.get_backend_name() == "postgresql" else {}
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=patience)
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=timeout)
         with engine.connect() as connection:
             tables = sqlalchemy.inspect(connection).get_table_names()
     except ImportError as error:

@@ -4,11 +4,10 @@ No clock is compared with another: a worker counts, and who watches sees, by its
 Optuna's heartbeat works within `optimize` only, and by the database's time of day, which may be set.
 """
 
-import os
 import threading
 import time
 
-from study.errors import StudyError
+from study.environment import seconds
 
 INTERVAL = 60.0
 """Seconds between two signs of life, unless the environment's STUDY_HEARTBEAT says otherwise."""
@@ -26,14 +25,7 @@ def interval() -> float:
     Raises:
         StudyError: where STUDY_HEARTBEAT is no positive number.
     """
-    text = os.environ.get("STUDY_HEARTBEAT", str(INTERVAL))
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < threading.TIMEOUT_MAX:
-        raise StudyError(f"STUDY_HEARTBEAT is {text!r}: it must be a positive number of seconds.")
-    return seconds
+    return seconds("STUDY_HEARTBEAT", INTERVAL)
 
 
 class Heart:

@@ -21,7 +21,7 @@ from study.config import Home
 from study.errors import StoreFault, first_line
 from study.faults import is_passing, told
 from study.files import whole, within
-from study.patience import at_once, pauses
+from study.retry import at_once, pauses
 from study.shown import masked
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from optuna.exceptions import StorageInternalError
 from study.faults import explanation
 from study.files import SQLITE
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds for which a write to an SQLite database waits, with growing pauses, while others write."""
 
 
@@ -19,7 +19,7 @@ def connect(url: str) -> optuna.storages.RDBStorage:
     if not url.startswith(SQLITE):
         # A connection that the server has closed meanwhile is opened again.
         return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": PATIENCE}})
+    storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT}})
     # Optuna keeps two processes from taking the same trial by SELECT … FOR UPDATE, which SQLite does not know: with
     # a plain BEGIN both read that it waits, and both set it running.
     sqlalchemy.event.listen(storage.engine, "begin", lambda connected: connected.exec_driver_sql("BEGIN IMMEDIATE"))

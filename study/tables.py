@@ -24,7 +24,7 @@ LOCATIONS = (
     ("model_versions", "storage_location"),
 )
 """The columns that say where files are."""
-PATIENCE = 60
+TIMEOUT = 60
 """Seconds for which a write waits while others write."""
 
 
@@ -33,7 +33,7 @@ class Tables:
 
     def __init__(self, url: str):
         self.url = url
-        arguments = {"timeout": PATIENCE} if url.startswith(SQLITE) else {}
+        arguments = {"timeout": TIMEOUT} if url.startswith(SQLITE) else {}
         self._engine = sqlalchemy.create_engine(url, connect_args=arguments)
 
     @contextmanager

@@ -29,8 +29,8 @@ from study.databases import OF_RUNS, require_database
 from study.errors import StudyError, first_line
 from study.files import SQLITE, locked
 from study.outbox import Outbox, Parcel, Point, deliver
-from study.patience import Patience, Patient
 from study.process import this_process
+from study.retry import Retry, RetryingClient
 from study.runs import Run, as_param, as_run, points
 from study.shown import masked
 
@@ -63,7 +63,7 @@ class Store(Artifacts):
         self.uri = uri or default_uri(home)
         self.say = say
         self._experiments: dict[str, str] = {}
-        self._patience = Patience(masked(self.uri).removeprefix(SQLITE), self._say)
+        self._retry = Retry(masked(self.uri).removeprefix(SQLITE), self._say)
         self._outbox = Outbox(self, self._say)
         # Opening a new database migrates it, and two processes doing that at once crash.
         with locked(home):
@@ -74,7 +74,7 @@ class Store(Artifacts):
             try:
                 mlflow.set_tracking_uri(self.uri)
                 client = self.wait(lambda: MlflowClient(self.uri))
-                super().__init__(cast(MlflowClient, Patient(client, self._patience, self._outbox.empty)))
+                super().__init__(cast(MlflowClient, RetryingClient(client, self._retry, self._outbox.empty)))
                 self.client.search_experiments(max_results=1)
             except Exception as error:  # MLflow's, SQLAlchemy's and alembic's have no common ancestor
                 raise StudyError(f"The store {masked(self.uri)} cannot be opened: {first_line(error)}") from None
@@ -91,7 +91,7 @@ class Store(Artifacts):
         Raises:
             StoreFault: where the store is away for too long, or something else fails that a sentence can explain.
         """
-        return self._patience.wait(action)
+        return self._retry.wait(action)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment called `name`, made where it is new."""

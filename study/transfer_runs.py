@@ -21,8 +21,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from study.errors import StudyError, first_line
 from study.files import is_hidden
-from study.patience import at_once
 from study.registry import DESCRIBED
+from study.retry import at_once
 from study.runs import Run
 from study.tracking import MAX_BATCH, Point, Store, every, quoted
 from study.transfer_archive import Archive, Recorded

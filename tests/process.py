@@ -17,7 +17,7 @@ import pytest
 from pipelines import cli
 
 STUDY = str(Path(sys.executable).with_name("study"))
-PATIENCE = 240
+TIMEOUT = 240
 """Seconds that any one process may take: generous, since nothing here is timed."""
 
 
@@ -50,7 +50,7 @@ def start(*arguments: str, home: Path) -> subprocess.Popen[str]:
 def end(process: subprocess.Popen[str], said: str = "") -> Ended:
     """Waits for `process`; `said` is what was read of its output before."""
     try:
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=TIMEOUT)
     finally:
         process.kill()
     return Ended(process.returncode, said + out, err)
@@ -99,7 +99,7 @@ def on_a_terminal(*arguments: str, home: Path) -> tuple[int, str]:
         start_new_session=True,
     )
     os.close(theirs)
-    watchdog = threading.Timer(PATIENCE, process.kill)
+    watchdog = threading.Timer(TIMEOUT, process.kill)
     watchdog.start()
     screen = b""
     with contextlib.suppress(OSError):  # how a terminal says that the other side is gone

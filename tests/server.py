@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process import PATIENCE
+from tests.process import TIMEOUT
 
 
 class Server:
@@ -47,11 +47,11 @@ class Server:
         """Stops it with its children."""
         if self.process:
             os.killpg(self.process.pid, number)
-            self.process.wait(PATIENCE)
+            self.process.wait(TIMEOUT)
             self.process = None
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline and process.poll() is None:
             try:
                 with urllib.request.urlopen(f"{self.address}/health", timeout=5):

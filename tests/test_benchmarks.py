@@ -202,11 +202,11 @@ def test_a_process_that_fails_ends_the_measurement_rather_than_hang_it():
 
 def test_the_gpu_benchmark_times_whole_commands(tmp_path: Path, machine: Machine):
     small = ["--trials", "1", "--epochs", "1", "--retrain-epochs", "1"]
-    figures = gpu_parts.command("tune", Path("digits"), tmp_path, machine, small, patience=300)
+    figures = gpu_parts.command("tune", Path("digits"), tmp_path, machine, small, timeout=300)
     assert figures.keys() == {"tune"}
     assert (tmp_path / "tune" / "mlruns" / "mlflow.db").exists()
     with pytest.raises(RuntimeError, match="study tune ended with 2: study: --trials"):
-        gpu_parts.command("tune", Path("digits"), tmp_path / "other", machine, ["--trials", "none"], patience=300)
+        gpu_parts.command("tune", Path("digits"), tmp_path / "other", machine, ["--trials", "none"], timeout=300)
 
 
 def test_the_gpu_benchmarks_training_figures_need_torch_torchvision_and_numpy_alone():

@@ -12,7 +12,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from requests.exceptions import ConnectionError as Lost
 
-from study import patience
+from study import retry
 from study.config import Home
 from study.errors import StoreFault
 from study.outbox import deliver, opened
@@ -66,8 +66,8 @@ class Remote(Store):
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST", 0.0)
-    monkeypatch.setattr(patience, "LIMIT", 0.2)
+    monkeypatch.setattr(retry, "FIRST", 0.0)
+    monkeypatch.setattr(retry, "LIMIT", 0.2)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_it_is_said_once_that_the_store_went_away_and_once_what_was_delivered(re
 
 def test_while_it_is_away_a_store_is_asked_ever_more_seldom(remote: Remote, monkeypatch: pytest.MonkeyPatch):
     run_id = remote.new_run()
-    monkeypatch.setattr(patience, "FIRST", 60.0)
+    monkeypatch.setattr(retry, "FIRST", 60.0)
     remote.line.is_cut = True
     remote.line.asked.clear()
     for step in range(20):
@@ -258,7 +258,7 @@ def test_two_that_deliver_at_the_same_time_deliver_once(remote: Remote):
 
 
 def test_reading_waits_until_the_store_is_back(remote: Remote, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(patience, "LIMIT", 60.0)
+    monkeypatch.setattr(retry, "LIMIT", 60.0)
     run_id = remote.new_run()
     remote.line.is_cut = True
     threading.Timer(0.3, lambda: setattr(remote.line, "is_cut", False)).start()
@@ -274,7 +274,7 @@ def test_a_store_that_stays_away_is_given_up_with_a_sentence_and_then_at_once(
     remote.line.is_cut = True
     with pytest.raises(StoreFault, match=r"does not answer as it should \(Connection refused\): start it again"):
         remote.get(run_id)
-    monkeypatch.setattr(patience, "LIMIT", 60.0)
+    monkeypatch.setattr(retry, "LIMIT", 60.0)
     remote.line.asked.clear()
     with pytest.raises(StoreFault):
         remote.get(run_id)
@@ -282,7 +282,7 @@ def test_a_store_that_stays_away_is_given_up_with_a_sentence_and_then_at_once(
 
 
 def test_a_run_is_begun_once_though_no_answer_said_so(remote: Remote, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(patience, "LIMIT", 60.0)
+    monkeypatch.setattr(retry, "LIMIT", 60.0)
     remote.experiment("digits")
     remote.line.is_deaf = True
     threading.Timer(0.3, lambda: setattr(remote.line, "is_deaf", False)).start()

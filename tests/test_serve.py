@@ -11,7 +11,7 @@ import pytest
 
 from study.config import Home
 from tests.conftest import copy_of
-from tests.process import PATIENCE, STUDY, environment, study_here
+from tests.process import STUDY, TIMEOUT, environment, study_here
 from tests.test_cli import assert_one_sentence
 from tests.test_ui import free_port, wait_for_answer
 
@@ -65,7 +65,7 @@ def served(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield port, process
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
 
 
 def answer(port: int, password: str = "", host: str = "") -> int:
@@ -75,7 +75,7 @@ def answer(port: int, password: str = "", host: str = "") -> int:
     if host:
         request.add_header("Host", host)
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answered:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answered:
             return int(answered.status)
     except urllib.error.HTTPError as error:
         return error.code

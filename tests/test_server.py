@@ -3,14 +3,14 @@
 import subprocess
 from pathlib import Path
 
-from tests.process import PATIENCE, STUDY, environment
+from tests.process import STUDY, TIMEOUT, environment
 
 
 def run(*arguments: str, home: Path, server: str) -> str:
     """What `study` said, working with `server`."""
     home.mkdir()
     made = environment(home, MLFLOW_TRACKING_URI=server)
-    ended = subprocess.run([STUDY, *arguments], env=made, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    ended = subprocess.run([STUDY, *arguments], env=made, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 

@@ -13,7 +13,7 @@ import pytest
 from pipelines.context import Context
 from pipelines.progress import Display
 from pipelines.retrain import retrain
-from study import patience
+from study import retry
 from study.config import Home
 from study.data import Dataset
 from study.device import Machine
@@ -171,7 +171,7 @@ def test_a_server_that_stays_away_ends_the_command_with_a_sentence_and_loses_not
 ):
     context = surroundings(home, between, machine, epoch_2=lambda: fail(monkeypatch, "500"))
     toy = trial(context, tiny)
-    monkeypatch.setattr(patience, "LIMIT", 1.0)
+    monkeypatch.setattr(retry, "LIMIT", 1.0)
     with pytest.raises(StoreFault, match=r"\(too many 500 error responses\): start it again, and the same command"):
         train(toy, tiny, context)
     fail(monkeypatch, "")
@@ -191,7 +191,7 @@ def test_requests_that_fail_or_are_heard_without_an_answer_leave_every_epoch_onc
     expected: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(patience, "FIRST", 0.0)
+    monkeypatch.setattr(retry, "FIRST", 0.0)
     context = surroundings(
         home,
         between,

@@ -73,7 +73,7 @@ def test_a_storage_that_fails_ends_the_search_with_a_sentence_and_the_next_start
     monkeypatch.setattr(process, "_start", lambda number: "first")
     with ExitStack() as faults, monkeypatch.context() as patch:
         # Optuna itself tries some writes several times, after pauses of seconds.
-        patch.setattr(storage, "PATIENCE", 0.01)
+        patch.setattr(storage, "TIMEOUT", 0.01)
         patch.setattr(optuna.storages._rdb.storage, "time", SimpleNamespace(sleep=lambda seconds: None))
         whole, begun = stage.build_model, []
 
@@ -111,7 +111,7 @@ def test_of_two_that_take_the_same_trial_from_the_line_one_gets_it(
             with pytest.raises(StorageInternalError):
                 other._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
 
-    monkeypatch.setattr(storage, "PATIENCE", 0.01)
+    monkeypatch.setattr(storage, "TIMEOUT", 0.01)
     monkeypatch.setattr(RDBStorage, "check_trial_is_updatable", meanwhile)
     one, other = (in_optuna(context, SMALL, tiny) for _ in range(2))
     assert one._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)

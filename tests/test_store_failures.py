@@ -221,10 +221,10 @@ def test_the_command_says_a_failure_in_a_sentence_and_lets_a_bug_through(
 
 
 @pytest.mark.parametrize("seconds", ["soon", "nan", "-1", "inf"])
-def test_a_patience_that_is_no_number_of_seconds_is_refused(seconds: str, home: Home):
-    ended = study_here("runs", home=home.root, STUDY_STORE_PATIENCE=seconds)
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(seconds: str, home: Home):
+    ended = study_here("runs", home=home.root, STUDY_STORE_TIMEOUT=seconds)
     assert ended.code == 2
-    assert ended.err == f"study: STUDY_STORE_PATIENCE is {seconds!r}: it must be a number of seconds, 0 or more.\n"
+    assert ended.err == f"study: STUDY_STORE_TIMEOUT is {seconds!r}: it must be a number of seconds, 0 or more.\n"
 
 
 def test_a_write_that_finds_no_room_names_its_file_though_the_disk_names_none(tmp_path: Path):

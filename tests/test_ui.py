@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from pipelines.pages import run_page
 from study.config import Home
 from study.tracking import Store
-from tests.process import PATIENCE, STUDY, Reproduced, environment, only_page, reproduced
+from tests.process import STUDY, TIMEOUT, Reproduced, environment, only_page, reproduced
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,14 @@ def said(digits: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield log.read_text()
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
 
 
 def wait_for_answer(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(PATIENCE):
+    for _ in range(TIMEOUT):
         assert process.poll() is None, log.read_text()
         try:
-            with urllib.request.urlopen(address, timeout=PATIENCE):
+            with urllib.request.urlopen(address, timeout=TIMEOUT):
                 return
         except OSError:
             time.sleep(1)

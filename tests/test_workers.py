@@ -25,7 +25,7 @@ from pipelines.progress import Display
 from pipelines.recovery import Recovery
 from pipelines.tune import tune
 from pipelines.worker import Assignment
-from pipelines.workers import Crew
+from pipelines.workers import WorkerPool
 from study import search, space
 from study.config import DataConfig, FFNNConfig, Home, SearchConfig, TrainConfig
 from study.data import Dataset, load_dataset
@@ -39,7 +39,7 @@ from study.tracking import Store
 from study.training import TrainingState, fit
 from study.turns import optimise
 from tests.conftest import DIGITS, copy_of
-from tests.process import PATIENCE, Ended, end, on_a_terminal, read_until, start, study_here
+from tests.process import TIMEOUT, Ended, end, on_a_terminal, read_until, start, study_here
 from tests.test_search import at_once
 
 NAME = "digits-ffnn"
@@ -106,7 +106,7 @@ class Watch:
 
     def two_trials(self, first: int = 1, last: int = EPOCHS * 3 // 4) -> list[FrozenTrial]:
         """Two trials that are under way, between two of their epochs; the one that has longer to go comes first."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
             assert self.process.poll() is None, end(self.process)
             begun = sorted(self.running(), key=epoch)
@@ -431,7 +431,7 @@ def one_worker(config: SearchConfig, digest: str, context: Context, data: DataCo
         parent=context.store.start("digits", config.name, tags={"stage": "search"}, params={}),
         has_bars=False,
     )
-    Crew(assignment, Heard(), lambda ended: None, Recovery(opened, config, context)).run(1)
+    WorkerPool(assignment, Heard(), lambda ended: None, Recovery(opened, config, context)).run(1)
 
 
 def test_a_bug_in_a_worker_is_one_failure_with_its_traceback(

@@ -11,7 +11,7 @@ from study.config import Home
 from study.tracking import MAX_BATCH, Point, Store
 from study.writer import Writer
 
-PATIENCE = 60
+TIMEOUT = 60
 """Seconds after which a test that waits for another thread has failed."""
 
 
@@ -26,7 +26,7 @@ class Watched(Store):
 
     def log_points(self, run_id: str, recorded: Sequence[Point]) -> None:
         self.busy.set()
-        assert self.is_open.wait(PATIENCE), "held up for longer than a test should take"
+        assert self.is_open.wait(TIMEOUT), "held up for longer than a test should take"
         super().log_points(run_id, recorded)
         self.writes.append((run_id, list(recorded)))
 
@@ -37,7 +37,7 @@ class Watched(Store):
         """Has `writer` write the metric `first`, and keeps it from coming to an end with that."""
         self.is_open.clear()
         writer.log(run_id, {"first": 0.0})
-        assert self.busy.wait(PATIENCE)
+        assert self.busy.wait(TIMEOUT)
 
     def steps(self, run_id: str, name: str) -> list[int]:
         """The steps at which a run has a metric, in the order of the times at which it was handed over."""

@@ -14,7 +14,7 @@ from tests.faults.invariants import Broken
 from tests.faults.places import Kind, ServerKind
 from tests.faults.victims import GLANCE, Victim, Zygote, start_cold
 
-PATIENCE = 600
+TIMEOUT = 600
 """Seconds after which a command hangs, and after which one that was told to stop does."""
 MAX_STARTS = 14
 STOPPED = {-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM}
@@ -140,7 +140,7 @@ class _Attempts:
         self.server_stopped, told = False, False
         while not told and self._may_stop() and self._wait(victim, cold):
             told = self._stop(victim)
-        if not victim.ended(PATIENCE):
+        if not victim.ended(TIMEOUT):
             self.result.broken.other.append(f"it hangs: {victim.said()[-500:]}")
             victim.clear()
         self._note_end(victim, told, cold)
@@ -224,7 +224,7 @@ class _Attempts:
             self._wait_for_all()
 
     def _wait_for_all(self) -> None:
-        deadline = time.monotonic() + PATIENCE / 5
+        deadline = time.monotonic() + TIMEOUT / 5
         for victim in self.victims:
             while (left := victim.session()) and time.monotonic() < deadline:
                 time.sleep(0.1)

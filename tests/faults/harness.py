@@ -14,7 +14,7 @@ from tests.faults.victims import Zygote
 from tests.postgres import programs, running_cluster
 
 STORES = ("SQLite", "PostgreSQL", "server")
-PATIENCE = 900
+TIMEOUT = 900
 
 
 class Harness:
@@ -71,7 +71,7 @@ class Harness:
         """Runs a command, uninterrupted."""
         with self._lock:
             victim = self._zygote.start(arguments, home, home / "log")
-            if not victim.ended(PATIENCE) or victim.code:
+            if not victim.ended(TIMEOUT) or victim.code:
                 raise RuntimeError(f"study {' '.join(arguments)}: exit code {victim.code}: {victim.said()}")
 
     def _retrained(self, model: str, seed: int) -> Path:
@@ -118,7 +118,7 @@ class Harness:
         def examine(progress: Progress) -> list[str]:
             place = progress.place
             victim = zygote.start(("doctor", *place.stores), place.home, place.home / "log")
-            if not victim.ended(PATIENCE):
+            if not victim.ended(TIMEOUT):
                 return ["study doctor hangs"]
             return [f"study doctor: {victim.said()[-1500:]}"] if victim.code else []
 

@@ -40,10 +40,10 @@ class Victim:
         """All that it has written."""
         return self._log()[self.before :]
 
-    def ended(self, patience: float = 0) -> bool:
+    def ended(self, timeout: float = 0) -> bool:
         """Whether it has ended, within so many seconds."""
         if self.code is None:
-            self.code = self._ended(patience)
+            self.code = self._ended(timeout)
         return self.code is not None
 
     def workers(self) -> list[psutil.Process]:
@@ -87,9 +87,9 @@ def start_cold(arguments: tuple[str, ...], home: Path, log: Path) -> Victim:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def ended(patience: float) -> int | None:
+    def ended(timeout: float) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(patience)
+            return process.wait(timeout)
         return None
 
     return Victim(process.pid, log, ended)
@@ -121,8 +121,8 @@ class Zygote:
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
         return Victim(int(self._line()), log, self._ended)
 
-    def _ended(self, patience: float) -> int | None:
-        ready, _, _ = select.select([self.process.stdout], [], [], patience)
+    def _ended(self, timeout: float) -> int | None:
+        ready, _, _ = select.select([self.process.stdout], [], [], timeout)
         return int(self._line()) if ready else None
 
     def close(self) -> None:

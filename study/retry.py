@@ -1,16 +1,16 @@
 """Waiting for a store that is away for a while: a server being restarted, a database that another process holds."""
 
-import math
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from study.errors import StoreFault, StudyError
+from study.environment import seconds
+from study.errors import StoreFault
 from study.faults import explained, explanation, is_passing, told
 
 # MLflow's own would block for four minutes, and send again what a server may have done already.
@@ -18,7 +18,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 LIMIT = 600.0
-"""Seconds for which nothing is given up, unless STUDY_STORE_PATIENCE says how many."""
+"""Seconds for which nothing is given up, unless STUDY_STORE_TIMEOUT says how many."""
 REMINDED = 30.0
 """Seconds between two lines that say what is waited for."""
 FIRST, LONGEST = 0.5, 30.0
@@ -29,11 +29,7 @@ _is_waiting: ContextVar[bool] = ContextVar("is_waiting", default=False)
 
 
 def _limit() -> float:
-    text = os.environ.get("STUDY_STORE_PATIENCE", str(LIMIT))
-    with suppress(ValueError):
-        if 0 <= float(text) < math.inf:
-            return float(text)
-    raise StudyError(f"STUDY_STORE_PATIENCE is {text!r}: it must be a number of seconds, 0 or more.")
+    return seconds("STUDY_STORE_TIMEOUT", LIMIT, or_none=True)
 
 
 def pauses() -> Iterator[float]:
@@ -54,14 +50,14 @@ def at_once() -> Iterator[None]:
         _is_waiting.reset(token)
 
 
-class Patience:
+class Retry:
     """Has calls to a store wait while it is away."""
 
     def __init__(self, where: str, say: Callable[[str], None]):
         """Takes the store's address, and what is told of the waiting.
 
         Raises:
-            StudyError: where STUDY_STORE_PATIENCE is no number of seconds.
+            StudyError: where STUDY_STORE_TIMEOUT is no number of seconds.
         """
         self.where, self.say = where, say
         _limit()
@@ -104,12 +100,12 @@ class Patience:
             raise
 
 
-class Patient:
+class RetryingClient:
     """A client of a store, each of whose methods waits while the store is away."""
 
-    def __init__(self, client: Any, patience: Patience, before: Callable[[], None]):
+    def __init__(self, client: Any, retry: Retry, before: Callable[[], None]):
         """Takes what is to be done first, so that nothing is read before what was written."""
-        self._client, self._patience, self._before = client, patience, before
+        self._client, self._retry, self._before = client, retry, before
 
     def __getattr__(self, name: str) -> Any:
         return partial(self._call, getattr(self._client, name))
@@ -122,4 +118,4 @@ class Patient:
             self._before()
             return action()
 
-        return self._patience.wait(action if _is_waiting.get() else after_what_is_kept)
+        return self._retry.wait(action if _is_waiting.get() else after_what_is_kept)
