@@ -150,7 +150,10 @@ def _leading(effects: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def _change(of: str, measure: str, whole: float, lost: float) -> str:
     name, digits = ("AUC", ".3f") if measure == "auc_lost" else ("accuracy", ".1%")
-    return f"{of}{name} goes from {whole:{digits}} to {whole - lost:{digits}}"
+    before, after = f"{whole:{digits}}", f"{whole - lost:{digits}}"
+    if before == after:
+        return f"{of}{name}, {before}, falls by {lost:.1g}"
+    return f"{of}{name} goes from {before} to {after}"
 
 
 def _most_dependent(table: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:

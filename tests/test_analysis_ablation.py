@@ -91,6 +91,13 @@ def test_filters_that_matter_as_much_are_all_named(times: int, said: str):
     assert caption(table).endswith(f"{said} class as much.")
 
 
+def test_a_loss_that_rounding_hides_is_told():
+    table = TABLE.assign(auc=1.0, auc_lost=TABLE["auc_lost"] * 1e-3)
+    lost = table["auc_lost"].max()
+    assert lost < 0.0005
+    assert f"its AUC, 1.000, falls by {lost:.1g}" in caption(table)
+
+
 def test_the_caption_says_what_replaced_the_maps():
     table = ablation_effects(LOGITS, WITHOUT, LABELS, CLASSES, "zero")
     assert set(table["replaced_by"]) == {"zero"}
