@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.context import Context
-from study import selection, transfer_runs, transfer_searches
+from study import selection, transfer_models, transfer_runs, transfer_searches
 from study.errors import StudyError
 from study.files import locked
 from study.provenance import provenance
@@ -119,7 +119,7 @@ def _manifest(records: Mapping[str, RunRecord], searches: Mapping[str, SearchRec
         datasets=_images(records),
         runs=tuple(records),
         searches=files,
-        registered=transfer_runs.registered_of(context.store, records),
+        registered=transfer_models.registered_of(context.store, records),
     )
 
 

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from pipelines.context import Context
 from pipelines.progress import Display
-from study import transfer_runs, transfer_searches
+from study import transfer_models, transfer_runs, transfer_searches
 from study.config import BUNDLED, Home
 from study.errors import StudyError
 from study.files import locked
@@ -148,7 +148,7 @@ def _bring(incoming: _Incoming, storage: RDBStorage, context: Context) -> None:
             models |= made
             bar.advance()
         for model in archive.manifest.registered:
-            transfer_runs.bring_versions(store, model, ids, models)
+            transfer_models.bring_versions(store, model, ids, models)
         for search in incoming.searches:
             bar.note(search.name)
             transfer_searches.bring(storage, search, ids, token)

@@ -6,15 +6,12 @@ began; before that it is undone.
 """
 
 import contextlib
-import json
-import math
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import mlflow
 from mlflow.entities import LoggedModelOutput, Param, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -26,12 +23,11 @@ from study.retry import at_once
 from study.runs import Run
 from study.tracking import MAX_BATCH, Point, Store, every, quoted
 from study.transfer_archive import Archive, Recorded
-from study.transfer_format import MARK, LoggedModel, Registered, RunRecord, Version, exported
+from study.transfer_format import MARK, LoggedModel, RunRecord, exported
+from study.transfer_models import give_aliases
 
 STAGE, COMPLETE = f"{MARK}_stage", f"{MARK}_complete"
 """The tags of a run that is being imported, beside the mark: what it will be, and whether all of it is there."""
-ALIASES = f"{MARK}_aliases"
-"""The tag of a model version that is being imported: the aliases that it had."""
 RESERVED = "mlflow.modelVersions"
 """The tag that MLflow keeps on a model itself."""
 PER_WRITE = 100
@@ -104,26 +100,6 @@ def _downloaded(uri: str, store: Store, folder: Path, what: str) -> None:
         get_artifact_repository(uri, tracking_uri=store.uri).download_artifacts("", str(folder))
     except (MlflowException, OSError) as error:
         raise StudyError(f"The files of {what} cannot be read: {first_line(error)}") from None
-
-
-def registered_of(store: Store, runs: Mapping[str, RunRecord]) -> tuple[Registered, ...]:
-    """The registered models with versions from these runs, and those versions."""
-    sources: dict[tuple[str | None, str | None], str] = {
-        (run.id, f"models:/{model.id}"): model.id for run in runs.values() for model in run.models
-    }
-    found = []
-    for model in every(store.client.search_registered_models):
-        versions = [
-            Version(version=int(one.version), run=str(one.run_id), model=sources[one.run_id, one.source], tags=one.tags)
-            for one in every(store.client.search_model_versions, f"name={quoted(model.name)}")
-            if (one.run_id, one.source) in sources
-        ]
-        numbers = {version.version for version in versions}
-        aliases = {alias: int(number) for alias, number in model.aliases.items() if int(number) in numbers}
-        if versions:
-            ordered = tuple(sorted(versions, key=lambda version: version.version))
-            found.append(Registered(name=model.name, versions=ordered, aliases=aliases))
-    return tuple(found)
 
 
 def bring(
@@ -208,40 +184,6 @@ def _describe_anew(file: Path, ids: Mapping[str, str], location: str) -> None:
         file.write_bytes(re.sub(rb"^artifact_path: .*$", lambda _: said, content, flags=re.MULTILINE))
 
 
-def bring_versions(store: Store, model: Registered, runs: Mapping[str, str], models: Mapping[str, str]) -> None:
-    """Registers those versions of `model` whose logged models were brought; its aliases wait for `complete`.
-
-    Args:
-        store: where.
-        model: as it is in the archive.
-        runs: the ids of runs here by those in the archive.
-        models: the ids of the models that were brought, by those in the archive.
-    """
-    versions = [version for version in model.versions if version.model in models]
-    if versions:
-        # MLflow looks a version's source up in the store that was opened last.
-        mlflow.set_tracking_uri(store.uri)
-        with contextlib.suppress(MlflowException):  # where it is registered already
-            store.client.create_registered_model(model.name)
-    for version in versions:
-        _bring_version(store, model, version, runs, models)
-
-
-def _bring_version(
-    store: Store, model: Registered, version: Version, runs: Mapping[str, str], models: Mapping[str, str]
-) -> None:
-    had = [alias for alias, number in model.aliases.items() if number == version.version]
-    model_id = models[version.model]
-    with at_once():
-        store.client.create_model_version(
-            model.name,
-            f"models:/{model_id}",
-            run_id=runs[version.run],
-            model_id=model_id,
-            tags={**version.tags, ALIASES: json.dumps(had)},
-        )
-
-
 def unfinished(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Those of `runs` whose import did not end, by the process that imports or imported them."""
     found: dict[str, list[Run]] = {}
@@ -264,32 +206,11 @@ def is_sealed(runs: Sequence[Run]) -> bool:
 def complete(store: Store, runs: Sequence[Run]) -> None:
     """Makes the runs of a sealed import appear; the one that was sealed comes last."""
     for run in sorted(runs, key=lambda run: COMPLETE in run.tags):
-        _move_aliases(store, run.id)
+        give_aliases(store, run.id)
         store.put_tags(run.id, {"stage": run.tags[STAGE]})
         for name in (STAGE, COMPLETE, MARK):
             if name in run.tags:
                 store.client.delete_tag(run.id, name)
-
-
-def _move_aliases(store: Store, run_id: str) -> None:
-    """Gives the versions of a run the aliases that they had: here only to a better one, where an alias is taken."""
-    client = store.client
-    for version in client.search_model_versions(f"run_id='{run_id}'"):
-        if ALIASES not in version.tags:
-            continue
-        for alias in json.loads(version.tags[ALIASES]):
-            taken = client.get_registered_model(version.name).aliases.get(alias)
-            before = client.get_model_version(version.name, taken).tags if taken else {}
-            if not taken or _score(version.tags) > _score(before):
-                client.set_registered_model_alias(version.name, alias, version.version)
-        client.delete_model_version_tag(version.name, version.version, ALIASES)
-
-
-def _score(tags: Mapping[str, str]) -> float:
-    try:
-        return float(tags["val_accuracy"])
-    except (KeyError, ValueError):
-        return -math.inf
 
 
 def undo(store: Store, runs: Sequence[Run]) -> None:

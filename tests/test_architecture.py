@@ -73,7 +73,7 @@ def test_only_the_search_its_space_its_storage_and_its_trials_import_optuna():
 
 def test_only_tracking_its_artifacts_and_its_registry_import_mlflow():
     of_the_store = {"study.tracking", "study.artifacts", "study.registry", "study.mending"}
-    assert importers("mlflow") == of_the_store | {"study.transfer_runs"}
+    assert importers("mlflow") == of_the_store | {"study.transfer_runs", "study.transfer_models"}
 
 
 def test_study_knows_neither_pipelines_nor_analysis():

@@ -24,7 +24,7 @@ from pipelines.progress import Display
 from pipelines.retrain import retrain
 from pipelines.transfer import export
 from pipelines.tune import tune
-from study import search, selection, transfer_runs, transfer_searches
+from study import search, selection, transfer_models, transfer_runs, transfer_searches
 from study.config import AnalysisConfig, DataConfig, Home
 from study.errors import StudyError
 from study.registry import model_digests
@@ -372,13 +372,13 @@ MOMENTS = {
     "before the third run": (transfer_runs, "bring", 3),
     "within a run": (transfer_runs, "_bring_points", 2),
     "within a model": (transfer_runs, "_describe_anew", 1),
-    "before the registered model": (transfer_runs, "bring_versions", 1),
+    "before the registered model": (transfer_models, "bring_versions", 1),
     "before the search": (transfer_searches, "bring", 1),
     "within the search": (transfer_searches, "frozen", 5),  # the first three are of the verification
     "before all was there": (transfer_runs, "seal", 1),
     "before the search appeared": (transfer_searches, "complete", 1),
     "before the runs appeared": (transfer_runs, "complete", 1),
-    "while the runs appeared": (transfer_runs, "_move_aliases", 3),
+    "while the runs appeared": (transfer_runs, "give_aliases", 3),
 }
 
 
