@@ -11,9 +11,10 @@ DATASET ?= cifar10
 demo: $(INSTALLED)  ## The whole study on the bundled digits: search, retrain and analyse both models
 	$(BIN)/study reproduce --dataset digits
 
-# As many at a time as there are cores, up to four; a file's tests stay together, since they share what is slow to make.
+# As many at a time as there are cores, up to four; a file's tests stay together, since they share what is slow to make,
+# and the longest files come first (tests/conftest.py).
 test: $(INSTALLED)  ## All tests
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)  ## Lint, format and types
 	$(BIN)/ruff check .

@@ -21,9 +21,24 @@ from study.device import Machine, prepare
 from study.search import default_storage
 from study.tracking import Store
 
+LONGEST = (
+    "test_end_to_end.py",
+    "test_workers.py",
+    "test_faults.py",
+    "test_disk_faults.py",
+    "test_server_faults.py",
+    "test_transfer.py",
+    "test_cli.py",
+    "test_analyse_again.py",
+)
+"""The files of tests that take minutes: begun first, since all that run at a time end with the last one."""
 DIGITS = DataConfig(dataset="digits")
 pytest_plugins = ("tests.postgres", "tests.server")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

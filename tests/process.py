@@ -2,17 +2,18 @@
 
 import contextlib
 import io
+import json
 import os
 import pty
 import signal
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from pipelines import cli
 
@@ -120,12 +121,16 @@ class Reproduced:
     ended: Ended
 
 
-@cache
-def reproduced(folder: Path) -> Reproduced:
-    """The whole study on the digits, in a new home below `folder`; made once for all files of tests."""
-    home = folder / "reproduced"
-    home.mkdir()
-    return Reproduced(home, study(*REPRODUCE, home=home))
+def reproduced(factory: pytest.TempPathFactory) -> Reproduced:
+    """The whole study on the digits; made once for all files of tests, also where several processes run these."""
+    base = factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    home, told = folder / "reproduced", folder / "reproduced.json"
+    with FileLock(folder / "reproduced.lock"):
+        if not told.exists():
+            home.mkdir()
+            told.write_text(json.dumps(asdict(study(*REPRODUCE, home=home))))
+    return Reproduced(home, Ended(**json.loads(told.read_text())))
 
 
 def only_page(home: Path) -> Path:

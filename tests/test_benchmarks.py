@@ -201,7 +201,7 @@ def test_a_process_that_fails_ends_the_measurement_rather_than_hang_it():
 
 
 def test_the_gpu_benchmark_times_whole_commands(tmp_path: Path, machine: Machine):
-    small = ["--trials", "1", "--epochs", "1", "--retrain-epochs", "1"]
+    small = ["--model", "ffnn", "--trials", "1", "--epochs", "1", "--no-retrain"]
     figures = gpu_parts.command("tune", Path("digits"), tmp_path, machine, small, timeout=300)
     assert figures.keys() == {"tune"}
     assert (tmp_path / "tune" / "mlruns" / "mlflow.db").exists()

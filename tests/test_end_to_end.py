@@ -20,7 +20,7 @@ FIGURES = cnn_figures(filter=12)
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
-    made = reproduced(tmp_path_factory.getbasetemp())
+    made = reproduced(tmp_path_factory)
     assert made.ended.code == 0, made.ended.err
     return made
 

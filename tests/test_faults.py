@@ -33,8 +33,8 @@ def zygote(harness: Harness) -> Zygote:
     "case",
     [
         Case("tune, 1 worker", "PostgreSQL", seed=0, kills=2),
-        Case("tune, 2 workers", "SQLite", seed=0, kills=2),
-        Case("retrain", "SQLite", seed=2, kills=2),
+        Case("tune, 2 workers", "SQLite", seed=0, kills=1),
+        Case("retrain", "SQLite", seed=2, kills=1),
         Case("analyse", "SQLite", seed=0, kills=1),
     ],
     ids=str,

@@ -13,7 +13,7 @@ from tests.conftest import copy_of
 from tests.process import end, read_until, study_here
 from tests.test_workers import TUNE, assert_gone, pid, started, trials_of
 
-LIMIT = 30
+LIMIT = 15
 """Seconds: many times what an epoch takes, on a machine that does a lot else too."""
 SEARCH = (*TUNE, "--trials", "2", "--epochs", "60", "--workers", "1", "--trial-timeout", str(LIMIT))
 

@@ -22,7 +22,7 @@ from tests.process import STUDY, TIMEOUT, Reproduced, environment, only_page, re
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
-    made = reproduced(tmp_path_factory.getbasetemp())
+    made = reproduced(tmp_path_factory)
     assert made.ended.code == 0, made.ended.err
     return made
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.faults.load import STORES, load
 
-TRIALS = 12
+TRIALS = 10
 
 
 @pytest.mark.timeout(900)
@@ -16,6 +16,6 @@ def test_every_trial_of_several_workers_is_once_in_both_stores(
         # Skipped, or failing, where there is none.
         request.getfixturevalue("postgres")
     with STORES[store](tmp_path) as place:
-        done = load(place, workers=3, trials=TRIALS, sampler="tpe")
+        done = load(place, workers=2, trials=TRIALS, sampler="tpe")
     assert done.wrong(TRIALS) == []
     assert done.counts["trials"] == done.counts["runs"] == TRIALS
