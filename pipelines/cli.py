@@ -133,6 +133,7 @@ def retrain(
     seeds: Annotated[
         int | None, number("--seeds", help="Retrain so many seeds, counted from --seed; skips those done.", least=1)
     ] = None,
+    again: Annotated[bool, option("--again", help="Train once more what was retrained already.")] = False,
     skip_unreadable: Skip = False,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -143,7 +144,8 @@ def retrain(
     """Train a trial's settings on all training images, keeping the weights of every epoch."""
     if model:
         model_config(model)
-    from pipelines import retrain as stage
+    from pipelines.retrain import retrain as anew
+    from pipelines.seeds import retrain_once, retrain_seeds
     from study.selection import choose_trial
 
     context = context_of(home_of(home), tracking_uri, device=device, precision=precision, threads=threads)
@@ -157,10 +159,13 @@ def retrain(
         loaded = context.load(images)
     if model and trial.params["model"] != model:
         raise StudyError(f"--run {run} is a {trial.params['model']}, not a {model}: leave out --model, or --run.")
+    if seeds and again:
+        raise StudyError("--seeds trains those that are missing: leave it out, or --again.")
     if seeds:
-        stage.retrain_seeds(trial, images, loaded, context, epochs=epochs, seed=seed, seeds=seeds)
+        retrain_seeds(trial, images, loaded, context, epochs=epochs, seed=seed, seeds=seeds)
     else:
-        stage.retrain(trial, images, loaded, context, epochs=epochs, seed=seed)
+        train = anew if again else retrain_once
+        train(trial, images, loaded, context, epochs=epochs, seed=seed)
 
 
 @app.command()

@@ -16,9 +16,10 @@ from pipelines.context import Context
 from pipelines.doctor_fix import Mender
 from pipelines.doctor_read import read_files
 from study import doctor, doctor_files, doctor_params, doctor_runs, mending
-from study.backup import damage, exists
+from study.backup import damage
 from study.commands import command_at, retraining
 from study.config import Home
+from study.databases import exists
 from study.doctor import Facts, Finding
 from study.errors import StudyError
 from study.files import locked

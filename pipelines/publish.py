@@ -19,6 +19,7 @@ from pipelines.pages import run_page
 from study.config import AnalysisConfig, DataConfig
 from study.data import SelectedImage
 from study.provenance import provenance
+from study.runs import is_under_way
 
 DATA_PARAMS = ("dataset", "dataset_digest", "validation_fraction", "split_seed", "skip_unreadable")
 """What a retrained run says of its data set, and its analysis too."""
@@ -63,6 +64,9 @@ def publish(
 
 def _record(table: pd.DataFrame, network: Network, config: AnalysisConfig, context: Context) -> None:
     run, store = network.run, context.store
+    for left in store.runs([run.tags["dataset"]], stage="analysis", retrain_run=run.id, status="RUNNING"):
+        if not is_under_way(left):
+            store.finish(left.id, "KILLED", "interrupted")
     kept = store.start(
         run.tags["dataset"],
         f"analysis of {run.name}",

@@ -20,8 +20,8 @@ from study.experiments import Condition
 from study.failures import failures_explained
 from study.files import locked
 from study.models import CNN, build_model
-from study.process import is_gone, this_process
-from study.runs import Run, points
+from study.process import this_process
+from study.runs import Run, is_under_way, points
 from study.tracking import Store
 from study.training import Epoch, TrainingState, fit, resident
 
@@ -71,7 +71,7 @@ def _continued(plan: Plan, dataset: Dataset, context: Context) -> str | None:
     for run in find(context.store, dataset.key, plan.experiment, **plan.tags):
         if (run.params["epochs"], run.params["precision"]) != (str(plan.epochs), context.machine.precision):
             continue
-        if run.status == "RUNNING" and not is_gone(run.tags["worker"]):
+        if is_under_way(run):
             raise StudyError(f"Run {run.id} is this experiment already (process {run.tags['worker']}): wait for it.")
         _close(run.id, dataset, context, "KILLED", "interrupted")
         context.store.resume(run.id)

@@ -1,4 +1,4 @@
-"""All stages for both models, and the report's Table 2 beside ours; also a search with the retraining after it."""
+"""All stages for both models, and the report's Table 2 beside ours; also one search, then its best retrained."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,11 +9,12 @@ from analysis.words import counted
 from pipelines.context import Context
 from pipelines.pages import run_page
 from pipelines.retrain import retrain
+from pipelines.seeds import finished
 from pipelines.tune import tune
 from study import selection
 from study.config import AFTER_DATASET, AnalysisConfig, DataConfig, SearchConfig
 from study.data import Dataset
-from study.process import is_gone
+from study.runs import is_under_way
 from study.space import GRID
 
 if TYPE_CHECKING:
@@ -41,16 +42,18 @@ def _named(config: SearchConfig, dataset: Dataset) -> SearchConfig:
 
 def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, epochs: int) -> None:
     trial = selection.best_trial(context.store, dataset.key, config.model.name)
-    runs = context.store.runs(stage="retrain", trial_run=trial.id, seed=trial.tags["base_seed"])
-    for run in runs:
-        if run.status == "FINISHED" and run.params["epochs"] == str(epochs):
-            context.display.say(f"The best, {trial.name}, is retrained already: run {run.id}.")
-            context.say_pages(run=run_page(run))
-            return
-        if run.status == "RUNNING" and not is_gone(run.tags["worker"]):
-            context.display.say(f"The best, {trial.name}, is being retrained by another process: run {run.id}.")
-            return
-    retrain(trial, data, dataset, context, epochs=epochs)
+    seed = trial.tags["base_seed"]
+    run = finished(trial, context, epochs).get(int(seed))
+    said = "retrained already"
+    if run is None:
+        alike = context.store.runs(stage="retrain", trial_run=trial.id, seed=seed)
+        under_way = (one for one in alike if is_under_way(one) and one.params.get("epochs") == str(epochs))
+        run, said = next(under_way, None), "being retrained by another process"
+    if run is None:
+        retrain(trial, data, dataset, context, epochs=epochs)
+        return
+    context.display.say(f"The best, {trial.name}, is {said}: run {run.id}.")
+    context.say_pages(run=run_page(run))
 
 
 def reproduce(

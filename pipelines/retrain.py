@@ -5,7 +5,6 @@ logits of the final weights on all images, and the model, registered. The test i
 is chosen by them.
 """
 
-import statistics
 from collections.abc import Sequence
 
 import torch
@@ -23,10 +22,9 @@ from study.errors import Diverged, Incomplete, OutOfMemory, StudyError, interrup
 from study.failures import failures_explained
 from study.files import locked
 from study.models import Model, build_model
-from study.process import is_gone, this_process
+from study.process import this_process
 from study.registry import log_model, model_digests
-from study.runs import NOT_CONTINUED, Run, metric
-from study.selection import finished_seeds
+from study.runs import NOT_CONTINUED, Run, is_under_way, metric
 from study.training import Epoch, TrainingState, accuracy, fit, predict
 
 
@@ -97,47 +95,20 @@ def _reason(error: BaseException) -> str:
     return "out of memory" if isinstance(error, OutOfMemory) else "crashed"
 
 
-def retrain_seeds(
-    trial: Run, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, seed: int | None, seeds: int
-) -> list[str]:
-    """Retrains `trial` with `seeds` seeds, counted from `seed`, and says the mean and deviation; returns the runs' ids.
-
-    A seed that was retrained to its end, for as many epochs and in the same precision, is not trained again. For the
-    arguments and what is raised see `retrain`.
-    """
-    first = int(trial.tags["base_seed"]) if seed is None else seed
-    done = finished_seeds(context.store, trial, epochs, context.machine.precision)
-    run_ids = []
-    for number in range(first, first + seeds):
-        if number in done:
-            context.display.say(f"Seed {number} is retrained already: run {done[number].id}.")
-            run_ids.append(done[number].id)
-        else:
-            run_ids.append(retrain(trial, data, dataset, context, epochs=epochs, seed=number))
-    accuracies = [metric(context.store.get(run_id), "final_test_accuracy") for run_id in run_ids]
-    spread = f" ± {statistics.stdev(accuracies):.4f} (standard deviation)" if seeds > 1 else ""
-    numbers = f"seeds {first} to {first + seeds - 1}" if seeds > 1 else f"seed {first}"
-    context.display.say(
-        f"Retrained {trial.name}, {numbers}, epochs {epochs}: test accuracy {statistics.mean(accuracies):.4f}{spread}."
-    )
-    return run_ids
-
-
 def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None:
     """The run of the same training that was interrupted, now marked as running again."""
     others = []
     for run in context.store.runs(stage="retrain", trial_run=trial.id, seed=str(config.seed)):
-        is_under_way = run.status == "RUNNING" and not is_gone(run.tags["worker"])
-        if run.status == "RUNNING" and not is_under_way:
+        if run.status == "RUNNING" and not is_under_way(run):
             context.store.finish(run.id, "KILLED", "interrupted")
         if run.status == "FINISHED" or run.params.get("epochs") != str(config.epochs):
             continue
         if run.tags.get("status_reason") in NOT_CONTINUED:
             continue
         if changed := _changed(run, context):
-            others += [] if is_under_way else [f"Run {run.id} was interrupted with {changed}"]
+            others += [] if is_under_way(run) else [f"Run {run.id} was interrupted with {changed}"]
             continue
-        if is_under_way:
+        if is_under_way(run):
             raise StudyError(f"Run {run.id} is retraining this already (process {run.tags['worker']}): wait for it.")
         if _is_continued(run, context):
             return run.id

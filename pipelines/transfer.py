@@ -10,11 +10,13 @@ from pathlib import Path
 
 from pipelines.context import Context
 from study import selection, transfer_models, transfer_runs, transfer_searches
+from study.databases import exists
 from study.errors import StudyError
 from study.files import locked
 from study.provenance import provenance
 from study.runs import Run
 from study.shown import masked
+from study.storage import open_storage
 from study.transfer_archive import counts, in_words, write_points
 from study.transfer_files import Sizes, write_sums, written_whole
 from study.transfer_format import (
@@ -79,10 +81,10 @@ def _named(context: Context, spec: str) -> Run:
 
 def _searches(runs: Sequence[Run], context: Context) -> dict[str, SearchRecord]:
     wanted = {run.tags["search"] for run in runs if "search" in run.tags}
-    if not wanted or not transfer_searches.exists(context.storage):
+    if not wanted or not exists(context.storage):
         storage, there = None, set[str]()
     else:
-        storage = transfer_searches.opened(context.storage)
+        storage = open_storage(context.storage)
         there = transfer_searches.names(storage)
     for name in sorted(wanted - there):
         context.display.say(f"Search {name} is not in {masked(context.storage)}: only its runs are exported.")

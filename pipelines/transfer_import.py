@@ -19,6 +19,7 @@ from study.config import BUNDLED, Home
 from study.errors import StudyError
 from study.files import locked
 from study.process import is_gone, this_process
+from study.storage import open_storage
 from study.transfer_archive import Archive, counts, in_words, read_archive
 from study.transfer_files import Advance, Sizes, unpacked
 from study.transfer_format import ORIGIN, Images, RunRecord, SearchRecord
@@ -92,7 +93,7 @@ def import_study(archive: Archive, context: Context, *, renames: Sequence[str] =
         raise StudyError(f"Another import into {context.home.root} is under way: wait for it.") from None
     with lock:
         with locked(context.home):
-            storage = transfer_searches.opened(context.storage)
+            storage = open_storage(context.storage)
         _settle(storage, context)
         incoming = _incoming(archive, renames, storage, context)
         try:

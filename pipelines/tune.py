@@ -114,11 +114,26 @@ def _run_missing(
 
 
 def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Dataset, context: Context) -> None:
+    """Checks that the search's trials and the runs of its name belong together.
+
+    Raises:
+        StudyError: where one store lacks what the other has, or has those of another search.
+    """
+    below = context.store.runs([dataset.key], stage="trial", search=config.name)
     if search.finished(opened) and not context.store.runs([dataset.key], stage="search", search=config.name):
+        anew = f"have `{context.search_command('doctor', '--fix')}` make it anew, " if below else ""
         raise StudyError(
-            f"Search {config.name} is in {masked(context.storage)}, but its runs are not in "
-            f"{masked(context.store.uri)}: use the tracking store that it began with, have "
-            f"`{context.search_command('doctor', '--fix')}` make them anew, or name a new --search."
+            f"Search {config.name} is in {masked(context.storage)}, but its run is not in "
+            f"{masked(context.store.uri)}: use the tracking store that it began with, {anew}or name a new --search."
+        )
+    trials = opened.get_trials(deepcopy=False)
+    named = {trial.user_attrs["mlflow_run"] for trial in trials if "mlflow_run" in trial.user_attrs}
+    # What doctor made anew is named by no trial; nor is the run of a trial that was killed before it could.
+    is_told = any("restored" not in run.tags for run in below) and (named or not trials)
+    if is_told and not named & {run.id for run in below}:
+        raise StudyError(
+            f"The runs of {config.name} in {masked(context.store.uri)} are of another search than the trials in "
+            f"{masked(context.storage)}: use the --storage that they began with, or name a new --search."
         )
 
 

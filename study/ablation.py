@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from study.config import REPLACEMENTS
 from study.errors import unknown
 from study.labelled import normalise
 from study.models import CNN, flat
 from study.training import EVALUATION_BATCH
-
-REPLACEMENTS = ("mean", "zero")
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,8 @@ class Artifacts:
             root = self.root(run_id)
             if root is None:
                 return Path(self.client.download_artifacts(run_id, path, str(folder)))
-            within(root, path).stat()
+            with explained(root):
+                within(root, path).stat()
             return within(root, path)
         except (mlflow.exceptions.MlflowException, OSError) as error:
             raise StudyError(f"Run {run_id} has no artifact {path}: {first_line(error)}") from None

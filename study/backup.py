@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from study.errors import StudyError
-from study.files import SQLITE
+from study.files import SQLITE, whole
 from study.shown import masked
 
 
@@ -38,8 +38,10 @@ def back_up(databases: Mapping[str, str], folder: Path) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     # A plain copy would miss what SQLite still holds in its write-ahead log.
-    with contextlib.closing(sqlite3.connect(source)) as one, contextlib.closing(sqlite3.connect(target)) as other:
-        one.backup(other)
+    with whole(target) as file, contextlib.closing(sqlite3.connect(source)) as one:
+        other = sqlite3.connect(file)
+        with contextlib.closing(other):
+            one.backup(other)
 
 
 def _dump(url: str, target: Path) -> None:
@@ -52,18 +54,14 @@ def _dump(url: str, target: Path) -> None:
     # Not as an argument: those of a process are for all to see. And what SQLAlchemy calls the driver is not pg_dump's.
     address = parsed.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
     secret = {"PGPASSWORD": str(parsed.password)} if parsed.password else {}
-    command = [program, "-Fc", "-f", str(target), "-d", address]
-    done = subprocess.run(command, env={**os.environ, **secret}, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = masked((done.stderr.strip().splitlines() or ["no reason given"])[-1])
-        raise StudyError(
-            f"pg_dump could not back up {masked(url)} ({said}): back it up yourself, then give --no-backup."
-        )
-
-
-def exists(url: str) -> bool:
-    """Whether there is a database at `url`; of one that a server keeps that is taken for granted."""
-    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).is_file()
+    with whole(target) as file:
+        command = [program, "-Fc", "-f", str(file), "-d", address]
+        done = subprocess.run(command, env={**os.environ, **secret}, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = masked((done.stderr.strip().splitlines() or ["no reason given"])[-1])
+            raise StudyError(
+                f"pg_dump could not back up {masked(url)} ({said}): back it up yourself, then give --no-backup."
+            )
 
 
 def damage(url: str) -> str:

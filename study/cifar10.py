@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
 BATCHES = "cifar-10-batches-py"
-SILENCE = 20.0
+DOWNLOAD_TIMEOUT = 20.0
 """Seconds without an answer after which a download is given up."""
 
 
@@ -95,7 +95,7 @@ def _provide_archive(folder: Path, say: Say) -> None:
         say(f"{archive} is cut short or altered (its MD5 is not the published one): moved to {damaged.name}.")
     say(f"Downloading CIFAR-10 (170 MB) from {CIFAR10.url} to {folder}.")
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)  # torchvision sets none and would wait for ever
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torchvision sets none and would wait for ever
     try:
         with whole(archive) as part:
             download_url(CIFAR10.url, folder, part.name, CIFAR10.tgz_md5)
@@ -119,7 +119,7 @@ def _explained(folder: Path) -> Iterator[None]:
             f"cifar-10-python.tar.gz in {folder}."
         ) from error
     except tarfile.TarError as error:
-        raise StudyError(f"The archive of CIFAR-10 in {folder} is not unpacked ({error}): remove it.") from error
+        raise StudyError(f"The archive of CIFAR-10 in {folder} cannot be unpacked ({error}): remove it.") from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise StudyError(f"CIFAR-10 cannot be stored in {folder} ({error}): make it a writable folder.") from error

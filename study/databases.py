@@ -94,6 +94,11 @@ def _require_answer(url: URL, needed: Collection[str]) -> None:
     _require_own(tables, needed, said)
 
 
+def exists(url: str) -> bool:
+    """Whether there is a database at `url`; of one that a server keeps that is taken for granted."""
+    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).is_file()
+
+
 def are_same(one: str, other: str) -> bool:
     """Whether two URLs mean one database, however it is written."""
     return _identity(one) == _identity(other)

@@ -22,7 +22,7 @@ def check_params(facts: Facts) -> Iterator[Finding]:
     for search in facts.searches:
         for trial in search.trials:
             runs = facts.of_trial(search, trial)
-            if trial.params and runs and trial.state != "RUNNING":
+            if trial.params and runs and trial.state != "RUNNING" and not trial.fault:
                 where = f"search {search.name}, trial {trial.number}, {called(runs[0])}"
                 try:
                     true = _params(search, trial)

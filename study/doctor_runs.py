@@ -80,10 +80,10 @@ def check_trials(facts: Facts) -> Iterator[Finding]:
         for trial in search.trials:
             where = f"search {search.name}, trial {trial.number}"
             runs = facts.of_trial(search, trial)
-            if trial.retry_of is not None and not 0 <= trial.retry_of < trial.number:
-                what = f"It tries again trial {trial.retry_of}, which did not come before it."
-                yield Finding(what, where, "nothing: Optuna's record of it was altered; give the storage's backup")
-            if trial.state == "RUNNING":
+            if trial.fault:
+                what = f"Optuna's record of it is impossible: {trial.fault}."
+                yield Finding(what, where, "nothing: it was altered; restore a backup of the storage")
+            elif trial.state == "RUNNING":
                 if facts.trial_life(trial) == "gone":
                     yield _orphaned(search, trial, runs, where)
             elif trial.state != "WAITING":

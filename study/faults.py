@@ -29,7 +29,14 @@ class Fault(Enum):
     BROKEN = ("disk I/O error", "database disk image is malformed", "file is not a database", "Input/output error")
     REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
     MISNAMED = ("File name too long", "Too many levels of symbolic links")
-    AWAY = ("TEMPORARILY_UNAVAILABLE", "Connection refused", "Max retries exceeded")
+    AWAY = (
+        "TEMPORARILY_UNAVAILABLE",
+        "Connection refused",
+        "Max retries exceeded",
+        "Connection broken",
+        "IncompleteRead",
+        "Connection aborted",
+    )
 
 
 NUMBERS = {
@@ -132,11 +139,15 @@ _MENDS = {
 }
 
 
+_AWAY = (requests.ConnectionError, requests.Timeout, requests.RetryError, requests.ChunkedEncodingError)
+"""What requests raises of a server that is away; the last where its answer was cut off."""
+
+
 def _by_type(error: BaseException) -> Fault | None:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         code = error.response.status_code
         return Fault.AWAY if code >= 500 or code in BUSY else Fault.REFUSED if code in (401, 403) else None
-    if isinstance(error, requests.ConnectionError | requests.Timeout | requests.RetryError):
+    if isinstance(error, _AWAY):
         return Fault.AWAY
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Fault.AWAY

@@ -56,14 +56,19 @@ def flush(path: Path) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Removes what processes of this machine that were killed left in `folder` under names of `beside`."""
-    for left in folder.glob(f".*@{socket.gethostname()}.part"):
-        number = re.search(r"\.(\d+)@", left.name)
-        if not number or psutil.pid_exists(int(number[1])):
+    for left in folder.glob(".*.part"):
+        if not is_abandoned(left):
             continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether `path`, named by `beside`, was left by a process of this machine that is gone."""
+    made = re.search(r"\.(\d+)@(.+)\.part$", path.name)
+    return made is not None and made[2] == socket.gethostname() and not psutil.pid_exists(int(made[1]))
 
 
 def is_hidden(name: PurePath) -> bool:

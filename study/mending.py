@@ -5,6 +5,7 @@ from pathlib import Path
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
+from study.files import is_abandoned
 from study.runs import Run, as_run
 from study.tracking import Point, Store, every
 
@@ -35,4 +36,4 @@ def listed(store: Store, run_id: str, path: str) -> list[str]:
 def unfinished(store: Store, run_id: str) -> list[Path]:
     """What was being written to a run's folder when its process was killed; none where a server keeps the files."""
     root = store.root(run_id)
-    return sorted(root.rglob(".*.part")) if root and root.is_dir() else []
+    return sorted(filter(is_abandoned, root.rglob(".*.part"))) if root and root.is_dir() else []

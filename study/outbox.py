@@ -21,7 +21,7 @@ from study.config import Home
 from study.errors import StoreFault, first_line
 from study.faults import is_passing, told
 from study.files import whole, within
-from study.retry import at_once, pauses
+from study.retry import at_once, backoff
 from study.shown import masked
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Outbox:
         self._lock = threading.RLock()
         self._kept: set[str] = set()
         self._delivered = Delivered()
-        self._pauses: Iterator[float] | None = None
+        self._backoff: Iterator[float] | None = None
         self._next = 0.0
 
     def send(self, run_id: str, write: Callable[[], object], keep: Callable[[Parcel], None]) -> None:
@@ -176,7 +176,7 @@ class Outbox:
                 raise
             self._went_away(error)
             return False
-        self._pauses, self._next = None, 0.0
+        self._backoff, self._next = None, 0.0
         return True
 
     def empty(self) -> None:
@@ -193,13 +193,13 @@ class Outbox:
                 self._delivered = Delivered()
 
     def _went_away(self, error: Exception) -> None:
-        if self._pauses is None:
-            self._pauses = pauses()
+        if self._backoff is None:
+            self._backoff = backoff()
             self.say(
                 f"{told(error, self.store.uri)}: the work goes on, and what cannot be recorded is kept in "
                 f"{self.folder} until it can."
             )
-        self._next = time.monotonic() + next(self._pauses)
+        self._next = time.monotonic() + next(self._backoff)
 
 
 def deliver(store: "Store", home: Home) -> Delivered:
@@ -220,9 +220,11 @@ def _deliver_all(store: "Store", home: Home, delivered: Delivered) -> None:
         if not folder.is_dir():
             continue
         with opened(folder) as parcel:
-            if not parcel or not _is_for(parcel, store):
-                continue
-            _deliver_or_say(store, folder.name, parcel, delivered)
+            if parcel and not any(folder.iterdir()):
+                # Left by a process that was killed while it made or removed it.
+                folder.rmdir()
+            elif parcel and _is_for(parcel, store):
+                _deliver_or_say(store, folder.name, parcel, delivered)
 
 
 def _deliver_or_say(store: "Store", run_id: str, parcel: Parcel, delivered: Delivered) -> None:
@@ -236,14 +238,25 @@ def _deliver_or_say(store: "Store", run_id: str, parcel: Parcel, delivered: Deli
 
 
 def _is_for(parcel: Parcel, store: "Store") -> bool:
+    """Whether a parcel is for `store`, also where that is now reached by another address."""
     with suppress(FileNotFoundError):
-        return (parcel.folder / "store").read_text(encoding="utf-8") == masked(store.uri)
+        if (parcel.folder / "store").read_text(encoding="utf-8") == masked(store.uri):
+            return True
+        try:
+            # No two runs have the same id.
+            return bool(store.get(parcel.folder.name).id)
+        except Exception as error:
+            if is_passing(error) or isinstance(error, StoreFault):
+                raise
     return False
 
 
 def _deliver(store: "Store", run_id: str, parcel: Parcel, delivered: Delivered) -> None:
     """Delivers a parcel and removes it. What fails halfway stays, and is delivered again as a whole or found there."""
-    for path, file in parcel.files().items():
+    tags, end = parcel.read("tags"), parcel.read("end")
+    # Its training was continued from elsewhere, and is over: nothing that it has now is older than this.
+    is_late = end.get("status", "FINISHED") != "FINISHED" and store.get(run_id).status == "FINISHED"
+    for path, file in ({} if is_late else parcel.files()).items():
         store.put_file(run_id, path, file)
         file.unlink()
         delivered.files += 1
@@ -253,10 +266,9 @@ def _deliver(store: "Store", run_id: str, parcel: Parcel, delivered: Delivered) 
     new = [point for key, point in missing.items() if key not in recorded]
     store.put_points(run_id, new)
     delivered.values += len(new)
-    tags, end = parcel.read("tags"), parcel.read("end")
-    if tags:
+    if tags and not is_late:
         store.put_tags(run_id, tags)
-    if end:
+    if end and not is_late:
         store.put_end(run_id, end["status"], int(end["time"]))
     delivered.runs += 1
     parcel.remove()

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 """Linux's name for the time since it was started: another one after each start."""
 MOMENT = 0.05
@@ -29,6 +27,8 @@ def this_process() -> str:
 
 def is_gone(process: str) -> bool:
     """Whether `process` (from `this_process`) has ended; False where that can't be known, as in another container."""
+    import psutil
+
     host, number, *rest = process.split()
     here = host == socket.gethostname()
     if len(rest) < 2:  # recorded when the start was still told by the clock
@@ -58,6 +58,9 @@ def _boot(ids: str) -> str:
 
 def _start(number: int) -> str:
     """When process `number` began, in ticks since the machine's start; empty where there is none that lives."""
+    # Not at the top: training needs this module for its signals, and does without psutil.
+    import psutil
+
     try:
         if not BOOT.exists():
             return str(psutil.Process(number).create_time())

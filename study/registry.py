@@ -19,6 +19,8 @@ from torch import nn
 from study.files import sha256
 from study.tracking import Store
 
+SCORE = "val_accuracy"
+"""The tag of a model's version that says how good it is."""
 DESCRIBED = "MLmodel"
 """The file in which a model says what, whose and where it is, which an import has say something else."""
 CHANGING = (DESCRIBED, "registered_model_meta")
@@ -46,7 +48,8 @@ def log_model(
         client.create_registered_model(name)
     versions = client.search_model_versions(f"name = '{name}' AND run_id = '{run_id}'")
     version = versions[0] if versions else _new_version(client, run_id, name, model, example)
-    _move_alias(client, name, str(version.version), score)
+    client.set_model_version_tag(name, version.version, SCORE, str(score))
+    move_alias(client, client.get_model_version(name, version.version))
 
 
 def model_digests(store: Store, run_id: str) -> dict[str, str]:
@@ -118,14 +121,23 @@ def delete_run(client: MlflowClient, run_id: str) -> None:
         client: of the store that the run is in.
         run_id: the run; it can be restored, and its model's version stays.
     """
-    client.delete_run(run_id)
+    # Before the run, which nobody would find again after an interruption in between.
     for version in client.search_model_versions(f"run_id = '{run_id}'"):
         if client.get_registered_model(version.name).aliases.get("best") == version.version:
-            client.delete_registered_model_alias(version.name, "best")
-            others = client.search_model_versions(f"name = '{version.name}'")
-            for other in sorted(others, key=lambda one: int(one.version)):
-                if "val_accuracy" in other.tags and _is_of_a_run(client, other):
-                    _move_alias(client, other.name, other.version, float(other.tags["val_accuracy"]))
+            _replace_best(client, version)
+    client.delete_run(run_id)
+
+
+def _replace_best(client: MlflowClient, version: ModelVersion) -> None:
+    others = [
+        other
+        for other in client.search_model_versions(f"name = '{version.name}'")
+        if other.run_id != version.run_id and _is_of_a_run(client, other)
+    ]
+    if best := max(others, key=lambda one: (_score(one), -int(one.version)), default=None):
+        client.set_registered_model_alias(best.name, "best", best.version)
+    else:
+        client.delete_registered_model_alias(version.name, "best")
 
 
 def _is_of_a_run(client: MlflowClient, version: ModelVersion) -> bool:
@@ -135,9 +147,15 @@ def _is_of_a_run(client: MlflowClient, version: ModelVersion) -> bool:
     return False
 
 
-def _move_alias(client: MlflowClient, name: str, version: str, score: float) -> None:
-    client.set_model_version_tag(name, version, "val_accuracy", str(score))
-    best = client.get_registered_model(name).aliases.get("best")
-    before = client.get_model_version(name, best).tags.get("val_accuracy") if best else None
-    if math.isfinite(score) and (before is None or score > float(before)):
-        client.set_registered_model_alias(name, "best", version)
+def move_alias(client: MlflowClient, version: ModelVersion, alias: str = "best") -> None:
+    """Gives `version` the alias, unless another version has it already that is as good by its tag `val_accuracy`."""
+    holder = client.get_registered_model(version.name).aliases.get(alias)
+    if holder is None or _score(version) > _score(client.get_model_version(version.name, holder)):
+        client.set_registered_model_alias(version.name, alias, version.version)
+
+
+def _score(version: ModelVersion) -> float:
+    with suppress(KeyError, ValueError):
+        if math.isfinite(score := float(version.tags[SCORE])):
+            return score
+    return -math.inf

@@ -17,23 +17,23 @@ from study.faults import explained, explanation, is_passing, told
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
-LIMIT = 600.0
+TIMEOUT = 600.0
 """Seconds for which nothing is given up, unless STUDY_STORE_TIMEOUT says how many."""
 REMINDED = 30.0
 """Seconds between two lines that say what is waited for."""
 FIRST, LONGEST = 0.5, 30.0
 """Seconds before the second attempt, and most of them between any two."""
 
-_is_waiting: ContextVar[bool] = ContextVar("is_waiting", default=False)
+_fails_at_once: ContextVar[bool] = ContextVar("is_waiting", default=False)
 """Whether a call is one of many attempts already, or must not wait: its failure is then for whoever made it."""
 
 
-def _limit() -> float:
-    return seconds("STUDY_STORE_TIMEOUT", LIMIT, or_none=True)
+def _timeout() -> float:
+    return seconds("STUDY_STORE_TIMEOUT", TIMEOUT, allow_zero=True)
 
 
-def pauses() -> Iterator[float]:
-    """How long to wait before each next attempt: twice as long each time, and not the same for all who wait."""
+def backoff() -> Iterator[float]:
+    """Seconds to wait before each next attempt: exponential back-off, with jitter."""
     pause = FIRST
     while True:
         yield pause * random.uniform(0.5, 1)
@@ -43,11 +43,11 @@ def pauses() -> Iterator[float]:
 @contextmanager
 def at_once() -> Iterator[None]:
     """Calls within the block fail at once."""
-    token = _is_waiting.set(True)
+    token = _fails_at_once.set(True)
     try:
         yield
     finally:
-        _is_waiting.reset(token)
+        _fails_at_once.reset(token)
 
 
 class Retry:
@@ -60,7 +60,7 @@ class Retry:
             StudyError: where STUDY_STORE_TIMEOUT is no number of seconds.
         """
         self.where, self.say = where, say
-        _limit()
+        _timeout()
         self._is_spent = False
 
     def wait(self, action: Callable[[], Any]) -> Any:
@@ -69,11 +69,11 @@ class Retry:
         Raises:
             StoreFault: where the store is away for too long, or something fails that waiting does not mend.
         """
-        if _is_waiting.get():
+        if _fails_at_once.get():
             with explained(self.where):
                 return action()
-        ends, reminded = time.monotonic() + (0 if self._is_spent else _limit()), None
-        for pause in pauses():
+        ends, reminded = time.monotonic() + (0 if self._is_spent else _timeout()), None
+        for pause in backoff():
             try:
                 with at_once(), explained(self.where):
                     result = action()
@@ -89,7 +89,7 @@ class Retry:
                     reminded = time.monotonic()
                     self.say(f"{told(error, self.where)}: waiting for it, for {ends - reminded:.0f} s at most.")
             self._sleep(pause)
-        raise AssertionError("pauses never end")
+        raise AssertionError("backoff never end")
 
     def _sleep(self, pause: float) -> None:
         try:
@@ -118,4 +118,4 @@ class RetryingClient:
             self._before()
             return action()
 
-        return self._retry.wait(action if _is_waiting.get() else after_what_is_kept)
+        return self._retry.wait(action if _fails_at_once.get() else after_what_is_kept)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.outbox import Point
+from study.process import is_gone
 
 NOT_CONTINUED = ("diverged", "incomplete")
 """Reasons for which a retraining ended that another one of the same would meet again, or cannot mend."""
@@ -41,6 +42,12 @@ def as_run(run: Any) -> Run:
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
     )
+
+
+def is_under_way(run: Run) -> bool:
+    """Whether a process works on a run, or may do so where that cannot be seen from here."""
+    worker = run.tags.get("worker")
+    return run.status == "RUNNING" and worker is not None and not is_gone(worker)
 
 
 def as_param(value: object) -> str:

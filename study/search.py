@@ -17,14 +17,12 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import Home, SearchConfig
-from study.databases import OF_SEARCHES, require_database
-from study.errors import StudyError, first_line
+from study.errors import StudyError
 from study.files import SQLITE
 from study.heartbeat import SIGN, Pulse
 from study.process import is_gone, this_process
-from study.shown import masked
 from study.space import GRID, draw_of, first_attempt, parameters_of, pruner_of
-from study.storage import connect
+from study.storage import open_storage, opening
 from study.trial import Outcome
 
 # Its warnings repeat, with tracebacks, what is recorded and said of a trial that failed.
@@ -32,7 +30,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 Search = optuna.Study
 
-COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 MAX_RETRIES = 2
 """So often the parameters of a trial that failed by itself are tried again; of one that was interrupted, always."""
 UNOWNED = 60.0
@@ -53,32 +51,24 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
         digest: the data set's, which must also be the same.
 
     Raises:
-        StudyError: where the settings differ, the storage is no database, or what it says of a trial cannot be.
+        StudyError: where the settings differ, the storage is no database, or a trial in it has an impossible record.
     """
-    require_database(storage, *OF_SEARCHES)
-    try:
+    with opening(storage):
         opened = optuna.create_study(
             study_name=config.name,
-            storage=connect(storage),
+            storage=open_storage(storage),
             direction="maximize",
             pruner=pruner_of(config.pruner, config.epochs),
             load_if_exists=True,
         )
-    except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
-        raise StudyError(f"The search storage {masked(storage)} cannot be opened: {first_line(error)}") from None
     if opened.user_attrs.get("importing"):
-        raise StudyError(f"The search {config.name!r} is not imported to its end: the same `study import` does that.")
+        raise StudyError(f"Only a part of the search {config.name!r} is imported: repeat the same `study import`.")
     # JSON makes lists of tuples, as the storage does.
     settings = json.loads(json.dumps({**config.settings(), "dataset": digest[:12]}))
     if "settings" not in opened.user_attrs:
         opened.set_user_attr("settings", settings)
     _require_equal(config.name, opened.user_attrs["settings"], settings)
-    for trial in opened.get_trials(deepcopy=False):
-        try:
-            first_attempt(trial)
-            draw_of(trial)
-        except ValueError as error:
-            raise altered(config.name, trial, error) from None
+    _require_possible(opened)
     if config.sampler == "grid" and not opened.user_attrs.get("is_lined_up"):
         _line_up_grid(opened, config)
         # Last: what was killed on the way goes on with what is missing.
@@ -86,12 +76,16 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
     return opened
 
 
-def altered(name: str, trial: FrozenTrial, error: ValueError) -> StudyError:
-    """The error for a trial of the search called `name` that cannot be as it is recorded."""
-    return StudyError(
-        f"Trial {trial.number} of the search {name!r} cannot be ({error}): its record was altered; "
-        "use a copy of the storage from before, or name a new --search."
-    )
+def _require_possible(search: Search) -> None:
+    for trial in search.get_trials(deepcopy=False):
+        try:
+            first_attempt(trial)
+            draw_of(trial)
+        except ValueError as error:
+            raise StudyError(
+                f"Trial {trial.number} of the search {search.study_name!r} has an impossible record ({error}): "
+                "restore a backup of the storage, or name a new --search."
+            ) from None
 
 
 def _require_equal(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -111,7 +105,7 @@ def _line_up_grid(search: Search, config: SearchConfig) -> None:
 
 def finished(search: Search) -> int:
     """How many trials count towards the total."""
-    return len(search.get_trials(deepcopy=False, states=COUNTED))
+    return len(search.get_trials(deepcopy=False, states=FINISHED_STATES))
 
 
 def running(search: Search) -> set[int]:
@@ -217,7 +211,7 @@ def trials_table(search: Search) -> pd.DataFrame:
     """The finished trials: number, state (complete, pruned, diverged), hyperparameters, best val_accuracy, epochs."""
     columns = ["number", "state", "learning_rate", "weight_decay", "val_accuracy", "epochs"]
     rows = []
-    for trial in search.get_trials(deepcopy=False, states=COUNTED):
+    for trial in search.get_trials(deepcopy=False, states=FINISHED_STATES):
         curve = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
         rows.append(
             (
@@ -236,7 +230,7 @@ def curves_table(search: Search) -> pd.DataFrame:
     """Every epoch of the finished trials: number, learning_rate, weight_decay, epoch, val_accuracy."""
     rows = [
         (trial.number, trial.params["learning_rate"], trial.params["weight_decay"], epoch, value)
-        for trial in search.get_trials(deepcopy=False, states=COUNTED)
+        for trial in search.get_trials(deepcopy=False, states=FINISHED_STATES)
         for epoch, value in sorted(trial.intermediate_values.items())
     ]
     return pd.DataFrame(rows, columns=["number", "learning_rate", "weight_decay", "epoch", "val_accuracy"])

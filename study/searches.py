@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from study.config import CNNConfig, FFNNConfig, Range, SearchConfig, TrainConfig
-from study.databases import OF_SEARCHES, require_database
-from study.errors import StudyError, first_line
-from study.search import Search, altered, fail, finished, outcome
-from study.space import draw_of, parameters_of, training
-from study.storage import connect
+from study.search import Search, fail, finished, outcome
+from study.space import draw_of, first_attempt, parameters_of, training
+from study.storage import open_storage
 from study.transfer_format import MARK
 from study.trial import COUNTED, Outcome
 
@@ -37,6 +36,8 @@ class TrialRecord:
     retry_of: int | None = None
     draw: int = 0
     """Which draw of the search it is an attempt at; see `study.space.draw_of`."""
+    fault: str = ""
+    """What is impossible about its record, which was altered then; empty where nothing is."""
     run_id: str = ""
     """The run that mirrors it."""
     started: float = 0.0
@@ -87,11 +88,7 @@ class Searches:
     """
 
     def __init__(self, url: str):
-        require_database(url, *OF_SEARCHES)
-        try:
-            self._storage = connect(url)
-        except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
-            raise StudyError(f"The search storage cannot be opened: {first_line(error)}") from None
+        self._storage = open_storage(url)
 
     def read(self) -> list[SearchRecord]:
         """All of them, in order of their names; but for those that another program made, and half imported ones."""
@@ -110,16 +107,12 @@ class Searches:
 
 
 def _record(search: Search) -> SearchRecord:
-    trials = tuple(_trial(search.study_name, trial) for trial in search.get_trials(deepcopy=False))
+    trials = tuple(_trial(trial) for trial in search.get_trials(deepcopy=False))
     return SearchRecord(search.study_name, search.user_attrs["settings"], trials, finished(search))
 
 
-def _trial(name: str, trial: Any) -> TrialRecord:
+def _trial(trial: FrozenTrial) -> TrialRecord:
     said = trial.user_attrs
-    try:
-        draw = draw_of(trial)
-    except ValueError as error:
-        raise altered(name, trial, error) from None
     return TrialRecord(
         number=trial.number,
         state=trial.state.name,
@@ -128,11 +121,21 @@ def _trial(name: str, trial: Any) -> TrialRecord:
         value=trial.value if trial.state.name == "COMPLETE" else None,
         accuracies=dict(sorted(trial.intermediate_values.items())),
         worker=said.get("worker", ""),
-        retry_of=said.get("retry_of"),
-        draw=draw,
+        **_attempt(trial),
         run_id=said.get("mlflow_run", ""),
         started=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
     )
+
+
+def _attempt(trial: FrozenTrial) -> dict[str, Any]:
+    """Which attempt at which draw a trial is; what is impossible about its record, where something is."""
+    try:
+        first, draw = first_attempt(trial), draw_of(trial)
+    except ValueError as error:
+        return {"fault": str(error)}
+    if trial.state == TrialState.COMPLETE and not trial.intermediate_values:
+        return {"fault": "it is COMPLETE, without the accuracy of any epoch"}
+    return {"retry_of": None if first == trial.number else first, "draw": draw}
 
 
 def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:

@@ -48,11 +48,10 @@ def complete_trials(store: Store, dataset: str, **tags: str) -> list[Run]:
 
 
 def _rank(trial: Run) -> tuple[float, float, int]:
-    return (
-        -metric(trial, "best_val_accuracy"),
-        metric(trial, "best_val_loss"),
-        int(trial.tags["optuna_trial"]),
-    )
+    loss = metric(trial, "best_val_loss")
+    # A run that doctor made anew has none, and NaN would leave the order to chance.
+    loss = math.inf if math.isnan(loss) else loss
+    return -metric(trial, "best_val_accuracy"), loss, int(trial.tags["optuna_trial"])
 
 
 def choose_retrained(store: Store, spec: str, dataset: str | None = None, source: str = "") -> Run:

@@ -18,6 +18,7 @@ SECRET_VARIABLES = (
 
 # Up to the last @, since a password may hold / and, where someone forgot to encode it, @.
 _LOGIN = re.compile(r"(\w*://)([^\s/@:]*)(:?)(\S*)@")
+_WHOLE_LOGIN = re.compile(r"(\w*://)([^/@:]*)(:?)(.*)@", re.DOTALL)
 _QUERY = re.compile(r"(?i)([?&;][\w.-]*(?:pass(?:word|wd)?|pwd|token|secret|key)=)([^\s&;'\"]*)")
 
 
@@ -68,7 +69,8 @@ def _given() -> set[str]:
 
 def _passwords(values: Iterable[str]) -> Iterable[str]:
     for value in values:
-        for login in _LOGIN.finditer(value):
+        # Here the address ends where the value does, so that a password may hold a space too.
+        if (login := _WHOLE_LOGIN.search(value)) and login[3]:
             yield login[4]
         for query in _QUERY.finditer(value):
             yield query[2]

@@ -55,18 +55,22 @@ def draw_of(trial: optuna.Trial | FrozenTrial) -> int:
     came from that.
 
     Raises:
-        ValueError: where what is recorded of it cannot be, as in `first_attempt`.
+        ValueError: where what is recorded of it cannot be.
     """
-    return _number(trial, "draw", most=trial.number)
+    return _recorded_number(trial, "draw", most=trial.number)
 
 
 def first_attempt(trial: optuna.Trial | FrozenTrial) -> int:
-    """The number of the first trial of what a trial tries: its own, unless it is a retry."""
-    return _number(trial, "retry_of", most=trial.number - 1)
+    """The number of the trial that first tried these hyperparameters: its own, unless it is a retry.
+
+    Raises:
+        ValueError: where what is recorded of it cannot be.
+    """
+    return _recorded_number(trial, "retry_of", most=trial.number - 1)
 
 
-def _number(trial: optuna.Trial | FrozenTrial, name: str, most: int) -> int:
-    """What a trial notes as `name`; without a note its own number."""
+def _recorded_number(trial: optuna.Trial | FrozenTrial, name: str, most: int) -> int:
+    """The attribute `name` of a trial; without one its own number."""
     noted = trial.user_attrs.get(name)
     if noted is None:
         return trial.number

@@ -7,15 +7,43 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 
+from study.databases import OF_SEARCHES, require_database
+from study.errors import StudyError, first_line
 from study.faults import explanation
 from study.files import SQLITE
+from study.shown import masked
 
 TIMEOUT = 60.0
 """Seconds for which a write to an SQLite database waits, with growing pauses, while others write."""
 
 
-def connect(url: str) -> optuna.storages.RDBStorage:
-    """Opens the storage at `url`, making its tables where it is new; only one process at a time may do so."""
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Opens the storage at `url`, making its tables where it is new; only one process at a time may do so.
+
+    Raises:
+        StudyError: where it is no database, does not answer, or is another program's.
+    """
+    require_database(url, *OF_SEARCHES)
+    with opening(url):
+        return _opened(url)
+
+
+@contextmanager
+def opening(url: str) -> Iterator[None]:
+    """Says in a sentence what kept the block from opening the storage at `url`.
+
+    Raises:
+        StudyError: where anything fails within the block.
+    """
+    try:
+        yield
+    except StudyError:
+        raise
+    except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
+        raise StudyError(f"The search storage {masked(url)} cannot be opened: {first_line(error)}") from None
+
+
+def _opened(url: str) -> optuna.storages.RDBStorage:
     if not url.startswith(SQLITE):
         # A connection that the server has closed meanwhile is opened again.
         return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})

@@ -24,6 +24,7 @@ from study.transfer_format import (
     read_record,
     run_folder,
 )
+from study.trial import COUNTED
 
 COLUMNS = ["metric", "value", "time", "step"]
 MOST = 2**53
@@ -39,7 +40,11 @@ TAGS = {
 """What the stages read of their runs."""
 IN_NAMES = ("dataset", "search", "experiment", "model")
 """What files and folders are called after, and runs are asked for by."""
-WHOLE_NUMBERS = ("optuna_trial", "base_seed", "seed", "retry_of")
+WHOLE_NUMBERS = ("optuna_trial", "base_seed", "seed", "retry_of", "stopped_epoch")
+LARGEST = 2**32 - 1
+"""Of these: no seed and no trial's number is larger."""
+PARAMS = ("dataset_digest", "git_commit", "device", "precision")
+"""What the stages read of the params of a training, beside its settings."""
 
 
 class Recorded(NamedTuple):
@@ -149,13 +154,17 @@ def _require_tags(run: RunRecord) -> None:
         if run.tags.get(name) and not can_be_name(run.tags[name]):
             raise malformed(f"run {run.id} has the {name} {run.tags[name][:100]!r}, which none can have")
     for name in WHOLE_NUMBERS:
-        if not run.tags.get(name, "0").isdecimal():
-            raise malformed(f"run {run.id} has the {name} {run.tags[name]!r}, which is no whole number")
+        if not re.fullmatch("[0-9]{1,10}", said := run.tags.get(name, "0")) or int(said) > LARGEST:
+            raise malformed(f"run {run.id} has the {name} {run.tags[name]!r}, which is no whole number up to {LARGEST}")
+    if (stage, run.status) == ("trial", "FINISHED") and run.tags.get("status_reason") not in COUNTED:
+        raise malformed(f"run {run.id}, a finished trial, has the reason {run.tags.get('status_reason')!r}")
     try:
         if stage != "analysis":
             DataConfig.from_params(run.params)
         if stage in ("trial", "retrain", "replicate"):
             TrainConfig.from_params(run.params)
+            for name in PARAMS:
+                run.params[name]
     except (KeyError, ValueError, TypeError, StudyError) as error:
         raise malformed(f"run {run.id} has params that no {stage} has: {error}") from None
 

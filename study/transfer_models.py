@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-import math
 from collections.abc import Mapping
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
+from study.registry import move_alias
 from study.retry import at_once
 from study.tracking import Store, every, quoted
 from study.transfer_format import MARK, Registered, RunRecord, Version
@@ -77,15 +77,5 @@ def give_aliases(store: Store, run_id: str) -> None:
         if ALIASES not in version.tags:
             continue
         for alias in json.loads(version.tags[ALIASES]):
-            taken = client.get_registered_model(version.name).aliases.get(alias)
-            before = client.get_model_version(version.name, taken).tags if taken else {}
-            if not taken or _score(version.tags) > _score(before):
-                client.set_registered_model_alias(version.name, alias, version.version)
+            move_alias(client, version, alias)
         client.delete_model_version_tag(version.name, version.version, ALIASES)
-
-
-def _score(tags: Mapping[str, str]) -> float:
-    try:
-        return float(tags["val_accuracy"])
-    except (KeyError, ValueError):
-        return -math.inf

@@ -6,7 +6,6 @@ A search that is being imported has the user attribute `importing`, and is not o
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any, cast
 
 import optuna
@@ -14,38 +13,16 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from study.databases import OF_SEARCHES, require_database
 from study.errors import StudyError, first_line
-from study.files import SQLITE
 from study.search import running
 from study.searches import config_of
-from study.shown import masked
 from study.space import draw_of, first_attempt, training
-from study.storage import connect
 from study.transfer_format import MARK, SearchRecord, TrialRecord, exported, malformed
 
 RUN = "mlflow_run"
 """The user attribute of a trial that names the run which mirrors it."""
 NEW, HERE, OTHER = "new", "here", "other"
 """What a search of an archive is to a storage: not there, there with at least its trials, there with others."""
-
-
-def opened(storage: str) -> RDBStorage:
-    """The storage at this URL, made where it is new; only one process at a time may do so.
-
-    Raises:
-        StudyError: where it is no database.
-    """
-    require_database(storage, *OF_SEARCHES)
-    try:
-        return connect(storage)
-    except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
-        raise StudyError(f"The search storage {masked(storage)} cannot be opened: {first_line(error)}") from None
-
-
-def exists(storage: str) -> bool:
-    """Whether there is such a storage; a new SQLite file is none yet."""
-    return not storage.startswith(SQLITE) or Path(storage.removeprefix(SQLITE)).is_file()
 
 
 def names(storage: RDBStorage) -> set[str]:

@@ -9,7 +9,7 @@ from study.config import TrainConfig
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A trial to be run: its number, its settings, and the run that an earlier attempt of it left."""
+    """A trial to be run: its number, its settings, and what Optuna is told of it through."""
 
     number: int
     config: TrainConfig
@@ -35,7 +35,8 @@ class Outcome:
 
     number: int
     reason: str
-    """`complete`, `pruned`, `diverged`, `interrupted`, `out of memory`, `crashed`, or that it timed out."""
+    """`complete`, `pruned`, `diverged`, `interrupted`, `out of memory`, `crashed`, that it timed out, or `surplus`: it
+    found no place, since others had reached the total."""
     stopped: str = ""
     """What stopped it before its end; empty where it was complete, or interrupted from outside."""
     epoch: int | None = None

@@ -13,7 +13,8 @@ from study.config import SearchConfig
 from study.errors import Diverged, OutOfMemory, interruptions_told
 from study.heartbeat import Heart
 from study.process import signals_held
-from study.search import COUNTED, Search, finished, outcome, put_back, running
+from study.search import FINISHED_STATES, Search, finished, outcome, put_back, running
+from study.shown import masked
 from study.space import Sampler, train_config
 from study.trial import Outcome, Pruned, Suggestion
 
@@ -216,7 +217,7 @@ class _Attempt:
             self._end(TrialState.FAIL, "interrupted")
             raise
         except Exception as error:
-            self._end(TrialState.FAIL, "crashed", stopped=f"{type(error).__name__}: {error}")
+            self._end(TrialState.FAIL, "crashed", stopped=masked(f"{type(error).__name__}: {error}"))
             raise
         return self.under_way
 
@@ -246,5 +247,5 @@ def _in_line(search: Search) -> bool:
 
 def _rank(search: Search, number: int) -> int:
     """How many trials before this one are finished or under way: places are given in the order of the numbers."""
-    taken = (*COUNTED, TrialState.RUNNING, TrialState.WAITING)
+    taken = (*FINISHED_STATES, TrialState.RUNNING, TrialState.WAITING)
     return sum(trial.number < number for trial in search.get_trials(deepcopy=False, states=taken))

@@ -31,7 +31,7 @@ LONGEST = (
     "test_cli.py",
     "test_analyse_again.py",
 )
-"""The files of tests that take minutes: begun first, since all that run at a time end with the last one."""
+"""The slowest files of tests, started first so that no process is left with a long one at the end."""
 DIGITS = DataConfig(dataset="digits")
 pytest_plugins = ("tests.postgres", "tests.server")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,12 +123,17 @@ class Reproduced:
 
 
 def reproduced(factory: pytest.TempPathFactory) -> Reproduced:
-    """The whole study on the digits; made once for all files of tests, also where several processes run these."""
+    """The whole study on the digits; made once for all files of tests, also where several processes run these.
+
+    To be read, while another file may have it analysed again.
+    """
     base = factory.getbasetemp()
     folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     home, told = folder / "reproduced", folder / "reproduced.json"
     with FileLock(folder / "reproduced.lock"):
         if not told.exists():
+            # What a process that was stopped on the way had made.
+            shutil.rmtree(home, ignore_errors=True)
             home.mkdir()
             told.write_text(json.dumps(asdict(study(*REPRODUCE, home=home))))
     return Reproduced(home, Ended(**json.loads(told.read_text())))

@@ -1,6 +1,7 @@
 """An analysis after another one: it makes what is missing or would be another, and leaves the rest."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pipelines import inputs
 from pipelines.analyse import Analysis, analyse
 from pipelines.made import Made
 from study.config import AnalysisConfig
+from study.process import this_process
 from tests.conftest import Finished
 from tests.process import study_here
 
@@ -59,6 +61,18 @@ def test_only_what_a_changed_option_shows_is_made_anew(again: Again):
     assert again(replace(SETTINGS, filter=2)) == (3, 2)
     assert again(replace(SETTINGS, filter=2, image="train:3")) == (4, 1)
     assert again(replace(SETTINGS, filter=2, image="train:3"), again=True) == (0, 5)
+
+
+def test_what_a_killed_analysis_left_open_is_closed_by_the_next(again: Again, finished_study: Finished):
+    store, mine = finished_study.context.store, this_process()
+    tags = {"stage": "analysis", "model": "cnn", "dataset": "digits", "retrain_run": finished_study.retrained["cnn"]}
+    gone = mine.replace(f" {os.getpid()} ", " 999999999 ")
+    left, other = (store.start("digits", "left", tags={**tags, "worker": worker}, params={}) for worker in (gone, mine))
+    again(replace(SETTINGS, only=("roc",)))
+    assert (store.get(left).status, store.get(left).tags["status_reason"]) == ("KILLED", "interrupted")
+    assert store.get(other).status == "RUNNING"
+    for run_id in (left, other):
+        store.client.delete_run(run_id)
 
 
 def test_a_log_is_told_of_every_part_and_of_table_2_only_where_it_was_chosen(

@@ -111,9 +111,9 @@ def test_a_stage_imports_no_other_stage(stage: str):
     assert not own(stage) & (STAGES | {"pipelines.reproduce"})
 
 
-def test_stages_are_joined_by_reproduce_and_started_by_the_command_alone():
+def test_stages_are_joined_by_reproduce_and_started_by_the_command_or_seed_by_seed_alone():
     for stage in STAGES:
-        assert importers(stage) <= {"pipelines.reproduce", "pipelines.cli", "pipelines.cli_store"}
+        assert importers(stage) <= {"pipelines.reproduce", "pipelines.seeds", "pipelines.cli", "pipelines.cli_store"}
 
 
 def test_nothing_imports_the_command():

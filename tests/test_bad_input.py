@@ -32,7 +32,7 @@ COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ign
 STAGES = (
     "pipelines.tune._search_run",
     "pipelines.retrain.retrain",
-    "pipelines.retrain.retrain_seeds",
+    "pipelines.seeds.retrain",
     "pipelines.analyse._made",
     "pipelines.experiment.experiment",
     "os.execv",

@@ -536,7 +536,7 @@ class TestCIFAR10:
     def test_a_server_that_never_answers_is_given_up(self, archive: Path, home: Home, monkeypatch: pytest.MonkeyPatch):
         from torchvision.datasets import CIFAR10
 
-        monkeypatch.setattr("study.cifar10.SILENCE", 0.2)
+        monkeypatch.setattr("study.cifar10.DOWNLOAD_TIMEOUT", 0.2)
         with socket.create_server(("127.0.0.1", 0)) as silent:
             monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/x")
             assert "cannot be downloaded (timed out)" in refusal("cifar10", home)

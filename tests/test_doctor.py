@@ -1,4 +1,5 @@
 import contextlib
+import os
 import shutil
 import socket
 import sqlite3
@@ -16,6 +17,7 @@ from pipelines.context import Context
 from pipelines.doctor import Options, Result, examine
 from pipelines.retrain import retrain
 from study import selection
+from study.backup import back_up
 from study.config import AnalysisConfig, Home
 from study.device import Machine
 from study.errors import StudyError
@@ -212,7 +214,9 @@ def name_other_trial(patient: Patient) -> None:
 
 
 def leave_half(patient: Patient) -> None:
-    patient.file("weights/.epoch_001.safetensors.1@elsewhere.part").write_bytes(b"half")
+    number = dead_process().split()[1]
+    for host, name in ((socket.gethostname(), number), (socket.gethostname(), os.getpid()), ("elsewhere", number)):
+        patient.file(f"weights/.epoch_001.safetensors.{name}@{host}.part").write_bytes(b"half")
 
 
 def forget_sums(patient: Patient) -> None:
@@ -331,6 +335,29 @@ def test_what_is_wrong_with_retrained_runs_is_found_and_mended(patient: Patient,
     require_mended(patient, expected)
 
 
+IMPOSSIBLE = {
+    "its retry_of is '0', and its number 1": ("retry_of", '"0"'),
+    "its retry_of is 1, and its number 1": ("retry_of", "1"),
+    "its draw is 7, and its number 1": ("draw", "7"),
+    "its draw is 0.5, and its number 1": ("draw", "0.5"),
+}
+
+
+@pytest.mark.parametrize("fault", IMPOSSIBLE)
+def test_a_trial_with_an_impossible_record_is_named_and_nothing_of_it_is_mended(patient: Patient, fault: str) -> None:
+    name, value = IMPOSSIBLE[fault]
+    if name == "draw":
+        patient.sql("DELETE FROM trial_user_attributes WHERE trial_id = 2 AND key = 'draw'", database="optuna")
+    insert = "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (2, ?, ?)"
+    patient.sql(insert, name, value, database="optuna")
+    end_otherwise(replace(patient, number=1))
+    found = patient.examine(FIX)
+    assert not found.mended
+    assert [(one.where, one.what) for one in found.left] == [
+        ("search digits-cnn, trial 1", f"Optuna's record of it is impossible: {fault}.")
+    ]
+
+
 def test_what_a_killed_search_left_is_closed_in_both_stores(patient: Patient) -> None:
     kill_trial(patient)
     require_mended(patient, [("search digits-cnn, run", NO_PROCESS), ("search digits-cnn, trial 0", NO_PROCESS)])
@@ -414,6 +441,13 @@ def test_the_databases_are_copied_before_they_are_changed(patient: Patient) -> N
         assert kept.execute(query, (patient.trial,)).fetchone() == ("KILLED",)
     with contextlib.closing(sqlite3.connect(folder / "optuna.db")) as kept:
         assert kept.execute("SELECT count(*) FROM trials").fetchone() == (6,)
+
+
+def test_a_backup_that_cannot_be_made_leaves_nothing_that_looks_like_one(tmp_path: Path) -> None:
+    (tmp_path / "optuna.db").write_text("a shopping list, and no database " * 200)
+    with pytest.raises(StudyError, match=r"cannot be written .*nothing was changed"):
+        back_up({"optuna": f"sqlite:///{tmp_path}/optuna.db"}, tmp_path / "backup")
+    assert not list((tmp_path / "backup").iterdir())
 
 
 def alter(file: Path) -> None:

@@ -67,7 +67,7 @@ class Remote(Store):
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST", 0.0)
-    monkeypatch.setattr(retry, "LIMIT", 0.2)
+    monkeypatch.setattr(retry, "TIMEOUT", 0.2)
 
 
 @pytest.fixture
@@ -193,6 +193,42 @@ def test_what_is_kept_for_one_store_is_not_given_to_another(remote: Remote, othe
     assert outbox(remote.home) == [run_id]
 
 
+def test_what_is_kept_is_delivered_by_whichever_address_the_store_is_reached(remote: Remote):
+    run_id = remote.new_run()
+    remote.line.is_cut = True
+    remote.log(run_id, {"loss": 0.5}, 1)
+    Store(remote.home, remote.uri.replace("/mlruns/", "/mlruns/../mlruns/"))
+    assert outbox(remote.home) == []
+    assert remote.values(run_id, "loss") == [(1, 0.5)]
+
+
+def test_what_was_kept_of_a_training_that_was_continued_from_elsewhere_and_is_over_changes_nothing_of_it(
+    remote: Remote, other_home: Home, tmp_path: Path
+):
+    run_id = remote.new_run()
+    remote.line.is_cut = True
+    remote.log(run_id, {"loss": 0.5}, 1)
+    remote.log_sums(run_id, {"weights/epoch_001.safetensors": "0" * 64})
+    remote.finish(run_id, "KILLED", "interrupted")
+    elsewhere = Store(other_home, remote.uri)
+    elsewhere.log(run_id, {"loss": 0.25}, 2)
+    elsewhere.log_sums(run_id, {"weights/epoch_002.safetensors": "1" * 64})
+    elsewhere.finish(run_id, "FINISHED", "complete")
+
+    later = Store(remote.home, remote.uri)
+    assert outbox(remote.home) == []
+    run = later.get(run_id)
+    assert (run.status, run.tags["status_reason"]) == ("FINISHED", "complete")
+    assert later.sums(run_id) == {"weights/epoch_002.safetensors": "1" * 64}
+    assert remote.values(run_id, "loss") == [(1, 0.5), (2, 0.25)]
+
+
+def test_an_empty_folder_that_a_killed_process_left_is_removed(home: Home):
+    (home.store / "outbox" / ("0" * 32)).mkdir(parents=True)
+    Store(home)
+    assert outbox(home) == []
+
+
 def kept_of_two(remote: Remote) -> tuple[str, str]:
     """Two runs of which a value is kept; the first, which is delivered first, was deleted meanwhile."""
     refused, taken = sorted([remote.new_run(), remote.new_run()])
@@ -258,7 +294,7 @@ def test_two_that_deliver_at_the_same_time_deliver_once(remote: Remote):
 
 
 def test_reading_waits_until_the_store_is_back(remote: Remote, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(retry, "LIMIT", 60.0)
+    monkeypatch.setattr(retry, "TIMEOUT", 60.0)
     run_id = remote.new_run()
     remote.line.is_cut = True
     threading.Timer(0.3, lambda: setattr(remote.line, "is_cut", False)).start()
@@ -274,7 +310,7 @@ def test_a_store_that_stays_away_is_given_up_with_a_sentence_and_then_at_once(
     remote.line.is_cut = True
     with pytest.raises(StoreFault, match=r"does not answer as it should \(Connection refused\): start it again"):
         remote.get(run_id)
-    monkeypatch.setattr(retry, "LIMIT", 60.0)
+    monkeypatch.setattr(retry, "TIMEOUT", 60.0)
     remote.line.asked.clear()
     with pytest.raises(StoreFault):
         remote.get(run_id)
@@ -282,7 +318,7 @@ def test_a_store_that_stays_away_is_given_up_with_a_sentence_and_then_at_once(
 
 
 def test_a_run_is_begun_once_though_no_answer_said_so(remote: Remote, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(retry, "LIMIT", 60.0)
+    monkeypatch.setattr(retry, "TIMEOUT", 60.0)
     remote.experiment("digits")
     remote.line.is_deaf = True
     threading.Timer(0.3, lambda: setattr(remote.line, "is_deaf", False)).start()

@@ -12,7 +12,8 @@ import torch
 from pipelines import retrain as stage
 from pipelines.checkpoints import SLOTS
 from pipelines.context import Context
-from pipelines.retrain import retrain, retrain_seeds
+from pipelines.retrain import retrain
+from pipelines.seeds import retrain_once, retrain_seeds
 from study.artifacts import weights_path
 from study.config import CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, normalise
@@ -409,6 +410,27 @@ def test_seeds_are_retrained_in_turn_and_those_that_are_finished_are_skipped(
     assert f"seeds 5 to 7, epochs 1: test accuracy {accuracies.mean():.4f} ± {accuracies.std(ddof=1):.4f}" in said
     assert retrain_seeds(toy, DATA, tiny, context, epochs=1, seed=None, seeds=3) == run_ids
     assert len(context.store.runs(stage="retrain")) == 4
+
+
+def test_what_is_retrained_already_is_not_trained_again_unless_a_file_of_it_is_damaged(
+    context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]
+):
+    done = retrain_once(toy, DATA, tiny, context, epochs=1, seed=None)
+    capsys.readouterr()
+    assert retrain_once(toy, DATA, tiny, context, epochs=1, seed=None) == done
+    assert f"Seed 5 is retrained already: run {done}; --again trains it once more." in capsys.readouterr().out
+    assert [run.id for run in context.store.runs(stage="retrain")] == [done]
+    root = context.store.root(done)
+    assert root
+    model = context.store.client.get_run(done).outputs.model_outputs[0].model_id
+    damaged = [done]
+    for file in (root / weights_path(1), root.parents[1] / "models" / model / "artifacts/data/model.pt2"):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        again = retrain_once(toy, DATA, tiny, context, epochs=1, seed=None)
+        assert again not in damaged
+        file.write_bytes(whole)
+        context.store.client.delete_run(again)
 
 
 def test_one_seed_has_no_deviation(context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]):

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,12 @@ def test_equal_accuracies_are_told_apart_by_the_loss_and_then_by_the_number(stor
     assert selection.best_trial(store, "digits", "cnn").id == second
     first = trial(store, 2, 0.8, 0.5)
     assert selection.best_trial(store, "digits", "cnn").id == first
+
+
+def test_a_trial_whose_loss_is_lost_comes_after_its_equals(store: Store):
+    lost = [trial(store, number, 0.8, math.nan) for number in (0, 3)]
+    kept = trial(store, 1, 0.8, 9.0)
+    assert [run.id for run in selection.complete_trials(store, "digits")] == [kept, *lost]
 
 
 def test_only_complete_trials_of_the_model_and_the_data_set_with_a_number_are_candidates(store: Store):

@@ -89,7 +89,7 @@ def assert_whole(store: Store, run_id: str, expected: list[str]) -> None:
 
 
 class Between(http.server.BaseHTTPRequestHandler):
-    """Hands requests on to the server; or answers 500 itself, or keeps the answer for itself, by `fault`."""
+    """Hands requests on to the server; by `fault` it answers 500 itself, keeps the answer, or the end of it."""
 
     fault: ClassVar[str] = ""
     port: ClassVar[int] = 0
@@ -111,7 +111,10 @@ class Between(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer)))
         self.send_header("Content-Type", kind)
         self.end_headers()
-        self.wfile.write(answer)
+        is_file = "artifacts/" in self.path
+        is_cut = self.fault == "cut off" or (self.fault == "files cut off" and self.command == "GET" and is_file)
+        self.wfile.write(answer[:-1] if is_cut else answer)
+        self.close_connection = is_cut
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one
 
@@ -147,6 +150,24 @@ def test_a_server_that_is_stopped_for_a_while_and_started_again_has_every_epoch_
     assert sum("answers again: delivered " in text for text in said(context)) == 1, "and once that it is back"
 
 
+def test_a_file_that_is_cut_off_on_its_way_back_is_not_taken_for_a_lost_one(
+    between: str, home: Home, machine: Machine, tiny: Dataset, expected: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    context = surroundings(home, between, machine, epoch_5=interrupt)
+    toy = trial(context, tiny)
+    with pytest.raises(KeyboardInterrupt):
+        train(toy, tiny, context)
+    (run,) = context.store.runs(stage="retrain", trial_run=toy.id)
+    context = surroundings(home, between, machine)
+    monkeypatch.setattr(Between, "fault", "files cut off")
+    threading.Timer(2, lambda: fail(monkeypatch, "")).start()
+    assert train(toy, tiny, context) == run.id
+    assert_whole(context.store, run.id, expected)
+
+
 def test_what_ended_while_the_server_was_away_is_continued_by_the_same_command(
     between: str, home: Home, machine: Machine, tiny: Dataset, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -171,7 +192,7 @@ def test_a_server_that_stays_away_ends_the_command_with_a_sentence_and_loses_not
 ):
     context = surroundings(home, between, machine, epoch_2=lambda: fail(monkeypatch, "500"))
     toy = trial(context, tiny)
-    monkeypatch.setattr(retry, "LIMIT", 1.0)
+    monkeypatch.setattr(retry, "TIMEOUT", 1.0)
     with pytest.raises(StoreFault, match=r"\(too many 500 error responses\): start it again, and the same command"):
         train(toy, tiny, context)
     fail(monkeypatch, "")
@@ -181,7 +202,7 @@ def test_a_server_that_stays_away_ends_the_command_with_a_sentence_and_loses_not
     assert_whole(context.store, run_id, expected)
 
 
-@pytest.mark.parametrize("fault", ["500", "no answer"])
+@pytest.mark.parametrize("fault", ["500", "no answer", "cut off"])
 def test_requests_that_fail_or_are_heard_without_an_answer_leave_every_epoch_once(
     fault: str,
     between: str,

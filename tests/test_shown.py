@@ -38,6 +38,15 @@ def test_a_given_password_is_hidden_wherever_a_library_repeats_it(monkeypatch: p
     assert masked("sesam, but not sesame") == "***, but not sesame"
 
 
+def test_a_given_password_may_hold_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "gopher://anna:ge heim@host/x"
+    monkeypatch.setattr(sys, "argv", ["study", "runs", f"--tracking-uri={url}"])
+    assert masked(f"no store at {url}, 'ge heim'") == "no store at gopher://anna:***@host/x, '***'"
+    # A path is no login.
+    monkeypatch.setattr(sys, "argv", ["study", "runs", "--tracking-uri", "sqlite:////home/anna@work/mlflow.db"])
+    assert masked("the home of anna") == "the home of anna"
+
+
 def test_what_a_terminal_would_obey_is_written_out() -> None:
     assert harmless("cat\x1b[2J\x07\r\x9b31m") == r"cat\x1b[2J\x07\r\x9b31m"
     assert harmless("a\u202egnp.exe \udcff") == r"a\u202egnp.exe \udcff"
@@ -46,7 +55,7 @@ def test_what_a_terminal_would_obey_is_written_out() -> None:
 
 
 @pytest.mark.parametrize("option", ["--storage", "--tracking-uri"])
-@pytest.mark.parametrize("password", ["geheim", "ge@heim", "ge/heim", "ge%40heim", "ge:heim", "ge%zzheim"])
+@pytest.mark.parametrize("password", ["geheim", "ge@heim", "ge/heim", "ge%40heim", "ge:heim", "ge%zzheim", "ge heim"])
 @pytest.mark.parametrize("scheme", ["http", "postgresql", "gopher", "nonsense+driver"])
 def test_no_password_is_said_whatever_a_library_makes_of_its_address(
     option: str, password: str, scheme: str, home: Home

@@ -1,6 +1,9 @@
 import math
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -308,3 +311,21 @@ def test_evaluation_gives_the_loss_and_accuracy_of_scikit_learn(tiny: Dataset):
     loss, accuracy = evaluate(model, tiny.test)
     assert loss == pytest.approx(log_loss(labels, probabilities / probabilities.sum(1, keepdims=True)), rel=1e-6)
     assert accuracy == accuracy_score(labels, probabilities.argmax(1))
+
+
+def test_an_interruption_waits_until_the_optimiser_is_made(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    whole, made = torch.optim.Adam.__init__, []
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        whole(*arguments, **options)
+        made.append(True)
+
+    monkeypatch.setattr(torch.optim.Adam, "__init__", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            begun(settings(), machine)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert made

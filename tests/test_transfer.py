@@ -29,6 +29,7 @@ from study.config import AnalysisConfig, DataConfig, Home
 from study.errors import StudyError
 from study.registry import model_digests
 from study.runs import Run
+from study.storage import open_storage
 from study.tracking import Store
 from tests.conftest import Finished, copy_of, surroundings
 from tests.postgres import Databases
@@ -87,7 +88,7 @@ def files(store: Store, run: Run, into: Path) -> dict[str, bytes]:
 
 def trials(context: Context, name: str) -> list[dict[str, Any]]:
     """All that a search's storage says of its trials, but which runs mirror them."""
-    record = transfer_searches.record_of(transfer_searches.opened(context.storage), name)
+    record = transfer_searches.record_of(open_storage(context.storage), name)
     said = [trial.model_dump(mode="json") for trial in record.trials]
     for trial in said:
         trial["user_attrs"].pop("mlflow_run")
@@ -415,7 +416,7 @@ def all_is_there(context: Context, finished_study: Finished) -> None:
     assert not [name for run in context.store.runs() for name in run.tags if name.startswith("importing")]
     assert context.store.client.get_model_version_by_alias("digits-ffnn", "best").version in (1, "1")
     assert trials(finished_study.context, "digits-ffnn") == trials(context, "digits-ffnn")
-    assert not transfer_searches.unfinished(transfer_searches.opened(context.storage))
+    assert not transfer_searches.unfinished(open_storage(context.storage))
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -166,6 +166,12 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "an unknown stage": (of_run("trial", lambda r: r["tags"].update(stage="play")), "'play'"),
     "a trial without its number": (of_run("trial", lambda r: r["tags"].pop("optuna_trial")), "optuna_trial"),
     "a trial with a word for a number": (of_run("trial", lambda r: r["tags"].update(optuna_trial="one")), "'one'"),
+    "a trial with an endless number": (of_run("trial", lambda r: r["tags"].update(optuna_trial="9" * 5000)), "whole"),
+    "a seed that torch cannot take": (of_run("trial", lambda r: r["tags"].update(base_seed="9" * 30)), "base_seed"),
+    "a trial stopped in no epoch": (of_run("trial", lambda r: r["tags"].update(stopped_epoch="x")), "stopped_epoch"),
+    "a finished trial without a reason": (of_run("trial", lambda r: r["tags"].pop("status_reason")), "the reason None"),
+    "a retraining on no images": (of_run("retrain", lambda r: r["params"].pop("dataset_digest")), "dataset_digest"),
+    "a retraining of no commit": (of_run("retrain", lambda r: r["params"].pop("git_commit")), "git_commit"),
     "a trial without params": (of_run("trial", lambda r: r["params"].clear()), "params that no trial has"),
     "a learning rate that is none": (
         of_run("trial", lambda r: r["params"].update(learning_rate="-1")),

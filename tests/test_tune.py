@@ -18,7 +18,7 @@ from study import search
 from study.config import CNNConfig, DataConfig, FFNNConfig, Home, Range, SearchConfig, TrainConfig
 from study.data import Dataset, Labelled
 from study.device import Machine, prepare
-from study.errors import OutOfMemory
+from study.errors import OutOfMemory, StudyError
 from study.provenance import PACKAGES, git_commit
 from study.runs import Run
 from study.training import Pending
@@ -190,6 +190,38 @@ def test_an_ended_trial_is_closed_in_both_stores_and_the_same_search_reaches_its
     assert runs[2].tags["retry_of"] == "1"
     assert runs[2].params["learning_rate"] == ended.params["learning_rate"]
     assert search.finished(in_optuna(context, SMALL, tiny)) == 3
+
+
+def test_a_search_does_not_go_on_in_the_runs_of_another_one_of_its_name(
+    context: Context, other_home: Home, machine: Machine, tiny: Dataset
+):
+    tune(SMALL, DATA, tiny, context)
+    before = [(run.id, run.status, run.tags) for run in context.store.runs()]
+    same_runs = replace(surroundings(other_home, machine), store=context.store)
+    for _ in range(2):
+        with pytest.raises(StudyError, match="are of another search than the trials in"):
+            tune(SMALL, DATA, tiny, same_runs)
+    # Nor does one that has trials and runs of its own elsewhere.
+    tune(SMALL, DATA, tiny, surroundings(other_home, machine))
+    with pytest.raises(StudyError, match="are of another search than the trials in"):
+        tune(replace(SMALL, trials=4), DATA, tiny, same_runs)
+    assert [(run.id, run.status, run.tags) for run in context.store.runs()] == before
+    tune(replace(SMALL, trials=4), DATA, tiny, context)
+    assert len(trials(context)) == 4
+
+
+def test_a_search_whose_runs_are_all_gone_is_not_sent_to_doctor(
+    context: Context, other_home: Home, machine: Machine, tiny: Dataset
+):
+    tune(SMALL, DATA, tiny, context)
+    emptied = replace(context, store=surroundings(other_home, machine).store)
+    with pytest.raises(StudyError, match="its run is not in") as raised:
+        tune(SMALL, DATA, tiny, emptied)
+    assert "doctor" not in str(raised.value)
+    for run in context.store.runs(stage="search"):
+        context.store.client.delete_run(run.id)
+    with pytest.raises(StudyError, match="doctor --fix"):
+        tune(SMALL, DATA, tiny, context)
 
 
 def test_a_search_that_is_done_says_so_and_starts_nothing(

@@ -25,7 +25,7 @@ from tests.faults.cases import Case, Kill, Result
 from tests.faults.harness import STORES, Harness, open_harness, stores_here
 from tests.faults.invariants import Broken
 from tests.faults.report import failures, table
-from tests.faults.victims import ROOT
+from tests.faults.victims import ROOT, Zygote
 
 COMMANDS = ("tune, 1 worker", "retrain", "tune, 4 workers", "analyse")
 KILLS = 7
@@ -135,9 +135,9 @@ def _run_all(asked: argparse.Namespace, harness: Harness, results: list[Result])
             thread.join(5)
 
 
-def _run(case: Case, harness: Harness, zygote: object) -> Result:
+def _run(case: Case, harness: Harness, zygote: Zygote) -> Result:
     try:
-        return harness.run(case, zygote)  # type: ignore
+        return harness.run(case, zygote)
     except Exception:
         # One case's end is not that of the others.
         return Result(case, broken=Broken(other=[traceback.format_exc()]))

@@ -71,14 +71,14 @@ class Durations:
 
     guesses: dict[tuple[str, str, bool], float] = field(default_factory=dict)
 
-    def of(self, *what: Any) -> float:
+    def of(self, command: str, store: str, cold: bool) -> float:
         """Seconds from the start to the end."""
-        return self.guesses.get(what, 15.0 if what[2] else 8.0)
+        return self.guesses.get((command, store, cold), 15.0 if cold else 8.0)
 
-    def learn(self, seconds: float, is_whole: bool, *what: Any) -> None:
+    def learn(self, seconds: float, is_whole: bool, command: str, store: str, cold: bool) -> None:
         """Takes how long one took, or (not `is_whole`) that it had not ended by then."""
-        guess = self.of(*what)
-        self.guesses[what] = (guess + seconds) / 2 if is_whole else max(guess, 1.3 * seconds)
+        guess = self.of(command, store, cold)
+        self.guesses[command, store, cold] = (guess + seconds) / 2 if is_whole else max(guess, 1.3 * seconds)
 
 
 class CaseRunner:

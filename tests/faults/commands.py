@@ -150,14 +150,12 @@ class Retrain:
         model, seed = self.settings(progress.seed)
         begun = invariants.runs_of(progress.place, stage="retrain", model=model, seed=str(seed))
         runs = [run for run in begun if run.started >= progress.since]
-        if not runs or {run.status for run in runs} != {"FINISHED"}:
+        if [run.status for run in runs] != ["FINISHED"]:
             broken.disagreements.append(f"the retrainings are {[run.status for run in runs]}")
         for run in runs:
             invariants.check_retrained(run, EPOCHS[model], self.expected(model, seed), broken)
         said = [line.split(":")[0] for text in progress.said for line in text.splitlines() if line.startswith("epoch ")]
-        # A run that had ended before its process did was complete: the command then makes another.
-        # One that was killed once an epoch was kept had not said so.
-        progress.repeated = max(0, len(said) - len(set(said)) - (len(runs) - 1) * (EPOCHS[model] + 1))
+        progress.repeated = len(said) - len(set(said))
         if progress.repeated > kills:
             broken.other.append(f"{progress.repeated} epochs were trained again after {kills} kills: {said}")
 

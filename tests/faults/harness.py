@@ -18,7 +18,7 @@ TIMEOUT = 900
 
 
 class Harness:
-    """What cases share: the stores they begin with, and what uninterrupted commands make of them."""
+    """Runs cases; what they need beside their own stores is made when the first asks for it."""
 
     def __init__(self, folder: Path, stack: ExitStack):
         self.folder, self.stack = folder, stack

@@ -274,7 +274,8 @@ def check_ended(place: Place, since: int, broken: Broken) -> None:
     """Checks that nothing begun since then (milliseconds since 1970) is open, and that no outbox holds anything."""
     for run in runs_of(place):
         if run.started >= since and run.status == "RUNNING":
-            broken.disagreements.append(f"run {run.id} ({run.tags.get('stage')}) is RUNNING")
+            said = f"run {run.id} ({run.tags.get('stage')}) is RUNNING"
+            broken.disagreements += [said] if said not in broken.disagreements else []
     outbox = place.home / "mlruns" / "outbox"
     left = [str(file.relative_to(outbox)) for file in outbox.rglob("*") if file.is_file()] if outbox.is_dir() else []
     if left:
