@@ -102,9 +102,10 @@ def import_(
 ) -> None:
     """Bring an exported study into this home, after every check of it; what is here already is left as it is."""
     from pipelines.progress import Display
-    from pipelines.transfer_import import import_study, verified
+    from pipelines.transfer_import import import_study, renames_in, verified
 
     folder = home_of(home)
     with verified(source.expanduser(), folder, most=max_size * 2**30, display=Display()) as archive:
-        context = context_of(folder, tracking_uri, storage)
-        import_study(archive, context, renames=rename or [])
+        # Before the stores are opened, which makes them where they are new.
+        renames = renames_in(archive, rename or [])
+        import_study(archive, context_of(folder, tracking_uri, storage), renames=renames)

@@ -74,13 +74,23 @@ class _Incoming:
     plan: Plan
 
 
-def import_study(archive: Archive, context: Context, *, renames: Sequence[str] = ()) -> None:
+def renames_in(archive: Archive, pairs: Sequence[str]) -> dict[str, str]:
+    """The new names of searches of `archive`, by the old ones, from texts OLD=NEW.
+
+    Raises:
+        StudyError: for a text that is none, or a search that is not in it.
+    """
+    own = {record.tags["search"] for record in archive.runs.values() if "search" in record.tags}
+    return parse_renames(pairs, own | archive.searches.keys())
+
+
+def import_study(archive: Archive, context: Context, *, renames: Mapping[str, str]) -> None:
     """Brings what of `archive` is not here into the stores of `context`.
 
     Args:
         archive: what was verified.
         context: the surroundings.
-        renames: new names of searches, each OLD=NEW.
+        renames: new names of searches, by the old ones; see `renames_in`.
 
     Raises:
         StudyError: where another import is under way, or a search of the same name is here with other content.
@@ -122,9 +132,7 @@ def _settle(storage: RDBStorage, context: Context) -> None:
             (transfer_runs.complete if token in sealed else transfer_runs.undo)(context.store, marked)
 
 
-def _incoming(archive: Archive, renames: Sequence[str], storage: RDBStorage, context: Context) -> _Incoming:
-    own = {record.tags["search"] for record in archive.runs.values() if "search" in record.tags}
-    names = parse_renames(renames, own | archive.searches.keys())
+def _incoming(archive: Archive, names: Mapping[str, str], storage: RDBStorage, context: Context) -> _Incoming:
     records = {run_id: renamed_run(record, names) for run_id, record in archive.runs.items()}
     missing = []
     for search in (renamed_search(search, names) for search in archive.searches.values()):

@@ -20,7 +20,7 @@ from pipelines.transfer import export
 from study.config import Home
 from tests.conftest import Finished, copy_of
 from tests.process import study_here
-from tests.refusal import assert_refused_or_done, cases, contents
+from tests.refusal import IS_LONG, assert_refused_or_done, cases, contents
 from tests.test_transfer_bad import packed, summed
 
 ODD: list[Any] = [
@@ -28,6 +28,12 @@ ODD: list[Any] = [
     "a\nb", "\0", "\x1b[31m", "\ud800", "'", "' or '1'='1", "%s", "{}", "<script>", "x" * 9000, "best", "٣",
     "2026-01-01T00:00:00", [], {}, [[]], {"": None}, [1, "x"], {"name": "os.system"},
 ]  # fmt: skip
+USES = (
+    ("runs", "--stage", "trial"),
+    ("analyse", "--run", "best:ffnn", "--only", "table2,search_heatmap,search_importance,convergence"),
+    ("retrain", "--model", "ffnn", "--epochs", "1"),
+)
+"""What reads all that was imported; it takes seconds, and is done in the long run alone."""
 HOW = ("value", "value", "value", "value", "text", "random", "cut", "flipped", "gone", "more", "swapped", "zip")
 
 
@@ -74,6 +80,10 @@ def test_any_archive_is_imported_whole_or_refused_and_nothing_is_written(
         doctor = study_here("doctor", home=home.root)
         is_altered = how == "value" or "/artifacts/" in changed or "/models/" in changed
         assert doctor.code == 0 or (doctor.code == 1 and is_altered), (said, doctor)
+        for typed in USES if IS_LONG else ():
+            used = study_here(*typed, home=home.root)
+            assert "Traceback" not in used.err + used.out, (said, typed, used)
+            assert used.code in (0, 1, 2), (said, typed, used)
 
 
 def _files(folder: Path) -> set[Path]:

@@ -254,6 +254,7 @@ READING = (
     ("retrain",),
     ("tune", "--dataset", "digits", "--trials", "1", "--epochs", "1"),
     ("experiment", "winner"),
+    ("doctor",),
     ("ui", "--port", "47391"),
 )
 

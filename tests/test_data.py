@@ -643,7 +643,7 @@ class TestCIFAR10:
         with tarfile.open(home.data / archive.name, "w:gz") as tar:
             tar.addfile(member)
         monkeypatch.setattr(CIFAR10, "tgz_md5", md5(home.data / archive.name))
-        assert "not unpacked" in refusal("cifar10", home)
+        assert "cannot be unpacked" in refusal("cifar10", home)
         assert not outside.exists()
         assert not (home.data / "inside").exists()
 

@@ -337,6 +337,7 @@ def test_a_rename_must_say_what_to_what(folder: Path):
         ended = study_here("import", str(folder), "--rename", rename, home=folder.parent / "home")
         assert ended.code == 2
         require_sentence(ended, says)
+    assert not list((folder.parent / "home").rglob("*.db"))
 
 
 def test_a_run_that_ended_before_it_started_is_imported_since_a_clock_may_be_set_back(folder: Path, tmp_path: Path):
