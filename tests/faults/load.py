@@ -6,7 +6,6 @@ training, of one epoch on the bundled digits.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlalchemy
-
+from tests.faults.invariants import read
+from tests.faults.places import Place
+from tests.faults.victims import ROOT, surroundings
 from tests.postgres import for_mlflow, for_optuna, programs, running_cluster
 
-ROOT = Path(__file__).parents[2]
 COMMAND = "import sys; sys.argv[0] = 'study'; from pipelines.cli import main; main()"
 SEARCH = "load"
 OF_SEARCH = "FROM trials JOIN studies USING (study_id) WHERE study_name = 'load'"
@@ -43,16 +42,6 @@ FACTS = {
     "bests": ("tracking", "SELECT count(*) FROM metrics WHERE key = 'best_val_accuracy' AND step = 0"),
 }
 """What is counted, in which store, and how; by none of the program's own code."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the two stores are."""
-
-    name: str
-    home: Path
-    tracking: str
-    storage: str
 
 
 @dataclass(frozen=True)
@@ -81,39 +70,32 @@ def load(place: Place, *, workers: int, trials: int, sampler: str) -> Loaded:
     typed += ["--pruner", "none", "--sampler", sampler, "--trials", str(trials), "--workers", str(workers)]
     typed += ["--threads", str(workers), "--home", str(place.home), "--storage", place.storage]
     typed += ["--tracking-uri", place.tracking]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "MLFLOW_"))}
     begun = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, *typed],
         cwd=ROOT,
-        env={**kept, "PYTHONPATH": str(ROOT)},
+        env=surroundings(place.home),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
     seconds = time.monotonic() - begun
-    counts = {name: _count(getattr(place, store), query) for name, (store, query) in FACTS.items()}
+    counts = {name: int(read(getattr(place, store), query).iloc[0, 0]) for name, (store, query) in FACTS.items()}
     return Loaded(done.returncode, done.stdout, counts, seconds)
-
-
-def _count(url: str, query: str) -> int:
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connected:
-        return int(connected.execute(sqlalchemy.text(query)).scalar_one())
 
 
 @contextmanager
 def on_sqlite(folder: Path) -> Iterator[Place]:
     """Two files in a home of their own."""
-    yield Place("SQLite", folder, f"sqlite:///{folder}/mlruns/mlflow.db", f"sqlite:///{folder}/mlruns/optuna.db")
+    yield Place(folder, f"sqlite:///{folder}/mlruns/mlflow.db", f"sqlite:///{folder}/mlruns/optuna.db")
 
 
 @contextmanager
 def on_postgresql(folder: Path) -> Iterator[Place]:
     """Two databases of a server that is started for them, and waits for the disk as one in use does."""
     with running_cluster(durable=True) as cluster:
-        yield Place("PostgreSQL", folder, cluster.new(for_mlflow), cluster.new(for_optuna))
+        yield Place(folder, cluster.new(for_mlflow), cluster.new(for_optuna))
 
 
 STORES = {"SQLite": on_sqlite, "PostgreSQL": on_postgresql}
