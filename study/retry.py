@@ -24,7 +24,7 @@ REMINDED = 30.0
 FIRST, LONGEST = 0.5, 30.0
 """Seconds before the second attempt, and most of them between any two."""
 
-_fails_at_once: ContextVar[bool] = ContextVar("is_waiting", default=False)
+_fails_at_once: ContextVar[bool] = ContextVar("fails_at_once", default=False)
 """Whether a call is one of many attempts already, or must not wait: its failure is then for whoever made it."""
 
 
