@@ -102,7 +102,7 @@ def _differing(shown: list[Run]) -> str:
 
 
 def _add_importance(store: Store, own: Run, report: Report) -> None:
-    table = store.load_table(own.id, "search/importance.csv")
+    table = store.load_table(own.id, "search/importance.csv", {"parameter": str, "importance": float})
     heading = "Which hyperparameter matters"
     text = figures.importance_caption(table, trials(store, own))
     if table.empty:

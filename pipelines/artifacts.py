@@ -108,7 +108,7 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
             "name another run, or `study retrain` anew."
         )
     try:
-        classes = tuple(store.load_json(run.id, "dataset.json")["classes"])
+        classes = _classes(store, run)
     except StudyError as error:
         so = "the classes are the data set's" if classes else "without the data set nothing tells its classes"
         said = _unreadable(store, run, "dataset.json", error, so)
@@ -116,6 +116,13 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
             raise StudyError(said) from None
         missing.append(said)
     return Network(run, store, config, classes, history, predictions, files, tuple(missing))
+
+
+def _classes(store: Store, run: Run) -> tuple[str, ...]:
+    classes = store.load_json(run.id, "dataset.json").get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise StudyError(f"The artifact dataset.json of run {run.id} names no classes.")
+    return tuple(classes)
 
 
 def no_weights(run: Run) -> str:

@@ -97,7 +97,7 @@ def tune(
     tracking_uri: Uri = "",
     storage: Storage = "",
 ) -> None:
-    """Search learning rate and weight decay; then retrain the best. The same command continues a search."""
+    """Search learning rate and weight decay; then retrain the best of all searches. The same command continues."""
     settings = SearchConfig(
         name=search or AFTER_DATASET,
         model=model_config(model),

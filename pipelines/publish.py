@@ -44,7 +44,7 @@ def publish(
     path, kept = report.folder / PAGE, f"report/{ONLY}" if config.only else "report"
     html = page(
         f"{network.name.upper()} on {run.tags['dataset']}",
-        _lead(table),
+        _lead(table, networks),
         parts,
         facts=_facts(networks, network, image, _command(network, config, report, data)),
         links=_links(report, config),
@@ -90,12 +90,13 @@ def _of_the_test(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["split"] == "test") & (table["minus"] == "")]
 
 
-def _lead(table: pd.DataFrame) -> str:
+def _lead(table: pd.DataFrame, networks: Mapping[str, Network]) -> str:
     tests = _of_the_test(table).query("measure == 'accuracy'").to_dict("records")
     if not tests:
         return "No predictions of the test images were kept."
     said = [
-        f"the {row['model'].upper()} classifies {row['value']:.1%} correctly "
+        f"the {row['model'].upper()} after {counted(networks[row['model']].config.epochs, 'epoch')} classifies "
+        f"{row['value']:.1%} correctly "
         f"({CONFIDENCE:.0%} interval {100 * row['low']:.1f} to {row['high']:.1%})"
         for row in tests
     ]

@@ -14,7 +14,7 @@ from pipelines.tune import tune
 from study import selection
 from study.config import AFTER_DATASET, AnalysisConfig, DataConfig, SearchConfig
 from study.data import Dataset
-from study.runs import is_under_way
+from study.runs import is_under_way, metric
 from study.space import GRID
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ def _named(config: SearchConfig, dataset: Dataset) -> SearchConfig:
 
 def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, epochs: int) -> None:
     trial = selection.best_trial(context.store, dataset.key, config.model.name)
+    if trial.tags["search"] != config.name:
+        context.display.say(
+            f"The best {config.model.name} of all searches on {dataset.key} is {trial.name}, validation accuracy "
+            f"{metric(trial, 'best_val_accuracy'):.4f}: it is the one that is retrained."
+        )
     seed = trial.tags["base_seed"]
     run = finished(trial, context, epochs).get(int(seed))
     said = "retrained already"

@@ -109,19 +109,22 @@ class Artifacts:
         """What `log_json` kept at `path`.
 
         Raises:
-            StudyError: where there is no such artifact, or no JSON in it.
+            StudyError: where there is no such artifact, or no JSON object in it.
         """
         with self._read(run_id, path) as file:
-            return dict(json.loads(file.read_text(encoding="utf-8")))
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError("it is no JSON object")
+            return content
 
-    def load_table(self, run_id: str, path: str) -> pd.DataFrame:
-        """The table in the CSV file that is the artifact `path`.
+    def load_table(self, run_id: str, path: str, columns: Mapping[str, type]) -> pd.DataFrame:
+        """The `columns`, of these types by name, of the table in the CSV file that is the artifact `path`.
 
         Raises:
-            StudyError: where there is no such artifact, or no table in it.
+            StudyError: where there is no such artifact, or no table with these columns in it.
         """
         with self._read(run_id, path) as file:
-            return pd.read_csv(file)
+            return pd.read_csv(file, usecols=list(columns), dtype=dict(columns))
 
     def log_folder(self, run_id: str, folder: Path, path: str, *, leave_out: str = "") -> None:
         """Keeps all files below `folder` as artifacts below `path`, but hidden ones and those in hidden folders.

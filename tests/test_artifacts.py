@@ -1,5 +1,6 @@
 import math
 import subprocess
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote, urlparse
@@ -71,14 +72,28 @@ def test_a_folder_is_kept_with_all_below_it(store: Store, tmp_path: Path):
     assert file_of(store, run_id, "report/deep/c.md").read_text() == "3"
 
 
+COLUMNS = {"parameter": str, "importance": float}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"a shopping list\n" * 9, b"[1]", b"parameter,importance\nlr,much\n", b"\xff"]
+)
 @pytest.mark.parametrize("path", ["a.json", "notes/a.json"])
-def test_what_holds_no_json_or_no_table_is_named(path: str, store: Store):
+def test_what_holds_no_json_or_no_table_is_named(path: str, content: bytes, store: Store):
     run_id = started(store)
     store.log_json(run_id, path, {"a": 1})
-    file_of(store, run_id, path).write_bytes(b"")
-    for load in (store.load_json, store.load_table):
+    file_of(store, run_id, path).write_bytes(content)
+    for load in (store.load_json, partial(store.load_table, columns=COLUMNS)):
         with pytest.raises(StudyError, match=f"artifact {path} of run {run_id} cannot be read"):
             load(run_id, path)
+
+
+def test_the_named_columns_of_a_table_are_read(store: Store, tmp_path: Path):
+    run_id = started(store)
+    (tmp_path / "a.csv").write_text("importance,other,parameter\n0.5,x,1\n")
+    store.log_folder(run_id, tmp_path, "search")
+    table = store.load_table(run_id, "search/a.csv", COLUMNS)
+    assert table.to_dict("records") == [{"importance": 0.5, "parameter": "1"}]
 
 
 def test_a_folder_that_is_kept_again_replaces_what_changed_alone(store: Store, tmp_path: Path):

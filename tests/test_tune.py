@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Generator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import pipelines.tune as stages
 from pipelines import trials as stage
 from pipelines.context import Context
+from pipelines.reproduce import search_and_retrain
 from pipelines.trials import run_trials
 from pipelines.tune import tune
 from study import search
@@ -222,6 +224,18 @@ def test_a_search_whose_runs_are_all_gone_is_not_sent_to_doctor(
         context.store.client.delete_run(run.id)
     with pytest.raises(StudyError, match="doctor --fix"):
         tune(SMALL, DATA, tiny, context)
+
+
+def test_it_is_said_where_another_search_has_the_best_which_is_retrained(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    tune(replace(SMALL, name="good"), DATA, tiny, context)
+    hopeless = replace(SMALL, name="hopeless", trials=1, learning_rate=Range(low=1e-9, high=2e-9))
+    search_and_retrain(hopeless, DATA, tiny, context, epochs=1)
+    said = capsys.readouterr().out
+    assert re.search(r"The best ffnn of all searches on digits is trial \d of good, validation accuracy 0\.", said)
+    [run] = context.store.runs(stage="retrain")
+    assert run.tags["search"] == "good"
 
 
 def test_a_search_that_is_done_says_so_and_starts_nothing(
