@@ -32,8 +32,8 @@ def zygote(harness: Harness) -> Zygote:
 @pytest.mark.parametrize(
     "case",
     [
-        Case("tune, 1 worker", "PostgreSQL", seed=0, kills=2),
-        Case("tune, 2 workers", "SQLite", seed=0, kills=1),
+        # Several workers are killed in tests/test_workers.py.
+        Case("tune, 1 worker", "PostgreSQL", seed=0, kills=1),
         Case("retrain", "SQLite", seed=2, kills=1),
         Case("analyse", "SQLite", seed=0, kills=1),
     ],

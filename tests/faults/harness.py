@@ -25,7 +25,7 @@ class Harness:
         self.durations = Durations()
         self.commands: dict[str, Command] = {
             command.name: command
-            for command in (Tune(1, 12), Tune(2, 8), Tune(4, 20), Retrain(self._retrained), Analyse(self._analysed))
+            for command in (Tune(1, 12), Tune(4, 20), Retrain(self._retrained), Analyse(self._analysed))
         }
         self._zygote = self.zygote()
         # What is made for several cases is made once.
