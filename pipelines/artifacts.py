@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from analysis.words import sentence
-from study.artifacts import SPLITS, predictions_path, weights_path
+from study.artifacts import SPLITS, epoch_of, predictions_path, weights_path
 from study.commands import retraining
 from study.config import TrainConfig
 from study.data import SelectedImage, normalise
@@ -87,7 +87,9 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
         StudyError: for a run whose retraining was not finished, one that cannot tell its classes, or one of which
             nothing is left.
     """
-    files = {int(PurePosixPath(path).stem.removeprefix("epoch_")): path for path in store.artifacts(run.id, "weights")}
+    by_epoch = {epoch_of(path): path for path in store.artifacts(run.id, "weights")}
+    # Whatever else lies there is nobody's epoch.
+    files = {epoch: path for epoch, path in by_epoch.items() if epoch is not None}
     if run.status != "FINISHED":
         raise StudyError(
             f"Run {run.name} ({run.id}) is not finished ({run.status.lower()}, {len(files)} epochs' weights): "

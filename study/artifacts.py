@@ -37,6 +37,12 @@ def weights_path(epoch: int) -> str:
     return f"weights/epoch_{epoch:03d}.safetensors"
 
 
+def epoch_of(path: str) -> int | None:
+    """The epoch of the weights that the artifact `path` holds; None where it is something else."""
+    found = re.fullmatch(r"weights/epoch_(\d{3,9})\.safetensors", path, re.ASCII)
+    return int(found[1]) if found else None
+
+
 def predictions_path(split: str) -> str:
     """The artifact of the final predictions of `split`."""
     return f"predictions/{split}.safetensors"

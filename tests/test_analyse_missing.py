@@ -71,6 +71,19 @@ def test_a_missing_epoch_is_named_and_the_others_are_shown(made: Made, finished_
     assert pictures(analysis.page) == {"table2_intervals", "confusion", "convergence", "kernel_conv1_filter3"}
 
 
+def test_files_of_others_among_the_weights_are_nobodys_epoch(made: Made, finished_study: Finished):
+    root = finished_study.context.store.root(finished_study.retrained["cnn"])
+    assert root
+    others = [root / "weights" / name for name in ("epoch_000.safetensors.more", "notes.txt")]
+    for file in others:
+        file.write_text("mine")
+    try:
+        assert made().missing == ()
+    finally:
+        for file in others:
+            file.unlink()
+
+
 def test_missing_train_predictions_leave_the_test_ones(made: Made, finished_study: Finished):
     with without(finished_study, "cnn", "predictions/train.safetensors"):
         analysis = made()

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlparse
 import pytest
 import torch
 
-from study.artifacts import SUMS
+from study.artifacts import SUMS, epoch_of, weights_path
 from study.errors import StudyError
 from study.tracking import Store
 
@@ -70,6 +70,12 @@ def test_a_folder_is_kept_with_all_below_it(store: Store, tmp_path: Path):
     store.log_folder(run_id, tmp_path / "kept", "report")
     assert store.artifacts(run_id, "report") == ["report/a.png", "report/b.csv"]
     assert file_of(store, run_id, "report/deep/c.md").read_text() == "3"
+
+
+def test_the_epoch_of_weights_is_read_off_their_path_alone():
+    assert [epoch_of(weights_path(epoch)) for epoch in (0, 7, 30, 1234)] == [0, 7, 30, 1234]
+    for other in ("weights/epoch_000.safetensors.more", "weights/epoch_x.safetensors", "epoch_000.safetensors", "a"):
+        assert epoch_of(other) is None
 
 
 COLUMNS = {"parameter": str, "importance": float}
