@@ -47,11 +47,11 @@ def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, cont
             f"The best {config.model.name} of all searches on {dataset.key} is {trial.name}, validation accuracy "
             f"{metric(trial, 'best_val_accuracy'):.4f}: it is the one that is retrained."
         )
-    seed = trial.tags["base_seed"]
-    run = finished(trial, context, epochs).get(int(seed))
+    seed = int(trial.tags["base_seed"])
+    run = finished(trial, context, epochs, [seed]).get(seed)
     said = "retrained already"
     if run is None:
-        alike = context.store.runs(stage="retrain", trial_run=trial.id, seed=seed)
+        alike = context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed))
         under_way = (one for one in alike if is_under_way(one) and one.params.get("epochs") == str(epochs))
         run, said = next(under_way, None), "being retrained by another process"
     if run is None:

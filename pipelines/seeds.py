@@ -1,6 +1,7 @@
 """The retrainings of one trial with one seed or several: those that are done already, and those that are missing."""
 
 import statistics
+from collections.abc import Collection
 
 from pipelines.checkpoints import Checkpoints
 from pipelines.context import Context
@@ -15,10 +16,11 @@ from study.runs import Run, metric
 from study.selection import finished_seeds
 
 
-def finished(trial: Run, context: Context, epochs: int) -> dict[int, Run]:
-    """The retrainings of `trial` for so many epochs, in this precision, that ended and are whole; by seed."""
+def finished(trial: Run, context: Context, epochs: int, seeds: Collection[int]) -> dict[int, Run]:
+    """The retrainings of `trial` for so many epochs, in this precision, that ended and are whole; by those `seeds`."""
     found = finished_seeds(context.store, trial, epochs, context.machine.precision)
-    return {seed: run for seed, run in found.items() if _is_whole(run, epochs, context)}
+    # Of these alone: all files of a run are hashed, and over a server fetched, to know that it is whole.
+    return {seed: run for seed, run in found.items() if seed in seeds and _is_whole(run, epochs, context)}
 
 
 def _is_whole(run: Run, epochs: int, context: Context) -> bool:
@@ -39,7 +41,7 @@ def retrain_once(
     For the arguments, the id that is returned, and what is raised see `pipelines.retrain.retrain`.
     """
     number = int(trial.tags["base_seed"]) if seed is None else seed
-    if run := finished(trial, context, epochs).get(number):
+    if run := finished(trial, context, epochs, [number]).get(number):
         context.display.say(f"Seed {number} is retrained already: run {run.id}; --again trains it once more.")
         context.say_pages(run=run_page(run))
         return run.id
@@ -55,9 +57,10 @@ def retrain_seeds(
     as what it kept is whole. For the arguments and what is raised see `pipelines.retrain.retrain`.
     """
     first = int(trial.tags["base_seed"]) if seed is None else seed
-    done = finished(trial, context, epochs)
+    numbers = range(first, first + seeds)
+    done = finished(trial, context, epochs, numbers)
     run_ids = []
-    for number in range(first, first + seeds):
+    for number in numbers:
         if number in done:
             context.display.say(f"Seed {number} is retrained already: run {done[number].id}.")
             run_ids.append(done[number].id)
@@ -65,8 +68,8 @@ def retrain_seeds(
             run_ids.append(retrain(trial, data, dataset, context, epochs=epochs, seed=number))
     accuracies = [metric(context.store.get(run_id), "final_test_accuracy") for run_id in run_ids]
     spread = f" ± {statistics.stdev(accuracies):.4f} (standard deviation)" if seeds > 1 else ""
-    numbers = f"seeds {first} to {first + seeds - 1}" if seeds > 1 else f"seed {first}"
+    which = f"seeds {first} to {first + seeds - 1}" if seeds > 1 else f"seed {first}"
     context.display.say(
-        f"Retrained {trial.name}, {numbers}, epochs {epochs}: test accuracy {statistics.mean(accuracies):.4f}{spread}."
+        f"Retrained {trial.name}, {which}, epochs {epochs}: test accuracy {statistics.mean(accuracies):.4f}{spread}."
     )
     return run_ids

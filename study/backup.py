@@ -38,10 +38,12 @@ def back_up(databases: Mapping[str, str], folder: Path) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     # A plain copy would miss what SQLite still holds in its write-ahead log.
-    with whole(target) as file, contextlib.closing(sqlite3.connect(source)) as one:
-        other = sqlite3.connect(file)
-        with contextlib.closing(other):
-            one.backup(other)
+    with (
+        whole(target) as file,
+        contextlib.closing(sqlite3.connect(source)) as one,
+        contextlib.closing(sqlite3.connect(file)) as other,
+    ):
+        one.backup(other)
 
 
 def _dump(url: str, target: Path) -> None:
