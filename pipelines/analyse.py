@@ -33,14 +33,11 @@ from pipelines.made import Made
 from pipelines.output import ONLY, Report, Step
 from pipelines.publish import publish
 from study import selection
-from study.config import AnalysisConfig, CNNConfig, DataConfig, TrainConfig
+from study.config import REPORT_FILTER, AnalysisConfig, CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError, unknown
 from study.images import read_image
 from study.runs import Run
-
-REPORT_FILTER = 12
-"""The first-layer filter that the report follows."""
 
 
 @dataclass(frozen=True)

@@ -39,15 +39,19 @@ from pipelines.options import (
 from pipelines.surroundings import context_of, home_of, interruptible
 from study.config import (
     AFTER_DATASET,
+    DEAD_FILTERS_EPOCHS,
     EXPERIMENTS,
     MODELS,
     MOST_EXPLORER_IMAGES,
+    WINNER_TOP,
     AnalysisConfig,
     DataConfig,
     ExperimentConfig,
     Range,
     SearchConfig,
+    TrainConfig,
     default_home,
+    default_trials,
     model_config,
 )
 from study.errors import StudyError
@@ -61,11 +65,15 @@ app = typer.Typer(
     epilog="Every option can also be set by its environment variable. Start with `study reproduce --dataset digits`.",
 )
 app.add_typer(cli_store.app)
+SEARCH = SearchConfig(name=AFTER_DATASET)
+"""The defaults of a search."""
 
 
 @app.command()
 @interruptible
-def data(dataset: Dataset = "cifar10", skip_unreadable: Skip = False, home: HomeOption = "") -> None:
+def data(
+    dataset: Dataset = DataConfig.dataset, skip_unreadable: Skip = DataConfig.skip_unreadable, home: HomeOption = ""
+) -> None:
     """Fetch or check the images; show their splits and the count of each class."""
     from pipelines.show import show_data
 
@@ -75,24 +83,24 @@ def data(dataset: Dataset = "cifar10", skip_unreadable: Skip = False, home: Home
 @app.command()
 @interruptible
 def tune(
-    model: Model = "cnn",
+    model: Model = SEARCH.model.name,
     trials: Trials = None,
-    dataset: Dataset = "cifar10",
-    sampler: Annotated[str, option("--sampler", help="tpe, random, or grid (the report's 8 × 8).")] = "tpe",
-    pruner: Annotated[str, option("--pruner", help="percentile, hyperband, median or none.")] = "percentile",
-    lr: Annotated[str, option("--lr", help="Learning rates, LOW:HIGH.")] = "1e-5:1e-1",
-    decay: Annotated[str, option("--decay", help="Weight decays, LOW:HIGH.")] = "1e-6:1e-1",
-    epochs: Epochs = 10,
+    dataset: Dataset = DataConfig.dataset,
+    sampler: Annotated[str, option("--sampler", help="tpe, random, or grid (the report's 8 × 8).")] = SEARCH.sampler,
+    pruner: Annotated[str, option("--pruner", help="percentile, hyperband, median or none.")] = SEARCH.pruner,
+    lr: Annotated[str, option("--lr", help="Learning rates, LOW:HIGH.")] = str(SEARCH.learning_rate),
+    decay: Annotated[str, option("--decay", help="Weight decays, LOW:HIGH.")] = str(SEARCH.weight_decay),
+    epochs: Epochs = SEARCH.epochs,
     search: Annotated[str, option("--search", help="The search's name; empty: <dataset>-<model>.")] = "",
-    seed: Seed = 0,
+    seed: Seed = SEARCH.seed,
     no_retrain: Annotated[bool, option("--no-retrain", help="Stop after the search.")] = False,
-    retrain_epochs: RetrainEpochs = 30,
-    skip_unreadable: Skip = False,
+    retrain_epochs: RetrainEpochs = TrainConfig.epochs,
+    skip_unreadable: Skip = DataConfig.skip_unreadable,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
     workers: Workers = 0,
-    trial_timeout: TrialTimeout = 0,
+    trial_timeout: TrialTimeout = SEARCH.trial_timeout,
     home: HomeOption = "",
     tracking_uri: Uri = "",
     storage: Storage = "",
@@ -101,7 +109,7 @@ def tune(
     settings = SearchConfig(
         name=search or AFTER_DATASET,
         model=model_config(model),
-        trials=(64 if sampler == "grid" else 40) if trials is None else trials,
+        trials=default_trials(sampler) if trials is None else trials,
         sampler=sampler,
         pruner=pruner,
         learning_rate=Range.parse(lr),
@@ -126,7 +134,7 @@ def retrain(
     dataset: SomeDataset = "",
     epochs: Annotated[
         int, number("--epochs", "Passes over all training images.", least=1, variable="STUDY_RETRAIN_EPOCHS")
-    ] = 30,
+    ] = TrainConfig.epochs,
     seed: Annotated[
         int | None, number("--seed", help="Of initial weights and order; default: the search's.", most=LARGEST_SEED)
     ] = None,
@@ -134,7 +142,7 @@ def retrain(
         int | None, number("--seeds", help="Retrain so many seeds, counted from --seed; skips those done.", least=1)
     ] = None,
     again: Annotated[bool, option("--again", help="Train once more what was retrained already.")] = False,
-    skip_unreadable: Skip = False,
+    skip_unreadable: Skip = DataConfig.skip_unreadable,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
@@ -173,14 +181,16 @@ def retrain(
 def analyse(
     run: RunSpec = "best",
     dataset: SomeDataset = "",
-    image: Image = "",
-    layer: Layer = "",
-    filter: Filter = None,
-    epochs_every: Every = 2,
-    per_map: Annotated[bool, option("--per-map", help="Give each feature map a scale of its own.")] = False,
+    image: Image = AnalysisConfig.image,
+    layer: Layer = AnalysisConfig.layer,
+    filter: Filter = AnalysisConfig.filter,
+    epochs_every: Every = AnalysisConfig.epochs_every,
+    per_map: Annotated[
+        bool, option("--per-map", help="Give each feature map a scale of its own.")
+    ] = AnalysisConfig.per_map,
     ablation: Annotated[
         str, option("--ablation", help="What replaces a filter's map: mean (over the test images) or zero.")
-    ] = "mean",
+    ] = AnalysisConfig.ablation,
     explorer_images: Annotated[
         int | None,
         number(
@@ -189,7 +199,7 @@ def analyse(
             least=1,
             most=MOST_EXPLORER_IMAGES,
         ),
-    ] = None,
+    ] = AnalysisConfig.explorer_images,
     only: Annotated[
         str,
         option("--only", help="Make these figures alone, NAME[,NAME…], in the report's folder only/; empty: all."),
@@ -197,7 +207,7 @@ def analyse(
     again: Annotated[
         bool, option("--again", help="Make anew what an earlier analysis made of the same inputs.")
     ] = False,
-    skip_unreadable: Skip = False,
+    skip_unreadable: Skip = DataConfig.skip_unreadable,
     home: HomeOption = "",
     tracking_uri: Uri = "",
 ) -> None:
@@ -226,7 +236,7 @@ def analyse(
 @interruptible
 def experiment(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")] = "",
-    model: Annotated[str, option("--model", help="For winner, cnn or ffnn; empty: the CNN.")] = "",
+    model: Annotated[str, option("--model", help="For winner, cnn or ffnn; empty: the CNN.")] = ExperimentConfig.model,
     dataset: Annotated[
         str, option("--dataset", help="cifar10, digits or an image folder; empty: cifar10, for winner the latest's.")
     ] = "",
@@ -234,15 +244,19 @@ def experiment(
         int | None,
         number(
             "--epochs",
-            "Of each training; default 5, for winner the search's.",
+            f"Of each training; default {DEAD_FILTERS_EPOCHS}, for winner the search's.",
             least=1,
             variable="STUDY_EXPERIMENT_EPOCHS",
         ),
-    ] = None,
-    seeds: Annotated[int, number("--seeds", help="Trainings of each of the settings.", least=1)] = 3,
-    seed: Annotated[int, number("--seed", help="The first of the seeds.", most=LARGEST_SEED)] = 0,
-    top: Annotated[int | None, number("--top", help="For winner, how many trials; default 3.", least=2)] = None,
-    skip_unreadable: Skip = False,
+    ] = ExperimentConfig.epochs,
+    seeds: Annotated[
+        int, number("--seeds", help="Trainings of each of the settings.", least=1)
+    ] = ExperimentConfig.seeds,
+    seed: Annotated[int, number("--seed", help="The first of the seeds.", most=LARGEST_SEED)] = ExperimentConfig.seed,
+    top: Annotated[
+        int | None, number("--top", help=f"For winner, how many trials; default {WINNER_TOP}.", least=2)
+    ] = ExperimentConfig.top,
+    skip_unreadable: Skip = DataConfig.skip_unreadable,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
@@ -262,17 +276,17 @@ def experiment(
 @app.command()
 @interruptible
 def reproduce(
-    dataset: Dataset = "cifar10",
-    trials: Annotated[int, number("--trials", help="Total of finished trials of each model's search.")] = 40,
-    epochs: Epochs = 10,
-    retrain_epochs: RetrainEpochs = 30,
-    seed: Seed = 0,
-    skip_unreadable: Skip = False,
+    dataset: Dataset = DataConfig.dataset,
+    trials: Trials = None,
+    epochs: Epochs = SEARCH.epochs,
+    retrain_epochs: RetrainEpochs = TrainConfig.epochs,
+    seed: Seed = SEARCH.seed,
+    skip_unreadable: Skip = DataConfig.skip_unreadable,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
     workers: Workers = 0,
-    trial_timeout: TrialTimeout = 0,
+    trial_timeout: TrialTimeout = SEARCH.trial_timeout,
     home: HomeOption = "",
     tracking_uri: Uri = "",
     storage: Storage = "",
@@ -282,7 +296,7 @@ def reproduce(
         SearchConfig(
             name=AFTER_DATASET,
             model=model_config(model),
-            trials=trials,
+            trials=default_trials(SEARCH.sampler) if trials is None else trials,
             epochs=epochs,
             seed=seed,
             trial_timeout=trial_timeout,

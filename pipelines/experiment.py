@@ -13,15 +13,11 @@ from pipelines.context import Context
 from pipelines.pages import run_page
 from pipelines.replicates import Plan
 from study import selection
-from study.config import DataConfig, ExperimentConfig, TrainConfig
+from study.config import DEAD_FILTERS_EPOCHS, WINNER_TOP, DataConfig, ExperimentConfig, TrainConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters
 from study.runs import Run
-
-EPOCHS = 5
-"""Of dead-filters: deaths come within 40 steps, and weights collapse from the third epoch on."""
-TOP = 3
 
 
 def experiment(config: ExperimentConfig, context: Context, data: DataConfig | None = None) -> Path:
@@ -55,7 +51,7 @@ def _images(config: ExperimentConfig, context: Context) -> DataConfig:
 
 
 def _dead_filters(config: ExperimentConfig) -> Plan:
-    epochs = config.epochs or EPOCHS
+    epochs = config.epochs or DEAD_FILTERS_EPOCHS
     return Plan(
         experiment=config.name,
         conditions=dead_filters(epochs),
@@ -71,7 +67,7 @@ def _winner(config: ExperimentConfig, data: DataConfig, dataset: Dataset, contex
         raise StudyError(f"Trial {best.name} was searched on other images than those of {dataset.source}.")
     search = best.tags["search"]
     trials = selection.complete_trials(context.store, dataset.key, model=best.params["model"], search=search)
-    trials = trials[: config.top or TOP]
+    trials = trials[: config.top or WINNER_TOP]
     if len(trials) < 2:
         raise StudyError(f"Search {search} has one complete trial, which has no rival: raise --trials of `study tune`.")
     epochs = config.epochs or int(best.params["epochs"])

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from study.config import REPORT_FILTER, SearchConfig, default_trials
 from study.errors import StudyError
 
 MOST = 1_000_000
@@ -68,7 +69,12 @@ Skip = Annotated[bool, option("--skip-unreadable", help="Leave out image files t
 Model = Annotated[str, option("--model", help="cnn or ffnn.")]
 Trials = Annotated[
     int | None,
-    number("--trials", help="Total of finished trials that the search ends with; default 40, grid 64.", least=1),
+    number(
+        "--trials",
+        help="Total of finished trials that the search ends with; "
+        f"default {SearchConfig.trials}, grid {default_trials('grid')}.",
+        least=1,
+    ),
 ]
 Epochs = Annotated[int, number("--epochs", help="Passes over the training images in a trial.", least=1)]
 RetrainEpochs = Annotated[
@@ -102,5 +108,7 @@ Uri = Annotated[
 Storage = Annotated[str, option("--storage", help="Optuna storage URL; empty: inside the home folder.")]
 Image = Annotated[str, option("--image", help="train:6, test:12, a class, class/3, or a file; empty: the first bird.")]
 Layer = Annotated[str, option("--layer", help="conv1 or conv2; empty: both.")]
-Filter = Annotated[int | None, number("--filter", help="Which filter is followed, from 0; default 12, the report's.")]
+Filter = Annotated[
+    int | None, number("--filter", help=f"Which filter is followed, from 0; default {REPORT_FILTER}, the report's.")
+]
 Every = Annotated[int, number("--epochs-every", help="Show every how many epochs.", least=1)]

@@ -25,19 +25,21 @@ def search_and_retrain(
     config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, workers: int = 0
 ) -> None:
     """Searches, then retrains the best trial for `epochs` (0: not at all) unless that was done."""
-    config = _named(config, dataset)
-    points = len(GRID) ** 2
-    if config.sampler == "grid" and config.trials > points:
-        context.display.say(f"The grid has {points} points: --trials {config.trials} is taken as {points}.")
-        config = replace(config, trials=points)
+    config = _settled(config, dataset, context)
     tune(config, data, dataset, replace(context, is_part=epochs > 0), workers=workers)
     if epochs:
         _retrain_best(config, data, dataset, context, epochs)
 
 
-def _named(config: SearchConfig, dataset: Dataset) -> SearchConfig:
-    is_default = config.name == AFTER_DATASET
-    return replace(config, name=f"{dataset.key}-{config.model.name}") if is_default else config
+def _settled(config: SearchConfig, dataset: Dataset, context: Context) -> SearchConfig:
+    """The search with a name of its own, and no more trials than its grid has points."""
+    if config.name == AFTER_DATASET:
+        config = replace(config, name=f"{dataset.key}-{config.model.name}")
+    points = len(GRID) ** 2
+    if config.sampler == "grid" and config.trials > points:
+        context.display.say(f"The grid has {points} points: --trials {config.trials} is taken as {points}.")
+        config = replace(config, trials=points)
+    return config
 
 
 def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, epochs: int) -> None:
@@ -74,7 +76,7 @@ def reproduce(
     def begin(text: str) -> None:
         context.display.heading(f"{next(numbers)}/{total} {text}")
 
-    for config in (_named(config, dataset) for config in searches):
+    for config in (_settled(config, dataset, context) for config in searches):
         trials, epochs = counted(config.trials, "trial"), counted(config.epochs, "epoch")
         begin(f"Search: {config.model.name}, {trials} of up to {epochs}")
         tune(config, data, dataset, part, workers=workers)

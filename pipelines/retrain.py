@@ -41,7 +41,7 @@ class Classifier(nn.Module):
 
 
 def retrain(
-    trial: Run, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int = 30, seed: int | None = None
+    trial: Run, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, seed: int | None = None
 ) -> str:
     """Trains the settings of `trial` from new weights, or continues where it was interrupted; returns the run's id.
 

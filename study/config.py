@@ -25,6 +25,15 @@ BUNDLED = ("cifar10", "digits")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
 EXPERIMENTS = ("dead-filters", "winner")
+DEAD_FILTERS_EPOCHS = 5
+"""Default epochs of the experiment dead-filters: deaths come within 40 steps, and weights collapse from the third epoch
+on."""
+WINNER_TOP = 3
+"""Default number of trials that the experiment winner compares."""
+REPORT_FILTER = 12
+"""Default filter that the analysis follows, the report's."""
+GRID_SIDE = 8
+"""Number of values of each hyperparameter on the report's grid."""
 AFTER_DATASET = "<dataset>-<model>"
 """The name of a search that is called after what it searches, once that is known."""
 
@@ -187,6 +196,10 @@ class Range:
             f"The range {self.low:g}:{self.high:g} is empty or not positive: write LOW:HIGH with 0 < LOW < HIGH.",
         )
 
+    def __str__(self) -> str:
+        """As `parse` reads it, without loss."""
+        return f"{self.low}:{self.high}"
+
     @classmethod
     def parse(cls, text: str) -> "Range":
         """Reads ``"LOW:HIGH"``, e.g. ``"1e-5:1e-1"``.
@@ -226,11 +239,11 @@ class SearchConfig:
     """Searched log-uniformly; unused by the grid."""
     epochs: int = 10
     """Passes over the training images in a trial that is not cut short."""
-    batch_size: int = 200
+    batch_size: int = TrainConfig.batch_size
     """Images per step."""
-    optimiser: str = "adam"
+    optimiser: str = TrainConfig.optimiser
     """`adam` or `adamw`."""
-    warmup_steps: int = 0
+    warmup_steps: int = TrainConfig.warmup_steps
     """Steps over which the learning rate rises linearly from 0."""
     seed: int = 0
     """Base of every seed in the search: the sampler's, and that of draw n, which is trained with seed + n."""
@@ -258,6 +271,11 @@ class SearchConfig:
         """Every field that must not change when a search is continued: it would then be another one."""
         fields = asdict(self) | {"model": self.model.name, "model_settings": asdict(self.model)}
         return {name: value for name, value in fields.items() if name not in ("name", "trials", "trial_timeout")}
+
+
+def default_trials(sampler: str) -> int:
+    """Total of finished trials unless another one is asked for: `SearchConfig`'s, or every point of the grid."""
+    return GRID_SIDE**2 if sampler == "grid" else SearchConfig.trials
 
 
 @dataclass(frozen=True, kw_only=True)

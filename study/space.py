@@ -8,10 +8,10 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import Range, SearchConfig, TrainConfig
+from study.config import GRID_SIDE, Range, SearchConfig, TrainConfig
 from study.process import this_process
 
-GRID = tuple(float(value) for value in np.logspace(-4, 1, 8))
+GRID = tuple(float(value) for value in np.logspace(-4, 1, GRID_SIDE))
 """The report's grid, for the learning rate and for the weight decay."""
 
 
