@@ -32,6 +32,8 @@ WINNER_TOP = 3
 """Default number of trials that the experiment winner compares."""
 REPORT_FILTER = 12
 """Default filter that the analysis follows, the report's."""
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+"""How a setting that is true or false is written; case does not matter."""
 GRID_SIDE = 8
 """Number of values of each hyperparameter on the report's grid."""
 AFTER_DATASET = "<dataset>-<model>"
@@ -79,7 +81,7 @@ class DataConfig:
             dataset=params["dataset"],
             validation_fraction=float(params["validation_fraction"]),
             split_seed=int(params["split_seed"]),
-            skip_unreadable=params["skip_unreadable"] == "True",
+            skip_unreadable=_read(bool, params["skip_unreadable"]),
         )
 
 
@@ -180,6 +182,9 @@ def _recorded(kind: type[ModelConfig], params: Mapping[str, str]) -> ModelConfig
 
 
 def _read(kind: Any, text: str) -> Any:
+    if kind is bool:
+        _require(text.lower() in BOOLEANS, f"{text!r} is neither true nor false: it must be one of true, false, 1, 0.")
+        return BOOLEANS[text.lower()]
     return tuple(json.loads(text)) if kind == tuple[int, int] else kind(text)
 
 

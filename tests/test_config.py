@@ -56,6 +56,8 @@ BAD = [
     (AnalysisConfig, {"epochs_every": 0}, "epochs every is 0"),
     (AnalysisConfig, {"filter": -1}, "filter is -1"),
 ]
+RECORDED = {name: str(value) for name, value in vars(DataConfig()).items()}
+"""The settings of the images as a run has them."""
 
 
 @pytest.mark.parametrize(("kind", "values", "named"), BAD, ids=lambda value: str(getattr(value, "__name__", value)))
@@ -124,6 +126,21 @@ def test_every_setting_is_recorded_under_its_own_name():
 )
 def test_data_settings_come_back_from_what_a_run_records(config: DataConfig):
     assert DataConfig.from_params({name: str(value) for name, value in vars(config).items()}) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("True", True), ("true", True), ("1", True), ("False", False), ("FALSE", False), ("0", False)],
+)
+def test_a_recorded_truth_value_is_read_as_what_it_says(text: str, value: bool):
+    assert DataConfig.from_params({**RECORDED, "skip_unreadable": text}).skip_unreadable is value
+
+
+@pytest.mark.parametrize("text", ["", "yes", "None", "2", " True"])
+def test_what_is_neither_true_nor_false_is_refused(text: str):
+    with pytest.raises(StudyError, match=r"neither true nor false: it must be one of true, false, 1, 0\.$") as raised:
+        DataConfig.from_params({**RECORDED, "skip_unreadable": text})
+    assert repr(text) in str(raised.value)
 
 
 def test_a_range_is_two_numbers_with_a_colon_between():
