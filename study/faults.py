@@ -1,27 +1,32 @@
-"""What a disk, a database or a tracking server fails with: told apart, and as sentences that say what to do.
+"""Failures of a disk, a database or a tracking server: told apart, and as sentences that say what to do.
 
-The failure itself often is the cause of what a library raises, or only quoted in its message: both are looked at.
+The type of an exception decides first: only those in which libraries report such failures are looked at (`FAILURES`,
+`QUOTING`), and then the text of one that has no number or code. Everything else is a bug, whatever its text says.
 """
 
 import errno
 import re
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 
 from requests import exceptions as requests
+from safetensors import SafetensorError
 from sqlalchemy.exc import DBAPIError
+from urllib3 import exceptions as urllib3
 
-from study.errors import StoreFault, StudyError, causes, first_line
+from study.errors import StoreFault, StudyError, first_line
 from study.files import SQLITE
 from study.shown import masked
 
 
 class Fault(Enum):
-    """What went wrong, and in `value` what libraries say of it where they raise an error of their own."""
+    """What went wrong; `value` holds the phrases that report it in the text of a failure."""
 
     FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded", "File too large")
     READ_ONLY = ("Read-only file system", "readonly database", "Permission denied", "unable to open database file")
@@ -39,6 +44,10 @@ class Fault(Enum):
     )
 
 
+FAILURES = (OSError, HTTPException, urllib3.HTTPError, sqlite3.Error, DBAPIError, SafetensorError)
+"""The types in which a failure of a disk, a database or a server is raised; what requests raises is an OSError."""
+QUOTING = ("mlflow.exceptions.MlflowException", "optuna.exceptions.StorageInternalError")
+"""Types in which a library passes such a failure on; by name, since importing them takes seconds."""
 NUMBERS = {
     errno.ENOSPC: Fault.FULL,
     errno.EDQUOT: Fault.FULL,
@@ -60,16 +69,13 @@ BUSY = (408, 429)
 """What a server answers, beside 5xx, that asks to be tried again."""
 _CAUSED = re.compile(r"Caused by \w+\((['\"])(?:.*\): )?(.*)\1\)")
 """How urllib3 names, within its own sentence, what came of a request."""
+_POOL = re.compile(r"^HTTPS?Connection(Pool)?\(.*?\): ")
+"""What urllib3 begins its sentences with."""
 
 
 def fault(error: BaseException) -> Fault | None:
-    """What of a disk, a database or a server is behind `error`; None where it is something else, such as a bug."""
-    for cause in causes(error):
-        if isinstance(cause, StudyError):
-            return None
-        if found := _by_type(cause) or _by_words(cause):
-            return found
-    return None
+    """What failed of a disk, a database or a server; None where `error` is something else, such as a bug."""
+    return next((found for failure in _failures(error) if (found := _of(failure))), None)
 
 
 def fault_at(where: str | Path, error: BaseException) -> Fault | None:
@@ -139,45 +145,87 @@ _MENDS = {
 }
 
 
-_AWAY = (requests.ConnectionError, requests.Timeout, requests.RetryError, requests.ChunkedEncodingError)
-"""What requests raises of a server that is away; the last where its answer was cut off."""
+_AWAY = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.RetryError,
+    requests.ChunkedEncodingError,
+    urllib3.MaxRetryError,
+    urllib3.NewConnectionError,
+    urllib3.ProtocolError,
+    urllib3.TimeoutError,
+    IncompleteRead,
+)
+"""What the HTTP client raises where a server is away, or its answer is cut off."""
 
 
-def _by_type(error: BaseException) -> Fault | None:
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        code = error.response.status_code
+def _failures(error: BaseException) -> Iterator[BaseException]:
+    """The failures among `error` and its causes; none behind a `StudyError`, which explains its own.
+
+    What an error of another type was raised from (`raise … from`) counts. What it was raised while handling does not:
+    a bug in the handling of a failure is a bug.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen and not isinstance(cause, StudyError):
+        seen.add(id(cause))
+        is_failure = _is_failure(cause)
+        if is_failure and not _quotes_a_bug(cause):
+            yield cause
+        cause = cause.__cause__ or (cause.__context__ if is_failure else None)
+
+
+def _is_failure(error: BaseException) -> bool:
+    return isinstance(error, FAILURES) or _is_quoting(error)
+
+
+def _is_quoting(error: BaseException) -> bool:
+    return any(f"{kind.__module__}.{kind.__name__}" in QUOTING for kind in type(error).__mro__)
+
+
+def _quotes_a_bug(error: BaseException) -> bool:
+    # MLflow wraps whatever is raised within a transaction.
+    return _is_quoting(error) and error.__cause__ is not None and not _is_failure(error.__cause__)
+
+
+def _of(failure: BaseException) -> Fault | None:
+    """The fault that a failure reports, its causes left aside."""
+    if isinstance(failure, requests.HTTPError) and failure.response is not None:
+        code = failure.response.status_code
         return Fault.AWAY if code >= 500 or code in BUSY else Fault.REFUSED if code in (401, 403) else None
-    if isinstance(error, _AWAY):
+    if isinstance(failure, _AWAY) or (isinstance(failure, DBAPIError) and _is_cut_off(failure)):
         return Fault.AWAY
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return Fault.AWAY
-    # Of databases that are servers; SQLite's own say what it is.
-    if type(error).__name__ == "OperationalError" and type(error).__module__.startswith("psycopg"):
-        return Fault.AWAY
-    if isinstance(error, OSError):
-        return NUMBERS.get(error.errno or 0)
-    return None
+    if isinstance(failure, OSError) and failure.errno:
+        return NUMBERS.get(failure.errno)
+    return None if isinstance(failure, requests.RequestException) else _by_words(failure)
 
 
-def _by_words(error: BaseException) -> Fault | None:
-    said = f"{error} {getattr(error, 'error_code', '')}"
+def _is_cut_off(failure: DBAPIError) -> bool:
+    """Whether a database server is away; SQLite's errors, and those of another type of psycopg's, say what it is."""
+    kind = type(failure.orig)
+    is_connection = kind.__name__ == "OperationalError" and kind.__module__.startswith("psycopg")
+    return failure.connection_invalidated or is_connection
+
+
+def _by_words(failure: BaseException) -> Fault | None:
+    # Without the statement and its parameters, which hold what users wrote.
+    said = f"{failure}".partition("\n[SQL:")[0] + f" {getattr(failure, 'error_code', '')}"
     return next((found for found in Fault if any(words in said for words in found.value)), None)
 
 
 def _said(error: BaseException) -> str:
-    """What the failure itself says, which is the innermost of the causes that tell one."""
-    telling = [cause for cause in causes(error) if _by_type(cause) or _by_words(cause)]
-    inner = telling[-1]
+    """What the innermost failure says."""
+    inner = [failure for failure in _failures(error) if _of(failure)][-1]
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror
     said = first_line(inner)
     caused = _CAUSED.search(said)
-    return masked(caused[2] if caused else said).rstrip(".")
+    return masked(caused[2] if caused else _POOL.sub("", said)).rstrip(".")
 
 
 def _place(error: BaseException, found: Fault, where: str | Path) -> str:
     if found in (Fault.FULL, Fault.READ_ONLY, Fault.MISNAMED):
-        named = [cause.filename for cause in causes(error) if isinstance(cause, OSError) and cause.filename]
+        named = [failure.filename for failure in _failures(error) if isinstance(failure, OSError) and failure.filename]
         if named:
             return str(Path(str(named[0])).parent if found is Fault.FULL else named[0])
     if found is Fault.FULL:

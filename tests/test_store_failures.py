@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _get_managed_session_maker
 from mlflow.tracking import MlflowClient
+from optuna.exceptions import StorageInternalError
+from safetensors import SafetensorError
 from safetensors.torch import save_file
+from sqlalchemy.orm import sessionmaker
 from torch import zeros
 
 from pipelines import cli
@@ -23,6 +27,7 @@ from study.config import Home
 from study.errors import StudyError
 from study.faults import Fault, explanation, fault, is_passing
 from study.files import whole
+from study.retry import Retry
 from tests.process import study_here
 
 FULL = Path("/dev/full")
@@ -180,6 +185,112 @@ def test_what_was_raised_while_a_failure_was_being_handled_is_told_as_that_failu
             raise MlflowException("could not be closed") from None
 
     assert "The disk of /disk/one is full" in str(explanation(raised_by(closing)))
+
+
+def test_a_servers_name_that_nobody_knows_is_away():
+    error = raised_by(ask("http://nowhere.invalid:9"))
+    assert is_passing(error)
+    assert "does not answer as it should (Failed to resolve 'nowhere.invalid'" in str(explanation(error, "http://x"))
+
+
+WORDS = [words for found in Fault for words in found.value]
+BUGS = (KeyError, AssertionError, ValueError, RuntimeError, TypeError, LookupError)
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("kind", BUGS)
+def test_a_bug_stays_one_whatever_its_text_says(kind: type[Exception], words: str):
+    error = kind(f"one: {words}")
+    assert fault(error) is None
+    assert not is_passing(error)
+    assert explanation(error, "/home/me/study") is None
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize(
+    "error",
+    [
+        MlflowException,
+        StorageInternalError,
+        OSError,
+        SafetensorError,
+        sqlite3.OperationalError,
+        lambda text: sqlalchemy.exc.OperationalError("SELECT 1", {}, sqlite3.OperationalError(text)),
+    ],
+)
+def test_a_failure_without_a_number_is_told_by_its_text(error: Callable[[str], Exception], words: str):
+    found = fault(error(f"one: {words}"))
+    assert found
+    assert words in found.value
+
+
+def test_the_statement_and_its_parameters_are_not_taken_for_what_failed():
+    unique = sqlalchemy.exc.IntegrityError(
+        "INSERT INTO tags", {"value": "Connection refused"}, sqlite3.IntegrityError("UNIQUE constraint failed")
+    )
+    assert "Connection refused" in str(unique)
+    assert fault(unique) is None
+    assert fault(MlflowException(str(unique))) is None
+
+
+def test_the_number_of_a_failure_goes_before_its_text():
+    error = FileNotFoundError(errno.ENOENT, "No such file or directory", "/home/me/Permission denied.png")
+    assert fault(error) is None
+
+
+FAILED = [
+    (OSError(errno.ENOSPC, "No space left on device"), Fault.FULL),
+    (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), Fault.AWAY),
+    (sqlalchemy.exc.OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked")), Fault.LOCKED),
+]
+
+
+@pytest.mark.parametrize(("cause", "found"), FAILED, ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize("kind", [MlflowException, StorageInternalError, RuntimeError])
+def test_what_an_error_was_raised_from_counts(kind: type[Exception], cause: Exception, found: Fault):
+    def wrapping() -> None:
+        raise kind("not done") from cause
+
+    assert fault(raised_by(wrapping)) is found
+
+
+@pytest.mark.parametrize(("cause", "found"), FAILED, ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize("kind", BUGS)
+def test_a_bug_in_the_handling_of_a_failure_is_a_bug(kind: type[Exception], cause: Exception, found: Fault):
+    def handling() -> None:
+        try:
+            raise cause
+        except type(cause):
+            raise kind("a bug")  # noqa: B904  # as a bug does
+
+    assert fault(cause) is found
+    assert fault(raised_by(handling)) is None
+
+
+def test_a_bug_that_mlflow_passes_on_is_a_bug(tmp_path: Path):
+    url = f"sqlite:///{tmp_path}/one.db"
+    session = _get_managed_session_maker(sessionmaker(sqlalchemy.create_engine(url)), "sqlite")
+
+    def within_a_transaction() -> None:
+        with session():
+            raise KeyError("Permission denied")
+
+    error = raised_by(within_a_transaction)
+    assert isinstance(error, MlflowException)
+    assert "Permission denied" in str(error)
+    assert fault(error) is None
+
+
+def test_a_bug_is_not_tried_again():
+    attempts = []
+
+    def action() -> None:
+        attempts.append(1)
+        raise AssertionError("[Errno 111] Connection refused")
+
+    with pytest.raises(AssertionError, match="Connection refused"):
+        Retry("http://127.0.0.1:9", pytest.fail).wait(action)
+    assert len(attempts) == 1
 
 
 @pytest.mark.parametrize(
