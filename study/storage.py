@@ -5,7 +5,9 @@ from contextlib import contextmanager
 
 import optuna
 import sqlalchemy
-from optuna.exceptions import StorageInternalError
+from alembic.util import CommandError
+from optuna.exceptions import OptunaError, StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from study.databases import OF_SEARCHES, require_database
 from study.errors import StudyError, first_line
@@ -33,13 +35,12 @@ def opening(url: str) -> Iterator[None]:
     """Says in a sentence what kept the block from opening the storage at `url`.
 
     Raises:
-        StudyError: where anything fails within the block.
+        StudyError: where the database, its driver, or Optuna's check of its tables fails within the block.
     """
     try:
         yield
-    except StudyError:
-        raise
-    except Exception as error:  # SQLAlchemy's, alembic's and the driver's have no common ancestor
+    # Of tables of another version Optuna says so in a RuntimeError.
+    except (OSError, SQLAlchemyError, CommandError, OptunaError, RuntimeError) as error:
         raise StudyError(f"The search storage {masked(url)} cannot be opened: {first_line(error)}") from None
 
 

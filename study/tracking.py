@@ -20,13 +20,15 @@ from uuid import uuid4
 import mlflow
 import mlflow.exceptions
 import pandas as pd
+from alembic.util import CommandError
 from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from study.artifacts import Artifacts
 from study.config import Home
 from study.databases import OF_RUNS, require_database
-from study.errors import StudyError, first_line
+from study.errors import StoreFault, StudyError, first_line
 from study.files import SQLITE, locked
 from study.outbox import Outbox, Parcel, Point, deliver
 from study.process import this_process
@@ -76,7 +78,7 @@ class Store(Artifacts):
                 client = self.wait(lambda: MlflowClient(self.uri))
                 super().__init__(cast(MlflowClient, RetryingClient(client, self._retry, self._outbox.empty)))
                 self.client.search_experiments(max_results=1)
-            except Exception as error:  # MLflow's, SQLAlchemy's and alembic's have no common ancestor
+            except (mlflow.exceptions.MlflowException, SQLAlchemyError, CommandError, OSError, StoreFault) as error:
                 raise StudyError(f"The store {masked(self.uri)} cannot be opened: {first_line(error)}") from None
         delivered = deliver(self, home)
         if delivered.runs:

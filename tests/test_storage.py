@@ -117,3 +117,8 @@ def test_of_two_that_take_the_same_trial_from_the_line_one_gets_it(
     assert one._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
     assert taken
     assert not other._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+
+
+def test_a_bug_while_a_storage_is_opened_is_not_told_as_a_failure_of_the_storage() -> None:
+    with pytest.raises(KeyError, match="Permission denied"), storage.opening("sqlite:////home/me/optuna.db"):
+        raise KeyError("Permission denied")
