@@ -35,6 +35,7 @@ from pipelines.publish import publish
 from study import selection
 from study.config import REPORT_FILTER, AnalysisConfig, CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, SelectedImage, select_image
+from study.debugging import show_if_debugging
 from study.errors import StudyError, unknown
 from study.images import read_image
 from study.runs import Run
@@ -148,6 +149,7 @@ def _images(
         if run.params["dataset_digest"] != data.digest:
             raise StudyError(f"Run {run.name} was trained on other images than those of {data.source}.")
     except StudyError as error:
+        show_if_debugging(error)
         return _Images(image=image, reason=str(error))
     return _Images(data, image or select_image(data, config.image))
 
@@ -165,6 +167,7 @@ def _with_other(network: Network, context: Context) -> tuple[dict[str, Network],
         networks[model] = other = pull(context.store, run, network.classes)
         missing += other.missing
     except StudyError as error:
+        show_if_debugging(error)
         missing.append(f"The {network.name} is shown alone. {error}")
     return dict(sorted(networks.items())), missing
 
@@ -229,6 +232,7 @@ def _made(
                     sections = _run(name, step, digest, made, report) if sections is None else sections
                     parts.setdefault(part, []).extend(sections)
                 except StudyError as error:
+                    show_if_debugging(error)
                     left_out.setdefault(str(error), []).append(name)
                 bar.advance()
             done += len(within)

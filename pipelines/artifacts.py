@@ -12,6 +12,7 @@ from study.artifacts import SPLITS, epoch_of, predictions_path, weights_path
 from study.commands import retraining
 from study.config import TrainConfig
 from study.data import SelectedImage, normalise
+from study.debugging import show_if_debugging
 from study.errors import StudyError
 from study.models import CNN, Model, build_model
 from study.runs import Run
@@ -102,6 +103,7 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
         try:
             predictions[split] = _predictions(store, run, split)
         except StudyError as error:
+            show_if_debugging(error)
             so = "what is measured on these predictions is left out"
             missing.append(_unreadable(store, run, predictions_path(split), error, so))
     if not (files or predictions or len(history)):
@@ -112,6 +114,7 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
     try:
         classes = _classes(store, run)
     except StudyError as error:
+        show_if_debugging(error)
         so = "the classes are the data set's" if classes else "without the data set nothing tells its classes"
         said = _unreadable(store, run, "dataset.json", error, so)
         if not classes:

@@ -54,6 +54,7 @@ from study.config import (
     default_trials,
     model_config,
 )
+from study.debugging import show_if_debugging
 from study.errors import StudyError
 from study.shown import one_line, shown
 
@@ -62,7 +63,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Search, retrain and look into the networks of “Tracing the Convolutions of a CNN”, every run tracked.",
-    epilog="Every option can also be set by its environment variable. Start with `study reproduce --dataset digits`.",
+    epilog="Every option can also be set by its environment variable. STUDY_DEBUG=1 shows the traceback of any "
+    "failure. Start with `study reproduce --dataset digits`.",
 )
 app.add_typer(cli_store.app)
 SEARCH = SearchConfig(name=AFTER_DATASET)
@@ -318,6 +320,7 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (StudyError, typer.TyperException) as error:
+        show_if_debugging(error)
         code = _say_error(str(error) if isinstance(error, StudyError) else error.format_message(), given)
     except typer.Abort:
         code = 130
@@ -325,10 +328,13 @@ def main() -> None:
         from study.faults import explanation
 
         explained = explanation(error, os.environ.get("STUDY_HOME") or default_home().root)
-        if explained is None:
+        if explained:
+            show_if_debugging(error)
+            code = _say_error(str(explained), given)
+        else:
             # A bug; its traceback may quote the address of a store.
             print(shown(traceback.format_exc()), end="", file=sys.stderr)
-        code = 1 if explained is None else _say_error(str(explained), given)
+            code = 1
     sys.exit(code or 0)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from study.config import REPORT_FILTER, SearchConfig, default_trials
+from study.debugging import VARIABLE
 from study.errors import StudyError
 
 MOST = 1_000_000
@@ -48,6 +49,7 @@ def variables_behind(text: str, environment: Mapping[str, str]) -> str:
     # Not what a command that it suggests has.
     text = re.sub("`.*?`", "", text)
     given = {name: value for name, value in environment.items() if name.startswith(("STUDY_", "MLFLOW_TRACKING_URI"))}
+    given.pop(VARIABLE, None)
     hidden = {name: value for name, value in given.items() if value and value not in sys.argv and name not in text}
     named = [name for name, value in hidden.items() if _is_named(value, text)]
     return f" (It comes from {' and '.join(sorted(named))}.)" if named else ""

@@ -19,6 +19,7 @@ from pipelines.trials import run_trials
 from study import search
 from study.config import DataConfig, Home, SearchConfig
 from study.data import load_dataset
+from study.debugging import show_if_debugging
 from study.device import Machine, prepare
 from study.errors import StudyError, interruptions_told
 from study.faults import explanation
@@ -112,6 +113,8 @@ def work(assignment: Assignment, pipe: Connection) -> None:
         # Once told, the parent stops all workers, while this one is ending already.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         mended = error if isinstance(error, StudyError) else explanation(error, assignment.home.root)
+        if mended:
+            show_if_debugging(error)
         display.send("failed", str(mended or traceback.format_exc()), mended is not None)
         sys.exit(1)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from study.config import Home
+from study.debugging import show_if_debugging
 from study.errors import StoreFault, first_line
 from study.faults import is_passing, told
 from study.files import whole, within
@@ -234,6 +235,7 @@ def _deliver_or_say(store: "Store", run_id: str, parcel: Parcel, delivered: Deli
     except Exception as error:
         if is_passing(error) or isinstance(error, StoreFault):
             raise
+        show_if_debugging(error)
         store.say(f"What is kept in {parcel.folder} cannot be delivered ({first_line(error)}): it stays there.")
 
 

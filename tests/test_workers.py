@@ -475,6 +475,17 @@ def test_what_the_user_can_mend_in_a_worker_is_one_sentence(
     assert workers_of(psutil.Process()) == []
 
 
+def test_what_the_user_can_mend_in_a_worker_shows_its_traceback_where_it_is_asked_for(
+    context: Context, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_DEBUG", "1")
+    with pytest.raises(StudyError, match="images of digits changed while the search was starting"):
+        one_worker(SearchConfig(name=NAME, model=FFNNConfig(), trials=2), "0" * 64, context)
+    shown = capfd.readouterr().err
+    assert "in work\n" in shown
+    assert "StudyError: The images of digits changed" in shown
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Ctrl-C as at a terminal: where the tests run in the background, a shell may have set it to be ignored."""
