@@ -3,9 +3,9 @@
     python -m benchmarks.gpu --dataset IMAGES --json gpu.json
 
 IMAGES is an image folder (`train/<class>/`, `test/<class>/`) or a tar archive of one; without it the accuracies and the
-whole commands are left out. The training figures need torch 2.11 or newer, torchvision and numpy alone; the whole
-commands also need the project's dependencies. What is missing is said, and the rest is measured; what would begin after
-`--minutes` is left out, and said too; a whole command is given up when they are over by a minute and a half.
+whole commands are left out. The training figures need torch 2.11 or newer, torchvision and numpy alone; accuracies and
+whole commands also need the project's dependencies. What is missing is said, and the rest is measured; what would begin
+after `--minutes` is left out, and said too; a whole command is given up when they are over by a minute and a half.
 
 On a machine without a network: copy this folder there, with its `.git` so that the commit is known, and IMAGES beside
 it, and call it with the machine's own Python. For the whole commands bring the wheels of what it names as missing
@@ -158,12 +158,17 @@ def measure(options: argparse.Namespace) -> Figures:
     about = {**surroundings(machine), "driver": driver(), "images": options.images}
     session = Session(about, options.minutes, options.json)
     images = resident(random_images(options.images), machine)
-    on_gpu, eager = machine.device.type == "cuda", replace(machine, graphs=False)
+    eager = replace(machine, graphs=False, compiled=False)
+    graph, on_gpu = replace(machine, compiled=False), machine.device.type == "cuda"
+    ways = {"graph, partly compiled": machine, "graph": graph, "eager": eager} if on_gpu else {"eager": eager}
     session.measure("rates", rates, machine)
+    for model, (name, way) in product(options.models, ways.items()):
+        session.measure(f"{model} alone, {name}", alone, model, images, way, options.rounds, name)
+    for model, count in product(options.models, options.at_once):
+        session.measure(
+            f"{model}, {count} in turns", together, model, images, machine, options.rounds, "in turns", count
+        )
     for model in options.models:
-        for way in [machine, eager] if on_gpu else [eager]:
-            kind = "graph" if way.graphs else "eager"
-            session.measure(f"{model} alone, {kind}", alone, model, images, way, options.rounds)
         session.measure(f"{model}, textbook", textbook, model, images, machine, machine.threads)
     if options.dataset:
         with unpacked(options.dataset) as folder:
@@ -171,14 +176,13 @@ def measure(options: argparse.Namespace) -> Figures:
     else:
         for name in ("accuracies", "whole commands"):
             session.leave_out(name, "no --dataset")
-    for model, count in product(options.models, options.at_once):
-        for way_of_several in WAYS[: 2 if count == 1 else 3]:
-            several = model, images, machine, options.rounds, way_of_several, count
-            session.measure(f"{model}, {count} {way_of_several}", together, *several)
     for model in options.models:
         session.measure(f"{model}, graph and eager", difference, model, images, machine)
+    for model, way_of_several in product(options.models, WAYS[1:]):
+        several = model, images, machine, options.rounds, way_of_several, max(options.at_once)
+        session.measure(f"{model}, {max(options.at_once)} {way_of_several}", together, *several)
     # Last, since compiling takes long, and since the compiler clears what captured graphs may use.
-    for model, way in product(options.models, [machine, eager] if on_gpu else []):
+    for model, way in product(options.models, [graph, eager] if on_gpu else []):
         session.measure(f"{model}, compiled, graphs {way.graphs}", compiled, model, images, way, options.rounds)
     session.write()
     return session.figures
@@ -190,18 +194,18 @@ def _of_images(folder: Path, options: argparse.Namespace, machine: Machine, sess
         session.leave_out("whole commands", f"not installed: {', '.join(missing)}")
     search = ["--trials", options.trials, "--epochs", options.search_passes, "--retrain-epochs", options.passes]
     with tempfile.TemporaryDirectory() as home:
+        parts: dict[str, Labelled] = {}
+
+        def reading() -> Figures:
+            parts.update(read(folder, Path(home), machine))
+            return {f"{name}_images": len(part) for name, part in parts.items()}
+
+        session.measure("reading the images", reading)
+        for model in options.models if parts else ():
+            session.measure(f"{model}, accuracies", accuracies, model, parts, machine, options.seeds, options.passes)
         for name in () if missing else ("tune", "reproduce"):
             whole = name, folder, Path(home), machine, list(map(str, search)), session.left() + GRACE
             session.measure(f"study {name}", command, *whole)
-    parts: dict[str, Labelled] = {}
-
-    def reading() -> Figures:
-        parts.update(read(folder, machine))
-        return {f"{name}_images": len(part) for name, part in parts.items()}
-
-    session.measure("reading the images", reading)
-    for model in options.models if parts else ():
-        session.measure(f"{model}, accuracies", accuracies, model, parts, machine, options.seeds, options.passes)
 
 
 def report(figures: Figures) -> None:
@@ -239,7 +243,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--images", type=int, default=50_000, help="of an epoch that is timed")
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each kind that count")
-    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 2, 4, 8], help="trainings at a time")
+    parser.add_argument("--at-once", type=int, nargs="+", default=[4, 8], help="trainings at a time")
     parser.add_argument("--seeds", type=int, default=5, help="pairs of trainings in both precisions")
     parser.add_argument("--passes", type=int, default=30, help="epochs of these, and of a retraining")
     parser.add_argument("--trials", type=int, default=40, help="of each search in the whole commands")

@@ -8,7 +8,6 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from benchmarks.measure import (
 )
 from benchmarks.population import Population, seconds_in_processes, timed, trainings
 from benchmarks.textbook import Textbook
-from study.config import MODELS, TrainConfig, model_config
+from study.config import MODELS, DataConfig, Home, TrainConfig, model_config
 from study.device import Machine, Queue
 from study.labelled import Labelled
 from study.models import build_model
@@ -53,22 +52,22 @@ def rates(machine: Machine) -> Figures:
     return figures
 
 
-def alone(model: str, images: Labelled, machine: Machine, rounds: int) -> Figures:
-    """Seconds of one epoch of one training, launched as a CUDA graph or, where `machine` says so, anew each step."""
+def alone(model: str, images: Labelled, machine: Machine, rounds: int, name: str) -> Figures:
+    """Seconds of one epoch of one training, the way `machine` says, which is called `name`."""
     config = TrainConfig(model=model_config(model))
-    epoch, name = epoch_of(images, config, machine), "graph" if machine.graphs else "eager"
+    epoch = epoch_of(images, config, machine)
     first = seconds(epoch, machine.device)
     taken = timed(epoch, rounds, machine.device)
     return {"epoch_seconds": {f"{model}, {name}": taken}, f"{model}_first_epoch_seconds_{name}": first}
 
 
 class _CompiledSteps(Steps):
-    """Everything from the places of a batch to its loss compiled as one, backwards too, and the optimiser's step."""
+    """Everything from the places of a batch to its loss compiled as one, and its backward pass."""
 
     def __init__(self, mode: str, *given: Any):
         super().__init__(*given)
+        self._network = self.state.model
         self._forward = torch.compile(super().forward, mode=mode)
-        self.state.optimiser.step = torch.compile(self.state.optimiser.step, mode=mode)  # type: ignore[method-assign]
 
     def forward(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         torch.compiler.cudagraph_mark_step_begin()
@@ -171,18 +170,13 @@ def unpacked(dataset: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def read(folder: Path, machine: Machine) -> dict[str, Labelled]:
-    """The images of `folder` by part, on the device; read by torchvision alone."""
-    from torchvision.datasets import ImageFolder
-    from torchvision.transforms.functional import pil_to_tensor
+def read(folder: Path, home: Path, machine: Machine) -> dict[str, Labelled]:
+    """The images of `folder` by part, on the device; decoded ones that `home` has are not decoded again."""
+    # Here, since it needs the project's dependencies, without which the training figures are measured all the same.
+    from study.data import load_dataset
 
-    parts = {}
-    for part in ("train", "test"):
-        found = ImageFolder(folder / part, transform=pil_to_tensor)
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-            images = torch.stack(list(pool.map(lambda place, found=found: found[place][0], range(len(found)))))
-        parts[part] = resident(Labelled(images, torch.tensor(found.targets)), machine)
-    return parts
+    dataset = load_dataset(DataConfig(dataset=str(folder)), Home(root=home))
+    return {name: resident(part, machine) for name, part in (("train", dataset.train), ("test", dataset.test))}
 
 
 def command(name: str, folder: Path, home: Path, machine: Machine, options: Sequence[str], timeout: float) -> Figures:

@@ -7,14 +7,17 @@ step lies on the device: the order of the images, the place in it, the learning 
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import cache, partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from study.config import TrainConfig
 from study.device import Machine
 from study.labelled import Labelled, normalise, pick
+from study.models import CNN, pool_bias_relu
+from study.process import signals_held
 from study.state import TrainingState
 
 Launch = Callable[[], None]
@@ -27,9 +30,30 @@ state, the libraries' handles and workspaces)."""
 def cuda_graph(step: Launch) -> Launch:
     """Captures what `step` queues on the current stream, without doing it; the result does it each time."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+    # `torch.cuda.graph` would first wait for all that the device has under way: the other trials' epochs.
+    graph.capture_begin(capture_error_mode="thread_local")
+    try:
         step()
+    finally:
+        graph.capture_end()
     return graph.replay
+
+
+@cache
+def compiled_end_of_block() -> Callable[..., Tensor]:
+    """`pool_bias_relu` as one kernel forward and one backward, compiled for each shape when it is first used."""
+    # More shapes than the default of 8 would leave the rest uncompiled: of networks, batches and precisions.
+    torch._dynamo.config.recompile_limit = 64
+    # Without a C compiler on the machine torch says so once, and runs the operations one by one.
+    torch._dynamo.config.suppress_errors = True
+    return torch.compile(pool_bias_relu, dynamic=False)
+
+
+def network_on(machine: Machine, model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What `model` computes in a training step; on a GPU with the ends of a CNN's blocks compiled."""
+    if machine.device.type == "cuda" and machine.compiled and isinstance(model, CNN):
+        return partial(model.forward_without_bias, end_of_block=compiled_end_of_block())
+    return model
 
 
 def capture_on(machine: Machine) -> Callable[[Launch], Launch] | None:
@@ -50,6 +74,7 @@ class Steps:
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=machine.device)
         self._correct = torch.zeros((), dtype=torch.int64, device=machine.device)
         self._capture = capture_on(machine)
+        self._network = network_on(machine, state.model)
         self._run: Counter[int] = Counter()
         self._launches: dict[int, Launch] = {}
 
@@ -76,7 +101,8 @@ class Steps:
             self._step(size)
         elif self._run[size] < EAGER_STEPS:
             self._run[size] += 1
-            with warnings.catch_warnings():
+            # Here the compiler works, which an exception out of a signal's handler could abort with the process.
+            with signals_held(), warnings.catch_warnings():
                 # The optimiser's, of a step that could be captured and is not: yet.
                 warnings.filterwarnings("ignore", ".*capturable=True", UserWarning)
                 self._step(size)
@@ -100,7 +126,7 @@ class Steps:
         """The mean loss (nats) and the number of right answers on the images at `index`, (batch,) int64."""
         labels = self.train.labels.index_select(0, index)
         with self.machine.autocast():
-            logits = self.state.model(normalise(pick(self.train.images, index)))
+            logits = self._network(normalise(pick(self.train.images, index)))
         return functional.cross_entropy(logits.float(), labels), (logits.argmax(1) == labels).sum()
 
     def _warm_up(self) -> None:

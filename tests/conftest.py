@@ -4,11 +4,11 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 import pytest
 import torch
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from pipelines.context import Context
 from pipelines.progress import Display
@@ -20,6 +20,9 @@ from study.data import Dataset, Labelled, load_dataset
 from study.device import Machine, prepare
 from study.search import default_storage
 from study.tracking import Store
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 LONGEST = (
     "test_end_to_end.py",
@@ -155,7 +158,10 @@ CHROMIUM_OPTIONS = (
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chrome"]:
+    # Here, so that the tests that need no browser run where selenium is not installed.
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         reason = "Chromium and its chromedriver are not installed"
