@@ -15,7 +15,7 @@ The times are means over epochs after one that does not count, the training step
 CIFAR-10's size, 50,000 an epoch, in batches of 200. The targets are those of an H200, scaled by the bf16 matmul rate.
 The file of figures is written anew after each part, so that nothing is lost where the machine is taken away.
 
-Nothing has been measured with it yet: the project had no GPU so far.
+What was measured with it stands in docs/speed.md; no GPU has timed several trainings vectorised or as processes yet.
 """
 
 import argparse
@@ -40,7 +40,6 @@ from benchmarks.gpu_parts import (
     accuracies,
     alone,
     command,
-    compiled,
     difference,
     rates,
     read,
@@ -158,9 +157,8 @@ def measure(options: argparse.Namespace) -> Figures:
     about = {**surroundings(machine), "driver": driver(), "images": options.images}
     session = Session(about, options.minutes, options.json)
     images = resident(random_images(options.images), machine)
-    eager = replace(machine, graphs=False, compiled=False)
-    graph, on_gpu = replace(machine, compiled=False), machine.device.type == "cuda"
-    ways = {"graph, partly compiled": machine, "graph": graph, "eager": eager} if on_gpu else {"eager": eager}
+    eager = {"eager": replace(machine, graphs=False)}
+    ways = {"graph": machine, **eager} if machine.device.type == "cuda" else eager
     session.measure("rates", rates, machine)
     for model, (name, way) in product(options.models, ways.items()):
         session.measure(f"{model} alone, {name}", alone, model, images, way, options.rounds, name)
@@ -181,9 +179,6 @@ def measure(options: argparse.Namespace) -> Figures:
     for model, way_of_several in product(options.models, WAYS[1:]):
         several = model, images, machine, options.rounds, way_of_several, max(options.at_once)
         session.measure(f"{model}, {max(options.at_once)} {way_of_several}", together, *several)
-    # Last, since compiling takes long, and since the compiler clears what captured graphs may use.
-    for model, way in product(options.models, [graph, eager] if on_gpu else []):
-        session.measure(f"{model}, compiled, graphs {way.graphs}", compiled, model, images, way, options.rounds)
     session.write()
     return session.figures
 

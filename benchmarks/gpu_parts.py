@@ -27,11 +27,8 @@ from benchmarks.measure import (
 from benchmarks.population import Population, seconds_in_processes, timed, trainings
 from benchmarks.textbook import Textbook
 from study.config import MODELS, DataConfig, Home, TrainConfig, model_config
-from study.device import Machine, Queue
+from study.device import Machine
 from study.labelled import Labelled
-from study.models import build_model
-from study.state import TrainingState
-from study.steps import Steps
 from study.training import evaluate, resident
 
 Figures = dict[str, Any]
@@ -59,38 +56,6 @@ def alone(model: str, images: Labelled, machine: Machine, rounds: int, name: str
     first = seconds(epoch, machine.device)
     taken = timed(epoch, rounds, machine.device)
     return {"epoch_seconds": {f"{model}, {name}": taken}, f"{model}_first_epoch_seconds_{name}": first}
-
-
-class _CompiledSteps(Steps):
-    """Everything from the places of a batch to its loss compiled as one, and its backward pass."""
-
-    def __init__(self, mode: str, *given: Any):
-        super().__init__(*given)
-        self._network = self.state.model
-        self._forward = torch.compile(super().forward, mode=mode)
-
-    def forward(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        torch.compiler.cudagraph_mark_step_begin()
-        return self._forward(index)
-
-
-def compiled(model: str, images: Labelled, machine: Machine, rounds: int) -> Figures:
-    """Seconds of one epoch of one training compiled, with the compiler's CUDA graphs or, as `machine` says, ours."""
-    config = TrainConfig(model=model_config(model))
-    mode, name = ("default", "our graph") if machine.graphs else ("reduce-overhead", "its own graphs")
-    state = TrainingState(build_model(config.model, classes=10, seed=config.seed), config, machine)
-    queue, rows = Queue(machine.device), torch.arange(len(images), device=machine.device)
-    with queue.on():
-        steps = _CompiledSteps(mode, state, images, rows, config, machine)
-
-    def epoch() -> None:
-        with queue.on():
-            steps.epoch()
-        queue.wait()
-
-    first = seconds(epoch, machine.device)
-    taken = timed(epoch, rounds, machine.device)
-    return {"epoch_seconds": {f"{model}, compiled, {name}": taken}, f"{model}_compilation_seconds_{name}": first}
 
 
 def difference(model: str, images: Labelled, machine: Machine) -> Figures:

@@ -28,8 +28,6 @@ class Machine:
     """Why it is not the GPU that there seems to be."""
     graphs: bool = True
     """Whether a GPU's training step is captured as a CUDA graph; only a comparison wants it otherwise."""
-    compiled: bool = True
-    """Whether parts of a GPU's training step are compiled; only a comparison wants it otherwise."""
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{self.threads} threads"

@@ -4,7 +4,6 @@ The numbers are those of Wik (2023), Table 1: with its default settings the CNN 
 FFNN 308,310, initialised as PyTorch does by default.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -30,11 +29,6 @@ def flat(images: Tensor) -> Tensor:
     """Each of `images` (N, C, H, W) as one row, channel by channel: (N, C·H·W)."""
     # `flatten` alone takes a CPU several times as long where the channels lie last in memory.
     return images.contiguous().flatten(1)
-
-
-def pool_bias_relu(maps: Tensor, bias: Tensor, window: int) -> Tensor:
-    """Max pooling, bias and ReLU of a convolution's `maps` (N, C, H, W), which were made without the bias (C,)."""
-    return functional.relu(functional.max_pool2d(maps, window) + bias.view(-1, 1, 1).to(maps.dtype))
 
 
 class CNN(nn.Module):
@@ -65,13 +59,6 @@ class CNN(nn.Module):
         """Logits (N, classes) of normalised `images` (N, 3, 32, 32)."""
         for convolution in (self.conv1, self.conv2):
             images = functional.relu(functional.max_pool2d(convolution(images), self.pool))
-        return cast(Tensor, self.fc(flat(images)))
-
-    def forward_without_bias(self, images: Tensor, end_of_block: Callable[..., Tensor]) -> Tensor:
-        """`forward` within rounding, with the bias left to `end_of_block`: `pool_bias_relu`, perhaps compiled."""
-        for layer in (self.conv1, self.conv2):
-            maps = functional.conv2d(images, layer.weight, None, layer.stride, layer.padding, layer.dilation)
-            images = end_of_block(maps, layer.bias, self.pool)
         return cast(Tensor, self.fc(flat(images)))
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:

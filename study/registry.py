@@ -102,6 +102,8 @@ def _export(client: MlflowClient, run_id: str, model: nn.Module, example: np.nda
     with warnings.catch_warnings():
         # torch.export's about weights that are not on a CPU; these are.
         warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
+        # torch 2.11's about the file that it reads back.
+        warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
         mlflow.pytorch.log_model(
             model,
             name="model",

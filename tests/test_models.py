@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from study.config import CNNConfig, FFNNConfig, ModelConfig
 from study.errors import StudyError
-from study.models import CNN, FFNN, build_model, feature_sizes, output_size, pool_bias_relu, receptive_fields
+from study.models import CNN, FFNN, build_model, feature_sizes, output_size, receptive_fields
 
 BOTH = pytest.mark.parametrize("config", [CNNConfig(), FFNNConfig()], ids=lambda config: config.name)
 
@@ -174,16 +174,3 @@ def test_initial_weights_are_pytorchs_default():
         built = build_model(config, classes=10, seed=4)
         for ours, default in zip(built.parameters(), plain.parameters(), strict=True):
             assert torch.equal(ours, default)
-
-
-def test_the_bias_may_be_added_after_pooling():
-    # The order in which a GPU trains.
-    model = build_model(CNNConfig(filters=(3, 5)), classes=4, seed=0).double()
-    given = images().double()
-    expected, found = model(given), model.forward_without_bias(given, pool_bias_relu)
-    assert torch.allclose(found, expected, rtol=1e-12)
-    for weight in model.parameters():
-        [ours], [theirs] = (
-            torch.autograd.grad(made.square().sum(), weight, retain_graph=True) for made in (found, expected)
-        )
-        assert torch.allclose(ours, theirs, rtol=1e-10)
