@@ -52,7 +52,7 @@ from benchmarks.measure import surroundings
 from study.config import MODELS
 from study.device import Machine, prepare
 from study.errors import StudyError
-from study.labelled import Labelled
+from study.images import Labelled
 from study.training import resident
 
 P = ParamSpec("P")

@@ -28,7 +28,7 @@ from benchmarks.population import Population, seconds_in_processes, timed, train
 from benchmarks.textbook import Textbook
 from study.config import MODELS, DataConfig, Home, TrainConfig, model_config
 from study.device import Machine
-from study.labelled import Labelled
+from study.images import Labelled
 from study.training import evaluate, resident
 
 Figures = dict[str, Any]
@@ -146,7 +146,7 @@ def read(folder: Path, home: Path, machine: Machine) -> dict[str, Labelled]:
 
 def command(name: str, folder: Path, home: Path, machine: Machine, options: Sequence[str], timeout: float) -> Figures:
     """Seconds of a whole command with a new store, after the images were decoded; given up after `timeout` seconds."""
-    whole = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+    whole = [sys.executable, "-c", "from pipelines.cli.app import main; main()"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("STUDY_", "MLFLOW_"))}
     end = time.monotonic() + timeout
     own = home / name

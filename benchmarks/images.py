@@ -2,7 +2,7 @@
 
 import torch
 
-from study.labelled import Labelled
+from study.images import Labelled
 
 
 def random_images(count: int) -> Labelled:

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from study.config import TrainConfig, model_config
 from study.device import Machine
-from study.labelled import Labelled
+from study.images import Labelled
 from study.models import build_model
 from study.provenance import git_commit
 from study.training import TrainingState, epochs

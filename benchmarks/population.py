@@ -18,10 +18,10 @@ from torch.nn import functional
 from benchmarks.measure import epoch_of, seconds
 from study.config import TrainConfig
 from study.device import Machine, Queue, prepare
-from study.labelled import Labelled, normalise, pick
+from study.images import Labelled, normalise, pick
 from study.models import build_model
 from study.state import TrainingState
-from study.steps import EAGER_STEPS, Launch, capture_on
+from study.step import EAGER_STEPS, Launch, capture_on
 from study.training import epochs, resident
 
 TIMEOUT = 120.0

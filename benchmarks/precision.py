@@ -28,7 +28,7 @@ from benchmarks.output import JsonOption, conclude, show
 from study.config import MODELS, DataConfig, TrainConfig, default_home, model_config
 from study.data import load_dataset
 from study.device import Machine, prepare
-from study.labelled import Labelled
+from study.images import Labelled
 from study.models import build_model
 from study.training import Epoch, TrainingState, fit, resident
 

@@ -37,15 +37,15 @@ from optuna.trial import TrialState
 
 from benchmarks.images import fewer
 from benchmarks.output import JsonOption, conclude, show
-from study import search, space
 from study.config import PRUNERS, DataConfig, SearchConfig, default_home, model_config
 from study.data import load_dataset
 from study.device import Machine, prepare
-from study.labelled import Labelled
+from study.images import Labelled
 from study.models import build_model
+from study.search import search, space
+from study.search.loop import Training, optimise
+from study.search.trial import Score, Suggestion
 from study.training import TrainingState, epochs, resident
-from study.trial import Score, Suggestion
-from study.turns import Training, optimise
 
 ORDERS = 20
 RECORDED = Path(__file__).parent / "curves"

@@ -18,14 +18,14 @@ from benchmarks.images import fewer
 from benchmarks.measure import seconds, surroundings
 from benchmarks.output import JsonOption, conclude, show
 from benchmarks.textbook import Textbook
-from pipelines.context import Context
-from pipelines.progress import Display
+from pipelines.session.context import Context
+from pipelines.session.display import Display
 from pipelines.tune import tune
 from study.config import DataConfig, Home, SearchConfig, TrainConfig, default_home, model_config
 from study.data import load_dataset
 from study.device import prepare
-from study.search import default_storage, open_search, trials_table
-from study.tracking import Store
+from study.search.search import default_storage, open_search, trials_table
+from study.tracking.store import Store
 
 
 def main(

@@ -18,7 +18,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from benchmarks.measure import seconds
 from study.config import TrainConfig
-from study.labelled import Labelled
+from study.images import Labelled
 
 
 def network(model: str) -> nn.Module:

@@ -28,18 +28,18 @@ import typer
 from benchmarks.images import random_images
 from benchmarks.measure import seconds, surroundings
 from benchmarks.output import JsonOption, conclude, show
-from pipelines import trials as stage
-from pipelines.context import Context
-from pipelines.progress import Display
-from study import search
+from pipelines.session.context import Context
+from pipelines.session.display import Display
+from pipelines.trials import runner as stage
 from study.config import DataConfig, Home, SearchConfig, TrainConfig
 from study.data import Dataset
 from study.device import Machine, prepare
-from study.labelled import Labelled
+from study.images import Labelled
 from study.models import build_model
-from study.tracking import Store
+from study.search import search
+from study.tracking.store import Store
+from study.tracking.writer import Writer
 from study.training import Epoch, TrainingState, fit, resident
-from study.writer import Writer
 
 SHORT = 20
 """Trials of a short search, and of the long one's end."""

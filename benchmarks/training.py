@@ -16,7 +16,7 @@ from benchmarks.output import JsonOption, conclude, show
 from benchmarks.textbook import Textbook
 from study.config import MODELS, TrainConfig, model_config
 from study.device import Machine, prepare
-from study.labelled import Labelled
+from study.images import Labelled
 from study.training import resident
 
 

@@ -12,33 +12,33 @@ from typing import NoReturn
 
 import torch
 
-from analysis.explorer import MAPS
-from analysis.report import Section
-from analysis.words import counted
-from pipelines import (
-    analyse_ablation,
-    analyse_dataset,
-    analyse_explorer,
-    analyse_filters,
-    analyse_maps,
-    analyse_search,
-    analyse_statistics,
-    comparisons,
+from analysis.drawing.wording import counted
+from analysis.explorer.page import MAPS
+from analysis.page import Section
+from pipelines.report import (
+    figures_ablation,
+    figures_dataset,
+    figures_experiments,
+    figures_explorer,
+    figures_filters,
+    figures_maps,
+    figures_search,
+    figures_statistics,
     outline,
 )
-from pipelines.artifacts import Network, no_weights, pull
-from pipelines.context import Context
-from pipelines.inputs import Inputs
-from pipelines.made import Made
-from pipelines.output import ONLY, Report, Step
-from pipelines.publish import publish
-from study import selection
+from pipelines.report.cache import Made
+from pipelines.report.exhibits import ONLY, Report, Step
+from pipelines.report.inputs import Inputs
+from pipelines.report.network import Network, no_weights, pull
+from pipelines.report.page import publish
+from pipelines.session.context import Context
 from study.config import REPORT_FILTER, AnalysisConfig, CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset, SelectedImage, select_image
-from study.debugging import show_if_debugging
 from study.errors import StudyError, unknown
-from study.images import read_image
-from study.runs import Run
+from study.sources.image_folder import read_image
+from study.system.debugging import show_if_debugging
+from study.tracking import best
+from study.tracking.runs import Run
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def analyse(
     if data and loaded is None:
         loaded = context.load(data)
     source = data.recorded_dataset if data else ""
-    run = selection.choose_retrained(context.store, spec, loaded.key if loaded else None, source)
+    run = best.choose_retrained(context.store, spec, loaded.key if loaded else None, source)
     filters = _filters(config, run)
     images = _images(config, run, filters, loaded, context)
     network = pull(context.store, run, images.data.classes if images.data else ())
@@ -159,7 +159,7 @@ def _with_other(network: Network, context: Context) -> tuple[dict[str, Network],
     networks, missing = {network.name: network}, list(network.missing)
     model, dataset = "ffnn" if network.name == "cnn" else "cnn", network.run.tags["dataset"]
     try:
-        run = selection.best_retrained(context.store, model, dataset)
+        run = best.best_retrained(context.store, model, dataset)
     except StudyError as error:
         context.display.say(f"The {network.name} is shown alone. {error}")
         return networks, missing
@@ -184,20 +184,20 @@ def _steps(
     """All that can be shown with what is at hand, in no order."""
     data, image = images.data, images.image if filters else None
     filters = filters if network.files else {}
-    yield from analyse_statistics.steps(networks, context.store, report)
-    yield from analyse_dataset.steps(network, networks, filters, data, image, report)
+    yield from figures_statistics.steps(networks, context.store, report)
+    yield from figures_dataset.steps(network, networks, filters, data, image, report)
     if data and network.files:
-        yield from analyse_filters.steps(network, data.test, context.machine.device, report)
+        yield from figures_filters.steps(network, data.test, context.machine.device, report)
     if filters:
-        yield from analyse_maps.steps(network, filters, config, image, report)
+        yield from figures_maps.steps(network, filters, config, image, report)
     if filters and image:
-        others = analyse_explorer.others(data, config.explorer_images) if data else []
-        yield from analyse_explorer.steps(network, filters, image, others, config.explorer_images, report)
+        others = figures_explorer.others(data, config.explorer_images) if data else []
+        yield from figures_explorer.steps(network, filters, image, others, config.explorer_images, report)
     if filters and image and data:
-        yield from analyse_ablation.steps(network, data.test, image, config.ablation, report)
-    yield from analyse_search.steps(network, context.store, report)
+        yield from figures_ablation.steps(network, data.test, image, config.ablation, report)
+    yield from figures_search.steps(network, context.store, report)
     key, source = network.run.tags["dataset"], network.run.params["dataset"]
-    yield from comparisons.steps(context.store, key, network.name, report, source)
+    yield from figures_experiments.steps(context.store, key, network.name, report, source)
 
 
 def _refused(network: Network, filters: Mapping[str, int], images: _Images) -> dict[str, Callable[[], None]]:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from safetensors.torch import save
 from torch import Tensor
 
-from study.artifacts import MODEL_SUMS, SPLITS, predictions_path, weights_path
 from study.errors import StudyError
-from study.registry import CHANGING
-from study.tracking import Store
+from study.tracking.artifacts import MODEL_SUMS, SPLITS, predictions_path, weights_path
+from study.tracking.registry import CHANGING
+from study.tracking.store import Store
 from study.training import TrainingState
 
 SLOTS = ("resume/even.safetensors", "resume/odd.safetensors")

@@ -9,15 +9,15 @@ from itertools import count, islice
 from pathlib import Path
 
 from pipelines import replicates
-from pipelines.context import Context
-from pipelines.pages import run_page
 from pipelines.replicates import Plan
-from study import selection
+from pipelines.session.context import Context
+from pipelines.session.mlflow_pages import run_page
 from study.config import DEAD_FILTERS_EPOCHS, WINNER_TOP, DataConfig, ExperimentConfig, TrainConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters
-from study.runs import Run
+from study.tracking import best as selection
+from study.tracking.runs import Run
 
 
 def experiment(config: ExperimentConfig, context: Context, data: DataConfig | None = None) -> Path:
@@ -94,8 +94,8 @@ def _again(trial: Run, epochs: int) -> Condition:
 def _publish(parent: Run, context: Context) -> tuple[Path, str]:
     """Writes tables and figure, keeps them with the run, and returns their folder and what was found."""
     # Drawing takes seconds to import, which the first training need not wait for.
-    from pipelines.comparisons import add
-    from pipelines.output import Report, write
+    from pipelines.report.exhibits import Report, write
+    from pipelines.report.figures_experiments import add
 
     folder = context.report_folder(f"{parent.tags['dataset']}-{parent.tags['experiment']}-{parent.id[:8]}")
     text = add(context.store, parent, Report(folder, where=context.where))

@@ -10,19 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from pipelines.context import Context
-from pipelines.progress import Bar
-from study import silence
+from pipelines.session.context import Context
+from pipelines.session.display import Bar
 from study.config import DataConfig, TrainConfig
 from study.data import Dataset
+from study.device_failures import failures_explained
 from study.errors import Diverged, StudyError, interruptions_told
 from study.experiments import Condition
-from study.failures import failures_explained
-from study.files import locked
 from study.models import CNN, build_model
-from study.process import this_process
-from study.runs import Run, is_under_way, points
-from study.tracking import Store
+from study.probes import silence
+from study.system.files import locked
+from study.system.processes import this_process
+from study.tracking.runs import Run, is_under_way, points
+from study.tracking.store import Store
 from study.training import Epoch, TrainingState, fit, resident
 
 EARLY_STEPS = frozenset({10, 20, 40, 80, 160})

@@ -5,17 +5,17 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from analysis.words import counted
-from pipelines.context import Context
-from pipelines.pages import run_page
+from analysis.drawing.wording import counted
 from pipelines.retrain import retrain
 from pipelines.seeds import finished
+from pipelines.session.context import Context
+from pipelines.session.mlflow_pages import run_page
 from pipelines.tune import tune
-from study import selection
 from study.config import AFTER_DATASET, AnalysisConfig, DataConfig, SearchConfig
 from study.data import Dataset
-from study.runs import is_under_way, metric
-from study.space import GRID
+from study.search.space import GRID
+from study.tracking import best
+from study.tracking.runs import is_under_way, metric
 
 if TYPE_CHECKING:
     from pipelines.analyse import Analysis
@@ -43,7 +43,7 @@ def _settled(config: SearchConfig, dataset: Dataset, context: Context) -> Search
 
 
 def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, epochs: int) -> None:
-    trial = selection.best_trial(context.store, dataset.key, config.model.name)
+    trial = best.best_trial(context.store, dataset.key, config.model.name)
     if trial.tags["search"] != config.name:
         context.display.say(
             f"The best {config.model.name} of all searches on {dataset.key} is {trial.name}, validation accuracy "

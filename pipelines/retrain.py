@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.checkpoints import Checkpoints
-from pipelines.context import Context
-from pipelines.pages import run_page
-from pipelines.progress import Bar
-from study.artifacts import predictions_path
+from pipelines.session.context import Context
+from pipelines.session.display import Bar
+from pipelines.session.mlflow_pages import run_page
 from study.config import DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.device import release_freed_memory
+from study.device_failures import failures_explained
 from study.errors import Diverged, Incomplete, OutOfMemory, StudyError, interruptions_told
-from study.failures import failures_explained
-from study.files import locked
 from study.models import Model, build_model
-from study.process import this_process
-from study.registry import log_model, model_digests
-from study.runs import NOT_CONTINUED, Run, is_under_way, metric
+from study.system.files import locked
+from study.system.processes import this_process
+from study.tracking.artifacts import predictions_path
+from study.tracking.registry import log_model, model_digests
+from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric
 from study.training import Epoch, TrainingState, accuracy, fit, predict
 
 

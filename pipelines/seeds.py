@@ -4,16 +4,16 @@ import statistics
 from collections.abc import Collection
 
 from pipelines.checkpoints import Checkpoints
-from pipelines.context import Context
-from pipelines.pages import run_page
 from pipelines.retrain import retrain
-from study.artifacts import MODEL_SUMS
+from pipelines.session.context import Context
+from pipelines.session.mlflow_pages import run_page
 from study.config import DataConfig
 from study.data import Dataset
 from study.errors import StudyError
-from study.registry import model_digests
-from study.runs import Run, metric
-from study.selection import finished_seeds
+from study.tracking.artifacts import MODEL_SUMS
+from study.tracking.best import finished_seeds
+from study.tracking.registry import model_digests
+from study.tracking.runs import Run, metric
 
 
 def finished(trial: Run, context: Context, epochs: int, seeds: Collection[int]) -> dict[int, Run]:

@@ -8,11 +8,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipelines.pages import compare_page, run_page, trials_page
+from pipelines.session.mlflow_pages import compare_page, run_page, trials_page
 from study.errors import StudyError, first_line
-from study.selection import complete_trials
-from study.shown import masked, one_line
-from study.tracking import Store
+from study.system.redaction import masked, one_line
+from study.tracking.best import complete_trials
+from study.tracking.store import Store
 
 PASSWORD, KEY, CONFIG = "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_CONFIG_PATH"
 KNOWN = ("password", "password1234", "admin", "my-secret-key")

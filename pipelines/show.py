@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.progress import Display
-from study.commands import command
+from pipelines.session.display import Display
 from study.config import DataConfig, Home
 from study.data import load_dataset
 from study.errors import StudyError, unknown
-from study.runs import Run, metric
-from study.shown import masked, one_line
-from study.tracking import Store
+from study.system.redaction import masked, one_line
+from study.tracking.hints import command
+from study.tracking.runs import Run, metric
+from study.tracking.store import Store
 
 
 def show_data(config: DataConfig, home: Home) -> None:

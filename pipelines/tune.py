@@ -8,24 +8,24 @@ from contextlib import contextmanager
 
 import pandas as pd
 
-from analysis.words import counted
-from pipelines.context import Context
-from pipelines.pages import compare_page, trials_page
-from pipelines.recovery import Recovery
-from pipelines.search_results import log_results
-from pipelines.trials import Tally, run_trials
-from pipelines.worker import Assignment
-from pipelines.workers import WorkerPool
-from study import search
+from analysis.drawing.wording import counted
+from pipelines.report.search_results import log_results
+from pipelines.session.context import Context
+from pipelines.session.mlflow_pages import compare_page, trials_page
+from pipelines.trials.pool import WorkerPool
+from pipelines.trials.recovery import Recovery
+from pipelines.trials.runner import Tally, run_trials
+from pipelines.trials.worker import Assignment
 from study.config import DataConfig, SearchConfig
 from study.data import Dataset
 from study.errors import StudyError, interruptions_told
-from study.files import locked
-from study.process import this_process
-from study.runs import metric
-from study.selection import complete_trials
-from study.shown import masked
-from study.storage import storage_failures_explained
+from study.search import search
+from study.search.storage import storage_failures_explained
+from study.system.files import locked
+from study.system.processes import this_process
+from study.system.redaction import masked
+from study.tracking.best import complete_trials
+from study.tracking.runs import metric
 
 GPU_WORKERS = 4
 """Trials that take turns on a GPU unless told otherwise: while one is recorded, the others keep the device busy."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from study.cifar10 import load_cifar10
 from study.config import BUNDLED, DataConfig, Home
 from study.errors import StudyError, unknown
-from study.images import Decoded, Progress, Say, load_folder, read_image
-from study.labelled import IMAGE_SHAPE, SIDE, Labelled, normalise
+from study.images import IMAGE_SHAPE, SIDE, Labelled, normalise
+from study.sources.cifar10 import load_cifar10
+from study.sources.image_folder import Decoded, Progress, Say, load_folder, read_image
 
 __all__ = ["IMAGE_SHAPE", "Dataset", "Labelled", "SelectedImage", "Splits", "load_dataset", "normalise", "select_image"]
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from study.config import TrainConfig
 from study.device import Machine
-from study.process import signals_held
+from study.system.processes import signals_held
 
 
 class TrainingState:

@@ -15,9 +15,9 @@ from torch.nn import functional
 from study.config import TrainConfig
 from study.device import Machine, Mark, Queue
 from study.errors import Diverged
-from study.labelled import Labelled, normalise
+from study.images import Labelled, normalise
 from study.state import TrainingState
-from study.steps import Steps
+from study.step import Steps
 
 __all__ = ["Epoch", "Pending", "TrainingState", "epochs", "evaluate", "fit", "predict", "resident"]
 

@@ -10,38 +10,43 @@ import optuna
 import pytest
 import torch
 
-from pipelines.context import Context
-from pipelines.progress import Display
 from pipelines.retrain import retrain
+from pipelines.session.context import Context
+from pipelines.session.display import Display
 from pipelines.tune import tune
-from study import selection
 from study.config import CNNConfig, DataConfig, FFNNConfig, Home, Range, SearchConfig
 from study.data import Dataset, Labelled, load_dataset
 from study.device import Machine, prepare
-from study.search import default_storage
-from study.tracking import Store
+from study.search.search import default_storage
+from study.tracking import best
+from study.tracking.store import Store
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
+TESTS = Path(__file__).parent
 LONGEST = (
-    "test_end_to_end.py",
-    "test_workers.py",
-    "test_faults.py",
-    "test_disk_faults.py",
-    "test_server_faults.py",
-    "test_transfer.py",
-    "test_cli.py",
-    "test_analyse_again.py",
+    "whole/test_end_to_end.py",
+    "pipelines/trials/test_pool.py",
+    "faults/test_faults.py",
+    "whole/test_disk_faults.py",
+    "whole/test_server_faults.py",
+    "pipelines/upkeep/test_export.py",
+    "whole/test_cli.py",
+    "pipelines/report/test_cache.py",
 )
 """The slowest files of tests, started first so that no process is left with a long one at the end."""
 DIGITS = DataConfig(dataset="digits")
-pytest_plugins = ("tests.postgres", "tests.server")
+pytest_plugins = ("tests.support.postgres", "tests.support.server")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(TESTS).as_posix()
+        return LONGEST.index(path) if path in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +144,7 @@ def finished_study(
     }
     for name, config in searches.items():
         parents[name] = tune(config, DIGITS, tiny, context)
-        trial = selection.best_trial(context.store, tiny.key, name)
+        trial = best.best_trial(context.store, tiny.key, name)
         retrained[name] = retrain(trial, DIGITS, tiny, context, epochs=2)
     return Finished(context, tiny, searches, parents, retrained)
 

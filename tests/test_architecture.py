@@ -12,8 +12,8 @@ STAGES = {
     "pipelines.retrain",
     "pipelines.analyse",
     "pipelines.experiment",
-    "pipelines.transfer",
-    "pipelines.transfer_import",
+    "pipelines.upkeep.export",
+    "pipelines.upkeep.import_",
 }
 HEAVY = {"torch", "mlflow", "optuna", "torchvision", "matplotlib", "pandas", "sklearn"}
 
@@ -31,7 +31,9 @@ def imports(file: Path) -> set[str]:
 
 
 MODULES = {
-    f"{package}.{file.stem}": imports(file) for package in PACKAGES for file in sorted((ROOT / package).glob("*.py"))
+    ".".join(file.relative_to(ROOT).with_suffix("").parts): imports(file)
+    for package in PACKAGES
+    for file in sorted((ROOT / package).rglob("*.py"))
 }
 
 
@@ -53,12 +55,10 @@ def own(module: str) -> set[str]:
 
 
 def test_the_packages_are_read():
-    assert {"study.config", "analysis.style", *STAGES, "pipelines.cli", "pipelines.reproduce"} <= set(MODULES)
+    assert {"study.config", "analysis.drawing.style", *STAGES, "pipelines.cli.app", "pipelines.reproduce"} <= set(
+        MODULES
+    )
     assert "study.errors" in own("study.config")
-
-
-def test_no_package_has_folders_that_these_tests_would_not_see():
-    assert not [file for package in PACKAGES for file in (ROOT / package).glob("*/**/*.py")]
 
 
 def test_config_and_errors_are_leaves():
@@ -67,13 +67,24 @@ def test_config_and_errors_are_leaves():
 
 
 def test_only_the_search_its_space_its_storage_and_its_trials_import_optuna():
-    of_a_search = {"study.search", "study.searches", "study.space", "study.storage", "study.turns"}
-    assert importers("optuna") == of_a_search | {"study.transfer_searches"}
+    of_a_search = {
+        "study.search.search",
+        "study.search.records",
+        "study.search.space",
+        "study.search.storage",
+        "study.search.loop",
+    }
+    assert importers("optuna") == of_a_search | {"pipelines.upkeep.archive_searches"}
 
 
 def test_only_tracking_its_artifacts_and_its_registry_import_mlflow():
-    of_the_store = {"study.tracking", "study.artifacts", "study.registry", "study.mending"}
-    assert importers("mlflow") == of_the_store | {"study.transfer_runs", "study.transfer_models"}
+    of_the_store = {
+        "study.tracking.store",
+        "study.tracking.artifacts",
+        "study.tracking.registry",
+        "pipelines.upkeep.store_repairs",
+    }
+    assert importers("mlflow") == of_the_store | {"pipelines.upkeep.archive_runs", "pipelines.upkeep.archive_models"}
 
 
 def test_study_knows_neither_pipelines_nor_analysis():
@@ -94,11 +105,11 @@ def test_analysis_needs_neither_torch_nor_global_plotting_state(module: str):
 
 def test_training_knows_neither_the_search_nor_the_store():
     assert not own("study.training") & {
-        "study.search",
-        "study.space",
-        "study.turns",
-        "study.tracking",
-        "study.selection",
+        "study.search.search",
+        "study.search.space",
+        "study.search.loop",
+        "study.tracking.store",
+        "study.tracking.best",
     }
 
 
@@ -113,15 +124,20 @@ def test_a_stage_imports_no_other_stage(stage: str):
 
 def test_stages_are_joined_by_reproduce_and_started_by_the_command_or_seed_by_seed_alone():
     for stage in STAGES:
-        assert importers(stage) <= {"pipelines.reproduce", "pipelines.seeds", "pipelines.cli", "pipelines.cli_store"}
+        assert importers(stage) <= {
+            "pipelines.reproduce",
+            "pipelines.seeds",
+            "pipelines.cli.app",
+            "pipelines.cli.store",
+        }
 
 
 def test_nothing_imports_the_command():
-    assert importers("pipelines.cli") == set()
+    assert importers("pipelines.cli.app") == set()
 
 
 def test_the_help_answers_before_anything_heavy_is_imported():
-    code = "import sys; sys.argv = ['study', '--help']\nfrom pipelines.cli import main\n"
+    code = "import sys; sys.argv = ['study', '--help']\nfrom pipelines.cli.app import main\n"
     code += "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\nprint('modules', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     helped, _, loaded = done.stdout.rpartition("modules ")

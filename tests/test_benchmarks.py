@@ -16,11 +16,11 @@ from scipy import stats
 
 from benchmarks import gpu, gpu_parts, measure, population, precision, pruning, textbook
 from benchmarks.images import fewer, random_images
-from study import space
 from study.config import MODELS, CNNConfig, FFNNConfig, ModelConfig, SearchConfig, TrainConfig, model_config
 from study.data import Dataset, normalise
 from study.device import Machine
 from study.models import build_model
+from study.search import space
 from study.training import TrainingState, fit
 
 RECORDED = sorted(pruning.RECORDED.glob("*.csv"))

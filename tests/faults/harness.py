@@ -11,7 +11,7 @@ from tests.faults.cases import Case, CaseRunner, Durations, Result
 from tests.faults.commands import BASE, COMMON, Analyse, Command, Progress, Retrain, Tune, analysed
 from tests.faults.places import Kind, Place, PostgresKind, ServerKind, SQLiteKind
 from tests.faults.victims import Zygote
-from tests.postgres import programs, running_cluster
+from tests.support.postgres import programs, running_cluster
 
 STORES = ("SQLite", "PostgreSQL", "server")
 TIMEOUT = 900

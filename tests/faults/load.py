@@ -18,9 +18,9 @@ from pathlib import Path
 from tests.faults.invariants import read
 from tests.faults.places import Place
 from tests.faults.victims import ROOT, surroundings
-from tests.postgres import for_mlflow, for_optuna, programs, running_cluster
+from tests.support.postgres import for_mlflow, for_optuna, programs, running_cluster
 
-COMMAND = "import sys; sys.argv[0] = 'study'; from pipelines.cli import main; main()"
+COMMAND = "import sys; sys.argv[0] = 'study'; from pipelines.cli.app import main; main()"
 SEARCH = "load"
 OF_SEARCH = "FROM trials JOIN studies USING (study_id) WHERE study_name = 'load'"
 OF_TRIALS = "FROM runs JOIN tags USING (run_uuid) WHERE key = 'stage' AND value = 'trial'"

@@ -8,9 +8,9 @@ from urllib.parse import urlparse
 
 import sqlalchemy
 
-from study.tables import LOCATIONS
-from tests.postgres import Cluster, for_mlflow, for_optuna
-from tests.server import Server
+from pipelines.upkeep.relocate import LOCATIONS
+from tests.support.postgres import Cluster, for_mlflow, for_optuna
+from tests.support.server import Server
 
 
 @dataclass(frozen=True)

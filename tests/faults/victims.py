@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.process import STUDY, environment
+from tests.support.process import STUDY, environment
 
 ROOT = Path(__file__).parents[2]
 GLANCE = 0.01

@@ -15,7 +15,7 @@ IMPORTED = (
     "pipelines.reproduce",
     "pipelines.analyse",
     "pipelines.show",
-    "study.tracking",
+    "study.tracking.store",
     "mlflow.pytorch",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store",
@@ -51,7 +51,7 @@ def _become(arguments: list[str], surroundings: dict[str, str], log: str) -> Non
     # Which sets what MLflow is to read there.
     importlib.reload(importlib.import_module("study"))
     sys.argv = ["study", *arguments]
-    from pipelines.cli import main
+    from pipelines.cli.app import main
 
     try:
         main()

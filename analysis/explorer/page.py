@@ -1,0 +1,222 @@
+"""The explorer: one HTML page that runs the convolutions in the browser, for any filter, layer and epoch.
+
+It holds the weights of every epoch instead of pictures of every map: those of the first convolution as they are,
+those of the second quantised so finely that no pixel's colour is off by more than 2 of 255.
+"""
+
+import base64
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from analysis.drawing import style
+from analysis.explorer.quantise import NEGLIGIBLE, patches, quantise
+from analysis.inside.activations import scale
+
+MOST_BYTES = 4_000_000
+"""Of a page: MLflow's viewer and a phone still open it at once."""
+TOLERANCE = 0.25
+"""How far a drawn value may be off, in steps of a colour map of 256. Near a border between two colours the page draws
+their mean, which is within 2/255 of either."""
+SCRIPTS = ("network.js", "drawing.js", "explorer.js")
+MAPS = {"conv1": ("conv1", "relu1", "pool1"), "conv2": ("conv2", "relu2", "pool2")}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One of the images that the page shows the maps of."""
+
+    pixels: np.ndarray
+    """uint8, (32, 32, 3)."""
+    name: str
+    """What it is called: its class, or where it comes from."""
+    label: int | None
+    """The number of its class, where that is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A network over its epochs (E), and what it made of N pictures."""
+
+    epochs: Sequence[int]
+    accuracy: Sequence[float]
+    """On the test images, 0..1, by epoch; NaN where it was not measured."""
+    weights: dict[str, np.ndarray]
+    """`conv1.weight`, `conv1.bias`, `conv2.weight` and `conv2.bias` of every epoch, (E, …)."""
+    geometry: dict[str, int]
+    """`stride`, `padding` and `dilation` of the convolutions, and `pool`, the side of the pooling windows."""
+    ranges: dict[str, np.ndarray]
+    """The smallest and largest value of every map in `MAPS`, over all pictures: (E, filters, 2)."""
+    inputs: np.ndarray
+    """What the second convolution is applied to: (E, N, C, H, W)."""
+    probabilities: np.ndarray
+    """Of the classes, (E, N, classes)."""
+
+
+def value_ranges(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The smallest and largest value of every filter's maps (N, filters, H, W), by name: (filters, 2)."""
+    return {name: np.stack([made.min(axis=(0, 2, 3)), made.max(axis=(0, 2, 3))], axis=1) for name, made in maps.items()}
+
+
+def caption(trace: Trace) -> str:
+    """One sentence: how many filters were silent on its pictures in the end."""
+    layers = {layer: trace.ranges[maps[1]][-1, :, 1] for layer, maps in MAPS.items()}
+    silent = " and ".join(f"{(most <= 0).sum()} of {len(most)} filters of {layer}" for layer, most in layers.items())
+    return f"At epoch {trace.epochs[-1]}, {silent} are silent on all of the {trace.inputs.shape[1]} images shown."
+
+
+def note(trace: Trace) -> str:
+    """What the page holds."""
+    filters = sum(len(trace.ranges[maps[0]][-1]) for maps in MAPS.values())
+    return (
+        f"A page of its own shows the kernel of any of the {filters} filters, and its feature map, ReLU and max "
+        f"pooling on {trace.inputs.shape[1]} images side by side, from epoch {trace.epochs[0]} to {trace.epochs[-1]}."
+    )
+
+
+def page(
+    trace: Trace,
+    pictures: Sequence[Picture],
+    classes: Sequence[str],
+    *,
+    title: str,
+    start: tuple[str, int],
+    most_bytes: int = MOST_BYTES,
+) -> str:
+    """A complete HTML page; it fetches nothing, and escapes all text.
+
+    Where all epochs make it larger than `most_bytes`, it holds every second, third, … before the last.
+
+    Args:
+        trace: the network.
+        pictures: the N images.
+        classes: the names of the classes.
+        title: the heading.
+        start: the layer and the filter that are shown first.
+        most_bytes: the largest size.
+
+    Raises:
+        ValueError: where even one epoch is too large.
+    """
+    limits = _limits(trace)
+    fixed = {"title": title, "classes": list(classes), "start": start, "pictures": _named(pictures), "limits": limits}
+    pixels = np.stack([picture.pixels for picture in pictures])
+    for every in range(1, len(trace.epochs) + 1):
+        html = _written(_every(trace, every), pixels, fixed)
+        if len(html.encode()) <= most_bytes:
+            return html
+    raise ValueError(f"One epoch's weights make the page larger than {most_bytes:,} bytes.")
+
+
+def _every(trace: Trace, step: int) -> Trace:
+    """Every so many epochs, counted back from the last."""
+    kept = slice((len(trace.epochs) - 1) % step, None, step)
+    return replace(
+        trace,
+        epochs=trace.epochs[kept],
+        accuracy=trace.accuracy[kept],
+        weights={name: values[kept] for name, values in trace.weights.items()},
+        ranges={name: values[kept] for name, values in trace.ranges.items()},
+        inputs=trace.inputs[kept],
+        probabilities=trace.probabilities[kept],
+    )
+
+
+def _limits(trace: Trace) -> dict[str, list[style.Limits]]:
+    """Of every map and kernel, for each filter, over all epochs and pictures."""
+    limits = {name: [scale(name, values)[0] for values in by.swapaxes(0, 1)] for name, by in trace.ranges.items()}
+    for layer in MAPS:
+        kernels = trace.weights[f"{layer}.weight"].swapaxes(0, 1)
+        limits[f"{layer}.weight"] = [style.limits_around_zero(kernel) for kernel in kernels]
+    return limits
+
+
+def _named(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    return [{"name": picture.name, "label": picture.label} for picture in pictures]
+
+
+def _written(trace: Trace, pixels: np.ndarray, fixed: dict[str, Any]) -> str:
+    levels, steps = _quantised(trace, fixed["limits"])
+    arrays = {
+        "pixels": pixels,
+        "diverging": _colours(style.DIVERGING),
+        "sequential": _colours(style.SEQUENTIAL),
+        "conv1.weight": _floats(trace.weights["conv1.weight"]),
+        "conv1.bias": _floats(trace.weights["conv1.bias"]),
+        "conv2.levels": levels,
+        "conv2.steps": steps,
+        "conv2.bias": _floats(trace.weights["conv2.bias"]),
+        "probabilities": trace.probabilities.astype("<f4"),
+        **{f"{layer}.largest": _largest(trace, layer) for layer in MAPS},
+        **{f"{maps[1]}.largest": trace.ranges[maps[1]][..., 1].astype("<f4") for maps in MAPS.values()},
+    }
+    meta = {
+        **fixed,
+        "epochs": list(trace.epochs),
+        "accuracy": [None if np.isnan(value) else float(value) for value in trace.accuracy],
+        "tolerance": TOLERANCE,
+        "geometry": trace.geometry,
+        "shapes": {name: [array.dtype.str[1:], *array.shape] for name, array in arrays.items()},
+    }
+    folder = files("analysis.explorer")
+    html = (folder / "explorer.html").read_text(encoding="utf-8")
+    parts = {
+        "TITLE": escape(fixed["title"]),
+        "META": json.dumps(meta).replace("<", "\\u003c"),
+        "ARRAYS": _packed(list(arrays.values())),
+        "SCRIPT": "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
+    }
+    # Split before anything is put in: what is put in may look like a place.
+    pieces = html.split("§")
+    return "".join(parts.get(piece, piece) if place % 2 else piece for place, piece in enumerate(pieces))
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(values) < NEGLIGIBLE, 0, values).astype("<f4")
+
+
+def _largest(trace: Trace, layer: str) -> np.ndarray:
+    return np.abs(trace.weights[f"{layer}.weight"]).max(axis=(2, 3, 4)).astype("<f4")
+
+
+def _quantised(trace: Trace, limits: dict[str, list[style.Limits]]) -> tuple[np.ndarray, np.ndarray]:
+    """The second convolution's levels, zigzag-coded, and steps, at every epoch."""
+    allowed = {name: np.ptp(np.array(by), axis=1) * TOLERANCE / 256 for name, by in limits.items()}
+    map_error = np.min([allowed[name] for name in MAPS["conv2"]], axis=0)
+    geometry = {name: trace.geometry[name] for name in ("stride", "padding", "dilation")}
+    made = [
+        quantise(
+            weights,
+            patches(inputs, weights.shape[-1], **geometry),
+            weight_error=allowed["conv2.weight"],
+            map_error=map_error,
+        )
+        for weights, inputs in zip(trace.weights["conv2.weight"], trace.inputs, strict=True)
+    ]
+    levels, steps = (np.stack(parts) for parts in zip(*made, strict=True))
+    # 0, -1, 1, -2, … as 0, 1, 2, 3, …: small numbers then have empty high bytes, which compress to nothing.
+    return ((levels << 1) ^ (levels >> 31)).astype("<u4"), steps.astype("<f4")
+
+
+def _colours(name: str) -> np.ndarray:
+    """The colours of a map, uint8, (511, 3): between each of its 256 and the next the mean of both."""
+    cmap = matplotlib.colormaps[name]
+    whole = cmap(np.arange(256))[:, :3] * 255
+    table = np.empty((511, 3), np.uint8)
+    table[::2] = cmap(np.arange(256), bytes=True)[:, :3]
+    # matplotlib cuts off where others round: a quarter less is within 2 of the neighbours either way.
+    table[1::2] = np.round((whole[1:] + whole[:-1]) / 2 - 0.25)
+    return table
+
+
+def _packed(arrays: Sequence[np.ndarray]) -> str:
+    """The arrays one after the other, first bytes first, as gzip in base64."""
+    planes = [np.ascontiguousarray(one).reshape(-1, 1).view(np.uint8).T.tobytes() for one in arrays]
+    return base64.b64encode(gzip.compress(b"".join(planes), mtime=0)).decode()

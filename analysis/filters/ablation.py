@@ -1,0 +1,249 @@
+"""What each filter is for: what every class loses when the filter's map is replaced."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from scipy.stats import rankdata
+
+from analysis.drawing import filter_rows, style
+from analysis.drawing.wording import counted, several, without_end
+from analysis.results.classification import softmax
+
+MEASURES = {"auc_lost": "one-vs-rest AUC lost (× 100)", "accuracy_lost": "accuracy lost (percentage points)"}
+"""What a class can lose, and how it is written."""
+REPLACED = {"mean": "its mean over the test images", "zero": "zero"}
+"""What takes the place of a filter's map, in words."""
+NO_EFFECT = 1e-5
+"""The largest change of a logit that is float32's rounding, and not a filter's work."""
+MOST_COLUMNS = 32
+"""Filters side by side."""
+MOST_WRITTEN = 15
+"""Classes up to which the numbers are written into the cells."""
+
+
+def ablation_effects(
+    logits: np.ndarray,
+    without: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    by: str = "mean",
+) -> pd.DataFrame:
+    """What each class loses without each filter; a row for every layer, filter and class.
+
+    Args:
+        logits: (N, K), of the whole network.
+        without: (filters, N, K) by layer, each with one filter's map replaced.
+        labels: (N,), places in `classes`.
+        classes: the K names.
+        by: what a map was replaced by, one of `REPLACED`.
+
+    Returns:
+        layer, filter, replaced_by, class; images, how many are of the class; auc, that of the class against the rest
+        from softmax probabilities, of the whole network, and auc_lost; accuracy, the share of the class's images that
+        are classified correctly, and accuracy_lost; logit_change, the largest change of the class's logit in any image.
+        Losses are negative where the class gains. What a class has none of, for want of images of it or of others,
+        is NaN.
+    """
+    whole = _measure(logits, labels)
+    parts = []
+    for layer, changed in without.items():
+        for filter, one in enumerate(changed):
+            lost = whole - _measure(one, labels)
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "layer": layer,
+                        "filter": filter,
+                        "replaced_by": by,
+                        "class": list(classes),
+                        "images": np.bincount(labels, minlength=len(classes)),
+                        "auc": whole[0],
+                        "auc_lost": lost[0],
+                        "accuracy": whole[1],
+                        "accuracy_lost": lost[1],
+                        "logit_change": np.abs(one - logits).max(axis=0),
+                    }
+                )
+            )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _measure(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The one-vs-rest AUC and the accuracy of every class: (2, K).
+
+    The AUC is the share of pairs, one image of the class and one of another, that are ranked correctly, ties counting
+    half: Mann and Whitney's U over the number of pairs. It equals the area under the ROC curve.
+    """
+    members = labels[:, None] == np.arange(logits.shape[1])
+    inside = members.sum(axis=0)
+    pairs = inside * (len(labels) - inside)
+    ranks = np.where(members, rankdata(softmax(logits), axis=0), 0).sum(axis=0)
+    right = (members & (logits.argmax(axis=1) == labels)[:, None]).sum(axis=0)
+    return np.stack([_share(ranks - inside * (inside + 1) / 2, pairs), _share(right, inside)])
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+
+def main_effects(table: pd.DataFrame, measure: str = "auc_lost") -> pd.DataFrame:
+    """A row for each filter that changes anything: which class loses most of `measure` without it.
+
+    Returns:
+        layer, filter; class, lost, the class's; mean_lost, over all classes; in the order of the layers, then of the
+        classes, then of the loss. Class is empty, and both losses NaN, where no class has the measure.
+    """
+    found = []
+    classes = list(dict.fromkeys(table["class"]))
+    for (layer, filter), part in table.groupby(["layer", "filter"], sort=False):
+        if part["logit_change"].max() <= NO_EFFECT:
+            continue
+        defined = part.dropna(subset=[measure])
+        first = defined.nlargest(1, measure)
+        name, lost = (first["class"].iloc[0], first[measure].iloc[0]) if len(first) else ("", np.nan)
+        found.append((layer, filter, name, lost, defined[measure].mean()))
+    made = pd.DataFrame(found, columns=["layer", "filter", "class", "lost", "mean_lost"])
+    made = made.astype({"lost": float, "mean_lost": float})  # also where there is none
+    order = ["", *classes], list(dict.fromkeys(table["layer"]))
+    keys = -made["lost"], made["class"].map(order[0].index), made["layer"].map(order[1].index)
+    return made.iloc[np.lexsort(keys)].reset_index(drop=True)
+
+
+def caption(table: pd.DataFrame, measure: str = "auc_lost") -> str:
+    """One sentence: the class that depends most on one filter; what that takes, where there is none."""
+    return _most_dependent(table, main_effects(table, measure), measure)
+
+
+def points(table: pd.DataFrame, measure: str = "auc_lost") -> list[str]:
+    """A sentence for each layer: the filter that matters most, and how many change nothing."""
+    effects = main_effects(table, measure)
+    said = [_most_important(str(layer), part, effects, measure) for layer, part in table.groupby("layer", sort=False)]
+    return [sentence for sentence in said if sentence]
+
+
+def _most_important(layer: str, part: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
+    working = effects[effects["layer"] == layer]
+    idle = part["filter"].nunique() - len(working)
+    nothing = f"{idle} of the {part['filter'].nunique()} filters of {layer} change nothing" if idle else ""
+    first = _leading(working, "mean_lost")
+    if first.empty:
+        return f"{nothing}." if nothing else ""
+    number, lost = first[["filter", "mean_lost"]].iloc[0]
+    whole = part.loc[part["filter"] == number, measure.removesuffix("_lost")].mean()
+    which, it = f"filter {int(number)} matters", "it"
+    if len(first) > 1:
+        which, it = f"filters {several([str(one) for one in first['filter']])} matter", "any one of them"
+    said = f"In {layer} {which} most: without {it} {_change('mean ', measure, whole, lost)}"
+    return f"{said}{nothing and '; '}{nothing}."
+
+
+def _leading(effects: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows that lose most, several where they tie as on few images; none where nothing is lost."""
+    losing = effects[effects[column] > 0]
+    return losing[np.isclose(losing[column], losing[column].max(), rtol=0, atol=1e-12)]
+
+
+def _change(of: str, measure: str, whole: float, lost: float) -> str:
+    name, digits = ("AUC", ".3f") if measure == "auc_lost" else ("accuracy", ".1%")
+    before, after = f"{whole:{digits}}", f"{whole - lost:{digits}}"
+    if before == after:
+        return f"{of}{name}, {before}, falls by {lost:.1g}"
+    return f"{of}{name} goes from {before} to {after}"
+
+
+def _most_dependent(table: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
+    leading = _leading(effects, "lost").to_dict("records")
+    if not leading and len(effects) and effects["lost"].isna().all():
+        return "What a filter is for is undefined: that takes test images of two classes."
+    by = REPLACED[table["replaced_by"].iloc[0]]
+    if not leading:
+        return f"No class loses anything when any one filter's map is replaced by {by}."
+    layer, number, name = leading[0]["layer"], leading[0]["filter"], leading[0]["class"]
+    row = table[(table["layer"] == layer) & (table["filter"] == number) & (table["class"] == name)].iloc[0]
+    changed = _change("its ", measure, row[measure.removesuffix("_lost")], row[measure])
+    without = f"with the map of filter {number} of {layer} replaced by {by}"
+    others = len(leading) - 1
+    as_much = f"; {counted(others, 'other filter')} cost{'s' if others == 1 else ''} a class as much" if others else ""
+    return f"The class that depends most on one filter is {name}: {without} {changed}{as_much}."
+
+
+@style.styled
+def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
+    """A heatmap of classes × filters for every layer, red where a class loses; each filter's main class framed.
+
+    Filters are in the order of their main class. Those that change nothing are named below.
+
+    Args:
+        table: from `ablation_effects`.
+        measure: one of `MEASURES`.
+    """
+    effects = main_effects(table, measure)
+    layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
+    working = {layer: effects.loc[effects["layer"] == layer, "filter"].tolist() for layer in layers}
+    panels = filter_rows.of_layers(working, MOST_COLUMNS)
+    classes = list(dict.fromkeys(table["class"]))
+    made = style.figure(style.WIDTH, len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + 0.7) + 0.3)
+    axes = list(made.subplots(len(panels), 1, squeeze=False).ravel())
+    limits = style.limits_around_zero(100 * table[measure].to_numpy(float))
+    for ax, row in zip(axes, panels, strict=True):
+        _draw_cells(ax, layers[row.layer], row.filters, measure, limits)
+        _frame_main(ax, effects[effects["layer"] == row.layer], row.filters, classes)
+        ax.set(xlim=(-0.5, max(1, *(len(panel.filters) for panel in panels)) - 0.5), title=row.title)
+        idle = sorted(set(layers[row.layer]["filter"]) - set(working[row.layer])) if row.last else []
+        ax.set_xlabel(filter_rows.axis_label(idle, "filters change nothing"), loc="left", fontsize=8)
+    style.colour_bar(axes, limits, style.DIVERGING, MEASURES[measure])
+    what, by = MEASURES[measure], REPLACED[table["replaced_by"].iloc[0]]
+    style.head(
+        made, f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}; each filter's largest is framed"
+    )
+    return made
+
+
+def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, limits: style.Limits) -> None:
+    classes = list(dict.fromkeys(part["class"]))
+    values = 100 * part.pivot(index="class", columns="filter", values=measure).loc[classes, row].to_numpy(float)
+    few = len(classes) <= MOST_WRITTEN
+    if row:
+        shown = np.ma.masked_invalid(values)
+        ax.imshow(shown, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="nearest")
+    else:
+        ax.text(0.01, 0.5, "no filter changes anything", transform=ax.transAxes, va="center", color=style.QUIET)
+    ax.add_patch(Rectangle((-0.5, -0.5), len(row), len(classes), color="#e4e4e4", zorder=-1))
+    ax.set_ylim(len(classes) - 0.5, -0.5)
+    ax.set_xticks(range(len(row)), [str(number) for number in row])
+    ax.set_yticks(range(len(classes)), [without_end(name, 30) for name in classes])
+    ax.tick_params(length=0, labelsize=8 if few else max(4, min(8, 240 / len(classes))))
+    ax.spines[:].set_visible(False)
+    if few:
+        _write(ax, values, limits)
+    if row:
+        _say_undefined(ax, part, measure)
+
+
+def _write(ax: Axes, values: np.ndarray, limits: style.Limits) -> None:
+    """Writes the numbers that stand out from the scale's white."""
+    for (down, right), value in np.ndenumerate(values):
+        if abs(value) >= max(0.05, 0.1 * limits[1]):
+            ink = style.ink_on(style.DIVERGING, Normalize(*limits)(value))
+            text = f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
+            ax.text(right, down, text.replace("-", "−"), ha="center", va="center", fontsize=6.5, color=ink)
+
+
+def _say_undefined(ax: Axes, part: pd.DataFrame, measure: str) -> None:
+    one = part[part["filter"] == part["filter"].iloc[0]]
+    for place, (value, images) in enumerate(zip(one[measure], one["images"], strict=True)):
+        if np.isnan(value):
+            why = "all test images are of it" if images else "no test image is of it"
+            ax.text(-0.4, place, f"undefined: {why}", va="center", fontsize=7, color="#555555")
+
+
+def _frame_main(ax: Axes, effects: pd.DataFrame, row: Sequence[int], classes: Sequence[str]) -> None:
+    shown = effects[(effects["lost"] > 0) & effects["filter"].isin(row)]
+    for filter, name in shown[["filter", "class"]].itertuples(index=False):
+        corner = row.index(filter) - 0.5, classes.index(name) - 0.5
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=style.INK, linewidth=0.9, clip_on=False))

@@ -1,0 +1,258 @@
+"""Which filters are alive, epoch by epoch: silent ones, whose ReLU gives nothing, and ones whose weights collapsed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from analysis.drawing import style
+
+COLLAPSED = 1e-3
+"""A filter whose largest weight is smaller has collapsed: PyTorch's initial weights go up to 0.12 and 0.035."""
+FAINTEST = 1e-12
+"""Where the colours of the weights end; what is smaller looks the same."""
+STATES = {
+    "active": "#4393c3",
+    "collapsed": "#8a8a8a",
+    "silent": "#fdb863",
+    "silent and collapsed": "#b2182b",
+}
+"""What a filter can be, with its colour."""
+MEANINGS = {
+    "active": "active",
+    "collapsed": f"not silent, but max |w| < {COLLAPSED:g}",
+    "silent": "silent on all test images",
+    "silent and collapsed": f"silent, and max |w| < {COLLAPSED:g}",
+}
+
+MOST_LABELLED, EVERY = 16, 4
+"""Filters whose numbers all fit beside their rows; of more every fourth has its number."""
+
+ByEpoch = Mapping[str, Mapping[int, np.ndarray]]
+"""Weights (filters, …) by layer and epoch."""
+
+
+def filter_health(weights: ByEpoch, activity: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]]) -> pd.DataFrame:
+    """Every filter at every epoch.
+
+    Args:
+        weights: (filters, …) by layer and epoch; the bias does not belong to them.
+        activity: by layer and epoch what passes the filters' ReLU, each (filters,): `active_images` and
+            `active_positions`, shares, and `silent`, whether nothing does on the whole test set.
+
+    Returns:
+        layer, filter, epoch, largest_weight (max |w|), active_images, active_positions, silent, collapsed, state (see
+        `STATES`), died: the first epoch from which the filter is silent to the end, missing where it is not.
+    """
+    parts = [
+        pd.DataFrame(
+            {
+                "layer": layer,
+                "filter": np.arange(len(values)),
+                "epoch": epoch,
+                "largest_weight": np.abs(values).reshape(len(values), -1).max(1),
+                **activity[layer][epoch],
+            }
+        )
+        for layer, by_epoch in weights.items()
+        for epoch, values in sorted(by_epoch.items())
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table["collapsed"] = table["largest_weight"] < COLLAPSED
+    silent, collapsed = table["silent"], table["collapsed"]
+    table["state"] = np.select(
+        [silent & collapsed, silent, collapsed], ["silent and collapsed", "silent", "collapsed"], "active"
+    )
+    died = [_died(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
+    return table.merge(pd.concat(died), on=["layer", "filter"])
+
+
+def _died(layer: str, table: pd.DataFrame) -> pd.DataFrame:
+    silent = table.pivot(index="filter", columns="epoch", values="silent")
+    died = from_then_on(silent.to_numpy(bool), silent.columns.to_numpy())
+    return pd.DataFrame({"layer": layer, "filter": silent.index, "died": died})
+
+
+def from_then_on(holds: np.ndarray, epochs: np.ndarray) -> pd.Series:
+    """The first epoch from which something holds to the last one, for each of several rows.
+
+    Args:
+        holds: bool, (rows, epochs).
+        epochs: the numbers of the epochs, ascending.
+
+    Returns:
+        (rows,), Int64; missing where it does not hold at the last epoch.
+    """
+    lengths = np.logical_and.accumulate(holds[:, ::-1], axis=1).sum(1)
+    return pd.Series([epochs[-length] if length else pd.NA for length in lengths], dtype="Int64")
+
+
+def dead_filters(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The numbers of each layer's filters that are silent or collapsed at the last epoch."""
+    last = table[table["epoch"] == table["epoch"].max()]
+    return {
+        str(layer): part.loc[part["state"] != "active", "filter"].to_numpy()
+        for layer, part in last.groupby("layer", sort=False)
+    }
+
+
+def state_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """How many filters are in each state: a row per layer and epoch, a column per state."""
+    counts = pd.crosstab([table["layer"], table["epoch"]], table["state"])
+    counts = counts.reindex(columns=list(STATES), fill_value=0)
+    return counts.loc[list(dict.fromkeys(table["layer"]))].reset_index()
+
+
+def caption(table: pd.DataFrame, images: int) -> str:
+    """How many filters of each layer are dead at the last epoch, since when, and how many came back to life.
+
+    Args:
+        table: see `filter_health`.
+        images: how many images silence was tested on.
+    """
+    last = table["epoch"].max()
+    said = [_of_layer(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
+    return f"At epoch {last}, of {images:,} test images: {'; '.join(said)}."
+
+
+def removal_caption(
+    *, filters: int, accuracy: float, accuracy_without: float, parameters: int, parameters_without: int
+) -> str:
+    """What the network loses without its dead filters: accuracy (0..1) and number of parameters, with and without."""
+    if not filters:
+        return f"None is dead; the test accuracy is {accuracy:.2%}."
+    return (
+        f"With the maps of all {filters} dead (silent or collapsed) filters set to zero, as a silent one's are anyway, "
+        f"the test accuracy is {accuracy_without:.2%}, against {accuracy:.2%} with them: {parameters_without:,} of "
+        f"{parameters:,} parameters do the work."
+    )
+
+
+def _of_layer(layer: str, table: pd.DataFrame) -> str:
+    last = table[table["epoch"] == table["epoch"].max()]
+    silent = last[last["silent"]]
+    said = f"{len(silent)} of {layer}'s {len(last)} {noun(layer)} are silent on every one"
+    if len(silent):
+        said += f" ({silent['collapsed'].sum()} of them collapsed, max |w| < {COLLAPSED:g}), {_since(silent['died'])}"
+    only = int((last["state"] == "collapsed").sum())
+    if only:
+        said += f", {only} more collapsed without being silent"
+    back, regrown = (_came_back(table, what) for what in ("silent", "collapsed"))
+    said += f", {back} came back after being silent" if back else ""
+    return said + (f", {regrown} grew weights again after they had collapsed" if regrown else "")
+
+
+def noun(layer: str) -> str:
+    """What a layer has many of."""
+    return "filters" if layer.startswith("conv") else "units"
+
+
+def _since(died: pd.Series) -> str:
+    first, median, last = died.min(), died.astype(float).median(), died.max()
+    return f"since epoch {first}" if first == last else f"since epochs {first} to {last} (median {median:g})"
+
+
+def _came_back(table: pd.DataFrame, what: str) -> int:
+    """How many filters are not `what`, silent or collapsed, at some epoch that follows one where they are."""
+    states = table.pivot(index="filter", columns="epoch", values=what).to_numpy(bool)
+    return int((states[:, :-1] & ~states[:, 1:]).any(1).sum())
+
+
+@style.styled
+def draw_filter_health(table: pd.DataFrame) -> Figure:
+    """A row of panels for each layer: the filters' largest weights and activity over the epochs, and counts.
+
+    The filters stand in the order in which they died, the living on top.
+    """
+    layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
+    heights = [_height(part["filter"].nunique()) for part in layers.values()]
+    made = style.figure(style.WIDTH, 1.3 + sum(heights) + 0.4 * len(heights))
+    grid = made.add_gridspec(len(layers) + 1, 3, height_ratios=[*heights, 0.12], width_ratios=[1, 1, 0.8])
+    limits = FAINTEST, max(1.0, float(table["largest_weight"].max()))
+    weights = LogNorm(*limits), weight_colours(limits)
+    shares = Normalize(0, 1), matplotlib.colormaps[style.SEQUENTIAL]
+    for row, (layer, part) in enumerate(layers.items()):
+        axes = [made.add_subplot(grid[row, column]) for column in range(3)]
+        _raster(axes[0], part, "largest_weight", *weights)
+        _mark_silent(axes[0], part)
+        _raster(axes[1], part.assign(active=part["active_positions"].mask(part["silent"])), "active", *shares)
+        _counts(axes[2], part)
+        axes[0].set_ylabel(f"{layer}: {noun(layer).removesuffix('s')}")
+        for ax, title in zip(axes, ("Largest weight", "Activity", f"Number of {noun(layer)}"), strict=True):
+            ax.set(title=title if row == 0 else "", xlabel="epoch" if row == len(layers) - 1 else "")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    scales: list[tuple[Any, str, Any]] = [
+        (weights, "max |w|; a dot: silent on all test images", {"extend": "min", "format": "%g"}),
+        (shares, "share of positions with a positive output; grey: silent", {"format": PercentFormatter(1)}),
+    ]
+    for column, (scale, label, options) in enumerate(scales):
+        bar = made.add_subplot(grid[-1, column])
+        made.colorbar(ScalarMappable(*scale), cax=bar, orientation="horizontal", label=label, **options)
+    key = [Patch(color=colour, label=MEANINGS[state]) for state, colour in STATES.items()]
+    made.legend(handles=key, loc="outside lower center", ncols=len(key))
+    return made
+
+
+def _height(filters: int) -> float:
+    """Inches: a row for each filter, within what fits on a page."""
+    return float(np.clip(0.075 * filters, 1.2, 6.5))
+
+
+def weight_colours(limits: style.Limits) -> Colormap:
+    """Blues for weights on a logarithmic scale between `limits`, reds for those below `COLLAPSED`."""
+    low, threshold, high = np.log([limits[0], COLLAPSED, limits[1]])
+    split = (threshold - low) / (high - low)
+    reds, blues = matplotlib.colormaps["Reds_r"], matplotlib.colormaps["Blues"]
+    stops = [(split * share, reds(0.2 + 0.6 * share)) for share in np.linspace(0, 1, 9)]
+    stops += [(split + (1 - split) * share, blues(0.15 + 0.75 * share)) for share in np.linspace(0, 1, 9)]
+    return LinearSegmentedColormap.from_list("weights", stops, N=512)
+
+
+def _order(table: pd.DataFrame) -> list[int]:
+    """The filters from the living down to the first that died."""
+    groups = table.groupby("filter")
+    keys = pd.DataFrame({"died": groups["died"].first().astype(float).fillna(np.inf), "silent": groups["silent"].sum()})
+    return keys.sort_values(["died", "silent"], ascending=[False, True], kind="stable").index.tolist()
+
+
+def _cells(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A row for each filter in the order drawn, a column for each epoch, those that are missing among them."""
+    cells = table.pivot(index="filter", columns="epoch", values=column).loc[_order(table)]
+    return cells.reindex(columns=np.arange(table["epoch"].min(), table["epoch"].max() + 1))
+
+
+def _raster(ax: Axes, table: pd.DataFrame, column: str, norm: Normalize, cmap: Colormap) -> None:
+    cells = _cells(table, column)
+    # Zero has no logarithm.
+    values = cells.clip(lower=norm.vmin).to_numpy(float)
+    extent = (table["epoch"].min() - 0.5, table["epoch"].max() + 0.5, len(cells) - 0.5, -0.5)
+    ax.imshow(values, aspect="auto", interpolation="nearest", norm=norm, cmap=cmap, extent=extent)
+    ax.set_facecolor("#dddddd")
+    every = 1 if len(cells) <= MOST_LABELLED else EVERY
+    ax.set_yticks(range(0, len(cells), every), [str(number) for number in cells.index[::every]], fontsize=7)
+    ax.tick_params(axis="y", length=0, pad=1)
+
+
+def _mark_silent(ax: Axes, table: pd.DataFrame) -> None:
+    cells = _cells(table, "silent")
+    rows, columns = np.nonzero(cells.to_numpy() == True)  # noqa: E712  a missing epoch is NaN
+    ax.plot(cells.columns[columns], rows, "o", color=style.INK, markersize=1.6, markeredgewidth=0)
+
+
+def _counts(ax: Axes, table: pd.DataFrame) -> None:
+    counts = state_counts(table)
+    below = np.zeros(len(counts))
+    for state, colour in STATES.items():
+        height = counts[state].to_numpy(float)
+        ax.bar(counts["epoch"], height, width=1.0, bottom=below, color=colour)
+        below += height
+    ax.set(xlim=(counts["epoch"].min() - 0.5, counts["epoch"].max() + 0.5), ylim=(0, below.max()))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,142 @@
+"""How much each filter responds to one class more than to the others."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.drawing import filter_rows, style
+from analysis.drawing.wording import listed, without_end
+
+MOST_BARS = 40
+"""Filters side by side."""
+LONGEST = 18
+"""Characters of a class name above a bar."""
+
+
+def class_selectivity(means: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """The class selectivity index of every filter; a row for each.
+
+    (μ_max - μ_rest) / (μ_max + μ_rest), with μ_max the largest of the filter's mean activations per class, and μ_rest
+    the mean of those of all other classes: 0 for a filter that responds to all classes alike, 1 for one that responds
+    to a single class. Morcos, Barrett, Rabinowitz and Botvinick, "On the importance of single directions for
+    generalization", ICLR 2018, equation 1.
+
+    Args:
+        means: (N, filters) by layer: each filter's mean activation in each image, never negative.
+        labels: (N,), places in `classes`.
+        classes: the names.
+
+    Returns:
+        layer, filter; class, the one with the largest mean, empty for a filter too faint to be rated; mean_highest,
+        mean_rest, and selectivity; NaN where there is none: of such a filter, or where all images are of one class.
+    """
+    return pd.concat(
+        [_of_layer(values, labels, classes).assign(layer=layer) for layer, values in means.items()], ignore_index=True
+    )[["layer", "filter", "class", "mean_highest", "mean_rest", "selectivity"]]
+
+
+def _of_layer(means: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    present = np.unique(labels)
+    by_class = np.stack([means[labels == label].mean(axis=0, dtype=np.float64) for label in present])
+    highest, best = by_class.max(axis=0), by_class.argmax(axis=0)
+    others = len(present) - 1
+    rest = (by_class.sum(axis=0) - highest) / others if others else np.full(len(highest), np.nan)
+    heard = highest > filter_rows.SILENT * highest.max()
+    index = np.divide(highest - rest, highest + rest, out=np.full(len(highest), np.nan), where=heard)
+    names = [classes[present[place]] if one else "" for place, one in zip(best, heard, strict=True)]
+    return pd.DataFrame(
+        {
+            "filter": np.arange(len(highest)),
+            "class": names,
+            "mean_highest": highest,
+            "mean_rest": rest,
+            "selectivity": index,
+        }
+    )
+
+
+def caption(table: pd.DataFrame) -> str:
+    """One sentence: the most selective filter of all, and each layer's median index."""
+    defined = table.dropna(subset=["selectivity"])
+    if defined.empty:
+        return "No filter's selectivity is defined."
+    [most] = defined.nlargest(1, "selectivity").to_dict("records")
+    medians = [f"{part['selectivity'].median():.2f} in {layer}" for layer, part in defined.groupby("layer", sort=False)]
+    return (
+        f"Filter {most['filter']} of {most['layer']} is the most selective with {most['selectivity']:.2f}, for "
+        f"{most['class']}; the median selectivity is {listed(medians)}."
+    )
+
+
+def points(table: pd.DataFrame) -> list[str]:
+    """A sentence for each layer: its most selective filter, and how many are too faint to have a class."""
+    return [_sentence(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
+
+
+def _sentence(layer: str, table: pd.DataFrame) -> str:
+    faint = int((table["class"] == "").sum())
+    quiet = f"; {faint} of its {len(table)} filters are too faint to be rated" if faint else ""
+    defined = table.dropna(subset=["selectivity"])
+    if defined.empty:
+        return f"In {layer} no filter's selectivity is defined{quiet}."
+    [most] = defined.nlargest(1, "selectivity").to_dict("records")
+    return (
+        f"In {layer} filter {most['filter']} is the most selective with {most['selectivity']:.2f}: its mean activation "
+        f"is {most['mean_highest']:.3g} for {most['class']} and {most['mean_rest']:.3g} for the rest{quiet}."
+    )
+
+
+NOTE = (
+    "Selectivity is the difference between a filter's mean activation for its class and for the rest, over their sum "
+    "(Morcos et al. 2018)."
+)
+
+
+@style.styled
+def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """A bar for every filter, most selective first, with the class that it responds to most written at it.
+
+    Args:
+        table: from `class_selectivity`.
+        classes: all names, for the colours that they have in every figure.
+    """
+    layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
+    ordered = {
+        layer: part.dropna(subset=["selectivity"]).sort_values("selectivity", ascending=False, kind="stable")
+        for layer, part in layers.items()
+    }
+    panels = filter_rows.of_layers({layer: part["filter"].tolist() for layer, part in ordered.items()}, MOST_BARS)
+    made = style.figure(style.WIDTH, 2.3 * len(panels) + 0.3)
+    axes = made.subplots(len(panels), 1, squeeze=False, sharey=True).ravel()
+    colours = style.class_colours(classes)
+    top = min(1.02, table["selectivity"].fillna(0).max() + 0.4)
+    widest = max(1, *(len(row.filters) for row in panels))
+    for ax, row in zip(axes, panels, strict=True):
+        _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], colours)
+        ax.set(xlim=(-0.6, widest - 0.4), ylim=(0, top), title=row.title, ylabel="class selectivity")
+        faint = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist() if row.last else []
+        ax.set_xlabel(filter_rows.axis_label(faint, "filters too faint to be rated"), loc="left", fontsize=8)
+    return made
+
+
+_PLATE = {"facecolor": style.PAPER, "alpha": 0.8, "edgecolor": "none", "pad": 1}
+"""What a name stands on within a bar, whatever the bar's colour."""
+
+
+def _draw_bars(ax: Axes, part: pd.DataFrame, colours: Mapping[str, str]) -> None:
+    if part.empty:
+        ax.text(0.01, 0.5, "undefined for every filter", transform=ax.transAxes, va="center", color=style.QUIET)
+    heights = part["selectivity"].to_numpy(float)
+    ax.bar(range(len(part)), heights, color=[colours[name] for name in part["class"]], width=0.8)
+    for place, (height, name) in enumerate(zip(heights, part["class"], strict=True)):
+        inside = height > 0.55  # where there is no room above
+        ax.text(
+            place, height + (-0.03 if inside else 0.02), without_end(name, LONGEST), rotation=90, ha="center",
+            va="top" if inside else "bottom", fontsize=6.5, bbox=_PLATE if inside else None,
+        )  # fmt: skip
+    ax.set_xticks(range(len(part)), part.index, fontsize=7.5)
+    ax.tick_params(axis="x", length=0)
+    ax.grid(True, axis="y")

@@ -1,0 +1,1 @@
+"""The images: samples of them, and how their pixels go together."""

@@ -1,0 +1,270 @@
+"""How pixels go together, by channel and distance: the report's Figure 6, and what it says in numbers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.drawing.numbered_cells import axes_at
+from analysis.drawing.wording import listed
+from analysis.inside.kernels import COLOURS
+from analysis.layers.operations import number
+
+MOST_IMAGES = 6000
+"""Images that the covariance is of, as in the report."""
+DOT = 4
+"""Pixels of a row whose covariances are averaged into one dot of the picture, both ways."""
+ZOOMED_ROWS = 4
+"""Rows of the image whose covariance is shown in full."""
+UNIT = "pixels from −1 to 1"
+VARIANCE_GAP = 0.25
+"""Inches between the variances of one row and the next, where their names stand."""
+NEAR = (1, 5, 15)
+"""Distances, pixels, that the caption names."""
+CHANNEL_COLOURS = {"red": "#c1272d", "green": "#2e8b3d", "blue": "#2a5db0"}
+DIRECTIONS = ("any direction", "along a row", "along a column")
+DIRECTION_LOOKS = ((style.INK, "solid"), ("#0072b2", "dashed"), ("#d55e00", "dotted"))
+Shape = tuple[int, int, int]
+"""Channels, height, width."""
+
+
+def choose(total: int, count: int = MOST_IMAGES, seed: int = 0) -> np.ndarray:
+    """`count` of the numbers below `total`, drawn without replacement from `seed`, ascending; all where fewer."""
+    rows = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+    return np.sort(rows)
+
+
+def covariance(images: np.ndarray) -> np.ndarray:
+    """The covariance between all pixels of all channels, (C·H·W, C·H·W) in float64, of pixels scaled to [-1, 1].
+
+    Args:
+        images: (N, C, H, W), bytes, at least two. Each is flattened channel by channel, row by row.
+    """
+    # Of bytes, so that a pixel that never changes has a variance of exactly zero.
+    return np.cov(images.reshape(len(images), -1), rowvar=False, dtype=np.float64) / 127.5**2
+
+
+def by_distance(matrix: np.ndarray, shape: Shape) -> pd.DataFrame:
+    """How two pixels go together, against the distance between them.
+
+    Args:
+        matrix: a `covariance`.
+        shape: of the images.
+
+    Returns:
+        channels (``red–red``, …, ``green–blue``), direction (one of `DIRECTIONS`), distance (pixels; Euclidean, to the
+        nearest integer), pairs, covariance and correlation: means over the pairs. A pair with a pixel that never
+        changes has no correlation and is left out; NaN where all are.
+    """
+    channels, height, width = shape
+    size = height * width
+    blocks = matrix.reshape(channels, size, channels, size)
+    deviations = np.sqrt(matrix.diagonal()).reshape(channels, size)
+    places = _distances(height, width)
+    parts = []
+    for first in range(channels):
+        for second in range(first, channels):
+            block, scale = blocks[first, :, second], np.outer(deviations[first], deviations[second])
+            for direction, distances in places.items():
+                part = _means(block, scale, distances)
+                parts.append(part.assign(channels=f"{COLOURS[first]}–{COLOURS[second]}", direction=direction))
+    return pd.concat(parts)[["channels", "direction", "distance", "pairs", "covariance", "correlation"]].reset_index(
+        drop=True
+    )
+
+
+def _distances(height: int, width: int) -> dict[str, np.ndarray]:
+    """By direction, the distance between every two places, (H·W, H·W); -1 for those that do not lie so."""
+    rows, columns = np.divmod(np.arange(height * width), width)
+    down, across = np.abs(rows[:, None] - rows), np.abs(columns[:, None] - columns)
+    every = np.rint(np.hypot(down, across)).astype(int)
+    return dict(zip(DIRECTIONS, (every, np.where(down, -1, across), np.where(across, -1, down)), strict=True))
+
+
+def _means(block: np.ndarray, scale: np.ndarray, distances: np.ndarray) -> pd.DataFrame:
+    used = distances >= 0
+    values, scales, places = block[used], scale[used], distances[used]
+    varying = scales > 0
+    pairs = np.bincount(places)
+    defined = np.bincount(places[varying], minlength=len(pairs))
+    sums = np.bincount(places[varying], values[varying] / scales[varying], minlength=len(pairs))
+    return pd.DataFrame(
+        {
+            "distance": np.arange(len(pairs)),
+            "pairs": pairs,
+            "covariance": np.bincount(places, values) / pairs,
+            "correlation": np.divide(sums, defined, out=np.full(len(pairs), np.nan), where=defined > 0),
+        }
+    )
+
+
+def correlation(table: pd.DataFrame, channels: Sequence[str], distance: int, direction: str = DIRECTIONS[0]) -> float:
+    """The mean correlation over some pairs of channels at one distance of a `by_distance` table; NaN for none."""
+    chosen = (table["distance"] == distance) & (table["direction"] == direction) & table["channels"].isin(channels)
+    return float(table.loc[chosen, "correlation"].mean())
+
+
+def _alike(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The pairs of a channel with itself, and those of two."""
+    names = list(dict.fromkeys(table["channels"]))
+    same = [name for name in names if len(set(name.split("–"))) == 1]
+    return same, [name for name in names if name not in same]
+
+
+def _said(value: float) -> str:
+    return "undefined" if np.isnan(value) else number(value, 2)
+
+
+def covariance_caption(matrix: np.ndarray, table: pd.DataFrame, images: int) -> str:
+    """One sentence: how much of it is positive, and how large it is within a channel and between two."""
+    within, between = (_mean_covariance(table, names) for names in _alike(table))
+    return (
+        f"Of {images:,} training images ({UNIT}) {(matrix > 0).mean():.1%} of the covariances are positive, with a "
+        f"mean of {within:.3f} within a channel, {between:.3f} between two, and {matrix.diagonal().mean():.3f} for the "
+        "variances on the diagonal."
+    )
+
+
+COVARIANCE_NOTE = (
+    "Where a covariance is positive, a pixel that is brighter than usual has brighter company. Each dot of the large "
+    f"picture is the mean of {DOT} × {DOT}; the CSV has the means by distance."
+)
+
+
+def _mean_covariance(table: pd.DataFrame, channels: Sequence[str]) -> float:
+    part = table[table["channels"].isin(channels) & (table["direction"] == DIRECTIONS[0])]
+    return float(np.average(part["covariance"], weights=part["pairs"]))
+
+
+def distance_caption(table: pd.DataFrame) -> str:
+    """One sentence: the correlation at the distances `NEAR`, and between the channels."""
+    same, different = _alike(table)
+    near = listed([f"{_said(correlation(table, same, distance))} at {distance}" for distance in NEAR])
+    between = listed([f"{_said(correlation(table, [name], 0))} ({name})" for name in different])
+    return (
+        f"Within a channel the mean correlation is {near} pixels' distance, and between the channels of one pixel it "
+        f"is {between}."
+    )
+
+
+def distance_points(table: pd.DataFrame) -> list[str]:
+    """A sentence each: where the correlation is lowest, and how it depends on the direction."""
+    same, _ = _alike(table)
+    row, column = (_said(correlation(table, same, NEAR[1], direction)) for direction in DIRECTIONS[1:])
+    along = f"{NEAR[1]} pixels apart it is {row} along a row and {column} along a column."
+    return [along, *_lowest(table, same)]
+
+
+def _lowest(table: pd.DataFrame, channels: Sequence[str]) -> list[str]:
+    """Where it is lowest within the length of a row, and what it is at its end; nothing where that is undefined."""
+    longest = int(table.loc[table["direction"] == DIRECTIONS[1], "distance"].max())
+    means = [correlation(table, channels, distance) for distance in range(longest + 1)]
+    if np.isnan(means).all():
+        return []
+    least = int(np.nanargmin(means))
+    return [
+        f"It is lowest at {least} pixels' distance, with {_said(means[least])}, and {_said(means[-1])} at {longest}."
+    ]
+
+
+def shrink(matrix: np.ndarray, by: int = DOT) -> np.ndarray:
+    """A square matrix with every `by` × `by` of its values averaged into one; its side is a multiple of `by`."""
+    side = len(matrix) // by
+    return matrix.reshape(side, by, side, by).mean(axis=(1, 3))
+
+
+@style.styled
+def draw_covariance(matrix: np.ndarray, shape: Shape) -> Figure:
+    """The whole covariance, `DOT` × `DOT` values to a dot, with the channels marked; and a piece of it in full.
+
+    Args:
+        matrix: a `covariance`.
+        shape: of the images.
+    """
+    channels, height, width = shape
+    small = shrink(matrix)
+    side, limits = len(small) / 150, style.limits_around_zero(matrix)
+    made = style.figure(style.WIDTH, side + 0.95)
+    made.set_layout_engine("none")
+    ax = axes_at(made, 0.65, 0.35, side, side)
+    ax.imshow(small, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    _mark(ax, COLOURS[:channels], len(small) / channels)
+    ax.set_xlabel("pixel, channel by channel and row by row")
+    ax.set_title("all pixels with all pixels", fontsize=9)
+    left, right = side + 1.45, style.WIDTH - side - 2.75
+    _draw_zoom(axes_at(made, left, 0.35, right, right), matrix, height, width, limits)
+    bar = axes_at(made, left + right + 0.1, 0.35, 0.13, right)
+    style.fill_colour_bar(bar, limits, style.DIVERGING, f"covariance ({UNIT})", cax=bar)
+    variances = matrix.diagonal().reshape(shape)
+    each = (right - 0.1) / 2.3
+    _draw_variances(made, variances, (left, 0.35 + side - 2 * each - VARIANCE_GAP), each)
+    return made
+
+
+def _draw_zoom(ax: Axes, matrix: np.ndarray, height: int, width: int, limits: style.Limits) -> None:
+    first = (height - ZOOMED_ROWS) // 2
+    start, stop = first * width, (first + ZOOMED_ROWS) * width
+    ax.imshow(matrix[start:stop, start:stop], cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1])
+    _mark(ax, [f"row {row}" for row in range(first, first + ZOOMED_ROWS)], width)
+    ax.set_title(f"red with red, {ZOOMED_ROWS} rows of the image, enlarged", fontsize=9)
+
+
+def _draw_variances(made: Figure, variances: np.ndarray, corner: tuple[float, float], side: float) -> None:
+    """The diagonal as pictures (C, H, W), on a scale of their own, which no covariance shares."""
+    limits = style.limits_from_zero(variances)
+    for place, (name, values) in enumerate(zip(COLOURS, variances, strict=False)):
+        down, across = divmod(place, 2)
+        left, top = corner[0] + across * (side + 0.1), corner[1] + down * (side + VARIANCE_GAP)
+        ax = axes_at(made, left, top, side, side)
+        style.panel(ax, values, limits, style.SEQUENTIAL)
+        ax.set_xlabel(name, fontsize=8, labelpad=3)
+        if place == 0:
+            ax.set_title("variance of each pixel (the diagonal)", fontsize=9)
+    bar = axes_at(made, corner[0] + 2 * (side + 0.1), corner[1], 0.13, 2 * side + VARIANCE_GAP)
+    style.fill_colour_bar(bar, limits, style.SEQUENTIAL, f"variance ({UNIT})", cax=bar)
+
+
+def _mark(ax: Axes, names: Sequence[str], step: float) -> None:
+    """Names equal parts of both axes, with thin lines between them."""
+    middles = [(place + 0.5) * step - 0.5 for place in range(len(names))]
+    ax.set_xticks(middles, names)
+    ax.set_yticks(middles, names, rotation=90, va="center")
+    ax.tick_params(length=0)
+    for place in range(1, len(names)):
+        for line in (ax.axhline, ax.axvline):
+            line(place * step - 0.5, color=style.INK, linewidth=0.8)
+
+
+@style.styled
+def draw_distance(table: pd.DataFrame) -> Figure:
+    """The correlation against distance, by channels; and within the channels, by direction."""
+    made = style.figure(style.WIDTH, 3.9)
+    left, right = made.subplots(1, 2, sharey=True)
+    same, different = _alike(table)
+    every = table[table["direction"] == DIRECTIONS[0]]
+    for name in (*same, *different):
+        part = every[every["channels"] == name]
+        dashed = name in different
+        first, second = name.split("–")
+        left.plot(
+            part["distance"],
+            part["correlation"],
+            color=CHANNEL_COLOURS[first],
+            linestyle="dashed" if dashed else "solid",
+            gapcolor=CHANNEL_COLOURS[second] if dashed else None,
+            label=f"{first} with {second}",
+        )
+    within = table[table["channels"].isin(same)].groupby(["direction", "distance"])["correlation"].mean()
+    for direction, (colour, dash) in zip(DIRECTIONS, DIRECTION_LOOKS, strict=True):
+        right.plot(within[direction], color=colour, linestyle=dash, label=direction)
+    longest = table.loc[table["direction"] == DIRECTIONS[1], "distance"].max()
+    for ax, title in ((left, "By channels"), (right, "Within a channel, by direction")):
+        ax.set(xlabel="distance (pixels)", title=title, xlim=(0, longest))
+        ax.grid(True)
+        ax.axhline(0, color=style.QUIET, linewidth=1)
+        ax.legend()
+    left.set_ylabel("mean correlation")
+    return made

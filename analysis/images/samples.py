@@ -1,0 +1,113 @@
+"""What the images look like, before they are normalised: the report's Figures 5 and 8."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.drawing.numbered_cells import axes_at
+from analysis.inside.kernels import COLOURS
+
+SAMPLES = 10
+"""Images shown of each class."""
+MOST_CLASSES = 20
+"""Classes that are shown."""
+MOST_LETTERS = 32
+"""Of a class's name that are shown."""
+
+
+def class_samples(labels: np.ndarray, classes: Sequence[str], count: int = SAMPLES) -> pd.DataFrame:
+    """The first `count` images of each of the first `MOST_CLASSES` classes: class, place, index.
+
+    Args:
+        labels: (N,), places in `classes`.
+        classes: the names.
+        count: images of each class; a class with fewer shows them all.
+    """
+    rows = [
+        (name, place, int(index))
+        for label, name in enumerate(classes[:MOST_CLASSES])
+        for place, index in enumerate(np.flatnonzero(labels == label)[:count])
+    ]
+    return pd.DataFrame(rows, columns=["class", "place", "index"])
+
+
+def samples_caption(table: pd.DataFrame, labels: np.ndarray, classes: Sequence[str]) -> str:
+    """One or two sentences: what is shown, out of how many."""
+    counts = np.bincount(labels, minlength=len(classes))
+    each = f"{counts.min():,}" if np.ptp(counts) == 0 else f"{counts.min():,} to {counts.max():,}"
+    sizes = table.groupby("class").size()
+    first = f"The first {sizes.max()}" if np.ptp(sizes) == 0 else f"Up to {sizes.max()}"
+    which = (
+        f"each of the {len(sizes)} classes" if len(sizes) == len(classes) else f"{len(sizes)} of {len(classes)} classes"
+    )
+    return (
+        f"{first} training images of {which}, as they are before normalisation; a class has {each} of the "
+        f"{len(labels):,}."
+    )
+
+
+@style.styled
+def draw_samples(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
+    """A row for each class.
+
+    Args:
+        table: as from `class_samples`.
+        images: (H, W, 3), bytes, one for each row of the table.
+    """
+    names = list(dict.fromkeys(table["class"]))
+    side, gap, scale = images[0].shape[0], 2, 3
+    across = int(table["place"].max()) + 1
+    step = side + gap
+    sheet = np.full((len(names) * step - gap, across * step - gap, 3), 255, np.uint8)
+    for name, place, image in zip(table["class"], table["place"], images, strict=True):
+        top, left = names.index(name) * step, place * step
+        sheet[top : top + side, left : left + side] = image
+    said = [name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…" for name in names]
+    # Whole screen dots to each pixel, at 150 to the inch.
+    height, width = (length * scale / 150 for length in sheet.shape[:2])
+    left = 0.2 + _widest(said, 9)
+    made = style.figure(left + width + 0.1, height + 0.2)
+    made.set_layout_engine("none")
+    ax = axes_at(made, left, 0.1, width, height)
+    ax.imshow(sheet, interpolation="nearest")
+    ax.set(xticks=[])
+    ax.set_yticks([place * step + side / 2 for place in range(len(names))], said, fontsize=9)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return made
+
+
+def _widest(names: Sequence[str], size: float) -> float:
+    """Inches that the names take at most, in letters of `size` points."""
+    probe = style.figure(1, 1)
+    return max(probe.text(0, 0, name, fontsize=size).get_window_extent().width for name in names) / probe.dpi
+
+
+def image_table(image: np.ndarray) -> pd.DataFrame:
+    """An image (H, W, 3) of bytes as a table: row, column, red, green, blue."""
+    rows, columns = np.indices(image.shape[:2])
+    channels = dict(zip(COLOURS, image.reshape(-1, 3).T, strict=True))
+    return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), **channels})
+
+
+def image_caption(table: pd.DataFrame, description: str) -> str:
+    """One sentence: the mean of each channel."""
+    means = ", ".join(f"{name} {table[name].mean():.0f}" for name in COLOURS)
+    return f"{description}, as it is before normalisation; the channels' means are {means} of 255."
+
+
+@style.styled
+def draw_image(image: np.ndarray) -> Figure:
+    """An image (H, W, 3) of bytes, and each of its channels on one scale from black to white."""
+    side, gap = 2.24, 0.12
+    made = style.figure(4 * side + 3 * gap + 0.2, side + 0.45)
+    made.set_layout_engine("none")
+    for place, name in enumerate(("image", *COLOURS)):
+        ax = axes_at(made, 0.1 + place * (side + gap), 0.3, side, side)
+        shown = image if place == 0 else np.repeat(image[..., place - 1 : place], 3, axis=2)
+        style.picture(ax, shown)
+        ax.set_title(name, fontsize=9)
+    return made

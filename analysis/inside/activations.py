@@ -1,0 +1,140 @@
+"""What the filters make of one image: a filter's maps over the epochs (the report's Figures 10–12), and all filters."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.drawing.epoch_strips import draw_strips
+from analysis.drawing.wording import layer_name, measured, with_minus
+
+
+def activation_evolution(maps: dict[str, dict[int, np.ndarray]]) -> pd.DataFrame:
+    """One filter's maps (H, W), by layer and epoch, as a tidy table: layer, epoch, row, column, value.
+
+    The layers keep their order, the epochs are sorted.
+    """
+    parts = [_tidy(by_epoch[epoch]).assign(layer=layer, epoch=epoch) for layer, by_epoch in maps.items()
+             for epoch in sorted(by_epoch)]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)[["layer", "epoch", "row", "column", "value"]]
+
+
+def activation_grid(maps: np.ndarray) -> pd.DataFrame:
+    """The maps (filters, H, W) of one layer as a tidy table: filter, row, column, value."""
+    parts = [_tidy(one).assign(filter=number) for number, one in enumerate(maps)]
+    return pd.concat(parts, ignore_index=True)[["filter", "row", "column", "value"]]
+
+
+def _tidy(one: np.ndarray) -> pd.DataFrame:
+    rows, columns = np.indices(one.shape)
+    return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), "value": one.ravel()})
+
+
+def _map(part: pd.DataFrame) -> np.ndarray:
+    return part.pivot(index="row", columns="column", values="value").to_numpy(float)
+
+
+def scale(layer: str, values: np.ndarray) -> style.Scale:
+    """The limits and the colour map of a layer: from zero for ReLU and pooling, around zero before them."""
+    if layer.startswith(("relu", "pool")):
+        return style.limits_from_zero(values), style.SEQUENTIAL
+    return style.limits_around_zero(values), style.DIVERGING
+
+
+def caption(table: pd.DataFrame) -> str:
+    """One sentence: the range of each layer's map at its last epoch, and how much of it is zero."""
+    said = []
+    for layer, part in table.groupby("layer", sort=False):
+        last = part.loc[part["epoch"] == part["epoch"].max(), "value"]
+        zero = f" ({(last == 0).mean():.0%} zero)" if str(layer).startswith(("relu", "pool")) else ""
+        low, high = (with_minus(f"{value:.2g}") for value in (last.min(), last.max()))
+        said.append(f"{layer_name(str(layer))} from {low} to {high}{zero}")
+    return f"At epoch {table['epoch'].max()} the values span: {', '.join(said)}."
+
+
+def draw_activation_evolution(
+    table: pd.DataFrame, *, image: np.ndarray | None, title: str, per_map: bool = False
+) -> Figure:
+    """A row for each layer, a column for each epoch, and the image (H, W, 3) of bytes beside them.
+
+    Each row has one scale for all epochs: a map that fades is seen to fade. With `per_map` each map goes to its own
+    largest value instead, so that what is in a faint one is seen.
+    """
+    layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
+    scales = {layer: scale(layer, part["value"].to_numpy(float)) for layer, part in layers.items()}
+    maps = {
+        (layer, epoch): _map(part[part["epoch"] == epoch])
+        for layer, part in layers.items()
+        for epoch in part["epoch"].unique().tolist()
+    }
+    labels = {layer: measured(layer) for layer in layers}
+    if per_map:
+        maps = {(layer, epoch): _to_its_own(values, scales[layer][0]) for (layer, epoch), values in maps.items()}
+        scales = {layer: _own_scale(kind) for layer, kind in scales.items()}
+        labels, title = dict.fromkeys(layers, "share of the largest"), f"{title}; {_EACH}"
+    return draw_strips(
+        {(layer_name(layer), epoch): values for (layer, epoch), values in maps.items()},
+        {layer_name(layer): kind for layer, kind in scales.items()},
+        labels={layer_name(layer): label for layer, label in labels.items()},
+        title=title,
+        image=image,
+    )
+
+
+_EACH = "each map on its own scale"
+
+
+def _to_its_own(values: np.ndarray, limits: style.Limits) -> np.ndarray:
+    """The map as shares of its own largest absolute value."""
+    # Where there is no picture on the shared scale, stretching would draw nothing but rounding.
+    flat = style.flat_label(values, limits) != ""
+    return values / (limits[1] if flat else np.abs(values).max())
+
+
+def _own_scale(kind: style.Scale) -> style.Scale:
+    limits, cmap = kind
+    return (-1.0 if limits[0] < 0 else 0.0, 1.0), cmap
+
+
+def grid_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
+    """One sentence: how many of a layer's filters show anything."""
+    flat = _flat(table, layer)
+    silent = sum(label == "all 0" for label in flat.values())
+    constant = sum(label != "" for label in flat.values()) - silent
+    return f"{len(flat)} maps, {layer_name(layer)}, at epoch {epoch}: {silent} zero throughout, {constant} constant."
+
+
+def _flat(table: pd.DataFrame, layer: str) -> dict[int, str]:
+    limits, _ = scale(layer, table["value"].to_numpy(float))
+    groups = table.groupby("filter")["value"]
+    return {int(str(number)): style.flat_label(values.to_numpy(float), limits) for number, values in groups}
+
+
+@style.styled
+def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str, per_map: bool = False) -> Figure:
+    """The maps of all of a layer's filters, numbered, on one scale; those without a picture flat and labelled.
+
+    With `per_map` each goes to its own largest value instead.
+    """
+    numbers = sorted(table["filter"].unique())
+    columns = min(len(numbers), 8 if len(numbers) <= 32 else 16)
+    rows = math.ceil(len(numbers) / columns)
+    side = min(1.1, (style.WIDTH - 1) / columns)
+    made = style.figure(max(4.5, 1 + columns * side), 0.3 + rows * (side + 0.17), compress=True)
+    grid = made.add_gridspec(rows, columns + 1, width_ratios=[*[1.0] * columns, 0.16])
+    limits, cmap = scale(layer, table["value"].to_numpy(float))
+    maps = {number: _map(table[table["filter"] == number]) for number in numbers}
+    label = measured(layer)
+    if per_map:
+        maps = {number: _to_its_own(values, limits) for number, values in maps.items()}
+        (limits, cmap), title, label = _own_scale((limits, cmap)), f"{title}; {_EACH}", "share of the largest"
+    axes = [made.add_subplot(grid[divmod(place, columns)]) for place in range(len(numbers))]
+    for ax, number in zip(axes, numbers, strict=True):
+        style.panel(ax, maps[number], limits, cmap)
+        ax.set_title(str(number), fontsize=7, loc="left", pad=2)
+    bar = made.add_subplot(grid[:, -1])
+    style.fill_colour_bar(bar, limits, cmap, label, cax=bar)
+    style.head(made, title)
+    return made

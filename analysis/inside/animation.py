@@ -1,0 +1,213 @@
+"""One filter over the epochs as a GIF: its kernel, what it makes of one image, and how accurate the network is."""
+
+import io
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.transforms import Bbox
+from PIL import Image
+from sklearn.cluster import KMeans
+
+from analysis.drawing import style
+from analysis.drawing.epoch_strips import Maps
+from analysis.drawing.wording import layer_name, measured
+from analysis.inside.activations import scale
+from analysis.inside.kernels import channel_names
+
+DOTS_PER_INCH = 100
+MILLISECONDS, LAST_MILLISECONDS = 350, 2000
+"""How long an epoch is shown, and the last one."""
+MOST_LETTERS = 120
+"""In a line of the title: an image may be a file, far down in its folders."""
+
+
+def frames(
+    kernel: pd.DataFrame,
+    maps: pd.DataFrame,
+    accuracy: Mapping[int, float],
+    *,
+    layer: str,
+    image: np.ndarray,
+    title: str,
+) -> list[np.ndarray]:
+    """A picture (height, width, 3) of bytes for every epoch; the kernel, and each map, keep one scale throughout.
+
+    Args:
+        kernel: see `kernels.kernel_evolution`.
+        maps: see `activations.activation_evolution`, at the same epochs.
+        accuracy: on the test images, 0..1, by epoch; an epoch that is left out was not measured.
+        layer: the convolution's name.
+        image: (H, W, 3), bytes.
+        title: above every picture.
+    """
+    channels = sorted(kernel["channel"].unique())
+    names = dict(zip(channels, channel_names(layer, channels), strict=True))
+    weights = kernel.assign(layer=kernel["channel"].map(names)).rename(columns={"weight": "value"})
+    shown = _by_epoch(weights) | _by_epoch(maps)
+    scales = dict.fromkeys(
+        names.values(), (style.limits_around_zero(weights["value"].to_numpy(float)), style.DIVERGING)
+    )
+    scales |= {
+        str(name): scale(str(name), part["value"].to_numpy(float)) for name, part in maps.groupby("layer", sort=False)
+    }
+    with style.style():
+        return list(_drawn(shown, scales, list(names.values()), accuracy, image, title))
+
+
+def _by_epoch(table: pd.DataFrame) -> Maps:
+    return {
+        (str(layer), int(str(epoch))): part.pivot(index="row", columns="column", values="value").to_numpy(float)
+        for (layer, epoch), part in table.groupby(["layer", "epoch"])
+    }
+
+
+def _drawn(
+    shown: Maps,
+    scales: dict[str, style.Scale],
+    slices: list[str],
+    accuracy: Mapping[int, float],
+    image: np.ndarray,
+    title: str,
+) -> Iterator[np.ndarray]:
+    made = style.figure(9.4, 3.6)
+    canvas = FigureCanvasAgg(made)
+    style.head(made, textwrap.fill(title, MOST_LETTERS))
+    grid = made.add_gridspec(3, 5, height_ratios=[1, 0.05, 0.3])
+    picture = made.add_subplot(grid[0, 0])
+    style.picture(picture, image)
+    picture.set_title("image", loc="center")
+    axes = _kernel_axes(made, grid, slices) | _map_axes(made, grid, [name for name in scales if name not in slices])
+    bars = _draw_bars(made, grid, slices, scales)
+    says = made.add_subplot(grid[2, 0])
+    dot = _draw_curve(made.add_subplot(grid[2, 1:]), accuracy)
+    for epoch in sorted({epoch for _, epoch in shown}):
+        for name, ax in axes.items():
+            _clear(ax)
+            style.panel(ax, shown[name, epoch], *scales[name])
+        dot.set_data([epoch], [accuracy.get(epoch, np.nan)])
+        _say_epoch(says, epoch, accuracy)
+        if bars:
+            # Laid out once: the panels stay where they are, and the bars below come to be as wide.
+            canvas.draw()
+            made.set_layout_engine("none")
+            _align(bars, axes, slices)
+            bars = {}
+        canvas.draw()
+        yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _clear(ax: Axes) -> None:
+    for artist in (*ax.images, *ax.texts):
+        artist.remove()
+
+
+def _kernel_axes(made: Figure, grid: GridSpec, slices: list[str]) -> dict[str, Axes]:
+    # Two by two: in a single row, or column, the slices would be smaller.
+    inner = grid[0, 1].subgridspec(2, 2)
+    axes = {name: made.add_subplot(inner[divmod(place, 2)]) for place, name in enumerate(slices)}
+    for name, ax in axes.items():
+        ax.set_title(name.partition("\n")[0], loc="center", fontsize=8, pad=2)
+    return axes
+
+
+def _map_axes(made: Figure, grid: GridSpec, names: list[str]) -> dict[str, Axes]:
+    axes = {name: made.add_subplot(grid[0, column]) for column, name in enumerate(names, start=2)}
+    for name, ax in axes.items():
+        ax.set_title(layer_name(name), loc="center")
+    return axes
+
+
+def _draw_bars(made: Figure, grid: GridSpec, slices: list[str], scales: dict[str, style.Scale]) -> dict[str, Axes]:
+    """A scale below the kernel, under its first slice's name, and one below each map."""
+    bars = {}
+    for column, name in enumerate([slices[0], *(name for name in scales if name not in slices)], start=1):
+        bars[name] = made.add_subplot(grid[1, column])
+        label = "weight" if name == slices[0] else measured(name)
+        style.fill_colour_bar(bars[name], *scales[name], label, cax=bars[name], orientation="horizontal")
+        bars[name].xaxis.set_major_locator(MaxNLocator(2))  # more would run into each other where they are long
+    return bars
+
+
+def _align(bars: dict[str, Axes], axes: dict[str, Axes], slices: list[str]) -> None:
+    for name, bar in bars.items():
+        above = Bbox.union([axes[one].get_position() for one in (slices if name == slices[0] else [name])])
+        place = bar.get_position()
+        bar.set_position((above.x0, place.y0, above.width, place.height))
+
+
+def _draw_curve(ax: Axes, accuracy: Mapping[int, float]) -> Line2D:
+    """Draws the accuracy over the epochs, and returns the dot that is to move along it."""
+    ax.plot(list(accuracy), list(accuracy.values()), color=style.INK, linewidth=1)
+    (dot,) = ax.plot([], [], "o", color=style.CLASS_COLOURS[2])
+    ax.set(xlabel="epoch", ylim=(0, 1))
+    ax.set_title("test accuracy")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.margins(x=0.02)
+    if len(accuracy) == 1:
+        ax.set_xticks(list(accuracy))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    return dot
+
+
+def _say_epoch(ax: Axes, epoch: int, accuracy: Mapping[int, float]) -> None:
+    _clear(ax)
+    ax.set_axis_off()
+    measured = f"test accuracy {accuracy[epoch]:.1%}" if epoch in accuracy else "accuracy not measured"
+    ax.text(0, 0.9, f"epoch {epoch}", transform=ax.transAxes, va="top", fontsize=14)
+    ax.text(0, 0.2, measured, transform=ax.transAxes, va="top")
+
+
+def caption(maps: pd.DataFrame) -> str:
+    """One sentence: how strongly the filter answered the image at the first epoch, at its peak and at the last.
+
+    Args:
+        maps: as for `frames`.
+    """
+    rectified = maps[maps["layer"].str.startswith("relu")]
+    strongest = {int(str(epoch)): float(part.max()) for epoch, part in rectified.groupby("epoch")["value"]}
+    first, last, peak = min(strongest), max(strongest), max(strongest, key=strongest.__getitem__)
+    if strongest[peak] <= 0:
+        return f"Its ReLU is zero everywhere at every epoch from {first} to {last}."
+    said = (
+        f"Its largest activation is {strongest[first]:.3g} at epoch {first} and {strongest[last]:.3g} at epoch {last}"
+    )
+    said += f", with a peak of {strongest[peak]:.3g} at epoch {peak}" if peak not in (first, last) else ""
+    silent = sum(value <= 0 for value in strongest.values())
+    return f"{said}; it is silent at {silent} of {len(strongest)} epochs."
+
+
+def gif(pictures: Iterable[np.ndarray]) -> bytes:
+    """The pictures (height, width, 3) as an endless GIF; the last stays longer.
+
+    All share one palette, and every pixel takes the colour of its cluster: dithering would look like noise in the maps.
+    """
+    # As one number a pixel, each colour has a place in a table of all.
+    coded = [picture.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32) for picture in pictures]
+    table = np.zeros(1 << 24, np.uint8)
+    for one in coded:
+        table[one] = 1
+    colours = np.flatnonzero(table)
+    table[colours], palette = _clusters(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1))
+    shown = [Image.fromarray(table[one]) for one in coded]
+    for indexed in shown:
+        indexed.putpalette(palette.tobytes())
+    times = [MILLISECONDS] * (len(shown) - 1) + [LAST_MILLISECONDS]
+    file = io.BytesIO()
+    shown[0].save(file, "GIF", save_all=True, append_images=shown[1:], duration=times, loop=0)
+    return file.getvalue()
+
+
+def _clusters(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For colours (N, 3), the last of them white, each one's place in a palette, and the palette, bytes (256, 3)."""
+    made = KMeans(min(256, len(colours)), n_init=1, max_iter=50, random_state=0).fit(colours)
+    palette = np.round(made.cluster_centers_).astype(np.uint8)
+    palette[made.labels_[-1]] = colours[-1]  # a tint of the paper would be seen before any other colour's
+    return made.labels_, palette

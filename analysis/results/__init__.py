@@ -1,0 +1,1 @@
+"""How well the models classify, what they confuse, and how certain that is."""

@@ -1,0 +1,114 @@
+"""Whether a model is as often right as it is sure: the reliability diagram and the expected calibration error."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.results.classification import softmax
+from analysis.results.proportions import CONFIDENCE, wilson
+
+BINS = 15
+"""Of equal width, as in Guo et al. (2017)."""
+BALANCED = 0.005
+"""Mean confidence and accuracy closer than this are said to agree."""
+
+
+def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> pd.DataFrame:
+    """The images by the probability of the class they were taken for, in `bins` bins (low, high] from 0 to 1.
+
+    Guo et al. (2017), "On Calibration of Modern Neural Networks", arXiv 1706.04599, section 2.
+
+    Args:
+        logits: (N, K), finite.
+        labels: (N,), places among the K classes.
+        bins: how many.
+
+    Returns:
+        A row for every bin: low, high, images, confidence (mean), accuracy, and its Wilson interval accuracy_low,
+        accuracy_high; NaN for a bin without images.
+    """
+    confidence = softmax(logits).max(axis=1)
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    images = np.bincount(place, minlength=bins)
+    right = np.bincount(place[logits.argmax(axis=1) == labels], minlength=bins)
+    sure = np.bincount(place, weights=confidence, minlength=bins)
+    edges = np.linspace(0, 1, bins + 1)
+    means = {
+        name: np.divide(sums, images, out=np.full(bins, np.nan), where=images > 0)
+        for name, sums in (("confidence", sure), ("accuracy", right))
+    }
+    low, high = wilson(right.tolist(), images.tolist())
+    table = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "images": images, **means})
+    return table.assign(accuracy_low=low, accuracy_high=high)
+
+
+def expected_calibration_error(table: pd.DataFrame) -> float:
+    """The mean distance of confidence and accuracy in the bins of a `reliability` table, weighted by their images.
+
+    Guo et al. (2017), equation 3. NaN without images.
+    """
+    if not table["images"].sum():
+        return float("nan")
+    gaps = (table["accuracy"] - table["confidence"]).abs()
+    return float((gaps * table["images"]).sum() / table["images"].sum())
+
+
+def caption(tables: dict[str, pd.DataFrame]) -> str:
+    """One sentence: each model's expected calibration error, and whether it is too sure or not sure enough."""
+    bins = len(next(iter(tables.values())))
+    said = []
+    for model, table in tables.items():
+        sure, right = (
+            np.average(table[name].fillna(0), weights=table["images"]) for name in ("confidence", "accuracy")
+        )
+        word = "over-confident" if sure > right else "under-confident"
+        word = "on average as sure as right" if abs(sure - right) < BALANCED else word
+        said.append(
+            f"{model.upper()} {expected_calibration_error(table):.3f} (mean confidence {sure:.3f}, accuracy "
+            f"{right:.3f}: {word})"
+        )
+    return f"Expected calibration error over {bins} bins of equal width: {'; '.join(said)}."
+
+
+@style.styled
+def draw_reliability(tables: dict[str, pd.DataFrame]) -> Figure:
+    """A panel for each model: accuracy against confidence; below it how the images spread over the bins.
+
+    The black dash of a bin is its mean confidence: a bar that stays below it is of a model too sure.
+    """
+    made = style.figure(5.6 if len(tables) == 1 else style.WIDTH, 5.4)
+    axes = made.subplots(2, len(tables), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1])
+    for column, (model, table) in enumerate(tables.items()):
+        top, below = axes[:, column]
+        _draw_accuracy(top, model, table)
+        below.bar(table["low"], 100 * table["images"] / table["images"].sum(), **_bin(table), color=style.QUIET)
+        below.set(xlabel="confidence: probability of the predicted class")
+        error = expected_calibration_error(table)
+        top.set_title(f"{model.upper()}: expected calibration error {error:.3f}, {len(table)} bins")
+    axes[0, 0].set_ylabel("accuracy")
+    axes[1, 0].set_ylabel("images (%)")
+    axes[0, 0].legend(loc="upper left")
+    return made
+
+
+def _draw_accuracy(ax: Axes, model: str, table: pd.DataFrame) -> None:
+    filled = table[table["images"] > 0]
+    colour = style.model_colour(model)
+    ax.bar(filled["low"], filled["accuracy"], **_bin(filled), color=colour, alpha=0.45, label="accuracy")
+    span = [filled["accuracy"] - filled["accuracy_low"], filled["accuracy_high"] - filled["accuracy"]]
+    middle = (filled["low"] + filled["high"]) / 2
+    words = f"its {CONFIDENCE:.0%} interval"
+    ax.errorbar(middle, filled["accuracy"], yerr=span, fmt="none", color=colour, capsize=2, label=words)
+    ax.hlines(filled["confidence"], filled["low"], filled["high"], color=style.INK, lw=1.6, label="mean confidence")
+    ax.plot([0, 1], [0, 1], color=style.QUIET, linewidth=1, linestyle=":")
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.grid(True)
+
+
+def _bin(table: pd.DataFrame) -> dict[str, Any]:
+    """How a bin is drawn as a bar: over its whole width, and told from its neighbours."""
+    return {"width": table["high"] - table["low"], "align": "edge", "edgecolor": style.PAPER, "linewidth": 0.8}

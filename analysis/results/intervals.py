@@ -1,0 +1,281 @@
+"""How far the numbers of Table 2, and the differences of the models, are certain."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.drawing import style
+from analysis.drawing.wording import listed
+from analysis.results.classification import MEASURES, REPORT_TABLE_2, Predictions, metrics_table, weighted_measures
+from analysis.results.proportions import CONFIDENCE, bonett_price, is_shown, mcnemar, p_in_words, verdict, wilson
+
+RESAMPLES = 2000
+DRAWN_AT_ONCE = 1_000_000
+"""Counts that are drawn at once, 8 MB of them: bounds the memory for any number of images."""
+SHARES = ["accuracy", "recall"]
+"""Shares of images; recall too, since weighted by the size of the classes it is the accuracy."""
+INTERVAL_COLUMNS = ["model", "minus", "split", "images", "measure", "value", "low", "high", "discordant", "p_value"]
+Made = tuple[np.ndarray, np.ndarray]
+_WORDS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
+_KEYS = ["model", "split", "measure"]
+_REPORTED = REPORT_TABLE_2.melt(_KEYS[:2], var_name="measure").set_index(_KEYS)["value"]
+
+
+def bootstrap(
+    predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[tuple[str, str], np.ndarray]:
+    """The measures (resamples, 4), see `MEASURES`, of images drawn anew with replacement, by (model, split).
+
+    All models of a split see the same draws, so that row by row they can be subtracted. What is drawn is how often
+    each combination of class and predictions occurs, a multinomial: the same as drawing images, without the images
+    (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 6). NaN for a split without images.
+
+    Raises:
+        ValueError: for models whose labels in a split differ.
+    """
+    made: dict[tuple[str, str], np.ndarray] = {}
+    for split in dict.fromkeys(split for _, split in predictions):
+        models = [model for model, of in predictions if of == split]
+        labels = predictions[models[0], split][1]
+        if any(not np.array_equal(labels, predictions[model, split][1]) for model in models):
+            raise ValueError(f"The models were not given the same {split} images: they cannot be compared in pairs.")
+        chosen = [predictions[model, split][0].argmax(axis=1) for model in models]
+        classes = predictions[models[0], split][0].shape[1]
+        values = _resample(np.stack([labels, *chosen], axis=1), classes, resamples, np.random.default_rng(seed))
+        made |= {(model, split): values[place] for place, model in enumerate(models)}
+    return made
+
+
+def _resample(outcomes: np.ndarray, classes: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """The measures (models, resamples, 4) of `outcomes` (N, 1 + models): the class, and what each model took it for."""
+    images, models = len(outcomes), outcomes.shape[1] - 1
+    if not images:
+        return np.full((models, resamples, len(MEASURES)), np.nan)
+    cells, counts = np.unique(outcomes, axis=0, return_counts=True)
+    true, *taken = np.moveaxis(np.eye(classes)[cells], 1, 0)
+    parts = []
+    step = max(1, DRAWN_AT_ONCE // len(cells))
+    for start in range(0, resamples, step):
+        drawn = rng.multinomial(images, counts / images, size=min(step, resamples - start)).astype(float)
+        sizes = drawn @ true
+        parts.append([weighted_measures(drawn @ (true * one), sizes, drawn @ one) for one in taken])
+    return np.concatenate(parts, axis=1)
+
+
+def intervals(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """Every figure of Table 2 with its interval, then the models' paired differences with theirs.
+
+    A share of images has Wilson's interval, the difference of two shares Bonett and Price's; of precision and F1 the
+    bounds are percentiles that hold `CONFIDENCE` of the resamples, NaN where all resamples are alike: a bootstrap of
+    images that are all right knows of no wrong ones, and would call 1 certain.
+
+    Returns:
+        model, minus (the model that is subtracted; empty in the first part), split, images, measure, value, low, high,
+        and for a difference of shares discordant, the images that only one model gets right, and McNemar's p_value;
+        else NaN.
+    """
+    if not predictions:
+        return pd.DataFrame(columns=INTERVAL_COLUMNS)
+    values = dict(zip(predictions, metrics_table(predictions)[MEASURES].to_numpy(float), strict=True))
+    resampled = bootstrap(predictions, resamples=resamples, seed=seed)
+    rows = [_own(*key, values[key], resampled[key], predictions[key]) for key in predictions]
+    for (model, split), (other, same) in combinations(predictions, 2):
+        if split == same:
+            difference, apart = (of[model, split] - of[other, split] for of in (values, resampled))
+            test = mcnemar({name: predictions[name, split] for name in (model, other)}).iloc[0]
+            rows.append(_apart(split, difference, apart, test))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _own(model: str, split: str, values: np.ndarray, resampled: np.ndarray, made: Made) -> pd.DataFrame:
+    """The rows of one model."""
+    logits, labels = made
+    (low,), (high,) = wilson([int((logits.argmax(axis=1) == labels).sum())], [len(labels)])
+    table = _rows(values, resampled, (low, high))
+    return table.assign(model=model, minus="", split=split, images=len(labels))[INTERVAL_COLUMNS]
+
+
+def _apart(split: str, values: np.ndarray, resampled: np.ndarray, test: "pd.Series[Any]") -> pd.DataFrame:
+    """The rows of the difference of the two models of McNemar's `test`."""
+    only, also, images = (int(test[name]) for name in ("only_model_right", "only_other_right", "images"))
+    table = _rows(values, resampled, bonett_price(only, also, images))
+    table.loc[table["measure"].isin(SHARES), ["discordant", "p_value"]] = only + also, test["p_value"]
+    return table.assign(model=test["model"], minus=test["other"], split=split, images=images)[INTERVAL_COLUMNS]
+
+
+def _rows(values: np.ndarray, resampled: np.ndarray, of_shares: tuple[float, float]) -> pd.DataFrame:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
+    made = pd.DataFrame({"measure": MEASURES, "value": values, "low": low, "high": high})
+    # Sums of weights differ in their last digits.
+    made.loc[np.isclose(low, high, rtol=0, atol=1e-12), ["low", "high"]] = np.nan
+    made.loc[made["measure"].isin(SHARES), ["low", "high"]] = of_shares
+    return made.assign(discordant=np.nan, p_value=np.nan)
+
+
+def with_report(table: pd.DataFrame) -> pd.DataFrame:
+    """An `intervals` table with the column report: the number in Wik (2023), or the difference of its two; else NaN."""
+    keys = table[["split", "measure"]].itertuples(index=False, name=None)
+    pairs = zip(table["model"], table["minus"], keys, strict=True)
+    numbers = [_reported(model, *key) - (_reported(minus, *key) if minus else 0) for model, minus, key in pairs]
+    return table.assign(report=np.array(numbers, dtype=float))
+
+
+def _reported(model: str, split: str, measure: str) -> float:
+    return float(_REPORTED.get((model, split, measure), np.nan))
+
+
+def answer(table: pd.DataFrame) -> pd.DataFrame:
+    """An `intervals` table to be read: ``0.701 (0.692–0.710)``, a row for each model and difference of each split.
+
+    Below each stands the report's where the table is `with_report` and the report has the number.
+    """
+    rows = []
+    for split in table["split"].unique():
+        for (model, minus), part in table[table["split"] == split].groupby(["model", "minus"], sort=False):
+            values, name = part.set_index("measure").loc[MEASURES], _name(str(model), str(minus))
+            rows.append([split, name, *_cells(values[["value", "low", "high"]], signed=bool(minus))])
+            if "report" in values and values["report"].notna().any():
+                rows.append([split, f"{name} (Wik)", *_cells(values[["report"]], signed=bool(minus))])
+    return pd.DataFrame(rows, columns=["images", "model", *_WORDS.values()])
+
+
+def _name(model: str, minus: str) -> str:
+    return f"{model.upper()} − {minus.upper()}" if minus else model.upper()
+
+
+def _cells(values: pd.DataFrame, *, signed: bool) -> list[str]:
+    return [readable(row, signed=signed) for row in values.itertuples(index=False, name=None)]
+
+
+def readable(numbers: Sequence[float], *, signed: bool = False) -> str:
+    """A value, or a value with its bounds: ``0.701 (0.692–0.710)``; a difference signed; NaN is called undefined.
+
+    Bounds of NaN are left out.
+    """
+    if np.isnan(numbers[0]):
+        return "undefined"
+    value, *bounds = (f"{number:.3f}".replace("-", "−") for number in numbers if not np.isnan(number))
+    if signed and not value.startswith("−"):
+        value = f"+{value}"
+    # A dash beside a minus sign would look like one more.
+    dash = " to " if "−" in "".join(bounds) else "–"
+    return f"{value} ({dash.join(bounds)})" if bounds else value
+
+
+def caption(table: pd.DataFrame) -> str:
+    """One sentence: the test accuracies, where the report's lie, and whether a difference is one."""
+    tests = table[(table["split"] == "test") & (table["measure"] == "accuracy")]
+    if tests.empty:
+        return "No predictions of the test images were kept."
+    return f"Test accuracy: {listed([_said_of(row) for row in tests.to_dict('records')])}."
+
+
+def intervals_caption(table: pd.DataFrame) -> str:
+    """One sentence: how wide the intervals of the accuracies are."""
+    rows = table[(table["measure"] == "accuracy") & (table["minus"] == "")].to_dict("records")
+    said = [f"{100 * (row['high'] - row['low']):.1f} for the {row['model'].upper()} ({row['split']})" for row in rows]
+    return f"The {CONFIDENCE:.0%} interval of the accuracy is so many points wide: {listed(said)}."
+
+
+def note(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:
+    """On how many images, and what the brackets are."""
+    images = table.groupby("split", sort=False)["images"].first().items()
+    counts = " and ".join(f"{count:,} {split}" for split, count in images)
+    return (
+        f"On {counts} images; in brackets {CONFIDENCE:.0%} intervals. They say what other images would have changed, "
+        "not another training. Precision, recall and F1 are averages over the classes, weighted by their size, so that "
+        "recall is the accuracy. The intervals of these two are Wilson's (1927), of their differences, image by image, "
+        f"Bonett and Price's (2012); of precision and F1 percentiles of {resamples:,} bootstrap resamples of the "
+        "images, the same for all models, and none where all resamples are alike. Whether two models differ is "
+        "decided by McNemar's test alone: where they disagree on few images, the bootstrap of a difference is too sure."
+    )
+
+
+def figure_note(table: pd.DataFrame) -> str:
+    """Why a point has no bar, where one has none."""
+    bare = table["value"].notna() & table["low"].isna()
+    return "A point without a bar: all bootstrap resamples are alike, and tell no interval." if bare.any() else ""
+
+
+def _said_of(row: Mapping[Hashable, Any]) -> str:
+    """One accuracy or difference with its interval, and where the report's, or zero, lies."""
+    numbers = readable([row["value"], row["low"], row["high"]], signed=bool(row["minus"]))
+    words = f"{_name(row['model'], row['minus'])} {numbers}"
+    if row["minus"]:
+        return words + _tested(row)
+    reported = row.get("report", np.nan)
+    if np.isnan(reported):
+        return words
+    place = "above" if reported > row["high"] else "below" if reported < row["low"] else "inside"
+    return f"{words} with Wik's (2023) {reported:.3f} {place} it"
+
+
+def _tested(row: Mapping[Hashable, Any]) -> str:
+    """What McNemar's test says of a difference, which is what holds, and where the interval says something else."""
+    if np.isnan(row["value"]):
+        return ""
+    is_apart, holds_zero = is_shown(row["p_value"]), row["low"] <= 0 <= row["high"]
+    said = (
+        f", where only one of them is right on {row['discordant']:,.0f} of {row['images']:,} images and McNemar's test "
+        f"says that {verdict(row['p_value'])} (p {p_in_words(row['p_value'])})"
+    )
+    if is_apart == holds_zero:
+        said += f" although the interval {'holds zero' if holds_zero else 'leaves zero out'}"
+    return said
+
+
+@style.styled
+def draw_intervals(table: pd.DataFrame) -> Figure:
+    """A panel for the figures of each split, and one for each split's differences; the report's as open diamonds."""
+    panels = [part for _, part in table.groupby([table["minus"] != "", "split"], sort=False)]
+    made = style.figure(style.WIDTH if len(panels) > 1 else 5.6, 0.9 + 2.2 * -(-len(panels) // 2))
+    axes = made.subplots(-(-len(panels) // 2), min(2, len(panels)), squeeze=False, sharey=True).ravel()
+    for ax, part in zip(axes, panels, strict=False):
+        _draw_panel(ax, part)
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    marks = [_mark(model, "this run") for model in dict.fromkeys(table.loc[table["minus"] == "", "model"])]
+    if "report" in table and table["report"].notna().any():
+        marks.append(Line2D([], [], color=style.INK, marker="D", markerfacecolor="none", ls="none", label="Wik (2023)"))
+    made.legend(handles=marks, loc="outside lower center", ncols=len(marks))
+    return made
+
+
+def _mark(model: str, words: str) -> Line2D:
+    label = f"{model.upper()}, {words}, {CONFIDENCE:.0%} interval"
+    return Line2D([], [], color=style.model_colour(model), marker="o", markersize=5, label=label)
+
+
+def _draw_panel(ax: Axes, table: pd.DataFrame) -> None:
+    lines = list(table.groupby(["model", "minus"], sort=False))
+    for place, ((model, minus), part) in enumerate(lines):
+        heights = np.arange(len(part)) + 0.3 * (place - (len(lines) - 1) / 2)
+        colour = style.INK if minus else style.model_colour(str(model))
+        # A percentile interval need not hold the value, so it is drawn from its own middle.
+        middle, reach = (part["high"] + part["low"]) / 2, (part["high"] - part["low"]) / 2
+        ax.errorbar(middle, heights, xerr=reach, fmt="none", color=colour, capsize=3, clip_on=False)
+        ax.plot(part["value"], heights, "o", color=colour, markersize=5, clip_on=False)
+        if "report" in part:
+            ax.plot(part["report"], heights, "D", color=colour, markerfacecolor="none", markersize=7)
+    first = table.iloc[0]
+    difference = _name(first["model"], first["minus"]) if first["minus"] else ""
+    ax.set_yticks(range(len(MEASURES)), list(_WORDS.values()))
+    ax.set(
+        ylim=(len(MEASURES) - 0.5, -0.5),
+        xlabel=f"difference {difference}" if difference else "share (0 to 1)",
+        title=f"{first['split'].capitalize()}, {first['images']:,} images" + (f": {difference}" if difference else ""),
+    )
+    if not difference:
+        low, high = ax.get_xlim()
+        ax.set_xlim(max(low, 0.0), min(high, 1.0))
+    else:
+        ax.axvline(0, color=style.QUIET, linewidth=1, linestyle=":")
+    ax.locator_params(axis="x", nbins=6)
+    ax.grid(True, axis="x")

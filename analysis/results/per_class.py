@@ -1,0 +1,132 @@
+"""Which classes are hard: precision and recall of each, with its images."""
+
+from collections.abc import Sequence
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.drawing.wording import first_few, several
+from analysis.results.classification import class_counts
+from analysis.results.intervals import readable
+from analysis.results.proportions import CONFIDENCE, wilson
+
+MEASURES = {
+    "recall": "share of the class's images taken for it",
+    "precision": "share of the images taken for the class that are of it",
+}
+MOST_SHOWN = 30
+"""Classes up to which the figure shows all; of more it shows the easiest and the hardest half of so many."""
+LINE = 32
+"""Characters after which the name of a class goes on below."""
+
+
+def per_class(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """How each class is recognised: class, support, predicted, recall, precision, f1, and bounds of the two shares.
+
+    `support` are the images of the class, `predicted` those taken for it; ``recall_low`` … ``precision_high`` are
+    Wilson's intervals. Recall without images of the class, and precision of a class never predicted, are NaN.
+
+    Args:
+        logits: (N, K).
+        labels: (N,), places in `classes`.
+        classes: the K names.
+    """
+    hits, sizes, taken = class_counts(logits, labels)
+    table = pd.DataFrame({"class": classes, "support": sizes, "predicted": taken})
+    for measure, totals in (("recall", sizes), ("precision", taken)):
+        table[measure] = np.divide(hits, totals, out=np.full(len(hits), np.nan), where=totals > 0)
+        table[f"{measure}_low"], table[f"{measure}_high"] = wilson(hits.tolist(), totals.tolist())
+    both = sizes + taken
+    return table.assign(f1=np.divide(2 * hits, both, out=np.full(len(hits), np.nan), where=both > 0))
+
+
+def side_by_side(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The models' `per_class` tables to be read: class, images, and each model's recall and precision with bounds."""
+    first = next(iter(tables.values()))
+    columns = {
+        f"{model.upper()} {measure}": [
+            readable(numbers)
+            for numbers in table[[measure, f"{measure}_low", f"{measure}_high"]].itertuples(index=False, name=None)
+        ]
+        for model, table in tables.items()
+        for measure in MEASURES
+    }
+    return pd.DataFrame({"class": first["class"], "images": first["support"], **columns})
+
+
+def caption(tables: dict[str, pd.DataFrame]) -> str:
+    """One sentence: each model's hardest and easiest class by recall, and what has none or was never predicted."""
+    said = []
+    for model, table in tables.items():
+        defined = table.dropna(subset="recall")
+        hardest, easiest = (
+            defined[defined["recall"] == end] for end in (defined["recall"].min(), defined["recall"].max())
+        )
+        if len(defined) and len(hardest) == len(defined):
+            said.append(f"{model.upper()}: {_of(defined)}")
+        elif len(defined):
+            said.append(f"{model.upper()}: hardest {_of(hardest)}, easiest {_of(easiest)}")
+        never = list(table.loc[table["precision"].isna(), "class"])
+        if never:
+            said.append(f"{model.upper()} never predicts {first_few(never)} (precision undefined)")
+    missing = next((list(table.loc[table["support"] == 0, "class"]) for table in tables.values()), [])
+    if missing:
+        said.append(f"recall is undefined for want of images: {first_few(missing)}")
+    return f"{'; '.join(said)}."
+
+
+def _of(rows: pd.DataFrame) -> str:
+    """The classes, which tie, and their recall; that of a single one with its interval, which takes its images."""
+    columns = ["recall", "recall_low", "recall_high"] if len(rows) == 1 else ["recall"]
+    return f"{several(list(rows['class']))} with recall {readable(rows[columns].iloc[0].to_list())}"
+
+
+@style.styled
+def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Recall and precision of each class with intervals, all models, the class that is easiest for them on top."""
+    shown = _shown(tables)
+    support = next(iter(tables.values())).set_index("class")["support"]
+    names = [fill(f"{name} ({support[name]:,})", LINE) for name in shown]
+    lines = max(name.count("\n") + 1 for name in names)
+    made = style.figure(style.WIDTH, 1.2 + max(0.32, 0.16 * len(tables), 0.15 * lines) * len(shown))
+    axes = made.subplots(1, len(MEASURES), sharey=True)
+    for ax, (measure, words) in zip(axes, MEASURES.items(), strict=True):
+        for place, (model, table) in enumerate(tables.items()):
+            rows = table.set_index("class").loc[shown].reset_index()
+            heights = np.arange(len(shown)) + 0.28 * (place - (len(tables) - 1) / 2)
+            _draw_measure(ax, rows, measure, heights, {"color": style.model_colour(model), "label": model.upper()})
+        ax.set(xlim=(-0.02, 1.02), xlabel=words, title=measure.capitalize())
+        ax.grid(True, axis="x")
+    axes[0].set_yticks(range(len(shown)), names)
+    axes[0].set(ylim=(len(shown) - 0.5, -0.5), ylabel="class (images)")
+    cut = f"the {MOST_SHOWN // 2} easiest and the {MOST_SHOWN // 2} hardest of {len(support)} classes"
+    handles, models = axes[0].get_legend_handles_labels()
+    made.legend(
+        handles,
+        [f"{model}, {CONFIDENCE:.0%} interval" for model in models],
+        loc="outside lower center",
+        ncols=len(models),
+        title=cut if len(shown) < len(support) else None,
+    )
+    return made
+
+
+def _shown(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """The classes by their mean recall over the models, the easiest first, those without images last."""
+    recall = pd.concat([table.set_index("class")["recall"] for table in tables.values()], axis=1).mean(axis=1)
+    ranked = [str(name) for name in recall.sort_values(ascending=False, kind="stable").index]
+    half = MOST_SHOWN // 2
+    return ranked if len(ranked) <= MOST_SHOWN else ranked[:half] + ranked[-half:]
+
+
+def _draw_measure(ax: Axes, rows: pd.DataFrame, measure: str, heights: np.ndarray, look: dict[str, Any]) -> None:
+    values = rows[measure]
+    span = [values - rows[f"{measure}_low"], rows[f"{measure}_high"] - values]
+    ax.errorbar(values, heights, xerr=span, fmt="o", markersize=4, capsize=2, linewidth=1.3, **look)
+    for height in heights[values.isna()]:
+        ax.text(0.01, height, "undefined", va="center", fontsize=7, color=look["color"])

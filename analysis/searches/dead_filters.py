@@ -1,0 +1,220 @@
+"""What silences filters and shrinks their weights to nothing: the experiment's conditions, compared over seeds.
+
+Two tables go in. `replicates`, a row per training: condition (its label), group (``optimiser`` or ``filters``),
+optimiser, learning_rate, warmup_steps, weight_decay, filters_conv1, filters_conv2 (how many there are), seed, epochs,
+diverged (bool) and val_accuracy (0..1, after the last epoch; NaN where it diverged). `counts`, a row per training and
+counted step: condition, seed, step (optimiser steps done) and the `COUNTS`.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
+
+from analysis.drawing import style
+from analysis.searches import paired_seeds
+
+COUNTS = [f"{kind}_{layer}" for layer in ("conv1", "conv2") for kind in ("silent", "collapsed", "silent_collapsed")]
+SETTINGS = [
+    "condition", "group", "optimiser", "learning_rate", "warmup_steps", "weight_decay", "filters_conv1", "filters_conv2"
+]  # fmt: skip
+
+
+def ends(replicates: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
+    """The replicates with the `COUNTS` of their last step, and `silent_share` of the second layer's filters.
+
+    NaN where a training diverged.
+    """
+    last = counts.sort_values("step").groupby(["condition", "seed"], as_index=False).last()
+    table = replicates.merge(last[["condition", "seed", *COUNTS]], on=["condition", "seed"], how="left")
+    table[COUNTS] = table[COUNTS].astype(float).mask(table["diverged"])
+    return table.assign(silent_share=table["silent_conv2"] / table["filters_conv2"])
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per condition of `ends`: its settings, seeds, diverged, and mean and sd over the seeds of every measure.
+
+    The standard deviation of a single seed is NaN.
+    """
+    measures = [*COUNTS, "val_accuracy"]
+    grouped = table.groupby(SETTINGS, sort=False)
+    made = grouped.agg(seeds=("seed", "size"), diverged=("diverged", "sum"))
+    for name in measures:
+        made[f"{name}_mean"], made[f"{name}_sd"] = grouped[name].mean(), grouped[name].std()
+    return made.reset_index()
+
+
+def readable(made: pd.DataFrame) -> pd.DataFrame:
+    """`summary` as it is read: a row per condition, each measure as mean ± standard deviation."""
+    columns = {
+        "silent, first layer": ("silent_conv1", 1, "{:.1f}"),
+        "silent, second layer": ("silent_conv2", 1, "{:.1f}"),
+        "collapsed, second layer": ("collapsed_conv2", 1, "{:.1f}"),
+        "silent and collapsed, second layer": ("silent_collapsed_conv2", 1, "{:.1f}"),
+        "validation accuracy, %": ("val_accuracy", 100, "{:.2f}"),
+    }
+    cells = {
+        title: [
+            paired_seeds.said_mean(mean, sd, form, scale)
+            for mean, sd in zip(made[f"{name}_mean"], made[f"{name}_sd"], strict=True)
+        ]
+        for title, (name, scale, form) in columns.items()
+    }
+    filters = made["filters_conv1"].astype(str) + "/" + made["filters_conv2"].astype(str)
+    first = {
+        "condition": made["condition"],
+        "filters, first/second layer": filters,
+        "seeds": made["seeds"],
+        "diverged": made["diverged"],
+    }
+    return pd.DataFrame(first | cells)
+
+
+def caption(made: pd.DataFrame) -> str:
+    """One sentence on `summary`: in which condition most second-layer filters are silent, and in which fewest."""
+    measured = made.dropna(subset=["silent_conv2_mean"])
+    if measured.empty:
+        return "Every training diverged."
+    share = measured["silent_conv2_mean"] / measured["filters_conv2"]
+    said = [
+        f"with “{row['condition']}” ({row['silent_conv2_mean']:.1f} of {row['filters_conv2']})"
+        for row in measured.iloc[[int(share.argmax()), int(share.argmin())]].to_dict("records")
+    ]
+    return f"The silent share of the second layer is largest {said[0]} and smallest {said[1]}."
+
+
+DECAYS = {
+    ("adam", True): ("Adam with L2 inside", style.MODEL_COLOURS["ffnn"]),
+    ("adamw", True): ("AdamW, decoupled decay", style.MODEL_COLOURS["cnn"]),
+    ("adam", False): ("no decay (Adam = AdamW)", "#009e73"),
+}
+"""By optimiser and whether there is decay; the colours are from Okabe and Ito's palette (2008)."""
+FILTER_COLOURS = ("#cc79a7", "#999999", style.INK)
+"""From the fewest filters to the most."""
+WIDTHS = (3.4, 2.2, 1.1)
+"""Of three lines drawn over one another, so that equal ones are all seen."""
+
+
+@style.styled
+def draw(table: pd.DataFrame, counts: pd.DataFrame) -> Figure:
+    """Silent (solid) and collapsed (dashed) second-layer filters over the steps, and the accuracy in the end.
+
+    Lines are means over the seeds, shades go from the lowest to the highest seed. Takes `ends` and the counts.
+    """
+    made = style.figure(style.WIDTH, 8.4)
+    # Two figures of their own: the long names below would push the panels above apart.
+    parts: Any = made.subfigures(2, 1, height_ratios=(1, 1.4))
+    above, below = parts
+    curves = counts.merge(table[[*SETTINGS, "seed"]], on=["condition", "seed"])
+    optimisers = curves[curves["group"] == "optimiser"]
+    rates = _rates(optimisers)
+    for ax, (rate, warmup) in zip(above.subplots(1, len(rates), sharex=True, sharey=True), rates, strict=True):
+        mine = optimisers[(optimisers["learning_rate"] == rate) & (optimisers["warmup_steps"] == warmup)]
+        _draw_decays(ax, mine, f"Learning rate {rate:g}\n{warmup or 'no'} warm-up steps")
+    above.axes[0].set_ylabel(f"second-layer filters (of {optimisers['filters_conv2'].max()})")
+    left, right = below.subplots(1, 2, width_ratios=(1, 1.3))
+    _draw_filter_counts(left, curves[curves["group"] == "filters"])
+    _draw_accuracy(right, table)
+    _legend(above)
+    _legend_of_marks(below)
+    return made
+
+
+def _rates(optimisers: pd.DataFrame) -> list[tuple[float, int]]:
+    """Low, high, high with warm-up."""
+    pairs = (
+        optimisers[["learning_rate", "warmup_steps"]].drop_duplicates().sort_values(["learning_rate", "warmup_steps"])
+    )
+    return list(pairs.itertuples(index=False, name=None))
+
+
+def _draw_decays(ax: Axes, mine: pd.DataFrame, title: str) -> None:
+    for width, ((optimiser, decays), (_, colour)) in zip(WIDTHS, DECAYS.items(), strict=True):
+        chosen = mine[(mine["optimiser"] == optimiser) & ((mine["weight_decay"] > 0) == decays)]
+        _draw_counts(ax, chosen, 1, colour, width)
+    ax.set(title=title, ylim=(-1, mine["filters_conv2"].max() + 1))
+    _step_axis(ax, mine)
+
+
+def _draw_filter_counts(ax: Axes, mine: pd.DataFrame) -> None:
+    for width, colour, (filters, part) in zip(WIDTHS, FILTER_COLOURS, mine.groupby("filters_conv2"), strict=True):
+        _draw_counts(
+            ax, part, 100 / part["filters_conv2"].max(), colour, width, f"{part['filters_conv1'].max()}/{filters}"
+        )
+    ax.set(ylabel="share of the second layer's filters (%)", ylim=(-2, 102), title="Too many filters?")
+    ax.legend(title="filters, 1st/2nd layer", loc="best")
+    _step_axis(ax, mine)
+
+
+def _draw_counts(ax: Axes, mine: pd.DataFrame, scale: float, colour: str, width: float, label: str = "") -> None:
+    for name, dashes in (("silent_conv2", "solid"), ("collapsed_conv2", (0, (3, 2)))):
+        seeds = (scale * mine.set_index("step")[name]).groupby(level=0).agg(["mean", "min", "max"])
+        look: dict[str, Any] = {"color": colour, "linestyle": dashes, "lw": width, "marker": "o", "ms": width + 1}
+        ax.plot(seeds.index, seeds["mean"], label=label if dashes == "solid" else None, **look)
+        ax.fill_between(seeds.index, seeds["min"], seeds["max"], color=colour, alpha=0.15, linewidth=0)
+
+
+def _step_axis(ax: Axes, mine: pd.DataFrame) -> None:
+    """Logarithmic, with zero: what matters happens in the first steps."""
+    ax.set_xscale("symlog", linthresh=10, linscale=0.5)
+    last = int(mine["step"].max())
+    # Room for the last one, which says how long a training was.
+    ax.set_xticks([*(tick for tick in (0, 10, 40, 160, 1000, 4000) if 2 * tick <= last), last], minor=False)
+    ax.xaxis.set_major_formatter("{x:.0f}")
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set(xlabel="optimiser steps", xlim=(0, 1.1 * last))
+    ax.grid(True)
+
+
+def _draw_accuracy(ax: Axes, table: pd.DataFrame) -> None:
+    """A row per condition: every seed a dot, their mean and standard deviation beside them."""
+    labels = list(dict.fromkeys(table["condition"]))
+    for place, label in enumerate(labels):
+        rows = table[table["condition"] == label]
+        values, colour = 100 * rows["val_accuracy"].dropna(), _colour(rows.iloc[0])
+        if values.empty:
+            ax.text(0.02, place, "diverged", transform=ax.get_yaxis_transform(), va="center", color=style.QUIET)
+            continue
+        ax.scatter(values, np.full(len(values), place - 0.15), s=14, color=colour, alpha=0.6, linewidth=0)
+        sd = values.std() if len(values) > 1 else 0.0
+        ax.errorbar(values.mean(), place + 0.15, xerr=sd, color=colour, marker="D", ms=4, capsize=2, lw=1.2)
+    ax.set_yticks(range(len(labels)), [_in_words(label) for label in labels], fontsize=7.5)
+    ax.set(ylim=(len(labels) - 0.4, -0.6), xlabel="validation accuracy in the end (%)", title="What a cure costs")
+    ax.grid(True, axis="x")
+
+
+def _in_words(label: str) -> str:
+    """A condition in two lines, the decay in the second."""
+    return "\n".join(re.sub(r"\blr\b", "learning rate", label).rsplit(", ", 1))
+
+
+def _colour(row: pd.Series) -> str:
+    if row["group"] == "filters":
+        return style.QUIET
+    return DECAYS[row["optimiser"], row["weight_decay"] > 0][1]
+
+
+def _legend(made: SubFigure) -> None:
+    lines: list[Artist] = [Line2D([], [], color=colour, label=words) for words, colour in DECAYS.values()]
+    lines += [
+        Line2D([], [], color=style.QUIET, label="silent"),
+        Line2D([], [], color=style.QUIET, linestyle=(0, (3, 2)), label="collapsed"),
+        Patch(color=style.QUIET, alpha=0.3, linewidth=0, label="lowest to highest seed"),
+    ]
+    made.legend(handles=lines, loc="outside upper left", ncols=len(lines))
+
+
+def _legend_of_marks(made: SubFigure) -> None:
+    look: dict[str, Any] = {"color": style.QUIET, "linestyle": "none"}
+    marks = [
+        Line2D([], [], marker="o", ms=4, label="one seed", **look),
+        Line2D([], [], marker="D", ms=4, label="mean ± standard deviation over the seeds", **look),
+    ]
+    made.legend(handles=marks, loc="outside lower right", ncols=len(marks))

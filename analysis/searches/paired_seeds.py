@@ -1,0 +1,51 @@
+"""Means over seeds, put beside one another: the interval of a difference, and how it is said."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from analysis.drawing.wording import with_minus
+
+CONFIDENCE = 0.95
+FEWEST = 3
+"""Seeds for an interval: two that happen to differ alike would give one without width."""
+TOO_FEW = f"fewer than {FEWEST} seeds are no test"
+Row = Mapping[Any, Any]
+"""A row of a table by its columns, among them difference, low and high."""
+
+
+def paired_interval(these: pd.Series, those: pd.Series) -> tuple[float, float, float, int]:
+    """The mean difference of two series over the index that both have, its 95 % t interval, and the number of pairs.
+
+    The interval is NaN for fewer than `FEWEST` pairs, the difference for none.
+    """
+    differences = (these - those).dropna()
+    count, mean = len(differences), float(differences.mean())
+    if count < FEWEST:
+        return mean, np.nan, np.nan, count
+    # stdtrit is the t distribution's quantile; scipy.stats, which has it too, takes seconds to import.
+    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2) * differences.std() / np.sqrt(count))
+    return mean, mean - half, mean + half, count
+
+
+def said_difference(found: Row, form: str, scale: float = 1) -> str:
+    """E.g. ``+3.1 [+2.0, +4.2]`` of difference, low and high, each times `scale`; without an interval of NaN."""
+    difference, low, high = (with_minus(form.format(scale * found[name])) for name in ("difference", "low", "high"))
+    return difference if np.isnan(found["low"]) else f"{difference} [{low}, {high}]"
+
+
+def verdict(found: Row, *, more: str, fewer: str, unclear: str) -> str:
+    """Which of the three the interval says: it lies above zero, below it, or around it; too few seeds say nothing."""
+    if np.isnan(found["low"]):
+        return TOO_FEW
+    return more if found["low"] > 0 else fewer if found["high"] < 0 else unclear
+
+
+def said_mean(mean: float, sd: float, form: str, scale: float = 1) -> str:
+    """E.g. ``3.1 ± 0.4``, each times `scale`; without the deviation where it is NaN, a dash for no mean."""
+    if np.isnan(mean):
+        return "–"
+    return form.format(scale * mean) + ("" if np.isnan(sd) else f" ± {form.format(scale * sd)}")

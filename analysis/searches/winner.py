@@ -1,0 +1,150 @@
+"""Is a search's winner really the winner: its best trials, each trained again with other seeds.
+
+The table `replicates` has a row per training: trial (its number), learning_rate, weight_decay, searched (the
+validation accuracy, 0..1, that the search chose by: the best of the trial's epochs), seed, and val_accuracy (the same
+measure of this training; NaN where it diverged). The trial with the highest `searched` comes first.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.drawing.wording import counted, listed, with_minus
+from analysis.searches.paired_seeds import TOO_FEW, Row, paired_interval, said_difference, said_mean
+
+TRIAL = ["trial", "learning_rate", "weight_decay", "searched"]
+
+
+def ranking(replicates: pd.DataFrame) -> pd.DataFrame:
+    """A row per trial, in the order of the search.
+
+    Columns: those of the trial, seeds (that did not diverge), val_accuracy_mean, val_accuracy_sd (NaN for one seed),
+    rank (1 is the highest mean), and how far the winner's mean lies above the trial's: difference, low and high (95 % t
+    interval, paired by seed; NaN for itself).
+    """
+    grouped = replicates.groupby(TRIAL, sort=False)["val_accuracy"]
+    table = grouped.agg(seeds="count", val_accuracy_mean="mean", val_accuracy_sd="std").reset_index()
+    by_seed = replicates.pivot(index="seed", columns="trial", values="val_accuracy")
+    intervals = [paired_interval(by_seed[table["trial"][0]], by_seed[trial])[:3] for trial in table["trial"]]
+    table[["difference", "low", "high"]] = np.array(intervals)
+    table.loc[0, ["difference", "low", "high"]] = np.nan
+    table["rank"] = table["val_accuracy_mean"].rank(ascending=False, method="min").astype("Int64")
+    return table
+
+
+def caption(table: pd.DataFrame) -> str:
+    """One sentence on `ranking`: whether the winner stays ahead, and what the search overrated."""
+    winner, *others = table.to_dict("records")
+    if winner["seeds"] == 0:
+        return f"Every new training of the winner, trial {winner['trial']}, diverged: the ranking does not hold."
+    (first, *_) = table.loc[table["rank"] == 1, "trial"]
+    highest = "its own" if first == winner["trial"] else f"that of trial {first}"
+    again = said_mean(winner["val_accuracy_mean"], winner["val_accuracy_sd"], "{:.2f}", 100)
+    return (
+        f"Trained again with {counted(winner['seeds'], 'other seed')} the winner, trial "
+        f"{winner['trial']}, has a validation accuracy of {again}% ({winner['searched']:.2%} in the search), and the "
+        f"highest mean is {highest}: {_verdict(others)}."
+    )
+
+
+def points(table: pd.DataFrame) -> list[str]:
+    """The winner's lead over each of the others, in points."""
+    winner, *others = table.to_dict("records")
+    leads = [f"Its lead over trial {row['trial']}, in points: {_lead(row)}." for row in others]
+    return leads if winner["seeds"] else []
+
+
+NOTE = (
+    "In brackets 95% t intervals of the differences, paired by seed and not corrected for their number. "
+    "Means ± standard deviations over the seeds."
+)
+
+
+def table_caption(table: pd.DataFrame) -> str:
+    """One sentence on `ranking`: how far the search overrated its winner, beside the others."""
+    overrated = 100 * (table["searched"] - table["val_accuracy_mean"])
+    if np.isnan(overrated[0]):
+        return "Every new training of the winner diverged."
+    own, mean = (with_minus(f"{value:+.2f}") for value in (overrated[0], overrated[1:].mean()))
+    others = "" if overrated[1:].isna().all() else f", the others by {mean} in the mean"
+    return f"The search's number for its winner lies {own} points from the mean of the new seeds{others}."
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`ranking` as it is read, accuracies in %, differences in points."""
+    rows = [
+        {
+            "trial": row["trial"],
+            "learning rate": f"{row['learning_rate']:.3g}",
+            "weight decay": f"{row['weight_decay']:.3g}",
+            "in the search, %": f"{100 * row['searched']:.2f}",
+            "new seeds": row["seeds"],
+            "validation accuracy, %": said_mean(row["val_accuracy_mean"], row["val_accuracy_sd"], "{:.2f}", 100),
+            "rank": "–" if pd.isna(row["rank"]) else str(row["rank"]),
+            "winner's lead, points": "–" if np.isnan(row["difference"]) else said_difference(row, "{:+.2f}", 100),
+        }
+        for row in table.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def _lead(row: Row) -> str:
+    if row["seeds"] == 0:
+        return "not known, as that diverged"
+    said = said_difference(row, "{:+.2f}", 100)
+    if np.isnan(row["low"]):
+        return f"{said}, {TOO_FEW}"
+    return f"{said}, zero is {'inside' if row['low'] <= 0 <= row['high'] else 'outside'}"
+
+
+def _verdict(others: Sequence[Row]) -> str:
+    measured = [row for row in others if not np.isnan(row["low"])]
+    if not measured:
+        return TOO_FEW
+    better = [f"trial {row['trial']}" for row in measured if row["high"] < 0]
+    if better:
+        return f"better than the search's winner is {listed(better)}"
+    if all(row["low"] > 0 for row in measured):
+        return "the winner is really the winner"
+    return "the intervals do not settle which is best"
+
+
+@style.styled
+def draw(replicates: pd.DataFrame) -> Figure:
+    """Each trial's new trainings as dots, mean and standard deviation, and as a ring what it had in the search."""
+    table = ranking(replicates)
+    made = style.figure(style.WIDTH, 1.6 + 0.55 * len(table))
+    ax = made.add_subplot()
+    rows = table.to_dict("records")
+    for place, row in enumerate(rows):
+        values = 100 * replicates.loc[replicates["trial"] == row["trial"], "val_accuracy"].dropna()
+        colour = style.MODEL_COLOURS["cnn"] if place == 0 else style.QUIET
+        ax.scatter(100 * row["searched"], place, s=60, facecolor="none", edgecolor=style.INK, label="in the search")
+        ax.scatter(values, np.full(len(values), place - 0.15), s=16, color=colour, alpha=0.6, label="another seed")
+        if len(values):
+            sd = values.std() if len(values) > 1 else 0.0
+            ax.errorbar(
+                values.mean(),
+                place + 0.15,
+                xerr=sd,
+                color=colour,
+                fmt="D",
+                ms=5,
+                capsize=3,
+                label="mean ± standard deviation of these",
+            )
+    ax.set_yticks(range(len(table)), [_name(row) for row in rows])
+    ax.set(ylim=(len(table) - 0.5, -0.5), xlabel="validation accuracy, best epoch (%)")
+    ax.set_title("The search's best trials, trained again with other seeds")
+    ax.grid(True, axis="x")
+    handles, labels = ax.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    made.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3)
+    return made
+
+
+def _name(row: Row) -> str:
+    return f"trial {row['trial']}: learning rate {row['learning_rate']:.3g},\nweight decay {row['weight_decay']:.3g}"

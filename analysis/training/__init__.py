@@ -1,0 +1,1 @@
+"""How accuracy and loss converge over the epochs."""

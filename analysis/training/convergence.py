@@ -1,0 +1,165 @@
+"""How accuracy and loss converge over the epochs, and how far that depends on the seed: the report's Figure 7."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.drawing import style
+from analysis.drawing.wording import counted, several
+from analysis.searches.paired_seeds import said_mean
+
+COLUMNS = ["model", "split", "metric", "epoch", "value"]
+METRICS = {"accuracy": "accuracy (%)", "loss": "cross-entropy loss"}
+SPLITS = {"train": "train (running mean over the epoch)", "test": "test (after the epoch)"}
+_DASHES = {"train": (0, (4, 2)), "test": "solid"}
+
+
+def convergence(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The histories as one tidy table: model, split, metric (``accuracy`` or ``loss``), epoch, value.
+
+    Args:
+        histories: by the model's name, tables with the column epoch and any of train_accuracy, test_accuracy (0..1),
+            train_loss, test_loss. NaN, as at epoch 0, before anything was trained, gives no row. A model trained with
+            several seeds has the rows of all, and the column seed, which the table has then too.
+    """
+    parts = [
+        history.rename(columns={f"{split}_{metric}": "value"}).assign(model=model, split=split, metric=metric)
+        for model, history in histories.items()
+        for metric in METRICS
+        for split in SPLITS
+        if f"{split}_{metric}" in history
+    ]
+    if not parts:
+        return pd.DataFrame(columns=COLUMNS)
+    seeded = ["seed"] if any("seed" in part for part in parts) else []
+    table = pd.concat(parts)[[*COLUMNS[:2], *seeded, *COLUMNS[2:]]]
+    return table.dropna(subset="value").reset_index(drop=True)
+
+
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """A `convergence` table without its seeds: model, split, metric, epoch, seeds (how many), mean, deviation.
+
+    The standard deviation has n − 1 in its divisor, and is NaN where there is one seed.
+    """
+    grouped = table.groupby(["model", "split", "metric", "epoch"], sort=False)["value"]
+    return grouped.agg(seeds="count", mean="mean", deviation="std").reset_index()
+
+
+def caption(table: pd.DataFrame) -> str:
+    """One sentence: each model's accuracy at its last epoch, and its best on the test images."""
+    accuracy = over_seeds(table[table["metric"] == "accuracy"])
+    said = [_of_model(name, part) for name, part in accuracy.groupby("model", sort=False)]
+    return f"{'; '.join(said)}." if said else "No accuracy was recorded."
+
+
+def note(table: pd.DataFrame) -> str:
+    """What a ± is, where there is one; and why training lags behind."""
+    several = table.groupby("model")["seed"].nunique().gt(1).any() if len(table) else False
+    spread = "The ± and the bands are standard deviations over seeds. " if several else ""
+    return f"{spread}The training values are means over an epoch while the weights still move."
+
+
+def _of_model(name: object, accuracy: pd.DataFrame) -> str:
+    last = accuracy[accuracy["epoch"] == accuracy["epoch"].max()]
+    values = " and ".join(f"{_spread(row)} on the {row['split']} images" for row in last.to_dict("records"))
+    seeds = f" ({last['seeds'].max()} seeds)" if last["seeds"].max() > 1 else ""
+    said = f"{str(name).upper()}{seeds}: accuracy {values} at epoch {last['epoch'].iloc[0]}"
+    test = accuracy[accuracy["split"] == "test"]
+    if test.empty:
+        return said
+    top = test.loc[test["mean"] == test["mean"].max(), "epoch"]
+    epochs = f"epoch{'s' if len(top) > 1 else ''} {several([str(epoch) for epoch in top])}"
+    return f"{said} (highest on test: {test['mean'].max():.1%} at {epochs})"
+
+
+def _spread(row: Mapping[Hashable, Any]) -> str:
+    """A share, with its deviation where it has one: ``71.0%``, ``71.02% ± 0.31%``."""
+    mean, deviation = row["mean"], row["deviation"]
+    return f"{mean:.1%}" if np.isnan(deviation) else f"{mean:.2%} ± {deviation:.2%}"
+
+
+@style.styled
+def draw_convergence(table: pd.DataFrame) -> Figure:
+    """Accuracy and loss over the epochs, test solid and train dashed, a colour for each model.
+
+    Of several seeds the mean, and a band of one standard deviation on either side. The training values are means over
+    an epoch while the weights still move, so they lag behind the test values.
+    """
+    metrics = [metric for metric in METRICS if (table["metric"] == metric).any()]
+    made = style.figure(style.WIDTH if len(metrics) != 1 else 6.5, 4.0)
+    if not metrics:
+        style.say(made.add_subplot(), "No accuracy or loss was recorded.")
+        return made
+    axes = np.atleast_1d(made.subplots(1, len(metrics)))
+    for ax, metric in zip(axes, metrics, strict=True):
+        _draw_metric(ax, over_seeds(table[table["metric"] == metric]))
+        ax.set(xlabel="epoch", ylabel=METRICS[metric], title=metric.capitalize())
+    lines = {line.get_label(): line for ax in axes for line in ax.lines}
+    banded = any(ax.collections for ax in axes)
+    title = "band: mean ± one standard deviation over the seeds" if banded else None
+    made.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2, title=title)
+    return made
+
+
+def _draw_metric(ax: Axes, table: pd.DataFrame) -> None:
+    scale = 100 if table["metric"].iloc[0] == "accuracy" else 1
+    for (model, split), part in table.groupby(["model", "split"], sort=False):
+        colour, seeds = style.model_colour(str(model)), part["seeds"].max()
+        words = f", mean of n = {seeds} seeds" if seeds > 1 else ""
+        ax.plot(
+            part["epoch"],
+            scale * part["mean"],
+            color=colour,
+            linestyle=_DASHES[str(split)],
+            marker="o" if len(part) < 4 else None,
+            markersize=4,
+            label=f"{str(model).upper()}, {SPLITS[str(split)]}{words}",
+        )
+        if seeds > 1:
+            low, high = (scale * (part["mean"] + sign * part["deviation"]) for sign in (-1, 1))
+            ax.fill_between(part["epoch"], low, high, color=colour, alpha=0.2, linewidth=0)
+    ax.grid(True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def seeds_table(accuracies: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation of the final accuracy over seeds (n − 1 in the divisor; NaN for one seed).
+
+    Args:
+        accuracies: model, split, seed, accuracy.
+
+    Returns:
+        model, split, seeds (how many), mean, deviation, lowest, highest.
+    """
+    grouped = accuracies.groupby(["model", "split"], sort=False)["accuracy"]
+    return grouped.agg(seeds="count", mean="mean", deviation="std", lowest="min", highest="max").reset_index()
+
+
+def seeds_readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`seeds_table` as it is read, accuracies in %."""
+    rows = [
+        {
+            "model": row["model"].upper(),
+            "images": row["split"],
+            "seeds": row["seeds"],
+            "final accuracy, %": said_mean(row["mean"], row["deviation"], "{:.2f}", 100),
+            "lowest, %": f"{100 * row['lowest']:.2f}",
+            "highest, %": f"{100 * row['highest']:.2f}",
+        }
+        for row in table.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def seeds_caption(table: pd.DataFrame) -> str:
+    """One sentence: each model's final accuracy on the test images over its seeds."""
+    said = [
+        f"{row['model'].upper()} {_spread(row)} ({counted(row['seeds'], 'seed')})"
+        for row in table[table["split"] == "test"].to_dict("records")
+    ]
+    return f"Final test accuracy, mean ± standard deviation: {', '.join(said)}."

@@ -1,0 +1,1 @@
+"""The command `study`: its options, and the stage that each command calls."""

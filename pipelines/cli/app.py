@@ -1,0 +1,343 @@
+"""The command `study`: options to settings, settings to a stage. Heavy imports wait until a command needs them."""
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from pipelines.cli import store
+from pipelines.cli.options import (
+    LARGEST_SEED,
+    Dataset,
+    Device,
+    Epochs,
+    Every,
+    Filter,
+    HomeOption,
+    Image,
+    Layer,
+    Model,
+    Precision,
+    RetrainEpochs,
+    RunSpec,
+    Seed,
+    Skip,
+    SomeDataset,
+    Storage,
+    Threads,
+    Trials,
+    TrialTimeout,
+    Uri,
+    Workers,
+    number,
+    option,
+    variables_behind,
+)
+from pipelines.session.setup import context_of, home_of, interruptible
+from study.config import (
+    AFTER_DATASET,
+    DEAD_FILTERS_EPOCHS,
+    EXPERIMENTS,
+    MODELS,
+    MOST_EXPLORER_IMAGES,
+    WINNER_TOP,
+    AnalysisConfig,
+    DataConfig,
+    ExperimentConfig,
+    Range,
+    SearchConfig,
+    TrainConfig,
+    default_home,
+    default_trials,
+    model_config,
+)
+from study.errors import StudyError
+from study.system.debugging import show_if_debugging
+from study.system.redaction import one_line, shown
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Search, retrain and look into the networks of “Tracing the Convolutions of a CNN”, every run tracked.",
+    epilog="Every option can also be set by its environment variable. STUDY_DEBUG=1 shows the traceback of any "
+    "failure. Start with `study reproduce --dataset digits`.",
+)
+app.add_typer(store.app)
+SEARCH = SearchConfig(name=AFTER_DATASET)
+"""The defaults of a search."""
+
+
+@app.command()
+@interruptible
+def data(
+    dataset: Dataset = DataConfig.dataset, skip_unreadable: Skip = DataConfig.skip_unreadable, home: HomeOption = ""
+) -> None:
+    """Fetch or check the images; show their splits and the count of each class."""
+    from pipelines.show import show_data
+
+    show_data(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable), home_of(home))
+
+
+@app.command()
+@interruptible
+def tune(
+    model: Model = SEARCH.model.name,
+    trials: Trials = None,
+    dataset: Dataset = DataConfig.dataset,
+    sampler: Annotated[str, option("--sampler", help="tpe, random, or grid (the report's 8 × 8).")] = SEARCH.sampler,
+    pruner: Annotated[str, option("--pruner", help="percentile, hyperband, median or none.")] = SEARCH.pruner,
+    lr: Annotated[str, option("--lr", help="Learning rates, LOW:HIGH.")] = str(SEARCH.learning_rate),
+    decay: Annotated[str, option("--decay", help="Weight decays, LOW:HIGH.")] = str(SEARCH.weight_decay),
+    epochs: Epochs = SEARCH.epochs,
+    search: Annotated[str, option("--search", help="The search's name; empty: <dataset>-<model>.")] = "",
+    seed: Seed = SEARCH.seed,
+    no_retrain: Annotated[bool, option("--no-retrain", help="Stop after the search.")] = False,
+    retrain_epochs: RetrainEpochs = TrainConfig.epochs,
+    skip_unreadable: Skip = DataConfig.skip_unreadable,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    workers: Workers = 0,
+    trial_timeout: TrialTimeout = SEARCH.trial_timeout,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+    storage: Storage = "",
+) -> None:
+    """Search learning rate and weight decay; then retrain the best of all searches. The same command continues."""
+    settings = SearchConfig(
+        name=search or AFTER_DATASET,
+        model=model_config(model),
+        trials=default_trials(sampler) if trials is None else trials,
+        sampler=sampler,
+        pruner=pruner,
+        learning_rate=Range.parse(lr),
+        weight_decay=Range.parse(decay),
+        epochs=epochs,
+        seed=seed,
+        trial_timeout=trial_timeout,
+    )
+    from pipelines.reproduce import search_and_retrain
+
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
+    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads)
+    loaded = context.load(images)
+    search_and_retrain(settings, images, loaded, context, epochs=0 if no_retrain else retrain_epochs, workers=workers)
+
+
+@app.command()
+@interruptible
+def retrain(
+    model: Annotated[str, option("--model", help="cnn or ffnn; empty: that of --run, for best the CNN.")] = "",
+    run: RunSpec = "best",
+    dataset: SomeDataset = "",
+    epochs: Annotated[
+        int, number("--epochs", "Passes over all training images.", least=1, variable="STUDY_RETRAIN_EPOCHS")
+    ] = TrainConfig.epochs,
+    seed: Annotated[
+        int | None, number("--seed", help="Of initial weights and order; default: the search's.", most=LARGEST_SEED)
+    ] = None,
+    seeds: Annotated[
+        int | None, number("--seeds", help="Retrain so many seeds, counted from --seed; skips those done.", least=1)
+    ] = None,
+    again: Annotated[bool, option("--again", help="Train once more what was retrained already.")] = False,
+    skip_unreadable: Skip = DataConfig.skip_unreadable,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+) -> None:
+    """Train a trial's settings on all training images, keeping the weights of every epoch."""
+    if model:
+        model_config(model)
+    from pipelines.retrain import retrain as anew
+    from pipelines.seeds import retrain_once, retrain_seeds
+    from study.tracking.best import choose_trial
+
+    context = context_of(home_of(home), tracking_uri, device=device, precision=precision, threads=threads)
+    if dataset:
+        images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
+        loaded = context.load(images)
+        trial = choose_trial(context.store, run, model or "cnn", loaded.key, images.recorded_dataset)
+    else:
+        trial = choose_trial(context.store, run, model or "cnn")
+        images = DataConfig.from_params(trial.params)
+        loaded = context.load(images)
+    if model and trial.params["model"] != model:
+        raise StudyError(f"--run {run} is a {trial.params['model']}, not a {model}: leave out --model, or --run.")
+    if seeds and again:
+        raise StudyError("--seeds trains those that are missing: leave it out, or --again.")
+    if seeds:
+        retrain_seeds(trial, images, loaded, context, epochs=epochs, seed=seed, seeds=seeds)
+    else:
+        train = anew if again else retrain_once
+        train(trial, images, loaded, context, epochs=epochs, seed=seed)
+
+
+@app.command()
+@interruptible
+def analyse(
+    run: RunSpec = "best",
+    dataset: SomeDataset = "",
+    image: Image = AnalysisConfig.image,
+    layer: Layer = AnalysisConfig.layer,
+    filter: Filter = AnalysisConfig.filter,
+    epochs_every: Every = AnalysisConfig.epochs_every,
+    per_map: Annotated[
+        bool, option("--per-map", help="Give each feature map a scale of its own.")
+    ] = AnalysisConfig.per_map,
+    ablation: Annotated[
+        str, option("--ablation", help="What replaces a filter's map: mean (over the test images) or zero.")
+    ] = AnalysisConfig.ablation,
+    explorer_images: Annotated[
+        int | None,
+        number(
+            "--explorer-images",
+            "Images on the explorer's page; default: the chosen one and one of each class.",
+            least=1,
+            most=MOST_EXPLORER_IMAGES,
+        ),
+    ] = AnalysisConfig.explorer_images,
+    only: Annotated[
+        str,
+        option("--only", help="Make these figures alone, NAME[,NAME…], in the report's folder only/; empty: all."),
+    ] = "",
+    again: Annotated[
+        bool, option("--again", help="Make anew what an earlier analysis made of the same inputs.")
+    ] = False,
+    skip_unreadable: Skip = DataConfig.skip_unreadable,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+) -> None:
+    """Make a retrained run's figures, tables and report, and log them to it."""
+    settings = AnalysisConfig(
+        image=image,
+        layer=layer,
+        filter=filter,
+        epochs_every=epochs_every,
+        per_map=per_map,
+        ablation=ablation,
+        explorer_images=explorer_images,
+        only=tuple(name.strip() for name in only.split(",") if name.strip()),
+    )
+    # Before torch is imported. A thread that spins until another one gets its core back, on a machine that does
+    # something else too, made the ablation take six times as long (2 cores, 3 busy processes).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from pipelines.analyse import analyse as stage
+
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    made = stage(run, settings, context_of(home_of(home), tracking_uri), images, again=again)
+    raise typer.Exit(1 if made.missing else 0)
+
+
+@app.command()
+@interruptible
+def experiment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")] = "",
+    model: Annotated[str, option("--model", help="For winner, cnn or ffnn; empty: the CNN.")] = ExperimentConfig.model,
+    dataset: Annotated[
+        str, option("--dataset", help="cifar10, digits or an image folder; empty: cifar10, for winner the latest's.")
+    ] = "",
+    epochs: Annotated[
+        int | None,
+        number(
+            "--epochs",
+            f"Of each training; default {DEAD_FILTERS_EPOCHS}, for winner the search's.",
+            least=1,
+            variable="STUDY_EXPERIMENT_EPOCHS",
+        ),
+    ] = ExperimentConfig.epochs,
+    seeds: Annotated[
+        int, number("--seeds", help="Trainings of each of the settings.", least=1)
+    ] = ExperimentConfig.seeds,
+    seed: Annotated[int, number("--seed", help="The first of the seeds.", most=LARGEST_SEED)] = ExperimentConfig.seed,
+    top: Annotated[
+        int | None, number("--top", help=f"For winner, how many trials; default {WINNER_TOP}.", least=2)
+    ] = ExperimentConfig.top,
+    skip_unreadable: Skip = DataConfig.skip_unreadable,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+) -> None:
+    """Compare settings over seeds on the validation split: dead-filters, or a search's winner and its runners-up."""
+    settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)
+    from pipelines.experiment import experiment as stage
+
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    stage(
+        settings, context_of(home_of(home), tracking_uri, device=device, precision=precision, threads=threads), images
+    )
+
+
+@app.command()
+@interruptible
+def reproduce(
+    dataset: Dataset = DataConfig.dataset,
+    trials: Trials = None,
+    epochs: Epochs = SEARCH.epochs,
+    retrain_epochs: RetrainEpochs = TrainConfig.epochs,
+    seed: Seed = SEARCH.seed,
+    skip_unreadable: Skip = DataConfig.skip_unreadable,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    workers: Workers = 0,
+    trial_timeout: TrialTimeout = SEARCH.trial_timeout,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+    storage: Storage = "",
+) -> None:
+    """Search, retrain and analyse both models; show the report's Table 2 beside ours."""
+    searches = [
+        SearchConfig(
+            name=AFTER_DATASET,
+            model=model_config(model),
+            trials=default_trials(SEARCH.sampler) if trials is None else trials,
+            epochs=epochs,
+            seed=seed,
+            trial_timeout=trial_timeout,
+        )
+        for model in MODELS
+    ]
+    from pipelines.reproduce import reproduce as stage
+
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
+    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads)
+    made = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers)
+    raise typer.Exit(1 if made.missing else 0)
+
+
+def main() -> None:
+    """Runs the command; what the user can mend is one sentence and exit code 2."""
+    # Before MLflow sets its own.
+    given = dict(os.environ)
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except (StudyError, typer.TyperException) as error:
+        show_if_debugging(error)
+        code = _say_error(str(error) if isinstance(error, StudyError) else error.format_message(), given)
+    except typer.Abort:
+        code = 130
+    except Exception as error:
+        from study.system.faults import explanation
+
+        explained = explanation(error, os.environ.get("STUDY_HOME") or default_home().root)
+        if explained:
+            show_if_debugging(error)
+            code = _say_error(str(explained), given)
+        else:
+            # A bug; its traceback may quote the address of a store.
+            print(shown(traceback.format_exc()), end="", file=sys.stderr)
+            code = 1
+    sys.exit(code or 0)
+
+
+def _say_error(text: str, environment: Mapping[str, str]) -> int:
+    print(f"study: {one_line(text)}{variables_behind(text, environment)}", file=sys.stderr)
+    return 2

@@ -1,0 +1,116 @@
+"""The options that several commands share, each named by its environment variable too."""
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from study.config import REPORT_FILTER, SearchConfig, default_trials
+from study.errors import StudyError
+from study.system.debugging import VARIABLE
+
+MOST = 1_000_000
+"""Of anything that is counted, e.g. trials or epochs: more is a slip of the finger."""
+LARGEST_SEED = 2**31 - 1
+"""Some generators take 32 bits, and a trial's seed is the base plus the number of its draw."""
+LONGEST = 60
+"""Of a bad value that is repeated in an error."""
+
+
+def option(name: str, help: str, variable: str = "", **more: Any) -> Any:
+    """An option that can also be set by the environment's `variable`; by default STUDY_ and its name."""
+    variable = variable or "STUDY_" + name.strip("-").replace("-", "_").upper()
+    return typer.Option(name, help=help, envvar=variable, **more)
+
+
+def number(name: str, help: str, least: int = 0, most: int = MOST, variable: str = "") -> Any:
+    """An option that is a whole number from `least` to `most`; typer's own messages do not name the bad value."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise StudyError(f"{name} is {_quoted(text)}: it must be a whole number.") from None
+        if not least <= value <= most:
+            bounds = f"at least {least}" if value < least and most == MOST else f"from {least} to {most}"
+            raise StudyError(f"{name} is {value}: it must be {bounds}.")
+        return value
+
+    return option(name, help, variable, parser=parse, metavar="INTEGER")
+
+
+def variables_behind(text: str, environment: Mapping[str, str]) -> str:
+    """Which variables of the `environment`, not named in the error `text`, hold a value that it names.
+
+    What the command line holds as well is taken to come from there.
+    """
+    # Not what a command that it suggests has.
+    text = re.sub("`.*?`", "", text)
+    given = {name: value for name, value in environment.items() if name.startswith(("STUDY_", "MLFLOW_TRACKING_URI"))}
+    given.pop(VARIABLE, None)
+    hidden = {name: value for name, value in given.items() if value and value not in sys.argv and name not in text}
+    named = [name for name, value in hidden.items() if _is_named(value, text)]
+    return f" (It comes from {' and '.join(sorted(named))}.)" if named else ""
+
+
+def _is_named(value: str, text: str) -> bool:
+    # A short value may stand there for another reason.
+    whole = rf"(?<![\w/]){re.escape(value)}(?![\w/])"
+    return repr(value) in text or f" is {value}:" in text or (len(value) > 4 and bool(re.search(whole, text)))
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
+
+
+Dataset = Annotated[str, option("--dataset", help="cifar10, digits, or the path of an image folder.")]
+SomeDataset = Annotated[str, option("--dataset", help="cifar10, digits or an image folder; empty: the latest run's.")]
+Skip = Annotated[bool, option("--skip-unreadable", help="Leave out image files that cannot be read.")]
+Model = Annotated[str, option("--model", help="cnn or ffnn.")]
+Trials = Annotated[
+    int | None,
+    number(
+        "--trials",
+        help="Total of finished trials that the search ends with; "
+        f"default {SearchConfig.trials}, grid {default_trials('grid')}.",
+        least=1,
+    ),
+]
+Epochs = Annotated[int, number("--epochs", help="Passes over the training images in a trial.", least=1)]
+RetrainEpochs = Annotated[
+    int, number("--retrain-epochs", help="Passes over all training images in a retraining.", least=1)
+]
+Seed = Annotated[int, number("--seed", help="Base of every seed.", most=LARGEST_SEED)]
+RunSpec = Annotated[str, option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
+Device = Annotated[str, option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
+Precision = Annotated[str, option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
+Threads = Annotated[int, number("--threads", help="CPU threads; 0 leaves it to torch.", most=1024)]
+Workers = Annotated[
+    int,
+    number(
+        "--workers",
+        help="Trials at a time, on a CPU each in a process of its own, on a GPU in turns in one; 0: 1 or 4 of them.",
+        most=256,
+    ),
+]
+TrialTimeout = Annotated[
+    int,
+    number(
+        "--trial-timeout",
+        help="Stop a worker that finished no epoch for so many seconds, and try its trial again; 0: never.",
+        most=10**9,
+    ),
+]
+HomeOption = Annotated[str, option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
+Uri = Annotated[
+    str, option("--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI")
+]
+Storage = Annotated[str, option("--storage", help="Optuna storage URL; empty: inside the home folder.")]
+Image = Annotated[str, option("--image", help="train:6, test:12, a class, class/3, or a file; empty: the first bird.")]
+Layer = Annotated[str, option("--layer", help="conv1 or conv2; empty: both.")]
+Filter = Annotated[
+    int | None, number("--filter", help=f"Which filter is followed, from 0; default {REPORT_FILTER}, the report's.")
+]
+Every = Annotated[int, number("--epochs-every", help="Show every how many epochs.", least=1)]

@@ -1,0 +1,111 @@
+"""The commands about what is recorded already: options to settings, settings to what is done with the stores."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.options import HomeOption, Storage, Uri, number, option
+from pipelines.session.setup import context_of, home_of, interruptible, store_of
+from study.config import STAGES
+from study.errors import unknown
+
+app = typer.Typer()
+
+
+@app.command()
+@interruptible
+def runs(
+    stage: Annotated[str, option("--stage", help=f"{', '.join(STAGES)}; empty: all but trials and replicates.")] = "",
+    dataset: Annotated[str, option("--dataset", help="What is recorded on this data set, by its key.")] = "",
+    limit: Annotated[int, number("--limit", help="The latest so many.", least=1)] = 20,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+) -> None:
+    """List the tracked runs in the terminal, the latest first."""
+    if stage not in ("", *STAGES):
+        raise unknown("stage", stage, STAGES)
+    from pipelines.show import show_runs
+
+    show_runs(store_of(home, tracking_uri), stage=stage, dataset=dataset, limit=limit)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, number("--port", help="Port of the page.", least=1, most=65535)] = 5000,
+    host: Annotated[str, option("--host", help="Address it is served on.")] = "127.0.0.1",
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+) -> None:
+    """Serve MLflow's pages of the tracked runs on this machine."""
+    from pipelines.serve import serve
+
+    serve(store_of(home, tracking_uri), host, port)
+
+
+@app.command()
+@interruptible
+def doctor(
+    fix: Annotated[bool, option("--fix", help="Mend what can be, after both databases were copied.")] = False,
+    all_hosts: Annotated[
+        bool, option("--all-hosts", help="Take for dead what other machines work on, which cannot be seen from here.")
+    ] = False,
+    no_backup: Annotated[bool, option("--no-backup", help="Mend without copying the databases before.")] = False,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+    storage: Storage = "",
+) -> None:
+    """Check both stores against each other and against the files; with --fix, mend them."""
+    from pipelines.upkeep import doctor as stage
+
+    folder = home_of(home)
+    stage.require_whole(folder, tracking_uri, storage)
+    context = context_of(folder, tracking_uri, storage)
+    found = stage.examine(context, stage.Options(fix=fix, all_hosts=all_hosts, backup=not no_backup))
+    raise typer.Exit(1 if found.left else 0)
+
+
+@app.command()
+@interruptible
+def export(
+    target: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="What is written; not there yet.")],
+    search: Annotated[list[str] | None, option("--search", help="This search with its runs; may be repeated.")] = None,
+    dataset: Annotated[
+        list[str] | None, option("--dataset", help="What is recorded on this data set, by its key.")
+    ] = None,
+    run: Annotated[
+        list[str] | None,
+        option("--run", help="This run with what it needs: best, best:ffnn, an id, a prefix or a name."),
+    ] = None,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+    storage: Storage = "",
+) -> None:
+    """Write runs, searches and models as plain files with their hashes; by default all of the home."""
+    from pipelines.upkeep.export import export as stage
+
+    context = context_of(home_of(home), tracking_uri, storage)
+    stage(target.expanduser(), context, searches=search or [], datasets=dataset or [], runs=run or [])
+
+
+@app.command("import")
+@interruptible
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="What `study export` wrote.")],
+    rename: Annotated[
+        list[str] | None, option("--rename", help="OLD=NEW: what a search is to be called here; may be repeated.")
+    ] = None,
+    max_size: Annotated[int, number("--max-size", help="GiB that it may unpack to.", least=1, most=2**20)] = 20,
+    home: HomeOption = "",
+    tracking_uri: Uri = "",
+    storage: Storage = "",
+) -> None:
+    """Bring an exported study into this home, after every check of it; what is here already is left as it is."""
+    from pipelines.session.display import Display
+    from pipelines.upkeep.import_ import import_study, renames_in, verified
+
+    folder = home_of(home)
+    with verified(source.expanduser(), folder, most=max_size * 2**30, display=Display()) as archive:
+        # Before the stores are opened, which makes them where they are new.
+        renames = renames_in(archive, rename or [])
+        import_study(archive, context_of(folder, tracking_uri, storage), renames=renames)

@@ -1,0 +1,156 @@
+"""A retrained run as the analysis sees it: what the retraining kept, pulled through MLflow when it is asked for."""
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis.drawing.wording import sentence
+from study.config import TrainConfig
+from study.data import SelectedImage, normalise
+from study.errors import StudyError
+from study.models import CNN, Model, build_model
+from study.system.debugging import show_if_debugging
+from study.tracking.artifacts import SPLITS, epoch_of, predictions_path, weights_path
+from study.tracking.hints import retraining
+from study.tracking.runs import Run
+from study.tracking.store import Store
+
+MOST_NAMED = 3
+"""Missing files that are named one by one."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A retrained run with its settings, its curves and its predictions; its weights come epoch by epoch."""
+
+    run: Run
+    store: Store
+    config: TrainConfig
+    classes: tuple[str, ...]
+    history: pd.DataFrame
+    """A row per epoch: `epoch` and a column per metric."""
+    predictions: dict[str, tuple[np.ndarray, np.ndarray]]
+    """Logits (N, classes) and labels (N,), by split; without a split whose predictions are missing."""
+    files: dict[int, str]
+    """The artifact of the weights after each epoch; 0 is before training."""
+    missing: tuple[str, ...] = ()
+    """What the retraining kept and is not there any more, a sentence each."""
+    _pulled: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """`cnn` or `ffnn`."""
+        return self.config.model.name
+
+    def epochs(self, every: int) -> list[int]:
+        """Every so many epochs from the first, and the last."""
+        return sorted({epoch for epoch in self.files if epoch % every == 0} | {max(self.files)})
+
+    def weights(self, epoch: int) -> dict[str, torch.Tensor]:
+        """The weights after `epoch`, by name."""
+        if epoch not in self._pulled:
+            self._pulled[epoch], _ = self.store.load_tensors(self.run.id, self.files[epoch])
+        return self._pulled[epoch]
+
+    def model(self, epoch: int) -> Model:
+        """The network with its weights after `epoch`, on the CPU."""
+        model = build_model(self.config.model, classes=len(self.classes), seed=0)
+        model.load_state_dict(self.weights(epoch))
+        return model
+
+    def maps(self, epoch: int, image: SelectedImage) -> dict[str, np.ndarray]:
+        """What each layer of the CNN made of `image` after `epoch`, (filters, H, W) by the layer's name; float32."""
+        return {name: values[0] for name, values in self.activations(epoch, image.image[None]).items()}
+
+    @torch.no_grad()
+    def activations(self, epoch: int, images: torch.Tensor) -> dict[str, np.ndarray]:
+        """What each layer of the CNN made of `images` (N, 3, 32, 32; uint8) after `epoch`, by the layer's name.
+
+        (N, filters, H, W), for `fc` (N, classes); float32.
+        """
+        model = self.model(epoch)
+        assert isinstance(model, CNN)
+        return {name: values.numpy() for name, values in model.activations(normalise(images)).items()}
+
+
+def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
+    """Fetches what the retraining `run` kept; what is missing of it the network names.
+
+    Args:
+        store: where the run is recorded.
+        run: the retraining.
+        classes: the class names, where the data set is at hand; else the run says which they are.
+
+    Raises:
+        StudyError: for a run whose retraining was not finished, one that cannot tell its classes, or one of which
+            nothing is left.
+    """
+    by_epoch = {epoch_of(path): path for path in store.artifacts(run.id, "weights")}
+    # Whatever else lies there is nobody's epoch.
+    files = {epoch: path for epoch, path in by_epoch.items() if epoch is not None}
+    if run.status != "FINISHED":
+        raise StudyError(
+            f"Run {run.name} ({run.id}) is not finished ({run.status.lower()}, {len(files)} epochs' weights): "
+            f"`{retraining(store, run)}` continues it."
+        )
+    config = TrainConfig.from_params(run.params)
+    missing = _missing_weights(run, set(range(config.epochs + 1)) - set(files)) if files else [no_weights(run)]
+    history, predictions = store.history(run.id), {}
+    for split in SPLITS:
+        try:
+            predictions[split] = _predictions(store, run, split)
+        except StudyError as error:
+            show_if_debugging(error)
+            so = "what is measured on these predictions is left out"
+            missing.append(_unreadable(store, run, predictions_path(split), error, so))
+    if not (files or predictions or len(history)):
+        raise StudyError(
+            f"Run {run.name} ({run.id}) has no weights, no predictions and no curves: "
+            "name another run, or `study retrain` anew."
+        )
+    try:
+        classes = _classes(store, run)
+    except StudyError as error:
+        show_if_debugging(error)
+        so = "the classes are the data set's" if classes else "without the data set nothing tells its classes"
+        said = _unreadable(store, run, "dataset.json", error, so)
+        if not classes:
+            raise StudyError(said) from None
+        missing.append(said)
+    return Network(run, store, config, classes, history, predictions, files, tuple(missing))
+
+
+def _classes(store: Store, run: Run) -> tuple[str, ...]:
+    classes = store.load_json(run.id, "dataset.json").get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise StudyError(f"The artifact dataset.json of run {run.id} names no classes.")
+    return tuple(classes)
+
+
+def no_weights(run: Run) -> str:
+    """Says that not one epoch's weights are there."""
+    return f"Run {run.name} ({run.id}) has no weights: name another run, or `study retrain` anew."
+
+
+def _unreadable(store: Store, run: Run, path: str, error: StudyError, so: str) -> str:
+    """Says that an artifact is not there, or else why it cannot be read; and what follows from that."""
+    folder = str(PurePosixPath(path).parent)
+    if path not in store.artifacts(run.id, "" if folder == "." else folder):
+        return f"Run {run.id} has no artifact {path}: {so}."
+    return f"{str(error).removesuffix('.')}. {sentence(so)}"
+
+
+def _missing_weights(run: Run, epochs: set[int]) -> list[str]:
+    if not epochs:
+        return []
+    named = ", ".join(weights_path(epoch) for epoch in sorted(epochs)[:MOST_NAMED])
+    more = f" and {len(epochs) - MOST_NAMED} more" if len(epochs) > MOST_NAMED else ""
+    return [f"Run {run.id} has no artifact {named}{more}: its figures go without these epochs."]
+
+
+def _predictions(store: Store, run: Run, split: str) -> tuple[np.ndarray, np.ndarray]:
+    tensors, _ = store.load_tensors(run.id, predictions_path(split))
+    return tensors["logits"].numpy(), tensors["labels"].numpy()

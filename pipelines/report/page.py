@@ -1,0 +1,146 @@
+"""The end of the analysis: the page that gathers its figures, kept with the run that it is about."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.drawing.wording import counted, listed
+from analysis.page import Section, page
+from analysis.results import classification, intervals
+from analysis.results.proportions import CONFIDENCE
+from pipelines.report.exhibits import ONLY, Report, write
+from pipelines.report.figures_statistics import measured
+from pipelines.report.network import Network
+from pipelines.report.outline import NAMES
+from pipelines.session.context import Context
+from pipelines.session.mlflow_pages import run_page
+from study.config import AnalysisConfig, DataConfig
+from study.data import SelectedImage
+from study.provenance import provenance
+from study.tracking.runs import is_under_way
+
+DATA_PARAMS = ("dataset", "dataset_digest", "validation_fraction", "split_seed", "skip_unreadable")
+"""What a retrained run says of its data set, and its analysis too."""
+PAGE = "index.html"
+"""The page of all figures; that of those named with `--only` is called so too, and lies below it in `ONLY`."""
+
+
+def publish(
+    report: Report,
+    parts: Mapping[str, Sequence[Section]],
+    networks: Mapping[str, Network],
+    network: Network,
+    image: SelectedImage | None,
+    missing: Sequence[str],
+    config: AnalysisConfig,
+    context: Context,
+    data: DataConfig | None = None,
+) -> Path:
+    """Writes the page, logs the folder to the retrained run, records the analysis as a run below it, and says so."""
+    run, store = network.run, context.store
+    table = measured(networks)
+    path, kept = report.folder / PAGE, f"report/{ONLY}" if config.only else "report"
+    html = page(
+        f"{network.name.upper()} on {run.tags['dataset']}",
+        _lead(table, networks),
+        parts,
+        facts=_facts(networks, network, image, _command(network, config, report, data)),
+        links=_links(report, config),
+        notices=missing,
+    )
+    write(path, html)
+    store.log_folder(run.id, report.folder, kept, leave_out=ONLY)
+    _record(table, network, config, context)
+    if len(table) and "table2" in (config.only or NAMES):
+        context.display.say(classification.to_markdown(intervals.answer(table)))
+    for line in missing:
+        context.display.say(line)
+    context.display.say(f"Report: {path}")
+    context.say_pages(report=run_page(run, f"{kept}/{PAGE}"))
+    return path
+
+
+def _record(table: pd.DataFrame, network: Network, config: AnalysisConfig, context: Context) -> None:
+    run, store = network.run, context.store
+    for left in store.runs([run.tags["dataset"]], stage="analysis", retrain_run=run.id, status="RUNNING"):
+        if not is_under_way(left):
+            store.finish(left.id, "KILLED", "interrupted")
+    kept = store.start(
+        run.tags["dataset"],
+        f"analysis of {run.name}",
+        tags={"stage": "analysis", "model": network.name, "dataset": run.tags["dataset"], "retrain_run": run.id},
+        params={
+            **asdict(config),
+            **{name: run.params[name] for name in DATA_PARAMS},
+            **context.machine.params(),
+            **provenance(),
+        },
+        parent=run.id,
+    )
+    own = _of_the_test(table).query("model == @network.name")
+    if len(own):
+        store.log(kept, {f"test_{row['measure']}": float(row["value"]) for row in own.to_dict("records")})
+    store.finish(kept, "FINISHED", "complete")
+
+
+def _of_the_test(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each model itself on the test images."""
+    return table[(table["split"] == "test") & (table["minus"] == "")]
+
+
+def _lead(table: pd.DataFrame, networks: Mapping[str, Network]) -> str:
+    tests = _of_the_test(table).query("measure == 'accuracy'").to_dict("records")
+    if not tests:
+        return "No predictions of the test images were kept."
+    said = [
+        f"the {row['model'].upper()} after {counted(networks[row['model']].config.epochs, 'epoch')} classifies "
+        f"{row['value']:.1%} correctly "
+        f"({CONFIDENCE:.0%} interval {100 * row['low']:.1f} to {row['high']:.1%})"
+        for row in tests
+    ]
+    return f"Of the {tests[0]['images']:,} test images, which chose nothing, {listed(said)}."
+
+
+def _links(report: Report, config: AnalysisConfig) -> dict[str, str]:
+    links = {"Every filter in the explorer": "explorer.html", "Table 2 as Markdown": "table2.md"}
+    if config.only:
+        links = {"The whole report": f"../{PAGE}"}
+    return {words: name for words, name in links.items() if (report.folder / name).is_file()}
+
+
+def _facts(
+    networks: Mapping[str, Network], network: Network, image: SelectedImage | None, command: str
+) -> dict[str, str]:
+    facts = {}
+    for name, one in networks.items():
+        params = one.run.params
+        facts[f"{name.upper()} run"] = (
+            f"{one.run.id}: learning rate {one.config.learning_rate:.3e}, weight decay "
+            f"{one.config.weight_decay:.3e}, {counted(one.config.epochs, 'epoch')}, seed {one.config.seed}, "
+            f"{params['device']}, {params['precision']}, commit {params['git_commit'][:10]}"
+        )
+    facts["Data set"] = f"{network.run.params['dataset']}, digest {network.run.params['dataset_digest'][:16]}"
+    if image:
+        facts["Image under study"] = image.description
+    facts["This page"] = f"{command}, commit {provenance()['git_commit'][:10]}"
+    return facts
+
+
+def _command(network: Network, config: AnalysisConfig, report: Report, data: DataConfig | None) -> str:
+    """What makes this page again: the run, and every option that is not its default."""
+    words = ["analyse", "--run", network.run.id]
+    if data and data.recorded_dataset != network.run.params["dataset"]:
+        words += ["--dataset", data.recorded_dataset]
+    if data and data.skip_unreadable:
+        words.append("--skip-unreadable")
+    for item in fields(config):
+        value, option = getattr(config, item.name), f"--{item.name.replace('_', '-')}"
+        if value == item.default:
+            continue
+        if item.type is bool:
+            words.append(option)
+        else:
+            words += [option, ",".join(value) if isinstance(value, tuple) else str(value)]
+    return report.command(*words)

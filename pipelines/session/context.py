@@ -1,0 +1,102 @@
+"""What every stage works with: where things are kept, what computes, who is told."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.session.display import Display
+from study.config import DataConfig, Home
+from study.data import Dataset, load_dataset
+from study.device import Machine
+from study.errors import StudyError
+from study.provenance import provenance
+from study.search.search import default_storage
+from study.system.files import within
+from study.system.redaction import masked
+from study.tracking import hints
+from study.tracking.store import Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """The surroundings of a stage; none of it changes what is computed but `machine`."""
+
+    home: Home
+    store: Store
+    storage: str
+    """URL of Optuna's storage."""
+    machine: Machine
+    display: Display
+    is_part: bool = False
+    """Whether what runs is a part of a whole, which says at its own end how MLflow's pages are seen."""
+
+    def __post_init__(self) -> None:
+        """Has the display say what the store has to."""
+        self.store.say = self.display.say
+
+    def load(self, config: DataConfig) -> Dataset:
+        """Says what runs on what, in one line, and loads the data set."""
+        self.display.say(f"Dataset {config.dataset} · {self.machine} · store {masked(self.store.uri)}")
+        with self.display.bar(f"decoding {config.dataset}", 1) as bar:
+            dataset = load_dataset(config, self.home, self.display.say, bar.to)
+        self.display.say(
+            f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
+            f"{len(dataset.classes)} classes."
+        )
+        if dataset.skipped:
+            self.display.say(f"{dataset.skipped} unreadable image files are left out.")
+        return dataset
+
+    def report_folder(self, name: str) -> Path:
+        """The folder `name` of the reports, made where it is not there.
+
+        Raises:
+            StudyError: where that cannot be.
+        """
+        # What a store says of its data sets is not trusted to be a name.
+        folder = within(self.home.reports, name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"The report cannot be written to {folder}: {error.strerror}.") from None
+        return folder
+
+    def say_pages(self, **pages: str) -> None:
+        """Says where MLflow shows things: addresses where a server answers, else the command that starts one."""
+        if self.store.uri.startswith("http"):
+            for name, page in pages.items():
+                self.display.say(f"{name}: {self.store.uri.rstrip('/')}{page}")
+        elif not self.is_part:
+            self.display.say(f"MLflow's pages of it: {self.ui_command}")
+
+    @property
+    def ui_command(self) -> str:
+        """The `study ui` that shows this store."""
+        return self.command("ui")
+
+    def command(self, *words: str) -> str:
+        """A command of this program, by its name and options, on this home and store."""
+        return hints.command(self.store, *words)
+
+    def search_command(self, *words: str) -> str:
+        """The same for one that takes the searches' storage too."""
+        own = self.storage == default_storage(self.home)
+        return self.command(*words) + ("" if own else f" --storage {shlex.quote(masked(self.storage))}")
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The options that lead a command to this home and store; none for the defaults, and no password."""
+        return hints.where(self.home, self.store.uri)
+
+    def params(self, data: DataConfig, dataset: Dataset) -> dict[str, Any]:
+        """What is recorded on every run beside its own settings."""
+        return {
+            "dataset": data.recorded_dataset,
+            "dataset_digest": dataset.digest,
+            "validation_fraction": data.validation_fraction,
+            "split_seed": data.split_seed,
+            "skip_unreadable": data.skip_unreadable,
+            **self.machine.params(),
+            **provenance(),
+        }

@@ -1,0 +1,101 @@
+"""What a stage says while it works: bars on a terminal, plain lines elsewhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from study.system.redaction import one_line, shown
+
+
+class Bar:
+    """One line of progress; `advance` moves it and `note` says where things stand."""
+
+    def __init__(self, update: Callable[..., object]):
+        """Takes what is to be told of each change, in the terms of rich's `Progress.update`."""
+        self.update = update
+
+    def advance(self, amount: float = 1) -> None:
+        """Moves the bar by `amount` of its total."""
+        self.update(advance=amount)
+
+    def to(self, done: float, total: float) -> None:
+        """Moves the bar to `done` of `total`."""
+        self.update(completed=done, total=total)
+
+    def note(self, text: str) -> None:
+        """Shows `text` beside the bar."""
+        self.update(note=text)
+
+
+class Display:
+    """Says lines and shows bars; bars only on a terminal, where several show below one another."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+
+    @property
+    def has_bars(self) -> bool:
+        """Whether there is a terminal to show bars on."""
+        return self.console.is_terminal
+
+    def say(self, text: str) -> None:
+        """Prints a line, above any bars."""
+        self.console.print(shown(text), markup=False)
+
+    def heading(self, text: str) -> None:
+        """Prints what begins now, set apart from what was said before."""
+        if self.has_bars:
+            self.console.rule(Text(shown(text)), align="left")
+        else:
+            self.say(f"\n{text}")
+
+    def log(self, text: str) -> None:
+        """Prints a line of progress where there are no bars to show it."""
+        if not self.has_bars:
+            self.say(text)
+
+    @contextmanager
+    def bar(self, description: str, total: float) -> Iterator[Bar]:
+        """A bar that goes when its block ends."""
+        if not self.has_bars:
+            yield Bar(lambda **change: None)
+            return
+        outermost = self._progress is None
+        progress = self._progress = self._progress or self._open()
+        task = progress.add_task(_indented(description), total=total, note="")
+        try:
+            yield Bar(partial(progress.update, task))
+        finally:
+            progress.remove_task(task)
+            if outermost:
+                progress.stop()
+                self._progress = None
+
+    def _open(self) -> Progress:
+        progress = Progress(
+            # What things are called is not markup.
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self.console,
+            transient=True,
+            # By default only the last 30 seconds count, in which a long trial may not move the bar at all.
+            speed_estimate_period=float("inf"),
+        )
+        progress.start()
+        return progress
+
+
+def _indented(description: str) -> str:
+    """On one line, where it began: a bar below another one is set in."""
+    said = description.lstrip(" ")
+    return " " * (len(description) - len(said)) + one_line(said)

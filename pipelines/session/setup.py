@@ -1,0 +1,99 @@
+"""What every command is given: its home, its store, its context, and an end in order when it is interrupted."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from study.config import Home, default_home
+from study.errors import StudyError, interruptions_told
+from study.system.processes import interrupt, interruptions_kept
+
+if TYPE_CHECKING:
+    from pipelines.session.context import Context
+    from study.tracking.store import Store
+
+
+def home_of(folder: str) -> Home:
+    """The home that the option --home names; an own folder of a default home is announced."""
+    if folder:
+        return Home(root=Path(folder).expanduser().resolve())
+    home = default_home()
+    if home.root == Path.cwd() and not (home.root / "pyproject.toml").is_file():
+        print(f"mlruns/, reports/ and data/ are kept in {home.root} (STUDY_HOME chooses another folder).")
+    return home
+
+
+def store_of(home: str, uri: str) -> "Store":
+    """The tracking store that the options --home and --tracking-uri name."""
+    from study.tracking.store import Store
+
+    return Store(home_of(home), uri or None)
+
+
+def context_of(
+    home: Home, uri: str, storage: str = "", device: str = "cpu", precision: str = "float32", threads: int = 0
+) -> "Context":
+    """The surroundings of a stage in `home`, from the options that name the rest.
+
+    Raises:
+        StudyError: where one database would hold both stores.
+    """
+    from pipelines.session.context import Context
+    from pipelines.session.display import Display
+    from study.device import prepare
+    from study.search.search import default_storage
+    from study.tracking.store import Store, default_uri
+
+    machine = prepare(device, precision, threads)
+    uri, storage = uri or default_uri(home), storage or default_storage(home)
+    require_apart(uri, storage)
+    return Context(home, Store(home, uri), storage, machine, Display())
+
+
+def require_apart(uri: str, storage: str) -> None:
+    """Checks that the two stores are two.
+
+    Raises:
+        StudyError: where one database would hold both.
+    """
+    from study.system.databases import are_same
+
+    if are_same(storage, uri):
+        raise StudyError(
+            f"{storage} cannot hold both MLflow's runs and Optuna's trials: give --storage another database."
+        )
+
+
+@contextmanager
+def _in_order() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a stage in order: what is under way is closed in the stores, and the exit code tells."""
+
+    # Where Ctrl-C is ignored, as in the background of a script, it stays so.
+    heard = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        with interruptions_kept(interrupt), interruptions_told():
+            yield
+    except KeyboardInterrupt as error:
+        print("Interrupted; the same command continues.", file=sys.stderr)
+        raise typer.Exit(128 + (error.args[0] if error.args else signal.SIGINT)) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """`command`, ended in order by Ctrl-C and SIGTERM."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        with _in_order():
+            command(**options)
+
+    return run

@@ -1,0 +1,1 @@
+"""The trials of a search: run, recovered, spread over processes, mirrored in MLflow."""

@@ -1,0 +1,183 @@
+"""Several trials at a time: worker processes on one search, each with its share of the threads, and one display."""
+
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
+
+from pipelines.session.display import Bar, Display
+from pipelines.trials.recovery import Recovery
+from pipelines.trials.runner import Ended
+from pipelines.trials.worker import STOP_TIMEOUT, Assignment, work
+from study.errors import StudyError
+from study.system.files import locked
+from study.system.processes import signals_held
+
+MAX_KILLED = 3
+"""So many workers that were killed while no trial came to its end are replaced; one more ends the search, since
+whatever kills them goes on."""
+LOOK = 1.0
+"""Seconds between two looks at whether a worker hangs."""
+STARTED = 600.0
+"""Seconds that a worker has to start and to load the images, however short a time an epoch is given."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    number: int
+    process: BaseProcess
+    pipe: Connection
+    bar: Bar | None = None
+    shown: ExitStack = field(default_factory=ExitStack)
+    trial: int | None = None
+    """The trial that it trains, by number."""
+    idle: float = 0.0
+    """Seconds since it was started, or began an epoch."""
+    is_waiting: bool = False
+    """Whether it waits for others to end the last trials."""
+
+
+class WorkerPool:
+    """The workers of one search, as their parent sees them."""
+
+    def __init__(self, assignment: Assignment, display: Display, on_end: Callable[[Ended], None], recovery: Recovery):
+        self.assignment, self.display, self.on_end, self.recovery = assignment, display, on_end, recovery
+        self.workers: list[_Worker] = []
+        self.killed = 0
+
+    def run(self, count: int) -> None:
+        """Has `count` processes work until the search has its total.
+
+        Raises:
+            StudyError: what a worker met that the user can mend, or where too many of them are killed.
+            RuntimeError: what else a worker raised, with its traceback.
+            KeyboardInterrupt: after every worker has closed its trial.
+        """
+        try:
+            for number in range(count):
+                self._start(number + 1)
+            while self.workers:
+                for gone in self._listen():
+                    self._replace(gone)
+                self._stop_hung()
+        finally:
+            self._stop()
+
+    def _start(self, number: int) -> None:
+        ours, theirs = get_context("spawn").Pipe(duplex=False)
+        process = get_context("spawn").Process(target=work, args=(self.assignment, theirs), name=f"worker {number}")
+        # Its own start would let signals through.
+        resource_tracker.ensure_running()
+        # Held until the worker is known, so that none is left behind.
+        with signals_held():
+            # The worker inherits what is blocked: a terminal's Ctrl-C goes to all processes, but each is told once, by
+            # its parent, and not before it is ready.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+            try:
+                process.start()
+                self.workers.append(_Worker(number, process, ours))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                # Else this process itself would keep the pipe from ending with the worker.
+                theirs.close()
+
+    def _listen(self) -> list[_Worker]:
+        """Takes the messages there are, waiting a while for the first; returns the workers that ended."""
+        by_pipe = {worker.pipe: worker for worker in self.workers}
+        ended, asked = [], time.monotonic()
+        told = connection.wait(list(by_pipe), LOOK)
+        # No longer than was waited: where all processes were stopped together, none of them hangs.
+        waited = min(time.monotonic() - asked, LOOK)
+        for worker in self.workers:
+            worker.idle += waited
+        for pipe in told:
+            worker = by_pipe[cast(Connection, pipe)]
+            try:
+                message = worker.pipe.recv()
+            except (EOFError, OSError, pickle.UnpicklingError):  # it was killed, perhaps in the middle of a message
+                worker.process.join()
+                worker.shown.close()
+                self.workers.remove(worker)
+                ended.append(worker)
+            else:
+                self._take(worker, *message)
+        return ended
+
+    def _take(self, worker: _Worker, kind: str, *content: Any) -> None:
+        if kind == "say":
+            self.display.say(*content)
+        elif kind == "turn":
+            worker.trial, worker.idle = content[0], 0.0
+            worker.is_waiting = worker.trial is None
+        elif kind == "ended":
+            self.killed = 0
+            self.on_end(*content)
+        elif kind == "open":
+            worker.bar = worker.shown.enter_context(self.display.bar(*content))
+        elif kind == "change" and worker.bar:
+            worker.bar.update(**content[0])
+        elif kind == "close":
+            worker.shown.close()
+        elif kind == "failed":
+            text, is_users = content
+            raise StudyError(text) if is_users else RuntimeError(f"Worker {worker.number} crashed:\n{text}")
+
+    def _stop_hung(self) -> None:
+        for worker in self.workers:
+            if self._hangs(worker):
+                worker.process.kill()
+                worker.process.join()
+                if worker.trial is not None:
+                    self.recovery.fail(worker.trial, f"timed out after {self._limit} s without an epoch")
+
+    @property
+    def _limit(self) -> int:
+        return self.assignment.config.trial_timeout
+
+    def _hangs(self, worker: _Worker) -> bool:
+        allowed = self._limit if worker.trial is not None else max(self._limit, STARTED)
+        return bool(self._limit) and worker.idle > allowed and not worker.is_waiting
+
+    def _replace(self, gone: _Worker) -> None:
+        if gone.process.exitcode == 0:
+            return
+        self.killed += 1
+        code = gone.process.exitcode or 0
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        if self._hangs(gone):
+            how = f"no epoch in {self._limit} s"
+        if self.killed > MAX_KILLED:
+            raise StudyError(
+                f"{self.killed} workers were killed and no trial came to its end, the last by {how}: is there memory "
+                "for fewer --workers only? The same command continues the search."
+            )
+        self.display.say(f"Worker {gone.number} was killed ({how}): another takes its place.")
+        self.recovery(stopped=f"its worker was killed ({how})")
+        self._start(gone.number)
+
+    def _stop(self) -> None:
+        for worker in self.workers:
+            worker.process.terminate()
+        timer = threading.Timer(STOP_TIMEOUT, self._kill)
+        timer.start()
+        while self.workers:
+            try:
+                self._listen()
+            except (StudyError, RuntimeError) as error:
+                self.display.say(str(error))
+        timer.cancel()
+        # Of those that had to be killed.
+        with locked(self.assignment.home):
+            self.recovery.close()
+
+    def _kill(self) -> None:
+        # The main thread meanwhile removes those that end.
+        for worker in tuple(self.workers):
+            worker.process.kill()

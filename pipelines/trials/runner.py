@@ -1,0 +1,212 @@
+"""The trials of a search, one after the other or in turns, each mirrored in MLflow as a run below the search's."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from pipelines.session.context import Context
+from pipelines.session.display import Bar
+from pipelines.trials.mirror import end_run
+from pipelines.trials.recovery import Recovery
+from study.config import DataConfig, SearchConfig
+from study.data import Dataset
+from study.device_failures import failures_explained, release_device_memory
+from study.models import build_model
+from study.search import search
+from study.search.loop import Listener, Training, optimise
+from study.search.trial import COUNTED, Outcome, Score, Suggestion
+from study.system.files import locked
+from study.system.processes import this_process
+from study.tracking.writer import Writer
+from study.training import Epoch, TrainingState, epochs, resident
+
+FEWER_WORKERS = "run fewer trials at a time with --workers"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a trial."""
+
+    number: int
+    learning_rate: float
+    weight_decay: float
+    accuracy: float | None
+    """The best on the validation split; None where the trial diverged in its first epoch."""
+    reason: str
+    """`complete`, `pruned` or `diverged`."""
+    detail: str
+
+
+class Tally:
+    """Counts the trials of a search as they end, and says so."""
+
+    def __init__(self, context: Context, bar: Bar, opened: search.Search, total: int):
+        self.display, self.bar, self.total = context.display, bar, total
+        table = search.trials_table(opened)
+        complete = table[table["state"] == "complete"]["val_accuracy"]
+        self.done, self.best = len(table), complete.max() if len(complete) else 0.0
+        bar.advance(self.done)
+
+    def add(self, trial: Ended) -> None:
+        """Takes a trial that has just ended."""
+        self.done += 1
+        if trial.reason == "complete":
+            self.best = max(self.best, trial.accuracy or 0.0)
+        self.bar.advance()
+        self.bar.note(f"{self.done}/{self.total} trials · best val {self.best:.3f}")
+        reached = "no finite result" if trial.accuracy is None else f"val {trial.accuracy:.4f}"
+        self.display.log(
+            f"trial {trial.number} ({self.done}/{self.total}): lr {trial.learning_rate:.2e}, decay "
+            f"{trial.weight_decay:.2e}: {reached}, {trial.reason} ({trial.detail}); best {self.best:.4f}"
+        )
+
+
+def run_trials(
+    opened: search.Search,
+    config: SearchConfig,
+    data: DataConfig,
+    dataset: Dataset,
+    context: Context,
+    *,
+    parent: str,
+    on_end: Callable[[Ended], None],
+    on_turn: Callable[[int | None], None] = lambda number: None,
+    places: int = 1,
+) -> None:
+    """Runs trials in this process until the search has its total.
+
+    Args:
+        opened: the search.
+        config: its settings.
+        data: how the data set was loaded.
+        dataset: the images, of which the test images are not looked at.
+        context: the surroundings.
+        parent: the id of the search's run.
+        on_end: told each trial that counts, once both stores have it.
+        on_turn: told the number of each trial that is about to train an epoch; None while others are waited for.
+        places: so many trials take turns, epoch by epoch, which keeps a GPU busy.
+
+    Raises:
+        KeyboardInterrupt: after the trials under way were closed in both stores.
+        OutOfMemory: where trial after trial fails for want of memory.
+    """
+
+    def on_memory(said: str) -> None:
+        release_device_memory()
+        context.display.say(f"A trial failed: {said}")
+
+    def on_wait(running: set[int]) -> None:
+        on_turn(None)
+        recovery.wait()
+
+    recovery = Recovery(opened, config, context)
+    try:
+        with Writer(context.store) as writer:
+            runner = _TrialRunner(config, data, dataset, context, writer, parent, on_end)
+            listener = Listener(on_turn=on_turn, on_end=runner.ended, on_memory=on_memory)
+            optimise(opened, config, runner.run, on_wait, listener=listener, places=places)
+    except BaseException:
+        # What came between the birth or the end of a trial in the one store and in the other is left open there.
+        with locked(context.home):
+            recovery.close(and_own=True)
+        raise
+
+
+class _TrialRunner:
+    def __init__(
+        self,
+        config: SearchConfig,
+        data: DataConfig,
+        dataset: Dataset,
+        context: Context,
+        writer: Writer,
+        parent: str,
+        on_end: Callable[[Ended], None],
+    ):
+        self.config, self.dataset, self.context, self.writer = config, dataset, context, writer
+        self.parent, self.on_end = parent, on_end
+        self.begun: dict[int, tuple[str, Score]] = {}
+        splits = dataset.splits(data)
+        with failures_explained(context.machine, FEWER_WORKERS):
+            self.images, self.validation = (
+                resident(part, context.machine) for part in (splits.images, splits.validation)
+            )
+        self.rows = splits.train_rows
+        self.params = context.params(data, dataset)
+
+    def run(self, suggestion: Suggestion) -> Training:
+        """Trains `suggestion`; all that was measured is written when it ends, whatever ends it."""
+        run_id, score = self._start(suggestion), Score(suggestion)
+        self.begun[suggestion.number] = run_id, score
+        try:
+            with failures_explained(self.context.machine, FEWER_WORKERS):
+                yield from self._fit(suggestion, run_id, score)
+        finally:
+            self.writer.drain()
+        return score.accuracy
+
+    def ended(self, told: Outcome) -> None:
+        """Ends the run of a trial as Optuna ended the trial."""
+        if told.number not in self.begun:
+            return
+        run_id, score = self.begun.pop(told.number)
+        best = {"best_val_accuracy": score.accuracy, "best_val_loss": score.loss, "best_epoch": score.epoch}
+        end_run(self.context.store, run_id, told, best if score.epoch else {})
+        if told.reason in COUNTED:
+            config, detail = score.suggestion.config, told.stopped or f"best in epoch {score.epoch}"
+            accuracy = score.accuracy if score.epoch else None
+            self.on_end(Ended(told.number, config.learning_rate, config.weight_decay, accuracy, told.reason, detail))
+
+    def _start(self, suggestion: Suggestion) -> str:
+        tags = {
+            "stage": "trial",
+            "model": self.config.model.name,
+            "search": self.config.name,
+            "dataset": self.dataset.key,
+            "optuna_trial": str(suggestion.number),
+            "base_seed": str(self.config.seed),
+            "worker": this_process(),
+        }
+        if suggestion.retry_of is not None:
+            tags["retry_of"] = str(suggestion.retry_of)
+        run_id = self.context.store.start(
+            self.dataset.key,
+            f"trial {suggestion.number} of {self.config.name}",
+            tags=tags,
+            params={**suggestion.config.params(), **self.params},
+            parent=self.parent,
+        )
+        suggestion.bind(run_id)
+        return run_id
+
+    def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> Iterator[None]:
+        config, context = suggestion.config, self.context
+        model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed)
+        state = TrainingState(model, config, context.machine)
+        with context.display.bar(f"  trial {suggestion.number}", config.epochs * len(self.rows)) as bar:
+            training = epochs(
+                state,
+                self.images,
+                config,
+                context.machine,
+                rows=self.rows,
+                evaluate={"val": self.validation},
+                on_batch=bar.advance,
+            )
+            with closing(training):
+                for pending in training:
+                    # While the device works on this epoch, other trials queue theirs.
+                    yield
+                    self._keep_epoch(pending.wait(), run_id, score, bar)
+
+    def _keep_epoch(self, epoch: Epoch, run_id: str, score: Score, bar: Bar) -> None:
+        recorded = {
+            # First, since MLflow compares runs by the first metric unless told otherwise.
+            "val_accuracy": epoch.metrics["val_accuracy"],
+            **epoch.metrics,
+            "epoch_seconds": epoch.seconds,
+            "images_per_second": epoch.images_per_second,
+        }
+        self.writer.log(run_id, recorded, epoch.number)
+        bar.note(f"val {epoch.metrics['val_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s")
+        score.update(epoch.number, epoch.metrics["val_accuracy"], epoch.metrics["val_loss"])

@@ -1,0 +1,160 @@
+"""One worker process of a search: what it is told, what it does, and what it tells its parent."""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from typing import Any
+
+from pipelines.session.context import Context
+from pipelines.session.display import Bar, Display
+from pipelines.trials.runner import run_trials
+from study.config import DataConfig, Home, SearchConfig
+from study.data import load_dataset
+from study.device import Machine, prepare
+from study.errors import StudyError, interruptions_told
+from study.search import search
+from study.search.storage import storage_failures_explained
+from study.system.debugging import show_if_debugging
+from study.system.faults import explanation
+from study.system.files import locked
+from study.system.processes import interrupt, interruptions_kept
+from study.tracking.store import Store
+
+STOP_TIMEOUT = 60.0
+"""Seconds that a worker has to close its trial after it was told to stop."""
+REDRAWN = 0.1
+"""Seconds between two messages about the same bar."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """All that a worker needs to know."""
+
+    config: SearchConfig
+    data: DataConfig
+    digest: str
+    home: Home
+    uri: str
+    storage: str
+    machine: Machine
+    parent: str
+    has_bars: bool
+    places: int = 1
+    """How many trials take turns in the process."""
+
+
+class _PipedDisplay(Display):
+    """Has the parent show what a worker says."""
+
+    def __init__(self, pipe: Connection, has_bars: bool):
+        super().__init__()
+        self._pipe, self._has_bars = pipe, has_bars
+        # What is said of the store comes from the thread that writes to it.
+        self._sending = threading.Lock()
+
+    @property
+    def has_bars(self) -> bool:
+        return self._has_bars
+
+    def send(self, kind: str, *content: object) -> None:
+        # Where the parent is gone nobody reads; the trial under way is being ended anyway.
+        with suppress(BrokenPipeError), self._sending:
+            self._pipe.send((kind, *content))
+
+    def say(self, text: str) -> None:
+        self.send("say", text)
+
+    @contextmanager
+    def bar(self, description: str, total: float) -> Iterator[Bar]:
+        if not self.has_bars:
+            yield Bar(lambda **change: None)
+            return
+        self.send("open", description, total)
+        try:
+            yield Bar(_seldom(lambda change: self.send("change", change)))
+        finally:
+            self.send("close")
+
+
+def _seldom(send: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+    """Gathers the steps of a bar, which may come a thousand times a second."""
+    gathered, sent = 0.0, time.monotonic()
+
+    def update(advance: float = 0, **change: object) -> None:
+        nonlocal gathered, sent
+        gathered += advance
+        if change or time.monotonic() - sent > REDRAWN:
+            send({**change, "advance": gathered})
+            gathered, sent = 0.0, time.monotonic()
+
+    return update
+
+
+def work(assignment: Assignment, pipe: Connection) -> None:
+    """What a worker process does: trials, until the search has its total or the process is told to stop."""
+    display = _PipedDisplay(pipe, assignment.has_bars)
+    try:
+        signal.signal(signal.SIGTERM, _interrupt_once)
+        threading.Thread(target=_stop_with_parent, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        with interruptions_kept(_interrupt_once), interruptions_told():
+            _run(assignment, display)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGTERM)
+    except Exception as error:
+        # Once told, the parent stops all workers, while this one is ending already.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        mended = error if isinstance(error, StudyError) else explanation(error, assignment.home.root)
+        if mended:
+            show_if_debugging(error)
+        display.send("failed", str(mended or traceback.format_exc()), mended is not None)
+        sys.exit(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _interrupt_once(number: int, frame: object) -> None:
+    # The same may come twice, from the parent and from whoever told them all; closing the trial must not be disturbed.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    interrupt(number, frame)
+
+
+def _stop_with_parent() -> None:
+    parent = parent_process()
+    assert parent
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    # One that hangs has nobody left to stop it.
+    time.sleep(STOP_TIMEOUT)
+    os._exit(1)
+
+
+def _run(assignment: Assignment, display: _PipedDisplay) -> None:
+    asked = assignment.machine
+    machine = prepare(str(asked.device), asked.precision, asked.threads)
+    store = Store(assignment.home, assignment.uri)
+    context = Context(assignment.home, store, assignment.storage, machine, display)
+    dataset = load_dataset(assignment.data, assignment.home, display.say)
+    if dataset.digest != assignment.digest:
+        raise StudyError(f"The images of {assignment.data.dataset} changed while the search was starting: start again.")
+    with storage_failures_explained(assignment.storage):
+        with locked(assignment.home):
+            opened = search.open_search(assignment.config, assignment.storage, digest=dataset.digest)
+        run_trials(
+            opened,
+            assignment.config,
+            assignment.data,
+            dataset,
+            context,
+            parent=assignment.parent,
+            on_end=lambda ended: display.send("ended", ended),
+            on_turn=lambda number: display.send("turn", number) if assignment.config.trial_timeout else None,
+            places=assignment.places,
+        )

@@ -1,0 +1,1 @@
+"""Recorded studies checked, repaired, exported and imported."""

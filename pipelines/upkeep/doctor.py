@@ -1,0 +1,257 @@
+"""`study doctor`: checks both stores against each other and against the files, and with `--fix` mends what can be.
+
+Says in a table what is wrong, a row each. Before anything is changed both databases are copied.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.session.context import Context
+from pipelines.upkeep import check_files, check_params, check_runs, findings, store_repairs
+from pipelines.upkeep.findings import Facts, Finding
+from pipelines.upkeep.read_files import read_files
+from pipelines.upkeep.relocate import Tables, local
+from pipelines.upkeep.repair import Mender
+from study.config import Home
+from study.errors import StudyError
+from study.search.records import Searches
+from study.search.search import default_storage
+from study.search.storage import storage_failures_explained
+from study.system.backup import damage
+from study.system.databases import exists
+from study.system.files import locked
+from study.system.redaction import masked
+from study.tracking.hints import command_at, retraining
+from study.tracking.store import default_uri
+
+ROUNDS = 3
+"""So often a part is looked at while it is being mended: what was mended may show what it hid."""
+Check = Callable[[], Iterator[Finding]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the doctor may do."""
+
+    fix: bool = False
+    """Mend what can be."""
+    all_hosts: bool = False
+    """Take for dead what cannot be seen from here."""
+    backup: bool = True
+    """Copy the databases before anything in them is changed."""
+
+
+@dataclass
+class Result:
+    """What was wrong."""
+
+    mended: list[Finding] = field(default_factory=list)
+    left: list[Finding] = field(default_factory=list)
+    """What is still wrong."""
+
+
+def require_whole(home: Home, uri: str, storage: str) -> None:
+    """Checks, before anything opens them, that there are databases, and that SQLite finds them whole.
+
+    Raises:
+        StudyError: where there are none, or one is damaged.
+    """
+    databases = [uri or default_uri(home), storage or default_storage(home)]
+    if not any(exists(url) for url in databases):
+        first = command_at(home, databases[0], "tune")
+        raise StudyError(f"There is nothing to check in {home.store}: `{first}` makes the first runs.")
+    for url in databases:
+        if said := damage(url):
+            raise StudyError(
+                f"The database {masked(url)} is damaged ({said}): put a backup in its place (--fix keeps them in "
+                f"{home.store}/backup-…), or read what is left with `sqlite3 FILE .recover`."
+            )
+
+
+def examine(context: Context, options: Options) -> Result:
+    """Says what is wrong, and mends it where it is told to.
+
+    Args:
+        context: the surroundings.
+        options: what may be done.
+
+    Raises:
+        StudyError: where something is under way that would be mended, or a database cannot be copied.
+    """
+    with storage_failures_explained(context.storage):
+        # Opening a new database migrates it, and two processes doing that at once crash.
+        with locked(context.home):
+            examination = _Examination(context, options)
+        with locked(context.home) if options.fix else nullcontext():
+            return examination.run()
+
+
+class _Examination:
+    def __init__(self, context: Context, options: Options):
+        self.context, self.options = context, options
+        self.searches = Searches(context.storage)
+        self.tables = None if context.store.uri.startswith("http") else Tables(context.store.uri)
+        self.mender = Mender(context, self.searches, self.tables, backup=options.backup)
+        self.result = Result()
+        self.files = 0
+        self.is_elsewhere = False
+
+    def run(self) -> Result:
+        self.facts = self._facts()
+        if self.options.fix:
+            self._require_nothing_under_way()
+        self._examine(self._places)
+        # From the wrong place every file would be missing.
+        self.is_elsewhere = bool(self.result.left)
+        for check in (check_runs.check_searches, check_runs.check_trials, check_runs.check_others):
+            self._examine(partial(self._of_facts, check))
+        for check in (check_params.check_params, check_runs.check_values, check_runs.check_curves):
+            self._examine(partial(self._of_facts, check))
+        self._examine(self._duplicates)
+        self._examine(self._undelivered)
+        if not self.is_elsewhere:
+            self._examine(self._files)
+        self._say()
+        return self.result
+
+    def _facts(self) -> Facts:
+        # The runs first: a trial that begins meanwhile is then among the trials, and its run not among the runs.
+        store = self.context.store
+        runs = [run for run in store.runs() if "stage" in run.tags]
+        searches = self.searches.read()
+        named = {run.id: check_runs.CURVES.get(run.tags["stage"]) for run in runs}
+        curves = {}
+        with self.context.display.bar("reading curves", len(runs)) as bar:
+            for run in runs:
+                name = named[run.id]
+                if name and name in run.metrics:
+                    curves[run.id] = store_repairs.values_of(store, run.id, name)
+                bar.advance()
+        return Facts(
+            searches=searches,
+            runs=runs,
+            deleted=store_repairs.deleted_runs(store),
+            curves=curves,
+            life=partial(findings.life, all_hosts=self.options.all_hosts),
+            backs=masked(self.context.storage),
+        )
+
+    def _require_nothing_under_way(self) -> None:
+        for found in findings.under_way(self.facts):
+            if found.is_known:
+                raise StudyError(
+                    f"{found.where[0].upper()}{found.where[1:]} is under way (process {found.worker}): --fix waits "
+                    "for nobody; stop it, or wait until it has ended."
+                )
+
+    def _examine(self, check: Check) -> None:
+        found = self._found(check)
+        for _ in range(ROUNDS if self.options.fix else 0):
+            now = [finding for finding in found if finding.repairs]
+            if not now:
+                break
+            self.mender.mend(now)
+            self.facts = self._facts()
+            found = self._found(check)
+            self.result.mended += [finding for finding in now if finding not in found]
+        self.result.left += found
+
+    def _found(self, check: Check) -> list[Finding]:
+        return [self._within_reach(finding) for finding in check()]
+
+    def _within_reach(self, finding: Finding) -> Finding:
+        if self.tables is None and any(isinstance(repair, findings.IN_DATABASE) for repair in finding.repairs):
+            mend = "nothing, over a server: give its database as --tracking-uri to `study doctor`"
+            return replace(finding, mend=mend, repairs=())
+        return finding
+
+    def _of_facts(self, check: Callable[[Facts], Iterator[Finding]]) -> Iterator[Finding]:
+        return check(self.facts)
+
+    def _places(self) -> Iterator[Finding]:
+        root = self.context.store.artifacts_root
+        if self.tables and root:
+            for old, new in self.tables.moved(root):
+                what = f"MLflow looks for these files in {old}, outside this home{_also(old)}."
+                move = findings.MoveLocation(old, new)
+                yield Finding(what, new, "names the place where they are", (move,))
+
+    def _duplicates(self) -> Iterator[Finding]:
+        return check_runs.check_duplicates(self.facts, self.tables.twice() if self.tables else [])
+
+    def _undelivered(self) -> Iterator[Finding]:
+        """What could not be delivered when the store was opened, just now."""
+        for folder in sorted((self.context.home.store / "outbox").glob("*/")):
+            what = f"What the store could not take of run {folder.name[:12]} is still kept."
+            mend = f"nothing: {folder} is for another --tracking-uri, or for a run that was deleted there"
+            yield Finding(what, str(folder), mend)
+
+    def _files(self) -> Iterator[Finding]:
+        runs = [run for run in self.facts.of_stage("retrain") if run.status != "RUNNING"]
+        with self.context.display.bar("checking files", len(runs)) as bar:
+            files = [read_files(run, self.context, bar) for run in runs]
+        self.files = sum(len(one.listed) for one in files)
+        return check_files.check_files(files, partial(retraining, self.context.store))
+
+    def _say(self) -> None:
+        display, result = self.context.display, self.result
+        rows = [(finding, "mended") for finding in result.mended] + [(finding, "") for finding in result.left]
+        if rows:
+            # Not a terminal: wide enough for most rows, and for grep.
+            console = display.console if display.console.is_terminal else Console(width=200)
+            console.print(_table(rows, fixed=self.options.fix))
+        for found in findings.under_way(self.facts):
+            told = "is under way" if found.is_known else "is under way elsewhere, or was: that cannot be seen here"
+            display.say(f"{found.where} {told} (process {found.worker}).")
+        self._say_skipped()
+        display.say(self._summary())
+
+    def _say_skipped(self) -> None:
+        if self.tables is None:
+            self.context.display.say(
+                "Not checked, since only the server's database could tell: values recorded twice, and places."
+            )
+        if self.is_elsewhere:
+            self.context.display.say("Not checked, while MLflow looks for them in another place: the files.")
+
+    def _summary(self) -> str:
+        facts = self.facts
+        checked = (
+            f"Checked: {_count(len(facts.searches), 'search', 'searches')}, "
+            f"{_count(sum(len(search.trials) for search in facts.searches), 'trial')}, "
+            f"{_count(len(facts.runs), 'run')}, {_count(self.files, 'file')}."
+        )
+        left, mended = self.result.left, self.result.mended
+        if not (left or mended):
+            return f"{checked} Nothing is wrong."
+        if self.options.fix:
+            return f"{checked} Mended: {len(mended)}; left as it is: {len(left)}."
+        fixable = sum(bool(finding.repairs) for finding in left)
+        command = self.context.search_command("doctor", "--fix")
+        mends = f"`{command}` mends {fixable} of them." if fixable else "--fix can mend none of it."
+        return f"{checked} {_count(len(left), 'thing is', 'things are')} wrong; {mends}"
+
+
+def _also(place: str) -> str:
+    """What is to be said of a place that should have been left behind, where it is still there."""
+    return ", and would write new ones there" if local(place).is_dir() else ""
+
+
+def _count(number: int, one: str, several: str = "") -> str:
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def _table(rows: Sequence[tuple[Finding, str]], *, fixed: bool) -> Table:
+    table = Table(show_lines=True)
+    for heading in ("what", "where", "done" if fixed else "--fix"):
+        # A path that is cut is of no use.
+        table.add_column(heading, overflow="fold")
+    for finding, done in rows:
+        table.add_row(*map(escape, (finding.what, finding.where, f"{done}: {finding.mend}" if done else finding.mend)))
+    return table

@@ -1,0 +1,167 @@
+"""MLflow's own tables, for what its interface cannot do: values recorded twice, other params, places that moved."""
+
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote, urlparse
+
+import sqlalchemy
+from sqlalchemy import Connection, MetaData, Table, delete, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from study.system.faults import explanation
+from study.system.files import SQLITE, beside, remove_unfinished, whole
+from study.tracking.registry import DESCRIBED
+
+LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""The columns that say where files are."""
+TIMEOUT = 60
+"""Seconds for which a write waits while others write."""
+
+
+class Tables:
+    """The tables of the tracking database at a URL, of which MLflow has made the tables before."""
+
+    def __init__(self, url: str):
+        self.url = url
+        arguments = {"timeout": TIMEOUT} if url.startswith(SQLITE) else {}
+        self._engine = sqlalchemy.create_engine(url, connect_args=arguments)
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            if explained := explanation(error, self.url):
+                raise explained from error
+            raise
+
+    def _table(self, name: str) -> Table:
+        return Table(name, MetaData(), autoload_with=self._engine)
+
+    def close(self) -> None:
+        """Ends its connections."""
+        self._engine.dispose()
+
+    def twice(self) -> list[tuple[str, str, int, int]]:
+        """The run, metric and step of values that were recorded more than once, and how often."""
+        metrics = self._table("metrics").c
+        columns = (metrics.run_uuid, metrics.key, metrics.step)
+        query = select(*columns, func.count()).group_by(*columns).having(func.count() > 1).order_by(*columns)
+        with self._begun() as connection:
+            return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
+
+    def set_point(self, run_id: str, name: str, step: int, value: float | None = None) -> None:
+        """Keeps one value of a metric's step: `value`, or by default the last that was recorded."""
+        with self._begun() as connection:
+            kept = self._only(connection, self._table("metrics"), run_id, name, step, value)
+            latest = self._table("latest_metrics")
+            here = (latest.c.run_uuid == run_id) & (latest.c.key == name)
+            said = connection.execute(select(latest.c.step).where(here)).scalar()
+            if said is None:
+                connection.execute(insert(latest).values(kept))
+            elif said == step:
+                connection.execute(update(latest).where(here).values(kept))
+
+    @staticmethod
+    def _only(
+        connection: Connection, metrics: Table, run_id: str, name: str, step: int, value: float | None
+    ) -> dict[str, object]:
+        here = (metrics.c.run_uuid == run_id) & (metrics.c.key == name) & (metrics.c.step == step)
+        rows = connection.execute(select(metrics).where(here).order_by(metrics.c.timestamp, metrics.c.value)).mappings()
+        found = [dict(row) for row in rows]
+        moment = found[-1]["timestamp"] if found else time.time_ns() // 1_000_000
+        kept = {"run_uuid": run_id, "key": name, "step": step, "timestamp": moment, "value": value, "is_nan": False}
+        if value is None:
+            kept = found[-1]
+        connection.execute(delete(metrics).where(here))
+        connection.execute(insert(metrics).values(kept))
+        return kept
+
+    def set_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Has params of a run say something else, or for the first time something."""
+        table = self._table("params")
+        with self._begun() as connection:
+            for name, value in params.items():
+                connection.execute(delete(table).where((table.c.run_uuid == run_id) & (table.c.key == name)))
+                connection.execute(insert(table).values(run_uuid=run_id, key=name, value=value))
+
+    def moved(self, root: str) -> list[tuple[str, str]]:
+        """Places of an experiment's files that are not in the folder `root`, and where there they are now.
+
+        Args:
+            root: the folder of all artifacts, as a file URI.
+        """
+        with self._begun() as connection:
+            places = {_place(value) for _, _, value in self._values(connection)}
+        found = ((place, f"{root}/{_quoted_name(place)}") for place in sorted(places))
+        return [(old, new) for old, new in found if local(old) != local(new) and _has_moved(old, new)]
+
+    def _values(self, connection: Connection) -> Iterator[tuple[str, str, str]]:
+        """The local places in the tables: table, column and value."""
+        for name, column in LOCATIONS:
+            for value in connection.execute(select(self._table(name).c[column]).distinct()).scalars():
+                if value and (value.startswith("file:") or ("://" not in value and value.startswith("/"))):
+                    yield name, column, value
+
+    def move(self, old: str, new: str) -> None:
+        """Has all that was said to be at `old` or below be at `new`; copies what lies in the old place only."""
+        with self._begun() as connection:
+            for name, column, value in list(self._values(connection)):
+                if value != old and not value.startswith(old + "/"):
+                    continue
+                place, table = new + value.removeprefix(old), self._table(name)
+                if name != "experiments" and local(value).is_dir() and not local(place).exists():
+                    _copy(local(value), local(place))
+                connection.execute(update(table).where(table.c[column] == value).values({column: place}))
+            # Before what is moved counts as moved, after which nobody would look at them again.
+            _describe_anew(old, new)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(target.parent)
+    copied = beside(target)
+    try:
+        shutil.copytree(source, copied)
+        copied.rename(target)
+    finally:
+        shutil.rmtree(copied, ignore_errors=True)
+
+
+def _describe_anew(old: str, new: str) -> None:
+    """Has the models at `new` say themselves that they are there."""
+    # As bytes: whatever else a description holds stays as it is.
+    was, now = (f"artifact_path: {place}/".encode() for place in (old, new))
+    for described in local(new).glob(f"models/*/artifacts/{DESCRIBED}"):
+        with whole(described) as file:
+            file.write_bytes(described.read_bytes().replace(was, now))
+
+
+def _place(value: str) -> str:
+    """Where an experiment's files are, from the place of one of its runs or models, or its own."""
+    return re.sub(r"(/models)?/[^/]+/artifacts$", "", value)
+
+
+def local(place: str) -> Path:
+    """A place of files, as MLflow writes it, as a path of this machine."""
+    return Path(unquote(urlparse(place).path) if place.startswith("file:") else place)
+
+
+def _quoted_name(place: str) -> str:
+    return quote(local(place).name)
+
+
+def _has_moved(old: str, new: str) -> bool:
+    """Whether files of the experiment are at `new`, or would be but for the folder's move."""
+    return local(new).is_dir() or (local(old).parent.name == "artifacts" and not local(old).parent.exists())

@@ -1,0 +1,174 @@
+"""Which filters still do something: how much of each one passes its ReLU, and the network without the dead ones.
+
+A filter here is a row of any layer that a ReLU follows: a convolution's filter, or a hidden unit of the FFNN.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from study.images import pick
+from study.models import Model
+from study.training import EVALUATION_BATCH, predict
+
+ROUNDING = 1e-3
+"""More than all that float32 sums of a filter's few thousand products can be off by, as a share of their size."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What passes the ReLU of a layer's filters; every array is (filters,)."""
+
+    active_images: np.ndarray
+    """The share of the sampled images on which the output is positive anywhere."""
+    active_positions: np.ndarray
+    """The share of all positions of the sampled images at which the output is positive."""
+    silent: np.ndarray
+    """Whether the output is zero everywhere on all of the images, not the sampled ones alone."""
+
+
+def rectified(model: Model) -> list[str]:
+    """The layers that a ReLU follows, from the image on."""
+    return [layer for layer, after in pairwise(model.layers) if after.startswith("relu")]
+
+
+def stratified_rows(labels: Tensor, count: int) -> Tensor:
+    """About `count` rows (all where there are fewer), evenly spaced among those of each class; ascending."""
+    return labels.argsort(stable=True)[:: max(1, len(labels) // count)].sort().values
+
+
+def activity(model: Model, images: Tensor, rows: Tensor) -> dict[str, Activity]:
+    """How active the filters of each rectified layer are, by the layer's name.
+
+    The shares are of a sample. Silence is of all images, and exact up to float32's rounding: only filters that are
+    zero throughout the sample, and are not bound to be, are computed on the rest, and only until they are seen
+    active. For a CNN half of whose second layer is silent, on 10,000 images, that takes 2.3 s of one core's time, and
+    counting everything on all of them 3.6 s.
+
+    Args:
+        model: the network.
+        images: uint8, (N, 3, 32, 32).
+        rows: which of them are sampled.
+    """
+    shares = _shares(model, pick(images, rows))
+    bound = outweighed(model)
+    found = {}
+    for layer, (of_images, of_positions) in shares.items():
+        silent = bound[layer]
+        open_question = ((of_images == 0) & ~silent).nonzero().flatten()
+        silent[_never_active(model, layer, open_question, images)] = True
+        found[layer] = Activity(of_images.cpu().numpy(), of_positions.cpu().numpy(), silent.cpu().numpy())
+    return found
+
+
+@torch.no_grad()
+def _shares(model: Model, images: Tensor) -> dict[str, Tensor]:
+    """The shares of images and of positions (2, filters) that are positive, by layer."""
+    sums: dict[str, Tensor] = {}
+
+    def count(layer: str, output: Tensor) -> None:
+        positive = (output > 0).float().mean(2).double()
+        batch = torch.stack([(positive > 0).double().sum(0), positive.sum(0)])
+        sums[layer] = sums.get(layer, 0) + batch
+
+    with _listening(model, count):
+        predict(model, images)
+    return {layer: summed / len(images) for layer, summed in sums.items()}
+
+
+@contextmanager
+def _listening(model: Model, hear: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Tells `hear` what each rectified layer gives before ReLU, (N, filters, positions), while it is open."""
+
+    def hook(layer: str, module: nn.Module, inputs: object, output: Tensor) -> None:
+        hear(layer, output.reshape(*output.shape[:2], -1))
+
+    hooks = [model.get_submodule(layer).register_forward_hook(partial(hook, layer)) for layer in rectified(model)]
+    try:
+        yield
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+@torch.no_grad()
+def outweighed(model: Model) -> dict[str, Tensor]:
+    """The filters, bool (filters,) by layer, that are silent on any image: the bias outweighs all other terms.
+
+    Bounds go from layer to layer: a normalised image is within [-1, 1], so no output exceeds bias + Σ|w|, which
+    bounds the next layer's inputs. It takes no image, and finds most of the collapsed filters.
+    """
+    found = {}
+    highest: Tensor | None = None
+    for layer in rectified(model):
+        weight, bias = (tensor.double() for tensor in _parameters(model, layer))
+        reach = weight.abs().flatten(1)
+        if highest is not None:
+            reach = weight.abs().reshape(len(bias), len(highest), -1).sum(2) * highest
+        gain = reach.sum(1)
+        found[layer] = bias <= -(1 + ROUNDING) * gain
+        highest = (bias + (1 + ROUNDING) * gain).clamp(min=0)
+    return found
+
+
+def _parameters(model: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
+    return model.get_parameter(f"{layer}.weight"), model.get_parameter(f"{layer}.bias")
+
+
+@torch.no_grad()
+def _never_active(model: Model, layer: str, filters: Tensor, images: Tensor) -> Tensor:
+    """Those of `filters` that stay at or below zero on all of `images`."""
+    highest: dict[str, Tensor] = {}
+
+    def hear(layer: str, output: Tensor) -> None:
+        highest[layer] = output.amax((0, 2))
+
+    for batch in images.split(EVALUATION_BATCH[_parameters(model, layer)[0].device.type]):
+        if not len(filters):
+            break
+        narrow = _narrowed(model, layer, filters)
+        with _listening(narrow, hear):
+            predict(narrow, batch)
+        filters = filters[highest[layer] <= 0]
+    return filters
+
+
+def _narrowed(model: Model, layer: str, filters: Tensor) -> Model:
+    """A copy that computes only `filters` of `layer`, and nothing with weights after it."""
+    narrow = copy.deepcopy(model)
+    weight, bias = _parameters(model, layer)
+    module = narrow.get_submodule(layer)
+    module.weight, module.bias = nn.Parameter(weight[filters]), nn.Parameter(bias[filters])
+    names = [name for name, _ in model.named_children()]
+    for after in names[names.index(layer) + 1 :]:
+        narrow.set_submodule(after, nn.Identity())
+    return narrow
+
+
+@torch.no_grad()
+def without(model: Model, dead: Mapping[str, np.ndarray]) -> Model:
+    """A copy of `model` in which the maps of the `dead` filters (numbers, by layer) are zero."""
+    cut = copy.deepcopy(model)
+    for layer, filters in dead.items():
+        for tensor in _parameters(cut, layer):
+            tensor[torch.tensor(filters)] = 0
+    return cut
+
+
+def parameters_without(model: Model, dead: Mapping[str, np.ndarray]) -> int:
+    """How many parameters a network has that lacks the `dead` filters and all weights that read their maps."""
+    count, kept = Fraction(0), Fraction(1)
+    for layer in (*rectified(model), model.layers[-1]):
+        weight, bias = _parameters(model, layer)
+        left = len(bias) - len(dead.get(layer, ()))
+        count += left * (weight[0].numel() * kept + 1)
+        kept = Fraction(left, len(bias))
+    return int(count)

@@ -1,0 +1,72 @@
+"""How the CNN's filters respond to many images: how strongly in the mean, and where most."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from study.config import CNNConfig
+from study.images import normalise
+from study.models import CNN, feature_sizes, receptive_fields
+from study.training import EVALUATION_BATCH
+
+
+@dataclass(frozen=True)
+class Responses:
+    """What one layer's filters make of each image. All arrays are (N, filters)."""
+
+    mean: np.ndarray
+    """The mean of the pooled map, which is what the next layer sees; float32."""
+    peak: np.ndarray
+    """The largest value of the ReLU map among the units that count; float32."""
+    top: np.ndarray
+    """The first row of pixels that the unit with the peak sees; negative within the padding."""
+    left: np.ndarray
+    """The first column of pixels that it sees."""
+    side: int
+    """Rows and columns of pixels that a unit sees."""
+
+
+@torch.no_grad()
+def filter_responses(model: CNN, config: CNNConfig, images: Tensor) -> dict[str, Responses]:
+    """How each filter responds to each of `images`, by `conv1` and `conv2`.
+
+    The unit with a peak is one of the ReLU map: a pooled unit answers with the one that wins its window, and so sees
+    at most what that one sees (5 × 5 pixels in the first layer of the default network, 14 × 14 in the second; the
+    windows taken together are 6 × 6 and 16 × 16). All units count that pooling passes on; in the first layer, where a
+    border of zeros beside a bright or dark image outdoes what is in the image, those alone that see no padding, if
+    there are any.
+
+    Args:
+        model: the network.
+        config: what it was built from.
+        images: uint8, (N, 3, 32, 32), N ≥ 1.
+    """
+    spans = {layer: _counted(config, layer) for layer in ("conv1", "conv2")}
+    parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {layer: [] for layer in spans}
+    for batch in images.split(EVALUATION_BATCH[model.fc.weight.device.type]):
+        maps = normalise(batch.to(model.fc.weight.device))
+        for layer, convolution in (("conv1", model.conv1), ("conv2", model.conv2)):
+            passed = functional.relu_(convolution(maps))
+            maps = functional.max_pool2d(passed, model.pool)
+            units = slice(spans[layer].start, spans[layer].stop)
+            peak, unit = passed[:, :, units, units].flatten(2).max(dim=2)
+            parts[layer].append((maps.mean(dim=(2, 3)), peak, unit))
+    return {layer: _responses(config, layer, spans[layer], parts[layer]) for layer in spans}
+
+
+def _counted(config: CNNConfig, layer: str) -> range:
+    """The units, down or across, among which the peak is looked for."""
+    pooled = f"pool{layer[-1]}"
+    units = range(feature_sizes(config)[pooled] * config.pool)
+    inside = [unit for unit in units if receptive_fields(config)[layer].inside(unit)]
+    return range(inside[0], inside[-1] + 1) if layer == "conv1" and inside else units
+
+
+def _responses(config: CNNConfig, layer: str, units: range, parts: list[tuple[Tensor, Tensor, Tensor]]) -> Responses:
+    mean, peak, unit = (torch.cat(values).cpu().numpy() for values in zip(*parts, strict=True))
+    field = receptive_fields(config)[layer]
+    top, left = (field.start + field.step * (units.start + place) for place in np.divmod(unit, len(units)))
+    return Responses(mean, peak, top, left, field.side)

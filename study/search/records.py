@@ -1,0 +1,157 @@
+"""The searches of a storage as plain data, for whoever compares them with the runs; like `study.search` it is Optuna's.
+
+Reading changes nothing but what a database does when it is opened.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from study.config import CNNConfig, FFNNConfig, Range, SearchConfig, TrainConfig
+from study.search.search import Search, fail, finished, outcome
+from study.search.space import draw_of, first_attempt, parameters_of, training
+from study.search.storage import open_storage
+from study.search.trial import COUNTED, Outcome
+
+MARK = "importing"
+"""What is half imported is marked with, in tags and attributes whose names begin so; no archive may have them."""
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial as Optuna has it."""
+
+    number: int
+    state: str
+    """WAITING, RUNNING, COMPLETE, PRUNED or FAIL."""
+    outcome: Outcome
+    """What became of it, where it has ended."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    value: float | None = None
+    accuracies: Mapping[int, float] = field(default_factory=dict)
+    """On the validation split, by epoch."""
+    worker: str = ""
+    """Who works on it; see `study.system.processes.this_process`."""
+    retry_of: int | None = None
+    draw: int = 0
+    """Which draw of the search it is an attempt at; see `study.search.space.draw_of`."""
+    fault: str = ""
+    """What is impossible about its record, which was altered then; empty where nothing is."""
+    run_id: str = ""
+    """The run that mirrors it."""
+    started: float = 0.0
+    """Seconds since 1970."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it came to an end that counts."""
+        return self.state in ("COMPLETE", "PRUNED") and self.outcome.reason in COUNTED
+
+    @property
+    def best(self) -> float | None:
+        """Its best validation accuracy; None where it diverged in its first epoch."""
+        return self.value if self.state == "COMPLETE" else max(self.accuracies.values(), default=None)
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch with that accuracy."""
+        return max(self.accuracies, key=lambda epoch: (self.accuracies[epoch], -epoch))
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """A search as Optuna has it."""
+
+    name: str
+    settings: Mapping[str, Any]
+    """What it began with; see `SearchConfig.settings`."""
+    trials: tuple[TrialRecord, ...]
+    finished: int
+    """How many trials count towards its total."""
+
+    @property
+    def config(self) -> SearchConfig:
+        """Its settings, but for the total."""
+        return config_of(self.name, self.settings)
+
+    def training(self, trial: TrialRecord) -> TrainConfig:
+        """What `trial` trained."""
+        return training(self.config, trial.draw, trial.params)
+
+
+class Searches:
+    """The searches in the storage at a URL.
+
+    Raises:
+        StudyError: where it is no database, or does not answer.
+    """
+
+    def __init__(self, url: str):
+        self._storage = open_storage(url)
+
+    def read(self) -> list[SearchRecord]:
+        """All of them, in order of their names; but for those that another program made, and half imported ones."""
+        opened = (self.opened(name) for name in sorted(optuna.get_all_study_names(self._storage)))
+        ours = (search for search in opened if "settings" in search.user_attrs and not search.user_attrs.get(MARK))
+        return [_record(search) for search in ours]
+
+    def opened(self, name: str) -> Search:
+        """The search called `name`."""
+        return optuna.load_study(study_name=name, storage=self._storage)
+
+    def end_trial(self, name: str, number: int) -> None:
+        """Ends a trial that nobody works on any more, as interrupted."""
+        search = self.opened(name)
+        fail(search, search.get_trials(deepcopy=False)[number])
+
+
+def _record(search: Search) -> SearchRecord:
+    trials = tuple(_trial(trial) for trial in search.get_trials(deepcopy=False))
+    return SearchRecord(search.study_name, search.user_attrs["settings"], trials, finished(search))
+
+
+def _trial(trial: FrozenTrial) -> TrialRecord:
+    said = trial.user_attrs
+    return TrialRecord(
+        number=trial.number,
+        state=trial.state.name,
+        outcome=outcome(trial),
+        params=parameters_of(trial),
+        value=trial.value if trial.state.name == "COMPLETE" else None,
+        accuracies=dict(sorted(trial.intermediate_values.items())),
+        worker=said.get("worker", ""),
+        **_attempt(trial),
+        run_id=said.get("mlflow_run", ""),
+        started=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
+    )
+
+
+def _attempt(trial: FrozenTrial) -> dict[str, Any]:
+    """Which attempt at which draw a trial is; what is impossible about its record, where something is."""
+    try:
+        first, draw = first_attempt(trial), draw_of(trial)
+    except ValueError as error:
+        return {"fault": str(error)}
+    if trial.state == TrialState.COMPLETE and not trial.intermediate_values:
+        return {"fault": "it is COMPLETE, without the accuracy of any epoch"}
+    return {"retry_of": None if first == trial.number else first, "draw": draw}
+
+
+def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
+    """The settings of a search as the storage keeps them, but for the total.
+
+    Raises:
+        StudyError, KeyError, TypeError: where they are those of no search.
+    """
+    kinds: dict[str, Callable[..., CNNConfig | FFNNConfig]] = {kind.name: kind for kind in (CNNConfig, FFNNConfig)}
+    # JSON, as the storage keeps them, has made lists of tuples.
+    model = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings["model_settings"].items()
+    }
+    ranges: dict[str, Any] = {key: Range(**settings[key]) for key in ("learning_rate", "weight_decay")}
+    others = ("sampler", "pruner", "epochs", "batch_size", "optimiser", "warmup_steps", "seed")
+    kind = kinds[settings["model"]]
+    return SearchConfig(name=name, model=kind(**model), **ranges, **{key: settings[key] for key in others})

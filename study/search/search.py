@@ -1,0 +1,251 @@
+"""The hyperparameter search: its storage, its trials and what became of them; like its space, it imports optuna.
+
+Optuna's record of a search is the truth about it. A trial ends there as COMPLETE; as PRUNED, which also holds
+diverged ones; or as FAIL, when it was interrupted or crashed. The user attribute `status_reason` says which.
+"""
+
+import itertools
+import json
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from study.config import Home, SearchConfig
+from study.errors import StudyError
+from study.search.heartbeat import SIGN, Pulse
+from study.search.space import GRID, draw_of, first_attempt, parameters_of, pruner_of
+from study.search.storage import open_storage, opening
+from study.search.trial import Outcome
+from study.system.files import SQLITE
+from study.system.processes import is_gone, this_process
+
+# Its warnings repeat, with tracebacks, what is recorded and said of a trial that failed.
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+Search = optuna.Study
+
+FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
+MAX_RETRIES = 2
+"""So often the parameters of a trial that failed by itself are tried again; of one that was interrupted, always."""
+UNOWNED = 60.0
+"""Seconds after which a trial that does not say whose it is, which it does at once, was killed before it could."""
+
+
+def default_storage(home: Home) -> str:
+    """The search database inside `home`: never MLflow's own, since both would migrate it."""
+    return SQLITE + str(home.store / "optuna.db")
+
+
+def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
+    """Opens the search called `config.name`, making it where it is new; only one process at a time may do so.
+
+    Args:
+        config: its settings; a continued search must have begun with the same.
+        storage: an Optuna storage URL.
+        digest: the data set's, which must also be the same.
+
+    Raises:
+        StudyError: where the settings differ, the storage is no database, or a trial in it has an impossible record.
+    """
+    with opening(storage):
+        opened = optuna.create_study(
+            study_name=config.name,
+            storage=open_storage(storage),
+            direction="maximize",
+            pruner=pruner_of(config.pruner, config.epochs),
+            load_if_exists=True,
+        )
+    if opened.user_attrs.get("importing"):
+        raise StudyError(f"Only a part of the search {config.name!r} is imported: repeat the same `study import`.")
+    # JSON makes lists of tuples, as the storage does.
+    settings = json.loads(json.dumps({**config.settings(), "dataset": digest[:12]}))
+    if "settings" not in opened.user_attrs:
+        opened.set_user_attr("settings", settings)
+    _require_equal(config.name, opened.user_attrs["settings"], settings)
+    _require_possible(opened)
+    if config.sampler == "grid" and not opened.user_attrs.get("is_lined_up"):
+        _line_up_grid(opened, config)
+        # Last: what was killed on the way goes on with what is missing.
+        opened.set_user_attr("is_lined_up", True)
+    return opened
+
+
+def _require_possible(search: Search) -> None:
+    for trial in search.get_trials(deepcopy=False):
+        try:
+            first_attempt(trial)
+            draw_of(trial)
+        except ValueError as error:
+            raise StudyError(
+                f"Trial {trial.number} of the search {search.study_name!r} has an impossible record ({error}): "
+                "restore a backup of the storage, or name a new --search."
+            ) from None
+
+
+def _require_equal(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    differing = [key for key in now if before.get(key) != now[key]]
+    if differing:
+        what = "; ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in differing)
+        raise StudyError(f"The search {name!r} began with other settings ({what}): name a new one with --search.")
+
+
+def _line_up_grid(search: Search, config: SearchConfig) -> None:
+    """Puts the grid's points in line in an order that the seed decides: each is then taken by one worker only."""
+    points = list(itertools.product(GRID, GRID))
+    for place in np.random.default_rng(config.seed).permutation(len(points)):
+        learning_rate, weight_decay = points[place]
+        search.enqueue_trial({"learning_rate": learning_rate, "weight_decay": weight_decay}, skip_if_exists=True)
+
+
+def finished(search: Search) -> int:
+    """How many trials count towards the total."""
+    return len(search.get_trials(deepcopy=False, states=FINISHED_STATES))
+
+
+def running(search: Search) -> set[int]:
+    """The numbers of the trials under way."""
+    return {trial.number for trial in search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
+
+
+def workers(search: Search) -> dict[int, str]:
+    """Who works on each trial under way, by its number; see `study.system.processes.this_process`."""
+    under_way = search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return {trial.number: trial.user_attrs["worker"] for trial in under_way if "worker" in trial.user_attrs}
+
+
+def outcome(trial: FrozenTrial) -> Outcome:
+    """What became of a trial that has ended."""
+    # The reason is written before the state: another process may have begun to end the trial otherwise.
+    reason = trial.user_attrs.get("status_reason", "interrupted")
+    if trial.state == TrialState.COMPLETE:
+        reason = "complete"
+    return Outcome(trial.number, reason, trial.user_attrs.get("stopped", ""), trial.user_attrs.get("stopped_epoch"))
+
+
+def close_orphans(
+    search: Search, pulse: Pulse | None = None, *, and_own: bool = False, stopped: str = ""
+) -> list[FrozenTrial]:
+    """Ends, as FAIL, the trials whose process is gone, gives no sign of life, or is this one; returns them.
+
+    Args:
+        search: the search.
+        pulse: what was seen of its trials before; without it only what this machine knows is taken for gone.
+        and_own: whether trials of this process are ended too.
+        stopped: what ended them, where that is known and counts as an attempt at their parameters.
+    """
+    under_way = search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    own = this_process()
+    is_orphan = {
+        trial.number: and_own if trial.user_attrs.get("worker") == own else _is_orphan(trial, pulse)
+        for trial in under_way
+    }
+    return [trial for trial in under_way if is_orphan[trial.number] and fail(search, trial, stopped=stopped)]
+
+
+def _is_orphan(trial: FrozenTrial, pulse: Pulse | None) -> bool:
+    worker = trial.user_attrs.get("worker")
+    if worker and is_gone(worker):
+        return True
+    sign = (worker, trial.system_attrs.get(SIGN), trial.last_step)
+    return pulse is not None and pulse.has_stopped(trial.number, sign, None if worker else UNOWNED)
+
+
+def fail(search: Search, trial: FrozenTrial, reason: str = "interrupted", stopped: str = "") -> bool:
+    """Ends a trial as FAIL for `reason`; False where it has ended meanwhile.
+
+    Args:
+        search: the search.
+        trial: one of its trials under way.
+        reason: why; of one that found no place, that stays the reason.
+        stopped: what it failed by, where it was not only interrupted: it then counts as an attempt.
+    """
+    found_no_place = trial.user_attrs.get("status_reason") == "surplus"
+    attributes = {"status_reason": "surplus" if found_no_place else reason} | ({"stopped": stopped} if stopped else {})
+    try:
+        for name, value in attributes.items():
+            search._storage.set_trial_user_attr(trial._trial_id, name, value)
+        search._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    except UpdateFinishedTrialError:
+        return False
+    return True
+
+
+def requeue(search: Search) -> list[int]:
+    """Puts the parameters of interrupted and crashed trials in line again; returns those trials' numbers."""
+    trials = search.get_trials(deepcopy=False)
+    again = []
+    for trial in trials:
+        if trial.state == TrialState.FAIL and parameters_of(trial):
+            if outcome(trial).reason == "surplus":
+                put_back(search, trial)
+            elif _is_due(trial, trials):
+                search.enqueue_trial(parameters_of(trial), user_attrs={"retry_of": first_attempt(trial)})
+                again.append(trial.number)
+    return again
+
+
+def put_back(search: Search, trial: FrozenTrial) -> None:
+    """Lines up again what a trial that found no place had taken from the line, if it had, and once only."""
+    lined_up = trial.system_attrs.get("fixed_params")
+    later = search.get_trials(deepcopy=False)[trial.number + 1 :]
+    if lined_up and not any(other.system_attrs.get("fixed_params") == lined_up for other in later):
+        kept = {name: value for name, value in trial.user_attrs.items() if name == "retry_of"}
+        search.enqueue_trial(lined_up, user_attrs=kept)
+
+
+def _is_due(trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
+    """Whether the parameters of a failed trial are to be tried again now."""
+    same = [other for other in trials if first_attempt(other) == first_attempt(trial)]
+    attempts = [other for other in same if not (other.state == TrialState.FAIL and outcome(other).reason == "surplus")]
+    failures = sum(other.state == TrialState.FAIL and bool(outcome(other).stopped) for other in attempts)
+    return trial.number == attempts[-1].number and failures <= MAX_RETRIES
+
+
+def trials_table(search: Search) -> pd.DataFrame:
+    """The finished trials: number, state (complete, pruned, diverged), hyperparameters, best val_accuracy, epochs."""
+    columns = ["number", "state", "learning_rate", "weight_decay", "val_accuracy", "epochs"]
+    rows = []
+    for trial in search.get_trials(deepcopy=False, states=FINISHED_STATES):
+        curve = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
+        rows.append(
+            (
+                trial.number,
+                outcome(trial).reason,
+                trial.params["learning_rate"],
+                trial.params["weight_decay"],
+                max(curve, default=math.nan),
+                max(trial.intermediate_values, default=0),
+            )
+        )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def curves_table(search: Search) -> pd.DataFrame:
+    """Every epoch of the finished trials: number, learning_rate, weight_decay, epoch, val_accuracy."""
+    rows = [
+        (trial.number, trial.params["learning_rate"], trial.params["weight_decay"], epoch, value)
+        for trial in search.get_trials(deepcopy=False, states=FINISHED_STATES)
+        for epoch, value in sorted(trial.intermediate_values.items())
+    ]
+    return pd.DataFrame(rows, columns=["number", "learning_rate", "weight_decay", "epoch", "val_accuracy"])
+
+
+def importance(search: Search) -> pd.DataFrame:
+    """How much of the variance of the complete trials' accuracy each hyperparameter explains (fANOVA).
+
+    Hutter et al. 2014, as computed by Optuna. Empty where fewer than two complete trials differ.
+    """
+    complete = search.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    shares: dict[str, float] = {}
+    if len({trial.value for trial in complete}) > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+            shares = optuna.importance.get_param_importances(search, evaluator=evaluator)
+    return pd.DataFrame(shares.items(), columns=["parameter", "importance"])

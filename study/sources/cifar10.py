@@ -1,0 +1,127 @@
+"""CIFAR-10 as it is published: downloaded, checked, unpacked, and decoded once."""
+
+import contextlib
+import errno
+import shutil
+import socket
+import tarfile
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+
+import torch
+
+from study.config import Home
+from study.errors import StudyError
+from study.images import Labelled
+from study.sources.image_folder import Decoded, Say, cache_path, load_cache, store_cache
+from study.system.files import beside, remove_unfinished, whole
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
+
+BATCHES = "cifar-10-batches-py"
+DOWNLOAD_TIMEOUT = 20.0
+"""Seconds without an answer after which a download is given up."""
+
+
+def load_cifar10(home: Home, say: Say) -> tuple[Decoded, str]:
+    """CIFAR-10 and its digest, downloaded where it is not in the home's data folder yet.
+
+    Raises:
+        StudyError: where it cannot be downloaded, unpacked or stored.
+    """
+    stored = load_cache(_cache(home.data))
+    if stored is None:
+        with _explained(home.data):
+            decoded = _fetch(home.data, say)
+        stored = store_cache(_cache(home.data), decoded, say)
+    return stored
+
+
+def _cache(folder: Path) -> Path:
+    batches = folder / BATCHES
+    return cache_path(folder / "cache", "cifar10", batches, sorted(batches.glob("*batch*")))
+
+
+def _fetch(folder: Path, say: Say) -> Decoded:
+    """The batches in `folder`, all of the published MD5: where one is not, they are unpacked anew or downloaded."""
+    from torchvision.datasets import CIFAR10
+
+    try:
+        train = CIFAR10(folder)
+    except RuntimeError:  # a batch is missing or altered
+        remove_unfinished(folder)
+        _provide_archive(folder, say)
+        _unpack(folder)
+        train = CIFAR10(folder)
+    test = CIFAR10(folder, train=False)
+    return Decoded(tuple(train.classes), _labelled(train), _labelled(test))
+
+
+def _unpack(folder: Path) -> None:
+    """Puts the archive's batches where they belong, one by one: another process may be reading or unpacking them."""
+    from torchvision.datasets import CIFAR10
+
+    batches = folder / BATCHES
+    unpacked = beside(batches)
+    try:
+        unpacked.mkdir(exist_ok=True)
+        with tarfile.open(folder / CIFAR10.filename) as archive:
+            # Nothing outside the folder, no devices, no links that lead out.
+            archive.extractall(unpacked, filter="data")
+        batches.mkdir(exist_ok=True)
+        for file in (unpacked / batches.name).iterdir():
+            file.replace(batches / file.name)
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _labelled(part: "CIFAR10") -> Labelled:
+    return Labelled(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
+
+
+def _provide_archive(folder: Path, say: Say) -> None:
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity, download_url
+
+    archive = folder / CIFAR10.filename
+    if check_integrity(archive, CIFAR10.tgz_md5):
+        return
+    if archive.exists():
+        damaged = archive.replace(f"{archive}.damaged")
+        say(f"{archive} is cut short or altered (its MD5 is not the published one): moved to {damaged.name}.")
+    say(f"Downloading CIFAR-10 (170 MB) from {CIFAR10.url} to {folder}.")
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torchvision sets none and would wait for ever
+    try:
+        with whole(archive) as part:
+            download_url(CIFAR10.url, folder, part.name, CIFAR10.tgz_md5)
+    except RuntimeError as error:
+        raise StudyError(
+            f"The download from {CIFAR10.url} was cut short or altered (its MD5 is not the published one) and is "
+            f"removed: try again, or place {archive.name} in {folder}."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Says in a sentence what stopped the fetching of CIFAR-10 into `folder`, and what to do."""
+    try:
+        yield
+    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        raise StudyError(
+            f"CIFAR-10 cannot be downloaded ({error}): use --dataset digits or an image folder, or place "
+            f"cifar-10-python.tar.gz in {folder}."
+        ) from error
+    except tarfile.TarError as error:
+        raise StudyError(f"The archive of CIFAR-10 in {folder} cannot be unpacked ({error}): remove it.") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise StudyError(f"CIFAR-10 cannot be stored in {folder} ({error}): make it a writable folder.") from error
+        need = "600 MB for archive, batches and cache"
+        raise StudyError(f"No room for CIFAR-10 in {folder}: free {need} (unfinished files are removed).") from error

@@ -1,0 +1,1 @@
+"""Files, processes, databases and environment variables, and how their failures are explained."""

@@ -1,0 +1,1 @@
+"""The record of runs in MLflow: parameters, metrics, artifacts, registered models."""

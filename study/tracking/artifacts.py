@@ -1,0 +1,212 @@
+"""The files that are kept with a run: tensors, JSON, tables, folders; put there whole, and checked when they are read.
+
+In a local store a file is written beside its place and renamed; a server is handed it. `SHA256SUMS`, at the root of a
+run's artifacts, holds the hashes of those that must stay as they were, in the format of `sha256sum`.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlparse
+
+import mlflow.exceptions
+import pandas as pd
+from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from study.errors import StudyError, first_line
+from study.system.faults import explained
+from study.system.files import is_hidden, sha256, whole, within
+
+SUMS = "SHA256SUMS"
+MODEL_SUMS = "MODEL_SHA256SUMS"
+"""The same for the files of the run's model, by their paths in the model's own folder."""
+SPLITS = ("train", "test")
+
+
+def weights_path(epoch: int) -> str:
+    """The artifact of the weights after `epoch`; 0 is before training."""
+    return f"weights/epoch_{epoch:03d}.safetensors"
+
+
+def epoch_of(path: str) -> int | None:
+    """The epoch of the weights that the artifact `path` holds; None where it is something else."""
+    found = re.fullmatch(r"weights/epoch_(\d{3,9})\.safetensors", path, re.ASCII)
+    return int(found[1]) if found else None
+
+
+def predictions_path(split: str) -> str:
+    """The artifact of the final predictions of `split`."""
+    return f"predictions/{split}.safetensors"
+
+
+class Artifacts:
+    """The files of the runs that `client` knows."""
+
+    def __init__(self, client: MlflowClient):
+        self.client = client
+        self._roots: dict[str, Path | None] = {}
+
+    def log_tensors(self, run_id: str, path: str, tensors: Mapping[str, Tensor], **metadata: str) -> str:
+        """Keeps tensors as the artifact `path`, a safetensors file; returns its SHA-256 as hex digits."""
+        with self._written(run_id, path) as file:
+            save_file(dict(tensors), file, metadata=metadata or None)
+            return sha256(file)
+
+    def load_tensors(self, run_id: str, path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The tensors of the artifact `path`, and what was said of them.
+
+        Raises:
+            StudyError: where the artifact is missing, no whole safetensors file, or not what `SHA256SUMS` says.
+        """
+        expected = self.sums(run_id).get(path)
+        with self._read(run_id, path) as file:
+            if expected and sha256(file) != expected:
+                raise StudyError(f"The artifact {path} of run {run_id} was altered: its hash is not that in {SUMS}.")
+            with safe_open(file, "pt") as opened:
+                names = opened.keys()
+                return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
+
+    def log_sums(self, run_id: str, sums: Mapping[str, str], name: str = SUMS) -> str:
+        """Keeps the SHA-256 of files, by their paths, as the run's artifact `name`; returns its own."""
+        lines = [f"{digest}  {path}\n" for path, digest in sorted(sums.items())]
+        with self._written(run_id, name) as file:
+            file.write_text("".join(lines), encoding="utf-8")
+            return sha256(file)
+
+    def sums(self, run_id: str, name: str = SUMS) -> dict[str, str]:
+        """The SHA-256 of files, by their paths, that `log_sums` kept as `name`; empty where it did not.
+
+        Raises:
+            StudyError: where the artifact holds something else.
+        """
+        if name not in self.artifacts(run_id):
+            return {}
+        with self._read(run_id, name) as file:
+            text = file.read_text(encoding="utf-8")
+            sums = re.findall(r"^([0-9a-f]{64}) [ *](.+)$", text, re.MULTILINE)
+            if len(sums) != len(text.splitlines()):
+                raise ValueError("it is not what sha256sum writes")
+            return {path: digest for digest, path in sums}
+
+    def digest(self, run_id: str, path: str) -> str:
+        """The SHA-256 of the artifact `path` as it is now.
+
+        Raises:
+            StudyError: where there is no such artifact.
+        """
+        with self._read(run_id, path) as file:
+            return sha256(file)
+
+    def log_json(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
+        """Keeps `content` as the artifact `path`."""
+        with self._written(run_id, path) as file:
+            file.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+    def load_json(self, run_id: str, path: str) -> dict[str, Any]:
+        """What `log_json` kept at `path`.
+
+        Raises:
+            StudyError: where there is no such artifact, or no JSON object in it.
+        """
+        with self._read(run_id, path) as file:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError("it is no JSON object")
+            return content
+
+    def load_table(self, run_id: str, path: str, columns: Mapping[str, type]) -> pd.DataFrame:
+        """The `columns`, of these types by name, of the table in the CSV file that is the artifact `path`.
+
+        Raises:
+            StudyError: where there is no such artifact, or no table with these columns in it.
+        """
+        with self._read(run_id, path) as file:
+            return pd.read_csv(file, usecols=list(columns), dtype=dict(columns))
+
+    def log_folder(self, run_id: str, folder: Path, path: str, *, leave_out: str = "") -> None:
+        """Keeps all files below `folder` as artifacts below `path`, but hidden ones and those in hidden folders.
+
+        Those in its folder `leave_out` aren't kept either.
+        """
+        for source in sorted(folder.rglob("*")):
+            name = source.relative_to(folder)
+            if source.is_file() and not is_hidden(name) and name.parts[0] != leave_out:
+                self._log_file(run_id, source, str(PurePosixPath(path, name)))
+
+    def _log_file(self, run_id: str, source: Path, path: str) -> None:
+        root = self.root(run_id)
+        if root and (root / path).is_file() and sha256(root / path) == sha256(source):
+            return
+        with self._written(run_id, path) as file:
+            shutil.copyfile(source, file)
+
+    def artifacts(self, run_id: str, path: str = "") -> list[str]:
+        """The paths of the files directly below `path`, in order of their names; empty where there are none.
+
+        Raises:
+            StudyError: where the store names a file that lies elsewhere.
+        """
+        listed = [PurePosixPath(info.path) for info in self.client.list_artifacts(run_id, path) if not info.is_dir]
+        for file in listed:
+            if file.parent != PurePosixPath(path):
+                raise StudyError(f"The store lists {str(file)!r} in {path or '.'} of run {run_id}: it lies elsewhere.")
+        return sorted(str(file) for file in listed if not is_hidden(file))
+
+    @contextmanager
+    def _written(self, run_id: str, path: str) -> Iterator[Path]:
+        """A file to be written, which becomes the artifact `path` as soon as it is whole."""
+        root = self.root(run_id)
+        if root:
+            with explained(root), whole(within(root, path)) as file:
+                yield file
+            return
+        with tempfile.TemporaryDirectory(prefix="study-") as folder:
+            file = Path(folder, PurePosixPath(path).name)
+            yield file
+            self._send(run_id, path, file)
+
+    def put_file(self, run_id: str, path: str, file: Path) -> None:
+        """Hands `file` over as the artifact `path` now; its name must be that of the path."""
+        parent = str(PurePosixPath(path).parent)
+        self.client.log_artifact(run_id, str(file), None if parent == "." else parent)
+
+    def _send(self, run_id: str, path: str, file: Path) -> None:
+        self.put_file(run_id, path, file)
+
+    @contextmanager
+    def _read(self, run_id: str, path: str) -> Iterator[Path]:
+        """The artifact `path` as a file, which is not to be changed; what the block cannot read is named."""
+        with tempfile.TemporaryDirectory(prefix="study-") as folder:
+            file = self._fetched(run_id, path, Path(folder))
+            try:
+                yield file
+            except (SafetensorError, OSError, ValueError) as error:
+                raise StudyError(f"The artifact {path} of run {run_id} cannot be read: {first_line(error)}") from None
+
+    def _fetched(self, run_id: str, path: str, folder: Path) -> Path:
+        try:
+            root = self.root(run_id)
+            if root is None:
+                return Path(self.client.download_artifacts(run_id, path, str(folder)))
+            with explained(root):
+                within(root, path).stat()
+            return within(root, path)
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            raise StudyError(f"Run {run_id} has no artifact {path}: {first_line(error)}") from None
+
+    def root(self, run_id: str) -> Path | None:
+        """The folder of a run's artifacts; None where a server keeps them."""
+        if run_id not in self._roots:
+            uri = str(self.client.get_run(run_id).info.artifact_uri)
+            is_local = urlparse(uri).scheme in ("", "file")
+            self._roots[run_id] = Path(local_file_uri_to_path(uri)) if is_local else None
+        return self._roots[run_id]

@@ -1,0 +1,168 @@
+"""Which run is meant: `best`, a model's best trial and its retrained network, a run id, a prefix or a name.
+
+It reads the tracking store alone, so a stage can run on another machine than the search did.
+"""
+
+import math
+from collections.abc import Sequence
+
+from study.config import BUNDLED, MODELS
+from study.errors import StudyError, unknown
+from study.tracking.hints import command
+from study.tracking.runs import Run, metric
+from study.tracking.store import Store
+
+
+def best_trial(store: Store, dataset: str, model: str, source: str = "") -> Run:
+    """The trial of `model` on the data set with key `dataset` that has the highest validation accuracy.
+
+    Ties go to the lower validation loss, then to the lower number. `source` is what --dataset names the data set by.
+
+    Raises:
+        StudyError: where no trial was completed.
+    """
+    complete = complete_trials(store, dataset, model=model)
+    if complete:
+        return complete[0]
+    trials = store.runs([dataset], stage="trial", model=model)
+    if not trials:
+        first = command(store, "tune", "--model", model, *_option(store, dataset, source))
+        raise StudyError(f"No {model} was searched on {dataset}: run `{first}` first.")
+    raise StudyError(
+        f"None of the {len(trials)} trials of {model} on {dataset} was completed: raise --trials, or change the "
+        "ranges with --lr and --decay under another --search."
+    )
+
+
+def _option(store: Store, dataset: str, source: str) -> tuple[str, ...]:
+    """The --dataset that means the data set with key `dataset`, where that is known."""
+    recorded = (run.params["dataset"] for run in store.runs([dataset]) if "dataset" in run.params)
+    named = dataset if dataset in BUNDLED else source or next(recorded, "")
+    return ("--dataset", named) if named else ()
+
+
+def complete_trials(store: Store, dataset: str, **tags: str) -> list[Run]:
+    """The completed trials with these tags on the data set with key `dataset`, the best first; see `best_trial`."""
+    trials = store.runs([dataset], stage="trial", status="FINISHED", status_reason="complete", **tags)
+    return sorted((run for run in trials if math.isfinite(metric(run, "best_val_accuracy"))), key=_rank)
+
+
+def _rank(trial: Run) -> tuple[float, float, int]:
+    loss = metric(trial, "best_val_loss")
+    # A run that doctor made anew has none, and NaN would leave the order to chance.
+    loss = math.inf if math.isnan(loss) else loss
+    return -metric(trial, "best_val_accuracy"), loss, int(trial.tags["optuna_trial"])
+
+
+def choose_retrained(store: Store, spec: str, dataset: str | None = None, source: str = "") -> Run:
+    """The retrained run that `spec` means.
+
+    Args:
+        store: where to look.
+        spec: `best` (the CNN), `best:ffnn`, a run id, a unique prefix of one, or a run name.
+        dataset: the key of a data set for `best`; by default that of the latest retrained run.
+        source: see `best_trial`.
+
+    Raises:
+        StudyError: where there is none, or several.
+    """
+    if spec == "best" or spec.startswith("best:"):
+        return best_retrained(store, spec.partition(":")[2] or "cnn", dataset, source)
+    run = find(store, spec)
+    if run.tags.get("stage") != "retrain":
+        raise StudyError(
+            f"Run {run.name} ({run.id}) is a {run.tags.get('stage', 'foreign run')}, which keeps no weights: "
+            f"name a retrained run (`{command(store, 'runs')}` lists them), or best."
+        )
+    return run
+
+
+def best_retrained(store: Store, model: str, dataset: str | None = None, source: str = "") -> Run:
+    """The longest retraining, with its search's own seed, of the best trial of `model`; see `choose_retrained`.
+
+    Raises:
+        StudyError: for an unknown model, or where none is finished.
+    """
+    if model not in MODELS:
+        raise unknown("model", model, MODELS)
+    trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model, source)
+    again = store.runs(stage="retrain", trial_run=trial.id, seed=trial.tags["base_seed"])
+    # A short trial of the retraining does not replace the long one; of equal ones the latest counts.
+    runs = sorted((run for run in again if run.status == "FINISHED"), key=lambda run: -int(run.params["epochs"]))
+    if not runs:
+        words = ("retrain", "--model", model, *_option(store, trial.tags["dataset"], source))
+        raise StudyError(
+            f"The best {model} on {trial.tags['dataset']} (trial {trial.tags['optuna_trial']} of search "
+            f"{trial.tags['search']}) was not retrained: run `{command(store, *words)}` first."
+        )
+    return runs[0]
+
+
+def finished_seeds(store: Store, trial: Run, epochs: int, precision: str) -> dict[int, Run]:
+    """The finished retrainings of `trial` for so many epochs in this precision, by seed; of equal ones the latest."""
+    runs = store.runs(stage="retrain", trial_run=trial.id, status="FINISHED")
+    alike = [run for run in runs if (run.params["epochs"], run.params["precision"]) == (str(epochs), precision)]
+    return {int(run.params["seed"]): run for run in reversed(alike)}
+
+
+def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None, source: str = "") -> Run:
+    """The trial whose settings `spec` means, for a retraining: a trial, or a retrained run's own trial.
+
+    Raises:
+        StudyError: where there is none, or several.
+    """
+    if spec == "best" or spec.startswith("best:"):
+        chosen = spec.partition(":")[2] or model
+        if chosen not in MODELS:
+            raise unknown("model", chosen, MODELS)
+        return best_trial(store, dataset or latest_dataset(store, "trial", model=chosen), chosen, source)
+    run = find(store, spec)
+    if run.tags.get("stage") == "retrain":
+        return store.get(run.tags["trial_run"])
+    if run.tags.get("stage") != "trial":
+        raise StudyError(f"Run {run.name} ({run.id}) is no trial: name a trial, a retrained run, or best.")
+    return run
+
+
+def latest_dataset(store: Store, stage: str, **tags: str) -> str:
+    """The key of the data set of the latest run of `stage`.
+
+    Raises:
+        StudyError: where there is none.
+    """
+    runs = [run for run in store.runs(stage=stage, **tags) if run.status == "FINISHED"]
+    if not runs:
+        if stage == "trial":
+            model = ("--model", tags["model"]) if "model" in tags else ()
+            raise StudyError(f"Nothing was searched yet: run `{command(store, 'tune', *model)}` first.")
+        todo = f"`{command(store, 'tune')}` or `{command(store, 'retrain')}`"
+        raise StudyError(f"Nothing was retrained yet: run {todo} first.")
+    return runs[0].tags["dataset"]
+
+
+def find(store: Store, spec: str) -> Run:
+    """The run with this id, unique prefix of an id, or name.
+
+    Raises:
+        StudyError: where there is none, or several.
+    """
+    runs = [run for run in store.runs() if run.tags.get("stage")]
+    for matches in (
+        [run for run in runs if run.id == spec],
+        [run for run in runs if run.name == spec],
+        [run for run in runs if spec and run.id.startswith(spec)],
+    ):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise StudyError(f"{spec!r} means {len(matches)} runs ({_listed(matches)}): name one by its id.")
+    known = [run for run in runs if run.tags["stage"] == "retrain"]
+    raise StudyError(f"Unknown run {spec!r}: choose best, best:ffnn, a run id or a name{_suggested(known)}.")
+
+
+def _listed(runs: Sequence[Run]) -> str:
+    return ", ".join(run.id[:12] for run in runs[:5]) + (" …" if len(runs) > 5 else "")
+
+
+def _suggested(runs: Sequence[Run]) -> str:
+    return " (retrained: " + ", ".join(f"{run.name} {run.id[:8]}" for run in runs[:5]) + ")" if runs else ""

@@ -1,0 +1,310 @@
+"""Where runs are recorded: their settings and metrics, and with `study.tracking.artifacts` their weights and files.
+
+Runs are addressed by explicit ids: MLflow's "active run" is one per thread, and an exception outside its `with`
+leaves a failed run marked as finished.
+"""
+
+import getpass
+import logging
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote, urlsplit
+from uuid import uuid4
+
+import mlflow
+import mlflow.exceptions
+import pandas as pd
+from alembic.util import CommandError
+from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+
+from study.config import Home
+from study.errors import StoreFault, StudyError, first_line
+from study.system.databases import OF_RUNS, require_database
+from study.system.files import SQLITE, locked
+from study.system.processes import this_process
+from study.system.redaction import masked
+from study.tracking.artifacts import Artifacts
+from study.tracking.outbox import Outbox, Parcel, Point, deliver
+from study.tracking.retry import Retry, RetryingClient
+from study.tracking.runs import Run, as_param, as_run, points
+
+# What it logs with a traceback is raised as well.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+MAX_BATCH = 1000
+"""How many metrics MLflow takes in one write."""
+PAGE = 1000
+"""How many of anything are asked for at a time."""
+
+
+def default_uri(home: Home) -> str:
+    """The tracking database inside `home`."""
+    return SQLITE + str(home.store / "mlflow.db")
+
+
+class Store(Artifacts):
+    """The tracking store: a local SQLite file with a folder of artifacts, or an MLflow server."""
+
+    def __init__(self, home: Home, uri: str | None = None, say: Callable[[str], None] = print):
+        """Opens the store at `uri` (default: inside `home`), making it where it is new.
+
+        What was kept for it while it was away is delivered first. `say` is told what it was, and when it is away.
+
+        Raises:
+            StudyError: where it is no database, or no server answers.
+        """
+        self.home = home
+        self.uri = uri or default_uri(home)
+        self.say = say
+        self._experiments: dict[str, str] = {}
+        self._retry = Retry(masked(self.uri).removeprefix(SQLITE), self._say)
+        self._outbox = Outbox(self, self._say)
+        # Opening a new database migrates it, and two processes doing that at once crash.
+        with locked(home):
+            if self.uri.startswith(("http://", "https://")):
+                _require_server(self.uri)
+            else:
+                require_database(self.uri, *OF_RUNS)
+            try:
+                mlflow.set_tracking_uri(self.uri)
+                client = self.wait(lambda: MlflowClient(self.uri))
+                super().__init__(cast(MlflowClient, RetryingClient(client, self._retry, self._outbox.empty)))
+                self.client.search_experiments(max_results=1)
+            except (mlflow.exceptions.MlflowException, SQLAlchemyError, CommandError, OSError, StoreFault) as error:
+                raise StudyError(f"The store {masked(self.uri)} cannot be opened: {first_line(error)}") from None
+        delivered = deliver(self, home)
+        if delivered.runs:
+            self._say(f"{masked(self.uri)} has now what was kept for it in {self._outbox.folder}: {delivered}.")
+
+    def _say(self, text: str) -> None:
+        self.say(text)
+
+    def wait(self, action: Callable[[], Any]) -> Any:
+        """What `action` returns, which works with this store and is done again where the store was away.
+
+        Raises:
+            StoreFault: where the store is away for too long, or something else fails that a sentence can explain.
+        """
+        return self._retry.wait(action)
+
+    def experiment(self, name: str) -> str:
+        """The id of the experiment called `name`, made where it is new."""
+        if name not in self._experiments:
+            self._experiments[name] = self._find_experiment(name) or self._make_experiment(name)
+        return self._experiments[name]
+
+    def _find_experiment(self, name: str) -> str | None:
+        found = self.client.get_experiment_by_name(name)
+        if found and found.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise StudyError(f"The experiment {name} was deleted in MLflow: restore it there, or use another store.")
+        return str(found.experiment_id) if found else None
+
+    def _make_experiment(self, name: str) -> str:
+        if "/" in name or not name.strip("."):
+            raise StudyError(f"The experiment name {name!r} cannot name a folder of artifacts: leave out / and dots.")
+        location = f"{self.artifacts_root}/{quote(name)}" if self.artifacts_root else None
+        try:
+            return str(self.client.create_experiment(name, artifact_location=location))
+        except mlflow.exceptions.MlflowException:
+            # Another process was first.
+            found = self._find_experiment(name)
+            assert found
+            return found
+
+    @property
+    def artifacts_root(self) -> str | None:
+        """Where a store without a server keeps artifacts; None for a server, which decides itself.
+
+        Absolute: MLflow would anchor a relative one to where the command was typed.
+        """
+        if self.uri.startswith("http"):
+            return None
+        folder = (
+            Path(self.uri.removeprefix(SQLITE)).resolve().parent if self.uri.startswith(SQLITE) else self.home.store
+        )
+        return (folder / "artifacts").as_uri()
+
+    def start(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        parent: str | None = None,
+    ) -> str:
+        """Starts a run in `experiment` and returns its id."""
+        own = {
+            "mlflow.user": _user(),
+            "mlflow.source.name": Path(sys.argv[0]).name,
+            "mlflow.source.type": "LOCAL",
+            "worker": this_process(),
+        }
+        if parent:
+            own["mlflow.parentRunId"] = parent
+        run_id = self._create(self.experiment(experiment), name, {**own, **tags})
+        self.describe(run_id, params)
+        return run_id
+
+    def _create(self, experiment_id: str, name: str, tags: dict[str, str]) -> str:
+        birth = {"birth": uuid4().hex}
+        attempts = 0
+
+        def create() -> str:
+            # A request without an answer may have been heard, and a second one would make a second run.
+            nonlocal attempts
+            attempts += 1
+            if attempts > 1:
+                for run in self.client.search_runs([experiment_id], f"tags.birth = '{birth['birth']}'"):
+                    return str(run.info.run_id)
+            return str(self.client.create_run(experiment_id, run_name=name, tags={**tags, **birth}).info.run_id)
+
+        return str(self.wait(create))
+
+    def describe(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Records the params of a run, as its start does unless it is killed on the way; they may never change."""
+        self.client.log_batch(run_id, params=[Param(key, as_param(value)) for key, value in params.items()])
+
+    def tag(self, run_id: str, **tags: object) -> None:
+        """Sets tags of a run; where the store is away, as soon as it is back."""
+        named = {key: str(value) for key, value in tags.items()}
+        self._outbox.send(run_id, lambda: self.put_tags(run_id, named), lambda parcel: parcel.add("tags", named))
+
+    def log(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Records metrics of one step, in one write."""
+        self.log_points(run_id, points(metrics, step))
+
+    def log_points(self, run_id: str, recorded: Sequence[Point]) -> None:
+        """Records values of metrics, of any number of steps; where the store is away, as soon as it is back."""
+        self._outbox.send(run_id, lambda: self.put_points(run_id, recorded), lambda parcel: parcel.add_points(recorded))
+
+    def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
+        """Ends a run as FINISHED, FAILED or KILLED, for `reason`, with its `last` metrics and tags.
+
+        Where the store is away the run ends there as soon as it is back.
+        """
+        ended = time.time_ns() // 1_000_000
+        named = {key: str(value) for key, value in {"status_reason": reason, **tags}.items()}
+
+        def write() -> None:
+            recorded = [RunTag(key, value) for key, value in named.items()]
+            self.client.log_batch(run_id, metrics=[Metric(*point) for point in last], tags=recorded)
+            self.put_end(run_id, status, ended)
+
+        def keep(parcel: Parcel) -> None:
+            parcel.add_points(last)
+            parcel.add("tags", named)
+            parcel.add("end", {"status": status, "time": str(ended)})
+
+        self._outbox.send(run_id, write, keep)
+
+    def put_points(self, run_id: str, recorded: Sequence[Point]) -> None:
+        """Records values of metrics now, in as few writes as MLflow allows."""
+        for start in range(0, len(recorded), MAX_BATCH):
+            batch = recorded[start : start + MAX_BATCH]
+            self.client.log_batch(run_id, metrics=[Metric(*point) for point in batch])
+
+    def put_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Sets tags of a run now."""
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def put_end(self, run_id: str, status: str, ended: int) -> None:
+        """Ends a run now, as of `ended`, in milliseconds since 1970."""
+        self.client.set_terminated(run_id, status, ended)
+
+    def recorded(self, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
+        """The metrics of these names that a run has, each with its step."""
+        found = {name: self.client.get_metric_history(run_id, name) for name in names}
+        return {(name, point.step) for name, history in found.items() for point in history}
+
+    def _send(self, run_id: str, path: str, file: Path) -> None:
+        self._outbox.send(run_id, lambda: self.put_file(run_id, path, file), lambda parcel: parcel.add_file(path, file))
+
+    def resume(self, run_id: str) -> None:
+        """Marks an ended run as running again."""
+        self.client.update_run(run_id, status="RUNNING")
+
+    def get(self, run_id: str) -> Run:
+        """The run with exactly this id."""
+        return as_run(self.client.get_run(run_id))
+
+    def runs(self, experiments: Sequence[str] | None = None, *, status: str = "", **tags: str) -> list[Run]:
+        """The runs with all these tags, the latest first; in the named experiments, by default in all.
+
+        Args:
+            experiments: their names.
+            status: only runs that are RUNNING, FINISHED, FAILED or KILLED.
+            tags: the values that tags of the run must have.
+        """
+        if experiments is None:
+            ids = [one.experiment_id for one in every(self.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)]
+        else:
+            known = [self.client.get_experiment_by_name(name) for name in experiments]
+            ids = [found.experiment_id for found in known if found]
+        wanted = {f"tags.`{key}`": value for key, value in tags.items()}
+        if status:
+            wanted["attributes.status"] = status
+        query = " and ".join(f"{key} = {quoted(value)}" for key, value in wanted.items() if _is_quotable(value))
+        latest = ["attributes.start_time DESC"]
+        found = [as_run(run) for run in (every(self.client.search_runs, ids, query, order_by=latest) if ids else [])]
+        return [run for run in found if all(run.tags.get(key) == value for key, value in tags.items())]
+
+    def history(self, run_id: str) -> pd.DataFrame:
+        """All metrics of a run, a row per epoch: `epoch` and a column per metric; NaN where it was not recorded."""
+        columns = {}
+        for key in self.client.get_run(run_id).data.metrics:
+            points = self.client.get_metric_history(run_id, key)
+            columns[key] = pd.Series({point.step: point.value for point in points}, dtype=float)
+        table = pd.DataFrame(columns).sort_index()
+        return table.rename_axis("epoch").reset_index()
+
+
+def every(search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
+    """All that a search of MLflow's client finds, which gives it page by page."""
+    found, token = [], None
+    while True:
+        page = search(*arguments, **options, max_results=PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _require_server(uri: str) -> None:
+    try:
+        parts = urlsplit(uri)
+        # A login in the address is for MLflow's own requests; urllib would take it for a part of the host's name.
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        with urllib.request.urlopen(address.rstrip("/") + "/health", timeout=10):
+            pass
+    except (OSError, HTTPException, ValueError) as error:
+        raise StudyError(
+            f"No MLflow server answers at {uri} ({first_line(error)}): start it, or unset MLFLOW_TRACKING_URI."
+        ) from None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user id without a name.
+        return str(os.getuid())
+
+
+def _is_quotable(value: str) -> bool:
+    """Whether MLflow's filters can hold `value`: they know no way to write a quotation mark but within the others."""
+    return not ("'" in value and '"' in value)
+
+
+def quoted(value: str) -> str:
+    """A text as MLflow's filters take it, which has not both kinds of quotation marks."""
+    quote_mark = '"' if "'" in value else "'"
+    return f"{quote_mark}{value}{quote_mark}"

@@ -1,0 +1,30 @@
+from analysis.drawing import wording
+
+
+def test_words_are_listed_with_and_before_the_last():
+    assert [wording.listed(["a", "b", "c"][:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+
+
+def test_many_names_are_cut_to_a_few_and_a_number():
+    assert wording.first_few(["a", "b"]) == "a, b"
+    assert wording.first_few(list("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
+def test_those_that_tie_are_all_named_where_they_are_few():
+    assert [wording.several(list("abcdef")[:count]) for count in (1, 2, 4)] == ["a", "a and b", "a, b, c and d"]
+    assert wording.several(list("abcdef")) == "a, b, c and 3 more"
+
+
+def test_one_is_counted_without_an_s():
+    assert [wording.counted(number, "seed") for number in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
+
+
+def test_a_name_loses_its_end_or_its_middle_only_where_it_is_too_long():
+    assert wording.without_end("airplane", 8) == wording.without_middle("airplane", 8) == "airplane"
+    assert wording.without_end("automobile", 8) == "automob…"
+    assert wording.without_end("a long name", 7) == "a long…"
+    assert wording.without_middle("kind one of two", 9) == "kind …two"
+
+
+def test_a_negative_number_gets_a_minus_sign_and_its_exponent_none():
+    assert [wording.with_minus(f"{number:.2g}") for number in (-0.25, 3, -1e-9)] == ["−0.25", "3", "−1e-09"]

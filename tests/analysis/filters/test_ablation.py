@@ -1,0 +1,195 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.patches import Rectangle
+from sklearn.metrics import roc_auc_score
+
+from analysis.drawing.wording import listed
+from analysis.filters.ablation import ablation_effects, caption, draw_ablation, main_effects, points
+from analysis.results.classification import softmax
+
+RNG = np.random.default_rng(0)
+CLASSES = ["cat", "dog", "frog"]
+LONG = [f"a class with a very long name, the {place}th of its {'kind' * 8}" for place in range(3)]
+LABELS = np.repeat([0, 1, 2], [30, 20, 25])
+LOGITS = (RNG.normal(size=(75, 3)) + 2 * np.eye(3)[LABELS]).astype(np.float32)
+WITHOUT = {
+    "conv1": LOGITS + RNG.normal(scale=0.5, size=(4, 75, 3)).astype(np.float32),
+    "conv2": LOGITS + RNG.normal(scale=1.5, size=(6, 75, 3)).astype(np.float32),
+}
+WITHOUT["conv2"][[1, 4]] = LOGITS
+TABLE = ablation_effects(LOGITS, WITHOUT, LABELS, CLASSES)
+NOTHING = {layer: np.broadcast_to(LOGITS, changed.shape) for layer, changed in WITHOUT.items()}
+NOTHING_LOST = "No class loses anything when any one filter's map is replaced by its mean over the test images."
+
+
+def accuracy(logits: np.ndarray, label: int) -> float:
+    return float((logits[label == LABELS].argmax(1) == label).mean())
+
+
+def test_losses_are_differences_of_scikit_learns_auc_and_of_each_class_accuracy():
+    assert len(TABLE) == (4 + 6) * 3
+    for row in TABLE.to_dict("records"):
+        label, changed = CLASSES.index(row["class"]), WITHOUT[row["layer"]][row["filter"]]
+        whole, without = (roc_auc_score(label == LABELS, softmax(logits)[:, label]) for logits in (LOGITS, changed))
+        assert (row["auc"], row["auc_lost"]) == pytest.approx((whole, whole - without), abs=1e-12)
+        whole, without = accuracy(LOGITS, label), accuracy(changed, label)
+        assert (row["accuracy"], row["accuracy_lost"]) == pytest.approx((whole, whole - without), abs=1e-12)
+        assert row["logit_change"] == np.abs(changed - LOGITS)[:, label].max()
+        assert row["images"] == (label == LABELS).sum()
+
+
+def test_ties_count_half():
+    table = ablation_effects(np.zeros((75, 3)), {"conv1": np.zeros((1, 75, 3))}, LABELS, CLASSES)
+    assert table["auc"].tolist() == [0.5] * 3
+
+
+def test_a_class_without_test_images_is_undefined_and_so_is_the_auc_of_the_only_class():
+    absent = ablation_effects(LOGITS, WITHOUT, np.minimum(LABELS, 1), CLASSES).set_index("class")
+    assert absent.loc["frog", ["auc", "auc_lost", "accuracy", "accuracy_lost"]].isna().all(axis=None)
+    assert absent.loc[["cat", "dog"]].notna().all(axis=None)
+    single = ablation_effects(LOGITS, WITHOUT, np.zeros(75, int), CLASSES).set_index("class")
+    assert single["auc_lost"].isna().all()
+    assert single.loc["cat", "accuracy_lost"].notna().all()
+
+
+def test_each_filter_that_works_has_the_class_that_loses_most_and_they_are_ordered_by_it():
+    effects = main_effects(TABLE)
+    assert sorted(effects.loc[effects["layer"] == "conv2", "filter"]) == [0, 2, 3, 5]
+    for row in effects.to_dict("records"):
+        part = TABLE[(TABLE["layer"] == row["layer"]) & (TABLE["filter"] == row["filter"])]
+        assert row["lost"] == part["auc_lost"].max()
+        assert row["class"] == part.loc[part["auc_lost"].idxmax(), "class"]
+        assert row["mean_lost"] == pytest.approx(part["auc_lost"].mean())
+    keys = [(row.layer, CLASSES.index(row[3]), -row.lost) for row in effects.itertuples()]
+    assert keys == sorted(keys)
+
+
+def test_the_caption_names_the_most_important_filters_and_the_most_dependent_class():
+    means = TABLE.groupby(["layer", "filter"])["auc_lost"].mean()
+    most = TABLE.loc[TABLE["auc_lost"].idxmax()]
+    first, second = points(TABLE)
+    assert f"In conv1 filter {means['conv1'].idxmax()} matters most" in first
+    assert f"In conv2 filter {means['conv2'].idxmax()} matters most" in second
+    assert second.endswith("; 2 of the 6 filters of conv2 change nothing.")
+    assert "change nothing" not in first
+    assert caption(TABLE) == (
+        f"The class that depends most on one filter is {most['class']}: with the map of filter {most['filter']} of "
+        f"{most['layer']} replaced by its mean over the test images its AUC goes from {most['auc']:.3f} to "
+        f"{most['auc'] - most['auc_lost']:.3f}."
+    )
+    assert "its accuracy goes from" in caption(TABLE, "accuracy_lost")
+
+
+@pytest.mark.parametrize(("times", "said"), [(2, "; 1 other filter costs a"), (3, "; 2 other filters cost a")])
+def test_filters_that_matter_as_much_are_all_named(times: int, said: str):
+    table = ablation_effects(LOGITS, {"conv1": np.tile(WITHOUT["conv1"], (times, 1, 1))}, LABELS, CLASSES)
+    most = int(TABLE[TABLE["layer"] == "conv1"].groupby("filter")["auc_lost"].mean().idxmax())
+    [sentence] = points(table)
+    alike = [str(most + 4 * copy) for copy in range(times)]
+    assert f"In conv1 filters {listed(alike)} matter most: without any one of them mean AUC goes" in sentence
+    assert caption(table).endswith(f"{said} class as much.")
+
+
+def test_a_loss_that_rounding_hides_is_told():
+    table = TABLE.assign(auc=1.0, auc_lost=TABLE["auc_lost"] * 1e-3)
+    lost = table["auc_lost"].max()
+    assert lost < 0.0005
+    assert f"its AUC, 1.000, falls by {lost:.1g}" in caption(table)
+
+
+def test_the_caption_says_what_replaced_the_maps():
+    table = ablation_effects(LOGITS, WITHOUT, LABELS, CLASSES, "zero")
+    assert set(table["replaced_by"]) == {"zero"}
+    assert " replaced by zero its AUC goes from " in caption(table)
+
+
+@pytest.mark.parametrize("measure", ["auc_lost", "accuracy_lost"])
+def test_cells_are_the_losses_times_100_on_one_scale_with_white_at_zero(measure: str):
+    made = draw_ablation(TABLE, measure=measure)
+    effects = main_effects(TABLE, measure)
+    largest = 100 * TABLE[measure].abs().max()
+    shown = [ax for ax in made.axes if ax.images]
+    assert [ax.get_title(loc="left") for ax in shown] == ["conv1", "conv2"]
+    for ax in shown:
+        assert ax.images[0].get_clim() == (-largest, largest)
+        numbers = [int(tick.get_text()) for tick in ax.get_xticklabels()]
+        layer = ax.get_title(loc="left")
+        assert numbers == effects.loc[effects["layer"] == layer, "filter"].tolist()
+        part = TABLE[TABLE["layer"] == layer].pivot(index="class", columns="filter", values=measure)
+        np.testing.assert_allclose(ax.images[0].get_array(), 100 * part.loc[CLASSES, numbers])
+        assert [tick.get_text() for tick in ax.get_yticklabels()] == CLASSES
+        below = [patch for patch in ax.patches if patch.get_zorder() < ax.images[0].get_zorder()]
+        frames = [patch for patch in ax.patches if isinstance(patch, Rectangle) and not patch.get_fill()]
+        assert (len(below), len(frames)) == (1, len(numbers))
+    assert shown[1].get_xlabel() == "filter\n2 filters change nothing: 1, 4"
+    assert "replaced by its mean over the test images; each filter's largest is framed" in made.get_suptitle()
+
+
+def test_more_filters_than_fit_side_by_side_go_on_below():
+    without = {"conv2": LOGITS + RNG.normal(size=(64, 75, 3)).astype(np.float32)}
+    made = draw_ablation(ablation_effects(LOGITS, without, LABELS, CLASSES), measure="auc_lost")
+    shown = [ax for ax in made.axes if ax.images]
+    assert [ax.images[0].get_array().shape for ax in shown] == [(3, 32), (3, 32)]
+    assert [ax.get_title(loc="left") for ax in shown] == ["conv2", "conv2, continued"]
+
+
+def test_filters_that_no_class_loses_by_are_not_said_to_matter():
+    helped = {"conv1": (LOGITS + 3 * np.eye(3)[LABELS])[None]}
+    table = ablation_effects(LOGITS, helped, LABELS, CLASSES)
+    assert (table["auc_lost"] < 0).all()
+    assert caption(table) == NOTHING_LOST
+    made = draw_ablation(table, measure="auc_lost")
+    assert all(patch.get_fill() for patch in made.axes[0].patches)
+
+
+def test_with_every_filter_dead_nothing_is_named_as_important():
+    table = ablation_effects(LOGITS, NOTHING, LABELS, CLASSES)
+    assert main_effects(table).empty
+    assert caption(table) == NOTHING_LOST
+    assert points(table) == [
+        "4 of the 4 filters of conv1 change nothing.",
+        "6 of the 6 filters of conv2 change nothing.",
+    ]
+    made = draw_ablation(table, measure="auc_lost")
+    made.draw_without_rendering()
+    assert [ax.texts[0].get_text() for ax in made.axes[:2]] == ["no filter changes anything"] * 2
+
+
+def test_undefined_classes_are_drawn_and_said_as_such():
+    absent = ablation_effects(LOGITS, WITHOUT, np.minimum(LABELS, 1), CLASSES)
+    made = draw_ablation(absent, measure="auc_lost")
+    made.draw_without_rendering()
+    said = [text.get_text() for text in made.axes[0].texts if "undefined" in text.get_text()]
+    assert said == ["undefined: no test image is of it"]
+    assert np.ma.getmaskarray(made.axes[0].images[0].get_array())[2].all()
+    assert "frog" not in caption(absent)
+
+
+def test_a_single_class_test_set_has_no_auc_to_lose_and_says_so():
+    single = ablation_effects(LOGITS, WITHOUT, np.zeros(75, int), CLASSES)
+    assert "undefined: that takes test images of two classes" in caption(single)
+    assert "is cat: with the map" in caption(single, "accuracy_lost")
+    for measure in ("auc_lost", "accuracy_lost"):
+        made = draw_ablation(single, measure=measure)
+        made.draw_without_rendering()
+    made = draw_ablation(single, measure="auc_lost")
+    said = [text.get_text() for text in made.axes[0].texts]
+    assert said == [f"undefined: {why}" for why in ("all test images are of it", *["no test image is of it"] * 2)]
+
+
+def test_long_class_names_are_cut_and_do_not_push_the_cells_out():
+    made = draw_ablation(ablation_effects(LOGITS, WITHOUT, LABELS, LONG), measure="auc_lost")
+    made.draw_without_rendering()
+    assert made.axes[0].get_position().width > 0.6
+
+
+def test_many_classes_are_drawn_without_numbers_in_the_cells():
+    logits = RNG.normal(size=(80, 40))
+    table = ablation_effects(
+        logits, {"conv1": logits + RNG.normal(size=(3, 80, 40))}, np.arange(80) % 40, [f"class {n}" for n in range(40)]
+    )
+    made = draw_ablation(table, measure="auc_lost")
+    made.draw_without_rendering()
+    assert not made.axes[0].texts
+    assert isinstance(table, pd.DataFrame)

@@ -1,0 +1,175 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.filters.health import (
+    COLLAPSED,
+    STATES,
+    caption,
+    dead_filters,
+    draw_filter_health,
+    filter_health,
+    from_then_on,
+    removal_caption,
+    state_counts,
+    weight_colours,
+)
+from study.probes import silence
+
+RNG = np.random.default_rng(0)
+SILENT = np.array(
+    [
+        [False, False, False, False],
+        [False, True, True, True],
+        [True, True, False, False],
+        [False, True, False, True],
+        [True, True, True, True],
+    ]
+)
+"""By filter and epoch: alive, dead from 1, came back, back and dead again, never alive."""
+
+
+def health(
+    silent: np.ndarray, *, size: float = 0.1, collapsed: int | None = None, layer: str = "conv2"
+) -> pd.DataFrame:
+    """The table of one layer with these silences (filters, epochs); from the last epoch on one filter is collapsed."""
+    filters, epochs = silent.shape
+    weights = {epoch: RNG.uniform(size / 2, size, (filters, 3, 5, 5)) for epoch in range(epochs)}
+    if collapsed is not None:
+        weights[epochs - 1][collapsed] = -COLLAPSED / 2
+    activity = {
+        epoch: {
+            "active_images": np.where(silent[:, epoch], 0.0, 0.9),
+            "active_positions": np.where(silent[:, epoch], 0.0, 0.2),
+            "silent": silent[:, epoch],
+        }
+        for epoch in range(epochs)
+    }
+    return filter_health({layer: weights}, {layer: activity})
+
+
+def test_every_filter_has_a_row_for_every_epoch_with_its_largest_weight():
+    weights = {"conv1": {1: RNG.normal(size=(2, 3, 5, 5)), 0: RNG.normal(size=(2, 3, 5, 5))}}
+    shares = {
+        "active_images": np.array([1.0, 0.5]),
+        "active_positions": np.array([0.5, 0.1]),
+        "silent": np.zeros(2, bool),
+    }
+    table = filter_health(weights, {"conv1": {0: shares, 1: shares}})
+    assert table["epoch"].tolist() == [0, 0, 1, 1]
+    for row in table.itertuples():
+        assert row.largest_weight == np.abs(weights["conv1"][row.epoch][row.filter]).max()
+    assert table["active_images"].tolist() == [1.0, 0.5, 1.0, 0.5]
+    assert table["died"].isna().all()
+
+
+def test_a_filter_died_at_the_first_epoch_from_which_it_is_silent_to_the_end():
+    died = health(SILENT).groupby("filter")["died"].first()
+    assert died.isna().tolist() == [True, False, True, False, False]
+    assert died.dropna().tolist() == [1, 3, 0]
+
+
+def test_from_then_on_speaks_in_epochs_not_in_places():
+    holds = np.array([[True, False, True], [False, True, True], [True, True, False]])
+    assert from_then_on(holds, np.array([0, 10, 30])).tolist() == [30, 10, pd.NA]
+
+
+def test_states_tell_silent_from_collapsed():
+    table = health(SILENT, collapsed=0)
+    last = table[table["epoch"] == 3].set_index("filter")["state"]
+    assert last.tolist() == ["collapsed", "silent", "active", "silent", "silent"]
+    assert dead_filters(table)["conv2"].tolist() == [0, 1, 3, 4]
+    assert health(SILENT, collapsed=1).query("filter == 1 and epoch == 3")["state"].tolist() == ["silent and collapsed"]
+
+
+def test_the_states_of_an_epoch_add_up_to_all_filters():
+    counts = state_counts(pd.concat([health(SILENT, collapsed=1, layer="conv2"), health(SILENT[:2], layer="conv1")]))
+    assert counts["layer"].tolist() == ["conv2"] * 4 + ["conv1"] * 4
+    assert counts[list(STATES)].sum(axis=1).tolist() == [5] * 4 + [2] * 4
+    assert counts.iloc[3][list(STATES)].tolist() == [2, 0, 2, 1]
+
+
+def test_the_caption_counts_the_silent_and_when_they_died():
+    assert caption(health(SILENT, collapsed=1), 10_000) == (
+        "At epoch 3, of 10,000 test images: 3 of conv2's 5 filters are silent on every one (1 of them collapsed,"
+        " max |w| < 0.001), since epochs 0 to 3 (median 1), 2 came back after being silent."
+    )
+    assert "3 of conv2's 5 filters" in caption(health(SILENT, collapsed=0), 7)
+    assert "1 more collapsed without being silent" in caption(health(SILENT, collapsed=0), 7)
+
+
+def test_the_caption_of_a_healthy_layer_is_short():
+    assert caption(health(np.zeros((2, 2), bool)), 40) == (
+        "At epoch 1, of 40 test images: 0 of conv2's 2 filters are silent on every one."
+    )
+
+
+def test_removal_says_what_is_left():
+    sizes = {"parameters": 94_666, "parameters_without": 30_000}
+    text = removal_caption(filters=41, accuracy=0.6861, accuracy_without=0.686, **sizes)
+    assert "all 41 dead" in text
+    assert "68.60%, against 68.61%" in text
+    assert "30,000 of 94,666 parameters" in text
+    assert "None is dead" in removal_caption(filters=0, accuracy=0.7, accuracy_without=0.7, **sizes)
+
+
+def test_the_rasters_hold_the_weights_and_grey_out_the_silent_with_the_living_on_top():
+    table = health(SILENT)
+    made = draw_filter_health(table)
+    weights, activity, counts = made.axes[:3]
+    order = [int(label.get_text()) for label in weights.get_yticklabels()]
+    assert order == [0, 2, 3, 1, 4]
+    expected = table.pivot(index="filter", columns="epoch", values="largest_weight").loc[order].to_numpy()
+    assert np.asarray(weights.images[0].get_array()) == pytest.approx(expected)
+    assert np.ma.getmaskarray(activity.images[0].get_array()).tolist() == SILENT[order].tolist()
+    marked = {(int(x), order[int(y)]) for x, y in weights.lines[0].get_xydata()}
+    assert marked == {(epoch, filter) for filter, epoch in np.argwhere(SILENT)}
+    tops = [bar.get_y() + bar.get_height() for bar in counts.patches]
+    assert max(tops) == 5
+
+
+def test_of_many_filters_every_fourth_has_its_number_large_enough_to_read():
+    made = draw_filter_health(health(np.zeros((40, 3), bool)))
+    labels = made.axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == [str(number) for number in range(0, 40, 4)]
+    assert min(label.get_fontsize() for label in labels) >= 7
+
+
+def test_filters_whose_weights_came_back_after_they_collapsed_are_counted():
+    table = health(np.zeros((3, 3), bool))
+    table["collapsed"] = (table["filter"] == 1) & (table["epoch"] == 1)
+    assert caption(table, 10).endswith(", 1 grew weights again after they had collapsed.")
+
+
+def test_collapsed_means_the_same_in_an_experiment_and_in_the_analysis():
+    assert COLLAPSED == silence.COLLAPSED
+
+
+def test_colours_break_where_a_filter_counts_as_collapsed():
+    low, high = 1e-12, 1.0
+    colours = weight_colours((low, high))
+
+    def at(value: float) -> tuple[float, ...]:
+        return colours((np.log(value) - np.log(low)) / (np.log(high) - np.log(low)))
+
+    below, above = at(COLLAPSED / 1.2), at(COLLAPSED * 1.2)
+    assert below[0] > below[2]
+    assert above[2] > above[0]
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+@pytest.mark.parametrize("dead", [True, False])
+def test_all_dead_none_dead_and_one_epoch_are_drawn(epochs: int, dead: bool):
+    table = health(np.full((3, epochs), dead), size=0.0 if dead else 0.1)
+    made = draw_filter_health(table)
+    made.draw_without_rendering()
+    assert (len(dead_filters(table)["conv2"]) == 3) is dead
+    assert np.isfinite(made.axes[0].images[0].get_array()).all()
+    assert caption(table, 10).startswith(f"At epoch {epochs - 1}, of 10 test images: {3 if dead else 0} of conv2's 3")
+
+
+def test_an_epoch_that_was_not_kept_is_a_gap():
+    table = health(SILENT).query("epoch != 1")
+    made = draw_filter_health(table)
+    made.draw_without_rendering()
+    assert made.axes[0].images[0].get_array().mask.all(axis=0).tolist() == [False, True, False, False]

@@ -1,0 +1,160 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import cosine
+
+from analysis.filters.health import COLLAPSED
+from analysis.filters.kernel_convergence import (
+    CLAIMED,
+    WITHIN,
+    caption,
+    draw_kernel_convergence,
+    kernel_convergence,
+    points,
+    settled_epochs,
+    spread,
+)
+
+RNG = np.random.default_rng(0)
+FILTERS = 6
+
+
+def walk(epochs: int, *, shape: tuple[int, ...] = (3, 5, 5), rest: int | None = None) -> dict[int, np.ndarray]:
+    """Weights that walk at random, and stay where they are from the epoch `rest` on."""
+    weights = {0: RNG.normal(size=(FILTERS, *shape)).astype(np.float32)}
+    for epoch in range(1, epochs):
+        moved = weights[epoch - 1] + RNG.normal(size=(FILTERS, *shape), scale=0.5).astype(np.float32)
+        weights[epoch] = moved if rest is None or epoch <= rest else weights[rest]
+    return weights
+
+
+def health(silent: np.ndarray, layer: str = "conv1") -> pd.DataFrame:
+    """The silences (filters, epochs) as a table."""
+    filters, epochs = np.indices(silent.shape).reshape(2, -1)
+    return pd.DataFrame({"layer": layer, "filter": filters, "epoch": epochs, "silent": silent.ravel()})
+
+
+def nothing_silent(epochs: int) -> pd.DataFrame:
+    return health(np.zeros((FILTERS, epochs), bool))
+
+
+def test_distances_are_those_of_scipy_and_norms_those_of_numpy():
+    weights = walk(4)
+    table = kernel_convergence({"conv1": weights}, nothing_silent(4))
+    assert len(table) == FILTERS * 4
+    for row in table.itertuples():
+        here = weights[row.epoch][row.filter].ravel().astype(float)
+        assert row.norm == pytest.approx(np.linalg.norm(here))
+        assert row.to_final == pytest.approx(cosine(here, weights[3][row.filter].ravel().astype(float)), abs=1e-12)
+        if row.epoch:
+            before = weights[row.epoch - 1][row.filter].ravel().astype(float)
+            assert row.step == pytest.approx(cosine(here, before))
+        else:
+            assert np.isnan(row.step)
+
+
+def test_a_filter_settles_where_its_distance_stays_within_the_threshold():
+    end = np.array([1.0, 0.0])
+    far = np.array([0.0, 1.0])
+    weights = {epoch: np.stack([end, far if epoch < 2 else end, far if epoch == 2 else end]) for epoch in range(5)}
+    table = kernel_convergence({"fc": weights}, nothing_silent(5))
+    assert settled_epochs(table).tolist() == [0, 2, 3]
+
+
+def test_dead_filters_are_undefined_and_not_converged():
+    weights = walk(4)
+    for epoch in (2, 3):
+        weights[epoch][0] *= COLLAPSED * 1e-3  # the direction stays the same
+    silent = np.zeros((FILTERS, 4), bool)
+    silent[1, 2:] = True
+    silent[2, 1] = True
+    table = kernel_convergence({"conv1": weights}, health(silent)).set_index(["filter", "epoch"])
+    assert table.loc[[0, 1], "to_final"].isna().all()
+    assert table.loc[[0, 1], "settled"].isna().all()
+    assert table.loc[0, "step"].notna().tolist() == table.loc[1, "step"].notna().tolist() == [False, True, False, False]
+    assert table.loc[2, "alive"].tolist() == [True, False, True, True]
+    assert table.loc[2, "to_final"].notna().tolist() == [True, False, True, True]
+    assert table.loc[2, "step"].notna().tolist() == [False, False, False, True]
+    assert table["norm"].notna().all()
+    assert settled_epochs(table.reset_index()).index.tolist() == [2, 3, 4, 5]
+
+
+def test_a_layer_without_a_relu_is_never_silent():
+    table = kernel_convergence({"conv1": walk(2), "fc": walk(2, shape=(8,))}, health(np.ones((FILTERS, 2), bool)))
+    assert table.groupby("layer")["alive"].all().to_dict() == {"conv1": False, "fc": True}
+    assert table["layer"].unique().tolist() == ["conv1", "fc"]
+
+
+def test_the_step_over_an_epoch_that_was_not_kept_is_undefined():
+    weights = walk(5)
+    del weights[2]
+    table = kernel_convergence({"conv1": weights}, nothing_silent(5))
+    assert table.groupby("epoch")["step"].count().to_dict() == {0: 0, 1: FILTERS, 3: 0, 4: FILTERS}
+
+
+def test_the_spread_is_that_of_numpys_quantiles_over_the_living():
+    silent = np.zeros((FILTERS, 4), bool)
+    silent[0, 3] = True
+    table = kernel_convergence({"conv1": walk(4)}, health(silent))
+    norms = table[(table["epoch"] == 1) & (table["filter"] > 0)]["norm"]
+    row = spread(table, "norm").set_index("epoch").loc[1]
+    assert row[["low", "median", "high"]].tolist() == pytest.approx(np.quantile(norms, [0.1, 0.5, 0.9]).tolist())
+    assert spread(table, "step")["epoch"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("rest", "verdict"), [(2, "yes"), (None, "no")])
+def test_the_caption_says_whether_five_epochs_are_enough(rest: int | None, verdict: str):
+    epochs = CLAIMED + 4
+    table = kernel_convergence({"conv1": walk(epochs, rest=rest)}, nothing_silent(epochs))
+    settled = settled_epochs(table)
+    text = caption(table)
+    assert f"to within a cosine distance of {WITHIN} of the final weights" in text
+    assert text.endswith(f": conv1 {verdict} ({(settled <= CLAIMED).sum()} of {FILTERS} living filters).")
+    half, turn = points(table)
+    assert half.endswith(f" from epoch {sorted(settled)[FILTERS // 2 - 1]} of conv1's {FILTERS} living filters.")
+    steps = table[table["epoch"] == epochs - 1]["step"]
+    assert f"Epoch {epochs - 1} (epoch 5) turns the median of the living by {steps.median():.2g} in conv1" in turn
+
+
+def test_a_short_run_cannot_tell():
+    table = kernel_convergence({"conv1": walk(2)}, nothing_silent(2))
+    assert caption(table).endswith("cannot be told after 1.")
+    assert points(table) == []
+
+
+def test_a_fully_connected_layer_has_units():
+    table = kernel_convergence({"fc": walk(9, shape=(8,))}, nothing_silent(9))
+    text = " ".join([caption(table), *points(table)])
+    assert f" {FILTERS} living units" in text
+    assert "filter" not in text
+
+
+def test_the_figure_holds_every_filter_the_median_and_the_share_that_settled():
+    silent = np.zeros((FILTERS, 8), bool)
+    silent[0, 4:] = True
+    table = kernel_convergence({"conv1": walk(8), "fc": walk(8, shape=(20,))}, health(silent))
+    made = draw_kernel_convergence(table)
+    to_final, step, norm, settled = made.axes[:4]
+    lines = {str(line.get_label()): line for line in to_final.lines}
+    assert lines["median of the living"].get_ydata() == pytest.approx(
+        spread(table[:48], "to_final")["median"].to_numpy()
+    )
+    assert len(to_final.lines) == (FILTERS - 1) + 2  # and the median, and the fifth epoch
+    assert len(norm.lines) == FILTERS + 2
+    assert step.get_yscale() == "log"
+    assert settled.lines[0].get_ydata()[-1] == 100
+    assert to_final.get_ylabel() == f"conv1\n{FILTERS - 1} of {FILTERS} alive"
+    made.draw_without_rendering()
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 9])
+@pytest.mark.parametrize("case", ["all dead", "none moves", "none dead"])
+def test_all_dead_none_moving_and_few_epochs_are_drawn(epochs: int, case: str):
+    weights = walk(epochs, rest=0 if case == "none moves" else None)
+    if case == "all dead":
+        weights = {epoch: np.zeros_like(values) for epoch, values in weights.items()}
+    table = kernel_convergence({"conv1": weights}, health(np.full((FILTERS, epochs), case == "all dead")))
+    draw_kernel_convergence(table).draw_without_rendering()
+    text = caption(table)
+    if epochs == 9:
+        assert ("conv1 has no living filter" in text) is (case == "all dead")

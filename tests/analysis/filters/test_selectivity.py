@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from analysis.filters.selectivity import caption, class_selectivity, draw_selectivity, points
+
+RNG = np.random.default_rng(2)
+CLASSES = ["cat", "dog", "frog"]
+LABELS = np.repeat([0, 1, 2], [10, 20, 30])
+MEANS = {"conv1": RNG.random((60, 5)), "conv2": RNG.random((60, 70))}
+MEANS["conv2"][:, 3] = 0
+MEANS["conv2"][:, 4] = 1e-12
+MEANS["conv2"][:, 5] = LABELS == 1
+TABLE = class_selectivity(MEANS, LABELS, CLASSES)
+
+
+def of(table, layer: str, filter: int):
+    return table[(table["layer"] == layer) & (table["filter"] == filter)].iloc[0]
+
+
+def test_the_index_is_that_of_the_paper():
+    for layer, values in MEANS.items():
+        for filter in (0, 1, 2):
+            by_class = [values[label == LABELS, filter].mean() for label in range(3)]
+            best = int(np.argmax(by_class))
+            rest = np.mean(np.delete(by_class, best))
+            row = of(TABLE, layer, filter)
+            assert row["class"] == CLASSES[best]
+            assert row["selectivity"] == pytest.approx((by_class[best] - rest) / (by_class[best] + rest))
+
+
+def test_a_filter_of_one_class_alone_has_1_and_one_of_all_classes_0():
+    assert of(TABLE, "conv2", 5)["selectivity"] == 1
+    assert of(class_selectivity({"conv1": np.ones((60, 1))}, LABELS, CLASSES), "conv1", 0)["selectivity"] == 0
+
+
+def test_classes_count_equally_however_many_images_they_have():
+    means = (LABELS[:, None] == 2) * 4.0 + (LABELS[:, None] == 0) * 2.0
+    row = of(class_selectivity({"conv1": means}, LABELS, CLASSES), "conv1", 0)
+    assert (row["mean_highest"], row["mean_rest"], row["selectivity"]) == (4, 1, 0.6)
+
+
+def test_silent_filters_and_ones_at_the_level_of_rounding_have_no_class_and_no_index():
+    for filter in (3, 4):
+        row = of(TABLE, "conv2", filter)
+        assert row["class"] == ""
+        assert np.isnan(row["selectivity"])
+    assert points(TABLE)[1].endswith("; 2 of its 70 filters are too faint to be rated.")
+
+
+def test_the_caption_has_the_median_and_the_most_selective_filter():
+    median = TABLE.loc[TABLE["layer"] == "conv2", "selectivity"].median()
+    assert caption(TABLE).startswith("Filter 5 of conv2 is the most selective with 1.00, for ")
+    assert caption(TABLE).endswith(f" and {median:.2f} in conv2.")
+    assert points(TABLE)[1].startswith("In conv2 filter 5 is the most selective with 1.00: its mean activation is ")
+
+
+def test_bars_are_the_indices_most_selective_first_and_go_on_below():
+    made = draw_selectivity(TABLE, CLASSES)
+    made.draw_without_rendering()
+    assert [ax.get_title(loc="left") for ax in made.axes] == ["conv1", "conv2", "conv2, continued"]
+    heights = [bar.get_height() for ax in made.axes[1:] for bar in ax.patches if bar.get_width() == 0.8]
+    assert heights == sorted(TABLE.loc[TABLE["layer"] == "conv2", "selectivity"].dropna(), reverse=True)
+    assert made.axes[1].get_xticklabels()[0].get_text() == "5"
+    assert [made.axes[place].get_xlabel() for place in (1, 2)] == [
+        "filter",
+        "filter\n2 filters too faint to be rated: 3, 4",
+    ]
+
+
+def test_a_class_without_images_is_left_out_and_a_single_class_leaves_nothing_to_compare():
+    absent = class_selectivity(MEANS, np.minimum(LABELS, 1), CLASSES)
+    assert "frog" not in set(absent["class"])
+    assert absent["selectivity"].notna().any()
+    single = class_selectivity(MEANS, np.full(60, 2), CLASSES)
+    assert single["selectivity"].isna().all()
+    assert set(single["class"]) == {"frog", ""}
+    made = draw_selectivity(single, CLASSES)
+    made.draw_without_rendering()
+    assert made.axes[0].texts[0].get_text() == "undefined for every filter"
+    assert caption(single) == "No filter's selectivity is defined."
+
+
+def test_with_every_filter_dead_the_figure_is_drawn():
+    table = class_selectivity({"conv1": np.zeros((60, 4))}, LABELS, CLASSES)
+    draw_selectivity(table, CLASSES).draw_without_rendering()
+    assert points(table) == [
+        "In conv1 no filter's selectivity is defined; 4 of its 4 filters are too faint to be rated."
+    ]
+
+
+def test_long_names_are_cut():
+    names = [f"a class with a very long name, number {place}" for place in range(3)]
+    made = draw_selectivity(class_selectivity(MEANS, LABELS, names), names)
+    made.draw_without_rendering()
+    assert max(len(text.get_text()) for text in made.axes[0].texts) == 18

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+
+from analysis.images.covariance import (
+    DIRECTIONS,
+    by_distance,
+    choose,
+    correlation,
+    covariance,
+    covariance_caption,
+    distance_caption,
+    draw_covariance,
+    draw_distance,
+    shrink,
+)
+
+SHAPE = (3, 4, 8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, *SHAPE), dtype=np.uint8)
+IMAGES[:, :, :, 1:] = IMAGES[:, :, :, 1:] // 2 + IMAGES[:, :, :, :-1] // 2
+MATRIX = covariance(IMAGES)
+TABLE = by_distance(MATRIX, SHAPE)
+
+
+def test_the_covariance_is_numpys_of_the_normalised_images():
+    scaled = IMAGES.reshape(40, -1) / 127.5 - 1
+    np.testing.assert_allclose(MATRIX, np.cov(scaled.T), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(MATRIX.diagonal(), scaled.var(axis=0, ddof=1))
+
+
+def test_flattened_pixels_stand_channel_by_channel_and_row_by_row():
+    red, blue = IMAGES[:, 0, 1, 2] / 127.5, IMAGES[:, 2, 3, 7] / 127.5
+    assert MATRIX[1 * 8 + 2, 2 * 32 + 3 * 8 + 7] == pytest.approx(np.cov(red, blue)[0, 1])
+
+
+def test_means_by_distance_are_those_of_every_pair_looked_at_alone():
+    ratios = np.corrcoef(IMAGES.reshape(40, -1).T)
+    places = np.array(np.unravel_index(np.arange(96), SHAPE)).T
+    found: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
+    for one, (channel, row, column) in enumerate(places):
+        for other, (channel_, row_, column_) in enumerate(places):
+            names = "–".join(("red", "green", "blue")[number] for number in (channel, channel_))
+            directions = np.array(DIRECTIONS)[[True, row == row_, column == column_]]
+            distance = round(float(np.hypot(row - row_, column - column_)))
+            for direction in directions:
+                found.setdefault((names, direction, distance), []).append((MATRIX[one, other], ratios[one, other]))
+    assert set(zip(TABLE["channels"], TABLE["direction"], TABLE["distance"], strict=True)) <= set(found)
+    for row in TABLE.itertuples():
+        values = found[row.channels, row.direction, row.distance]
+        assert row.pairs == len(values)
+        assert (row.covariance, row.correlation) == pytest.approx(tuple(np.mean(values, axis=0)))
+
+
+def test_a_pixel_correlates_with_itself_and_less_with_its_neighbour():
+    assert correlation(TABLE, ["red–red", "blue–blue"], 0) == pytest.approx(1)
+    neighbour, far = (correlation(TABLE, ["red–red"], distance, "along a row") for distance in (1, 6))
+    assert 0.3 < neighbour < 0.9
+    assert abs(far) < 0.2
+
+
+def test_pixels_that_never_change_have_no_correlation():
+    images = IMAGES.copy()
+    images[:, :, 0] = 77
+    table = by_distance(covariance(images), SHAPE)
+    assert correlation(table, ["red–red"], 0) == pytest.approx(1)
+    assert correlation(table, ["green–blue"], 3, "along a column") != correlation(table, ["red–red"], 0)
+    top = table[(table["channels"] == "red–red") & (table["direction"] == "along a column") & (table["distance"] == 3)]
+    assert top["correlation"].isna().all()
+
+
+def test_images_that_are_all_the_same_are_said_to_have_none():
+    images = np.full((3, *SHAPE), 9, np.uint8)
+    matrix = covariance(images)
+    table = by_distance(matrix, SHAPE)
+    assert not matrix.any()
+    assert distance_caption(table).startswith("Within a channel the mean correlation is undefined at 1")
+    covariance_caption(matrix, table, 3)
+    draw_distance(table).draw_without_rendering()
+    draw_covariance(matrix, SHAPE).draw_without_rendering()
+
+
+def test_the_chosen_images_follow_from_the_seed_and_are_all_where_there_are_fewer():
+    assert choose(5, 6000).tolist() == [0, 1, 2, 3, 4]
+    chosen = choose(50_000)
+    assert len(np.unique(chosen)) == 6000
+    assert chosen.tolist() == choose(50_000).tolist() == sorted(chosen)
+    assert chosen.tolist() != choose(50_000, seed=1).tolist()
+
+
+def test_shrinking_averages_squares():
+    matrix = np.arange(64.0).reshape(8, 8)
+    small = shrink(matrix, 4)
+    assert small.shape == (2, 2)
+    assert small[0, 1] == matrix[:4, 4:].mean()
+
+
+def test_the_captions_have_the_tables_numbers():
+    text = covariance_caption(MATRIX, TABLE, 40)
+    red = MATRIX[:32, :32].mean()
+    within = np.mean([red, MATRIX[32:64, 32:64].mean(), MATRIX[64:, 64:].mean()])
+    assert f"Of 40 training images (pixels from −1 to 1) {(MATRIX > 0).mean():.1%}" in text
+    assert f"with a mean of {within:.3f} within a channel" in text
+    said = distance_caption(TABLE)
+    assert f"{correlation(TABLE, ['red–red', 'green–green', 'blue–blue'], 1):.2f} at 1," in said
+    assert "undefined at 15 pixels' distance" in said
+    assert f"{correlation(TABLE, ['red–green'], 0):.2f}".replace("-", "−") + " (red–green)" in said
+
+
+def test_the_channels_are_marked_and_the_whole_stands_beside_a_piece():
+    made = draw_covariance(MATRIX, SHAPE)
+    whole, piece = made.axes[:2]
+    assert [label.get_text() for label in whole.get_xticklabels()] == ["red", "green", "blue"]
+    np.testing.assert_allclose(whole.images[0].get_array(), shrink(MATRIX))
+    assert whole.images[0].get_clim() == piece.images[0].get_clim() == (-MATRIX.max(), MATRIX.max())
+    np.testing.assert_array_equal(piece.images[0].get_array(), MATRIX[:32, :32])
+    labels = {ax.get_ylabel() for ax in made.axes}
+    assert {"covariance (pixels from −1 to 1)", "variance (pixels from −1 to 1)"} <= labels
+    variances = [ax for ax in made.axes if ax.get_xlabel() in ("red", "green", "blue")]
+    np.testing.assert_array_equal(variances[1].images[0].get_array(), MATRIX.diagonal().reshape(SHAPE)[1])
+
+
+def test_the_curves_are_those_of_the_table():
+    left, right = draw_distance(TABLE).axes
+    assert [line.get_label() for line in left.lines][:2] == ["red with red", "green with green"]
+    line = left.lines[3]
+    part = TABLE[(TABLE["channels"] == "red–green") & (TABLE["direction"] == DIRECTIONS[0])]
+    assert line.get_label() == "red with green"
+    np.testing.assert_array_equal(line.get_ydata(), part["correlation"])
+    assert [line.get_label() for line in right.lines][:3] == list(DIRECTIONS)

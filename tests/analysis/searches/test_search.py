@@ -1,0 +1,165 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.searches import search
+
+TRIALS = pd.DataFrame(
+    [
+        (0, "complete", 1e-3, 1e-4, 0.60, 10),
+        (1, "pruned", 1e-4, 1e-3, 0.80, 3),
+        (2, "diverged", 1e-1, 1e-2, np.nan, 1),
+        (3, "complete", 2e-3, 2e-5, 0.70, 10),
+        (4, "complete", 5e-3, 3e-5, 0.70, 10),
+    ],
+    columns=["number", "state", "learning_rate", "weight_decay", "val_accuracy", "epochs"],
+)
+DIVERGED = TRIALS.assign(state="diverged", val_accuracy=np.nan)
+CASES = {"mixed": TRIALS, "single": TRIALS[:1], "none complete": TRIALS[1:2], "diverged": DIVERGED, "empty": TRIALS[:0]}
+
+
+def grid(side: int) -> pd.DataFrame:
+    values = np.logspace(-4, 1, side)
+    rate, decay = (axis.ravel() for axis in np.meshgrid(values, values))
+    accuracy = np.linspace(0.1, 0.7, side * side)
+    columns = {
+        "state": "complete",
+        "learning_rate": rate,
+        "weight_decay": decay,
+        "val_accuracy": accuracy,
+        "epochs": 10,
+    }
+    return pd.DataFrame({"number": range(side * side)} | columns)
+
+
+def offsets(ax) -> np.ndarray:
+    return np.concatenate([np.asarray(marks.get_offsets()) for marks in ax.collections])
+
+
+def test_only_complete_trials_set_the_best_so_far():
+    table = search.history(TRIALS.sample(frac=1, random_state=0))
+    assert table["number"].tolist() == [0, 1, 2, 3, 4]
+    assert table["best_so_far"].tolist() == [0.6, 0.6, 0.6, 0.7, 0.7]
+
+
+def test_the_best_so_far_is_undefined_before_the_first_complete_trial():
+    assert search.history(TRIALS[1:])["best_so_far"].isna().tolist() == [True, True, False, False]
+    assert search.history(DIVERGED)["best_so_far"].isna().all()
+
+
+def test_a_tie_goes_to_the_lower_number():
+    found = search.best(TRIALS)
+    assert found is not None
+    assert found["number"] == 3
+
+
+def test_the_caption_has_the_counts_and_the_best_trial():
+    text = search.caption(search.history(TRIALS))
+    assert "5 trials: 3 complete, 1 pruned and 1 diverged" in text
+    assert "trial 3 with a validation accuracy of 70.0%" in text
+    assert "none is complete" in search.caption(search.history(DIVERGED))
+
+
+def test_the_history_draws_every_trial_in_percent():
+    ax = search.draw_history(search.history(TRIALS)).axes[0]
+    drawn = {tuple(np.round(point, 6)) for point in offsets(ax)}
+    assert {(0, 60), (1, 80), (3, 70), (4, 70)} < drawn
+    assert np.nanmax(np.asarray(ax.lines[0].get_ydata(), float)) == pytest.approx(70)
+
+
+def test_slices_have_logarithmic_axes_that_hold_every_trial():
+    made = search.draw_slices(TRIALS)
+    for ax, column in zip(made.axes, ["learning_rate", "weight_decay"], strict=True):
+        low, high = ax.get_xlim()
+        assert ax.get_xscale() == "log"
+        assert low < TRIALS[column].min() < TRIALS[column].max() < high
+
+
+def test_a_point_tried_twice_keeps_its_best_complete_trial():
+    again = TRIALS[:2].assign(learning_rate=1e-3, weight_decay=1e-4)
+    table = search.heatmap(again)
+    assert table["number"].tolist() == [0]
+    assert table["best"].tolist() == [True]
+
+
+def test_exactly_one_point_is_the_best():
+    assert search.heatmap(TRIALS).set_index("number")["best"].to_dict() == {n: n == 3 for n in range(5)}
+    assert not search.heatmap(DIVERGED)["best"].any()
+
+
+def test_few_shared_values_are_a_grid_and_many_are_not():
+    assert search.is_grid(grid(8))
+    assert not search.is_grid(grid(13))
+    assert not search.is_grid(TRIALS)
+    assert not search.is_grid(TRIALS[:1])
+
+
+def test_each_cell_of_a_grid_has_its_accuracy_written_in_its_place():
+    trials = grid(3)
+    trials.loc[4, ["state", "val_accuracy"]] = ["diverged", np.nan]
+    ax = search.draw_heatmap(trials).axes[0]
+    written = {tuple(text.get_position()): text.get_text() for text in ax.texts}
+    assert len(written) == 8
+    assert (1.5, 1.5) not in written
+    assert written[2.5, 0.5] == f"{100 * trials['val_accuracy'][2]:.1f}"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.0001", "0.032", "10"]
+
+
+def test_the_ring_is_on_the_best_trial():
+    ax = search.draw_heatmap(TRIALS).axes[0]
+    assert np.asarray(ax.collections[-1].get_offsets()).tolist() == [[2e-3, 2e-5]]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_search_can_be_drawn(name):
+    trials = CASES[name]
+    for made in (
+        search.draw_history(search.history(trials)),
+        search.draw_slices(trials),
+        search.draw_heatmap(trials),
+    ):
+        made.draw_without_rendering()
+
+
+def test_importance_is_drawn_in_words_with_its_numbers():
+    table = pd.DataFrame({"parameter": ["learning_rate", "weight_decay"], "importance": [0.8, 0.2]})
+    ax = search.draw_importance(table).axes[0]
+    bars = dict(zip([label.get_text() for label in ax.get_yticklabels()], ax.patches, strict=True))
+    assert {name: bar.get_width() for name, bar in bars.items()} == {"learning rate": 0.8, "weight decay": 0.2}
+
+
+def test_importance_of_nothing_says_so():
+    ax = search.draw_importance(pd.DataFrame({"parameter": [], "importance": []})).axes[0]
+    assert "two complete trials" in ax.texts[0].get_text()
+
+
+def test_logarithmic_axes_are_labelled_in_plain_numbers():
+    for made in (search.draw_heatmap(TRIALS), search.draw_slices(TRIALS)):
+        made.draw_without_rendering()
+        labels = [label.get_text() for label in made.axes[0].get_xticklabels()]
+        assert "0.001" in labels
+        assert not [label for label in labels if "$" in label]
+
+
+def test_two_searches_stand_side_by_side_on_one_scale_of_colours():
+    searches = {"TPE search": TRIALS, "Grid search": grid(3)}
+    first, second, bar = search.draw_heatmaps(searches).axes
+    assert (first.get_title(loc="left"), second.get_title(loc="left")) == tuple(searches)
+    assert first.collections[0].get_clim() == second.collections[0].get_clim() == bar.get_ylim()
+    text = search.heatmap_caption(searches)
+    assert text.startswith("TPE search: trial 3 is the best of 5 trials with a validation accuracy of 70.0%")
+    assert text.endswith("points from the second's.")
+    note = search.heatmap_note(searches)
+    assert note.startswith("TPE search: 5 trials: 3 complete, 1 pruned and 1 diverged. Grid search: 9 trials: ")
+    assert "(▽) is a pruned trial, whose accuracy is the best of fewer epochs: " in note
+
+
+def test_importance_is_said_in_words_and_so_is_its_absence():
+    table = pd.DataFrame({"parameter": ["learning_rate", "weight_decay"], "importance": [0.83, 0.17]})
+    said = search.importance_caption(table, TRIALS)
+    assert "83% to the learning rate and 17% to the weight decay" in said
+    assert f"{(TRIALS['state'] == 'complete').sum()} complete trials of {len(TRIALS)}" in said
+    few, many = TRIALS[TRIALS["state"] == "complete"][:1], pd.concat([TRIALS] * 10)
+    assert search.importance_caption(table, few).endswith(", and so few trials are too few to tell.")
+    assert search.importance_caption(table, many).endswith("what was pruned is not in it.")
+    assert search.importance_caption(table[:0], TRIALS[:0]).startswith("No importance")

@@ -1,0 +1,137 @@
+import base64
+import io
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from analysis.page import Section, page
+
+VOID = {"meta", "img", "br"}
+
+
+class Read(HTMLParser):
+    """Collects the text and the attributes of a page, and checks that every tag is closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data.strip())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def png() -> bytes:
+    file = io.BytesIO()
+    Figure(figsize=(3, 1)).savefig(file, dpi=150)
+    return file.getvalue()
+
+
+def test_a_page_holds_its_facts_links_sections_and_images(png):
+    section = Section("How good?", "It is 71 %.", pd.DataFrame({"f1": [0.5]}), png, "a curve", "metrics.csv")
+    read = Read(
+        page(
+            "Run 3",
+            "What it learned",
+            {"Part 1": [section]},
+            facts={"dataset": "cifar10"},
+            links={"The run": "http://localhost/#/a"},
+        )
+    )
+    for words in ("Run 3", "What it learned", "dataset", "cifar10", "How good?", "It is 71 %.", "f1", "0.500"):
+        assert words in read.words
+    assert [link["href"] for link in read.all("a")] == ["http://localhost/#/a", "metrics.csv"]
+    (image,) = read.all("img")
+    assert image["alt"] == "a curve"
+    assert image["width"] == "300"
+    kind, data = str(image["src"]).split(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(data) == png
+
+
+def test_an_animation_is_embedded_and_a_link_is_shown():
+    read = Read(page("t", "l", {"p": [Section("h", "t", gif=b"GIF89a", alt="it moves", link=("more", "more.html"))]}))
+    (image,) = read.all("img")
+    assert image["alt"] == "it moves"
+    assert image["src"] == f"data:image/gif;base64,{base64.b64encode(b'GIF89a').decode()}"
+    assert [link["href"] for link in read.all("a")] == ["more.html"]
+    assert "more" in read.words
+
+
+def test_points_stand_below_the_caption_and_a_long_note_is_folded_up():
+    html = page("t", "l", {"p": [Section("h", "Said.", points=["One.", "Two."], note="Short.")]})
+    assert html.index("Said.") < html.index("<li>One.</li><li>Two.</li>") < html.index('<p class="note">Short.</p>')
+    folded = page("t", "l", {"p": [Section("h", "Said.", note="word " * 40)]})
+    assert '<details class="note"><summary>How to read it</summary>' in folded
+
+
+def test_every_text_is_escaped(png):
+    bad = '<script>"&'
+    section = Section(bad, bad, pd.DataFrame({bad: [bad]}), png, bad, bad, png, (bad, bad), [bad], bad)
+    text = page(bad, bad, {bad: [section], "p": []}, facts={bad: bad}, links={bad: bad}, notices=[bad])
+    assert "<script>&quot;" not in text
+    assert text.count("<script") == 1
+    read = Read(text)
+    assert read.words.count(bad) == 15
+    assert read.all("img")[0]["alt"] == bad
+
+
+def test_a_page_fetches_nothing(png):
+    read = Read(page("t", "l", {"p": [Section("h", "t", png=png)]}))
+    assert not {"link", "iframe"} & {tag for tag, _ in read.tags}
+    assert not [script for script in read.all("script") if "src" in script]
+    assert all(str(image["src"]).startswith("data:") for image in read.all("img"))
+
+
+def test_parts_that_are_absent_leave_nothing_empty_behind():
+    read = Read(page("t", "l", {"p": [Section("h", "")]}))
+    assert not {"dl", "nav", "table", "figure", "a"} & {tag for tag, _ in read.tags}
+    assert len(read.all("p")) == 1
+
+
+def test_tables_show_numbers_for_reading():
+    table = pd.DataFrame(
+        {
+            "images": [10_000],
+            "f1": [0.70649],
+            "rate": [5.18e-4],
+            "none": [np.nan],
+            "best": [True],
+            "split_name": ["test"],
+        }
+    )
+    read = Read(page("t", "l", {"p": [Section("h", "", table)]}))
+    for words in ("10,000", "0.706", "0.000518", "–", "True", "split name", "test"):
+        assert words in read.words
+
+
+def test_an_empty_table_has_its_head():
+    assert "f1" in Read(page("t", "l", {"p": [Section("h", "", pd.DataFrame({"f1": []}))]})).words
+
+
+def test_the_parts_are_the_contents_and_what_is_missing_is_said_before_them():
+    parts = {"First": [Section("a", "Type `study data`.")], "Second": [Section("b", "")]}
+    text = page("t", "l", parts, notices=["One file is missing."])
+    read = Read(text)
+    targets = [link["href"] for link in read.all("a")]
+    assert targets == [f"#{heading['id']}" for heading in read.all("h2")]
+    assert text.index("One file is missing.") < text.index("<nav>") < text.index("<h3>a<") < text.index("<h3>b<")
+    assert "<code>study data</code>" in text

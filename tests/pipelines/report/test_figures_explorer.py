@@ -1,0 +1,121 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipelines.report import figures_explorer
+from pipelines.report.exhibits import Report
+from pipelines.report.figures_explorer import others, pictures, steps, trace
+from pipelines.report.network import Network, pull
+from study.data import Dataset, SelectedImage, select_image
+from study.errors import StudyError
+
+
+@pytest.fixture(scope="module")
+def network(finished_study) -> Network:
+    store = finished_study.context.store
+    return pull(store, store.get(finished_study.retrained["cnn"]))
+
+
+@pytest.fixture(scope="module")
+def image(tiny: Dataset) -> SelectedImage:
+    return select_image(tiny, "train:6")
+
+
+@pytest.fixture(scope="module")
+def report(network: Network, image: SelectedImage, tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    report = Report(tmp_path_factory.mktemp("report"))
+    for _, step in steps(network, {"conv1": 3, "conv2": 5}, image, others(tiny, None), None, report):
+        step()
+    return report
+
+
+def test_the_animations_and_the_explorer_are_written_and_on_the_page(report: Report):
+    names = {"animation_conv1_filter3.gif", "animation_conv2_filter5.gif", "explorer.html"}
+    assert {file.name for file in report.folder.iterdir()} == names
+    first, second, last = report.sections
+    assert first.gif == (report.folder / "animation_conv1_filter3.gif").read_bytes()
+    assert second.heading == "Filter 5 of conv2 from epoch 0 to 2, animated"
+    assert last.link
+    assert last.link[1] == "explorer.html"
+    assert "any of the 10 filters" in last.note
+
+
+@pytest.mark.parametrize("name", ["animation_conv1_filter3", "animation_conv2_filter5"])
+def test_an_animation_has_a_frame_for_every_epoch(report: Report, network: Network, name: str):
+    data = (report.folder / f"{name}.gif").read_bytes()
+    assert len(data) < 1_000_000
+    with Image.open(io.BytesIO(data)) as opened:
+        assert getattr(opened, "n_frames", 1) == len(network.files)
+
+
+def test_the_image_under_study_is_shown_once(network: Network, tiny: Dataset, tmp_path: Path):
+    report = Report(tmp_path)
+    *_, (_, step) = steps(network, {"conv1": 0}, select_image(tiny, "test:0"), others(tiny, None), None, report)
+    step()
+    assert f"{len(tiny.classes)} images side by side" in report.sections[-1].note
+
+
+def test_one_test_image_of_each_class_is_chosen(tiny: Dataset):
+    assert [image.label for image in others(tiny, None)] == list(range(10))
+    assert all(image.description.startswith("test:") for image in others(tiny, None))
+
+
+def test_a_class_without_test_images_is_left_out(tiny: Dataset):
+    only = tiny.test.subset(tiny.test.labels == 4)
+    assert [image.label for image in others(replace(tiny, test=only), None)] == [4]
+
+
+def test_of_many_classes_only_as_many_are_shown_as_fit(tiny: Dataset, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(figures_explorer, "FITTING", 4)
+    assert [image.label for image in others(tiny, None)] == [0, 1, 2]
+
+
+def test_so_many_images_as_are_asked_for_are_shown_the_classes_in_turn(tiny: Dataset, network: Network, tmp_path: Path):
+    assert [image.label for image in others(tiny, 12)] == [*range(10), 0, 1]
+    assert len({image.description for image in others(tiny, 40)}) == 40
+    assert len(others(tiny, 50)) == 40, "there are no more"
+    for study, count in (("train:6", 5), ("test:0", 5), ("train:6", 1)):
+        report = Report(tmp_path / f"{study}-{count}")
+        *_, (_, step) = steps(network, {"conv1": 0}, select_image(tiny, study), others(tiny, count), count, report)
+        step()
+        page = (report.folder / "explorer.html").read_text()
+        assert page.count('"label": ') == count
+
+
+def test_the_trace_is_what_the_network_made_of_the_images(network: Network, image: SelectedImage, tiny: Dataset):
+    images = [image, *others(tiny, None)[:2]]
+    traced = trace(network, images)
+    assert list(traced.epochs) == [0, 1, 2]
+    accuracy = network.history.set_index("epoch")["test_accuracy"]
+    assert list(traced.accuracy) == accuracy.loc[[0, 1, 2]].tolist()
+    for place, epoch in enumerate(traced.epochs):
+        alone = network.maps(epoch, image)
+        np.testing.assert_allclose(traced.inputs[place, 0], alone["pool1"], rtol=1e-5, atol=1e-6)
+        shares = torch.softmax(torch.from_numpy(alone["fc"]), dim=0).numpy()
+        np.testing.assert_allclose(traced.probabilities[place, 0], shares, rtol=1e-4)
+        every = np.stack([network.maps(epoch, one)["conv2"] for one in images])
+        np.testing.assert_allclose(traced.ranges["conv2"][place, :, 0], every.min(axis=(0, 2, 3)), rtol=1e-4)
+        np.testing.assert_array_equal(traced.weights["conv2.bias"][place], network.weights(epoch)["conv2.bias"])
+
+
+def test_a_picture_is_the_image_with_its_description_and_class(image: SelectedImage):
+    (made,) = pictures([image])
+    np.testing.assert_array_equal(made.pixels, image.image.permute(1, 2, 0).numpy())
+    assert (made.name, made.label) == (image.description, image.label)
+
+
+def test_an_explorer_that_cannot_be_small_enough_is_a_mendable_failure(
+    network: Network, image: SelectedImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def too_large(*args: object, **settings: object) -> str:
+        raise ValueError("One epoch's weights make the page larger than 4,000,000 bytes.")
+
+    monkeypatch.setattr(figures_explorer.page, "page", too_large)
+    *_, (_, step) = steps(network, {"conv1": 0}, image, [], None, Report(tmp_path))
+    with pytest.raises(StudyError, match=r"^The explorer cannot be written\. One epoch's .* bytes\.$"):
+        step()

@@ -1,0 +1,145 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score
+
+from analysis.page import Section
+from pipelines.report.exhibits import Report
+from pipelines.report.figures_statistics import runs_by_seed, steps
+from pipelines.report.network import Network, pull
+from pipelines.retrain import retrain
+from pipelines.session.context import Context
+from pipelines.tune import tune
+from study.config import CIFAR10_CLASSES, DataConfig, FFNNConfig, SearchConfig
+from study.data import Dataset
+from study.tracking import best
+from study.tracking.store import Store
+
+DATA = DataConfig(dataset="digits")
+
+
+@pytest.fixture(scope="module")
+def networks(finished_study) -> dict[str, Network]:
+    store = finished_study.context.store
+    return {name: pull(store, store.get(run_id)) for name, run_id in finished_study.retrained.items()}
+
+
+def made(networks: dict[str, Network], store: Store, folder: Path) -> tuple[Report, list[str]]:
+    folder.mkdir()
+    report = Report(folder)
+    taken = []
+    for name, step in steps(networks, store, report):
+        step()
+        taken.append(name)
+    return report, taken
+
+
+@pytest.fixture(scope="module")
+def report(networks, finished_study, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    made_report, _ = made(networks, finished_study.context.store, tmp_path_factory.mktemp("report") / "both")
+    return made_report
+
+
+def section_of(report: Report, name: str) -> Section:
+    [section] = [section for section in report.sections if section.csv == f"{name}.csv"]
+    return section
+
+
+def test_every_section_has_its_numbers_beside_it(report: Report):
+    assert [section.csv for section in report.sections] == [
+        f"{name}.csv"
+        for name in (
+            "convergence",
+            "seeds",
+            "table2",
+            "table2_intervals",
+            "mcnemar",
+            "classes",
+            "confusion",
+            "roc",
+            "calibration",
+        )
+    ]
+    for section in report.sections:
+        assert section.csv is not None
+        assert len(pd.read_csv(report.folder / section.csv))
+        assert section.text.endswith(".")
+    assert {file.stem for file in report.folder.glob("*.png")} == {
+        "table2_intervals",
+        "convergence",
+        "classes",
+        "confusion",
+        "roc",
+        "calibration",
+    }
+
+
+def test_the_answer_is_readable_on_the_page_and_numbers_in_the_file(report: Report, networks):
+    shown = section_of(report, "table2").table
+    assert shown is not None
+    assert shown["model"].unique().tolist() == ["CNN", "FFNN", "CNN − FFNN"]
+    numbers = pd.read_csv(report.folder / "table2.csv")
+    own = numbers[numbers["minus"].isna() & (numbers["measure"] == "accuracy")].set_index(["model", "split"])
+    for name, network in networks.items():
+        logits, labels = network.predictions["test"]
+        assert own.loc[(name, "test"), "value"] == pytest.approx(accuracy_score(labels, logits.argmax(axis=1)))
+    assert "(" in (report.folder / "table2.md").read_text()
+    assert "Wik's (2023) numbers are of CIFAR-10, and stand beside ours only" in section_of(report, "table2").note
+    assert "report" not in numbers
+    assert section_of(report, "table2").heading == "Accuracy, precision, recall and F1 (Table 2)"
+
+
+def test_a_picture_in_words_has_one_mark_after_its_heading(report: Report):
+    assert section_of(report, "calibration").alt.startswith("As often right as sure? ")
+    assert section_of(report, "roc").alt.startswith("Each class against the rest (Figure 14). ")
+
+
+def test_one_seed_names_the_command_that_adds_another(report: Report, networks):
+    section = section_of(report, "seeds")
+    for network in networks.values():
+        assert f"`study retrain --run {network.run.id[:8]} --epochs 2 --seeds 3` adds two" in "".join(section.points)
+    assert section.table is not None
+    assert section.table["final accuracy, %"].str.match(r"\d+\.\d\d$").all()
+    table = pd.read_csv(report.folder / "seeds.csv")
+    assert table["seeds"].tolist() == [1] * 4
+    assert table["mean"].iloc[0] == pytest.approx(networks["cnn"].run.metrics["final_test_accuracy"])
+
+
+def test_cifar_10s_classes_bring_the_report_and_the_kinds(networks, finished_study, tmp_path: Path):
+    renamed = {name: replace(network, classes=CIFAR10_CLASSES) for name, network in networks.items()}
+    report, taken = made(renamed, finished_study.context.store, tmp_path / "cifar10")
+    assert "groups" in taken
+    assert set(pd.read_csv(report.folder / "groups.csv")["model"]) == {"cnn", "ffnn"}
+    assert "report" in pd.read_csv(report.folder / "table2.csv")
+    assert section_of(report, "table2").heading.endswith("beside the report's (Table 2)")
+    assert "with Wik's (2023) 0.710 " in section_of(report, "table2").text
+
+
+def test_a_model_alone_with_a_test_folder_of_one_class_is_reported(networks, finished_study, tmp_path: Path):
+    network = networks["cnn"]
+    logits, labels = network.predictions["test"]
+    only = {**network.predictions, "test": (logits[labels == 3], labels[labels == 3])}
+    report, taken = made({"cnn": replace(network, predictions=only)}, finished_study.context.store, tmp_path / "single")
+    assert "mcnemar" not in taken
+    section = section_of(report, "classes")
+    assert "; recall is undefined for want of images" in section.text
+
+
+def test_retrainings_with_other_seeds_are_found_and_give_bands(context: Context, tiny: Dataset, tmp_path: Path):
+    model = FFNNConfig(hidden=4)
+    tune(SearchConfig(name="digits-ffnn", model=model, trials=1, epochs=1, batch_size=60), DATA, tiny, context)
+    trial = best.best_trial(context.store, tiny.key, "ffnn")
+    ids = {seed: retrain(trial, DATA, tiny, context, epochs=2, seed=seed) for seed in (0, 1)}
+    retrain(trial, DATA, tiny, context, epochs=1, seed=2)
+    network = pull(context.store, context.store.get(ids[0]))
+    assert {seed: run.id for seed, run in runs_by_seed(context.store, network).items()} == ids
+    report, _ = made({"ffnn": network}, context.store, tmp_path / "seeds")
+    curves = pd.read_csv(report.folder / "convergence.csv")
+    assert sorted(curves["seed"].unique()) == [0, 1]
+    finals = [context.store.get(run_id).metrics["final_test_accuracy"] for run_id in ids.values()]
+    table = pd.read_csv(report.folder / "seeds.csv").query("split == 'test'").iloc[0]
+    assert (table["mean"], table["deviation"]) == pytest.approx((np.mean(finals), np.std(finals, ddof=1)))
+    assert not section_of(report, "seeds").points

@@ -1,0 +1,203 @@
+import re
+import shlex
+import shutil
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+from pipelines.analyse import analyse
+from pipelines.report.outline import PARTS
+from pipelines.retrain import retrain
+from pipelines.session.context import Context
+from pipelines.tune import tune
+from study.config import MODELS, AnalysisConfig, CNNConfig, DataConfig, FFNNConfig, SearchConfig
+from study.data import Dataset
+from study.errors import StudyError
+from study.tracking import best
+from tests.support.figures import FFNN_FIGURES, cnn_figures
+
+DATA = DataConfig(dataset="digits")
+SETTINGS = AnalysisConfig(filter=3, epochs_every=1)
+FIGURES = cnn_figures(filter=3)
+TABLES = {"table2", "mcnemar", "seeds", "architecture"}
+
+
+@pytest.fixture(scope="module")
+def page(finished_study) -> Path:
+    made = analyse("best", SETTINGS, finished_study.context, loaded=finished_study.dataset)
+    assert made.missing == ()
+    return made.page
+
+
+def shown(page: Path) -> set[str]:
+    """The names of the report's own files: neither what the next analysis reads nor `only/`, a report apart."""
+    return {file.name for file in page.parent.iterdir() if file.is_file() and not file.name.startswith(".")}
+
+
+def test_the_report_holds_every_figure_with_its_numbers(page: Path):
+    files = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "csv")}
+    files |= {f"{name}.{kind}" for name in TABLES for kind in ("csv", "md")}
+    files |= {f"animation_{layer}_filter3.gif" for layer in ("conv1", "conv2")}
+    assert shown(page) == files | {"index.html", "explorer.html"}
+    for name in FIGURES:
+        assert (page.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<dc:date>" not in (page.parent / f"{name}.svg").read_bytes()
+        assert len(pd.read_csv(page.parent / f"{name}.csv"))
+
+
+def test_the_page_shows_every_figure_and_links_every_table(page: Path, finished_study):
+    html = page.read_text()
+    assert [re.sub("<.*?>", "", heading) for heading in re.findall("<h2.*", html)] == [*PARTS, "How this was made"]
+    command = f"study analyse --run {finished_study.retrained['cnn']} --filter 3 --epochs-every 1"
+    assert f"{command} {shlex.join(finished_study.context.where)}" in unescape(html)
+    assert "--home" in finished_study.context.where
+    assert html.count("data:image/png;base64,") == len(FIGURES)
+    for name in (*FIGURES, *TABLES):
+        assert f'href="{name}.csv"' in html
+    for run_id in finished_study.retrained.values():
+        assert run_id in html
+
+
+def test_every_caption_is_one_sentence(page: Path):
+    captions = re.findall("<h3>.*?</h3>\n<p>(.*?)</p>", page.read_text())
+    assert len(captions) >= len(FIGURES) + len(TABLES)
+    for caption in captions:
+        assert caption.endswith("."), caption
+        assert not re.search("[.?!] [A-Z]", re.sub("<code>.*?</code>", "", caption)), caption
+
+
+def test_the_report_is_kept_on_the_run_it_is_about(page: Path, finished_study):
+    store, run_id = finished_study.context.store, finished_study.retrained["cnn"]
+    assert page.is_relative_to(finished_study.context.home.reports)
+    assert {f"report/{name}" for name in shown(page)} <= set(store.artifacts(run_id, "report"))
+    analysis = store.runs(stage="analysis", retrain_run=run_id)[-1]
+    assert analysis.tags["mlflow.parentRunId"] == run_id
+    assert (analysis.status, analysis.params["filter"]) == ("FINISHED", "3")
+    assert analysis.metrics["test_accuracy"] == store.get(run_id).metrics["final_test_accuracy"]
+
+
+def test_the_same_analysis_again_makes_nothing_and_shows_the_same(
+    page: Path, finished_study, capsys: pytest.CaptureFixture[str]
+):
+    html, before = page.read_text(), written(page)
+    made = analyse("best", SETTINGS, finished_study.context, loaded=finished_study.dataset)
+    assert re.search(r"^\d\d figures unchanged\.$", capsys.readouterr().out, re.MULTILINE)
+    assert (made.page.read_text(), written(page)) == (html, before)
+
+
+def written(page: Path) -> dict[str, int]:
+    """When each file of the report but the page was written, in nanoseconds."""
+    return {name: (page.parent / name).stat().st_mtime_ns for name in shown(page) - {page.name}}
+
+
+def test_the_metrics_are_those_of_scikit_learn(page: Path, finished_study):
+    table = pd.read_csv(page.parent / "table2.csv")
+    table = table[table["minus"].isna()].pivot(index=["model", "split", "images"], columns="measure", values="value")
+    assert sorted(table.index.droplevel("images")) == [(name, split) for name in MODELS for split in ("test", "train")]
+    store = finished_study.context.store
+    for (model, split, images), row in table.iterrows():
+        kept, _ = store.load_tensors(finished_study.retrained[model], f"predictions/{split}.safetensors")
+        labels, predicted = kept["labels"].numpy(), kept["logits"].argmax(1).numpy()
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            labels, predicted, average="weighted", zero_division=0
+        )
+        expected = [accuracy_score(labels, predicted), precision, recall, f1]
+        assert row[["accuracy", "precision", "recall", "f1"]].tolist() == pytest.approx(expected, abs=1e-8)
+        assert images == len(labels)
+
+
+def test_the_confusions_are_of_the_test_images(page: Path):
+    table = pd.read_csv(page.parent / "confusion.csv")
+    counts = table.groupby("model")["count"].sum()
+    assert counts.to_dict() == {"cnn": 40, "ffnn": 40}
+
+
+def test_an_unknown_figure_is_named_with_the_choices(finished_study):
+    context, dataset = finished_study.context, finished_study.dataset
+    text = refusal("best", replace(SETTINGS, only=("roc", "fog")), context, dataset)
+    assert "'fog'" in text
+    assert "confusion" in text
+    text = refusal("best:ffnn", AnalysisConfig(only=("kernel_conv1",)), context, dataset)
+    assert "This run has no kernel_conv1: choose one of table2, mcnemar, classes, confusion, " in text
+    for name in ("samples", "covariance", "filter_health", "kernel_convergence", "search_importance", "architecture"):
+        assert f" {name}" in text
+    assert "grid" not in text
+    text = refusal("best", replace(SETTINGS, layer="conv2", only=("roc", "kernels_conv1")), context, dataset)
+    assert "no kernels_conv1: choose one of " in text
+    assert "kernels_conv2, kernel_conv2, maps_conv2, animation_conv2, grid_conv2" in text
+
+
+def refusal(spec: str, settings: AnalysisConfig, context: Context, dataset: Dataset) -> str:
+    with pytest.raises(StudyError) as raised:
+        analyse(spec, settings, context, loaded=dataset)
+    text = str(raised.value)
+    assert text.endswith(".")
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"layer": "conv9"}, "'conv9'"),
+        ({"filter": 4}, "conv1 has no filter 4: choose one from 0 to 3"),
+        ({"filter": 6, "layer": "conv2"}, "conv2 has no filter 6: choose one from 0 to 5"),
+        ({"image": "train:120"}, "train:120"),
+        ({"image": "test:-1"}, "test:-1"),
+        ({"image": "peacock"}, "'peacock'"),
+    ],
+)
+def test_what_is_not_there_is_named(changed: dict[str, object], named: str, finished_study):
+    settings = replace(SETTINGS, **changed)
+    assert named in refusal("best", settings, finished_study.context, finished_study.dataset)
+
+
+def test_an_unknown_run_and_a_trial_are_named(finished_study):
+    context, dataset = finished_study.context, finished_study.dataset
+    assert "'nothing'" in refusal("nothing", SETTINGS, context, dataset)
+    trial = context.store.runs(stage="trial")[0]
+    assert "keeps no weights" in refusal(trial.id, SETTINGS, context, dataset)
+
+
+def retrained(context: Context, dataset: Dataset, model: CNNConfig | FFNNConfig) -> str:
+    config = SearchConfig(name=f"digits-{model.name}", model=model, trials=1, epochs=1, batch_size=60)
+    tune(config, DATA, dataset, context)
+    return retrain(best.best_trial(context.store, dataset.key, model.name), DATA, dataset, context, epochs=1)
+
+
+def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    run_id = retrained(context, tiny, CNNConfig(filters=(4, 6)))
+    capsys.readouterr()
+    only = ("table2", "confusion", "kernel_conv2", "maps_conv2", "grid_pool2")
+    made = analyse(run_id, replace(SETTINGS, layer="conv2", only=only), context, loaded=tiny)
+    assert made.missing == ()
+    assert "The cnn is shown alone." in capsys.readouterr().out
+    assert set(pd.read_csv(made.page.parent / "table2.csv")["model"]) == {"cnn"}
+    assert {file.stem for file in made.page.parent.glob("*.png")} == {
+        "table2_intervals", "confusion", "kernel_conv2_filter3", "maps_conv2_filter3", "grid_pool2",
+    }  # fmt: skip
+    shutil.rmtree(context.home.reports)
+    context.home.reports.write_text("a file where the folder should be")
+    assert "The report cannot be written" in refusal(run_id, SETTINGS, context, tiny)
+
+
+def test_an_ffnn_is_shown_without_kernels_and_maps(context: Context, tiny: Dataset):
+    run_id = retrained(context, tiny, FFNNConfig(hidden=4))
+    made = analyse("best:ffnn", AnalysisConfig(), context, loaded=tiny)
+    assert made.missing == ()
+    assert run_id in made.page.read_text()
+    assert ", 1 epoch, seed 0, " in made.page.read_text()
+    assert {file.stem for file in made.page.parent.glob("*.png")} == FFNN_FIGURES - {"search_importance"}
+
+
+def test_a_retraining_that_is_not_finished_is_named(context: Context, tiny: Dataset):
+    run_id = retrained(context, tiny, FFNNConfig(hidden=4))
+    context.store.finish(run_id, "KILLED", "interrupted")
+    text = refusal(run_id, AnalysisConfig(), context, tiny)
+    assert "is not finished (killed, 2 epochs' weights)" in text

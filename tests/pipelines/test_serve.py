@@ -1,0 +1,97 @@
+"""`study ui` for others: only behind MLflow's basic authentication, with secrets that nobody knows."""
+
+import base64
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from study.config import Home
+from tests.conftest import copy_of
+from tests.support.process import STUDY, TIMEOUT, environment, study_here
+from tests.whole.test_cli import assert_one_sentence
+from tests.whole.test_ui import free_port, wait_for_answer
+
+SECRETS = {"MLFLOW_AUTH_ADMIN_PASSWORD": "the frog in the well", "MLFLOW_FLASK_SERVER_SECRET_KEY": "knows no ocean"}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "words"),
+    [
+        ({}, ("MLFLOW_AUTH_ADMIN_PASSWORD and MLFLOW_FLASK_SERVER_SECRET_KEY", "127.0.0.1")),
+        ({"MLFLOW_AUTH_ADMIN_PASSWORD": "the frog in the well"}, ("set MLFLOW_FLASK_SERVER_SECRET_KEY",)),
+        (SECRETS | {"MLFLOW_AUTH_ADMIN_PASSWORD": "password1234"}, ("MLFLOW_AUTH_ADMIN_PASSWORD is well known",)),
+        (SECRETS | {"MLFLOW_AUTH_ADMIN_PASSWORD": "frog"}, ("MLFLOW_AUTH_ADMIN_PASSWORD", "too short")),
+        (SECRETS | {"MLFLOW_FLASK_SERVER_SECRET_KEY": "my-secret-key"}, ("MLFLOW_FLASK_SERVER_SECRET_KEY is well",)),
+    ],
+)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.org"])
+def test_without_secrets_of_ones_own_nothing_is_opened_to_others(
+    secrets: dict[str, str], words: tuple[str, ...], host: str, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("it was served"))
+    ended = study_here("ui", "--host", host, home=home.root, **secrets)
+    assert_one_sentence(ended, f"Host {host!r}", *words)
+    assert not any(secret in ended.err for secret in ("frog in", "ocean"))
+
+
+def test_a_well_known_password_in_mlflows_own_file_is_refused(home: Home, tmp_path: Path) -> None:
+    settings = tmp_path / "basic_auth.ini"
+    settings.write_text("[mlflow]\nadmin_password = password1234\n")
+    secrets = {"MLFLOW_AUTH_CONFIG_PATH": str(settings), "MLFLOW_FLASK_SERVER_SECRET_KEY": "knows no ocean"}
+    assert_one_sentence(study_here("ui", "--host", "0.0.0.0", home=home.root, **secrets), "well known")
+    settings.write_text("no settings")
+    assert_one_sentence(study_here("ui", "--host", "0.0.0.0", home=home.root, **secrets), str(settings), "read")
+
+
+@pytest.fixture(scope="module")
+def served(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    home, port, log = copy_of(migrated, tmp_path_factory.mktemp("served") / "home"), free_port(), None
+    log = home.root / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [STUDY, "ui", "--host", "0.0.0.0", "--port", str(port)],
+            env=environment(home.root, **SECRETS),
+            cwd=home.root,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_for_answer(f"http://127.0.0.1:{port}/health", process, log)
+        yield port, process
+    finally:
+        process.terminate()
+        process.wait(TIMEOUT)
+
+
+def answer(port: int, password: str = "", host: str = "") -> int:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get?experiment_id=0")
+    if password:
+        request.add_header("Authorization", "Basic " + base64.b64encode(f"admin:{password}".encode()).decode())
+    if host:
+        request.add_header("Host", host)
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answered:
+            return int(answered.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_others_are_answered_with_the_password_alone(served: tuple[int, subprocess.Popen[bytes]]) -> None:
+    port, _ = served
+    assert answer(port) == 401
+    assert answer(port, "password1234") == 401
+    assert answer(port, SECRETS["MLFLOW_AUTH_ADMIN_PASSWORD"]) == 200
+    # A page of another site, whose name was made to lead here.
+    assert answer(port, SECRETS["MLFLOW_AUTH_ADMIN_PASSWORD"], host="evil.example") == 403
+
+
+def test_no_argument_of_the_server_names_its_store(served: tuple[int, subprocess.Popen[bytes]]) -> None:
+    _, process = served
+    arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
+    assert "basic-auth" in arguments
+    assert "mlflow.db" not in arguments

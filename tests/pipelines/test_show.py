@@ -1,0 +1,60 @@
+"""What is shown of what is there: the first line, the tables of runs and images, plain lines for a file or a pipe."""
+
+import pytest
+
+from study.config import Home
+from study.tracking.store import Store
+from tests.conftest import copy_of
+from tests.support.process import Ended, study_here
+
+TUNE = ("tune", "--model", "ffnn", "--dataset", "digits", "--trials", "1", "--epochs", "1", "--retrain-epochs", "1")
+
+
+@pytest.fixture(scope="module")
+def tuned(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Ended]:
+    home = copy_of(migrated, tmp_path_factory.mktemp("tuned") / "home")
+    return home, study_here(*TUNE, home=home.root)
+
+
+def test_the_first_line_names_dataset_device_precision_and_store(tuned: tuple[Home, Ended]) -> None:
+    home, ended = tuned
+    assert ended.code == 0, ended.err
+    first = ended.out.splitlines()[0]
+    assert "digits" in first
+    assert "cpu" in first or "cuda" in first
+    assert "float32" in first or "bf16" in first
+    assert str(home.store / "mlflow.db") in first
+
+
+def test_where_no_terminal_listens_lines_are_plain(tuned: tuple[Home, Ended]) -> None:
+    _, ended = tuned
+    assert "trial 0 (1/1)" in ended.out
+    assert "\x1b" not in ended.out + ended.err
+    assert "\r" not in ended.out + ended.err
+
+
+def test_runs_lists_the_search_and_the_retrained_run_but_no_trials(tuned: tuple[Home, Ended]) -> None:
+    listed = study_here("runs", home=tuned[0].root).out
+    _, *rows = listed.splitlines()
+    runs = [run for run in Store(tuned[0]).runs() if run.tags["stage"] != "trial"]
+    assert [row.split()[0] for row in rows] == [run.id[:8] for run in runs]
+    assert "retrained, seed 0: trial 0 of digits-ffnn" in rows[0]
+    assert "digits-ffnn" in rows[1]
+    assert all("finished" in row for row in rows)
+
+
+def test_runs_of_a_stage_are_listed_when_asked_for(tuned: tuple[Home, Ended]) -> None:
+    listed = study_here("runs", "--stage", "trial", home=tuned[0].root).out
+    assert "trial 0 of digits-ffnn" in listed
+    assert "retrained" not in listed
+
+
+def test_data_shows_how_many_images_of_each_class_each_split_has(home: Home) -> None:
+    ended = study_here("data", "--dataset", "digits", home=home.root)
+    assert ended.code == 0, ended.err
+    cells = [[cell.strip().replace(",", "") for cell in line.split("│")[1:-1]] for line in ended.out.splitlines()]
+    rows = {row[0]: list(map(int, row[1:])) for row in cells if len(row) == 4 and row[1].isdigit()}
+    totals = rows.pop("all")
+    assert list(rows) == list("0123456789")
+    assert [sum(column) for column in zip(*rows.values(), strict=True)] == totals
+    assert sum(totals) == 1797

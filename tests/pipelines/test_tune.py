@@ -1,0 +1,371 @@
+import math
+import re
+from collections.abc import Generator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from optuna.trial import TrialState
+from torch import Tensor, nn
+
+import pipelines.tune as stages
+from pipelines.reproduce import search_and_retrain
+from pipelines.session.context import Context
+from pipelines.trials import runner as stage
+from pipelines.trials.runner import run_trials
+from pipelines.tune import tune
+from study.config import CNNConfig, DataConfig, FFNNConfig, Home, Range, SearchConfig, TrainConfig
+from study.data import Dataset, Labelled
+from study.device import Machine, prepare
+from study.errors import OutOfMemory, StudyError
+from study.provenance import PACKAGES, git_commit
+from study.search import search
+from study.tracking.runs import Run
+from study.training import Pending
+from tests.conftest import needs_gpu, surroundings
+
+DATA = DataConfig(dataset="digits")
+SMALL = SearchConfig(name="small", model=FFNNConfig(hidden=4), trials=3, epochs=2, batch_size=40, pruner="none")
+
+
+def trials(context: Context, name: str = "small") -> list[Run]:
+    return sorted(context.store.runs(stage="trial", search=name), key=lambda run: int(run.tags["optuna_trial"]))
+
+
+def in_optuna(context: Context, config: SearchConfig, dataset: Dataset) -> search.Search:
+    return search.open_search(config, context.storage, digest=dataset.digest)
+
+
+def steps(context: Context, run: Run, name: str) -> list[int]:
+    return [point.step for point in context.store.client.get_metric_history(run.id, name)]
+
+
+def stopping_in(trial: int, end: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the training of trial number `trial` end in `end` after its first epoch."""
+    whole, epochs = stage.build_model, stage.epochs
+    begun: list[int] = []
+
+    def counted(*arguments: object, **options: object) -> object:
+        begun.append(1)
+        return whole(*arguments, **options)
+
+    def stopped(*arguments: Any, **options: Any) -> Generator[Pending]:
+        is_meant = len(begun) == trial + 1
+        for pending in epochs(*arguments, **options):
+            yield pending
+            if is_meant:
+                raise end
+
+    monkeypatch.setattr(stage, "build_model", counted)
+    monkeypatch.setattr(stage, "epochs", stopped)
+
+
+def test_every_trial_is_a_run_below_its_search(finished_study):
+    context, parent = finished_study.context, finished_study.parents["cnn"]
+    runs = trials(context, "digits-cnn")
+    assert [run.tags["optuna_trial"] for run in runs] == ["0", "1", "2"]
+    for run in runs:
+        assert run.tags["mlflow.parentRunId"] == parent
+        assert (run.tags["model"], run.tags["dataset"], run.tags["base_seed"]) == ("cnn", "digits", "0")
+        assert run.status == "FINISHED"
+        assert run.tags["status_reason"] in ("complete", "pruned")
+    above = context.store.get(parent)
+    assert (above.status, above.tags["stage"], above.tags["status_reason"]) == ("FINISHED", "search", "complete")
+    assert context.store.client.get_experiment(above.experiment_id).name == "digits"
+
+
+def test_a_trial_records_all_its_settings_the_data_the_machine_and_the_versions(finished_study):
+    context = finished_study.context
+    for run in trials(context, "digits-cnn"):
+        settings = {field.name for kind in (TrainConfig, CNNConfig, DataConfig) for field in fields(kind)}
+        assert settings <= set(run.params)
+        assert run.params["dataset_digest"] == finished_study.dataset.digest
+        assert (run.params["device"], run.params["precision"]) == ("cpu", "float32")
+        assert {f"version_{package}" for package in (*PACKAGES, "python")} <= set(run.params)
+        assert run.params["git_commit"].rstrip("+") == git_commit().rstrip("+")
+        config = TrainConfig.from_params(run.params)
+        assert config.model == CNNConfig(filters=(4, 6))
+        assert (config.epochs, config.batch_size, config.seed) == (2, 30, int(run.tags["optuna_trial"]))
+
+
+def test_both_stores_tell_the_same_of_each_trial(finished_study):
+    context = finished_study.context
+    for name, config in finished_study.searches.items():
+        found = in_optuna(context, config, finished_study.dataset).get_trials()
+        for run, trial in zip(trials(context, config.name), found, strict=True):
+            assert trial.user_attrs["mlflow_run"] == run.id
+            assert trial.user_attrs["status_reason"] == run.tags["status_reason"]
+            assert float(run.params["learning_rate"]) == trial.params["learning_rate"]
+            assert float(run.params["weight_decay"]) == trial.params["weight_decay"]
+            assert run.params["model"] == name
+            curve = context.store.history(run.id).query("epoch > 0").set_index("epoch")["val_accuracy"]
+            assert curve.to_dict() == trial.intermediate_values
+            assert run.metrics["best_val_accuracy"] == curve.max()
+
+
+def test_every_epochs_metrics_are_recorded_exactly_once(finished_study):
+    context = finished_study.context
+    for run in trials(context, "digits-cnn"):
+        epochs = [1, 2] if run.tags["status_reason"] == "complete" else [1]
+        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "epoch_seconds", "images_per_second"):
+            assert steps(context, run, name) == epochs
+        assert not [name for name in run.metrics if "test" in name]
+
+
+def test_the_searchs_figures_and_their_numbers_are_on_its_run(finished_study):
+    context, parent = finished_study.context, finished_study.parents["cnn"]
+    names = ("heatmap", "history", "importance", "slices")
+    assert context.store.artifacts(parent, "search") == [
+        f"search/{name}.{kind}" for name in names for kind in ("csv", "png", "svg")
+    ]
+    best = context.store.get(parent).metrics["best_val_accuracy"]
+    complete = [run for run in trials(context, "digits-cnn") if run.tags["status_reason"] == "complete"]
+    assert best == max(run.metrics["best_val_accuracy"] for run in complete)
+
+
+def test_the_test_images_are_never_shown_to_a_search(context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch):
+    def pixels(images: Labelled) -> set[bytes]:
+        return {image.contiguous().numpy().tobytes() for image in images.images}
+
+    epochs, shown = stage.epochs, []
+
+    def watched(state, train, config, machine, *, rows, evaluate, **options: object) -> Generator[Pending]:
+        shown.append((pixels(train.subset(rows)), {name: pixels(images) for name, images in evaluate.items()}))
+        return epochs(state, train, config, machine, rows=rows, evaluate=evaluate, **options)
+
+    monkeypatch.setattr(stage, "epochs", watched)
+    # Made different from each other in one pixel, so that no two are equal by chance.
+    marked = replace(tiny, train=numbered(tiny.train, 0), test=numbered(tiny.test, 1))
+    tune(replace(SMALL, trials=2, epochs=1), DATA, marked, context)
+    splits = marked.splits(DATA)
+    assert len(shown) == 2
+    for train, evaluated in shown:
+        assert train == pixels(splits.train)
+        assert evaluated == {"val": pixels(splits.validation)}
+        assert not (train | evaluated["val"]) & pixels(marked.test)
+        assert not train & evaluated["val"]
+
+
+def numbered(images: Labelled, part: int) -> Labelled:
+    marked = images.images.clone()
+    for number, image in enumerate(marked):
+        image[0, 0, :2] = image.new_tensor([number, part])
+    return Labelled(marked, images.labels)
+
+
+def test_a_diverged_trial_is_recorded_as_such_in_both_stores_and_the_search_goes_on(context: Context, tiny: Dataset):
+    config = replace(SMALL, trials=2, learning_rate=Range(low=1e30, high=1e31))
+    parent = tune(config, DATA, tiny, context)
+    assert context.store.get(parent).status == "FINISHED"
+    for run, trial in zip(trials(context), in_optuna(context, config, tiny).get_trials(), strict=True):
+        assert (run.status, run.tags["status_reason"], run.tags["stopped_epoch"]) == ("FINISHED", "diverged", "1")
+        assert "epoch 1" in run.tags["stopped_by"]
+        assert (trial.state, trial.user_attrs["status_reason"]) == (TrialState.PRUNED, "diverged")
+        assert math.isnan(run.metrics.get("best_val_accuracy", math.nan))
+    assert context.store.artifacts(parent, "search")
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "reason"),
+    [(KeyboardInterrupt(), "KILLED", "interrupted"), (RuntimeError("a bug"), "FAILED", "crashed")],
+)
+def test_an_ended_trial_is_closed_in_both_stores_and_the_same_search_reaches_its_total(
+    end: BaseException, status: str, reason: str, context: Context, tiny: Dataset
+):
+    with pytest.MonkeyPatch.context() as patch:
+        stopping_in(1, end, patch)
+        with pytest.raises(type(end)):
+            tune(SMALL, DATA, tiny, context)
+    [search_run] = context.store.runs(stage="search")
+    assert (search_run.status, search_run.tags["status_reason"]) == (status, reason)
+    ended = trials(context)[1]
+    assert (ended.status, ended.tags["status_reason"]) == (status, reason)
+    found = in_optuna(context, SMALL, tiny).get_trials()
+    assert (found[1].state, found[1].user_attrs["status_reason"]) == (TrialState.FAIL, reason)
+
+    assert tune(SMALL, DATA, tiny, context) == search_run.id
+    assert context.store.get(search_run.id).status == "FINISHED"
+    runs = trials(context)
+    assert [run.tags["status_reason"] for run in runs] == ["complete", reason, "complete", "complete"]
+    assert runs[2].tags["retry_of"] == "1"
+    assert runs[2].params["learning_rate"] == ended.params["learning_rate"]
+    assert search.finished(in_optuna(context, SMALL, tiny)) == 3
+
+
+def test_a_search_does_not_go_on_in_the_runs_of_another_one_of_its_name(
+    context: Context, other_home: Home, machine: Machine, tiny: Dataset
+):
+    tune(SMALL, DATA, tiny, context)
+    before = [(run.id, run.status, run.tags) for run in context.store.runs()]
+    same_runs = replace(surroundings(other_home, machine), store=context.store)
+    for _ in range(2):
+        with pytest.raises(StudyError, match="are of another search than the trials in"):
+            tune(SMALL, DATA, tiny, same_runs)
+    # Nor does one that has trials and runs of its own elsewhere.
+    tune(SMALL, DATA, tiny, surroundings(other_home, machine))
+    with pytest.raises(StudyError, match="are of another search than the trials in"):
+        tune(replace(SMALL, trials=4), DATA, tiny, same_runs)
+    assert [(run.id, run.status, run.tags) for run in context.store.runs()] == before
+    tune(replace(SMALL, trials=4), DATA, tiny, context)
+    assert len(trials(context)) == 4
+
+
+def test_a_search_whose_runs_are_all_gone_is_not_sent_to_doctor(
+    context: Context, other_home: Home, machine: Machine, tiny: Dataset
+):
+    tune(SMALL, DATA, tiny, context)
+    emptied = replace(context, store=surroundings(other_home, machine).store)
+    with pytest.raises(StudyError, match="its run is not in") as raised:
+        tune(SMALL, DATA, tiny, emptied)
+    assert "doctor" not in str(raised.value)
+    for run in context.store.runs(stage="search"):
+        context.store.client.delete_run(run.id)
+    with pytest.raises(StudyError, match="doctor --fix"):
+        tune(SMALL, DATA, tiny, context)
+
+
+def test_it_is_said_where_another_search_has_the_best_which_is_retrained(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    tune(replace(SMALL, name="good"), DATA, tiny, context)
+    hopeless = replace(SMALL, name="hopeless", trials=1, learning_rate=Range(low=1e-9, high=2e-9))
+    search_and_retrain(hopeless, DATA, tiny, context, epochs=1)
+    said = capsys.readouterr().out
+    assert re.search(r"The best ffnn of all searches on digits is trial \d of good, validation accuracy 0\.", said)
+    [run] = context.store.runs(stage="retrain")
+    assert run.tags["search"] == "good"
+
+
+def test_a_search_that_is_done_says_so_and_starts_nothing(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    config = replace(SMALL, trials=1, epochs=1)
+    parent = tune(config, DATA, tiny, context)
+    assert tune(config, DATA, tiny, context) == parent
+    assert "1 finished trials already" in capsys.readouterr().out
+    assert len(trials(context)) == 1
+    assert tune(replace(config, trials=2), DATA, tiny, context) == parent
+    assert len(trials(context)) == 2
+
+
+def test_artifacts_lie_below_home(finished_study):
+    run = finished_study.context.store.client.get_run(finished_study.parents["cnn"])
+    assert run.info.artifact_uri.startswith((finished_study.context.home.store / "artifacts").as_uri())
+    assert Path(finished_study.context.home.store / "optuna.db").is_file()
+
+
+def in_turns(
+    context: Context, dataset: Dataset, config: SearchConfig, places: int, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """A search whose trials take turns in this process, as they do on a GPU."""
+
+    def with_places(*arguments: Any, **options: Any) -> None:
+        run_trials(*arguments, **{**options, "places": places})
+
+    monkeypatch.setattr(stages, "run_trials", with_places)
+    return tune(config, DATA, dataset, context)
+
+
+def test_trials_that_take_turns_are_those_done_one_after_the_other(
+    context: Context, other_home: Home, machine: Machine, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    config = replace(SMALL, trials=5)
+    alone = surroundings(other_home, machine)
+    tune(config, DATA, tiny, alone)
+    in_turns(context, tiny, config, 3, monkeypatch)
+    turned = trials(context)
+    assert len(turned) == 5
+    for ours, theirs in zip(turned, trials(alone), strict=True):
+        assert ours.params["learning_rate"] == theirs.params["learning_rate"]
+        assert ours.metrics["best_val_loss"] == theirs.metrics["best_val_loss"]
+        assert steps(context, ours, "val_loss") == [1, 2]
+        assert (ours.status, ours.tags["status_reason"]) == ("FINISHED", "complete")
+    # They were under way together.
+    first_end = min(context.store.client.get_run(run.id).info.end_time for run in turned)
+    assert sum(run.started <= first_end for run in turned) >= 3
+
+
+def test_an_interruption_closes_all_trials_that_take_turns_in_both_stores(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    config = replace(SMALL, trials=5)
+    stopping_in(1, KeyboardInterrupt(), monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        in_turns(context, tiny, config, 3, monkeypatch)
+    assert [(run.status, run.tags["status_reason"]) for run in trials(context)] == [("KILLED", "interrupted")] * 3
+    # What was measured until then is there, whoever was interrupted.
+    assert [steps(context, run, "val_loss") for run in trials(context)] == [[1], [1], []]
+    found = in_optuna(context, config, tiny)
+    assert [trial.user_attrs["status_reason"] for trial in found.trials] == ["interrupted"] * 3
+    assert {trial.state for trial in found.trials} == {TrialState.FAIL}
+    monkeypatch.undo()
+    tune(config, DATA, tiny, context)
+    assert search.finished(in_optuna(context, config, tiny)) == 5
+    again = [run.tags["retry_of"] for run in trials(context) if "retry_of" in run.tags]
+    assert sorted(again) == ["0", "1", "2"]
+
+
+def hungry_in(chosen: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the trainings that are the `chosen` ones to begin ask for more memory than there is."""
+    whole = stage.build_model
+    begun: list[int] = []
+
+    class Hungry(nn.Module):
+        def __init__(self, model: nn.Module):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.model(images) + torch.empty(2**50).sum()
+
+    def build(*arguments: Any, **options: Any) -> nn.Module:
+        begun.append(1)
+        model = whole(*arguments, **options)
+        return Hungry(model) if len(begun) - 1 in chosen else model
+
+    monkeypatch.setattr(stage, "build_model", build)
+
+
+def test_a_trial_without_memory_fails_with_a_sentence_and_the_search_goes_on(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    hungry_in({1}, monkeypatch)
+    tune(SMALL, DATA, tiny, context)
+    runs = trials(context)
+    assert [run.tags["status_reason"] for run in runs] == ["complete", "out of memory", "complete", "complete"]
+    assert runs[1].status == "FAILED"
+    found = in_optuna(context, SMALL, tiny)
+    assert found.trials[1].state == TrialState.FAIL
+    assert "--workers" in found.trials[1].user_attrs["stopped"]
+    said = [line for line in capsys.readouterr().out.splitlines() if "no memory left" in line]
+    assert len(said) == 1
+    assert said[0].startswith("A trial failed: cpu has no memory left")
+    assert "--workers" in said[0]
+
+
+def test_a_search_of_which_trial_after_trial_has_no_memory_ends_with_the_sentence(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    hungry_in({1, 2, 3}, monkeypatch)
+    with pytest.raises(OutOfMemory, match="--workers"):
+        tune(replace(SMALL, trials=8), DATA, tiny, context)
+    reasons = [run.tags["status_reason"] for run in trials(context)]
+    assert reasons == ["complete", "out of memory", "out of memory", "out of memory"]
+    # Where there is memory again, the same command makes up for all.
+    monkeypatch.undo()
+    tune(replace(SMALL, trials=8), DATA, tiny, context)
+    assert search.finished(in_optuna(context, SMALL, tiny)) == 8
+
+
+@needs_gpu
+def test_a_search_on_a_gpu_takes_turns_and_both_stores_agree(home: Home, tiny: Dataset):
+    context = surroundings(home, prepare("cuda"))
+    config = replace(SMALL, trials=8, epochs=4, pruner="median")
+    tune(config, DATA, tiny, context)
+    found = in_optuna(context, config, tiny)
+    assert search.finished(found) == 8
+    for run, trial in zip(trials(context), found.trials, strict=True):
+        assert run.tags["status_reason"] == trial.user_attrs["status_reason"]
+        assert steps(context, run, "val_loss") == list(trial.intermediate_values)

@@ -1,0 +1,612 @@
+import contextlib
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest.mock import ANY
+
+import pytest
+
+from pipelines.analyse import analyse
+from pipelines.retrain import retrain
+from pipelines.session.context import Context
+from pipelines.upkeep.doctor import Options, Result, examine
+from pipelines.upkeep.relocate import Tables
+from pipelines.upkeep.store_repairs import values_of
+from study.config import AnalysisConfig, Home
+from study.device import Machine
+from study.errors import StudyError
+from study.search.records import Searches
+from study.system.backup import back_up
+from study.system.processes import this_process
+from study.tracking import best
+from study.tracking.store import Store, default_uri
+from tests.conftest import DIGITS, Finished, copy_of, surroundings
+from tests.support.process import study_here
+
+LOOK, FIX = Options(), Options(fix=True)
+
+
+def dead_process() -> str:
+    """A process of this machine that has ended."""
+    code = "from study.system.processes import this_process; print(this_process())"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A finished study in a place of its own, to be broken, and which of its trials and networks is meant."""
+
+    context: Context
+    finished: Finished
+    model: str = "cnn"
+    number: int = 0
+
+    @property
+    def store(self) -> Store:
+        return self.context.store
+
+    @property
+    def trial(self) -> str:
+        """The trial's run."""
+        return self.store.runs(stage="trial", search=f"digits-{self.model}", optuna_trial=str(self.number))[0].id
+
+    @property
+    def parent(self) -> str:
+        """The search's run."""
+        return self.finished.parents[self.model]
+
+    @property
+    def retrained(self) -> str:
+        return self.finished.retrained[self.model]
+
+    def sql(self, statement: str, *values: object, database: str = "mlflow") -> None:
+        with contextlib.closing(sqlite3.connect(self.context.home.store / f"{database}.db")) as opened, opened:
+            opened.execute(statement, values)
+            assert opened.total_changes, statement
+
+    def file(self, name: str) -> Path:
+        root = self.store.root(self.retrained)
+        assert root
+        return root / name
+
+    def examine(self, options: Options = LOOK) -> Result:
+        return examine(surroundings(self.context.home, self.context.machine), options)
+
+
+def moved_copy(source: Home, root: Path) -> Home:
+    home = copy_of(source, root)
+    shutil.copytree(source.store / "artifacts", home.store / "artifacts")
+    tables = Tables(default_uri(home))
+    tables.move((source.store / "artifacts").as_uri(), (home.store / "artifacts").as_uri())
+    tables.close()
+    return home
+
+
+@pytest.fixture(scope="module")
+def healthy(finished_study: Finished, machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = moved_copy(finished_study.context.home, tmp_path_factory.mktemp("doctor") / "home")
+    gone = dead_process()
+    for name, change in {
+        "optuna.db": "UPDATE trial_user_attributes SET value_json = json_quote(?) WHERE key = 'worker'",
+        "mlflow.db": "UPDATE tags SET value = ? WHERE key = 'worker'",
+    }.items():
+        with contextlib.closing(sqlite3.connect(home.store / name)) as opened, opened:
+            opened.execute(change, (gone,))
+    assert not examine(surroundings(home, machine), Options(fix=True, backup=False)).left
+    return home
+
+
+@pytest.fixture
+def patient(healthy: Home, finished_study: Finished, machine: Machine, tmp_path: Path) -> Patient:
+    return Patient(surroundings(moved_copy(healthy, tmp_path / "home"), machine), finished_study)
+
+
+def delete_run(patient: Patient) -> None:
+    patient.store.client.delete_run(patient.trial)
+
+
+def delete_search_run(patient: Patient) -> None:
+    patient.store.client.delete_run(patient.parent)
+
+
+def erase(patient: Patient, run_id: str) -> None:
+    for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
+        patient.sql(f"DELETE FROM {table} WHERE run_uuid = ?", run_id)
+
+
+def erase_run(patient: Patient) -> None:
+    erase(patient, patient.trial)
+
+
+def erase_search_run(patient: Patient) -> None:
+    erase(patient, patient.parent)
+
+
+def end_otherwise(patient: Patient) -> None:
+    patient.store.finish(patient.trial, "KILLED", "interrupted")
+
+
+def leave_open(patient: Patient) -> None:
+    patient.store.resume(patient.trial)
+
+
+def untag(patient: Patient) -> None:
+    patient.store.client.delete_tag(patient.trial, "base_seed")
+
+
+def name_other_parent(patient: Patient) -> None:
+    patient.store.tag(patient.trial, **{"mlflow.parentRunId": "0" * 32})
+
+
+def record_twice(patient: Patient) -> None:
+    patient.store.log(patient.trial, {"val_accuracy": 0.5}, 1)
+
+
+def record_loss_twice(patient: Patient) -> None:
+    patient.store.log(patient.retrained, {"train_loss": 0.5}, 1)
+
+
+def change_accuracy(patient: Patient) -> None:
+    first = "key = 'val_accuracy' AND step = 1 AND run_uuid = ?"
+    patient.sql(f"UPDATE metrics SET value = 0.99 WHERE {first}", patient.trial)
+
+
+def lose_epoch(patient: Patient) -> None:
+    patient.sql("DELETE FROM metrics WHERE key = 'val_accuracy' AND step = 1 AND run_uuid = ?", patient.trial)
+
+
+def change_metric(patient: Patient, run_id: str, name: str, value: float, where: str = "") -> None:
+    """Where MLflow keeps every value, and where the last."""
+    for table in ("metrics", "latest_metrics"):
+        patient.sql(f"UPDATE {table} SET value = {value!r} WHERE key = '{name}' AND run_uuid = ? {where}", run_id)
+
+
+def lose_metric(patient: Patient, run_id: str, name: str) -> None:
+    for table in ("metrics", "latest_metrics"):
+        patient.sql(f"DELETE FROM {table} WHERE key = '{name}' AND run_uuid = ?", run_id)
+
+
+def change_best(patient: Patient) -> None:
+    change_metric(patient, patient.trial, "best_val_accuracy", 1.7976931348623157e308)
+
+
+def lose_best(patient: Patient) -> None:
+    lose_metric(patient, patient.trial, "best_val_accuracy")
+
+
+def second_run(patient: Patient) -> None:
+    run = patient.store.get(patient.trial)
+    tags = {name: value for name, value in run.tags.items() if not name.startswith("mlflow.")}
+    again = patient.store.start("digits", run.name, tags=tags, params=run.params)
+    patient.store.finish(again, "FINISHED", "complete")
+
+
+def kill_trial(patient: Patient) -> None:
+    """As a SIGKILL in the middle of a trial leaves both stores."""
+    here = patient.number + 1 + 3 * (patient.model == "ffnn")
+    patient.sql("UPDATE trials SET state = 'RUNNING' WHERE trial_id = ?", here, database="optuna")
+    said = "DELETE FROM trial_user_attributes WHERE key = 'status_reason' AND trial_id = ?"
+    patient.sql(said, here, database="optuna")
+    patient.store.resume(patient.trial)
+    patient.store.resume(patient.parent)
+
+
+def leave_search_open(patient: Patient) -> None:
+    patient.store.resume(patient.parent)
+
+
+def leave_retraining_open(patient: Patient) -> None:
+    patient.store.resume(patient.retrained)
+
+
+def count_otherwise(patient: Patient) -> None:
+    patient.store.tag(patient.parent, trials=2)
+
+
+def name_other_trial(patient: Patient) -> None:
+    patient.store.tag(patient.retrained, trial_run="0" * 32)
+
+
+def leave_half(patient: Patient) -> None:
+    number = dead_process().split()[1]
+    for host, name in ((socket.gethostname(), number), (socket.gethostname(), os.getpid()), ("elsewhere", number)):
+        patient.file(f"weights/.epoch_001.safetensors.{name}@{host}.part").write_bytes(b"half")
+
+
+def forget_sums(patient: Patient) -> None:
+    patient.file("SHA256SUMS").unlink()
+
+
+def change_param(patient: Patient) -> None:
+    said = "UPDATE params SET value = '0.5' WHERE key = 'learning_rate' AND run_uuid = ?"
+    patient.sql(said, patient.trial)
+
+
+def lose_params(patient: Patient) -> None:
+    patient.sql("DELETE FROM params WHERE key IN ('seed', 'batch_size') AND run_uuid = ?", patient.trial)
+
+
+def change_epochs(patient: Patient) -> None:
+    patient.sql("UPDATE params SET value = '1' WHERE key = 'epochs' AND run_uuid = ?", patient.retrained)
+
+
+def change_result(patient: Patient) -> None:
+    change_metric(patient, patient.retrained, "final_test_accuracy", 0.999)
+
+
+def change_last_epoch(patient: Patient) -> None:
+    change_metric(patient, patient.retrained, "test_accuracy", 0.999, "AND step = 2")
+
+
+def lose_result(patient: Patient) -> None:
+    lose_metric(patient, patient.retrained, "final_train_accuracy")
+
+
+Damages = dict[Callable[[Patient], None], str]
+NO_PROCESS = "no process works on it"
+TRIALS = [
+    {
+        delete_run: "deleted in MLflow",
+        erase_run: "MLflow has no run of it",
+        end_otherwise: "MLflow KILLED (interrupted)",
+        leave_open: "MLflow RUNNING",
+        untag: "base_seed",
+        name_other_parent: "mlflow.parentRunId",
+    },
+    {
+        record_twice: "is in MLflow 2 times",
+        change_accuracy: "MLflow's 0.99",
+        lose_epoch: "epoch 1 is missing",
+        change_best: "MLflow's infinite",
+        lose_best: "lacks its best_val_accuracy",
+        second_run: "One more run",
+    },
+    {
+        change_param: "learning_rate is 0.5, not 0.0",
+        lose_params: "batch_size is missing, not 30, seed is missing, not 1",
+    },
+]
+"""What is done to a trial each, and what is said of it."""
+SEARCHES = [
+    {erase_search_run: "has no run in MLflow", delete_search_run: "deleted in MLflow"},
+    {leave_search_open: NO_PROCESS, count_otherwise: "figures are of 2 trials; 3 are finished"},
+]
+RETRAININGS = [
+    {record_loss_twice: "train_loss of step 1 is there 2 times", forget_sums: "is not recorded"},
+    {name_other_trial: "which is not there", leave_retraining_open: NO_PROCESS},
+    {change_result: "final_test_accuracy is 0.999", change_last_epoch: "test_accuracy is 0.999"},
+    {leave_half: "never finished", change_epochs: "epochs is 1, not 2"},
+]
+
+
+def require_mended(patient: Patient, expected: list[tuple[str, str]]) -> None:
+    """That exactly this is found, as what and where, and is mended, once."""
+    found = patient.examine(FIX)
+    said = sorted((one.where, one.what) for one in found.mended)
+    assert len(said) == len(expected), said
+    for (where, what), (expected_where, expected_what) in zip(said, sorted(expected), strict=True):
+        assert expected_where in where
+        assert expected_what in what
+    assert not found.left
+    assert patient.examine(FIX) == Result()
+
+
+def test_a_healthy_study_is_found_healthy_and_left_as_it_is(patient: Patient) -> None:
+    assert patient.examine() == patient.examine(FIX) == Result()
+    assert not list(patient.context.home.store.glob("backup-*"))
+
+
+@pytest.mark.parametrize("damages", TRIALS)
+def test_what_is_wrong_with_trials_is_found_and_mended(patient: Patient, damages: Damages) -> None:
+    # The best one's run is named by its retraining.
+    trials = [(model, number) for model in ("cnn", "ffnn") for number in range(3)]
+    expected = []
+    for (model, number), (damage, what) in zip(trials, damages.items(), strict=False):
+        damage(replace(patient, model=model, number=number))
+        expected.append((f"search digits-{model}, trial {number}", what))
+    named = [run for run in patient.store.runs(stage="retrain") if not is_there(patient.store, run.tags["trial_run"])]
+    require_mended(patient, expected + [("retrained", "which is not there") for _ in named])
+
+
+def is_there(store: Store, run_id: str) -> bool:
+    return run_id in {run.id for run in store.runs()}
+
+
+@pytest.mark.parametrize("damages", SEARCHES)
+def test_what_is_wrong_with_searches_is_found_and_mended(patient: Patient, damages: Damages) -> None:
+    for model, damage in zip(("cnn", "ffnn"), damages, strict=True):
+        damage(replace(patient, model=model))
+    require_mended(patient, [(f"search digits-{m}", w) for m, w in zip(("cnn", "ffnn"), damages.values(), strict=True)])
+
+
+@pytest.mark.parametrize("damages", RETRAININGS)
+def test_what_is_wrong_with_retrained_runs_is_found_and_mended(patient: Patient, damages: Damages) -> None:
+    expected = []
+    for model, (damage, what) in zip(("cnn", "ffnn"), damages.items(), strict=False):
+        one = replace(patient, model=model)
+        damage(one)
+        expected.append((f"run {one.retrained[:12]}", what))
+    require_mended(patient, expected)
+
+
+IMPOSSIBLE = {
+    "its retry_of is '0', and its number 1": ("retry_of", '"0"'),
+    "its retry_of is 1, and its number 1": ("retry_of", "1"),
+    "its draw is 7, and its number 1": ("draw", "7"),
+    "its draw is 0.5, and its number 1": ("draw", "0.5"),
+}
+
+
+@pytest.mark.parametrize("fault", IMPOSSIBLE)
+def test_a_trial_with_an_impossible_record_is_named_and_nothing_of_it_is_mended(patient: Patient, fault: str) -> None:
+    name, value = IMPOSSIBLE[fault]
+    if name == "draw":
+        patient.sql("DELETE FROM trial_user_attributes WHERE trial_id = 2 AND key = 'draw'", database="optuna")
+    insert = "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (2, ?, ?)"
+    patient.sql(insert, name, value, database="optuna")
+    end_otherwise(replace(patient, number=1))
+    found = patient.examine(FIX)
+    assert not found.mended
+    assert [(one.where, one.what) for one in found.left] == [
+        ("search digits-cnn, trial 1", f"Optuna's record of it is impossible: {fault}.")
+    ]
+
+
+def test_what_a_killed_search_left_is_closed_in_both_stores(patient: Patient) -> None:
+    kill_trial(patient)
+    require_mended(patient, [("search digits-cnn, run", NO_PROCESS), ("search digits-cnn, trial 0", NO_PROCESS)])
+    assert patient.store.get(patient.trial).status == patient.store.get(patient.parent).status == "KILLED"
+    (search, _) = Searches(patient.context.storage).read()
+    assert (search.trials[0].state, search.trials[0].outcome.reason) == ("FAIL", "interrupted")
+
+
+def test_a_run_made_anew_says_what_the_lost_one_said(patient: Patient) -> None:
+    before, curve = patient.store.get(patient.trial), values_of(patient.store, patient.trial, "val_accuracy")
+    erase_run(patient)
+    patient.examine(FIX)
+    after = patient.store.get(patient.trial)
+    assert after.tags["restored"]
+    assert after.params == before.params
+    own = ("mlflow.", "worker", "restored", "birth")
+    told = {name: value for name, value in after.tags.items() if not name.startswith(own)}
+    assert told == {name: value for name, value in before.tags.items() if not name.startswith(own)}
+    assert (after.status, after.name, after.experiment_id) == (before.status, before.name, before.experiment_id)
+    for name in ("best_val_accuracy", "best_epoch"):
+        assert after.metrics[name] == before.metrics[name]
+    assert values_of(patient.store, after.id, "val_accuracy") == [point._replace(time=ANY) for point in curve]
+
+
+def test_a_mended_value_is_optunas(patient: Patient) -> None:
+    def values() -> list[tuple[int, float]]:
+        return sorted((point.step, point.value) for point in values_of(patient.store, patient.trial, "val_accuracy"))
+
+    before = values()
+    for damage in (record_twice, change_accuracy):
+        damage(patient)
+        patient.examine(FIX)
+        assert values() == before
+
+
+def test_mended_params_are_optunas(patient: Patient) -> None:
+    before = patient.store.get(patient.trial).params
+    for damage in (change_param, lose_params):
+        damage(patient)
+        assert patient.store.get(patient.trial).params != before
+        assert len(patient.examine(FIX).mended) == 1
+        assert patient.store.get(patient.trial).params == before
+
+
+def test_mended_results_are_those_of_the_predictions(patient: Patient) -> None:
+    before = patient.store.get(patient.retrained).metrics
+    for damage in (change_result, change_last_epoch, lose_result):
+        damage(patient)
+        assert patient.store.get(patient.retrained).metrics != before
+        assert len(patient.examine(FIX).mended) == 1
+        assert patient.store.get(patient.retrained).metrics == before
+    assert patient.examine() == Result()
+
+
+def test_altered_predictions_vouch_for_nothing(patient: Patient) -> None:
+    change_result(patient)
+    alter(patient.file("predictions/test.safetensors"))
+    assert ["test.safetensors was altered" in one.what for one in patient.examine().left] == [True]
+
+
+def test_params_of_a_retraining_that_are_not_its_trials_are_named(patient: Patient) -> None:
+    said = "UPDATE params SET value = '7' WHERE key IN ('weight_decay', 'seed', 'dataset_digest') AND run_uuid = ?"
+    patient.sql(said, patient.retrained)
+    found = patient.examine(FIX)
+    assert not found.mended
+    assert [one.what.split(":")[0] for one in found.left] == [
+        "Its params say something else than its trial",
+        "Its seed is 7 as a param, and 0 as a tag.",
+    ]
+    assert "weight_decay is 7" in found.left[0].what
+    assert "dataset_digest is 7" in found.left[0].what
+    assert {one.where[:16] for one in found.left} == {f"run {patient.retrained[:12]}"}
+
+
+def test_the_databases_are_copied_before_they_are_changed(patient: Patient) -> None:
+    end_otherwise(patient)
+    patient.examine(FIX)
+    (folder,) = patient.context.home.store.glob("backup-*")
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as kept:
+        query = "SELECT status FROM runs WHERE run_uuid = ?"
+        assert kept.execute(query, (patient.trial,)).fetchone() == ("KILLED",)
+    with contextlib.closing(sqlite3.connect(folder / "optuna.db")) as kept:
+        assert kept.execute("SELECT count(*) FROM trials").fetchone() == (6,)
+
+
+def test_a_backup_that_cannot_be_made_leaves_nothing_that_looks_like_one(tmp_path: Path) -> None:
+    (tmp_path / "optuna.db").write_text("a shopping list, and no database " * 200)
+    with pytest.raises(StudyError, match=r"cannot be written .*nothing was changed"):
+        back_up({"optuna": f"sqlite:///{tmp_path}/optuna.db"}, tmp_path / "backup")
+    assert not list((tmp_path / "backup").iterdir())
+
+
+def alter(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_altered_and_missing_weights_stay_until_they_are_trained_anew(patient: Patient) -> None:
+    alter(patient.file("weights/epoch_001.safetensors"))
+    patient.file("weights/epoch_002.safetensors").unlink()
+    found = patient.examine(FIX)
+    run = patient.store.get(patient.retrained)
+    assert not found.mended
+    assert [one.what.split(" was")[0].split(" is")[0] for one in found.left] == [
+        "weights/epoch_002.safetensors",
+        "weights/epoch_001.safetensors",
+    ]
+    command = f"retrain --run {run.tags['trial_run']} --epochs 2 --seed {run.params['seed']}"
+    assert all(command in one.mend for one in found.left)
+    trial = best.choose_trial(patient.store, run.tags["trial_run"], "cnn")
+    again = retrain(trial, DIGITS, patient.finished.dataset, patient.context, epochs=2)
+    left = patient.examine(FIX).left
+    assert not [one for one in left if one.repairs == () and "trains it anew" in one.mend]
+    assert not patient.examine(FIX).left
+    assert patient.retrained not in {one.id for one in patient.store.runs(stage="retrain")}
+    assert patient.store.client.get_model_version_by_alias("digits-cnn", "best").run_id == again
+
+
+@pytest.mark.parametrize("lost", ["all", "one"])
+def test_hashes_that_an_interrupted_retraining_lacks_are_recorded(patient: Patient, lost: str) -> None:
+    patient.store.finish(patient.retrained, "KILLED", "interrupted")
+    assert patient.examine() == Result()
+    before = patient.store.sums(patient.retrained)
+    left = {} if lost == "all" else {path: before[path] for path in before if "epoch_001" not in path}
+    forget_sums(patient)
+    if left:
+        patient.store.log_sums(patient.retrained, left)
+    require_mended(patient, [(f"run {patient.retrained[:12]}", f"{len(before) - len(left)} of its files is not")])
+    assert patient.store.sums(patient.retrained) == before
+
+
+@pytest.mark.parametrize("reason", ["diverged", "incomplete"])
+def test_hashes_of_a_retraining_that_is_not_continued_are_not_missed(patient: Patient, reason: str) -> None:
+    patient.store.finish(patient.retrained, "FAILED", reason)
+    forget_sums(patient)
+    assert patient.examine() == Result()
+
+
+def test_a_missing_model_is_found(patient: Patient) -> None:
+    shutil.rmtree(patient.file("../../models"))
+    found = patient.examine().left
+    # Of both networks.
+    assert [one.what for one in found] == ["Its MLflow model is missing."] * 2
+
+
+def test_altered_files_of_a_model_are_found_but_those_that_mlflow_changes(patient: Patient) -> None:
+    model = patient.store.client.get_run(patient.retrained).outputs.model_outputs[0].model_id
+    folder = patient.file(f"../../models/{model}/artifacts")
+    (folder / "registered_model_meta").write_text("model_name: digits-cnn\n")
+    (folder / "MLmodel").write_bytes((folder / "MLmodel").read_bytes() + b"\n")
+    assert patient.examine() == Result()
+    alter(folder / "data/model.pt2")
+    (folder / "requirements.txt").unlink()
+    found = patient.examine(FIX)
+    assert not found.mended
+    assert [one.what.partition(" is missing, or was")[0] for one in found.left] == [
+        "data/model.pt2 of its MLflow model",
+        "requirements.txt of its MLflow model",
+    ]
+    assert all("trains it anew" in one.mend for one in found.left)
+
+
+def test_altered_hashes_of_a_model_are_found(patient: Patient) -> None:
+    alter(patient.file("MODEL_SHA256SUMS"))
+    assert "MODEL_SHA256SUMS was altered" in patient.examine().left[0].what
+    patient.file("MODEL_SHA256SUMS").unlink()
+    assert [one.what for one in patient.examine().left] == ["MODEL_SHA256SUMS is missing."]
+
+
+def test_a_run_of_before_has_no_hashes_of_its_model(patient: Patient) -> None:
+    patient.file("MODEL_SHA256SUMS").unlink()
+    sums = patient.store.sums(patient.retrained)
+    patient.store.log_sums(patient.retrained, {path: sums[path] for path in sums if path != "MODEL_SHA256SUMS"})
+    assert patient.examine() == Result()
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["moved", "copied"])
+def test_a_study_in_another_folder_is_analysed_there(patient: Patient, tmp_path: Path, stays: bool) -> None:
+    old, new = patient.context.home.root, tmp_path / "100 % elsewhere"
+    shutil.copytree(old, new)
+    aside = tmp_path / "aside"
+    if not stays:
+        old.rename(aside)
+    else:
+        shutil.copytree(old, aside)
+    moved = surroundings(Home(root=new), patient.context.machine)
+    (found,) = examine(moved, Options()).left
+    assert str(old) in found.what
+    assert ("would write" in found.what) == stays
+    assert not examine(moved, FIX).left
+    assert examine(moved, FIX) == Result()
+    again = surroundings(Home(root=new), patient.context.machine)
+    analyse(patient.retrained, AnalysisConfig(only=("convergence",)), again, DIGITS, patient.finished.dataset)
+    assert (new / "mlruns/artifacts/digits" / patient.retrained / "artifacts/report").is_dir()
+    if stays:
+        assert {file.relative_to(old) for file in old.rglob("*") if "artifacts" in file.parts} == {
+            file.relative_to(aside) for file in aside.rglob("*") if "artifacts" in file.parts
+        }
+    else:
+        assert not old.exists()
+
+
+def test_what_is_under_way_is_left_alone(patient: Patient) -> None:
+    patient.store.resume(patient.retrained)
+    patient.store.tag(patient.retrained, worker=this_process())
+    assert not patient.examine().left
+    with pytest.raises(StudyError, match="is under way"):
+        patient.examine(FIX)
+    assert patient.store.get(patient.retrained).status == "RUNNING"
+
+
+def test_what_another_machine_works_on_is_left_alone_unless_told_otherwise(
+    patient: Patient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patient.store.resume(patient.retrained)
+    patient.store.tag(
+        patient.retrained, worker=this_process().replace(socket.gethostname(), "otherhost", 1).replace("/", "-/")
+    )
+    assert patient.examine(FIX) == Result()
+    assert "cannot be seen here" in capsys.readouterr().out
+    assert patient.store.get(patient.retrained).status == "RUNNING"
+    assert len(patient.examine(Options(fix=True, all_hosts=True)).mended) == 1
+    assert patient.store.get(patient.retrained).status == "KILLED"
+
+
+def test_the_exit_code_tells(patient: Patient) -> None:
+    home = patient.context.home.root
+    well = study_here("doctor", home=home)
+    assert (well.code, well.err) == (0, "")
+    assert "2 searches, 6 trials" in well.out
+    assert "Nothing is wrong." in well.out
+    end_otherwise(patient)
+    ill = study_here("doctor", home=home)
+    assert (ill.code, ill.err) == (1, "")
+    assert "doctor --fix" in ill.out
+    assert study_here("doctor", "--fix", home=home).code == 0
+
+
+def test_an_empty_home_and_a_damaged_database_are_refused_in_a_sentence(tmp_path: Path, home: Home) -> None:
+    empty = study_here("doctor", home=tmp_path / "empty")
+    assert (empty.code, empty.out) == (2, "")
+    assert "nothing to check" in empty.err
+    assert not (tmp_path / "empty").exists()
+    database = home.store / "mlflow.db"
+    content = bytearray(database.read_bytes())
+    content[8192:40960] = bytes(32768)
+    database.write_bytes(content)
+    damaged = study_here("doctor", home=home.root)
+    assert damaged.code == 2
+    assert len(damaged.err.splitlines()) == 1
+    assert "is damaged" in damaged.err

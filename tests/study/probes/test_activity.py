@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from study.config import CNNConfig, FFNNConfig, ModelConfig
+from study.data import Dataset, normalise
+from study.models import Model, build_model
+from study.probes.activity import activity, outweighed, parameters_without, rectified, stratified_rows, without
+from study.training import predict
+
+CONFIGS = [CNNConfig(filters=(4, 6)), CNNConfig(filters=(4, 6), kernel=3, padding=1, pool=3), FFNNConfig(hidden=8)]
+EACH = pytest.mark.parametrize("config", CONFIGS, ids=["cnn", "cnn with a border that pooling drops", "ffnn"])
+
+
+def network(config: ModelConfig) -> Model:
+    """A network whose last filters, in each rectified layer, get ever lower biases: some fire rarely, some never."""
+    model = build_model(config, classes=10, seed=1)
+    for layer in rectified(model):
+        bias = model.get_parameter(f"{layer}.bias")
+        with torch.no_grad():
+            bias[2:] -= torch.linspace(0, 1.5, len(bias) - 2)
+    return model
+
+
+def positive(model: Model, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What plain inference says: (N, filters, positions), bool, by layer."""
+    with torch.no_grad():
+        made = model.activations(normalise(images))
+    return {
+        layer: made[layer.replace("conv", "relu").replace("fc", "relu")].reshape(
+            len(images), -1, made[layer][0, 0].numel()
+        )
+        > 0
+        for layer in rectified(model)
+    }
+
+
+def test_the_rectified_layers_are_those_with_a_relu():
+    assert rectified(build_model(CONFIGS[0], classes=10, seed=0)) == ["conv1", "conv2"]
+    assert rectified(build_model(CONFIGS[2], classes=10, seed=0)) == ["fc1"]
+
+
+@EACH
+def test_silence_and_shares_are_those_of_plain_inference(config: ModelConfig, tiny: Dataset):
+    model, images = network(config), tiny.train.images
+    rows = torch.arange(0, len(images), 7)
+    found = activity(model, images, rows)
+    for layer, fires in positive(model, images).items():
+        assert found[layer].silent.tolist() == (~fires.any(2).any(0)).tolist()
+        sampled = fires[rows]
+        assert found[layer].active_images == pytest.approx(sampled.any(2).double().mean(0).numpy())
+        assert found[layer].active_positions == pytest.approx(sampled.double().mean((0, 2)).numpy(), abs=1e-7)
+    silent = np.concatenate([layer.silent for layer in found.values()])
+    assert silent.any()
+    assert not silent.all()
+
+
+@EACH
+def test_a_filter_that_fires_on_one_image_outside_the_sample_is_not_silent(config: ModelConfig, tiny: Dataset):
+    model, images = build_model(config, classes=10, seed=1), tiny.train.images
+    layer = rectified(model)[-1]
+    heights: list[torch.Tensor] = []
+    hook = model.get_submodule(layer).register_forward_hook(lambda module, given, output: heights.append(output))
+    predict(model, images)
+    hook.remove()
+    of_images = torch.cat(heights)[:, 3].reshape(len(images), -1).amax(1)
+    (second, _), (last, brightest) = of_images.sort().values[-2:], of_images.max(0)
+    rows = torch.tensor([row for row in range(len(images)) if row != int(brightest)])
+    bias = model.get_parameter(f"{layer}.bias")
+    with torch.no_grad():
+        bias[3] -= (second + last) / 2
+    found = activity(model, images, rows)[layer]
+    assert found.active_images[3] == 0
+    assert not found.silent[3]
+    assert activity(model, images[rows], rows[:5])[layer].silent[3]
+
+
+@EACH
+def test_a_network_of_zeros_is_silent_and_takes_no_image_to_know(config: ModelConfig, tiny: Dataset):
+    model = build_model(config, classes=10, seed=1)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    assert all(layer.all() for layer in outweighed(model).values())
+    found = activity(model, tiny.test.images, torch.arange(3))
+    assert all(layer.silent.all() and not layer.active_positions.any() for layer in found.values())
+
+
+@EACH
+def test_only_what_is_silent_on_any_image_is_outweighed(config: ModelConfig):
+    model = build_model(config, classes=10, seed=1)
+    with torch.no_grad():
+        for layer in rectified(model):
+            model.get_parameter(f"{layer}.bias")[:3] = torch.tensor([-1e4, 0.0, 1.0])
+            model.get_parameter(f"{layer}.weight")[1:3] = 0
+    for layer in outweighed(model).values():
+        assert layer[:3].tolist() == [True, True, False]
+        assert not layer[3:].any()
+    extremes = torch.randint(0, 2, (200, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    for layer, fires in positive(model, extremes * 255).items():
+        assert not fires[:, outweighed(model)[layer]].any()
+
+
+def test_the_sample_has_the_classes_shares_and_no_row_twice():
+    labels = torch.tensor([0] * 50 + [2] * 30 + [1] * 20)[
+        torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    ]
+    rows = stratified_rows(labels, 10)
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    assert torch.bincount(labels[rows]).tolist() == [5, 2, 3]
+    assert stratified_rows(labels, 1000).tolist() == list(range(100))
+
+
+@EACH
+def test_without_a_filter_its_map_is_zero_and_the_model_itself_unchanged(config: ModelConfig, tiny: Dataset):
+    model, images = build_model(config, classes=10, seed=1), tiny.test.images
+    layer = rectified(model)[-1]
+    before = predict(model, images)
+
+    def remove(module: nn.Module, given: object, output: torch.Tensor) -> torch.Tensor:
+        output[:, [1, 3]] = 0
+        return output
+
+    cut = without(model, {layer: np.array([1, 3])})
+    assert torch.equal(predict(model, images), before)
+    hook = model.get_submodule(layer).register_forward_hook(remove)
+    assert torch.allclose(predict(cut, images), predict(model, images), atol=1e-6)
+    hook.remove()
+    assert not torch.allclose(predict(cut, images), before, atol=1e-3)
+
+
+@EACH
+def test_without_silent_filters_the_logits_stay_the_same(config: ModelConfig, tiny: Dataset):
+    model, images = network(config), tiny.test.images
+    found = activity(model, images, torch.arange(5))
+    silent = {layer: np.nonzero(of.silent)[0] for layer, of in found.items()}
+    assert sum(map(len, silent.values()))
+    assert torch.allclose(predict(without(model, silent), images), predict(model, images), atol=1e-6)
+
+
+def test_with_every_filter_removed_the_output_bias_is_left(tiny: Dataset):
+    model = build_model(CONFIGS[0], classes=10, seed=1)
+    cut = without(model, {"conv1": np.arange(4), "conv2": np.arange(6)})
+    assert torch.equal(predict(cut, tiny.test.images[:2]), model.get_parameter("fc.bias").expand(2, 10))
+
+
+def test_the_parameters_left_are_those_of_a_smaller_network():
+    def size(config: ModelConfig) -> int:
+        return sum(parameter.numel() for parameter in build_model(config, classes=10, seed=0).parameters())
+
+    model = build_model(CNNConfig(), classes=10, seed=0)
+    assert parameters_without(model, {}) == size(CNNConfig())
+    dead = {"conv1": np.arange(3), "conv2": np.arange(40)}
+    assert parameters_without(model, dead) == size(CNNConfig(filters=(29, 24)))
+    ffnn = build_model(FFNNConfig(), classes=10, seed=0)
+    assert parameters_without(ffnn, {"fc1": np.array([5])}) == size(FFNNConfig(hidden=99))
+    assert parameters_without(model, {"conv1": np.arange(32), "conv2": np.arange(64)}) == 10

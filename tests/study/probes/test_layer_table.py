@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from study.config import CNNConfig, FFNNConfig, ModelConfig
+from study.errors import StudyError
+from study.models import build_model
+from study.probes.layer_table import COLUMNS, architecture
+
+CONFIGS = [
+    CNNConfig(),
+    CNNConfig(filters=(3, 5), kernel=3, padding=1, stride=2, pool=3),
+    CNNConfig(filters=(3, 5), kernel=3, padding=0, dilation=2),
+    FFNNConfig(),
+    FFNNConfig(hidden=7),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_sizes_and_parameters_are_those_of_the_built_network(config: ModelConfig):
+    table = architecture(config, classes=4).set_index("layer")
+    model = build_model(config, classes=4, seed=0)
+    made = model.activations(torch.zeros(1, 3, 32, 32))
+    assert list(table.index) == ["input", *made]
+    for layer, values in made.items():
+        assert table.loc[layer, "output"] == " × ".join(map(str, values.shape[1:]))
+        owned = [one.numel() for name, one in model.named_parameters() if name.startswith(f"{layer}.")]
+        assert table.loc[layer, "parameters"] == sum(owned)
+
+
+def test_the_reports_networks_have_its_numbers():
+    cnn, ffnn = architecture(CNNConfig(), classes=10), architecture(FFNNConfig(), classes=10)
+    assert list(cnn) == COLUMNS
+    assert cnn["parameters"].sum() == 94_666
+    assert ffnn["parameters"].sum() == 308_310
+    assert cnn["output"].iloc[-2] == "64 × 8 × 8"
+    assert cnn["equation_2"].iloc[1] == "(32 − 5 + 2·2) / 1 + 1 = 32"
+    assert not ffnn["equation_2"].any()
+
+
+@pytest.mark.parametrize("config", CONFIGS[:3], ids=str)
+def test_equation_2_is_written_as_it_reckons(config: CNNConfig):
+    for said in filter(None, architecture(config, classes=10)["equation_2"]):
+        formula, result = said.replace("−", "-").replace("·", "*").replace("/", "//").split(" = ")
+        assert eval(formula.strip("⌊").replace("⌋", "")) == int(result)
+        assert ("⌊" in said) == (eval(formula.strip("⌊").replace("⌋", "").replace("//", "/")) != int(result))
+
+
+def test_layers_that_do_not_fit_are_refused():
+    with pytest.raises(StudyError, match="do not fit"):
+        architecture(CNNConfig(pool=6), classes=10)

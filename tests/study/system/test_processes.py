@@ -1,0 +1,137 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from study.system import processes
+from study.system.processes import interrupt, interruptions_kept, is_gone, this_process
+
+SAYS_ITSELF = (
+    "import time; from study.system.processes import this_process; print(this_process(), flush=True); time.sleep(600)"
+)
+
+
+@pytest.fixture(scope="module")
+def other():
+    """Another process, and how it calls itself."""
+    with subprocess.Popen([sys.executable, "-c", SAYS_ITSELF], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        yield started, started.stdout.readline().strip()
+        started.kill()
+
+
+def test_a_process_that_lives_is_not_gone_and_one_that_ended_is(other):
+    started, name = other
+    assert name.split()[:2] == [socket.gethostname(), str(started.pid)]
+    assert not is_gone(this_process())
+    assert not is_gone(name)
+    os.kill(started.pid, signal.SIGSTOP)
+    assert not is_gone(name)
+    started.kill()
+    while psutil.Process(started.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert is_gone(name), "it ended, though nobody asked yet how"
+    started.wait()
+    assert is_gone(name)
+
+
+def test_an_id_that_was_given_again_is_another_process():
+    host, number, ids, start = this_process().split()
+    assert is_gone(f"{host} {number} {ids} {int(start) - 1}")
+
+
+def test_no_clock_says_whether_a_process_lives(monkeypatch: pytest.MonkeyPatch):
+    before = this_process()
+    for at in (0.0, 1e10):
+        monkeypatch.setattr(time, "time", lambda at=at: at)
+        monkeypatch.setattr(psutil, "boot_time", lambda at=at: at)
+        assert this_process() == before
+        assert not is_gone(before)
+
+
+def test_all_that_ran_before_the_machine_started_again_is_gone(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    before = this_process()
+    (tmp_path / "boot_id").write_text("another start\n".replace(" ", "-"))
+    monkeypatch.setattr(processes, "BOOT", tmp_path / "boot_id")
+    assert is_gone(before)
+    assert not is_gone(this_process())
+
+
+def test_of_another_host_or_container_nothing_is_known_but_a_new_name_of_this_one_is_no_matter(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    host, number, ids, start = this_process().split()
+    assert not is_gone(f"elsewhere 1 another-boot/pid:[1] {start}")
+    assert not is_gone(f"elsewhere 1 {ids.partition('/')[0]}/pid:[1] {start}")
+    monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+    assert not is_gone(f"{host} {number} {ids} {start}")
+    assert is_gone(f"{host} {number} {ids} {int(start) - 1}")
+
+
+def test_where_the_kernel_does_not_name_its_start_the_host_and_the_time_of_creation_do(
+    other, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(processes, "BOOT", tmp_path / "missing")
+    host, number, ids, _ = this_process().split()
+    assert ids == host
+    assert not is_gone(this_process())
+    assert is_gone(f"{host} {number} {ids} 1.0")
+
+
+def test_a_name_with_a_time_of_day_is_gone_only_where_no_process_has_its_id():
+    assert not is_gone(f"{socket.gethostname()} {os.getpid()} 1700000000.5")
+    assert is_gone(f"{socket.gethostname()} {2**22 + 1} 1700000000.5")
+    assert not is_gone("elsewhere 1 1700000000.5")
+
+
+class Finalised:
+    """A signal comes while Python runs its finaliser, which drops what is raised there."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+        time.sleep(0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interruption_that_python_drops_comes_again(number: int):
+    told = []
+
+    def interrupt_once(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        told.append(number)
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(number, interrupt_once)
+    try:
+        with interruptions_kept(interrupt_once):
+            thing = Finalised(number)
+            del thing
+            with pytest.raises(KeyboardInterrupt):
+                time.sleep(60)
+        assert told == [number, number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_what_else_is_dropped_is_told_as_ever(monkeypatch: pytest.MonkeyPatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_value))
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("broken")
+
+    hook = sys.unraisablehook
+    with interruptions_kept(interrupt):
+        thing = Broken()
+        del thing
+    assert [str(error) for error in told] == ["broken"]
+    assert sys.unraisablehook is hook

@@ -1,0 +1,208 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from study.errors import StudyError
+from study.tracking import best as selection
+from study.tracking.store import Store
+
+
+def trial(
+    store: Store,
+    number: int,
+    accuracy: float,
+    loss: float = 1.0,
+    *,
+    model: str = "cnn",
+    dataset: str = "digits",
+    reason: str = "complete",
+) -> str:
+    tags = {"stage": "trial", "model": model, "search": f"{dataset}-{model}", "dataset": dataset}
+    tags |= {"optuna_trial": str(number), "base_seed": "0"}
+    run_id = store.start(dataset, f"{dataset}-{model} trial {number}", tags=tags, params={"epochs": 2})
+    store.log(run_id, {"best_val_accuracy": accuracy, "best_val_loss": loss})
+    store.finish(run_id, {"complete": "FINISHED", "pruned": "FINISHED"}.get(reason, "KILLED"), reason)
+    return run_id
+
+
+def retraining(
+    store: Store, of: str, *, seed: int = 0, epochs: int = 30, status: str = "FINISHED", name: str = "retrained"
+) -> str:
+    tags = {"stage": "retrain", "trial_run": of, "seed": str(seed), "dataset": store.get(of).tags["dataset"]}
+    run_id = store.start(tags["dataset"], name, tags=tags, params={"epochs": epochs})
+    store.finish(run_id, status, "complete" if status == "FINISHED" else "interrupted")
+    return run_id
+
+
+def refusal(call, *arguments: object) -> str:
+    with pytest.raises(StudyError) as raised:
+        call(*arguments)
+    text = str(raised.value)
+    assert text.endswith(".")
+    assert "\n" not in text
+    return text
+
+
+def test_the_best_trial_has_the_highest_validation_accuracy(store: Store):
+    trial(store, 0, 0.5)
+    best = trial(store, 1, 0.8)
+    trial(store, 2, 0.7)
+    assert selection.best_trial(store, "digits", "cnn").id == best
+
+
+def test_equal_accuracies_are_told_apart_by_the_loss_and_then_by_the_number(store: Store):
+    trial(store, 10, 0.8, 0.6)
+    second = trial(store, 9, 0.8, 0.5)
+    assert selection.best_trial(store, "digits", "cnn").id == second
+    # As numbers: as texts "10" would come before "9".
+    trial(store, 11, 0.8, 0.5)
+    assert selection.best_trial(store, "digits", "cnn").id == second
+    first = trial(store, 2, 0.8, 0.5)
+    assert selection.best_trial(store, "digits", "cnn").id == first
+
+
+def test_a_trial_whose_loss_is_lost_comes_after_its_equals(store: Store):
+    lost = [trial(store, number, 0.8, math.nan) for number in (0, 3)]
+    kept = trial(store, 1, 0.8, 9.0)
+    assert [run.id for run in selection.complete_trials(store, "digits")] == [kept, *lost]
+
+
+def test_only_complete_trials_of_the_model_and_the_data_set_with_a_number_are_candidates(store: Store):
+    best = trial(store, 0, 0.3)
+    trial(store, 1, 0.9, reason="pruned")
+    trial(store, 2, 0.9, reason="interrupted")
+    trial(store, 3, 0.9, model="ffnn")
+    trial(store, 4, 0.9, dataset="cifar10")
+    trial(store, 5, float("inf"))
+    trial(store, 6, float("nan"))
+    assert selection.best_trial(store, "digits", "cnn").id == best
+
+
+def test_where_nothing_was_searched_the_command_is_named(store: Store):
+    assert "study tune --model ffnn" in refusal(selection.best_trial, store, "digits", "ffnn")
+    assert "study tune" in refusal(selection.choose_trial, store, "best", "cnn")
+
+
+def test_where_nothing_was_retrained_the_command_is_named(store: Store):
+    assert "study retrain" in refusal(selection.choose_retrained, store, "best")
+
+
+def test_the_best_that_is_not_retrained_is_named_with_the_command(store: Store):
+    retraining(store, trial(store, 0, 0.5))
+    trial(store, 7, 0.9)
+    text = refusal(selection.choose_retrained, store, "best")
+    assert "trial 7 of search digits-cnn" in text
+    assert "study retrain --model cnn" in text
+
+
+def test_the_best_is_the_latest_finished_retraining_with_the_searchs_seed(store: Store):
+    best = trial(store, 0, 0.9)
+    retraining(store, best)
+    latest = retraining(store, best)
+    retraining(store, best, seed=1)
+    retraining(store, best, status="KILLED")
+    retraining(store, trial(store, 1, 0.8))
+    assert selection.choose_retrained(store, "best").id == latest
+    assert selection.choose_retrained(store, "best:cnn", "digits").id == latest
+
+
+def test_a_short_retraining_does_not_replace_the_long_one(store: Store):
+    best = trial(store, 0, 0.9)
+    long = retraining(store, best)
+    retraining(store, best, epochs=1)
+    assert selection.choose_retrained(store, "best").id == long
+
+
+def test_best_is_looked_for_in_the_data_set_of_the_latest_retraining(store: Store):
+    digits = retraining(store, trial(store, 0, 0.9))
+    photos = retraining(store, trial(store, 0, 0.4, dataset="photos"))
+    assert selection.choose_retrained(store, "best").id == photos
+    assert selection.choose_retrained(store, "best", "digits").id == digits
+
+
+def test_best_of_a_model_is_that_models(store: Store):
+    retraining(store, trial(store, 0, 0.9))
+    ffnn = retraining(store, trial(store, 0, 0.5, model="ffnn"))
+    assert selection.choose_retrained(store, "best:ffnn").id == ffnn
+    assert "'resnet'" in refusal(selection.choose_retrained, store, "best:resnet")
+    assert "'resnet'" in refusal(selection.choose_trial, store, "best:resnet", "cnn")
+
+
+def test_a_run_is_found_by_its_id_a_unique_prefix_or_its_name(store: Store):
+    run_id = retraining(store, trial(store, 0, 0.9), name="the one")
+    for spec in (run_id, run_id[:12], "the one"):
+        assert selection.find(store, spec).id == run_id
+        assert selection.choose_retrained(store, spec).id == run_id
+
+
+def test_what_means_several_runs_is_refused_with_their_number(store: Store):
+    best = trial(store, 0, 0.9)
+    twins = [retraining(store, best, name="twin") for _ in range(2)]
+    text = refusal(selection.find, store, "twin")
+    assert "means 2 runs" in text
+    assert all(twin[:12] in text for twin in twins)
+    # Seventeen runs have at least two with the same first hexadecimal digit.
+    firsts = [retraining(store, best)[0] for _ in range(17)]
+    shared = next(digit for digit in firsts if firsts.count(digit) > 1)
+    assert "name one by its id" in refusal(selection.find, store, shared)
+
+
+@pytest.mark.parametrize("spec", ["nothing", "", "Best", "zz"])
+def test_an_unknown_run_is_named_beside_those_there_are(spec: str, store: Store):
+    run_id = retraining(store, trial(store, 0, 0.9), name="the one")
+    text = refusal(selection.find, store, spec)
+    assert repr(spec) in text
+    assert f"the one {run_id[:8]}" in text
+
+
+def test_a_trial_where_a_retrained_run_is_needed_is_refused(store: Store):
+    run_id = trial(store, 0, 0.9)
+    text = refusal(selection.choose_retrained, store, run_id)
+    assert "is a trial" in text
+    assert "keeps no weights" in text
+
+
+def test_the_trial_to_retrain_is_the_best_a_trial_or_a_retrained_runs_own(store: Store):
+    first, best = trial(store, 0, 0.5), trial(store, 1, 0.9)
+    run_id = retraining(store, first)
+    assert selection.choose_trial(store, "best", "cnn").id == best
+    assert selection.choose_trial(store, first, "cnn").id == first
+    assert selection.choose_trial(store, run_id, "cnn").id == first
+    search = store.start("digits", "digits-cnn", tags={"stage": "search", "dataset": "digits"}, params={})
+    assert "is no trial" in refusal(selection.choose_trial, store, search, "cnn")
+
+
+def test_the_finished_seeds_are_those_of_the_trial_its_epochs_and_precision(store: Store):
+    best, other = trial(store, 0, 0.9), trial(store, 1, 0.8)
+
+    def seeded(of: str, seed: int, epochs: int = 30, precision: str = "bf16", status: str = "FINISHED") -> str:
+        params = {"epochs": epochs, "precision": precision, "seed": seed}
+        run_id = store.start("digits", "retrained", tags={"stage": "retrain", "trial_run": of}, params=params)
+        store.finish(run_id, status, "complete")
+        return run_id
+
+    seeded(best, 2)
+    first, latest = seeded(best, 0), seeded(best, 2)
+    seeded(best, 3, epochs=5)
+    seeded(best, 4, precision="float32")
+    seeded(best, 5, status="KILLED")
+    seeded(other, 6)
+    found = selection.finished_seeds(store, store.get(best), 30, "bf16")
+    assert {seed: run.id for seed, run in found.items()} == {0: first, 2: latest}
+
+
+def test_a_command_that_is_named_leads_to_the_store_and_the_images_at_hand(store: Store, tmp_path: Path):
+    where = f"--home {store.home.root}"
+    assert f"`study tune --model ffnn --dataset digits {where}`" in refusal(
+        selection.best_trial, store, "digits", "ffnn"
+    )
+    folder = str(tmp_path / "my photos")
+    text = refusal(selection.best_trial, store, "photos-01234567", "cnn", folder)
+    assert f"`study tune --model cnn --dataset '{folder}' {where}`" in text
+    assert f"`study tune --model ffnn {where}`" in refusal(selection.choose_trial, store, "best", "ffnn")
+    assert f"`study retrain {where}`" in refusal(selection.choose_retrained, store, "best")
+    retraining(store, trial(store, 0, 0.5))
+    trial(store, 7, 0.9)
+    text = refusal(selection.choose_retrained, store, "best")
+    assert f"`study retrain --model cnn --dataset digits {where}`" in text

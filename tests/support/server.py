@@ -1,0 +1,71 @@
+"""A tracking server in another process, which keeps the artifacts itself; it can be stopped, and started again."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import TIMEOUT
+
+
+class Server:
+    """`mlflow server` on an SQLite database in `folder`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            self.port = found.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            f"sqlite:///{self.folder}/mlflow.db",
+        ]
+        command += ["--artifacts-destination", str(self.folder / "kept"), "--host", "127.0.0.1", "--workers", "1"]
+        command += ["--port", str(self.port)]
+        settings = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=settings, start_new_session=True)
+        self._wait(self.process)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Stops it with its children."""
+        if self.process:
+            os.killpg(self.process.pid, number)
+            self.process.wait(TIMEOUT)
+            self.process = None
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.address}/health", timeout=5):
+                    return
+            except OSError:
+                time.sleep(0.5)
+        raise RuntimeError(f"The server never answered: {(self.folder / 'log').read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    try:
+        server.start()
+        yield server.address
+    finally:
+        server.stop()

@@ -1,0 +1,169 @@
+"""Any archive is imported whole, or refused in one sentence and nothing is written.
+
+They begin as real ones. What is changed is chosen by chance: bytes, whole files, entries of a zip, or single values
+of the records, with hashes that fit, so that what reads the records meets them.
+"""
+
+import json
+import random
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import event, given, note
+from hypothesis import strategies as st
+
+from pipelines.upkeep.export import export
+from study.config import Home
+from tests.conftest import Finished, copy_of
+from tests.pipelines.upkeep.test_import_ import packed, summed
+from tests.support.process import study_here
+from tests.support.refusal import IS_LONG, assert_refused_or_done, cases, contents
+
+ODD: list[Any] = [
+    None, True, 0, -1, 1.5, 2**63, -(2**63), 10**400, 1e308, "", " ", "nan", "inf", "../../x", "/etc/passwd", "a/b",
+    "a\nb", "\0", "\x1b[31m", "\ud800", "'", "' or '1'='1", "%s", "{}", "<script>", "x" * 9000, "best", "٣",
+    "2026-01-01T00:00:00", [], {}, [[]], {"": None}, [1, "x"], {"name": "os.system"},
+]  # fmt: skip
+USES = (
+    ("runs", "--stage", "trial"),
+    ("analyse", "--run", "best:ffnn", "--only", "table2,search_heatmap,search_importance,convergence"),
+    ("retrain", "--model", "ffnn", "--epochs", "1"),
+)
+"""What reads all that was imported; it takes seconds, and is done in the long run alone."""
+HOW = ("value", "value", "value", "value", "text", "random", "cut", "flipped", "gone", "more", "swapped", "zip")
+
+
+@pytest.fixture(scope="module")
+def exported(finished_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "study"
+    export(folder, finished_study.context, searches=["digits-ffnn"], datasets=[], runs=[])
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@given(how=st.sampled_from(HOW), fits=st.booleans(), zipped=st.booleans(), seed=st.integers(0, 2**32))
+@cases(short=40, long=600)
+def test_any_archive_is_imported_whole_or_refused_and_nothing_is_written(
+    how: str, fits: bool, zipped: bool, seed: int, exported: Path, migrated: Home
+) -> None:
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(shutil.copytree(exported, Path(name) / "study"))
+        changed = "" if how == "zip" else _change(source, how, chance)
+        if fits or how == "value":
+            summed(source)
+        if zipped or how == "zip":
+            source = packed(source, Path(name) / "study.zip")
+        if how == "zip":
+            _spoil_zip(source, chance)
+        home = copy_of(migrated, Path(name) / "home")
+        before, around = contents(home.root), _files(Path(name))
+        ended = study_here("import", str(source), home=home.root)
+        said = f"{how}: {changed}"
+        note(said)
+        assert ended.code in (0, 2), (said, ended)
+        assert_refused_or_done(ended, before, home.root)
+        assert not list(home.store.glob(".import.*.part")), said
+        event(f"{how}: exit code {ended.code}")
+        if ended.code == 2:
+            assert _files(Path(name)) == around, said
+            return
+        # What works is all there: the same again finds nothing to do. Where hashes fit what was made up, values may
+        # contradict each other, and it is `study doctor` that says so.
+        after = contents(home.root)
+        again = study_here("import", str(source), home=home.root)
+        assert (again.code, contents(home.root)) == (0, after), (said, again)
+        doctor = study_here("doctor", home=home.root)
+        is_altered = how == "value" or "/artifacts/" in changed or "/models/" in changed
+        assert doctor.code == 0 or (doctor.code == 1 and is_altered), (said, doctor)
+        for typed in USES if IS_LONG else ():
+            used = study_here(*typed, home=home.root)
+            assert "Traceback" not in used.err + used.out, (said, typed, used)
+            assert used.code in (0, 1, 2), (said, typed, used)
+
+
+def _files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.name not in ("mlflow.db-wal", "mlflow.db-shm")}
+
+
+def _change(folder: Path, how: str, chance: random.Random) -> str:
+    """Changes one file; what was done to which."""
+    records = sorted(file for file in folder.rglob("*.json") if "artifacts" not in file.parts)
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    file = chance.choice(records if how == "value" else files)
+    content = file.read_bytes()
+    said = str(file.relative_to(folder))
+    if how == "value":
+        record = json.loads(content)
+        said += _change_value(record, chance)
+        file.write_text(json.dumps(record))
+    elif how == "text":
+        file.write_text("a shopping list\n" * chance.randrange(400))
+    elif how == "random":
+        file.write_bytes(chance.randbytes(chance.randrange(20_000)))
+    elif how == "cut":
+        file.write_bytes(content[: chance.randrange(len(content) + 1)])
+    elif how == "flipped":
+        file.write_bytes(_flipped(content, chance))
+    elif how == "gone":
+        file.unlink()
+    elif how == "more":
+        file.with_name(f"{file.name}.more").write_bytes(content)
+    else:
+        other = chance.choice(files)
+        said += f" and {other.relative_to(folder)}"
+        file.write_bytes(other.read_bytes())
+        other.write_bytes(content)
+    return said
+
+
+def _change_value(record: Any, chance: random.Random) -> str:
+    """Changes a value somewhere in `record`, or its name, or has it gone; where, and to what."""
+    path = ""
+    while True:
+        keys = list(record) if isinstance(record, dict) else list(range(len(record)))
+        key = chance.choice(keys)
+        path += f"[{key!r}]"
+        inside = record[key]
+        if not (isinstance(inside, dict | list) and inside) or chance.random() < 0.1:
+            break
+        record = inside
+    what = chance.random()
+    if what < 0.1:
+        del record[key]
+        return f"{path} is gone"
+    if what < 0.2 and isinstance(record, dict):
+        name = chance.choice([odd for odd in ODD if isinstance(odd, str)])
+        record[name] = record.pop(key)
+        return f"{path} is named {name[:40]!r}"
+    if what < 0.25 and isinstance(record, list):
+        record.append(inside)
+        return f"{path} is there twice"
+    record[key] = chance.choice(ODD)
+    return f"{path} is {str(record[key])[:40]!r}"
+
+
+def _flipped(content: bytes, chance: random.Random) -> bytes:
+    spoilt = bytearray(content or b"x")
+    for _ in range(chance.randrange(1, 50)):
+        spoilt[chance.randrange(len(spoilt))] = chance.randrange(256)
+    return bytes(spoilt)
+
+
+def _spoil_zip(file: Path, chance: random.Random) -> None:
+    content = file.read_bytes()
+    # What names the entries is at the end, and little of it all.
+    start = chance.choice([0, len(content) - 4000])
+    how = chance.random()
+    if how < 0.3:
+        file.write_bytes(content[: chance.randrange(start, len(content))])
+    elif how < 0.8:
+        file.write_bytes(content[:start] + _flipped(content[start:], chance))
+    else:
+        with zipfile.ZipFile(file, "a") as opened:
+            names = [str(odd) for odd in ODD if isinstance(odd, str) and odd.isascii()]
+            opened.writestr(chance.choice([*opened.namelist(), *names]) or "x", chance.randbytes(50))

@@ -1,0 +1,26 @@
+"""The whole path against a tracking server in another process, which keeps the artifacts itself."""
+
+import subprocess
+from pathlib import Path
+
+from tests.support.process import STUDY, TIMEOUT, environment
+
+
+def run(*arguments: str, home: Path, server: str) -> str:
+    """What `study` said, working with `server`."""
+    home.mkdir()
+    made = environment(home, MLFLOW_TRACKING_URI=server)
+    ended = subprocess.run([STUDY, *arguments], env=made, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_a_study_recorded_on_a_server_is_analysed_from_another_folder(server: str, tmp_path: Path) -> None:
+    settings = ("--dataset", "digits", "--trials", "2", "--epochs", "1", "--retrain-epochs", "1")
+    said = run("tune", *settings, home=tmp_path / "trained", server=server)
+    assert f"{server}/#/experiments/" in said, "page addresses are given where a server answers"
+
+    run("analyse", "--only", "table2,image,kernel_conv2,explorer", home=tmp_path / "analysed", server=server)
+    (page,) = (tmp_path / "analysed" / "reports").glob("*/only/index.html")
+    assert (page.parent / "kernel_conv2_filter12.png").is_file()
+    assert not (tmp_path / "trained" / "mlruns" / "artifacts").exists(), "artifacts went to the server"
