@@ -21,8 +21,8 @@ from study.models import CNN, build_model
 from study.probes import silence
 from study.system.files import locked
 from study.system.processes import this_process
-from study.tracking.runs import Run, is_under_way, points
-from study.tracking.store import Store
+from study.tracking.experiment_runs import find, replicates_of
+from study.tracking.runs import is_under_way, points
 from study.training import Epoch, TrainingState, fit, resident
 
 EARLY_STEPS = frozenset({10, 20, 40, 80, 160})
@@ -98,33 +98,13 @@ def _begun(plan: Plan, data: DataConfig, dataset: Dataset, context: Context) -> 
 
 def _close(parent: str, dataset: Dataset, context: Context, status: str, reason: str) -> None:
     """Ends the replicate that was under way."""
-    for run in _below(context.store, dataset.key, parent, status="RUNNING"):
+    for run in replicates_of(context.store, dataset.key, parent, status="RUNNING"):
         context.store.finish(run.id, status, reason)
-
-
-def find(store: Store, dataset: str, experiment: str, **tags: str) -> list[Run]:
-    """The runs of an experiment on the data set with key `dataset`, the latest first."""
-    return store.runs([dataset], stage="experiment", experiment=experiment, **tags)
-
-
-def _below(store: Store, dataset: str, parent: str, **wanted: str) -> list[Run]:
-    return store.runs([dataset], stage="replicate", **{"mlflow.parentRunId": parent}, **wanted)
-
-
-def compared(store: Store, parent: Run) -> list[Run]:
-    """The finished replicates that the experiment's run compared last, in the order of its seeds and conditions."""
-    conditions, seeds = json.loads(parent.tags["conditions"]), json.loads(parent.tags["seeds"])
-    found = {
-        (int(run.params["seed"]), run.tags["condition"]): run
-        for run in _below(store, parent.tags["dataset"], parent.id, status="FINISHED")
-    }
-    wanted = [(seed, condition) for seed in seeds for condition in conditions]
-    return [found[replicate] for replicate in wanted if replicate in found]
 
 
 def run_missing(plan: Plan, parent: str, data: DataConfig, dataset: Dataset, context: Context) -> None:
     """Trains every replicate that is not finished, one after the other, and notes what is compared."""
-    finished = _below(context.store, dataset.key, parent, status="FINISHED")
+    finished = replicates_of(context.store, dataset.key, parent, status="FINISHED")
     done = {(run.tags["condition"], run.params["seed"]) for run in finished}
     replicates = plan.replicates()
     missing = [(one, config) for one, config in replicates if (one.label, str(config.seed)) not in done]

@@ -18,6 +18,11 @@ from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+COLLAPSED = 1e-3
+"""A filter whose largest weight is smaller has collapsed: PyTorch's initial weights go up to 0.12 and 0.035."""
+
+COLOURS = ("red", "green", "blue")
+
 P = ParamSpec("P")
 Limits = tuple[float, float]
 Scale = tuple[Limits, str]
@@ -229,3 +234,10 @@ def say(ax: Axes, text: str) -> None:
 def head(made: Figure, title: str) -> None:
     """The title of a figure of many panels, where that of a single one would be."""
     made.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
+
+
+def scale(layer: str, values: np.ndarray) -> Scale:
+    """The limits and the colour map of a layer: from zero for ReLU and pooling, around zero before them."""
+    if layer.startswith(("relu", "pool")):
+        return limits_from_zero(values), SEQUENTIAL
+    return limits_around_zero(values), DIVERGING

@@ -1,5 +1,6 @@
 """Numbers and names as they are written in a sentence or beside a mark."""
 
+import math
 from collections.abc import Sequence
 
 KINDS = {"conv": "feature map", "relu": "ReLU", "pool": "max pooling"}
@@ -55,3 +56,15 @@ def without_middle(name: str, most: int = 24) -> str:
 def without_end(name: str, most: int) -> str:
     """A name of at most `most` characters, the last of them an ellipsis where it was longer."""
     return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
+
+
+def number(value: float, digits: int = 0) -> str:
+    """With a true minus sign, and none before a zero."""
+    return f"{round(float(value), digits) + 0:,.{digits}f}".replace("-", "−")
+
+
+def said_mean(mean: float, sd: float, form: str, scale: float = 1) -> str:
+    """E.g. ``3.1 ± 0.4``, each times `scale`; without the deviation where it is NaN, a dash for no mean."""
+    if math.isnan(mean):
+        return "–"
+    return form.format(scale * mean) + ("" if math.isnan(sd) else f" ± {form.format(scale * sd)}")

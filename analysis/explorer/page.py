@@ -17,8 +17,8 @@ import matplotlib
 import numpy as np
 
 from analysis.drawing import style
+from analysis.drawing.style import scale
 from analysis.explorer.quantise import NEGLIGIBLE, patches, quantise
-from analysis.inside.activations import scale
 
 MOST_BYTES = 4_000_000
 """Of a page: MLflow's viewer and a phone still open it at once."""

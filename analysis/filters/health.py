@@ -14,9 +14,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analysis.drawing import style
+from analysis.drawing.style import COLLAPSED
 
-COLLAPSED = 1e-3
-"""A filter whose largest weight is smaller has collapsed: PyTorch's initial weights go up to 0.12 and 0.035."""
 FAINTEST = 1e-12
 """Where the colours of the weights end; what is smaller looks the same."""
 STATES = {

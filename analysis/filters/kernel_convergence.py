@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analysis.drawing import style
+from analysis.drawing.style import COLLAPSED
 from analysis.drawing.wording import counted
-from analysis.filters.health import COLLAPSED, ByEpoch, from_then_on, noun
+from analysis.filters.health import ByEpoch, from_then_on, noun
 
 WITHIN = 0.05
 """A filter has settled when its cosine distance to its final weights stays within this, an angle of 18°."""

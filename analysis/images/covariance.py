@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.numbered_cells import axes_at
-from analysis.drawing.wording import listed
-from analysis.inside.kernels import COLOURS
-from analysis.layers.operations import number
+from analysis.drawing.style import COLOURS
+from analysis.drawing.wording import listed, number
 
 MOST_IMAGES = 6000
 """Images that the covariance is of, as in the report."""

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.numbered_cells import axes_at
-from analysis.inside.kernels import COLOURS
+from analysis.drawing.style import COLOURS
 
 SAMPLES = 10
 """Images shown of each class."""

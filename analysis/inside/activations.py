@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.epoch_strips import draw_strips
+from analysis.drawing.style import scale
 from analysis.drawing.wording import layer_name, measured, with_minus
 
 
@@ -34,13 +35,6 @@ def _tidy(one: np.ndarray) -> pd.DataFrame:
 
 def _map(part: pd.DataFrame) -> np.ndarray:
     return part.pivot(index="row", columns="column", values="value").to_numpy(float)
-
-
-def scale(layer: str, values: np.ndarray) -> style.Scale:
-    """The limits and the colour map of a layer: from zero for ReLU and pooling, around zero before them."""
-    if layer.startswith(("relu", "pool")):
-        return style.limits_from_zero(values), style.SEQUENTIAL
-    return style.limits_around_zero(values), style.DIVERGING
 
 
 def caption(table: pd.DataFrame) -> str:

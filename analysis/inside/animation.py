@@ -18,8 +18,8 @@ from sklearn.cluster import KMeans
 
 from analysis.drawing import style
 from analysis.drawing.epoch_strips import Maps
+from analysis.drawing.style import scale
 from analysis.drawing.wording import layer_name, measured
-from analysis.inside.activations import scale
 from analysis.inside.kernels import channel_names
 
 DOTS_PER_INCH = 100

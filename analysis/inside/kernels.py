@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.epoch_strips import draw_strips
 from analysis.drawing.numbered_cells import axes_at
+from analysis.drawing.style import COLLAPSED, COLOURS
 from analysis.drawing.wording import with_minus
-from analysis.filters.health import COLLAPSED
 
 MOST_CHANNELS = 4
 """Input channels shown of a layer that has more than three."""
-COLOURS = ("red", "green", "blue")
 FAINT = 20
 """A weight under this part of the layer's largest cannot be seen."""
 DOTS = 150

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.numbered_cells import Item, Outline, Panel, draw_rows
+from analysis.drawing.wording import number
 
 MARKS = ("#ffa90e", "#832db6", "#5fbfc4")
 """The colours of the places that are followed: they stand on grey, and on blue and red."""
@@ -46,11 +47,6 @@ def signed(*values: np.ndarray) -> style.Scale:
 def sized(values: np.ndarray) -> str:
     """Height × width."""
     return " × ".join(map(str, values.shape[:2]))
-
-
-def number(value: float, digits: int = 0) -> str:
-    """With a true minus sign, and none before a zero."""
-    return f"{round(float(value), digits) + 0:,.{digits}f}".replace("-", "−")
 
 
 def total(terms: Sequence[float], digits: int = 0) -> str:

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.numbered_cells import Item, Outline, Panel, draw_rows
-from analysis.inside.kernels import COLOURS
-from analysis.layers.operations import MARKS, WHOLE, Place, arrays, number, signed, sized, total
+from analysis.drawing.style import COLOURS
+from analysis.drawing.wording import number
+from analysis.layers.operations import MARKS, WHOLE, Place, arrays, signed, sized, total
 
 MOST_WRITTEN = 7
 """The side of kernels up to which their numbers are written in."""

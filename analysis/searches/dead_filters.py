@@ -18,8 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from analysis.drawing import style
-from analysis.searches import paired_seeds
+from analysis.drawing import style, wording
 
 COUNTS = [f"{kind}_{layer}" for layer in ("conv1", "conv2") for kind in ("silent", "collapsed", "silent_collapsed")]
 SETTINGS = [
@@ -62,7 +61,7 @@ def readable(made: pd.DataFrame) -> pd.DataFrame:
     }
     cells = {
         title: [
-            paired_seeds.said_mean(mean, sd, form, scale)
+            wording.said_mean(mean, sd, form, scale)
             for mean, sd in zip(made[f"{name}_mean"], made[f"{name}_sd"], strict=True)
         ]
         for title, (name, scale, form) in columns.items()

@@ -8,17 +8,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from analysis.drawing.wording import counted, listed
-from analysis.searches.paired_seeds import (
-    CONFIDENCE,
-    FEWEST,
-    TOO_FEW,
-    Row,
-    paired_interval,
-    said_difference,
-    said_mean,
-    verdict,
-)
+from analysis.drawing.wording import counted, listed, said_mean
+from analysis.searches.paired_seeds import CONFIDENCE, FEWEST, TOO_FEW, Row, paired_interval, said_difference, verdict
 
 EARLY = 40
 """Optimiser steps within which filters are expected to fall silent."""

@@ -42,10 +42,3 @@ def verdict(found: Row, *, more: str, fewer: str, unclear: str) -> str:
     if np.isnan(found["low"]):
         return TOO_FEW
     return more if found["low"] > 0 else fewer if found["high"] < 0 else unclear
-
-
-def said_mean(mean: float, sd: float, form: str, scale: float = 1) -> str:
-    """E.g. ``3.1 ± 0.4``, each times `scale`; without the deviation where it is NaN, a dash for no mean."""
-    if np.isnan(mean):
-        return "–"
-    return form.format(scale * mean) + ("" if np.isnan(sd) else f" ± {form.format(scale * sd)}")

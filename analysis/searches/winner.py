@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.wording import counted, listed, with_minus
-from analysis.searches.paired_seeds import TOO_FEW, Row, paired_interval, said_difference, said_mean
+from analysis.drawing.wording import counted, listed, said_mean, with_minus
+from analysis.searches.paired_seeds import TOO_FEW, Row, paired_interval, said_difference
 
 TRIAL = ["trial", "learning_rate", "weight_decay", "searched"]
 

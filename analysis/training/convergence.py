@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import style
-from analysis.drawing.wording import counted, several
-from analysis.searches.paired_seeds import said_mean
+from analysis.drawing.wording import counted, said_mean, several
 
 COLUMNS = ["model", "split", "metric", "epoch", "value"]
 METRICS = {"accuracy": "accuracy (%)", "loss": "cross-entropy loss"}

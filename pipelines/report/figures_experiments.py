@@ -8,9 +8,9 @@ import pandas as pd
 
 from analysis.page import Section
 from analysis.searches import dead_filters, findings, winner
-from pipelines import replicates
 from pipelines.report.exhibits import Report, Step
 from study.config import EXPERIMENTS, CNNConfig, TrainConfig
+from study.tracking import experiment_runs
 from study.tracking.runs import Run, metric
 from study.tracking.store import Store
 
@@ -31,7 +31,7 @@ def steps(store: Store, dataset: str, model: str, report: Report, source: str = 
 
 
 def _add_latest(store: Store, name: str, dataset: str, model: str, report: Report, source: str) -> None:
-    found = [run for run in replicates.find(store, dataset, name, model=model) if "conditions" in run.tags]
+    found = [run for run in experiment_runs.find(store, dataset, name, model=model) if "conditions" in run.tags]
     if found:
         add(store, found[0], report)
         return
@@ -69,7 +69,7 @@ CONDITIONS_NOTE = "Means ± standard deviations over the seeds, after the last e
 def dead_filters_tables(store: Store, parent: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables of `analysis.searches.dead_filters`: a row per training, and a row per training and counted step."""
     trainings, counted = [], []
-    for run in replicates.compared(store, parent):
+    for run in experiment_runs.compared(store, parent):
         config, history = TrainConfig.from_params(run.params), store.history(run.id)
         assert isinstance(config.model, CNNConfig)
         diverged = run.tags["status_reason"] == "diverged"
@@ -110,7 +110,7 @@ def _add_winner(store: Store, parent: Run, report: Report) -> str:
 def winner_table(store: Store, parent: Run) -> pd.DataFrame:
     """The table that `analysis.searches.winner` takes: a row per training, the search's best trial first."""
     rows = []
-    for run in replicates.compared(store, parent):
+    for run in experiment_runs.compared(store, parent):
         config, diverged = TrainConfig.from_params(run.params), run.tags["status_reason"] == "diverged"
         rows.append(
             {

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from study.config import Home
 from study.errors import StoreFault, first_line
@@ -24,19 +24,10 @@ from study.system.faults import is_passing, told
 from study.system.files import whole, within
 from study.system.redaction import masked
 from study.tracking.retry import at_once, backoff
+from study.tracking.runs import Point
 
 if TYPE_CHECKING:
     from study.tracking.store import Store
-
-
-class Point(NamedTuple):
-    """One value of a metric."""
-
-    name: str
-    value: float
-    time: int
-    """Milliseconds since 1970."""
-    step: int
 
 
 @dataclass

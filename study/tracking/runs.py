@@ -6,13 +6,22 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from study.system.processes import is_gone
-from study.tracking.outbox import Point
 
 NOT_CONTINUED = ("diverged", "incomplete")
 """Reasons for which a retraining ended that another one of the same would meet again, or cannot mend."""
+
+
+class Point(NamedTuple):
+    """One value of a metric."""
+
+    name: str
+    value: float
+    time: int
+    """Milliseconds since 1970."""
+    step: int
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ from study.system.files import SQLITE, locked
 from study.system.processes import this_process
 from study.system.redaction import masked
 from study.tracking.artifacts import Artifacts
-from study.tracking.outbox import Outbox, Parcel, Point, deliver
+from study.tracking.outbox import Outbox, Parcel, deliver
 from study.tracking.retry import Retry, RetryingClient
-from study.tracking.runs import Run, as_param, as_run, points
+from study.tracking.runs import Point, Run, as_param, as_run, points
 
 # What it logs with a traceback is raised as well.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from analysis.drawing import style
-from analysis.inside.activations import scale
+from analysis.drawing.style import scale
 from pipelines.report.network import Network
 from study.config import CNNConfig, TrainConfig
 from study.data import SelectedImage, normalise

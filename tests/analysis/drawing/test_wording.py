@@ -1,3 +1,5 @@
+import numpy as np
+
 from analysis.drawing import wording
 
 
@@ -28,3 +30,9 @@ def test_a_name_loses_its_end_or_its_middle_only_where_it_is_too_long():
 
 def test_a_negative_number_gets_a_minus_sign_and_its_exponent_none():
     assert [wording.with_minus(f"{number:.2g}") for number in (-0.25, 3, -1e-9)] == ["−0.25", "3", "−1e-09"]
+
+
+def test_a_mean_is_said_with_its_deviation_where_there_is_one():
+    assert wording.said_mean(0.7123, 0.004, "{:.1f}", 100) == "71.2 ± 0.4"
+    assert wording.said_mean(3, np.nan, "{:.0f}") == "3"
+    assert wording.said_mean(np.nan, np.nan, "{:.0f}") == "–"

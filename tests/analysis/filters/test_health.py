@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.drawing.style import COLLAPSED
 from analysis.filters.health import (
-    COLLAPSED,
     STATES,
     caption,
     dead_filters,

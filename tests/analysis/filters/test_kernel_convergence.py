@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import cosine
 
-from analysis.filters.health import COLLAPSED
+from analysis.drawing.style import COLLAPSED
 from analysis.filters.kernel_convergence import (
     CLAIMED,
     WITHIN,

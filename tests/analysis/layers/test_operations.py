@@ -5,8 +5,9 @@ import pytest
 from matplotlib.text import Text
 
 from analysis.drawing.numbered_cells import Outline, Panel, draw_rows
+from analysis.drawing.wording import number
 from analysis.layers import operations, worked_example
-from analysis.layers.operations import MARKS, arrays, number, tabulate, total, windows
+from analysis.layers.operations import MARKS, arrays, tabulate, total, windows
 
 RNG = np.random.default_rng(0)
 PATCH = RNG.integers(0, 256, (8, 8))

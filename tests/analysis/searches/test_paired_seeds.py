@@ -40,9 +40,3 @@ def test_fewer_than_three_seeds_give_no_interval_and_no_verdict():
 def test_the_verdict_is_where_the_interval_lies(low: float, high: float, word: str):
     found = {"difference": (low + high) / 2, "low": low, "high": high}
     assert paired_seeds.verdict(found, more="more", fewer="fewer", unclear="unclear") == word
-
-
-def test_a_mean_is_said_with_its_deviation_where_there_is_one():
-    assert paired_seeds.said_mean(0.7123, 0.004, "{:.1f}", 100) == "71.2 ± 0.4"
-    assert paired_seeds.said_mean(3, np.nan, "{:.0f}") == "3"
-    assert paired_seeds.said_mean(np.nan, np.nan, "{:.0f}") == "–"
