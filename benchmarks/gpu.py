@@ -162,10 +162,10 @@ def measure(options: argparse.Namespace) -> Figures:
     session.measure("rates", rates, machine)
     for model, (name, way) in product(options.models, ways.items()):
         session.measure(f"{model} alone, {name}", alone, model, images, way, options.rounds, name)
-    for model, count in product(options.models, options.at_once):
-        session.measure(
-            f"{model}, {count} in turns", together, model, images, machine, options.rounds, "in turns", count
-        )
+    counts = [("in turns", count) for count in options.at_once] + [(way, max(options.at_once)) for way in WAYS[1:]]
+    for model, (several, count) in product(options.models, counts):
+        part = model, images, machine, options.rounds, several, count
+        session.measure(f"{model}, {count} {several}", together, *part)
     for model in options.models:
         session.measure(f"{model}, textbook", textbook, model, images, machine, machine.threads)
     if options.dataset:
@@ -176,9 +176,6 @@ def measure(options: argparse.Namespace) -> Figures:
             session.leave_out(name, "no --dataset")
     for model in options.models:
         session.measure(f"{model}, graph and eager", difference, model, images, machine)
-    for model, way_of_several in product(options.models, WAYS[1:]):
-        several = model, images, machine, options.rounds, way_of_several, max(options.at_once)
-        session.measure(f"{model}, {max(options.at_once)} {way_of_several}", together, *several)
     session.write()
     return session.figures
 
