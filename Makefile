@@ -42,7 +42,7 @@ faults: $(INSTALLED)  ## 200 kills of real processes, 1,000 trials of 8 workers,
 	exit $$failed
 
 clean:  ## The environment and caches; never what the study recorded
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info build
+	rm -rf .venv .coverage* .pytest_cache .mypy_cache .ruff_cache *.egg-info build
 
 # The stamp is written last, so an interrupted installation is made anew.
 $(INSTALLED): pyproject.toml constraints.txt
