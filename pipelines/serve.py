@@ -46,7 +46,9 @@ def serve(store: Store, host: str, port: int) -> None:
     os.environ.pop("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", None)
     # In the environment, since everyone on the machine sees the arguments of a process, and it may hold a password.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
+    # Its server looks for modules in the current folder before all others, where the user may have a mlflow.py.
+    os.chdir(store.home.store)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *arguments])
 
 
 def _say_pages(store: Store, base: str) -> None:

@@ -179,7 +179,6 @@ def test_the_help_answers_before_anything_heavy_is_imported():
 TESTED_IN = {
     "analysis/inside/test_kernels.py": ["analysis.drawing.epoch_strips"],
     "analysis/layers/test_operations.py": ["analysis.drawing.numbered_cells", "analysis.layers.worked_example"],
-    "analysis/inside/test_activations.py": ["analysis.drawing.style"],
     "analysis/searches/test_dead_filters.py": ["analysis.searches.findings"],
     "pipelines/report/test_cache.py": ["pipelines.report.inputs"],
     "pipelines/test_analyse.py": [

@@ -74,12 +74,14 @@ _RC: Any = {
     "savefig.facecolor": "auto",
     "svg.hashsalt": "study",
 }
+# Whatever the user's matplotlibrc says, such as `image.origin: lower`, figures start from matplotlib's own defaults.
+_SETTINGS: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"} | _RC
 
 
 @contextmanager
 def style() -> Iterator[None]:
     """The project's settings for as long as it is open; the caller's own come back after it."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(_SETTINGS):
         yield
 
 

@@ -36,6 +36,7 @@ from pipelines.cli.options import (
     option,
     variables_behind,
 )
+from pipelines.session.isolation import isolate, tolerant_output
 from pipelines.session.setup import context_of, home_of, interruptible
 from study.config import (
     AFTER_DATASET,
@@ -317,6 +318,16 @@ def main() -> None:
     """Runs the command; what the user can mend is one sentence and exit code 2."""
     # Before MLflow sets its own.
     given = dict(os.environ)
+    isolate()
+    with tolerant_output() as output:
+        code = _run(given)
+    if output.failure and not code:
+        code = _say_error(f"The output could not be written: {output.failure}.", {})
+    sys.exit(code)
+
+
+def _run(given: Mapping[str, str]) -> int:
+    """Runs the command; its exit code."""
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (StudyError, typer.TyperException) as error:
@@ -335,7 +346,7 @@ def main() -> None:
             # A bug; its traceback may quote the address of a store.
             print(shown(traceback.format_exc()), end="", file=sys.stderr)
             code = 1
-    sys.exit(code or 0)
+    return code or 0
 
 
 def _say_error(text: str, environment: Mapping[str, str]) -> int:

@@ -72,10 +72,11 @@ def require_apart(uri: str, storage: str) -> None:
 
 @contextmanager
 def _in_order() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a stage in order: what is under way is closed in the stores, and the exit code tells."""
+    """Ctrl-C, SIGTERM and SIGHUP end a stage in order: what is under way is closed in the stores."""
 
-    # Where Ctrl-C is ignored, as in the background of a script, it stays so.
-    heard = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    # A terminal that closes sends SIGHUP. Where a signal is ignored, as in the background of a script, it stays so.
+    ending = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    heard = [number for number in ending if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         with interruptions_kept(interrupt), interruptions_told():

@@ -22,6 +22,7 @@ import mlflow.exceptions
 import pandas as pd
 from alembic.util import CommandError
 from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -113,11 +114,13 @@ class Store(Artifacts):
         location = f"{self.artifacts_root}/{quote(name)}" if self.artifacts_root else None
         try:
             return str(self.client.create_experiment(name, artifact_location=location))
-        except mlflow.exceptions.MlflowException:
-            # Another process was first.
-            found = self._find_experiment(name)
-            assert found
-            return found
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code == ErrorCode.Name(RESOURCE_ALREADY_EXISTS) and (found := self._find_experiment(name)):
+                # Another process was first.
+                return found
+            raise StudyError(
+                f"The experiment {name} cannot be made in {masked(self.uri)}: {first_line(error)}"
+            ) from None
 
     @property
     def artifacts_root(self) -> str | None:

@@ -69,7 +69,9 @@ def study_here(*arguments: str, home: Path, **variables: str) -> Ended:
         # What study.tracking.store set for this process stays.
         for name in [name for name in os.environ if name.startswith("STUDY_") or name == "MLFLOW_TRACKING_URI"]:
             patch.delenv(name)
-        for name, value in {"STUDY_HOME": str(home), **variables}.items():
+        # What the command sets for itself and its children goes when it ends.
+        own = dict.fromkeys(("PYTHONSAFEPATH", "MPLBACKEND", "MATPLOTLIBRC"), "")
+        for name, value in {**own, "STUDY_HOME": str(home), **variables}.items():
             patch.setenv(name, value)
         patch.setattr(sys, "argv", ["study", *arguments])
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:

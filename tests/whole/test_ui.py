@@ -36,10 +36,14 @@ def free_port() -> int:
 def said(digits: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What `study ui` says, while it serves."""
     port, log = free_port(), tmp_path_factory.mktemp("ui") / "log"
+    # Modules of the user's own that are called like those that the server needs are not run.
+    for name in ("mlflow", "random", "typing"):
+        log.with_name(f"{name}.py").write_text("raise SystemExit(f'{__file__} was imported')")
     with log.open("w") as file:
         process = subprocess.Popen(
             [STUDY, "ui", "--port", str(port)],
             env=environment(digits.home),
+            cwd=log.parent,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
