@@ -34,7 +34,7 @@ from study.training import evaluate, resident
 Figures = dict[str, Any]
 
 SETTINGS = {"cnn": (1.39e-3, 6.9e-4), "ffnn": (7.6e-4, 2.2e-5)}
-"""Learning rate and weight decay of the trainings whose accuracies are compared: the best of the README's searches."""
+"""Learning rate and weight decay of the trainings whose accuracies are compared: the best in docs/results.md."""
 T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 """Student's t, two-sided 95 %, by degrees of freedom."""
 

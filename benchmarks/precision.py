@@ -33,7 +33,7 @@ from study.models import build_model
 from study.training import Epoch, TrainingState, fit, resident
 
 SETTINGS = {"cnn": (1.39e-3, 6.9e-4), "ffnn": (7.6e-4, 2.2e-5)}
-"""Learning rate and weight decay of the best trials of the README's searches."""
+"""Learning rate and weight decay of the best trials in docs/results.md."""
 
 
 def main(
