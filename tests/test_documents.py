@@ -1,0 +1,42 @@
+"""The Markdown pages: what they link to, and the files that they name, exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "mlruns" / "README.md"])
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as hosts of Markdown make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_pages_are_read():
+    assert {ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "results.md"} <= set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+# Not those of docs/, where a measurement names the command of its own commit.
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_modules_that_are_named_exist(page: str):
+    named = re.findall(r"\b(?:study|pipelines|analysis|benchmarks|tests)/[\w/]+\.py\b", (ROOT / page).read_text())
+    missing = {name for name in named if "NAME" not in name and not (ROOT / name).is_file()}
+    assert not missing
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
