@@ -15,13 +15,14 @@ from pipelines.session.display import Bar
 from study.config import DataConfig, TrainConfig
 from study.data import Dataset
 from study.device_failures import failures_explained
-from study.errors import Diverged, StudyError, interruptions_told
+from study.errors import Diverged, StudyError
 from study.experiments import Condition
 from study.models import CNN, build_model
 from study.probes import silence
 from study.system.files import locked
 from study.system.processes import this_process
 from study.tracking.experiment_runs import find, replicates_of
+from study.tracking.failures import failure_recorded
 from study.tracking.runs import is_under_way, points
 from study.training import Epoch, TrainingState, fit, resident
 
@@ -55,15 +56,8 @@ def claimed(plan: Plan, data: DataConfig, dataset: Dataset, context: Context) ->
     """
     with locked(context.home):
         parent = _continued(plan, dataset, context) or _begun(plan, data, dataset, context)
-    try:
-        with interruptions_told():
-            yield parent
-    except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        end = ("KILLED", "interrupted") if interrupted else ("FAILED", "crashed")
-        _close(parent, dataset, context, *end)
-        context.store.finish(parent, *end)
-        raise
+    with failure_recorded(context.store, parent):
+        yield parent
     context.store.finish(parent, "FINISHED", "complete")
 
 
@@ -73,7 +67,9 @@ def _continued(plan: Plan, dataset: Dataset, context: Context) -> str | None:
             continue
         if is_under_way(run):
             raise StudyError(f"Run {run.id} is this experiment already (process {run.tags['worker']}): wait for it.")
-        _close(run.id, dataset, context, "KILLED", "interrupted")
+        # Left by a process that was killed.
+        for left in replicates_of(context.store, dataset.key, run.id, status="RUNNING"):
+            context.store.finish(left.id, "KILLED", "interrupted")
         context.store.resume(run.id)
         context.store.tag(run.id, worker=this_process())
         return run.id
@@ -94,12 +90,6 @@ def _begun(plan: Plan, data: DataConfig, dataset: Dataset, context: Context) -> 
         # Conditions and seeds may be added: those that were compared last are tags instead.
         params={"epochs": plan.epochs, **context.params(data, dataset)},
     )
-
-
-def _close(parent: str, dataset: Dataset, context: Context, status: str, reason: str) -> None:
-    """Ends the replicate that was under way."""
-    for run in replicates_of(context.store, dataset.key, parent, status="RUNNING"):
-        context.store.finish(run.id, status, reason)
 
 
 def run_missing(plan: Plan, parent: str, data: DataConfig, dataset: Dataset, context: Context) -> None:
@@ -134,12 +124,13 @@ class _Runner:
         run_id, seen = self._start(condition, config), list[Epoch]()
         said = f"{place} {condition.label}, seed {config.seed}"
         reason, detail, tags = "complete", "", {}
-        try:
-            with failures_explained(self.context.machine):
-                self._fit(run_id, config, seen, bar, said)
-        except Diverged as end:
-            bar.advance((config.epochs - end.epoch) * len(self.rows))
-            reason, detail, tags = "diverged", f"; {end}", {"stopped_epoch": end.epoch}
+        with failure_recorded(self.context.store, run_id):
+            try:
+                with failures_explained(self.context.machine):
+                    self._fit(run_id, config, seen, bar, said)
+            except Diverged as end:
+                bar.advance((config.epochs - end.epoch) * len(self.rows))
+                reason, detail, tags = "diverged", f"; {end}", {"stopped_epoch": end.epoch}
         self.context.store.finish(run_id, "FINISHED", reason, points(_best(seen), 0), **tags)
         accuracies = f"val {seen[-1].metrics['val_accuracy']:.4f}" if seen else "no finite result"
         self.context.display.log(f"{said}: {accuracies}{detail}")

@@ -18,11 +18,12 @@ from study.config import DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.device import release_freed_memory
 from study.device_failures import failures_explained
-from study.errors import Diverged, Incomplete, OutOfMemory, StudyError, interruptions_told
+from study.errors import Diverged, Incomplete, StudyError
 from study.models import Model, build_model
 from study.system.files import locked
 from study.system.processes import this_process
 from study.tracking.artifacts import predictions_path
+from study.tracking.failures import failure_recorded
 from study.tracking.registry import log_model, model_digests
 from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric
 from study.training import Epoch, TrainingState, accuracy, fit, predict
@@ -66,17 +67,10 @@ def retrain(
     with locked(context.home):
         run_id = _unfinished(trial, config, context) or _start(trial, config, data, dataset, context)
     try:
-        with failures_explained(context.machine), interruptions_told():
+        with failure_recorded(context.store, run_id), failures_explained(context.machine):
             _train(run_id, config, trial, dataset, context)
     except Diverged as end:
-        context.store.finish(run_id, "FAILED", "diverged")
         raise StudyError(f"The retraining {run_id} diverged: {end}; choose another trial with --run.") from None
-    except KeyboardInterrupt:
-        context.store.finish(run_id, "KILLED", "interrupted")
-        raise
-    except BaseException as error:
-        context.store.finish(run_id, "FAILED", _reason(error))
-        raise
     context.store.finish(run_id, "FINISHED", "complete")
     run = context.store.get(run_id)
     context.display.say(
@@ -86,13 +80,6 @@ def retrain(
     )
     context.say_pages(run=run_page(run))
     return run_id
-
-
-def _reason(error: BaseException) -> str:
-    """Why a retraining failed, as its run says it."""
-    if isinstance(error, Incomplete):
-        return "incomplete"
-    return "out of memory" if isinstance(error, OutOfMemory) else "crashed"
 
 
 def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None:

@@ -3,9 +3,6 @@
 Leaves one run for the search, with its figures, and one run below it for every trial.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pandas as pd
 
 from analysis.drawing.wording import counted
@@ -18,13 +15,14 @@ from pipelines.trials.runner import Tally, run_trials
 from pipelines.trials.worker import Assignment
 from study.config import DataConfig, SearchConfig
 from study.data import Dataset
-from study.errors import StudyError, interruptions_told
+from study.errors import StudyError
 from study.search import search
 from study.search.storage import storage_failures_explained
 from study.system.files import locked
 from study.system.processes import this_process
 from study.system.redaction import masked
 from study.tracking.best import complete_trials
+from study.tracking.failures import failure_recorded
 from study.tracking.runs import metric
 
 GPU_WORKERS = 4
@@ -51,7 +49,7 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
             opened = search.open_search(config, context.storage, digest=dataset.digest)
             _require_its_runs(opened, config, dataset, context)
             parent = _search_run(config, data, dataset, context)
-        with _ends_recorded(parent, context):
+        with failure_recorded(context.store, parent):
             _run_missing(opened, config, data, dataset, context, parent, workers)
             table = search.trials_table(opened)
             if context.store.get(parent).tags.get("trials") != str(len(table)):
@@ -59,18 +57,6 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
     context.store.finish(parent, "FINISHED", "complete")
     _say_results(parent, table, config, dataset, context)
     return parent
-
-
-@contextmanager
-def _ends_recorded(parent: str, context: Context) -> Iterator[None]:
-    """Ends the search's run as well, where something ends the block before its end."""
-    try:
-        with interruptions_told():
-            yield
-    except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        context.store.finish(parent, "KILLED" if interrupted else "FAILED", "interrupted" if interrupted else "crashed")
-        raise
 
 
 def _run_missing(

@@ -19,6 +19,7 @@ from pipelines.session.mlflow_pages import run_page
 from study.config import AnalysisConfig, DataConfig
 from study.data import SelectedImage
 from study.provenance import provenance
+from study.tracking.failures import failure_recorded
 from study.tracking.runs import is_under_way
 
 DATA_PARAMS = ("dataset", "dataset_digest", "validation_fraction", "split_seed", "skip_unreadable")
@@ -79,9 +80,10 @@ def _record(table: pd.DataFrame, network: Network, config: AnalysisConfig, conte
         },
         parent=run.id,
     )
-    own = _of_the_test(table).query("model == @network.name")
-    if len(own):
-        store.log(kept, {f"test_{row['measure']}": float(row["value"]) for row in own.to_dict("records")})
+    with failure_recorded(store, kept):
+        own = _of_the_test(table).query("model == @network.name")
+        if len(own):
+            store.log(kept, {f"test_{row['measure']}": float(row["value"]) for row in own.to_dict("records")})
     store.finish(kept, "FINISHED", "complete")
 
 

@@ -1,0 +1,42 @@
+import pytest
+
+from study.errors import Diverged, Incomplete, OutOfMemory
+from study.tracking.failures import failure_recorded
+from study.tracking.store import Store
+
+ENDS = [
+    (KeyboardInterrupt(), "KILLED", "interrupted"),
+    (Diverged(1, "train_loss", float("nan")), "FAILED", "diverged"),
+    (Incomplete("gone"), "FAILED", "incomplete"),
+    (OutOfMemory("too large"), "FAILED", "out of memory"),
+    (SystemExit(), "FAILED", "crashed"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "reason"), ENDS)
+def test_an_exception_ends_the_run_and_passes(store: Store, error: BaseException, status: str, reason: str):
+    run_id = store.start("digits", "a run", tags={}, params={})
+    with pytest.raises(type(error)), failure_recorded(store, run_id):
+        raise error
+    run = store.get(run_id)
+    assert (run.status, run.tags["status_reason"]) == (status, reason)
+
+
+def test_what_a_library_makes_of_an_interruption_ends_the_run_as_interrupted(store: Store):
+    def fail() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise AssertionError("half done")
+
+    run_id = store.start("digits", "a run", tags={}, params={})
+    with pytest.raises(KeyboardInterrupt), failure_recorded(store, run_id):
+        fail()
+    assert store.get(run_id).status == "KILLED"
+
+
+def test_a_block_without_an_exception_leaves_the_run_under_way(store: Store):
+    run_id = store.start("digits", "a run", tags={}, params={})
+    with failure_recorded(store, run_id):
+        pass
+    assert store.get(run_id).status == "RUNNING"
