@@ -1,44 +1,277 @@
-"""MLflow's mirror of a trial's end: the run ends as the trial did, for the same reason, with its best epoch."""
+"""MLflow's mirror of a trial: how the trial's run differs from Optuna's record, and what makes it equal.
+
+Optuna's record is the truth. The runner starts and ends a trial's run with what stands here, recovery completes what a
+killed process left, and `study doctor` compares every run with its trial.
+"""
 
 import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
+from study.config import SearchConfig
+from study.errors import StudyError
+from study.search.records import TrialRecord
+from study.search.space import training
 from study.search.trial import COUNTED, Outcome
-from study.tracking.runs import Run, points
+from study.tracking.registry import delete_run
+from study.tracking.runs import Run, as_param, points
 from study.tracking.store import Point, Store
 
+CURVE = "val_accuracy"
+"""The metric that Optuna has of every epoch, too."""
+EXACT = 1e-12
+"""Relative tolerance between the same number in two databases."""
+REMADE = "makes the run anew from Optuna, and deletes this one, as MLflow does (it can be restored)"
 
-def agrees(run: Run, told: Outcome) -> bool:
-    """Whether `run` ended as its trial did."""
-    return (run.status, run.tags.get("status_reason")) == (told.status, told.reason)
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that a run says otherwise than Optuna's record of its trial."""
+
+    message: str
+    remedy: str
+    """What `repair` does; without one, what the user can do."""
+    repair: Callable[[], object] | None = None
 
 
-def end_run(store: Store, run_id: str, told: Outcome, best: dict[str, float]) -> None:
-    """Ends the run of a trial of which `told` is known.
+class Mirror:
+    """A trial that has ended, and the run that mirrors it.
 
     Args:
         store: where the run is.
-        run_id: its id.
-        told: what became of the trial.
-        best: the metrics of its best epoch, see `best_epoch`; of a trial that does not count they are not recorded.
+        config: the search, whose total does not matter.
+        trial: Optuna's record.
+        run: the run as it was read last.
+        parent: the search's run, if the run is to be below it.
     """
+
+    def __init__(self, store: Store, config: SearchConfig, trial: TrialRecord, run: Run, parent: Run | None = None):
+        self.store, self.config, self.trial, self.run, self.parent = store, config, trial, run, parent
+        self._remake = partial(_remake, self)
+
+    def differences(self) -> list[Difference]:
+        """What the run says otherwise than Optuna; MLflow changes no recorded value, so that takes a new run."""
+        found = list(self._differences())
+        if any(difference.repair is self._remake for difference in found):
+            return [replace(each, remedy=REMADE, repair=self._remake) if each.repair else each for each in found]
+        return found
+
+    def complete(self) -> None:
+        """Records what the run lacks, and ends it as the trial ended; other values stay."""
+        for difference in self._differences():
+            if difference.repair and difference.repair is not self._remake:
+                difference.repair()
+
+    def _differences(self) -> Iterator[Difference]:
+        try:
+            settings = training(self.config, self.trial.draw, self.trial.params).params()
+        except StudyError as error:
+            yield Difference(f"Optuna's parameters of it are none: {error}", "nothing: give its backup")
+            return
+        if self.trial.params:
+            yield from self._params({name: as_param(value) for name, value in settings.items()})
+        yield from self._tags()
+        if self.trial.counts:
+            yield from self._curve()
+            yield from self._best()
+        # Last: until then, what stops a repair leaves a run that still differs.
+        yield from self._end()
+
+    def _params(self, expected: Mapping[str, str]) -> Iterator[Difference]:
+        recorded = self.run.params
+        wrong = differing(recorded, expected)
+        if not self.trial.counts:
+            # Killed at its very beginning, it had recorded none.
+            wrong = {name: value for name, value in wrong.items() if name in recorded}
+        message = f"Its params say something else than Optuna: {shown_params(recorded, wrong)}."
+        if wrong.keys() & recorded.keys():
+            yield Difference(message, REMADE, self._remake)
+        elif wrong:
+            yield Difference(message, "records Optuna's", partial(self.store.describe, self.run.id, wrong))
+
+    def _tags(self) -> Iterator[Difference]:
+        expected = _tags(self.config, self.trial.number, self.trial.retry_of)
+        if self.parent:
+            expected |= {"mlflow.parentRunId": self.parent.id, "dataset": self.parent.tags["dataset"]}
+        if wrong := {name: value for name, value in expected.items() if self.run.tags.get(name) != value}:
+            message = f"Its tags say something else than Optuna: {', '.join(sorted(wrong))}."
+            yield Difference(message, "sets them", partial(self.store.tag, self.run.id, **wrong))
+
+    def _curve(self) -> Iterator[Difference]:
+        recorded: dict[int, list[float]] = {}
+        for point in recorded_points(self.store, self.run, CURVE):
+            recorded.setdefault(point.step, []).append(point.value)
+        for epoch in sorted(recorded.keys() | self.trial.accuracies.keys()):
+            values, true = recorded.get(epoch, []), self.trial.accuracies.get(epoch)
+            if true is None:
+                message = f"MLflow has a {CURVE} of epoch {epoch}, which Optuna does not know."
+                yield Difference(message, "nothing: which of them is right cannot be known")
+            elif not values:
+                message = f"The {CURVE} of epoch {epoch} is missing in MLflow."
+                repair = partial(self.store.log, self.run.id, {CURVE: true}, epoch)
+                yield Difference(message, "records Optuna's", repair)
+            elif len(values) > 1:
+                message = f"The {CURVE} of epoch {epoch} is in MLflow {len(values)} times ({shown(*values)})."
+                yield Difference(message, REMADE, self._remake)
+            elif not same(values[0], true):
+                message = f"Optuna's {CURVE} of epoch {epoch} is {true:.6g}, MLflow's {shown(*values)}."
+                yield Difference(message, REMADE, self._remake)
+
+    def _best(self) -> Iterator[Difference]:
+        if (true := self.trial.best) is None or not self.trial.accuracies:
+            return
+        recorded = self.run.metrics.get("best_val_accuracy")
+        if recorded is None:
+            yield Difference("MLflow lacks its best_val_accuracy.", "records Optuna's", self._log_best)
+        elif not same(recorded, true):
+            message = f"Optuna's best validation accuracy is {true:.6g}, MLflow's {shown(recorded)}."
+            yield Difference(message, REMADE, self._remake)
+
+    def _log_best(self) -> None:
+        losses = {point.step: point.value for point in recorded_points(self.store, self.run, "val_loss")}
+        best = best_epoch(self.trial, losses)
+        self.store.log(self.run.id, {name: value for name, value in best.items() if name not in self.run.metrics})
+
+    def _end(self) -> Iterator[Difference]:
+        outcome = self.trial.outcome
+        if not agrees(self.run, outcome):
+            reason = self.run.tags.get("status_reason") or "no reason"
+            message = f"Optuna has {self.trial.state} ({outcome.reason}), MLflow {self.run.status} ({reason})."
+            remedy = f"sets the run to {outcome.status}, {outcome.reason}"
+            yield Difference(message, remedy, partial(end_run, self.store, self.run.id, outcome))
+
+
+def _remake(mirror: Mirror) -> None:
+    make_run(mirror.store, mirror.config, mirror.trial, mirror.run, mirror.parent)
+    delete_run(mirror.store.client, mirror.run.id)
+
+
+def make_run(store: Store, config: SearchConfig, trial: TrialRecord, source: Run, parent: Run | None) -> None:
+    """Makes the run of a trial from Optuna's record of it.
+
+    Args:
+        store: where it is made.
+        config: the search.
+        trial: Optuna's record.
+        source: the run that was the trial's, whose other metrics are copied, or another run of the search: it says on
+            which images and which machine it was.
+        parent: the search's run.
+    """
+    own = training(config, trial.draw, trial.params).params() if trial.params else {}
+    run_id = start_run(
+        store,
+        config,
+        trial.number,
+        retry_of=trial.retry_of,
+        dataset=source.tags["dataset"],
+        params={**surroundings(config, source), **own},
+        parent=parent.id if parent else None,
+        restored=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    )
+    curve = [point for epoch, value in trial.accuracies.items() for point in points({CURVE: value}, epoch)]
+    store.log_points(run_id, curve)
+    if source.tags.get("optuna_trial") == str(trial.number):
+        for name in source.metrics.keys() - {CURVE, "best_val_accuracy", "best_epoch"}:
+            store.log_points(run_id, recorded_points(store, source, name))
+    Mirror(store, config, trial, store.get(run_id), parent).complete()
+
+
+def surroundings(config: SearchConfig, source: Run) -> dict[str, str]:
+    """The data, machine and versions that a run of the search was made with: the params that are no settings."""
+    settings = training(config, 0, {}).params().keys() | config.settings().keys()
+    return {name: value for name, value in source.params.items() if name not in settings}
+
+
+def start_run(
+    store: Store,
+    config: SearchConfig,
+    number: int,
+    *,
+    dataset: str,
+    params: Mapping[str, Any],
+    retry_of: int | None,
+    parent: str | None,
+    **tags: str,
+) -> str:
+    """Starts the run of trial `number`, on the data set with key `dataset`; returns its id."""
+    return store.start(
+        dataset,
+        f"trial {number} of {config.name}",
+        tags={**_tags(config, number, retry_of), "dataset": dataset, **tags},
+        params=params,
+        parent=parent,
+    )
+
+
+def _tags(config: SearchConfig, number: int, retry_of: int | None) -> dict[str, str]:
+    tags = {
+        "stage": "trial",
+        "model": config.model.name,
+        "search": config.name,
+        "optuna_trial": str(number),
+        "base_seed": str(config.seed),
+    }
+    return tags if retry_of is None else {**tags, "retry_of": str(retry_of)}
+
+
+def end_run(store: Store, run_id: str, outcome: Outcome, best: Mapping[str, float] | None = None) -> None:
+    """Ends the run of a trial as the trial ended, with the metrics of its best epoch where it counts."""
     tags: dict[str, object] = {}
-    if told.epoch is not None:
-        tags["stopped_epoch"] = told.epoch
-    if told.reason == "diverged":
-        tags["stopped_by"] = told.stopped
-    last: list[Point] = points(best, 0) if told.reason in COUNTED else []
-    store.finish(run_id, told.status, told.reason, last, **tags)
+    if outcome.epoch is not None:
+        tags["stopped_epoch"] = outcome.epoch
+    if outcome.reason == "diverged":
+        tags["stopped_by"] = outcome.stopped
+    last = points(best, 0) if best and outcome.reason in COUNTED else []
+    store.finish(run_id, outcome.status, outcome.reason, last, **tags)
 
 
-def best_epoch(store: Store, run: Run) -> dict[str, float]:
-    """What of its best epoch is not yet recorded on `run`, from the epochs that are; empty where there is none."""
-    best = {"best_val_accuracy": -math.inf, "best_val_loss": math.inf, "best_epoch": 0.0}
-    if "val_accuracy" in run.metrics:
-        for row in store.history(run.id).query("epoch > 0").to_dict("records"):
-            if (row["val_accuracy"], -row["val_loss"]) > (best["best_val_accuracy"], -best["best_val_loss"]):
-                best = {
-                    "best_val_accuracy": row["val_accuracy"],
-                    "best_val_loss": row["val_loss"],
-                    "best_epoch": row["epoch"],
-                }
-    return {name: value for name, value in best.items() if best["best_epoch"] and name not in run.metrics}
+def agrees(run: Run, outcome: Outcome) -> bool:
+    """Whether `run` ended as its trial did."""
+    return (run.status, run.tags.get("status_reason")) == (outcome.status, outcome.reason)
+
+
+def best_epoch(trial: TrialRecord, losses: Mapping[int, float]) -> dict[str, float]:
+    """The metrics of the epoch with the highest validation accuracy; of equal ones, that with the lowest loss."""
+    accuracies = trial.accuracies
+    epoch = max(accuracies, key=lambda epoch: (accuracies[epoch], -losses.get(epoch, math.inf), -epoch))
+    best = {"best_val_accuracy": accuracies[epoch], "best_epoch": float(epoch)}
+    return best | ({"best_val_loss": losses[epoch]} if epoch in losses else {})
+
+
+def recorded_points(store: Store, run: Run, name: str) -> list[Point]:
+    """Every recorded value of a run's metric, including those of a step that was recorded twice."""
+    history = store.client.get_metric_history(run.id, name) if name in run.metrics else []
+    return [Point(name, point.value, point.timestamp, point.step) for point in history]
+
+
+def differing(params: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, str]:
+    """Those of the `expected` params that are missing in `params`, or another value there."""
+    return {name: value for name, value in expected.items() if name not in params or not _is_same(params[name], value)}
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return one == other or same(float(one), float(other))
+    except ValueError:
+        return False
+
+
+def same(one: float, other: float) -> bool:
+    """Whether two databases hold the same number."""
+    return math.isclose(one, other, rel_tol=EXACT)
+
+
+def shown(*values: float) -> str:
+    """Values in a message; MLflow keeps infinity as 1.8e308."""
+    return ", ".join("infinite" if abs(value) >= sys.float_info.max else f"{value:.6g}" for value in values)
+
+
+def shown_params(params: Mapping[str, str], expected: Mapping[str, str]) -> str:
+    """Params that differ, in a message."""
+    return ", ".join(
+        f"{name} is {params.get(name, 'missing')}, not {value}" for name, value in sorted(expected.items())
+    )

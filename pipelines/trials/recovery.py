@@ -1,13 +1,11 @@
 """What a killed process left of a search, set right in both stores: Optuna's record is the truth, MLflow mirrors it."""
 
-from typing import Any
-
 from pipelines.session.context import Context
-from pipelines.trials.mirror import agrees, best_epoch, end_run
+from pipelines.trials.mirror import Mirror, agrees
 from study.config import SearchConfig
 from study.search import search
 from study.search.heartbeat import Pulse
-from study.search.trial import Outcome
+from study.search.records import TrialRecord, as_record
 from study.system.files import locked
 from study.system.processes import is_gone, is_known, this_process
 from study.tracking.runs import Run
@@ -53,22 +51,22 @@ class Recovery:
         trials = self.opened.get_trials(deepcopy=False)
         for run in runs:
             number = int(run.tags["optuna_trial"])
-            told = self._told(run, trials[number] if number < len(trials) else None)
-            # Looked at again: its own process may just have ended it.
-            if told and not agrees(store.get(run.id), told):
-                end_run(store, run.id, told, best_epoch(store, run))
+            trial = as_record(trials[number]) if number < len(trials) else None
+            if trial is None or trial.run_id not in ("", run.id):
+                # Optuna knows nothing of it.
+                if run.status == "RUNNING":
+                    store.finish(run.id, "KILLED", "interrupted")
+            elif self._is_left(run, trial):
+                # Read again: its own process may just have ended it.
+                Mirror(store, self.config, trial, store.get(run.id)).complete()
 
-    def _told(self, run: Run, trial: Any) -> Outcome | None:
-        """What `run` should have ended as, where it has not and nobody else is about to end it."""
-        if trial is None or trial.user_attrs.get("mlflow_run", run.id) != run.id:
-            # Optuna knows nothing of it.
-            return Outcome(int(run.tags["optuna_trial"]), "interrupted") if run.status == "RUNNING" else None
-        if not trial.state.is_finished() or agrees(run, told := search.outcome(trial)):
-            return None
-        worker = trial.user_attrs.get("worker")
+    def _is_left(self, run: Run, trial: TrialRecord) -> bool:
+        """Whether `run` has not ended as its trial has, and no process is about to end it."""
+        if not trial.has_ended or agrees(run, trial.outcome):
+            return False
         # A living process ends its trial, and then the run.
-        left = not worker or worker == this_process() or is_gone(worker)
-        return told if left or self.pulse.has_stopped(run.id, run.status) else None
+        is_left = not trial.worker or trial.worker == this_process() or is_gone(trial.worker)
+        return is_left or self.pulse.has_stopped(run.id, run.status)
 
     def fail(self, number: int, reason: str) -> None:
         """Ends, in both stores, a trial whose worker was stopped for `reason`, which counts as an attempt."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
-from pipelines.trials.mirror import end_run
+from pipelines.trials.mirror import end_run, start_run
 from pipelines.trials.recovery import Recovery
 from study.config import DataConfig, SearchConfig
 from study.data import Dataset
@@ -16,7 +16,6 @@ from study.search import search
 from study.search.loop import Listener, Training, optimise
 from study.search.trial import COUNTED, Outcome, Score, Suggestion
 from study.system.files import locked
-from study.system.processes import this_process
 from study.tracking.writer import Writer
 from study.training import Epoch, TrainingState, epochs, resident
 
@@ -158,21 +157,12 @@ class _TrialRunner:
             self.on_end(Ended(told.number, config.learning_rate, config.weight_decay, accuracy, told.reason, detail))
 
     def _start(self, suggestion: Suggestion) -> str:
-        tags = {
-            "stage": "trial",
-            "model": self.config.model.name,
-            "search": self.config.name,
-            "dataset": self.dataset.key,
-            "optuna_trial": str(suggestion.number),
-            "base_seed": str(self.config.seed),
-            "worker": this_process(),
-        }
-        if suggestion.retry_of is not None:
-            tags["retry_of"] = str(suggestion.retry_of)
-        run_id = self.context.store.start(
-            self.dataset.key,
-            f"trial {suggestion.number} of {self.config.name}",
-            tags=tags,
+        run_id = start_run(
+            self.context.store,
+            self.config,
+            suggestion.number,
+            retry_of=suggestion.retry_of,
+            dataset=self.dataset.key,
             params={**suggestion.config.params(), **self.params},
             parent=self.parent,
         )

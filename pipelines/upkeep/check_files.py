@@ -1,13 +1,27 @@
-"""What is wrong with the files of retrained runs: weights, predictions, the model; see `pipelines.upkeep.findings`."""
+"""What is wrong with retrained runs: their files and models by their hashes, their curve, and their results."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from functools import partial
+from pathlib import Path
 
-from pipelines.upkeep.check_runs import same, shown
-from pipelines.upkeep.findings import AddPoint, DeleteRun, Finding, RecordSums, RemoveFile, SetPoint, called
+from mlflow.exceptions import MlflowException
+
+from pipelines.session.display import Bar
+from pipelines.trials.mirror import recorded_points, same, shown
+from pipelines.upkeep.findings import Finding, called
+from study.errors import StudyError
+from study.system.files import is_abandoned
 from study.tracking.artifacts import MODEL_SUMS, SPLITS, SUMS, predictions_path, weights_path
+from study.tracking.hints import retraining
+from study.tracking.registry import delete_run, model_digests
 from study.tracking.runs import NOT_CONTINUED, Run, epochs_of
+from study.tracking.store import Store
+from study.training import accuracy
+
+CURVE = "test_accuracy"
+"""The metric that a finished run has once of every epoch."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +37,16 @@ class Files:
     """What is wrong with those that could not be read."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """The SHA-256 of each as it is now."""
-    unfinished: Collection[str] = ()
-    """Files that a killed process left half-written."""
+    unfinished: Collection[Path] = ()
+    """Files that a killed process left half-written; none where a server keeps the files."""
     model: Mapping[str, str] | None = None
     """The SHA-256 of the files of a finished run's model as they are now; empty where it has none."""
     model_sums: Mapping[str, str] = field(default_factory=dict)
     """Those that were recorded; empty where none were."""
-    accuracies: Mapping[str, float] = field(default_factory=dict)
-    """What a finished run's predictions of each split amount to, where they are as they were kept."""
+    steps: Mapping[int, int] | None = None
+    """How many values a finished run's curve has of each epoch."""
+    results: Mapping[str, float] = field(default_factory=dict)
+    """The metrics that a finished run's predictions amount to, where they are as they were kept."""
 
     @property
     def expected(self) -> set[str]:
@@ -40,33 +56,94 @@ class Files:
         weights = map(weights_path, range(epochs_of(self.run) + 1))
         return {*weights, *map(predictions_path, SPLITS), *self.sums}
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing of it is missing, altered or unreadable."""
-        is_there = self.expected <= set(self.listed) and self.model != {}
-        return is_there and not (self.broken or self.altered or self.altered_model)
+    def damage(self) -> Iterator[str]:
+        """What is missing, altered or unreadable; only a new training mends it."""
+        for path in sorted(self.expected - set(self.listed)):
+            yield f"{path} is missing."
+        for path, digest in sorted(self.digests.items()):
+            if self.sums.get(path, digest) != digest:
+                yield f"{path} was altered: its SHA-256 is not that in {SUMS}."
+        for path, reason in sorted(self.broken.items()):
+            yield f"{path} cannot be read: {reason}"
+        if self.model == {}:
+            yield "Its MLflow model is missing."
+        for path, digest in sorted(self.model_sums.items()):
+            if self.model and self.model.get(path) != digest:
+                yield f"{path} of its MLflow model is missing, or was altered: its SHA-256 is not that in {MODEL_SUMS}."
+        yield from self._curve()
+        for name, value in self.results.items():
+            recorded = self.run.metrics.get(name, value)
+            if not same(recorded, value):
+                yield f"Its {name} is {shown(recorded)}; by its predictions it is {value:.6g}."
 
-    @property
-    def altered(self) -> list[str]:
-        """The files that are not what was recorded."""
-        return sorted(path for path, digest in self.digests.items() if self.sums.get(path, digest) != digest)
-
-    @property
-    def altered_model(self) -> list[str]:
-        """The files of its model that are not there, or not what was recorded."""
-        return sorted(path for path, digest in self.model_sums.items() if self.model and self.model.get(path) != digest)
+    def _curve(self) -> Iterator[str]:
+        if self.steps is not None:
+            last = epochs_of(self.run)
+            for epoch in sorted(self.steps.keys() | set(range(last + 1))):
+                if (count := self.steps.get(epoch, 0)) != (epoch <= last):
+                    yield f"Its {CURVE} has {count or 'no'} values of epoch {epoch}, of {last}."
 
 
-def check_files(all_files: Collection[Files], command: Callable[[Run], str]) -> Iterator[Finding]:
-    """Missing, altered and half-written files.
+def read_files(run: Run, store: Store, bar: Bar) -> Files:
+    """What lies with `run`, all of it read; what cannot be read is named."""
+    listed = [path for part in ("weights", "predictions") for path in _listed(store, run.id, part)]
+    listed += [path for path in _listed(store, run.id, "") if path == MODEL_SUMS]
+    broken, digests = {}, {}
+    sums: dict[str, dict[str, str]] = {SUMS: {}, MODEL_SUMS: {}}
+    for name in sums:
+        try:
+            sums[name] = store.sums(run.id, name)
+        except StudyError as error:
+            broken[name] = str(error)
+    for number, path in enumerate(listed, 1):
+        bar.note(f"{run.name}: {number}/{len(listed)}")
+        try:
+            digests[path] = store.digest(run.id, path)
+            if path not in sums[SUMS] and path != MODEL_SUMS:
+                store.load_tensors(run.id, path)
+        except StudyError as error:
+            broken[path] = str(error)
+    bar.advance()
+    root = store.root(run.id)
+    return Files(
+        run=run,
+        listed=listed,
+        sums=sums[SUMS],
+        broken=broken,
+        digests=digests,
+        unfinished=sorted(filter(is_abandoned, root.rglob(".*.part"))) if root and root.is_dir() else [],
+        model=model_digests(store, run.id) if run.status == "FINISHED" else None,
+        model_sums=sums[MODEL_SUMS],
+        steps=Counter(point.step for point in recorded_points(store, run, CURVE)) if run.status == "FINISHED" else None,
+        results=dict(_results(run, store, sums[SUMS], digests)),
+    )
 
-    Args:
-        all_files: those of every retrained run.
-        command: what trains a run anew.
-    """
+
+def _listed(store: Store, run_id: str, path: str) -> list[str]:
+    """The artifacts directly below `path`; none where the store has no such folder."""
+    try:
+        return store.artifacts(run_id, path)
+    except (MlflowException, OSError):
+        return []
+
+
+def _results(
+    run: Run, store: Store, sums: Mapping[str, str], digests: Mapping[str, str]
+) -> Iterator[tuple[str, float]]:
+    for split in SPLITS if run.status == "FINISHED" else ():
+        path = predictions_path(split)
+        if path in digests and digests[path] == sums.get(path):
+            kept, _ = store.load_tensors(run.id, path)
+            for name in (f"final_{split}_accuracy", *((CURVE,) if split == "test" else ())):
+                yield name, accuracy(kept["logits"], kept["labels"]).item()
+
+
+def check_files(all_files: Collection[Files], store: Store) -> Iterator[Finding]:
+    """Missing, altered and half-written files of all retrained runs."""
     for files in all_files:
-        again = [other.run for other in all_files if other.is_whole and _is_same_training(other.run, files.run)]
-        yield from _check(files, again[0] if again else None, command)
+        others = [other for other in all_files if _is_same_training(other.run, files.run)]
+        whole = (other.run for other in others if not any(other.damage()))
+        yield from _check(files, next(whole, None), store)
 
 
 def _is_same_training(one: Run, other: Run) -> bool:
@@ -75,50 +152,28 @@ def _is_same_training(one: Run, other: Run) -> bool:
     return all(one.params.get(name) == other.params.get(name) for name in ("seed", "epochs", "precision"))
 
 
-def _check(files: Files, again: Run | None, command: Callable[[Run], str]) -> Iterator[Finding]:
-    where, repairs = called(files.run), tuple[DeleteRun, ...]()
+def _check(files: Files, again: Run | None, store: Store) -> Iterator[Finding]:
+    run, where = files.run, called(files.run)
+    remedy, repair = f"nothing: `{retraining(store, run)} --again` trains it anew", None
     if again:
-        mend = f"deletes this run: {called(again)} is the same training, and whole"
-        repairs = (DeleteRun(files.run.id),)
-    else:
-        mend = f"nothing: `{command(files.run)}` trains it anew"
-    for path in sorted(files.expected - set(files.listed)):
-        yield Finding(f"{path} is missing.", where, mend, repairs)
-    for path in files.altered:
-        yield Finding(f"{path} was altered: its SHA-256 is not that in {SUMS}.", where, mend, repairs)
-    for path, said in sorted(files.broken.items()):
-        yield Finding(f"{path} cannot be read: {said}", where, mend, repairs)
-    if files.model == {}:
-        yield Finding("Its MLflow model is missing.", where, mend, repairs)
-    for path in files.altered_model:
-        what = f"{path} of its MLflow model is missing, or was altered: its SHA-256 is not that in {MODEL_SUMS}."
-        yield Finding(what, where, mend, repairs)
-    for path in sorted(files.unfinished):
-        remove = (RemoveFile(path),)
-        yield Finding(f"{PurePosixPath(path).name} was never finished.", where, "removes it", remove)
+        remedy = f"deletes this run: {called(again)} is the same training, and whole"
+        repair = partial(delete_run, store.client, run.id)
+    for message in files.damage():
+        yield Finding(message, where, remedy, repair)
+    for path in files.unfinished:
+        yield Finding(f"{path.name} was never finished.", where, "removes it", partial(path.unlink, missing_ok=True))
     # By its hashes `study retrain` knows whether it can continue a run.
-    is_of_use = files.run.tags.get("status_reason") not in NOT_CONTINUED
-    if is_of_use and not files.broken and (unknown := set(files.digests) - set(files.sums)):
-        yield _unrecorded(files, unknown, where)
-    yield from _results(files, where)
+    is_of_use = run.tags.get("status_reason") not in NOT_CONTINUED
+    if is_of_use and not files.broken and (unknown := files.digests.keys() - files.sums.keys()):
+        yield _unrecorded(files, unknown, store)
+    for name, value in files.results.items():
+        if name not in run.metrics:
+            record = partial(store.log, run.id, {name: value}, epochs_of(run))
+            yield Finding(f"MLflow lacks its {name}.", where, "records that of its predictions", record)
 
 
-def _unrecorded(files: Files, unknown: set[str], where: str) -> Finding:
-    what = f"The SHA-256 of {len(unknown)} of its files is not recorded: whether they were altered cannot be known."
-    mend = f"records those of today in {SUMS}; each is a whole file"
+def _unrecorded(files: Files, unknown: Collection[str], store: Store) -> Finding:
+    message = f"The SHA-256 of {len(unknown)} of its files is not recorded: whether they were altered cannot be known."
+    remedy = f"records those of today in {SUMS}; each is a whole file"
     sums = {**files.sums, **{path: files.digests[path] for path in unknown}}
-    return Finding(what, where, mend, (RecordSums(files.run.id, sums),))
-
-
-def _results(files: Files, where: str) -> Iterator[Finding]:
-    """Metrics of the last weights that are not what the predictions of these amount to."""
-    run, step = files.run, epochs_of(files.run)
-    for split, true in files.accuracies.items():
-        for name in (f"final_{split}_accuracy", *(("test_accuracy",) if split == "test" else ())):
-            said = run.metrics.get(name)
-            if said is None:
-                add = AddPoint(run.id, name, step, true)
-                yield Finding(f"MLflow lacks its {name}.", where, "records that of its predictions", (add,))
-            elif not same(said, true):
-                what = f"Its {name} is {shown([said])}; by its predictions it is {true:.6g}."
-                yield Finding(what, where, "keeps the predictions'", (SetPoint(run.id, name, step, true),))
+    return Finding(message, called(files.run), remedy, partial(store.log_sums, files.run.id, sums))

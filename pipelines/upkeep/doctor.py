@@ -5,7 +5,8 @@ Says in a table what is wrong, a row each. Before anything is changed both datab
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 
 from rich.console import Console
@@ -13,26 +14,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.session.context import Context
-from pipelines.upkeep import check_files, check_params, check_runs, findings, store_repairs
+from pipelines.upkeep import check_runs, findings
+from pipelines.upkeep.check_files import check_files, read_files
 from pipelines.upkeep.findings import Facts, Finding
-from pipelines.upkeep.read_files import read_files
 from pipelines.upkeep.relocate import Tables, local
-from pipelines.upkeep.repair import Mender
 from study.config import Home
 from study.errors import StudyError
 from study.search.records import Searches
 from study.search.search import default_storage
 from study.search.storage import storage_failures_explained
-from study.system.backup import damage
+from study.system.backup import back_up, damage
 from study.system.databases import exists
 from study.system.files import locked
 from study.system.redaction import masked
-from study.tracking.hints import command_at, retraining
+from study.tracking.hints import command_at
 from study.tracking.store import default_uri
 
 ROUNDS = 3
-"""So often a part is looked at while it is being mended: what was mended may show what it hid."""
-Check = Callable[[], Iterator[Finding]]
+"""Maximum number of repairs of the findings of one check: what was mended may show what it hid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ class _Examination:
         self.context, self.options = context, options
         self.searches = Searches(context.storage)
         self.tables = None if context.store.uri.startswith("http") else Tables(context.store.uri)
-        self.mender = Mender(context, self.searches, self.tables, backup=options.backup)
+        self.to_back_up = options.backup
         self.result = Result()
         self.files = 0
         self.is_elsewhere = False
@@ -109,11 +108,10 @@ class _Examination:
         self._examine(self._places)
         # From the wrong place every file would be missing.
         self.is_elsewhere = bool(self.result.left)
-        for check in (check_runs.check_searches, check_runs.check_trials, check_runs.check_others):
-            self._examine(partial(self._of_facts, check))
-        for check in (check_params.check_params, check_runs.check_values, check_runs.check_curves):
-            self._examine(partial(self._of_facts, check))
-        self._examine(self._duplicates)
+        self._examine(check_runs.check_searches)
+        self._examine(self._trials)
+        self._examine(check_runs.check_others)
+        self._examine(check_runs.check_retrained)
         self._examine(self._undelivered)
         if not self.is_elsewhere:
             self._examine(self._files)
@@ -121,26 +119,8 @@ class _Examination:
         return self.result
 
     def _facts(self) -> Facts:
-        # The runs first: a trial that begins meanwhile is then among the trials, and its run not among the runs.
-        store = self.context.store
-        runs = [run for run in store.runs() if "stage" in run.tags]
-        searches = self.searches.read()
-        named = {run.id: check_runs.CURVES.get(run.tags["stage"]) for run in runs}
-        curves = {}
-        with self.context.display.bar("reading curves", len(runs)) as bar:
-            for run in runs:
-                name = named[run.id]
-                if name and name in run.metrics:
-                    curves[run.id] = store_repairs.values_of(store, run.id, name)
-                bar.advance()
-        return Facts(
-            searches=searches,
-            runs=runs,
-            deleted=store_repairs.deleted_runs(store),
-            curves=curves,
-            life=partial(findings.life, all_hosts=self.options.all_hosts),
-            backs=masked(self.context.storage),
-        )
+        life = partial(findings.life, all_hosts=self.options.all_hosts)
+        return findings.read_facts(self.context, self.searches, life)
 
     def _require_nothing_under_way(self) -> None:
         for found in findings.under_way(self.facts):
@@ -150,54 +130,61 @@ class _Examination:
                     "for nobody; stop it, or wait until it has ended."
                 )
 
-    def _examine(self, check: Check) -> None:
-        found = self._found(check)
+    def _examine(self, check: Callable[[Facts], Iterator[Finding]]) -> None:
+        found = list(check(self.facts))
         for _ in range(ROUNDS if self.options.fix else 0):
-            now = [finding for finding in found if finding.repairs]
-            if not now:
+            fixable = [finding for finding in found if finding.repair]
+            if not fixable:
                 break
-            self.mender.mend(now)
+            self._mend(fixable)
             self.facts = self._facts()
-            found = self._found(check)
-            self.result.mended += [finding for finding in now if finding not in found]
+            found = list(check(self.facts))
+            self.result.mended += [finding for finding in fixable if finding not in found]
         self.result.left += found
 
-    def _found(self, check: Check) -> list[Finding]:
-        return [self._within_reach(finding) for finding in check()]
+    def _mend(self, fixable: Sequence[Finding]) -> None:
+        if self.to_back_up:
+            self._back_up()
+        self.to_back_up = False
+        repairs = dict.fromkeys(finding.repair for finding in fixable if finding.repair)
+        with self.context.display.bar("mending", len(repairs)) as bar:
+            for repair in repairs:
+                repair()
+                bar.advance()
 
-    def _within_reach(self, finding: Finding) -> Finding:
-        if self.tables is None and any(isinstance(repair, findings.IN_DATABASE) for repair in finding.repairs):
-            mend = "nothing, over a server: give its database as --tracking-uri to `study doctor`"
-            return replace(finding, mend=mend, repairs=())
-        return finding
+    def _back_up(self) -> None:
+        folder = self.context.home.store / f"backup-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+        databases = {"optuna": self.context.storage}
+        if self.tables:
+            databases["mlflow"] = self.context.store.uri
+        back_up(databases, folder)
+        self.context.display.say(f"Both databases as they were: {folder}")
 
-    def _of_facts(self, check: Callable[[Facts], Iterator[Finding]]) -> Iterator[Finding]:
-        return check(self.facts)
-
-    def _places(self) -> Iterator[Finding]:
+    def _places(self, facts: Facts) -> Iterator[Finding]:
         root = self.context.store.artifacts_root
         if self.tables and root:
             for old, new in self.tables.moved(root):
-                what = f"MLflow looks for these files in {old}, outside this home{_also(old)}."
-                move = findings.MoveLocation(old, new)
-                yield Finding(what, new, "names the place where they are", (move,))
+                message = f"MLflow looks for these files in {old}, outside this home{_also(old)}."
+                yield Finding(message, new, "names the place where they are", partial(self.tables.move, old, new))
 
-    def _duplicates(self) -> Iterator[Finding]:
-        return check_runs.check_duplicates(self.facts, self.tables.twice() if self.tables else [])
+    def _trials(self, facts: Facts) -> Iterator[Finding]:
+        total = sum(len(search.trials) for search in facts.searches)
+        with self.context.display.bar("comparing trials", total) as bar:
+            yield from check_runs.check_trials(facts, bar)
 
-    def _undelivered(self) -> Iterator[Finding]:
+    def _undelivered(self, facts: Facts) -> Iterator[Finding]:
         """What could not be delivered when the store was opened, just now."""
         for folder in sorted((self.context.home.store / "outbox").glob("*/")):
-            what = f"What the store could not take of run {folder.name[:12]} is still kept."
-            mend = f"nothing: {folder} is for another --tracking-uri, or for a run that was deleted there"
-            yield Finding(what, str(folder), mend)
+            message = f"What the store could not take of run {folder.name[:12]} is still kept."
+            remedy = f"nothing: {folder} is for another --tracking-uri, or for a run that was deleted there"
+            yield Finding(message, str(folder), remedy)
 
-    def _files(self) -> Iterator[Finding]:
-        runs = [run for run in self.facts.of_stage("retrain") if run.status != "RUNNING"]
+    def _files(self, facts: Facts) -> Iterator[Finding]:
+        runs = [run for run in facts.of_stage("retrain") if run.status != "RUNNING"]
         with self.context.display.bar("checking files", len(runs)) as bar:
-            files = [read_files(run, self.context, bar) for run in runs]
+            files = [read_files(run, facts.store, bar) for run in runs]
         self.files = sum(len(one.listed) for one in files)
-        return check_files.check_files(files, partial(retraining, self.context.store))
+        return check_files(files, facts.store)
 
     def _say(self) -> None:
         display, result = self.context.display, self.result
@@ -214,9 +201,7 @@ class _Examination:
 
     def _say_skipped(self) -> None:
         if self.tables is None:
-            self.context.display.say(
-                "Not checked, since only the server's database could tell: values recorded twice, and places."
-            )
+            self.context.display.say("Not checked, since only the server's database could tell: the places of files.")
         if self.is_elsewhere:
             self.context.display.say("Not checked, while MLflow looks for them in another place: the files.")
 
@@ -232,7 +217,7 @@ class _Examination:
             return f"{checked} Nothing is wrong."
         if self.options.fix:
             return f"{checked} Mended: {len(mended)}; left as it is: {len(left)}."
-        fixable = sum(bool(finding.repairs) for finding in left)
+        fixable = sum(bool(finding.repair) for finding in left)
         command = self.context.search_command("doctor", "--fix")
         mends = f"`{command}` mends {fixable} of them." if fixable else "--fix can mend none of it."
         return f"{checked} {_count(len(left), 'thing is', 'things are')} wrong; {mends}"
@@ -253,5 +238,6 @@ def _table(rows: Sequence[tuple[Finding, str]], *, fixed: bool) -> Table:
         # A path that is cut is of no use.
         table.add_column(heading, overflow="fold")
     for finding, done in rows:
-        table.add_row(*map(escape, (finding.what, finding.where, f"{done}: {finding.mend}" if done else finding.mend)))
+        remedy = f"{done}: {finding.remedy}" if done else finding.remedy
+        table.add_row(*map(escape, (finding.message, finding.where, remedy)))
     return table

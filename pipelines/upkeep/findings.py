@@ -1,162 +1,36 @@
-"""What `study doctor` finds, and what mends it: plain data, that knows neither store.
+"""What `study doctor` compares, and what it finds."""
 
-Optuna's record of a trial is the truth, and MLflow's run mirrors it; where they differ, the run is mended.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from study.search.records import SearchRecord, TrialRecord
+from mlflow.entities import ViewType
+
+from pipelines.session.context import Context
+from study.search.records import Searches, SearchRecord, TrialRecord
 from study.system.processes import is_gone, is_known
-from study.tracking.runs import Run
-from study.tracking.store import Point
+from study.tracking.runs import Run, as_run
+from study.tracking.store import Store, every
 
 Life = Literal["lives", "gone", "elsewhere"]
 """Whether a process lives; elsewhere: on another host, or in another container, where that cannot be seen."""
 
 
 @dataclass(frozen=True)
-class EndRun:
-    """Ends a run."""
-
-    run_id: str
-    status: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class EndTrial:
-    """Ends a trial, as interrupted."""
-
-    search: str
-    number: int
-
-
-@dataclass(frozen=True)
-class RestoreRun:
-    """Takes back that a run was deleted, which MLflow only notes."""
-
-    run_id: str
-
-
-@dataclass(frozen=True)
-class DeleteRun:
-    """Deletes a run, as MLflow does: it can be restored."""
-
-    run_id: str
-
-
-@dataclass(frozen=True)
-class CreateRun:
-    """Makes the run of a trial, or of a search, from what Optuna has."""
-
-    search: str
-    number: int | None = None
-
-
-@dataclass(frozen=True)
-class LogResults:
-    """Draws a search's figures anew, and notes how many trials are in them."""
-
-    search: str
-    run_id: str
-
-
-@dataclass(frozen=True)
-class SetTags:
-    """Sets tags of a run."""
-
-    run_id: str
-    tags: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class SetParams:
-    """Sets params of a run, which MLflow itself never changes. It takes a database that can be reached."""
-
-    run_id: str
-    params: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class AddPoint:
-    """Records a value that a run lacks."""
-
-    run_id: str
-    name: str
-    step: int
-    value: float
-
-
-@dataclass(frozen=True)
-class SetPoint:
-    """Keeps one value of a metric's step; None: the last that was recorded. It takes a database that can be reached."""
-
-    run_id: str
-    name: str
-    step: int
-    value: float | None = None
-
-
-@dataclass(frozen=True)
-class MoveLocation:
-    """Has what the database says of one place say another; copies what lies in the old one only, where it is there."""
-
-    old: str
-    new: str
-
-
-@dataclass(frozen=True)
-class RecordSums:
-    """Records the SHA-256 of a run's files that can be checked otherwise."""
-
-    run_id: str
-    sums: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class RemoveFile:
-    """Removes a file that was never finished."""
-
-    path: str
-
-
-Repair = (
-    EndRun
-    | EndTrial
-    | RestoreRun
-    | DeleteRun
-    | CreateRun
-    | LogResults
-    | SetTags
-    | SetParams
-    | AddPoint
-    | SetPoint
-    | MoveLocation
-    | RecordSums
-    | RemoveFile
-)
-
-IN_DATABASE = (SetParams, SetPoint)
-"""What takes a database that can be reached: no server does it."""
-
-
-@dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong."""
+    """Something that is wrong."""
 
-    what: str
+    message: str
     where: str
-    mend: str
+    remedy: str
     """What --fix does; where it can do nothing, what the user can."""
-    repairs: tuple[Repair, ...] = ()
-    """Empty where --fix can do nothing."""
+    repair: Callable[[], object] | None = field(default=None, compare=False)
+    """Does it; findings may share one, which is then called once."""
 
 
 def life(worker: str, *, all_hosts: bool = False) -> Life:
-    """Whether `worker` (from `study.system.processes.this_process`) lives; nobody is gone.
+    """Whether the process `worker` (from `this_process`) lives; an empty one counts as gone.
 
     Args:
         worker: the process.
@@ -171,17 +45,16 @@ def life(worker: str, *, all_hosts: bool = False) -> Life:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the two stores say."""
+    """What the two stores say, and the stores."""
 
+    store: Store
+    storage: Searches
     searches: Sequence[SearchRecord]
     runs: Sequence[Run]
     """All that have a stage."""
-    deleted: Sequence[Run] = ()
-    curves: Mapping[str, Sequence[Point]] = field(default_factory=dict)
-    """Every recorded val_accuracy of the trials' runs, by run."""
+    deleted: Sequence[Run]
+    """Those that were deleted, which MLflow only notes."""
     life: Callable[[str], Life] = life
-    backs: str = ""
-    """What the storage is called, for the sentences that name it."""
 
     def of_stage(self, stage: str) -> list[Run]:
         """The runs of a stage."""
@@ -192,6 +65,11 @@ class Facts:
         found = [run for run in (self.runs if runs is None else runs) if _is(run, "search", search.name)]
         below = [run.tags.get("mlflow.parentRunId") for run in self.of_stage("trial")]
         return sorted(found, key=lambda run: -below.count(run.id))
+
+    @cached_property
+    def parents(self) -> dict[str, Run | None]:
+        """The run of each search by its name; None where it has none."""
+        return {search.name: next(iter(self.of_search(search)), None) for search in self.searches}
 
     @cached_property
     def by_id(self) -> dict[str, Run]:
@@ -217,6 +95,20 @@ class Facts:
     def trial_life(self, trial: TrialRecord) -> Life:
         """Whether a trial under way is worked on."""
         return self.life(trial.worker)
+
+
+def read_facts(context: Context, storage: Searches, life: Callable[[str], Life]) -> Facts:
+    """Reads both stores."""
+    # The runs first: a trial that begins meanwhile is then among the trials, and its run not among the runs.
+    store = context.store
+    runs = [run for run in store.runs() if "stage" in run.tags]
+    return Facts(store, storage, storage.read(), runs, _deleted(store), life)
+
+
+def _deleted(store: Store) -> list[Run]:
+    ids = [found.experiment_id for found in every(store.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)]
+    runs = every(store.client.search_runs, ids, run_view_type=ViewType.DELETED_ONLY) if ids else []
+    return [as_run(run) for run in runs if "stage" in run.data.tags]
 
 
 def _by_trial(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:

@@ -1,15 +1,14 @@
-"""MLflow's own tables, for what its interface cannot do: values recorded twice, other params, places that moved."""
+"""The places of artifacts in MLflow's own tables, which its interface cannot change: for a folder that was moved."""
 
 import re
 import shutil
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote, urlparse
 
 import sqlalchemy
-from sqlalchemy import Connection, MetaData, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, MetaData, Table, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.system.faults import explanation
@@ -52,49 +51,6 @@ class Tables:
     def close(self) -> None:
         """Ends its connections."""
         self._engine.dispose()
-
-    def twice(self) -> list[tuple[str, str, int, int]]:
-        """The run, metric and step of values that were recorded more than once, and how often."""
-        metrics = self._table("metrics").c
-        columns = (metrics.run_uuid, metrics.key, metrics.step)
-        query = select(*columns, func.count()).group_by(*columns).having(func.count() > 1).order_by(*columns)
-        with self._begun() as connection:
-            return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
-
-    def set_point(self, run_id: str, name: str, step: int, value: float | None = None) -> None:
-        """Keeps one value of a metric's step: `value`, or by default the last that was recorded."""
-        with self._begun() as connection:
-            kept = self._only(connection, self._table("metrics"), run_id, name, step, value)
-            latest = self._table("latest_metrics")
-            here = (latest.c.run_uuid == run_id) & (latest.c.key == name)
-            said = connection.execute(select(latest.c.step).where(here)).scalar()
-            if said is None:
-                connection.execute(insert(latest).values(kept))
-            elif said == step:
-                connection.execute(update(latest).where(here).values(kept))
-
-    @staticmethod
-    def _only(
-        connection: Connection, metrics: Table, run_id: str, name: str, step: int, value: float | None
-    ) -> dict[str, object]:
-        here = (metrics.c.run_uuid == run_id) & (metrics.c.key == name) & (metrics.c.step == step)
-        rows = connection.execute(select(metrics).where(here).order_by(metrics.c.timestamp, metrics.c.value)).mappings()
-        found = [dict(row) for row in rows]
-        moment = found[-1]["timestamp"] if found else time.time_ns() // 1_000_000
-        kept = {"run_uuid": run_id, "key": name, "step": step, "timestamp": moment, "value": value, "is_nan": False}
-        if value is None:
-            kept = found[-1]
-        connection.execute(delete(metrics).where(here))
-        connection.execute(insert(metrics).values(kept))
-        return kept
-
-    def set_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Has params of a run say something else, or for the first time something."""
-        table = self._table("params")
-        with self._begun() as connection:
-            for name, value in params.items():
-                connection.execute(delete(table).where((table.c.run_uuid == run_id) & (table.c.key == name)))
-                connection.execute(insert(table).values(run_uuid=run_id, key=name, value=value))
 
     def moved(self, root: str) -> list[tuple[str, str]]:
         """Places of an experiment's files that are not in the folder `root`, and where there they are now.

@@ -10,11 +10,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import CNNConfig, FFNNConfig, Range, SearchConfig, TrainConfig
+from study.config import CNNConfig, FFNNConfig, Range, SearchConfig
 from study.search.search import Search, fail, finished, outcome
-from study.search.space import draw_of, first_attempt, parameters_of, training
+from study.search.space import draw_of, first_attempt, parameters_of
 from study.search.storage import open_storage
 from study.search.trial import COUNTED, Outcome
+from study.system.redaction import masked
 
 MARK = "importing"
 """What is half imported is marked with, in tags and attributes whose names begin so; no archive may have them."""
@@ -56,9 +57,9 @@ class TrialRecord:
         return self.value if self.state == "COMPLETE" else max(self.accuracies.values(), default=None)
 
     @property
-    def best_epoch(self) -> int:
-        """The first epoch with that accuracy."""
-        return max(self.accuracies, key=lambda epoch: (self.accuracies[epoch], -epoch))
+    def has_ended(self) -> bool:
+        """Whether nothing of it changes any more."""
+        return self.state in ("COMPLETE", "PRUNED", "FAIL")
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,6 @@ class SearchRecord:
         """Its settings, but for the total."""
         return config_of(self.name, self.settings)
 
-    def training(self, trial: TrialRecord) -> TrainConfig:
-        """What `trial` trained."""
-        return training(self.config, trial.draw, trial.params)
-
 
 class Searches:
     """The searches in the storage at a URL.
@@ -91,6 +88,7 @@ class Searches:
 
     def __init__(self, url: str):
         self._storage = open_storage(url)
+        self.name = masked(url)
 
     def read(self) -> list[SearchRecord]:
         """All of them, in order of their names; but for those that another program made, and half imported ones."""
@@ -109,11 +107,12 @@ class Searches:
 
 
 def _record(search: Search) -> SearchRecord:
-    trials = tuple(_trial(trial) for trial in search.get_trials(deepcopy=False))
+    trials = tuple(as_record(trial) for trial in search.get_trials(deepcopy=False))
     return SearchRecord(search.study_name, search.user_attrs["settings"], trials, finished(search))
 
 
-def _trial(trial: FrozenTrial) -> TrialRecord:
+def as_record(trial: FrozenTrial) -> TrialRecord:
+    """A trial of Optuna's as plain data."""
     said = trial.user_attrs
     return TrialRecord(
         number=trial.number,

@@ -15,9 +15,9 @@ import pytest
 from pipelines.analyse import analyse
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
+from pipelines.trials.mirror import recorded_points
 from pipelines.upkeep.doctor import Options, Result, examine
 from pipelines.upkeep.relocate import Tables
-from pipelines.upkeep.store_repairs import values_of
 from study.config import AnalysisConfig, Home
 from study.device import Machine
 from study.errors import StudyError
@@ -25,7 +25,7 @@ from study.search.records import Searches
 from study.system.backup import back_up
 from study.system.processes import this_process
 from study.tracking import best
-from study.tracking.store import Store, default_uri
+from study.tracking.store import Point, Store, default_uri
 from tests.conftest import DIGITS, Finished, copy_of, surroundings
 from tests.support.process import study_here
 
@@ -64,6 +64,10 @@ class Patient:
     @property
     def retrained(self) -> str:
         return self.finished.retrained[self.model]
+
+    def points(self, name: str = "val_accuracy") -> list[Point]:
+        """Every value of a metric of the trial's run."""
+        return recorded_points(self.store, self.store.get(self.trial), name)
 
     def sql(self, statement: str, *values: object, database: str = "mlflow") -> None:
         with contextlib.closing(sqlite3.connect(self.context.home.store / f"{database}.db")) as opened, opened:
@@ -148,10 +152,6 @@ def record_twice(patient: Patient) -> None:
     patient.store.log(patient.trial, {"val_accuracy": 0.5}, 1)
 
 
-def record_loss_twice(patient: Patient) -> None:
-    patient.store.log(patient.retrained, {"train_loss": 0.5}, 1)
-
-
 def change_accuracy(patient: Patient) -> None:
     first = "key = 'val_accuracy' AND step = 1 AND run_uuid = ?"
     patient.sql(f"UPDATE metrics SET value = 0.99 WHERE {first}", patient.trial)
@@ -232,8 +232,16 @@ def lose_params(patient: Patient) -> None:
     patient.sql("DELETE FROM params WHERE key IN ('seed', 'batch_size') AND run_uuid = ?", patient.trial)
 
 
-def change_epochs(patient: Patient) -> None:
-    patient.sql("UPDATE params SET value = '1' WHERE key = 'epochs' AND run_uuid = ?", patient.retrained)
+def change_epochs(patient: Patient, epochs: int = 1) -> None:
+    patient.sql(f"UPDATE params SET value = '{epochs}' WHERE key = 'epochs' AND run_uuid = ?", patient.retrained)
+
+
+def raise_epochs(patient: Patient) -> None:
+    change_epochs(patient, 3)
+
+
+def record_epoch_twice(patient: Patient) -> None:
+    patient.store.log(patient.retrained, {"test_accuracy": 0.5}, 1)
 
 
 def change_result(patient: Patient) -> None:
@@ -272,23 +280,24 @@ TRIALS = [
         lose_params: "batch_size is missing, not 30, seed is missing, not 1",
     },
 ]
+REMADE = (erase_run, record_twice, change_accuracy, change_best, change_param)
+"""What a new run is made for, instead of the damaged one: MLflow changes no value."""
 """What is done to a trial each, and what is said of it."""
 SEARCHES = [
     {erase_search_run: "has no run in MLflow", delete_search_run: "deleted in MLflow"},
     {leave_search_open: NO_PROCESS, count_otherwise: "figures are of 2 trials; 3 are finished"},
 ]
 RETRAININGS = [
-    {record_loss_twice: "train_loss of step 1 is there 2 times", forget_sums: "is not recorded"},
     {name_other_trial: "which is not there", leave_retraining_open: NO_PROCESS},
-    {change_result: "final_test_accuracy is 0.999", change_last_epoch: "test_accuracy is 0.999"},
-    {leave_half: "never finished", change_epochs: "epochs is 1, not 2"},
+    {leave_half: "never finished", forget_sums: "is not recorded"},
+    {lose_result: "lacks its final_train_accuracy"},
 ]
 
 
 def require_mended(patient: Patient, expected: list[tuple[str, str]]) -> None:
     """That exactly this is found, as what and where, and is mended, once."""
     found = patient.examine(FIX)
-    said = sorted((one.where, one.what) for one in found.mended)
+    said = sorted((one.where, one.message) for one in found.mended)
     assert len(said) == len(expected), said
     for (where, what), (expected_where, expected_what) in zip(said, sorted(expected), strict=True):
         assert expected_where in where
@@ -304,18 +313,16 @@ def test_a_healthy_study_is_found_healthy_and_left_as_it_is(patient: Patient) ->
 
 @pytest.mark.parametrize("damages", TRIALS)
 def test_what_is_wrong_with_trials_is_found_and_mended(patient: Patient, damages: Damages) -> None:
-    # The best one's run is named by its retraining.
+    best = {(run.tags["model"], int(run.tags["optuna_trial"])) for run in patient.store.runs(stage="retrain")}
     trials = [(model, number) for model in ("cnn", "ffnn") for number in range(3)]
     expected = []
     for (model, number), (damage, what) in zip(trials, damages.items(), strict=False):
         damage(replace(patient, model=model, number=number))
         expected.append((f"search digits-{model}, trial {number}", what))
-    named = [run for run in patient.store.runs(stage="retrain") if not is_there(patient.store, run.tags["trial_run"])]
-    require_mended(patient, expected + [("retrained", "which is not there") for _ in named])
-
-
-def is_there(store: Store, run_id: str) -> bool:
-    return run_id in {run.id for run in store.runs()}
+        if damage in REMADE and (model, number) in best:
+            # The best one's run is named by its retraining.
+            expected.append(("retrained", "which is not there"))
+    require_mended(patient, expected)
 
 
 @pytest.mark.parametrize("damages", SEARCHES)
@@ -353,7 +360,7 @@ def test_a_trial_with_an_impossible_record_is_named_and_nothing_of_it_is_mended(
     end_otherwise(replace(patient, number=1))
     found = patient.examine(FIX)
     assert not found.mended
-    assert [(one.where, one.what) for one in found.left] == [
+    assert [(one.where, one.message) for one in found.left] == [
         ("search digits-cnn, trial 1", f"Optuna's record of it is impossible: {fault}.")
     ]
 
@@ -367,7 +374,7 @@ def test_what_a_killed_search_left_is_closed_in_both_stores(patient: Patient) ->
 
 
 def test_a_run_made_anew_says_what_the_lost_one_said(patient: Patient) -> None:
-    before, curve = patient.store.get(patient.trial), values_of(patient.store, patient.trial, "val_accuracy")
+    before, curve = patient.store.get(patient.trial), patient.points()
     erase_run(patient)
     patient.examine(FIX)
     after = patient.store.get(patient.trial)
@@ -379,43 +386,66 @@ def test_a_run_made_anew_says_what_the_lost_one_said(patient: Patient) -> None:
     assert (after.status, after.name, after.experiment_id) == (before.status, before.name, before.experiment_id)
     for name in ("best_val_accuracy", "best_epoch"):
         assert after.metrics[name] == before.metrics[name]
-    assert values_of(patient.store, after.id, "val_accuracy") == [point._replace(time=ANY) for point in curve]
+    assert patient.points() == [point._replace(time=ANY) for point in curve]
 
 
-def test_a_mended_value_is_optunas(patient: Patient) -> None:
-    def values() -> list[tuple[int, float]]:
-        return sorted((point.step, point.value) for point in values_of(patient.store, patient.trial, "val_accuracy"))
-
-    before = values()
-    for damage in (record_twice, change_accuracy):
-        damage(patient)
-        patient.examine(FIX)
-        assert values() == before
-
-
-def test_mended_params_are_optunas(patient: Patient) -> None:
-    before = patient.store.get(patient.trial).params
-    for damage in (change_param, lose_params):
-        damage(patient)
-        assert patient.store.get(patient.trial).params != before
-        assert len(patient.examine(FIX).mended) == 1
-        assert patient.store.get(patient.trial).params == before
+@pytest.mark.parametrize("damage", [record_twice, change_accuracy, change_best, change_param, lose_params])
+def test_a_mended_run_says_what_optuna_does_and_keeps_its_other_values(
+    patient: Patient, damage: Callable[[Patient], None]
+) -> None:
+    before, curve, losses = patient.store.get(patient.trial), patient.points(), patient.points("train_loss")
+    damage(patient)
+    patient.examine(FIX)
+    after = patient.store.get(patient.trial)
+    assert (after.params, after.metrics, after.status) == (before.params, before.metrics, before.status)
+    assert patient.points() == [point._replace(time=ANY) for point in curve]
+    assert patient.points("train_loss") == losses
+    # The damaged one can be restored.
+    assert patient.store.client.get_run(before.id).info.lifecycle_stage == (
+        "active" if damage is lose_params else "deleted"
+    )
 
 
-def test_mended_results_are_those_of_the_predictions(patient: Patient) -> None:
+def test_a_run_that_a_killed_doctor_had_made_anew_is_not_kept_beside_another(patient: Patient) -> None:
+    before = patient.store.get(patient.trial)
+    change_param(patient)
+    second_run(patient)
+    assert not patient.examine(FIX).left
+    (run,) = patient.store.runs(stage="trial", search="digits-cnn", optuna_trial="0")
+    assert run.params == before.params
+
+
+def test_a_result_that_is_lost_is_that_of_the_predictions(patient: Patient) -> None:
     before = patient.store.get(patient.retrained).metrics
-    for damage in (change_result, change_last_epoch, lose_result):
-        damage(patient)
-        assert patient.store.get(patient.retrained).metrics != before
-        assert len(patient.examine(FIX).mended) == 1
-        assert patient.store.get(patient.retrained).metrics == before
-    assert patient.examine() == Result()
+    lose_result(patient)
+    assert len(patient.examine(FIX).mended) == 1
+    assert patient.store.get(patient.retrained).metrics == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (change_result, "Its final_test_accuracy is 0.999; by its predictions it is 0."),
+        (change_last_epoch, "Its test_accuracy is 0.999; by its predictions it is 0."),
+        (record_epoch_twice, "Its test_accuracy has 2 values of epoch 1, of 2."),
+        (change_epochs, "Its test_accuracy has 1 values of epoch 2, of 1."),
+        (raise_epochs, "Its test_accuracy has no values of epoch 3, of 3."),
+    ],
+)
+def test_altered_results_are_named_and_stay(patient: Patient, damage: Callable[[Patient], None], message: str) -> None:
+    damage(patient)
+    before = patient.store.get(patient.retrained)
+    found = patient.examine(FIX)
+    assert not found.mended
+    assert [one.message[: len(message)] for one in found.left if "is missing" not in one.message] == [message]
+    assert all("--again` trains it anew" in one.remedy for one in found.left)
+    assert patient.store.get(patient.retrained) == before
 
 
 def test_altered_predictions_vouch_for_nothing(patient: Patient) -> None:
     change_result(patient)
     alter(patient.file("predictions/test.safetensors"))
-    assert ["test.safetensors was altered" in one.what for one in patient.examine().left] == [True]
+    assert ["test.safetensors was altered" in one.message for one in patient.examine().left] == [True]
 
 
 def test_params_of_a_retraining_that_are_not_its_trials_are_named(patient: Patient) -> None:
@@ -423,13 +453,11 @@ def test_params_of_a_retraining_that_are_not_its_trials_are_named(patient: Patie
     patient.sql(said, patient.retrained)
     found = patient.examine(FIX)
     assert not found.mended
-    assert [one.what.split(":")[0] for one in found.left] == [
-        "Its params say something else than its trial",
-        "Its seed is 7 as a param, and 0 as a tag.",
-    ]
-    assert "weight_decay is 7" in found.left[0].what
-    assert "dataset_digest is 7" in found.left[0].what
-    assert {one.where[:16] for one in found.left} == {f"run {patient.retrained[:12]}"}
+    (one,) = found.left
+    assert "dataset_digest is 7, not" in one.message
+    assert "seed is 7, not 0" in one.message
+    assert "weight_decay is 7, not" in one.message
+    assert one.where[:16] == f"run {patient.retrained[:12]}"
 
 
 def test_the_databases_are_copied_before_they_are_changed(patient: Patient) -> None:
@@ -459,19 +487,21 @@ def alter(file: Path) -> None:
 def test_altered_and_missing_weights_stay_until_they_are_trained_anew(patient: Patient) -> None:
     alter(patient.file("weights/epoch_001.safetensors"))
     patient.file("weights/epoch_002.safetensors").unlink()
+    change_result(patient)
     found = patient.examine(FIX)
     run = patient.store.get(patient.retrained)
     assert not found.mended
-    assert [one.what.split(" was")[0].split(" is")[0] for one in found.left] == [
+    assert [one.message.split(" was")[0].split(" is")[0] for one in found.left] == [
         "weights/epoch_002.safetensors",
         "weights/epoch_001.safetensors",
+        "Its final_test_accuracy",
     ]
     command = f"retrain --run {run.tags['trial_run']} --epochs 2 --seed {run.params['seed']}"
-    assert all(command in one.mend for one in found.left)
+    assert all(command in one.remedy for one in found.left)
     trial = best.choose_trial(patient.store, run.tags["trial_run"], "cnn")
     again = retrain(trial, DIGITS, patient.finished.dataset, patient.context, epochs=2)
     left = patient.examine(FIX).left
-    assert not [one for one in left if one.repairs == () and "trains it anew" in one.mend]
+    assert not [one for one in left if one.repair is None and "trains it anew" in one.remedy]
     assert not patient.examine(FIX).left
     assert patient.retrained not in {one.id for one in patient.store.runs(stage="retrain")}
     assert patient.store.client.get_model_version_by_alias("digits-cnn", "best").run_id == again
@@ -501,7 +531,7 @@ def test_a_missing_model_is_found(patient: Patient) -> None:
     shutil.rmtree(patient.file("../../models"))
     found = patient.examine().left
     # Of both networks.
-    assert [one.what for one in found] == ["Its MLflow model is missing."] * 2
+    assert [one.message for one in found] == ["Its MLflow model is missing."] * 2
 
 
 def test_altered_files_of_a_model_are_found_but_those_that_mlflow_changes(patient: Patient) -> None:
@@ -514,18 +544,18 @@ def test_altered_files_of_a_model_are_found_but_those_that_mlflow_changes(patien
     (folder / "requirements.txt").unlink()
     found = patient.examine(FIX)
     assert not found.mended
-    assert [one.what.partition(" is missing, or was")[0] for one in found.left] == [
+    assert [one.message.partition(" is missing, or was")[0] for one in found.left] == [
         "data/model.pt2 of its MLflow model",
         "requirements.txt of its MLflow model",
     ]
-    assert all("trains it anew" in one.mend for one in found.left)
+    assert all("trains it anew" in one.remedy for one in found.left)
 
 
 def test_altered_hashes_of_a_model_are_found(patient: Patient) -> None:
     alter(patient.file("MODEL_SHA256SUMS"))
-    assert "MODEL_SHA256SUMS was altered" in patient.examine().left[0].what
+    assert "MODEL_SHA256SUMS was altered" in patient.examine().left[0].message
     patient.file("MODEL_SHA256SUMS").unlink()
-    assert [one.what for one in patient.examine().left] == ["MODEL_SHA256SUMS is missing."]
+    assert [one.message for one in patient.examine().left] == ["MODEL_SHA256SUMS is missing."]
 
 
 def test_a_run_of_before_has_no_hashes_of_its_model(patient: Patient) -> None:
@@ -546,8 +576,8 @@ def test_a_study_in_another_folder_is_analysed_there(patient: Patient, tmp_path:
         shutil.copytree(old, aside)
     moved = surroundings(Home(root=new), patient.context.machine)
     (found,) = examine(moved, Options()).left
-    assert str(old) in found.what
-    assert ("would write" in found.what) == stays
+    assert str(old) in found.message
+    assert ("would write" in found.message) == stays
     assert not examine(moved, FIX).left
     assert examine(moved, FIX) == Result()
     again = surroundings(Home(root=new), patient.context.machine)
