@@ -75,6 +75,22 @@ def test_what_a_killed_analysis_left_open_is_closed_by_the_next(again: Again, fi
         store.client.delete_run(run_id)
 
 
+def test_an_analysis_that_is_stopped_while_it_is_recorded_ends_its_run(
+    again: Again, finished_study: Finished, monkeypatch: pytest.MonkeyPatch
+):
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    store = finished_study.context.store
+    monkeypatch.setattr(store, "log", stop)
+    before = {run.id for run in store.runs(stage="analysis")}
+    with pytest.raises(KeyboardInterrupt):
+        again(replace(SETTINGS, only=("roc",)))
+    (left,) = (run for run in store.runs(stage="analysis") if run.id not in before)
+    assert (left.status, left.tags["status_reason"]) == ("KILLED", "interrupted")
+    store.client.delete_run(left.id)
+
+
 def test_a_log_is_told_of_every_part_and_of_table_2_only_where_it_was_chosen(
     finished_study: Finished, capsys: pytest.CaptureFixture[str]
 ):
