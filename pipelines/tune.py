@@ -44,6 +44,8 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
         StudyError: where a search of this name began with other settings.
         KeyboardInterrupt: after every trial under way was closed in both stores.
     """
+    # Images that are too few for a validation split are told before anything is recorded.
+    dataset.splits(data)
     with storage_failures_explained(context.storage):
         with locked(context.home):
             opened = search.open_search(config, context.storage, digest=dataset.digest)

@@ -219,6 +219,12 @@ class Range:
             raise StudyError(f"{text!r} is not a range: write LOW:HIGH, e.g. 1e-5:1e-1.") from None
 
 
+LONGEST_NAME = 150
+"""Bytes of a search's name: the names of files and of registered models are made of it."""
+LONGEST_FOLDER_NAME = 120
+"""Bytes of the name of an image folder, which a search is called after unless it has a name of its own."""
+
+
 def can_be_name(text: str) -> bool:
     """Whether files can be called after `text`, and runs be asked for by it in a filter of MLflow's."""
     return text not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f'\"`]", text)
@@ -260,6 +266,11 @@ class SearchConfig:
         _require(
             can_be_name(self.name),
             f"The search name {self.name!r} has a quotation mark, a slash or a control character: leave it out.",
+        )
+        length = len(self.name.encode())
+        _require(
+            length <= LONGEST_NAME,
+            f"The search name {self.name[:20]}… has {length} bytes: it may have at most {LONGEST_NAME}.",
         )
         _require_positive(trials=self.trials, epochs=self.epochs, batch_size=self.batch_size)
         _require(self.warmup_steps >= 0, f"warm-up steps is {self.warmup_steps}: it must be at least 0.")

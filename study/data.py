@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from study.config import BUNDLED, DataConfig, Home
+from study.config import BUNDLED, LONGEST_FOLDER_NAME, DataConfig, Home
 from study.errors import StudyError, unknown
 from study.images import IMAGE_SHAPE, SIDE, Labelled, normalise
 from study.sources.cifar10 import load_cifar10
@@ -98,6 +98,11 @@ def load_dataset(
                 "folder, its present one where recorded images were moved."
             )
         raise unknown("dataset", config.dataset, (*BUNDLED, "the path of an image folder"))
+    if (length := len(root.name.encode())) > LONGEST_FOLDER_NAME:
+        raise StudyError(
+            f"The folder name {root.name[:20]}… has {length} bytes, and runs are called after it: rename it to at most "
+            f"{LONGEST_FOLDER_NAME}."
+        )
     folder = load_folder(root, home.data / "cache", config.skip_unreadable, say, progress)
     name = re.sub(r"[^\w.-]", "-", root.name)  # the model registry takes neither / nor :
     return _dataset(config, name, f"image folder {root}", *folder)

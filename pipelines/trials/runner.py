@@ -43,20 +43,22 @@ class Tally:
         self.display, self.bar, self.total = context.display, bar, total
         table = search.trials_table(opened)
         complete = table[table["state"] == "complete"]["val_accuracy"]
-        self.done, self.best = len(table), complete.max() if len(complete) else 0.0
+        self.done = len(table)
+        self.best: float | None = complete.max() if len(complete) else None
         bar.advance(self.done)
 
     def add(self, trial: Ended) -> None:
         """Takes a trial that has just ended."""
         self.done += 1
-        if trial.reason == "complete":
-            self.best = max(self.best, trial.accuracy or 0.0)
+        if trial.reason == "complete" and trial.accuracy is not None:
+            self.best = trial.accuracy if self.best is None else max(self.best, trial.accuracy)
         self.bar.advance()
-        self.bar.note(f"{self.done}/{self.total} trials · best val {self.best:.3f}")
+        best = "none" if self.best is None else f"{self.best:.4f}"
+        self.bar.note(f"{self.done}/{self.total} trials · best val {best}")
         reached = "no finite result" if trial.accuracy is None else f"val {trial.accuracy:.4f}"
         self.display.log(
             f"trial {trial.number} ({self.done}/{self.total}): lr {trial.learning_rate:.2e}, decay "
-            f"{trial.weight_decay:.2e}: {reached}, {trial.reason} ({trial.detail}); best {self.best:.4f}"
+            f"{trial.weight_decay:.2e}: {reached}, {trial.reason} ({trial.detail}); best {best}"
         )
 
 

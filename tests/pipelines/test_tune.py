@@ -369,3 +369,20 @@ def test_a_search_on_a_gpu_takes_turns_and_both_stores_agree(home: Home, tiny: D
     for run, trial in zip(trials(context), found.trials, strict=True):
         assert run.tags["status_reason"] == trial.user_attrs["status_reason"]
         assert steps(context, run, "val_loss") == list(trial.intermediate_values)
+
+
+def test_too_few_images_for_a_validation_split_are_told_before_anything_is_recorded(context: Context, tiny: Dataset):
+    few = replace(tiny, train=tiny.train.subset(torch.arange(15)))
+    with pytest.raises(StudyError, match="needs at least"):
+        tune(SMALL, DATA, few, context)
+    assert context.store.runs() == []
+
+
+def test_a_search_without_a_complete_trial_tells_of_no_best_one(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    config = replace(SMALL, trials=1, learning_rate=Range(low=1e30, high=1e31))
+    tune(config, DATA, tiny, context)
+    out = capsys.readouterr().out
+    assert "diverged" in out
+    assert "; best none" in out

@@ -46,6 +46,7 @@ BAD = [
     (Range, {"low": 1.0, "high": float("inf")}, "1:inf"),
     (Range, {"low": float("nan"), "high": 1.0}, "nan:1"),
     (SearchConfig, {"name": " "}, "empty name"),
+    (SearchConfig, {"name": "ä" * 76}, "152 bytes"),
     (SearchConfig, {"name": "s", "trials": 0}, "trials is 0"),
     (SearchConfig, {"name": "s", "epochs": 0}, "epochs is 0"),
     (SearchConfig, {"name": "s", "batch_size": 0}, "batch size is 0"),

@@ -246,6 +246,11 @@ class TestFolder:
         assert upright[:16].unique().tolist() == [255]
         assert upright[16:].unique().tolist() == [0]
 
+    def test_a_name_that_is_too_long_for_files_is_refused_at_once(self, tmp_path: Path, home: Home):
+        root = write_folder(tmp_path / ("鳥" * 41))
+        with pytest.raises(StudyError, match="has 123 bytes"):
+            load_dataset(DataConfig(dataset=str(root)), home)
+
     def test_without_test_a_seeded_stratified_fifth_is_held_out(self, tmp_path: Path, home: Home):
         root = write_folder(tmp_path / "photos", train=10, test=0)
         first, again, other = (load(root, home, split_seed=seed) for seed in (0, 0, 1))
