@@ -207,7 +207,6 @@ TESTED_IN = {
         "pipelines.upkeep.check_runs",
         "pipelines.upkeep.findings",
         "study.search.records",
-        "study.system.backup",
     ],
     "pipelines/upkeep/test_export.py": [
         "pipelines.upkeep.archive_models",

@@ -25,7 +25,7 @@ from pipelines.upkeep.archive_format import (
 from pipelines.upkeep.archive_plan import chosen, require_ended
 from study.errors import StudyError
 from study.provenance import provenance
-from study.search.storage import open_storage
+from study.search.storage import open_storage, storage_failures_explained
 from study.system.databases import exists
 from study.system.files import locked
 from study.system.redaction import masked
@@ -49,7 +49,7 @@ def export(
         StudyError: for what is unknown or under way, or where the target cannot be written.
     """
     with written_whole(target) as folder:
-        with locked(context.home):
+        with locked(context.home), storage_failures_explained(context.storage):
             # Together, so that no search goes on between what the two stores say.
             picked = _picked(context, searches, datasets, runs)
             kept = _searches(picked, context)

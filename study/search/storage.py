@@ -41,7 +41,9 @@ def opening(url: str) -> Iterator[None]:
         yield
     # Of tables of another version Optuna says so in a RuntimeError.
     except (OSError, SQLAlchemyError, CommandError, OptunaError, RuntimeError) as error:
-        raise StudyError(f"The search storage {masked(url)} cannot be opened: {first_line(error)}") from None
+        # What Optuna says of a failed write guesses at a reason; the database's own error is behind it.
+        plain = StudyError(f"The search storage {masked(url)} cannot be opened: {first_line(error)}")
+        raise explanation(error, url) or plain from None
 
 
 def _opened(url: str) -> optuna.storages.RDBStorage:
@@ -64,7 +66,7 @@ def storage_failures_explained(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except StorageInternalError as error:
+    except (StorageInternalError, SQLAlchemyError) as error:
         if explained := explanation(error, url):
             raise explained from error
         raise

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from study.errors import StudyError
+from study.system.faults import explanation
 from study.system.files import SQLITE, whole
 from study.system.redaction import masked
 
@@ -66,8 +67,16 @@ def _dump(url: str, target: Path) -> None:
             )
 
 
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""What SQLite answers of a database that is not whole; all else, such as one that is locked, is no damage."""
+
+
 def damage(url: str) -> str:
-    """What SQLite's own check finds wrong with the database at `url`; empty where it is whole, new or another's."""
+    """What SQLite's own check finds wrong with the database at `url`; empty where it is whole, new or another's.
+
+    Raises:
+        StudyError: where it cannot be looked at: it is locked, or cannot be opened.
+    """
     path = Path(url.removeprefix(SQLITE))
     if not url.startswith(SQLITE) or not path.is_file():
         return ""
@@ -75,5 +84,8 @@ def damage(url: str) -> str:
         with contextlib.closing(sqlite3.connect(path)) as database:
             said = [str(row[0]) for row in database.execute("PRAGMA integrity_check(3)")]
     except sqlite3.Error as error:
-        return str(error)
+        # The lowest byte is the kind; the rest says where it was met.
+        if error.sqlite_errorcode & 0xFF in DAMAGED:
+            return str(error)
+        raise explanation(error, url) or error from error
     return "" if said == ["ok"] else " ".join("; ".join(said).split())

@@ -63,7 +63,7 @@ def _require_sqlite(file: Path, needed: Collection[str]) -> None:
             # Persistent; a write takes half the time with it.
             database.execute("PRAGMA journal_mode=wal")
     except (sqlite3.Error, OSError, UnicodeError) as error:
-        if fault_at(file, error) is Fault.FULL and (explained := explanation(error, file)):
+        if fault_at(file, error) in (Fault.FULL, Fault.LOCKED) and (explained := explanation(error, file)):
             raise explained from None
         raise StudyError(f"The store {file} cannot be used as an SQLite database ({error}).") from None
 

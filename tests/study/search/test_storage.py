@@ -123,3 +123,9 @@ def test_of_two_that_take_the_same_trial_from_the_line_one_gets_it(
 def test_a_bug_while_a_storage_is_opened_is_not_told_as_a_failure_of_the_storage() -> None:
     with pytest.raises(KeyError, match="Permission denied"), storage.opening("sqlite:////home/me/optuna.db"):
         raise KeyError("Permission denied")
+
+
+def test_a_locked_storage_is_told_as_locked_when_it_is_opened(context: Context, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(storage, "TIMEOUT", 0.1)
+    with held(context), pytest.raises(StudyError, match=r"optuna\.db is locked by another process"):
+        storage.open_storage(context.storage).create_new_study([optuna.study.StudyDirection.MAXIMIZE])
