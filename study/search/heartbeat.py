@@ -7,6 +7,9 @@ Optuna's heartbeat works within `optimize` only, and by the database's time of d
 import threading
 import time
 
+import optuna
+
+from study.search.private import set_system_attr
 from study.system.variables import seconds
 
 INTERVAL = 60.0
@@ -31,11 +34,11 @@ def interval() -> float:
 class Heart:
     """Says from a thread of its own, every so often, that this process works on the trials it has under way."""
 
-    def __init__(self, storage: object):
-        """Takes the Optuna storage that is told."""
-        self._storage = storage
+    def __init__(self, search: optuna.Study):
+        """Takes the search whose storage is told."""
+        self._search = search
         self._interval = interval()
-        self._trials: set[int] = set()
+        self._trials: dict[int, optuna.Trial] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heart", daemon=True)
 
@@ -47,21 +50,21 @@ class Heart:
         self._stop.set()
         self._thread.join()
 
-    def add(self, trial_id: int) -> None:
-        """Begins to say so of a trial, by Optuna's id."""
-        self._trials.add(trial_id)
+    def add(self, trial: optuna.Trial) -> None:
+        """Begins to say so of a trial."""
+        self._trials[trial.number] = trial
 
-    def remove(self, trial_id: int) -> None:
-        """Says no more of a trial."""
-        self._trials.discard(trial_id)
+    def remove(self, number: int) -> None:
+        """Says no more of the trial of this number."""
+        self._trials.pop(number, None)
 
     def _beat(self) -> None:
         count = 0
         while not self._stop.wait(self._interval):
             count += 1
-            for trial_id in tuple(self._trials):
+            for trial in tuple(self._trials.values()):
                 try:
-                    self._storage.set_trial_system_attr(trial_id, SIGN, count)  # type: ignore[attr-defined]
+                    set_system_attr(self._search, trial, SIGN, count)
                 except Exception:
                     # The trial's own writes meet the same, and say so: it has ended, or its storage fails.
                     continue

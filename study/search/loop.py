@@ -72,7 +72,7 @@ def optimise(
     """
     search.sampler = Sampler(config)
     with (
-        Heart(search._storage) as heart,
+        Heart(search) as heart,
         closing(_UnderWay(search, config, run_trial, places, heart, listener)) as under_way,
     ):
         while True:
@@ -114,13 +114,13 @@ class _UnderWay:
         """Gives the places that are free to the next trials."""
         while self.has_room and len(self.attempts) < self.places:
             if suggestion := _next(self.search, self.config):
-                self.heart.add(suggestion.trial._trial_id)
+                self.heart.add(suggestion.trial)
                 self.attempts.append(_Attempt(self.search, suggestion, self.run_trial, self._ended))
             else:
                 self.has_room = False
 
     def _ended(self, trial: FrozenTrial) -> None:
-        self.heart.remove(trial._trial_id)
+        self.heart.remove(trial.number)
         self.listener.on_end(outcome(trial))
 
     def advance(self) -> Iterator[str]:

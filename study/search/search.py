@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import Home, SearchConfig
 from study.errors import StudyError
 from study.search.heartbeat import SIGN, Pulse
+from study.search.private import set_failed, set_user_attr
 from study.search.space import GRID, draw_of, first_attempt, parameters_of, pruner_of
 from study.search.storage import open_storage, opening
 from study.search.trial import Outcome
@@ -169,8 +170,8 @@ def fail(search: Search, trial: FrozenTrial, reason: str = "interrupted", stoppe
     attributes = {"status_reason": "surplus" if found_no_place else reason} | ({"stopped": stopped} if stopped else {})
     try:
         for name, value in attributes.items():
-            search._storage.set_trial_user_attr(trial._trial_id, name, value)
-        search._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+            set_user_attr(search, trial, name, value)
+        set_failed(search, trial)
     except UpdateFinishedTrialError:
         return False
     return True

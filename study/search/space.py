@@ -9,6 +9,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import GRID_SIDE, Range, SearchConfig, TrainConfig
+from study.search.private import set_user_attr, stored_trials
 from study.system.processes import this_process
 
 GRID = tuple(float(value) for value in np.logspace(-4, 1, GRID_SIDE))
@@ -127,11 +128,9 @@ class Sampler(optuna.samplers.BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Notes whose the trial is and which draw, and draws it with its own seed."""
         # Before anything that takes time: a trial that nobody owns could not be told from one that runs.
-        study._storage.set_trial_user_attr(trial._trial_id, "worker", this_process())
-        # Of the storage: a pruner may have the study show a part of them.
-        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-        draw = _next_draw(trial, trials[: trial.number])
-        study._storage.set_trial_user_attr(trial._trial_id, "draw", draw)
+        set_user_attr(study, trial, "worker", this_process())
+        draw = _next_draw(trial, stored_trials(study)[: trial.number])
+        set_user_attr(study, trial, "draw", draw)
         # A copy of what is stored, that whoever asked for the trial goes on with.
         trial.set_user_attr("draw", draw)
         seed = int(np.random.SeedSequence([self.seed, draw]).generate_state(1)[0])

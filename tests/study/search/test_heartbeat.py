@@ -15,6 +15,7 @@ from study.device import Machine
 from study.errors import StudyError
 from study.search import heartbeat, search
 from study.search.heartbeat import SIGN, Heart, Pulse
+from study.search.private import set_system_attr
 from study.search.search import Search
 from tests.conftest import surroundings
 from tests.pipelines.test_tune import DATA, SMALL, in_optuna, trials
@@ -39,7 +40,7 @@ def trial_of(found: Search, worker: str | None) -> int:
 
 
 def beat(found: Search, number: int, count: int) -> None:
-    found._storage.set_trial_system_attr(found.get_trials()[number]._trial_id, SIGN, count)
+    set_system_attr(found, found.get_trials()[number], SIGN, count)
 
 
 def closed_within(seconds: float, found: Search, pulse: Pulse, clock: list[float]) -> list[int]:
@@ -86,14 +87,13 @@ def test_a_trial_that_nobody_owns_is_closed_a_minute_after_it_was_seen(home: Hom
 def test_a_process_gives_signs_of_life_for_what_it_works_on(home: Home, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("STUDY_HEARTBEAT", "0.01")
     found = opened(home)
-    numbers = [trial_of(found, None) for _ in range(2)]
-    first, second = (found.trials[number]._trial_id for number in numbers)
-    with Heart(found._storage) as heart:
+    first, second = found.ask(), found.ask()
+    with Heart(found) as heart:
         heart.add(first)
         while found.trials[0].system_attrs.get(SIGN, 0) < 3:
             pass
         heart.add(second)
-        heart.remove(first)
+        heart.remove(first.number)
         found.tell(0, state=TrialState.FAIL)
         while found.trials[1].system_attrs.get(SIGN, 0) < 3:
             pass

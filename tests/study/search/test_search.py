@@ -15,6 +15,7 @@ from study.config import CNNConfig, Home, Range, SearchConfig
 from study.errors import Diverged, OutOfMemory, StudyError
 from study.search import search, space
 from study.search.loop import Listener, Training, optimise
+from study.search.private import set_user_attr
 from study.search.search import Search, default_storage
 from study.search.trial import Pruned, Score, Suggestion
 
@@ -273,7 +274,7 @@ def test_a_search_with_a_trial_that_cannot_be_is_not_continued(name: str, noted:
     lined_up = opened(home)
     for _ in range(3):
         lined_up.enqueue_trial({"learning_rate": 1e-3, "weight_decay": 1e-3})
-    lined_up._storage.set_trial_user_attr(lined_up.trials[1]._trial_id, name, noted)
+    set_user_attr(lined_up, lined_up.trials[1], name, noted)
     with pytest.raises(StudyError, match=f"Trial 1 of the search .*impossible record .its {name} is {noted!r}"):
         opened(home)
 

@@ -1,0 +1,38 @@
+"""The private interface of Optuna that a search relies on; `pyproject.toml` bounds the versions that have it.
+
+Optuna's public interface writes to a trial only through the object of the process that asked for it. A search also
+ends trials of processes that were killed, and notes things in a trial before anybody has that object.
+"""
+
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+
+def set_user_attr(search: optuna.Study, trial: FrozenTrial, name: str, value: Any) -> None:
+    """Sets a user attribute of any trial in the storage, but not in the copy that `trial` is.
+
+    Raises:
+        UpdateFinishedTrialError: where the trial has ended.
+    """
+    search._storage.set_trial_user_attr(trial._trial_id, name, value)
+
+
+def set_system_attr(search: optuna.Study, trial: optuna.Trial | FrozenTrial, name: str, value: Any) -> None:
+    """Sets a system attribute of any trial in the storage, like `set_user_attr`."""
+    search._storage.set_trial_system_attr(trial._trial_id, name, value)
+
+
+def set_failed(search: optuna.Study, trial: FrozenTrial) -> None:
+    """Ends any trial as FAIL.
+
+    Raises:
+        UpdateFinishedTrialError: where the trial has ended.
+    """
+    search._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+
+
+def stored_trials(search: optuna.Study) -> list[FrozenTrial]:
+    """All trials in the storage, also where a pruner has `search` show a part of them."""
+    return search._storage.get_all_trials(search._study_id, deepcopy=False)
