@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from benchmarks.measure import epoch_of, seconds
 from study.config import TrainConfig
-from study.device import Machine, Queue, prepare
+from study.device import Machine, Stream, prepare
 from study.images import Labelled, normalise, pick
 from study.models import build_model
 from study.state import TrainingState
@@ -99,13 +99,13 @@ class Population:
         self.steps = torch.zeros((), device=machine.device)
         self.places = torch.arange(self.batch, device=machine.device)
         self.order = torch.empty(len(configs), len(images), dtype=torch.int64, device=machine.device)
-        self.queue, self.capture = Queue(machine.device), capture_on(machine)
+        self.stream, self.capture = Stream(machine.device), capture_on(machine)
         self.launch: Launch | None = None
         self.run = 0
 
     def epoch(self) -> None:
         """Trains every member on all images once."""
-        with self.queue.on():
+        with self.stream.current():
             drawn = [torch.randperm(len(self.images), generator=order) for order in self.orders]
             self.order.copy_(torch.stack(drawn))
             self.places.copy_(torch.arange(self.batch))
@@ -114,7 +114,7 @@ class Population:
                     self.launch = self.capture(self._step)
                 (self.launch or self._step)()
                 self.run += 1
-        self.queue.wait()
+        self.stream.synchronize()
 
     def _step(self) -> None:
         index = self.order.index_select(1, self.places).flatten()

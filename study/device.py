@@ -13,8 +13,8 @@ import torch
 from study.config import PRECISIONS
 from study.errors import StudyError, unknown
 
-Mark = torch.cuda.Event | float
-"""A moment: an event in a GPU's queue, or seconds."""
+Event = torch.cuda.Event | float
+"""A CUDA event, or, for a CPU, the time in seconds."""
 
 
 @dataclass(frozen=True)
@@ -133,35 +133,35 @@ def _gpus() -> tuple[int, str]:
     return count, str(said[0].message).split(". ")[0] if said else ""
 
 
-class Queue:
-    """Where the work of one training waits for its device: on a GPU a stream of its own; a CPU works at once."""
+class Stream:
+    """A CUDA stream, in which the work of one training waits for its GPU; a CPU works at once."""
 
     def __init__(self, device: torch.device):
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self._stream:
             self._stream.wait_stream(torch.cuda.current_stream(device))
 
-    def on(self) -> AbstractContextManager[object]:
-        """What is called within the block is queued here."""
+    def current(self) -> AbstractContextManager[object]:
+        """Makes this the current stream within the block."""
         return torch.cuda.stream(self._stream) if self._stream else nullcontext()
 
-    def mark(self) -> Mark:
-        """The moment at which what is queued so far is done."""
+    def record_event(self) -> Event:
+        """The event that what is queued so far is done."""
         if not self._stream:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         event.record(self._stream)
         return event
 
-    def seconds_between(self, first: Mark, second: Mark) -> float:
-        """The time between two moments that are both past."""
+    def elapsed_seconds(self, first: Event, second: Event) -> float:
+        """The time between two events that have both happened."""
         if isinstance(first, torch.cuda.Event) and isinstance(second, torch.cuda.Event):
             return first.elapsed_time(second) / 1000
         assert isinstance(first, float)
         assert isinstance(second, float)
         return second - first
 
-    def wait(self) -> None:
-        """Returns when all that is queued is done."""
+    def synchronize(self) -> None:
+        """Waits until all that is queued is done."""
         if self._stream:
             self._stream.synchronize()

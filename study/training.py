@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from study.config import TrainConfig
-from study.device import Machine, Mark, Queue
+from study.device import Event, Machine, Stream
 from study.errors import Diverged
 from study.images import Labelled, normalise
 from study.state import TrainingState
@@ -45,10 +45,17 @@ class Epoch:
 class Pending:
     """An epoch that is queued on the device, perhaps not done yet."""
 
-    def __init__(self, number: int, images: int, metrics: Mapping[str, Tensor], marks: tuple[Mark, Mark], queue: Queue):
-        """Takes the number of the epoch, how many images were trained on, and the marks around their steps."""
-        self._number, self._images, self._marks, self._queue = number, images, marks, queue
-        with queue.on():
+    def __init__(
+        self,
+        number: int,
+        images: int,
+        metrics: Mapping[str, Tensor],
+        events: tuple[Event, Event],
+        stream: Stream,
+    ):
+        """Takes the number of the epoch, how many images were trained on, and the events around their steps."""
+        self._number, self._images, self._events, self._stream = number, images, events, stream
+        with stream.current():
             # Gathered on the device, so that they are read back all at once.
             self._names, self._values = list(metrics), torch.stack([value.double() for value in metrics.values()])
 
@@ -58,12 +65,12 @@ class Pending:
         Raises:
             Diverged: where a loss is NaN or infinite.
         """
-        with self._queue.on():
+        with self._stream.current():
             metrics = dict(zip(self._names, self._values.tolist(), strict=True))
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise Diverged(self._number, name, value)
-        seconds = self._queue.seconds_between(*self._marks)
+        seconds = self._stream.elapsed_seconds(*self._events)
         return Epoch(self._number, metrics, seconds, self._images / seconds if self._images else 0.0)
 
 
@@ -96,8 +103,8 @@ def epochs(
         evaluate: further sets, by the name that begins their metrics, e.g. ``{"val": ...}``.
         on_batch: told the number of images after each step is done, or queued, for a progress bar.
     """
-    queue = Queue(machine.device)
-    with queue.on():
+    stream = Stream(machine.device)
+    with stream.current():
         train = resident(train, machine)
         rows = (torch.arange(len(train)) if rows is None else rows).to(machine.device)
         sets = {name: images.to(machine.device) for name, images in evaluate.items()}
@@ -105,17 +112,17 @@ def epochs(
     state.begun = True
     try:
         while state.epoch < config.epochs:
-            with queue.on():
-                before = queue.mark()
+            with stream.current():
+                before = stream.record_event()
                 loss_sum, correct = steps.epoch(on_batch)
-                after = queue.mark()
+                after = stream.record_event()
                 metrics = {"train_loss": loss_sum / len(rows), "train_accuracy": correct.double() / len(rows)}
                 metrics |= _evaluate_all(state.model, sets)
             state.epoch += 1
-            yield Pending(state.epoch, len(rows), metrics, (before, after), queue)
+            yield Pending(state.epoch, len(rows), metrics, (before, after), stream)
     finally:
         # What is still queued reads and writes memory that is given back when this ends.
-        queue.wait()
+        stream.synchronize()
 
 
 def fit(

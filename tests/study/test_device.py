@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from study import device
-from study.device import Machine, Queue, prepare
+from study.device import Machine, Stream, prepare
 from study.errors import StudyError
 
 TOO_OLD = (
@@ -48,13 +48,13 @@ def test_the_cpu_that_was_asked_for_needs_no_remark(old_driver: None):
     assert str(prepare("cpu", "float32", 1)) == "cpu (1 threads), float32"
 
 
-def test_a_cpus_queue_works_at_once():
-    queue = Queue(torch.device("cpu"))
-    with queue.on():
-        before, after = queue.mark(), queue.mark()
-    queue.wait()
-    assert queue.seconds_between(before, after) >= 0
-    assert queue.seconds_between(1.0, 3.5) == 2.5
+def test_a_cpus_stream_works_at_once():
+    stream = Stream(torch.device("cpu"))
+    with stream.current():
+        before, after = stream.record_event(), stream.record_event()
+    stream.synchronize()
+    assert stream.elapsed_seconds(before, after) >= 0
+    assert stream.elapsed_seconds(1.0, 3.5) == 2.5
 
 
 def test_workers_share_the_threads_and_nothing_else():

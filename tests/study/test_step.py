@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from study import step as steps
 from study.config import CNNConfig, FFNNConfig, TrainConfig
 from study.data import Dataset
-from study.device import Machine, Queue, prepare
+from study.device import Machine, Stream, prepare
 from study.models import build_model
 from study.training import Epoch, TrainingState, epochs, fit
 from tests.conftest import needs_gpu
@@ -150,11 +150,11 @@ def test_a_gpus_captured_training_is_its_eager_one_within_rounding(precision: st
 
 
 @needs_gpu
-def test_a_gpu_measures_the_time_between_marks():
-    queue = Queue(torch.device("cuda"))
-    before, after = queue.mark(), queue.mark()
-    queue.wait()
-    assert 0 <= queue.seconds_between(before, after) < 1
+def test_a_gpu_measures_the_time_between_events():
+    stream = Stream(torch.device("cuda"))
+    before, after = stream.record_event(), stream.record_event()
+    stream.synchronize()
+    assert 0 <= stream.elapsed_seconds(before, after) < 1
 
 
 @needs_gpu
