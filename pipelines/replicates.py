@@ -19,6 +19,7 @@ from study.errors import Diverged, StudyError
 from study.experiments import Condition
 from study.models import CNN, build_model
 from study.probes import silence
+from study.search.trial import best_epoch
 from study.system.files import locked
 from study.system.processes import this_process
 from study.tracking.experiment_runs import find, replicates_of
@@ -188,9 +189,7 @@ class _Runner:
 
 
 def _best(seen: Sequence[Epoch]) -> dict[str, float]:
-    """The best epoch on the validation split, as it is recorded of a search's trials too."""
-    if not seen:
-        return {}
-    top = max(seen, key=lambda epoch: (epoch.metrics["val_accuracy"], -epoch.metrics["val_loss"]))
-    metrics = {f"best_{name}": top.metrics[name] for name in ("val_accuracy", "val_loss")}
-    return metrics | {"best_epoch": top.number}
+    accuracies, losses = (
+        {epoch.number: epoch.metrics[name] for epoch in seen} for name in ("val_accuracy", "val_loss")
+    )
+    return best_epoch(accuracies, losses)

@@ -16,7 +16,7 @@ from study.config import SearchConfig
 from study.errors import StudyError
 from study.search.records import TrialRecord
 from study.search.space import training
-from study.search.trial import COUNTED, Outcome
+from study.search.trial import COUNTED, Outcome, best_epoch
 from study.tracking.registry import delete_run
 from study.tracking.runs import Run, as_param, points
 from study.tracking.store import Point, Store
@@ -133,7 +133,7 @@ class Mirror:
 
     def _log_best(self) -> None:
         losses = {point.step: point.value for point in recorded_points(self.store, self.run, "val_loss")}
-        best = best_epoch(self.trial, losses)
+        best = best_epoch(self.trial.accuracies, losses)
         self.store.log(self.run.id, {name: value for name, value in best.items() if name not in self.run.metrics})
 
     def _end(self) -> Iterator[Difference]:
@@ -232,14 +232,6 @@ def end_run(store: Store, run_id: str, outcome: Outcome, best: Mapping[str, floa
 def agrees(run: Run, outcome: Outcome) -> bool:
     """Whether `run` ended as its trial did."""
     return (run.status, run.tags.get("status_reason")) == (outcome.status, outcome.reason)
-
-
-def best_epoch(trial: TrialRecord, losses: Mapping[int, float]) -> dict[str, float]:
-    """The metrics of the epoch with the highest validation accuracy; of equal ones, that with the lowest loss."""
-    accuracies = trial.accuracies
-    epoch = max(accuracies, key=lambda epoch: (accuracies[epoch], -losses.get(epoch, math.inf), -epoch))
-    best = {"best_val_accuracy": accuracies[epoch], "best_epoch": float(epoch)}
-    return best | ({"best_val_loss": losses[epoch]} if epoch in losses else {})
 
 
 def recorded_points(store: Store, run: Run, name: str) -> list[Point]:

@@ -151,11 +151,11 @@ class _TrialRunner:
         if told.number not in self.begun:
             return
         run_id, score = self.begun.pop(told.number)
-        best = {"best_val_accuracy": score.accuracy, "best_val_loss": score.loss, "best_epoch": score.epoch}
-        end_run(self.context.store, run_id, told, best if score.epoch else {})
+        best = score.best
+        end_run(self.context.store, run_id, told, best)
         if told.reason in COUNTED:
-            config, detail = score.suggestion.config, told.stopped or f"best in epoch {score.epoch}"
-            accuracy = score.accuracy if score.epoch else None
+            config, detail = score.suggestion.config, told.stopped or f"best in epoch {best['best_epoch']}"
+            accuracy = best.get("best_val_accuracy")
             self.on_end(Ended(told.number, config.learning_rate, config.weight_decay, accuracy, told.reason, detail))
 
     def _start(self, suggestion: Suggestion) -> str:

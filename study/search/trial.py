@@ -1,6 +1,7 @@
 """One trial of a search as a training sees it: what to train, and what becomes of it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,25 @@ class Outcome:
         return "KILLED" if self.reason == "interrupted" or self.reason.startswith("timed out") else "FAILED"
 
 
+def best_epoch(accuracies: Mapping[int, float], losses: Mapping[int, float]) -> dict[str, float]:
+    """The metrics of the epoch with the highest validation accuracy.
+
+    Of equal ones it is that with the lowest loss, and of those the first.
+
+    Args:
+        accuracies: on the validation split, by epoch.
+        losses: likewise; they may lack epochs.
+
+    Returns:
+        best_val_accuracy, best_epoch and, where its loss is there, best_val_loss; nothing where there is no epoch.
+    """
+    if not accuracies:
+        return {}
+    epoch = max(accuracies, key=lambda epoch: (accuracies[epoch], -losses.get(epoch, math.inf), -epoch))
+    best = {"best_val_accuracy": accuracies[epoch], "best_epoch": epoch}
+    return best | ({"best_val_loss": losses[epoch]} if epoch in losses else {})
+
+
 class Pruned(Exception):
     """The pruner ended a trial after this epoch."""
 
@@ -63,7 +83,18 @@ class Score:
 
     def __init__(self, suggestion: Suggestion):
         self.suggestion = suggestion
-        self.accuracy, self.loss, self.epoch = -math.inf, math.inf, 0
+        self._accuracies: dict[int, float] = {}
+        self._losses: dict[int, float] = {}
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The metrics of the best epoch; see `best_epoch`."""
+        return best_epoch(self._accuracies, self._losses)
+
+    @property
+    def accuracy(self) -> float:
+        """The best validation accuracy; there is one after the first epoch."""
+        return self.best["best_val_accuracy"]
 
     def update(self, epoch: int, accuracy: float, loss: float) -> None:
         """Takes one epoch's result.
@@ -71,8 +102,7 @@ class Score:
         Raises:
             Pruned: where the trial falls behind; never after its last epoch.
         """
-        if (accuracy, -loss) > (self.accuracy, -self.loss):
-            self.accuracy, self.loss, self.epoch = accuracy, loss, epoch
+        self._accuracies[epoch], self._losses[epoch] = accuracy, loss
         self.suggestion.trial.report(accuracy, epoch)
         if epoch < self.suggestion.config.epochs and self.suggestion.trial.should_prune():
             raise Pruned(epoch)

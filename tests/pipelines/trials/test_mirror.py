@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.trials.mirror import Mirror, best_epoch, make_run, recorded_points, start_run
+from pipelines.trials.mirror import Mirror, make_run, recorded_points, start_run
 from study.config import FFNNConfig, SearchConfig
 from study.search.records import TrialRecord
 from study.search.space import training
@@ -21,15 +21,6 @@ INTERRUPTED = replace(COMPLETE, state="FAIL", outcome=Outcome(0, "interrupted"),
 def started(store: Store, **params: object) -> Run:
     own = {**training(CONFIG, 0, PARAMS).params(), "threads": 1, **params}
     return store.get(start_run(store, CONFIG, 0, dataset="digits", params=own, retry_of=None, parent=None))
-
-
-def test_the_best_epoch_is_that_of_the_lower_loss_where_accuracies_are_equal():
-    assert best_epoch(COMPLETE, {1: 0.1, 2: 0.9, 3: 0.8}) == {
-        "best_val_accuracy": 0.5,
-        "best_val_loss": 0.8,
-        "best_epoch": 3,
-    }
-    assert best_epoch(COMPLETE, {}) == {"best_val_accuracy": 0.5, "best_epoch": 2}
 
 
 @pytest.mark.parametrize("trial", [COMPLETE, INTERRUPTED])

@@ -17,7 +17,7 @@ from study.search import search, space
 from study.search.loop import Listener, Training, optimise
 from study.search.private import set_user_attr
 from study.search.search import Search, default_storage
-from study.search.trial import Pruned, Score, Suggestion
+from study.search.trial import Pruned, Score, Suggestion, best_epoch
 
 ROOT = Path(__file__).parents[3]
 DIGEST = "0123456789abcdef"
@@ -339,11 +339,19 @@ def test_a_score_is_the_best_epochs_and_of_equals_the_one_with_the_lower_loss(ho
         score = Score(suggestion)
         for epoch, result in enumerate([(0.5, 1.2), (0.7, 1.0), (0.7, 0.9), (0.6, 0.1)], start=1):
             score.update(epoch, *result)
-        scores.append((score.accuracy, score.loss, score.epoch))
+        scores.append(score.best)
         return score.accuracy
 
     ran(home, replace(QUICK, trials=1, epochs=4), run)
-    assert scores == [(0.7, 0.9, 3)]
+    assert scores == [{"best_val_accuracy": 0.7, "best_val_loss": 0.9, "best_epoch": 3}]
+
+
+def test_the_best_epoch_is_the_first_of_equals_and_may_lack_a_loss():
+    accuracies = {1: 0.25, 2: 0.5, 3: 0.5, 4: 0.5}
+    of_third = {"best_val_accuracy": 0.5, "best_val_loss": 0.8, "best_epoch": 3}
+    assert best_epoch(accuracies, {1: 0.1, 2: 0.9, 3: 0.8, 4: 0.8}) == of_third
+    assert best_epoch(accuracies, {}) == {"best_val_accuracy": 0.5, "best_epoch": 2}
+    assert best_epoch({}, {}) == {}
 
 
 def test_the_table_holds_every_finished_trial(home: Home):
