@@ -18,7 +18,7 @@ from study.device_failures import failures_explained
 from study.errors import Diverged, StudyError
 from study.experiments import Condition
 from study.models import CNN, build_model
-from study.probes import silence
+from study.probes.activity import filter_counts
 from study.search.trial import best_epoch
 from study.system.files import locked
 from study.system.processes import this_process
@@ -185,7 +185,7 @@ class _Runner:
         """Records how many filters are silent and collapsed now; once for any step, and of a CNN alone."""
         if isinstance(state.model, CNN) and state.steps not in counted:
             counted.add(state.steps)
-            self.context.store.log(run_id, silence.count(state.model, self.validation.images), state.steps)
+            self.context.store.log(run_id, filter_counts(state.model, self.validation.images), state.steps)
 
 
 def _best(seen: Sequence[Epoch]) -> dict[str, float]:

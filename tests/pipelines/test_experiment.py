@@ -20,7 +20,7 @@ from study.device import Machine
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters
 from study.models import build_model
-from study.probes import silence
+from study.probes.activity import filter_counts
 from study.tracking import experiment_runs
 from study.tracking.runs import Run
 from study.tracking.store import Store
@@ -114,7 +114,7 @@ def test_counting_filters_does_not_change_what_is_trained(
     sets = {"val": splits.validation}
     fit(state, splits.images, config, machine, rows=splits.train_rows, evaluate=sets, on_epoch=seen.append)
     assert {name: run.metrics[name] for name in seen[-1].metrics} == seen[-1].metrics
-    counts = silence.count(state.model, splits.validation.images)
+    counts = filter_counts(state.model, splits.validation.images)
     assert {name: run.metrics[name] for name in counts} == counts
 
 
@@ -218,7 +218,7 @@ def test_other_epochs_and_another_precision_are_experiments_of_their_own(context
 
 
 def test_a_crash_is_recorded(context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(silence, "count", lambda model, images: 1 / 0)
+    monkeypatch.setattr(replicates, "filter_counts", lambda model, images: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(plan(), context, tiny)
     runs = context.store.runs()

@@ -14,7 +14,7 @@ from analysis.filters.health import (
     state_counts,
     weight_colours,
 )
-from study.probes import silence
+from study.probes import activity as probe
 
 RNG = np.random.default_rng(0)
 SILENT = np.array(
@@ -142,7 +142,7 @@ def test_filters_whose_weights_came_back_after_they_collapsed_are_counted():
 
 
 def test_collapsed_means_the_same_in_an_experiment_and_in_the_analysis():
-    assert COLLAPSED == silence.COLLAPSED
+    assert COLLAPSED == probe.COLLAPSED
 
 
 def test_colours_break_where_a_filter_counts_as_collapsed():
