@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import special
 from sklearn.metrics import auc, roc_curve
 
 from analysis.drawing import style
@@ -38,8 +39,7 @@ Predictions = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """The class probabilities (N, K) of logits (N, K), in float64: fewer of a confident model's round to 1."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return special.softmax(logits.astype(np.float64), axis=1)
 
 
 def confusion(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:

@@ -19,6 +19,12 @@ def test_softmax_sums_to_one_and_survives_large_logits():
     np.testing.assert_allclose(probabilities, [[0.5, 0.5, 0], [1 / 3] * 3])
 
 
+def test_softmax_of_float32_logits_is_computed_in_float64():
+    logits, _ = predictions()
+    powers = np.exp(logits.astype(np.float64))
+    np.testing.assert_allclose(c.softmax(logits), powers / powers.sum(axis=1, keepdims=True), rtol=1e-12)
+
+
 def test_confusion_agrees_with_scikit_learn_and_keeps_every_pair():
     logits, labels = predictions()
     table = c.confusion(logits, labels, CLASSES)
