@@ -81,10 +81,15 @@ def export(
     tracking_uri: Uri = "",
     storage: Storage = "",
 ) -> None:
-    """Write runs, searches and models as plain files with their hashes; by default all of the home."""
+    """Write a snapshot of the home, with the hash of every file; by default of all runs, searches and models."""
     from pipelines.upkeep.export import export as stage
+    from pipelines.upkeep.export import require_files
+    from study.search.search import default_storage
+    from study.tracking.store import default_uri
 
-    context = context_of(home_of(home), tracking_uri, storage)
+    folder = home_of(home)
+    require_files(tracking_uri or default_uri(folder), storage or default_storage(folder))
+    context = context_of(folder, tracking_uri, storage)
     stage(target.expanduser(), context, searches=search or [], datasets=dataset or [], runs=run or [])
 
 
@@ -92,20 +97,11 @@ def export(
 @interruptible
 def import_(
     source: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="What `study export` wrote.")],
-    rename: Annotated[
-        list[str] | None, option("--rename", help="OLD=NEW: what a search is to be called here; may be repeated.")
-    ] = None,
     max_size: Annotated[int, number("--max-size", help="GiB that it may unpack to.", least=1, most=2**20)] = 20,
     home: HomeOption = "",
-    tracking_uri: Uri = "",
-    storage: Storage = "",
 ) -> None:
-    """Bring an exported study into this home, after every check of it; what is here already is left as it is."""
+    """Make an empty home (--home NEW) of an exported study, after every check of it."""
     from pipelines.session.display import Display
-    from pipelines.upkeep.import_ import import_study, renames_in, verified
+    from pipelines.upkeep.import_ import import_study
 
-    folder = home_of(home)
-    with verified(source.expanduser(), folder, most=max_size * 2**30, display=Display()) as archive:
-        # Before the stores are opened, which makes them where they are new.
-        renames = renames_in(archive, rename or [])
-        import_study(archive, context_of(folder, tracking_uri, storage), renames=renames)
+    import_study(source.expanduser(), home_of(home), most=max_size * 2**30, display=Display())

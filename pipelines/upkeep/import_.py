@@ -1,187 +1,128 @@
-"""`study import`: an exported study, verified, brought into another home, where it is analysed with equal results.
+"""`study import`: makes a home of an exported study, after every check of it.
 
-MLflow gives runs new ids; every reference follows, and the tag `imported_from` keeps the first id. The runs appear
-together, when all of them are whole: an import that was cut off before is undone by the next one, and finished
-where only that was missing.
+All is unpacked and checked in a hidden folder beside the new stores, and renamed last: an import that was cut off
+leaves nothing that looks like a study.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import shutil
 from pathlib import Path
+from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
-from pipelines.session.context import Context
 from pipelines.session.display import Display
-from pipelines.upkeep import archive_models, archive_runs, archive_searches
-from pipelines.upkeep.archive import Archive, counts, in_words, read_archive
-from pipelines.upkeep.archive_files import Advance, Sizes, unpacked
-from pipelines.upkeep.archive_format import ORIGIN, Images, RunRecord, SearchRecord
-from pipelines.upkeep.archive_plan import (
-    Plan,
-    other_content,
-    parse_renames,
-    planned,
-    renamed_run,
-    renamed_search,
-    require_no_strangers,
-    translated,
+from pipelines.upkeep.archive import (
+    ARTIFACTS,
+    ROOT,
+    RUNS,
+    SEARCHES,
+    Advance,
+    Images,
+    Manifest,
+    Sizes,
+    files_below,
+    in_words,
+    malformed,
+    read_manifest,
 )
-from pipelines.upkeep.archive_searches import RDBStorage
+from pipelines.upkeep.archived_tables import counted, require_harmless
+from pipelines.upkeep.check_archive import check_runs
+from pipelines.upkeep.relocate import Tables
+from pipelines.upkeep.unpack import unpacked
 from study.config import BUNDLED, Home
 from study.errors import StudyError
-from study.search.storage import open_storage
-from study.system.files import locked
-from study.system.processes import is_gone, this_process
+from study.search.checks import impossible
+from study.search.search import default_storage
+from study.system.files import SQLITE, flush
+from study.tracking.hints import command_at
+from study.tracking.store import Store, default_uri
 
 
-@contextmanager
-def verified(source: Path, home: Home, *, most: int, display: Display) -> Iterator[Archive]:
-    """The archive in the folder or zip `source`, after every check of it that needs no store.
+def import_study(source: Path, home: Home, *, most: int, display: Display) -> None:
+    """Makes the stores of `home`, in which there are none, of what `study export` wrote.
 
     Args:
-        source: what `study export` wrote.
-        home: where a zip is unpacked meanwhile.
+        source: a folder, or a zip of one.
+        home: where nothing is recorded yet.
         most: how many bytes it may hold, unpacked.
-        display: is told how far the checks are.
+        display: is told how far the checks are, and what came.
 
     Raises:
-        StudyError: where it is not what `study export` writes.
+        StudyError: where the home has stores, or `source` is not what `study export` writes.
     """
+    _require_empty(home)
     with display.bar("verifying", 1) as bar:
 
         def advance(sizes: Sizes) -> Advance:
             bar.to(0, sizes.bytes)
             return bar.advance
 
-        with unpacked(source, home.store, most, advance) as folder:
-            archive = read_archive(folder)
-            for search in archive.searches.values():
-                archive_searches.require_whole(search)
+        with unpacked(source, home.root, most, advance) as folder:
+            manifest, report = _checked(folder, home)
+            _take(folder, home)
             bar.note("whole")
-            yield archive
+    _say(manifest, report, home, display)
 
 
-@dataclass(frozen=True)
-class _Incoming:
-    """The records of an archive as they are called here, and what is here of them already."""
-
-    archive: Archive
-    runs: Mapping[str, RunRecord]
-    searches: Sequence[SearchRecord]
-    """Those that are not here."""
-    plan: Plan
+def _require_empty(home: Home) -> None:
+    # A lock is left by a command that found nothing.
+    if home.store.exists() and (not home.store.is_dir() or {file.name for file in home.store.iterdir()} - {".lock"}):
+        raise StudyError(f"{home.store} is there already: import into an empty home, with --home NEW.")
 
 
-def renames_in(archive: Archive, pairs: Sequence[str]) -> dict[str, str]:
-    """The new names of searches of `archive`, by the old ones, from texts OLD=NEW.
-
-    Raises:
-        StudyError: for a text that is none, or a search that is not in it.
-    """
-    own = {record.tags["search"] for record in archive.runs.values() if "search" in record.tags}
-    return parse_renames(pairs, own | archive.searches.keys())
-
-
-def import_study(archive: Archive, context: Context, *, renames: Mapping[str, str]) -> None:
-    """Brings what of `archive` is not here into the stores of `context`.
-
-    Args:
-        archive: what was verified.
-        context: the surroundings.
-        renames: new names of searches, by the old ones; see `renames_in`.
-
-    Raises:
-        StudyError: where another import is under way, or a search of the same name is here with other content.
-        KeyboardInterrupt: after what was begun was undone.
-    """
-    lock = FileLock(context.home.store / ".import.lock")
+def _checked(folder: Path, home: Home) -> tuple[Manifest, str]:
+    """The manifest of the archive in `folder`, all of which was checked, and the command that analyses it here."""
+    require_harmless(folder, files_below(folder))
+    manifest = read_manifest(folder)
+    found = counted(folder)
+    for name, count in manifest.counts.items():
+        if found.get(name) != count:
+            raise malformed(f"it has {found.get(name)} {name[:100]}, and says {count}")
+    # What is opened gets files beside it, and is no more what was verified; MLflow keeps its connections to a path.
+    copy = Home(root=folder.parent / uuid4().hex)
+    copy.store.mkdir(parents=True)
+    for name in (RUNS, SEARCHES):
+        shutil.copyfile(folder / name, copy.store / name)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StudyError(f"Another import into {context.home.root} is under way: wait for it.") from None
-    with lock:
-        with locked(context.home):
-            storage = open_storage(context.storage)
-        _settle(storage, context)
-        incoming = _incoming(archive, renames, storage, context)
-        try:
-            if incoming.plan.missing or incoming.searches:
-                _bring(incoming, storage, context)
-        except BaseException:
-            context.display.say("The import was cut off: what it began is undone, or finished where all was there.")
-            _settle(storage, context)
-            raise
-    _say(incoming, context)
+        store = Store(copy)
+        problem = next(impossible(default_storage(copy)), "")
+    except StudyError as error:
+        said = ", ".join(f"{name} {version}"[:60] for name, version in manifest.versions.items())
+        raise malformed(f"its databases, written with {said[:500]}, cannot be opened here: {error}") from None
+    if problem:
+        raise malformed(problem)
+    check_runs(store, found["runs"])
+    return manifest, _report(store, home)
 
 
-def _settle(storage: RDBStorage, context: Context) -> None:
-    """Finishes or undoes the imports that processes which are gone, or this one, left unfinished."""
-
-    def ended(token: str) -> bool:
-        return token == this_process() or is_gone(token)
-
-    runs = archive_runs.unfinished(context.store.runs())
-    sealed = {token for token, marked in runs.items() if archive_runs.is_sealed(marked)}
-    for name, token in archive_searches.unfinished(storage).items():
-        if ended(token):
-            (archive_searches.complete if token in sealed else archive_searches.undo)(storage, name)
-    for token, marked in runs.items():
-        if ended(token):
-            (archive_runs.complete if token in sealed else archive_runs.undo)(context.store, marked)
-
-
-def _incoming(archive: Archive, names: Mapping[str, str], storage: RDBStorage, context: Context) -> _Incoming:
-    records = {run_id: renamed_run(record, names) for run_id, record in archive.runs.items()}
-    missing = []
-    for search in (renamed_search(search, names) for search in archive.searches.values()):
-        relation = archive_searches.relation(storage, search)
-        if relation == archive_searches.OTHER:
-            raise other_content(search.name)
-        if relation == archive_searches.NEW:
-            missing.append(search)
-    here = context.store.runs()
-    require_no_strangers(records, here)
-    return _Incoming(archive, records, missing, planned(records, here))
+def _take(folder: Path, home: Home) -> None:
+    """Makes what was unpacked in `folder` the stores of `home`."""
+    tables = Tables(SQLITE + str(folder / RUNS))
+    try:
+        tables.relocate(ROOT, (home.store / ARTIFACTS).resolve().as_uri(), folder / ARTIFACTS)
+    finally:
+        tables.close()
+    finished = folder.with_name("stores")
+    finished.mkdir()
+    for name in (RUNS, SEARCHES, ARTIFACTS):
+        if (folder / name).exists():
+            (folder / name).rename(finished / name)
+    for file in finished.rglob("*"):
+        flush(file)
+    try:
+        if home.store.is_dir():
+            (home.store / ".lock").unlink(missing_ok=True)
+        # Fails where another process has made stores there meanwhile.
+        finished.rename(home.store)
+        flush(home.root)
+    except OSError as error:
+        raise StudyError(f"{home.store} cannot be written ({error.strerror}): import into an empty home.") from None
 
 
-def _bring(incoming: _Incoming, storage: RDBStorage, context: Context) -> None:
-    store, archive, token = context.store, incoming.archive, this_process()
-    ids, models = dict(incoming.plan.here), dict[str, str]()
-    with context.display.bar("importing", len(incoming.plan.missing) + len(incoming.searches)) as bar:
-        for record in incoming.plan.missing:
-            bar.note(record.name)
-            tags = {**translated(record.tags, ids), ORIGIN: record.origin}
-            ids[record.id], made = archive_runs.bring(store, archive, record, tags, token)
-            models |= made
-            bar.advance()
-        for model in archive.manifest.registered:
-            archive_models.bring_versions(store, model, ids, models)
-        for search in incoming.searches:
-            bar.note(search.name)
-            archive_searches.bring(storage, search, ids, token)
-            bar.advance()
-        brought = [ids[record.id] for record in incoming.plan.missing]
-        if brought:
-            archive_runs.seal(store, brought)
-        for search in incoming.searches:
-            archive_searches.complete(storage, search.name)
-        archive_runs.complete(store, [store.get(run_id) for run_id in brought])
-
-
-def _say(incoming: _Incoming, context: Context) -> None:
-    say, missing = context.display.say, incoming.plan.missing
-    if missing or incoming.searches:
-        made = counts({record.id: record for record in missing}, {search.name: search for search in incoming.searches})
-        say(f"Imported {in_words(made)} into {context.home.root}.")
-    if incoming.plan.here:
-        count = len(incoming.plan.here)
-        say(f"{count:,} run{' is' if count == 1 else 's are'} here already.")
-    for images in incoming.archive.manifest.datasets:
-        say(_images_needed(images))
-    if report := _report(incoming, context):
-        say(f"Its report: {report}")
+def _say(manifest: Manifest, report: str, home: Home, display: Display) -> None:
+    display.say(f"Imported {in_words(manifest.counts)} into {home.root}.")
+    for images in manifest.datasets:
+        display.say(_images_needed(images))
+    if report:
+        display.say(f"Its report: {report}")
 
 
 def _images_needed(images: Images) -> str:
@@ -193,15 +134,12 @@ def _images_needed(images: Images) -> str:
     )
 
 
-def _report(incoming: _Incoming, context: Context) -> str:
-    """The command that analyses what was brought; nothing where nothing of it was retrained."""
-    origins = {run.origin for run in incoming.runs.values()}
-    runs = context.store.runs(stage="retrain", status="FINISHED")
-    brought = [run for run in runs if run.tags.get(ORIGIN, run.id) in origins]
-    if not brought:
+def _report(store: Store, home: Home) -> str:
+    """The command that analyses what is in `store` once it is in `home`; empty where nothing was retrained."""
+    retrained = store.runs(stage="retrain", status="FINISHED")
+    if not retrained:
         return ""
-    chosen = next((run for run in brought if run.tags["model"] == "cnn"), brought[0])
-    # Where other studies are here too, `best` may be one of theirs.
-    spec = "best" if len(brought) == len(runs) and chosen.tags["model"] == "cnn" else chosen.id
-    folder = "" if chosen.params["dataset"] in BUNDLED else " --dataset PATH"
-    return f"{context.command('analyse')} --run {spec}{folder}"
+    best = next((run for run in retrained if run.tags["model"] == "cnn"), retrained[0])
+    spec = "best" if best.tags["model"] == "cnn" else best.id
+    folder = () if best.params["dataset"] in BUNDLED else ("--dataset", "PATH")
+    return command_at(home, default_uri(home), "analyse", "--run", spec, *folder)

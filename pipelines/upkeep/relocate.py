@@ -73,15 +73,28 @@ class Tables:
     def move(self, old: str, new: str) -> None:
         """Has all that was said to be at `old` or below be at `new`; copies what lies in the old place only."""
         with self._begun() as connection:
-            for name, column, value in list(self._values(connection)):
-                if value != old and not value.startswith(old + "/"):
-                    continue
-                place, table = new + value.removeprefix(old), self._table(name)
+            for name, column, value in self._below(connection, old):
+                place = new + value.removeprefix(old)
                 if name != "experiments" and local(value).is_dir() and not local(place).exists():
                     _copy(local(value), local(place))
-                connection.execute(update(table).where(table.c[column] == value).values({column: place}))
+                self._set(connection, name, column, value, place)
             # Before what is moved counts as moved, after which nobody would look at them again.
-            _describe_anew(old, new)
+            _describe_anew(local(new), old, new)
+
+    def relocate(self, old: str, new: str, folder: Path) -> None:
+        """Has all experiments below `old` be below `new`, copying nothing; until then they are in `folder`."""
+        with self._begun() as connection:
+            for name, column, value in self._below(connection, old):
+                self._set(connection, name, column, value, new + value.removeprefix(old))
+        for experiment in folder.glob("*/"):
+            _describe_anew(experiment, old, new)
+
+    def _below(self, connection: Connection, old: str) -> list[tuple[str, str, str]]:
+        return [found for found in self._values(connection) if found[2] == old or found[2].startswith(old + "/")]
+
+    def _set(self, connection: Connection, name: str, column: str, value: str, place: str) -> None:
+        table = self._table(name)
+        connection.execute(update(table).where(table.c[column] == value).values({column: place}))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -95,11 +108,11 @@ def _copy(source: Path, target: Path) -> None:
         shutil.rmtree(copied, ignore_errors=True)
 
 
-def _describe_anew(old: str, new: str) -> None:
-    """Has the models at `new` say themselves that they are there."""
+def _describe_anew(folder: Path, old: str, new: str) -> None:
+    """Has the models of the experiment in `folder` say that they are at `new`, and no longer at `old`."""
     # As bytes: whatever else a description holds stays as it is.
     was, now = (f"artifact_path: {place}/".encode() for place in (old, new))
-    for described in local(new).glob(f"models/*/artifacts/{DESCRIBED}"):
+    for described in folder.glob(f"models/*/artifacts/{DESCRIBED}"):
         with whole(described) as file:
             file.write_bytes(described.read_bytes().replace(was, now))
 

@@ -3,7 +3,7 @@
 Reading changes nothing but what a database does when it is opened.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,6 @@ from study.search.space import draw_of, first_attempt, parameters_of
 from study.search.storage import open_storage
 from study.search.trial import COUNTED, Outcome
 from study.system.redaction import masked
-
-MARK = "importing"
-"""What is half imported is marked with, in tags and attributes whose names begin so; no archive may have them."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +88,19 @@ class Searches:
         self.name = masked(url)
 
     def read(self) -> list[SearchRecord]:
-        """All of them, in order of their names; but for those that another program made, and half imported ones."""
+        """All of them, in order of their names; but for those that another program made."""
         opened = (self.opened(name) for name in sorted(optuna.get_all_study_names(self._storage)))
-        ours = (search for search in opened if "settings" in search.user_attrs and not search.user_attrs.get(MARK))
+        ours = (search for search in opened if "settings" in search.user_attrs)
         return [_record(search) for search in ours]
 
     def opened(self, name: str) -> Search:
         """The search called `name`."""
         return optuna.load_study(study_name=name, storage=self._storage)
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Deletes all other searches."""
+        for name in set(optuna.get_all_study_names(self._storage)) - set(names):
+            optuna.delete_study(study_name=name, storage=self._storage)
 
     def end_trial(self, name: str, number: int) -> None:
         """Ends a trial that nobody works on any more, as interrupted."""

@@ -62,8 +62,6 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
             pruner=pruner_of(config.pruner, config.epochs),
             load_if_exists=True,
         )
-    if opened.user_attrs.get("importing"):
-        raise StudyError(f"Only a part of the search {config.name!r} is imported: repeat the same `study import`.")
     # JSON makes lists of tuples, as the storage does.
     settings = json.loads(json.dumps({**config.settings(), "dataset": digest[:12]}))
     if "settings" not in opened.user_attrs:

@@ -1,12 +1,14 @@
 """Any archive is imported whole, or refused in one sentence and nothing is written.
 
 They begin as real ones. What is changed is chosen by chance: bytes, whole files, entries of a zip, or single values
-of the records, with hashes that fit, so that what reads the records meets them.
+of the manifest and of the databases, with hashes that fit, so that what reads them meets them.
 """
 
+import contextlib
 import json
 import random
 import shutil
+import sqlite3
 import tempfile
 import zipfile
 from pathlib import Path
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 
 from pipelines.upkeep.export import export
 from study.config import Home
-from tests.conftest import Finished, copy_of
+from tests.conftest import Finished
 from tests.pipelines.upkeep.test_import_ import packed, summed
 from tests.support.process import study_here
 from tests.support.refusal import IS_LONG, assert_refused_or_done, cases, contents
@@ -48,7 +50,7 @@ def exported(finished_study: Finished, tmp_path_factory: pytest.TempPathFactory)
 @given(how=st.sampled_from(HOW), fits=st.booleans(), zipped=st.booleans(), seed=st.integers(0, 2**32))
 @cases(short=40, long=600)
 def test_any_archive_is_imported_whole_or_refused_and_nothing_is_written(
-    how: str, fits: bool, zipped: bool, seed: int, exported: Path, migrated: Home
+    how: str, fits: bool, zipped: bool, seed: int, exported: Path
 ) -> None:
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
@@ -60,25 +62,22 @@ def test_any_archive_is_imported_whole_or_refused_and_nothing_is_written(
             source = packed(source, Path(name) / "study.zip")
         if how == "zip":
             _spoil_zip(source, chance)
-        home = copy_of(migrated, Path(name) / "home")
+        home = Home(root=Path(name) / "home")
+        home.root.mkdir()
         before, around = contents(home.root), _files(Path(name))
         ended = study_here("import", str(source), home=home.root)
         said = f"{how}: {changed}"
         note(said)
         assert ended.code in (0, 2), (said, ended)
         assert_refused_or_done(ended, before, home.root)
-        assert not list(home.store.glob(".import.*.part")), said
+        assert not list(home.root.glob(".import.*.part")), said
         event(f"{how}: exit code {ended.code}")
         if ended.code == 2:
             assert _files(Path(name)) == around, said
             return
-        # What works is all there: the same again finds nothing to do. Where hashes fit what was made up, values may
-        # contradict each other, and it is `study doctor` that says so.
-        after = contents(home.root)
-        again = study_here("import", str(source), home=home.root)
-        assert (again.code, contents(home.root)) == (0, after), (said, again)
+        # Where hashes fit what was made up, values may contradict each other, and it is `study doctor` that says so.
         doctor = study_here("doctor", home=home.root)
-        is_altered = how == "value" or "/artifacts/" in changed or "/models/" in changed
+        is_altered = how == "value" or "/artifacts/" in changed
         assert doctor.code == 0 or (doctor.code == 1 and is_altered), (said, doctor)
         for typed in USES if IS_LONG else ():
             used = study_here(*typed, home=home.root)
@@ -92,12 +91,14 @@ def _files(folder: Path) -> set[Path]:
 
 def _change(folder: Path, how: str, chance: random.Random) -> str:
     """Changes one file; what was done to which."""
-    records = sorted(file for file in folder.rglob("*.json") if "artifacts" not in file.parts)
+    records = [folder / "study.json", *[folder / "mlflow.db", folder / "optuna.db"] * 5]
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     file = chance.choice(records if how == "value" else files)
     content = file.read_bytes()
     said = str(file.relative_to(folder))
-    if how == "value":
+    if how == "value" and file.suffix == ".db":
+        said += _change_row(file, chance)
+    elif how == "value":
         record = json.loads(content)
         said += _change_value(record, chance)
         file.write_text(json.dumps(record))
@@ -119,6 +120,24 @@ def _change(folder: Path, how: str, chance: random.Random) -> str:
         file.write_bytes(other.read_bytes())
         other.write_bytes(content)
     return said
+
+
+def _change_row(file: Path, chance: random.Random) -> str:
+    """Changes a value somewhere in the database `file`, or deletes its row; where, and to what."""
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+        filled = [name for (name,) in names if database.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]]
+        table = chance.choice(filled)
+        column = chance.choice(database.execute(f'PRAGMA table_info("{table}")').fetchall())[1]
+        row = chance.choice(database.execute(f'SELECT rowid FROM "{table}"').fetchall())[0]
+        if chance.random() < 0.1:
+            database.execute(f'DELETE FROM "{table}" WHERE rowid = ?', (row,))
+            return f": row {row} of {table} is gone"
+        value = chance.choice([odd for odd in ODD if odd is None or isinstance(odd, int | float | str)])
+        value = str(value) if value in (10**400, 2**63) or value == "\ud800" else value
+        with contextlib.suppress(sqlite3.Error, UnicodeError):  # what the table itself refuses stays as it was
+            database.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', (value, row))
+        return f": {table}.{column} of row {row} is {str(value)[:40]!r}"
 
 
 def _change_value(record: Any, chance: random.Random) -> str:

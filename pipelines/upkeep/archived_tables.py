@@ -1,0 +1,161 @@
+"""The tables of the two databases in an archive: what is taken out before export, and refused at import."""
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking import MlflowClient
+
+from pipelines.upkeep.archive import ARTIFACTS, MANIFEST, ROOT, RUNS, SEARCHES, SUMS, malformed, require_path
+from pipelines.upkeep.relocate import LOCATIONS, local
+from study.system.backup import damage
+from study.system.files import SQLITE
+
+OF_STUDY = {
+    "alembic_version", "experiment_tags", "experiments", "input_tags", "inputs", "latest_metrics", "logged_models",
+    "logged_model_metrics", "logged_model_params", "logged_model_tags", "metrics", "model_version_tags",
+    "model_versions", "params", "registered_model_aliases", "registered_model_tags", "registered_models", "runs",
+    "tags", "workspaces",
+}  # fmt: skip
+"""The tables of MLflow's that a study fills; others, as those of secrets and webhooks, are empty in an archive."""
+DELETED = "REDACTED-SOURCE-PATH"
+"""What MLflow leaves of the place of a version that was deleted."""
+OF_MLFLOW = (
+    r"CREATE TRIGGER prevent_secrets_aad_mutation\s+BEFORE UPDATE ON secrets\s+FOR EACH ROW\s+"
+    r"WHEN OLD\.secret_id != NEW\.secret_id OR OLD\.secret_name != NEW\.secret_name\s+"
+    r"BEGIN\s+SELECT RAISE\(ABORT, '[^']*'\);\s+END"
+)
+"""The one trigger that MLflow makes itself."""
+
+
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a database, whose schema may call no function that does harm; committed when the block ends."""
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("PRAGMA trusted_schema = OFF")
+        yield database
+
+
+def keep_only(file: Path, run_ids: Collection[str]) -> None:
+    """Deletes for good all other runs in the tracking database `file`, with their models, versions and experiments.
+
+    The files of artifacts stay: `file` is a copy that must not know where they are.
+    """
+    store, client = SqlAlchemyStore(SQLITE + str(file), ROOT), MlflowClient(SQLITE + str(file))
+    with opened(file) as database:
+        runs = database.execute("SELECT run_uuid, experiment_id FROM runs").fetchall()
+        models = database.execute("SELECT model_id, source_run_id FROM logged_models").fetchall()
+        versions = database.execute("SELECT name, version, run_id, current_stage FROM model_versions").fetchall()
+        experiments = {row[0] for row in database.execute("SELECT experiment_id FROM experiments")}
+    for name, version, run_id, stage in versions:
+        if run_id not in run_ids and stage != "Deleted_Internal":
+            client.delete_model_version(name, str(version))
+    for model in client.search_registered_models():
+        if not any(name == model.name and run_id in run_ids for name, _, run_id, _ in versions):
+            client.delete_registered_model(model.name)
+    for model_id, run_id in models:
+        if run_id not in run_ids:
+            store._hard_delete_logged_model(model_id)
+    for run_id, _ in runs:
+        if run_id not in run_ids:
+            store._hard_delete_run(run_id)
+    kept = {experiment for run_id, experiment in runs if run_id in run_ids}
+    # MLflow makes its default experiment anew.
+    for experiment in experiments - kept - {0}:
+        if store.get_experiment(str(experiment)).lifecycle_stage != "deleted":
+            store.delete_experiment(str(experiment))
+        store._hard_delete_experiment(str(experiment))
+    store._dispose_engine()
+    _empty_others(file)
+
+
+def _empty_others(file: Path) -> None:
+    with opened(file) as database:
+        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            if table not in OF_STUDY:
+                database.execute(f'DELETE FROM "{table}"')
+        # MLflow leaves the links from deleted runs to their models.
+        database.execute("DELETE FROM inputs WHERE source_id NOT IN (SELECT run_uuid FROM runs)")
+
+
+def compact(source: Path, target: Path) -> None:
+    """Copies the database `source` to the new file `target`, without what was deleted from it."""
+    with contextlib.closing(sqlite3.connect(source)) as database:
+        database.execute("VACUUM INTO ?", (str(target),))
+
+
+def require_harmless(folder: Path, names: Collection[str]) -> None:
+    """Checks the databases of the archive in `folder`, whose files are `names`, before a library opens them.
+
+    Raises:
+        StudyError: where one is damaged, runs code of its own, or names files that are not in the archive.
+    """
+    for name in (MANIFEST, RUNS, SEARCHES):
+        if name not in names:
+            raise malformed(f"it has no file {name}")
+    try:
+        for name in (RUNS, SEARCHES):
+            _require_plain(folder / name)
+        places = _places(folder / RUNS)
+    except sqlite3.Error as error:
+        raise malformed(f"its databases cannot be read: {error}") from None
+    for name in sorted(set(names) - {MANIFEST, RUNS, SEARCHES, SUMS}):
+        parts = name.split("/")
+        # artifacts/EXPERIMENT/RUN/artifacts/… or artifacts/EXPERIMENT/models/MODEL/artifacts/…
+        if not any(len(parts) > depth and "/".join(parts[:depth]) in places for depth in (4, 5)):
+            raise malformed(f"{name} has no place in it")
+
+
+def _require_plain(file: Path) -> None:
+    if said := damage(SQLITE + str(file)):
+        raise malformed(f"{file.name} is damaged: {said}")
+    with opened(file) as database:
+        for kind, name, statement in database.execute("SELECT type, name, sql FROM sqlite_master"):
+            text = str(statement or "")
+            is_plain = kind in ("table", "index") and not re.match(r"\s*CREATE\s+VIRTUAL", text, re.IGNORECASE)
+            if not is_plain and not (kind == "trigger" and re.fullmatch(OF_MLFLOW, text)):
+                raise malformed(f"{file.name} has the {kind} {str(name)[:100]!r}, which runs code of its own")
+        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            quoted = str(table).replace('"', '""')
+            is_ours = file.name != RUNS or table in OF_STUDY
+            if not is_ours and database.execute(f'SELECT 1 FROM "{quoted}" LIMIT 1').fetchone():
+                raise malformed(f"{file.name} has rows in the table {str(table)[:100]!r}, which no study fills")
+
+
+def _places(file: Path) -> set[str]:
+    """The folders of the artifacts of runs and models, relative to the archive."""
+    with opened(file) as database:
+        said = {
+            (table, column): database.execute(f"SELECT {column} FROM {table}").fetchall() for table, column in LOCATIONS
+        }
+    for (table, _), rows in said.items():
+        for (value,) in rows:
+            is_model = table == "model_versions" and re.fullmatch(rf"models:/m-[0-9a-f]{{32}}|{DELETED}", str(value))
+            if not (value is None or is_model):
+                _inside(value)
+    return {_inside(row[0]) for table, column in LOCATIONS[1:3] for row in said[table, column]}
+
+
+def _inside(value: object) -> str:
+    """The path in the archive of a place of artifacts in its database."""
+    if not isinstance(value, str) or not value.startswith(ROOT + "/") or re.search(r"[?#;\x00-\x1f\x7f]", value):
+        raise malformed(f"{str(value)[:100]!r} is no place of artifacts inside it")
+    return require_path(f"{ARTIFACTS}/{local(value).relative_to(local(ROOT))}")
+
+
+def counted(folder: Path) -> dict[str, int]:
+    """How many of each kind the databases in `folder` hold."""
+    kinds: Sequence[tuple[str, str, str]] = (
+        ("runs", RUNS, "runs"),
+        ("models", RUNS, "logged_models"),
+        ("searches", SEARCHES, "studies"),
+        ("trials", SEARCHES, "trials"),
+    )
+    found = {}
+    for kind, name, table in kinds:
+        with opened(folder / name) as database:
+            found[kind] = database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    return found

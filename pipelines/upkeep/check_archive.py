@@ -1,0 +1,102 @@
+"""What the stages rely on when they read runs, checked in a tracking store that comes from elsewhere."""
+
+import re
+
+from mlflow.entities import ViewType
+
+from pipelines.upkeep.archive import malformed
+from pipelines.upkeep.selection import REFERENCES
+from study.config import STAGES, DataConfig, TrainConfig, can_be_name
+from study.errors import StudyError
+from study.search.trial import COUNTED
+from study.tracking.runs import Run
+from study.tracking.store import Store, every
+
+TAGS = {
+    "search": ("search", "model", "dataset"),
+    "trial": ("search", "model", "dataset", "optuna_trial", "base_seed"),
+    "retrain": ("search", "model", "dataset", "optuna_trial", "trial_run", "seed"),
+    "analysis": ("model", "dataset", "retrain_run"),
+    "experiment": ("experiment", "dataset"),
+    "replicate": ("experiment", "condition", "model", "dataset"),
+}
+"""What the stages read of their runs."""
+IN_NAMES = ("dataset", "search", "experiment", "model")
+"""What files and folders are called after, and runs are asked for by."""
+WHOLE_NUMBERS = ("optuna_trial", "base_seed", "seed", "retry_of", "stopped_epoch")
+LARGEST = 2**32 - 1
+"""Of these: no seed and no trial's number is larger."""
+LATEST = 2**53
+"""Maximum time of a run, in milliseconds since 1970."""
+PARAMS = ("dataset_digest", "git_commit", "device", "precision")
+"""What the stages read of the params of a training, beside its settings."""
+
+
+def check_runs(store: Store, count: int) -> None:
+    """Checks every run in `store`, of which its database has `count`, and the experiments that they are in.
+
+    Raises:
+        StudyError: for the first that no stage can have made.
+    """
+    for experiment in every(store.client.search_experiments, view_type=ViewType.ALL):
+        if not can_be_name(experiment.name):
+            raise malformed(f"the experiment {experiment.name[:100]!r} cannot be the name of a folder")
+    runs = {run.id: run for run in store.runs()}
+    if len(runs) != count:
+        raise malformed("it has runs that were deleted")
+    for run in runs.values():
+        _require_identity(run)
+        _require_tags(run)
+        _require_params(run)
+    for run in runs.values():
+        seen, parent = {run.id}, run.tags.get("mlflow.parentRunId")
+        while parent in runs:
+            if parent in seen:
+                raise malformed("runs in it name each other in a circle")
+            seen.add(parent)
+            parent = runs[parent].tags.get("mlflow.parentRunId")
+
+
+def _require_identity(run: Run) -> None:
+    if not re.fullmatch("[0-9a-f]{32}", run.id):
+        raise malformed(f"{run.id[:100]!r} is no run's id")
+    if run.status not in ("FINISHED", "FAILED", "KILLED"):
+        raise malformed(f"run {run.id} has the status {run.status[:100]!r}")
+    if not 0 <= run.started <= LATEST:
+        raise malformed(f"run {run.id} started at {run.started}, which is no time")
+    for name in REFERENCES:
+        if name in run.tags and not re.fullmatch("[0-9a-f]{32}", run.tags[name]):
+            raise malformed(f"run {run.id} has the {name} {run.tags[name][:100]!r}, which is no run's id")
+
+
+def _require_tags(run: Run) -> None:
+    stage = run.tags.get("stage", "")
+    if stage not in STAGES:
+        raise malformed(f"run {run.id} has the stage {stage[:100]!r}, which is none of {', '.join(STAGES)}")
+    if run.tags.get("mlflow.runName", run.name) != run.name:
+        raise malformed(f"run {run.id} has the names {run.name[:100]!r} and {run.tags['mlflow.runName'][:100]!r}")
+    missing = [name for name in TAGS[stage] if not run.tags.get(name)]
+    if missing:
+        raise malformed(f"run {run.id}, a {stage}, has no tag {missing[0]}")
+    for name in IN_NAMES:
+        if run.tags.get(name) and not can_be_name(run.tags[name]):
+            raise malformed(f"run {run.id} has the {name} {run.tags[name][:100]!r}, which none can have")
+    for name in WHOLE_NUMBERS:
+        value = run.tags.get(name, "0")
+        if not re.fullmatch("[0-9]{1,10}", value) or int(value) > LARGEST:
+            raise malformed(f"run {run.id} has the {name} {value[:100]!r}, which is no whole number up to {LARGEST}")
+    if (stage, run.status) == ("trial", "FINISHED") and run.tags.get("status_reason") not in COUNTED:
+        raise malformed(f"run {run.id}, a finished trial, has the reason {run.tags.get('status_reason')!r}")
+
+
+def _require_params(run: Run) -> None:
+    stage = run.tags["stage"]
+    try:
+        if stage != "analysis":
+            DataConfig.from_params(run.params)
+        if stage in ("trial", "retrain", "replicate"):
+            TrainConfig.from_params(run.params)
+            for name in PARAMS:
+                run.params[name]
+    except (KeyError, ValueError, TypeError, StudyError) as error:
+        raise malformed(f"run {run.id} has params that no {stage} has: {error}") from None

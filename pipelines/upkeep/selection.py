@@ -1,0 +1,67 @@
+"""Which runs of a study are exported: those that are named, and all that they need."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from study.errors import StudyError, unknown
+from study.tracking.runs import Run
+
+REFERENCES = ("mlflow.parentRunId", "trial_run", "retrain_run")
+"""The tags of a run that name other runs."""
+
+
+def chosen(
+    runs: Sequence[Run], searches: Collection[str], datasets: Collection[str], ids: Collection[str]
+) -> list[Run]:
+    """The runs with one of these searches, data sets or ids, and all that they need; by default every run of a study.
+
+    A run needs those that it names and those below it, and a search is whole or not there.
+
+    Raises:
+        StudyError: where nothing has such a search or data set.
+    """
+    known = {run.id: run for run in runs if "stage" in run.tags}
+    if not (searches or datasets or ids):
+        return list(known.values())
+    _require_found("search", "search", searches, known.values())
+    _require_found("data set", "dataset", datasets, known.values())
+    found = {
+        run.id
+        for run in known.values()
+        if run.tags.get("search") in searches or run.tags.get("dataset") in datasets or run.id in ids
+    }
+    while more := {run.id for run in known.values() if run.id not in found and _is_needed(run, found, known)}:
+        found |= more
+    return [run for run in known.values() if run.id in found]
+
+
+def _require_found(what: str, tag: str, wanted: Collection[str], runs: Iterable[Run]) -> None:
+    there = sorted({run.tags[tag] for run in runs if tag in run.tags})
+    for value in wanted:
+        if value not in there:
+            raise unknown(what, value, there or ["none: nothing was searched yet"])
+
+
+def _is_needed(run: Run, found: Collection[str], known: Mapping[str, Run]) -> bool:
+    if any(known[other].tags.get(name) == run.id for other in found for name in REFERENCES):
+        return True
+    if run.tags.get("mlflow.parentRunId") in found:
+        return True
+    return run.tags["stage"] in ("search", "trial") and any(_search(known[other]) == _search(run) for other in found)
+
+
+def _search(run: Run) -> tuple[str, str]:
+    return run.tags.get("search", ""), run.tags.get("dataset", "")
+
+
+def require_ended(runs: Sequence[Run]) -> None:
+    """Checks that none of `runs` is under way.
+
+    Raises:
+        StudyError: where one is.
+    """
+    for run in runs:
+        if run.status not in ("FINISHED", "FAILED", "KILLED"):
+            raise StudyError(
+                f"Run {run.name} ({run.id}) is under way: wait for it, or name what else is exported with --search, "
+                "--dataset or --run; what a killed process left, `study doctor --fix` or the same command closes."
+            )
