@@ -204,7 +204,10 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a model elsewhere": (runs("UPDATE logged_models SET artifact_location = 'file:///etc'"), "is no place"),
     "a version elsewhere": (runs("UPDATE model_versions SET source = 'https://host/evil'"), "is no place"),
     "a deleted run": (runs("UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = 'TRIAL'"), "were deleted"),
-    "an experiment that is a path": (runs("UPDATE experiments SET name = '../../x'"), "name of a folder"),
+    "an experiment that is a path": (
+        runs("UPDATE experiments SET name = '../../x' WHERE name = 'digits'"),
+        "name of a folder",
+    ),
     "a run under way": (runs("UPDATE runs SET status = 'RUNNING' WHERE run_uuid = 'TRIAL'"), "the status 'RUNNING'"),
     "a time before there was any": (runs("UPDATE runs SET start_time = -1 WHERE run_uuid = 'TRIAL'"), "no time"),
     "a parent that is no run": (tag("TRIAL", "mlflow.parentRunId", "../x"), "no run's id"),
