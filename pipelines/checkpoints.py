@@ -12,7 +12,6 @@ from study.errors import StudyError
 from study.tracking.artifacts import MODEL_SUMS, SPLITS, predictions_path, weights_path
 from study.tracking.registry import CHANGING
 from study.tracking.store import Store
-from study.training import TrainingState
 
 SLOTS = ("resume/even.safetensors", "resume/odd.safetensors")
 """What a continuation needs, written in turn: whatever becomes of one, the other is an epoch older and whole."""
@@ -50,14 +49,15 @@ class Checkpoints:
         self._sums[MODEL_SUMS] = self._store.log_sums(self._run_id, kept, MODEL_SUMS)
         self._store.log_sums(self._run_id, self._sums)
 
-    def keep_epoch(self, state: TrainingState, metrics: Mapping[str, float]) -> None:
+    def keep_epoch(self, weights: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
         """Keeps the weights, then what continues from them, and then records the metrics, unless they are recorded."""
-        self.keep(weights_path(state.epoch), state.weights())
+        epoch, tensors, metrics = checkpoint
+        self.keep(weights_path(epoch), weights)
         # The metrics travel with the state: an interruption before they are recorded loses neither.
-        slot, tensors, said = SLOTS[state.epoch % 2], state.tensors(), json.dumps(dict(metrics))
+        slot, said = SLOTS[epoch % 2], json.dumps(metrics)
         digest = _content_digest(tensors, said)
         self._store.log_tensors(self._run_id, slot, tensors, metrics=said, sha256=digest)
-        self.record(metrics, state.epoch)
+        self.record(metrics, epoch)
 
     def record(self, metrics: Mapping[str, float], epoch: int) -> None:
         """Records the metrics of `epoch` once, however often the epoch is trained."""

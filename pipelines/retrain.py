@@ -6,11 +6,12 @@ is chosen by them.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from pipelines.checkpoints import Checkpoints
+from pipelines.checkpoints import Checkpoint, Checkpoints
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.session.mlflow_pages import run_page
@@ -26,6 +27,7 @@ from study.tracking.artifacts import predictions_path
 from study.tracking.failures import failure_recorded
 from study.tracking.registry import log_model, model_digests
 from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric
+from study.tracking.writer import Writer
 from study.training import Epoch, TrainingState, accuracy, fit, predict
 
 
@@ -166,7 +168,8 @@ def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, conte
     _describe(run_id, dataset, context)
     _restore(run_id, state, kept, context)
     images = len(dataset.train)
-    with context.display.bar(f"retraining {config.model.name}", config.epochs * images) as bar:
+    bar_name = f"retraining {config.model.name}"
+    with Writer(context.store) as writer, context.display.bar(bar_name, config.epochs * images) as bar:
         bar.advance(state.epoch * images)
         fit(
             state,
@@ -174,7 +177,7 @@ def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, conte
             config,
             context.machine,
             evaluate={"test": dataset.test},
-            on_epoch=lambda epoch: _keep_epoch(epoch, kept, state, config, context, bar),
+            on_epoch=lambda epoch: _keep_epoch(epoch, kept, writer, state, config, context, bar),
             on_batch=bar.advance,
             from_start=True,
         )
@@ -186,12 +189,18 @@ def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, conte
 
 
 def _keep_epoch(
-    epoch: Epoch, kept: Checkpoints, state: TrainingState, config: TrainConfig, context: Context, bar: Bar
+    epoch: Epoch,
+    kept: Checkpoints,
+    writer: Writer,
+    state: TrainingState,
+    config: TrainConfig,
+    context: Context,
+    bar: Bar,
 ) -> None:
     metrics = dict(epoch.metrics)
     if epoch.number:
         metrics |= {"epoch_seconds": epoch.seconds, "images_per_second": epoch.images_per_second}
-    kept.keep_epoch(state, metrics)
+    writer.submit(partial(kept.keep_epoch, state.weights(), Checkpoint(state.epoch, state.tensors(), metrics)))
     said = f"test {metrics['test_accuracy']:.3f}"
     if epoch.number:
         said += f" · train {metrics['train_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s"

@@ -29,10 +29,7 @@ STAGES = {
     f"pipelines.{stage}" for stage in ("tune", "retrain", "analyse", "experiment", "upkeep.export", "upkeep.import_")
 }
 HEAVY = {"torch", "mlflow", "optuna", "torchvision", "matplotlib", "pandas", "sklearn"}
-EXCEPTIONS = {
-    # Types alone, until the outbox goes.
-    ("study.tracking.outbox", "study.tracking.store"),
-}
+EXCEPTIONS: set[tuple[str, str]] = set()
 """Imports against the rules, each with its reason."""
 
 
@@ -220,7 +217,6 @@ TESTED_IN = {
     "study/test_data.py": ["study.images", "study.sources.cifar10"],
     "study/test_training.py": ["study.state"],
     "study/system/test_redaction.py": ["pipelines.session.setup", "study.system.variables"],
-    "study/tracking/test_outbox.py": ["study.tracking.retry"],
     "study/tracking/test_store.py": ["study.tracking.runs"],
     "whole/test_cli.py": [
         "pipelines.cli.app",

@@ -1,7 +1,7 @@
 """The trials of a search, one after the other or in turns, each mirrored in MLflow as a run below the search's."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from pipelines.session.context import Context
@@ -11,6 +11,7 @@ from pipelines.trials.recovery import Recovery
 from study.config import DataConfig, SearchConfig
 from study.data import Dataset
 from study.device_failures import failures_explained, release_device_memory
+from study.errors import StoreFault
 from study.models import build_model
 from study.search import search
 from study.search.loop import Listener, Training, optimise
@@ -108,7 +109,8 @@ def run_trials(
             optimise(opened, config, runner.run, on_wait, listener=listener, places=places)
     except BaseException:
         # What came between the birth or the end of a trial in the one store and in the other is left open there.
-        with locked(context.home):
+        # Where the store is away, the next command closes it.
+        with locked(context.home), suppress(StoreFault):
             recovery.close(and_own=True)
         raise
 
@@ -142,8 +144,10 @@ class _TrialRunner:
         try:
             with failures_explained(self.context.machine, FEWER_WORKERS):
                 yield from self._fit(suggestion, run_id, score)
-        finally:
-            self.writer.drain()
+        except BaseException as end:
+            self.writer.drain(is_patient=isinstance(end, Exception))
+            raise
+        self.writer.drain()
         return score.accuracy
 
     def ended(self, told: Outcome) -> None:

@@ -112,7 +112,6 @@ class _Examination:
         self._examine(self._trials)
         self._examine(check_runs.check_others)
         self._examine(check_runs.check_retrained)
-        self._examine(self._undelivered)
         if not self.is_elsewhere:
             self._examine(self._files)
         self._say()
@@ -171,13 +170,6 @@ class _Examination:
         total = sum(len(search.trials) for search in facts.searches)
         with self.context.display.bar("comparing trials", total) as bar:
             yield from check_runs.check_trials(facts, bar)
-
-    def _undelivered(self, facts: Facts) -> Iterator[Finding]:
-        """What could not be delivered when the store was opened, just now."""
-        for folder in sorted((self.context.home.store / "outbox").glob("*/")):
-            message = f"What the store could not take of run {folder.name[:12]} is still kept."
-            remedy = f"nothing: {folder} is for another --tracking-uri, or for a run that was deleted there"
-            yield Finding(message, str(folder), remedy)
 
     def _files(self, facts: Facts) -> Iterator[Finding]:
         runs = [run for run in facts.of_stage("retrain") if run.status != "RUNNING"]

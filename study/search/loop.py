@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import SearchConfig
-from study.errors import Diverged, OutOfMemory, interruptions_told
+from study.errors import Diverged, OutOfMemory, StoreFault, interruptions_told
 from study.search.heartbeat import Heart
 from study.search.search import FINISHED_STATES, Search, finished, outcome, put_back, running
 from study.search.space import Sampler, train_config
@@ -213,8 +213,8 @@ class _Attempt:
         except UpdateFinishedTrialError:
             # This process was away for so long that it was taken for dead, and what it tried is another's now.
             self._end(TrialState.FAIL, "interrupted")
-        except (KeyboardInterrupt, StorageInternalError):
-            self._end(TrialState.FAIL, "interrupted")
+        except (KeyboardInterrupt, StorageInternalError, StoreFault):
+            self._interrupt()
             raise
         except Exception as error:
             self._end(TrialState.FAIL, "crashed", stopped=masked(f"{type(error).__name__}: {error}"))
@@ -227,7 +227,12 @@ class _Attempt:
             try:
                 self.training.close()
             finally:
-                self._end(TrialState.FAIL, "interrupted")
+                self._interrupt()
+
+    def _interrupt(self) -> None:
+        # Where the tracking store is away, the trial's run stays open until the next command.
+        with suppress(StoreFault):
+            self._end(TrialState.FAIL, "interrupted")
 
     def _end(self, state: TrialState, reason: str, *, value: float | None = None, **said: Any) -> None:
         self.under_way = False

@@ -172,15 +172,8 @@ class Artifacts:
         with tempfile.TemporaryDirectory(prefix="study-") as folder:
             file = Path(folder, PurePosixPath(path).name)
             yield file
-            self._send(run_id, path, file)
-
-    def put_file(self, run_id: str, path: str, file: Path) -> None:
-        """Hands `file` over as the artifact `path` now; its name must be that of the path."""
-        parent = str(PurePosixPath(path).parent)
-        self.client.log_artifact(run_id, str(file), None if parent == "." else parent)
-
-    def _send(self, run_id: str, path: str, file: Path) -> None:
-        self.put_file(run_id, path, file)
+            parent = str(PurePosixPath(path).parent)
+            self.client.log_artifact(run_id, str(file), None if parent == "." else parent)
 
     @contextmanager
     def _read(self, run_id: str, path: str) -> Iterator[Path]:

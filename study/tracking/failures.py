@@ -1,9 +1,9 @@
 """How a run ends on an exception."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from study.errors import Diverged, Incomplete, OutOfMemory, interruptions_told
+from study.errors import Diverged, Incomplete, OutOfMemory, StoreFault, interruptions_told
 from study.tracking.store import Store
 
 REASONS = {Diverged: "diverged", Incomplete: "incomplete", OutOfMemory: "out of memory"}
@@ -17,8 +17,15 @@ def failure_recorded(store: Store, run_id: str) -> Iterator[None]:
         with interruptions_told():
             yield
     except KeyboardInterrupt:
-        store.finish(run_id, "KILLED", "interrupted")
+        store.give_up()
+        _finish(store, run_id, "KILLED", "interrupted")
         raise
     except BaseException as error:
-        store.finish(run_id, "FAILED", REASONS.get(type(error), "crashed"))
+        _finish(store, run_id, "FAILED", REASONS.get(type(error), "crashed"))
         raise
+
+
+def _finish(store: Store, run_id: str, status: str, reason: str) -> None:
+    # Where the store is away, the run stays open, and the next command ends it as interrupted.
+    with suppress(StoreFault):
+        store.finish(run_id, status, reason)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,7 +62,8 @@ class Retry:
         """
         self.where, self.say = where, say
         _timeout()
-        self._is_spent = False
+        self.is_away = False
+        self._gives_up = threading.Event()
 
     def wait(self, action: Callable[[], Any]) -> Any:
         """What `action` returns, as soon as the store lets it.
@@ -72,18 +74,20 @@ class Retry:
         if _fails_at_once.get():
             with explained(self.where):
                 return action()
-        ends, reminded = time.monotonic() + (0 if self._is_spent else _timeout()), None
+        ends, reminded = time.monotonic() + _timeout(), None
         for pause in backoff():
             try:
                 with at_once(), explained(self.where):
                     result = action()
-                self._is_spent = False
+                self.is_away = False
+                self._gives_up.clear()
                 return result
             except Exception as error:
                 if not is_passing(error):
                     raise
-                if time.monotonic() + pause > ends:
-                    self._is_spent = True
+                self.is_away = True
+                if self._gives_up.is_set() or time.monotonic() + pause > ends:
+                    self.give_up()
                     raise StoreFault(str(explanation(error, self.where))) from None
                 if reminded is None or time.monotonic() > reminded + REMINDED:
                     reminded = time.monotonic()
@@ -91,31 +95,27 @@ class Retry:
             self._sleep(pause)
         raise AssertionError("backoff never end")
 
+    def give_up(self) -> None:
+        """Ends all waiting, in every thread, until the store answers again."""
+        self._gives_up.set()
+
     def _sleep(self, pause: float) -> None:
         try:
-            time.sleep(pause)
+            self._gives_up.wait(pause)
         except KeyboardInterrupt:
             # What is still to be closed shall not wait either.
-            self._is_spent = True
+            self.give_up()
             raise
 
 
 class RetryingClient:
     """A client of a store, each of whose methods waits while the store is away."""
 
-    def __init__(self, client: Any, retry: Retry, before: Callable[[], None]):
-        """Takes what is to be done first, so that nothing is read before what was written."""
-        self._client, self._retry, self._before = client, retry, before
+    def __init__(self, client: Any, retry: Retry):
+        self._client, self._retry = client, retry
 
     def __getattr__(self, name: str) -> Any:
         return partial(self._call, getattr(self._client, name))
 
     def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        def action() -> Any:
-            return method(*arguments, **options)
-
-        def after_what_is_kept() -> Any:
-            self._before()
-            return action()
-
-        return self._retry.wait(action if _fails_at_once.get() else after_what_is_kept)
+        return self._retry.wait(partial(method, *arguments, **options))

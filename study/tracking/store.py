@@ -33,7 +33,6 @@ from study.system.files import SQLITE, locked
 from study.system.processes import this_process
 from study.system.redaction import masked
 from study.tracking.artifacts import Artifacts
-from study.tracking.outbox import Outbox, Parcel, deliver
 from study.tracking.retry import Retry, RetryingClient
 from study.tracking.runs import Point, Run, as_param, as_run, points
 
@@ -57,7 +56,7 @@ class Store(Artifacts):
     def __init__(self, home: Home, uri: str | None = None, say: Callable[[str], None] = print):
         """Opens the store at `uri` (default: inside `home`), making it where it is new.
 
-        What was kept for it while it was away is delivered first. `say` is told what it was, and when it is away.
+        `say` is told when it is away.
 
         Raises:
             StudyError: where it is no database, or no server answers.
@@ -67,7 +66,6 @@ class Store(Artifacts):
         self.say = say
         self._experiments: dict[str, str] = {}
         self._retry = Retry(masked(self.uri).removeprefix(SQLITE), self._say)
-        self._outbox = Outbox(self, self._say)
         # Opening a new database migrates it, and two processes doing that at once crash.
         with locked(home):
             if self.uri.startswith(("http://", "https://")):
@@ -77,13 +75,10 @@ class Store(Artifacts):
             try:
                 mlflow.set_tracking_uri(self.uri)
                 client = self.wait(lambda: MlflowClient(self.uri))
-                super().__init__(cast(MlflowClient, RetryingClient(client, self._retry, self._outbox.empty)))
+                super().__init__(cast(MlflowClient, RetryingClient(client, self._retry)))
                 self.client.search_experiments(max_results=1)
             except (mlflow.exceptions.MlflowException, SQLAlchemyError, CommandError, OSError, StoreFault) as error:
                 raise StudyError(f"The store {masked(self.uri)} cannot be opened: {first_line(error)}") from None
-        delivered = deliver(self, home)
-        if delivered.runs:
-            self._say(f"{masked(self.uri)} has now what was kept for it in {self._outbox.folder}: {delivered}.")
 
     def _say(self, text: str) -> None:
         self.say(text)
@@ -95,6 +90,15 @@ class Store(Artifacts):
             StoreFault: where the store is away for too long, or something else fails that a sentence can explain.
         """
         return self._retry.wait(action)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the latest call is still waiting for the store, or gave it up."""
+        return self._retry.is_away
+
+    def give_up(self) -> None:
+        """Ends all waiting for the store, in every thread, until it answers again."""
+        self._retry.give_up()
 
     def experiment(self, name: str) -> str:
         """The id of the experiment called `name`, made where it is new."""
@@ -177,59 +181,40 @@ class Store(Artifacts):
         self.client.log_batch(run_id, params=[Param(key, as_param(value)) for key, value in params.items()])
 
     def tag(self, run_id: str, **tags: object) -> None:
-        """Sets tags of a run; where the store is away, as soon as it is back."""
-        named = {key: str(value) for key, value in tags.items()}
-        self._outbox.send(run_id, lambda: self.put_tags(run_id, named), lambda parcel: parcel.add("tags", named))
+        """Sets tags of a run."""
+        self.client.log_batch(run_id, tags=_as_tags(tags))
 
     def log(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Records metrics of one step, in one write."""
         self.log_points(run_id, points(metrics, step))
 
     def log_points(self, run_id: str, recorded: Sequence[Point]) -> None:
-        """Records values of metrics, of any number of steps; where the store is away, as soon as it is back."""
-        self._outbox.send(run_id, lambda: self.put_points(run_id, recorded), lambda parcel: parcel.add_points(recorded))
+        """Records values of metrics, of any number of steps, in as few writes as MLflow allows."""
+        for start in range(0, len(recorded), MAX_BATCH):
+            self._log_batch(run_id, recorded[start : start + MAX_BATCH])
 
-    def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
-        """Ends a run as FINISHED, FAILED or KILLED, for `reason`, with its `last` metrics and tags.
-
-        Where the store is away the run ends there as soon as it is back.
-        """
-        ended = time.time_ns() // 1_000_000
-        named = {key: str(value) for key, value in {"status_reason": reason, **tags}.items()}
+    def _log_batch(self, run_id: str, recorded: Sequence[Point], tags: Mapping[str, object] | None = None) -> None:
+        attempts = 0
 
         def write() -> None:
-            recorded = [RunTag(key, value) for key, value in named.items()]
-            self.client.log_batch(run_id, metrics=[Metric(*point) for point in last], tags=recorded)
-            self.put_end(run_id, status, ended)
+            # A request without an answer may have been heard, and MLflow would keep the values twice.
+            nonlocal attempts
+            attempts += 1
+            known = self._recorded(run_id, {point.name for point in recorded}) if attempts > 1 else set()
+            new = [Metric(*point) for point in recorded if (point.name, point.step) not in known]
+            self.client.log_batch(run_id, metrics=new, tags=_as_tags(tags or {}))
 
-        def keep(parcel: Parcel) -> None:
-            parcel.add_points(last)
-            parcel.add("tags", named)
-            parcel.add("end", {"status": status, "time": str(ended)})
+        self.wait(write)
 
-        self._outbox.send(run_id, write, keep)
-
-    def put_points(self, run_id: str, recorded: Sequence[Point]) -> None:
-        """Records values of metrics now, in as few writes as MLflow allows."""
-        for start in range(0, len(recorded), MAX_BATCH):
-            batch = recorded[start : start + MAX_BATCH]
-            self.client.log_batch(run_id, metrics=[Metric(*point) for point in batch])
-
-    def put_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Sets tags of a run now."""
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-
-    def put_end(self, run_id: str, status: str, ended: int) -> None:
-        """Ends a run now, as of `ended`, in milliseconds since 1970."""
-        self.client.set_terminated(run_id, status, ended)
-
-    def recorded(self, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
+    def _recorded(self, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
         """The metrics of these names that a run has, each with its step."""
-        found = {name: self.client.get_metric_history(run_id, name) for name in names}
-        return {(name, point.step) for name, history in found.items() for point in history}
+        return {(name, point.step) for name in names for point in self.client.get_metric_history(run_id, name)}
 
-    def _send(self, run_id: str, path: str, file: Path) -> None:
-        self._outbox.send(run_id, lambda: self.put_file(run_id, path, file), lambda parcel: parcel.add_file(path, file))
+    def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
+        """Ends a run as FINISHED, FAILED or KILLED, for `reason`, with its `last` metrics and tags."""
+        ended = time.time_ns() // 1_000_000
+        self._log_batch(run_id, last, {"status_reason": reason, **tags})
+        self.client.set_terminated(run_id, status, ended)
 
     def resume(self, run_id: str) -> None:
         """Marks an ended run as running again."""
@@ -268,6 +253,10 @@ class Store(Artifacts):
             columns[key] = pd.Series({point.step: point.value for point in points}, dtype=float)
         table = pd.DataFrame(columns).sort_index()
         return table.rename_axis("epoch").reset_index()
+
+
+def _as_tags(tags: Mapping[str, object]) -> list[RunTag]:
+    return [RunTag(key, str(value)) for key, value in tags.items()]
 
 
 def every(search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:

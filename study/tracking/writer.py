@@ -1,18 +1,24 @@
-"""Metrics recorded in the background: training does not wait while a database writes."""
+"""Metrics and files recorded in the background, while training goes on."""
 
 import threading
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 
+from study.errors import StoreFault
 from study.tracking.runs import points
 from study.tracking.store import Point, Store
 
 GATHERED = 0.25
 """Seconds for which metrics are gathered before they are written: on a GPU an epoch takes no longer than a write."""
+POLL = 0.05
+"""Seconds between two looks whether the store is away."""
 
 
 class Writer:
-    """Writes the metrics of runs to a store from a thread of its own, those of each run in order and together.
+    """Writes to a store from a thread of its own, in order; the metrics of each run are gathered into one write.
+
+    While the store is away, the thread retries, and what is handed over meanwhile waits in memory. What a process did
+    not write before it ended is made again by the same command, which continues from what the store has.
 
     A run may be ended only after `drain`, which leaving the `with` block calls as well: MLflow's own asynchronous
     logging loses what is on its way when the process is told to stop.
@@ -25,13 +31,14 @@ class Writer:
         self._hurry = threading.Event()
         self._pending: list[tuple[str, Point]] = []
         self._is_scheduled = False
+        self._error: BaseException | None = None
 
     def __enter__(self) -> "Writer":
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         try:
-            self.drain()
+            self.drain(is_patient=kind is None or issubclass(kind, Exception))
         finally:
             self._hurry.set()
             self._thread.shutdown()
@@ -44,15 +51,46 @@ class Writer:
         if is_first:
             self._thread.submit(self._gather)
 
-    def drain(self) -> None:
-        """Waits until all that was handed over is written.
+    def submit(self, write: Callable[[], object]) -> None:
+        """Writes in the background; returns once it is done, or the store is away.
 
         Raises:
-            Exception: what the store raised; what it did not take is kept, and tried again by the next write.
+            Exception: what this write or an earlier one raised; no write is tried after it.
+        """
+        written = self._thread.submit(self._attempt, write)
+        while wait([written], POLL).not_done and not self._store.is_away:
+            pass
+        self._raise()
+
+    def _attempt(self, write: Callable[[], object]) -> None:
+        if self._error is None:
+            try:
+                write()
+            except BaseException as error:
+                self._error = error
+
+    def _raise(self) -> None:
+        if self._error:
+            raise self._error
+
+    def drain(self, *, is_patient: bool = True) -> None:
+        """Waits until all that was handed over is written.
+
+        Args:
+            is_patient: whether to wait for a store that is away; an interruption does not, and loses what waits for it.
+
+        Raises:
+            Exception: what the store raised; metrics that it did not take are kept, and tried again by the next write.
         """
         self._hurry.set()
+        if not is_patient:
+            self._store.give_up()
         try:
             self._thread.submit(self._write).result()
+            self._raise()
+        except StoreFault:
+            if is_patient:
+                raise
         finally:
             self._hurry.clear()
 

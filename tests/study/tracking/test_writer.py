@@ -249,11 +249,11 @@ def test_points_of_a_write_that_broke_off_halfway_are_in_the_store_once(
     run_id, count, batches = watched.new_run(), MAX_BATCH + 200, []
     log_batch = watched.client.log_batch
 
-    def failing_once(run: str, metrics: Sequence[object]) -> None:
+    def failing_once(run: str, metrics: Sequence[object], tags: Sequence[object]) -> None:
         batches.append(len(metrics))
         if batches == [1, MAX_BATCH, 200]:
             raise MlflowException("The store is away.")
-        log_batch(run, metrics=metrics)
+        log_batch(run, metrics=metrics, tags=tags)
 
     monkeypatch.setattr(watched.client, "log_batch", failing_once)
     with Writer(watched) as writer:
