@@ -13,6 +13,7 @@ from pipelines.session.display import Display
 from study.config import DataConfig, Home
 from study.data import load_dataset
 from study.errors import StudyError, unknown
+from study.images import BACKGROUND
 from study.system.redaction import masked, one_line
 from study.tracking.hints import command
 from study.tracking.runs import Run, metric
@@ -26,6 +27,7 @@ def show_data(config: DataConfig, home: Home) -> None:
         dataset = load_dataset(config, home, display.say, bar.to)
     splits = dataset.splits(config)
     display.say(f"{dataset.key}: {dataset.source}; digest {dataset.digest[:16]}")
+    display.say(f"What is transparent in an image is {BACKGROUND}.")
     if dataset.skipped:
         display.say(f"{dataset.skipped} unreadable image files are left out.")
     parts = {"train": splits.train, "validation": splits.validation, "test": dataset.test}

@@ -10,6 +10,7 @@ from study.config import DataConfig, Home
 from study.data import Dataset, load_dataset
 from study.device import Machine
 from study.errors import StudyError
+from study.images import BACKGROUND
 from study.provenance import provenance
 from study.search.search import default_storage
 from study.system.files import within
@@ -94,6 +95,7 @@ class Context:
         return {
             "dataset": data.recorded_dataset,
             "dataset_digest": dataset.digest,
+            "background": BACKGROUND,
             "validation_fraction": data.validation_fraction,
             "split_seed": data.split_seed,
             "skip_unreadable": data.skip_unreadable,

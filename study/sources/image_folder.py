@@ -1,24 +1,24 @@
 """Image files as tensors: listing a folder, decoding it once, keeping what was decoded."""
 
-import contextlib
 import hashlib
 import json
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from study.errors import StudyError
 from study.images import IMAGE_SHAPE, SIDE, Labelled
+from study.sources.transparency import on_ground
 from study.system.files import remove_unfinished, whole
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -28,6 +28,8 @@ MAX_PIXELS = 50_000_000
 """Larger images are refused before they are decoded: a small file can unfold to fill the memory."""
 MAX_BYTES = 512 * 2**20
 """Larger files are refused before they are opened: so much is `MAX_PIXELS` of 16 bits in three channels, and more."""
+DECODING = b"2, transparent on white"
+"""What decoding makes of a file; changed, what was decoded before is decoded again."""
 CHUNK = 64
 """Images that one thread decodes before it reports."""
 # Pillow's own limit is above ours; what it warns of is refused, and not told twice.
@@ -76,10 +78,12 @@ def load_folder(
     files = [file for group in listing.values() for members in group.values() for file in members]
     path = cache_path(cache, root.name, root, files)
     stored = load_cache(path)
-    # A change of permissions shows neither in size nor in time: only trying tells.
-    if stored is None or any(not decode([root / name])[1] for name in stored[0].unreadable):
+    if stored is None:
         say(f"Decoding {len(files):,} images of {root}, once.")
-        stored = store_cache(path, _decode_folder(root, listing, progress), say)
+        decoded = _decode_folder(root, listing, progress)
+        if cache_path(cache, root.name, root, files) != path:
+            raise StudyError(f"Files of {root} were changed while they were read: try again.")
+        stored = store_cache(path, decoded, say)
     _check_readable(root, stored[0], len(files), skip_unreadable)
     return stored
 
@@ -193,7 +197,9 @@ def _decode(path: Path) -> np.ndarray:
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS:,}")
-        upright = _to_rgb(ImageOps.exif_transpose(image))
+        ground = on_ground(image)
+        ground.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+        upright = ImageOps.exif_transpose(ground)
     if upright.size != (SIDE, SIDE):
         upright = upright.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(upright).transpose(2, 0, 1)
@@ -206,15 +212,6 @@ def _require_file(path: Path) -> None:
         raise ValueError("it is no ordinary file")
     if state.st_size > MAX_BYTES:
         raise ValueError(f"{state.st_size:,} bytes are more than {MAX_BYTES:,}")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    # Pillow clips these modes to 0–255 instead of scaling them.
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode} have no known range")
-    return image.convert("RGB")
 
 
 def _reason(error: Exception) -> str:
@@ -239,15 +236,26 @@ def _decode_folder(root: Path, listing: Listing, progress: Progress | None = Non
     return Decoded(classes, parts["train"], parts.get("test"), left_out)
 
 
-def cache_path(folder: Path, name: str, root: Path, files: Iterable[Path]) -> Path:
-    """Where in `folder` the decoded `files` of `root` are kept: any change of a path, size or time moves it."""
-    listing = hashlib.sha256()
-    for file in files:
-        listing.update(os.fsencode(str(file).removeprefix(str(root))))
-        with contextlib.suppress(OSError):  # a link to nowhere, or to itself, is an unreadable file
-            state = file.stat()
-            listing.update(f"\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+def cache_path(folder: Path, name: str, root: Path, files: Sequence[Path]) -> Path:
+    """Where in `folder` the decoded `files` of `root` are kept: any change of a path or of what a file holds moves it.
+
+    Sizes and times would not do: archives unpack other files with the same ones.
+    """
+    listing = hashlib.sha256(DECODING)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for file, content in zip(files, threads.map(_content, files), strict=True):
+            listing.update(os.fsencode(str(file).removeprefix(str(root))) + b"\0" + content)
     return folder / f"{name}-{listing.hexdigest()[:16]}.safetensors"
+
+
+def _content(path: Path) -> bytes:
+    """The hash of what a file holds; where it cannot be read, which is an unreadable file, of why not."""
+    try:
+        _require_file(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except (OSError, ValueError) as error:
+        return hashlib.sha256(_reason(error).encode()).digest()
 
 
 def load_cache(path: Path) -> tuple[Decoded, str] | None:

@@ -104,6 +104,7 @@ def test_a_retraining_leaves_the_weights_before_and_after_every_epoch(finished_s
     assert (run.params["epochs"], run.params["seed"]) == ("2", "0")
     assert run.params["learning_rate"] == store.get(run.tags["trial_run"]).params["learning_rate"]
     assert run.params["dataset_digest"] == finished_study.dataset.digest
+    assert run.params["background"] == "white"
 
 
 def test_a_retraining_describes_its_data_set(finished_study):

@@ -234,7 +234,7 @@ class TestFolder:
         Image.new("CMYK", (40, 40), (0, 0, 0, 255)).save(cats / "3.jpg")
         Image.fromarray(np.full((9, 9), 257 * 60, np.uint16)).save(cats / "4.png")
         colours = load(folder, home).train.images[6:, :, 16, 16].tolist()
-        assert colours == [[100, 100, 100], [1, 2, 3], [0, 0, 0], [0, 0, 0], [60, 60, 60]]
+        assert colours == [[100, 100, 100], [128, 128, 129], [0, 0, 0], [0, 0, 0], [60, 60, 60]]
 
     def test_a_photograph_is_turned_upright(self, folder: Path, home: Home):
         left_white = np.zeros((32, 32, 3), np.uint8)
@@ -416,6 +416,28 @@ class TestCache:
             shutil.rmtree(folder / "test")
         assert load(folder, home).digest != before.digest
         assert len(decoded) == 2
+
+    def test_files_exchanged_with_equal_sizes_and_times_are_noticed(self, tmp_path: Path, home: Home):
+        root, files = write_folder(tmp_path / "photos"), []
+        for name in ("bird", "cat"):
+            files.append(root / "train" / name / "same.bmp")
+            write_image(files[-1], seed=len(files))
+            os.utime(files[-1], (315532800, 315532800))
+        before, (first, second) = load(root, home), [file.read_bytes() for file in files]
+        for file, content in zip(files, (second, first), strict=True):
+            file.write_bytes(content)
+            os.utime(file, (315532800, 315532800))
+        after = load(root, home)
+        assert after.digest != before.digest
+        assert after.train.images[6].tolist() == before.train.images[13].tolist()
+
+    def test_files_of_which_the_time_alone_changed_are_not_decoded_again(
+        self, folder: Path, home: Home, decoded: list[int]
+    ):
+        load(folder, home)
+        os.utime(folder / "train" / "bird" / "0000.png", (1, 1))
+        load(folder, home)
+        assert len(decoded) == 1
 
     @pytest.mark.parametrize("damage", ["cut short", "emptied", "one bit", "other content"])
     def test_a_damaged_cache_is_rebuilt_unasked(self, folder: Path, home: Home, decoded: list[int], damage: str):
