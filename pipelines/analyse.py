@@ -4,32 +4,22 @@ Everything about the run comes through MLflow, so it may lie on another machine;
 measured on its images. What is missing is named, and the rest is shown.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
 from analysis.drawing.wording import counted
 from analysis.explorer.page import MAPS
 from analysis.page import Section
-from pipelines.report import (
-    figures_ablation,
-    figures_dataset,
-    figures_experiments,
-    figures_explorer,
-    figures_filters,
-    figures_maps,
-    figures_search,
-    figures_statistics,
-    outline,
-)
+from pipelines.report import figures, outline
 from pipelines.report.cache import Made
-from pipelines.report.exhibits import ONLY, Report, Step
+from pipelines.report.exhibits import ONLY, Report
+from pipelines.report.figures import Step
 from pipelines.report.inputs import Inputs
-from pipelines.report.network import Network, no_weights, pull
+from pipelines.report.material import Material
+from pipelines.report.network import Network, pull
 from pipelines.report.page import publish
 from pipelines.session.context import Context
 from study.config import REPORT_FILTER, AnalysisConfig, CNNConfig, DataConfig, TrainConfig
@@ -90,14 +80,23 @@ def analyse(
     source = data.recorded_dataset if data else ""
     run = best.choose_retrained(context.store, spec, loaded.key if loaded else None, source)
     filters = _filters(config, run)
-    images = _images(config, run, filters, loaded, context)
+    images = _images(config, run, loaded, context)
     network = pull(context.store, run, images.data.classes if images.data else ())
     networks, missing = _with_other(network, context)
     folder = f"{run.tags['dataset']}-{run.params['model']}-{run.id[:8]}"
-    report = Report(context.report_folder(f"{folder}/{ONLY}" if config.only else folder), where=context.where)
-    steps = _refused(network, filters, images) | dict(
-        _steps(network, networks, filters, images, config, context, report)
+    report = Report(context.report_folder(f"{folder}/{ONLY}" if config.only else folder))
+    material = Material(
+        network,
+        networks,
+        filters,
+        images.data,
+        images.image,
+        images.reason,
+        config,
+        context.machine.device,
+        context.where,
     )
+    steps = figures.steps(material)
     made, left_out = _made(outline.chosen(steps, config.only), network, report, context, again)
     missing = [line for line in missing if line not in left_out]
     missing += [f"Left out: {', '.join(names)}. {reason}" for reason, names in left_out.items()]
@@ -128,17 +127,15 @@ def _filters(config: AnalysisConfig, run: Run) -> dict[str, int]:
     return dict.fromkeys(layers, config.filter)
 
 
-def _needing(filters: Mapping[str, int], only: Collection[str]) -> set[str]:
-    """What is to be made, and takes the data set or the image under study."""
-    names = outline.from_images(filters) | outline.from_image(filters)
-    return names & set(only) if only else names
+def _needs_images(only: Collection[str]) -> bool:
+    """Whether what is to be made takes the data set or the image under study."""
+    chosen = (figure for figure in figures.FIGURES if not only or figure.name in only)
+    return any(need in (figures.DATASET, figures.IMAGE) for figure in chosen for need in figure.needs)
 
 
-def _images(
-    config: AnalysisConfig, run: Run, filters: Mapping[str, int], loaded: Dataset | None, context: Context
-) -> _Images:
+def _images(config: AnalysisConfig, run: Run, loaded: Dataset | None, context: Context) -> _Images:
     """The run's data set and the image under study, as far as they are needed and can be had."""
-    if not _needing(filters, config.only):
+    if not _needs_images(config.only):
         return _Images()
     own = Path(config.image).expanduser()
     image = None
@@ -172,49 +169,8 @@ def _with_other(network: Network, context: Context) -> tuple[dict[str, Network],
     return dict(sorted(networks.items())), missing
 
 
-def _steps(
-    network: Network,
-    networks: Mapping[str, Network],
-    filters: Mapping[str, int],
-    images: _Images,
-    config: AnalysisConfig,
-    context: Context,
-    report: Report,
-) -> Iterator[Step]:
-    """All that can be shown with what is at hand, in no order."""
-    data, image = images.data, images.image if filters else None
-    filters = filters if network.files else {}
-    yield from figures_statistics.steps(networks, context.store, report)
-    yield from figures_dataset.steps(network, networks, filters, data, image, report)
-    if data and network.files:
-        yield from figures_filters.steps(network, data.test, context.machine.device, report)
-    if filters:
-        yield from figures_maps.steps(network, filters, config, image, report)
-    if filters and image:
-        others = figures_explorer.others(data, config.explorer_images) if data else []
-        yield from figures_explorer.steps(network, filters, image, others, config.explorer_images, report)
-    if filters and image and data:
-        yield from figures_ablation.steps(network, data.test, image, config.ablation, report)
-    yield from figures_search.steps(network, context.store, report)
-    key, source = network.run.tags["dataset"], network.run.params["dataset"]
-    yield from figures_experiments.steps(context.store, key, network.name, report, source)
-
-
-def _refused(network: Network, filters: Mapping[str, int], images: _Images) -> dict[str, Callable[[], None]]:
-    """All that takes what may not be at hand; where a step makes it, that takes its place."""
-    reasons = dict.fromkeys(outline.FROM_PREDICTIONS, "No predictions of the test images were kept.")
-    reasons |= dict.fromkeys(_needing(filters, ()), images.reason)
-    if not network.files:
-        reasons |= dict.fromkeys(outline.from_weights(filters), no_weights(network.run))
-    return {name: partial(_refuse, reason) for name, reason in reasons.items()}
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise StudyError(reason)
-
-
 def _made(
-    steps: Mapping[str, Callable[[], None]], network: Network, report: Report, context: Context, again: bool
+    steps: Mapping[str, Step], network: Network, report: Report, context: Context, again: bool
 ) -> tuple[dict[str, list[Section]], dict[str, list[str]]]:
     """Runs the steps; returns the sections by part of the page, and by reason what could not be made."""
     parts: dict[str, list[Section]] = {}
@@ -249,9 +205,10 @@ def _in_words(unchanged: int, made: int) -> str:
     return f"{counted(unchanged, 'figure')} unchanged{f', {made} made' if made else ''}."
 
 
-def _run(name: str, step: Callable[[], None], digest: str, made: Made, report: Report) -> list[Section]:
+def _run(name: str, step: Step, digest: str, made: Made, report: Report) -> list[Section]:
     """Runs a step, and keeps what it made."""
-    sections, files = len(report.sections), len(report.files)
-    step()
-    made.keep(name, digest, report.sections[sections:], report.files[files:])
-    return report.sections[sections:]
+    written = Report(report.folder)
+    for exhibit in step():
+        written.add(exhibit)
+    made.keep(name, digest, written.sections, written.files)
+    return written.sections

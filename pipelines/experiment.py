@@ -95,10 +95,13 @@ def _publish(parent: Run, context: Context) -> tuple[Path, str]:
     """Writes tables and figure, keeps them with the run, and returns their folder and what was found."""
     # Drawing takes seconds to import, which the first training need not wait for.
     from pipelines.report.exhibits import Report, write
-    from pipelines.report.figures_experiments import add
+    from pipelines.report.figures_experiments import exhibits
 
     folder = context.report_folder(f"{parent.tags['dataset']}-{parent.tags['experiment']}-{parent.id[:8]}")
-    text = add(context.store, parent, Report(folder, where=context.where))
+    report, shown = Report(folder), list(exhibits(context.store, parent))
+    for exhibit in shown:
+        report.add(exhibit)
+    text = shown[0].in_words
     write(folder / "findings.md", f"{text}\n")
     context.store.log_folder(parent.id, folder, "experiment")
     return folder, text

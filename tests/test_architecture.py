@@ -179,6 +179,7 @@ TESTED_IN = {
     "pipelines/test_analyse.py": [
         "pipelines.report.exhibits",
         "pipelines.report.figures_maps",
+        "pipelines.report.material",
         "pipelines.report.network",
         "pipelines.report.page",
     ],

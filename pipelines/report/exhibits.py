@@ -3,14 +3,14 @@
 import io
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict, Unpack
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.exhibit import Exhibit
 from analysis.page import Section
 from analysis.results import classification
 from study.system.files import whole
@@ -64,17 +64,6 @@ def _no_formula(value: object) -> object:
     return value if re.fullmatch(r"[+-]\d+(\.\d+)?", value) else f"'{value}"
 
 
-Step = tuple[str, Callable[[], None]]
-"""A part of the analysis, and what it is called while it works."""
-
-
-class More(TypedDict, total=False):
-    """What a section may say beside its caption; see `analysis.page.Section`."""
-
-    points: Sequence[str]
-    note: str
-
-
 @dataclass
 class Report:
     """The folder that the figures and tables go to, and the sections of the page that gathers them."""
@@ -83,58 +72,55 @@ class Report:
     sections: list[Section] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     """The names of what was written, in order."""
-    where: Sequence[str] = ()
-    """The options that lead a command to the home and the store at hand, see `Context.where`."""
 
     @property
     def beside(self) -> Path:
         """The folder of the whole report for one of chosen figures, and the reverse."""
         return self.folder.parent if self.folder.name == ONLY else self.folder / ONLY
 
-    def add_figure(
-        self,
-        name: str,
-        heading: str,
-        text: str,
-        numbers: pd.DataFrame,
-        figure: Figure,
-        shown: pd.DataFrame | None = None,
-        **more: Unpack[More],
-    ) -> None:
-        """Writes a figure and its numbers, and puts it on the page, with the table `shown` below where there is one."""
-        picture = write_figure(self.folder, name, numbers, figure)
-        self.files += [f"{name}.{kind}" for kind in ("png", "svg", "csv")]
-        alt = f"{heading} {text}" if heading.endswith("?") else f"{heading}. {text}"
-        self.sections.append(Section(heading, text, table=shown, png=picture, alt=alt, csv=f"{name}.csv", **more))
+    def add(self, exhibit: Exhibit) -> Section:
+        """Writes the files of an exhibit, and puts it on the page."""
+        name, table, picture = exhibit.name, exhibit.table, None
+        if table is not None and exhibit.figure is not None:
+            picture = write_figure(self.folder, name, table, exhibit.figure)
+            self.files += [f"{name}.{kind}" for kind in ("png", "svg", "csv")]
+        elif table is not None:
+            self._add_table(name, table)
+            shown = table if exhibit.shown is None else exhibit.shown
+            self._add_file(f"{name}.md", classification.to_markdown(shown))
+        if exhibit.gif is not None:
+            self._add_file(f"{name}.gif", exhibit.gif)
+        for other, numbers in exhibit.tables.items():
+            self._add_table(other, numbers)
+        for other, content in exhibit.files.items():
+            self._add_file(other, content)
+        section = Section(
+            exhibit.heading,
+            exhibit.text,
+            table=exhibit.readable,
+            png=picture,
+            alt=exhibit.alt if picture or exhibit.gif else "",
+            csv=None if table is None else f"{name}.csv",
+            gif=exhibit.gif,
+            link=exhibit.link,
+            points=exhibit.points,
+            note=exhibit.note,
+        )
+        self.sections.append(section)
+        return section
 
-    def command(self, *words: str) -> str:
-        """A `study` command for the page, as it can be typed."""
-        return shlex.join(["study", *words, *self.where])
-
-    def add_table(
-        self,
-        name: str,
-        heading: str,
-        text: str,
-        numbers: pd.DataFrame,
-        shown: pd.DataFrame | None = None,
-        **more: Unpack[More],
-    ) -> None:
-        """Writes a table as CSV and Markdown, and puts it on the page; to people as `shown`, where that is another."""
-        shown = numbers if shown is None else shown
-        self.add_numbers(name, numbers)
-        self.add_file(f"{name}.md", classification.to_markdown(shown))
-        self.sections.append(Section(heading, text, table=shown, csv=f"{name}.csv", **more))
-
-    def add_numbers(self, name: str, numbers: pd.DataFrame) -> None:
-        """Writes a table as CSV, and leaves the page as it is."""
+    def _add_table(self, name: str, numbers: pd.DataFrame) -> None:
         write_table(self.folder, name, numbers)
         self.files.append(f"{name}.csv")
 
-    def add_file(self, name: str, content: bytes | str) -> None:
-        """Writes a file beside the page."""
+    def _add_file(self, name: str, content: bytes | str) -> None:
         write(self.folder / name, content)
         self.files.append(name)
+
+
+def command_line(where: Sequence[str], *words: str) -> str:
+    """A `study` command for the page, as it can be typed; `where` leads it to the home and the store at hand."""
+    return shlex.join(["study", *words, *where])
 
 
 def joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -6,15 +6,15 @@ figure asks for it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from analysis.exhibit import Exhibit
 from analysis.filters import ablation as effects
 from analysis.filters import image_ablation, patches, selectivity
-from pipelines.report.exhibits import Report, Step
 from pipelines.report.network import Network
 from study.config import CNNConfig
 from study.data import SelectedImage
@@ -70,33 +70,17 @@ def _arrays(found: Ablation) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return found.logits.numpy(), {layer: changed.numpy() for layer, changed in found.without.items()}
 
 
-def steps(network: Network, test: Labelled, image: SelectedImage, by: str, report: Report) -> Iterator[Step]:
-    """The parts of the analysis that say what each filter is for.
-
-    Args:
-        network: a CNN.
-        test: the test images that it was evaluated on.
-        image: the image under study.
-        by: what a filter's map is replaced by, `mean` or `zero`.
-        report: where the figures go.
-    """
-    filters = Filters(network, test, by)
-    yield "ablation", partial(_add_effects, filters, report)
-    yield "ablation_image", partial(_add_image_effects, filters, image, report)
-    yield "selectivity", partial(_add_selectivity, filters, report)
-    for layer in ("conv1", "conv2"):
-        yield f"patches_{layer}", partial(_add_patches, filters, layer, report)
-
-
-def _add_effects(filters: Filters, report: Report) -> None:
+def show_effects(filters: Filters) -> Iterator[Exhibit]:
+    """What each class loses without each filter, in AUC and in accuracy."""
     table = filters.effects
     for measure, what in (("auc_lost", "one-vs-rest AUC"), ("accuracy_lost", "accuracy")):
         figure = effects.draw_ablation(table, measure=measure)
         text, points = effects.caption(table, measure), effects.points(table, measure)
-        report.add_figure(f"ablation_{measure}", f"What each filter is for: {what}", text, table, figure, points=points)
+        yield Exhibit(f"ablation_{measure}", f"What each filter is for: {what}", text, table, figure, points=points)
 
 
-def _add_image_effects(filters: Filters, image: SelectedImage, report: Report) -> None:
+def show_image_effects(filters: Filters, image: SelectedImage) -> Iterator[Exhibit]:
+    """Which filters speak for and against the class of the image under study."""
     logits, without = _arrays(ablate(filters.model, image.image[None], filters.replacements))
     target = int(logits[0].argmax()) if image.label is None else image.label
     alone = {layer: changed[:, 0] for layer, changed in without.items()}
@@ -104,18 +88,20 @@ def _add_image_effects(filters: Filters, image: SelectedImage, report: Report) -
     figure = image_ablation.draw_image_effects(table, image=image.pixels, description=image.description)
     heading = f"Which filters speak for and against {filters.network.classes[target]} in {image.description}"
     text, points = image_ablation.caption(table), image_ablation.points(table)
-    report.add_figure("ablation_image", heading, text, table, figure, points=points)
+    yield Exhibit("ablation_image", heading, text, table, figure, points=points)
 
 
-def _add_selectivity(filters: Filters, report: Report) -> None:
+def show_selectivity(filters: Filters) -> Iterator[Exhibit]:
+    """The class that each filter responds to most."""
     table = filters.selectivity
     figure = selectivity.draw_selectivity(table, filters.network.classes)
     text, points = selectivity.caption(table), selectivity.points(table)
     heading = "Class selectivity of each filter"
-    report.add_figure("selectivity", heading, text, table, figure, points=points, note=selectivity.NOTE)
+    yield Exhibit("selectivity", heading, text, table, figure, points=points, note=selectivity.NOTE)
 
 
-def _add_patches(filters: Filters, layer: str, report: Report) -> None:
+def show_patches(filters: Filters, layer: str) -> Iterator[Exhibit]:
+    """The test patches that activate each filter of `layer` most."""
     found, weights = filters.responses[layer], filters.model.get_parameter(f"{layer}.weight").detach().numpy()
     labels, classes = filters.test.labels.numpy(), filters.network.classes
     table = patches.top_patches(found.peak, found.mean, (found.top, found.left), labels, classes)
@@ -135,7 +121,7 @@ def _add_patches(filters: Filters, layer: str, report: Report) -> None:
     )
     note = patches.note(found.side) + (f" {_INPUTS}" if inputs else "")
     heading = f"What the filters of {layer} look for"
-    report.add_figure(f"patches_{layer}", heading, patches.caption(table), table, figure, note=note)
+    yield Exhibit(f"patches_{layer}", heading, patches.caption(table), table, figure, note=note)
 
 
 _KERNELS = "In the kernels, all on one scale, mid-grey is a weight of zero."

@@ -1,17 +1,16 @@
 """The part of the analysis about what goes in: the data, the image under study, the layers, and what they do."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 
 from analysis.drawing.wording import listed
+from analysis.exhibit import Exhibit
 from analysis.images import covariance, samples
 from analysis.inside import kernels
 from analysis.layers import operations, worked_example
-from pipelines.report.exhibits import Report, Step
 from pipelines.report.network import Network
 from study.config import CNNConfig
 from study.data import Dataset, SelectedImage, normalise
@@ -38,7 +37,8 @@ def _patch(image: SelectedImage) -> tuple[torch.Tensor, torch.Tensor, tuple[int,
     return channel[None], channel[None, top : top + PATCH, left : left + PATCH], (top, left)
 
 
-def _add_convolution(image: SelectedImage, report: Report) -> None:
+def show_convolution(image: SelectedImage) -> Iterator[Exhibit]:
+    """What a convolution does, on a patch of the image."""
     channel, patch, corner = _patch(image)
     made = convolve(patch, EDGES[None])
     panels = {"patch": patch[0].numpy(), "kernel": EDGES.numpy(), "map": made.map}
@@ -47,10 +47,11 @@ def _add_convolution(image: SelectedImage, report: Report) -> None:
     table = operations.tabulate(panels | {"whole map": convolve(channel, EDGES[None]).map})
     figure = operations.draw_convolution(table, image=image.pixels, corner=corner, places=PLACES)
     text = operations.convolution_caption(table, corner)
-    report.add_figure("concept_convolution", "What a convolution does (Figure 1)", text, table, figure)
+    yield Exhibit("concept_convolution", "What a convolution does (Figure 1)", text, table, figure)
 
 
-def _add_padding(image: SelectedImage, report: Report) -> None:
+def show_padding(image: SelectedImage) -> Iterator[Exhibit]:
+    """What padding does."""
     _, patch, _ = _patch(image)
     panels = {"kernel": EDGES.numpy()}
     for padding in (0, 1):
@@ -60,10 +61,10 @@ def _add_padding(image: SelectedImage, report: Report) -> None:
     figure = operations.draw_padding(table)
     text = operations.padding_caption(table)
     heading = "What padding does (Figure 2)"
-    report.add_figure("concept_padding", heading, text, table, figure, note=operations.PADDING_NOTE)
+    yield Exhibit("concept_padding", heading, text, table, figure, note=operations.PADDING_NOTE)
 
 
-def _add_setting(image: SelectedImage, what: str, report: Report) -> None:
+def show_setting(image: SelectedImage, what: str) -> Iterator[Exhibit]:
     """The figure about dilation or stride."""
     channel, patch, _ = _patch(image)
     panels = {"patch": patch[0].numpy(), "kernel": EDGES.numpy()}
@@ -74,10 +75,11 @@ def _add_setting(image: SelectedImage, what: str, report: Report) -> None:
     table = operations.tabulate(panels)
     figure = operations.draw_dilation(table) if what == "dilation" else operations.draw_stride(table)
     heading = f"What {what} does" + (" (Figure 3)" if what == "dilation" else "")
-    report.add_figure(f"concept_{what}", heading, operations.sizes_caption(table, what), table, figure)
+    yield Exhibit(f"concept_{what}", heading, operations.sizes_caption(table, what), table, figure)
 
 
-def _add_pooling(image: SelectedImage, report: Report) -> None:
+def show_pooling(image: SelectedImage) -> Iterator[Exhibit]:
+    """What max pooling does."""
     whole = convolve(image.image[GREEN][None], EDGES[None]).map
     rectified, pooled, _ = rectify_and_pool(whole, POOL)
     panels = {"whole map": whole, "whole ReLU": rectified, "whole pooled": pooled}
@@ -91,18 +93,19 @@ def _add_pooling(image: SelectedImage, report: Report) -> None:
     table = operations.tabulate(panels)
     figure = operations.draw_pooling(table, size=POOL)
     text = operations.pooling_caption(table)
-    report.add_figure("concept_pooling", "What max pooling does (Figure 4)", text, table, figure)
+    yield Exhibit("concept_pooling", "What max pooling does (Figure 4)", text, table, figure)
 
 
-def _add_samples(data: Dataset, report: Report) -> None:
+def show_samples(data: Dataset) -> Iterator[Exhibit]:
+    """Images of each class."""
     labels = data.train.labels.numpy()
     table = samples.class_samples(labels, data.classes)
     images = [data.train.images[index].permute(1, 2, 0).numpy() for index in table["index"]]
     text = samples.samples_caption(table, labels, data.classes)
-    report.add_figure("samples", "Images of each class (Figure 5)", text, table, samples.draw_samples(table, images))
+    yield Exhibit("samples", "Images of each class (Figure 5)", text, table, samples.draw_samples(table, images))
 
 
-def _add_covariance(data: Dataset, report: Report) -> None:
+def show_covariance(data: Dataset) -> Iterator[Exhibit]:
     """Two figures of one computation, which takes the longest here."""
     rows = torch.from_numpy(covariance.choose(len(data.train)))
     images = data.train.subset(rows).images.contiguous().numpy()
@@ -110,37 +113,41 @@ def _add_covariance(data: Dataset, report: Report) -> None:
     table = covariance.by_distance(matrix, shape)
     text, figure = covariance.covariance_caption(matrix, table, len(images)), covariance.draw_covariance(matrix, shape)
     heading = "The covariance of all pixels (Figure 6)"
-    report.add_figure("covariance", heading, text, table, figure, note=covariance.COVARIANCE_NOTE)
+    yield Exhibit("covariance", heading, text, table, figure, note=covariance.COVARIANCE_NOTE)
     text, figure = covariance.distance_caption(table), covariance.draw_distance(table)
     heading, points = "Correlation against distance and between channels", covariance.distance_points(table)
-    report.add_figure("correlation", heading, text, table, figure, points=points)
+    yield Exhibit("correlation", heading, text, table, figure, points=points)
 
 
-def _add_image(image: SelectedImage, report: Report) -> None:
+def show_image(image: SelectedImage) -> Iterator[Exhibit]:
+    """The image under study, by channel."""
     table = samples.image_table(image.pixels)
     text = samples.image_caption(table, image.description)
-    report.add_figure("image", "The image under study (Figure 8)", text, table, samples.draw_image(image.pixels))
+    yield Exhibit("image", "The image under study (Figure 8)", text, table, samples.draw_image(image.pixels))
 
 
-def _add_sheet(network: Network, report: Report) -> None:
+def show_sheet(network: Network) -> Iterator[Exhibit]:
+    """All kernels of the first convolution, in colour."""
     epoch = max(network.files)
     table = kernels.layer_weights(network.weights(epoch)["conv1.weight"].numpy())
     figure = kernels.draw_kernel_sheet(table, title=f"All kernels of conv1 at epoch {epoch}")
     text = kernels.sheet_caption(table, "conv1", epoch)
     heading = "All kernels of conv1 in colour"
-    report.add_figure("kernels_conv1", heading, text, table, figure, note=kernels.SHEET_NOTE)
+    yield Exhibit("kernels_conv1", heading, text, table, figure, note=kernels.SHEET_NOTE)
 
 
-def _add_architecture(networks: Mapping[str, Network], report: Report) -> None:
+def show_architecture(networks: Mapping[str, Network]) -> Iterator[Exhibit]:
+    """The layers of each network, as a table."""
     tables = [architecture(network.config.model, classes=len(network.classes)) for network in networks.values()]
     totals = [f"the {name.upper()} has {one['parameters'].sum():,}" for name, one in zip(networks, tables, strict=True)]
     text, note = f"Of parameters {listed(totals)}.", "Sizes are of one image, channels × height × width."
     table = pd.concat(tables, ignore_index=True)
     shown = table.assign(model=table["model"].str.upper()).rename(columns=ARCHITECTURE_COLUMNS)
-    report.add_table("architecture", "The layers (Table 1)", text, table, shown, note=note)
+    yield Exhibit("architecture", "The layers (Table 1)", text, table, shown=shown, note=note)
 
 
-def _add_worked(network: Network, number: int, image: SelectedImage, report: Report) -> None:
+def show_worked(network: Network, number: int, image: SelectedImage) -> Iterator[Exhibit]:
+    """One value of a feature map, worked out."""
     config, weights = network.config.model, network.weights(max(network.files))
     assert isinstance(config, CNNConfig)
     kernel, bias = weights["conv1.weight"][number], float(weights["conv1.bias"][number])
@@ -155,49 +162,13 @@ def _add_worked(network: Network, number: int, image: SelectedImage, report: Rep
     title = f"Filter {number} of conv1"
     figure = worked_example.draw_worked(table, image=image.pixels, box=box, place=place, bias=bias, title=title)
     text = worked_example.caption(table, filter=number, place=place, bias=bias)
-    report.add_figure(f"worked_conv1_filter{number}", "One value of a feature map, worked out", text, table, figure)
+    yield Exhibit(f"worked_conv1_filter{number}", "One value of a feature map, worked out", text, table, figure)
 
 
-def _add_mosaic(network: Network, report: Report) -> None:
+def show_mosaic(network: Network) -> Iterator[Exhibit]:
+    """All kernels of the second convolution."""
     epoch = max(network.files)
     table = kernels.layer_weights(network.weights(epoch)["conv2.weight"].numpy())
     figure = kernels.draw_kernel_mosaic(table, title=f"All kernels of conv2 at epoch {epoch}")
     text = kernels.mosaic_caption(table, "conv2", epoch)
-    report.add_figure("kernels_conv2", "All kernels of conv2", text, table, figure, note=kernels.MOSAIC_NOTE)
-
-
-def steps(
-    network: Network,
-    networks: Mapping[str, Network],
-    filters: Mapping[str, int],
-    data: Dataset | None,
-    image: SelectedImage | None,
-    report: Report,
-) -> Iterator[Step]:
-    """A step for each figure.
-
-    Args:
-        network: the run that is analysed.
-        networks: it and the other model's, by model.
-        filters: the filter that is followed, by convolution; empty for a network without any.
-        data: what it was trained on; without it the figures about the data are left out.
-        image: the one under study; without it those that show what is done to it are left out.
-        report: gets the figures.
-    """
-    yield "architecture", partial(_add_architecture, networks, report)
-    if data:
-        yield "samples", partial(_add_samples, data, report)
-        yield "covariance", partial(_add_covariance, data, report)
-    if image:
-        yield "image", partial(_add_image, image, report)
-        yield "concept_convolution", partial(_add_convolution, image, report)
-        yield "concept_padding", partial(_add_padding, image, report)
-        yield "concept_dilation", partial(_add_setting, image, "dilation", report)
-        yield "concept_stride", partial(_add_setting, image, "stride", report)
-        yield "concept_pooling", partial(_add_pooling, image, report)
-    if image and "conv1" in filters:
-        yield "worked_conv1", partial(_add_worked, network, filters["conv1"], image, report)
-    if "conv1" in filters:
-        yield "kernels_conv1", partial(_add_sheet, network, report)
-    if "conv2" in filters:
-        yield "kernels_conv2", partial(_add_mosaic, network, report)
+    yield Exhibit("kernels_conv2", "All kernels of conv2", text, table, figure, note=kernels.MOSAIC_NOTE)

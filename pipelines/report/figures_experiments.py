@@ -1,15 +1,14 @@
 """What the experiments found, from their runs to tables and figures in a report."""
 
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 
-from analysis.page import Section
+from analysis.exhibit import Exhibit
 from analysis.searches import dead_filters, findings, winner
-from pipelines.report.exhibits import Report, Step
-from study.config import EXPERIMENTS, CNNConfig, TrainConfig
+from pipelines.report.exhibits import command_line
+from study.config import CNNConfig, TrainConfig
 from study.tracking import experiment_runs
 from study.tracking.runs import Run, metric
 from study.tracking.store import Store
@@ -20,47 +19,44 @@ HEADINGS = {
 }
 
 
-def steps(store: Store, dataset: str, model: str, report: Report, source: str = "cifar10") -> Iterator[Step]:
-    """The experiments that were run on the data set with key `dataset`; where one was not, the command is named.
+def show_latest(
+    store: Store, name: str, dataset: str, model: str, where: Sequence[str], source: str
+) -> Iterator[Exhibit]:
+    """The latest experiment `name` on the data set with key `dataset`; where there is none, the command is named.
 
     `source` is that data set as `--dataset` names it.
     """
-    for name in EXPERIMENTS:
-        if name == "winner" or model == "cnn":
-            yield name.replace("-", "_"), partial(_add_latest, store, name, dataset, model, report, source)
-
-
-def _add_latest(store: Store, name: str, dataset: str, model: str, report: Report, source: str) -> None:
     found = [run for run in experiment_runs.find(store, dataset, name, model=model) if "conditions" in run.tags]
     if found:
-        add(store, found[0], report)
+        yield from exhibits(store, found[0])
         return
-    command = report.command("experiment", name, "--dataset", source, *([] if model == "cnn" else ["--model", model]))
+    command = command_line(
+        where, "experiment", name, "--dataset", source, *([] if model == "cnn" else ["--model", model])
+    )
     text = f"Not yet measured on {dataset}: `{command}` trains and compares, and the next analysis shows it."
-    report.sections.append(Section(HEADINGS[name], text))
+    yield Exhibit(name, HEADINGS[name], text)
 
 
-def add(store: Store, parent: Run, report: Report) -> str:
-    """Adds tables and figure of the experiment that the run `parent` stands for; returns what was found, in words."""
-    return _ADDERS[parent.tags["experiment"]](store, parent, report)
+def exhibits(store: Store, parent: Run) -> Iterator[Exhibit]:
+    """Figure and tables of the experiment that the run `parent` stands for; the first says what was found."""
+    return _SHOWN[parent.tags["experiment"]](store, parent)
 
 
-def _add_dead_filters(store: Store, parent: Run, report: Report) -> str:
+def show_dead_filters(store: Store, parent: Run) -> Iterator[Exhibit]:
+    """Why filters fall silent: the figure, then every condition, then the comparisons."""
     trainings, counts = dead_filters_tables(store, parent)
     table = dead_filters.ends(trainings, counts)
     text, points, note = findings.caption(table), findings.points(table, counts), findings.note(table)
     heading = HEADINGS["dead-filters"]
     figure = dead_filters.draw(table, counts)
-    report.add_figure("dead_filters", heading, text, counts, figure, points=points, note=note)
-    report.add_numbers("dead_filters_trainings", table)
     summary = dead_filters.summary(table)
-    report.add_numbers("dead_filters_means", summary)
+    beside = {"dead_filters_trainings": table, "dead_filters_means": summary}
+    yield Exhibit("dead_filters", heading, text, counts, figure, points=points, note=note, tables=beside)
     shown, about = dead_filters.readable(summary), dead_filters.caption(summary)
-    report.add_table("dead_filters_conditions", f"{heading}: every condition", about, shown, note=CONDITIONS_NOTE)
+    yield Exhibit("dead_filters_conditions", f"{heading}: every condition", about, shown, note=CONDITIONS_NOTE)
     contrasts = findings.contrasts(table)
     shown, about = findings.readable(contrasts), findings.contrasts_caption(contrasts)
-    report.add_table("dead_filters_contrasts", f"{heading}: the comparisons", about, contrasts, shown, note=note)
-    return "\n".join([text, *(f"- {point}" for point in points), note])
+    yield Exhibit("dead_filters_contrasts", f"{heading}: the comparisons", about, contrasts, shown=shown, note=note)
 
 
 CONDITIONS_NOTE = "Means ± standard deviations over the seeds, after the last epoch, on the validation images."
@@ -95,16 +91,16 @@ def dead_filters_tables(store: Store, parent: Run) -> tuple[pd.DataFrame, pd.Dat
     return pd.DataFrame(trainings), pd.concat(counted, ignore_index=True)
 
 
-def _add_winner(store: Store, parent: Run, report: Report) -> str:
+def show_winner(store: Store, parent: Run) -> Iterator[Exhibit]:
+    """Whether the search's winner still wins: the figure, then the trials."""
     trainings = winner_table(store, parent)
     table = winner.ranking(trainings)
     text, points = winner.caption(table), winner.points(table)
-    report.add_figure(
+    yield Exhibit(
         "winner", HEADINGS["winner"], text, trainings, winner.draw(trainings), points=points, note=winner.NOTE
     )
     heading, about = f"{HEADINGS['winner']}: the trials", winner.table_caption(table)
-    report.add_table("winner_ranking", heading, about, table, winner.readable(table), note=winner.NOTE)
-    return "\n".join([text, *(f"- {point}" for point in points), winner.NOTE])
+    yield Exhibit("winner_ranking", heading, about, table, shown=winner.readable(table), note=winner.NOTE)
 
 
 def winner_table(store: Store, parent: Run) -> pd.DataFrame:
@@ -125,7 +121,7 @@ def winner_table(store: Store, parent: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-_ADDERS: dict[str, Callable[[Store, Run, Report], str]] = {
-    "dead-filters": _add_dead_filters,
-    "winner": _add_winner,
+_SHOWN: dict[str, Callable[[Store, Run], Iterator[Exhibit]]] = {
+    "dead-filters": show_dead_filters,
+    "winner": show_winner,
 }

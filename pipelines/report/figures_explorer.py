@@ -1,17 +1,15 @@
 """The steps of the analysis that show training as it went: an animation, and a page to explore it by hand."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 
+from analysis.exhibit import Exhibit
 from analysis.explorer import page
 from analysis.inside import animation
-from analysis.page import Section
 from analysis.results.classification import softmax
-from pipelines.report.exhibits import Report, Step
 from pipelines.report.figures_maps import kernel_table, map_table
 from pipelines.report.network import Network
 from study.config import CNNConfig
@@ -72,7 +70,8 @@ def pictures(images: Sequence[SelectedImage]) -> list[page.Picture]:
     return [page.Picture(image.pixels, image.description, image.label) for image in images]
 
 
-def _add_animation(network: Network, layer: str, number: int, image: SelectedImage, report: Report) -> None:
+def show_animation(network: Network, layer: str, number: int, image: SelectedImage) -> Iterator[Exhibit]:
+    """A filter's kernel and maps over all epochs, as an animation."""
     epochs = sorted(network.files)
     kernel = kernel_table(network, layer, number, epochs)
     maps = map_table(network, layer, number, epochs, image)
@@ -86,49 +85,24 @@ def _add_animation(network: Network, layer: str, number: int, image: SelectedIma
     )
     name = f"animation_{layer}_filter{number}"
     gif = animation.gif(shown)
-    report.add_file(f"{name}.gif", gif)
     heading = f"Filter {number} of {layer} from epoch {epochs[0]} to {epochs[-1]}, animated"
     text = animation.caption(maps)
-    report.sections.append(Section(heading, text, gif=gif, alt=f"{heading}. {text}"))
+    yield Exhibit(name, heading, text, gif=gif)
 
 
-def _add_explorer(network: Network, start: tuple[str, int], images: Sequence[SelectedImage], report: Report) -> None:
+def show_explorer(network: Network, start: tuple[str, int], images: Sequence[SelectedImage]) -> Iterator[Exhibit]:
+    """The explorer of these images, a page of its own, and what this page says of it."""
     traced = trace(network, images)
     title = f"{network.name.upper()} on {network.run.tags['dataset']}: every filter, epoch by epoch"
     try:
         html = page.page(traced, pictures(images), network.classes, title=title, start=start)
     except ValueError as error:
         raise StudyError(f"The explorer cannot be written. {error}") from None
-    report.add_file("explorer.html", html)
-    report.sections.append(
-        Section(
-            "Every filter, by hand",
-            page.caption(traced),
-            note=page.note(traced),
-            link=("The explorer: explorer.html, beside this page", "explorer.html"),
-        )
+    yield Exhibit(
+        "explorer",
+        "Every filter, by hand",
+        page.caption(traced),
+        note=page.note(traced),
+        link=("The explorer: explorer.html, beside this page", "explorer.html"),
+        files={"explorer.html": html},
     )
-
-
-def steps(
-    network: Network,
-    filters: Mapping[str, int],
-    image: SelectedImage,
-    beside: Sequence[SelectedImage],
-    most: int | None,
-    report: Report,
-) -> Iterator[Step]:
-    """An animation for each layer and filter, and the explorer of at most so many images side by side.
-
-    Args:
-        network: the CNN.
-        filters: the filter that is followed, for each layer.
-        image: the image under study, which comes first.
-        beside: the other images, in the order in which they are taken.
-        most: how many the explorer shows in all; None: all of them.
-        report: what is made goes there.
-    """
-    for layer, number in filters.items():
-        yield f"animation_{layer}", partial(_add_animation, network, layer, number, image, report)
-    images = [image, *(other for other in beside if other.description != image.description)][:most]
-    yield "explorer", partial(_add_explorer, network, next(iter(filters.items())), images, report)

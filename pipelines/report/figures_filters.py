@@ -5,14 +5,13 @@ Activity takes nearly all the time: 44 s of one core's for 19 epochs of a CNN on
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import cache, partial
 
 import pandas as pd
 import torch
 
+from analysis.exhibit import Exhibit
 from analysis.filters import health as filters
 from analysis.filters import kernel_convergence
-from pipelines.report.exhibits import Report, Step
 from pipelines.report.network import Network
 from study.images import Labelled
 from study.models import Model
@@ -21,14 +20,6 @@ from study.training import evaluate
 
 SAMPLED = 1000
 """Test images on which activity is measured; silence is tested on all of them."""
-
-
-def steps(network: Network, test: Labelled, device: torch.device, report: Report) -> Iterator[Step]:
-    """The steps for one network, CNN or FFNN, on the test images of its data set."""
-    # Both need the table, which takes longer than everything else, and either can be done alone.
-    table = cache(partial(_health, network, test, device))
-    yield "filter_health", partial(_add_health, network, test, device, table, report)
-    yield "kernel_convergence", partial(_add_kernel_convergence, network, table, report)
 
 
 def _model(network: Network, epoch: int, device: torch.device) -> Model:
@@ -42,7 +33,8 @@ def _weights(network: Network) -> filters.ByEpoch:
     return {layer: {epoch: network.weights(epoch)[f"{layer}.weight"].numpy() for epoch in epochs} for layer in layers}
 
 
-def _health(network: Network, test: Labelled, device: torch.device) -> pd.DataFrame:
+def activity_table(network: Network, test: Labelled, device: torch.device) -> pd.DataFrame:
+    """How active each filter is at every epoch, and how large its weights are."""
     rows = health.stratified_rows(test.labels, SAMPLED)
     images = test.channels_last().images
     activity = {epoch: health.activity(_model(network, epoch, device), images, rows) for epoch in network.epochs(1)}
@@ -52,9 +44,10 @@ def _health(network: Network, test: Labelled, device: torch.device) -> pd.DataFr
     return filters.filter_health(weights, found)
 
 
-def _add_health(
-    network: Network, test: Labelled, device: torch.device, table: Callable[[], pd.DataFrame], report: Report
-) -> None:
+def show_health(
+    network: Network, test: Labelled, device: torch.device, table: Callable[[], pd.DataFrame]
+) -> Iterator[Exhibit]:
+    """Which filters are alive."""
     found = table()
     dead = filters.dead_filters(found)
     model = _model(network, max(network.files), device)
@@ -66,11 +59,12 @@ def _add_health(
         parameters_without=health.parameters_without(model, dead),
     )
     text, figure = filters.caption(found, len(test)), filters.draw_filter_health(found)
-    report.add_figure("filter_health", "Which filters are alive", text, found, figure, points=[removed])
+    yield Exhibit("filter_health", "Which filters are alive", text, found, figure, points=[removed])
 
 
-def _add_kernel_convergence(network: Network, table: Callable[[], pd.DataFrame], report: Report) -> None:
+def show_kernel_convergence(network: Network, table: Callable[[], pd.DataFrame]) -> Iterator[Exhibit]:
+    """When the kernels settle."""
     found = kernel_convergence.kernel_convergence(_weights(network), table())
     figure = kernel_convergence.draw_kernel_convergence(found)
     text, points = kernel_convergence.caption(found), kernel_convergence.points(found)
-    report.add_figure("kernel_convergence", "When the kernels settle", text, found, figure, points=points)
+    yield Exhibit("kernel_convergence", "When the kernels settle", text, found, figure, points=points)

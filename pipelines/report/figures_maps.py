@@ -1,39 +1,15 @@
 """The part of the analysis that follows a filter's kernel and maps over the epochs, and shows all maps of the last."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
 from analysis.drawing.wording import layer_name
+from analysis.exhibit import Exhibit
 from analysis.explorer.page import MAPS
 from analysis.inside import activations, kernels
-from pipelines.report.exhibits import Report, Step
 from pipelines.report.network import Network
-from study.config import AnalysisConfig
 from study.data import SelectedImage
-
-
-def steps(
-    network: Network, filters: Mapping[str, int], config: AnalysisConfig, image: SelectedImage | None, report: Report
-) -> Iterator[Step]:
-    """A step for each figure.
-
-    Args:
-        network: a CNN.
-        filters: the filter that is followed, by convolution.
-        config: which epochs are shown, and on which scale.
-        image: the one under study; without it only kernels are shown.
-        report: gets the figures.
-    """
-    epochs = network.epochs(config.epochs_every)
-    for layer, number in filters.items():
-        yield f"kernel_{layer}", partial(_add_kernel, network, layer, number, epochs, report)
-        if image is None:
-            continue
-        yield f"maps_{layer}", partial(_add_maps, network, layer, number, epochs, image, config.per_map, report)
-        for name in MAPS[layer]:
-            yield f"grid_{name}", partial(_add_grid, network, name, image, config.per_map, report)
 
 
 def kernel_table(network: Network, layer: str, number: int, epochs: Iterable[int]) -> pd.DataFrame:
@@ -50,38 +26,35 @@ def map_table(network: Network, layer: str, number: int, epochs: Iterable[int], 
     )
 
 
-def _add_kernel(network: Network, layer: str, number: int, epochs: Iterable[int], report: Report) -> None:
+def show_kernel(network: Network, layer: str, number: int, epochs: Iterable[int]) -> Iterator[Exhibit]:
+    """How the kernel of a filter forms over the epochs."""
     table = kernel_table(network, layer, number, epochs)
     figure = kernels.draw_kernel_evolution(table, layer=layer, filter=number)
     heading = f"How a kernel of {layer} forms" + (" (Figure 9)" if layer == "conv1" else "")
     text, note = kernels.caption(table, layer, number), kernels.note(table, _inputs(network, layer))
-    report.add_figure(f"kernel_{layer}_filter{number}", heading, text, table, figure, note=note)
+    yield Exhibit(f"kernel_{layer}_filter{number}", heading, text, table, figure, note=note)
 
 
 def _inputs(network: Network, layer: str) -> int:
     return network.weights(max(network.files))[f"{layer}.weight"].shape[1]
 
 
-def _add_maps(
-    network: Network,
-    layer: str,
-    number: int,
-    epochs: Iterable[int],
-    image: SelectedImage,
-    per_map: bool,
-    report: Report,
-) -> None:
+def show_maps(
+    network: Network, layer: str, number: int, epochs: Iterable[int], image: SelectedImage, per_map: bool
+) -> Iterator[Exhibit]:
+    """What a filter makes of the image over the epochs."""
     table = map_table(network, layer, number, epochs, image)
     title = f"Filter {number} of {layer} on {image.description}"
     figure = activations.draw_activation_evolution(table, image=image.pixels, title=title, per_map=per_map)
     heading = f"Feature map, ReLU and max pooling of {layer}" + (" (Figures 10–12)" if layer == "conv1" else "")
-    report.add_figure(f"maps_{layer}_filter{number}", heading, activations.caption(table), table, figure)
+    yield Exhibit(f"maps_{layer}_filter{number}", heading, activations.caption(table), table, figure)
 
 
-def _add_grid(network: Network, name: str, image: SelectedImage, per_map: bool, report: Report) -> None:
+def show_grid(network: Network, name: str, image: SelectedImage, per_map: bool) -> Iterator[Exhibit]:
+    """All maps of the layer `name` at the last epoch."""
     epoch = max(network.files)
     table = activations.activation_grid(network.maps(epoch, image)[name])
     title = f"All maps, {layer_name(name)}, on {image.description}, epoch {epoch}"
     figure = activations.draw_activation_grid(table, layer=name, title=title, per_map=per_map)
     text = activations.grid_caption(table, name, epoch)
-    report.add_figure(f"grid_{name}", f"All maps: {layer_name(name)}", text, table, figure)
+    yield Exhibit(f"grid_{name}", f"All maps: {layer_name(name)}", text, table, figure)

@@ -1,27 +1,15 @@
 """The part of the analysis about the search that chose the settings: where it looked, and what mattered."""
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
 from analysis.drawing.wording import listed
-from analysis.page import Section
+from analysis.exhibit import Exhibit
 from analysis.searches import search as figures
-from pipelines.report.exhibits import Report, Step, joined
-from pipelines.report.network import Network
+from pipelines.report.exhibits import command_line, joined
 from study.tracking.runs import Run, metric
 from study.tracking.store import Store
-
-
-def steps(network: Network, store: Store, report: Report) -> Iterator[Step]:
-    """A step for each figure about the search of `network`, and about a grid search of the same model beside it."""
-    found = store.runs([network.run.tags["dataset"]], stage="search", model=network.name)
-    own = [run for run in found if run.tags["search"] == network.run.tags["search"]]
-    if own:
-        yield "search_heatmap", partial(_add_heatmap, store, own[0], found, report)
-    if own and "trials" in own[0].tags:
-        yield "search_importance", partial(_add_importance, store, own[0], report)
 
 
 def trials(store: Store, search: Run) -> pd.DataFrame:
@@ -42,26 +30,27 @@ def trials(store: Store, search: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values("number", ignore_index=True)
 
 
-def _add_heatmap(store: Store, own: Run, found: list[Run], report: Report) -> None:
+def show_heatmap(store: Store, own: Run, found: list[Run], where: Sequence[str]) -> Iterator[Exhibit]:
+    """Validation accuracy by learning rate and weight decay, of the search `own` and of a comparable one of `found`."""
     shown = [own, *beside(own, found)[:1]]
     tables = {f"{_kind(run)} {run.tags['search']}": trials(store, run) for run in shown}
     note = figures.heatmap_note(tables) + _differing(shown)
     points = []
     if not any(run.params["sampler"] == "grid" for run in shown):
-        points.append(f"The report's 8 × 8 grid was not run: `{_grid_command(own, report)}` puts it beside this.")
+        points.append(f"The report's 8 × 8 grid was not run: `{_grid_command(own, where)}` puts it beside this.")
     numbers = joined({name: figures.heatmap(table) for name, table in tables.items()}).rename(
         columns={"model": "search"}
     )
     heading, text = "Validation accuracy over learning rate and weight decay", figures.heatmap_caption(tables)
     figure = figures.draw_heatmaps(tables)
-    report.add_figure("search_heatmap", heading, text, numbers, figure, points=points, note=note)
+    yield Exhibit("search_heatmap", heading, text, numbers, figure, points=points, note=note)
 
 
-def _grid_command(own: Run, report: Report) -> str:
+def _grid_command(own: Run, where: Sequence[str]) -> str:
     """The report's grid of the same network on the same images; unpruned, as each point is to be shown in full."""
     model, dataset, epochs = own.tags["model"], own.params["dataset"], own.params["epochs"]
     words = ["tune", "--model", model, "--dataset", dataset, "--sampler", "grid", "--pruner", "none"]
-    return report.command(*words, "--epochs", epochs, "--search", f"{own.tags['search']}-grid", "--no-retrain")
+    return command_line(where, *words, "--epochs", epochs, "--search", f"{own.tags['search']}-grid", "--no-retrain")
 
 
 def _kind(run: Run) -> str:
@@ -101,11 +90,12 @@ def _differing(shown: list[Run]) -> str:
     return f" The two searches also differ in {listed(said)}." if said else ""
 
 
-def _add_importance(store: Store, own: Run, report: Report) -> None:
+def show_importance(store: Store, own: Run) -> Iterator[Exhibit]:
+    """Which hyperparameter matters."""
     table = store.load_table(own.id, "search/importance.csv", {"parameter": str, "importance": float})
     heading = "Which hyperparameter matters"
     text = figures.importance_caption(table, trials(store, own))
     if table.empty:
-        report.sections.append(Section(heading, text))
+        yield Exhibit("search_importance", heading, text)
         return
-    report.add_figure("search_importance", heading, text, table, figures.draw_importance(table))
+    yield Exhibit("search_importance", heading, text, table, figures.draw_importance(table))

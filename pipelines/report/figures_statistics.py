@@ -4,15 +4,15 @@ Works on the predictions and curves that the retrainings kept. For 60,000 images
 one core of a busy two-core machine, most of them for drawing; 2,000 bootstrap resamples take 0.8.
 """
 
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from analysis.exhibit import Exhibit
 from analysis.results import calibration, classification, intervals, kinds, per_class, proportions
 from analysis.training import convergence
-from pipelines.report.exhibits import Report, Step, joined
+from pipelines.report.exhibits import command_line, joined
 from pipelines.report.network import SPLITS, Network
 from study.config import CIFAR10_CLASSES
 from study.tracking import best
@@ -49,31 +49,35 @@ def _comparable(networks: Networks) -> bool:
     return all(set(network.classes) == set(CIFAR10_CLASSES) for network in networks.values())
 
 
-def _tests(networks: Networks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def predictions_of(networks: Networks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Logits and labels of the test images, by model."""
     return {name: network.predictions["test"] for name, network in networks.items()}
 
 
-def _add_answer(networks: Networks, report: Report) -> None:
+def show_answer(networks: Networks) -> Iterator[Exhibit]:
+    """The measures of the models with intervals, as a table and as a figure."""
     table, note, beside = measured(networks), "", " beside the report's"
     if not _comparable(networks):
         beside = ""
         note = "Wik's (2023) numbers are of CIFAR-10, and stand beside ours only for its classes. "
     note += intervals.note(table)
     heading = f"Accuracy, precision, recall and F1{beside} (Table 2)"
-    report.add_table("table2", heading, intervals.caption(table), table, intervals.answer(table), note=note)
+    yield Exhibit("table2", heading, intervals.caption(table), table, shown=intervals.answer(table), note=note)
     heading, text = "How far the numbers of Table 2 are certain", intervals.intervals_caption(table)
     figure, about = intervals.draw_intervals(table), intervals.figure_note(table)
-    report.add_figure("table2_intervals", heading, text, table, figure, note=about)
+    yield Exhibit("table2_intervals", heading, text, table, figure, note=about)
 
 
-def _add_mcnemar(networks: Networks, report: Report) -> None:
-    table = proportions.mcnemar(_tests(networks))
+def show_mcnemar(networks: Networks) -> Iterator[Exhibit]:
+    """McNemar's test of the two models."""
+    table = proportions.mcnemar(predictions_of(networks))
     heading = " against ".join(name.upper() for name in networks) + ": McNemar's test"
     shown = proportions.mcnemar_readable(table)
-    report.add_table("mcnemar", heading, proportions.mcnemar_caption(table), table, shown)
+    yield Exhibit("mcnemar", heading, proportions.mcnemar_caption(table), table, shown=shown)
 
 
-def _add_convergence(networks: Networks, store: Store, report: Report) -> None:
+def show_convergence(networks: Networks, store: Store, where: Sequence[str]) -> Iterator[Exhibit]:
+    """Loss and accuracy over the epochs, and the final accuracy over seeds."""
     runs = {name: runs_by_seed(store, network) for name, network in networks.items()}
     histories = {
         name: pd.concat([store.history(run.id).assign(seed=seed) for seed, run in of.items()])
@@ -82,7 +86,7 @@ def _add_convergence(networks: Networks, store: Store, report: Report) -> None:
     table = convergence.convergence(histories)
     figure = convergence.draw_convergence(table)
     text, note = convergence.caption(table), convergence.note(table)
-    report.add_figure("convergence", "Convergence (Figure 7)", text, table, figure, note=note)
+    yield Exhibit("convergence", "Convergence (Figure 7)", text, table, figure, note=note)
     rows = [
         (name, split, seed, metric(run, f"final_{split}_accuracy"))
         for name, of in runs.items()
@@ -94,63 +98,54 @@ def _add_convergence(networks: Networks, store: Store, report: Report) -> None:
     for name, network in networks.items():
         if len(runs[name]) == 1:
             epochs = str(network.config.epochs)
-            command = report.command("retrain", "--run", network.run.id[:8], "--epochs", epochs, "--seeds", "3")
+            command = command_line(where, "retrain", "--run", network.run.id[:8], "--epochs", epochs, "--seeds", "3")
             points.append(f"The {name.upper()} was trained with one seed: `{command}` adds two.")
     shown = convergence.seeds_readable(spread)
-    report.add_table("seeds", "The final accuracy over seeds", text, spread, shown, points=points)
+    yield Exhibit("seeds", "The final accuracy over seeds", text, spread, shown=shown, points=points)
 
 
-def _add_groups(networks: Networks, report: Report) -> None:
+def show_groups(networks: Networks) -> Iterator[Exhibit]:
+    """Confusions within animals, within vehicles and across."""
     tables = {
         name: kinds.grouped(classification.confusion(*network.predictions["test"], network.classes))
         for name, network in networks.items()
     }
     heading = "Confusions within animals, within vehicles and across"
     text, figure = kinds.caption(tables), kinds.draw_grouped(tables)
-    report.add_figure("groups", heading, text, joined(tables), figure, note=kinds.NOTE)
+    yield Exhibit("groups", heading, text, joined(tables), figure, note=kinds.NOTE)
 
 
-def _add_classes(networks: Networks, report: Report) -> None:
+def show_classes(networks: Networks) -> Iterator[Exhibit]:
+    """How hard each class is."""
     tables = {
         name: per_class.per_class(*network.predictions["test"], network.classes) for name, network in networks.items()
     }
     figure, shown = per_class.draw_per_class(tables), per_class.side_by_side(tables)
-    report.add_figure("classes", "How hard each class is", per_class.caption(tables), joined(tables), figure, shown)
+    yield Exhibit("classes", "How hard each class is", per_class.caption(tables), joined(tables), figure, shown)
 
 
-def _add_confusion(networks: Networks, report: Report) -> None:
-    tables = {name: classification.confusion(*made, networks[name].classes) for name, made in _tests(networks).items()}
+def show_confusion(networks: Networks) -> Iterator[Exhibit]:
+    """The confusion matrices."""
+    tables = {
+        name: classification.confusion(*made, networks[name].classes) for name, made in predictions_of(networks).items()
+    }
     text = classification.confusion_caption(tables)
     figure = classification.draw_confusion(tables)
-    report.add_figure("confusion", "What is taken for what (Figure 13)", text, joined(tables), figure)
+    yield Exhibit("confusion", "What is taken for what (Figure 13)", text, joined(tables), figure)
 
 
-def _add_roc(networks: Networks, report: Report) -> None:
-    tables = {name: classification.roc(*made, networks[name].classes) for name, made in _tests(networks).items()}
+def show_roc(networks: Networks) -> Iterator[Exhibit]:
+    """The ROC curve of each class."""
+    tables = {
+        name: classification.roc(*made, networks[name].classes) for name, made in predictions_of(networks).items()
+    }
     text = classification.roc_caption(tables)
     figure = classification.draw_roc(tables)
-    report.add_figure("roc", "Each class against the rest (Figure 14)", text, joined(tables), figure)
+    yield Exhibit("roc", "Each class against the rest (Figure 14)", text, joined(tables), figure)
 
 
-def _add_calibration(networks: Networks, report: Report) -> None:
-    tables = {name: calibration.reliability(*made) for name, made in _tests(networks).items()}
+def show_calibration(networks: Networks) -> Iterator[Exhibit]:
+    """Reliability diagrams."""
+    tables = {name: calibration.reliability(*made) for name, made in predictions_of(networks).items()}
     figure = calibration.draw_reliability(tables)
-    report.add_figure("calibration", "As often right as sure?", calibration.caption(tables), joined(tables), figure)
-
-
-def steps(networks: Networks, store: Store, report: Report) -> Iterator[Step]:
-    """The answer, then what it stands on; without what takes two models, or CIFAR-10's classes, where those are not."""
-    yield "convergence", partial(_add_convergence, networks, store, report)
-    if predicted(networks):
-        yield "table2", partial(_add_answer, networks, report)
-    tested = {name: network for name, network in networks.items() if "test" in network.predictions}
-    if not tested:
-        return
-    if len(tested) > 1:
-        yield "mcnemar", partial(_add_mcnemar, tested, report)
-    if all(kinds.has_groups(network.classes) for network in tested.values()):
-        yield "groups", partial(_add_groups, tested, report)
-    yield "classes", partial(_add_classes, tested, report)
-    yield "confusion", partial(_add_confusion, tested, report)
-    yield "roc", partial(_add_roc, tested, report)
-    yield "calibration", partial(_add_calibration, tested, report)
+    yield Exhibit("calibration", "As often right as sure?", calibration.caption(tables), joined(tables), figure)

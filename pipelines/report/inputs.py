@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.report.exhibits import Report
 from pipelines.report.network import Network
 from study.data import Dataset
 from study.errors import StudyError
@@ -35,7 +34,7 @@ class Inputs:
         self._code = [_code(), platform.python_version(), *map(version, PACKAGES)]
         self._known: dict[int, Any] = {}
 
-    def digest(self, step: Callable[[], None]) -> str:
+    def digest(self, step: Callable[[], Any]) -> str:
         """SHA-256 over all that `step` is made from."""
         return hashlib.sha256(json.dumps([self._code, self._told(step)]).encode()).hexdigest()
 
@@ -49,8 +48,6 @@ class Inputs:
                 if id(value) not in self._known:
                     self._known[id(value)] = self._read(value)
                 return self._known[id(value)]
-            case Report():  # where it goes makes no difference, what its commands say does
-                return list(value.where)
             case Dataset():
                 return [value.key, value.digest, value.classes, value.source, len(value.train), len(value.test)]
             case Mapping():

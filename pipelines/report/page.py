@@ -10,10 +10,9 @@ from analysis.drawing.wording import counted, listed
 from analysis.page import Section, page
 from analysis.results import classification, intervals
 from analysis.results.proportions import CONFIDENCE
-from pipelines.report.exhibits import ONLY, Report, write
+from pipelines.report.exhibits import ONLY, Report, command_line, write
 from pipelines.report.figures_statistics import measured
 from pipelines.report.network import Network
-from pipelines.report.outline import NAMES
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
 from study.config import AnalysisConfig, DataConfig
@@ -47,14 +46,14 @@ def publish(
         f"{network.name.upper()} on {run.tags['dataset']}",
         _lead(table, networks),
         parts,
-        facts=_facts(networks, network, image, _command(network, config, report, data)),
+        facts=_facts(networks, network, image, _command(network, config, context.where, data)),
         links=_links(report, config),
         notices=missing,
     )
     write(path, html)
     store.log_folder(run.id, report.folder, kept, leave_out=ONLY)
     _record(table, network, config, context)
-    if len(table) and "table2" in (config.only or NAMES):
+    if len(table) and (not config.only or "table2" in config.only):
         context.display.say(classification.to_markdown(intervals.answer(table)))
     for line in missing:
         context.display.say(line)
@@ -130,7 +129,7 @@ def _facts(
     return facts
 
 
-def _command(network: Network, config: AnalysisConfig, report: Report, data: DataConfig | None) -> str:
+def _command(network: Network, config: AnalysisConfig, where: Sequence[str], data: DataConfig | None) -> str:
     """What makes this page again: the run, and every option that is not its default."""
     words = ["analyse", "--run", network.run.id]
     if data and data.recorded_dataset != network.run.params["dataset"]:
@@ -145,4 +144,4 @@ def _command(network: Network, config: AnalysisConfig, report: Report, data: Dat
             words.append(option)
         else:
             words += [option, ",".join(value) if isinstance(value, tuple) else str(value)]
-    return report.command(*words)
+    return command_line(where, *words)

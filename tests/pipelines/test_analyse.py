@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from pipelines.analyse import analyse
-from pipelines.report.outline import PARTS
+from pipelines.report import outline
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.tune import tune
@@ -51,7 +51,10 @@ def test_the_report_holds_every_figure_with_its_numbers(page: Path):
 
 def test_the_page_shows_every_figure_and_links_every_table(page: Path, finished_study):
     html = page.read_text()
-    assert [re.sub("<.*?>", "", heading) for heading in re.findall("<h2.*", html)] == [*PARTS, "How this was made"]
+    assert [re.sub("<.*?>", "", heading) for heading in re.findall("<h2.*", html)] == [
+        *outline.parts(),
+        "How this was made",
+    ]
     command = f"study analyse --run {finished_study.retrained['cnn']} --filter 3 --epochs-every 1"
     assert f"{command} {shlex.join(finished_study.context.where)}" in unescape(html)
     assert "--home" in finished_study.context.where

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipelines.analyse import Analysis, analyse
-from pipelines.report import outline
+from pipelines.report import figures, outline
 from study.config import AnalysisConfig
 from study.errors import StudyError
 from tests.conftest import Finished
@@ -135,7 +135,7 @@ def test_without_any_weights_the_rest_is_shown(made: Made, finished_study: Finis
     assert line.startswith("Left out: kernel_convergence, ")
     assert line.endswith(f" ({run_id}) has no weights: name another run, or `study retrain` anew.")
     left_out = set(line.removeprefix("Left out: ").partition(". ")[0].split(", "))
-    assert left_out == outline.from_weights({"conv1": 3, "conv2": 3})
+    assert left_out == {figure.name for figure in figures.FIGURES if figures.WEIGHTS in figure.needs}
     of_weights = {name for name in cnn_figures(filter=3) if outline.names_of([name])[0] in left_out}
     assert shown == cnn_figures(filter=3) - of_weights
     assert {"table2_intervals", "roc", "confusion", "convergence", "search_heatmap", "image", "samples"} <= shown

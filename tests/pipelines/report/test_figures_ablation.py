@@ -6,11 +6,14 @@ import pandas as pd
 import pytest
 import torch
 
+from pipelines.report import figures
 from pipelines.report.exhibits import Report
-from pipelines.report.figures_ablation import steps
+from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
-from study.data import Labelled, select_image
+from study.config import AnalysisConfig
+from study.data import Dataset, Labelled, SelectedImage, select_image
 from study.errors import StudyError
+from tests.support.material import written
 
 FIGURES = [
     "ablation_auc_lost",
@@ -27,16 +30,21 @@ def network(finished_study) -> Network:
     return pull(finished_study.context.store, finished_study.context.store.get(finished_study.retrained["cnn"]))
 
 
-def written(network: Network, test: Labelled, dataset, folder: Path, by: str = "mean") -> Report:
-    report = Report(folder)
-    for _, step in steps(network, test, select_image(dataset, ""), by, report):
-        step()
-    return report
+OF_FILTERS = ("ablation", "ablation_image", "selectivity", "patches_conv1", "patches_conv2")
+
+
+def material(network: Network, dataset: Dataset, image: SelectedImage | None = None, by: str = "mean") -> Material:
+    filters, config = {"conv1": 0, "conv2": 0}, AnalysisConfig(ablation=by)
+    return Material(network, {}, filters, dataset, image or select_image(dataset, ""), config=config)
+
+
+def made(network: Network, test: Labelled, dataset: Dataset, folder: Path, by: str = "mean") -> Report:
+    return written(material(network, replace(dataset, test=test), by=by), folder, OF_FILTERS)
 
 
 def test_every_figure_is_written_with_its_numbers(network: Network, finished_study, tmp_path: Path):
     dataset = finished_study.dataset
-    report = written(network, dataset.test, dataset, tmp_path)
+    report = made(network, dataset.test, dataset, tmp_path)
     assert [section.csv for section in report.sections] == [f"{name}.csv" for name in FIGURES]
     assert all(section.png and section.text.endswith(".") for section in report.sections)
     table = pd.read_csv(tmp_path / "ablation_auc_lost.csv")
@@ -52,24 +60,19 @@ def test_every_figure_is_written_with_its_numbers(network: Network, finished_stu
 
 def test_figures_can_be_made_one_by_one(network: Network, finished_study, tmp_path: Path):
     dataset = finished_study.dataset
-    report = Report(tmp_path)
-    made = dict(steps(network, dataset.test, select_image(dataset, ""), "zero", report))
-    assert list(made) == [
-        "ablation", "ablation_image", "selectivity", "patches_conv1", "patches_conv2",
-    ]  # fmt: skip
-    made["ablation"]()
+    at_hand = material(network, dataset, by="zero")
+    assert set(OF_FILTERS) <= set(figures.steps(at_hand))
+    report = written(at_hand, tmp_path, ["ablation"])
     assert set(pd.read_csv(tmp_path / "ablation_auc_lost.csv")["replaced_by"]) == {"zero"}
     assert " replaced by zero" in report.sections[0].text
-    report.sections.clear()
-    made["selectivity"]()
+    report = written(at_hand, tmp_path, ["selectivity"])
     assert [section.csv for section in report.sections] == ["selectivity.csv"]
 
 
 def test_an_image_of_no_known_class_is_judged_by_what_it_is_taken_for(network: Network, finished_study, tmp_path: Path):
     dataset = finished_study.dataset
     image = replace(select_image(dataset, ""), label=None)
-    report = Report(tmp_path)
-    dict(steps(network, dataset.test, image, "mean", report))["ablation_image"]()
+    written(material(network, dataset, image), tmp_path, ["ablation_image"])
     table = pd.read_csv(tmp_path / "ablation_image.csv")
     assert (table["class"] == table["predicted"]).all()
 
@@ -85,7 +88,7 @@ def dead(network: Network) -> Network:
 @pytest.mark.parametrize("by", ["mean", "zero"])
 def test_a_network_with_every_filter_dead_is_shown_as_such(network: Network, finished_study, tmp_path: Path, by: str):
     dataset = finished_study.dataset
-    report = written(dead(network), dataset.test, dataset, tmp_path, by)
+    report = made(dead(network), dataset.test, dataset, tmp_path, by)
     said = {section.csv: section.text for section in report.sections}
     assert "6 of the 6 filters of conv2 change nothing." in report.sections[0].points
     assert "and no filter speaks for " in said["ablation_image.csv"]
@@ -96,7 +99,7 @@ def test_a_test_set_of_one_class_and_long_class_names(network: Network, finished
     dataset = finished_study.dataset
     one = dataset.test.subset(dataset.test.labels == 3)
     named = replace(network, classes=tuple(f"a class with a very long name, {'number ' * 9}{n}" for n in range(10)))
-    said = {section.csv: section.text for section in written(named, one, dataset, tmp_path).sections}
+    said = {section.csv: section.text for section in made(named, one, dataset, tmp_path).sections}
     assert "undefined" in said["ablation_auc_lost.csv"]
     assert pd.read_csv(tmp_path / "ablation_auc_lost.csv")["auc_lost"].isna().all()
     assert pd.read_csv(tmp_path / "selectivity.csv")["selectivity"].isna().all()
@@ -105,4 +108,4 @@ def test_a_test_set_of_one_class_and_long_class_names(network: Network, finished
 def test_an_unknown_replacement_is_refused(network: Network, finished_study, tmp_path: Path):
     dataset = finished_study.dataset
     with pytest.raises(StudyError, match="'median'"):
-        written(network, dataset.test, dataset, tmp_path, "median")
+        made(network, dataset.test, dataset, tmp_path, "median")

@@ -5,16 +5,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.report import figures
 from pipelines.report.exhibits import Report
-from pipelines.report.figures_dataset import steps
+from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
 from study.config import CNNConfig
 from study.data import Dataset, SelectedImage, normalise, select_image
+from study.errors import StudyError
 from study.models import build_model
+from tests.support.material import written
 
 FIRST, DATA = {"architecture"}, {"samples", "covariance", "correlation"}
 CONCEPTS = {f"concept_{name}" for name in ("convolution", "padding", "dilation", "stride", "pooling")}
 INSIDE = {"worked_conv1_filter2", "kernels_conv1", "kernels_conv2"}
+HERE = FIRST | DATA | CONCEPTS | {"image", "worked_conv1", "kernels_conv1", "kernels_conv2"}
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +34,8 @@ def image(finished_study) -> SelectedImage:
 
 @pytest.fixture(scope="module")
 def report(networks, finished_study, image, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    made = Report(tmp_path_factory.mktemp("report"))
-    filters = {"conv1": 2, "conv2": 2}
-    for _, step in steps(networks["cnn"], networks, filters, finished_study.dataset, image, made):
-        step()
-    return made
+    material = Material(networks["cnn"], networks, {"conv1": 2, "conv2": 2}, finished_study.dataset, image)
+    return written(material, tmp_path_factory.mktemp("report"), HERE)
 
 
 def names(folder: Path) -> set[str]:
@@ -72,24 +73,30 @@ def test_the_covariance_is_not_kept_pair_by_pair(report: Report):
     assert len(pd.read_csv(report.folder / "covariance.csv")) < 1000
 
 
+def refusal(step: figures.Step) -> str:
+    """Why a figure cannot be made; empty where it can."""
+    try:
+        next(iter(step()))
+    except StudyError as error:
+        return str(error)
+    return ""
+
+
 def test_what_is_missing_is_left_out(networks, finished_study, image, tmp_path: Path):
     def named(model: str, filters: dict[str, int], data: Dataset | None, image: SelectedImage | None) -> set[str]:
-        return {name for name, _ in steps(networks[model], networks, filters, data, image, Report(tmp_path))}
+        material = Material(networks[model], networks, filters, data, image, "There are no images.")
+        said = {name: refusal(step) for name, step in figures.steps(material).items() if name in HERE}
+        assert set(said.values()) <= {"", "There are no images."}
+        return {name for name, reason in said.items() if not reason}
 
-    concepts = {"image", *(f"concept_{name}" for name in ("convolution", "padding", "dilation", "stride", "pooling"))}
-    assert named("ffnn", {}, None, image) == {"architecture"} | concepts
+    assert named("ffnn", {}, None, image) == {"architecture"}
+    assert named("cnn", {"conv2": 0}, None, image) == {"architecture", "kernels_conv2", "image"} | CONCEPTS
     assert named("cnn", {"conv2": 0}, None, None) == {"architecture", "kernels_conv2"}
-    assert named("ffnn", {}, finished_study.dataset, None) == {
-        "architecture",
-        "samples",
-        "covariance",
-    }
+    assert named("ffnn", {}, finished_study.dataset, None) == {"architecture", "samples", "covariance"}
 
 
 def test_a_black_image_is_worked_through(networks, image, tmp_path: Path):
     black = replace(image, image=image.image * 0)
-    report = Report(tmp_path)
-    made = dict(steps(networks["cnn"], networks, {"conv1": 0}, None, black, report))
-    for name in ("concept_convolution", "concept_padding", "concept_pooling", "worked_conv1"):
-        made[name]()
+    worked = ("concept_convolution", "concept_padding", "concept_pooling", "worked_conv1")
+    written(Material(networks["cnn"], networks, {"conv1": 0}, selected=black), tmp_path, worked)
     assert names(tmp_path) == {"concept_convolution", "concept_padding", "concept_pooling", "worked_conv1_filter0"}

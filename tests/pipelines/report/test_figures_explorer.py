@@ -9,10 +9,13 @@ from PIL import Image
 
 from pipelines.report import figures_explorer
 from pipelines.report.exhibits import Report
-from pipelines.report.figures_explorer import others, pictures, steps, trace
+from pipelines.report.figures_explorer import others, pictures, trace
+from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
+from study.config import AnalysisConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError
+from tests.support.material import written
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +31,8 @@ def image(tiny: Dataset) -> SelectedImage:
 
 @pytest.fixture(scope="module")
 def report(network: Network, image: SelectedImage, tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    report = Report(tmp_path_factory.mktemp("report"))
-    for _, step in steps(network, {"conv1": 3, "conv2": 5}, image, others(tiny, None), None, report):
-        step()
-    return report
+    material = Material(network, {}, {"conv1": 3, "conv2": 5}, tiny, image)
+    return written(material, tmp_path_factory.mktemp("report"), ("animation_conv1", "animation_conv2", "explorer"))
 
 
 def test_the_animations_and_the_explorer_are_written_and_on_the_page(report: Report):
@@ -54,9 +55,8 @@ def test_an_animation_has_a_frame_for_every_epoch(report: Report, network: Netwo
 
 
 def test_the_image_under_study_is_shown_once(network: Network, tiny: Dataset, tmp_path: Path):
-    report = Report(tmp_path)
-    *_, (_, step) = steps(network, {"conv1": 0}, select_image(tiny, "test:0"), others(tiny, None), None, report)
-    step()
+    material = Material(network, {}, {"conv1": 0}, tiny, select_image(tiny, "test:0"))
+    report = written(material, tmp_path, ["explorer"])
     assert f"{len(tiny.classes)} images side by side" in report.sections[-1].note
 
 
@@ -80,9 +80,9 @@ def test_so_many_images_as_are_asked_for_are_shown_the_classes_in_turn(tiny: Dat
     assert len({image.description for image in others(tiny, 40)}) == 40
     assert len(others(tiny, 50)) == 40, "there are no more"
     for study, count in (("train:6", 5), ("test:0", 5), ("train:6", 1)):
-        report = Report(tmp_path / f"{study}-{count}")
-        *_, (_, step) = steps(network, {"conv1": 0}, select_image(tiny, study), others(tiny, count), count, report)
-        step()
+        config = AnalysisConfig(explorer_images=count)
+        material = Material(network, {}, {"conv1": 0}, tiny, select_image(tiny, study), config=config)
+        report = written(material, tmp_path / f"{study}-{count}", ["explorer"])
         page = (report.folder / "explorer.html").read_text()
         assert page.count('"label": ') == count
 
@@ -116,6 +116,6 @@ def test_an_explorer_that_cannot_be_small_enough_is_a_mendable_failure(
         raise ValueError("One epoch's weights make the page larger than 4,000,000 bytes.")
 
     monkeypatch.setattr(figures_explorer.page, "page", too_large)
-    *_, (_, step) = steps(network, {"conv1": 0}, image, [], None, Report(tmp_path))
+    material = Material(network, {}, {"conv1": 0}, selected=image)
     with pytest.raises(StudyError, match=r"^The explorer cannot be written\. One epoch's .* bytes\.$"):
-        step()
+        written(material, tmp_path, ["explorer"])

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from pipelines.report.exhibits import Report
-from pipelines.report.figures_filters import steps
+from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
 from study.data import normalise
 from study.models import build_model
-
-CPU = torch.device("cpu")
+from tests.support.material import written
 
 
 def network(finished_study, model: str) -> Network:
@@ -20,10 +19,8 @@ def network(finished_study, model: str) -> Network:
 
 
 def analysed(network: Network, finished_study, folder: Path) -> Report:
-    report = Report(folder)
-    for _, step in steps(network, finished_study.dataset.test, CPU, report):
-        step()
-    return report
+    material = Material(network, {network.name: network}, dataset=finished_study.dataset)
+    return written(material, folder, ("kernel_convergence", "filter_health"))
 
 
 @pytest.mark.parametrize(("model", "rectified", "all_layers"), [
@@ -38,8 +35,8 @@ def test_every_filter_of_every_kept_epoch_is_on_the_page(
     assert health.groupby("layer", sort=False)["filter"].nunique().to_dict() == rectified
     assert kernels.groupby("layer", sort=False)["filter"].nunique().to_dict() == all_layers
     assert health["epoch"].unique().tolist() == kernels["epoch"].unique().tolist() == [0, 1, 2]
-    assert [section.csv for section in report.sections] == ["filter_health.csv", "kernel_convergence.csv"]
-    assert "of 40 test images" in report.sections[0].text
+    assert [section.csv for section in report.sections] == ["kernel_convergence.csv", "filter_health.csv"]
+    assert "of 40 test images" in report.sections[1].text
 
 
 def test_silence_is_that_of_plain_inference_at_every_epoch(finished_study, tmp_path: Path):
@@ -66,7 +63,7 @@ def test_a_network_whose_every_filter_is_dead_is_analysed(finished_study, tmp_pa
             if name.startswith("conv"):
                 weights[name].zero_()
     report = analysed(cnn, finished_study, tmp_path)
-    assert "6 of conv2's 6 filters are silent" in report.sections[0].text
-    assert "all 10 dead" in report.sections[0].points[0]
-    assert "10 of " in report.sections[0].points[0]
+    assert "6 of conv2's 6 filters are silent" in report.sections[1].text
+    assert "all 10 dead" in report.sections[1].points[0]
+    assert "10 of " in report.sections[1].points[0]
     assert pd.read_csv(tmp_path / "kernel_convergence.csv").query("layer != 'fc'")["to_final"].isna().all()

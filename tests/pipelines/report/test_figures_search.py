@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipelines.report.exhibits import Report
-from pipelines.report.figures_search import beside, steps, trials
+from pipelines.report.figures_search import beside, trials
+from pipelines.report.material import Material
 from pipelines.report.network import pull
 from study.tracking.runs import Run
+from tests.support.material import written
 
 SETTINGS = {
     "sampler": "tpe",
@@ -47,8 +48,7 @@ def test_what_a_search_has_not_recorded_is_not_compared():
 def test_the_heatmaps_numbers_have_the_epochs_and_the_command_that_adds_a_grid(finished_study, tmp_path: Path):
     store = finished_study.context.store
     network = pull(store, store.get(finished_study.retrained["cnn"]))
-    report = Report(tmp_path, where=("--home", "/a folder"))
-    dict(steps(network, store, report))["search_heatmap"]()
+    report = written(Material(network, {}, where=("--home", "/a folder")), tmp_path, ["search_heatmap"])
     [search] = store.runs(stage="search", model="cnn")
     made, found = pd.read_csv(tmp_path / "search_heatmap.csv"), trials(store, search)
     assert sorted(made["epochs"]) == sorted(found["epochs"])

@@ -7,8 +7,10 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from analysis.page import Section
+from pipelines.report import figures, outline
 from pipelines.report.exhibits import Report
-from pipelines.report.figures_statistics import runs_by_seed, steps
+from pipelines.report.figures_statistics import runs_by_seed
+from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
@@ -16,7 +18,7 @@ from pipelines.tune import tune
 from study.config import CIFAR10_CLASSES, DataConfig, FFNNConfig, SearchConfig
 from study.data import Dataset
 from study.tracking import best
-from study.tracking.store import Store
+from tests.support.material import written
 
 DATA = DataConfig(dataset="digits")
 
@@ -27,19 +29,18 @@ def networks(finished_study) -> dict[str, Network]:
     return {name: pull(store, store.get(run_id)) for name, run_id in finished_study.retrained.items()}
 
 
-def made(networks: dict[str, Network], store: Store, folder: Path) -> tuple[Report, list[str]]:
+HERE = [*outline.parts()[figures.RESULTS], "convergence"]
+
+
+def made(networks: dict[str, Network], folder: Path) -> tuple[Report, list[str]]:
     folder.mkdir()
-    report = Report(folder)
-    taken = []
-    for name, step in steps(networks, store, report):
-        step()
-        taken.append(name)
-    return report, taken
+    material = Material(next(iter(networks.values())), networks)
+    return written(material, folder, HERE), [name for name in figures.steps(material) if name in HERE]
 
 
 @pytest.fixture(scope="module")
 def report(networks, finished_study, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    made_report, _ = made(networks, finished_study.context.store, tmp_path_factory.mktemp("report") / "both")
+    made_report, _ = made(networks, tmp_path_factory.mktemp("report") / "both")
     return made_report
 
 
@@ -52,8 +53,6 @@ def test_every_section_has_its_numbers_beside_it(report: Report):
     assert [section.csv for section in report.sections] == [
         f"{name}.csv"
         for name in (
-            "convergence",
-            "seeds",
             "table2",
             "table2_intervals",
             "mcnemar",
@@ -61,6 +60,8 @@ def test_every_section_has_its_numbers_beside_it(report: Report):
             "confusion",
             "roc",
             "calibration",
+            "convergence",
+            "seeds",
         )
     ]
     for section in report.sections:
@@ -110,7 +111,7 @@ def test_one_seed_names_the_command_that_adds_another(report: Report, networks):
 
 def test_cifar_10s_classes_bring_the_report_and_the_kinds(networks, finished_study, tmp_path: Path):
     renamed = {name: replace(network, classes=CIFAR10_CLASSES) for name, network in networks.items()}
-    report, taken = made(renamed, finished_study.context.store, tmp_path / "cifar10")
+    report, taken = made(renamed, tmp_path / "cifar10")
     assert "groups" in taken
     assert set(pd.read_csv(report.folder / "groups.csv")["model"]) == {"cnn", "ffnn"}
     assert "report" in pd.read_csv(report.folder / "table2.csv")
@@ -122,7 +123,7 @@ def test_a_model_alone_with_a_test_folder_of_one_class_is_reported(networks, fin
     network = networks["cnn"]
     logits, labels = network.predictions["test"]
     only = {**network.predictions, "test": (logits[labels == 3], labels[labels == 3])}
-    report, taken = made({"cnn": replace(network, predictions=only)}, finished_study.context.store, tmp_path / "single")
+    report, taken = made({"cnn": replace(network, predictions=only)}, tmp_path / "single")
     assert "mcnemar" not in taken
     section = section_of(report, "classes")
     assert "; recall is undefined for want of images" in section.text
@@ -136,7 +137,7 @@ def test_retrainings_with_other_seeds_are_found_and_give_bands(context: Context,
     retrain(trial, DATA, tiny, context, epochs=1, seed=2)
     network = pull(context.store, context.store.get(ids[0]))
     assert {seed: run.id for seed, run in runs_by_seed(context.store, network).items()} == ids
-    report, _ = made({"ffnn": network}, context.store, tmp_path / "seeds")
+    report, _ = made({"ffnn": network}, tmp_path / "seeds")
     curves = pd.read_csv(report.folder / "convergence.csv")
     assert sorted(curves["seed"].unique()) == [0, 1]
     finals = [context.store.get(run_id).metrics["final_test_accuracy"] for run_id in ids.values()]
