@@ -48,7 +48,7 @@ def main(
     config = SearchConfig(name="benchmark", model=model_config(model), trials=trials, epochs=epochs)
     with tempfile.TemporaryDirectory() as folder:
         home = Home(root=Path(folder))
-        context = Context(home, Store(home), default_storage(home), machine, Display())
+        context = Context(home, Store(home), default_storage(home), machine, display=Display())
         ours = seconds(lambda: tune(config, data, loaded, context))
         table = trials_table(open_search(config, context.storage, digest=loaded.digest))
     with Textbook(train, TrainConfig(model=config.model), str(machine.device), machine.threads) as textbook:

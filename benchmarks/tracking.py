@@ -107,7 +107,7 @@ def _search(total: int, machine: Machine) -> Timed:
     timed = Timed()
     with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(stage, **_untrained(timed)):
         home = Home(root=Path(folder))
-        context = Context(home, Store(home), search.default_storage(home), machine, _NoBars())
+        context = Context(home, Store(home), search.default_storage(home), machine, display=_NoBars())
         config, data, dataset = SearchConfig(name="tracking", trials=total), DataConfig(), _dataset()
         opened = search.open_search(config, context.storage, digest=dataset.digest)
         parent = context.store.start(dataset.key, config.name, tags={"stage": "search"}, params=config.settings())

@@ -1,27 +1,34 @@
-"""What is there: the images and the tracked runs, as tables in the terminal."""
+"""What is there: the images and the tracked runs, as tables in the terminal.
+
+Images are shown without MLflow and runs without torch: each function imports what it needs.
+"""
 
 import math
 import sys
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipelines.session.display import Display
 from study.config import DataConfig, Home
-from study.data import load_dataset
 from study.errors import StudyError, unknown
 from study.images import BACKGROUND
 from study.system.redaction import masked, one_line
-from study.tracking.hints import command
 from study.tracking.runs import Run, metric
-from study.tracking.store import Store
+
+if TYPE_CHECKING:
+    from study.tracking.store import Store
 
 
 def show_data(config: DataConfig, home: Home) -> None:
     """Loads the images and prints how many each split has of each class."""
+    import torch
+
+    from study.data import load_dataset
+
     display = Display()
     with display.bar(f"decoding {config.dataset}", 1) as bar:
         dataset = load_dataset(config, home, display.say, bar.to)
@@ -40,11 +47,13 @@ def show_data(config: DataConfig, home: Home) -> None:
     display.console.print(table)
 
 
-def show_runs(store: Store, *, stage: str, dataset: str, limit: int) -> None:
+def show_runs(store: "Store", *, stage: str, dataset: str, limit: int) -> None:
     """Prints a table of the latest runs, of one stage or of all but the trials and replicates.
 
     `dataset` is the key of the data set they are on; empty: of all.
     """
+    from study.tracking.hints import command
+
     recorded = store.runs()
     keys = {run.tags["dataset"] for run in recorded if "dataset" in run.tags}
     if dataset and keys and dataset not in keys:

@@ -104,7 +104,7 @@ def store(home: Home) -> Store:
 
 
 def surroundings(home: Home, machine: Machine) -> Context:
-    return Context(home, Store(home), default_storage(home), machine, Display())
+    return Context(home, Store(home), default_storage(home), machine, display=Display())
 
 
 @pytest.fixture

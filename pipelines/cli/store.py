@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.options import HomeOption, Storage, Uri, number, option
-from pipelines.session.setup import context_of, home_of, interruptible, store_of
+from pipelines.session.setup import home_of, interruptible, store_of, stores_of
 from study.config import STAGES
 from study.errors import unknown
 
@@ -60,7 +60,7 @@ def doctor(
 
     folder = home_of(home)
     stage.require_whole(folder, tracking_uri, storage)
-    context = context_of(folder, tracking_uri, storage)
+    context = stores_of(folder, tracking_uri, storage)
     found = stage.examine(context, stage.Options(fix=fix, all_hosts=all_hosts, backup=not no_backup))
     raise typer.Exit(1 if found.left else 0)
 
@@ -89,7 +89,7 @@ def export(
 
     folder = home_of(home)
     require_files(tracking_uri or default_uri(folder), storage or default_storage(folder))
-    context = context_of(folder, tracking_uri, storage)
+    context = stores_of(folder, tracking_uri, storage)
     stage(target.expanduser(), context, searches=search or [], datasets=dataset or [], runs=run or [])
 
 

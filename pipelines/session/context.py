@@ -1,14 +1,12 @@
-"""What every stage works with: where things are kept, what computes, who is told."""
+"""What every stage works with: the stores, the machine that computes, the display."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.session.display import Display
 from study.config import DataConfig, Home
-from study.data import Dataset, load_dataset
-from study.device import Machine
 from study.errors import StudyError
 from study.images import BACKGROUND
 from study.provenance import provenance
@@ -18,36 +16,27 @@ from study.system.redaction import masked
 from study.tracking import hints
 from study.tracking.store import Store
 
+if TYPE_CHECKING:
+    from study.data import Dataset
+    from study.device import Machine
+
 
 @dataclass(frozen=True)
-class Context:
-    """The surroundings of a stage; none of it changes what is computed but `machine`."""
+class Stores:
+    """Both stores, and the display of what is done with them; all that a command without torch needs."""
 
     home: Home
     store: Store
     storage: str
     """URL of Optuna's storage."""
-    machine: Machine
-    display: Display
+    _: KW_ONLY
+    display: Display = field(default_factory=Display)
     is_part: bool = False
     """Whether what runs is a part of a whole, which says at its own end how MLflow's pages are seen."""
 
     def __post_init__(self) -> None:
         """Has the display say what the store has to."""
         self.store.say = self.display.say
-
-    def load(self, config: DataConfig) -> Dataset:
-        """Says what runs on what, in one line, and loads the data set."""
-        self.display.say(f"Dataset {config.dataset} · {self.machine} · store {masked(self.store.uri)}")
-        with self.display.bar(f"decoding {config.dataset}", 1) as bar:
-            dataset = load_dataset(config, self.home, self.display.say, bar.to)
-        self.display.say(
-            f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
-            f"{len(dataset.classes)} classes."
-        )
-        if dataset.skipped:
-            self.display.say(f"{dataset.skipped} unreadable image files are left out.")
-        return dataset
 
     def report_folder(self, name: str) -> Path:
         """The folder `name` of the reports, made where it is not there.
@@ -90,7 +79,29 @@ class Context:
         """The options that lead a command to this home and store; none for the defaults, and no password."""
         return hints.where(self.home, self.store.uri)
 
-    def params(self, data: DataConfig, dataset: Dataset) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class Context(Stores):
+    """The surroundings of a stage that computes; none of it changes the results but `machine`."""
+
+    machine: "Machine"
+
+    def load(self, config: DataConfig) -> "Dataset":
+        """Says what runs on what, in one line, and loads the data set."""
+        from study.data import load_dataset
+
+        self.display.say(f"Dataset {config.dataset} · {self.machine} · store {masked(self.store.uri)}")
+        with self.display.bar(f"decoding {config.dataset}", 1) as bar:
+            dataset = load_dataset(config, self.home, self.display.say, bar.to)
+        self.display.say(
+            f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
+            f"{len(dataset.classes)} classes."
+        )
+        if dataset.skipped:
+            self.display.say(f"{dataset.skipped} unreadable image files are left out.")
+        return dataset
+
+    def params(self, data: DataConfig, dataset: "Dataset") -> dict[str, Any]:
         """What is recorded on every run beside its own settings."""
         return {
             "dataset": data.recorded_dataset,

@@ -15,7 +15,7 @@ from study.errors import StudyError, interruptions_told
 from study.system.processes import interrupt, interruptions_kept
 
 if TYPE_CHECKING:
-    from pipelines.session.context import Context
+    from pipelines.session.context import Context, Stores
     from study.tracking.store import Store
 
 
@@ -36,6 +36,21 @@ def store_of(home: str, uri: str) -> "Store":
     return Store(home_of(home), uri or None)
 
 
+def stores_of(home: Home, uri: str, storage: str = "") -> "Stores":
+    """Both stores of `home`, from the options that name them; imports no torch.
+
+    Raises:
+        StudyError: where one database would hold both.
+    """
+    from pipelines.session.context import Stores
+    from study.search.search import default_storage
+    from study.tracking.store import Store, default_uri
+
+    uri, storage = uri or default_uri(home), storage or default_storage(home)
+    require_apart(uri, storage)
+    return Stores(home, Store(home, uri), storage)
+
+
 def context_of(
     home: Home, uri: str, storage: str = "", device: str = "cpu", precision: str = "float32", threads: int = 0
 ) -> "Context":
@@ -45,15 +60,11 @@ def context_of(
         StudyError: where one database would hold both stores.
     """
     from pipelines.session.context import Context
-    from pipelines.session.display import Display
     from study.device import prepare
-    from study.search.search import default_storage
-    from study.tracking.store import Store, default_uri
 
     machine = prepare(device, precision, threads)
-    uri, storage = uri or default_uri(home), storage or default_storage(home)
-    require_apart(uri, storage)
-    return Context(home, Store(home, uri), storage, machine, Display())
+    stores = stores_of(home, uri, storage)
+    return Context(home, stores.store, stores.storage, machine, display=stores.display)
 
 
 def require_apart(uri: str, storage: str) -> None:

@@ -140,7 +140,7 @@ def _run(assignment: Assignment, display: _PipedDisplay) -> None:
     asked = assignment.machine
     machine = prepare(str(asked.device), asked.precision, asked.threads)
     store = Store(assignment.home, assignment.uri)
-    context = Context(assignment.home, store, assignment.storage, machine, display)
+    context = Context(assignment.home, store, assignment.storage, machine, display=display)
     dataset = load_dataset(assignment.data, assignment.home, display.say)
     if dataset.digest != assignment.digest:
         raise StudyError(f"The images of {assignment.data.dataset} changed while the search was starting: start again.")

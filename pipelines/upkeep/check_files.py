@@ -18,7 +18,6 @@ from study.tracking.hints import retraining
 from study.tracking.registry import delete_run, model_digests
 from study.tracking.runs import NOT_CONTINUED, Run, epochs_of
 from study.tracking.store import Store
-from study.training import accuracy
 
 CURVE = "test_accuracy"
 """The metric that a finished run has once of every epoch."""
@@ -100,7 +99,7 @@ def read_files(run: Run, store: Store, bar: Bar) -> Files:
         try:
             digests[path] = store.digest(run.id, path)
             if path not in sums[SUMS] and path != MODEL_SUMS:
-                store.load_tensors(run.id, path)
+                store.load_arrays(run.id, path)
         except StudyError as error:
             broken[path] = str(error)
     bar.advance()
@@ -133,9 +132,9 @@ def _results(
     for split in SPLITS if run.status == "FINISHED" else ():
         path = predictions_path(split)
         if path in digests and digests[path] == sums.get(path):
-            kept, _ = store.load_tensors(run.id, path)
+            kept = store.load_arrays(run.id, path)
             for name in (f"final_{split}_accuracy", *((CURVE,) if split == "test" else ())):
-                yield name, accuracy(kept["logits"], kept["labels"]).item()
+                yield name, float((kept["logits"].argmax(1) == kept["labels"]).mean())
 
 
 def check_files(all_files: Collection[Files], store: Store) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.session.context import Context
+from pipelines.session.context import Stores
 from pipelines.upkeep import check_runs, findings
 from pipelines.upkeep.check_files import check_files, read_files
 from pipelines.upkeep.findings import Facts, Finding
@@ -73,7 +73,7 @@ def require_whole(home: Home, uri: str, storage: str) -> None:
             )
 
 
-def examine(context: Context, options: Options) -> Result:
+def examine(context: Stores, options: Options) -> Result:
     """Says what is wrong, and mends it where it is told to.
 
     Args:
@@ -92,7 +92,7 @@ def examine(context: Context, options: Options) -> Result:
 
 
 class _Examination:
-    def __init__(self, context: Context, options: Options):
+    def __init__(self, context: Stores, options: Options):
         self.context, self.options = context, options
         self.searches = Searches(context.storage)
         self.tables = None if context.store.uri.startswith("http") else Tables(context.store.uri)

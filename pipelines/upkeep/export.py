@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import mlflow
 
-from pipelines.session.context import Context
+from pipelines.session.context import Stores
 from pipelines.upkeep.archive import (
     ARTIFACTS,
     MANIFEST,
@@ -64,7 +64,7 @@ def require_files(uri: str, storage: str) -> None:
 
 
 def export(
-    target: Path, context: Context, *, searches: Sequence[str], datasets: Sequence[str], runs: Sequence[str]
+    target: Path, context: Stores, *, searches: Sequence[str], datasets: Sequence[str], runs: Sequence[str]
 ) -> None:
     """Writes `target`, a folder or (by its ending) a zip, which is there only when it is whole.
 
@@ -97,7 +97,7 @@ def export(
 
 
 @contextlib.contextmanager
-def _copied(context: Context, home: Home) -> Iterator[Store]:
+def _copied(context: Stores, home: Home) -> Iterator[Store]:
     """The tracking store in `home`, in which both databases of `context` are copied as of one moment."""
     urls = {"optuna": context.storage, "mlflow": context.store.uri}
     with locked(context.home):
@@ -121,7 +121,7 @@ def _copied(context: Context, home: Home) -> Iterator[Store]:
 
 
 def _picked(
-    copy: Store, context: Context, searches: Sequence[str], datasets: Sequence[str], runs: Sequence[str]
+    copy: Store, context: Stores, searches: Sequence[str], datasets: Sequence[str], runs: Sequence[str]
 ) -> list[Run]:
     ids = {_named(copy, spec).id for spec in runs}
     picked = chosen(copy.runs(), searches, datasets, ids)
@@ -137,7 +137,7 @@ def _named(store: Store, spec: str) -> Run:
     return best.choose_retrained(store, spec) if is_best else best.find(store, spec)
 
 
-def _keep_searches(runs: Sequence[Run], copy: Store, context: Context) -> None:
+def _keep_searches(runs: Sequence[Run], copy: Store, context: Stores) -> None:
     wanted = {run.tags["search"] for run in runs if "search" in run.tags}
     searches = Searches(default_storage(copy.home))
     searches.keep_only(wanted)
@@ -152,7 +152,7 @@ def _keep_searches(runs: Sequence[Run], copy: Store, context: Context) -> None:
             )
 
 
-def _copy_artifacts(runs: Sequence[Run], copy: Store, context: Context, target: Path) -> None:
+def _copy_artifacts(runs: Sequence[Run], copy: Store, context: Stores, target: Path) -> None:
     """Copies the files of `runs` and of their models, each to where it lies below the folder of all artifacts."""
     target.mkdir()
     with context.display.bar("copying files", len(runs)) as bar:
@@ -167,7 +167,7 @@ def _copy_artifacts(runs: Sequence[Run], copy: Store, context: Context, target: 
             bar.advance()
 
 
-def _copy_folder(place: str, target: Path, context: Context) -> None:
+def _copy_folder(place: str, target: Path, context: Stores) -> None:
     root = local(str(context.store.artifacts_root))
     if not local(place).is_relative_to(root):
         command = context.search_command("doctor", "--fix")
@@ -181,7 +181,7 @@ def _hidden(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if is_hidden(Path(name))]
 
 
-def _keep_runs(runs: Sequence[Run], copy: Store, context: Context, folder: Path) -> None:
+def _keep_runs(runs: Sequence[Run], copy: Store, context: Stores, folder: Path) -> None:
     """Deletes the other runs from the copy, and takes out of it where the files were."""
     file = copy.home.store / RUNS
     keep_only(file, {run.id for run in runs})
@@ -213,7 +213,7 @@ def _images(runs: Sequence[Run]) -> tuple[Images, ...]:
     return tuple(Images(key=key, dataset=name, digest=digest) for key, name, digest in sorted(found))
 
 
-def _say(target: Path, manifest: Manifest, sizes: Sizes, context: Context) -> None:
+def _say(target: Path, manifest: Manifest, sizes: Sizes, context: Stores) -> None:
     files = f"{sizes.files:,} files, {_megabytes(sizes.bytes)}"
     packed = f"{_megabytes(target.stat().st_size)}, unpacked {files}" if target.is_file() else files
     context.display.say(f"Exported {in_words(manifest.counts)} to {target}: {packed}.")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mlflow.entities import ViewType
 
-from pipelines.session.context import Context
+from pipelines.session.context import Stores
 from study.search.records import Searches, SearchRecord, TrialRecord
 from study.system.processes import is_gone, is_known
 from study.tracking.runs import Run, as_run
@@ -97,7 +97,7 @@ class Facts:
         return self.life(trial.worker)
 
 
-def read_facts(context: Context, storage: Searches, life: Callable[[str], Life]) -> Facts:
+def read_facts(context: Stores, storage: Searches, life: Callable[[str], Life]) -> Facts:
     """Reads both stores."""
     # The runs first: a trial that begins meanwhile is then among the trials, and its run not among the runs.
     store = context.store

@@ -11,20 +11,22 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import mlflow.exceptions
+import numpy as np
 import pandas as pd
 from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from study.errors import StudyError, first_line
 from study.system.faults import explained
 from study.system.files import is_hidden, sha256, whole, within
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUMS = "SHA256SUMS"
 MODEL_SUMS = "MODEL_SHA256SUMS"
@@ -55,23 +57,37 @@ class Artifacts:
         self.client = client
         self._roots: dict[str, Path | None] = {}
 
-    def log_tensors(self, run_id: str, path: str, tensors: Mapping[str, Tensor], **metadata: str) -> str:
+    def log_tensors(self, run_id: str, path: str, tensors: Mapping[str, "Tensor"], **metadata: str) -> str:
         """Keeps tensors as the artifact `path`, a safetensors file; returns its SHA-256 as hex digits."""
+        # Here, since most commands do without torch.
+        from safetensors.torch import save_file
+
         with self._written(run_id, path) as file:
             save_file(dict(tensors), file, metadata=metadata or None)
             return sha256(file)
 
-    def load_tensors(self, run_id: str, path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    def load_tensors(self, run_id: str, path: str) -> tuple[dict[str, "Tensor"], dict[str, str]]:
         """The tensors of the artifact `path`, and what was said of them.
 
         Raises:
             StudyError: where the artifact is missing, no whole safetensors file, or not what `SHA256SUMS` says.
         """
+        return self._load(run_id, path, "pt")
+
+    def load_arrays(self, run_id: str, path: str) -> dict[str, np.ndarray]:
+        """The tensors of the artifact `path` as arrays, without torch.
+
+        Raises:
+            StudyError: as `load_tensors`.
+        """
+        return self._load(run_id, path, "numpy")[0]
+
+    def _load(self, run_id: str, path: str, framework: str) -> tuple[dict[str, Any], dict[str, str]]:
         expected = self.sums(run_id).get(path)
         with self._read(run_id, path) as file:
             if expected and sha256(file) != expected:
                 raise StudyError(f"The artifact {path} of run {run_id} was altered: its hash is not that in {SUMS}.")
-            with safe_open(file, "pt") as opened:
+            with safe_open(file, framework) as opened:
                 names = opened.keys()
                 return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
 

@@ -6,18 +6,20 @@ import warnings
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from mlflow.entities import LifecycleStage, LoggedModel, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
-from torch import nn
 
 from study.system.files import sha256
 from study.tracking.store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SCORE = "val_accuracy"
 """The tag of a model's version that says how good it is."""
@@ -28,7 +30,7 @@ CHANGING = (DESCRIBED, "registered_model_meta")
 
 
 def log_model(
-    client: MlflowClient, run_id: str, model: nn.Module, example: np.ndarray, *, register_as: str, score: float
+    client: MlflowClient, run_id: str, model: "nn.Module", example: np.ndarray, *, register_as: str, score: float
 ) -> None:
     """Keeps `model` as an MLflow model and registers it; the alias `best` moves to it if its `score` is higher.
 
@@ -71,7 +73,7 @@ def model_digests(store: Store, run_id: str) -> dict[str, str]:
     return {}
 
 
-def _new_version(client: MlflowClient, run_id: str, name: str, model: nn.Module, example: np.ndarray) -> ModelVersion:
+def _new_version(client: MlflowClient, run_id: str, name: str, model: "nn.Module", example: np.ndarray) -> ModelVersion:
     exported = _exported(client, run_id) or _export(client, run_id, model, example)
     return client.create_model_version(name, exported.model_uri, run_id=run_id, model_id=exported.model_id)
 
@@ -88,8 +90,9 @@ def _exported(client: MlflowClient, run_id: str) -> LoggedModel | None:
     return ready
 
 
-def _export(client: MlflowClient, run_id: str, model: nn.Module, example: np.ndarray) -> LoggedModel:
+def _export(client: MlflowClient, run_id: str, model: "nn.Module", example: np.ndarray) -> LoggedModel:
     import mlflow.pytorch
+    import torch
     from mlflow.models import infer_signature
 
     with torch.no_grad():

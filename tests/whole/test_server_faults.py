@@ -56,7 +56,7 @@ class Doing(Display):
 
 
 def surroundings(home: Home, address: str, machine: Machine, **at_epoch: Callable[[], None]) -> Context:
-    return Context(home, Store(home, address), default_storage(home), machine, Doing(**at_epoch))
+    return Context(home, Store(home, address), default_storage(home), machine, display=Doing(**at_epoch))
 
 
 def said(context: Context) -> list[str]:
