@@ -1,7 +1,9 @@
 """Several trials at a time: worker processes on one search, each with its share of the threads, and one display."""
 
+import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
@@ -25,8 +28,31 @@ MAX_KILLED = 3
 whatever kills them goes on."""
 LOOK = 1.0
 """Seconds between two looks at whether a worker hangs."""
+PRELOADED = (
+    "pipelines.trials.worker",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "optuna.samplers._tpe.sampler",
+    "sklearn.datasets",
+    "sklearn.model_selection",
+    # Which the first optimiser imports.
+    "torch._dynamo",
+)
+"""Modules that the fork server imports once, instead of each worker anew. None of them may start a thread of Python's
+or touch a GPU, neither of which a forked process could use."""
 STARTED = 600.0
 """Seconds that a worker has to start and to load the images, however short a time an epoch is given."""
+
+
+def start_context() -> ForkServerContext | SpawnContext:
+    """How workers are started: forked from a server that has imported what they need, on Linux; else as new processes.
+
+    On macOS system libraries that torch loads do not survive a fork.
+    """
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
 
 
 @dataclass(eq=False)
@@ -49,6 +75,7 @@ class WorkerPool:
 
     def __init__(self, assignment: Assignment, display: Display, on_end: Callable[[Ended], None], recovery: Recovery):
         self.assignment, self.display, self.on_end, self.recovery = assignment, display, on_end, recovery
+        self.context = start_context()
         self.workers: list[_Worker] = []
         self.killed = 0
 
@@ -71,15 +98,17 @@ class WorkerPool:
             self._stop()
 
     def _start(self, number: int) -> None:
-        ours, theirs = get_context("spawn").Pipe(duplex=False)
-        process = get_context("spawn").Process(target=work, args=(self.assignment, theirs), name=f"worker {number}")
+        ours, theirs = self.context.Pipe(duplex=False)
+        # The environment as it is now: the fork server keeps that of its own start.
+        arguments = (self.assignment, theirs, dict(os.environ))
+        process = self.context.Process(target=work, args=arguments, name=f"worker {number}")
         # Its own start would let signals through.
         resource_tracker.ensure_running()
         # Held until the worker is known, so that none is left behind.
         with signals_held():
-            # The worker inherits what is blocked: a terminal's Ctrl-C goes to all processes, but each is told once, by
-            # its parent, and not before it is ready.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+            # Workers and their fork server inherit what is blocked: a terminal tells all processes, but each
+            # worker is told once, by its parent, and not before it is ready.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
             try:
                 process.start()
                 self.workers.append(_Worker(number, process, ours))

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -98,8 +98,16 @@ def _seldom(send: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
     return update
 
 
-def work(assignment: Assignment, pipe: Connection) -> None:
-    """What a worker process does: trials, until the search has its total or the process is told to stop."""
+def work(assignment: Assignment, pipe: Connection, environment: Mapping[str, str]) -> None:
+    """What a worker process does: trials, until the search has its total or the process is told to stop.
+
+    Args:
+        assignment: what to search.
+        pipe: to the parent.
+        environment: the parent's environment variables.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     display = _PipedDisplay(pipe, assignment.has_bars)
     try:
         signal.signal(signal.SIGTERM, _interrupt_once)

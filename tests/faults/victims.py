@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.process import STUDY, environment
+from tests.support.process import STUDY, environment, workers_of
 
 ROOT = Path(__file__).parents[2]
 GLANCE = 0.01
@@ -49,8 +49,7 @@ class Victim:
     def workers(self) -> list[psutil.Process]:
         """Its worker processes."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self.pid).children()
-            return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+            return workers_of(psutil.Process(self.pid))
         return []
 
     def session(self) -> list[psutil.Process]:

@@ -13,6 +13,7 @@ import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -113,6 +114,16 @@ def on_a_terminal(*arguments: str, home: Path) -> tuple[int, str]:
     code = process.wait()
     watchdog.cancel()
     return code, screen.decode()
+
+
+def workers_of(parent: psutil.Process) -> list[psutil.Process]:
+    """The workers of a search: what the fork server of `parent` has forked."""
+    return [
+        worker
+        for child in parent.children()
+        if "multiprocessing.forkserver" in " ".join(child.cmdline())
+        for worker in child.children()
+    ]
 
 
 REPRODUCE = ("reproduce", "--dataset", "digits", "--trials", "3", "--epochs", "2", "--retrain-epochs", "2")

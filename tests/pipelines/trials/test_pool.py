@@ -9,10 +9,12 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import forkserver
 
 import optuna
 import psutil
@@ -22,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.session.context import Context
 from pipelines.session.display import Display
-from pipelines.trials.pool import WorkerPool
+from pipelines.trials.pool import PRELOADED, WorkerPool
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.worker import Assignment
 from pipelines.tune import tune
@@ -40,7 +42,7 @@ from study.tracking.store import Store
 from study.training import TrainingState, fit
 from tests.conftest import DIGITS, copy_of
 from tests.study.search.test_search import at_once
-from tests.support.process import TIMEOUT, Ended, end, on_a_terminal, read_until, start, study_here
+from tests.support.process import TIMEOUT, Ended, end, on_a_terminal, read_until, start, study_here, workers_of
 
 NAME = "digits-ffnn"
 TUNE = ("tune", "--dataset", "digits", "--model", "ffnn", "--pruner", "none", "--no-retrain")
@@ -118,10 +120,6 @@ class Watch:
 
     def workers(self) -> list[psutil.Process]:
         return workers_of(psutil.Process(self.process.pid))
-
-
-def workers_of(parent: psutil.Process) -> list[psutil.Process]:
-    return [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]
 
 
 @dataclass(frozen=True)
@@ -412,6 +410,13 @@ class Heard(Display):
         self.said.append(text)
 
 
+@pytest.fixture
+def errors(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What was written to standard error, by workers too: their fork server keeps that of its own start."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    return lambda: capfd.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return load_dataset(DIGITS, Home(root=tmp_path_factory.mktemp("images")))
@@ -435,7 +440,7 @@ def one_worker(config: SearchConfig, digest: str, context: Context, data: DataCo
 
 
 def test_a_bug_in_a_worker_is_one_failure_with_its_traceback(
-    context: Context, digits: Dataset, capfd: pytest.CaptureFixture[str]
+    context: Context, digits: Dataset, errors: Callable[[], str]
 ) -> None:
     # A number of weights that no machine can count to.
     config = SearchConfig(name=NAME, model=FFNNConfig(hidden=2**70), trials=2)
@@ -443,7 +448,7 @@ def test_a_bug_in_a_worker_is_one_failure_with_its_traceback(
         one_worker(config, digits.digest, context)
     assert str(raised.value).startswith("Worker 1 crashed:\nTraceback")
     assert "build_model" in str(raised.value)
-    assert "Traceback" not in capfd.readouterr().err
+    assert "Traceback" not in errors()
     [trial] = trials_of(context.home)
     assert (trial.state, trial.user_attrs["status_reason"]) == (TrialState.FAIL, "crashed")
     [run] = context.store.runs(stage="trial")
@@ -452,36 +457,33 @@ def test_a_bug_in_a_worker_is_one_failure_with_its_traceback(
 
 
 def test_memory_that_gives_out_in_a_worker_is_told_in_one_sentence(
-    context: Context, digits: Dataset, capfd: pytest.CaptureFixture[str]
+    context: Context, digits: Dataset, errors: Callable[[], str]
 ) -> None:
     config = SearchConfig(name=NAME, model=FFNNConfig(hidden=10**12), trials=5)
     said = r"^cpu has no memory left \(can't allocate .*: run fewer .* --workers"
     with pytest.raises(StudyError, match=said) as raised:
         one_worker(config, digits.digest, context)
     assert "\n" not in str(raised.value)
-    assert "Traceback" not in capfd.readouterr().err
+    assert "Traceback" not in errors()
     assert [trial.state for trial in trials_of(context.home)] == [TrialState.FAIL] * 3
     assert {run.tags["status_reason"] for run in context.store.runs(stage="trial")} == {"out of memory"}
 
 
-def test_what_the_user_can_mend_in_a_worker_is_one_sentence(
-    context: Context, capfd: pytest.CaptureFixture[str]
+def test_what_the_user_can_mend_in_a_worker_is_one_sentence_and_its_traceback_where_it_is_asked_for(
+    context: Context, errors: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(StudyError, match="images of digits changed while the search was starting") as raised:
         one_worker(SearchConfig(name=NAME, trials=2), "of what was loaded before", context)
     assert "\n" not in str(raised.value)
-    assert "Traceback" not in capfd.readouterr().err
+    assert "Traceback" not in errors()
     assert context.store.runs(stage="trial") == []
     assert workers_of(psutil.Process()) == []
 
-
-def test_what_the_user_can_mend_in_a_worker_shows_its_traceback_where_it_is_asked_for(
-    context: Context, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    # The fork server was started without it.
     monkeypatch.setenv("STUDY_DEBUG", "1")
     with pytest.raises(StudyError, match="images of digits changed while the search was starting"):
-        one_worker(SearchConfig(name=NAME, model=FFNNConfig(), trials=2), "0" * 64, context)
-    shown = capfd.readouterr().err
+        one_worker(SearchConfig(name=NAME, trials=2), "of what was loaded before", context)
+    shown = errors()
     assert "in work\n" in shown
     assert "StudyError: The images of digits changed" in shown
 
@@ -540,6 +542,13 @@ def test_ctrl_c_between_a_trials_birth_and_its_first_step_leaves_nothing_running
     assert TrialState.RUNNING not in {trial.state for trial in trials_of(context.home)}
     tune(config, DIGITS, tiny, context)
     assert [trial.state for trial in trials_of(context.home)].count(TrialState.COMPLETE) == 2
+
+
+def test_what_the_fork_server_imports_starts_no_thread_and_touches_no_gpu() -> None:
+    code = "import importlib, sys, threading\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
+    code += "import torch\nprint(threading.active_count(), torch.cuda.is_initialized())"
+    done = subprocess.run([sys.executable, "-c", code, *PRELOADED], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False"]
 
 
 def test_one_missing_trial_needs_no_other_process(context: Context, tiny: Dataset) -> None:
