@@ -28,17 +28,6 @@ MAX_KILLED = 3
 whatever kills them goes on."""
 LOOK = 1.0
 """Seconds between two looks at whether a worker hangs."""
-PRELOADED = (
-    "pipelines.trials.worker",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "optuna.samplers._tpe.sampler",
-    "sklearn.datasets",
-    "sklearn.model_selection",
-    # Which the first optimiser imports.
-    "torch._dynamo",
-)
-"""Modules that the fork server imports once, instead of each worker anew. None of them may start a thread of Python's
-or touch a GPU, neither of which a forked process could use."""
 STARTED = 600.0
 """Seconds that a worker has to start and to load the images, however short a time an epoch is given."""
 
@@ -51,7 +40,7 @@ def start_context() -> ForkServerContext | SpawnContext:
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
+    context.set_forkserver_preload(["pipelines.trials.preload"])
     return context
 
 

@@ -25,7 +25,7 @@ from tests.faults.cases import Case, Kill, Result
 from tests.faults.harness import STORES, Harness, open_harness, stores_here
 from tests.faults.invariants import Broken
 from tests.faults.report import failures, table
-from tests.faults.victims import ROOT, Zygote
+from tests.support.fork_server import ROOT
 
 COMMANDS = ("tune, 1 worker", "retrain", "tune, 4 workers", "analyse")
 KILLS = 7
@@ -105,7 +105,6 @@ def _run_all(asked: argparse.Namespace, harness: Harness, results: list[Result])
         return not asked.case and sum(len(result.kills) for result in results) >= asked.kills
 
     def work() -> None:
-        zygote = harness.zygote()
         while True:
             with lock:
                 case = None if enough() else next(cases, None)
@@ -113,7 +112,7 @@ def _run_all(asked: argparse.Namespace, harness: Harness, results: list[Result])
                 return
             # One case's stops of the server are not to be another's.
             with server if case.store == "server" else contextlib.nullcontext():
-                result = _run(case, harness, zygote)
+                result = _run(case, harness)
             with lock:
                 # What was cut short itself says nothing.
                 if not closing.is_set():
@@ -135,9 +134,9 @@ def _run_all(asked: argparse.Namespace, harness: Harness, results: list[Result])
             thread.join(5)
 
 
-def _run(case: Case, harness: Harness, zygote: Zygote) -> Result:
+def _run(case: Case, harness: Harness) -> Result:
     try:
-        return harness.run(case, zygote)
+        return harness.run(case)
     except Exception:
         # One case's end is not that of the others.
         return Result(case, broken=Broken(other=[traceback.format_exc()]))

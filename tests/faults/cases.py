@@ -12,7 +12,7 @@ from tests.faults import invariants
 from tests.faults.commands import Command, Progress
 from tests.faults.invariants import Broken
 from tests.faults.places import Kind, ServerKind
-from tests.faults.victims import GLANCE, Victim, Zygote, start_cold
+from tests.faults.victims import GLANCE, Victim, start_cold, start_forked
 
 TIMEOUT = 600
 """Seconds after which a command hangs, and after which one that was told to stop does."""
@@ -84,8 +84,8 @@ class Durations:
 class CaseRunner:
     """Runs cases, one at a time."""
 
-    def __init__(self, zygote: Zygote, folder: Path, durations: Durations):
-        self.zygote, self.folder, self.durations = zygote, folder, durations
+    def __init__(self, folder: Path, durations: Durations):
+        self.folder, self.durations = folder, durations
 
     def run(
         self, case: Case, command: Command, kind: Kind, base: Any, doctor: Callable[[Progress], list[str]] | None
@@ -134,7 +134,7 @@ class _Attempts:
         self.result.starts += 1
         cold = self.chance.random() < 0.2
         self.progress.started = time.time()
-        starting = start_cold if cold else self.runner.zygote.start
+        starting = start_cold if cold else start_forked
         victim = starting(self.command.arguments(self.progress), self.progress.place.home, self.log)
         self.victims.append(victim)
         self.server_stopped, told = False, False

@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.faults import invariants
 from tests.faults.cases import Case, CaseRunner, Durations, Result
 from tests.faults.commands import BASE, COMMON, Analyse, Command, Progress, Retrain, Tune, analysed
 from tests.faults.places import Kind, Place, PostgresKind, ServerKind, SQLiteKind
-from tests.faults.victims import Zygote
+from tests.faults.victims import start_forked
 from tests.support.postgres import programs, running_cluster
 
 STORES = ("SQLite", "PostgreSQL", "server")
@@ -27,19 +27,12 @@ class Harness:
             command.name: command
             for command in (Tune(1, 12), Tune(4, 20), Retrain(self._retrained), Analyse(self._analysed))
         }
-        self._zygote = self.zygote()
         # What is made for several cases is made once.
         self._lock, self.opening = threading.RLock(), threading.Lock()
         self._kinds: dict[str, Kind] = {}
         self._bases: dict[str, Place] = {}
         self._weights: dict[tuple[str, int], Path] = {}
         self._tables: dict[str, dict[str, bytes]] = {}
-
-    def zygote(self) -> Zygote:
-        """A process to fork commands from, until the harness closes."""
-        made = Zygote()
-        self.stack.callback(made.close)
-        return made
 
     def kind(self, store: str) -> Kind:
         """The kind of store, started where it must be."""
@@ -70,7 +63,7 @@ class Harness:
     def _run(self, arguments: tuple[str, ...], home: Path) -> None:
         """Runs a command, uninterrupted."""
         with self._lock:
-            victim = self._zygote.start(arguments, home, home / "log")
+            victim = start_forked(arguments, home, home / "log")
             if not victim.ended(TIMEOUT) or victim.code:
                 raise RuntimeError(f"study {' '.join(arguments)}: exit code {victim.code}: {victim.said()}")
 
@@ -95,7 +88,7 @@ class Harness:
                 assert self._tables[store]
             return self._tables[store]
 
-    def run(self, case: Case, zygote: Zygote) -> Result:
+    def run(self, case: Case) -> Result:
         """Runs a case to its end."""
         command = self.commands[case.command]
         if isinstance(command, Tune):
@@ -109,20 +102,18 @@ class Harness:
             command.expected(case.store)
             if isinstance(kind, ServerKind):
                 shutil.rmtree(analysed(base)[0].artifacts / "report")
-        runner = CaseRunner(zygote, self.folder / "cases", self.durations)
+        runner = CaseRunner(self.folder / "cases", self.durations)
         runner.folder.mkdir(exist_ok=True)
-        doctor = None if isinstance(kind, ServerKind) else self._doctor(zygote)
+        doctor = None if isinstance(kind, ServerKind) else _doctor
         return runner.run(case, command, kind, base, doctor)
 
-    def _doctor(self, zygote: Zygote) -> Callable[[Progress], list[str]]:
-        def examine(progress: Progress) -> list[str]:
-            place = progress.place
-            victim = zygote.start(("doctor", *place.stores), place.home, place.home / "log")
-            if not victim.ended(TIMEOUT):
-                return ["study doctor hangs"]
-            return [f"study doctor: {victim.said()[-1500:]}"] if victim.code else []
 
-        return examine
+def _doctor(progress: Progress) -> list[str]:
+    place = progress.place
+    victim = start_forked(("doctor", *place.stores), place.home, place.home / "log")
+    if not victim.ended(TIMEOUT):
+        return ["study doctor hangs"]
+    return [f"study doctor: {victim.said()[-1500:]}"] if victim.code else []
 
 
 @contextmanager

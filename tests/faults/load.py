@@ -17,7 +17,8 @@ from pathlib import Path
 
 from tests.faults.invariants import read
 from tests.faults.places import Place
-from tests.faults.victims import ROOT, surroundings
+from tests.faults.victims import surroundings
+from tests.support.fork_server import ROOT
 from tests.support.postgres import for_mlflow, for_optuna, programs, running_cluster
 
 COMMAND = "import sys; sys.argv[0] = 'study'; from pipelines.cli.app import main; main()"

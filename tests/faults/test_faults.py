@@ -11,7 +11,6 @@ from tests.faults.cases import Case
 from tests.faults.harness import Harness, open_harness, stores_here
 from tests.faults.invariants import Broken
 from tests.faults.places import Place
-from tests.faults.victims import Zygote
 
 # Processes are started a dozen times; on a busy machine that takes minutes.
 pytestmark = pytest.mark.timeout(1800)
@@ -22,11 +21,6 @@ SEARCH, TRIALS = "digits-ffnn", 2
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     with open_harness(tmp_path_factory.mktemp("faults")) as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def zygote(harness: Harness) -> Zygote:
-    return harness.zygote()
 
 
 @pytest.mark.parametrize(
@@ -40,11 +34,11 @@ def zygote(harness: Harness) -> Zygote:
     ids=str,
 )
 def test_a_command_that_is_killed_again_and_again_leaves_what_one_that_is_not_leaves(
-    harness: Harness, zygote: Zygote, case: Case
+    harness: Harness, case: Case
 ) -> None:
     if case.store not in stores_here():
         pytest.skip("PostgreSQL is not installed")
-    result = harness.run(case, zygote)
+    result = harness.run(case)
     assert result.broken.all() == [], result
     assert result.completed
 

@@ -1,21 +1,17 @@
 """Commands under way: started cold or warm, watched, and stopped."""
 
 import contextlib
-import json
 import os
-import select
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from tests.support.process import STUDY, environment, workers_of
+from tests.support.fork_server import ROOT, STUDY, Forked, fork_server
+from tests.support.process import environment, workers_of
 
-ROOT = Path(__file__).parents[2]
 GLANCE = 0.01
 """Seconds between two looks at a victim."""
 
@@ -28,10 +24,9 @@ def surroundings(home: Path) -> dict[str, str]:
 class Victim:
     """A command under way in a session of its own, and what it has said so far."""
 
-    def __init__(self, pid: int, log: Path, ended: Callable[[float], int | None]):
-        self.pid, self.log, self.begun, self.code = pid, log, time.monotonic(), None
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, log: Path):
+        self.process, self.pid, self.log, self.begun = process, process.pid, log, time.monotonic()
         self.before = len(self._log())
-        self._ended = ended
 
     def _log(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
@@ -42,9 +37,14 @@ class Victim:
 
     def ended(self, timeout: float = 0) -> bool:
         """Whether it has ended, within so many seconds."""
-        if self.code is None:
-            self.code = self._ended(timeout)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout)
         return self.code is not None
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self.process.returncode
 
     def workers(self) -> list[psutil.Process]:
         """Its worker processes."""
@@ -85,46 +85,11 @@ def start_cold(arguments: tuple[str, ...], home: Path, log: Path) -> Victim:
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-
-    def ended(timeout: float) -> int | None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(timeout)
-        return None
-
-    return Victim(process.pid, log, ended)
+    return Victim(process, log)
 
 
-class Zygote:
-    """Starts commands that need not import anything; one at a time."""
-
-    def __init__(self) -> None:
-        # No buffer between the pipe and `select`.
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.zygote"],
-            cwd=ROOT,
-            env=surroundings(ROOT),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
-        assert self._line() == "ready"
-
-    def _line(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.readline().decode().strip()
-
-    def start(self, arguments: tuple[str, ...], home: Path, log: Path) -> Victim:
-        """The command, forked."""
-        assert self.process.stdin
-        order = {"arguments": list(arguments), "surroundings": surroundings(home), "log": str(log)}
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
-        return Victim(int(self._line()), log, self._ended)
-
-    def _ended(self, timeout: float) -> int | None:
-        ready, _, _ = select.select([self.process.stdout], [], [], timeout)
-        return int(self._line()) if ready else None
-
-    def close(self) -> None:
-        """Ends it."""
-        self.process.kill()
-        self.process.communicate()
+def start_forked(arguments: tuple[str, ...], home: Path, log: Path) -> Victim:
+    """The command, forked from a server that has imported everything."""
+    with log.open("ab") as written, Path(os.devnull).open("rb") as nothing:
+        streams = (nothing.fileno(), written.fileno(), written.fileno())
+        return Victim(fork_server().start(arguments, surroundings(home), streams), log)

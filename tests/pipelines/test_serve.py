@@ -11,7 +11,8 @@ import pytest
 
 from study.config import Home
 from tests.conftest import copy_of
-from tests.support.process import STUDY, TIMEOUT, environment, study_here
+from tests.support.fork_server import STUDY
+from tests.support.process import TIMEOUT, environment, study_here
 from tests.whole.test_cli import assert_one_sentence
 from tests.whole.test_ui import free_port, wait_for_answer
 

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -18,8 +17,8 @@ import pytest
 from filelock import FileLock
 
 from pipelines.cli import app
+from tests.support.fork_server import STUDY, Forked, fork_piped, fork_server
 
-STUDY = str(Path(sys.executable).with_name("study"))
 TIMEOUT = 240
 """Seconds that any one process may take: generous, since nothing here is timed."""
 
@@ -37,30 +36,34 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {**clean, "STUDY_HOME": str(home), "PYTHONUNBUFFERED": "1", **more}
 
 
-def start(*arguments: str, home: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [STUDY, *arguments],
-        env=environment(home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # Where the tests run in the background, a shell may have set SIGINT to be ignored, and a child inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+def start(*arguments: str, home: Path, **variables: str) -> Forked:
+    return fork_piped(arguments, environment(home, **variables))
 
 
-def end(process: subprocess.Popen[str], said: str = "") -> Ended:
+def end(process: Forked, said: str = "") -> Ended:
     """Waits for `process`; `said` is what was read of its output before."""
     try:
         out, err = process.communicate(timeout=TIMEOUT)
     finally:
         process.kill()
-    return Ended(process.returncode, said + out, err)
+    return Ended(process.wait(), said + out, err)
 
 
-def study(*arguments: str, home: Path) -> Ended:
-    return end(start(*arguments, home=home))
+def study(*arguments: str, home: Path, **variables: str) -> Ended:
+    return end(start(*arguments, home=home, **variables))
+
+
+def study_cold(*arguments: str, home: Path, **variables: str) -> Ended:
+    """The command as a user starts it."""
+    cold = subprocess.run(
+        [STUDY, *arguments],
+        env=environment(home, **variables),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    return Ended(cold.returncode, cold.stdout, cold.stderr)
 
 
 def study_here(*arguments: str, home: Path, **variables: str) -> Ended:
@@ -81,7 +84,7 @@ def study_here(*arguments: str, home: Path, **variables: str) -> Ended:
     return Ended(ended.value.code, out.getvalue(), err.getvalue())
 
 
-def read_until(process: subprocess.Popen[str], text: str) -> str:
+def read_until(process: Forked, text: str) -> str:
     """The output of `process` up to the line that holds `text`."""
     assert process.stdout is not None
     said = ""
@@ -95,14 +98,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 def on_a_terminal(*arguments: str, home: Path) -> tuple[int, str]:
     """The exit code of the command, and all that it wrote to its terminal."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [STUDY, *arguments],
-        env=environment(home, TERM="xterm", COLUMNS="120"),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
+    process = fork_server().start(arguments, environment(home, TERM="xterm", COLUMNS="120"), (theirs,) * 3)
     os.close(theirs)
     watchdog = threading.Timer(TIMEOUT, process.kill)
     watchdog.start()

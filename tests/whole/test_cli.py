@@ -20,7 +20,7 @@ from study.search.search import default_storage
 from study.tracking.runs import Run
 from study.tracking.store import Store
 from tests.conftest import Finished, copy_of
-from tests.support.process import Ended, end, on_a_terminal, read_until, start, study, study_here
+from tests.support.process import Ended, end, on_a_terminal, read_until, start, study, study_cold, study_here
 
 
 def contents(home: Home) -> dict[str, object]:
@@ -113,7 +113,7 @@ def test_a_mistake_is_one_sentence_and_changes_nothing(
 
 
 def test_a_mistake_ends_the_process_with_code_2_and_no_traceback(home: Home) -> None:
-    ended = study("tune", "--dataset", "nowhere", home=home.root)
+    ended = study_cold("tune", "--dataset", "nowhere", home=home.root)
     assert_one_sentence(ended, "nowhere")
 
 

@@ -1,18 +1,16 @@
 """The whole path against a tracking server in another process, which keeps the artifacts itself."""
 
-import subprocess
 from pathlib import Path
 
-from tests.support.process import STUDY, TIMEOUT, environment
+from tests.support.process import study
 
 
 def run(*arguments: str, home: Path, server: str) -> str:
     """What `study` said, working with `server`."""
     home.mkdir()
-    made = environment(home, MLFLOW_TRACKING_URI=server)
-    ended = subprocess.run([STUDY, *arguments], env=made, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    ended = study(*arguments, home=home, MLFLOW_TRACKING_URI=server)
+    assert ended.code == 0, ended.err
+    return ended.out
 
 
 def test_a_study_recorded_on_a_server_is_analysed_from_another_folder(server: str, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 from pipelines.session.mlflow_pages import run_page
 from study.config import Home
 from study.tracking.store import Store
-from tests.support.process import STUDY, TIMEOUT, Reproduced, environment, only_page, reproduced
+from tests.support.fork_server import STUDY
+from tests.support.process import TIMEOUT, Reproduced, environment, only_page, reproduced
 
 
 @pytest.fixture(scope="module")

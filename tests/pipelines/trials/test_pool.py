@@ -8,8 +8,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -24,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.session.context import Context
 from pipelines.session.display import Display
-from pipelines.trials.pool import PRELOADED, WorkerPool
+from pipelines.trials.pool import WorkerPool
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.worker import Assignment
 from pipelines.tune import tune
@@ -42,6 +40,7 @@ from study.tracking.store import Store
 from study.training import TrainingState, fit
 from tests.conftest import DIGITS, copy_of
 from tests.study.search.test_search import at_once
+from tests.support.fork_server import Forked
 from tests.support.process import TIMEOUT, Ended, end, on_a_terminal, read_until, start, study_here, workers_of
 
 NAME = "digits-ffnn"
@@ -96,7 +95,7 @@ def epoch(trial: FrozenTrial) -> int:
 class Watch:
     """A command under way, as its search's storage shows it."""
 
-    def __init__(self, process: subprocess.Popen[str], home: Home):
+    def __init__(self, process: Forked, home: Home):
         self.process, self.home = process, home
         self.storage = optuna.storages.RDBStorage(default_storage(home))
 
@@ -542,13 +541,6 @@ def test_ctrl_c_between_a_trials_birth_and_its_first_step_leaves_nothing_running
     assert TrialState.RUNNING not in {trial.state for trial in trials_of(context.home)}
     tune(config, DIGITS, tiny, context)
     assert [trial.state for trial in trials_of(context.home)].count(TrialState.COMPLETE) == 2
-
-
-def test_what_the_fork_server_imports_starts_no_thread_and_touches_no_gpu() -> None:
-    code = "import importlib, sys, threading\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
-    code += "import torch\nprint(threading.active_count(), torch.cuda.is_initialized())"
-    done = subprocess.run([sys.executable, "-c", code, *PRELOADED], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["1", "False"]
 
 
 def test_one_missing_trial_needs_no_other_process(context: Context, tiny: Dataset) -> None:

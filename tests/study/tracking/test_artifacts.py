@@ -143,7 +143,7 @@ def test_an_artifact_that_is_being_written_is_not_listed(store: Store, monkeypat
         assert store.artifacts(run_id, "notes") == ["notes/a.json"]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("study.tracking.artifacts.save_file", stopped)
+    monkeypatch.setattr("safetensors.torch.save_file", stopped)
     with pytest.raises(KeyboardInterrupt):
         store.log_tensors(run_id, "notes/b.safetensors", {})
     assert list(file_of(store, run_id, "notes").iterdir()) == [file_of(store, run_id, "notes/a.json")]
