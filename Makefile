@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 # What the benchmarks that need real images train on: cifar10, or the path of an image folder.
 DATASET ?= cifar10
 
-.PHONY: demo test check format bench faults clean
+.PHONY: demo test quick check format bench faults clean
 
 demo: $(INSTALLED)  ## The whole study on the bundled digits: search, retrain and analyse both models
 	$(BIN)/study reproduce --dataset digits
@@ -15,6 +15,9 @@ demo: $(INSTALLED)  ## The whole study on the bundled digits: search, retrain an
 # and the longest files come first (tests/conftest.py).
 test: $(INSTALLED)  ## All tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+quick: $(INSTALLED)  ## The tests that start no process, browser or server and train nothing for long: a minute
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 -m "not slow"
 
 check: $(INSTALLED)  ## Lint, format and types
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ from study.device import Machine, prepare
 from study.search.search import default_storage
 from study.tracking import best
 from study.tracking.store import Store
+from tests.support.slow import is_slow
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -47,6 +48,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST.index(path) if path in LONGEST else len(LONGEST)
 
     items.sort(key=place)
+    for item in items:
+        if isinstance(item, pytest.Function) and is_slow(item):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -179,6 +179,7 @@ def test_the_caption_counts_filters_pictures_epochs_and_the_silent(traced: Trace
     )
 
 
+@pytest.mark.slow
 def test_fifty_images_and_every_epoch_of_a_whole_training_fit_the_page(tiny: Dataset):
     network = trained(CNNConfig(), tiny.test, CLASSES, 30)
     images = chosen(tiny.train, 40, CLASSES) + chosen(tiny.test, 10, CLASSES)

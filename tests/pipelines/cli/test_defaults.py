@@ -65,6 +65,7 @@ def assert_searched_and_retrained(model: CNNConfig | FFNNConfig, home: Home) -> 
     assert retrained.params["epochs"] == "3"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("edited")
 def test_an_edited_default_is_what_tune_searches_and_reproduce_agrees(home: Home) -> None:
     ended = study_on_digits("tune", home)

@@ -181,6 +181,7 @@ def recovered(home: Home, config: SearchConfig) -> list[FrozenTrial]:
     return found.get_trials()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_grid_that_is_killed_between_any_two_writes_visits_each_point_once(
     home: Home, monkeypatch: pytest.MonkeyPatch

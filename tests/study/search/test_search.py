@@ -303,6 +303,7 @@ def test_the_grid_visits_each_point_once(interrupted_at: int | None, home: Home,
     assert sorted(visited) == sorted(itertools.product((1e-4, 1e-2, 10.0), repeat=2))
 
 
+@pytest.mark.slow
 def test_the_reports_grid_has_64_points_between_1e_minus_4_and_10(home: Home):
     assert len(space.GRID) == 8
     assert (space.GRID[0], space.GRID[-1]) == pytest.approx((1e-4, 10))
@@ -512,6 +513,7 @@ def test_a_search_in_turns_repeats(home: Home, other_home: Home):
     assert len(set(points(first))) == 14
 
 
+@pytest.mark.slow
 def test_the_grid_is_tried_once_each_in_turns(home: Home):
     found = ran(home, replace(QUICK, name="grid", sampler="grid", trials=64), places=5)
     assert sorted(points(found)) == sorted(itertools.product(space.GRID, repeat=2))

@@ -1,0 +1,55 @@
+"""Which tests `make quick` leaves out: told from the fixtures that they use and the functions that they call."""
+
+import subprocess
+import types
+from collections.abc import Iterator
+from multiprocessing import get_context
+
+import pytest
+
+from pipelines.session.context import Context
+from pipelines.trials.pool import WorkerPool
+from tests.support.fork_server import ForkServer
+
+SLOW = (subprocess, get_context, WorkerPool, ForkServer, Context)
+"""What starts processes, and what only whole searches, trainings and analyses need."""
+READ = ("tests", "benchmarks")
+"""The packages whose functions are followed to what they call."""
+
+
+def is_slow(item: pytest.Function) -> bool:
+    """Whether a test or one of its fixtures opens a browser, starts a process, or has a stage search or train."""
+    fixtures = [fixture.func for named in item._fixtureinfo.name2fixturedefs.values() for fixture in named]
+    return "browser" in item.fixturenames or any(_reaches(function, set()) for function in (item.function, *fixtures))
+
+
+def _reaches(function: object, seen: set[object]) -> bool:
+    if isinstance(function, type):
+        return any(_reaches(method, seen) for method in vars(function).values())
+    function = getattr(function, "__wrapped__", function)
+    if not isinstance(function, types.FunctionType) or function in seen:
+        return False
+    seen.add(function)
+    used = set(_used(function))
+    # A fixture that is chosen by its name may be any.
+    if "getfixturevalue" in _names(function.__code__) or not used.isdisjoint(SLOW):
+        return True
+    return any(_reaches(one, seen) for one in used if (getattr(one, "__module__", None) or "").startswith(READ))
+
+
+def _used(function: types.FunctionType) -> Iterator[object]:
+    """The functions, classes and modules that a function names, also as an attribute of a module that it names."""
+    names = set(_names(function.__code__))
+    for name in names & function.__globals__.keys():
+        value = function.__globals__[name]
+        if callable(value) or isinstance(value, types.ModuleType):
+            yield value
+        if isinstance(value, types.ModuleType) and value.__name__.startswith(READ):
+            yield from (vars(value)[attribute] for attribute in names & vars(value).keys())
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
