@@ -35,7 +35,7 @@ def contents(home: Path) -> dict[str, object]:
             with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
                 held[file.name] = list(database.iterdump())
         except (sqlite3.Error, UnicodeError):
-            held[file.name] = file.read_bytes() if file.is_file() else sorted(map(str, file.iterdir()))
+            held[file.name] = file.read_bytes() if file.is_file() else sorted(map(str, file.glob("*")))
     artifacts = (home / "mlruns" / "artifacts").rglob("*")
     return held | {"artifacts": {str(path): path.stat().st_mtime_ns for path in artifacts if path.is_file()}}
 
