@@ -23,6 +23,8 @@ OF_STUDY = {
 """The tables of MLflow's that a study fills; others, as those of secrets and webhooks, are empty in an archive."""
 DELETED = "REDACTED-SOURCE-PATH"
 """What MLflow leaves of the place of a version that was deleted."""
+NUMBER = re.compile("INT|FLOAT|DOUBLE|REAL|NUMERIC", re.IGNORECASE)
+"""In the type of a column of numbers, into which SQLite takes texts too."""
 OF_MLFLOW = (
     r"CREATE TRIGGER prevent_secrets_aad_mutation\s+BEFORE UPDATE ON secrets\s+FOR EACH ROW\s+"
     r"WHEN OLD\.secret_id != NEW\.secret_id OR OLD\.secret_name != NEW\.secret_name\s+"
@@ -76,7 +78,7 @@ def _empty_others(file: Path) -> None:
     with opened(file) as database:
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             if table not in OF_STUDY:
-                database.execute(f'DELETE FROM "{table}"')
+                database.execute(f"DELETE FROM {_quoted(table)}")
         # MLflow leaves the links from deleted runs to their models.
         database.execute("DELETE FROM inputs WHERE source_id NOT IN (SELECT run_uuid FROM runs)")
 
@@ -119,10 +121,21 @@ def _require_plain(file: Path) -> None:
             if not is_plain and not (kind == "trigger" and re.fullmatch(OF_MLFLOW, text)):
                 raise malformed(f"{file.name} has the {kind} {str(name)[:100]!r}, which runs code of its own")
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            quoted = str(table).replace('"', '""')
-            is_ours = file.name != RUNS or table in OF_STUDY
-            if not is_ours and database.execute(f'SELECT 1 FROM "{quoted}" LIMIT 1').fetchone():
+            is_others = file.name == RUNS and table not in OF_STUDY
+            if is_others and database.execute(f"SELECT 1 FROM {_quoted(table)} LIMIT 1").fetchone():
                 raise malformed(f"{file.name} has rows in the table {str(table)[:100]!r}, which no study fills")
+            for _, column, kind, *_ in database.execute(f"PRAGMA table_info({_quoted(table)})").fetchall():
+                if NUMBER.search(str(kind)) and _has_text(database, table, column):
+                    raise malformed(f"{file.name} has a text among the numbers {str(column)[:100]} of {table[:100]}")
+
+
+def _has_text(database: sqlite3.Connection, table: str, column: str) -> bool:
+    is_text = f"typeof({_quoted(column)}) IN ('text', 'blob')"
+    return database.execute(f"SELECT 1 FROM {_quoted(table)} WHERE {is_text} LIMIT 1").fetchone() is not None
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _places(file: Path) -> set[str]:

@@ -16,7 +16,16 @@ from study.search.space import draw_of, first_attempt, training
 from study.search.storage import open_storage
 
 PARAMS = {"learning_rate", "weight_decay"}
-IMPOSSIBLE = (StudyError, ValueError, TypeError, KeyError, AttributeError, AssertionError, OptunaError, SQLAlchemyError)
+IMPOSSIBLE = (
+    StudyError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    OptunaError,
+    SQLAlchemyError,
+)
 """What reading a value that nothing of this program wrote may raise."""
 
 

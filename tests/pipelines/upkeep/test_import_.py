@@ -186,6 +186,14 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
         runs("CREATE TABLE more (x); INSERT INTO more VALUES (1)"),
         "rows in the table 'more'",
     ),
+    "a time that is text": (
+        runs("UPDATE runs SET start_time = 'today' WHERE run_uuid = 'TRIAL'"),
+        "a text among the numbers start_time of runs",
+    ),
+    "a direction that is none": (
+        searches("PRAGMA ignore_check_constraints = ON; UPDATE study_directions SET direction = 'best'"),
+        "the searches cannot be read",
+    ),
     "a later MLflow": (runs("UPDATE alembic_version SET version_num = 'ffff'"), "cannot be opened here"),
     "a later Optuna": (searches("UPDATE alembic_version SET version_num = 'v9.9.9.a'"), "cannot be opened here"),
     "files outside": (runs("UPDATE runs SET artifact_uri = '/etc' WHERE run_uuid = 'TRIAL'"), "'/etc' is no place"),
