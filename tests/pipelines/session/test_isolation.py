@@ -74,11 +74,12 @@ def test_what_an_output_cannot_encode_is_replaced(encoding: str, home: Home, tmp
 
 
 def test_a_terminal_that_closes_ends_a_search_in_order(home: Home):
-    process = start(*TUNE[:-5], "--trials", "500", "--epochs", "2", "--no-retrain", home=home)
+    process = start(*TUNE[:-5], "--trials", "500", "--epochs", "2", "--no-retrain", home=home.root)
     read_until(process, "trial 1 ")
     process.send_signal(signal.SIGHUP)
     process.communicate(timeout=TIMEOUT)
     assert process.returncode == 128 + signal.SIGHUP
+    assert "KILLED" in statuses(home)
     assert "RUNNING" not in statuses(home)
 
 
