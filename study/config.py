@@ -22,6 +22,8 @@ OPTIMISERS = ("adam", "adamw")
 REPLACEMENTS = ("mean", "zero")
 MOST_EXPLORER_IMAGES = 50
 BUNDLED = ("cifar10", "digits")
+BACKGROUND = "white"
+"""What transparent images of a folder are put on."""
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
 EXPERIMENTS = ("dead-filters", "winner")

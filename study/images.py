@@ -7,8 +7,6 @@ import torch
 
 SIDE = 32
 IMAGE_SHAPE = (3, SIDE, SIDE)
-BACKGROUND = "white"
-"""What transparent images of a folder are put on."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from study.config import SearchConfig
 from study.errors import StudyError, first_line
+from study.search.private import require_valid
 from study.search.records import config_of
 from study.search.search import Search
 from study.search.space import draw_of, first_attempt, training
@@ -65,7 +66,7 @@ def _of_search(search: Search) -> Iterator[str]:
 
 def _require_possible(trial: FrozenTrial, config: SearchConfig) -> None:
     """Checks what this package relies on when it reads a trial."""
-    trial._validate()
+    require_valid(trial)
     if trial.state == TrialState.RUNNING:
         raise ValueError("it is under way")
     if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and not set(trial.params) >= PARAMS:

@@ -36,3 +36,12 @@ def set_failed(search: optuna.Study, trial: FrozenTrial) -> None:
 def stored_trials(search: optuna.Study) -> list[FrozenTrial]:
     """All trials in the storage, also where a pruner has `search` show a part of them."""
     return search._storage.get_all_trials(search._study_id, deepcopy=False)
+
+
+def require_valid(trial: FrozenTrial) -> None:
+    """Checks a trial's record as Optuna does where one is added.
+
+    Raises:
+        ValueError: where state, times, value or parameters do not fit together.
+    """
+    trial._validate()

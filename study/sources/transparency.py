@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageFile
 
-from study.images import BACKGROUND
+from study.config import BACKGROUND
 
 
 def on_ground(image: ImageFile.ImageFile) -> Image.Image:

@@ -12,7 +12,7 @@ import gc
 import importlib
 import json
 import os
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -71,8 +71,11 @@ class Forked:
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, once it has ended."""
         if self.returncode is None:
-            if not select.select([self._status], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("study", timeout or 0)
+            # Not `select.select`, which takes no file of a number over 1023.
+            with selectors.DefaultSelector() as ready:
+                ready.register(self._status, selectors.EVENT_READ)
+                if not ready.select(timeout):
+                    raise subprocess.TimeoutExpired("study", timeout or 0)
             with self._status:
                 self.returncode = int(self._status.readline())
         return self.returncode

@@ -28,7 +28,7 @@ from pipelines.trials.worker import Assignment
 from pipelines.tune import tune
 from study.config import DataConfig, FFNNConfig, Home, SearchConfig, TrainConfig
 from study.data import Dataset, load_dataset
-from study.device import Machine
+from study.device import prepare
 from study.errors import StudyError
 from study.models import build_model
 from study.search import search, space
@@ -322,9 +322,11 @@ def test_every_trial_has_its_own_seed_and_every_retry_that_of_the_first_attempt(
     assert [run.params["seed"] for run in again] == [seeds[run.tags["retry_of"]] for run in again]
 
 
-def test_a_workers_training_is_that_of_any_process(reached: Reached, machine: Machine, digits: Dataset) -> None:
+def test_a_workers_training_is_that_of_any_process(reached: Reached, digits: Dataset) -> None:
     store = Store(reached.home)
     run = store.runs(stage="trial", status="FINISHED")[0]
+    # Other tests in this process may have chosen another number of threads.
+    machine = prepare("cpu", run.params["precision"], int(run.params["threads"]))
     # A few epochs are enough, since the settings do not change with the epoch.
     config, splits = replace(TrainConfig.from_params(run.params), epochs=5), digits.splits(DIGITS)
     state = TrainingState(build_model(config.model, classes=10, seed=config.seed), config, machine)

@@ -10,8 +10,6 @@ from study.search import private
 from tests.study.search.test_search import opened
 from tests.test_architecture import MODULES, ROOT
 
-UNTIL_AN_EXPORT_COPIES_THE_DATABASE = "pipelines.upkeep.archive_searches"
-
 
 def private_names() -> set[str]:
     """The private attributes of a study, a trial, a trial's record and a storage."""
@@ -36,8 +34,7 @@ def test_no_other_module_takes_a_private_attribute_of_an_optuna_object():
         for module in MODULES
         if names & private_attributes((ROOT / (module.replace(".", "/") + ".py")).read_text())
     }
-    assert "study.search.private" in users
-    assert users <= {"study.search.private", UNTIL_AN_EXPORT_COPIES_THE_DATABASE}
+    assert users == {"study.search.private"}
 
 
 def test_an_attribute_is_set_and_a_trial_ended_that_another_process_began(home: Home):
