@@ -2,12 +2,17 @@
 
 import os
 
+MLFLOW_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Models are exported on a CPU, and cannot be loaded on the GPU that MLflow would choose where there is one.
+    "MLFLOW_DEFAULT_PREDICTION_DEVICE": "cpu",
+    # To load a pickle is to run it, and none is needed here.
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}
+"""MLflow's settings, whatever the environment says."""
+
 # Before the first import of mlflow, which reads them.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.update(MLFLOW_SETTINGS)
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-# Registered models are exported on a CPU, and cannot be loaded on the GPU that MLflow would choose where there is one.
-os.environ.setdefault("MLFLOW_DEFAULT_PREDICTION_DEVICE", "cpu")
-# Whatever the surroundings say: to load a pickle is to run it, and none is needed here.
-os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"

@@ -4,20 +4,52 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from study import MLFLOW_SETTINGS
+
 RC_FILE = Path(__file__).with_name("matplotlibrc")
 """Settings of matplotlib without a setting in it."""
+MLFLOW_READ = (
+    "MLFLOW_TRACKING_",
+    "MLFLOW_AUTH_",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY",
+    "MLFLOW_KERBEROS_",
+    "MLFLOW_ENABLE_WORKSPACES",
+    "MLFLOW_WORKSPACE",
+    "MLFLOW_SERVER_ALLOWED_HOSTS",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS",
+    "MLFLOW_SERVER_X_FRAME_OPTIONS",
+    "MLFLOW_HTTP_",
+    "MLFLOW_S3_",
+    "MLFLOW_BOTO_",
+    "MLFLOW_GCS_",
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT",
+    "MLFLOW_SQLALCHEMYSTORE_POOL",
+    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW",
+    "MLFLOW_MYSQL_SSL_",
+    "MLFLOW_LOGGING_LEVEL",
+)
+"""MLflow's environment variables that count, by the beginnings of their names: how a store is reached, and by whom."""
+LOOPBACK = "127.0.0.1,localhost,::1"
 
 
 def isolate() -> None:
-    """Keeps the current folder's modules, and matplotlib's backend and settings, out of this process and its children.
+    """Keeps out of this process and its children what would change a command's results or end it.
 
-    To be called before matplotlib is imported.
+    These are the current folder's modules, matplotlib's backend and settings, warnings made errors, MLflow's variables
+    but for those in `MLFLOW_READ`, and a proxy before this machine's own servers. docs/reliability.md has the table.
+    To be called before mlflow and matplotlib are imported.
     """
+    _remove_mlflow_variables()
+    _reset_warnings()
+    # A client would ask the proxy for a server on this machine too.
+    exceptions = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, (exceptions, LOOPBACK)))
     # Python would put the current folder first on the path of the processes that we start: workers, MLflow's server.
     os.environ["PYTHONSAFEPATH"] = "1"
     # A notebook names its own backend to what is started from it, where it need not be installed.
@@ -27,6 +59,23 @@ def isolate() -> None:
         # Of all places matplotlib looks into the current folder first, and stops at a file that it cannot read.
         with contextlib.chdir(RC_FILE.parent):
             import matplotlib  # noqa: F401
+
+
+def _remove_mlflow_variables() -> None:
+    # Such as MLFLOW_RUN_ID, which wins over the run that is asked for.
+    for name in [name for name in os.environ if name.lstrip("_").startswith("MLFLOW_")]:
+        if not name.startswith((*MLFLOW_READ, *MLFLOW_SETTINGS)):
+            del os.environ[name]
+
+
+def _reset_warnings() -> None:
+    """Undoes PYTHONWARNINGS and -W: with `error`, a deprecated call in a library ends a command."""
+    os.environ.pop("PYTHONWARNINGS", None)
+    if sys.warnoptions:
+        sys.warnoptions.clear()
+        warnings.resetwarnings()
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
 
 
 class _Output:

@@ -1,12 +1,15 @@
 """What lies around where a command is typed, and where its output goes, changes nothing of what it does."""
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
 
+import mlflow.environment_variables
 import pytest
 
+from pipelines.session.isolation import MLFLOW_READ, isolate
 from study.config import Home
 from study.tracking.store import Store
 from tests.support.process import STUDY, TIMEOUT, Ended, environment, read_until, start, study
@@ -89,3 +92,91 @@ def test_a_listing_ends_without_a_word_when_its_reader_leaves(home: Home, tmp_pa
     ended = run("runs", home=home, cwd=tmp_path, stdout=output)
     os.close(output)
     assert (ended.code, ended.err) == (0, "")
+
+
+RELIABILITY = Path(__file__).parents[3] / "docs" / "reliability.md"
+MLFLOW_VARIABLES = sorted(
+    variable.name
+    for variable in vars(mlflow.environment_variables).values()
+    if isinstance(variable, mlflow.environment_variables._EnvironmentVariable)
+)
+HOSTILE = {
+    "MLFLOW_RUN_ID": "0" * 32,
+    "MLFLOW_EXPERIMENT_ID": "17",
+    "MLFLOW_EXPERIMENT_NAME": "another",
+    "MLFLOW_REGISTRY_URI": "http://127.0.0.1:9",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "true",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
+    "MLFLOW_TRUNCATE_LONG_VALUES": "false",
+    "MLFLOW_SQLALCHEMYSTORE_ECHO": "true",
+    "MLFLOW_ARTIFACT_LOCATION_MAX_LENGTH": "1",
+    "OPTUNA_STORAGE": "sqlite:////nonexistent/optuna.db",
+    "MPLCONFIGDIR": "/nonexistent",
+    "PYTHONWARNINGS": "error",
+    "PYTHONHASHSEED": "7",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONNODEBUGRANGES": "1",
+    "OMP_DYNAMIC": "true",
+    "OMP_PROC_BIND": "true",
+    "OMP_SCHEDULE": "dynamic,1",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "ALL_PROXY": "http://127.0.0.1:9",
+    "LC_ALL": "C",
+    "LC_NUMERIC": "de_DE.UTF-8",
+    "HOME": "/nonexistent",
+}
+"""Variables that docs/reliability.md says do nothing, at values that would."""
+
+
+@pytest.fixture
+def documented() -> str:
+    """The part of docs/reliability.md about environment variables."""
+    text = RELIABILITY.read_text(encoding="utf-8")
+    return text.partition("## Environment variables")[2].partition("\n## ")[0]
+
+
+def test_every_variable_of_mlflow_is_read_on_purpose_or_removed(monkeypatch: pytest.MonkeyPatch, documented: str):
+    for name in MLFLOW_VARIABLES:
+        monkeypatch.setenv(name, "anything")
+    # What `isolate` sets or removes is given back at the end.
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    isolate()
+    kept = {name for name in MLFLOW_VARIABLES if name in os.environ}
+    assert "MLFLOW_RUN_ID" not in kept
+    assert "MLFLOW_TRACKING_URI" in kept
+    assert len(kept) < 60 < 200 < len(MLFLOW_VARIABLES)
+    for beginning in MLFLOW_READ:
+        assert any(name.startswith(beginning) for name in MLFLOW_VARIABLES), beginning
+        assert re.search(f"`{beginning}", documented), beginning
+
+
+def test_hostile_variables_are_in_the_table(documented: str):
+    for name in HOSTILE:
+        family = f"{name.partition('_')[0]}_*" if name.startswith(("LC_", "OPTUNA_")) else name
+        assert any(f"`{known}`" in documented for known in (name, family)) or (
+            name.startswith("MLFLOW_") and not name.startswith(MLFLOW_READ)
+        ), name
+
+
+def recorded(home: Home) -> list[object]:
+    runs = sorted(Store(home).runs(), key=lambda run: (run.tags["stage"], run.name))
+    measured = [{name: value for name, value in run.metrics.items() if "second" not in name} for run in runs]
+    return [[(run.tags["stage"], run.status, run.params) for run in runs], measured]
+
+
+def test_a_hostile_environment_changes_nothing_of_what_is_recorded(home: Home, other_home: Home, tmp_path: Path):
+    command = (*TUNE[:-1], "--threads", "1", "--retrain-epochs", "1")
+    ended = study(*command, home=home.root)
+    assert ended.code == 0, ended.err
+    ended = run(*command, home=other_home, cwd=tmp_path, **HOSTILE)
+    assert (ended.code, ended.err) == (0, "")
+    assert recorded(other_home) == recorded(home)
+
+
+def test_a_server_on_this_machine_is_not_asked_for_through_a_proxy(server: str, home: Home, tmp_path: Path):
+    variables = {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "example.org", "STUDY_STORE_TIMEOUT": "0"}
+    ended = run("runs", "--tracking-uri", server, home=home, cwd=tmp_path, **variables)
+    assert "There are no such runs" in ended.err
