@@ -7,7 +7,7 @@ raises `StudyError` for a value that cannot work, naming the value and what woul
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,8 @@ class DataConfig:
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> "DataConfig":
-        """The settings that were recorded on a run."""
-        return cls(
-            dataset=params["dataset"],
-            validation_fraction=float(params["validation_fraction"]),
-            split_seed=int(params["split_seed"]),
-            skip_unreadable=_read(bool, params["skip_unreadable"]),
-        )
+        """The settings that a run recorded; see `TrainConfig.from_params`."""
+        return cls(**_recorded(cls, params, required=("dataset",)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +124,16 @@ class FFNNConfig:
 ModelConfig = CNNConfig | FFNNConfig
 
 
-def model_config(name: str) -> ModelConfig:
-    """The report's settings of the model called `name`: ``"cnn"`` or ``"ffnn"``."""
+def model_kind(name: str) -> type[CNNConfig] | type[FFNNConfig]:
+    """The class of the settings of the model called `name`: ``"cnn"`` or ``"ffnn"``."""
     if name not in MODELS:
         raise unknown("model", name, MODELS)
-    return CNNConfig() if name == "cnn" else FFNNConfig()
+    return CNNConfig if name == "cnn" else FFNNConfig
+
+
+def model_config(name: str) -> ModelConfig:
+    """The report's settings of the model called `name`."""
+    return model_kind(name)()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,22 +172,44 @@ class TrainConfig:
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> "TrainConfig":
-        """The settings that `params()` was recorded from."""
-        return cls(
-            model=_recorded(CNNConfig if params["model"] == "cnn" else FFNNConfig, params),
-            **{item.name: _read(item.type, params[item.name]) for item in fields(cls) if item.name != "model"},
-        )
+        """The settings that a run recorded with `params()`.
+
+        A field that is newer than the run takes its default, with which the run was trained; params that are no fields
+        are ignored.
+
+        Raises:
+            StudyError: for a param that is malformed, or one of `ALWAYS_RECORDED` that is missing.
+        """
+        settings = _recorded(cls, params, required=ALWAYS_RECORDED)
+        kind = model_kind(settings.pop("model"))
+        return cls(model=kind(**_recorded(kind, params)), **settings)
 
 
-def _recorded(kind: type[ModelConfig], params: Mapping[str, str]) -> ModelConfig:
-    return kind(**{item.name: _read(item.type, params[item.name]) for item in fields(kind)})
+ALWAYS_RECORDED = ("model", "learning_rate", "weight_decay", "epochs", "seed")
+"""The params without which it is not known what a run trained, however old it is."""
 
 
-def _read(kind: Any, text: str) -> Any:
+def _recorded(config: type[Any], params: Mapping[str, str], required: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields of `config` that `params` holds, by name."""
+    for name in required:
+        _require(name in params, f"The param {name} is missing.")
+    return {item.name: _read(item.name, item.type, params[item.name]) for item in fields(config) if item.name in params}
+
+
+def _read(name: str, kind: Any, text: str) -> Any:
     if kind is bool:
-        _require(text.lower() in BOOLEANS, f"{text!r} is neither true nor false: it must be one of true, false, 1, 0.")
+        _require(
+            text.lower() in BOOLEANS,
+            f"The param {name} is {text!r}, which is neither true nor false: it must be one of true, false, 1, 0.",
+        )
         return BOOLEANS[text.lower()]
-    return tuple(json.loads(text)) if kind == tuple[int, int] else kind(text)
+    try:
+        if kind == tuple[int, int]:
+            return tuple(map(int, json.loads(text)))
+        # A model by its name.
+        return text if kind == ModelConfig else kind(text)
+    except (ValueError, TypeError):
+        raise StudyError(f"The param {name} is {text!r}, which is no value of it.") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from study.config import SearchConfig
 from study.errors import StudyError, first_line
 from study.search.private import require_valid
-from study.search.records import config_of
 from study.search.search import Search
-from study.search.space import draw_of, first_attempt, training
+from study.search.space import config_of, draw_of, first_attempt, training
 from study.search.storage import open_storage
 
 PARAMS = {"learning_rate", "weight_decay"}

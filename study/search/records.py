@@ -3,16 +3,17 @@
 Reading changes nothing but what a database does when it is opened.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import CNNConfig, FFNNConfig, Range, SearchConfig
+from study.config import SearchConfig
+from study.errors import StudyError, first_line
 from study.search.search import Search, fail, finished, outcome
-from study.search.space import draw_of, first_attempt, parameters_of
+from study.search.space import config_of, draw_of, first_attempt, parameters_of
 from study.search.storage import open_storage
 from study.search.trial import COUNTED, Outcome
 from study.system.redaction import masked
@@ -74,6 +75,15 @@ class SearchRecord:
     def config(self) -> SearchConfig:
         """Its settings, but for the total."""
         return config_of(self.name, self.settings)
+
+    @property
+    def fault(self) -> str:
+        """Why its settings cannot be read; empty where they can."""
+        try:
+            self.config  # noqa: B018
+        except (StudyError, LookupError, TypeError, AttributeError) as error:
+            return first_line(error)
+        return ""
 
 
 class Searches:
@@ -139,20 +149,3 @@ def _attempt(trial: FrozenTrial) -> dict[str, Any]:
     if trial.state == TrialState.COMPLETE and not trial.intermediate_values:
         return {"fault": "it is COMPLETE, without the accuracy of any epoch"}
     return {"retry_of": None if first == trial.number else first, "draw": draw}
-
-
-def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
-    """The settings of a search as the storage keeps them, but for the total.
-
-    Raises:
-        StudyError, KeyError, TypeError: where they are those of no search.
-    """
-    kinds: dict[str, Callable[..., CNNConfig | FFNNConfig]] = {kind.name: kind for kind in (CNNConfig, FFNNConfig)}
-    # JSON, as the storage keeps them, has made lists of tuples.
-    model = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings["model_settings"].items()
-    }
-    ranges: dict[str, Any] = {key: Range(**settings[key]) for key in ("learning_rate", "weight_decay")}
-    others = ("sampler", "pruner", "epochs", "batch_size", "optimiser", "warmup_steps", "seed")
-    kind = kinds[settings["model"]]
-    return SearchConfig(name=name, model=kind(**model), **ranges, **{key: settings[key] for key in others})

@@ -20,7 +20,7 @@ from study.config import Home, SearchConfig
 from study.errors import StudyError
 from study.search.heartbeat import SIGN, Pulse
 from study.search.private import set_failed, set_user_attr
-from study.search.space import GRID, draw_of, first_attempt, parameters_of, pruner_of
+from study.search.space import GRID, config_of, draw_of, first_attempt, parameters_of, pruner_of
 from study.search.storage import open_storage, opening
 from study.search.trial import Outcome
 from study.system.files import SQLITE
@@ -87,7 +87,9 @@ def _require_possible(search: Search) -> None:
             ) from None
 
 
-def _require_equal(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _require_equal(name: str, recorded: dict[str, Any], now: dict[str, Any]) -> None:
+    # With the defaults of fields that are newer than the search.
+    before = recorded | json.loads(json.dumps(config_of(name, recorded).settings()))
     differing = [key for key in now if before.get(key) != now[key]]
     if differing:
         what = "; ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in differing)

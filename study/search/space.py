@@ -1,6 +1,7 @@
 """What a search draws from, how it draws, and what ends a trial early; like `study.search` it speaks Optuna."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import GRID_SIDE, Range, SearchConfig, TrainConfig
+from study.config import GRID_SIDE, Range, SearchConfig, TrainConfig, model_kind
 from study.search.private import set_user_attr, stored_trials
 from study.system.processes import this_process
 
@@ -47,6 +48,27 @@ def training(config: SearchConfig, draw: int, drawn: Mapping[str, float]) -> Tra
         seed=config.seed + draw,
         **drawn,
     )
+
+
+def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
+    """The settings of a search as the storage keeps them, but for the total.
+
+    A field that is newer than the search takes its default, with which the search was made.
+
+    Raises:
+        StudyError: for an unknown model, or a value that cannot work.
+        LookupError, TypeError, AttributeError: where they are those of no search.
+    """
+    kind = model_kind(settings["model"])
+    # JSON, as the storage keeps them, has made lists of tuples.
+    recorded = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings["model_settings"].items()
+    }
+    model: dict[str, Any] = {item.name: recorded[item.name] for item in fields(kind) if item.name in recorded}
+    ranges: dict[str, Any] = {key: Range(**settings[key]) for key in SEARCHED}
+    others = {item.name for item in fields(SearchConfig)} - {"name", "trials", "model", *SEARCHED}
+    own = {key: settings[key] for key in others & settings.keys()}
+    return SearchConfig(name=name, model=kind(**model), **ranges, **own)
 
 
 def draw_of(trial: optuna.Trial | FrozenTrial) -> int:

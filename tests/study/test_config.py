@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,38 @@ def test_what_is_neither_true_nor_false_is_refused(text: str):
     with pytest.raises(StudyError, match=r"neither true nor false: it must be one of true, false, 1, 0\.$") as raised:
         DataConfig.from_params({**RECORDED, "skip_unreadable": text})
     assert repr(text) in str(raised.value)
+
+
+LATEST = TrainConfig(learning_rate=0.5, weight_decay=0.25, epochs=7, seed=3)
+AS_RECORDED = {name: json.dumps(value) if name == "filters" else str(value) for name, value in LATEST.params().items()}
+
+
+@pytest.mark.parametrize("name", ["kernel", "filters", "optimiser", "warmup_steps", "batch_size"])
+def test_a_setting_that_is_newer_than_a_run_takes_its_default(name: str):
+    old = {key: value for key, value in AS_RECORDED.items() if key != name}
+    assert TrainConfig.from_params(old) == LATEST
+    assert TrainConfig.from_params({**old, "of_a_later_version": "1"}) == LATEST
+
+
+@pytest.mark.parametrize("name", ["model", "learning_rate", "weight_decay", "epochs", "seed"])
+def test_settings_that_every_run_records_have_no_default(name: str):
+    with pytest.raises(StudyError, match=f"^The param {name} is missing.$"):
+        TrainConfig.from_params({key: value for key, value in AS_RECORDED.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("kernel", "five"), ("filters", "32"), ("filters", "[1, {}]"), ("learning_rate", ""), ("seed", "1.5")],
+)
+def test_a_malformed_setting_is_named_with_its_value(name: str, text: str):
+    with pytest.raises(StudyError) as raised:
+        TrainConfig.from_params({**AS_RECORDED, name: text})
+    assert str(raised.value) == f"The param {name} is {text!r}, which is no value of it."
+
+
+def test_a_recorded_model_must_be_known():
+    with pytest.raises(StudyError, match="Unknown model 'resnet': choose one of cnn, ffnn"):
+        TrainConfig.from_params({**AS_RECORDED, "model": "resnet"})
 
 
 def test_a_range_is_two_numbers_with_a_colon_between():

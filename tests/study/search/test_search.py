@@ -16,6 +16,7 @@ from study.errors import Diverged, OutOfMemory, StudyError
 from study.search import search, space
 from study.search.loop import Listener, Training, optimise
 from study.search.private import set_user_attr
+from study.search.records import Searches
 from study.search.search import Search, default_storage
 from study.search.trial import Pruned, Score, Suggestion, best_epoch
 
@@ -193,6 +194,26 @@ def test_changed_settings_are_refused_with_the_difference(changed: dict[str, obj
     assert named in str(raised.value)
     assert "--search" in str(raised.value)
     opened(home, replace(QUICK, trials=100))
+
+
+def test_a_search_that_is_older_than_a_setting_is_continued_with_its_default(home: Home):
+    found = opened(home)
+    settings = found.user_attrs["settings"]
+    del settings["warmup_steps"], settings["model_settings"]["dilation"]
+    settings["of_a_later_version"] = settings["model_settings"]["of_a_later_version"] = 1
+    found.set_user_attr("settings", settings)
+    opened(home)
+    [record] = Searches(default_storage(home)).read()
+    assert replace(record.config, trials=QUICK.trials) == QUICK
+    with pytest.raises(StudyError, match="warmup_steps was 0, now 3"):
+        opened(home, replace(QUICK, warmup_steps=3))
+
+
+def test_a_search_with_an_unknown_model_says_so(home: Home):
+    found = opened(home)
+    found.set_user_attr("settings", {**found.user_attrs["settings"], "model": "resnet"})
+    [record] = Searches(default_storage(home)).read()
+    assert record.fault == "Unknown model 'resnet': choose one of cnn, ffnn."
 
 
 def test_another_data_set_is_refused(home: Home):
