@@ -37,6 +37,7 @@ from study.device import Machine, prepare
 from study.images import Labelled
 from study.models import build_model
 from study.search import search
+from study.tracking.runs import search_tags
 from study.tracking.store import Store
 from study.tracking.writer import Writer
 from study.training import Epoch, TrainingState, fit, resident
@@ -110,7 +111,7 @@ def _search(total: int, machine: Machine) -> Timed:
         context = Context(home, Store(home), search.default_storage(home), machine, display=_NoBars())
         config, data, dataset = SearchConfig(name="tracking", trials=total), DataConfig(), _dataset()
         opened = search.open_search(config, context.storage, digest=dataset.digest)
-        parent = context.store.start(dataset.key, config.name, tags={"stage": "search"}, params=config.settings())
+        parent = context.store.start(dataset.key, config.name, tags=search_tags(config), params=config.settings())
         clock = time.perf_counter()
 
         def on_end(ended: stage.Ended) -> None:

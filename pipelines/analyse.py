@@ -22,7 +22,7 @@ from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
 from pipelines.report.page import publish
 from pipelines.session.context import Context
-from study.config import REPORT_FILTER, AnalysisConfig, CNNConfig, DataConfig, TrainConfig
+from study.config import REPORT_FILTER, AnalysisConfig, CNNConfig, DataConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError, unknown
 from study.sources.image_folder import read_image
@@ -83,7 +83,7 @@ def analyse(
     images = _images(config, run, loaded, context)
     network = pull(context.store, run, images.data.classes if images.data else ())
     networks, missing = _with_other(network, context)
-    folder = f"{run.tags['dataset']}-{run.params['model']}-{run.id[:8]}"
+    folder = f"{run.dataset_key}-{run.model}-{run.id[:8]}"
     report = Report(context.report_folder(f"{folder}/{ONLY}" if config.only else folder))
     material = Material(
         network,
@@ -112,7 +112,7 @@ def _filters(config: AnalysisConfig, run: Run) -> dict[str, int]:
     """The convolutions to be followed, and which filter of each; none for a network that has none."""
     if config.layer not in ("", *MAPS):
         raise unknown("layer", config.layer, MAPS)
-    model = TrainConfig.from_params(run.params).model
+    model = run.train_config.model
     if not isinstance(model, CNNConfig):
         if config.layer or config.filter is not None:
             raise StudyError(f"The {model.name} has no convolutions: leave out --layer and --filter.")
@@ -142,8 +142,8 @@ def _images(config: AnalysisConfig, run: Run, loaded: Dataset | None, context: C
     if config.image and own.is_file():
         image = SelectedImage(torch.from_numpy(read_image(own)), None, config.image)
     try:
-        data = loaded or context.load(DataConfig.from_params(run.params))
-        if run.params["dataset_digest"] != data.digest:
+        data = loaded or context.load(run.data_config)
+        if run.dataset_digest != data.digest:
             raise StudyError(f"Run {run.name} was trained on other images than those of {data.source}.")
     except StudyError as error:
         show_if_debugging(error)
@@ -154,7 +154,7 @@ def _images(config: AnalysisConfig, run: Run, loaded: Dataset | None, context: C
 def _with_other(network: Network, context: Context) -> tuple[dict[str, Network], list[str]]:
     """The network, beside it the other model's best where that one is retrained, and what either lacks."""
     networks, missing = {network.name: network}, list(network.missing)
-    model, dataset = "ffnn" if network.name == "cnn" else "cnn", network.run.tags["dataset"]
+    model, dataset = "ffnn" if network.name == "cnn" else "cnn", network.run.dataset_key
     try:
         run = best.best_retrained(context.store, model, dataset)
     except StudyError as error:
@@ -175,7 +175,7 @@ def _made(
     """Runs the steps; returns the sections by part of the page, and by reason what could not be made."""
     parts: dict[str, list[Section]] = {}
     left_out: dict[str, list[str]] = {}
-    made, inputs = Made(report.folder, report.beside), Inputs(network.run.tags["dataset"])
+    made, inputs = Made(report.folder, report.beside), Inputs(network.run.dataset_key)
     unchanged, done = 0, 0
     with context.display.bar(f"analysing {network.name}", len(steps)) as bar:
         for part, within in outline.by_part(steps).items():

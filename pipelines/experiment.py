@@ -5,6 +5,7 @@ trials again with other seeds. Leaves one run for the experiment, with its table
 each training; the same command continues it.
 """
 
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from pipelines import replicates
 from pipelines.replicates import Plan
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
-from study.config import DEAD_FILTERS_EPOCHS, WINNER_TOP, DataConfig, ExperimentConfig, TrainConfig
+from study.config import DEAD_FILTERS_EPOCHS, WINNER_TOP, DataConfig, ExperimentConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters
 from study.tracking import best as selection
-from study.tracking.runs import Run
+from study.tracking.runs import Run, trial_reference
 
 
 def experiment(config: ExperimentConfig, context: Context, data: DataConfig | None = None) -> Path:
@@ -47,7 +48,7 @@ def experiment(config: ExperimentConfig, context: Context, data: DataConfig | No
 def _images(config: ExperimentConfig, context: Context) -> DataConfig:
     if config.name != "winner":
         return DataConfig()
-    return DataConfig.from_params(selection.choose_trial(context.store, "best", config.model or "cnn").params)
+    return selection.choose_trial(context.store, "best", config.model or "cnn").data_config
 
 
 def _dead_filters(config: ExperimentConfig) -> Plan:
@@ -57,38 +58,35 @@ def _dead_filters(config: ExperimentConfig) -> Plan:
         conditions=dead_filters(epochs),
         seeds=tuple(range(config.seed, config.seed + config.seeds)),
         epochs=epochs,
-        tags={"model": "cnn"},
+        model="cnn",
     )
 
 
 def _winner(config: ExperimentConfig, data: DataConfig, dataset: Dataset, context: Context) -> Plan:
     best = selection.best_trial(context.store, dataset.key, config.model or "cnn", data.recorded_dataset)
-    if best.params["dataset_digest"] != dataset.digest:
+    if best.dataset_digest != dataset.digest:
         raise StudyError(f"Trial {best.name} was searched on other images than those of {dataset.source}.")
-    search = best.tags["search"]
-    trials = selection.complete_trials(context.store, dataset.key, model=best.params["model"], search=search)
+    search = best.search
+    trials = selection.complete_trials(context.store, dataset.key, model=best.model, search=search)
     trials = trials[: config.top or WINNER_TOP]
     if len(trials) < 2:
         raise StudyError(f"Search {search} has one complete trial, which has no rival: raise --trials of `study tune`.")
-    epochs = config.epochs or int(best.params["epochs"])
-    used = {int(trial.params["seed"]) for trial in trials}
+    epochs = config.epochs or best.epochs
+    used = {trial.seed for trial in trials}
     others = (seed for seed in count(config.seed) if seed not in used)
     return Plan(
         experiment=config.name,
         conditions=tuple(_again(trial, epochs) for trial in trials),
         seeds=tuple(islice(others, config.seeds)),
         epochs=epochs,
-        tags={"model": best.params["model"], "search": search},
+        model=best.model,
+        search=search,
     )
 
 
 def _again(trial: Run, epochs: int) -> Condition:
-    number = trial.tags["optuna_trial"]
-    return Condition(
-        f"trial {number} of {trial.tags['search']}",
-        TrainConfig.from_params({**trial.params, "epochs": str(epochs)}),
-        {"optuna_trial": number, "trial_run": trial.id, "search": trial.tags["search"]},
-    )
+    label = f"trial {trial.trial_number} of {trial.search}"
+    return Condition(label, replace(trial.train_config, epochs=epochs), tags=trial_reference(trial))
 
 
 def _publish(parent: Run, context: Context) -> tuple[Path, str]:
@@ -97,7 +95,7 @@ def _publish(parent: Run, context: Context) -> tuple[Path, str]:
     from pipelines.report.exhibits import Report, write
     from pipelines.report.figures_experiments import exhibits
 
-    folder = context.report_folder(f"{parent.tags['dataset']}-{parent.tags['experiment']}-{parent.id[:8]}")
+    folder = context.report_folder(f"{parent.dataset_key}-{parent.experiment}-{parent.id[:8]}")
     report, shown = Report(folder), list(exhibits(context.store, parent))
     for exhibit in shown:
         report.add(exhibit)

@@ -4,10 +4,9 @@ Losses and accuracies are recorded by epoch. The counts of silent and collapsed 
 steps: they are recorded by optimiser step, before training, after each of `EARLY_STEPS` and after every epoch.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pipelines.session.context import Context
@@ -22,9 +21,8 @@ from study.probes.activity import filter_counts
 from study.search.trial import best_epoch
 from study.system.files import locked
 from study.system.processes import this_process
-from study.tracking.experiment_runs import find, replicates_of
 from study.tracking.failures import failure_recorded
-from study.tracking.runs import is_under_way, points
+from study.tracking.runs import experiment_tags, is_under_way, points, replicate_tags
 from study.training import Epoch, TrainingState, fit, resident
 
 EARLY_STEPS = frozenset({10, 20, 40, 80, 160})
@@ -38,8 +36,14 @@ class Plan:
     conditions: tuple[Condition, ...]
     seeds: tuple[int, ...]
     epochs: int
-    tags: Mapping[str, str] = field(default_factory=dict)
-    """What tells it apart from others of the same name on the same images, besides its epochs."""
+    model: str
+    search: str = ""
+    """The search whose trials are compared; empty for other experiments."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What tells it apart, with its epochs, from other experiments on the same images."""
+        return experiment_tags(self.experiment, self.model, self.search)
 
     def replicates(self) -> list[tuple[Condition, TrainConfig]]:
         """Every condition with every seed, seed by seed, so that an unfinished experiment compares all conditions."""
@@ -63,13 +67,13 @@ def claimed(plan: Plan, data: DataConfig, dataset: Dataset, context: Context) ->
 
 
 def _continued(plan: Plan, dataset: Dataset, context: Context) -> str | None:
-    for run in find(context.store, dataset.key, plan.experiment, **plan.tags):
-        if (run.params["epochs"], run.params["precision"]) != (str(plan.epochs), context.machine.precision):
+    for run in context.store.runs([dataset.key], **plan.tags):
+        if (run.epochs, run.precision) != (plan.epochs, context.machine.precision):
             continue
         if is_under_way(run):
-            raise StudyError(f"Run {run.id} is this experiment already (process {run.tags['worker']}): wait for it.")
+            raise StudyError(f"Run {run.id} is this experiment already (process {run.worker}): wait for it.")
         # Left by a process that was killed.
-        for left in replicates_of(context.store, dataset.key, run.id, status="RUNNING"):
+        for left in context.store.runs([dataset.key], stage="replicate", parent=run.id, status="RUNNING"):
             context.store.finish(left.id, "KILLED", "interrupted")
         context.store.resume(run.id)
         context.store.tag(run.id, worker=this_process())
@@ -81,13 +85,7 @@ def _begun(plan: Plan, data: DataConfig, dataset: Dataset, context: Context) -> 
     return context.store.start(
         dataset.key,
         f"{plan.experiment} on {dataset.key}, {plan.epochs} epoch{'' if plan.epochs == 1 else 's'}",
-        tags={
-            "stage": "experiment",
-            "experiment": plan.experiment,
-            "dataset": dataset.key,
-            "worker": this_process(),
-            **plan.tags,
-        },
+        tags=plan.tags,
         # Conditions and seeds may be added: those that were compared last are tags instead.
         params={"epochs": plan.epochs, **context.params(data, dataset)},
     )
@@ -95,10 +93,10 @@ def _begun(plan: Plan, data: DataConfig, dataset: Dataset, context: Context) -> 
 
 def run_missing(plan: Plan, parent: str, data: DataConfig, dataset: Dataset, context: Context) -> None:
     """Trains every replicate that is not finished, one after the other, and notes what is compared."""
-    finished = replicates_of(context.store, dataset.key, parent, status="FINISHED")
-    done = {(run.tags["condition"], run.params["seed"]) for run in finished}
+    finished = context.store.runs([dataset.key], stage="replicate", parent=parent, status="FINISHED")
+    done = {(run.condition, run.seed) for run in finished}
     replicates = plan.replicates()
-    missing = [(one, config) for one, config in replicates if (one.label, str(config.seed)) not in done]
+    missing = [(one, config) for one, config in replicates if (one.label, config.seed) not in done]
     if len(missing) < len(replicates):
         context.display.say(f"{len(replicates) - len(missing)} of {len(replicates)} trainings are finished already.")
     if missing:
@@ -108,8 +106,7 @@ def run_missing(plan: Plan, parent: str, data: DataConfig, dataset: Dataset, con
             bar.advance((len(replicates) - len(missing)) * images)
             for number, (condition, config) in enumerate(missing, start=len(replicates) - len(missing) + 1):
                 runner.run(condition, config, bar, f"{number}/{len(replicates)}")
-    labels = [condition.label for condition in plan.conditions]
-    context.store.tag(parent, conditions=json.dumps(labels), seeds=json.dumps(list(plan.seeds)))
+    context.store.tag(parent, conditions=[condition.label for condition in plan.conditions], seeds=plan.seeds)
 
 
 class _Runner:
@@ -124,15 +121,15 @@ class _Runner:
         """Trains and records one replicate; a loss that is no longer finite is a result too."""
         run_id, seen = self._start(condition, config), list[Epoch]()
         said = f"{place} {condition.label}, seed {config.seed}"
-        reason, detail, tags = "complete", "", {}
+        reason, detail, stopped_epoch = "complete", "", None
         with failure_recorded(self.context.store, run_id):
             try:
                 with failures_explained(self.context.machine):
                     self._fit(run_id, config, seen, bar, said)
             except Diverged as end:
                 bar.advance((config.epochs - end.epoch) * len(self.rows))
-                reason, detail, tags = "diverged", f"; {end}", {"stopped_epoch": end.epoch}
-        self.context.store.finish(run_id, "FINISHED", reason, points(_best(seen), 0), **tags)
+                reason, detail, stopped_epoch = "diverged", f"; {end}", end.epoch
+        self.context.store.finish(run_id, "FINISHED", reason, points(_best(seen), 0), stopped_epoch=stopped_epoch)
         accuracies = f"val {seen[-1].metrics['val_accuracy']:.4f}" if seen else "no finite result"
         self.context.display.log(f"{said}: {accuracies}{detail}")
 
@@ -140,14 +137,7 @@ class _Runner:
         return self.context.store.start(
             self.dataset.key,
             f"{condition.label}, seed {config.seed}",
-            tags={
-                "stage": "replicate",
-                "experiment": self.plan.experiment,
-                "condition": condition.label,
-                "model": config.model.name,
-                "dataset": self.dataset.key,
-                **condition.tags,
-            },
+            tags=replicate_tags(self.plan.experiment, condition),
             params={**config.params(), **self.params},
             parent=self.parent,
         )

@@ -44,17 +44,17 @@ def _settled(config: SearchConfig, dataset: Dataset, context: Context) -> Search
 
 def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, epochs: int) -> None:
     trial = best.best_trial(context.store, dataset.key, config.model.name)
-    if trial.tags["search"] != config.name:
+    if trial.search != config.name:
         context.display.say(
             f"The best {config.model.name} of all searches on {dataset.key} is {trial.name}, validation accuracy "
             f"{metric(trial, 'best_val_accuracy'):.4f}: it is the one that is retrained."
         )
-    seed = int(trial.tags["base_seed"])
+    seed = trial.base_seed
     run = finished(trial, context, epochs, [seed]).get(seed)
     said = "retrained already"
     if run is None:
         alike = context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed))
-        under_way = (one for one in alike if is_under_way(one) and one.params.get("epochs") == str(epochs))
+        under_way = (one for one in alike if is_under_way(one) and one.epochs == epochs)
         run, said = next(under_way, None), "being retrained by another process"
     if run is None:
         retrain(trial, data, dataset, context, epochs=epochs)

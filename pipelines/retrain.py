@@ -6,6 +6,7 @@ is chosen by them.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -26,7 +27,7 @@ from study.system.processes import this_process
 from study.tracking.artifacts import predictions_path
 from study.tracking.failures import failure_recorded
 from study.tracking.registry import log_model, model_digests
-from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric
+from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric, retrain_tags
 from study.tracking.writer import Writer
 from study.training import Epoch, TrainingState, accuracy, fit, predict
 
@@ -62,10 +63,10 @@ def retrain(
         Incomplete: where something that was kept is missing or altered at the end.
         KeyboardInterrupt: after the run was marked as interrupted.
     """
-    if trial.params["dataset_digest"] != dataset.digest:
+    if trial.dataset_digest != dataset.digest:
         raise StudyError(f"Trial {trial.name} was searched on other images than those of {dataset.source}.")
-    seed = int(trial.tags["base_seed"]) if seed is None else seed
-    config = TrainConfig.from_params({**trial.params, "epochs": str(epochs), "seed": str(seed)})
+    seed = trial.base_seed if seed is None else seed
+    config = replace(trial.train_config, epochs=epochs, seed=seed)
     with locked(context.home):
         run_id = _unfinished(trial, config, context) or _start(trial, config, data, dataset, context)
     try:
@@ -90,15 +91,15 @@ def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None
     for run in context.store.runs(stage="retrain", trial_run=trial.id, seed=str(config.seed)):
         if run.status == "RUNNING" and not is_under_way(run):
             context.store.finish(run.id, "KILLED", "interrupted")
-        if run.status == "FINISHED" or run.params.get("epochs") != str(config.epochs):
+        if run.status == "FINISHED" or run.epochs != config.epochs:
             continue
-        if run.tags.get("status_reason") in NOT_CONTINUED:
+        if run.reason in NOT_CONTINUED:
             continue
         if changed := _changed(run, context):
             others += [] if is_under_way(run) else [f"Run {run.id} was interrupted with {changed}"]
             continue
         if is_under_way(run):
-            raise StudyError(f"Run {run.id} is retraining this already (process {run.tags['worker']}): wait for it.")
+            raise StudyError(f"Run {run.id} is retraining this already (process {run.worker}): wait for it.")
         if _is_continued(run, context):
             return run.id
     if others:
@@ -108,8 +109,8 @@ def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None
 
 def _changed(run: Run, context: Context) -> str:
     """What computes now, and what computed in `run`, where they differ."""
-    before = {key: run.params.get(key, "") for key in context.machine.params()}
     now = {key: str(value) for key, value in context.machine.params().items()}
+    before = dict.fromkeys(now, "") | run.params
     return ", ".join(f"{key} {before[key]} (now {now[key]})" for key in now if before[key] != now[key])
 
 
@@ -131,20 +132,11 @@ def _named(lost: Sequence[str]) -> str:
 
 def _start(trial: Run, config: TrainConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
     # What tells runs apart comes first: MLflow cuts long names.
-    name = f"retrained, seed {config.seed}: trial {trial.tags['optuna_trial']} of {trial.tags['search']}"
+    name = f"retrained, seed {config.seed}: trial {trial.trial_number} of {trial.search}"
     return context.store.start(
         dataset.key,
         name,
-        tags={
-            "stage": "retrain",
-            "model": config.model.name,
-            "dataset": dataset.key,
-            "search": trial.tags["search"],
-            "optuna_trial": trial.tags["optuna_trial"],
-            "trial_run": trial.id,
-            "seed": str(config.seed),
-            "worker": this_process(),
-        },
+        tags=retrain_tags(trial, config.seed),
         params={**config.params(), **context.params(data, dataset)},
     )
 
@@ -248,7 +240,7 @@ def _register(run_id: str, model: Model, trial: Run, dataset: Dataset, context: 
                 run_id,
                 Classifier(model).eval(),
                 dataset.test.images[:2].float().numpy(),
-                register_as=f"{dataset.key}-{trial.params['model']}",
+                register_as=f"{dataset.key}-{trial.model}",
                 score=metric(trial, "best_val_accuracy"),
             )
         )

@@ -40,7 +40,7 @@ def retrain_once(
 
     For the arguments, the id that is returned, and what is raised see `pipelines.retrain.retrain`.
     """
-    number = int(trial.tags["base_seed"]) if seed is None else seed
+    number = trial.base_seed if seed is None else seed
     if run := finished(trial, context, epochs, [number]).get(number):
         context.display.say(f"Seed {number} is retrained already: run {run.id}; --again trains it once more.")
         context.say_pages(run=run_page(run))
@@ -56,7 +56,7 @@ def retrain_seeds(
     A seed that was retrained to its end, for as many epochs and in the same precision, is not trained again, as long
     as what it kept is whole. For the arguments and what is raised see `pipelines.retrain.retrain`.
     """
-    first = int(trial.tags["base_seed"]) if seed is None else seed
+    first = trial.base_seed if seed is None else seed
     numbers = range(first, first + seeds)
     done = finished(trial, context, epochs, numbers)
     run_ids = []

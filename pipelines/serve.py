@@ -55,7 +55,7 @@ def _say_pages(store: Store, base: str) -> None:
     print(f"MLflow answers at {base} in some 10 seconds; Ctrl-C ends it. Its pages:")
     for search in store.runs(stage="search"):
         print(f"{one_line(search.name)}\n  trials   {base}{trials_page(search.experiment_id)}")
-        best_first = complete_trials(store, search.tags["dataset"], search=search.tags["search"])
+        best_first = complete_trials(store, search.dataset_key, search=search.search)
         compared = [run.id for run in best_first[:10]]
         if len(compared) > 1:
             print(f"  compare  {base}{compare_page(search.experiment_id, compared)}")

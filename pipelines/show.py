@@ -54,26 +54,25 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int) -> None:
     from study.tracking.hints import command
 
     recorded = store.runs()
-    keys = {run.tags["dataset"] for run in recorded if "dataset" in run.tags}
+    keys = {run.dataset_key for run in recorded} - {""}
     if dataset and keys and dataset not in keys:
         raise unknown("data set", dataset, sorted(keys))
     found = [
         run
         for run in recorded
-        if dataset in ("", run.tags.get("dataset")) and (run.tags.get("stage") == stage if stage else _is_listed(run))
+        if dataset in ("", run.dataset_key) and (run.stage == stage if stage else _is_listed(run))
     ]
     if not found:
         raise StudyError(f"There are no such runs in {masked(store.uri)}: `{command(store, 'tune')}` makes the first.")
     table = Table("id", "data set", "name", "stage", "status", "val", "test", "started", box=None)
     for run in found[:limit]:
         began = datetime.fromtimestamp(run.started / 1000).strftime("%Y-%m-%d %H:%M")
-        reason = run.tags.get("status_reason", "")
-        status = run.status.lower() + (f" ({reason})" if reason not in ("", "complete") else "")
+        status = run.status.lower() + (f" ({run.reason})" if run.reason not in ("", "complete") else "")
         table.add_row(
             run.id[:8],
-            _plain(run.tags.get("dataset", "")),
+            _plain(run.dataset_key),
             _plain(run.name),
-            _plain(run.tags["stage"]),
+            _plain(run.stage),
             _plain(status),
             _share(metric(run, "best_val_accuracy")),
             _share(metric(run, "final_test_accuracy")),
@@ -87,7 +86,7 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int) -> None:
 
 
 def _is_listed(run: Run) -> bool:
-    return run.tags.get("stage") not in (None, "trial", "replicate")
+    return run.stage not in ("", "trial", "replicate")
 
 
 def _share(value: float) -> str:

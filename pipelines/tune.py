@@ -23,7 +23,7 @@ from study.system.processes import this_process
 from study.system.redaction import masked
 from study.tracking.best import complete_trials
 from study.tracking.failures import failure_recorded
-from study.tracking.runs import metric
+from study.tracking.runs import metric, search_tags
 
 GPU_WORKERS = 4
 """Trials that take turns on a GPU unless told otherwise: while one is recorded, the others keep the device busy."""
@@ -54,7 +54,7 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
         with failure_recorded(context.store, parent):
             _run_missing(opened, config, data, dataset, context, parent, workers)
             table = search.trials_table(opened)
-            if context.store.get(parent).tags.get("trials") != str(len(table)):
+            if context.store.get(parent).trials != len(table):
                 log_results(parent, opened, context.store)
     context.store.finish(parent, "FINISHED", "complete")
     _say_results(parent, table, config, dataset, context)
@@ -117,7 +117,7 @@ def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Data
     trials = opened.get_trials(deepcopy=False)
     named = {trial.user_attrs["mlflow_run"] for trial in trials if "mlflow_run" in trial.user_attrs}
     # What doctor made anew is named by no trial; nor is the run of a trial that was killed before it could.
-    is_told = any("restored" not in run.tags for run in below) and (named or not trials)
+    is_told = any(not run.is_restored for run in below) and (named or not trials)
     if is_told and not named & {run.id for run in below}:
         raise StudyError(
             f"The runs of {config.name} in {masked(context.store.uri)} are of another search than the trials in "
@@ -135,14 +135,7 @@ def _search_run(config: SearchConfig, data: DataConfig, dataset: Dataset, contex
         if not found[0].params:
             context.store.describe(found[0].id, params)
         return found[0].id
-    tags = {
-        "stage": "search",
-        "model": config.model.name,
-        "search": config.name,
-        "dataset": dataset.key,
-        "worker": this_process(),
-    }
-    return context.store.start(dataset.key, config.name, tags=tags, params=params)
+    return context.store.start(dataset.key, config.name, tags=search_tags(config), params=params)
 
 
 def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset: Dataset, context: Context) -> None:
@@ -151,10 +144,10 @@ def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset
     trials, epochs = counted(len(table), "trial"), counted(int(table["epochs"].sum()), "epoch")
     context.display.say(f"Search {config.name}: {trials} ({counts}), {epochs} in all.")
     for run in best_first[:1]:
-        params = run.params
+        best = run.train_config
         context.display.say(
-            f"Best: trial {run.tags['optuna_trial']}, learning rate {float(params['learning_rate']):.3e}, weight decay "
-            f"{float(params['weight_decay']):.3e}, validation accuracy {metric(run, 'best_val_accuracy'):.4f}."
+            f"Best: trial {run.trial_number}, learning rate {best.learning_rate:.3e}, weight decay "
+            f"{best.weight_decay:.3e}, validation accuracy {metric(run, 'best_val_accuracy'):.4f}."
         )
     if not best_first:
         context.display.say("No trial was completed: widen the ranges (--lr, --decay), or raise --trials.")

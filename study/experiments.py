@@ -21,8 +21,10 @@ class Condition:
     label: str
     config: TrainConfig
     """Its seed is replaced by each of the experiment's."""
+    group: str = ""
+    """The conditions with the same one are compared with each other."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """What is recorded on its runs besides."""
+    """Further tags of its runs."""
 
 
 def dead_filters(epochs: int) -> tuple[Condition, ...]:
@@ -41,7 +43,7 @@ def _optimisers(epochs: int) -> tuple[Condition, ...]:
             TrainConfig(
                 learning_rate=rate, warmup_steps=warmup, optimiser=optimiser, weight_decay=decay, epochs=epochs
             ),
-            {"group": "optimiser"},
+            group="optimiser",
         )
         for rate, warmup in ((LOW_RATE, 0), (HIGH_RATE, 0), (HIGH_RATE, WARMUP_STEPS))
         for optimiser, decay, words in (
@@ -62,7 +64,7 @@ def _filter_counts(epochs: int) -> tuple[Condition, ...]:
                 weight_decay=REPORT_DECAY,
                 epochs=epochs,
             ),
-            {"group": "filters"},
+            group="filters",
         )
         for first, second in FILTERS
     )

@@ -173,7 +173,6 @@ TESTED_IN = {
     "pipelines/test_experiment.py": [
         "pipelines.replicates",
         "pipelines.report.figures_experiments",
-        "study.tracking.experiment_runs",
     ],
     "pipelines/test_retrain.py": ["pipelines.checkpoints", "pipelines.seeds"],
     "pipelines/test_tune.py": [

@@ -166,10 +166,10 @@ def retrain(
         trial = choose_trial(context.store, run, model or "cnn", loaded.key, images.recorded_dataset)
     else:
         trial = choose_trial(context.store, run, model or "cnn")
-        images = DataConfig.from_params(trial.params)
+        images = trial.data_config
         loaded = context.load(images)
-    if model and trial.params["model"] != model:
-        raise StudyError(f"--run {run} is a {trial.params['model']}, not a {model}: leave out --model, or --run.")
+    if model and trial.model != model:
+        raise StudyError(f"--run {run} is a {trial.model}, not a {model}: leave out --model, or --run.")
     if seeds and again:
         raise StudyError("--seeds trains those that are missing: leave it out, or --again.")
     if seeds:

@@ -64,7 +64,7 @@ CONVOLUTIONS = Need(lambda m: bool(m.filters))
 LAYER = {layer: Need(lambda m, layer=layer: layer in m.filters) for layer in MAPS}  # type: ignore[misc]
 CNN = Need(lambda m: m.network.name == "cnn")
 SEARCH = Need(lambda m: bool(m.own_searches))
-TRIALS = Need(lambda m: bool(m.own_searches) and "trials" in m.own_searches[0].tags)
+TRIALS = Need(lambda m: bool(m.own_searches) and m.own_searches[0].trials is not None)
 
 RESULTS, DATA, TRAINING = "What the models reach", "What the data are", "How training went"
 INSIDE, FILTERS = "What formed inside", "What each filter is for"
@@ -121,10 +121,10 @@ def _experiment(name: str, *needs: Need) -> Figure:
             experiments.show_latest,
             m.network.store,
             name,
-            m.network.run.tags["dataset"],
+            m.network.run.dataset_key,
             m.network.name,
             m.where,
-            m.network.run.params["dataset"],
+            m.network.run.dataset,
         ),
     )
 

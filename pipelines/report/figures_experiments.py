@@ -8,9 +8,8 @@ import pandas as pd
 from analysis.exhibit import Exhibit
 from analysis.searches import dead_filters, findings, winner
 from pipelines.report.exhibits import command_line
-from study.config import CNNConfig, TrainConfig
-from study.tracking import experiment_runs
-from study.tracking.runs import Run, metric
+from study.config import CNNConfig
+from study.tracking.runs import Run, experiment_tags, metric
 from study.tracking.store import Store
 
 HEADINGS = {
@@ -26,7 +25,7 @@ def show_latest(
 
     `source` is that data set as `--dataset` names it.
     """
-    found = [run for run in experiment_runs.find(store, dataset, name, model=model) if "conditions" in run.tags]
+    found = [run for run in store.runs([dataset], **experiment_tags(name, model)) if run.conditions]
     if found:
         yield from exhibits(store, found[0])
         return
@@ -39,7 +38,15 @@ def show_latest(
 
 def exhibits(store: Store, parent: Run) -> Iterator[Exhibit]:
     """Figure and tables of the experiment that the run `parent` stands for; the first says what was found."""
-    return _SHOWN[parent.tags["experiment"]](store, parent)
+    return _SHOWN[parent.experiment](store, parent)
+
+
+def compared(store: Store, parent: Run) -> list[Run]:
+    """The finished replicates that the experiment's run compared last, in the order of its seeds and conditions."""
+    finished = store.runs([parent.dataset_key], stage="replicate", parent=parent.id, status="FINISHED")
+    found = {(run.seed, run.condition): run for run in finished}
+    wanted = [(seed, condition) for seed in parent.seeds for condition in parent.conditions]
+    return [found[replicate] for replicate in wanted if replicate in found]
 
 
 def show_dead_filters(store: Store, parent: Run) -> Iterator[Exhibit]:
@@ -65,15 +72,15 @@ CONDITIONS_NOTE = "Means ± standard deviations over the seeds, after the last e
 def dead_filters_tables(store: Store, parent: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables of `analysis.searches.dead_filters`: a row per training, and a row per training and counted step."""
     trainings, counted = [], []
-    for run in experiment_runs.compared(store, parent):
-        config, history = TrainConfig.from_params(run.params), store.history(run.id)
+    for run in compared(store, parent):
+        config, history = run.train_config, store.history(run.id)
         assert isinstance(config.model, CNNConfig)
-        diverged = run.tags["status_reason"] == "diverged"
+        diverged = run.reason == "diverged"
         trainings.append(
             {
-                "condition": run.tags["condition"],
+                "condition": run.condition,
                 "seed": config.seed,
-                "group": run.tags["group"],
+                "group": run.group,
                 "optimiser": config.optimiser,
                 "learning_rate": config.learning_rate,
                 "warmup_steps": config.warmup_steps,
@@ -87,7 +94,7 @@ def dead_filters_tables(store: Store, parent: Run) -> tuple[pd.DataFrame, pd.Dat
         )
         # These were recorded by optimiser step, in whose place the table has everything's step.
         steps_of = history.rename(columns={"epoch": "step"})[["step", *dead_filters.COUNTS]].dropna()
-        counted.append(steps_of.astype(int).assign(condition=run.tags["condition"], seed=config.seed))
+        counted.append(steps_of.astype(int).assign(condition=run.condition, seed=config.seed))
     return pd.DataFrame(trainings), pd.concat(counted, ignore_index=True)
 
 
@@ -106,14 +113,14 @@ def show_winner(store: Store, parent: Run) -> Iterator[Exhibit]:
 def winner_table(store: Store, parent: Run) -> pd.DataFrame:
     """The table that `analysis.searches.winner` takes: a row per training, the search's best trial first."""
     rows = []
-    for run in experiment_runs.compared(store, parent):
-        config, diverged = TrainConfig.from_params(run.params), run.tags["status_reason"] == "diverged"
+    for run in compared(store, parent):
+        config, diverged = run.train_config, run.reason == "diverged"
         rows.append(
             {
-                "trial": int(run.tags["optuna_trial"]),
+                "trial": run.trial_number,
                 "learning_rate": config.learning_rate,
                 "weight_decay": config.weight_decay,
-                "searched": metric(store.get(run.tags["trial_run"]), "best_val_accuracy"),
+                "searched": metric(store.get(run.trial_run), "best_val_accuracy"),
                 "seed": config.seed,
                 "val_accuracy": math.nan if diverged else metric(run, "best_val_accuracy"),
             }

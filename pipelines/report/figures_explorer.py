@@ -93,7 +93,7 @@ def show_animation(network: Network, layer: str, number: int, image: SelectedIma
 def show_explorer(network: Network, start: tuple[str, int], images: Sequence[SelectedImage]) -> Iterator[Exhibit]:
     """The explorer of these images, a page of its own, and what this page says of it."""
     traced = trace(network, images)
-    title = f"{network.name.upper()} on {network.run.tags['dataset']}: every filter, epoch by epoch"
+    title = f"{network.name.upper()} on {network.run.dataset_key}: every filter, epoch by epoch"
     try:
         html = page.page(traced, pictures(images), network.classes, title=title, start=start)
     except ValueError as error:

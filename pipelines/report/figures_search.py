@@ -8,21 +8,21 @@ from analysis.drawing.wording import listed
 from analysis.exhibit import Exhibit
 from analysis.searches import search as figures
 from pipelines.report.exhibits import command_line, joined
-from study.tracking.runs import Run, metric
+from study.tracking.runs import Run, differing_params, metric
 from study.tracking.store import Store
 
 
 def trials(store: Store, search: Run) -> pd.DataFrame:
     """The finished trials of `search` as `analysis.searches.search` takes them, from their runs."""
-    runs = store.runs([search.tags["dataset"]], stage="trial", search=search.tags["search"], status="FINISHED")
+    runs = store.runs([search.dataset_key], stage="trial", search=search.search, status="FINISHED")
     rows = [
         {
-            "number": int(run.tags["optuna_trial"]),
-            "state": run.tags["status_reason"],
-            "learning_rate": float(run.params["learning_rate"]),
-            "weight_decay": float(run.params["weight_decay"]),
+            "number": run.trial_number,
+            "state": run.reason,
+            "learning_rate": run.train_config.learning_rate,
+            "weight_decay": run.train_config.weight_decay,
             "val_accuracy": metric(run, "best_val_accuracy"),
-            "epochs": int(run.tags.get("stopped_epoch", run.params["epochs"])),
+            "epochs": run.stopped_epoch or run.epochs,
         }
         for run in runs
     ]
@@ -33,10 +33,10 @@ def trials(store: Store, search: Run) -> pd.DataFrame:
 def show_heatmap(store: Store, own: Run, found: list[Run], where: Sequence[str]) -> Iterator[Exhibit]:
     """Validation accuracy by learning rate and weight decay, of the search `own` and of a comparable one of `found`."""
     shown = [own, *beside(own, found)[:1]]
-    tables = {f"{_kind(run)} {run.tags['search']}": trials(store, run) for run in shown}
+    tables = {f"{_kind(run)} {run.search}": trials(store, run) for run in shown}
     note = figures.heatmap_note(tables) + _differing(shown)
     points = []
-    if not any(run.params["sampler"] == "grid" for run in shown):
+    if not any(run.sampler == "grid" for run in shown):
         points.append(f"The report's 8 × 8 grid was not run: `{_grid_command(own, where)}` puts it beside this.")
     numbers = joined({name: figures.heatmap(table) for name, table in tables.items()}).rename(
         columns={"model": "search"}
@@ -48,13 +48,12 @@ def show_heatmap(store: Store, own: Run, found: list[Run], where: Sequence[str])
 
 def _grid_command(own: Run, where: Sequence[str]) -> str:
     """The report's grid of the same network on the same images; unpruned, as each point is to be shown in full."""
-    model, dataset, epochs = own.tags["model"], own.params["dataset"], own.params["epochs"]
-    words = ["tune", "--model", model, "--dataset", dataset, "--sampler", "grid", "--pruner", "none"]
-    return command_line(where, *words, "--epochs", epochs, "--search", f"{own.tags['search']}-grid", "--no-retrain")
+    words = ["tune", "--model", own.model, "--dataset", own.dataset, "--sampler", "grid", "--pruner", "none"]
+    return command_line(where, *words, "--epochs", str(own.epochs), "--search", f"{own.search}-grid", "--no-retrain")
 
 
 def _kind(run: Run) -> str:
-    return "Grid search" if run.params["sampler"] == "grid" else f"{run.params['sampler'].upper()} search"
+    return "Grid search" if run.sampler == "grid" else f"{run.sampler.upper()} search"
 
 
 ALIKE = ("dataset_digest", "model_settings", "epochs", "precision", "seed", "split_seed", "validation_fraction")
@@ -68,14 +67,9 @@ def beside(own: Run, found: Iterable[Run]) -> list[Run]:
 
     Those without pruning first, which saw all epochs at every point; among these in the order of `found`.
     """
-    others = [run for run in found if (run.params["sampler"] == "grid") != (own.params["sampler"] == "grid")]
-    alike = [run for run in others if not _differences(own, run, ALIKE)]
-    return sorted(alike, key=lambda run: run.params.get("pruner") != "none")
-
-
-def _differences(one: Run, other: Run, names: Iterable[str]) -> list[str]:
-    both = [name for name in names if name in one.params and name in other.params]
-    return [name for name in both if one.params[name] != other.params[name]]
+    others = [run for run in found if (run.sampler == "grid") != (own.sampler == "grid")]
+    alike = [run for run in others if not differing_params(own, run, ALIKE)]
+    return sorted(alike, key=lambda run: run.pruner != "none")
 
 
 def _differing(shown: list[Run]) -> str:
@@ -84,8 +78,8 @@ def _differing(shown: list[Run]) -> str:
         return ""
     own, other = shown
     said = [
-        f"{name.replace('_', ' ')} ({own.params[name][:10]}, {other.params[name][:10]})"
-        for name in _differences(own, other, MAY_DIFFER)
+        f"{name.replace('_', ' ')} ({ours[:10]}, {theirs[:10]})"
+        for name, (ours, theirs) in differing_params(own, other, MAY_DIFFER).items()
     ]
     return f" The two searches also differ in {listed(said)}." if said else ""
 

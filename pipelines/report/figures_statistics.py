@@ -24,7 +24,7 @@ Networks = Mapping[str, Network]
 
 def runs_by_seed(store: Store, network: Network) -> dict[int, Run]:
     """The retrainings like the network's, see `selection.finished_seeds`, by seed; for its own seed its own run."""
-    trial, precision = store.get(network.run.tags["trial_run"]), network.run.params["precision"]
+    trial, precision = store.get(network.run.trial_run), network.run.precision
     runs = best.finished_seeds(store, trial, network.config.epochs, precision)
     return dict(sorted((runs | {network.config.seed: network.run}).items()))
 

@@ -72,7 +72,7 @@ class Inputs:
                 return [value.shape, str(value.dtype), hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()]
             case Store():
                 # Searches, seeds and experiments: whatever a step looks up there is of the data set.
-                runs = [run for run in value.runs([self._dataset]) if run.tags.get("stage") != "analysis"]
+                runs = [run for run in value.runs([self._dataset]) if run.stage != "analysis"]
                 return sorted([run.id, run.status, run.tags, run.metrics] for run in runs)
         weights = {epoch: _digest(value, path) for epoch, path in sorted(value.files.items())}
         known = (value.run, value.classes, value.predictions, value.missing)

@@ -68,12 +68,12 @@ class Material:
     @cached_property
     def searches(self) -> list[Run]:
         """The searches for the same model on the same data set."""
-        return self.network.store.runs([self.network.run.tags["dataset"]], stage="search", model=self.network.name)
+        return self.network.store.runs([self.network.run.dataset_key], stage="search", model=self.network.name)
 
     @cached_property
     def own_searches(self) -> list[Run]:
         """The search that chose the settings, where its run is there."""
-        return [run for run in self.searches if run.tags["search"] == self.network.run.tags["search"]]
+        return [run for run in self.searches if run.search == self.network.run.search]
 
     @cached_property
     def ablated(self) -> Filters:

@@ -96,7 +96,7 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
             f"Run {run.name} ({run.id}) is not finished ({run.status.lower()}, {len(files)} epochs' weights): "
             f"`{retraining(store, run)}` continues it."
         )
-    config = TrainConfig.from_params(run.params)
+    config = run.train_config
     missing = _missing_weights(run, set(range(config.epochs + 1)) - set(files)) if files else [no_weights(run)]
     history, predictions = store.history(run.id), {}
     for split in SPLITS:

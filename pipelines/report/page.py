@@ -19,10 +19,8 @@ from study.config import AnalysisConfig, DataConfig
 from study.data import SelectedImage
 from study.provenance import provenance
 from study.tracking.failures import failure_recorded
-from study.tracking.runs import is_under_way
+from study.tracking.runs import analysis_tags, data_params, is_under_way
 
-DATA_PARAMS = ("dataset", "dataset_digest", "validation_fraction", "split_seed", "skip_unreadable")
-"""What a retrained run says of its data set, and its analysis too."""
 PAGE = "index.html"
 """The page of all figures; that of those named with `--only` is called so too, and lies below it in `ONLY`."""
 
@@ -43,7 +41,7 @@ def publish(
     table = measured(networks)
     path, kept = report.folder / PAGE, f"report/{ONLY}" if config.only else "report"
     html = page(
-        f"{network.name.upper()} on {run.tags['dataset']}",
+        f"{network.name.upper()} on {run.dataset_key}",
         _lead(table, networks),
         parts,
         facts=_facts(networks, network, image, _command(network, config, context.where, data)),
@@ -64,16 +62,16 @@ def publish(
 
 def _record(table: pd.DataFrame, network: Network, config: AnalysisConfig, context: Context) -> None:
     run, store = network.run, context.store
-    for left in store.runs([run.tags["dataset"]], stage="analysis", retrain_run=run.id, status="RUNNING"):
+    for left in store.runs([run.dataset_key], stage="analysis", retrain_run=run.id, status="RUNNING"):
         if not is_under_way(left):
             store.finish(left.id, "KILLED", "interrupted")
     kept = store.start(
-        run.tags["dataset"],
+        run.dataset_key,
         f"analysis of {run.name}",
-        tags={"stage": "analysis", "model": network.name, "dataset": run.tags["dataset"], "retrain_run": run.id},
+        tags=analysis_tags(run),
         params={
             **asdict(config),
-            **{name: run.params[name] for name in DATA_PARAMS},
+            **data_params(run),
             **context.machine.params(),
             **provenance(),
         },
@@ -116,13 +114,12 @@ def _facts(
 ) -> dict[str, str]:
     facts = {}
     for name, one in networks.items():
-        params = one.run.params
         facts[f"{name.upper()} run"] = (
             f"{one.run.id}: learning rate {one.config.learning_rate:.3e}, weight decay "
             f"{one.config.weight_decay:.3e}, {counted(one.config.epochs, 'epoch')}, seed {one.config.seed}, "
-            f"{params['device']}, {params['precision']}, commit {params['git_commit'][:10]}"
+            f"{one.run.device}, {one.run.precision}, commit {one.run.git_commit[:10]}"
         )
-    facts["Data set"] = f"{network.run.params['dataset']}, digest {network.run.params['dataset_digest'][:16]}"
+    facts["Data set"] = f"{network.run.dataset}, digest {network.run.dataset_digest[:16]}"
     if image:
         facts["Image under study"] = image.description
     facts["This page"] = f"{command}, commit {provenance()['git_commit'][:10]}"
@@ -132,7 +129,7 @@ def _facts(
 def _command(network: Network, config: AnalysisConfig, where: Sequence[str], data: DataConfig | None) -> str:
     """What makes this page again: the run, and every option that is not its default."""
     words = ["analyse", "--run", network.run.id]
-    if data and data.recorded_dataset != network.run.params["dataset"]:
+    if data and data.recorded_dataset != network.run.dataset:
         words += ["--dataset", data.recorded_dataset]
     if data and data.skip_unreadable:
         words.append("--skip-unreadable")

@@ -8,8 +8,8 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from study.config import SearchConfig
@@ -18,7 +18,7 @@ from study.search.records import TrialRecord
 from study.search.space import training
 from study.search.trial import COUNTED, Outcome, best_epoch
 from study.tracking.registry import delete_run
-from study.tracking.runs import Run, as_param, points
+from study.tracking.runs import Run, as_param, below, points, restored, trial_tags
 from study.tracking.store import Point, Store
 
 CURVE = "val_accuracy"
@@ -94,9 +94,9 @@ class Mirror:
             yield Difference(message, "records Optuna's", partial(self.store.describe, self.run.id, wrong))
 
     def _tags(self) -> Iterator[Difference]:
-        expected = _tags(self.config, self.trial.number, self.trial.retry_of)
+        expected = trial_tags(self.config, self.trial.number, self.trial.retry_of)
         if self.parent:
-            expected |= {"mlflow.parentRunId": self.parent.id, "dataset": self.parent.tags["dataset"]}
+            expected |= below(self.parent)
         if wrong := {name: value for name, value in expected.items() if self.run.tags.get(name) != value}:
             message = f"Its tags say something else than Optuna: {', '.join(sorted(wrong))}."
             yield Difference(message, "sets them", partial(self.store.tag, self.run.id, **wrong))
@@ -139,7 +139,7 @@ class Mirror:
     def _end(self) -> Iterator[Difference]:
         outcome = self.trial.outcome
         if not agrees(self.run, outcome):
-            reason = self.run.tags.get("status_reason") or "no reason"
+            reason = self.run.reason or "no reason"
             message = f"Optuna has {self.trial.state} ({outcome.reason}), MLflow {self.run.status} ({reason})."
             remedy = f"sets the run to {outcome.status}, {outcome.reason}"
             yield Difference(message, remedy, partial(end_run, self.store, self.run.id, outcome))
@@ -167,14 +167,14 @@ def make_run(store: Store, config: SearchConfig, trial: TrialRecord, source: Run
         config,
         trial.number,
         retry_of=trial.retry_of,
-        dataset=source.tags["dataset"],
+        dataset=source.dataset_key,
         params={**surroundings(config, source), **own},
         parent=parent.id if parent else None,
-        restored=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        tags=restored(),
     )
     curve = [point for epoch, value in trial.accuracies.items() for point in points({CURVE: value}, epoch)]
     store.log_points(run_id, curve)
-    if source.tags.get("optuna_trial") == str(trial.number):
+    if source.stage == "trial" and source.trial_number == trial.number:
         for name in source.metrics.keys() - {CURVE, "best_val_accuracy", "best_epoch"}:
             store.log_points(run_id, recorded_points(store, source, name))
     Mirror(store, config, trial, store.get(run_id), parent).complete()
@@ -195,43 +195,28 @@ def start_run(
     params: Mapping[str, Any],
     retry_of: int | None,
     parent: str | None,
-    **tags: str,
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Starts the run of trial `number`, on the data set with key `dataset`; returns its id."""
     return store.start(
         dataset,
         f"trial {number} of {config.name}",
-        tags={**_tags(config, number, retry_of), "dataset": dataset, **tags},
+        tags={**trial_tags(config, number, retry_of), **tags},
         params=params,
         parent=parent,
     )
 
 
-def _tags(config: SearchConfig, number: int, retry_of: int | None) -> dict[str, str]:
-    tags = {
-        "stage": "trial",
-        "model": config.model.name,
-        "search": config.name,
-        "optuna_trial": str(number),
-        "base_seed": str(config.seed),
-    }
-    return tags if retry_of is None else {**tags, "retry_of": str(retry_of)}
-
-
 def end_run(store: Store, run_id: str, outcome: Outcome, best: Mapping[str, float] | None = None) -> None:
     """Ends the run of a trial as the trial ended, with the metrics of its best epoch where it counts."""
-    tags: dict[str, object] = {}
-    if outcome.epoch is not None:
-        tags["stopped_epoch"] = outcome.epoch
-    if outcome.reason == "diverged":
-        tags["stopped_by"] = outcome.stopped
+    stopped_by = outcome.stopped if outcome.reason == "diverged" else None
     last = points(best, 0) if best and outcome.reason in COUNTED else []
-    store.finish(run_id, outcome.status, outcome.reason, last, **tags)
+    store.finish(run_id, outcome.status, outcome.reason, last, stopped_epoch=outcome.epoch, stopped_by=stopped_by)
 
 
 def agrees(run: Run, outcome: Outcome) -> bool:
     """Whether `run` ended as its trial did."""
-    return (run.status, run.tags.get("status_reason")) == (outcome.status, outcome.reason)
+    return (run.status, run.reason) == (outcome.status, outcome.reason)
 
 
 def recorded_points(store: Store, run: Run, name: str) -> list[Point]:

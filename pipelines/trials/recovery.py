@@ -50,7 +50,7 @@ class Recovery:
         # Asked for after the runs: a trial that begins meanwhile is then among these, and its run not among those.
         trials = self.opened.get_trials(deepcopy=False)
         for run in runs:
-            number = int(run.tags["optuna_trial"])
+            number = run.trial_number
             trial = as_record(trials[number]) if number < len(trials) else None
             if trial is None or trial.run_id not in ("", run.id):
                 # Optuna knows nothing of it.

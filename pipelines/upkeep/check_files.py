@@ -16,7 +16,7 @@ from study.system.files import is_abandoned
 from study.tracking.artifacts import MODEL_SUMS, SPLITS, SUMS, predictions_path, weights_path
 from study.tracking.hints import retraining
 from study.tracking.registry import delete_run, model_digests
-from study.tracking.runs import NOT_CONTINUED, Run, epochs_of
+from study.tracking.runs import NOT_CONTINUED, Run
 from study.tracking.store import Store
 
 CURVE = "test_accuracy"
@@ -52,7 +52,7 @@ class Files:
         """What a finished run must have; of one that was interrupted, what it had recorded."""
         if self.run.status != "FINISHED":
             return set(self.sums)
-        weights = map(weights_path, range(epochs_of(self.run) + 1))
+        weights = map(weights_path, range(self.run.epochs + 1))
         return {*weights, *map(predictions_path, SPLITS), *self.sums}
 
     def damage(self) -> Iterator[str]:
@@ -77,7 +77,7 @@ class Files:
 
     def _curve(self) -> Iterator[str]:
         if self.steps is not None:
-            last = epochs_of(self.run)
+            last = self.run.epochs
             for epoch in sorted(self.steps.keys() | set(range(last + 1))):
                 if (count := self.steps.get(epoch, 0)) != (epoch <= last):
                     yield f"Its {CURVE} has {count or 'no'} values of epoch {epoch}, of {last}."
@@ -167,7 +167,7 @@ def _check(files: Files, again: Run | None, store: Store) -> Iterator[Finding]:
         yield _unrecorded(files, unknown, store)
     for name, value in files.results.items():
         if name not in run.metrics:
-            record = partial(store.log, run.id, {name: value}, epochs_of(run))
+            record = partial(store.log, run.id, {name: value}, run.epochs)
             yield Finding(f"MLflow lacks its {name}.", where, "records that of its predictions", record)
 
 

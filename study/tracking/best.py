@@ -36,8 +36,8 @@ def best_trial(store: Store, dataset: str, model: str, source: str = "") -> Run:
 
 def _option(store: Store, dataset: str, source: str) -> tuple[str, ...]:
     """The --dataset that means the data set with key `dataset`, where that is known."""
-    recorded = (run.params["dataset"] for run in store.runs([dataset]) if "dataset" in run.params)
-    named = dataset if dataset in BUNDLED else source or next(recorded, "")
+    recorded = (run.dataset for run in store.runs([dataset]))
+    named = dataset if dataset in BUNDLED else source or next(filter(None, recorded), "")
     return ("--dataset", named) if named else ()
 
 
@@ -51,7 +51,7 @@ def _rank(trial: Run) -> tuple[float, float, int]:
     loss = metric(trial, "best_val_loss")
     # A run that doctor made anew has none, and NaN would leave the order to chance.
     loss = math.inf if math.isnan(loss) else loss
-    return -metric(trial, "best_val_accuracy"), loss, int(trial.tags["optuna_trial"])
+    return -metric(trial, "best_val_accuracy"), loss, trial.trial_number
 
 
 def choose_retrained(store: Store, spec: str, dataset: str | None = None, source: str = "") -> Run:
@@ -69,9 +69,9 @@ def choose_retrained(store: Store, spec: str, dataset: str | None = None, source
     if spec == "best" or spec.startswith("best:"):
         return best_retrained(store, spec.partition(":")[2] or "cnn", dataset, source)
     run = find(store, spec)
-    if run.tags.get("stage") != "retrain":
+    if run.stage != "retrain":
         raise StudyError(
-            f"Run {run.name} ({run.id}) is a {run.tags.get('stage', 'foreign run')}, which keeps no weights: "
+            f"Run {run.name} ({run.id}) is a {run.stage}, which keeps no weights: "
             f"name a retrained run (`{command(store, 'runs')}` lists them), or best."
         )
     return run
@@ -86,14 +86,14 @@ def best_retrained(store: Store, model: str, dataset: str | None = None, source:
     if model not in MODELS:
         raise unknown("model", model, MODELS)
     trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model, source)
-    again = store.runs(stage="retrain", trial_run=trial.id, seed=trial.tags["base_seed"])
+    again = store.runs(stage="retrain", trial_run=trial.id, seed=str(trial.base_seed))
     # A short trial of the retraining does not replace the long one; of equal ones the latest counts.
-    runs = sorted((run for run in again if run.status == "FINISHED"), key=lambda run: -int(run.params["epochs"]))
+    runs = sorted((run for run in again if run.status == "FINISHED"), key=lambda run: -run.epochs)
     if not runs:
-        words = ("retrain", "--model", model, *_option(store, trial.tags["dataset"], source))
+        words = ("retrain", "--model", model, *_option(store, trial.dataset_key, source))
         raise StudyError(
-            f"The best {model} on {trial.tags['dataset']} (trial {trial.tags['optuna_trial']} of search "
-            f"{trial.tags['search']}) was not retrained: run `{command(store, *words)}` first."
+            f"The best {model} on {trial.dataset_key} (trial {trial.trial_number} of search {trial.search}) was "
+            f"not retrained: run `{command(store, *words)}` first."
         )
     return runs[0]
 
@@ -101,8 +101,8 @@ def best_retrained(store: Store, model: str, dataset: str | None = None, source:
 def finished_seeds(store: Store, trial: Run, epochs: int, precision: str) -> dict[int, Run]:
     """The finished retrainings of `trial` for so many epochs in this precision, by seed; of equal ones the latest."""
     runs = store.runs(stage="retrain", trial_run=trial.id, status="FINISHED")
-    alike = [run for run in runs if (run.params["epochs"], run.params["precision"]) == (str(epochs), precision)]
-    return {int(run.params["seed"]): run for run in reversed(alike)}
+    alike = [run for run in runs if (run.epochs, run.precision) == (epochs, precision)]
+    return {run.seed: run for run in reversed(alike)}
 
 
 def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None, source: str = "") -> Run:
@@ -117,9 +117,9 @@ def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None
             raise unknown("model", chosen, MODELS)
         return best_trial(store, dataset or latest_dataset(store, "trial", model=chosen), chosen, source)
     run = find(store, spec)
-    if run.tags.get("stage") == "retrain":
-        return store.get(run.tags["trial_run"])
-    if run.tags.get("stage") != "trial":
+    if run.stage == "retrain":
+        return store.get(run.trial_run)
+    if run.stage != "trial":
         raise StudyError(f"Run {run.name} ({run.id}) is no trial: name a trial, a retrained run, or best.")
     return run
 
@@ -137,7 +137,7 @@ def latest_dataset(store: Store, stage: str, **tags: str) -> str:
             raise StudyError(f"Nothing was searched yet: run `{command(store, 'tune', *model)}` first.")
         todo = f"`{command(store, 'tune')}` or `{command(store, 'retrain')}`"
         raise StudyError(f"Nothing was retrained yet: run {todo} first.")
-    return runs[0].tags["dataset"]
+    return runs[0].dataset_key
 
 
 def find(store: Store, spec: str) -> Run:
@@ -146,7 +146,7 @@ def find(store: Store, spec: str) -> Run:
     Raises:
         StudyError: where there is none, or several.
     """
-    runs = [run for run in store.runs() if run.tags.get("stage")]
+    runs = [run for run in store.runs() if run.stage]
     for matches in (
         [run for run in runs if run.id == spec],
         [run for run in runs if run.name == spec],
@@ -156,7 +156,7 @@ def find(store: Store, spec: str) -> Run:
             return matches[0]
         if matches:
             raise StudyError(f"{spec!r} means {len(matches)} runs ({_listed(matches)}): name one by its id.")
-    known = [run for run in runs if run.tags["stage"] == "retrain"]
+    known = [run for run in runs if run.stage == "retrain"]
     raise StudyError(f"Unknown run {spec!r}: choose best, best:ffnn, a run id or a name{_suggested(known)}.")
 
 

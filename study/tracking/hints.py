@@ -8,7 +8,7 @@ from pathlib import Path
 
 from study.config import Home, default_home
 from study.system.redaction import masked
-from study.tracking.runs import Run, epochs_of
+from study.tracking.runs import Run
 from study.tracking.store import Store, default_uri
 
 
@@ -24,8 +24,8 @@ def command_at(home: Home, uri: str, *words: str) -> str:
 
 def retraining(store: Store, run: Run) -> str:
     """The command that retrains as `run` was, or continues it."""
-    settings = ("--epochs", str(epochs_of(run)), "--seed", run.tags["seed"])
-    return command(store, "retrain", "--run", run.tags["trial_run"], *settings)
+    settings = ("--epochs", str(run.epochs), "--seed", str(run.seed))
+    return command(store, "retrain", "--run", run.trial_run, *settings)
 
 
 def where(home: Home, uri: str) -> tuple[str, ...]:

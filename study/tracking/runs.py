@@ -1,17 +1,32 @@
-"""A run as plain data, and the points of its metrics."""
+"""The schema of a run's tags and params: `Run` reads them as typed fields, functions make those of each kind of run.
+
+No other module names a tag or a param in text. Also the points of a run's metrics.
+"""
 
 import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from types import EllipsisType
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from study.config import DataConfig, SearchConfig, TrainConfig
+from study.errors import StudyError
+from study.experiments import Condition
 from study.system.processes import is_gone
 
+T = TypeVar("T")
+
+PARENT = "mlflow.parentRunId"
+"""MLflow's tag for the run that a run is shown below."""
 NOT_CONTINUED = ("diverged", "incomplete")
 """Reasons for which a retraining ended that another one of the same would meet again, or cannot mend."""
+DATA_PARAMS = ("dataset", "dataset_digest", "validation_fraction", "split_seed", "skip_unreadable")
+"""The params that describe a retrained run's data set, which its analysis records too."""
+TAGS, PARAMS = ("tags",), ("params",)
 
 
 class Point(NamedTuple):
@@ -24,9 +39,56 @@ class Point(NamedTuple):
     step: int
 
 
+class _Recorded(Generic[T]):
+    """A tag or a param as an attribute of `Run`, converted to its type.
+
+    Args:
+        read: converts the recorded text; a ValueError means that it is malformed.
+        name: of the tag or param, by default that of the attribute.
+        where: what it is looked up in, in this order.
+        default: its value where the run does not record it.
+
+    Raises:
+        StudyError: when read, if it is malformed, or missing and without a default.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[str], T],
+        name: str = "",
+        *,
+        where: Sequence[str] = TAGS,
+        default: T | EllipsisType = ...,
+    ):
+        self.read, self.name, self.where, self.default = read, name, where, default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = self.name or name
+
+    def __get__(self, run: "Run", owner: type) -> T:
+        recorded = [getattr(run, where) for where in self.where]
+        text = next((texts[self.name] for texts in recorded if self.name in texts), None)
+        if text is None:
+            if not isinstance(self.default, EllipsisType):
+                return self.default
+            raise StudyError(f"Run {run.name} ({run.id}) does not record its {self.name}: name another run.")
+        try:
+            return self.read(text)
+        except (ValueError, TypeError):
+            raise StudyError(f"Run {run.name} ({run.id}) has a malformed {self.name}: {text!r}.") from None
+
+
+def _list(text: str) -> tuple[Any, ...]:
+    return tuple(json.loads(text))
+
+
 @dataclass(frozen=True)
 class Run:
-    """A run as it is recorded: `metrics` holds each metric's latest value."""
+    """A run as it is recorded: `metrics` holds each metric's latest value.
+
+    Its tags and params are read as typed attributes, those of its training and its images also as settings. Texts that
+    a run of another kind or another program lacks are empty; a number or a setting that it lacks raises a StudyError.
+    """
 
     id: str
     name: str
@@ -37,6 +99,75 @@ class Run:
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
+
+    stage = _Recorded(str, default="")
+    """One of `study.config.STAGES`."""
+    model = _Recorded(str, default="")
+    dataset_key = _Recorded(str, "dataset", default="")
+    """What the data set is called, and the experiment of its runs."""
+    worker = _Recorded(str, default="")
+    """The process that works or worked on it; see `study.system.processes.this_process`."""
+    reason = _Recorded(str, "status_reason", default="")
+    """Why it ended."""
+    parent = _Recorded(str, PARENT, default="")
+    """The id of the run that it is below."""
+    is_restored = _Recorded(bool, "restored", default=False)
+    """Whether it was made from Optuna's record, after the original was lost."""
+
+    search = _Recorded(str, default="")
+    """The search that it is, belongs to, or whose trial it retrains."""
+    trials = _Recorded[int | None](int, default=None)
+    """How many finished trials the figures of a search show."""
+    trial_number = _Recorded(int, "optuna_trial")
+    """Optuna's number of the trial."""
+    base_seed = _Recorded(int)
+    """The seed of a trial's search."""
+    stopped_epoch = _Recorded[int | None](int, default=None)
+    """The epoch in which a trial or replicate was pruned or diverged."""
+    trial_run = _Recorded(str, default="")
+    """The id of the run of the trial that a retraining or replicate trains again."""
+
+    experiment = _Recorded(str, default="")
+    """One of `study.config.EXPERIMENTS`."""
+    conditions = _Recorded[tuple[Any, ...]](_list, default=())
+    """What an experiment compared last; with `seeds`."""
+    seeds = _Recorded[tuple[Any, ...]](_list, default=())
+    condition = _Recorded(str, default="")
+    """Which of an experiment's conditions a replicate has."""
+    group = _Recorded(str, default="")
+    """The group of conditions that it belongs to; see `study.experiments`."""
+
+    dataset = _Recorded(str, where=PARAMS, default="")
+    """The data set as the option --dataset names it."""
+    dataset_digest = _Recorded(str, where=PARAMS, default="")
+    precision = _Recorded(str, where=PARAMS, default="")
+    epochs = _Recorded(int, where=PARAMS, default=0)
+    """For how many epochs it was to train; 0 where it was killed before that was recorded."""
+    seed = _Recorded(int, where=(*TAGS, *PARAMS))
+    """Of the initial weights and the order of the images; of a search, the base of its trials' seeds."""
+    device = _Recorded(str, where=PARAMS, default="")
+    git_commit = _Recorded(str, where=PARAMS, default="")
+    sampler = _Recorded(str, where=PARAMS)
+    pruner = _Recorded(str, where=PARAMS, default="")
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """The settings that it trained with."""
+        return self._config(TrainConfig.from_params)
+
+    @property
+    def data_config(self) -> DataConfig:
+        """Which images it trained on, and how they were split."""
+        return self._config(DataConfig.from_params)
+
+    def _config(self, from_params: Callable[[Mapping[str, str]], T]) -> T:
+        try:
+            return from_params(self.params)
+        except StudyError as error:
+            reason = str(error)
+            raise StudyError(
+                f"The settings of run {self.name} ({self.id}) cannot be read: {reason[0].lower()}{reason[1:]}"
+            ) from None
 
 
 def as_run(run: Any) -> Run:
@@ -53,21 +184,74 @@ def as_run(run: Any) -> Run:
     )
 
 
+def search_tags(config: SearchConfig) -> dict[str, str]:
+    """The tags of the run of a search; `Store.start` adds those that all runs have."""
+    return {"stage": "search", "model": config.model.name, "search": config.name}
+
+
+def trial_tags(config: SearchConfig, number: int, retry_of: int | None) -> dict[str, str]:
+    """The tags of the run of trial `number` of a search, which may retry an earlier one."""
+    retried = {} if retry_of is None else {"retry_of": str(retry_of)}
+    numbers = {"optuna_trial": str(number), "base_seed": str(config.seed), **retried}
+    return {**search_tags(config), "stage": "trial", **numbers}
+
+
+def below(parent: Run) -> dict[str, str]:
+    """The tags of a run below `parent` that say so."""
+    return {PARENT: parent.id, "dataset": parent.dataset_key}
+
+
+def restored() -> dict[str, str]:
+    """The tag of a run that is made from Optuna's record now."""
+    return {"restored": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+
+
+def trial_reference(trial: Run) -> dict[str, str]:
+    """The tags of a run that trains the settings of `trial` again."""
+    return {"search": trial.search, "optuna_trial": str(trial.trial_number), "trial_run": trial.id}
+
+
+def retrain_tags(trial: Run, seed: int) -> dict[str, str]:
+    """The tags of the run of a retraining of `trial`."""
+    return {"stage": "retrain", "model": trial.model, **trial_reference(trial), "seed": str(seed)}
+
+
+def analysis_tags(retrained: Run) -> dict[str, str]:
+    """The tags of the run of an analysis of the run `retrained`."""
+    return {"stage": "analysis", "model": retrained.model, "retrain_run": retrained.id}
+
+
+def experiment_tags(experiment: str, model: str, search: str = "") -> dict[str, str]:
+    """The tags of the run of an experiment, which may be about a search."""
+    return {"stage": "experiment", "experiment": experiment, "model": model, **({"search": search} if search else {})}
+
+
+def replicate_tags(experiment: str, condition: Condition) -> dict[str, str]:
+    """The tags of the run of one training of an experiment."""
+    group = {"group": condition.group} if condition.group else {}
+    named = {"experiment": experiment, "condition": condition.label, "model": condition.config.model.name}
+    return {"stage": "replicate", **named, **group, **condition.tags}
+
+
+def data_params(run: Run) -> dict[str, str]:
+    """The params of `run` that describe its data set."""
+    return {name: run.params[name] for name in DATA_PARAMS if name in run.params}
+
+
+def differing_params(run: Run, other: Run, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The values of those params that both runs record, and not with the same value."""
+    both = {name: (run.params[name], other.params[name]) for name in names if name in run.params.keys() & other.params}
+    return {name: values for name, values in both.items() if values[0] != values[1]}
+
+
 def is_under_way(run: Run) -> bool:
     """Whether a process works on a run, or may do so where that cannot be seen from here."""
-    worker = run.tags.get("worker")
-    return run.status == "RUNNING" and worker is not None and not is_gone(worker)
+    return run.status == "RUNNING" and bool(run.worker) and not is_gone(run.worker)
 
 
 def as_param(value: object) -> str:
-    """A setting as a run's params hold it."""
+    """A setting as a run's params or tags hold it."""
     return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
-
-
-def epochs_of(run: Run) -> int:
-    """For how many epochs a run was to train; 0 where its params do not say."""
-    said = run.params.get("epochs", "")
-    return int(said) if said.isdecimal() else 0
 
 
 def metric(run: Run, name: str) -> float:

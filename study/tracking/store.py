@@ -34,7 +34,7 @@ from study.system.processes import this_process
 from study.system.redaction import masked
 from study.tracking.artifacts import Artifacts
 from study.tracking.retry import Retry, RetryingClient
-from study.tracking.runs import Point, Run, as_param, as_run, points
+from study.tracking.runs import PARENT, Point, Run, as_param, as_run, points
 
 # What it logs with a traceback is raised as well.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -148,15 +148,16 @@ class Store(Artifacts):
         params: Mapping[str, Any],
         parent: str | None = None,
     ) -> str:
-        """Starts a run in `experiment` and returns its id."""
+        """Starts a run in `experiment`, which is called after its data set's key, and returns its id."""
         own = {
             "mlflow.user": _user(),
             "mlflow.source.name": Path(sys.argv[0]).name,
             "mlflow.source.type": "LOCAL",
+            "dataset": experiment,
             "worker": this_process(),
         }
         if parent:
-            own["mlflow.parentRunId"] = parent
+            own[PARENT] = parent
         run_id = self._create(self.experiment(experiment), name, {**own, **tags})
         self.describe(run_id, params)
         return run_id
@@ -211,9 +212,10 @@ class Store(Artifacts):
         return {(name, point.step) for name in names for point in self.client.get_metric_history(run_id, name)}
 
     def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
-        """Ends a run as FINISHED, FAILED or KILLED, for `reason`, with its `last` metrics and tags."""
+        """Ends a run as FINISHED, FAILED or KILLED, for `reason`, with its `last` metrics and the tags but for None."""
         ended = time.time_ns() // 1_000_000
-        self._log_batch(run_id, last, {"status_reason": reason, **tags})
+        known = {name: value for name, value in tags.items() if value is not None}
+        self._log_batch(run_id, last, {"status_reason": reason, **known})
         self.client.set_terminated(run_id, status, ended)
 
     def resume(self, run_id: str) -> None:
@@ -224,14 +226,19 @@ class Store(Artifacts):
         """The run with exactly this id."""
         return as_run(self.client.get_run(run_id))
 
-    def runs(self, experiments: Sequence[str] | None = None, *, status: str = "", **tags: str) -> list[Run]:
+    def runs(
+        self, experiments: Sequence[str] | None = None, *, status: str = "", parent: str = "", **tags: str
+    ) -> list[Run]:
         """The runs with all these tags, the latest first; in the named experiments, by default in all.
 
         Args:
             experiments: their names.
             status: only runs that are RUNNING, FINISHED, FAILED or KILLED.
+            parent: only runs below the run with this id.
             tags: the values that tags of the run must have.
         """
+        if parent:
+            tags[PARENT] = parent
         if experiments is None:
             ids = [one.experiment_id for one in every(self.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)]
         else:
@@ -256,7 +263,7 @@ class Store(Artifacts):
 
 
 def _as_tags(tags: Mapping[str, object]) -> list[RunTag]:
-    return [RunTag(key, str(value)) for key, value in tags.items()]
+    return [RunTag(key, as_param(value)) for key, value in tags.items()]
 
 
 def every(search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from pipelines.experiment import experiment
 from pipelines.replicates import Plan
 from pipelines.report import figures_experiments
 from pipelines.report.exhibits import Report
+from pipelines.report.figures_experiments import compared
 from pipelines.session.context import Context
 from study.config import CNNConfig, DataConfig, ExperimentConfig, Home, TrainConfig
 from study.data import Dataset
@@ -21,7 +22,6 @@ from study.errors import StudyError
 from study.experiments import Condition, dead_filters
 from study.models import build_model
 from study.probes.activity import filter_counts
-from study.tracking import experiment_runs
 from study.tracking.runs import Run
 from study.tracking.store import Store
 from study.training import TrainingState, fit
@@ -49,7 +49,7 @@ def plan(epochs: int = 1, seeds: tuple[int, ...] = (0, 1), conditions: int = 2) 
         conditions=small(epochs)[:conditions],
         seeds=seeds,
         epochs=epochs,
-        tags={"model": "cnn"},
+        model="cnn",
     )
 
 
@@ -143,16 +143,16 @@ def test_the_same_command_again_trains_nothing_and_changes_nothing(measured: tup
 
 def test_more_seeds_and_conditions_train_only_those_and_fewer_compare_fewer(context: Context, tiny: Dataset):
     parent = run(plan(), context, tiny)
-    before = {run.id for run in experiment_runs.compared(context.store, parent)}
+    before = {run.id for run in compared(context.store, parent)}
     assert len(before) == 4
     more = run(plan(seeds=(0, 1, 2), conditions=3), context, tiny)
     assert more.id == parent.id
-    after = experiment_runs.compared(context.store, more)
+    after = compared(context.store, more)
     assert [run.params["seed"] for run in after] == ["0"] * 3 + ["1"] * 3 + ["2"] * 3
     assert before < {run.id for run in after}
     assert len(context.store.runs(stage="replicate")) == 9
     fewer = run(plan(seeds=(1,)), context, tiny)
-    assert [run.params["seed"] for run in experiment_runs.compared(context.store, fewer)] == ["1"] * 2
+    assert [run.params["seed"] for run in compared(context.store, fewer)] == ["1"] * 2
 
 
 def interrupt_in(number: int, patch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_an_interrupted_training_is_closed_and_repeated_and_the_finished_ones_ar
     kept = {run.id for run in runs if run.status == "FINISHED"}
     parent = run(plan(), context, tiny)
     assert (parent.id, parent.status) == (interrupted.id, "FINISHED")
-    finished = experiment_runs.compared(context.store, parent)
+    finished = compared(context.store, parent)
     assert len(finished) == 4
     assert kept < {run.id for run in finished}
     assert len(context.store.runs(stage="replicate")) == 5
@@ -214,7 +214,7 @@ def test_other_epochs_and_another_precision_are_experiments_of_their_own(context
     other = replace(context, machine=replace(context.machine, precision="bf16"))
     parents = {run(plan(), context, tiny).id, run(plan(), other, tiny).id, run(plan(epochs=2), context, tiny).id}
     assert len(parents) == 3
-    assert {len(experiment_runs.compared(context.store, context.store.get(parent))) for parent in parents} == {4}
+    assert {len(compared(context.store, context.store.get(parent))) for parent in parents} == {4}
 
 
 def test_a_crash_is_recorded(context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch):
@@ -230,7 +230,7 @@ def test_a_training_that_diverges_is_a_result_and_not_repeated(context: Context,
     wild = replace(plan(), conditions=(first, replace(second, config=replace(second.config, weight_decay=1e30))))
     for _ in range(2):
         parent = run(wild, context, tiny)
-        reasons = [run.tags["status_reason"] for run in experiment_runs.compared(context.store, parent)]
+        reasons = [run.tags["status_reason"] for run in compared(context.store, parent)]
         assert reasons == ["complete", "diverged"] * 2
         assert len(context.store.runs(stage="replicate")) == 4
     trainings, counts = figures_experiments.dead_filters_tables(context.store, parent)

@@ -16,12 +16,12 @@ def test_dead_filters_crosses_rate_and_decay_and_adds_the_reports_guess():
     assert {condition.config.epochs for condition in conditions} == {5}
     crossed = {
         (config.learning_rate, config.warmup_steps, config.optimiser, config.weight_decay)
-        for config in (condition.config for condition in conditions if condition.tags["group"] == "optimiser")
+        for config in (condition.config for condition in conditions if condition.group == "optimiser")
     }
     rates = ((1e-3, 0), (2.683e-3, 0), (2.683e-3, 100))
     decays = (("adam", 5e-4), ("adamw", 5e-4), ("adam", 0.0))
     assert crossed == {(*rate, *decay) for rate in rates for decay in decays}
-    guess = [condition.config for condition in conditions if condition.tags["group"] == "filters"]
+    guess = [condition.config for condition in conditions if condition.group == "filters"]
     assert [config.model for config in guess] == [CNNConfig(filters=pair) for pair in ((6, 16), (16, 32), (32, 64))]
     assert {(config.learning_rate, config.weight_decay, config.optimiser) for config in guess} == {
         (2.683e-3, 5.18e-4, "adam")
