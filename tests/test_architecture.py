@@ -135,6 +135,30 @@ def test_only_tracking_and_upkeep_import_mlflow():
     assert {room(module) for module in importers("mlflow")} == {"study.tracking", "pipelines.upkeep"}
 
 
+def named_in_text(module: str) -> set[str]:
+    """The tags and params of runs that a module reads, or sets when it starts one, by their names in text."""
+    found = set[str]()
+    for node in ast.walk(ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())):
+        match node:
+            case ast.Subscript(ast.Attribute(attr="tags" | "params"), ast.Constant(name)):
+                found.add(name)
+            case ast.Call(ast.Attribute(ast.Attribute(attr="tags" | "params"), "get"), [ast.Constant(name), *_]):
+                found.add(name)
+            case ast.Compare(ast.Constant(name), [ast.In() | ast.NotIn()], [ast.Attribute(attr="tags" | "params")]):
+                found.add(name)
+            case ast.keyword("tags", ast.Dict(keys)):
+                found |= {key.value for key in keys if isinstance(key, ast.Constant)}
+    return found
+
+
+def test_only_tracking_names_the_tags_and_params_of_runs():
+    # What Optuna calls params are a trial's.
+    others = {module for module in of("study", "pipelines") if room(module) not in ("study.tracking", "study.search")}
+    assert {module: names for module in others if (names := named_in_text(module))} == {}
+    assert "dataset" in named_in_text("tests.study.tracking.test_best")
+    assert "optuna_trial" in named_in_text("tests.pipelines.test_tune")
+
+
 def test_models_know_nothing_of_training_or_data():
     assert own("study.models") == {"study.config", "study.errors"}
 
@@ -204,7 +228,6 @@ TESTED_IN = {
     "study/test_data.py": ["study.images", "study.sources.cifar10"],
     "study/test_training.py": ["study.state"],
     "study/system/test_redaction.py": ["pipelines.session.setup", "study.system.variables"],
-    "study/tracking/test_store.py": ["study.tracking.runs"],
     "whole/test_cli.py": [
         "pipelines.cli.app",
         "pipelines.cli.options",

@@ -5,31 +5,16 @@ import re
 from mlflow.entities import ViewType
 
 from pipelines.upkeep.archive import malformed
-from pipelines.upkeep.selection import REFERENCES
 from study.config import STAGES, DataConfig, TrainConfig, can_be_name
 from study.errors import StudyError
 from study.search.trial import COUNTED
-from study.tracking.runs import Run
+from study.tracking.runs import NAME_TAGS, NUMBER_TAGS, STAGE_TAGS, TRAINING_PARAMS, Run
 from study.tracking.store import Store, every
 
-TAGS = {
-    "search": ("search", "model", "dataset"),
-    "trial": ("search", "model", "dataset", "optuna_trial", "base_seed"),
-    "retrain": ("search", "model", "dataset", "optuna_trial", "trial_run", "seed"),
-    "analysis": ("model", "dataset", "retrain_run"),
-    "experiment": ("experiment", "dataset"),
-    "replicate": ("experiment", "condition", "model", "dataset"),
-}
-"""What the stages read of their runs."""
-IN_NAMES = ("dataset", "search", "experiment", "model")
-"""What files and folders are called after, and runs are asked for by."""
-WHOLE_NUMBERS = ("optuna_trial", "base_seed", "seed", "retry_of", "stopped_epoch")
 LARGEST = 2**32 - 1
-"""Of these: no seed and no trial's number is larger."""
+"""Maximum of the numbers in tags: no seed and no trial's number is larger."""
 LATEST = 2**53
 """Maximum time of a run, in milliseconds since 1970."""
-PARAMS = ("dataset_digest", "git_commit", "device", "precision")
-"""What the stages read of the params of a training, beside its settings."""
 
 
 def check_runs(store: Store, count: int) -> None:
@@ -49,12 +34,12 @@ def check_runs(store: Store, count: int) -> None:
         _require_tags(run)
         _require_params(run)
     for run in runs.values():
-        seen, parent = {run.id}, run.tags.get("mlflow.parentRunId")
+        seen, parent = {run.id}, run.parent
         while parent in runs:
             if parent in seen:
                 raise malformed("runs in it name each other in a circle")
             seen.add(parent)
-            parent = runs[parent].tags.get("mlflow.parentRunId")
+            parent = runs[parent].parent
 
 
 def _require_identity(run: Run) -> None:
@@ -64,39 +49,39 @@ def _require_identity(run: Run) -> None:
         raise malformed(f"run {run.id} has the status {run.status[:100]!r}")
     if not 0 <= run.started <= LATEST:
         raise malformed(f"run {run.id} started at {run.started}, which is no time")
-    for name in REFERENCES:
-        if name in run.tags and not re.fullmatch("[0-9a-f]{32}", run.tags[name]):
-            raise malformed(f"run {run.id} has the {name} {run.tags[name][:100]!r}, which is no run's id")
+    for name, value in run.references.items():
+        if not re.fullmatch("[0-9a-f]{32}", value):
+            raise malformed(f"run {run.id} has the {name} {value[:100]!r}, which is no run's id")
 
 
 def _require_tags(run: Run) -> None:
-    stage = run.tags.get("stage", "")
+    stage = run.stage
     if stage not in STAGES:
         raise malformed(f"run {run.id} has the stage {stage[:100]!r}, which is none of {', '.join(STAGES)}")
-    if run.tags.get("mlflow.runName", run.name) != run.name:
-        raise malformed(f"run {run.id} has the names {run.name[:100]!r} and {run.tags['mlflow.runName'][:100]!r}")
-    missing = [name for name in TAGS[stage] if not run.tags.get(name)]
+    if run.mlflow_name not in ("", run.name):
+        raise malformed(f"run {run.id} has the names {run.name[:100]!r} and {run.mlflow_name[:100]!r}")
+    missing = [name for name in STAGE_TAGS[stage] if not run.tags.get(name)]
     if missing:
         raise malformed(f"run {run.id}, a {stage}, has no tag {missing[0]}")
-    for name in IN_NAMES:
+    for name in NAME_TAGS:
         if run.tags.get(name) and not can_be_name(run.tags[name]):
             raise malformed(f"run {run.id} has the {name} {run.tags[name][:100]!r}, which none can have")
-    for name in WHOLE_NUMBERS:
+    for name in NUMBER_TAGS:
         value = run.tags.get(name, "0")
         if not re.fullmatch("[0-9]{1,10}", value) or int(value) > LARGEST:
             raise malformed(f"run {run.id} has the {name} {value[:100]!r}, which is no whole number up to {LARGEST}")
-    if (stage, run.status) == ("trial", "FINISHED") and run.tags.get("status_reason") not in COUNTED:
-        raise malformed(f"run {run.id}, a finished trial, has the reason {run.tags.get('status_reason')!r}")
+    if (stage, run.status) == ("trial", "FINISHED") and run.reason not in COUNTED:
+        raise malformed(f"run {run.id}, a finished trial, has the reason {run.reason!r}")
 
 
 def _require_params(run: Run) -> None:
-    stage = run.tags["stage"]
+    stage = run.stage
     try:
         if stage != "analysis":
             DataConfig.from_params(run.params)
         if stage in ("trial", "retrain", "replicate"):
             TrainConfig.from_params(run.params)
-            for name in PARAMS:
+            for name in TRAINING_PARAMS:
                 run.params[name]
     except (KeyError, ValueError, TypeError, StudyError) as error:
         raise malformed(f"run {run.id} has params that no {stage} has: {error}") from None

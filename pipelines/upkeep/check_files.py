@@ -146,9 +146,9 @@ def check_files(all_files: Collection[Files], store: Store) -> Iterator[Finding]
 
 
 def _is_same_training(one: Run, other: Run) -> bool:
-    if one.id == other.id or one.status != "FINISHED" or one.tags.get("trial_run") != other.tags.get("trial_run"):
+    if one.id == other.id or one.status != "FINISHED" or one.trial_run != other.trial_run:
         return False
-    return all(one.params.get(name) == other.params.get(name) for name in ("seed", "epochs", "precision"))
+    return (one.seed, one.epochs, one.precision) == (other.seed, other.epochs, other.precision)
 
 
 def _check(files: Files, again: Run | None, store: Store) -> Iterator[Finding]:
@@ -162,7 +162,7 @@ def _check(files: Files, again: Run | None, store: Store) -> Iterator[Finding]:
     for path in files.unfinished:
         yield Finding(f"{path.name} was never finished.", where, "removes it", partial(path.unlink, missing_ok=True))
     # By its hashes `study retrain` knows whether it can continue a run.
-    is_of_use = run.tags.get("status_reason") not in NOT_CONTINUED
+    is_of_use = run.reason not in NOT_CONTINUED
     if is_of_use and not files.broken and (unknown := files.digests.keys() - files.sums.keys()):
         yield _unrecorded(files, unknown, store)
     for name, value in files.results.items():

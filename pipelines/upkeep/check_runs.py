@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from functools import partial
 
 from pipelines.report.search_results import log_results
@@ -12,10 +11,11 @@ from pipelines.upkeep.findings import Facts, Finding, called
 from study.config import TrainConfig
 from study.search.records import SearchRecord, TrialRecord
 from study.tracking.registry import delete_run
-from study.tracking.runs import Run
+from study.tracking.runs import DIGEST, PARENT, Run, restored, search_tags, seed_param
 
 OWN = {"epochs", "seed"}
 """What a retraining may train otherwise than its trial."""
+UNREADABLE = "nothing: a newer version of this program made it, or it was altered"
 ANEW = "nothing: which of them the weights were trained with is not known; `study retrain --again` trains anew"
 
 
@@ -25,6 +25,9 @@ def check_searches(facts: Facts) -> Iterator[Finding]:
         if not search.trials:
             continue
         where, runs = f"search {search.name}", facts.of_search(search)
+        if search.fault:
+            yield Finding(f"Its settings cannot be read: {search.fault}", where, UNREADABLE)
+            continue
         if not runs:
             yield _missing(search, where, facts)
             continue
@@ -50,23 +53,20 @@ def _deleted(run: Run, where: str, facts: Facts) -> Finding:
 
 def _source(search: SearchRecord, facts: Facts) -> Run | None:
     """A run of the search, which says on which images and which machine it was made."""
-    runs = [run for run in facts.runs if run.tags.get("search") == search.name]
-    return min(runs, key=lambda run: run.tags["stage"] != "search", default=None)
+    runs = [run for run in facts.runs if run.search == search.name]
+    return min(runs, key=lambda run: run.stage != "search", default=None)
 
 
 def _make_search_run(search: SearchRecord, source: Run, facts: Facts) -> None:
-    store, dataset = facts.store, source.tags["dataset"]
-    tags = {"stage": "search", "model": str(search.settings["model"]), "search": search.name, "dataset": dataset}
+    store = facts.store
     params = {**search.settings, **surroundings(search.config, source)}
-    run_id = store.start(dataset, search.name, tags={**tags, "restored": _now()}, params=params)
+    run_id = store.start(
+        source.dataset_key, search.name, tags={**search_tags(search.config), **restored()}, params=params
+    )
     log_results(run_id, facts.storage.opened(search.name), store)
     for run in store.runs(stage="trial", search=search.name):
-        store.tag(run.id, **{"mlflow.parentRunId": run_id})
+        store.tag(run.id, **{PARENT: run_id})
     store.finish(run_id, "FINISHED", "complete")
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _surplus(runs: Sequence[Run], where: str, facts: Facts) -> Iterator[Finding]:
@@ -80,10 +80,10 @@ def _search_run(search: SearchRecord, run: Run, where: str, facts: Facts) -> Ite
     where = f"{where}, {called(run)}"
     if run.status == "RUNNING":
         alive = {facts.trial_life(trial) for trial in search.trials if trial.state == "RUNNING"}
-        if (alive | {facts.life(run.tags.get("worker", ""))}) <= {"gone"}:
+        if (alive | {facts.life(run.worker)}) <= {"gone"}:
             yield _orphan(run, where, facts)
-    elif run.status == "FINISHED" and (trials := run.tags.get("trials")) != str(search.finished):
-        message = f"Its figures are of {trials or 'no'} trials; {search.finished} are finished."
+    elif run.status == "FINISHED" and run.trials != search.finished:
+        message = f"Its figures are of {run.trials or 'no'} trials; {search.finished} are finished."
         yield Finding(message, where, "draws them anew", partial(_draw, search, run, facts))
 
 
@@ -103,7 +103,7 @@ def _ending(run: Run, facts: Facts) -> Callable[[], None]:
 def check_trials(facts: Facts, bar: Bar) -> Iterator[Finding]:
     """Trials without a run, with several, or with one that says something else."""
     for search in facts.searches:
-        for trial in search.trials:
+        for trial in () if search.fault else search.trials:
             yield from _trial(search, trial, f"search {search.name}, trial {trial.number}", facts)
             bar.advance()
     yield from _strangers(facts)
@@ -160,14 +160,14 @@ def _without_run(search: SearchRecord, trial: TrialRecord, where: str, facts: Fa
 def _strangers(facts: Facts) -> Iterator[Finding]:
     """Runs of trials that do not exist."""
     known = {search.name: search for search in facts.searches}
-    unknown = Counter(run.tags.get("search", "") for run in facts.of_stage("trial"))
+    unknown = Counter(run.search for run in facts.of_stage("trial"))
     for name, count in sorted(unknown.items()):
         if name not in known:
             message = f"MLflow has {count} runs of its trials, and {facts.storage.name} has no such search."
             yield Finding(message, f"search {name}", "nothing: give the --storage that it is in")
     for run in facts.of_stage("trial"):
-        search = known.get(run.tags.get("search", ""))
-        number = run.tags.get("optuna_trial", "")
+        search = known.get(run.search)
+        number = run.trial_text
         if search and not (number.isdecimal() and int(number) < len(search.trials)) and not _is_named(search, run):
             message = f"Optuna has no trial {number or 'that it names'}, of which this is the run."
             repair = _ending(run, facts) if run.status == "RUNNING" else None
@@ -182,36 +182,36 @@ def _is_named(search: SearchRecord, run: Run) -> bool:
 def check_others(facts: Facts) -> Iterator[Finding]:
     """Retrainings, analyses and experiments that nobody works on, or that name a run that is not there."""
     for run in facts.runs:
-        if run.tags["stage"] in ("search", "trial"):
+        if run.stage in ("search", "trial"):
             continue
         # A replicate is trained by the process that works on its experiment.
-        above = facts.by_id.get(run.tags.get("mlflow.parentRunId", ""), run)
-        worker = run.tags.get("worker") or above.tags.get("worker", "")
-        if run.status == "RUNNING" and facts.life(worker) == "gone":
+        above = facts.by_id.get(run.parent, run)
+        if run.status == "RUNNING" and facts.life(run.worker or above.worker) == "gone":
             yield _orphan(run, called(run), facts)
-        if (named := run.tags.get("trial_run")) and named not in facts.by_id:
-            yield _dangling(run, named, facts)
+        if run.trial_run and run.trial_run not in facts.by_id:
+            yield _dangling(run, facts)
 
 
-def _dangling(run: Run, named: str, facts: Facts) -> Finding:
-    message = f"It trains again a trial's run {named[:12]}, which is not there."
-    wanted = (run.tags.get("search"), run.tags.get("optuna_trial"))
-    found = [one for one in facts.of_stage("trial") if (one.tags.get("search"), one.tags.get("optuna_trial")) == wanted]
-    if found:
-        repair = partial(facts.store.tag, run.id, trial_run=found[0].id)
-        return Finding(message, called(run), f"names the trial's {called(found[0])}", repair)
+def _dangling(run: Run, facts: Facts) -> Finding:
+    message = f"It trains again a trial's run {run.trial_run[:12]}, which is not there."
+    wanted = (run.search, run.trial_text)
+    trials = [trial for trial in facts.of_stage("trial") if (trial.search, trial.trial_text) == wanted]
+    if trials:
+        repair = partial(facts.store.tag, run.id, trial_run=trials[0].id)
+        return Finding(message, called(run), f"names the trial's {called(trials[0])}", repair)
     return Finding(message, called(run), "nothing, while the trial itself has no run")
 
 
 def check_retrained(facts: Facts) -> Iterator[Finding]:
     """Retrainings whose params are not those of their trial."""
-    names = {search.name: TrainConfig(model=search.config.model).params().keys() - OWN for search in facts.searches}
+    readable = (search for search in facts.searches if not search.fault)
+    names = {search.name: TrainConfig(model=search.config.model).params().keys() - OWN for search in readable}
     for run in facts.of_stage("retrain"):
-        trial = facts.by_id.get(run.tags.get("trial_run", ""))
+        trial = facts.by_id.get(run.trial_run)
         # Killed at its very beginning, it had recorded none.
         if trial and (run.status == "FINISHED" or (run.status != "RUNNING" and run.params)):
-            compared = names.get(run.tags.get("search", ""), set()) | {"dataset_digest"}
+            compared = names.get(run.search, set()) | {DIGEST}
             expected = {name: trial.params[name] for name in sorted(compared & trial.params.keys())}
-            if wrong := differing(run.params, {**expected, "seed": run.tags.get("seed", "")}):
+            if wrong := differing(run.params, expected | seed_param(run)):
                 message = f"Its params say something else than its trial: {shown_params(run.params, wrong)}."
                 yield Finding(message, called(run), ANEW)

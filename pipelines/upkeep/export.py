@@ -138,7 +138,7 @@ def _named(store: Store, spec: str) -> Run:
 
 
 def _keep_searches(runs: Sequence[Run], copy: Store, context: Stores) -> None:
-    wanted = {run.tags["search"] for run in runs if "search" in run.tags}
+    wanted = {run.search for run in runs} - {""}
     searches = Searches(default_storage(copy.home))
     searches.keep_only(wanted)
     there = {search.name: search for search in searches.read()}
@@ -206,9 +206,9 @@ def _manifest(runs: Sequence[Run], folder: Path) -> Manifest:
 
 def _images(runs: Sequence[Run]) -> tuple[Images, ...]:
     found = {
-        (run.tags["dataset"], run.params["dataset"], run.params["dataset_digest"])
+        (run.dataset_key, run.dataset, run.dataset_digest)
         for run in runs
-        if "dataset" in run.tags and {"dataset", "dataset_digest"} <= run.params.keys()
+        if run.dataset_key and run.dataset and run.dataset_digest
     }
     return tuple(Images(key=key, dataset=name, digest=digest) for key, name, digest in sorted(found))
 

@@ -58,12 +58,12 @@ class Facts:
 
     def of_stage(self, stage: str) -> list[Run]:
         """The runs of a stage."""
-        return [run for run in self.runs if run.tags["stage"] == stage]
+        return [run for run in self.runs if run.stage == stage]
 
     def of_search(self, search: SearchRecord, runs: Sequence[Run] | None = None) -> list[Run]:
         """The runs of a search itself, the one that its trials are below first."""
         found = [run for run in (self.runs if runs is None else runs) if _is(run, "search", search.name)]
-        below = [run.tags.get("mlflow.parentRunId") for run in self.of_stage("trial")]
+        below = [run.parent for run in self.of_stage("trial")]
         return sorted(found, key=lambda run: -below.count(run.id))
 
     @cached_property
@@ -101,26 +101,26 @@ def read_facts(context: Stores, storage: Searches, life: Callable[[str], Life]) 
     """Reads both stores."""
     # The runs first: a trial that begins meanwhile is then among the trials, and its run not among the runs.
     store = context.store
-    runs = [run for run in store.runs() if "stage" in run.tags]
+    runs = [run for run in store.runs() if run.stage]
     return Facts(store, storage, storage.read(), runs, _deleted(store), life)
 
 
 def _deleted(store: Store) -> list[Run]:
     ids = [found.experiment_id for found in every(store.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)]
     runs = every(store.client.search_runs, ids, run_view_type=ViewType.DELETED_ONLY) if ids else []
-    return [as_run(run) for run in runs if "stage" in run.data.tags]
+    return [run for run in map(as_run, runs) if run.stage]
 
 
 def _by_trial(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
     found: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        if run.tags["stage"] == "trial":
-            found.setdefault((run.tags.get("search", ""), run.tags.get("optuna_trial", "")), []).append(run)
+        if run.stage == "trial":
+            found.setdefault((run.search, run.trial_text), []).append(run)
     return found
 
 
 def _is(run: Run, stage: str, search: str) -> bool:
-    return (run.tags.get("stage"), run.tags.get("search")) == (stage, search)
+    return (run.stage, run.search) == (stage, search)
 
 
 def called(run: Run) -> str:
@@ -146,7 +146,6 @@ def under_way(facts: Facts) -> list[UnderWay]:
             if trial.state == "RUNNING" and (alive := facts.trial_life(trial)) != "gone":
                 found.append(UnderWay(f"search {search.name}, trial {trial.number}", trial.worker, alive == "lives"))
     for run in facts.runs:
-        worker = run.tags.get("worker", "")
-        if run.tags["stage"] != "trial" and run.status == "RUNNING" and (alive := facts.life(worker)) != "gone":
-            found.append(UnderWay(called(run), worker, alive == "lives"))
+        if run.stage != "trial" and run.status == "RUNNING" and (alive := facts.life(run.worker)) != "gone":
+            found.append(UnderWay(called(run), run.worker, alive == "lives"))
     return found

@@ -139,7 +139,7 @@ def _report(store: Store, home: Home) -> str:
     retrained = store.runs(stage="retrain", status="FINISHED")
     if not retrained:
         return ""
-    best = next((run for run in retrained if run.tags["model"] == "cnn"), retrained[0])
-    spec = "best" if best.tags["model"] == "cnn" else best.id
-    folder = () if best.params["dataset"] in BUNDLED else ("--dataset", "PATH")
+    best = next((run for run in retrained if run.model == "cnn"), retrained[0])
+    spec = "best" if best.model == "cnn" else best.id
+    folder = () if best.dataset in BUNDLED else ("--dataset", "PATH")
     return command_at(home, default_uri(home), "analyse", "--run", spec, *folder)

@@ -1,12 +1,9 @@
 """Which runs of a study are exported: those that are named, and all that they need."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from study.errors import StudyError, unknown
 from study.tracking.runs import Run
-
-REFERENCES = ("mlflow.parentRunId", "trial_run", "retrain_run")
-"""The tags of a run that name other runs."""
 
 
 def chosen(
@@ -19,38 +16,34 @@ def chosen(
     Raises:
         StudyError: where nothing has such a search or data set.
     """
-    known = {run.id: run for run in runs if "stage" in run.tags}
+    known = {run.id: run for run in runs if run.stage}
     if not (searches or datasets or ids):
         return list(known.values())
-    _require_found("search", "search", searches, known.values())
-    _require_found("data set", "dataset", datasets, known.values())
-    found = {
-        run.id
-        for run in known.values()
-        if run.tags.get("search") in searches or run.tags.get("dataset") in datasets or run.id in ids
-    }
+    _require_found("search", searches, {run.search for run in known.values()})
+    _require_found("data set", datasets, {run.dataset_key for run in known.values()})
+    found = {run.id for run in known.values() if run.search in searches or run.dataset_key in datasets or run.id in ids}
     while more := {run.id for run in known.values() if run.id not in found and _is_needed(run, found, known)}:
         found |= more
     return [run for run in known.values() if run.id in found]
 
 
-def _require_found(what: str, tag: str, wanted: Collection[str], runs: Iterable[Run]) -> None:
-    there = sorted({run.tags[tag] for run in runs if tag in run.tags})
+def _require_found(what: str, wanted: Collection[str], recorded: Collection[str]) -> None:
+    choices = sorted(set(recorded) - {""})
     for value in wanted:
-        if value not in there:
-            raise unknown(what, value, there or ["none: nothing was searched yet"])
+        if value not in choices:
+            raise unknown(what, value, choices or ["none: nothing was searched yet"])
 
 
 def _is_needed(run: Run, found: Collection[str], known: Mapping[str, Run]) -> bool:
-    if any(known[other].tags.get(name) == run.id for other in found for name in REFERENCES):
+    if any(run.id in known[other].references.values() for other in found):
         return True
-    if run.tags.get("mlflow.parentRunId") in found:
+    if run.parent in found:
         return True
-    return run.tags["stage"] in ("search", "trial") and any(_search(known[other]) == _search(run) for other in found)
+    return run.stage in ("search", "trial") and any(_search(known[other]) == _search(run) for other in found)
 
 
 def _search(run: Run) -> tuple[str, str]:
-    return run.tags.get("search", ""), run.tags.get("dataset", "")
+    return run.search, run.dataset_key
 
 
 def require_ended(runs: Sequence[Run]) -> None:

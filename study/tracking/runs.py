@@ -22,10 +22,28 @@ T = TypeVar("T")
 
 PARENT = "mlflow.parentRunId"
 """MLflow's tag for the run that a run is shown below."""
+DIGEST = "dataset_digest"
 NOT_CONTINUED = ("diverged", "incomplete")
 """Reasons for which a retraining ended that another one of the same would meet again, or cannot mend."""
-DATA_PARAMS = ("dataset", "dataset_digest", "validation_fraction", "split_seed", "skip_unreadable")
+DATA_PARAMS = ("dataset", DIGEST, "validation_fraction", "split_seed", "skip_unreadable")
 """The params that describe a retrained run's data set, which its analysis records too."""
+STAGE_TAGS = {
+    "search": ("search", "model", "dataset"),
+    "trial": ("search", "model", "dataset", "optuna_trial", "base_seed"),
+    "retrain": ("search", "model", "dataset", "optuna_trial", "trial_run", "seed"),
+    "analysis": ("model", "dataset", "retrain_run"),
+    "experiment": ("experiment", "dataset"),
+    "replicate": ("experiment", "condition", "model", "dataset"),
+}
+"""The tags that a run of each stage must have."""
+NAME_TAGS = ("dataset", "search", "experiment", "model")
+"""The tags that files and folders are called after."""
+NUMBER_TAGS = ("optuna_trial", "base_seed", "seed", "retry_of", "stopped_epoch")
+"""The tags that are whole numbers."""
+REFERENCES = (PARENT, "trial_run", "retrain_run")
+"""The tags that are ids of other runs."""
+TRAINING_PARAMS = (DIGEST, "git_commit", "device", "precision")
+"""The params that the run of a training must have besides its settings."""
 TAGS, PARAMS = ("tags",), ("params",)
 
 
@@ -111,6 +129,8 @@ class Run:
     """Why it ended."""
     parent = _Recorded(str, PARENT, default="")
     """The id of the run that it is below."""
+    mlflow_name = _Recorded(str, "mlflow.runName", default="")
+    """Its name in MLflow's own tag."""
     is_restored = _Recorded(bool, "restored", default=False)
     """Whether it was made from Optuna's record, after the original was lost."""
 
@@ -120,6 +140,8 @@ class Run:
     """How many finished trials the figures of a search show."""
     trial_number = _Recorded(int, "optuna_trial")
     """Optuna's number of the trial."""
+    trial_text = _Recorded(str, "optuna_trial", default="")
+    """The same as it is recorded, for runs that may have been altered."""
     base_seed = _Recorded(int)
     """The seed of a trial's search."""
     stopped_epoch = _Recorded[int | None](int, default=None)
@@ -149,6 +171,11 @@ class Run:
     git_commit = _Recorded(str, where=PARAMS, default="")
     sampler = _Recorded(str, where=PARAMS)
     pruner = _Recorded(str, where=PARAMS, default="")
+
+    @property
+    def references(self) -> dict[str, str]:
+        """The ids of the runs that it names, by tag."""
+        return {name: self.tags[name] for name in REFERENCES if name in self.tags}
 
     @property
     def train_config(self) -> TrainConfig:
@@ -231,6 +258,11 @@ def replicate_tags(experiment: str, condition: Condition) -> dict[str, str]:
     group = {"group": condition.group} if condition.group else {}
     named = {"experiment": experiment, "condition": condition.label, "model": condition.config.model.name}
     return {"stage": "replicate", **named, **group, **condition.tags}
+
+
+def seed_param(run: Run) -> dict[str, str]:
+    """The param that a retraining must have by its tag `seed`."""
+    return {"seed": run.tags.get("seed", "")}
 
 
 def data_params(run: Run) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """An analysis of what is not all there: it names what is missing, shows the rest, and the command ends with 1."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from PIL import Image
 from pipelines.analyse import Analysis, analyse
 from pipelines.report import figures, outline
 from study.config import AnalysisConfig
+from study.device import Machine
 from study.errors import StudyError
-from tests.conftest import Finished
+from tests.conftest import Finished, copy_of, surroundings
 from tests.support.figures import cnn_figures
 from tests.support.process import study_here
 
@@ -236,3 +238,13 @@ def test_the_command_makes_what_is_chosen_without_the_data_set_and_ends_with_0(f
     assert "Dataset" not in ended.out
     (page,) = home.reports.glob("*/only/index.html")
     assert pictures(page) == {"roc", "kernel_conv1_filter3"}
+
+
+def test_a_network_of_a_model_that_is_not_known_is_refused(finished_study: Finished, machine: Machine, tmp_path: Path):
+    run_id, home = finished_study.retrained["ffnn"], copy_of(finished_study.context.home, tmp_path)
+    with closing(sqlite3.connect(home.store / "mlflow.db")) as database, database:
+        database.execute("UPDATE params SET value = 'resnet' WHERE key = 'model' AND run_uuid = ?", (run_id,))
+    with pytest.raises(
+        StudyError, match=rf"{run_id}\) cannot be read: unknown model 'resnet': choose one of cnn, ffnn."
+    ):
+        analyse(run_id, FEW, surroundings(home, machine), loaded=finished_study.dataset)

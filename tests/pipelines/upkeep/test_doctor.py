@@ -640,3 +640,14 @@ def test_an_empty_home_and_a_damaged_database_are_refused_in_a_sentence(tmp_path
     assert damaged.code == 2
     assert len(damaged.err.splitlines()) == 1
     assert "is damaged" in damaged.err
+
+
+def test_a_search_of_a_model_that_is_not_known_is_named_and_the_rest_is_examined(patient: Patient) -> None:
+    change = """UPDATE study_user_attributes SET value_json = replace(value_json, '"ffnn"', '"resnet"')"""
+    patient.sql(f"{change} WHERE key = 'settings' AND value_json LIKE '%\"ffnn\"%'", database="optuna")
+    leave_open(patient)
+    found = patient.examine(FIX)
+    assert [mended.message for mended in found.mended if "MLflow RUNNING" in mended.message]
+    [left] = found.left
+    assert left.where == "search digits-ffnn"
+    assert left.message == "Its settings cannot be read: Unknown model 'resnet': choose one of cnn, ffnn."

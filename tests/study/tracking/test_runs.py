@@ -1,0 +1,99 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from study.config import CNNConfig, DataConfig, FFNNConfig, SearchConfig, TrainConfig
+from study.errors import StudyError
+from study.experiments import Condition
+from study.tracking.runs import (
+    DATA_PARAMS,
+    STAGE_TAGS,
+    Run,
+    analysis_tags,
+    differing_params,
+    experiment_tags,
+    replicate_tags,
+    retrain_tags,
+    search_tags,
+    trial_reference,
+    trial_tags,
+)
+
+CONFIG = SearchConfig(name="digits-ffnn", model=FFNNConfig(), seed=7)
+TRAINING = TrainConfig(model=FFNNConfig(hidden=3), learning_rate=0.1 + 0.2, epochs=2, seed=9)
+DATA = DataConfig(dataset="/photos", split_seed=4, skip_unreadable=True)
+
+
+def run(tags: dict[str, str], params: dict[str, str] | None = None) -> Run:
+    return Run("0123", "trial 3", "FINISHED", "1", 0, {**tags, "dataset": "photos-01234567"}, params or {}, {})
+
+
+def texts(values: dict[str, object]) -> dict[str, str]:
+    return {name: json.dumps(value) if isinstance(value, tuple) else str(value) for name, value in values.items()}
+
+
+TRIAL = run(trial_tags(CONFIG, 3, 1), texts({**TRAINING.params(), **vars(DATA), "dataset_digest": "ab"}))
+
+
+def test_tags_and_params_are_read_as_what_they_are():
+    assert (TRIAL.stage, TRIAL.model, TRIAL.search) == ("trial", "ffnn", "digits-ffnn")
+    assert (TRIAL.trial_number, TRIAL.base_seed, TRIAL.tags["retry_of"]) == (3, 7, "1")
+    assert (TRIAL.dataset_key, TRIAL.dataset, TRIAL.dataset_digest) == ("photos-01234567", "/photos", "ab")
+    assert (TRIAL.epochs, TRIAL.seed, TRIAL.stopped_epoch) == (2, 9, None)
+    assert (TRIAL.train_config, TRIAL.data_config) == (TRAINING, DATA)
+    assert replace(TRIAL, tags={"stopped_epoch": "2"}).stopped_epoch == 2
+    compared = run({"conditions": '["a", "b"]', "seeds": "[0, 1]"})
+    assert (compared.conditions, compared.seeds) == (("a", "b"), (0, 1))
+
+
+def test_a_run_of_another_program_has_empty_texts():
+    other = Run("1", "other", "FINISHED", "1", 0, {}, {}, {})
+    assert (other.stage, other.dataset_key, other.search, other.worker, other.reason, other.parent) == ("",) * 6
+    assert (other.epochs, other.trials, other.conditions, other.is_restored) == (0, None, (), False)
+
+
+@pytest.mark.parametrize(("name", "recorded"), [("trial_number", "optuna_trial"), ("base_seed", "base_seed")])
+def test_a_number_that_is_missing_or_malformed_is_named_with_its_run(name: str, recorded: str):
+    with pytest.raises(StudyError, match=rf"^Run trial 3 \(0123\) does not record its {recorded}: "):
+        getattr(run({}), name)
+    with pytest.raises(StudyError, match=rf"^Run trial 3 \(0123\) has a malformed {recorded}: 'three'\.$"):
+        getattr(run({recorded: "three"}), name)
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({"epochs": "two"}, "the param epochs is 'two', which is no value of it."),
+        ({"model": "resnet"}, "unknown model 'resnet': choose one of cnn, ffnn."),
+        ({"hidden": "-1"}, "hidden units is -1: it must be at least 1."),
+    ],
+)
+def test_settings_that_cannot_be_read_are_named_with_their_run(params: dict[str, str], reason: str):
+    with pytest.raises(StudyError) as raised:
+        replace(TRIAL, params=TRIAL.params | params).train_config  # noqa: B018
+    assert str(raised.value) == f"The settings of run trial 3 (0123) cannot be read: {reason}"
+
+
+def test_the_tags_of_each_stage_are_those_that_its_runs_must_have():
+    # `Store.start` adds the data set's.
+    retrained = run(retrain_tags(TRIAL, 5))
+    condition = Condition("lr 0.1", TrainConfig(model=CNNConfig()), tags=trial_reference(TRIAL))
+    tags = {
+        "search": search_tags(CONFIG),
+        "trial": trial_tags(CONFIG, 0, None),
+        "retrain": retrained.tags,
+        "analysis": analysis_tags(retrained),
+        "experiment": experiment_tags("winner", "ffnn", "digits-ffnn"),
+        "replicate": replicate_tags("winner", condition),
+    }
+    for stage, names in STAGE_TAGS.items():
+        assert tags[stage]["stage"] == stage
+        assert set(names) <= {*tags[stage], "dataset"}
+        assert all(tags[stage].values())
+    assert (retrained.trial_run, retrained.trial_number, retrained.seed) == (TRIAL.id, 3, 5)
+
+
+def test_params_differ_where_both_runs_record_another_value():
+    other = replace(TRIAL, params={**TRIAL.params, "epochs": "5", "pruner": "none"})
+    assert differing_params(TRIAL, other, ["epochs", "seed", "pruner", *DATA_PARAMS]) == {"epochs": ("2", "5")}
