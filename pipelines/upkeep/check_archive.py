@@ -71,7 +71,7 @@ def _require_tags(run: Run) -> None:
         if not re.fullmatch("[0-9]{1,10}", value) or int(value) > LARGEST:
             raise malformed(f"run {run.id} has the {name} {value[:100]!r}, which is no whole number up to {LARGEST}")
     if (stage, run.status) == ("trial", "FINISHED") and run.reason not in COUNTED:
-        raise malformed(f"run {run.id}, a finished trial, has the reason {run.reason!r}")
+        raise malformed(f"run {run.id}, a finished trial, has the reason {run.reason or None!r}")
 
 
 def _require_params(run: Run) -> None:
