@@ -114,7 +114,7 @@ def _search(total: int, machine: Machine) -> Timed:
         parent = context.store.start(dataset.key, config.name, tags=search_tags(config), params=config.settings())
         clock = time.perf_counter()
 
-        def on_end(ended: stage.Ended) -> None:
+        def on_end(ended: stage.EndedTrial) -> None:
             nonlocal clock
             timed.trials.append(time.perf_counter() - clock)
             clock += timed.trials[-1]

@@ -26,7 +26,7 @@ def experiment(config: ExperimentConfig, context: Context, data: DataConfig | No
 
     Args:
         config: which experiment.
-        context: the surroundings.
+        context: the stores, the machine and the display.
         data: the images; by default CIFAR-10, for `winner` those of the latest search of its model.
 
     Raises:

@@ -53,7 +53,7 @@ def retrain(
         trial: the tracked trial.
         data: how the data set is loaded.
         dataset: the images that the trial was searched on.
-        context: the surroundings.
+        context: the stores, the machine and the display.
         epochs: passes over the training images.
         seed: of the initial weights and the order of images; by default the search's own.
 

@@ -36,7 +36,7 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
         config: the search.
         data: how the data set was loaded.
         dataset: the images; a validation split of the training images decides.
-        context: the surroundings.
+        context: the stores, the machine and the display.
         workers: so many trials are under way at a time: on a CPU each in a process with its share of the threads, on a
             GPU in turns in this process; 0 chooses by the device.
 

@@ -1,4 +1,4 @@
-"""What every stage works with: the stores, the machine that computes, the display."""
+"""The context of a stage: the stores, the machine that computes, the display."""
 
 import shlex
 from dataclasses import KW_ONLY, dataclass, field
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stores:
-    """Both stores, and the display of what is done with them; all that a command without torch needs."""
+    """Both stores and the display: the context of a command that needs no torch."""
 
     home: Home
     store: Store
@@ -31,14 +31,14 @@ class Stores:
     _: KW_ONLY
     display: Display = field(default_factory=Display)
     is_part: bool = False
-    """Whether what runs is a part of a whole, which says at its own end how MLflow's pages are seen."""
+    """Whether it is part of a larger command, which prints the `study ui` command at its own end."""
 
     def __post_init__(self) -> None:
-        """Has the display say what the store has to."""
+        """Has the display print the store's messages."""
         self.store.say = self.display.say
 
     def report_folder(self, name: str) -> Path:
-        """The folder `name` of the reports, made where it is not there.
+        """The folder `name` of the reports, created if needed.
 
         Raises:
             StudyError: where that cannot be.
@@ -52,7 +52,7 @@ class Stores:
         return folder
 
     def say_pages(self, **pages: str) -> None:
-        """Says where MLflow shows things: addresses where a server answers, else the command that starts one."""
+        """Prints the addresses of MLflow's pages if a server answers, else the command that starts one."""
         if self.store.uri.startswith("http"):
             for name, page in pages.items():
                 self.display.say(f"{name}: {self.store.uri.rstrip('/')}{page}")
@@ -81,7 +81,7 @@ class Stores:
 
 @dataclass(frozen=True)
 class Context(Stores):
-    """The surroundings of a stage that computes; none of it changes the results but `machine`."""
+    """The context of a stage that computes; only `machine` affects the results."""
 
     machine: "Machine"
 

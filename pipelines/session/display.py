@@ -1,4 +1,4 @@
-"""What a stage says while it works: bars on a terminal, plain lines elsewhere."""
+"""Progress of a stage: bars on a terminal, plain lines elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ class Bar:
     """One line of progress; `advance` moves it and `note` says where things stand."""
 
     def __init__(self, update: Callable[..., object]):
-        """Takes what is to be told of each change, in the terms of rich's `Progress.update`."""
+        """Takes the callback for each change, with the arguments of rich's `Progress.update`."""
         self.update = update
 
     def advance(self, amount: float = 1) -> None:
@@ -32,7 +32,7 @@ class Bar:
 
 
 class Display:
-    """Says lines and shows bars; bars only on a terminal, where several show below one another."""
+    """Prints lines and shows progress bars; bars only on a terminal, where nested ones show below one another."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
@@ -48,7 +48,7 @@ class Display:
         self.console.print(shown(text), markup=False)
 
     def heading(self, text: str) -> None:
-        """Prints what begins now, set apart from what was said before."""
+        """Prints the heading of a part, set apart from the lines before it."""
         if self.has_bars:
             self.console.rule(Text(shown(text)), align="left")
         else:
@@ -61,7 +61,7 @@ class Display:
 
     @contextmanager
     def bar(self, description: str, total: float) -> Iterator[Bar]:
-        """A bar that goes when its block ends."""
+        """A progress bar, removed when its block ends."""
         if not self.has_bars:
             yield Bar(lambda **change: None)
             return
@@ -97,5 +97,5 @@ class Display:
 
 def _indented(description: str) -> str:
     """On one line, where it began: a bar below another one is set in."""
-    said = description.lstrip(" ")
-    return " " * (len(description) - len(said)) + one_line(said)
+    text = description.lstrip(" ")
+    return " " * (len(description) - len(text)) + one_line(text)

@@ -1,4 +1,4 @@
-"""Where MLflow's UI shows things: what follows the address of its server."""
+"""Paths of pages in MLflow's UI, to be appended to the address of its server."""
 
 import json
 from collections.abc import Sequence

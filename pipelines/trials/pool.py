@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from pipelines.session.display import Bar, Display
 from pipelines.trials.recovery import Recovery
-from pipelines.trials.runner import Ended
+from pipelines.trials.runner import EndedTrial
 from pipelines.trials.worker import STOP_TIMEOUT, Assignment, work
 from study.errors import StudyError
 from study.system.files import locked
@@ -62,7 +62,9 @@ class _Worker:
 class WorkerPool:
     """The workers of one search, as their parent sees them."""
 
-    def __init__(self, assignment: Assignment, display: Display, on_end: Callable[[Ended], None], recovery: Recovery):
+    def __init__(
+        self, assignment: Assignment, display: Display, on_end: Callable[[EndedTrial], None], recovery: Recovery
+    ):
         self.assignment, self.display, self.on_end, self.recovery = assignment, display, on_end, recovery
         self.context = start_context()
         self.workers: list[_Worker] = []

@@ -1,4 +1,4 @@
-"""What a killed process left of a search, set right in both stores: Optuna's record is the truth, MLflow mirrors it."""
+"""Recovery from killed processes: ends their trials in both stores and retries them. Optuna's record is the truth."""
 
 from pipelines.session.context import Context
 from pipelines.trials.mirror import Mirror, agrees
@@ -12,7 +12,7 @@ from study.tracking.runs import Run
 
 
 class Recovery:
-    """Ends, in both stores, what nobody works on any more, and lines up its parameters again."""
+    """Ends orphaned trials in both stores, and enqueues their parameters again."""
 
     def __init__(self, opened: search.Search, config: SearchConfig, context: Context):
         self.opened, self.config, self.context = opened, config, context
@@ -20,7 +20,7 @@ class Recovery:
         self._named: set[int] = set()
 
     def __call__(self, *, stopped: str = "") -> None:
-        """Does it once; `stopped` is what has just ended a worker, which counts as an attempt at what it tried."""
+        """Recovers once; `stopped` is what has just ended a worker, which counts as a failed attempt at its trial."""
         with locked(self.context.home):
             self.close(stopped=stopped)
             again = search.requeue(self.opened)

@@ -24,8 +24,8 @@ FEWER_WORKERS = "run fewer trials at a time with --workers"
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What became of a trial."""
+class EndedTrial:
+    """The result of a trial that counts."""
 
     number: int
     learning_rate: float
@@ -38,7 +38,7 @@ class Ended:
 
 
 class Tally:
-    """Counts the trials of a search as they end, and says so."""
+    """Counts the trials of a search as they end, and shows the best so far."""
 
     def __init__(self, context: Context, bar: Bar, opened: search.Search, total: int):
         self.display, self.bar, self.total = context.display, bar, total
@@ -48,7 +48,7 @@ class Tally:
         self.best: float | None = complete.max() if len(complete) else None
         bar.advance(self.done)
 
-    def add(self, trial: Ended) -> None:
+    def add(self, trial: EndedTrial) -> None:
         """Takes a trial that has just ended."""
         self.done += 1
         if trial.reason == "complete" and trial.accuracy is not None:
@@ -71,7 +71,7 @@ def run_trials(
     context: Context,
     *,
     parent: str,
-    on_end: Callable[[Ended], None],
+    on_end: Callable[[EndedTrial], None],
     on_turn: Callable[[int | None], None] = lambda number: None,
     places: int = 1,
 ) -> None:
@@ -82,10 +82,10 @@ def run_trials(
         config: its settings.
         data: how the data set was loaded.
         dataset: the images, of which the test images are not looked at.
-        context: the surroundings.
+        context: the stores, the machine and the display.
         parent: the id of the search's run.
-        on_end: told each trial that counts, once both stores have it.
-        on_turn: told the number of each trial that is about to train an epoch; None while others are waited for.
+        on_end: called with each trial that counts, once both stores have it.
+        on_turn: called with the number of each trial that is about to train an epoch; with None while waiting.
         places: so many trials take turns, epoch by epoch, which keeps a GPU busy.
 
     Raises:
@@ -124,7 +124,7 @@ class _TrialRunner:
         context: Context,
         writer: Writer,
         parent: str,
-        on_end: Callable[[Ended], None],
+        on_end: Callable[[EndedTrial], None],
     ):
         self.config, self.dataset, self.context, self.writer = config, dataset, context, writer
         self.parent, self.on_end = parent, on_end
@@ -160,7 +160,9 @@ class _TrialRunner:
         if told.reason in COUNTED:
             config, detail = score.suggestion.config, told.stopped or f"best in epoch {best['best_epoch']}"
             accuracy = best.get("best_val_accuracy")
-            self.on_end(Ended(told.number, config.learning_rate, config.weight_decay, accuracy, told.reason, detail))
+            self.on_end(
+                EndedTrial(told.number, config.learning_rate, config.weight_decay, accuracy, told.reason, detail)
+            )
 
     def _start(self, suggestion: Suggestion) -> str:
         run_id = start_run(

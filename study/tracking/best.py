@@ -1,6 +1,7 @@
-"""Which run is meant: `best`, a model's best trial and its retrained network, a run id, a prefix or a name.
+"""Selects the run that a command names: `best` (a model's best trial, retrained), a run id, a prefix of one, or a name.
 
-It reads the tracking store alone, so a stage can run on another machine than the search did.
+It reads the tracking store alone, so a stage can run on another machine than the search did. The alias `best` of a
+registered model is moved by `study.tracking.registry`.
 """
 
 import math

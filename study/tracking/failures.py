@@ -1,4 +1,4 @@
-"""How a run ends on an exception."""
+"""Ends a run on an exception, as KILLED or FAILED with the reason; every stage that starts a run uses it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -18,7 +18,7 @@ def command(store: Store, *words: str) -> str:
 
 
 def command_at(home: Home, uri: str, *words: str) -> str:
-    """The same for the store at `uri`, which need not be there."""
+    """The same for the store at `uri`, which need not exist."""
     return f"{_name()} {shlex.join([*words, *where(home, uri)])}"
 
 

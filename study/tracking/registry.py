@@ -1,4 +1,4 @@
-"""The registered models: what is served, and which of them the alias `best` means."""
+"""MLflow's model registry: registers the model of a retraining, and moves the alias `best` to the best version."""
 
 import math
 import tempfile

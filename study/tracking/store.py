@@ -1,4 +1,4 @@
-"""Where runs are recorded: their settings and metrics, and with `study.tracking.artifacts` their weights and files.
+"""The tracking store in MLflow: starts, records, finds and ends runs; `study.tracking.artifacts` holds their files.
 
 Runs are addressed by explicit ids: MLflow's "active run" is one per thread, and an exception outside its `with`
 leaves a failed run marked as finished.
