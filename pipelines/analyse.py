@@ -26,6 +26,7 @@ from study.config import REPORT_FILTER, AnalysisConfig, CNNConfig, DataConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError, unknown
 from study.sources.image_folder import read_image
+from study.system import interruption
 from study.system.debugging import show_if_debugging
 from study.tracking import best
 from study.tracking.runs import Run
@@ -180,6 +181,7 @@ def _made(
     with context.display.bar(f"analysing {network.name}", len(steps)) as bar:
         for part, within in outline.by_part(steps).items():
             for name, step in within.items():
+                interruption.check()
                 bar.note(name.replace("_", " "))
                 digest = inputs.digest(step)
                 sections = None if again else made.find(name, digest)
@@ -209,6 +211,7 @@ def _run(name: str, step: Step, digest: str, made: Made, report: Report) -> list
     """Runs a step, and keeps what it made."""
     written = Report(report.folder)
     for exhibit in step():
+        interruption.check()
         written.add(exhibit)
     made.keep(name, digest, written.sections, written.files)
     return written.sections

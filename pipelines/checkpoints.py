@@ -9,6 +9,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from study.errors import StudyError
+from study.system import interruption
 from study.tracking.artifacts import MODEL_SUMS, SPLITS, predictions_path, weights_path
 from study.tracking.registry import CHANGING
 from study.tracking.store import Store
@@ -91,6 +92,7 @@ class Checkpoints:
         return [path for path in paths if not self._is_whole(path)]
 
     def _is_whole(self, path: str) -> bool:
+        interruption.check()
         try:
             return self._sums.get(path) == self._store.digest(self._run_id, path)
         except StudyError:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.session.mlflow_pages import compare_page, run_page, trials_page
 from study.errors import StudyError, first_line
+from study.system import interruption
 from study.system.redaction import masked, one_line
 from study.tracking.best import complete_trials
 from study.tracking.store import Store
@@ -48,6 +49,7 @@ def serve(store: Store, host: str, port: int) -> None:
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri
     # Its server looks for modules in the current folder before all others, where the user may have a mlflow.py.
     os.chdir(store.home.store)
+    interruption.check()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *arguments])
 
 

@@ -13,6 +13,7 @@ from study.errors import StudyError, unknown
 from study.images import IMAGE_SHAPE, SIDE, Labelled, normalise
 from study.sources.cifar10 import load_cifar10
 from study.sources.image_folder import Decoded, Progress, Say, load_folder, read_image
+from study.system import interruption
 
 __all__ = ["IMAGE_SHAPE", "Dataset", "Labelled", "SelectedImage", "Splits", "load_dataset", "normalise", "select_image"]
 
@@ -84,6 +85,7 @@ def load_dataset(
     Raises:
         StudyError: for an unknown name, a failed download, or a folder that does not hold what it should.
     """
+    interruption.check()
     if config.dataset == "digits":
         digits = _digits()
         return _dataset(config, "digits", "scikit-learn's digits, upsampled to 32×32", digits, digits.digest())

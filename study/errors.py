@@ -1,7 +1,6 @@
 """What can go wrong that is not a bug: failures a user can mend, and a loss that left the real numbers."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 
 
 class StudyError(Exception):
@@ -48,21 +47,6 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__
-
-
-@contextmanager
-def interruptions_told() -> Iterator[None]:
-    """Raises as a KeyboardInterrupt again what a library made of one that cut it off in the middle.
-
-    torch, for one, meets what it left half done, and fails on it, while the interruption leaves its export of a model.
-    """
-    try:
-        yield
-    except Exception as error:
-        interruption = next((cause for cause in causes(error) if isinstance(cause, KeyboardInterrupt)), None)
-        if interruption is None or isinstance(error, StudyError):
-            raise
-        raise KeyboardInterrupt(*interruption.args) from None
 
 
 def first_line(error: BaseException) -> str:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from study.config import TrainConfig
 from study.device import Machine
-from study.system.processes import signals_held
 
 
 class TrainingState:
@@ -21,12 +20,9 @@ class TrainingState:
             config.learning_rate, dtype=torch.float32 if on_gpu else torch.float64, device=machine.device
         )
         algorithm = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
-        # The first optimiser imports torch's compiler, native parts of which abort the process where Ctrl-C or SIGTERM
-        # raises an exception within them.
-        with signals_held():
-            self.optimiser = algorithm(
-                self.model.parameters(), lr=self.rate, weight_decay=config.weight_decay, fused=True, capturable=on_gpu
-            )
+        self.optimiser = algorithm(
+            self.model.parameters(), lr=self.rate, weight_decay=config.weight_decay, fused=True, capturable=on_gpu
+        )
         self.order = torch.Generator().manual_seed(config.seed)
         self.begun = False
         self.epoch = 0

@@ -21,6 +21,7 @@ from study.config import TrainConfig
 from study.device import Machine
 from study.images import Labelled, normalise, pick
 from study.state import TrainingState
+from study.system import interruption
 
 Launch = Callable[[], None]
 
@@ -78,6 +79,7 @@ class Steps:
             self.state.steps += 1
             if on_batch:
                 on_batch(size)
+            interruption.check()
         return self._loss_sum, self._correct
 
     def _launch(self, size: int) -> None:

@@ -18,6 +18,7 @@ from study.errors import Diverged
 from study.images import Labelled, normalise
 from study.state import TrainingState
 from study.step import Steps
+from study.system import interruption
 
 __all__ = ["Epoch", "Pending", "TrainingState", "epochs", "evaluate", "fit", "predict", "resident"]
 
@@ -179,6 +180,7 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
         if number == 0:
             logits = found.new_empty(len(images), found.shape[1])
         logits[number * size :][: len(found)] = found
+        interruption.check()
     return logits
 
 

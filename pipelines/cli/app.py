@@ -1,6 +1,7 @@
 """The command `study`: options to settings, settings to a stage. Heavy imports wait until a command needs them."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ from pipelines.cli.options import (
     variables_behind,
 )
 from pipelines.session.isolation import isolate, tolerant_output
-from pipelines.session.setup import context_of, home_of, interruptible
+from pipelines.session.setup import context_of, home_of
 from study.config import (
     AFTER_DATASET,
     DEAD_FILTERS_EPOCHS,
@@ -56,6 +57,7 @@ from study.config import (
     model_config,
 )
 from study.errors import StudyError
+from study.system import interruption
 from study.system.debugging import show_if_debugging
 from study.system.redaction import one_line, shown
 
@@ -70,10 +72,11 @@ app = typer.Typer(
 app.add_typer(store.app)
 SEARCH = SearchConfig(name=AFTER_DATASET)
 """The defaults of a search."""
+INTERRUPTED = 130
+"""The exit code that typer makes of a KeyboardInterrupt."""
 
 
 @app.command()
-@interruptible
 def data(
     dataset: Dataset = DataConfig.dataset, skip_unreadable: Skip = DataConfig.skip_unreadable, home: HomeOption = ""
 ) -> None:
@@ -84,7 +87,6 @@ def data(
 
 
 @app.command()
-@interruptible
 def tune(
     model: Model = SEARCH.model.name,
     trials: Trials = None,
@@ -130,7 +132,6 @@ def tune(
 
 
 @app.command()
-@interruptible
 def retrain(
     model: Annotated[str, option("--model", help="cnn or ffnn; empty: that of --run, for best the CNN.")] = "",
     run: RunSpec = "best",
@@ -180,7 +181,6 @@ def retrain(
 
 
 @app.command()
-@interruptible
 def analyse(
     run: RunSpec = "best",
     dataset: SomeDataset = "",
@@ -236,7 +236,6 @@ def analyse(
 
 
 @app.command()
-@interruptible
 def experiment(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")] = "",
     model: Annotated[str, option("--model", help="For winner, cnn or ffnn; empty: the CNN.")] = ExperimentConfig.model,
@@ -277,7 +276,6 @@ def experiment(
 
 
 @app.command()
-@interruptible
 def reproduce(
     dataset: Dataset = DataConfig.dataset,
     trials: Trials = None,
@@ -318,9 +316,10 @@ def main() -> None:
     """Runs the command; what the user can mend is one sentence and exit code 2."""
     # Before MLflow sets its own.
     given = dict(os.environ)
-    isolate()
-    with tolerant_output() as output:
-        code = _run(given)
+    with interruption.signals_noted():
+        isolate()
+        with tolerant_output() as output:
+            code = _run(given)
     if output.failure and not code:
         code = _say_error(f"The output could not be written: {output.failure}.", {})
     sys.exit(code)
@@ -330,11 +329,14 @@ def _run(given: Mapping[str, str]) -> int:
     """Runs the command; its exit code."""
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code == INTERRUPTED:
+            print(interruption.STOPPED, file=sys.stderr)
+            code = 128 + (interruption.requested() or signal.SIGINT)
     except (StudyError, typer.TyperException) as error:
         show_if_debugging(error)
         code = _say_error(str(error) if isinstance(error, StudyError) else error.format_message(), given)
     except typer.Abort:
-        code = 130
+        code = INTERRUPTED
     except Exception as error:
         from study.system.faults import explanation
 

@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.options import HomeOption, Storage, Uri, number, option
-from pipelines.session.setup import home_of, interruptible, store_of, stores_of
+from pipelines.session.setup import home_of, store_of, stores_of
 from study.config import STAGES
 from study.errors import unknown
+from study.system import interruption
 
 app = typer.Typer()
 
 
 @app.command()
-@interruptible
 def runs(
     stage: Annotated[str, option("--stage", help=f"{', '.join(STAGES)}; empty: all but trials and replicates.")] = "",
     dataset: Annotated[str, option("--dataset", help="What is recorded on this data set, by its key.")] = "",
@@ -44,7 +44,6 @@ def ui(
 
 
 @app.command()
-@interruptible
 def doctor(
     fix: Annotated[bool, option("--fix", help="Mend what can be, after both databases were copied.")] = False,
     all_hosts: Annotated[
@@ -66,7 +65,6 @@ def doctor(
 
 
 @app.command()
-@interruptible
 def export(
     target: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="What is written; not there yet.")],
     search: Annotated[list[str] | None, option("--search", help="This search with its runs; may be repeated.")] = None,
@@ -94,7 +92,6 @@ def export(
 
 
 @app.command("import")
-@interruptible
 def import_(
     source: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="What `study export` wrote.")],
     max_size: Annotated[int, number("--max-size", help="GiB that it may unpack to.", least=1, most=2**20)] = 20,
@@ -104,4 +101,5 @@ def import_(
     from pipelines.session.display import Display
     from pipelines.upkeep.import_ import import_study
 
+    interruption.check()
     import_study(source.expanduser(), home_of(home), most=max_size * 2**30, display=Display())

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from analysis.exhibit import Exhibit
 from analysis.page import Section
 from analysis.results import classification
+from study.system import interruption
 from study.system.files import whole
 
 DOTS_PER_INCH = 150
@@ -37,6 +38,7 @@ def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure)
     """Writes `name.png`, `name.svg` and `name.csv` to `folder`, and returns the picture."""
     picture = png(figure)
     write(folder / f"{name}.png", picture)
+    interruption.check()
     # Laid out already, which takes as long as drawing it.
     figure.set_layout_engine("none")
     with whole(folder / f"{name}.svg") as file:

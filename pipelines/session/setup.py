@@ -1,18 +1,11 @@
-"""What every command is given: its home, its store, its context, and an end in order when it is interrupted."""
+"""What every command is given: its home, its store, its context."""
 
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from study.config import Home, default_home
-from study.errors import StudyError, interruptions_told
-from study.system.processes import interrupt, interruptions_kept
+from study.errors import StudyError
+from study.system import interruption
 
 if TYPE_CHECKING:
     from pipelines.session.context import Context, Stores
@@ -33,6 +26,7 @@ def store_of(home: str, uri: str) -> "Store":
     """The tracking store that the options --home and --tracking-uri name."""
     from study.tracking.store import Store
 
+    interruption.check()
     return Store(home_of(home), uri or None)
 
 
@@ -48,6 +42,7 @@ def stores_of(home: Home, uri: str, storage: str = "") -> "Stores":
 
     uri, storage = uri or default_uri(home), storage or default_storage(home)
     require_apart(uri, storage)
+    interruption.check()
     return Stores(home, Store(home, uri), storage)
 
 
@@ -79,33 +74,3 @@ def require_apart(uri: str, storage: str) -> None:
         raise StudyError(
             f"{storage} cannot hold both MLflow's runs and Optuna's trials: give --storage another database."
         )
-
-
-@contextmanager
-def _in_order() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP end a stage in order: what is under way is closed in the stores."""
-
-    # A terminal that closes sends SIGHUP. Where a signal is ignored, as in the background of a script, it stays so.
-    ending = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    heard = [number for number in ending if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heard}
-    try:
-        with interruptions_kept(interrupt), interruptions_told():
-            yield
-    except KeyboardInterrupt as error:
-        print("Interrupted; the same command continues.", file=sys.stderr)
-        raise typer.Exit(128 + (error.args[0] if error.args else signal.SIGINT)) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def interruptible(command: Callable[..., None]) -> Callable[..., None]:
-    """`command`, ended in order by Ctrl-C and SIGTERM."""
-
-    @wraps(command)
-    def run(**options: Any) -> None:
-        with _in_order():
-            command(**options)
-
-    return run

@@ -20,8 +20,8 @@ from pipelines.trials.recovery import Recovery
 from pipelines.trials.runner import EndedTrial
 from pipelines.trials.worker import STOP_TIMEOUT, Assignment, work
 from study.errors import StudyError
+from study.system import interruption
 from study.system.files import locked
-from study.system.processes import signals_held
 
 MAX_KILLED = 3
 """So many workers that were killed while no trial came to its end are replaced; one more ends the search, since
@@ -80,8 +80,10 @@ class WorkerPool:
         """
         try:
             for number in range(count):
+                interruption.check()
                 self._start(number + 1)
             while self.workers:
+                interruption.check()
                 for gone in self._listen():
                     self._replace(gone)
                 self._stop_hung()
@@ -93,20 +95,18 @@ class WorkerPool:
         # The environment as it is now: the fork server keeps that of its own start.
         arguments = (self.assignment, theirs, dict(os.environ))
         process = self.context.Process(target=work, args=arguments, name=f"worker {number}")
-        # Its own start would let signals through.
+        # Its own start would unblock signals.
         resource_tracker.ensure_running()
-        # Held until the worker is known, so that none is left behind.
-        with signals_held():
-            # Workers and their fork server inherit what is blocked: a terminal tells all processes, but each
-            # worker is told once, by its parent, and not before it is ready.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-            try:
-                process.start()
-                self.workers.append(_Worker(number, process, ours))
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-                # Else this process itself would keep the pipe from ending with the worker.
-                theirs.close()
+        # Workers and their fork server inherit what is blocked: a terminal signals all processes, but a worker
+        # listens to its parent alone, and not before it is ready.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, interruption.SIGNALS)
+        try:
+            process.start()
+            self.workers.append(_Worker(number, process, ours))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            # Else this process itself would keep the pipe from ending with the worker.
+            theirs.close()
 
     def _listen(self) -> list[_Worker]:
         """Takes the messages there are, waiting a while for the first; returns the workers that ended."""

@@ -19,13 +19,13 @@ from pipelines.trials.runner import run_trials
 from study.config import DataConfig, Home, SearchConfig
 from study.data import load_dataset
 from study.device import Machine, prepare
-from study.errors import StudyError, interruptions_told
+from study.errors import StudyError
 from study.search import search
 from study.search.storage import storage_failures_explained
+from study.system import interruption
 from study.system.debugging import show_if_debugging
 from study.system.faults import explanation
 from study.system.files import locked
-from study.system.processes import interrupt, interruptions_kept
 from study.tracking.store import Store
 
 STOP_TIMEOUT = 60.0
@@ -110,37 +110,30 @@ def work(assignment: Assignment, pipe: Connection, environment: Mapping[str, str
     os.environ.update(environment)
     display = _PipedDisplay(pipe, assignment.has_bars)
     try:
-        signal.signal(signal.SIGTERM, _interrupt_once)
+        # Other signals stay blocked. This one may come twice: from the parent, and from whoever signals all processes.
+        signal.signal(signal.SIGTERM, interruption.note)
         threading.Thread(target=_stop_with_parent, daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        with interruptions_kept(_interrupt_once), interruptions_told():
-            _run(assignment, display)
+        _run(assignment, display)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
     except Exception as error:
-        # Once told, the parent stops all workers, while this one is ending already.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         mended = error if isinstance(error, StudyError) else explanation(error, assignment.home.root)
         if mended:
             show_if_debugging(error)
         display.send("failed", str(mended or traceback.format_exc()), mended is not None)
         sys.exit(1)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _interrupt_once(number: int, frame: object) -> None:
-    # The same may come twice, from the parent and from whoever told them all; closing the trial must not be disturbed.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    interrupt(number, frame)
 
 
 def _stop_with_parent() -> None:
     parent = parent_process()
     assert parent
     parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-    # One that hangs has nobody left to stop it.
-    time.sleep(STOP_TIMEOUT)
+    # A parent that is killed after it told its workers to stop, by a second Ctrl-C, does not wait for their trials.
+    if not interruption.requested():
+        os.kill(os.getpid(), signal.SIGTERM)
+        # One that hangs has nobody left to stop it.
+        time.sleep(STOP_TIMEOUT)
     os._exit(1)
 
 

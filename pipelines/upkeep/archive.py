@@ -24,6 +24,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from study.errors import StudyError
+from study.system import interruption
 from study.system.files import beside, flush, remove_unfinished, sha256
 
 FORMAT: Literal[2] = 2
@@ -185,6 +186,7 @@ def _require_new(target: Path) -> None:
 def _zipped(folder: Path, path: Path) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as opened:
         for name in files_below(folder):
+            interruption.check()
             opened.write(folder / name, name)
     flush(path)
     return path
@@ -195,6 +197,7 @@ def write_sums(folder: Path, advance: Advance) -> Sizes:
     names, total = files_below(folder), 0
     with (folder / SUMS).open("w", encoding="utf-8", newline="\n") as sums:
         for name in names:
+            interruption.check()
             sums.write(f"{sha256(folder / name)}  {require_path(name)}\n")
             flush(folder / name)
             size = (folder / name).stat().st_size

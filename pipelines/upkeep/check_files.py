@@ -12,6 +12,7 @@ from pipelines.session.display import Bar
 from pipelines.trials.mirror import recorded_points, same, shown
 from pipelines.upkeep.findings import Finding, called
 from study.errors import StudyError
+from study.system import interruption
 from study.system.files import is_abandoned
 from study.tracking.artifacts import MODEL_SUMS, SPLITS, SUMS, predictions_path, weights_path
 from study.tracking.hints import retraining
@@ -95,6 +96,7 @@ def read_files(run: Run, store: Store, bar: Bar) -> Files:
         except StudyError as error:
             broken[name] = str(error)
     for number, path in enumerate(listed, 1):
+        interruption.check()
         bar.note(f"{run.name}: {number}/{len(listed)}")
         try:
             digests[path] = store.digest(run.id, path)

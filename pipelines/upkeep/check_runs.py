@@ -10,6 +10,7 @@ from pipelines.trials.mirror import Mirror, differing, make_run, shown_params, s
 from pipelines.upkeep.findings import Facts, Finding, called
 from study.config import TrainConfig
 from study.search.records import SearchRecord, TrialRecord
+from study.system import interruption
 from study.tracking.registry import delete_run
 from study.tracking.runs import DIGEST, PARENT, Run, restored, search_tags, seed_param
 
@@ -104,6 +105,7 @@ def check_trials(facts: Facts, bar: Bar) -> Iterator[Finding]:
     """Trials without a run, with several, or with one that says something else."""
     for search in facts.searches:
         for trial in () if search.fault else search.trials:
+            interruption.check()
             yield from _trial(search, trial, f"search {search.name}, trial {trial.number}", facts)
             bar.advance()
     yield from _strangers(facts)

@@ -23,6 +23,7 @@ from study.errors import StudyError
 from study.search.records import Searches
 from study.search.search import default_storage
 from study.search.storage import storage_failures_explained
+from study.system import interruption
 from study.system.backup import back_up, damage
 from study.system.databases import exists
 from study.system.files import locked
@@ -148,6 +149,7 @@ class _Examination:
         repairs = dict.fromkeys(finding.repair for finding in fixable if finding.repair)
         with self.context.display.bar("mending", len(repairs)) as bar:
             for repair in repairs:
+                interruption.check()
                 repair()
                 bar.advance()
 

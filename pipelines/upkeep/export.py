@@ -38,6 +38,7 @@ from study.provenance import provenance
 from study.search.records import Searches
 from study.search.search import default_storage
 from study.search.storage import open_storage, storage_failures_explained
+from study.system import interruption
 from study.system.backup import back_up
 from study.system.files import SQLITE, is_hidden, locked
 from study.system.redaction import masked
@@ -157,6 +158,7 @@ def _copy_artifacts(runs: Sequence[Run], copy: Store, context: Stores, target: P
     target.mkdir()
     with context.display.bar("copying files", len(runs)) as bar:
         for run in runs:
+            interruption.check()
             bar.note(run.name)
             recorded = copy.client.get_run(run.id)
             places = [recorded.info.artifact_uri]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipelines.upkeep.archive import SUMS, Advance, Sizes, files_below, malformed, require_distinct, require_path
 from study.errors import StudyError, first_line
+from study.system import interruption
 from study.system.files import beside, remove_unfinished, sha256
 
 MEGABYTE = 2**20
@@ -42,7 +43,7 @@ def unpacked(source: Path, within: Path, most: int, advance: Callable[[Sizes], A
             _read_sums(source, names)
         with _work_folder(within) as folder:
             with _damage_explained(source):
-                shutil.copytree(source, folder, symlinks=True)
+                shutil.copytree(source, folder, symlinks=True, copy_function=_copy)
             yield _verified(folder, advance)
     elif source.is_file():
         with _damage_explained(source):
@@ -58,12 +59,18 @@ def unpacked(source: Path, within: Path, most: int, advance: Callable[[Sizes], A
         raise StudyError(f"There is no {source}: name the folder or zip that `study export` wrote.")
 
 
+def _copy(source: str, target: str) -> None:
+    interruption.check()
+    shutil.copy2(source, target)
+
+
 def _verified(folder: Path, advance: Callable[[Sizes], Advance]) -> Path:
     try:
         names = set(files_below(folder))
         sums = _read_sums(folder, names)
         told = advance(Sizes(len(names), sum((folder / name).stat().st_size for name in names)))
         for name in sorted(sums):
+            interruption.check()
             if sha256(folder / name) != sums[name]:
                 raise malformed(f"{name} was changed: its SHA-256 is another")
             told((folder / name).stat().st_size)
@@ -107,6 +114,7 @@ def _require_size(files: int, total: int, most: int) -> None:
 
 def _extract(opened: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path) -> None:
     for member in members:
+        interruption.check()
         path = folder / member.filename
         path.parent.mkdir(parents=True, exist_ok=True)
         with opened.open(member) as packed, path.open("xb") as file:

@@ -23,6 +23,7 @@ from study.config import REPLACEMENTS
 from study.errors import unknown
 from study.images import normalise
 from study.models import CNN, flat
+from study.system import interruption
 from study.training import EVALUATION_BATCH
 
 
@@ -57,6 +58,7 @@ def replacement_maps(model: CNN, images: Tensor, by: str = "mean") -> dict[str, 
     for batch in images.split(EVALUATION_BATCH[model.fc.weight.device.type]):
         for layer, maps in _pooled(model, batch).items():
             totals[layer] += maps.sum(dim=0, dtype=torch.float64)
+        interruption.check()
     return {layer: (total / len(images)).float() for layer, total in totals.items()}
 
 
@@ -99,6 +101,7 @@ def ablate(model: CNN, images: Tensor, replacements: dict[str, Tensor]) -> Ablat
         without["conv2"][:, place] = whole - _shares(model, second - replacements["conv2"])
         for filter, changed in enumerate(_without_first(model, first - replacements["conv1"], convolved)):
             without["conv1"][filter, place] = changed
+        interruption.check()
     return Ablation(logits, without)
 
 

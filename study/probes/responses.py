@@ -10,6 +10,7 @@ from torch.nn import functional
 from study.config import CNNConfig
 from study.images import normalise
 from study.models import CNN, feature_sizes, receptive_fields
+from study.system import interruption
 from study.training import EVALUATION_BATCH
 
 
@@ -54,6 +55,7 @@ def filter_responses(model: CNN, config: CNNConfig, images: Tensor) -> dict[str,
             units = slice(spans[layer].start, spans[layer].stop)
             peak, unit = passed[:, :, units, units].flatten(2).max(dim=2)
             parts[layer].append((maps.mean(dim=(2, 3)), peak, unit))
+        interruption.check()
     return {layer: _responses(config, layer, spans[layer], parts[layer]) for layer in spans}
 
 

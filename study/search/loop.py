@@ -1,6 +1,5 @@
 """The trials that one process has under way: they take turns, epoch by epoch, and Optuna is told how each ends."""
 
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import SearchConfig
-from study.errors import Diverged, OutOfMemory, StoreFault, interruptions_told
+from study.errors import Diverged, OutOfMemory, StoreFault
 from study.search.heartbeat import Heart
 from study.search.search import FINISHED_STATES, Search, finished, outcome, put_back, running
 from study.search.space import Sampler, train_config
 from study.search.trial import Outcome, Pruned, Suggestion
-from study.system.processes import signals_held
+from study.system import interruption
 from study.system.redaction import masked
 
 Training = Generator[None, None, float]
@@ -76,6 +75,7 @@ def optimise(
         closing(_UnderWay(search, config, run_trial, places, heart, listener)) as under_way,
     ):
         while True:
+            interruption.check()
             under_way.fill()
             if not under_way.attempts:
                 if not _more_to_come(search, config, on_wait):
@@ -148,7 +148,7 @@ def _more_to_come(search: Search, config: SearchConfig, on_wait: Callable[[set[i
         return False
     if done + len(under_way := running(search)) >= config.trials:
         on_wait(under_way)
-        time.sleep(1)
+        interruption.sleep(1)
     elif config.sampler == "grid" and not _in_line(search):
         # What is missing was interrupted: just now in another process, or too often.
         on_wait(set())
@@ -161,9 +161,7 @@ def _next(search: Search, config: SearchConfig) -> Suggestion | None:
     if finished(search) + len(running(search)) >= config.trials or (config.sampler == "grid" and not _in_line(search)):
         return None
     try:
-        # A trial that was born but does not say yet whose it is could not be closed.
-        with signals_held():
-            trial = search.ask()
+        trial = search.ask()
         if _has_place(search, trial.number, config):
             return Suggestion(trial.number, train_config(trial, config), trial)
     except UpdateFinishedTrialError:
@@ -200,8 +198,7 @@ class _Attempt:
     def advance(self) -> bool:
         """Trains one more epoch; whether there are more to come."""
         try:
-            with interruptions_told():
-                next(self.training)
+            next(self.training)
         except StopIteration as end:
             self._end(TrialState.COMPLETE, "complete", value=end.value)
         except (Pruned, Diverged) as end:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from study.config import Home
 from study.errors import StudyError
 from study.images import Labelled
 from study.sources.image_folder import Decoded, Say, cache_path, load_cache, store_cache
+from study.system import interruption
 from study.system.files import beside, remove_unfinished, whole
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def _provide_archive(folder: Path, say: Say) -> None:
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torchvision sets none and would wait for ever
     try:
         with whole(archive) as part:
-            download_url(CIFAR10.url, folder, part.name, CIFAR10.tgz_md5)
+            interruption.in_thread(partial(download_url, CIFAR10.url, folder, part.name, CIFAR10.tgz_md5))
     except RuntimeError as error:
         raise StudyError(
             f"The download from {CIFAR10.url} was cut short or altered (its MD5 is not the published one) and is "

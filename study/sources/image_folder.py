@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from study.errors import StudyError
 from study.images import IMAGE_SHAPE, SIDE, Labelled
 from study.sources.transparency import on_ground
+from study.system import interruption
 from study.system.files import remove_unfinished, whole
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -189,6 +190,7 @@ def decode(paths: Sequence[Path], progress: Progress | None = None) -> tuple[np.
         for done in threads.map(read, range(0, len(paths), CHUNK)):
             if progress:
                 progress(done, len(paths))
+            interruption.check()
     return images, dict(sorted(unreadable.items()))
 
 
@@ -245,6 +247,7 @@ def cache_path(folder: Path, name: str, root: Path, files: Sequence[Path]) -> Pa
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for file, content in zip(files, threads.map(_content, files), strict=True):
             listing.update(os.fsencode(str(file).removeprefix(str(root))) + b"\0" + content)
+            interruption.check()
     return folder / f"{name}-{listing.hexdigest()[:16]}.safetensors"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from study.errors import StudyError
+from study.system import interruption
 from study.system.faults import explanation
 from study.system.files import SQLITE, whole
 from study.system.redaction import masked
@@ -59,9 +60,13 @@ def _dump(url: str, target: Path) -> None:
     secret = {"PGPASSWORD": str(parsed.password)} if parsed.password else {}
     with whole(target) as file:
         command = [program, "-Fc", "-f", str(file), "-d", address]
-        done = subprocess.run(command, env={**os.environ, **secret}, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = masked((done.stderr.strip().splitlines() or ["no reason given"])[-1])
+        with subprocess.Popen(command, env={**os.environ, **secret}, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                _, errors = interruption.in_thread(process.communicate)
+            finally:
+                process.kill()
+        if process.returncode:
+            said = masked((errors.strip().splitlines() or ["no reason given"])[-1])
             raise StudyError(
                 f"pg_dump could not back up {masked(url)} ({said}): back it up yourself, then give --no-backup."
             )

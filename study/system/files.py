@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from study.config import Home
 from study.errors import StudyError
+from study.system import interruption
 
 SQLITE = "sqlite:///"
 
@@ -104,7 +105,11 @@ def locked(home: Home) -> Iterator[None]:
     try:
         home.store.mkdir(parents=True, exist_ok=True)
         lock = FileLock(home.store / ".lock")
-        lock.acquire()
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=interruption.POLL)
+            except Timeout:
+                interruption.check()
     except OSError as error:
         raise StudyError(f"The folder {home.store} cannot be written ({error.strerror}).") from None
     try:

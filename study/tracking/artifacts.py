@@ -22,6 +22,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from safetensors import SafetensorError, safe_open
 
 from study.errors import StudyError, first_line
+from study.system import interruption
 from study.system.faults import explained
 from study.system.files import is_hidden, sha256, whole, within
 
@@ -154,6 +155,7 @@ class Artifacts:
         Those in its folder `leave_out` aren't kept either.
         """
         for source in sorted(folder.rglob("*")):
+            interruption.check()
             name = source.relative_to(folder)
             if source.is_file() and not is_hidden(name) and name.parts[0] != leave_out:
                 self._log_file(run_id, source, str(PurePosixPath(path, name)))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from study.errors import Diverged, Incomplete, OutOfMemory, StoreFault, interruptions_told
+from study.errors import Diverged, Incomplete, OutOfMemory, StoreFault
 from study.tracking.store import Store
 
 REASONS = {Diverged: "diverged", Incomplete: "incomplete", OutOfMemory: "out of memory"}
@@ -14,8 +14,7 @@ REASONS = {Diverged: "diverged", Incomplete: "incomplete", OutOfMemory: "out of 
 def failure_recorded(store: Store, run_id: str) -> Iterator[None]:
     """Ends a run on an exception in the block: KILLED by an interruption, else FAILED; the exception passes."""
     try:
-        with interruptions_told():
-            yield
+        yield
     except KeyboardInterrupt:
         store.give_up()
         _finish(store, run_id, "KILLED", "interrupted")

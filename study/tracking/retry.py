@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from study.errors import StoreFault
+from study.system import interruption
 from study.system.faults import explained, explanation, is_passing, told
 from study.system.variables import seconds
 
@@ -101,7 +102,7 @@ class Retry:
 
     def _sleep(self, pause: float) -> None:
         try:
-            self._gives_up.wait(pause)
+            interruption.wait(self._gives_up, pause)
         except KeyboardInterrupt:
             # What is still to be closed shall not wait either.
             self.give_up()

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from study.errors import StoreFault
+from study.system import interruption
 from study.tracking.runs import points
 from study.tracking.store import Point, Store
 
 GATHERED = 0.25
 """Seconds for which metrics are gathered before they are written: on a GPU an epoch takes no longer than a write."""
 POLL = 0.05
-"""Seconds between two looks whether the store is away."""
+"""Seconds between two checks, while waiting for a write, whether the store is away or a signal came."""
 
 
 class Writer:
@@ -59,7 +60,7 @@ class Writer:
         """
         written = self._thread.submit(self._attempt, write)
         while wait([written], POLL).not_done and not self._store.is_away:
-            pass
+            interruption.check()
         self._raise()
 
     def _attempt(self, write: Callable[[], object]) -> None:
@@ -86,7 +87,10 @@ class Writer:
         if not is_patient:
             self._store.give_up()
         try:
-            self._thread.submit(self._write).result()
+            written = self._thread.submit(self._write)
+            while wait([written], POLL).not_done:
+                interruption.check()
+            written.result()
             self._raise()
         except StoreFault:
             if is_patient:

@@ -1,15 +1,13 @@
 import math
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, log_loss
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from study import training
@@ -18,6 +16,7 @@ from study.data import Dataset, Labelled, normalise
 from study.device import Machine, has_bf16_units, prepare
 from study.errors import Diverged
 from study.models import build_model
+from study.system import interruption
 from study.training import Epoch, TrainingState, evaluate, fit, predict
 
 SMALL = CNNConfig(filters=(4, 6))
@@ -313,19 +312,37 @@ def test_evaluation_gives_the_loss_and_accuracy_of_scikit_learn(tiny: Dataset):
     assert accuracy == accuracy_score(labels, probabilities.argmax(1))
 
 
-def test_an_interruption_waits_until_the_optimiser_is_made(machine: Machine, monkeypatch: pytest.MonkeyPatch):
-    whole, made = torch.optim.Adam.__init__, []
+class TestInterruption:
+    """A signal comes in the middle of a batch."""
 
-    def interrupted(*arguments: Any, **options: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        whole(*arguments, **options)
-        made.append(True)
+    @pytest.fixture(autouse=True)
+    def signals(self) -> Iterator[None]:
+        with interruption.signals_noted():
+            interruption.check()
+            yield
 
-    monkeypatch.setattr(torch.optim.Adam, "__init__", interrupted)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    def test_ends_training_after_the_batch(self, machine: Machine, tiny: Dataset):
+        state, batches = begun(settings(), machine), list[int]()
+
+        def on_batch(images: int) -> None:
+            batches.append(state.steps)
+            if state.steps == 2:
+                signal.raise_signal(signal.SIGTERM)
+
         with pytest.raises(KeyboardInterrupt):
-            begun(settings(), machine)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert made
+            fit(state, tiny.train, settings(), machine, evaluate={}, on_epoch=lambda epoch: None, on_batch=on_batch)
+        assert batches == [1, 2]
+
+    def test_ends_a_prediction_after_the_batch(self, tiny: Dataset, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(training, "EVALUATION_BATCH", {"cpu": 10})
+        model, batches = build_model(SMALL, classes=10, seed=0), list[int]()
+
+        def hear(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+            batches.append(len(output))
+            if len(batches) == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+        model.register_forward_hook(hear)
+        with pytest.raises(KeyboardInterrupt):
+            predict(model, tiny.test.images)
+        assert batches == [10, 10]

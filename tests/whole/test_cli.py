@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipelines.cli import app
 from study.config import Home
 from study.search.search import default_storage
+from study.system import interruption
 from study.tracking.runs import Run
 from study.tracking.store import Store
 from tests.conftest import Finished, copy_of
@@ -256,7 +257,7 @@ def interrupted(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> Int
 
 def test_ctrl_c_ends_a_search_with_130_and_says_how_it_goes_on(interrupted: Interrupted) -> None:
     assert interrupted.ended.code == 130
-    assert interrupted.ended.err.strip().splitlines() == ["Interrupted; the same command continues."]
+    assert interrupted.ended.err.splitlines() == [interruption.STOPPING, interruption.STOPPED]
 
 
 def test_after_ctrl_c_nothing_is_running_and_the_trial_is_interrupted_in_both_stores(interrupted: Interrupted) -> None:
@@ -296,7 +297,7 @@ def terminated(interrupted: Interrupted) -> tuple[Ended, list[Run], int, str]:
 def test_sigterm_ends_a_retraining_with_143_and_marks_its_run(terminated: tuple[Ended, list[Run], int, str]) -> None:
     ended, (run,), _, _ = terminated
     assert ended.code == 143
-    assert ended.err.strip().splitlines() == ["Interrupted; the same command continues."]
+    assert ended.err.splitlines() == [interruption.STOPPING, interruption.STOPPED]
     assert (run.status, run.tags["status_reason"]) == ("KILLED", "interrupted")
 
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from study.system import processes
-from study.system.processes import interrupt, interruptions_kept, is_gone, this_process
+from study.system.processes import is_gone, this_process
 
 SAYS_ITSELF = (
     "import time; from study.system.processes import this_process; print(this_process(), flush=True); time.sleep(600)"
@@ -87,51 +87,3 @@ def test_a_name_with_a_time_of_day_is_gone_only_where_no_process_has_its_id():
     assert not is_gone(f"{socket.gethostname()} {os.getpid()} 1700000000.5")
     assert is_gone(f"{socket.gethostname()} {2**22 + 1} 1700000000.5")
     assert not is_gone("elsewhere 1 1700000000.5")
-
-
-class Finalised:
-    """A signal comes while Python runs its finaliser, which drops what is raised there."""
-
-    def __init__(self, number: int):
-        self.number = number
-
-    def __del__(self) -> None:
-        signal.raise_signal(self.number)
-        time.sleep(0)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interruption_that_python_drops_comes_again(number: int):
-    told = []
-
-    def interrupt_once(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        told.append(number)
-        raise KeyboardInterrupt(number)
-
-    before = signal.signal(number, interrupt_once)
-    try:
-        with interruptions_kept(interrupt_once):
-            thing = Finalised(number)
-            del thing
-            with pytest.raises(KeyboardInterrupt):
-                time.sleep(60)
-        assert told == [number, number]
-    finally:
-        signal.signal(number, before)
-
-
-def test_what_else_is_dropped_is_told_as_ever(monkeypatch: pytest.MonkeyPatch):
-    told = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_value))
-
-    class Broken:
-        def __del__(self) -> None:
-            raise ValueError("broken")
-
-    hook = sys.unraisablehook
-    with interruptions_kept(interrupt):
-        thing = Broken()
-        del thing
-    assert [str(error) for error in told] == ["broken"]
-    assert sys.unraisablehook is hook

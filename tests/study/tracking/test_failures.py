@@ -22,19 +22,6 @@ def test_an_exception_ends_the_run_and_passes(store: Store, error: BaseException
     assert (run.status, run.tags["status_reason"]) == (status, reason)
 
 
-def test_what_a_library_makes_of_an_interruption_ends_the_run_as_interrupted(store: Store):
-    def fail() -> None:
-        try:
-            raise KeyboardInterrupt
-        finally:
-            raise AssertionError("half done")
-
-    run_id = store.start("digits", "a run", tags={}, params={})
-    with pytest.raises(KeyboardInterrupt), failure_recorded(store, run_id):
-        fail()
-    assert store.get(run_id).status == "KILLED"
-
-
 def test_a_block_without_an_exception_leaves_the_run_under_way(store: Store):
     run_id = store.start("digits", "a run", tags={}, params={})
     with failure_recorded(store, run_id):

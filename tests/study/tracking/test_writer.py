@@ -8,6 +8,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from study.config import Home
+from study.system import interruption
 from study.tracking.store import MAX_BATCH, Point, Store
 from study.tracking.writer import Writer
 
@@ -205,27 +206,23 @@ def test_leaving_the_block_waits_until_all_is_written(end: BaseException | None,
     assert watched.steps(run_id, "loss") == [1]
 
 
-def test_ctrl_c_while_it_waits_for_the_store_loses_nothing(watched: Watched):
+def test_a_signal_while_it_waits_for_the_store_loses_nothing(watched: Watched):
     run_id = watched.new_run()
 
     def interrupted() -> None:
+        interruption.check()
         with Writer(watched) as writer:
             watched.hold(writer, run_id)
             writer.log(run_id, {"loss": 0.5}, 1)
-            later(lambda: os.kill(os.getpid(), signal.SIGINT))
+            later(lambda: os.kill(os.getpid(), signal.SIGTERM))
             try:
                 writer.drain()
             finally:
                 assert watched.writes == []
                 later(watched.is_open.set)
 
-    # Where the tests run in the background, a shell may have set it to be ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            interrupted()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with interruption.signals_noted(), pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [len(written) for _, written in watched.writes] == [1, 1]
     assert watched.steps(run_id, "loss") == [1]
 
