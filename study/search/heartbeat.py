@@ -1,6 +1,6 @@
-"""Signs of life: how a search learns that a worker it cannot look at, on another host, has ended.
+"""Heartbeats: how a search learns that a worker on another host has ended.
 
-No clock is compared with another: a worker counts, and who watches sees, by its own clock, whether the count goes on.
+No clocks are compared: a worker increments a counter, and an observer measures by its own clock whether it changes.
 Optuna's heartbeat works within `optimize` only, and by the database's time of day, which may be set.
 """
 
@@ -13,17 +13,17 @@ from study.search.private import set_system_attr
 from study.system.variables import seconds
 
 INTERVAL = 60.0
-"""Seconds between two signs of life, unless the environment's STUDY_HEARTBEAT says otherwise."""
+"""Seconds between two heartbeats, unless STUDY_HEARTBEAT is set."""
 MISSED = 5
-"""So many signs in a row must fail to come, before a worker is taken for dead: well above any stall of a database."""
+"""Number of missed heartbeats after which a worker counts as dead: well above any stall of a database."""
 LOOK = 10.0
 """Seconds, which looking at all trials takes less than."""
 SIGN = "heartbeat"
-"""The system attribute of a trial that counts them."""
+"""The system attribute of a trial that holds the counter."""
 
 
 def interval() -> float:
-    """Seconds between two signs of life.
+    """Seconds between two heartbeats.
 
     Raises:
         StudyError: where STUDY_HEARTBEAT is no positive number.
@@ -32,7 +32,7 @@ def interval() -> float:
 
 
 class Heart:
-    """Says from a thread of its own, every so often, that this process works on the trials it has under way."""
+    """Sends heartbeats for the running trials of this process, from a thread of its own."""
 
     def __init__(self, search: optuna.Study):
         """Takes the search whose storage is told."""
@@ -51,11 +51,11 @@ class Heart:
         self._thread.join()
 
     def add(self, trial: optuna.Trial) -> None:
-        """Begins to say so of a trial."""
+        """Starts the heartbeats of a trial."""
         self._trials[trial.number] = trial
 
     def remove(self, number: int) -> None:
-        """Says no more of the trial of this number."""
+        """Ends the heartbeats of the trial with this number."""
         self._trials.pop(number, None)
 
     def _beat(self) -> None:
@@ -71,7 +71,7 @@ class Heart:
 
 
 class Pulse:
-    """What this process has seen of the trials of others."""
+    """The heartbeats of other processes, as this one has seen them."""
 
     def __init__(self) -> None:
         self._interval = interval()

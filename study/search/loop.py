@@ -1,6 +1,6 @@
-"""The trials that one process has under way: they take turns, epoch by epoch, and Optuna is told how each ends."""
+"""The trial loop of one process: trains one or several trials in turn, epoch by epoch, and tells Optuna the results."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,32 +11,32 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import SearchConfig
 from study.errors import Diverged, OutOfMemory, StoreFault
 from study.search.heartbeat import Heart
-from study.search.search import FINISHED_STATES, Search, finished, outcome, put_back, running
+from study.search.search import FINISHED_STATES, Search, outcome, put_back
 from study.search.space import Sampler, train_config
 from study.search.trial import Outcome, Pruned, Suggestion
 from study.system import interruption
 from study.system.redaction import masked
 
 Training = Generator[None, None, float]
-"""A training that is asked for epoch by epoch, and returns its best validation accuracy."""
+"""A generator that trains one epoch at each step, and returns the best validation accuracy."""
 MAX_OUT_OF_MEMORY = 3
-"""So many trials in a row may fail for want of memory; the last one's error ends the search."""
+"""Number of consecutive out-of-memory trials that ends the search."""
 
 
-def _nobody(what: object) -> None:
-    """Told what nobody asked for."""
+def _ignore(_: object) -> None:
+    """Does nothing (default callback)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """Who is told how the trials of a process fare."""
+    """Callbacks of the trial loop."""
 
-    on_turn: Callable[[int], None] = _nobody
-    """The number of a trial that is about to train an epoch."""
-    on_end: Callable[[Outcome], None] = _nobody
-    """What became of a trial, once the search's storage has it."""
-    on_memory: Callable[[str], None] = _nobody
-    """Why a trial failed for want of memory, once nothing holds on to what it had."""
+    on_turn: Callable[[int], None] = _ignore
+    """Called with the number of a trial before it trains an epoch."""
+    on_end: Callable[[Outcome], None] = _ignore
+    """Called with the outcome of a trial, once it is in the storage."""
+    on_memory: Callable[[str], None] = _ignore
+    """Called with the message of an out-of-memory trial, once its memory is released."""
 
 
 SILENT = Listener()
@@ -53,21 +53,20 @@ def optimise(
 ) -> None:
     """Runs trials until `config.trials` are finished, counting those of other processes.
 
-    Trials that are under way together take turns, epoch by epoch; the place of one that ends goes to the next. With
-    one process the trials are then the same each time, however long each takes.
+    Concurrent trials take turns, epoch by epoch, and the next trial takes the place of one that ends. With one process
+    the order of trials is therefore deterministic, however long each takes.
 
     Args:
         search: the opened search.
         config: its settings.
-        run_trial: trains what it is given, an epoch each time the next value is asked for, and returns its best
-            validation accuracy; may raise `Pruned`, `Diverged` or `OutOfMemory`.
-        on_wait: told the trials that other processes still run, while there is none left to start; lines up again
-            what was interrupted.
-        listener: who else is told.
-        places: how many trials may be under way at a time; fewer from when one of several finds no memory.
+        run_trial: makes the generator that trains a suggestion; it may raise `Pruned`, `Diverged` or `OutOfMemory`.
+        on_wait: called with the trials that other processes run, while there is none left to start; requeues
+            interrupted trials.
+        listener: further callbacks.
+        places: maximum number of concurrent trials; reduced when one of several runs out of memory.
 
     Raises:
-        OutOfMemory: where trial after trial fails for want of memory.
+        OutOfMemory: after `MAX_OUT_OF_MEMORY` trials in a row.
     """
     search.sampler = Sampler(config)
     with (
@@ -81,12 +80,12 @@ def optimise(
                 if not _more_to_come(search, config, on_wait):
                     return
                 under_way.has_room = True
-            for said in under_way.advance():
-                listener.on_memory(said)
+            for message in under_way.advance():
+                listener.on_memory(message)
 
 
 class _UnderWay:
-    """The trials under way in this process, and whether there is room for more."""
+    """The running trials of this process, and whether there is room for more."""
 
     def __init__(
         self,
@@ -104,14 +103,14 @@ class _UnderWay:
         self._failures = 0
 
     def close(self) -> None:
-        """Ends what is under way as interrupted."""
-        # One that cannot be stopped in order keeps none of the others from it.
+        """Ends the running trials as interrupted."""
+        # A trial that fails to stop does not keep the others from stopping.
         with ExitStack() as stack:
             for attempt in self.attempts:
                 stack.callback(attempt.stop)
 
     def fill(self) -> None:
-        """Gives the places that are free to the next trials."""
+        """Starts trials in the free places."""
         while self.has_room and len(self.attempts) < self.places:
             if suggestion := _next(self.search, self.config):
                 self.heart.add(suggestion.trial)
@@ -124,7 +123,7 @@ class _UnderWay:
         self.listener.on_end(outcome(trial))
 
     def advance(self) -> Iterator[str]:
-        """Has each trial train one more epoch; gives what is to be said of those that found no memory."""
+        """Trains one more epoch of each trial; yields the messages of those that ran out of memory."""
         for attempt in tuple(self.attempts):
             self.listener.on_turn(attempt.trial.number)
             if attempt.advance():
@@ -134,7 +133,7 @@ class _UnderWay:
             if not attempt.out_of_memory:
                 self._failures = 0
                 continue
-            # Where others train, memory is short for so many at a time, and not for any.
+            # Counts only without other trials: those may be what memory is short for.
             self._failures += not self.attempts
             self.places = max(1, len(self.attempts))
             if self._failures == MAX_OUT_OF_MEMORY:
@@ -144,43 +143,56 @@ class _UnderWay:
 
 def _more_to_come(search: Search, config: SearchConfig, on_wait: Callable[[set[int]], None]) -> bool:
     """Whether there are trials to be started, now or after others have ended, when this process has none under way."""
-    if (done := finished(search)) >= config.trials:
+    trials = search.get_trials(deepcopy=False)
+    finished, running = _numbers(trials, *FINISHED_STATES), _numbers(trials, TrialState.RUNNING)
+    if len(finished) >= config.trials:
         return False
-    if done + len(under_way := running(search)) >= config.trials:
-        on_wait(under_way)
+    if len(finished) + len(running) >= config.trials:
+        on_wait(running)
         interruption.sleep(1)
-    elif config.sampler == "grid" and not _in_line(search):
+    elif config.sampler == "grid" and not _numbers(trials, TrialState.WAITING):
         # What is missing was interrupted: just now in another process, or too often.
         on_wait(set())
-        return _in_line(search)
+        return bool(_numbers(search.get_trials(deepcopy=False), TrialState.WAITING))
     return True
 
 
 def _next(search: Search, config: SearchConfig) -> Suggestion | None:
-    """The next trial to be run, begun; None where there is no place for one, or no point left."""
-    if finished(search) + len(running(search)) >= config.trials or (config.sampler == "grid" and not _in_line(search)):
+    """Begins the next trial; None where the total is reached or no grid point is left."""
+    trials = search.get_trials(deepcopy=False)
+    is_full = len(_numbers(trials, *FINISHED_STATES, TrialState.RUNNING)) >= config.trials
+    if is_full or (config.sampler == "grid" and not _numbers(trials, TrialState.WAITING)):
         return None
     try:
         trial = search.ask()
-        if _has_place(search, trial.number, config):
+        # Read again: other processes have begun trials meanwhile.
+        trials = search.get_trials(deepcopy=False)
+        if _has_place(trials, trial.number, config):
             return Suggestion(trial.number, train_config(trial, config), trial)
     except UpdateFinishedTrialError:
-        # This process was away for so long that another one has ended the trial already.
+        # This process stalled for so long that another one has ended the trial.
         return None
     # Another process was first.
     trial.set_user_attr("status_reason", "surplus")
-    put_back(search, search.get_trials(deepcopy=False)[trial.number])
+    put_back(search, trials[trial.number])
     search.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
     return None
 
 
-def _has_place(search: Search, number: int, config: SearchConfig) -> bool:
-    off_grid = config.sampler == "grid" and "fixed_params" not in search.get_trials(deepcopy=False)[number].system_attrs
-    return not off_grid and _rank(search, number) < config.trials
+def _has_place(trials: Sequence[FrozenTrial], number: int, config: SearchConfig) -> bool:
+    """Whether a trial counts towards the total: places are given in the order of the trials' numbers."""
+    is_off_grid = config.sampler == "grid" and "fixed_params" not in trials[number].system_attrs
+    counted = _numbers(trials[:number], *FINISHED_STATES, TrialState.RUNNING, TrialState.WAITING)
+    return not is_off_grid and len(counted) < config.trials
+
+
+def _numbers(trials: Sequence[FrozenTrial], *states: TrialState) -> set[int]:
+    """The numbers of the trials in one of these states."""
+    return {trial.number for trial in trials if trial.state in states}
 
 
 class _Attempt:
-    """A trial under way in this process: trained epoch by epoch, and told to Optuna as what it ends as."""
+    """A running trial of this process: trained epoch by epoch; its end is recorded in Optuna."""
 
     def __init__(
         self,
@@ -193,10 +205,10 @@ class _Attempt:
         self.on_end = on_end
         self.under_way = True
         self.out_of_memory = ""
-        """Why the trial failed, where that is the reason."""
+        """The message, where the trial ran out of memory."""
 
     def advance(self) -> bool:
-        """Trains one more epoch; whether there are more to come."""
+        """Trains one more epoch; returns whether the trial goes on."""
         try:
             next(self.training)
         except StopIteration as end:
@@ -208,7 +220,7 @@ class _Attempt:
             self.out_of_memory = str(error)
             self._end(TrialState.FAIL, "out of memory", stopped=str(error))
         except UpdateFinishedTrialError:
-            # This process was away for so long that it was taken for dead, and what it tried is another's now.
+            # This process stalled for so long that it was taken for dead, and its trial was requeued.
             self._end(TrialState.FAIL, "interrupted")
         except (KeyboardInterrupt, StorageInternalError, StoreFault):
             self._interrupt()
@@ -231,23 +243,13 @@ class _Attempt:
         with suppress(StoreFault):
             self._end(TrialState.FAIL, "interrupted")
 
-    def _end(self, state: TrialState, reason: str, *, value: float | None = None, **said: Any) -> None:
+    def _end(self, state: TrialState, reason: str, *, value: float | None = None, **attributes: Any) -> None:
         self.under_way = False
         try:
-            for name, told in {"status_reason": reason, **said}.items():
-                self.trial.set_user_attr(name, told)
+            for name, attribute in {"status_reason": reason, **attributes}.items():
+                self.trial.set_user_attr(name, attribute)
             ended = self.search.tell(self.trial, value, state, skip_if_finished=True)
         except UpdateFinishedTrialError:
-            # What this process would say of the trial must not go over what another one has said.
+            # Another process has ended the trial: its record stays.
             ended = self.search.get_trials(deepcopy=False)[self.trial.number]
         self.on_end(ended)
-
-
-def _in_line(search: Search) -> bool:
-    return bool(search.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
-
-def _rank(search: Search, number: int) -> int:
-    """How many trials before this one are finished or under way: places are given in the order of the numbers."""
-    taken = (*FINISHED_STATES, TrialState.RUNNING, TrialState.WAITING)
-    return sum(trial.number < number for trial in search.get_trials(deepcopy=False, states=taken))

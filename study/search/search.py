@@ -33,9 +33,9 @@ Search = optuna.Study
 
 FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 MAX_RETRIES = 2
-"""So often the parameters of a trial that failed by itself are tried again; of one that was interrupted, always."""
+"""Maximum number of retries of a failed trial; interrupted trials are always retried."""
 UNOWNED = 60.0
-"""Seconds after which a trial that does not say whose it is, which it does at once, was killed before it could."""
+"""Seconds after which a RUNNING trial without a worker is an orphan: a worker is recorded right after the start."""
 
 
 def default_storage(home: Home) -> str:
@@ -97,7 +97,7 @@ def _require_equal(name: str, recorded: dict[str, Any], now: dict[str, Any]) -> 
 
 
 def _line_up_grid(search: Search, config: SearchConfig) -> None:
-    """Puts the grid's points in line in an order that the seed decides: each is then taken by one worker only."""
+    """Enqueues the grid's points in a seeded random order; each is then taken by one worker only."""
     points = list(itertools.product(GRID, GRID))
     for place in np.random.default_rng(config.seed).permutation(len(points)):
         learning_rate, weight_decay = points[place]
@@ -105,23 +105,18 @@ def _line_up_grid(search: Search, config: SearchConfig) -> None:
 
 
 def finished(search: Search) -> int:
-    """How many trials count towards the total."""
+    """Number of trials that count towards the total."""
     return len(search.get_trials(deepcopy=False, states=FINISHED_STATES))
 
 
-def running(search: Search) -> set[int]:
-    """The numbers of the trials under way."""
-    return {trial.number for trial in search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
-
-
 def workers(search: Search) -> dict[int, str]:
-    """Who works on each trial under way, by its number; see `study.system.processes.this_process`."""
+    """The worker of each running trial, by number; see `study.system.processes.this_process`."""
     under_way = search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return {trial.number: trial.user_attrs["worker"] for trial in under_way if "worker" in trial.user_attrs}
 
 
 def outcome(trial: FrozenTrial) -> Outcome:
-    """What became of a trial that has ended."""
+    """The outcome of a trial that has ended."""
     # The reason is written before the state: another process may have begun to end the trial otherwise.
     reason = trial.user_attrs.get("status_reason", "interrupted")
     if trial.state == TrialState.COMPLETE:
@@ -132,13 +127,13 @@ def outcome(trial: FrozenTrial) -> Outcome:
 def close_orphans(
     search: Search, pulse: Pulse | None = None, *, and_own: bool = False, stopped: str = ""
 ) -> list[FrozenTrial]:
-    """Ends, as FAIL, the trials whose process is gone, gives no sign of life, or is this one; returns them.
+    """Ends orphaned trials as FAIL, whose process has ended or sends no heartbeat; returns them.
 
     Args:
         search: the search.
-        pulse: what was seen of its trials before; without it only what this machine knows is taken for gone.
+        pulse: the heartbeats seen before; without it only processes of this machine are found to have ended.
         and_own: whether trials of this process are ended too.
-        stopped: what ended them, where that is known and counts as an attempt at their parameters.
+        stopped: the cause, where it is known and counts as a failed attempt.
     """
     under_way = search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     own = this_process()
@@ -178,7 +173,7 @@ def fail(search: Search, trial: FrozenTrial, reason: str = "interrupted", stoppe
 
 
 def requeue(search: Search) -> list[int]:
-    """Puts the parameters of interrupted and crashed trials in line again; returns those trials' numbers."""
+    """Enqueues the parameters of interrupted and failed trials again; returns those trials' numbers."""
     trials = search.get_trials(deepcopy=False)
     again = []
     for trial in trials:
@@ -192,7 +187,7 @@ def requeue(search: Search) -> list[int]:
 
 
 def put_back(search: Search, trial: FrozenTrial) -> None:
-    """Lines up again what a trial that found no place had taken from the line, if it had, and once only."""
+    """Enqueues again, once, the parameters that a surplus trial had taken from the queue."""
     lined_up = trial.system_attrs.get("fixed_params")
     later = search.get_trials(deepcopy=False)[trial.number + 1 :]
     if lined_up and not any(other.system_attrs.get("fixed_params") == lined_up for other in later):
@@ -201,7 +196,7 @@ def put_back(search: Search, trial: FrozenTrial) -> None:
 
 
 def _is_due(trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
-    """Whether the parameters of a failed trial are to be tried again now."""
+    """Whether the parameters of a failed trial are to be retried now."""
     same = [other for other in trials if first_attempt(other) == first_attempt(trial)]
     attempts = [other for other in same if not (other.state == TrialState.FAIL and outcome(other).reason == "surplus")]
     failures = sum(other.state == TrialState.FAIL and bool(outcome(other).stopped) for other in attempts)

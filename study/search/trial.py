@@ -1,4 +1,4 @@
-"""One trial of a search as a training sees it: what to train, and what becomes of it."""
+"""One trial of a search as a training sees it: its settings, its score, its outcome."""
 
 import math
 from collections.abc import Mapping
@@ -10,29 +10,29 @@ from study.config import TrainConfig
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A trial to be run: its number, its settings, and what Optuna is told of it through."""
+    """A trial to be run: its number, its settings, and Optuna's own object."""
 
     number: int
     config: TrainConfig
     trial: Any
 
     def bind(self, run_id: str) -> None:
-        """Notes which MLflow run mirrors the trial."""
+        """Records the MLflow run that mirrors the trial."""
         self.trial.set_user_attr("mlflow_run", run_id)
 
     @property
     def retry_of(self) -> int | None:
-        """The number of the interrupted trial whose parameters are tried again."""
+        """The number of the trial that this one retries."""
         return self.trial.user_attrs.get("retry_of")
 
 
 COUNTED = ("complete", "pruned", "diverged")
-"""The reasons for which a trial has ended and counts; all others mean that it did not come to an end."""
+"""The reasons of finished trials, which count towards the total."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a trial, as the search's storage has it."""
+    """The outcome of a trial, as the storage has it."""
 
     number: int
     reason: str
@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def status(self) -> str:
-        """How MLflow calls it: FINISHED; KILLED, where something else ended it; or FAILED."""
+        """The status in MLflow: FINISHED; KILLED, where something else ended it; or FAILED."""
         if self.reason in COUNTED:
             return "FINISHED"
         return "KILLED" if self.reason == "interrupted" or self.reason.startswith("timed out") else "FAILED"
@@ -79,7 +79,7 @@ class Pruned(Exception):
 
 
 class Score:
-    """The best validation accuracy of a trial so far, told to the pruner epoch by epoch."""
+    """The best validation accuracy of a trial so far; reports every epoch to the pruner."""
 
     def __init__(self, suggestion: Suggestion):
         self.suggestion = suggestion

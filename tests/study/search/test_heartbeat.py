@@ -157,8 +157,8 @@ def test_work_of_another_host_is_waited_for_by_name_and_then_taken_over(
     assert capsys.readouterr().out.splitlines() == [
         f"Waiting for trial {number}, which process 12 on another-host works on."
     ]
-    assert search.running(found) == {number}
-    while search.running(found):
+    assert search.workers(found).keys() == {number}
+    while search.workers(found):
         assert clock[0] <= GRACE
         clock[0] += heartbeat.INTERVAL
         recovery.wait()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.storages import RDBStorage
@@ -423,6 +424,7 @@ def test_a_storage_that_is_no_database_is_refused(tmp_path: Path):
 WORKER = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from study.search import search
 from study.config import Home, SearchConfig
 from study.search.loop import optimise
@@ -540,12 +542,26 @@ def test_the_grid_is_tried_once_each_in_turns(home: Home):
     assert sorted(points(found)) == sorted(itertools.product(space.GRID, repeat=2))
 
 
+def test_all_trials_are_read_twice_for_each_that_begins_and_twice_at_the_end(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    found, reads, get_trials = opened(home), list[object](), Search.get_trials
+
+    def counted(self: Search, *arguments: Any, **options: Any) -> list[FrozenTrial]:
+        reads.append(options)
+        return get_trials(self, *arguments, **options)
+
+    monkeypatch.setattr(Search, "get_trials", counted)
+    optimise(found, QUICK, at_once(accuracy), nobody)
+    assert len(reads) == 2 * QUICK.trials + 2
+
+
 def test_what_one_trial_raises_ends_the_others_as_interrupted(home: Home):
     with pytest.raises(RuntimeError, match="a bug"):
         ran(home, run=stopping(1, RuntimeError("a bug")), places=3)
     found = opened(home)
     assert [trial.user_attrs["status_reason"] for trial in found.trials] == ["complete", "crashed", "interrupted"]
-    assert search.running(found) == set()
+    assert search.workers(found) == {}
 
 
 def test_trials_without_memory_do_not_count_and_three_in_a_row_end_the_search(home: Home):
