@@ -36,6 +36,8 @@ def show_data(config: DataConfig, home: Home) -> None:
     display.say(f"What is transparent in an image is {BACKGROUND}.")
     if dataset.skipped:
         display.say(f"{dataset.skipped} unreadable image files are left out.")
+    if dataset.left_out:
+        display.say(dataset.left_out)
     parts = {"train": splits.train, "validation": splits.validation, "test": dataset.test}
     table = Table("class", *parts)
     counts = [torch.bincount(part.labels, minlength=len(dataset.classes)) for part in parts.values()]

@@ -60,6 +60,8 @@ class Dataset:
     """One phrase: where the images came from, and how the test images were chosen."""
     skipped: int = 0
     """Unreadable files that were left out."""
+    left_out: str = ""
+    """What else lies in an image folder and is not read, see `Listing.left_out`."""
 
     def splits(self, config: DataConfig) -> Splits:
         """Holds out `config.validation_fraction` of the training images, class by class; the seed decides which.
@@ -105,7 +107,8 @@ def load_dataset(
             f"The folder name {root.name[:20]}… has {length} bytes, and runs are called after it: rename it to at most "
             f"{LONGEST_FOLDER_NAME}."
         )
-    folder = load_folder(root, home.data / "cache", config.skip_unreadable, say, progress)
+    ours = (home.data, home.store, home.reports)
+    folder = load_folder(root, home.data / "cache", config.skip_unreadable, say, progress, ours)
     name = re.sub(r"[^\w.-]", "-", root.name)  # the model registry takes neither / nor :
     return _dataset(config, name, f"image folder {root}", *folder)
 
@@ -126,6 +129,7 @@ def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, diges
         test=test.channels_last(),
         source=source,
         skipped=len(decoded.unreadable),
+        left_out=decoded.left_out,
     )
 
 

@@ -98,6 +98,8 @@ class Context(Stores):
         )
         if dataset.skipped:
             self.display.say(f"{dataset.skipped} unreadable image files are left out.")
+        if dataset.left_out:
+            self.display.say(dataset.left_out)
         return dataset
 
     def params(self, data: DataConfig, dataset: "Dataset") -> dict[str, Any]:

@@ -1,13 +1,13 @@
-"""Image files as tensors: listing a folder, decoding it once, keeping what was decoded."""
+"""Image files as tensors: decoding a folder once, and caching what was decoded."""
 
 import hashlib
 import json
 import os
 import stat
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,17 @@ from safetensors.torch import save_file
 
 from study.errors import StudyError
 from study.images import IMAGE_SHAPE, SIDE, Labelled
+from study.sources.formats import FORMATS
+from study.sources.listing import Files, list_folder
 from study.sources.transparency import on_ground
 from study.system import interruption
 from study.system.files import remove_unfinished, whole
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
-"""What is read, whatever a file's name ends in: others of Pillow's formats start programs, as PostScript does."""
 MAX_PIXELS = 50_000_000
 """Larger images are refused before they are decoded: a small file can unfold to fill the memory."""
 MAX_BYTES = 512 * 2**20
 """Larger files are refused before they are opened: so much is `MAX_PIXELS` of 16 bits in three channels, and more."""
-DECODING = b"2, transparent on white"
+DECODING = b"3, transparent on white"
 """What decoding makes of a file; changed, what was decoded before is decoded again."""
 CHUNK = 64
 """Images that one thread decodes before it reports."""
@@ -38,8 +37,6 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
-Listing = Mapping[str, Mapping[str, Sequence[Path]]]
-"""Image files by part (`train`, `test`) and class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +47,9 @@ class Decoded:
     train: Labelled
     test: Labelled | None = None
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    """The files that were left out: path within the source, and why."""
+    """The image files that cannot be read: path within the source, and why."""
+    left_out: str = ""
+    """What else lies in the folder and is not read, see `Listing.left_out`."""
 
     @property
     def parts(self) -> dict[str, Labelled]:
@@ -68,25 +67,39 @@ class Decoded:
 
 
 def load_folder(
-    root: Path, cache: Path, skip_unreadable: bool, say: Say, progress: Progress | None = None
+    root: Path,
+    cache: Path,
+    skip_unreadable: bool,
+    say: Say,
+    progress: Progress | None = None,
+    ours: Collection[Path] = (),
 ) -> tuple[Decoded, str]:
     """The images below `root` and their digest, decoded only where `cache` does not hold them.
+
+    Args:
+        root: the image folder.
+        cache: the folder of decoded images.
+        skip_unreadable: whether image files that cannot be read are left out.
+        say: called with a message where something takes long or is out of the ordinary.
+        progress: called with the number of files decoded so far and their total.
+        ours: folders that this program writes, which may lie below `root` and are no part of it.
 
     Raises:
         StudyError: for a folder that does not hold what it should, or that holds unreadable files not to be skipped.
     """
-    listing = _list_folder(root)
-    files = [file for group in listing.values() for members in group.values() for file in members]
+    listing = list_folder(root, ours)
+    files = listing.every
     path = cache_path(cache, root.name, root, files)
     stored = load_cache(path)
     if stored is None:
         say(f"Decoding {len(files):,} images of {root}, once.")
-        decoded = _decode_folder(root, listing, progress)
+        decoded = _decode_folder(root, listing.files, progress)
         if cache_path(cache, root.name, root, files) != path:
             raise StudyError(f"Files of {root} were changed while they were read: try again.")
         stored = store_cache(path, decoded, say)
-    _check_readable(root, stored[0], len(files), skip_unreadable)
-    return stored
+    decoded, digest = stored
+    _check_readable(root, decoded, len(files), skip_unreadable)
+    return replace(decoded, left_out=listing.left_out), digest
 
 
 def _check_readable(root: Path, decoded: Decoded, files: int, skip_unreadable: bool) -> None:
@@ -100,55 +113,6 @@ def _check_readable(root: Path, decoded: Decoded, files: int, skip_unreadable: b
         missing = set(range(len(decoded.classes))) - set(part.labels.tolist())
         if missing and (name == "train" or not len(part)):
             raise StudyError(f"No image of {decoded.classes[min(missing)]!r} in {root / name} can be read.")
-
-
-def _list_folder(root: Path) -> Listing:
-    """The image files of `train/<class>/` and, if it is there, `test/<class>/`; hidden ones are left out.
-
-    Raises:
-        StudyError: for a missing `train/`, fewer than two classes, an empty class, or a test class without training.
-    """
-    if not (root / "train").is_dir():
-        raise StudyError(
-            f"{root} has no train/: an image folder holds train/<class>/ and, if kept apart, test/<class>/."
-        )
-    listing = {part: _list_part(root / part) for part in ("train", "test") if (root / part).is_dir()}
-    if len(listing["train"]) < 2:
-        raise StudyError(f"{root / 'train'} holds the one class {next(iter(listing['train']))!r}: training needs two.")
-    strangers = sorted(set(listing.get("test", ())) - set(listing["train"]))
-    if strangers:
-        raise StudyError(f"{root / 'test'} holds classes that train/ does not: {', '.join(strangers)}.")
-    return listing
-
-
-def _list_part(folder: Path) -> dict[str, list[Path]]:
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
-        raise StudyError(f"{folder} holds no class folders: put each class's images in a folder of its name.")
-    listing = {name: _list_images(folder / name) for name in classes}
-    empty = [name for name, files in listing.items() if not files]
-    if empty:
-        raise StudyError(f"{folder} has no image ({', '.join(SUFFIXES)}) of the classes: {', '.join(empty)}.")
-    return listing
-
-
-def _list_images(folder: Path) -> list[Path]:
-    """The images below `folder`, also behind links, since many a data set is one; each folder is entered once."""
-    found: list[Path] = []
-    entered: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        # A link to a folder above would be followed for ever, and two of them double the ways at every step.
-        if os.path.realpath(parent) in entered:
-            folders.clear()
-            continue
-        entered.add(os.path.realpath(parent))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, name) for name in sorted(files) if _is_image(name)]
-    return found
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -224,7 +188,7 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _decode_folder(root: Path, listing: Listing, progress: Progress | None = None) -> Decoded:
+def _decode_folder(root: Path, listing: Files, progress: Progress | None = None) -> Decoded:
     """Reads the files of `listing`, which lie below `root`; those that cannot be read are left out and named."""
     classes = tuple(listing["train"])
     rows = [(part, name, file) for part, group in listing.items() for name, files in group.items() for file in files]
@@ -268,7 +232,8 @@ def load_cache(path: Path) -> tuple[Decoded, str] | None:
             described = json.loads(file.metadata()["decoded"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         parts = {name: Labelled(tensors[f"{name}_images"], tensors[f"{name}_labels"]) for name in described["parts"]}
-        decoded = Decoded(tuple(described["classes"]), **parts, unreadable=described["unreadable"])
+        classes, unreadable = tuple(described["classes"]), described["unreadable"]
+        decoded = Decoded(classes, parts["train"], parts.get("test"), unreadable)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     return (decoded, described["digest"]) if decoded.digest() == described["digest"] else None

@@ -1,0 +1,202 @@
+"""What lies in an image folder: the images by part and class, and what is left out and why."""
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from study.errors import StudyError
+from study.sources.formats import ARCHIVES, IGNORED, IMAGES, OTHER, SUFFIXES, could_be_image, kind_of
+
+PARTS = ("train", "test")
+"""The folders of class folders."""
+VALIDATION = ("val", "valid", "validation", "dev")
+NOT_TEST = ("test", "tests", "testing", "eval")
+"""Names, in any case, of folders that are meant as test images and are not called so."""
+CLUTTER = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
+"""Folders that file managers and storage servers make, with thumbnails or deleted files; as good as hidden."""
+MOST_REASONS = 8
+"""Reasons that are named in a sentence."""
+
+Files = Mapping[str, Mapping[str, Sequence[Path]]]
+"""Image files by part and class."""
+
+
+class LeftOut:
+    """Counts what is not read of the data set below `root`, by reason."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, str] = {}
+
+    def add(self, reason: str, path: Path) -> None:
+        """Counts `path`; `reason` says in the plural what it is, e.g. ``"hidden images"``."""
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+        if reason not in self._examples:
+            self._examples[reason] = os.path.relpath(path, self._root)
+
+    def __str__(self) -> str:
+        """The reasons with their counts and an example each; empty where nothing was left out."""
+        counts = sorted(self._counts.items(), key=lambda item: -item[1])
+        named = [
+            f"{reason} ({count:,}{':' if count == 1 else ', e.g.'} {self._examples[reason]})"
+            for reason, count in counts[:MOST_REASONS]
+        ]
+        more = len(counts) - MOST_REASONS
+        return "; ".join(named + ([f"and more for {more} other reasons"] if more > 0 else []))
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The files of an image folder."""
+
+    files: Files
+    left_out: str = ""
+    """What is not read, and what is read otherwise than one may think: a line; empty for a folder in order."""
+
+    @property
+    def every(self) -> list[Path]:
+        """All image files, in the order of parts, classes and names."""
+        return [file for classes in self.files.values() for files in classes.values() for file in files]
+
+
+@dataclass(frozen=True, eq=False)
+class _Lister:
+    """Lists the folder `root`, and counts on the way what is left out."""
+
+    root: Path
+    left_out: LeftOut
+    nested: LeftOut
+
+    def part(self, name: str) -> dict[str, list[Path]]:
+        """The images of `train/` or `test/` by class."""
+        folder, classes = self.root / name, list[Path]()
+        for entry in _entries(folder):
+            if entry.is_dir() and not _is_hidden(entry.name):
+                classes.append(entry)
+            else:
+                self.aside(entry)
+        if not classes:
+            raise StudyError(f"{folder} holds no class folders: put each class's images in a folder of its name.")
+        listing = {folder.name: self._images(folder) for folder in classes}
+        if empty := [name for name, files in listing.items() if not files]:
+            left_out = f"; not read: {self.left_out}" if str(self.left_out) else ""
+            raise StudyError(
+                f"{folder} has no image ({', '.join(SUFFIXES)}) of the classes: {', '.join(empty)}{left_out}."
+            )
+        return listing
+
+    def _images(self, folder: Path) -> list[Path]:
+        """The images below a class's folder, also behind links, since many a data set is one."""
+        images: list[Path] = []
+        for parent, is_hidden, names in self._walk(folder, followlinks=True):
+            for path in (parent / name for name in names):
+                if is_hidden or _is_hidden(path.name):
+                    self._count_hidden(path, is_hidden)
+                elif (kind := kind_of(path)) == IMAGES:
+                    images.append(path)
+                    if parent != folder:
+                        self.nested.add(f"{IMAGES} in sub-folders", path)
+                elif kind != IGNORED:
+                    self.left_out.add(kind, path)
+        return images
+
+    def aside(self, entry: Path) -> None:
+        """Counts what could be images in a file or folder that is of no class."""
+        if not entry.is_dir():
+            self._count(entry, False, "in no class folder")
+            return
+        where = f"in {_advice(entry, self.root)}"
+        for parent, is_hidden, names in self._walk(entry):
+            for name in names:
+                self._count(parent / name, is_hidden, where)
+
+    def _count(self, path: Path, in_hidden: bool, where: str) -> None:
+        if in_hidden or _is_hidden(path.name):
+            self._count_hidden(path, in_hidden)
+        elif (kind := kind_of(path)) not in (IGNORED, OTHER):
+            self.left_out.add(kind if kind == ARCHIVES else f"{kind} {where}", path)
+
+    def _count_hidden(self, path: Path, in_hidden: bool) -> None:
+        # Hidden folders hold anything. What is named as an image is looked into: beside each, macOS hides a file of
+        # its own with the same ending.
+        if not in_hidden or could_be_image(path):
+            kind = kind_of(path, trust_ending=False)
+            if kind.endswith(IMAGES):
+                self.left_out.add(f"hidden {kind}", path)
+
+    def _walk(self, folder: Path, followlinks: bool = False) -> Iterator[tuple[Path, bool, list[str]]]:
+        """The folders from `folder` on, each entered once, whether they are hidden, and the names of their files."""
+
+        def skip(error: OSError) -> None:
+            reason = (error.strerror or str(error)).lower()
+            self.left_out.add(f"folders that cannot be opened, {reason}", Path(error.filename))
+
+        # A link to a folder above would be followed for ever, and two of them double the ways at every step.
+        entered = set[str]() if followlinks else {os.path.realpath(self.root / part) for part in PARTS}
+        hidden: set[Path] = set()
+        for name, folders, files in os.walk(folder, followlinks=followlinks, onerror=skip):
+            parent, real = Path(name), os.path.realpath(name)
+            if real in entered or self._root_is_in(real):
+                folders.clear()
+                self.left_out.add("links to folders that are read already", parent)
+                continue
+            entered.add(real)
+            folders.sort()
+            if _is_hidden(parent.name) or parent.parent in hidden:
+                hidden.add(parent)
+            yield parent, parent in hidden, sorted(files)
+
+    def _root_is_in(self, folder: str) -> bool:
+        return os.path.commonpath([os.path.realpath(self.root), folder]) == folder
+
+
+def list_folder(root: Path, ours: Collection[Path] = ()) -> Listing:
+    """The image files of `train/<class>/` and, if it is there, `test/<class>/`; hidden ones are left out.
+
+    Args:
+        root: the image folder.
+        ours: folders that this program writes, of which nothing is said.
+
+    Raises:
+        StudyError: for a missing `train/`, fewer than two classes, an empty class, or a test class without training.
+    """
+    if not (root / "train").is_dir():
+        raise StudyError(
+            f"{root} has no train/: an image folder holds train/<class>/ and, if kept apart, test/<class>/."
+        )
+    lister = _Lister(root, LeftOut(root), LeftOut(root))
+    files = {part: lister.part(part) for part in PARTS if (root / part).is_dir()}
+    if len(files["train"]) < 2:
+        raise StudyError(f"{root / 'train'} holds the one class {next(iter(files['train']))!r}: training needs two.")
+    strangers = sorted(set(files.get("test", ())) - set(files["train"]))
+    if strangers:
+        raise StudyError(f"{root / 'test'} holds classes that train/ does not: {', '.join(strangers)}.")
+    for entry in _entries(root):
+        if entry.name not in files and entry not in ours:
+            lister.aside(entry)
+    lines = [f"Not read in {root.name}: {lister.left_out}." if str(lister.left_out) else ""]
+    lines += [f"Read as of the class whose folder they are below: {lister.nested}." if str(lister.nested) else ""]
+    return Listing(files, " ".join(filter(None, lines)))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise StudyError(f"{folder} cannot be read ({(error.strerror or str(error)).lower()}).") from None
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in CLUTTER
+
+
+def _advice(folder: Path, root: Path) -> str:
+    """The folder's name, and how its images would be used."""
+    name = f"{os.path.relpath(folder, root)}/"
+    if folder.name.lower() in VALIDATION:
+        return f"{name}, since validation images are drawn from train/: move them there to use them"
+    if folder.name.lower() in NOT_TEST and folder.parent == root:
+        return f"{name}, since test images are those in test/: rename it to use them"
+    return name

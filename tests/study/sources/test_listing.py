@@ -1,0 +1,227 @@
+"""What lies in an image folder and is not read: said in one line, whatever could be an image; else nothing is."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from study.config import DataConfig, Home
+from study.data import load_dataset
+from study.errors import StudyError
+from study.sources.listing import MOST_REASONS, list_folder
+from tests.study.test_data import load, write_folder, write_image
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+APPLE_DOUBLE = b"\0\5\x16\7\0\2\0\0Mac OS X"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "photos")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(root=tmp_path / "home")
+
+
+def left_out(folder: Path) -> str:
+    listing = list_folder(folder)
+    assert len(listing.every) == 18
+    assert "\n" not in listing.left_out
+    return listing.left_out
+
+
+def image(path: Path) -> Path:
+    write_image(path.with_name("new.png"), seed=99)
+    return path.with_name("new.png").rename(path)
+
+
+def test_of_a_folder_in_order_nothing_is_said(folder: Path) -> None:
+    assert left_out(folder) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("README.md", "LICENSE", "classes.txt", "labels.csv", "train.json", ".DS_Store", "Thumbs.db", "desktop.ini"),
+        *(
+            "train/.DS_Store",
+            "train/cat/.DS_Store",
+            "train/cat/Thumbs.db",
+            "train/cat/0000.xml",
+            "train/cat/._0000.png",
+        ),
+        *("__MACOSX/train/cat/._0000.png", "annotations/0000.xml", "train/.git/config", "split.py", "model.ckpt"),
+    ],
+)
+def test_of_what_no_one_takes_for_an_image_nothing_is_said(name: str, folder: Path) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(APPLE_DOUBLE)
+    assert left_out(folder) == ""
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.jpe", "a", "a.JPG_large", "a.heic", "a.avif", "a.jp2", "a.ico", "a.txt"])
+def test_an_image_is_read_whatever_it_is_called(name: str, folder: Path, home: Home) -> None:
+    before = load(folder, home)
+    image(folder / "train" / "cat" / name)
+    after = load(folder, home)
+    assert len(after.train) == 13
+    assert after.digest != before.digest
+    assert after.left_out == ""
+
+
+def test_another_image_under_a_name_without_an_ending_is_noticed(folder: Path, home: Home) -> None:
+    image(folder / "train" / "cat" / "a")
+    before = load(folder, home)
+    (folder / "train" / "cat" / "a").write_bytes((folder / "train" / "bird" / "0000.png").read_bytes())
+    assert load(folder, home).digest != before.digest
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("train/cat/a.heic", "unsupported HEIC images (1: train/cat/a.heic)"),
+        ("train/cat/a", "unsupported HEIC images (1: train/cat/a)"),
+        ("test/bird/a.HEIF", "unsupported HEIC images (1: test/bird/a.HEIF)"),
+        ("train/a.heic", "unsupported HEIC images in no class folder (1: train/a.heic)"),
+        ("train/cat/.a.heic", "hidden unsupported HEIC images (1: train/cat/.a.heic)"),
+        ("val/cat/a.heic", "unsupported HEIC images in val/, since validation images are drawn from train/"),
+    ],
+)
+def test_an_image_of_an_unsupported_format_is_counted(name: str, line: str, folder: Path) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(HEIC)
+    assert left_out(folder).startswith(f"Not read in photos: {line}")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("train/a.png", "images in no class folder (1: train/a.png)"),
+        ("test/a", "images in no class folder (1: test/a)"),
+        ("a.jfif", "images in no class folder (1: a.jfif)"),
+        ("train/cat/.a.png", "hidden images (1: train/cat/.a.png)"),
+        ("train/cat/.a", "hidden images (1: train/cat/.a)"),
+        ("train/cat/.thumbnails/a.png", "hidden images (1: train/cat/.thumbnails/a.png)"),
+        ("train/cat/.ipynb_checkpoints/sub/a.png", "hidden images (1: train/cat/.ipynb_checkpoints/sub/a.png)"),
+        ("train/cat/@eaDir/a.png", "hidden images (1: train/cat/@eaDir/a.png)"),
+        ("train/@eaDir/a.png", "hidden images (1: train/@eaDir/a.png)"),
+        ("train/.dog/a.png", "hidden images (1: train/.dog/a.png)"),
+        ("__MACOSX/a.png", "hidden images (1: __MACOSX/a.png)"),
+        (".cache/a.png", "hidden images (1: .cache/a.png)"),
+        ("extra/deep/a", "images in extra/ (1: extra/deep/a)"),
+    ],
+)
+def test_an_image_that_is_not_where_it_is_read_is_counted(name: str, line: str, folder: Path) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    image(folder / name)
+    assert left_out(folder) == f"Not read in photos: {line}."
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
+def test_of_validation_images_it_is_said_how_they_would_be_used(name: str, folder: Path) -> None:
+    for number in range(2):
+        write_image(folder / name / "cat" / f"{number}.png", seed=number)
+    assert left_out(folder) == (
+        f"Not read in photos: images in {name}/, since validation images are drawn from train/: move them there to use "
+        f"them (2, e.g. {name}/cat/0.png)."
+    )
+
+
+@pytest.mark.parametrize("name", ["Test", "testing", "eval"])
+def test_of_test_images_under_another_name_it_is_said_how_they_would_be_used(name: str, folder: Path) -> None:
+    write_image(folder / name / "cat" / "0.png", seed=1)
+    assert f"images in {name}/, since test images are those in test/: rename it to use them (1: " in left_out(folder)
+
+
+@pytest.mark.parametrize("place", ["", "train", "train/cat", "old"])
+def test_archives_are_counted_wherever_they_lie(place: str, folder: Path) -> None:
+    (folder / place).mkdir(exist_ok=True)
+    (folder / place / "more.zip").write_bytes(b"PK\x03\x04")
+    name = str(Path(place, "more.zip"))
+    assert left_out(folder) == f"Not read in photos: archives or data files (1: {name})."
+
+
+def test_other_files_are_counted_within_a_class(folder: Path) -> None:
+    (folder / "train" / "cat" / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom")
+    (folder / "film.mp4").write_bytes(b"\0\0\0\x18ftypisom")
+    assert left_out(folder) == "Not read in photos: other files (1: train/cat/film.mp4)."
+
+
+def test_a_link_to_nowhere_does_not_take_a_class_away_without_a_word(folder: Path) -> None:
+    (folder / "train" / "dog").symlink_to("/nowhere")
+    (folder / "train" / "cat" / "a").symlink_to("/nowhere")
+    os.mkfifo(folder / "train" / "cat" / "pipe")
+    line = left_out(folder)
+    assert "broken links in no class folder (1: train/dog)" in line
+    assert "broken links (1: train/cat/a)" in line
+    assert "pipes, sockets or devices (1: train/cat/pipe)" in line
+
+
+def test_links_to_folders_that_are_read_or_that_hold_the_data_set_are_not_followed_again(folder: Path) -> None:
+    for name, target in {"a": folder / "train" / "bird", "b": folder / "train" / "bird"}.items():
+        (folder / "train" / "bird" / name).symlink_to(target)
+    for name, target in {"up": folder.parent, "same": folder, "top": Path("/"), "again": folder / "train"}.items():
+        (folder / name).symlink_to(target)
+    (folder / "train" / "cat" / "top").symlink_to(folder)
+    assert left_out(folder) == "Not read in photos: links to folders that are read already (7, e.g. train/bird/a)."
+
+
+def test_a_folder_that_cannot_be_opened_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, scandir = str(folder / "train" / "cat" / "closed"), os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    (folder / "train" / "cat" / "closed").mkdir()
+    monkeypatch.setattr(os, "scandir", refuse)
+    reason = "folders that cannot be opened, permission denied"
+    assert left_out(folder) == f"Not read in photos: {reason} (1: train/cat/closed)."
+
+
+def test_images_in_sub_folders_are_read_and_said(folder: Path) -> None:
+    write_image(folder / "train" / "bird" / "zoo" / "a.png", seed=1)
+    listing = list_folder(folder)
+    assert folder / "train" / "bird" / "zoo" / "a.png" in listing.files["train"]["bird"]
+    assert listing.left_out == (
+        "Read as of the class whose folder they are below: images in sub-folders (1: train/bird/zoo/a.png)."
+    )
+
+
+def test_a_class_of_unsupported_images_alone_is_refused_with_the_reason(folder: Path) -> None:
+    shutil.rmtree(folder / "train" / "cat")
+    (folder / "train" / "cat").mkdir()
+    (folder / "train" / "cat" / "a.heic").write_bytes(HEIC)
+    with pytest.raises(
+        StudyError, match=r"classes: cat; not read: unsupported HEIC images \(1: train/cat/a\.heic\)\.$"
+    ):
+        list_folder(folder)
+
+
+def test_many_reasons_are_cut_short(folder: Path) -> None:
+    for number in range(MOST_REASONS + 3):
+        write_image(folder / f"extra{number:02}" / "a.png", seed=number)
+    line = left_out(folder)
+    assert line.count("images in extra") == MOST_REASONS
+    assert line.endswith("; and more for 3 other reasons.")
+
+
+def test_what_this_program_writes_is_no_part_of_the_folder(folder: Path) -> None:
+    inside = Home(root=folder)
+    image(folder / "a.png")
+    for own in (inside.reports, inside.store, inside.data):
+        write_image(own / "page" / "figure.png", seed=1)
+    dataset = load_dataset(DataConfig(dataset=str(folder)), inside)
+    assert dataset.left_out == "Not read in photos: images in no class folder (1: a.png)."
+
+
+def test_the_line_is_said_of_cached_images_too(folder: Path, home: Home) -> None:
+    write_image(folder / "val" / "cat" / "0.png", seed=1)
+    first, second = load(folder, home), load(folder, home)
+    assert "images in val/" in first.left_out
+    assert second.left_out == first.left_out
