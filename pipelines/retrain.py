@@ -20,6 +20,7 @@ from study.config import DataConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.device import release_freed_memory
 from study.device_failures import failures_explained
+from study.duplicates import find_duplicates
 from study.errors import Diverged, Incomplete, StudyError
 from study.models import Model, build_model
 from study.system.files import locked
@@ -149,6 +150,7 @@ def _describe(run_id: str, dataset: Dataset, context: Context) -> None:
         "classes": list(dataset.classes),
         "train": len(dataset.train),
         "test": len(dataset.test),
+        "test_images_equal_to_a_training_image": find_duplicates(dataset.train, dataset.test).leaked,
     }
     context.store.log_json(run_id, "dataset.json", described)
 

@@ -27,6 +27,7 @@ def show_data(config: DataConfig, home: Home) -> None:
     import torch
 
     from study.data import load_dataset
+    from study.duplicates import find_duplicates
 
     display = Display()
     with display.bar(f"decoding {config.dataset}", 1) as bar:
@@ -38,6 +39,8 @@ def show_data(config: DataConfig, home: Home) -> None:
         display.say(f"{dataset.skipped} unreadable image files are left out.")
     if dataset.left_out:
         display.say(dataset.left_out)
+    duplicates = find_duplicates(dataset.train, dataset.test, splits.validation_rows)
+    display.say(f"Exact duplicates (equal pixels at 32×32): {duplicates}.")
     parts = {"train": splits.train, "validation": splits.validation, "test": dataset.test}
     table = Table("class", *parts)
     counts = [torch.bincount(part.labels, minlength=len(dataset.classes)) for part in parts.values()]

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
+import pandas as pd
+
 from analysis.exhibit import Exhibit
 from analysis.explorer.page import MAPS
-from analysis.results import kinds
+from analysis.images import duplicates
+from analysis.results import kinds, without_duplicates
 from pipelines.report import figures_ablation as ablation
 from pipelines.report import figures_dataset as dataset
 from pipelines.report import figures_experiments as experiments
@@ -20,7 +23,9 @@ from pipelines.report import figures_maps as maps
 from pipelines.report import figures_search as search
 from pipelines.report import figures_statistics as statistics
 from pipelines.report.material import Material
-from pipelines.report.network import no_weights
+from pipelines.report.network import Network, no_weights
+from study.data import Dataset
+from study.duplicates import find_duplicates
 from study.errors import StudyError
 
 Step = Callable[[], Iterable[Exhibit]]
@@ -129,6 +134,21 @@ def _experiment(name: str, *needs: Need) -> Figure:
     )
 
 
+def _duplicates(data: Dataset, network: Network, tested: statistics.Networks) -> Iterable[Exhibit]:
+    validation_rows = data.splits(network.run.data_config).validation_rows
+    found = find_duplicates(data.train, data.test, validation_rows)
+    images = pd.DataFrame(
+        {"group": found.groups, "image": found.names, "class": [data.classes[label] for label in found.labels]}
+    )
+    # Another split holds other test images.
+    seed = network.run.data_config.split_seed
+    same = {name: other for name, other in tested.items() if other.run.data_config.split_seed == seed}
+    predictions = statistics.predictions_of(same)
+    yield duplicates.show(found.counts, images, len(data.train) + len(data.test))
+    if predictions and found.is_doubtful.any():
+        yield without_duplicates.show(found.is_doubtful, predictions)
+
+
 OF_FILTERS = (CONVOLUTIONS, WEIGHTS, DATASET)
 
 FIGURES: tuple[Figure, ...] = (
@@ -143,6 +163,13 @@ FIGURES: tuple[Figure, ...] = (
     Figure("calibration", RESULTS, (TESTED,), lambda m: partial(statistics.show_calibration, m.tested)),
     Figure("samples", DATA, (DATASET,), lambda m: partial(dataset.show_samples, m.data)),
     Figure("covariance", DATA, (DATASET,), lambda m: partial(dataset.show_covariance, m.data), ("correlation",)),
+    Figure(
+        "duplicates",
+        DATA,
+        (DATASET,),
+        lambda m: partial(_duplicates, m.data, m.network, m.tested),
+        ("duplicates_accuracy",),
+    ),
     Figure(
         "convergence",
         TRAINING,

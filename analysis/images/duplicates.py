@@ -1,0 +1,34 @@
+"""Exact duplicates among the images of a data set."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from analysis.drawing.wording import listed
+from analysis.exhibit import Exhibit
+
+NOTE = (
+    "Duplicates are images whose pixels are equal as the models see them, at 32 × 32; near duplicates are not counted."
+)
+
+
+def show(counts: Mapping[str, tuple[int, int]], duplicates: pd.DataFrame, images: int) -> Exhibit:
+    """How many duplicates there are of each kind.
+
+    Args:
+        counts: how many duplicates there are and of how many images, by kind.
+        duplicates: the images that have duplicates, a row each.
+        images: the number of all images.
+    """
+    rows = [(kind, *numbers) for kind, numbers in counts.items()]
+    table = pd.DataFrame(rows, columns=["kind", "images", "of"])
+    tables = {"duplicate_images": duplicates} if len(duplicates) else {}
+    heading = "Exact duplicates among the images"
+    return Exhibit("duplicates", heading, caption(counts, images), table, note=NOTE, tables=tables)
+
+
+def caption(counts: Mapping[str, tuple[int, int]], images: int) -> str:
+    """One sentence: how many duplicates there are of each kind."""
+    if not counts:
+        return f"No two of the {images:,} images are equal."
+    return f"There are {listed([f'{count:,} of {total:,} {kind}' for kind, (count, total) in counts.items()])}."
