@@ -175,7 +175,7 @@ class SelectedImage:
     image: torch.Tensor
     """uint8, (3, 32, 32)."""
     label: int | None
-    """The number of its class; None for a file, whose class nobody told."""
+    """The number of its class; None for a file, whose class is unknown."""
     description: str
     """Which it is, e.g. ``"train:6 (bird)"``."""
 

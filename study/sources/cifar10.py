@@ -1,4 +1,4 @@
-"""CIFAR-10 as it is published: downloaded, checked, unpacked, and decoded once."""
+"""CIFAR-10: downloads the published archive, checks its MD5, unpacks it, and caches the decoded images."""
 
 import contextlib
 import errno
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 BATCHES = "cifar-10-batches-py"
 DOWNLOAD_TIMEOUT = 20.0
-"""Seconds without an answer after which a download is given up."""
+"""Time-out of the download, seconds without an answer."""
 
 
 def load_cifar10(home: Home, say: Say) -> tuple[Decoded, str]:
-    """CIFAR-10 and its digest, downloaded where it is not in the home's data folder yet.
+    """Loads CIFAR-10 and its digest, downloading it where it is not in the home's data folder.
 
     Raises:
         StudyError: where it cannot be downloaded, unpacked or stored.
@@ -49,7 +49,7 @@ def _cache(folder: Path) -> Path:
 
 
 def _fetch(folder: Path, say: Say) -> Decoded:
-    """The batches in `folder`, all of the published MD5: where one is not, they are unpacked anew or downloaded."""
+    """Decodes the batches in `folder`; unpacks or downloads them where one fails its MD5 check."""
     from torchvision.datasets import CIFAR10
 
     try:
@@ -64,7 +64,7 @@ def _fetch(folder: Path, say: Say) -> Decoded:
 
 
 def _unpack(folder: Path) -> None:
-    """Puts the archive's batches where they belong, one by one: another process may be reading or unpacking them."""
+    """Unpacks the archive, then moves each batch atomically: another process may be reading or unpacking them."""
     from torchvision.datasets import CIFAR10
 
     batches = folder / BATCHES
@@ -72,7 +72,7 @@ def _unpack(folder: Path) -> None:
     try:
         unpacked.mkdir(exist_ok=True)
         with tarfile.open(folder / CIFAR10.filename) as archive:
-            # Nothing outside the folder, no devices, no links that lead out.
+            # The filter refuses members outside the folder, devices, and links that lead out.
             archive.extractall(unpacked, filter="data")
         batches.mkdir(exist_ok=True)
         for file in (unpacked / batches.name).iterdir():
@@ -96,8 +96,8 @@ def _provide_archive(folder: Path, say: Say) -> None:
         damaged = archive.replace(f"{archive}.damaged")
         say(f"{archive} is cut short or altered (its MD5 is not the published one): moved to {damaged.name}.")
     say(f"Downloading CIFAR-10 (170 MB) from {CIFAR10.url} to {folder}.")
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torchvision sets none and would wait for ever
+    default_timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torchvision sets none, and would wait without end
     try:
         with whole(archive) as part:
             interruption.in_thread(partial(download_url, CIFAR10.url, folder, part.name, CIFAR10.tgz_md5))
@@ -107,12 +107,12 @@ def _provide_archive(folder: Path, say: Say) -> None:
             f"removed: try again, or place {archive.name} in {folder}."
         ) from error
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(default_timeout)
 
 
 @contextlib.contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Says in a sentence what stopped the fetching of CIFAR-10 into `folder`, and what to do."""
+    """Raises failed downloads and unpacking into `folder` as `StudyError`s that say what to do."""
     try:
         yield
     except (URLError, HTTPException, TimeoutError, ConnectionError) as error:

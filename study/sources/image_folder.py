@@ -20,19 +20,19 @@ from study.errors import StudyError
 from study.images import IMAGE_SHAPE, SIDE, Labelled
 from study.sources.formats import FORMATS
 from study.sources.listing import Files, list_folder
-from study.sources.transparency import on_ground
+from study.sources.transparency import to_rgb
 from study.system import interruption
 from study.system.files import remove_unfinished, whole
 
 MAX_PIXELS = 50_000_000
-"""Larger images are refused before they are decoded: a small file can unfold to fill the memory."""
+"""Maximum number of pixels of an image, checked before decoding: a small file can decompress to fill the memory."""
 MAX_BYTES = 512 * 2**20
-"""Larger files are refused before they are opened: so much is `MAX_PIXELS` of 16 bits in three channels, and more."""
+"""Maximum size of an image file, checked before opening; `MAX_PIXELS` of 16 bits in three channels are smaller."""
 DECODING = b"3, transparent on white"
-"""What decoding makes of a file; changed, what was decoded before is decoded again."""
+"""Version of the decoding, a part of the cache key: a new version invalidates cached images."""
 CHUNK = 64
-"""Images that one thread decodes before it reports."""
-# Pillow's own limit is above ours; what it warns of is refused, and not told twice.
+"""Images that a thread decodes between two reports of progress."""
+# Pillow's own limit is above ours: its warning becomes the reason why a file cannot be read.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 Say = Callable[[str], None]
@@ -74,11 +74,11 @@ def load_folder(
     progress: Progress | None = None,
     ours: Collection[Path] = (),
 ) -> tuple[Decoded, str]:
-    """The images below `root` and their digest, decoded only where `cache` does not hold them.
+    """Loads the images below `root` and their digest, from the cache where its key matches the files.
 
     Args:
         root: the image folder.
-        cache: the folder of decoded images.
+        cache: the folder of cache files.
         skip_unreadable: whether image files that cannot be read are left out.
         say: called with a message where something takes long or is out of the ordinary.
         progress: called with the number of files decoded so far and their total.
@@ -116,10 +116,10 @@ def _check_readable(root: Path, decoded: Decoded, files: int, skip_unreadable: b
 
 
 def read_image(path: Path) -> np.ndarray:
-    """The image file at `path`, turned upright and resized: uint8, (3, 32, 32), RGB.
+    """Reads the image file at `path`, turned upright and resized: uint8, (3, 32, 32), RGB.
 
     Raises:
-        StudyError: for a file that is no whole image, or of more than `MAX_PIXELS` pixels or `MAX_BYTES` bytes.
+        StudyError: for a file that is no whole image, or has more than `MAX_PIXELS` pixels or `MAX_BYTES` bytes.
     """
     images, unreadable = decode([path])
     for reason in unreadable.values():
@@ -135,19 +135,19 @@ def decode(paths: Sequence[Path], progress: Progress | None = None) -> tuple[np.
         progress: called with the number of files read so far and N.
 
     Returns:
-        uint8 images (N, 3, 32, 32), black where a file cannot be read, and for those files, by place, why not.
+        uint8 images (N, 3, 32, 32), black where a file cannot be read; and, by position, the reason why it cannot.
     """
     images = np.zeros((len(paths), *IMAGE_SHAPE), np.uint8)
     unreadable: dict[int, str] = {}
 
     def read(start: int) -> int:
         stop = min(start + CHUNK, len(paths))
-        for place in range(start, stop):
+        for position in range(start, stop):
             try:
-                images[place] = _decode(paths[place])
+                images[position] = _decode(paths[position])
             # Pillow raises whatever its decoders meet in a damaged file: SyntaxError, struct.error, EOFError, …
             except Exception as error:
-                unreadable[place] = _reason(error)
+                unreadable[position] = _reason(error)
         return stop
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -163,9 +163,9 @@ def _decode(path: Path) -> np.ndarray:
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS:,}")
-        ground = on_ground(image)
-        ground.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
-        upright = ImageOps.exif_transpose(ground)
+        rgb = to_rgb(image)
+        rgb.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+        upright = ImageOps.exif_transpose(rgb)
     if upright.size != (SIDE, SIDE):
         upright = upright.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(upright).transpose(2, 0, 1)
@@ -189,34 +189,34 @@ def _reason(error: Exception) -> str:
 
 
 def _decode_folder(root: Path, listing: Files, progress: Progress | None = None) -> Decoded:
-    """Reads the files of `listing`, which lie below `root`; those that cannot be read are left out and named."""
+    """Decodes the files of `listing`, which lie below `root`; unreadable ones are left out and named."""
     classes = tuple(listing["train"])
     rows = [(part, name, file) for part, group in listing.items() for name, files in group.items() for file in files]
     images, unreadable = decode([file for _, _, file in rows], progress)
     labels = np.array([classes.index(name) for _, name, _ in rows])
     parts = {}
-    for wanted in listing:
-        kept = [row for row, (part, _, _) in enumerate(rows) if part == wanted and row not in unreadable]
-        parts[wanted] = Labelled(torch.from_numpy(images[kept]), torch.from_numpy(labels[kept]))
-    left_out = {str(rows[row][2].relative_to(root)): reason for row, reason in unreadable.items()}
-    return Decoded(classes, parts["train"], parts.get("test"), left_out)
+    for name in listing:
+        kept = [row for row, (part, _, _) in enumerate(rows) if part == name and row not in unreadable]
+        parts[name] = Labelled(torch.from_numpy(images[kept]), torch.from_numpy(labels[kept]))
+    reasons = {str(rows[row][2].relative_to(root)): reason for row, reason in unreadable.items()}
+    return Decoded(classes, parts["train"], parts.get("test"), reasons)
 
 
 def cache_path(folder: Path, name: str, root: Path, files: Sequence[Path]) -> Path:
-    """Where in `folder` the decoded `files` of `root` are kept: any change of a path or of what a file holds moves it.
+    """Path of the cache file of `files`, which lie below `root`; its key is a hash of their paths and contents.
 
-    Sizes and times would not do: archives unpack other files with the same ones.
+    Sizes and times would not do: an archive with fixed times unpacks other files with equal ones.
     """
-    listing = hashlib.sha256(DECODING)
+    key = hashlib.sha256(DECODING)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for file, content in zip(files, threads.map(_content, files), strict=True):
-            listing.update(os.fsencode(str(file).removeprefix(str(root))) + b"\0" + content)
+            key.update(os.fsencode(str(file).removeprefix(str(root))) + b"\0" + content)
             interruption.check()
-    return folder / f"{name}-{listing.hexdigest()[:16]}.safetensors"
+    return folder / f"{name}-{key.hexdigest()[:16]}.safetensors"
 
 
 def _content(path: Path) -> bytes:
-    """The hash of what a file holds; where it cannot be read, which is an unreadable file, of why not."""
+    """Hash of a file's content; of a file that cannot be read, of the reason."""
     try:
         _require_file(path)
         with path.open("rb") as file:
@@ -226,7 +226,7 @@ def _content(path: Path) -> bytes:
 
 
 def load_cache(path: Path) -> tuple[Decoded, str] | None:
-    """The images stored at `path` with their digest; None where there are none, or not exactly what was stored."""
+    """Reads a cache file: the images and their digest; None where it is missing, damaged or altered."""
     try:
         with safe_open(path, framework="pt") as file:
             described = json.loads(file.metadata()["decoded"])
@@ -240,7 +240,7 @@ def load_cache(path: Path) -> tuple[Decoded, str] | None:
 
 
 def store_cache(path: Path, decoded: Decoded, say: Say) -> tuple[Decoded, str]:
-    """Writes what `load_cache` reads, and returns it; a file under this name is always whole."""
+    """Writes a cache file, atomically, and returns what `load_cache` would read from it."""
     digest = decoded.digest()
     described = {"classes": decoded.classes, "parts": list(decoded.parts), "unreadable": dict(decoded.unreadable)}
     tensors = {f"{name}_images": part.images for name, part in decoded.parts.items()}

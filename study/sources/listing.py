@@ -7,16 +7,18 @@ from pathlib import Path
 
 from study.errors import StudyError
 from study.sources.formats import ARCHIVES, IGNORED, IMAGES, OTHER, SUFFIXES, could_be_image, kind_of
+from study.system.redaction import one_line
 
 PARTS = ("train", "test")
-"""The folders of class folders."""
+"""The folders whose sub-folders are classes."""
 VALIDATION = ("val", "valid", "validation", "dev")
-NOT_TEST = ("test", "tests", "testing", "eval")
-"""Names, in any case, of folders that are meant as test images and are not called so."""
+"""Names, in any case, of folders of validation images, which are not read."""
+LIKE_TEST = ("test", "tests", "testing", "eval")
+"""Names, in any case, of folders that are probably test images and are not called `test`."""
 CLUTTER = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
-"""Folders that file managers and storage servers make, with thumbnails or deleted files; as good as hidden."""
+"""Folders of thumbnails, caches or deleted files, which file managers and servers make; they count as hidden."""
 MOST_REASONS = 8
-"""Reasons that are named in a sentence."""
+"""Maximum number of reasons that are named."""
 
 Files = Mapping[str, Mapping[str, Sequence[Path]]]
 """Image files by part and class."""
@@ -44,7 +46,7 @@ class LeftOut:
             for reason, count in counts[:MOST_REASONS]
         ]
         more = len(counts) - MOST_REASONS
-        return "; ".join(named + ([f"and more for {more} other reasons"] if more > 0 else []))
+        return one_line("; ".join(named + ([f"and more for {more} other reasons"] if more > 0 else [])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +65,12 @@ class Listing:
 
 @dataclass(frozen=True, eq=False)
 class _Lister:
-    """Lists the folder `root`, and counts on the way what is left out."""
+    """Lists the image folder `root`, and counts what is left out."""
 
     root: Path
     left_out: LeftOut
     nested: LeftOut
+    """The images in sub-folders of a class's folder."""
 
     def part(self, name: str) -> dict[str, list[Path]]:
         """The images of `train/` or `test/` by class."""
@@ -97,7 +100,7 @@ class _Lister:
                 elif (kind := kind_of(path)) == IMAGES:
                     images.append(path)
                     if parent != folder:
-                        self.nested.add(f"{IMAGES} in sub-folders", path)
+                        self.nested.add("Images in sub-folders", path)
                 elif kind != IGNORED:
                     self.left_out.add(kind, path)
         return images
@@ -176,8 +179,8 @@ def list_folder(root: Path, ours: Collection[Path] = ()) -> Listing:
     for entry in _entries(root):
         if entry.name not in files and entry not in ours:
             lister.aside(entry)
-    lines = [f"Not read in {root.name}: {lister.left_out}." if str(lister.left_out) else ""]
-    lines += [f"Read as of the class whose folder they are below: {lister.nested}." if str(lister.nested) else ""]
+    lines = [f"Not read in {one_line(root.name)}: {lister.left_out}." if str(lister.left_out) else ""]
+    lines += [f"{lister.nested} belong to the class folder above them." if str(lister.nested) else ""]
     return Listing(files, " ".join(filter(None, lines)))
 
 
@@ -197,6 +200,6 @@ def _advice(folder: Path, root: Path) -> str:
     name = f"{os.path.relpath(folder, root)}/"
     if folder.name.lower() in VALIDATION:
         return f"{name}, since validation images are drawn from train/: move them there to use them"
-    if folder.name.lower() in NOT_TEST and folder.parent == root:
+    if folder.name.lower() in LIKE_TEST and folder.parent == root:
         return f"{name}, since test images are those in test/: rename it to use them"
     return name

@@ -85,6 +85,7 @@ def test_another_image_under_a_name_without_an_ending_is_noticed(folder: Path, h
     [
         ("train/cat/a.heic", "unsupported HEIC images (1: train/cat/a.heic)"),
         ("train/cat/a", "unsupported HEIC images (1: train/cat/a)"),
+        ("train/cat/a\nb.heic", "unsupported HEIC images (1: train/cat/a\\nb.heic)"),
         ("test/bird/a.HEIF", "unsupported HEIC images (1: test/bird/a.HEIF)"),
         ("train/a.heic", "unsupported HEIC images in no class folder (1: train/a.heic)"),
         ("train/cat/.a.heic", "hidden unsupported HEIC images (1: train/cat/.a.heic)"),
@@ -189,7 +190,7 @@ def test_images_in_sub_folders_are_read_and_said(folder: Path) -> None:
     listing = list_folder(folder)
     assert folder / "train" / "bird" / "zoo" / "a.png" in listing.files["train"]["bird"]
     assert listing.left_out == (
-        "Read as of the class whose folder they are below: images in sub-folders (1: train/bird/zoo/a.png)."
+        "Images in sub-folders (1: train/bird/zoo/a.png) belong to the class folder above them."
     )
 
 
