@@ -49,3 +49,8 @@ class Exhibit:
     def in_words(self) -> str:
         """All that it says, a line each."""
         return "\n".join([self.text, *(f"- {point}" for point in self.points), self.note])
+
+
+def joined(tables: Mapping[str, pd.DataFrame], column: str = "model") -> pd.DataFrame:
+    """The tables as one, with the key of each in `column`."""
+    return pd.concat([table.assign(**{column: name}) for name, table in tables.items()], ignore_index=True)

@@ -4,8 +4,10 @@ Everything about the run comes through MLflow, so it may lie on another machine;
 measured on its images. What is missing is named, and the rest is shown.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -13,11 +15,8 @@ import torch
 from analysis.drawing.wording import counted
 from analysis.explorer.page import MAPS
 from analysis.page import Section
-from pipelines.report import figures, outline
-from pipelines.report.cache import Made
+from pipelines.report import cache, figures
 from pipelines.report.exhibits import ONLY, Report
-from pipelines.report.figures import Step
-from pipelines.report.inputs import Inputs
 from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
 from pipelines.report.page import publish
@@ -34,16 +33,16 @@ from study.tracking.runs import Run
 
 @dataclass(frozen=True)
 class Analysis:
-    """What an analysis made."""
+    """The result of an analysis."""
 
     page: Path
     missing: tuple[str, ...]
-    """What is not in it because something is missing, and why; a line each."""
+    """What the page lacks, and why; a line each."""
 
 
 @dataclass(frozen=True)
 class _Images:
-    """What of the data set is at hand."""
+    """The images that are at hand."""
 
     data: Dataset | None = None
     image: SelectedImage | None = None
@@ -69,13 +68,13 @@ def analyse(
         context: the surroundings.
         data: the data set, for `best` and for what is measured on images; by default the run's, or the latest run's.
         loaded: the same, where it is loaded already.
-        again: make what was made before anew, too; else it stays where nothing that it was made from has changed.
+        again: compute anew what the cache holds, too.
 
     Raises:
         StudyError: for an unknown run, one of which nothing can be shown, an unknown image, layer, filter or figure,
             or a report folder that cannot be written.
     """
-    config = replace(config, only=outline.names_of(config.only))
+    config = replace(config, only=figures.names_of(config.only))
     if data and loaded is None:
         loaded = context.load(data)
     source = data.recorded_dataset if data else ""
@@ -87,30 +86,28 @@ def analyse(
     folder = f"{run.dataset_key}-{run.model}-{run.id[:8]}"
     report = Report(context.report_folder(f"{folder}/{ONLY}" if config.only else folder))
     material = Material(
-        network,
-        networks,
-        filters,
-        images.data,
-        images.image,
-        images.reason,
-        config,
-        context.machine.device,
-        context.where,
+        network=network,
+        networks=networks,
+        filters=filters,
+        dataset=images.data,
+        selected=images.image,
+        no_images=images.reason,
+        config=config,
+        device=context.machine.device,
+        where=context.where,
+        cache=cache.Cache(context.home.reports / cache.FOLDER, again),
     )
-    steps = figures.steps(material)
-    made, left_out = _made(outline.chosen(steps, config.only), network, report, context, again)
+    parts, left_out = _draw(figures.chosen(material, config.only), material, report, context)
     missing = [line for line in missing if line not in left_out]
     missing += [f"Left out: {', '.join(names)}. {reason}" for reason, names in left_out.items()]
-    if not made:
+    if not parts:
         raise StudyError(f"Nothing can be shown. {' '.join(missing)}")
-    shown = set(outline.chosen(steps, config.only)).difference(*left_out.values())
-    Made(report.folder).set_aside(but=shown)
-    page = publish(report, made, networks, network, images.image, missing, config, context, data)
-    return Analysis(page, tuple(missing))
+    report.remove_stale()
+    return Analysis(publish(report, parts, material, missing, context, data), tuple(missing))
 
 
 def _filters(config: AnalysisConfig, run: Run) -> dict[str, int]:
-    """The convolutions to be followed, and which filter of each; none for a network that has none."""
+    """The filter to follow, by convolution; empty for a network that has none."""
     if config.layer not in ("", *MAPS):
         raise unknown("layer", config.layer, MAPS)
     model = run.train_config.model
@@ -129,13 +126,13 @@ def _filters(config: AnalysisConfig, run: Run) -> dict[str, int]:
 
 
 def _needs_images(only: Collection[str]) -> bool:
-    """Whether what is to be made takes the data set or the image under study."""
+    """Whether a chosen figure needs the data set or the image under study."""
     chosen = (figure for figure in figures.FIGURES if not only or figure.name in only)
     return any(need in (figures.DATASET, figures.IMAGE) for figure in chosen for need in figure.needs)
 
 
 def _images(config: AnalysisConfig, run: Run, loaded: Dataset | None, context: Context) -> _Images:
-    """The run's data set and the image under study, as far as they are needed and can be had."""
+    """The run's data set and the image under study, as far as they are needed and can be loaded."""
     if not _needs_images(config.only):
         return _Images()
     own = Path(config.image).expanduser()
@@ -170,48 +167,26 @@ def _with_other(network: Network, context: Context) -> tuple[dict[str, Network],
     return dict(sorted(networks.items())), missing
 
 
-def _made(
-    steps: Mapping[str, Step], network: Network, report: Report, context: Context, again: bool
+def _draw(
+    chosen: Sequence[figures.Figure], material: Material, report: Report, context: Context
 ) -> tuple[dict[str, list[Section]], dict[str, list[str]]]:
-    """Runs the steps; returns the sections by part of the page, and by reason what could not be made."""
+    """Draws the figures; returns the sections by part of the page, and the names of those left out by reason."""
     parts: dict[str, list[Section]] = {}
     left_out: dict[str, list[str]] = {}
-    made, inputs = Made(report.folder, report.beside), Inputs(network.run.dataset_key)
-    unchanged, done = 0, 0
-    with context.display.bar(f"analysing {network.name}", len(steps)) as bar:
-        for part, within in outline.by_part(steps).items():
-            for name, step in within.items():
+    done = 0
+    with context.display.bar(f"analysing {material.network.name}", len(chosen)) as bar:
+        for part, rows in groupby(chosen, key=attrgetter("part")):
+            for figure in rows:
                 interruption.check()
-                bar.note(name.replace("_", " "))
-                digest = inputs.digest(step)
-                sections = None if again else made.find(name, digest)
-                unchanged += sections is not None
+                bar.note(figure.name.replace("_", " "))
                 try:
-                    sections = _run(name, step, digest, made, report) if sections is None else sections
+                    sections = [report.add(exhibit) for exhibit in figures.exhibits(figure, material)]
                     parts.setdefault(part, []).extend(sections)
                 except StudyError as error:
                     show_if_debugging(error)
-                    left_out.setdefault(str(error), []).append(name)
+                    left_out.setdefault(str(error), []).append(figure.name)
                 bar.advance()
-            done += len(within)
-            context.display.log(f"figures {done}/{len(steps)}: {part}")
-    missing = sum(map(len, left_out.values()))
-    context.display.say(_in_words(unchanged, len(steps) - unchanged - missing))
+                done += 1
+            context.display.log(f"figures {done}/{len(chosen)}: {part}")
+    context.display.say(f"{counted(len(chosen) - sum(map(len, left_out.values())), 'figure')} drawn.")
     return {part: sections for part, sections in parts.items() if sections}, left_out
-
-
-def _in_words(unchanged: int, made: int) -> str:
-    """E.g. ``40 figures unchanged, 3 made.``, and of one kind alone ``43 figures made.``"""
-    if not unchanged:
-        return f"{counted(made, 'figure')} made."
-    return f"{counted(unchanged, 'figure')} unchanged{f', {made} made' if made else ''}."
-
-
-def _run(name: str, step: Step, digest: str, made: Made, report: Report) -> list[Section]:
-    """Runs a step, and keeps what it made."""
-    written = Report(report.folder)
-    for exhibit in step():
-        interruption.check()
-        written.add(exhibit)
-    made.keep(name, digest, written.sections, written.files)
-    return written.sections

@@ -93,10 +93,10 @@ def _publish(parent: Run, context: Context) -> tuple[Path, str]:
     """Writes tables and figure, keeps them with the run, and returns their folder and what was found."""
     # Drawing takes seconds to import, which the first training need not wait for.
     from pipelines.report.exhibits import Report, write
-    from pipelines.report.figures_experiments import exhibits
+    from pipelines.report.tracked import experiment_exhibits
 
     folder = context.report_folder(f"{parent.dataset_key}-{parent.experiment}-{parent.id[:8]}")
-    report, shown = Report(folder), list(exhibits(context.store, parent))
+    report, shown = Report(folder), experiment_exhibits(context.store, parent)
     for exhibit in shown:
         report.add(exhibit)
     text = shown[0].in_words

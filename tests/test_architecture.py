@@ -184,21 +184,23 @@ def test_nothing_imports_the_command():
 
 
 TESTED_IN = {
+    "pipelines/report/test_figures_explorer.py": ["analysis.explorer.exhibit"],
+    "analysis/filters/test_patches.py": ["analysis.filters.kernel_pictures", "analysis.filters.patch_sheet"],
     "analysis/inside/test_kernels.py": ["analysis.drawing.epoch_strips"],
-    "analysis/layers/test_operations.py": ["analysis.drawing.numbered_cells", "analysis.layers.worked_example"],
+    "analysis/layers/test_operations.py": [
+        "analysis.drawing.numbered_cells",
+        "analysis.layers.pooling",
+        "analysis.layers.worked_example",
+    ],
+    "analysis/results/test_classification.py": ["analysis.results.confusion", "analysis.results.roc"],
+    "analysis/results/test_intervals.py": ["analysis.results.bootstrap"],
     "analysis/searches/test_dead_filters.py": ["analysis.searches.findings"],
-    "pipelines/report/test_cache.py": ["pipelines.report.inputs"],
-    "pipelines/test_analyse.py": [
-        "pipelines.report.exhibits",
-        "pipelines.report.figures_maps",
-        "pipelines.report.material",
-        "pipelines.report.network",
-        "pipelines.report.page",
-    ],
-    "pipelines/test_experiment.py": [
-        "pipelines.replicates",
-        "pipelines.report.figures_experiments",
-    ],
+    "analysis/searches/test_search.py": ["analysis.searches.heatmap"],
+    "pipelines/report/test_figures_dataset.py": ["analysis.layers.architecture", "pipelines.report.demonstrations"],
+    "pipelines/report/test_figures_filters.py": ["pipelines.report.measurements"],
+    "pipelines/report/test_figures_search.py": ["pipelines.report.tracked"],
+    "pipelines/test_analyse.py": ["pipelines.report.material", "pipelines.report.network"],
+    "pipelines/test_experiment.py": ["pipelines.replicates"],
     "pipelines/test_retrain.py": ["pipelines.checkpoints", "pipelines.seeds"],
     "pipelines/test_tune.py": [
         "pipelines.report.search_results",

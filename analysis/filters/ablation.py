@@ -1,6 +1,6 @@
 """What each filter is for: what every class loses when the filter's map is replaced."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from analysis.drawing import filter_rows, style
 from analysis.drawing.wording import counted, several, without_end
+from analysis.exhibit import Exhibit
 from analysis.results.classification import softmax
 
 MEASURES = {"auc_lost": "one-vs-rest AUC lost (× 100)", "accuracy_lost": "accuracy lost (percentage points)"}
@@ -24,6 +25,14 @@ MOST_COLUMNS = 32
 """Filters side by side."""
 MOST_WRITTEN = 15
 """Classes up to which the numbers are written into the cells."""
+
+
+def show(table: pd.DataFrame) -> Iterator[Exhibit]:
+    """What each class loses without each filter, in AUC and in accuracy; `table` from `ablation_effects`."""
+    for measure, what in (("auc_lost", "one-vs-rest AUC"), ("accuracy_lost", "accuracy")):
+        heading, text = f"What each filter is for: {what}", caption(table, measure)
+        figure = draw_ablation(table, measure=measure)
+        yield Exhibit(f"ablation_{measure}", heading, text, table, figure, points=points(table, measure))
 
 
 def ablation_effects(
@@ -98,7 +107,7 @@ def main_effects(table: pd.DataFrame, measure: str = "auc_lost") -> pd.DataFrame
         layer, filter; class, lost, the class's; mean_lost, over all classes; in the order of the layers, then of the
         classes, then of the loss. Class is empty, and both losses NaN, where no class has the measure.
     """
-    found = []
+    rows = []
     classes = list(dict.fromkeys(table["class"]))
     for (layer, filter), part in table.groupby(["layer", "filter"], sort=False):
         if part["logit_change"].max() <= NO_EFFECT:
@@ -106,12 +115,12 @@ def main_effects(table: pd.DataFrame, measure: str = "auc_lost") -> pd.DataFrame
         defined = part.dropna(subset=[measure])
         first = defined.nlargest(1, measure)
         name, lost = (first["class"].iloc[0], first[measure].iloc[0]) if len(first) else ("", np.nan)
-        found.append((layer, filter, name, lost, defined[measure].mean()))
-    made = pd.DataFrame(found, columns=["layer", "filter", "class", "lost", "mean_lost"])
-    made = made.astype({"lost": float, "mean_lost": float})  # also where there is none
+        rows.append((layer, filter, name, lost, defined[measure].mean()))
+    effects = pd.DataFrame(rows, columns=["layer", "filter", "class", "lost", "mean_lost"])
+    effects = effects.astype({"lost": float, "mean_lost": float})  # also where there is none
     order = ["", *classes], list(dict.fromkeys(table["layer"]))
-    keys = -made["lost"], made["class"].map(order[0].index), made["layer"].map(order[1].index)
-    return made.iloc[np.lexsort(keys)].reset_index(drop=True)
+    keys = -effects["lost"], effects["class"].map(order[0].index), effects["layer"].map(order[1].index)
+    return effects.iloc[np.lexsort(keys)].reset_index(drop=True)
 
 
 def caption(table: pd.DataFrame, measure: str = "auc_lost") -> str:
@@ -122,8 +131,10 @@ def caption(table: pd.DataFrame, measure: str = "auc_lost") -> str:
 def points(table: pd.DataFrame, measure: str = "auc_lost") -> list[str]:
     """A sentence for each layer: the filter that matters most, and how many change nothing."""
     effects = main_effects(table, measure)
-    said = [_most_important(str(layer), part, effects, measure) for layer, part in table.groupby("layer", sort=False)]
-    return [sentence for sentence in said if sentence]
+    phrases = [
+        _most_important(str(layer), part, effects, measure) for layer, part in table.groupby("layer", sort=False)
+    ]
+    return [sentence for sentence in phrases if sentence]
 
 
 def _most_important(layer: str, part: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
@@ -138,8 +149,8 @@ def _most_important(layer: str, part: pd.DataFrame, effects: pd.DataFrame, measu
     which, it = f"filter {int(number)} matters", "it"
     if len(first) > 1:
         which, it = f"filters {several([str(one) for one in first['filter']])} matter", "any one of them"
-    said = f"In {layer} {which} most: without {it} {_change('mean ', measure, whole, lost)}"
-    return f"{said}{nothing and '; '}{nothing}."
+    text = f"In {layer} {which} most: without {it} {_change('mean ', measure, whole, lost)}"
+    return f"{text}{nothing and '; '}{nothing}."
 
 
 def _leading(effects: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -187,8 +198,8 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     working = {layer: effects.loc[effects["layer"] == layer, "filter"].tolist() for layer in layers}
     panels = filter_rows.of_layers(working, MOST_COLUMNS)
     classes = list(dict.fromkeys(table["class"]))
-    made = style.figure(style.WIDTH, len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + 0.7) + 0.3)
-    axes = list(made.subplots(len(panels), 1, squeeze=False).ravel())
+    figure = style.figure(style.WIDTH, len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + 0.7) + 0.3)
+    axes = list(figure.subplots(len(panels), 1, squeeze=False).ravel())
     limits = style.limits_around_zero(100 * table[measure].to_numpy(float))
     for ax, row in zip(axes, panels, strict=True):
         _draw_cells(ax, layers[row.layer], row.filters, measure, limits)
@@ -199,9 +210,9 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     style.colour_bar(axes, limits, style.DIVERGING, MEASURES[measure])
     what, by = MEASURES[measure], REPLACED[table["replaced_by"].iloc[0]]
     style.head(
-        made, f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}; each filter's largest is framed"
+        figure, f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}; each filter's largest is framed"
     )
-    return made
+    return figure
 
 
 def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, limits: style.Limits) -> None:

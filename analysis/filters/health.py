@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analysis.drawing import style
 from analysis.drawing.style import COLLAPSED
+from analysis.exhibit import Exhibit
 
 FAINTEST = 1e-12
 """Where the colours of the weights end; what is smaller looks the same."""
@@ -37,6 +38,18 @@ MOST_LABELLED, EVERY = 16, 4
 
 ByEpoch = Mapping[str, Mapping[int, np.ndarray]]
 """Weights (filters, …) by layer and epoch."""
+
+
+def show(table: pd.DataFrame, images: int, removal: Mapping[str, Any]) -> Exhibit:
+    """Which filters are alive.
+
+    Args:
+        table: see `filter_health`.
+        images: how many images silence was tested on.
+        removal: the arguments of `removal_caption`.
+    """
+    text, without = caption(table, images), removal_caption(**removal)
+    return Exhibit("filter_health", "Which filters are alive", text, table, draw_filter_health(table), points=[without])
 
 
 def filter_health(weights: ByEpoch, activity: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]]) -> pd.DataFrame:
@@ -118,8 +131,8 @@ def caption(table: pd.DataFrame, images: int) -> str:
         images: how many images silence was tested on.
     """
     last = table["epoch"].max()
-    said = [_of_layer(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
-    return f"At epoch {last}, of {images:,} test images: {'; '.join(said)}."
+    phrases = [_of_layer(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
+    return f"At epoch {last}, of {images:,} test images: {'; '.join(phrases)}."
 
 
 def removal_caption(
@@ -138,15 +151,15 @@ def removal_caption(
 def _of_layer(layer: str, table: pd.DataFrame) -> str:
     last = table[table["epoch"] == table["epoch"].max()]
     silent = last[last["silent"]]
-    said = f"{len(silent)} of {layer}'s {len(last)} {noun(layer)} are silent on every one"
+    text = f"{len(silent)} of {layer}'s {len(last)} {noun(layer)} are silent on every one"
     if len(silent):
-        said += f" ({silent['collapsed'].sum()} of them collapsed, max |w| < {COLLAPSED:g}), {_since(silent['died'])}"
+        text += f" ({silent['collapsed'].sum()} of them collapsed, max |w| < {COLLAPSED:g}), {_since(silent['died'])}"
     only = int((last["state"] == "collapsed").sum())
     if only:
-        said += f", {only} more collapsed without being silent"
+        text += f", {only} more collapsed without being silent"
     back, regrown = (_came_back(table, what) for what in ("silent", "collapsed"))
-    said += f", {back} came back after being silent" if back else ""
-    return said + (f", {regrown} grew weights again after they had collapsed" if regrown else "")
+    text += f", {back} came back after being silent" if back else ""
+    return text + (f", {regrown} grew weights again after they had collapsed" if regrown else "")
 
 
 def noun(layer: str) -> str:
@@ -173,13 +186,13 @@ def draw_filter_health(table: pd.DataFrame) -> Figure:
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     heights = [_height(part["filter"].nunique()) for part in layers.values()]
-    made = style.figure(style.WIDTH, 1.3 + sum(heights) + 0.4 * len(heights))
-    grid = made.add_gridspec(len(layers) + 1, 3, height_ratios=[*heights, 0.12], width_ratios=[1, 1, 0.8])
+    figure = style.figure(style.WIDTH, 1.3 + sum(heights) + 0.4 * len(heights))
+    grid = figure.add_gridspec(len(layers) + 1, 3, height_ratios=[*heights, 0.12], width_ratios=[1, 1, 0.8])
     limits = FAINTEST, max(1.0, float(table["largest_weight"].max()))
     weights = LogNorm(*limits), weight_colours(limits)
     shares = Normalize(0, 1), matplotlib.colormaps[style.SEQUENTIAL]
     for row, (layer, part) in enumerate(layers.items()):
-        axes = [made.add_subplot(grid[row, column]) for column in range(3)]
+        axes = [figure.add_subplot(grid[row, column]) for column in range(3)]
         _raster(axes[0], part, "largest_weight", *weights)
         _mark_silent(axes[0], part)
         _raster(axes[1], part.assign(active=part["active_positions"].mask(part["silent"])), "active", *shares)
@@ -193,11 +206,11 @@ def draw_filter_health(table: pd.DataFrame) -> Figure:
         (shares, "share of positions with a positive output; grey: silent", {"format": PercentFormatter(1)}),
     ]
     for column, (scale, label, options) in enumerate(scales):
-        bar = made.add_subplot(grid[-1, column])
-        made.colorbar(ScalarMappable(*scale), cax=bar, orientation="horizontal", label=label, **options)
+        bar = figure.add_subplot(grid[-1, column])
+        figure.colorbar(ScalarMappable(*scale), cax=bar, orientation="horizontal", label=label, **options)
     key = [Patch(color=colour, label=MEANINGS[state]) for state, colour in STATES.items()]
-    made.legend(handles=key, loc="outside lower center", ncols=len(key))
-    return made
+    figure.legend(handles=key, loc="outside lower center", ncols=len(key))
+    return figure
 
 
 def _height(filters: int) -> float:

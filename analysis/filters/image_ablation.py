@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.wording import without_end, without_middle
+from analysis.exhibit import Exhibit
 from analysis.filters.ablation import NO_EFFECT, REPLACED
 from analysis.results.classification import softmax
 
@@ -17,6 +18,31 @@ MOST = 10
 """Filters shown of each layer for a class, and as many against it."""
 FOR, AGAINST = "#b2182b", "#2166ac"
 """The ends of the diverging scale, as in the table of all classes: red is what is lost without the filter."""
+
+
+def show(
+    logits: np.ndarray,
+    without: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    *,
+    label: int | None,
+    by: str,
+    image: np.ndarray,
+    description: str,
+) -> Exhibit:
+    """Which filters speak for and against the class of an image.
+
+    Args:
+        logits: see `image_effects`, as are `without`, `classes` and `by`.
+        label: the place of the image's class in `classes`; None for the class that it is taken for.
+        image: (H, W, 3), bytes.
+        description: which image it is.
+    """
+    target = int(logits.argmax()) if label is None else label
+    table = image_effects(logits, without, classes, target, by)
+    figure = draw_image_effects(table, image=image, description=description)
+    heading = f"Which filters speak for and against {classes[target]} in {description}"
+    return Exhibit("ablation_image", heading, caption(table), table, figure, points=points(table))
 
 
 def image_effects(
@@ -71,15 +97,15 @@ def _judged(logits: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray, np
 def caption(table: pd.DataFrame) -> str:
     """One sentence: what the image is taken for, and the filter that speaks most for its class."""
     [best] = table.nlargest(1, "margin_lost").to_dict("records")
-    said = (
+    text = (
         f"The image is taken for {best['predicted']}, with a margin of {best['class']} over its strongest rival of "
         f"{_signed(best['margin'])} (probability {best['probability']:.1%})"
     )
     by = REPLACED[best["replaced_by"]]
     if best["margin_lost"] <= 0:
-        return f"{said}, and no filter speaks for {best['class']} when its map is replaced by {by}."
+        return f"{text}, and no filter speaks for {best['class']} when its map is replaced by {by}."
     outcome = _outcome(best, f"with its map replaced by {by}")
-    return f"{said}; filter {best['filter']} of {best['layer']} speaks most for {best['class']}: {outcome}."
+    return f"{text}; filter {best['filter']} of {best['layer']} speaks most for {best['class']}: {outcome}."
 
 
 def points(table: pd.DataFrame) -> list[str]:
@@ -87,8 +113,8 @@ def points(table: pd.DataFrame) -> list[str]:
     [worst] = table.nsmallest(1, "margin_lost").to_dict("records")
     if not table["margin_lost"].any():
         return []
-    said = [f"Filter {worst['filter']} of {worst['layer']} speaks most against {worst['class']}: {_outcome(worst)}."]
-    return [*(said if worst["margin_lost"] < 0 else []), _decisive(table)]
+    phrases = [f"Filter {worst['filter']} of {worst['layer']} speaks most against {worst['class']}: {_outcome(worst)}."]
+    return [*(phrases if worst["margin_lost"] < 0 else []), _decisive(table)]
 
 
 def _decisive(table: pd.DataFrame) -> str:
@@ -102,12 +128,12 @@ def _decisive(table: pd.DataFrame) -> str:
 
 
 def _outcome(row: Mapping[Hashable, Any], without: str = "without it") -> str:
-    said = (
+    text = (
         f"{without} the margin is {_signed(row['margin'] - row['margin_lost'])} "
         f"(probability {row['probability'] - row['probability_lost']:.1%})"
     )
     turned = row["predicted_without"] != row["predicted"]
-    return f"{said}, and the answer {row['predicted_without']}" if turned else said
+    return f"{text}, and the answer {row['predicted_without']}" if turned else text
 
 
 def _signed(value: float) -> str:
@@ -125,8 +151,8 @@ def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: s
     """
     layers = {str(layer): _ranked(part) for layer, part in table.groupby("layer", sort=False)}
     longest = max(9, *(len(part) for part in layers.values()))
-    made = style.figure(style.WIDTH, 1.15 + 0.18 * longest)
-    axes = made.subplots(1, 1 + len(layers), width_ratios=[0.55, *[1.0] * len(layers)])
+    figure = style.figure(style.WIDTH, 1.15 + 0.18 * longest)
+    axes = figure.subplots(1, 1 + len(layers), width_ratios=[0.55, *[1.0] * len(layers)])
     style.picture(axes[0], image)
     axes[0].set_anchor("N")
     axes[0].set_title(without_middle(description), fontsize=8)
@@ -139,8 +165,8 @@ def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: s
         _draw_bars(ax, part, longest)
         ax.set(title=_shown_of(layer, part, int((table["layer"] == layer).sum())), xlim=limits)
     name, by = without_end(table["class"].iloc[0], 40), REPLACED[table["replaced_by"].iloc[0]]
-    style.head(made, f"Margin of {name} lost (logits) when a filter's map is replaced by {by}")
-    return made
+    style.head(figure, f"Margin of {name} lost (logits) when a filter's map is replaced by {by}")
+    return figure
 
 
 def _shown_of(layer: str, part: pd.DataFrame, filters: int) -> str:

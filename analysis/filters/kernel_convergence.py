@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from analysis.drawing import style
 from analysis.drawing.style import COLLAPSED
 from analysis.drawing.wording import counted
+from analysis.exhibit import Exhibit
 from analysis.filters.health import ByEpoch, from_then_on, noun
 
 WITHIN = 0.05
@@ -27,6 +28,13 @@ MEASURES = {
     "norm": "Norm of the weights",
 }
 DISTANCES = ("to_final", "step")
+
+
+def show(weights: ByEpoch, health: pd.DataFrame) -> Exhibit:
+    """When the kernels settle; see `kernel_convergence`."""
+    table = kernel_convergence(weights, health)
+    figure = draw_kernel_convergence(table)
+    return Exhibit("kernel_convergence", "When the kernels settle", caption(table), table, figure, points=points(table))
 
 
 def kernel_convergence(weights: ByEpoch, health: pd.DataFrame) -> pd.DataFrame:
@@ -104,15 +112,15 @@ def caption(table: pd.DataFrame) -> str:
     last = int(table["epoch"].max())
     if last <= CLAIMED:
         return f"Whether kernels are converged after about {CLAIMED} epochs (Wik, 2023) cannot be told after {last}."
-    said = []
+    phrases = []
     for layer, settled in _settled(table).items():
         early = f"{(settled <= CLAIMED).sum()} of {counted(len(settled), f'living {_one(layer)}')}"
-        said.append(
+        phrases.append(
             f"{layer} {_verdict(settled)} ({early})" if len(settled) else f"{layer} has no living {_one(layer)}"
         )
     return (
         f"Converged after about {CLAIMED} epochs (Wik, 2023), to within a cosine distance of {WITHIN:g} of the final "
-        f"weights: {', '.join(said)}."
+        f"weights: {', '.join(phrases)}."
     )
 
 
@@ -164,8 +172,8 @@ def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
     Dead filters have no distances; their norms are grey.
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
-    made = style.figure(style.WIDTH, 0.8 + 1.9 * len(layers))
-    axes = made.subplots(len(layers), len(MEASURES) + 1, sharex=True, squeeze=False)
+    figure = style.figure(style.WIDTH, 0.8 + 1.9 * len(layers))
+    axes = figure.subplots(len(layers), len(MEASURES) + 1, sharex=True, squeeze=False)
     for column in range(len(DISTANCES)):
         for ax in axes[1:, column]:
             ax.sharey(axes[0, column])
@@ -185,8 +193,8 @@ def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
     axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     labelled = [ax.get_legend_handles_labels() for ax in axes.flat]
     legend = {label: artist for artists, labels in labelled for artist, label in zip(artists, labels, strict=True)}
-    made.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=len(legend))
-    return made
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=len(legend))
+    return figure
 
 
 def _draw_measure(ax: Axes, table: pd.DataFrame, measure: str) -> None:

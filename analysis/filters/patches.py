@@ -1,24 +1,108 @@
 """What each filter looks for: the patches of test images that activate it most, beside its kernel."""
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from analysis.drawing import filter_rows, style
-from analysis.drawing.wording import sentence, several, without_end
+from analysis.drawing import filter_rows
+from analysis.drawing.wording import sentence, several
+from analysis.exhibit import Exhibit
+from analysis.filters.ablation import main_effects
+from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
+from analysis.filters.patch_sheet import draw_top_patches, responding
 
 PATCHES = 9
 """Patches of each filter: three by three."""
 CONSTANT = 1e-5
 """The share of a filter's peak by which its map has to vary, in an image or between images, to be a response."""
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """How one layer's filters respond to N images; all arrays but `weights` are (N, filters)."""
+
+    peak: np.ndarray
+    """The largest activation."""
+    mean: np.ndarray
+    """The mean activation."""
+    top: np.ndarray
+    """The first row of pixels of what has the largest activation; negative where it begins outside the image."""
+    left: np.ndarray
+    """The first column."""
+    side: int
+    """Rows and columns of pixels that a filter sees at a time."""
+    weights: np.ndarray
+    """(filters, channels, k, k)."""
+    dilation: int
+
+
+def show(
+    layer: str,
+    responses: Responses,
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    selectivity: pd.DataFrame,
+    ablation: pd.DataFrame,
+) -> Exhibit:
+    """The patches of test images that activate each filter of `layer` most.
+
+    Args:
+        layer: ``conv1``, whose kernels are shown in colour, or ``conv2``, of whose kernels the largest slices are.
+        responses: those of its filters.
+        images: (N, 3, H, W), bytes.
+        labels: (N,), places in `classes`.
+        classes: the names.
+        selectivity: from `selectivity.class_selectivity`.
+        ablation: from `ablation.ablation_effects`.
+    """
+    corners, weights = (responses.top, responses.left), responses.weights
+    table = top_patches(responses.peak, responses.mean, corners, labels, classes)
+    inputs = None if layer == "conv1" else strongest_inputs(weights)
+    figure = draw_top_patches(
+        table,
+        crop_patches(table, images, responses.side),
+        title=f"{layer}: the test patches that activate each filter most",
+        key=f"AUC lost: × 100. {_SLICES if inputs else _KERNELS}",
+        notes=_notes(layer, selectivity, ablation, inputs),
+        kernels=slice_pictures(weights, inputs, responses.dilation)
+        if inputs
+        else kernel_pictures(weights, responses.dilation),
+    )
+    about = note(responses.side) + (f" {_INPUTS}" if inputs else "")
+    heading = f"What the filters of {layer} look for"
+    return Exhibit(f"patches_{layer}", heading, caption(table), table, figure, note=about)
+
+
+_KERNELS = "In the kernels, all on one scale, mid-grey is a weight of zero."
+_SLICES = (
+    "Left of the patches, from above, the kernels for the inputs, all on one scale: blue is a negative weight, white "
+    "zero, red positive."
+)
+_INPUTS = "Inputs are the filters of conv1 that it weighs most."
+
+
+def _notes(
+    layer: str, selectivity: pd.DataFrame, ablation: pd.DataFrame, inputs: list[list[int]] | None
+) -> dict[int, list[str]]:
+    """For each filter the class that it responds to most, the one that loses most AUC without it, and its inputs."""
+    effects = main_effects(ablation)
+    losses = {
+        row["filter"]: f"AUC lost {100 * row['lost']:.1f}: {row['class']}"
+        for row in effects[(effects["layer"] == layer) & (effects["lost"] > 0)].to_dict("records")
+    }
+    notes = {}
+    for row in selectivity[selectivity["layer"] == layer].to_dict("records"):
+        number = row["filter"]
+        notes[number] = [
+            f"most for {row['class']}" if row["class"] else "too faint to be rated",
+            losses.get(number, "AUC lost: none"),
+        ]
+        if inputs is not None:
+            notes[number].append(f"inputs {', '.join(map(str, inputs[number]))}")
+    return notes
 
 
 def top_patches(
@@ -60,8 +144,8 @@ def top_patches(
         )
         part = part if len(part) else part.reindex([0])
         parts.append(part.assign(filter=filter, state=state))
-    made = pd.concat(parts, ignore_index=True)
-    return made[["filter", "state", "rank", "image", "class", "activation", "top", "left"]]
+    table = pd.concat(parts, ignore_index=True)
+    return table[["filter", "state", "rank", "image", "class", "activation", "top", "left"]]
 
 
 def _state(peak: np.ndarray, mean: np.ndarray, least: float) -> str:
@@ -70,11 +154,6 @@ def _state(peak: np.ndarray, mean: np.ndarray, least: float) -> str:
         return "silent"
     varies = max(np.ptp(peak), np.abs(peak - mean).max()) > CONSTANT * highest
     return "responds" if varies else "constant"
-
-
-def responding(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a `top_patches` table that are patches."""
-    return table[table["state"] == "responds"].astype({"rank": int, "image": int, "top": int, "left": int})
 
 
 def crop_patches(table: pd.DataFrame, images: np.ndarray, side: int) -> np.ndarray:
@@ -96,49 +175,6 @@ def crop_patches(table: pd.DataFrame, images: np.ndarray, side: int) -> np.ndarr
     return inside
 
 
-def kernel_pictures(weights: np.ndarray, dilation: int = 1) -> np.ndarray:
-    """First-layer kernels as pictures (filters, 1, side, side, 3) in 0..1, on one scale: mid-grey is a weight of zero.
-
-    Args:
-        weights: (filters, 3, k, k): red, green and blue.
-        dilation: pixels between neighbouring weights; there is grey in between.
-    """
-    _, largest = style.limits_around_zero(weights)
-    return 0.5 + _spread_out(weights.transpose(0, 2, 3, 1)[:, None], dilation) / (2 * largest)
-
-
-def slice_pictures(weights: np.ndarray, inputs: Sequence[Sequence[int]], dilation: int = 1) -> np.ndarray:
-    """For each filter the slices of some input channels, (filters, n, side, side, 3) in 0..1: white is zero.
-
-    Args:
-        weights: (filters, channels, k, k).
-        inputs: the n channels of each filter.
-        dilation: pixels between neighbouring weights; there is white in between.
-    """
-    chosen = np.take_along_axis(weights, np.asarray(inputs)[:, :, None, None], axis=1)
-    shares = Normalize(*style.limits_around_zero(weights))(_spread_out(chosen[..., None], dilation)[..., 0])
-    return matplotlib.colormaps[style.DIVERGING](shares)[..., :3]
-
-
-def _spread_out(weights: np.ndarray, dilation: int) -> np.ndarray:
-    """Weights (filters, n, k, k, colours) with zeros between neighbours, for a dilation over one."""
-    side = dilation * (weights.shape[2] - 1) + 1
-    wide = np.zeros((*weights.shape[:2], side, side, weights.shape[-1]))
-    wide[:, :, ::dilation, ::dilation] = weights
-    return wide
-
-
-def strongest_inputs(weights: np.ndarray, most: int = 3) -> list[list[int]]:
-    """For each filter the input channels whose kernels have the largest norm, largest first.
-
-    Args:
-        weights: (filters, channels, k, k).
-        most: how many channels.
-    """
-    norms = np.linalg.norm(weights.reshape(*weights.shape[:2], -1).astype(np.float64), axis=2)
-    return [order.tolist() for order in np.argsort(-norms, axis=1, kind="stable")[:, :most]]
-
-
 def caption(table: pd.DataFrame) -> str:
     """One sentence: whose patches are most of one class, and how many filters have none."""
     shown = responding(table)
@@ -158,8 +194,8 @@ def _most_agreed(shown: pd.DataFrame, most: pd.DataFrame) -> str:
         named = several([f"filter {row['filter']} on {row['class']}" for row in (first, *others)])
         return f"The patches of a filter agree most on a class in {len(most)} cases, {first['count']} each: {named}"
     patches = (shown["filter"] == first["filter"]).sum()
-    said = f"The patches of filter {first['filter']} agree most on a class: {first['count']} of {patches} show"
-    return f"{said} {first['class']}"
+    text = f"The patches of filter {first['filter']} agree most on a class: {first['count']} of {patches} show"
+    return f"{text} {first['class']}"
 
 
 def note(side: int) -> str:
@@ -169,101 +205,3 @@ def note(side: int) -> str:
         "the class that it responds to most in the mean, and below it how much AUC (× 100) the class that depends most "
         "on it loses."
     )
-
-
-GAP, NARROW = 0.12, 0.06
-"""Inches between a filter and the next, and between its kernel and its patches."""
-TOP, HEAD, FOOT = 0.35, 0.15, 0.16
-"""Inches of the title, and of a line above a filter's patches and below them all."""
-CHARACTER = 0.056
-"""Inches of a character above a filter's patches."""
-_WHY = {"silent": "filters silent on all test images", "constant": "filters the same everywhere on all test images"}
-
-
-@style.styled
-def draw_top_patches(
-    table: pd.DataFrame,
-    crops: np.ndarray,
-    *,
-    title: str,
-    key: str,
-    notes: Mapping[int, Sequence[str]],
-    kernels: np.ndarray,
-) -> Figure:
-    """Every responding filter's patches, three by three, best first, under its number; its kernels left of them.
-
-    What lies outside the image is hatched. Filters that do not respond are named below.
-
-    Args:
-        table: from `top_patches`.
-        crops: from `crop_patches`.
-        title: above everything.
-        key: below everything; what the lines and the kernels say.
-        notes: by filter, lines of text; the first goes beside its number.
-        kernels: (filters, n, k, k, 3) in 0..1, for all filters of the layer; a filter's n stand in a column.
-    """
-    shown = responding(table)
-    filters = sorted(set(shown["filter"]))
-    columns, side = _sizes(len(filters), kernels.shape[1])
-    head = HEAD * max((len(said) for said in notes.values()), default=1)
-    width, height = style.WIDTH / columns, head + side + GAP
-    below = [
-        filter_rows.named(sorted(set(table.loc[table["state"] == state, "filter"])), why) for state, why in _WHY.items()
-    ]
-    foot = "\n".join(line for line in (key, *below) if line)
-    bottom = TOP + math.ceil(len(filters) / columns) * height
-    made, ax = _canvas(bottom + FOOT * (foot.count("\n") + 1))
-    edge = "" if crops[..., 3].all() else "; hatched is what lies outside the image"
-    ax.text(NARROW, TOP / 2, f"{title}{edge}", va="center", fontsize=10)
-    ax.text(NARROW, bottom, foot, va="top", fontsize=8, color=style.QUIET)
-    for place, filter in enumerate(filters):
-        x, y = place % columns * width + GAP / 2, TOP + place // columns * height
-        _write_head(ax, (x, y), width - GAP, str(filter), notes.get(filter, ()))
-        each = side / kernels.shape[1]
-        for down, kernel in enumerate(kernels[filter]):
-            _place(ax, kernel, x, y + head + down * each, each - 0.03)
-        _draw_nine(ax, crops[(shown["filter"] == filter).to_numpy()], x + each + NARROW, y + head, side)
-    return made
-
-
-def _sizes(count: int, kernels: int) -> tuple[int, float]:
-    """How many filters stand side by side, and how large a filter's patches together are, inches.
-
-    Its kernels, in a column beside them, are as high together as they are.
-    """
-    columns = (4, 5)[count > 24] + (kernels > 1)
-    return columns, (style.WIDTH / columns - GAP - NARROW) / (1 + 1 / kernels)
-
-
-def _canvas(height: float) -> tuple[Figure, Axes]:
-    """A figure that is all one plane, measured in inches from its upper left corner."""
-    made = style.figure(style.WIDTH, height)
-    made.set_layout_engine("none")
-    # Hundreds of axes would take seconds to lay out.
-    ax = made.add_axes((0, 0, 1, 1), xlim=(0, style.WIDTH), ylim=(height, 0), autoscale_on=False)
-    ax.set_axis_off()
-    return made, ax
-
-
-def _write_head(ax: Axes, corner: tuple[float, float], width: float, number: str, notes: Sequence[str]) -> None:
-    x, y = corner
-    ax.text(x, y + HEAD / 2, number, va="center", fontsize=8, weight="bold")
-    for line, said in enumerate(notes):
-        indent = 0 if line else 0.08 + 0.075 * len(number)
-        fitting = without_end(said, int((width - indent) / CHARACTER))
-        ax.text(x + indent, y + (line + 0.5) * HEAD, fitting, va="center", fontsize=7)
-
-
-def _draw_nine(ax: Axes, crops: np.ndarray, x: float, y: float, side: float) -> None:
-    step = side / 3
-    for place, crop in enumerate(crops):
-        row, column = divmod(place, 3)
-        _place(ax, crop, x + column * step, y + row * step, step - 0.03)
-
-
-def _place(ax: Axes, picture: np.ndarray, x: float, y: float, side: float) -> None:
-    if picture.shape[-1] == 4 and not picture[..., 3].all():
-        hatched: Any = {"facecolor": "#f4f4f4", "edgecolor": "#b0b0b0", "hatch": "//////", "linewidth": 0}
-        ax.add_patch(Rectangle((x, y), side, side, zorder=-1, **hatched))
-    ax.imshow(picture, extent=(x, x + side, y + side, y), interpolation="nearest", aspect="auto")
-    ax.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor="#999999", linewidth=0.4))

@@ -9,11 +9,18 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import filter_rows, style
 from analysis.drawing.wording import listed, without_end
+from analysis.exhibit import Exhibit
 
 MOST_BARS = 40
 """Filters side by side."""
 LONGEST = 18
 """Characters of a class name above a bar."""
+
+
+def show(table: pd.DataFrame, classes: Sequence[str]) -> Exhibit:
+    """The class that each filter responds to most; `table` from `class_selectivity`."""
+    figure, heading = draw_selectivity(table, classes), "Class selectivity of each filter"
+    return Exhibit("selectivity", heading, caption(table), table, figure, points=points(table), note=NOTE)
 
 
 def class_selectivity(means: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
@@ -109,8 +116,8 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         for layer, part in layers.items()
     }
     panels = filter_rows.of_layers({layer: part["filter"].tolist() for layer, part in ordered.items()}, MOST_BARS)
-    made = style.figure(style.WIDTH, 2.3 * len(panels) + 0.3)
-    axes = made.subplots(len(panels), 1, squeeze=False, sharey=True).ravel()
+    figure = style.figure(style.WIDTH, 2.3 * len(panels) + 0.3)
+    axes = figure.subplots(len(panels), 1, squeeze=False, sharey=True).ravel()
     colours = style.class_colours(classes)
     top = min(1.02, table["selectivity"].fillna(0).max() + 0.4)
     widest = max(1, *(len(row.filters) for row in panels))
@@ -119,7 +126,7 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         ax.set(xlim=(-0.6, widest - 0.4), ylim=(0, top), title=row.title, ylabel="class selectivity")
         faint = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist() if row.last else []
         ax.set_xlabel(filter_rows.axis_label(faint, "filters too faint to be rated"), loc="left", fontsize=8)
-    return made
+    return figure
 
 
 _PLATE = {"facecolor": style.PAPER, "alpha": 0.8, "edgecolor": "none", "pad": 1}

@@ -1,6 +1,7 @@
 """How pixels go together, by channel and distance: the report's Figure 6, and what it says in numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from analysis.drawing import style
 from analysis.drawing.numbered_cells import axes_at
 from analysis.drawing.style import COLOURS
 from analysis.drawing.wording import listed, number
+from analysis.exhibit import Exhibit
 
 MOST_IMAGES = 6000
 """Images that the covariance is of, as in the report."""
@@ -28,6 +30,48 @@ DIRECTIONS = ("any direction", "along a row", "along a column")
 DIRECTION_LOOKS = ((style.INK, "solid"), ("#0072b2", "dashed"), ("#d55e00", "dotted"))
 Shape = tuple[int, int, int]
 """Channels, height, width."""
+
+
+@dataclass(frozen=True, eq=False)
+class Covariance:
+    """What the figures show of a covariance, small enough to keep."""
+
+    table: pd.DataFrame
+    """Its means, see `by_distance`."""
+    dots: np.ndarray
+    """All of it, see `shrink`."""
+    zoom: np.ndarray
+    """That of `ZOOMED_ROWS` rows of the first channel with themselves."""
+    variances: np.ndarray
+    """Its diagonal, (C, H, W)."""
+    positive: float
+    """The share of it that is above zero."""
+    images: int
+    """How many images it is of."""
+
+
+def measure(images: np.ndarray) -> Covariance:
+    """The covariance of all pixels of images (N, C, H, W), bytes, at least two."""
+    matrix, (channels, height, width) = covariance(images), images.shape[1:]
+    first = (height - ZOOMED_ROWS) // 2 * width
+    zoomed = slice(first, first + ZOOMED_ROWS * width)
+    return Covariance(
+        table=by_distance(matrix, (channels, height, width)),
+        dots=shrink(matrix),
+        zoom=matrix[zoomed, zoomed].copy(),
+        variances=matrix.diagonal().reshape(images.shape[1:]),
+        positive=float((matrix > 0).mean()),
+        images=len(images),
+    )
+
+
+def show(measured: Covariance) -> Iterator[Exhibit]:
+    """The covariance of all pixels, and the correlation against distance."""
+    table, heading = measured.table, "The covariance of all pixels (Figure 6)"
+    text, figure = covariance_caption(measured), draw_covariance(measured)
+    yield Exhibit("covariance", heading, text, table, figure, note=COVARIANCE_NOTE)
+    heading, figure = "Correlation against distance and between channels", draw_distance(table)
+    yield Exhibit("correlation", heading, distance_caption(table), table, figure, points=distance_points(table))
 
 
 def choose(total: int, count: int = MOST_IMAGES, seed: int = 0) -> np.ndarray:
@@ -117,13 +161,13 @@ def _said(value: float) -> str:
     return "undefined" if np.isnan(value) else number(value, 2)
 
 
-def covariance_caption(matrix: np.ndarray, table: pd.DataFrame, images: int) -> str:
+def covariance_caption(measured: Covariance) -> str:
     """One sentence: how much of it is positive, and how large it is within a channel and between two."""
-    within, between = (_mean_covariance(table, names) for names in _alike(table))
+    within, between = (_mean_covariance(measured.table, names) for names in _alike(measured.table))
     return (
-        f"Of {images:,} training images ({UNIT}) {(matrix > 0).mean():.1%} of the covariances are positive, with a "
-        f"mean of {within:.3f} within a channel, {between:.3f} between two, and {matrix.diagonal().mean():.3f} for the "
-        "variances on the diagonal."
+        f"Of {measured.images:,} training images ({UNIT}) {measured.positive:.1%} of the covariances are positive, "
+        f"with a mean of {within:.3f} within a channel, {between:.3f} between two, and "
+        f"{measured.variances.mean():.3f} for the variances on the diagonal."
     )
 
 
@@ -176,53 +220,47 @@ def shrink(matrix: np.ndarray, by: int = DOT) -> np.ndarray:
 
 
 @style.styled
-def draw_covariance(matrix: np.ndarray, shape: Shape) -> Figure:
-    """The whole covariance, `DOT` × `DOT` values to a dot, with the channels marked; and a piece of it in full.
-
-    Args:
-        matrix: a `covariance`.
-        shape: of the images.
-    """
-    channels, height, width = shape
-    small = shrink(matrix)
-    side, limits = len(small) / 150, style.limits_around_zero(matrix)
-    made = style.figure(style.WIDTH, side + 0.95)
-    made.set_layout_engine("none")
-    ax = axes_at(made, 0.65, 0.35, side, side)
+def draw_covariance(measured: Covariance) -> Figure:
+    """The whole covariance, `DOT` × `DOT` values to a dot, with the channels marked; and a piece of it in full."""
+    channels, height, width = measured.variances.shape
+    small = measured.dots
+    # No covariance is larger than the largest variance.
+    side, limits = len(small) / 150, style.limits_around_zero(measured.variances)
+    figure = style.figure(style.WIDTH, side + 0.95)
+    figure.set_layout_engine("none")
+    ax = axes_at(figure, 0.65, 0.35, side, side)
     ax.imshow(small, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], interpolation="nearest")
     _mark(ax, COLOURS[:channels], len(small) / channels)
     ax.set_xlabel("pixel, channel by channel and row by row")
     ax.set_title("all pixels with all pixels", fontsize=9)
     left, right = side + 1.45, style.WIDTH - side - 2.75
-    _draw_zoom(axes_at(made, left, 0.35, right, right), matrix, height, width, limits)
-    bar = axes_at(made, left + right + 0.1, 0.35, 0.13, right)
+    _draw_zoom(axes_at(figure, left, 0.35, right, right), measured.zoom, height, width, limits)
+    bar = axes_at(figure, left + right + 0.1, 0.35, 0.13, right)
     style.fill_colour_bar(bar, limits, style.DIVERGING, f"covariance ({UNIT})", cax=bar)
-    variances = matrix.diagonal().reshape(shape)
     each = (right - 0.1) / 2.3
-    _draw_variances(made, variances, (left, 0.35 + side - 2 * each - VARIANCE_GAP), each)
-    return made
+    _draw_variances(figure, measured.variances, (left, 0.35 + side - 2 * each - VARIANCE_GAP), each)
+    return figure
 
 
-def _draw_zoom(ax: Axes, matrix: np.ndarray, height: int, width: int, limits: style.Limits) -> None:
+def _draw_zoom(ax: Axes, values: np.ndarray, height: int, width: int, limits: style.Limits) -> None:
     first = (height - ZOOMED_ROWS) // 2
-    start, stop = first * width, (first + ZOOMED_ROWS) * width
-    ax.imshow(matrix[start:stop, start:stop], cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1])
+    ax.imshow(values, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1])
     _mark(ax, [f"row {row}" for row in range(first, first + ZOOMED_ROWS)], width)
     ax.set_title(f"red with red, {ZOOMED_ROWS} rows of the image, enlarged", fontsize=9)
 
 
-def _draw_variances(made: Figure, variances: np.ndarray, corner: tuple[float, float], side: float) -> None:
+def _draw_variances(figure: Figure, variances: np.ndarray, corner: tuple[float, float], side: float) -> None:
     """The diagonal as pictures (C, H, W), on a scale of their own, which no covariance shares."""
     limits = style.limits_from_zero(variances)
     for place, (name, values) in enumerate(zip(COLOURS, variances, strict=False)):
         down, across = divmod(place, 2)
         left, top = corner[0] + across * (side + 0.1), corner[1] + down * (side + VARIANCE_GAP)
-        ax = axes_at(made, left, top, side, side)
+        ax = axes_at(figure, left, top, side, side)
         style.panel(ax, values, limits, style.SEQUENTIAL)
         ax.set_xlabel(name, fontsize=8, labelpad=3)
         if place == 0:
             ax.set_title("variance of each pixel (the diagonal)", fontsize=9)
-    bar = axes_at(made, corner[0] + 2 * (side + 0.1), corner[1], 0.13, 2 * side + VARIANCE_GAP)
+    bar = axes_at(figure, corner[0] + 2 * (side + 0.1), corner[1], 0.13, 2 * side + VARIANCE_GAP)
     style.fill_colour_bar(bar, limits, style.SEQUENTIAL, f"variance ({UNIT})", cax=bar)
 
 
@@ -240,8 +278,8 @@ def _mark(ax: Axes, names: Sequence[str], step: float) -> None:
 @style.styled
 def draw_distance(table: pd.DataFrame) -> Figure:
     """The correlation against distance, by channels; and within the channels, by direction."""
-    made = style.figure(style.WIDTH, 3.9)
-    left, right = made.subplots(1, 2, sharey=True)
+    figure = style.figure(style.WIDTH, 3.9)
+    left, right = figure.subplots(1, 2, sharey=True)
     same, different = _alike(table)
     every = table[table["direction"] == DIRECTIONS[0]]
     for name in (*same, *different):
@@ -266,4 +304,4 @@ def draw_distance(table: pd.DataFrame) -> Figure:
         ax.axhline(0, color=style.QUIET, linewidth=1)
         ax.legend()
     left.set_ylabel("mean correlation")
-    return made
+    return figure

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.numbered_cells import axes_at
 from analysis.drawing.style import COLOURS
+from analysis.exhibit import Exhibit
 
 SAMPLES = 10
 """Images shown of each class."""
@@ -16,6 +17,14 @@ MOST_CLASSES = 20
 """Classes that are shown."""
 MOST_LETTERS = 32
 """Of a class's name that are shown."""
+
+
+def show(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Exhibit:
+    """Training images (N, H, W, 3) of each class, bytes; `labels` (N,) are places in `classes`."""
+    table = class_samples(labels, classes)
+    figure = draw_samples(table, [images[index] for index in table["index"]])
+    text = samples_caption(table, labels, classes)
+    return Exhibit("samples", "Images of each class (Figure 5)", text, table, figure)
 
 
 def class_samples(labels: np.ndarray, classes: Sequence[str], count: int = SAMPLES) -> pd.DataFrame:
@@ -65,25 +74,32 @@ def draw_samples(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
     for name, place, image in zip(table["class"], table["place"], images, strict=True):
         top, left = names.index(name) * step, place * step
         sheet[top : top + side, left : left + side] = image
-    said = [name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…" for name in names]
+    phrases = [name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…" for name in names]
     # Whole screen dots to each pixel, at 150 to the inch.
     height, width = (length * scale / 150 for length in sheet.shape[:2])
-    left = 0.2 + _widest(said, 9)
-    made = style.figure(left + width + 0.1, height + 0.2)
-    made.set_layout_engine("none")
-    ax = axes_at(made, left, 0.1, width, height)
+    left = 0.2 + _widest(phrases, 9)
+    figure = style.figure(left + width + 0.1, height + 0.2)
+    figure.set_layout_engine("none")
+    ax = axes_at(figure, left, 0.1, width, height)
     ax.imshow(sheet, interpolation="nearest")
     ax.set(xticks=[])
-    ax.set_yticks([place * step + side / 2 for place in range(len(names))], said, fontsize=9)
+    ax.set_yticks([place * step + side / 2 for place in range(len(names))], phrases, fontsize=9)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    return made
+    return figure
 
 
 def _widest(names: Sequence[str], size: float) -> float:
     """Inches that the names take at most, in letters of `size` points."""
     probe = style.figure(1, 1)
     return max(probe.text(0, 0, name, fontsize=size).get_window_extent().width for name in names) / probe.dpi
+
+
+def show_image(image: np.ndarray, description: str) -> Exhibit:
+    """The image under study (H, W, 3), bytes, by channel."""
+    table = image_table(image)
+    text = image_caption(table, description)
+    return Exhibit("image", "The image under study (Figure 8)", text, table, draw_image(image))
 
 
 def image_table(image: np.ndarray) -> pd.DataFrame:
@@ -103,11 +119,11 @@ def image_caption(table: pd.DataFrame, description: str) -> str:
 def draw_image(image: np.ndarray) -> Figure:
     """An image (H, W, 3) of bytes, and each of its channels on one scale from black to white."""
     side, gap = 2.24, 0.12
-    made = style.figure(4 * side + 3 * gap + 0.2, side + 0.45)
-    made.set_layout_engine("none")
+    figure = style.figure(4 * side + 3 * gap + 0.2, side + 0.45)
+    figure.set_layout_engine("none")
     for place, name in enumerate(("image", *COLOURS)):
-        ax = axes_at(made, 0.1 + place * (side + gap), 0.3, side, side)
+        ax = axes_at(figure, 0.1 + place * (side + gap), 0.3, side, side)
         shown = image if place == 0 else np.repeat(image[..., place - 1 : place], 3, axis=2)
         style.picture(ax, shown)
         ax.set_title(name, fontsize=9)
-    return made
+    return figure

@@ -10,10 +10,36 @@ from analysis.drawing import style
 from analysis.drawing.epoch_strips import draw_strips
 from analysis.drawing.style import scale
 from analysis.drawing.wording import layer_name, measured, with_minus
+from analysis.exhibit import Exhibit
+
+Maps = dict[str, dict[int, np.ndarray]]
+"""One filter's maps (H, W), by layer and epoch."""
 
 
-def activation_evolution(maps: dict[str, dict[int, np.ndarray]]) -> pd.DataFrame:
-    """One filter's maps (H, W), by layer and epoch, as a tidy table: layer, epoch, row, column, value.
+def show_evolution(
+    maps: Maps, layer: str, filter: int, *, image: np.ndarray, description: str, per_map: bool = False
+) -> Exhibit:
+    """What one filter of the convolution `layer` makes of an image (H, W, 3) of bytes over the epochs."""
+    table = activation_evolution(maps)
+    title = f"Filter {filter} of {layer} on {description}"
+    figure = draw_activation_evolution(table, image=image, title=title, per_map=per_map)
+    heading = f"Feature map, ReLU and max pooling of {layer}" + (" (Figures 10–12)" if layer == "conv1" else "")
+    return Exhibit(f"maps_{layer}_filter{filter}", heading, caption(table), table, figure)
+
+
+def show_grid(maps: np.ndarray, layer: str, epoch: int, *, description: str, per_map: bool = False) -> Exhibit:
+    """The maps (filters, H, W) of all filters of a layer at one epoch, on the image of that description."""
+    table = activation_grid(maps)
+    title = f"All maps, {layer_name(layer)}, on {description}, epoch {epoch}"
+    figure, text = (
+        draw_activation_grid(table, layer=layer, title=title, per_map=per_map),
+        grid_caption(table, layer, epoch),
+    )
+    return Exhibit(f"grid_{layer}", f"All maps: {layer_name(layer)}", text, table, figure)
+
+
+def activation_evolution(maps: Maps) -> pd.DataFrame:
+    """One filter's maps as a tidy table: layer, epoch, row, column, value.
 
     The layers keep their order, the epochs are sorted.
     """
@@ -39,13 +65,13 @@ def _map(part: pd.DataFrame) -> np.ndarray:
 
 def caption(table: pd.DataFrame) -> str:
     """One sentence: the range of each layer's map at its last epoch, and how much of it is zero."""
-    said = []
+    phrases = []
     for layer, part in table.groupby("layer", sort=False):
         last = part.loc[part["epoch"] == part["epoch"].max(), "value"]
         zero = f" ({(last == 0).mean():.0%} zero)" if str(layer).startswith(("relu", "pool")) else ""
         low, high = (with_minus(f"{value:.2g}") for value in (last.min(), last.max()))
-        said.append(f"{layer_name(str(layer))} from {low} to {high}{zero}")
-    return f"At epoch {table['epoch'].max()} the values span: {', '.join(said)}."
+        phrases.append(f"{layer_name(str(layer))} from {low} to {high}{zero}")
+    return f"At epoch {table['epoch'].max()} the values span: {', '.join(phrases)}."
 
 
 def draw_activation_evolution(
@@ -116,19 +142,19 @@ def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str, per_map
     columns = min(len(numbers), 8 if len(numbers) <= 32 else 16)
     rows = math.ceil(len(numbers) / columns)
     side = min(1.1, (style.WIDTH - 1) / columns)
-    made = style.figure(max(4.5, 1 + columns * side), 0.3 + rows * (side + 0.17), compress=True)
-    grid = made.add_gridspec(rows, columns + 1, width_ratios=[*[1.0] * columns, 0.16])
+    figure = style.figure(max(4.5, 1 + columns * side), 0.3 + rows * (side + 0.17), compress=True)
+    grid = figure.add_gridspec(rows, columns + 1, width_ratios=[*[1.0] * columns, 0.16])
     limits, cmap = scale(layer, table["value"].to_numpy(float))
     maps = {number: _map(table[table["filter"] == number]) for number in numbers}
     label = measured(layer)
     if per_map:
         maps = {number: _to_its_own(values, limits) for number, values in maps.items()}
         (limits, cmap), title, label = _own_scale((limits, cmap)), f"{title}; {_EACH}", "share of the largest"
-    axes = [made.add_subplot(grid[divmod(place, columns)]) for place in range(len(numbers))]
+    axes = [figure.add_subplot(grid[divmod(place, columns)]) for place in range(len(numbers))]
     for ax, number in zip(axes, numbers, strict=True):
         style.panel(ax, maps[number], limits, cmap)
         ax.set_title(str(number), fontsize=7, loc="left", pad=2)
-    bar = made.add_subplot(grid[:, -1])
+    bar = figure.add_subplot(grid[:, -1])
     style.fill_colour_bar(bar, limits, cmap, label, cax=bar)
-    style.head(made, title)
-    return made
+    style.head(figure, title)
+    return figure

@@ -20,13 +20,42 @@ from analysis.drawing import style
 from analysis.drawing.epoch_strips import Maps
 from analysis.drawing.style import scale
 from analysis.drawing.wording import layer_name, measured
-from analysis.inside.kernels import channel_names
+from analysis.exhibit import Exhibit
+from analysis.inside.activations import activation_evolution
+from analysis.inside.kernels import channel_names, kernel_evolution
 
 DOTS_PER_INCH = 100
 MILLISECONDS, LAST_MILLISECONDS = 350, 2000
 """How long an epoch is shown, and the last one."""
 MOST_LETTERS = 120
 """In a line of the title: an image may be a file, far down in its folders."""
+
+
+def show(
+    weights: dict[int, np.ndarray],
+    maps: dict[str, dict[int, np.ndarray]],
+    accuracy: Mapping[int, float],
+    layer: str,
+    filter: int,
+    *,
+    image: np.ndarray,
+    description: str,
+) -> Exhibit:
+    """One filter's kernel and maps over all epochs, as an animation.
+
+    Args:
+        weights: as for `kernels.kernel_evolution`.
+        maps: as for `activations.activation_evolution`, at the same epochs.
+        accuracy: as for `frames`, as are `layer` and `image`.
+        layer: the convolution's name.
+        filter: which of its filters.
+        image: (H, W, 3), bytes.
+        description: which image it is.
+    """
+    shown, title = activation_evolution(maps), f"Filter {filter} of {layer} on {description}"
+    pictures = frames(kernel_evolution(weights, filter), shown, accuracy, layer=layer, image=image, title=title)
+    heading = f"Filter {filter} of {layer} from epoch {min(weights)} to {max(weights)}, animated"
+    return Exhibit(f"animation_{layer}_filter{filter}", heading, caption(shown), gif=gif(pictures))
 
 
 def frames(
@@ -77,17 +106,17 @@ def _drawn(
     image: np.ndarray,
     title: str,
 ) -> Iterator[np.ndarray]:
-    made = style.figure(9.4, 3.6)
-    canvas = FigureCanvasAgg(made)
-    style.head(made, textwrap.fill(title, MOST_LETTERS))
-    grid = made.add_gridspec(3, 5, height_ratios=[1, 0.05, 0.3])
-    picture = made.add_subplot(grid[0, 0])
+    figure = style.figure(9.4, 3.6)
+    canvas = FigureCanvasAgg(figure)
+    style.head(figure, textwrap.fill(title, MOST_LETTERS))
+    grid = figure.add_gridspec(3, 5, height_ratios=[1, 0.05, 0.3])
+    picture = figure.add_subplot(grid[0, 0])
     style.picture(picture, image)
     picture.set_title("image", loc="center")
-    axes = _kernel_axes(made, grid, slices) | _map_axes(made, grid, [name for name in scales if name not in slices])
-    bars = _draw_bars(made, grid, slices, scales)
-    says = made.add_subplot(grid[2, 0])
-    dot = _draw_curve(made.add_subplot(grid[2, 1:]), accuracy)
+    axes = _kernel_axes(figure, grid, slices) | _map_axes(figure, grid, [name for name in scales if name not in slices])
+    bars = _draw_bars(figure, grid, slices, scales)
+    says = figure.add_subplot(grid[2, 0])
+    dot = _draw_curve(figure.add_subplot(grid[2, 1:]), accuracy)
     for epoch in sorted({epoch for _, epoch in shown}):
         for name, ax in axes.items():
             _clear(ax)
@@ -97,7 +126,7 @@ def _drawn(
         if bars:
             # Laid out once: the panels stay where they are, and the bars below come to be as wide.
             canvas.draw()
-            made.set_layout_engine("none")
+            figure.set_layout_engine("none")
             _align(bars, axes, slices)
             bars = {}
         canvas.draw()
@@ -109,27 +138,27 @@ def _clear(ax: Axes) -> None:
         artist.remove()
 
 
-def _kernel_axes(made: Figure, grid: GridSpec, slices: list[str]) -> dict[str, Axes]:
+def _kernel_axes(figure: Figure, grid: GridSpec, slices: list[str]) -> dict[str, Axes]:
     # Two by two: in a single row, or column, the slices would be smaller.
     inner = grid[0, 1].subgridspec(2, 2)
-    axes = {name: made.add_subplot(inner[divmod(place, 2)]) for place, name in enumerate(slices)}
+    axes = {name: figure.add_subplot(inner[divmod(place, 2)]) for place, name in enumerate(slices)}
     for name, ax in axes.items():
         ax.set_title(name.partition("\n")[0], loc="center", fontsize=8, pad=2)
     return axes
 
 
-def _map_axes(made: Figure, grid: GridSpec, names: list[str]) -> dict[str, Axes]:
-    axes = {name: made.add_subplot(grid[0, column]) for column, name in enumerate(names, start=2)}
+def _map_axes(figure: Figure, grid: GridSpec, names: list[str]) -> dict[str, Axes]:
+    axes = {name: figure.add_subplot(grid[0, column]) for column, name in enumerate(names, start=2)}
     for name, ax in axes.items():
         ax.set_title(layer_name(name), loc="center")
     return axes
 
 
-def _draw_bars(made: Figure, grid: GridSpec, slices: list[str], scales: dict[str, style.Scale]) -> dict[str, Axes]:
+def _draw_bars(figure: Figure, grid: GridSpec, slices: list[str], scales: dict[str, style.Scale]) -> dict[str, Axes]:
     """A scale below the kernel, under its first slice's name, and one below each map."""
     bars = {}
     for column, name in enumerate([slices[0], *(name for name in scales if name not in slices)], start=1):
-        bars[name] = made.add_subplot(grid[1, column])
+        bars[name] = figure.add_subplot(grid[1, column])
         label = "weight" if name == slices[0] else measured(name)
         style.fill_colour_bar(bars[name], *scales[name], label, cax=bars[name], orientation="horizontal")
         bars[name].xaxis.set_major_locator(MaxNLocator(2))  # more would run into each other where they are long
@@ -176,12 +205,12 @@ def caption(maps: pd.DataFrame) -> str:
     first, last, peak = min(strongest), max(strongest), max(strongest, key=strongest.__getitem__)
     if strongest[peak] <= 0:
         return f"Its ReLU is zero everywhere at every epoch from {first} to {last}."
-    said = (
+    text = (
         f"Its largest activation is {strongest[first]:.3g} at epoch {first} and {strongest[last]:.3g} at epoch {last}"
     )
-    said += f", with a peak of {strongest[peak]:.3g} at epoch {peak}" if peak not in (first, last) else ""
+    text += f", with a peak of {strongest[peak]:.3g} at epoch {peak}" if peak not in (first, last) else ""
     silent = sum(value <= 0 for value in strongest.values())
-    return f"{said}; it is silent at {silent} of {len(strongest)} epochs."
+    return f"{text}; it is silent at {silent} of {len(strongest)} epochs."
 
 
 def gif(pictures: Iterable[np.ndarray]) -> bytes:
@@ -207,7 +236,7 @@ def gif(pictures: Iterable[np.ndarray]) -> bytes:
 
 def _clusters(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For colours (N, 3), the last of them white, each one's place in a palette, and the palette, bytes (256, 3)."""
-    made = KMeans(min(256, len(colours)), n_init=1, max_iter=50, random_state=0).fit(colours)
-    palette = np.round(made.cluster_centers_).astype(np.uint8)
-    palette[made.labels_[-1]] = colours[-1]  # a tint of the paper would be seen before any other colour's
-    return made.labels_, palette
+    clusters = KMeans(min(256, len(colours)), n_init=1, max_iter=50, random_state=0).fit(colours)
+    palette = np.round(clusters.cluster_centers_).astype(np.uint8)
+    palette[clusters.labels_[-1]] = colours[-1]  # a tint of the paper would be seen before any other colour's
+    return clusters.labels_, palette

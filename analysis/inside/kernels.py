@@ -12,6 +12,7 @@ from analysis.drawing.epoch_strips import draw_strips
 from analysis.drawing.numbered_cells import axes_at
 from analysis.drawing.style import COLLAPSED, COLOURS
 from analysis.drawing.wording import with_minus
+from analysis.exhibit import Exhibit
 
 MOST_CHANNELS = 4
 """Input channels shown of a layer that has more than three."""
@@ -19,6 +20,31 @@ FAINT = 20
 """A weight under this part of the layer's largest cannot be seen."""
 DOTS = 150
 """To the inch: sheets have whole dots to each weight where the figure is saved with as many."""
+
+
+def show_evolution(weights: dict[int, np.ndarray], layer: str, filter: int) -> Exhibit:
+    """How the kernel of one filter of `layer` forms; `weights` as for `kernel_evolution`."""
+    table = kernel_evolution(weights, filter)
+    figure = draw_kernel_evolution(table, layer=layer, filter=filter)
+    heading = f"How a kernel of {layer} forms" + (" (Figure 9)" if layer == "conv1" else "")
+    text, about = caption(table, layer, filter), note(table, weights[max(weights)].shape[1])
+    return Exhibit(f"kernel_{layer}_filter{filter}", heading, text, table, figure, note=about)
+
+
+def show_sheet(weights: np.ndarray, layer: str, epoch: int) -> Exhibit:
+    """All kernels (filters, 3, k, k) of a layer that sees colours."""
+    table = layer_weights(weights)
+    figure = draw_kernel_sheet(table, title=f"All kernels of {layer} at epoch {epoch}")
+    heading, text = f"All kernels of {layer} in colour", sheet_caption(table, layer, epoch)
+    return Exhibit(f"kernels_{layer}", heading, text, table, figure, note=SHEET_NOTE)
+
+
+def show_mosaic(weights: np.ndarray, layer: str, epoch: int) -> Exhibit:
+    """All kernels (filters, channels, k, k) of a layer."""
+    table = layer_weights(weights)
+    figure = draw_kernel_mosaic(table, title=f"All kernels of {layer} at epoch {epoch}")
+    heading, text = f"All kernels of {layer}", mosaic_caption(table, layer, epoch)
+    return Exhibit(f"kernels_{layer}", heading, text, table, figure, note=MOSAIC_NOTE)
 
 
 def kernel_evolution(
@@ -64,12 +90,12 @@ def caption(table: pd.DataFrame, layer: str, filter: int) -> str:
     epochs = sorted(table["epoch"].unique())
     first, last = (table.loc[table["epoch"] == epoch, "weight"].to_numpy(float) for epoch in (epochs[0], epochs[-1]))
     before, after = np.linalg.norm(first), np.linalg.norm(last)
-    said = f"Filter {filter} of {layer}: the norm of the weights shown is {before:.3g} at epoch {epochs[0]}"
+    text = f"Filter {filter} of {layer}: the norm of the weights shown is {before:.3g} at epoch {epochs[0]}"
     if len(epochs) == 1:
-        return f"{said}."
+        return f"{text}."
     # A vanished kernel has no direction, and one of 1e-40 only rounding's.
     cosine = f"{first @ last / (before * after):.2f}" if min(before, after) > 1e-30 else "undefined"
-    return f"{said} and {after:.3g} at epoch {epochs[-1]}; the cosine between the two is {with_minus(cosine)}."
+    return f"{text} and {after:.3g} at epoch {epochs[-1]}; the cosine between the two is {with_minus(cosine)}."
 
 
 def channel_names(layer: str, channels: Sequence[int]) -> list[str]:
@@ -170,18 +196,18 @@ def draw_kernel_sheet(table: pd.DataFrame, *, title: str) -> Figure:
     columns = min(count, 8 if count <= 32 else 16)
     rows = math.ceil(count / columns)
     side = size * (140 if columns <= 8 else 60) // size / DOTS
-    made = style.figure(columns * (side + 0.12) + 1.5, max(rows * (side + 0.25) + 0.5, 2.8))
-    made.set_layout_engine("none")
+    figure = style.figure(columns * (side + 0.12) + 1.5, max(rows * (side + 0.25) + 0.5, 2.8))
+    figure.set_layout_engine("none")
     for number, kernel in enumerate(weights):
         down, across = divmod(number, columns)
-        ax = axes_at(made, 0.1 + across * (side + 0.12), 0.5 + down * (side + 0.25), side, side)
+        ax = axes_at(figure, 0.1 + across * (side + 0.12), 0.5 + down * (side + 0.25), side, side)
         style.picture(ax, rgb(kernel, limits))
         ax.set_title(str(number), fontsize=7, loc="left", pad=2)
         label = style.flat_label(kernel, limits) or style.faint_label(kernel, limits)
         ax.text(0.5, 0.5, label, transform=ax.transAxes, ha="center", va="center", fontsize=7, color=style.INK)
-    _draw_legend(made, 0.35 + columns * (side + 0.12), limits)
-    style.head(made, title)
-    return made
+    _draw_legend(figure, 0.35 + columns * (side + 0.12), limits)
+    style.head(figure, title)
+    return figure
 
 
 def rgb(kernel: np.ndarray, limits: style.Limits) -> np.ndarray:
@@ -191,13 +217,13 @@ def rgb(kernel: np.ndarray, limits: style.Limits) -> np.ndarray:
     return np.rint(255 * shares.clip(0, 1)).astype(np.uint8).transpose(1, 2, 0)
 
 
-def _draw_legend(made: Figure, left: float, limits: style.Limits) -> None:
+def _draw_legend(figure: Figure, left: float, limits: style.Limits) -> None:
     """What a weight for one colour alone looks like, from the lower limit to the upper."""
     ramp, bars = np.linspace(*limits, 101), []
     for place, name in enumerate(COLOURS):
         alone = np.zeros((3, len(ramp), 1))
         alone[place, :, 0] = ramp
-        ax = axes_at(made, left + 0.22 * place, 0.75, 0.18, 1.6)
+        ax = axes_at(figure, left + 0.22 * place, 0.75, 0.18, 1.6)
         ax.imshow(rgb(alone, limits), aspect="auto", origin="lower", extent=(0, 1, *limits))
         ax.set(xticks=[], yticks=[], title=name[0].upper())
         ax.spines[:].set_visible(False)
@@ -240,9 +266,9 @@ def draw_kernel_mosaic(table: pd.DataFrame, *, title: str) -> Figure:
     sheet = np.ma.masked_invalid(framed.reshape(channels * step, filters * step)[:-1, :-1])
     dots = max(1, int((style.WIDTH - 1.8) * DOTS / sheet.shape[1]))
     height, width = (length * dots / DOTS for length in sheet.shape)
-    made = style.figure(width + 1.8, max(height, 1.2) + 0.95)
-    made.set_layout_engine("none")
-    ax = axes_at(made, 0.65, 0.4, width, height)
+    figure = style.figure(width + 1.8, max(height, 1.2) + 0.95)
+    figure.set_layout_engine("none")
+    ax = axes_at(figure, 0.65, 0.4, width, height)
     limits = style.limits_around_zero(weights)
     ax.imshow(sheet, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], interpolation="nearest")
     ax.set_facecolor("#c8c8c8")
@@ -252,7 +278,7 @@ def draw_kernel_mosaic(table: pd.DataFrame, *, title: str) -> Figure:
         axis.set_ticks([number * step + (size - 1) / 2 for number in numbers], list(map(str, numbers)))
     ax.set(xlabel="filter", ylabel="input channel")
     ax.tick_params(length=2)
-    bar = axes_at(made, 0.65 + width + 0.15, 0.4, 0.13, max(height, 1.2))
+    bar = axes_at(figure, 0.65 + width + 0.15, 0.4, 0.13, max(height, 1.2))
     style.fill_colour_bar(bar, limits, style.DIVERGING, "weight", cax=bar)
-    style.head(made, title)
-    return made
+    style.head(figure, title)
+    return figure

@@ -1,4 +1,4 @@
-"""What convolution, padding, dilation, stride and max pooling do to an image: the report's Figures 1–4, reckoned.
+"""What convolution, padding, dilation and stride do to an image, number by number: the report's Figures 1–3.
 
 The tables hold the numbers that are written into the figures: panel, row, column, value.
 """
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.numbered_cells import Item, Outline, Panel, draw_rows
 from analysis.drawing.wording import number
+from analysis.exhibit import Exhibit
 
 MARKS = ("#ffa90e", "#832db6", "#5fbfc4")
 """The colours of the places that are followed: they stand on grey, and on blue and red."""
@@ -21,7 +22,40 @@ Place = tuple[int, int]
 """Row and column."""
 
 
-def tabulate(panels: Mapping[str, np.ndarray]) -> pd.DataFrame:
+Panels = Mapping[str, np.ndarray]
+"""The arrays (H, W) of a figure, by name."""
+
+
+def show_convolution(panels: Panels, image: np.ndarray, corner: Place, places: Sequence[Place]) -> Exhibit:
+    """What a convolution does; `panels` and the rest as `draw_convolution` takes them."""
+    table = tabulate(panels)
+    figure = draw_convolution(table, image=image, corner=corner, places=places)
+    text = convolution_caption(table, corner)
+    return Exhibit("concept_convolution", "What a convolution does (Figure 1)", text, table, figure)
+
+
+def show_padding(panels: Panels) -> Exhibit:
+    """What padding does; `panels` as `draw_padding` takes them."""
+    table = tabulate(panels)
+    heading, text = "What padding does (Figure 2)", padding_caption(table)
+    return Exhibit("concept_padding", heading, text, table, draw_padding(table), note=PADDING_NOTE)
+
+
+def show_dilation(panels: Panels) -> Exhibit:
+    """What dilation does; `panels` as `draw_dilation` takes them."""
+    table = tabulate(panels)
+    heading, text = "What dilation does (Figure 3)", sizes_caption(table, "dilation")
+    return Exhibit("concept_dilation", heading, text, table, draw_dilation(table))
+
+
+def show_stride(panels: Panels) -> Exhibit:
+    """What stride does; `panels` as `draw_stride` takes them."""
+    table = tabulate(panels)
+    text = sizes_caption(table, "stride")
+    return Exhibit("concept_stride", "What stride does", text, table, draw_stride(table))
+
+
+def tabulate(panels: Panels) -> pd.DataFrame:
     """Arrays (H, W) by panel as a tidy table: panel, row, column, value."""
     parts = []
     for name, values in panels.items():
@@ -67,13 +101,14 @@ def windows(places: Sequence[Place], size: int, *, stride: int = 1, dilation: in
     return outlines
 
 
-def _picture(values: np.ndarray, title: str, scale: style.Scale, outlines: Sequence[Outline] = ()) -> Panel:
+def picture(values: np.ndarray, title: str, scale: style.Scale, outlines: Sequence[Outline] = ()) -> Panel:
     """The whole image, or its map with a colour bar: too many values to be written in."""
     side, bar = WHOLE / values.shape[1], values.ndim == 2
     return Panel(values=values, title=title, scale=scale, digits=None, side=side, outlines=outlines, bar=bar)
 
 
-def _numbered(values: np.ndarray, title: str, scale: style.Scale, outlines: Sequence[Outline] = ()) -> Panel:
+def numbered(values: np.ndarray, title: str, scale: style.Scale, outlines: Sequence[Outline] = ()) -> Panel:
+    """A patch with its numbers written in."""
     return Panel(values=values, title=title, scale=scale, outlines=outlines)
 
 
@@ -86,12 +121,12 @@ def draw_convolution(table: pd.DataFrame, *, image: np.ndarray, corner: Place, p
         corner: where in `image` the patch begins.
         places: those of the map that are followed, at most as many as `MARKS`.
     """
-    made = arrays(table)
-    patch, kernel, result, whole = made["patch"], made["kernel"], made["map"], made["whole map"]
+    panels = arrays(table)
+    patch, kernel, result, whole = panels["patch"], panels["kernel"], panels["map"], panels["whole map"]
     scale, size = signed(result), len(kernel)
     boxes = [[Outline(*corner, len(one), len(one), MARKS[0])] for one in (patch, result)]
     above: list[Item] = [
-        _picture(image, f"image, {sized(image)}, and a patch of it", scale, boxes[0]),
+        picture(image, f"image, {sized(image)}, and a patch of it", scale, boxes[0]),
         "→",
         Panel(values=patch, title="green channel of the patch, 0 to 255", outlines=windows(places, size)),
         "∗",
@@ -103,36 +138,38 @@ def draw_convolution(table: pd.DataFrame, *, image: np.ndarray, corner: Place, p
     for count, (place, colour) in enumerate(zip(places, MARKS, strict=False), start=1):
         frame = [Outline(0, 0, size, size, colour)]
         below += [
-            Panel(values=made[f"window {count}"], title=f"pixels at {place[0]}, {place[1]}", outlines=frame),
+            Panel(values=panels[f"window {count}"], title=f"pixels at {place[0]}, {place[1]}", outlines=frame),
             Panel(
-                values=made[f"products {count}"],
+                values=panels[f"products {count}"],
                 title="× kernel",
                 scale=scale,
                 below=f"sum {number(result[place])}",
             ),
         ]
-    below.append(_picture(whole, f"map of the whole image, {sized(whole)}", signed(whole), boxes[1]))
+    below.append(picture(whole, f"map of the whole image, {sized(whole)}", signed(whole), boxes[1]))
     return draw_rows([above, below], title="Convolution: a kernel slides over the image, and its products are summed")
 
 
 def convolution_caption(table: pd.DataFrame, corner: Place) -> str:
     """One sentence: the sum at the first place, and the range of the map."""
-    made = arrays(table)
-    result, whole = made["map"], made["whole map"]
+    panels = arrays(table)
+    result, whole = panels["map"], panels["whole map"]
     return (
         f"At the first place (row {corner[0]}, column {corner[1]} of the image) the products "
-        f"{total(made['products 1'].ravel().tolist())} sum to {number(result[0, 0])}, and the map of the whole image "
+        f"{total(panels['products 1'].ravel().tolist())} sum to {number(result[0, 0])}, and the map of the whole image "
         f"goes from {number(whole.min())} to {number(whole.max())}, positive where green gets brighter to the right."
     )
 
 
-def _settings(made: Mapping[str, np.ndarray], what: str) -> list[int]:
-    return [int(name.removeprefix(f"map, {what} ")) for name in made if name.startswith(f"map, {what} ")]
+def _settings(panels: Mapping[str, np.ndarray], what: str) -> list[int]:
+    return [int(name.removeprefix(f"map, {what} ")) for name in panels if name.startswith(f"map, {what} ")]
 
 
-def _sizes(made: Mapping[str, np.ndarray], what: str) -> str:
-    said = [f"{sized(made[f'map, {what} {setting}'])} with {what} {setting}" for setting in _settings(made, what)]
-    return f"{', '.join(said[:-1])} and {said[-1]}"
+def _sizes(panels: Mapping[str, np.ndarray], what: str) -> str:
+    phrases = [
+        f"{sized(panels[f'map, {what} {setting}'])} with {what} {setting}" for setting in _settings(panels, what)
+    ]
+    return f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
 def draw_padding(table: pd.DataFrame) -> Figure:
@@ -141,12 +178,12 @@ def draw_padding(table: pd.DataFrame) -> Figure:
     Args:
         table: `tabulate` of the kernel, and, for each padding p, of ``input, padding p`` and ``map, padding p``.
     """
-    made = arrays(table)
-    kernel, settings = made["kernel"], _settings(made, "padding")
-    scale = signed(*(made[f"map, padding {padding}"] for padding in settings))
+    panels = arrays(table)
+    kernel, settings = panels["kernel"], _settings(panels, "padding")
+    scale = signed(*(panels[f"map, padding {padding}"] for padding in settings))
     rows: list[list[Item]] = []
     for padding in settings:
-        before, after = made[f"input, padding {padding}"], made[f"map, padding {padding}"]
+        before, after = panels[f"input, padding {padding}"], panels[f"map, padding {padding}"]
         ends = [(0, 0), (len(after) - 1, len(after) - 1)]
         title = f"patch with padding {padding}, {sized(before)}"
         rows.append(
@@ -163,12 +200,12 @@ def draw_padding(table: pd.DataFrame) -> Figure:
 
 def padding_caption(table: pd.DataFrame) -> str:
     """One sentence: the sizes of the maps, and what the zeros do at the border."""
-    made = arrays(table)
-    padded = np.abs(made[f"map, padding {_settings(made, 'padding')[-1]}"])
+    panels = arrays(table)
+    padded = np.abs(panels[f"map, padding {_settings(panels, 'padding')[-1]}"])
     inside = padded[1:-1, 1:-1].max()
     padded[1:-1, 1:-1] = 0
     return (
-        f"The map of the patch is {_sizes(made, 'padding')}; on its border the padded map goes up to "
+        f"The map of the patch is {_sizes(panels, 'padding')}; on its border the padded map goes up to "
         f"±{number(padded.max())}, inside up to ±{number(inside)}."
     )
 
@@ -186,15 +223,15 @@ def draw_dilation(table: pd.DataFrame) -> Figure:
         table: `tabulate` of patch and kernel, and, for each dilation d, of ``map, dilation d`` and
             ``whole map, dilation d``.
     """
-    made = arrays(table)
-    size = len(made["kernel"])
+    panels = arrays(table)
+    size = len(panels["kernel"])
     columns = []
-    for dilation in _settings(made, "dilation"):
-        last = len(made[f"map, dilation {dilation}"]) - 1
+    for dilation in _settings(panels, "dilation"):
+        last = len(panels[f"map, dilation {dilation}"]) - 1
         reach = dilation * (size - 1) + 1
-        said = f"dilation {dilation}: {size} × {size} pixels out of {reach} × {reach}"
-        columns.append((said, [(0, 0), (last, last)], {"dilation": dilation}))
-    return _draw_settings(made, "dilation", columns, "Dilation: as many weights, spread over a wider field")
+        text = f"dilation {dilation}: {size} × {size} pixels out of {reach} × {reach}"
+        columns.append((text, [(0, 0), (last, last)], {"dilation": dilation}))
+    return _draw_settings(panels, "dilation", columns, "Dilation: as many weights, spread over a wider field")
 
 
 def draw_stride(table: pd.DataFrame) -> Figure:
@@ -203,76 +240,39 @@ def draw_stride(table: pd.DataFrame) -> Figure:
     Args:
         table: `tabulate` of patch and kernel, and, for each stride s, of ``map, stride s`` and ``whole map, stride s``.
     """
-    made = arrays(table)
+    panels = arrays(table)
     columns = [
         (f"stride {stride}: moves by {stride} pixel{'s' if stride > 1 else ''}", [(0, 0), (0, 1)], {"stride": stride})
-        for stride in _settings(made, "stride")
+        for stride in _settings(panels, "stride")
     ]
-    return _draw_settings(made, "stride", columns, "Stride: the kernel skips pixels, and the map gets smaller")
+    return _draw_settings(panels, "stride", columns, "Stride: the kernel skips pixels, and the map gets smaller")
 
 
 def _draw_settings(
-    made: Mapping[str, np.ndarray],
+    panels: Mapping[str, np.ndarray],
     what: str,
     columns: Sequence[tuple[str, list[Place], dict[str, int]]],
     title: str,
 ) -> Figure:
     """A column for each setting: the patch with the windows of some places, the map with the places, the whole map."""
-    maps, wholes = ([made[f"{kind}, {what} {one}"] for one in _settings(made, what)] for kind in ("map", "whole map"))
+    maps, wholes = (
+        [panels[f"{kind}, {what} {one}"] for one in _settings(panels, what)] for kind in ("map", "whole map")
+    )
     scale, whole_scale = signed(*maps), signed(*wholes)
     patches, results = [], []
-    for (said, places, geometry), values in zip(columns, maps, strict=True):
-        under = windows(places, len(made["kernel"]), **geometry)
-        patches.append(Panel(values=made["patch"], title=said, outlines=under))
+    for (heading, places, geometry), values in zip(columns, maps, strict=True):
+        under = windows(places, len(panels["kernel"]), **geometry)
+        patches.append(Panel(values=panels["patch"], title=heading, outlines=under))
         results.append(Panel(values=values, title=f"map, {sized(values)}", scale=scale, outlines=windows(places, 1)))
-    pictures = [_picture(values, f"map of the whole image, {sized(values)}", whole_scale) for values in wholes]
+    pictures = [picture(values, f"map of the whole image, {sized(values)}", whole_scale) for values in wholes]
     return draw_rows([patches, results, pictures], title=title)
 
 
 def sizes_caption(table: pd.DataFrame, what: str) -> str:
     """One sentence: the sizes of the maps of the patch and of the whole image; `what` is dilation or stride."""
-    made = arrays(table)
-    wholes = {name.removeprefix("whole "): values for name, values in made.items() if name.startswith("whole")}
+    panels = arrays(table)
+    wholes = {name.removeprefix("whole "): values for name, values in panels.items() if name.startswith("whole")}
     return (
-        f"Of a patch of {sized(made['patch'])} pixels the map is {_sizes(made, what)}; "
+        f"Of a patch of {sized(panels['patch'])} pixels the map is {_sizes(panels, what)}; "
         f"of the whole image it is {_sizes(wholes, what)}."
-    )
-
-
-def draw_pooling(table: pd.DataFrame, *, size: int) -> Figure:
-    """A piece of a map, its ReLU and its max pooling over squares of side `size`, and the same of the whole map.
-
-    Args:
-        table: `tabulate` of map, ReLU and pooled, of ``kept`` (1 where a positive pooled value was taken from), and
-            of whole map, whole ReLU and whole pooled.
-        size: of the squares, pixels.
-    """
-    made = arrays(table)
-    corners = [place for place in np.ndindex(made["map"].shape) if place[0] % size == place[1] % size == 0]
-    squares = [Outline(row, column, size, size, style.PAPER, 0.7) for row, column in corners]
-    kept = [Outline(int(row), int(column), 1, 1, MARKS[0]) for row, column in np.argwhere(made["kept"])]
-    rows: list[list[Item]] = []
-    for which, outlines in (("", squares + kept), ("whole ", [])):
-        before, rectified, pooled = (made[f"{which}{name}"] for name in ("map", "ReLU", "pooled"))
-        positive = style.limits_from_zero(rectified), style.SEQUENTIAL
-        draw = _picture if which else _numbered
-        rows.append(
-            [
-                draw(before, f"{which}map, {sized(before)}", signed(before)),
-                "→",
-                draw(rectified, f"ReLU, {sized(rectified)}", positive, outlines),
-                "→",
-                draw(pooled, f"max pooling {size} × {size}: {sized(pooled)}", positive),
-            ]
-        )
-    return draw_rows(rows, title=f"Max pooling: of each {size} × {size} square the largest value remains")
-
-
-def pooling_caption(table: pd.DataFrame) -> str:
-    """One sentence: how many values ReLU sets to zero, and how many pooling keeps."""
-    made = arrays(table)
-    before, pooled = made["whole map"], made["whole pooled"]
-    return (
-        f"Of the whole map's {before.size:,} values ReLU sets {(before < 0).mean():.0%} to zero; max pooling keeps "
-        f"{pooled.size:,}, of which {(pooled == 0).mean():.0%} are zero."
     )

@@ -1,6 +1,6 @@
 """One value of a feature map worked out: pixels times weights, summed over the colours, and the bias."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,8 @@ from analysis.drawing import style
 from analysis.drawing.numbered_cells import Item, Outline, Panel, draw_rows
 from analysis.drawing.style import COLOURS
 from analysis.drawing.wording import number
-from analysis.layers.operations import MARKS, WHOLE, Place, arrays, signed, sized, total
+from analysis.exhibit import Exhibit
+from analysis.layers.operations import MARKS, WHOLE, Place, arrays, signed, sized, tabulate, total
 
 MOST_WRITTEN = 7
 """The side of kernels up to which their numbers are written in."""
@@ -18,8 +19,33 @@ CELL, ACROSS = 0.41, 2.05
 """Inches: a cell that a number is written in, and the most that a kernel takes of larger ones."""
 
 
+def show(
+    numbers: Mapping[str, np.ndarray],
+    filter: int,
+    *,
+    place: Place,
+    bias: float,
+    image: np.ndarray,
+    box: Sequence[int],
+) -> Exhibit:
+    """One value of the map of a filter of conv1, worked out.
+
+    Args:
+        numbers: from `panels`.
+        filter: its number.
+        place: of the value in the map, see `draw_worked`, as are the others.
+        bias: the filter's.
+        image: (H, W, 3), bytes.
+        box: what the kernel spans in `image`.
+    """
+    table = tabulate(numbers)
+    figure = draw_worked(table, image=image, box=box, place=place, bias=bias, title=f"Filter {filter} of conv1")
+    heading, text = "One value of a feature map, worked out", caption(table, filter=filter, place=place, bias=bias)
+    return Exhibit(f"worked_conv1_filter{filter}", heading, text, table, figure)
+
+
 def panels(window: np.ndarray, kernel: np.ndarray, products: np.ndarray, result: np.ndarray) -> dict[str, np.ndarray]:
-    """The arrays of the figure by name, for `concepts.tabulate`.
+    """The arrays of the figure by name, for `operations.tabulate`.
 
     Args:
         window: the pixels that the kernel lies on, (3, k, k), from -1 to 1.
@@ -27,22 +53,22 @@ def panels(window: np.ndarray, kernel: np.ndarray, products: np.ndarray, result:
         products: of the two.
         result: the filter's map (H, W).
     """
-    made: dict[str, np.ndarray] = {}
+    numbers: dict[str, np.ndarray] = {}
     for colour, pixels, weights, both in zip(COLOURS, window, kernel, products, strict=True):
-        made |= {f"pixels, {colour}": pixels, f"weights, {colour}": weights, f"products, {colour}": both}
-    return made | {"map": result}
+        numbers |= {f"pixels, {colour}": pixels, f"weights, {colour}": weights, f"products, {colour}": both}
+    return numbers | {"map": result}
 
 
-def _sums(made: dict[str, np.ndarray]) -> list[float]:
-    return [float(made[f"products, {colour}"].sum()) for colour in COLOURS]
+def _sums(numbers: dict[str, np.ndarray]) -> list[float]:
+    return [float(numbers[f"products, {colour}"].sum()) for colour in COLOURS]
 
 
 def caption(table: pd.DataFrame, *, filter: int, place: Place, bias: float) -> str:
     """One sentence: where it is, and the sum over the colours."""
-    made = arrays(table)
-    terms = ", ".join(f"{colour} {number(one, 2)}" for colour, one in zip(COLOURS, _sums(made), strict=True))
+    numbers = arrays(table)
+    terms = ", ".join(f"{colour} {number(one, 2)}" for colour, one in zip(COLOURS, _sums(numbers), strict=True))
     return (
-        f"The largest value of filter {filter}'s map, {number(made['map'][place], 2)} at row {place[0]}, column "
+        f"The largest value of filter {filter}'s map, {number(numbers['map'][place], 2)} at row {place[0]}, column "
         f"{place[1]}, is the sum of what the colours bring ({terms}) and the bias, {number(bias, 2)}."
     )
 
@@ -53,33 +79,35 @@ def draw_worked(
     """A row for each colour with the pixels, the weights and their products; beside them the image and the map.
 
     Args:
-        table: `concepts.tabulate` of `panels`.
+        table: `operations.tabulate` of `panels`.
         image: (H, W, 3), bytes.
         box: what the kernel spans in `image`: top, left, height and width; may reach over the border.
         place: of the value in the map.
         bias: the filter's.
         title: above everything.
     """
-    made = arrays(table)
-    result = made["map"]
-    size = len(made["pixels, red"])
+    numbers = arrays(table)
+    result = numbers["map"]
+    size = len(numbers["pixels, red"])
     digits = 2 if size <= MOST_WRITTEN else None
     side = CELL if digits else ACROSS / size
-    weights, products = (signed(*(made[f"{what}, {colour}"] for colour in COLOURS)) for what in ("weights", "products"))
+    weights, products = (
+        signed(*(numbers[f"{what}, {colour}"] for colour in COLOURS)) for what in ("weights", "products")
+    )
     scales: dict[str, style.Scale] = {"pixels": ((-1.0, 1.0), "gray"), "weights": weights, "products": products}
     pictures = [
         _picture(image, f"image, {sized(image)}", Outline(box[0], box[1], box[2], box[3], MARKS[0])),
         _picture(result, f"map, {sized(result)}", Outline(*place, 1, 1, MARKS[0], 1.2)),
     ]
     rows: list[list[Item]] = []
-    for count, (colour, brought) in enumerate(zip(COLOURS, _sums(made), strict=True)):
+    for count, (colour, brought) in enumerate(zip(COLOURS, _sums(numbers), strict=True)):
         row: list[Item] = []
         for what, scale in scales.items():
             name = f"{what}, {colour}"
             below = f"sum {number(brought, 2)}" if what == "products" else ""
-            row.append(Panel(values=made[name], title=name, scale=scale, digits=digits, side=side, below=below))
+            row.append(Panel(values=numbers[name], title=name, scale=scale, digits=digits, side=side, below=below))
         rows.append([row[0], "×", row[1], "=", row[2], *pictures[count : count + 1]])
-    sum_ = f"{total([*_sums(made), bias], 2)} = {number(result[place], 2)}"
+    sum_ = f"{total([*_sums(numbers), bias], 2)} = {number(result[place], 2)}"
     return draw_rows(rows, title=f"{title}: {sum_} (red, green, blue, bias)")
 
 

@@ -8,13 +8,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.results.classification import softmax
+from analysis.exhibit import Exhibit, joined
+from analysis.results.classification import TestPredictions, softmax
 from analysis.results.proportions import CONFIDENCE, wilson
 
 BINS = 15
 """Of equal width, as in Guo et al. (2017)."""
 BALANCED = 0.005
 """Mean confidence and accuracy closer than this are said to agree."""
+
+
+def show(predictions: TestPredictions) -> Exhibit:
+    """The reliability diagram of each model, on the test images."""
+    tables = {model: reliability(*kept) for model, kept in predictions.items()}
+    figure = draw_reliability(tables)
+    return Exhibit("calibration", "As often right as sure?", caption(tables), joined(tables), figure)
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> pd.DataFrame:
@@ -60,18 +68,18 @@ def expected_calibration_error(table: pd.DataFrame) -> float:
 def caption(tables: dict[str, pd.DataFrame]) -> str:
     """One sentence: each model's expected calibration error, and whether it is too sure or not sure enough."""
     bins = len(next(iter(tables.values())))
-    said = []
+    phrases = []
     for model, table in tables.items():
         sure, right = (
             np.average(table[name].fillna(0), weights=table["images"]) for name in ("confidence", "accuracy")
         )
         word = "over-confident" if sure > right else "under-confident"
         word = "on average as sure as right" if abs(sure - right) < BALANCED else word
-        said.append(
+        phrases.append(
             f"{model.upper()} {expected_calibration_error(table):.3f} (mean confidence {sure:.3f}, accuracy "
             f"{right:.3f}: {word})"
         )
-    return f"Expected calibration error over {bins} bins of equal width: {'; '.join(said)}."
+    return f"Expected calibration error over {bins} bins of equal width: {'; '.join(phrases)}."
 
 
 @style.styled
@@ -80,8 +88,8 @@ def draw_reliability(tables: dict[str, pd.DataFrame]) -> Figure:
 
     The black dash of a bin is its mean confidence: a bar that stays below it is of a model too sure.
     """
-    made = style.figure(5.6 if len(tables) == 1 else style.WIDTH, 5.4)
-    axes = made.subplots(2, len(tables), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1])
+    figure = style.figure(5.6 if len(tables) == 1 else style.WIDTH, 5.4)
+    axes = figure.subplots(2, len(tables), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1])
     for column, (model, table) in enumerate(tables.items()):
         top, below = axes[:, column]
         _draw_accuracy(top, model, table)
@@ -92,7 +100,7 @@ def draw_reliability(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[0, 0].set_ylabel("accuracy")
     axes[1, 0].set_ylabel("images (%)")
     axes[0, 0].legend(loc="upper left")
-    return made
+    return figure
 
 
 def _draw_accuracy(ax: Axes, model: str, table: pd.DataFrame) -> None:

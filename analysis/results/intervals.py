@@ -12,12 +12,12 @@ from matplotlib.lines import Line2D
 
 from analysis.drawing import style
 from analysis.drawing.wording import listed
-from analysis.results.classification import MEASURES, REPORT_TABLE_2, Predictions, metrics_table, weighted_measures
+from analysis.exhibit import Exhibit
+from analysis.results.bootstrap import RESAMPLES, bootstrap
+from analysis.results.classification import MEASURES, REPORT_TABLE_2, Predictions, metrics_table
+from analysis.results.kinds import has_groups
 from analysis.results.proportions import CONFIDENCE, bonett_price, is_shown, mcnemar, p_in_words, verdict, wilson
 
-RESAMPLES = 2000
-DRAWN_AT_ONCE = 1_000_000
-"""Counts that are drawn at once, 8 MB of them: bounds the memory for any number of images."""
 SHARES = ["accuracy", "recall"]
 """Shares of images; recall too, since weighted by the size of the classes it is the accuracy."""
 INTERVAL_COLUMNS = ["model", "minus", "split", "images", "measure", "value", "low", "high", "discordant", "p_value"]
@@ -27,45 +27,31 @@ _KEYS = ["model", "split", "measure"]
 _REPORTED = REPORT_TABLE_2.melt(_KEYS[:2], var_name="measure").set_index(_KEYS)["value"]
 
 
-def bootstrap(
-    predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[tuple[str, str], np.ndarray]:
-    """The measures (resamples, 4), see `MEASURES`, of images drawn anew with replacement, by (model, split).
-
-    All models of a split see the same draws, so that row by row they can be subtracted. What is drawn is how often
-    each combination of class and predictions occurs, a multinomial: the same as drawing images, without the images
-    (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 6). NaN for a split without images.
-
-    Raises:
-        ValueError: for models whose labels in a split differ.
-    """
-    made: dict[tuple[str, str], np.ndarray] = {}
-    for split in dict.fromkeys(split for _, split in predictions):
-        models = [model for model, of in predictions if of == split]
-        labels = predictions[models[0], split][1]
-        if any(not np.array_equal(labels, predictions[model, split][1]) for model in models):
-            raise ValueError(f"The models were not given the same {split} images: they cannot be compared in pairs.")
-        chosen = [predictions[model, split][0].argmax(axis=1) for model in models]
-        classes = predictions[models[0], split][0].shape[1]
-        values = _resample(np.stack([labels, *chosen], axis=1), classes, resamples, np.random.default_rng(seed))
-        made |= {(model, split): values[place] for place, model in enumerate(models)}
-    return made
+def measured(predictions: Predictions, classes: Sequence[str]) -> pd.DataFrame:
+    """Table 2 with intervals; for CIFAR-10's classes with the report's numbers in the column report."""
+    table = intervals(predictions)
+    return with_report(table) if has_groups(classes) else table
 
 
-def _resample(outcomes: np.ndarray, classes: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """The measures (models, resamples, 4) of `outcomes` (N, 1 + models): the class, and what each model took it for."""
-    images, models = len(outcomes), outcomes.shape[1] - 1
-    if not images:
-        return np.full((models, resamples, len(MEASURES)), np.nan)
-    cells, counts = np.unique(outcomes, axis=0, return_counts=True)
-    true, *taken = np.moveaxis(np.eye(classes)[cells], 1, 0)
-    parts = []
-    step = max(1, DRAWN_AT_ONCE // len(cells))
-    for start in range(0, resamples, step):
-        drawn = rng.multinomial(images, counts / images, size=min(step, resamples - start)).astype(float)
-        sizes = drawn @ true
-        parts.append([weighted_measures(drawn @ (true * one), sizes, drawn @ one) for one in taken])
-    return np.concatenate(parts, axis=1)
+def show(table: pd.DataFrame) -> list[Exhibit]:
+    """Table 2 from `measured`, as a table and as a figure."""
+    heading, about = "Accuracy, precision, recall and F1 (Table 2)", f"{NOT_COMPARED} {note(table)}"
+    if "report" in table:
+        heading, about = "Accuracy, precision, recall and F1 beside the report's (Table 2)", note(table)
+    return [
+        Exhibit("table2", heading, caption(table), table, shown=answer(table), note=about),
+        Exhibit(
+            "table2_intervals",
+            "How far the numbers of Table 2 are certain",
+            intervals_caption(table),
+            table,
+            draw_intervals(table),
+            note=figure_note(table),
+        ),
+    ]
+
+
+NOT_COMPARED = "Wik's (2023) numbers are of CIFAR-10, and stand beside ours only for its classes."
 
 
 def intervals(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
@@ -93,9 +79,9 @@ def intervals(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int
     return pd.concat(rows, ignore_index=True)
 
 
-def _own(model: str, split: str, values: np.ndarray, resampled: np.ndarray, made: Made) -> pd.DataFrame:
+def _own(model: str, split: str, values: np.ndarray, resampled: np.ndarray, kept: Made) -> pd.DataFrame:
     """The rows of one model."""
-    logits, labels = made
+    logits, labels = kept
     (low,), (high,) = wilson([int((logits.argmax(axis=1) == labels).sum())], [len(labels)])
     table = _rows(values, resampled, (low, high))
     return table.assign(model=model, minus="", split=split, images=len(labels))[INTERVAL_COLUMNS]
@@ -112,11 +98,11 @@ def _apart(split: str, values: np.ndarray, resampled: np.ndarray, test: "pd.Seri
 def _rows(values: np.ndarray, resampled: np.ndarray, of_shares: tuple[float, float]) -> pd.DataFrame:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
-    made = pd.DataFrame({"measure": MEASURES, "value": values, "low": low, "high": high})
+    table = pd.DataFrame({"measure": MEASURES, "value": values, "low": low, "high": high})
     # Sums of weights differ in their last digits.
-    made.loc[np.isclose(low, high, rtol=0, atol=1e-12), ["low", "high"]] = np.nan
-    made.loc[made["measure"].isin(SHARES), ["low", "high"]] = of_shares
-    return made.assign(discordant=np.nan, p_value=np.nan)
+    table.loc[np.isclose(low, high, rtol=0, atol=1e-12), ["low", "high"]] = np.nan
+    table.loc[table["measure"].isin(SHARES), ["low", "high"]] = of_shares
+    return table.assign(discordant=np.nan, p_value=np.nan)
 
 
 def with_report(table: pd.DataFrame) -> pd.DataFrame:
@@ -180,8 +166,10 @@ def caption(table: pd.DataFrame) -> str:
 def intervals_caption(table: pd.DataFrame) -> str:
     """One sentence: how wide the intervals of the accuracies are."""
     rows = table[(table["measure"] == "accuracy") & (table["minus"] == "")].to_dict("records")
-    said = [f"{100 * (row['high'] - row['low']):.1f} for the {row['model'].upper()} ({row['split']})" for row in rows]
-    return f"The {CONFIDENCE:.0%} interval of the accuracy is so many points wide: {listed(said)}."
+    phrases = [
+        f"{100 * (row['high'] - row['low']):.1f} for the {row['model'].upper()} ({row['split']})" for row in rows
+    ]
+    return f"The {CONFIDENCE:.0%} interval of the accuracy is so many points wide: {listed(phrases)}."
 
 
 def note(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:
@@ -222,21 +210,21 @@ def _tested(row: Mapping[Hashable, Any]) -> str:
     if np.isnan(row["value"]):
         return ""
     is_apart, holds_zero = is_shown(row["p_value"]), row["low"] <= 0 <= row["high"]
-    said = (
+    text = (
         f", where only one of them is right on {row['discordant']:,.0f} of {row['images']:,} images and McNemar's test "
         f"says that {verdict(row['p_value'])} (p {p_in_words(row['p_value'])})"
     )
     if is_apart == holds_zero:
-        said += f" although the interval {'holds zero' if holds_zero else 'leaves zero out'}"
-    return said
+        text += f" although the interval {'holds zero' if holds_zero else 'leaves zero out'}"
+    return text
 
 
 @style.styled
 def draw_intervals(table: pd.DataFrame) -> Figure:
     """A panel for the figures of each split, and one for each split's differences; the report's as open diamonds."""
     panels = [part for _, part in table.groupby([table["minus"] != "", "split"], sort=False)]
-    made = style.figure(style.WIDTH if len(panels) > 1 else 5.6, 0.9 + 2.2 * -(-len(panels) // 2))
-    axes = made.subplots(-(-len(panels) // 2), min(2, len(panels)), squeeze=False, sharey=True).ravel()
+    figure = style.figure(style.WIDTH if len(panels) > 1 else 5.6, 0.9 + 2.2 * -(-len(panels) // 2))
+    axes = figure.subplots(-(-len(panels) // 2), min(2, len(panels)), squeeze=False, sharey=True).ravel()
     for ax, part in zip(axes, panels, strict=False):
         _draw_panel(ax, part)
     for ax in axes[len(panels) :]:
@@ -244,8 +232,8 @@ def draw_intervals(table: pd.DataFrame) -> Figure:
     marks = [_mark(model, "this run") for model in dict.fromkeys(table.loc[table["minus"] == "", "model"])]
     if "report" in table and table["report"].notna().any():
         marks.append(Line2D([], [], color=style.INK, marker="D", markerfacecolor="none", ls="none", label="Wik (2023)"))
-    made.legend(handles=marks, loc="outside lower center", ncols=len(marks))
-    return made
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
+    return figure
 
 
 def _mark(model: str, words: str) -> Line2D:

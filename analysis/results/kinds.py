@@ -9,6 +9,9 @@ from matplotlib.lines import Line2D
 
 from analysis.drawing import style
 from analysis.drawing.wording import listed, sentence
+from analysis.exhibit import Exhibit, joined
+from analysis.results.classification import TestPredictions
+from analysis.results.confusion import confusion
 from analysis.results.proportions import CONFIDENCE, wilson
 
 GROUPS = {
@@ -22,6 +25,13 @@ _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 def has_groups(classes: Sequence[str]) -> bool:
     """Whether these are CIFAR-10's classes, in whatever order."""
     return set(classes) == set(_GROUP_OF)
+
+
+def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
+    """Each model's confusions within animals, within vehicles and across, on the test images."""
+    tables = {model: grouped(confusion(*kept, classes)) for model, kept in predictions.items()}
+    heading, figure = "Confusions within animals, within vehicles and across", draw_grouped(tables)
+    return Exhibit("groups", heading, caption(tables), joined(tables), figure, note=NOTE)
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
@@ -49,16 +59,16 @@ def grouped(table: pd.DataFrame) -> pd.DataFrame:
 
 def caption(tables: dict[str, pd.DataFrame]) -> str:
     """One sentence: how each model's confusions divide, and how chance would divide them."""
-    said = []
+    phrases = []
     for model, table in tables.items():
         total = table["count"].sum()
         if not total:
-            said.append(f"the {model.upper()} confuses no classes")
+            phrases.append(f"the {model.upper()} confuses no classes")
             continue
         rows = table.to_dict("records")
         parts = [f"{row['share']:.0%} are {row['kind']} (chance {row['chance']:.0%})" for row in rows]
-        said.append(f"of the {model.upper()}'s {total:,} confusions {listed(parts)}")
-    return sentence("; ".join(said))
+        phrases.append(f"of the {model.upper()}'s {total:,} confusions {listed(parts)}")
+    return sentence("; ".join(phrases))
 
 
 NOTE = (
@@ -70,8 +80,8 @@ NOTE = (
 @style.styled
 def draw_grouped(tables: dict[str, pd.DataFrame]) -> Figure:
     """A bar for each kind and model with its interval, and a dash where chance would put it."""
-    made = style.figure(6.5, 3.6)
-    ax = made.add_subplot()
+    figure = style.figure(6.5, 3.6)
+    ax = figure.add_subplot()
     width = 0.8 / len(tables)
     for place, (model, table) in enumerate(tables.items()):
         centres = np.arange(len(KINDS)) + width * (place - (len(tables) - 1) / 2)
@@ -90,5 +100,5 @@ def draw_grouped(tables: dict[str, pd.DataFrame]) -> Figure:
     handles, _ = ax.get_legend_handles_labels()
     by_chance = Line2D([], [], color=style.INK, lw=2, ls=(0, (2, 1)), label="by chance")
     interval = Line2D([], [], color=style.INK, lw=1, marker="|", label=f"{CONFIDENCE:.0%} interval")
-    made.legend(handles=[*handles, by_chance, interval], loc="outside lower center", ncols=2)
-    return made
+    figure.legend(handles=[*handles, by_chance, interval], loc="outside lower center", ncols=2)
+    return figure

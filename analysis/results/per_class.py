@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.wording import first_few, several
-from analysis.results.classification import class_counts
+from analysis.exhibit import Exhibit, joined
+from analysis.results.classification import TestPredictions, class_counts
 from analysis.results.intervals import readable
 from analysis.results.proportions import CONFIDENCE, wilson
 
@@ -23,6 +24,13 @@ MOST_SHOWN = 30
 """Classes up to which the figure shows all; of more it shows the easiest and the hardest half of so many."""
 LINE = 32
 """Characters after which the name of a class goes on below."""
+
+
+def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
+    """Precision and recall of each class, on the test images."""
+    tables = {model: per_class(*kept, classes) for model, kept in predictions.items()}
+    figure, shown = draw_per_class(tables), side_by_side(tables)
+    return Exhibit("classes", "How hard each class is", caption(tables), joined(tables), figure, shown)
 
 
 def per_class(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
@@ -61,23 +69,23 @@ def side_by_side(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def caption(tables: dict[str, pd.DataFrame]) -> str:
     """One sentence: each model's hardest and easiest class by recall, and what has none or was never predicted."""
-    said = []
+    phrases = []
     for model, table in tables.items():
         defined = table.dropna(subset="recall")
         hardest, easiest = (
             defined[defined["recall"] == end] for end in (defined["recall"].min(), defined["recall"].max())
         )
         if len(defined) and len(hardest) == len(defined):
-            said.append(f"{model.upper()}: {_of(defined)}")
+            phrases.append(f"{model.upper()}: {_of(defined)}")
         elif len(defined):
-            said.append(f"{model.upper()}: hardest {_of(hardest)}, easiest {_of(easiest)}")
+            phrases.append(f"{model.upper()}: hardest {_of(hardest)}, easiest {_of(easiest)}")
         never = list(table.loc[table["precision"].isna(), "class"])
         if never:
-            said.append(f"{model.upper()} never predicts {first_few(never)} (precision undefined)")
+            phrases.append(f"{model.upper()} never predicts {first_few(never)} (precision undefined)")
     missing = next((list(table.loc[table["support"] == 0, "class"]) for table in tables.values()), [])
     if missing:
-        said.append(f"recall is undefined for want of images: {first_few(missing)}")
-    return f"{'; '.join(said)}."
+        phrases.append(f"recall is undefined for want of images: {first_few(missing)}")
+    return f"{'; '.join(phrases)}."
 
 
 def _of(rows: pd.DataFrame) -> str:
@@ -93,8 +101,8 @@ def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
     support = next(iter(tables.values())).set_index("class")["support"]
     names = [fill(f"{name} ({support[name]:,})", LINE) for name in shown]
     lines = max(name.count("\n") + 1 for name in names)
-    made = style.figure(style.WIDTH, 1.2 + max(0.32, 0.16 * len(tables), 0.15 * lines) * len(shown))
-    axes = made.subplots(1, len(MEASURES), sharey=True)
+    figure = style.figure(style.WIDTH, 1.2 + max(0.32, 0.16 * len(tables), 0.15 * lines) * len(shown))
+    axes = figure.subplots(1, len(MEASURES), sharey=True)
     for ax, (measure, words) in zip(axes, MEASURES.items(), strict=True):
         for place, (model, table) in enumerate(tables.items()):
             rows = table.set_index("class").loc[shown].reset_index()
@@ -106,14 +114,14 @@ def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[0].set(ylim=(len(shown) - 0.5, -0.5), ylabel="class (images)")
     cut = f"the {MOST_SHOWN // 2} easiest and the {MOST_SHOWN // 2} hardest of {len(support)} classes"
     handles, models = axes[0].get_legend_handles_labels()
-    made.legend(
+    figure.legend(
         handles,
         [f"{model}, {CONFIDENCE:.0%} interval" for model in models],
         loc="outside lower center",
         ncols=len(models),
         title=cut if len(shown) < len(support) else None,
     )
-    return made
+    return figure
 
 
 def _shown(tables: dict[str, pd.DataFrame]) -> list[str]:

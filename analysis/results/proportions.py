@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, chi2, norm
 
+from analysis.exhibit import Exhibit
+
 CONFIDENCE = 0.95
 FEW_DISCORDANT = 25
 """Discordant images below which McNemar's test is exact."""
@@ -41,6 +43,13 @@ def bonett_price(only: int, also: int, images: int) -> tuple[float, float]:
     middle = first - second
     reach = float(norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt((first + second - middle**2) / (images + 2)))
     return max(middle - reach, -1.0), min(middle + reach, 1.0)
+
+
+def show_mcnemar(predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Exhibit:
+    """McNemar's test of two models on the test images."""
+    table = mcnemar(predictions)
+    heading = f"{' against '.join(model.upper() for model in predictions)}: McNemar's test"
+    return Exhibit("mcnemar", heading, mcnemar_caption(table), table, shown=mcnemar_readable(table))
 
 
 def mcnemar(predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:

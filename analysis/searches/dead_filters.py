@@ -7,6 +7,7 @@ counted step: condition, seed, step (optimiser steps done) and the `COUNTS`.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,41 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from analysis.drawing import style, wording
+from analysis.exhibit import Exhibit
+from analysis.searches import findings
 
+HEADING = "Why filters fall silent and collapse"
 COUNTS = [f"{kind}_{layer}" for layer in ("conv1", "conv2") for kind in ("silent", "collapsed", "silent_collapsed")]
 SETTINGS = [
     "condition", "group", "optimiser", "learning_rate", "warmup_steps", "weight_decay", "filters_conv1", "filters_conv2"
 ]  # fmt: skip
+
+
+def show(replicates: pd.DataFrame, counts: pd.DataFrame) -> Iterator[Exhibit]:
+    """What silences filters: the figure, then every condition, then the comparisons; the first says what was found."""
+    table = ends(replicates, counts)
+    means, contrasts, note = summary(table), findings.contrasts(table), findings.note(table)
+    yield Exhibit(
+        "dead_filters",
+        HEADING,
+        findings.caption(table),
+        counts,
+        draw(table, counts),
+        points=findings.points(table, counts),
+        note=note,
+        tables={"dead_filters_trainings": table, "dead_filters_means": means},
+    )
+    heading = f"{HEADING}: every condition"
+    yield Exhibit("dead_filters_conditions", heading, caption(means), readable(means), note=CONDITIONS_NOTE)
+    heading, text, shown = (
+        f"{HEADING}: the comparisons",
+        findings.contrasts_caption(contrasts),
+        findings.readable(contrasts),
+    )
+    yield Exhibit("dead_filters_contrasts", heading, text, contrasts, shown=shown, note=note)
+
+
+CONDITIONS_NOTE = "Means ± standard deviations over the seeds, after the last epoch, on the validation images."
 
 
 def ends(replicates: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
@@ -44,13 +75,13 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """
     measures = [*COUNTS, "val_accuracy"]
     grouped = table.groupby(SETTINGS, sort=False)
-    made = grouped.agg(seeds=("seed", "size"), diverged=("diverged", "sum"))
+    means = grouped.agg(seeds=("seed", "size"), diverged=("diverged", "sum"))
     for name in measures:
-        made[f"{name}_mean"], made[f"{name}_sd"] = grouped[name].mean(), grouped[name].std()
-    return made.reset_index()
+        means[f"{name}_mean"], means[f"{name}_sd"] = grouped[name].mean(), grouped[name].std()
+    return means.reset_index()
 
 
-def readable(made: pd.DataFrame) -> pd.DataFrame:
+def readable(means: pd.DataFrame) -> pd.DataFrame:
     """`summary` as it is read: a row per condition, each measure as mean ± standard deviation."""
     columns = {
         "silent, first layer": ("silent_conv1", 1, "{:.1f}"),
@@ -62,31 +93,31 @@ def readable(made: pd.DataFrame) -> pd.DataFrame:
     cells = {
         title: [
             wording.said_mean(mean, sd, form, scale)
-            for mean, sd in zip(made[f"{name}_mean"], made[f"{name}_sd"], strict=True)
+            for mean, sd in zip(means[f"{name}_mean"], means[f"{name}_sd"], strict=True)
         ]
         for title, (name, scale, form) in columns.items()
     }
-    filters = made["filters_conv1"].astype(str) + "/" + made["filters_conv2"].astype(str)
+    filters = means["filters_conv1"].astype(str) + "/" + means["filters_conv2"].astype(str)
     first = {
-        "condition": made["condition"],
+        "condition": means["condition"],
         "filters, first/second layer": filters,
-        "seeds": made["seeds"],
-        "diverged": made["diverged"],
+        "seeds": means["seeds"],
+        "diverged": means["diverged"],
     }
     return pd.DataFrame(first | cells)
 
 
-def caption(made: pd.DataFrame) -> str:
+def caption(means: pd.DataFrame) -> str:
     """One sentence on `summary`: in which condition most second-layer filters are silent, and in which fewest."""
-    measured = made.dropna(subset=["silent_conv2_mean"])
+    measured = means.dropna(subset=["silent_conv2_mean"])
     if measured.empty:
         return "Every training diverged."
     share = measured["silent_conv2_mean"] / measured["filters_conv2"]
-    said = [
+    phrases = [
         f"with “{row['condition']}” ({row['silent_conv2_mean']:.1f} of {row['filters_conv2']})"
         for row in measured.iloc[[int(share.argmax()), int(share.argmin())]].to_dict("records")
     ]
-    return f"The silent share of the second layer is largest {said[0]} and smallest {said[1]}."
+    return f"The silent share of the second layer is largest {phrases[0]} and smallest {phrases[1]}."
 
 
 DECAYS = {
@@ -107,9 +138,9 @@ def draw(table: pd.DataFrame, counts: pd.DataFrame) -> Figure:
 
     Lines are means over the seeds, shades go from the lowest to the highest seed. Takes `ends` and the counts.
     """
-    made = style.figure(style.WIDTH, 8.4)
+    figure = style.figure(style.WIDTH, 8.4)
     # Two figures of their own: the long names below would push the panels above apart.
-    parts: Any = made.subfigures(2, 1, height_ratios=(1, 1.4))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.4))
     above, below = parts
     curves = counts.merge(table[[*SETTINGS, "seed"]], on=["condition", "seed"])
     optimisers = curves[curves["group"] == "optimiser"]
@@ -123,7 +154,7 @@ def draw(table: pd.DataFrame, counts: pd.DataFrame) -> Figure:
     _draw_accuracy(right, table)
     _legend(above)
     _legend_of_marks(below)
-    return made
+    return figure
 
 
 def _rates(optimisers: pd.DataFrame) -> list[tuple[float, int]]:
@@ -200,20 +231,20 @@ def _colour(row: pd.Series) -> str:
     return DECAYS[row["optimiser"], row["weight_decay"] > 0][1]
 
 
-def _legend(made: SubFigure) -> None:
+def _legend(figure: SubFigure) -> None:
     lines: list[Artist] = [Line2D([], [], color=colour, label=words) for words, colour in DECAYS.values()]
     lines += [
         Line2D([], [], color=style.QUIET, label="silent"),
         Line2D([], [], color=style.QUIET, linestyle=(0, (3, 2)), label="collapsed"),
         Patch(color=style.QUIET, alpha=0.3, linewidth=0, label="lowest to highest seed"),
     ]
-    made.legend(handles=lines, loc="outside upper left", ncols=len(lines))
+    figure.legend(handles=lines, loc="outside upper left", ncols=len(lines))
 
 
-def _legend_of_marks(made: SubFigure) -> None:
+def _legend_of_marks(figure: SubFigure) -> None:
     look: dict[str, Any] = {"color": style.QUIET, "linestyle": "none"}
     marks = [
         Line2D([], [], marker="o", ms=4, label="one seed", **look),
         Line2D([], [], marker="D", ms=4, label="mean ± standard deviation over the seeds", **look),
     ]
-    made.legend(handles=marks, loc="outside lower right", ncols=len(marks))
+    figure.legend(handles=marks, loc="outside lower right", ncols=len(marks))

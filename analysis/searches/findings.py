@@ -97,9 +97,9 @@ def _contrast(table: pd.DataFrame, name: str, measure: str, these: Choice, those
     }
 
 
-def contrasts_caption(made: pd.DataFrame) -> str:
+def contrasts_caption(contrasts: pd.DataFrame) -> str:
     """One sentence on `contrasts`: how many differences are told from zero, and how many would be by chance."""
-    tested = made.dropna(subset=["low"])
+    tested = contrasts.dropna(subset=["low"])
     if tested.empty:
         return f"No difference is tested: {TOO_FEW}."
     apart = int(((tested["low"] > 0) | (tested["high"] < 0)).sum())
@@ -109,30 +109,30 @@ def contrasts_caption(made: pd.DataFrame) -> str:
     )
 
 
-Found = Mapping[str, Row]
+Comparisons = Mapping[str, Row]
 """The rows of `contrasts` by comparison."""
 
 
 def caption(table: pd.DataFrame) -> str:
     """One sentence on `ends`: whether the high rate silences filters, and what collapses them."""
-    found = _found(table)
-    if _unmeasured(found):
-        return f"No answer: every training on one side diverged in {listed(_unmeasured(found))}."
-    decays = [found["L2 in Adam against AdamW"], found["L2 in Adam against no decay"]]
-    return f"{_on_rate(table, found['high rate against low'])}, and {_decay_verdict(decays)}."
+    comparisons = _comparisons(table)
+    if _unmeasured(comparisons):
+        return f"No answer: every training on one side diverged in {listed(_unmeasured(comparisons))}."
+    decays = [comparisons["L2 in Adam against AdamW"], comparisons["L2 in Adam against no decay"]]
+    return f"{_on_rate(table, comparisons['high rate against low'])}, and {_decay_verdict(decays)}."
 
 
 def points(table: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
     """Each question's answer in numbers, with its interval, from `ends` and the counts; none where one diverged."""
-    found = _found(table)
-    if _unmeasured(found):
+    comparisons = _comparisons(table)
+    if _unmeasured(comparisons):
         return []
     return [
-        _on_time(table, counts, found["high rate against low"]),
-        _on_warmup(found["warm-up against none"]),
-        _on_decay(table, found),
-        _on_cost(found),
-        _on_filters(table, found["fewest filters against most"]),
+        _on_time(table, counts, comparisons["high rate against low"]),
+        _on_warmup(comparisons["warm-up against none"]),
+        _on_decay(table, comparisons),
+        _on_cost(comparisons),
+        _on_filters(table, comparisons["fewest filters against most"]),
         _on_rest(table),
     ]
 
@@ -144,42 +144,42 @@ def note(table: pd.DataFrame) -> str:
     return f"Means over {counted(seeds, 'seed')}{brackets if seeds >= FEWEST else ''}."
 
 
-def readable(made: pd.DataFrame) -> pd.DataFrame:
+def readable(contrasts: pd.DataFrame) -> pd.DataFrame:
     """`contrasts` as they are read: what is compared in words, in its unit."""
     rows = []
-    for row in made.to_dict("records"):
+    for row in contrasts.to_dict("records"):
         words, scale, form = MEASURES[row["measure"]]
         means = (said_mean(row[side], np.nan, form, scale) for side in ("these", "those"))
         rows.append([row["comparison"], words, *means, said_difference(row, f"{form[:2]}+{form[2:]}", scale)])
     columns = ["comparison (first against second)", "measure", "first", "second", "difference [95% interval]"]
-    return pd.DataFrame(rows, columns=columns).assign(seeds=made["seeds"])
+    return pd.DataFrame(rows, columns=columns).assign(seeds=contrasts["seeds"])
 
 
-def _found(table: pd.DataFrame) -> Found:
+def _comparisons(table: pd.DataFrame) -> Comparisons:
     return {row["comparison"]: row for row in contrasts(table).to_dict("records")}
 
 
-def _unmeasured(found: Found) -> list[str]:
-    return [f"“{name}”" for name, row in found.items() if row["seeds"] == 0]
+def _unmeasured(comparisons: Comparisons) -> list[str]:
+    return [f"“{name}”" for name, row in comparisons.items() if row["seeds"] == 0]
 
 
-def _on_rate(table: pd.DataFrame, found: Row) -> str:
+def _on_rate(table: pd.DataFrame, row: Row) -> str:
     mine = table[table["group"] == "optimiser"]
     low, high = mine["learning_rate"].min(), mine["learning_rate"].max()
     answer = verdict(
-        found,
+        row,
         more="the high rate silences filters",
         fewer="the high rate silences fewer filters",
         unclear="no effect of the rate is shown",
     )
     return (
-        f"At learning rate {high:g} {found['these']:.1f} of the {mine['filters_conv2'].max()} second-layer filters "
-        f"are silent after {counted(mine['epochs'].max(), 'epoch')}, at {low:g} {found['those']:.1f}: {answer}"
+        f"At learning rate {high:g} {row['these']:.1f} of the {mine['filters_conv2'].max()} second-layer filters "
+        f"are silent after {counted(mine['epochs'].max(), 'epoch')}, at {low:g} {row['those']:.1f}: {answer}"
     )
 
 
-def _on_time(table: pd.DataFrame, counts: pd.DataFrame, found: Row) -> str:
-    return f"The high rate silences {said_difference(found, '{:+.1f}')} more than the low one{_early(table, counts)}."
+def _on_time(table: pd.DataFrame, counts: pd.DataFrame, row: Row) -> str:
+    return f"The high rate silences {said_difference(row, '{:+.1f}')} more than the low one{_early(table, counts)}."
 
 
 def _early(table: pd.DataFrame, counts: pd.DataFrame) -> str:
@@ -189,21 +189,21 @@ def _early(table: pd.DataFrame, counts: pd.DataFrame) -> str:
     return "" if early.empty else f"; {early.mean():.1f} are silent after {EARLY} steps"
 
 
-def _on_warmup(found: Row) -> str:
+def _on_warmup(row: Row) -> str:
     answer = verdict(
-        found,
+        row,
         more="warm-up makes it worse",
-        fewer="warm-up prevents most of the silence" if found["these"] < found["those"] / 2 else "warm-up lessens it",
+        fewer="warm-up prevents most of the silence" if row["these"] < row["those"] / 2 else "warm-up lessens it",
         unclear="no effect of warm-up is shown",
     )
     return (
-        f"With warm-up the high rate leaves {found['these']:.1f} silent "
-        f"(difference {said_difference(found, '{:+.1f}')}): {answer}."
+        f"With warm-up the high rate leaves {row['these']:.1f} silent "
+        f"(difference {said_difference(row, '{:+.1f}')}): {answer}."
     )
 
 
-def _on_decay(table: pd.DataFrame, found: Found) -> str:
-    adamw, none = found["L2 in Adam against AdamW"], found["L2 in Adam against no decay"]
+def _on_decay(table: pd.DataFrame, comparisons: Comparisons) -> str:
+    adamw, none = comparisons["L2 in Adam against AdamW"], comparisons["L2 in Adam against no decay"]
     base = table[_BASE(table)][["silent_collapsed_conv2", "silent_conv2"]].mean()
     return (
         f"At the high rate {adamw['these']:.1f} filters collapse with L2 inside Adam "
@@ -227,36 +227,36 @@ def _decay_verdict(rows: list[Row]) -> str:
     return TOO_FEW if TOO_FEW in answers else "that L2 inside Adam collapses them is not shown"
 
 
-def _on_cost(found: Found) -> str:
-    rows = {cure: found[f"{cure} against the high rate"] for cure in CURES}
+def _on_cost(comparisons: Comparisons) -> str:
+    rows = {cure: comparisons[f"{cure} against the high rate"] for cure in CURES}
     changes = ", ".join(f"{cure} {said_difference(row, '{:+.2f}', 100)}" for cure, row in rows.items())
     answers = {cure: verdict(row, more="gain", fewer="cost", unclear="") for cure, row in rows.items()}
-    said = [TOO_FEW] if TOO_FEW in answers.values() else []
+    phrases = [TOO_FEW] if TOO_FEW in answers.values() else []
     for word in ("cost", "gain"):
         cures = [cure for cure, answer in answers.items() if answer == word]
         if cures:
-            said.append(f"{listed(cures)} {word}{'s' if len(cures) == 1 else ''} accuracy")
+            phrases.append(f"{listed(cures)} {word}{'s' if len(cures) == 1 else ''} accuracy")
     if not {"cost", TOO_FEW} & set(answers.values()):
-        said.insert(0, "none is shown to cost accuracy")
+        phrases.insert(0, "none is shown to cost accuracy")
     return (
         f"Validation accuracy there is {rows['AdamW']['those']:.1%}; what may cure it changes that, in points, by: "
-        f"{changes}: {', and '.join(said)}."
+        f"{changes}: {', and '.join(phrases)}."
     )
 
 
-def _on_filters(table: pd.DataFrame, found: Row) -> str:
+def _on_filters(table: pd.DataFrame, row: Row) -> str:
     mine = table[table["group"] == "filters"].groupby("filters_conv2")[["silent_share", "silent_conv2"]].mean()
     shares = listed([f"{share:.0%}" for share in mine["silent_share"]])
     active = listed([f"{total - silent:.1f}" for total, silent in mine["silent_conv2"].items()])
     answer = verdict(
-        found,
+        row,
         more="at these settings too many filters is contradicted as the cause, the fewest lose the largest share",
         fewer="at these settings too many filters is supported as a cause",
         unclear="at these settings too many filters is not supported as the cause",
     )
     return (
         f"Of {listed([str(total) for total in mine.index])} second-layer filters {shares} are silent, which leaves "
-        f"{active} active (fewest less most, in points: {said_difference(found, '{:+.0f}', 100)}): {answer}."
+        f"{active} active (fewest less most, in points: {said_difference(row, '{:+.0f}', 100)}): {answer}."
     )
 
 

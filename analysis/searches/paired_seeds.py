@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from analysis.drawing.wording import with_minus
+from analysis.exhibit import Exhibit
 
 CONFIDENCE = 0.95
 FEWEST = 3
@@ -31,14 +32,20 @@ def paired_interval(these: pd.Series, those: pd.Series) -> tuple[float, float, f
     return mean, mean - half, mean + half, count
 
 
-def said_difference(found: Row, form: str, scale: float = 1) -> str:
+def said_difference(row: Row, form: str, scale: float = 1) -> str:
     """E.g. ``+3.1 [+2.0, +4.2]`` of difference, low and high, each times `scale`; without an interval of NaN."""
-    difference, low, high = (with_minus(form.format(scale * found[name])) for name in ("difference", "low", "high"))
-    return difference if np.isnan(found["low"]) else f"{difference} [{low}, {high}]"
+    difference, low, high = (with_minus(form.format(scale * row[name])) for name in ("difference", "low", "high"))
+    return difference if np.isnan(row["low"]) else f"{difference} [{low}, {high}]"
 
 
-def verdict(found: Row, *, more: str, fewer: str, unclear: str) -> str:
+def verdict(row: Row, *, more: str, fewer: str, unclear: str) -> str:
     """Which of the three the interval says: it lies above zero, below it, or around it; too few seeds say nothing."""
-    if np.isnan(found["low"]):
+    if np.isnan(row["low"]):
         return TOO_FEW
-    return more if found["low"] > 0 else fewer if found["high"] < 0 else unclear
+    return more if row["low"] > 0 else fewer if row["high"] < 0 else unclear
+
+
+def not_measured(name: str, heading: str, dataset: str, command: str) -> Exhibit:
+    """In place of an experiment that was not run on a data set: the command that runs it."""
+    text = f"Not yet measured on {dataset}: `{command}` trains and compares, and the next analysis shows it."
+    return Exhibit(name, heading, text)

@@ -13,9 +13,21 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.wording import counted, listed, said_mean, with_minus
+from analysis.exhibit import Exhibit
 from analysis.searches.paired_seeds import TOO_FEW, Row, paired_interval, said_difference
 
+HEADING = "Is the search's winner really the winner"
 TRIAL = ["trial", "learning_rate", "weight_decay", "searched"]
+
+
+def show(replicates: pd.DataFrame) -> list[Exhibit]:
+    """Whether the search's winner still wins: the figure, then the trials."""
+    table, figure = ranking(replicates), draw(replicates)
+    text, about = caption(table), table_caption(table)
+    return [
+        Exhibit("winner", HEADING, text, replicates, figure, points=points(table), note=NOTE),
+        Exhibit("winner_ranking", f"{HEADING}: the trials", about, table, shown=readable(table), note=NOTE),
+    ]
 
 
 def ranking(replicates: pd.DataFrame) -> pd.DataFrame:
@@ -94,10 +106,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def _lead(row: Row) -> str:
     if row["seeds"] == 0:
         return "not known, as that diverged"
-    said = said_difference(row, "{:+.2f}", 100)
+    lead = said_difference(row, "{:+.2f}", 100)
     if np.isnan(row["low"]):
-        return f"{said}, {TOO_FEW}"
-    return f"{said}, zero is {'inside' if row['low'] <= 0 <= row['high'] else 'outside'}"
+        return f"{lead}, {TOO_FEW}"
+    return f"{lead}, zero is {'inside' if row['low'] <= 0 <= row['high'] else 'outside'}"
 
 
 def _verdict(others: Sequence[Row]) -> str:
@@ -116,8 +128,8 @@ def _verdict(others: Sequence[Row]) -> str:
 def draw(replicates: pd.DataFrame) -> Figure:
     """Each trial's new trainings as dots, mean and standard deviation, and as a ring what it had in the search."""
     table = ranking(replicates)
-    made = style.figure(style.WIDTH, 1.6 + 0.55 * len(table))
-    ax = made.add_subplot()
+    figure = style.figure(style.WIDTH, 1.6 + 0.55 * len(table))
+    ax = figure.add_subplot()
     rows = table.to_dict("records")
     for place, row in enumerate(rows):
         values = 100 * replicates.loc[replicates["trial"] == row["trial"], "val_accuracy"].dropna()
@@ -142,8 +154,8 @@ def draw(replicates: pd.DataFrame) -> Figure:
     ax.grid(True, axis="x")
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    made.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3)
-    return made
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3)
+    return figure
 
 
 def _name(row: Row) -> str:

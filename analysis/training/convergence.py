@@ -11,11 +11,31 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import style
 from analysis.drawing.wording import counted, said_mean, several
+from analysis.exhibit import Exhibit
 
 COLUMNS = ["model", "split", "metric", "epoch", "value"]
 METRICS = {"accuracy": "accuracy (%)", "loss": "cross-entropy loss"}
 SPLITS = {"train": "train (running mean over the epoch)", "test": "test (after the epoch)"}
 _DASHES = {"train": (0, (4, 2)), "test": "solid"}
+
+
+def show(histories: dict[str, pd.DataFrame], accuracies: pd.DataFrame, commands: Mapping[str, str]) -> list[Exhibit]:
+    """Loss and accuracy over the epochs, and the final accuracy over seeds.
+
+    Args:
+        histories: see `convergence`.
+        accuracies: see `seeds_table`.
+        commands: of each model that was trained with one seed, what trains it with three.
+    """
+    hints = [
+        f"The {model.upper()} was trained with one seed: `{command}` adds two." for model, command in commands.items()
+    ]
+    table, spread = convergence(histories), seeds_table(accuracies)
+    figure, text = draw_convergence(table), seeds_caption(spread)
+    return [
+        Exhibit("convergence", "Convergence (Figure 7)", caption(table), table, figure, note=note(table)),
+        Exhibit("seeds", "The final accuracy over seeds", text, spread, shown=seeds_readable(spread), points=hints),
+    ]
 
 
 def convergence(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -52,8 +72,8 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
 def caption(table: pd.DataFrame) -> str:
     """One sentence: each model's accuracy at its last epoch, and its best on the test images."""
     accuracy = over_seeds(table[table["metric"] == "accuracy"])
-    said = [_of_model(name, part) for name, part in accuracy.groupby("model", sort=False)]
-    return f"{'; '.join(said)}." if said else "No accuracy was recorded."
+    phrases = [_of_model(name, part) for name, part in accuracy.groupby("model", sort=False)]
+    return f"{'; '.join(phrases)}." if phrases else "No accuracy was recorded."
 
 
 def note(table: pd.DataFrame) -> str:
@@ -67,13 +87,13 @@ def _of_model(name: object, accuracy: pd.DataFrame) -> str:
     last = accuracy[accuracy["epoch"] == accuracy["epoch"].max()]
     values = " and ".join(f"{_spread(row)} on the {row['split']} images" for row in last.to_dict("records"))
     seeds = f" ({last['seeds'].max()} seeds)" if last["seeds"].max() > 1 else ""
-    said = f"{str(name).upper()}{seeds}: accuracy {values} at epoch {last['epoch'].iloc[0]}"
+    text = f"{str(name).upper()}{seeds}: accuracy {values} at epoch {last['epoch'].iloc[0]}"
     test = accuracy[accuracy["split"] == "test"]
     if test.empty:
-        return said
+        return text
     top = test.loc[test["mean"] == test["mean"].max(), "epoch"]
     epochs = f"epoch{'s' if len(top) > 1 else ''} {several([str(epoch) for epoch in top])}"
-    return f"{said} (highest on test: {test['mean'].max():.1%} at {epochs})"
+    return f"{text} (highest on test: {test['mean'].max():.1%} at {epochs})"
 
 
 def _spread(row: Mapping[Hashable, Any]) -> str:
@@ -90,19 +110,19 @@ def draw_convergence(table: pd.DataFrame) -> Figure:
     an epoch while the weights still move, so they lag behind the test values.
     """
     metrics = [metric for metric in METRICS if (table["metric"] == metric).any()]
-    made = style.figure(style.WIDTH if len(metrics) != 1 else 6.5, 4.0)
+    figure = style.figure(style.WIDTH if len(metrics) != 1 else 6.5, 4.0)
     if not metrics:
-        style.say(made.add_subplot(), "No accuracy or loss was recorded.")
-        return made
-    axes = np.atleast_1d(made.subplots(1, len(metrics)))
+        style.say(figure.add_subplot(), "No accuracy or loss was recorded.")
+        return figure
+    axes = np.atleast_1d(figure.subplots(1, len(metrics)))
     for ax, metric in zip(axes, metrics, strict=True):
         _draw_metric(ax, over_seeds(table[table["metric"] == metric]))
         ax.set(xlabel="epoch", ylabel=METRICS[metric], title=metric.capitalize())
     lines = {line.get_label(): line for ax in axes for line in ax.lines}
     banded = any(ax.collections for ax in axes)
     title = "band: mean ± one standard deviation over the seeds" if banded else None
-    made.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2, title=title)
-    return made
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2, title=title)
+    return figure
 
 
 def _draw_metric(ax: Axes, table: pd.DataFrame) -> None:
@@ -157,8 +177,8 @@ def seeds_readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def seeds_caption(table: pd.DataFrame) -> str:
     """One sentence: each model's final accuracy on the test images over its seeds."""
-    said = [
+    phrases = [
         f"{row['model'].upper()} {_spread(row)} ({counted(row['seeds'], 'seed')})"
         for row in table[table["split"] == "test"].to_dict("records")
     ]
-    return f"Final test accuracy, mean ± standard deviation: {', '.join(said)}."
+    return f"Final test accuracy, mean ± standard deviation: {', '.join(phrases)}."

@@ -207,9 +207,7 @@ def analyse(
         str,
         option("--only", help="Make these figures alone, NAME[,NAME…], in the report's folder only/; empty: all."),
     ] = "",
-    again: Annotated[
-        bool, option("--again", help="Make anew what an earlier analysis made of the same inputs.")
-    ] = False,
+    again: Annotated[bool, option("--again", help="Compute anew the tables that the cache holds.")] = False,
     skip_unreadable: Skip = DataConfig.skip_unreadable,
     home: HomeOption = "",
     tracking_uri: Uri = "",

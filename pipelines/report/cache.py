@@ -1,126 +1,90 @@
-"""What an analysis made before, step by step, so that the next one makes only what is missing or would be another."""
+"""Arrays that take long to compute, kept on disk and computed anew only where what they depend on has changed."""
 
+import hashlib
 import json
-from collections.abc import Collection, Sequence
+import platform
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from zipfile import BadZipFile
 
+import numpy as np
 import pandas as pd
+import torch
 
-from analysis.page import Section
-from pipelines.report.exhibits import write
-from study.errors import StudyError
-from study.system.files import sha256, within
+from study.system.files import sha256, whole
 
-FOLDER = ".made"
-"""Below the report's folder; hidden, so that it is not logged with the report."""
-ASIDE = "aside"
-"""Below that: what the page doesn't show any more, but may again."""
-WORDS = ("heading", "text", "alt", "csv", "link", "points", "note")
-PICTURES = ("png", "gif")
+FOLDER = ".cache"
+"""Below the reports, for all of them; it may be deleted at any time."""
+PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch")
+Arrays = Mapping[str, np.ndarray]
 
 
-class Made:
-    """What steps made in the report folder `folder`: the sections of the page, and the files with their hashes.
+@dataclass(frozen=True)
+class Cache:
+    """A folder of such arrays, a file for each hash of what they are computed from."""
 
-    What was set aside, and what they made in the folder `beside` it, is taken from there.
-    """
+    folder: Path | None = None
+    """Without a folder everything is computed."""
+    again: bool = False
+    """Whether everything is computed, and kept, anew."""
 
-    def __init__(self, folder: Path, beside: Path | None = None):
-        self._folder, self._aside = folder, folder / FOLDER / ASIDE
-        self._others = [self._aside, *([beside] if beside else [])]
+    def arrays(
+        self, name: str, inputs: Sequence[object], code: Sequence[ModuleType], compute: Callable[[], Arrays]
+    ) -> dict[str, np.ndarray]:
+        """What `compute` returns, from the cache where it was computed before.
 
-    def find(self, step: str, inputs: str) -> list[Section] | None:
-        """The sections that `step` made of these inputs; None where it did not, or a file is not as it made it."""
-        found = self._found(step, inputs)
-        for other in map(Made, self._others):
-            if found is None and other._found(step, inputs) is not None:
-                self._copy(step, other)
-                found = self._found(step, inputs)
-        return found
+        Args:
+            name: what it is.
+            inputs: all that it is computed from, as JSON; of arrays their `fingerprint`.
+            code: the modules that compute it.
+            compute: computes it.
+        """
+        if self.folder is None:
+            return dict(compute())
+        file = self.folder / f"{name}-{_key(inputs, code)}.npz"
+        arrays = None if self.again else _load(file)
+        if arrays is None:
+            arrays = dict(compute())
+            with whole(file) as path, path.open("wb") as opened:
+                np.savez_compressed(opened, allow_pickle=False, **arrays)
+        return arrays
 
-    def _found(self, step: str, inputs: str) -> list[Section] | None:
-        try:
-            record = self._read(step)
-            if record["inputs"] != inputs:
-                return None
-            files = {name: within(self._folder, name) for name in record["files"]}
-            if any(sha256(files[name]) != digest for name, digest in record["files"].items()):
-                return None
-            return [_section(told, files) for told in record["sections"]]
-        except (OSError, ValueError, KeyError, TypeError, StudyError):
-            return None
-
-    def _copy(self, step: str, other: "Made") -> None:
-        """Takes over what `step` made elsewhere; last the record, which tells of the files."""
-        sources = [*(other._folder / name for name in other._read(step)["files"]), other._record(step)]
-        # Read before, since it may itself be what was set aside.
-        contents = {source.relative_to(other._folder): source.read_bytes() for source in sources}
-        self._set_aside(step)
-        for name, content in contents.items():
-            write(self._folder / name, content)
-
-    def keep(self, step: str, inputs: str, sections: Sequence[Section], files: Sequence[str]) -> None:
-        """Remembers what `step` made, and sets aside the files that it made before under other names."""
-        self._set_aside(step, but=files)
-        digests = {name: sha256(self._folder / name) for name in files}
-        record = {"inputs": inputs, "files": digests, "sections": [_told(one, self._folder, files) for one in sections]}
-        write(self._record(step), json.dumps(record))
-
-    def set_aside(self, but: Collection[str]) -> None:
-        """Leaves in the folder, of all that steps made, only what the steps `but` did."""
-        for record in sorted(self._record("").parent.glob("*.json")):
-            if record.stem not in but:
-                self._set_aside(record.stem)
-
-    def _set_aside(self, step: str, but: Collection[str] = ()) -> None:
-        """Moves the record of `step` and its files, but these, in place of those that were set aside before."""
-        for before in Made(self._aside)._whole(step):
-            before.unlink()
-        kept = {self._folder / name for name in but}
-        record = self._record(step)
-        for source in [*self._whole(step), *([record] if record.is_file() else [])]:
-            if source not in kept:
-                place = self._aside / source.relative_to(self._folder)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                source.replace(place)
-
-    def _whole(self, step: str) -> list[Path]:
-        """The files that are as `step` made them; what was altered since is somebody's own."""
-        try:
-            files = {within(self._folder, name): digest for name, digest in self._read(step)["files"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, StudyError):
-            return []
-        return [file for file, digest in files.items() if file.is_file() and sha256(file) == digest]
-
-    def _read(self, step: str) -> Any:
-        return json.loads(self._record(step).read_text(encoding="utf-8"))
-
-    def _record(self, step: str) -> Path:
-        return self._folder / FOLDER / f"{step}.json"
+    def table(
+        self, name: str, inputs: Sequence[object], code: Sequence[ModuleType], compute: Callable[[], pd.DataFrame]
+    ) -> pd.DataFrame:
+        """The same for a table of numbers and texts."""
+        return pd.DataFrame(self.arrays(name, inputs, code, lambda: columns(compute())))
 
 
-def _told(section: Section, folder: Path, files: Sequence[str]) -> dict[str, Any]:
-    told: dict[str, Any] = {name: getattr(section, name) for name in WORDS}
-    for kind in PICTURES:
-        picture = getattr(section, kind)
-        # A picture of the page is a file of the report too.
-        told[kind] = picture and next(
-            name for name in files if name.endswith(kind) and (folder / name).read_bytes() == picture
-        )
-    if section.table is not None:
-        told["table"] = [[str(name), str(one.dtype), _values(one)] for name, one in section.table.items()]
-    return told
+def columns(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The columns of a table of numbers and texts as arrays without objects, which need no pickle."""
+    texts = set(table.select_dtypes(exclude=["number", "bool"]).columns)
+    return {str(name): column.to_numpy(str if name in texts else None) for name, column in table.items()}
 
 
-def _values(column: "pd.Series[Any]") -> list[Any]:
-    return [value.item() if hasattr(value, "item") else value for value in column]
+def fingerprint(*tensors: torch.Tensor) -> str:
+    """SHA-256 of the tensors' shapes, types and values."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        values = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        digest.update(f"{values.shape} {values.dtype} ".encode() + values.tobytes())
+    return digest.hexdigest()
 
 
-def _section(told: dict[str, Any], files: dict[str, Path]) -> Section:
-    table = None
-    if "table" in told:
-        table = pd.DataFrame({name: pd.Series(values, dtype=kind) for name, kind, values in told.pop("table")})
-    pictures = {kind: told[kind] and files[told[kind]].read_bytes() for kind in PICTURES}
-    link = told["link"] and tuple(told["link"])
-    return Section(**{**told, **pictures, "link": link}, table=table)
+def _key(inputs: Sequence[object], code: Sequence[ModuleType]) -> str:
+    modules = {module.__name__: sha256(Path(str(module.__file__))) for module in code}
+    known = [inputs, modules, platform.python_version(), {name: version(name) for name in PACKAGES}]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+
+
+def _load(file: Path) -> dict[str, np.ndarray] | None:
+    """What the file holds; None where it is missing, damaged, or holds anything but plain arrays."""
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, TypeError, EOFError, RuntimeError, BadZipFile, zlib.error):
+        return None

@@ -1,9 +1,9 @@
-"""Figures and tables as files: the picture, and beside it its numbers; and the report that gathers them."""
+"""Exhibits as files, the picture and beside it its numbers; and the folder of a report that gathers them."""
 
 import io
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +13,15 @@ from matplotlib.figure import Figure
 from analysis.exhibit import Exhibit
 from analysis.page import Section
 from analysis.results import classification
+from study.errors import StudyError
 from study.system import interruption
-from study.system.files import whole
+from study.system.files import sha256, whole, within
 
 DOTS_PER_INCH = 150
 ONLY = "only"
 """Where chosen figures go, below the folder of the whole report: each of the two pages keeps its own files."""
+MANIFEST = ".files.sha256"
+"""The files that reports wrote to a folder, with their hashes; hidden, so that it is not logged with the report."""
 
 
 def png(figure: Figure) -> bytes:
@@ -75,17 +78,12 @@ class Report:
     files: list[str] = field(default_factory=list)
     """The names of what was written, in order."""
 
-    @property
-    def beside(self) -> Path:
-        """The folder of the whole report for one of chosen figures, and the reverse."""
-        return self.folder.parent if self.folder.name == ONLY else self.folder / ONLY
-
     def add(self, exhibit: Exhibit) -> Section:
         """Writes the files of an exhibit, and puts it on the page."""
         name, table, picture = exhibit.name, exhibit.table, None
         if table is not None and exhibit.figure is not None:
             picture = write_figure(self.folder, name, table, exhibit.figure)
-            self.files += [f"{name}.{kind}" for kind in ("png", "svg", "csv")]
+            self._wrote(*(f"{name}.{kind}" for kind in ("png", "svg", "csv")))
         elif table is not None:
             self._add_table(name, table)
             shown = table if exhibit.shown is None else exhibit.shown
@@ -113,18 +111,41 @@ class Report:
 
     def _add_table(self, name: str, numbers: pd.DataFrame) -> None:
         write_table(self.folder, name, numbers)
-        self.files.append(f"{name}.csv")
+        self._wrote(f"{name}.csv")
 
     def _add_file(self, name: str, content: bytes | str) -> None:
         write(self.folder / name, content)
-        self.files.append(name)
+        self._wrote(name)
+
+    def _wrote(self, *names: str) -> None:
+        self.files += names
+        # At once, so that a report that is interrupted has recorded what it wrote.
+        with (self.folder / MANIFEST).open("a", encoding="utf-8") as manifest:
+            manifest.write(self._hashes(names))
+
+    def _hashes(self, names: Sequence[str]) -> str:
+        return "".join(f"{sha256(self.folder / name)}  {name}\n" for name in names)
+
+    def remove_stale(self) -> None:
+        """Deletes the files that an earlier report wrote here and this one did not, but for those altered since."""
+        manifest = self.folder / MANIFEST
+        lines = manifest.read_text(encoding="utf-8", errors="replace").splitlines() if manifest.is_file() else []
+        for line in lines:
+            digest, _, name = line.partition("  ")
+            if name not in self.files and _is(digest, self.folder, name):
+                (self.folder / name).unlink()
+        write(manifest, self._hashes(self.files))
+
+
+def _is(digest: str, folder: Path, name: str) -> bool:
+    """Whether the file `name` lies in `folder` and has this hash."""
+    try:
+        file = within(folder, name)
+        return file.is_file() and sha256(file) == digest
+    except (OSError, ValueError, StudyError):
+        return False
 
 
 def command_line(where: Sequence[str], *words: str) -> str:
     """A `study` command for the page, as it can be typed; `where` leads it to the home and the store at hand."""
     return shlex.join(["study", *words, *where])
-
-
-def joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The tables of several models as one, with the column model."""
-    return pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)

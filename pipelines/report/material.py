@@ -1,24 +1,30 @@
-"""What an analysis has at hand: the run and the one beside it, the images, the search, and what was asked for."""
+"""What an analysis has at hand: the run and the one beside it, the images, the search, and the settings."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cached_property
 
+import numpy as np
 import pandas as pd
 import torch
 
-from pipelines.report.figures_ablation import Filters
-from pipelines.report.figures_explorer import others
-from pipelines.report.figures_filters import activity_table
-from pipelines.report.network import Network
+from analysis.images.covariance import Covariance
+from analysis.results import intervals
+from pipelines.report import measurements
+from pipelines.report.cache import Cache
+from pipelines.report.demonstrations import Patch, patch
+from pipelines.report.network import SPLITS, Network
 from study.config import AnalysisConfig
 from study.data import Dataset, SelectedImage
 from study.tracking.runs import Run
 
+Predictions = tuple[np.ndarray, np.ndarray]
+"""Logits (N, classes) and labels (N,)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What the figures of a report are made from; what takes long is made once, when a figure first asks for it."""
+    """What the figures of a report are made from; what takes long is computed once, when a figure first needs it."""
 
     network: Network
     """The run that is analysed."""
@@ -35,6 +41,12 @@ class Material:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     where: Sequence[str] = ()
     """The options that lead a command to the home and the store at hand, see `Context.where`."""
+    cache: Cache = field(default_factory=Cache)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.network.classes
 
     @property
     def data(self) -> Dataset:
@@ -52,7 +64,7 @@ class Material:
     def images(self) -> list[SelectedImage]:
         """The images of the explorer; first the one under study."""
         most = self.config.explorer_images
-        beside = others(self.dataset, most) if self.dataset else []
+        beside = measurements.other_images(self.dataset, most) if self.dataset else []
         return [self.image, *(other for other in beside if other.description != self.image.description)][:most]
 
     @property
@@ -61,9 +73,29 @@ class Material:
         return self.network.epochs(self.config.epochs_every)
 
     @cached_property
-    def tested(self) -> dict[str, Network]:
-        """The networks whose predictions of the test images were kept."""
-        return {name: network for name, network in self.networks.items() if "test" in network.predictions}
+    def kept_predictions(self) -> dict[tuple[str, str], Predictions]:
+        """The predictions by model and split, first of the test images, as far as they were kept."""
+        return {
+            (name, split): network.predictions[split]
+            for split in reversed(SPLITS)
+            for name, network in self.networks.items()
+            if split in network.predictions
+        }
+
+    @cached_property
+    def predictions(self) -> dict[str, Predictions]:
+        """The predictions of the test images, by model, as far as they were kept."""
+        return {model: kept for (model, split), kept in self.kept_predictions.items() if split == "test"}
+
+    @cached_property
+    def table2(self) -> pd.DataFrame:
+        """Table 2 with intervals, see `intervals.measured`."""
+        return intervals.measured(self.kept_predictions, self.classes)
+
+    @cached_property
+    def covariance(self) -> Covariance:
+        """The covariance of the pixels of the training images."""
+        return measurements.pixel_covariance(self.data.train, self.cache)
 
     @cached_property
     def searches(self) -> list[Run]:
@@ -76,11 +108,16 @@ class Material:
         return [run for run in self.searches if run.search == self.network.run.search]
 
     @cached_property
-    def ablated(self) -> Filters:
+    def ablated(self) -> measurements.Filters:
         """What each filter is for."""
-        return Filters(self.network, self.data.test, self.config.ablation)
+        return measurements.Filters(self.network, self.data.test, self.config.ablation, self.cache)
 
     @cached_property
-    def activity(self) -> Callable[[], pd.DataFrame]:
-        """How active each filter is at every epoch; two figures need this table, which takes longest of all."""
-        return cache(partial(activity_table, self.network, self.data.test, self.device))
+    def activity(self) -> pd.DataFrame:
+        """How active each filter is at every epoch."""
+        return measurements.activity_table(self.network, self.data.test, self.device, self.cache)
+
+    @cached_property
+    def patch(self) -> Patch:
+        """The patch of the image under study whose numbers are written out."""
+        return patch(self.image)

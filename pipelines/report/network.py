@@ -1,5 +1,6 @@
-"""A retrained run as the analysis sees it: what the retraining kept, pulled through MLflow when it is asked for."""
+"""A retrained run and what it kept: settings, curves, predictions, and the weights of each epoch, loaded on demand."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -45,15 +46,30 @@ class Network:
         """`cnn` or `ffnn`."""
         return self.config.model.name
 
+    @property
+    def last(self) -> int:
+        """The last epoch whose weights are there."""
+        return max(self.files)
+
     def epochs(self, every: int) -> list[int]:
         """Every so many epochs from the first, and the last."""
-        return sorted({epoch for epoch in self.files if epoch % every == 0} | {max(self.files)})
+        return sorted({epoch for epoch in self.files if epoch % every == 0} | {self.last})
 
     def weights(self, epoch: int) -> dict[str, torch.Tensor]:
         """The weights after `epoch`, by name."""
         if epoch not in self._pulled:
             self._pulled[epoch], _ = self.store.load_tensors(self.run.id, self.files[epoch])
         return self._pulled[epoch]
+
+    def layer_weights(self, layer: str, epochs: Iterable[int] | None = None) -> dict[int, np.ndarray]:
+        """The weights (filters, …) of a layer after each of these epochs, by default of all; without the bias."""
+        return {epoch: self.weights(epoch)[f"{layer}.weight"].numpy() for epoch in epochs or sorted(self.files)}
+
+    @property
+    def accuracy(self) -> dict[int, float]:
+        """The accuracy on the test images by epoch, as far as it was measured."""
+        measured = self.history.dropna(subset="test_accuracy")
+        return dict(zip(measured["epoch"].astype(int), measured["test_accuracy"].astype(float), strict=True))
 
     def model(self, epoch: int) -> Model:
         """The network with its weights after `epoch`, on the CPU."""

@@ -1,4 +1,4 @@
-"""The end of the analysis: the page that gathers its figures, kept with the run that it is about."""
+"""The page of a report, which gathers its figures and is logged to the run that it is about."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -11,12 +11,11 @@ from analysis.page import Section, page
 from analysis.results import classification, intervals
 from analysis.results.proportions import CONFIDENCE
 from pipelines.report.exhibits import ONLY, Report, command_line, write
-from pipelines.report.figures_statistics import measured
+from pipelines.report.material import Material
 from pipelines.report.network import Network
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
 from study.config import AnalysisConfig, DataConfig
-from study.data import SelectedImage
 from study.provenance import provenance
 from study.tracking.failures import failure_recorded
 from study.tracking.runs import analysis_tags, data_params, is_under_way
@@ -28,23 +27,20 @@ PAGE = "index.html"
 def publish(
     report: Report,
     parts: Mapping[str, Sequence[Section]],
-    networks: Mapping[str, Network],
-    network: Network,
-    image: SelectedImage | None,
+    material: Material,
     missing: Sequence[str],
-    config: AnalysisConfig,
     context: Context,
     data: DataConfig | None = None,
 ) -> Path:
     """Writes the page, logs the folder to the retrained run, records the analysis as a run below it, and says so."""
+    network, config, table = material.network, material.config, material.table2
     run, store = network.run, context.store
-    table = measured(networks)
     path, kept = report.folder / PAGE, f"report/{ONLY}" if config.only else "report"
     html = page(
         f"{network.name.upper()} on {run.dataset_key}",
-        _lead(table, networks),
+        _lead(table, material.networks),
         parts,
-        facts=_facts(networks, network, image, _command(network, config, context.where, data)),
+        facts=_facts(material, _command(network, config, context.where, data)),
         links=_links(report, config),
         notices=missing,
     )
@@ -62,10 +58,10 @@ def publish(
 
 def _record(table: pd.DataFrame, network: Network, config: AnalysisConfig, context: Context) -> None:
     run, store = network.run, context.store
-    for left in store.runs([run.dataset_key], stage="analysis", retrain_run=run.id, status="RUNNING"):
-        if not is_under_way(left):
-            store.finish(left.id, "KILLED", "interrupted")
-    kept = store.start(
+    for earlier in store.runs([run.dataset_key], stage="analysis", retrain_run=run.id, status="RUNNING"):
+        if not is_under_way(earlier):
+            store.finish(earlier.id, "KILLED", "interrupted")
+    run_id = store.start(
         run.dataset_key,
         f"analysis of {run.name}",
         tags=analysis_tags(run),
@@ -77,11 +73,11 @@ def _record(table: pd.DataFrame, network: Network, config: AnalysisConfig, conte
         },
         parent=run.id,
     )
-    with failure_recorded(store, kept):
+    with failure_recorded(store, run_id):
         own = _of_the_test(table).query("model == @network.name")
         if len(own):
-            store.log(kept, {f"test_{row['measure']}": float(row["value"]) for row in own.to_dict("records")})
-    store.finish(kept, "FINISHED", "complete")
+            store.log(run_id, {f"test_{row['measure']}": float(row["value"]) for row in own.to_dict("records")})
+    store.finish(run_id, "FINISHED", "complete")
 
 
 def _of_the_test(table: pd.DataFrame) -> pd.DataFrame:
@@ -93,13 +89,13 @@ def _lead(table: pd.DataFrame, networks: Mapping[str, Network]) -> str:
     tests = _of_the_test(table).query("measure == 'accuracy'").to_dict("records")
     if not tests:
         return "No predictions of the test images were kept."
-    said = [
+    accuracies = [
         f"the {row['model'].upper()} after {counted(networks[row['model']].config.epochs, 'epoch')} classifies "
         f"{row['value']:.1%} correctly "
         f"({CONFIDENCE:.0%} interval {100 * row['low']:.1f} to {row['high']:.1%})"
         for row in tests
     ]
-    return f"Of the {tests[0]['images']:,} test images, which chose nothing, {listed(said)}."
+    return f"Of the {tests[0]['images']:,} test images, which were held out, {listed(accuracies)}."
 
 
 def _links(report: Report, config: AnalysisConfig) -> dict[str, str]:
@@ -109,19 +105,19 @@ def _links(report: Report, config: AnalysisConfig) -> dict[str, str]:
     return {words: name for words, name in links.items() if (report.folder / name).is_file()}
 
 
-def _facts(
-    networks: Mapping[str, Network], network: Network, image: SelectedImage | None, command: str
-) -> dict[str, str]:
+def _facts(material: Material, command: str) -> dict[str, str]:
     facts = {}
-    for name, one in networks.items():
+    for name, network in material.networks.items():
+        run, config = network.run, network.config
         facts[f"{name.upper()} run"] = (
-            f"{one.run.id}: learning rate {one.config.learning_rate:.3e}, weight decay "
-            f"{one.config.weight_decay:.3e}, {counted(one.config.epochs, 'epoch')}, seed {one.config.seed}, "
-            f"{one.run.device}, {one.run.precision}, commit {one.run.git_commit[:10]}"
+            f"{run.id}: learning rate {config.learning_rate:.3e}, weight decay {config.weight_decay:.3e}, "
+            f"{counted(config.epochs, 'epoch')}, seed {config.seed}, {run.device}, {run.precision}, "
+            f"commit {run.git_commit[:10]}"
         )
-    facts["Data set"] = f"{network.run.dataset}, digest {network.run.dataset_digest[:16]}"
-    if image:
-        facts["Image under study"] = image.description
+    analysed = material.network.run
+    facts["Data set"] = f"{analysed.dataset}, digest {analysed.dataset_digest[:16]}"
+    if material.selected:
+        facts["Image under study"] = material.selected.description
     facts["This page"] = f"{command}, commit {provenance()['git_commit'][:10]}"
     return facts
 

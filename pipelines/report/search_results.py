@@ -1,4 +1,4 @@
-"""A search's results as its run keeps them: the figures, their numbers, and how many trials they show."""
+"""A search's figures and their numbers, logged to the run of the search."""
 
 import tempfile
 from pathlib import Path
@@ -8,23 +8,23 @@ from study.tracking.store import Store
 
 
 def log_results(run_id: str, opened: Search, store: Store) -> None:
-    """Draws what the trials of a search show, and logs it to the search's run.
+    """Draws the figures of a search and logs them to its run.
 
     Args:
-        run_id: that run.
+        run_id: the run of the search.
         opened: the search.
-        store: where the run is.
+        store: where the run is tracked.
     """
     # Drawing is imported when there is something to draw: the first trial does not wait for it.
-    from analysis.searches import search as figures
+    from analysis.searches import heatmap, search
     from pipelines.report.exhibits import write_figure
 
     table = trials_table(opened)
     drawn = {
-        "history": (figures.history(table), figures.draw_history),
-        "importance": (importance(opened), figures.draw_importance),
-        "slices": (table, figures.draw_slices),
-        "heatmap": (figures.heatmap(table), lambda _: figures.draw_heatmap(table)),
+        "history": (search.history(table), search.draw_history),
+        "importance": (importance(opened), search.draw_importance),
+        "slices": (table, search.draw_slices),
+        "heatmap": (heatmap.heatmap(table), lambda _: heatmap.draw_heatmap(table)),
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, (numbers, draw) in drawn.items():
@@ -34,5 +34,5 @@ def log_results(run_id: str, opened: Search, store: Store) -> None:
     if len(complete):
         store.log(run_id, {"best_val_accuracy": float(complete["val_accuracy"].max())}, step=len(table))
     store.log(run_id, {"epochs_spent": float(table["epochs"].sum())}, step=len(table))
-    # Last, as what says that all this is there and need not be logged again.
+    # Last: it marks the results as complete, so that they need not be logged again.
     store.tag(run_id, trials=len(table))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.analyse import Analysis, analyse
-from pipelines.report import figures, outline
+from pipelines.report import figures
 from study.config import AnalysisConfig
 from study.device import Machine
 from study.errors import StudyError
@@ -138,7 +138,7 @@ def test_without_any_weights_the_rest_is_shown(made: Made, finished_study: Finis
     assert line.endswith(f" ({run_id}) has no weights: name another run, or `study retrain` anew.")
     left_out = set(line.removeprefix("Left out: ").partition(". ")[0].split(", "))
     assert left_out == {figure.name for figure in figures.FIGURES if figures.WEIGHTS in figure.needs}
-    of_weights = {name for name in cnn_figures(filter=3) if outline.names_of([name])[0] in left_out}
+    of_weights = {name for name in cnn_figures(filter=3) if figures.names_of([name])[0] in left_out}
     assert shown == cnn_figures(filter=3) - of_weights
     assert {"table2_intervals", "roc", "confusion", "convergence", "search_heatmap", "image", "samples"} <= shown
     for name in ("table2", "mcnemar", "architecture"):

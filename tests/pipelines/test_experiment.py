@@ -11,9 +11,9 @@ from pipelines import experiment as stage
 from pipelines import replicates
 from pipelines.experiment import experiment
 from pipelines.replicates import Plan
-from pipelines.report import figures_experiments
+from pipelines.report import tracked
 from pipelines.report.exhibits import Report
-from pipelines.report.figures_experiments import compared
+from pipelines.report.tracked import compared
 from pipelines.session.context import Context
 from study.config import CNNConfig, DataConfig, ExperimentConfig, Home, TrainConfig
 from study.data import Dataset
@@ -125,7 +125,7 @@ def test_tables_figure_and_findings_are_written_and_kept_with_the_run(measured: 
         "dead_filters_means.csv", "dead_filters_conditions.csv", "dead_filters_conditions.md",
         "dead_filters_contrasts.csv", "dead_filters_contrasts.md", "findings.md",
     }  # fmt: skip
-    assert {path.name for path in folder.iterdir()} == names
+    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == names
     assert folder.parent == context.home.reports
     parent = parent_of(context.store)
     assert set(context.store.artifacts(parent.id, "experiment")) == {f"experiment/{name}" for name in names}
@@ -233,7 +233,7 @@ def test_a_training_that_diverges_is_a_result_and_not_repeated(context: Context,
         reasons = [run.tags["status_reason"] for run in compared(context.store, parent)]
         assert reasons == ["complete", "diverged"] * 2
         assert len(context.store.runs(stage="replicate")) == 4
-    trainings, counts = figures_experiments.dead_filters_tables(context.store, parent)
+    trainings, counts = tracked.dead_filters_tables(context.store, parent)
     assert trainings["diverged"].tolist() == [False, True] * 2
     assert trainings["val_accuracy"].isna().tolist() == [False, True] * 2
     assert counts.groupby("condition")["step"].unique().map(list).tolist() == [[0, 6], [0]]
@@ -276,17 +276,18 @@ def test_a_winner_without_a_rival_is_refused(searched: Context):
     assert searched.store.runs(stage="experiment") == []
 
 
-def test_an_analysis_shows_the_experiments_that_were_run_and_names_the_commands_of_others(
+def test_the_latest_experiment_is_shown_and_one_that_was_not_run_is_told_apart(
     measured: tuple[Context, Path], tiny: Dataset, tmp_path: Path
 ):
-    report = Report(tmp_path)
-    for name in ("dead-filters", "winner"):
-        for exhibit in figures_experiments.show_latest(measured[0].store, name, tiny.key, "cnn", (), "cifar10"):
-            report.add(exhibit)
-    headings = [section.heading for section in report.sections]
-    assert headings[0] == "Why filters fall silent and collapse"
-    assert "`study experiment winner --dataset cifar10`" in report.sections[-1].text
+    store, report = measured[0].store, Report(tmp_path)
+    parent = tracked.latest_experiment(store, "dead-filters", tiny.key, "cnn")
+    assert parent
+    for exhibit in tracked.experiment_exhibits(store, parent):
+        report.add(exhibit)
+    assert report.sections[0].heading == "Why filters fall silent and collapse"
     assert (tmp_path / "dead_filters.png").is_file()
+    assert tracked.latest_experiment(store, "winner", tiny.key, "cnn") is None
+    assert tracked.latest_experiment(store, "dead-filters", tiny.key, "ffnn") is None
 
 
 def test_the_command_runs_an_experiment_and_says_what_was_found(home: Home):
@@ -306,6 +307,6 @@ def test_the_command_runs_an_experiment_and_says_what_was_found(home: Home):
 
 
 def test_a_condition_keeps_its_name_with_the_run(measured: tuple[Context, Path]):
-    trainings, counts = figures_experiments.dead_filters_tables(measured[0].store, parent_of(measured[0].store))
+    trainings, counts = tracked.dead_filters_tables(measured[0].store, parent_of(measured[0].store))
     assert list(dict.fromkeys(trainings["condition"])) == [condition.label for condition in small(2)]
     assert torch.tensor(sorted(counts["step"].unique())).tolist() == [0, 6, 10, 12]

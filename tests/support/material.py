@@ -10,8 +10,9 @@ from pipelines.report.material import Material
 
 def written(material: Material, folder: Path, names: Collection[str]) -> Report:
     """A report of the figures `names`, as far as the run has them."""
-    report, steps = Report(folder), figures.steps(material)
-    for name in (name for name in steps if name in names):
-        for exhibit in steps[name]():
-            report.add(exhibit)
+    report = Report(folder)
+    for figure in figures.available(material):
+        if figure.name in names:
+            for exhibit in figures.exhibits(figure, material):
+                report.add(exhibit)
     return report

@@ -13,7 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from analysis.explorer import page
-from pipelines.report.figures_explorer import pictures, trace
+from pipelines.report.measurements import pictures, trace
 from study.config import CNNConfig
 from study.data import Dataset
 from tests.support.explored import DEAD, Expected, chosen, trained

@@ -2,18 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.filters.patches import (
-    PATCHES,
-    caption,
-    crop_patches,
-    draw_top_patches,
-    kernel_pictures,
-    note,
-    responding,
-    slice_pictures,
-    strongest_inputs,
-    top_patches,
-)
+from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
+from analysis.filters.patch_sheet import draw_top_patches, responding
+from analysis.filters.patches import PATCHES, caption, crop_patches, note, top_patches
 
 RNG = np.random.default_rng(3)
 CLASSES = ["cat", "dog"]

@@ -11,6 +11,7 @@ from analysis.images.covariance import (
     distance_caption,
     draw_covariance,
     draw_distance,
+    measure,
     shrink,
 )
 
@@ -19,6 +20,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (40, *SHAPE), dtype=np.uint8)
 IMAGES[:, :, :, 1:] = IMAGES[:, :, :, 1:] // 2 + IMAGES[:, :, :, :-1] // 2
 MATRIX = covariance(IMAGES)
 TABLE = by_distance(MATRIX, SHAPE)
+MEASURED = measure(IMAGES)
 
 
 def test_the_covariance_is_numpys_of_the_normalised_images():
@@ -73,9 +75,10 @@ def test_images_that_are_all_the_same_are_said_to_have_none():
     table = by_distance(matrix, SHAPE)
     assert not matrix.any()
     assert distance_caption(table).startswith("Within a channel the mean correlation is undefined at 1")
-    covariance_caption(matrix, table, 3)
+    measured = measure(images)
+    assert covariance_caption(measured).startswith("Of 3 training images")
     draw_distance(table).draw_without_rendering()
-    draw_covariance(matrix, SHAPE).draw_without_rendering()
+    draw_covariance(measured).draw_without_rendering()
 
 
 def test_the_chosen_images_follow_from_the_seed_and_are_all_where_there_are_fewer():
@@ -94,7 +97,7 @@ def test_shrinking_averages_squares():
 
 
 def test_the_captions_have_the_tables_numbers():
-    text = covariance_caption(MATRIX, TABLE, 40)
+    text = covariance_caption(MEASURED)
     red = MATRIX[:32, :32].mean()
     within = np.mean([red, MATRIX[32:64, 32:64].mean(), MATRIX[64:, 64:].mean()])
     assert f"Of 40 training images (pixels from −1 to 1) {(MATRIX > 0).mean():.1%}" in text
@@ -106,7 +109,7 @@ def test_the_captions_have_the_tables_numbers():
 
 
 def test_the_channels_are_marked_and_the_whole_stands_beside_a_piece():
-    made = draw_covariance(MATRIX, SHAPE)
+    made = draw_covariance(MEASURED)
     whole, piece = made.axes[:2]
     assert [label.get_text() for label in whole.get_xticklabels()] == ["red", "green", "blue"]
     np.testing.assert_allclose(whole.images[0].get_array(), shrink(MATRIX))

@@ -6,7 +6,7 @@ from matplotlib.text import Text
 
 from analysis.drawing.numbered_cells import Outline, Panel, draw_rows
 from analysis.drawing.wording import number
-from analysis.layers import operations, worked_example
+from analysis.layers import operations, pooling, worked_example
 from analysis.layers.operations import MARKS, arrays, tabulate, total, windows
 
 RNG = np.random.default_rng(0)
@@ -126,10 +126,10 @@ def test_pooling_frames_what_it_keeps():
     kept = np.isin(rectified, pooled) & (rectified > 0)
     parts = {"map": values, "ReLU": rectified, "pooled": pooled}
     table = tabulate({**parts, "kept": kept, **{f"whole {name}": part for name, part in parts.items()}})
-    made = operations.draw_pooling(table, size=2)
+    made = pooling.draw_pooling(table, size=2)
     framed = {(patch.get_y() + 0.5, patch.get_x() + 0.5) for patch in made.axes[1].patches if patch.get_width() == 1}
     assert framed == {tuple(place) for place in np.argwhere(kept)}
-    assert f"sets {(values < 0).mean():.0%} to zero" in operations.pooling_caption(table)
+    assert f"sets {(values < 0).mean():.0%} to zero" in pooling.pooling_caption(table)
     made.draw_without_rendering()
 
 

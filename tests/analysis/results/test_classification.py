@@ -4,6 +4,7 @@ import pytest
 from sklearn import metrics
 
 from analysis.results import classification as c
+from analysis.results import confusion, roc
 
 CLASSES = ["cat", "dog", "ship"]
 
@@ -27,17 +28,19 @@ def test_softmax_of_float32_logits_is_computed_in_float64():
 
 def test_confusion_agrees_with_scikit_learn_and_keeps_every_pair():
     logits, labels = predictions()
-    table = c.confusion(logits, labels, CLASSES)
+    table = confusion.confusion(logits, labels, CLASSES)
     assert list(table) == ["true", "predicted", "count"]
     expected = metrics.confusion_matrix(labels, logits.argmax(axis=1))
     np.testing.assert_array_equal(table["count"].to_numpy().reshape(3, 3), expected)
-    assert len(c.confusion(logits[:1], labels[:1], CLASSES)) == 9
+    assert len(confusion.confusion(logits[:1], labels[:1], CLASSES)) == 9
 
 
 def test_the_matrix_is_drawn_as_shares_with_the_counts_written_in():
     logits, labels = predictions()
     weak, _ = predictions(strength=0.1)
-    made = c.draw_confusion({"cnn": c.confusion(logits, labels, CLASSES), "ffnn": c.confusion(weak, labels, CLASSES)})
+    made = confusion.draw_confusion(
+        {"cnn": confusion.confusion(logits, labels, CLASSES), "ffnn": confusion.confusion(weak, labels, CLASSES)}
+    )
     left, right, bar = made.axes
     counts = metrics.confusion_matrix(labels, logits.argmax(axis=1))
     np.testing.assert_allclose(left.images[0].get_array(), 100 * counts / counts.sum(axis=1, keepdims=True))
@@ -51,37 +54,37 @@ def test_the_matrix_is_drawn_as_shares_with_the_counts_written_in():
 def test_a_class_without_images_is_drawn_without_dividing_by_zero():
     logits, labels = predictions()
     kept = labels != 2
-    made = c.draw_confusion({"cnn": c.confusion(logits[kept], labels[kept], CLASSES)})
+    made = confusion.draw_confusion({"cnn": confusion.confusion(logits[kept], labels[kept], CLASSES)})
     assert made.axes[0].images[0].get_array()[2].tolist() == [0, 0, 0]
 
 
 def test_the_confusion_caption_names_the_most_frequent_mistake():
     logits = np.eye(3)[[0, 1, 1, 1, 2]]
-    table = c.confusion(logits, np.array([0, 0, 0, 1, 2]), CLASSES)
-    assert c.confusion_caption({"cnn": table}) == "CNN most often takes cat for dog (2 of 3)."
-    tied = c.confusion(np.eye(3)[[1, 2, 1, 1]], np.array([0, 0, 2, 1]), CLASSES)
-    assert c.confusion_caption({"cnn": tied}) == (
+    table = confusion.confusion(logits, np.array([0, 0, 0, 1, 2]), CLASSES)
+    assert confusion.confusion_caption({"cnn": table}) == "CNN most often takes cat for dog (2 of 3)."
+    tied = confusion.confusion(np.eye(3)[[1, 2, 1, 1]], np.array([0, 0, 2, 1]), CLASSES)
+    assert confusion.confusion_caption({"cnn": tied}) == (
         "CNN most often takes cat for dog, cat for ship and ship for dog (1 image each)."
     )
-    right = c.confusion(logits, logits.argmax(axis=1), CLASSES)
-    assert c.confusion_caption({"cnn": right}) == "CNN confuses no classes."
+    right = confusion.confusion(logits, logits.argmax(axis=1), CLASSES)
+    assert confusion.confusion_caption({"cnn": right}) == "CNN confuses no classes."
 
 
 def test_auc_agrees_with_scikit_learn():
     logits, labels = predictions(3000)
-    table = c.roc(logits, labels, CLASSES)
+    table = roc.roc(logits, labels, CLASSES)
     probabilities = c.softmax(logits)
     for place, name in enumerate(CLASSES):
         expected = metrics.roc_auc_score(labels == place, probabilities[:, place])
-        assert c.class_auc(table)[name] == pytest.approx(expected, abs=1e-12)
+        assert roc.class_auc(table)[name] == pytest.approx(expected, abs=1e-12)
     expected = metrics.roc_auc_score(labels, probabilities, multi_class="ovr")
-    assert c.class_auc(table).mean() == pytest.approx(expected, abs=1e-12)
+    assert roc.class_auc(table).mean() == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_thinned_curve_is_short_keeps_its_ends_and_lies_on_the_full_one():
     logits, labels = predictions(20_000)
-    curve = c.roc(logits, labels, CLASSES).query("`class` == 'dog'")
-    assert 300 < len(curve) <= c.CURVE_POINTS
+    curve = roc.roc(logits, labels, CLASSES).query("`class` == 'dog'")
+    assert 300 < len(curve) <= roc.CURVE_POINTS
     rates = curve[["false_positive_rate", "true_positive_rate"]].to_numpy()
     assert rates[0].tolist() == [0, 0]
     assert rates[-1].tolist() == [1, 1]
@@ -92,36 +95,36 @@ def test_a_thinned_curve_is_short_keeps_its_ends_and_lies_on_the_full_one():
 
 def test_a_class_without_positives_or_negatives_is_undefined():
     logits, labels = predictions()
-    table = c.roc(logits[labels != 2], labels[labels != 2], CLASSES)
+    table = roc.roc(logits[labels != 2], labels[labels != 2], CLASSES)
     assert len(table[table["class"] == "ship"]) == 1
-    areas = c.class_auc(table)
+    areas = roc.class_auc(table)
     assert np.isnan(areas["ship"])
-    assert c.class_auc(table).mean() == pytest.approx(areas[["cat", "dog"]].mean())
-    ax = c.draw_roc({"cnn": table}).axes[0]
+    assert roc.class_auc(table).mean() == pytest.approx(areas[["cat", "dog"]].mean())
+    ax = roc.draw_roc({"cnn": table}).axes[0]
     assert ax.get_legend().get_texts()[-1].get_text() == "ship undefined"
-    assert ax.get_title(loc="left") == f"CNN: mean AUC {c.class_auc(table).mean():.3f} over 2 of 3 classes"
-    assert c.roc_caption({"cnn": table, "ffnn": table}).endswith("; undefined, for want of images: ship.")
+    assert ax.get_title(loc="left") == f"CNN: mean AUC {roc.class_auc(table).mean():.3f} over 2 of 3 classes"
+    assert roc.roc_caption({"cnn": table, "ffnn": table}).endswith("; undefined, for want of images: ship.")
 
 
 def test_the_roc_caption_names_every_class_that_is_best_or_worst():
     labels = np.array([0, 0, 1, 1, 2, 2])
     logits = np.eye(3)[[0, 0, 1, 1, 2, 2]] * 9
-    assert c.roc_caption({"cnn": c.roc(logits, labels, CLASSES)}) == (
+    assert roc.roc_caption({"cnn": roc.roc(logits, labels, CLASSES)}) == (
         "CNN has a mean AUC of 1.000 (1.000 for every class)."
     )
     logits[5] = [0, 12, 3]
-    text = c.roc_caption({"ffnn": c.roc(logits, labels, CLASSES)})
+    text = roc.roc_caption({"ffnn": roc.roc(logits, labels, CLASSES)})
     assert text == "FFNN has a mean AUC of 0.917 (from 0.750 for dog to 1.000 for cat and ship)."
 
 
 @pytest.mark.parametrize("classes", [1, 3])
 def test_images_of_one_class_alone_have_no_curve_at_all_and_the_words_say_why(classes: int):
     names = CLASSES[:classes]
-    table = c.roc(np.random.default_rng(0).normal(size=(4, classes)), np.zeros(4, int), names)
+    table = roc.roc(np.random.default_rng(0).normal(size=(4, classes)), np.zeros(4, int), names)
     assert table["auc"].isna().all()
-    assert np.isnan(c.class_auc(table).mean())
-    assert c.roc_caption({"cnn": table}).startswith("The AUC is undefined, as all images are of one class")
-    made = c.draw_roc({"cnn": table})
+    assert np.isnan(roc.class_auc(table).mean())
+    assert roc.roc_caption({"cnn": table}).startswith("The AUC is undefined, as all images are of one class")
+    made = roc.draw_roc({"cnn": table})
     assert made.axes[0].get_title(loc="left") == "CNN: mean AUC undefined"
     assert [text.get_text() for text in made.axes[0].get_legend().get_texts()] == [
         f"{name} undefined" for name in names
@@ -131,10 +134,10 @@ def test_images_of_one_class_alone_have_no_curve_at_all_and_the_words_say_why(cl
 
 def test_curves_are_drawn_best_first_with_their_auc():
     logits, labels = predictions()
-    table = c.roc(logits, labels, CLASSES)
-    made = c.draw_roc({"cnn": table, "ffnn": table})
+    table = roc.roc(logits, labels, CLASSES)
+    made = roc.draw_roc({"cnn": table, "ffnn": table})
     assert len(made.axes) == 2
-    areas = c.class_auc(table)
+    areas = roc.class_auc(table)
     assert areas.is_monotonic_decreasing
     lines = [line for line in made.axes[0].lines if not str(line.get_label()).startswith("_")]
     assert [line.get_label() for line in lines] == [f"{name} {area:.3f}" for name, area in areas.items()]
@@ -146,27 +149,29 @@ def test_many_classes_are_drawn_with_the_ends_of_the_ranking_named():
     classes = [f"class {number}" for number in range(20)]
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(400, 20)), np.arange(400) % 20
-    made = c.draw_roc({"cnn": c.roc(logits, labels, classes)})
+    made = roc.draw_roc({"cnn": roc.roc(logits, labels, classes)})
     assert len(made.axes[0].get_legend().get_texts()) == 12
-    assert not c.draw_confusion({"cnn": c.confusion(logits, labels, classes)}).axes[0].texts
+    assert not confusion.draw_confusion({"cnn": confusion.confusion(logits, labels, classes)}).axes[0].texts
 
 
 def test_of_very_many_classes_only_some_are_named_beside_the_matrix():
     classes = [f"class {number}" for number in range(90)]
-    table = c.confusion(np.eye(90), np.arange(90), classes)
-    labels = c.draw_confusion({"cnn": table}).axes[0].get_yticklabels()
+    table = confusion.confusion(np.eye(90), np.arange(90), classes)
+    labels = confusion.draw_confusion({"cnn": table}).axes[0].get_yticklabels()
     assert [label.get_text() for label in labels] == classes[::3]
 
 
 def test_long_names_are_cut_in_the_middle_and_leave_the_pictures_their_room():
     names = [f"{place} a very long name of a class that goes on and on until it ends in {place}" for place in range(3)]
     logits, labels = predictions()
-    made = c.draw_confusion({"cnn": c.confusion(logits, labels, names), "ffnn": c.confusion(logits, labels, names)})
+    made = confusion.draw_confusion(
+        {"cnn": confusion.confusion(logits, labels, names), "ffnn": confusion.confusion(logits, labels, names)}
+    )
     made.draw_without_rendering()
     assert made.axes[0].get_window_extent().width > 0.25 * made.bbox.width
     label = made.axes[0].get_yticklabels()[1].get_text()
     assert (len(label), label[:3], label[-4:]) == (24, "1 a", "in 1")
-    curves = c.draw_roc({"cnn": c.roc(logits, labels, names), "ffnn": c.roc(logits, labels, names)})
+    curves = roc.draw_roc({"cnn": roc.roc(logits, labels, names), "ffnn": roc.roc(logits, labels, names)})
     curves.draw_without_rendering()
     assert curves.axes[0].get_window_extent().width > 0.35 * curves.bbox.width
 

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
+from analysis.results import bootstrap
 from analysis.results import intervals as s
 from analysis.results.classification import MEASURES, REPORT_TABLE_2, metrics_table
 from analysis.results.proportions import bonett_price, wilson
@@ -32,7 +33,7 @@ def test_resampling_counts_has_the_distribution_of_resampling_images():
         pair = labels[drawn], chosen[drawn]
         weighted = metrics.precision_recall_fscore_support(*pair, average="weighted", zero_division=0)[:3]
         expected.append([metrics.accuracy_score(*pair), *weighted])
-    ours = s.bootstrap(BOTH, resamples=4000)["cnn", "test"]
+    ours = bootstrap.bootstrap(BOTH, resamples=4000)["cnn", "test"]
     np.testing.assert_allclose(ours.mean(axis=0), np.mean(expected, axis=0), atol=0.005)
     np.testing.assert_allclose(ours.std(axis=0), np.std(expected, axis=0), rtol=0.1)
     for tail in (0.025, 0.975):
@@ -46,15 +47,15 @@ def test_the_same_seed_gives_the_same_intervals_and_another_gives_others():
 
 
 def test_drawing_in_small_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch):
-    whole = s.bootstrap(BOTH, resamples=50)
-    monkeypatch.setattr(s, "DRAWN_AT_ONCE", 100)
-    for key, values in s.bootstrap(BOTH, resamples=50).items():
+    whole = bootstrap.bootstrap(BOTH, resamples=50)
+    monkeypatch.setattr(bootstrap, "DRAWN_AT_ONCE", 100)
+    for key, values in bootstrap.bootstrap(BOTH, resamples=50).items():
         np.testing.assert_array_equal(values, whole[key])
 
 
 def test_models_are_resampled_together_so_that_equal_ones_never_differ():
     twice = {("cnn", "test"): made(1.0), ("ffnn", "test"): made(1.0)}
-    values = s.bootstrap(twice, resamples=50)
+    values = bootstrap.bootstrap(twice, resamples=50)
     np.testing.assert_array_equal(values["cnn", "test"], values["ffnn", "test"])
     table = s.intervals(twice, resamples=50)
     difference = table[table["minus"] == "ffnn"].set_index("measure")
@@ -103,7 +104,7 @@ def test_the_paired_difference_is_surer_than_the_two_models():
     """They share the images that are hard for both: the variances of independent draws would add up."""
     base = made(1.0, 500)
     near = base[0] + 0.3 * np.random.default_rng(2).normal(size=base[0].shape)
-    values = s.bootstrap({("cnn", "test"): base, ("ffnn", "test"): (near, base[1])})
+    values = bootstrap.bootstrap({("cnn", "test"): base, ("ffnn", "test"): (near, base[1])})
     first, second = values["cnn", "test"][:, 0], values["ffnn", "test"][:, 0]
     assert (first - second).std() < 0.8 * np.hypot(first.std(), second.std())
 
@@ -111,7 +112,7 @@ def test_the_paired_difference_is_surer_than_the_two_models():
 def test_models_that_saw_other_images_are_refused():
     logits, labels = made(1.0)
     with pytest.raises(ValueError, match="not given the same test images"):
-        s.bootstrap({("cnn", "test"): (logits, labels), ("ffnn", "test"): (logits, labels[::-1])})
+        bootstrap.bootstrap({("cnn", "test"): (logits, labels), ("ffnn", "test"): (logits, labels[::-1])})
 
 
 def test_intervals_hold_the_values_of_the_metrics_table():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from analysis.results import kinds as g
-from analysis.results.classification import confusion
+from analysis.results.confusion import confusion
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

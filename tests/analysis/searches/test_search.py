@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.searches import search
+from analysis.searches import heatmap, search
 
 TRIALS = pd.DataFrame(
     [
@@ -77,27 +77,27 @@ def test_slices_have_logarithmic_axes_that_hold_every_trial():
 
 def test_a_point_tried_twice_keeps_its_best_complete_trial():
     again = TRIALS[:2].assign(learning_rate=1e-3, weight_decay=1e-4)
-    table = search.heatmap(again)
+    table = heatmap.heatmap(again)
     assert table["number"].tolist() == [0]
     assert table["best"].tolist() == [True]
 
 
 def test_exactly_one_point_is_the_best():
-    assert search.heatmap(TRIALS).set_index("number")["best"].to_dict() == {n: n == 3 for n in range(5)}
-    assert not search.heatmap(DIVERGED)["best"].any()
+    assert heatmap.heatmap(TRIALS).set_index("number")["best"].to_dict() == {n: n == 3 for n in range(5)}
+    assert not heatmap.heatmap(DIVERGED)["best"].any()
 
 
 def test_few_shared_values_are_a_grid_and_many_are_not():
-    assert search.is_grid(grid(8))
-    assert not search.is_grid(grid(13))
-    assert not search.is_grid(TRIALS)
-    assert not search.is_grid(TRIALS[:1])
+    assert heatmap.is_grid(grid(8))
+    assert not heatmap.is_grid(grid(13))
+    assert not heatmap.is_grid(TRIALS)
+    assert not heatmap.is_grid(TRIALS[:1])
 
 
 def test_each_cell_of_a_grid_has_its_accuracy_written_in_its_place():
     trials = grid(3)
     trials.loc[4, ["state", "val_accuracy"]] = ["diverged", np.nan]
-    ax = search.draw_heatmap(trials).axes[0]
+    ax = heatmap.draw_heatmap(trials).axes[0]
     written = {tuple(text.get_position()): text.get_text() for text in ax.texts}
     assert len(written) == 8
     assert (1.5, 1.5) not in written
@@ -106,7 +106,7 @@ def test_each_cell_of_a_grid_has_its_accuracy_written_in_its_place():
 
 
 def test_the_ring_is_on_the_best_trial():
-    ax = search.draw_heatmap(TRIALS).axes[0]
+    ax = heatmap.draw_heatmap(TRIALS).axes[0]
     assert np.asarray(ax.collections[-1].get_offsets()).tolist() == [[2e-3, 2e-5]]
 
 
@@ -116,7 +116,7 @@ def test_every_search_can_be_drawn(name):
     for made in (
         search.draw_history(search.history(trials)),
         search.draw_slices(trials),
-        search.draw_heatmap(trials),
+        heatmap.draw_heatmap(trials),
     ):
         made.draw_without_rendering()
 
@@ -134,7 +134,7 @@ def test_importance_of_nothing_says_so():
 
 
 def test_logarithmic_axes_are_labelled_in_plain_numbers():
-    for made in (search.draw_heatmap(TRIALS), search.draw_slices(TRIALS)):
+    for made in (heatmap.draw_heatmap(TRIALS), search.draw_slices(TRIALS)):
         made.draw_without_rendering()
         labels = [label.get_text() for label in made.axes[0].get_xticklabels()]
         assert "0.001" in labels
@@ -143,13 +143,13 @@ def test_logarithmic_axes_are_labelled_in_plain_numbers():
 
 def test_two_searches_stand_side_by_side_on_one_scale_of_colours():
     searches = {"TPE search": TRIALS, "Grid search": grid(3)}
-    first, second, bar = search.draw_heatmaps(searches).axes
+    first, second, bar = heatmap.draw_heatmaps(searches).axes
     assert (first.get_title(loc="left"), second.get_title(loc="left")) == tuple(searches)
     assert first.collections[0].get_clim() == second.collections[0].get_clim() == bar.get_ylim()
-    text = search.heatmap_caption(searches)
+    text = heatmap.heatmap_caption(searches)
     assert text.startswith("TPE search: trial 3 is the best of 5 trials with a validation accuracy of 70.0%")
     assert text.endswith("points from the second's.")
-    note = search.heatmap_note(searches)
+    note = heatmap.heatmap_note(searches)
     assert note.startswith("TPE search: 5 trials: 3 complete, 1 pruned and 1 diverged. Grid search: 9 trials: ")
     assert "(▽) is a pruned trial, whose accuracy is the best of fewer epochs: " in note
 

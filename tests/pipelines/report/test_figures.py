@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +9,8 @@ import pytest
 
 from pipelines.analyse import analyse
 from pipelines.report import figures
+from pipelines.report.material import Material
+from pipelines.report.network import pull
 from study.config import AnalysisConfig
 from study.errors import StudyError
 from tests.conftest import Finished
@@ -24,7 +25,7 @@ def added(monkeypatch: pytest.MonkeyPatch) -> figures.Figure:
     module, row = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     names: dict[str, object] = {}
     exec(module, names)  # what a reader is told to write is tried as it stands
-    figure = eval(row.replace("sureness.show", "show"), {**vars(figures), "show": names["show"], "partial": partial})
+    figure = eval(row.replace("sureness.show", "show"), {**vars(figures), "show": names["show"]})
     assert isinstance(figure, figures.Figure)
     monkeypatch.setattr(figures, "FIGURES", (*figures.FIGURES, figure))
     return figure
@@ -51,3 +52,24 @@ def test_what_a_row_needs_and_is_not_there_is_named(
     )
     with pytest.raises(StudyError, match=r"This run has no sureness"):
         analyse("best", ONLY, finished_study.context, loaded=finished_study.dataset)
+
+
+def test_a_figure_may_be_called_as_its_file_is():
+    files = ("correlation", "covariance", "kernel_conv2_filter12", "table2_intervals")
+    assert figures.names_of(files) == ("covariance", "kernel_conv2", "table2")
+    with pytest.raises(StudyError, match=r"'fog_filter2'.*confusion"):
+        figures.names_of(["fog_filter2"])
+
+
+def test_every_name_stands_once_and_every_part_in_one_piece():
+    assert len(set(figures.names())) == len(figures.names())
+    parts = [figure.part for figure in figures.FIGURES]
+    assert sorted(parts, key=figures.parts().index) == parts
+
+
+def test_an_experiment_that_was_not_run_is_named_with_its_command(finished_study: Finished):
+    store = finished_study.context.store
+    network = pull(store, store.get(finished_study.retrained["ffnn"]))
+    [winner] = (figure for figure in figures.FIGURES if figure.name == "winner")
+    [exhibit] = figures.exhibits(winner, Material(network, {}, where=("--home", "/a folder")))
+    assert "`study experiment winner --dataset digits --model ffnn --home '/a folder'`" in exhibit.text

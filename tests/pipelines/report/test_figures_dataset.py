@@ -73,10 +73,10 @@ def test_the_covariance_is_not_kept_pair_by_pair(report: Report):
     assert len(pd.read_csv(report.folder / "covariance.csv")) < 1000
 
 
-def refusal(step: figures.Step) -> str:
+def refusal(figure: figures.Figure, material: Material) -> str:
     """Why a figure cannot be made; empty where it can."""
     try:
-        next(iter(step()))
+        figures.exhibits(figure, material)
     except StudyError as error:
         return str(error)
     return ""
@@ -85,7 +85,7 @@ def refusal(step: figures.Step) -> str:
 def test_what_is_missing_is_left_out(networks, finished_study, image, tmp_path: Path):
     def named(model: str, filters: dict[str, int], data: Dataset | None, image: SelectedImage | None) -> set[str]:
         material = Material(networks[model], networks, filters, data, image, "There are no images.")
-        said = {name: refusal(step) for name, step in figures.steps(material).items() if name in HERE}
+        said = {row.name: refusal(row, material) for row in figures.available(material) if row.name in HERE}
         assert set(said.values()) <= {"", "There are no images."}
         return {name for name, reason in said.items() if not reason}
 

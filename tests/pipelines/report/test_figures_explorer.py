@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.report import figures_explorer
-from pipelines.report.exhibits import Report
-from pipelines.report.figures_explorer import others, pictures, trace
+from analysis.explorer import page
+from pipelines.report import measurements
+from pipelines.report.exhibits import MANIFEST, Report
 from pipelines.report.material import Material
+from pipelines.report.measurements import other_images, pictures, trace
 from pipelines.report.network import Network, pull
 from study.config import AnalysisConfig
 from study.data import Dataset, SelectedImage, select_image
@@ -37,7 +38,7 @@ def report(network: Network, image: SelectedImage, tiny: Dataset, tmp_path_facto
 
 def test_the_animations_and_the_explorer_are_written_and_on_the_page(report: Report):
     names = {"animation_conv1_filter3.gif", "animation_conv2_filter5.gif", "explorer.html"}
-    assert {file.name for file in report.folder.iterdir()} == names
+    assert {file.name for file in report.folder.iterdir()} == names | {MANIFEST}
     first, second, last = report.sections
     assert first.gif == (report.folder / "animation_conv1_filter3.gif").read_bytes()
     assert second.heading == "Filter 5 of conv2 from epoch 0 to 2, animated"
@@ -61,24 +62,24 @@ def test_the_image_under_study_is_shown_once(network: Network, tiny: Dataset, tm
 
 
 def test_one_test_image_of_each_class_is_chosen(tiny: Dataset):
-    assert [image.label for image in others(tiny, None)] == list(range(10))
-    assert all(image.description.startswith("test:") for image in others(tiny, None))
+    assert [image.label for image in other_images(tiny, None)] == list(range(10))
+    assert all(image.description.startswith("test:") for image in other_images(tiny, None))
 
 
 def test_a_class_without_test_images_is_left_out(tiny: Dataset):
     only = tiny.test.subset(tiny.test.labels == 4)
-    assert [image.label for image in others(replace(tiny, test=only), None)] == [4]
+    assert [image.label for image in other_images(replace(tiny, test=only), None)] == [4]
 
 
 def test_of_many_classes_only_as_many_are_shown_as_fit(tiny: Dataset, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(figures_explorer, "FITTING", 4)
-    assert [image.label for image in others(tiny, None)] == [0, 1, 2]
+    monkeypatch.setattr(measurements, "FITTING", 4)
+    assert [image.label for image in other_images(tiny, None)] == [0, 1, 2]
 
 
 def test_so_many_images_as_are_asked_for_are_shown_the_classes_in_turn(tiny: Dataset, network: Network, tmp_path: Path):
-    assert [image.label for image in others(tiny, 12)] == [*range(10), 0, 1]
-    assert len({image.description for image in others(tiny, 40)}) == 40
-    assert len(others(tiny, 50)) == 40, "there are no more"
+    assert [image.label for image in other_images(tiny, 12)] == [*range(10), 0, 1]
+    assert len({image.description for image in other_images(tiny, 40)}) == 40
+    assert len(other_images(tiny, 50)) == 40, "there are no more"
     for study, count in (("train:6", 5), ("test:0", 5), ("train:6", 1)):
         config = AnalysisConfig(explorer_images=count)
         material = Material(network, {}, {"conv1": 0}, tiny, select_image(tiny, study), config=config)
@@ -88,7 +89,7 @@ def test_so_many_images_as_are_asked_for_are_shown_the_classes_in_turn(tiny: Dat
 
 
 def test_the_trace_is_what_the_network_made_of_the_images(network: Network, image: SelectedImage, tiny: Dataset):
-    images = [image, *others(tiny, None)[:2]]
+    images = [image, *other_images(tiny, None)[:2]]
     traced = trace(network, images)
     assert list(traced.epochs) == [0, 1, 2]
     accuracy = network.history.set_index("epoch")["test_accuracy"]
@@ -115,7 +116,7 @@ def test_an_explorer_that_cannot_be_small_enough_is_a_mendable_failure(
     def too_large(*args: object, **settings: object) -> str:
         raise ValueError("One epoch's weights make the page larger than 4,000,000 bytes.")
 
-    monkeypatch.setattr(figures_explorer.page, "page", too_large)
+    monkeypatch.setattr(page, "page", too_large)
     material = Material(network, {}, {"conv1": 0}, selected=image)
     with pytest.raises(StudyError, match=r"^The explorer cannot be written\. One epoch's .* bytes\.$"):
         written(material, tmp_path, ["explorer"])

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipelines.report.figures_search import beside, trials
 from pipelines.report.material import Material
 from pipelines.report.network import pull
+from pipelines.report.tracked import beside, trials
 from study.tracking.runs import Run
 from tests.support.material import written
 

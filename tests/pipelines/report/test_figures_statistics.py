@@ -7,11 +7,11 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from analysis.page import Section
-from pipelines.report import figures, outline
+from pipelines.report import figures
 from pipelines.report.exhibits import Report
-from pipelines.report.figures_statistics import runs_by_seed
 from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
+from pipelines.report.tracked import runs_by_seed
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.tune import tune
@@ -29,13 +29,13 @@ def networks(finished_study) -> dict[str, Network]:
     return {name: pull(store, store.get(run_id)) for name, run_id in finished_study.retrained.items()}
 
 
-HERE = [*outline.parts()[figures.RESULTS], "convergence"]
+HERE = [*(row.name for row in figures.FIGURES if row.part == figures.RESULTS), "convergence"]
 
 
 def made(networks: dict[str, Network], folder: Path) -> tuple[Report, list[str]]:
     folder.mkdir()
     material = Material(next(iter(networks.values())), networks)
-    return written(material, folder, HERE), [name for name in figures.steps(material) if name in HERE]
+    return written(material, folder, HERE), [row.name for row in figures.available(material) if row.name in HERE]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,20 @@
+"""What the report says of the explorer, and the explorer's page beside it."""
+
+from collections.abc import Sequence
+
+from analysis.exhibit import Exhibit
+from analysis.explorer import page
+
+
+def show(
+    trace: page.Trace, pictures: Sequence[page.Picture], classes: Sequence[str], *, title: str, start: tuple[str, int]
+) -> Exhibit:
+    """The explorer; arguments, and the ValueError that it may raise, as for `page.page`."""
+    return Exhibit(
+        "explorer",
+        "Every filter, by hand",
+        page.caption(trace),
+        note=page.note(trace),
+        link=("The explorer: explorer.html, beside this page", "explorer.html"),
+        files={"explorer.html": page.page(trace, pictures, classes, title=title, start=start)},
+    )

@@ -1,0 +1,52 @@
+"""The kernels that stand beside a filter's patches, as pictures."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import Normalize
+
+from analysis.drawing import style
+
+
+def kernel_pictures(weights: np.ndarray, dilation: int = 1) -> np.ndarray:
+    """First-layer kernels as pictures (filters, 1, side, side, 3) in 0..1, on one scale: mid-grey is a weight of zero.
+
+    Args:
+        weights: (filters, 3, k, k): red, green and blue.
+        dilation: pixels between neighbouring weights; there is grey in between.
+    """
+    _, largest = style.limits_around_zero(weights)
+    return 0.5 + _spread_out(weights.transpose(0, 2, 3, 1)[:, None], dilation) / (2 * largest)
+
+
+def slice_pictures(weights: np.ndarray, inputs: Sequence[Sequence[int]], dilation: int = 1) -> np.ndarray:
+    """For each filter the slices of some input channels, (filters, n, side, side, 3) in 0..1: white is zero.
+
+    Args:
+        weights: (filters, channels, k, k).
+        inputs: the n channels of each filter.
+        dilation: pixels between neighbouring weights; there is white in between.
+    """
+    chosen = np.take_along_axis(weights, np.asarray(inputs)[:, :, None, None], axis=1)
+    shares = Normalize(*style.limits_around_zero(weights))(_spread_out(chosen[..., None], dilation)[..., 0])
+    return matplotlib.colormaps[style.DIVERGING](shares)[..., :3]
+
+
+def _spread_out(weights: np.ndarray, dilation: int) -> np.ndarray:
+    """Weights (filters, n, k, k, colours) with zeros between neighbours, for a dilation over one."""
+    side = dilation * (weights.shape[2] - 1) + 1
+    wide = np.zeros((*weights.shape[:2], side, side, weights.shape[-1]))
+    wide[:, :, ::dilation, ::dilation] = weights
+    return wide
+
+
+def strongest_inputs(weights: np.ndarray, most: int = 3) -> list[list[int]]:
+    """For each filter the input channels whose kernels have the largest norm, largest first.
+
+    Args:
+        weights: (filters, channels, k, k).
+        most: how many channels.
+    """
+    norms = np.linalg.norm(weights.reshape(*weights.shape[:2], -1).astype(np.float64), axis=2)
+    return [order.tolist() for order in np.argsort(-norms, axis=1, kind="stable")[:, :most]]

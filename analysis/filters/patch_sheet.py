@@ -1,0 +1,117 @@
+"""The sheet of the patches that activate a layer's filters most, each filter's beside its kernels."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from analysis.drawing import filter_rows, style
+from analysis.drawing.wording import without_end
+
+
+def responding(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a `top_patches` table that are patches."""
+    return table[table["state"] == "responds"].astype({"rank": int, "image": int, "top": int, "left": int})
+
+
+GAP, NARROW = 0.12, 0.06
+"""Inches between a filter and the next, and between its kernel and its patches."""
+TOP, HEAD, FOOT = 0.35, 0.15, 0.16
+"""Inches of the title, and of a line above a filter's patches and below them all."""
+CHARACTER = 0.056
+"""Inches of a character above a filter's patches."""
+_WHY = {"silent": "filters silent on all test images", "constant": "filters the same everywhere on all test images"}
+
+
+@style.styled
+def draw_top_patches(
+    table: pd.DataFrame,
+    crops: np.ndarray,
+    *,
+    title: str,
+    key: str,
+    notes: Mapping[int, Sequence[str]],
+    kernels: np.ndarray,
+) -> Figure:
+    """Every responding filter's patches, three by three, best first, under its number; its kernels left of them.
+
+    What lies outside the image is hatched. Filters that do not respond are named below.
+
+    Args:
+        table: from `top_patches`.
+        crops: from `crop_patches`.
+        title: above everything.
+        key: below everything; what the lines and the kernels say.
+        notes: by filter, lines of text; the first goes beside its number.
+        kernels: (filters, n, k, k, 3) in 0..1, for all filters of the layer; a filter's n stand in a column.
+    """
+    shown = responding(table)
+    filters = sorted(set(shown["filter"]))
+    columns, side = _sizes(len(filters), kernels.shape[1])
+    head = HEAD * max((len(lines) for lines in notes.values()), default=1)
+    width, height = style.WIDTH / columns, head + side + GAP
+    below = [
+        filter_rows.named(sorted(set(table.loc[table["state"] == state, "filter"])), why) for state, why in _WHY.items()
+    ]
+    foot = "\n".join(line for line in (key, *below) if line)
+    bottom = TOP + math.ceil(len(filters) / columns) * height
+    figure, ax = _canvas(bottom + FOOT * (foot.count("\n") + 1))
+    edge = "" if crops[..., 3].all() else "; hatched is what lies outside the image"
+    ax.text(NARROW, TOP / 2, f"{title}{edge}", va="center", fontsize=10)
+    ax.text(NARROW, bottom, foot, va="top", fontsize=8, color=style.QUIET)
+    for place, filter in enumerate(filters):
+        x, y = place % columns * width + GAP / 2, TOP + place // columns * height
+        _write_head(ax, (x, y), width - GAP, str(filter), notes.get(filter, ()))
+        each = side / kernels.shape[1]
+        for down, kernel in enumerate(kernels[filter]):
+            _place(ax, kernel, x, y + head + down * each, each - 0.03)
+        _draw_nine(ax, crops[(shown["filter"] == filter).to_numpy()], x + each + NARROW, y + head, side)
+    return figure
+
+
+def _sizes(count: int, kernels: int) -> tuple[int, float]:
+    """How many filters stand side by side, and how large a filter's patches together are, inches.
+
+    Its kernels, in a column beside them, are as high together as they are.
+    """
+    columns = (4, 5)[count > 24] + (kernels > 1)
+    return columns, (style.WIDTH / columns - GAP - NARROW) / (1 + 1 / kernels)
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+    """A figure that is all one plane, measured in inches from its upper left corner."""
+    figure = style.figure(style.WIDTH, height)
+    figure.set_layout_engine("none")
+    # Hundreds of axes would take seconds to lay out.
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, style.WIDTH), ylim=(height, 0), autoscale_on=False)
+    ax.set_axis_off()
+    return figure, ax
+
+
+def _write_head(ax: Axes, corner: tuple[float, float], width: float, number: str, notes: Sequence[str]) -> None:
+    x, y = corner
+    ax.text(x, y + HEAD / 2, number, va="center", fontsize=8, weight="bold")
+    for line, text in enumerate(notes):
+        indent = 0 if line else 0.08 + 0.075 * len(number)
+        fitting = without_end(text, int((width - indent) / CHARACTER))
+        ax.text(x + indent, y + (line + 0.5) * HEAD, fitting, va="center", fontsize=7)
+
+
+def _draw_nine(ax: Axes, crops: np.ndarray, x: float, y: float, side: float) -> None:
+    step = side / 3
+    for place, crop in enumerate(crops):
+        row, column = divmod(place, 3)
+        _place(ax, crop, x + column * step, y + row * step, step - 0.03)
+
+
+def _place(ax: Axes, picture: np.ndarray, x: float, y: float, side: float) -> None:
+    if picture.shape[-1] == 4 and not picture[..., 3].all():
+        hatched: Any = {"facecolor": "#f4f4f4", "edgecolor": "#b0b0b0", "hatch": "//////", "linewidth": 0}
+        ax.add_patch(Rectangle((x, y), side, side, zorder=-1, **hatched))
+    ax.imshow(picture, extent=(x, x + side, y + side, y), interpolation="nearest", aspect="auto")
+    ax.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor="#999999", linewidth=0.4))

@@ -1,0 +1,20 @@
+"""The layers of each network and their sizes: the report's Table 1."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.drawing.wording import listed
+from analysis.exhibit import Exhibit
+
+COLUMNS = {"what": "what it does", "equation_2": "side by equation 2"}
+"""Of the table, as they are read."""
+
+
+def show(tables: Sequence[pd.DataFrame]) -> Exhibit:
+    """The layers of each network; a table for each, with model, layer, what, output, equation_2 and parameters."""
+    totals = [f"the {table['model'][0].upper()} has {table['parameters'].sum():,}" for table in tables]
+    text, note = f"Of parameters {listed(totals)}.", "Sizes are of one image, channels × height × width."
+    table = pd.concat(tables, ignore_index=True)
+    shown = table.assign(model=table["model"].str.upper()).rename(columns=COLUMNS)
+    return Exhibit("architecture", "The layers (Table 1)", text, table, shown=shown, note=note)

@@ -1,0 +1,92 @@
+"""What the models take for what: the report's Figure 13."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.drawing.wording import counted, several, without_middle
+from analysis.exhibit import Exhibit, joined
+from analysis.results.classification import TestPredictions
+
+MOST_COUNTED = 15
+"""Classes up to which the counts are written into a confusion matrix."""
+MOST_LABELLED = 40
+"""Classes whose names find room beside a confusion matrix; of more only every other, or third, … is named."""
+
+
+def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
+    """The confusion matrix of each model on the test images."""
+    tables = {model: confusion(*kept, classes) for model, kept in predictions.items()}
+    heading, text = "What is taken for what (Figure 13)", confusion_caption(tables)
+    return Exhibit("confusion", heading, text, joined(tables), draw_confusion(tables))
+
+
+def confusion(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """How many images of each class were taken for which: true, predicted, count; a row for every pair.
+
+    Args:
+        logits: (N, K).
+        labels: (N,), places in `classes`.
+        classes: the K names.
+    """
+    size = len(classes)
+    pairs = np.bincount(labels * size + logits.argmax(axis=1), minlength=size * size)
+    names = pd.MultiIndex.from_product([classes, classes], names=["true", "predicted"])
+    return pd.Series(pairs, index=names, name="count").reset_index()
+
+
+def _matrix(table: pd.DataFrame) -> pd.DataFrame:
+    """The counts with the true classes down and the predicted ones across, in the table's order."""
+    classes = list(dict.fromkeys(table["true"]))
+    return table.pivot(index="true", columns="predicted", values="count").loc[classes, classes]
+
+
+def confusion_caption(tables: dict[str, pd.DataFrame]) -> str:
+    """One sentence: each model's most frequent confusion, or all that are as frequent."""
+    phrases = []
+    for model, table in tables.items():
+        wrong = table[(table["true"] != table["predicted"]) & (table["count"] > 0)]
+        if wrong.empty:
+            phrases.append(f"{model.upper()} confuses no classes")
+            continue
+        most = wrong[wrong["count"] == wrong["count"].max()]
+        pairs = [f"{true} for {predicted}" for true, predicted in zip(most["true"], most["predicted"], strict=True)]
+        count, total = most["count"].iloc[0], table.loc[table["true"] == most["true"].iloc[0], "count"].sum()
+        how_often = f"{count:,} of {total:,}" if len(most) == 1 else f"{counted(count, 'image')} each"
+        phrases.append(f"{model.upper()} most often takes {several(pairs)} ({how_often})")
+    return f"{'; '.join(phrases)}."
+
+
+@style.styled
+def draw_confusion(tables: dict[str, pd.DataFrame]) -> Figure:
+    """The models side by side: counts written in, coloured by the share of the true class, on one scale."""
+    figure = style.figure(5.6 if len(tables) == 1 else style.WIDTH, 5.1, compress=True)
+    axes = list(np.atleast_1d(figure.subplots(1, len(tables), sharey=True)))
+    for ax, (model, table) in zip(axes, tables.items(), strict=True):
+        _draw_matrix(ax, _matrix(table))
+        ax.set(title=model.upper(), xlabel="predicted class")
+    axes[0].set_ylabel("true class")
+    style.colour_bar(axes, (0.0, 100.0), style.SHARES, "share of the true class (%)")
+    return figure
+
+
+def _draw_matrix(ax: Axes, counts: pd.DataFrame) -> None:
+    values = counts.to_numpy()
+    # A class without images has no shares: its row stays at 0 %.
+    shares = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
+    ax.imshow(100 * shares, cmap=style.SHARES, vmin=0, vmax=100, aspect="equal")
+    few = len(counts) <= MOST_COUNTED
+    step = -(-len(counts) // MOST_LABELLED)
+    names = [without_middle(str(name)) for name in counts.index][::step]
+    places = range(0, len(counts), step)
+    ax.set_xticks(places, names, rotation=45 if few else 90, ha="right", va="center", rotation_mode="anchor")
+    ax.set_yticks(places, names)
+    ax.tick_params(length=0, labelsize=8 if few else max(5, min(8, 230 / len(names))))
+    if few:
+        for (row, column), count in np.ndenumerate(values):
+            ink = style.ink_on(style.SHARES, shares[row, column])
+            ax.text(column, row, str(count), ha="center", va="center", fontsize=7, color=ink)

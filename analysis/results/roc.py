@@ -1,0 +1,134 @@
+"""How well each class is told from the rest: the report's Figure 14."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import auc, roc_curve
+
+from analysis.drawing import style
+from analysis.drawing.wording import first_few, several, without_middle
+from analysis.exhibit import Exhibit, joined
+from analysis.results.classification import TestPredictions, softmax
+
+COLUMNS = ["class", "false_positive_rate", "true_positive_rate", "threshold", "auc"]
+CURVE_POINTS = 500
+"""Points that are kept of a ROC curve: enough for a page, few enough for a small table."""
+MOST_NAMED = 12
+"""Classes up to which a ROC legend names them all."""
+
+
+def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
+    """The ROC curve of each class against the rest, on the test images."""
+    tables = {model: roc(*kept, classes) for model, kept in predictions.items()}
+    heading, text = "Each class against the rest (Figure 14)", roc_caption(tables)
+    return Exhibit("roc", heading, text, joined(tables), draw_roc(tables))
+
+
+def roc(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """One-vs-rest ROC curves: class, false_positive_rate, true_positive_rate, threshold, auc.
+
+    From softmax probabilities: one-vs-rest compares scores across images, and logits have no common zero. The curves
+    are thinned to about `CURVE_POINTS` points, the AUC is that of the full curve. A class that has all the images or
+    none has no curve: one row, all NaN.
+
+    Args:
+        logits: (N, K), finite.
+        labels: (N,), places in `classes`.
+        classes: the K names.
+    """
+    probabilities = softmax(logits)
+    parts = [_curve(labels == place, probabilities[:, place], name) for place, name in enumerate(classes)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _curve(positive: np.ndarray, score: np.ndarray, name: str) -> pd.DataFrame:
+    if positive.all() or not positive.any():
+        return pd.DataFrame([[name, *[np.nan] * 4]], columns=COLUMNS)
+    false, true, threshold = roc_curve(positive, score)
+    # Evenly along the curve, which only ever goes right and up, both ends included.
+    along = false + true
+    kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], CURVE_POINTS)))
+    curve = pd.DataFrame(np.stack([false, true, threshold], axis=1)[kept], columns=COLUMNS[1:4])
+    return curve.assign(**{"class": name, "auc": auc(false, true)})[COLUMNS]
+
+
+def class_auc(table: pd.DataFrame) -> pd.Series:
+    """The AUC of every class of a `roc` table, best first; undefined ones (NaN) last."""
+    return table.groupby("class", sort=False)["auc"].first().sort_values(ascending=False, kind="stable")
+
+
+def _number(value: float) -> str:
+    return "undefined" if np.isnan(value) else f"{value:.3f}"
+
+
+def roc_caption(tables: dict[str, pd.DataFrame]) -> str:
+    """One sentence: each model's mean AUC, its best and its worst class, and which classes have no AUC."""
+    areas = {model: class_auc(table) for model, table in tables.items()}
+    # The models are asked about the same images, so what is undefined for one is so for all.
+    missing = next((list(area.index[area.isna()]) for area in areas.values()), [])
+    if any(area.isna().all() for area in areas.values()):
+        return "The AUC is undefined, as all images are of one class: a curve takes images of a class and of others."
+    text = "; ".join(_of_model(model, area.dropna()) for model, area in areas.items())
+    return text + (f"; undefined, for want of images: {first_few(missing)}." if missing else ".")
+
+
+def _of_model(model: str, defined: pd.Series) -> str:
+    worst, best = (f"{end:.3f}" for end in (defined.min(), defined.max()))
+    ends = f"{best} for every class"
+    if worst != best:
+        lowest, highest = (several(_at(defined, end)) for end in (defined.min(), defined.max()))
+        ends = f"from {worst} for {lowest} to {best} for {highest}"
+    return f"{model.upper()} has a mean AUC of {defined.mean():.3f} ({ends})"
+
+
+def _at(areas: pd.Series, end: float) -> list[str]:
+    """The classes with this AUC, which ties where classes are told apart without a mistake."""
+    return [str(name) for name in areas.index[np.isclose(areas, end, rtol=0, atol=1e-12)]]
+
+
+@style.styled
+def draw_roc(tables: dict[str, pd.DataFrame]) -> Figure:
+    """A panel for each model, a curve for each class, the AUCs in the legend, best first."""
+    figure = style.figure(5.6 if len(tables) == 1 else style.WIDTH, 5.2)
+    axes = list(np.atleast_1d(figure.subplots(1, len(tables), sharey=True)))
+    for ax, (model, table) in zip(axes, tables.items(), strict=True):
+        _draw_curves(ax, table)
+        ax.set(xlabel="false positive rate", title=f"{model.upper()}: {_mean_in_words(class_auc(table))}")
+    axes[0].set_ylabel("true positive rate")
+    return figure
+
+
+def _mean_in_words(areas: pd.Series) -> str:
+    defined = areas.dropna()
+    some = f" over {len(defined)} of {len(areas)} classes" if 0 < len(defined) < len(areas) else ""
+    return f"mean AUC {_number(areas.mean())}{some}"
+
+
+def _draw_curves(ax: Axes, table: pd.DataFrame) -> None:
+    areas = class_auc(table)
+    classes = list(dict.fromkeys(table["class"]))
+    colours, dashes = style.class_colours(classes), style.class_dashes(classes)
+    named = set(areas.index) if len(areas) <= MOST_NAMED else {*areas.index[:6], *areas.index[-6:]}
+    ax.plot([0, 1], [0, 1], color=style.QUIET, linewidth=1, linestyle=":")
+    for name, area in areas.items():
+        curve = table[table["class"] == name]
+        ax.plot(
+            curve["false_positive_rate"],
+            curve["true_positive_rate"],
+            color=colours[str(name)],
+            linestyle="none" if np.isnan(area) else dashes[str(name)],
+            linewidth=1.4,
+            label=f"{without_middle(str(name))} {_number(area)}" if name in named else "_",
+        )
+    ax.legend(
+        loc="lower right",
+        frameon=True,
+        framealpha=1,
+        edgecolor="none",
+        title="AUC" if len(named) == len(areas) else "AUC, six best and six worst",
+    )
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    ax.grid(True)

@@ -1,0 +1,188 @@
+"""Where a search looked: validation accuracy over learning rate and weight decay.
+
+Tables of trials are those of `analysis.searches.search`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.drawing.wording import counted, listed, with_minus
+from analysis.exhibit import Exhibit, joined
+from analysis.searches.search import HYPERPARAMETERS, MARKS, NO_TRIALS, STATES, best, states
+
+MOST_CELLS = 12
+"""Values on an axis up to which trials are taken for a grid's and drawn as cells."""
+
+
+def show(
+    searches: dict[str, pd.DataFrame], *, differences: Mapping[str, tuple[str, str]], grid_command: str = ""
+) -> Exhibit:
+    """The heat maps of one search or of two side by side.
+
+    Args:
+        searches: the trials of each, by its title.
+        differences: the settings in which the two differ, beside where they looked.
+        grid_command: what runs a grid search that could stand beside; empty where a grid is shown.
+    """
+    numbers = joined({name: heatmap(trials) for name, trials in searches.items()}, "search")
+    heading, text = "Validation accuracy over learning rate and weight decay", heatmap_caption(searches)
+    hint = f"The report's 8 × 8 grid was not run: `{grid_command}` puts it beside this."
+    return Exhibit(
+        "search_heatmap",
+        heading,
+        text,
+        numbers,
+        draw_heatmaps(searches),
+        points=[hint] if grid_command else [],
+        note=heatmap_note(searches) + _differing(differences),
+    )
+
+
+def _differing(differences: Mapping[str, tuple[str, str]]) -> str:
+    if not differences:
+        return ""
+    named = [f"{name.replace('_', ' ')} ({', '.join(values)})" for name, values in differences.items()]
+    return f" The two searches also differ in {listed(named)}."
+
+
+def heatmap(trials: pd.DataFrame) -> pd.DataFrame:
+    """The best trial at each tried point: the columns of `trials`, and `best`, true for the best of all.
+
+    Where a point was tried more than once a complete trial goes before a pruned one, and that before a diverged one;
+    among equals the higher val_accuracy.
+    """
+    rank = trials["state"].map({state: place for place, state in enumerate(STATES)})
+    ordered = trials.assign(rank=rank).sort_values(["rank", "val_accuracy", "number"], ascending=[True, False, True])
+    table = ordered.drop_duplicates(list(HYPERPARAMETERS)).drop(columns="rank")
+    table = table.sort_values(list(HYPERPARAMETERS), ignore_index=True)
+    top = best(trials)
+    return table.assign(best=False if top is None else table["number"] == top["number"])
+
+
+def is_grid(trials: pd.DataFrame) -> bool:
+    """Whether the trials share few enough values to be drawn as cells."""
+    distinct = max(trials[column].nunique() for column in HYPERPARAMETERS)
+    return distinct <= MOST_CELLS and distinct < len(trials)
+
+
+def heatmap_caption(searches: dict[str, pd.DataFrame]) -> str:
+    """One sentence: the best of each search, by its name, and how far the best of two are apart."""
+    phrases = [_best_of(name, trials) for name, trials in searches.items()]
+    tops = [top["val_accuracy"] for top in map(best, searches.values()) if top is not None]
+    if len(tops) == 2:
+        apart = with_minus(f"{100 * (tops[0] - tops[1]):+.1f}")
+        phrases.append(f"the first search's best is {apart} points from the second's")
+    return f"{'; '.join(phrases)}."
+
+
+def _best_of(name: str, trials: pd.DataFrame) -> str:
+    top, of = best(trials), counted(len(trials), "trial")
+    if top is None:
+        return f"{name}: none of {of} is complete"
+    return (
+        f"{name}: trial {top['number']} is the best of {of} with a validation accuracy of {top['val_accuracy']:.1%}, "
+        f"at learning rate {top['learning_rate']:.3g} and weight decay {top['weight_decay']:.3g}"
+    )
+
+
+def heatmap_note(searches: dict[str, pd.DataFrame]) -> str:
+    """How each search's trials ended, and what a pruned one's accuracy is worth."""
+    phrases = [f"{name}: {states(trials)}." for name, trials in searches.items()]
+    pruned = pd.concat([trials[trials["state"] == "pruned"] for trials in searches.values()])
+    if len(pruned):
+        epochs = f"{pruned['epochs'].min():g} to {pruned['epochs'].max():g}"
+        full = max(trials["epochs"].max() for trials in searches.values())
+        phrases.append(
+            f"A triangle (▽) is a pruned trial, whose accuracy is the best of fewer epochs: {epochs} of {full:g}."
+        )
+    return " ".join(phrases)
+
+
+def draw_heatmap(trials: pd.DataFrame) -> Figure:
+    """Validation accuracy over learning rate × weight decay: cells for a grid, else points; the best one ringed."""
+    return draw_heatmaps({"Validation accuracy": trials})
+
+
+@style.styled
+def draw_heatmaps(searches: dict[str, pd.DataFrame]) -> Figure:
+    """The heat maps of several searches, by their titles, side by side on one scale of colours; see `draw_heatmap`."""
+    wide = len(searches) > 1 or any(map(is_grid, searches.values()))
+    figure = style.figure(style.WIDTH if wide else 8.0, 5.4)
+    axes = list(np.atleast_1d(figure.subplots(1, len(searches))))
+    tables = {name: heatmap(trials) for name, trials in searches.items()}
+    shown = pd.concat(list(tables.values()))
+    accuracy = 100 * shown.loc[shown["state"] != "diverged", "val_accuracy"].dropna()
+    low, high = (float(accuracy.min()), float(accuracy.max())) if len(accuracy) else (0.0, 100.0)
+    limits = (low, high) if low < high else (low - 0.5, low + 0.5)
+    for ax, (name, table) in zip(axes, tables.items(), strict=True):
+        if table.empty:
+            style.say(ax, NO_TRIALS)
+            continue
+        (_cells if is_grid(searches[name]) else _points)(ax, table, limits)
+        ax.set(xlabel="learning rate", title=name)
+    axes[0].set_ylabel("weight decay")
+    if not shown.empty:
+        figure.supxlabel("ring: the best trial · triangle: pruned · cross: diverged", fontsize=8, color=style.QUIET)
+    if len(accuracy):
+        style.colour_bar(axes, limits, style.SEQUENTIAL, "validation accuracy (%)")
+    return figure
+
+
+def _points(ax: Axes, table: pd.DataFrame, limits: style.Limits) -> None:
+    kept = table[(table["state"] != "diverged") & table["val_accuracy"].notna()]
+    lost = table[table["state"] == "diverged"]
+    for state, part in kept.groupby("state"):
+        ax.scatter(
+            part["learning_rate"],
+            part["weight_decay"],
+            c=100 * part["val_accuracy"],
+            marker=MARKS[str(state)]["marker"],
+            cmap=style.SEQUENTIAL,
+            norm=Normalize(*limits),
+            s=60,
+            edgecolor=style.QUIET,
+            linewidth=0.5,
+            zorder=3,
+        )
+    ax.scatter(lost["learning_rate"], lost["weight_decay"], **MARKS["diverged"])
+    top = table[table["best"]]
+    ax.scatter(top["learning_rate"], top["weight_decay"], **_ring(190))
+    ax.set(xscale="log", yscale="log")
+    style.plain_logarithms(ax.xaxis)
+    style.plain_logarithms(ax.yaxis)
+    ax.grid(True)
+
+
+def _cells(ax: Axes, table: pd.DataFrame, limits: style.Limits) -> None:
+    across, down = (sorted(table[column].unique()) for column in HYPERPARAMETERS)
+    values = (
+        table.assign(val_accuracy=table["val_accuracy"].where(table["state"] != "diverged"))
+        .pivot(index="weight_decay", columns="learning_rate", values="val_accuracy")
+        .to_numpy()
+    )
+    ax.pcolormesh(100 * np.ma.masked_invalid(values), cmap=style.SEQUENTIAL, norm=Normalize(*limits), ec="white")
+    columns = [*HYPERPARAMETERS, "val_accuracy", "state", "best"]
+    for rate, decay, accuracy, state, is_best in table[columns].itertuples(index=False, name=None):
+        x, y = across.index(rate) + 0.5, down.index(decay) + 0.5
+        if state == "diverged":
+            ax.scatter(x, y, **MARKS["diverged"])
+        elif np.isfinite(accuracy):
+            ink = style.ink_on(style.SEQUENTIAL, Normalize(*limits)(100 * accuracy))
+            mark = " ▽" if state == "pruned" else ""
+            ax.text(x, y, f"{100 * accuracy:.1f}{mark}", ha="center", va="center", fontsize=8, color=ink)
+        if is_best:
+            ax.scatter(x, y, **_ring(1000))
+    ax.set_xticks(np.arange(len(across)) + 0.5, [f"{value:.2g}" for value in across])
+    ax.set_yticks(np.arange(len(down)) + 0.5, [f"{value:.2g}" for value in down])
+    ax.tick_params(length=0)
+
+
+def _ring(size: float) -> dict[str, Any]:
+    return {"s": size, "facecolor": "none", "edgecolor": "#d1005d", "linewidth": 2.2, "zorder": 4}

@@ -1,0 +1,181 @@
+"""Tables that the figures show of tracked runs: a search's trials, a network's seeds, an experiment's trainings."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from analysis.exhibit import Exhibit
+from analysis.searches import dead_filters, winner
+from pipelines.report.exhibits import command_line
+from pipelines.report.network import SPLITS, Network
+from study.config import CNNConfig
+from study.tracking import best
+from study.tracking.runs import Run, differing_params, experiment_tags, metric
+from study.tracking.store import Store
+
+ALIKE = ("dataset_digest", "model_settings", "epochs", "precision", "seed", "split_seed", "validation_fraction")
+"""What two searches must share to stand side by side, as far as both have recorded it."""
+MAY_DIFFER = ("pruner", "batch_size", "optimiser", "warmup_steps", "device", "git_commit")
+"""What they may differ in, which is then named."""
+
+
+def runs_by_seed(store: Store, network: Network) -> dict[int, Run]:
+    """The retrainings like the network's, see `best.finished_seeds`, by seed; for its own seed its own run."""
+    trial, precision = store.get(network.run.trial_run), network.run.precision
+    runs = best.finished_seeds(store, trial, network.config.epochs, precision)
+    return dict(sorted((runs | {network.config.seed: network.run}).items()))
+
+
+def seed_tables(
+    networks: Mapping[str, Network], where: Sequence[str]
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, dict[str, str]]:
+    """The curves, final accuracies and commands that `convergence.show` takes."""
+    by_model = {name: runs_by_seed(network.store, network) for name, network in networks.items()}
+    histories = {
+        name: pd.concat([networks[name].store.history(run.id).assign(seed=seed) for seed, run in runs.items()])
+        for name, runs in by_model.items()
+    }
+    finals = [
+        (name, split, seed, metric(run, f"final_{split}_accuracy"))
+        for name, runs in by_model.items()
+        for split in reversed(SPLITS)
+        for seed, run in runs.items()
+    ]
+    commands = {
+        name: command_line(
+            where, "retrain", "--run", network.run.id[:8], "--epochs", str(network.config.epochs), "--seeds", "3"
+        )
+        for name, network in networks.items()
+        if len(by_model[name]) == 1
+    }
+    return histories, pd.DataFrame(finals, columns=["model", "split", "seed", "accuracy"]), commands
+
+
+def trials(store: Store, search: Run) -> pd.DataFrame:
+    """The finished trials of `search` as `analysis.searches.search` takes them."""
+    runs = store.runs([search.dataset_key], stage="trial", search=search.search, status="FINISHED")
+    rows = [
+        {
+            "number": run.trial_number,
+            "state": run.reason,
+            "learning_rate": run.train_config.learning_rate,
+            "weight_decay": run.train_config.weight_decay,
+            "val_accuracy": metric(run, "best_val_accuracy"),
+            "epochs": run.stopped_epoch or run.epochs,
+        }
+        for run in runs
+    ]
+    columns = ["number", "state", "learning_rate", "weight_decay", "val_accuracy", "epochs"]
+    return pd.DataFrame(rows, columns=columns).sort_values("number", ignore_index=True)
+
+
+def importance(store: Store, search: Run) -> pd.DataFrame:
+    """The importance of each hyperparameter, as the search's run keeps it."""
+    return store.load_table(search.id, "search/importance.csv", {"parameter": str, "importance": float})
+
+
+def title(search: Run) -> str:
+    """E.g. ``Grid search digits-cnn``."""
+    sampler = search.sampler
+    return f"{'Grid' if sampler == 'grid' else sampler.upper()} search {search.search}"
+
+
+def grid_command(search: Run, where: Sequence[str]) -> str:
+    """What runs the report's grid of the same network on the same images; unpruned, to show each point in full."""
+    words = ["tune", "--model", search.model, "--dataset", search.dataset, "--sampler", "grid", "--pruner", "none"]
+    return command_line(
+        where, *words, "--epochs", str(search.epochs), "--search", f"{search.search}-grid", "--no-retrain"
+    )
+
+
+def beside(own: Run, searches: Iterable[Run]) -> list[Run]:
+    """The searches that can be compared with `own`: grids where it is none, or the reverse.
+
+    Those without pruning first, which saw all epochs at every point; among these in the order of `searches`.
+    """
+    others = [run for run in searches if (run.sampler == "grid") != (own.sampler == "grid")]
+    alike = [run for run in others if not differing_params(own, run, ALIKE)]
+    return sorted(alike, key=lambda run: run.pruner != "none")
+
+
+def differences(shown: Sequence[Run]) -> dict[str, tuple[str, str]]:
+    """The settings in which two searches differ, beside where they looked; nothing for one search."""
+    if len(shown) < 2:
+        return {}
+    own, other = shown
+    differing = differing_params(own, other, MAY_DIFFER)
+    return {name: (ours[:10], theirs[:10]) for name, (ours, theirs) in differing.items()}
+
+
+def latest_experiment(store: Store, name: str, dataset: str, model: str) -> Run | None:
+    """The latest experiment of that name with this model on the data set with this key."""
+    return next((run for run in store.runs([dataset], **experiment_tags(name, model)) if run.conditions), None)
+
+
+def experiment_command(name: str, source: str, model: str, where: Sequence[str]) -> str:
+    """What runs the experiment of that name with this model on the data set that `source` names."""
+    models = [] if model == "cnn" else ["--model", model]
+    return command_line(where, "experiment", name, "--dataset", source, *models)
+
+
+def experiment_exhibits(store: Store, parent: Run) -> list[Exhibit]:
+    """Figure and tables of the experiment that the run `parent` stands for; the first says what was found."""
+    if parent.experiment == "winner":
+        return winner.show(winner_table(store, parent))
+    return list(dead_filters.show(*dead_filters_tables(store, parent)))
+
+
+def compared(store: Store, parent: Run) -> list[Run]:
+    """The finished replicates that the experiment's run compared last, in the order of its seeds and conditions."""
+    finished = store.runs([parent.dataset_key], stage="replicate", parent=parent.id, status="FINISHED")
+    replicates = {(run.seed, run.condition): run for run in finished}
+    wanted = [(seed, condition) for seed in parent.seeds for condition in parent.conditions]
+    return [replicates[replicate] for replicate in wanted if replicate in replicates]
+
+
+def dead_filters_tables(store: Store, parent: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables of `analysis.searches.dead_filters`: a row per training, and a row per training and counted step."""
+    trainings, counts = [], []
+    for run in compared(store, parent):
+        config, history = run.train_config, store.history(run.id)
+        assert isinstance(config.model, CNNConfig)
+        diverged = run.reason == "diverged"
+        trainings.append(
+            {
+                "condition": run.condition,
+                "seed": config.seed,
+                "group": run.group,
+                "optimiser": config.optimiser,
+                "learning_rate": config.learning_rate,
+                "warmup_steps": config.warmup_steps,
+                "weight_decay": config.weight_decay,
+                "filters_conv1": config.model.filters[0],
+                "filters_conv2": config.model.filters[1],
+                "epochs": config.epochs,
+                "diverged": diverged,
+                "val_accuracy": math.nan if diverged else metric(run, "val_accuracy"),
+            }
+        )
+        # These were recorded by optimiser step, which the history calls epoch.
+        steps = history.rename(columns={"epoch": "step"})[["step", *dead_filters.COUNTS]].dropna()
+        counts.append(steps.astype(int).assign(condition=run.condition, seed=config.seed))
+    return pd.DataFrame(trainings), pd.concat(counts, ignore_index=True)
+
+
+def winner_table(store: Store, parent: Run) -> pd.DataFrame:
+    """The table that `analysis.searches.winner` takes: a row per training, the search's best trial first."""
+    rows = []
+    for run in compared(store, parent):
+        config, diverged = run.train_config, run.reason == "diverged"
+        rows.append(
+            {
+                "trial": run.trial_number,
+                "learning_rate": config.learning_rate,
+                "weight_decay": config.weight_decay,
+                "searched": metric(store.get(run.trial_run), "best_val_accuracy"),
+                "seed": config.seed,
+                "val_accuracy": math.nan if diverged else metric(run, "best_val_accuracy"),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,81 @@
+"""The page's analysis as a run, and what a log is told of it."""
+
+import os
+import re
+from dataclasses import replace
+
+import pytest
+
+from pipelines.analyse import analyse
+from study.config import AnalysisConfig
+from study.system.processes import this_process
+from tests.conftest import Finished
+from tests.pipelines.report.conftest import Analyse
+from tests.support.process import study_here
+
+ONLY = ("table2", "convergence", "kernel_conv1", "maps_conv1", "architecture")
+SETTINGS = AnalysisConfig(filter=3, epochs_every=1, only=ONLY)
+
+
+def test_what_a_killed_analysis_left_open_is_closed_by_the_next(analysed: Analyse, finished_study: Finished):
+    store, mine = finished_study.context.store, this_process()
+    tags = {"stage": "analysis", "model": "cnn", "dataset": "digits", "retrain_run": finished_study.retrained["cnn"]}
+    gone = mine.replace(f" {os.getpid()} ", " 999999999 ")
+    left, other = (store.start("digits", "left", tags={**tags, "worker": worker}, params={}) for worker in (gone, mine))
+    analysed(replace(SETTINGS, only=("roc",)))
+    assert (store.get(left).status, store.get(left).tags["status_reason"]) == ("KILLED", "interrupted")
+    assert store.get(other).status == "RUNNING"
+    for run_id in (left, other):
+        store.client.delete_run(run_id)
+
+
+def test_an_analysis_that_is_stopped_while_it_is_recorded_ends_its_run(
+    analysed: Analyse, finished_study: Finished, monkeypatch: pytest.MonkeyPatch
+):
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    store = finished_study.context.store
+    monkeypatch.setattr(store, "log", stop)
+    before = {run.id for run in store.runs(stage="analysis")}
+    with pytest.raises(KeyboardInterrupt):
+        analysed(replace(SETTINGS, only=("roc",)))
+    (left,) = (run for run in store.runs(stage="analysis") if run.id not in before)
+    assert (left.status, left.tags["status_reason"]) == ("KILLED", "interrupted")
+    store.client.delete_run(left.id)
+
+
+def test_a_log_is_told_of_every_part_and_of_table_2_only_where_it_was_chosen(
+    finished_study: Finished, capsys: pytest.CaptureFixture[str]
+):
+    said = []
+    for only in (ONLY, ONLY[1:]):
+        analyse("best", replace(SETTINGS, only=only), finished_study.context, loaded=finished_study.dataset)
+        said.append(capsys.readouterr().out)
+    parts = ["What the models reach", "How training went", "What formed inside", "How the layers compute"]
+    told = re.findall(r"^figures (\d+)/5: (.*)$", said[0], re.MULTILINE)
+    assert told == list(zip(["1", "2", "4", "5"], parts, strict=True))
+    assert ["| CNN |" in one for one in said] == [True, False]
+    assert ["\n5 figures drawn.\n" in one for one in said] == [True, False]
+
+
+def test_a_figure_that_failed_is_drawn_by_the_next_and_the_exit_code_says_so(
+    analysed: Analyse, finished_study: Finished
+):
+    context = finished_study.context
+    run_id = finished_study.retrained["cnn"]
+    [weights] = context.home.store.glob(f"artifacts/*/{run_id}/artifacts/weights/epoch_001.safetensors")
+    whole = weights.read_bytes()
+    command = ("analyse", "--only", "kernel_conv1,table2", "--epochs-every", "1", "--filter", "3")
+    try:
+        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        ended = study_here(*command, home=context.home.root)
+    finally:
+        weights.write_bytes(whole)
+    assert ended.code == 1
+    assert "Left out: kernel_conv1. The artifact weights/epoch_001.safetensors of run" in ended.out
+    assert f"{run_id} was altered" in ended.out
+    assert "\n1 figure drawn." in ended.out
+    ended = study_here(*command, "--again", home=context.home.root)
+    assert ended.code == 0
+    assert "\n2 figures drawn." in ended.out
