@@ -1,4 +1,5 @@
 import ast
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -78,6 +79,14 @@ def layer(module: str) -> int:
 def of(*names: str) -> set[str]:
     """The modules of these packages."""
     return {module for module in MODULES if module.split(".")[0] in names}
+
+
+def test_the_files_beside_the_modules_go_into_the_wheel():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    others = [file for name in PACKAGES for file in (ROOT / name).rglob("*.*") if file.suffix not in (".py", ".pyc")]
+    folders = {file: ".".join(file.parent.relative_to(ROOT).parts) for file in others}
+    assert {"page.html", "explorer.html", "page.css", "explorer.js"} <= {file.name for file in others}
+    assert [file for file in others if not any(file.match(glob) for glob in data.get(folders[file], ()))] == []
 
 
 def test_the_packages_are_read():

@@ -1,16 +1,13 @@
 """The explorer: one HTML page that runs the convolutions in the browser, for any filter, layer and epoch.
 
-It holds the weights of every epoch instead of pictures of every map: those of the first convolution as they are,
-those of the second quantised so finely that no pixel's colour is off by more than 2 of 255.
+It holds the weights of every epoch instead of pictures of every map: those of the first convolution unchanged, those
+of the second quantised so finely that no pixel's colour is off by more than 2 of 255. Its template is explorer.html.
 """
 
 import base64
 import gzip
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
-from importlib.resources import files
 from typing import Any
 
 import matplotlib
@@ -18,14 +15,14 @@ import numpy as np
 
 from analysis.drawing import style
 from analysis.drawing.style import scale
+from analysis.drawing.templates import templates
 from analysis.explorer.quantise import NEGLIGIBLE, patches, quantise
 
 MOST_BYTES = 4_000_000
-"""Of a page: MLflow's viewer and a phone still open it at once."""
+"""Maximum size of the page: MLflow's viewer and a phone still open it at once."""
 TOLERANCE = 0.25
-"""How far a drawn value may be off, in steps of a colour map of 256. Near a border between two colours the page draws
+"""Maximum error of a drawn value, in steps of a colour map of 256. Near a border between two colours the page draws
 their mean, which is within 2/255 of either."""
-SCRIPTS = ("network.js", "drawing.js", "explorer.js")
 MAPS = {"conv1": ("conv1", "relu1", "pool1"), "conv2": ("conv2", "relu2", "pool2")}
 
 
@@ -36,14 +33,14 @@ class Picture:
     pixels: np.ndarray
     """uint8, (32, 32, 3)."""
     name: str
-    """What it is called: its class, or where it comes from."""
+    """Its caption: its class, or where it comes from."""
     label: int | None
     """The number of its class, where that is known."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """A network over its epochs (E), and what it made of N pictures."""
+    """A network over its epochs (E), and its outputs for N pictures."""
 
     epochs: Sequence[int]
     accuracy: Sequence[float]
@@ -62,7 +59,8 @@ class Trace:
 
 def value_ranges(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The smallest and largest value of every filter's maps (N, filters, H, W), by name: (filters, 2)."""
-    return {name: np.stack([made.min(axis=(0, 2, 3)), made.max(axis=(0, 2, 3))], axis=1) for name, made in maps.items()}
+    ends = {name: (values.min(axis=(0, 2, 3)), values.max(axis=(0, 2, 3))) for name, values in maps.items()}
+    return {name: np.stack(pair, axis=1) for name, pair in ends.items()}
 
 
 def caption(trace: Trace) -> str:
@@ -73,7 +71,7 @@ def caption(trace: Trace) -> str:
 
 
 def note(trace: Trace) -> str:
-    """What the page holds."""
+    """What the page shows, in one sentence."""
     filters = sum(len(trace.ranges[maps[0]][-1]) for maps in MAPS.values())
     return (
         f"A page of its own shows the kernel of any of the {filters} filters, and its feature map, ReLU and max "
@@ -90,9 +88,9 @@ def page(
     start: tuple[str, int],
     most_bytes: int = MOST_BYTES,
 ) -> str:
-    """A complete HTML page; it fetches nothing, and escapes all text.
+    """A complete HTML page that fetches nothing. All text is escaped.
 
-    Where all epochs make it larger than `most_bytes`, it holds every second, third, … before the last.
+    Where all epochs make it larger than `most_bytes`, it keeps every second, third, … counted back from the last.
 
     Args:
         trace: the network.
@@ -100,7 +98,7 @@ def page(
         classes: the names of the classes.
         title: the heading.
         start: the layer and the filter that are shown first.
-        most_bytes: the largest size.
+        most_bytes: maximum size.
 
     Raises:
         ValueError: where even one epoch is too large.
@@ -109,14 +107,14 @@ def page(
     fixed = {"title": title, "classes": list(classes), "start": start, "pictures": _named(pictures), "limits": limits}
     pixels = np.stack([picture.pixels for picture in pictures])
     for every in range(1, len(trace.epochs) + 1):
-        html = _written(_every(trace, every), pixels, fixed)
+        html = _render(_thinned(trace, every), pixels, fixed)
         if len(html.encode()) <= most_bytes:
             return html
     raise ValueError(f"One epoch's weights make the page larger than {most_bytes:,} bytes.")
 
 
-def _every(trace: Trace, step: int) -> Trace:
-    """Every so many epochs, counted back from the last."""
+def _thinned(trace: Trace, step: int) -> Trace:
+    """Every `step`-th epoch, counted back from the last."""
     kept = slice((len(trace.epochs) - 1) % step, None, step)
     return replace(
         trace,
@@ -130,7 +128,7 @@ def _every(trace: Trace, step: int) -> Trace:
 
 
 def _limits(trace: Trace) -> dict[str, list[style.Limits]]:
-    """Of every map and kernel, for each filter, over all epochs and pictures."""
+    """Colour limits of every map and kernel, for each filter, over all epochs and pictures."""
     limits = {name: [scale(name, values)[0] for values in by.swapaxes(0, 1)] for name, by in trace.ranges.items()}
     for layer in MAPS:
         kernels = trace.weights[f"{layer}.weight"].swapaxes(0, 1)
@@ -142,7 +140,7 @@ def _named(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
     return [{"name": picture.name, "label": picture.label} for picture in pictures]
 
 
-def _written(trace: Trace, pixels: np.ndarray, fixed: dict[str, Any]) -> str:
+def _render(trace: Trace, pixels: np.ndarray, fixed: dict[str, Any]) -> str:
     levels, steps = _quantised(trace, fixed["limits"])
     arrays = {
         "pixels": pixels,
@@ -165,17 +163,8 @@ def _written(trace: Trace, pixels: np.ndarray, fixed: dict[str, Any]) -> str:
         "geometry": trace.geometry,
         "shapes": {name: [array.dtype.str[1:], *array.shape] for name, array in arrays.items()},
     }
-    folder = files("analysis.explorer")
-    html = (folder / "explorer.html").read_text(encoding="utf-8")
-    parts = {
-        "TITLE": escape(fixed["title"]),
-        "META": json.dumps(meta).replace("<", "\\u003c"),
-        "ARRAYS": _packed(list(arrays.values())),
-        "SCRIPT": "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
-    }
-    # Split before anything is put in: what is put in may look like a place.
-    pieces = html.split("§")
-    return "".join(parts.get(piece, piece) if place % 2 else piece for place, piece in enumerate(pieces))
+    template = templates().get_template("explorer/explorer.html")
+    return template.render(meta=meta, arrays=_packed(list(arrays.values())))
 
 
 def _floats(values: np.ndarray) -> np.ndarray:
@@ -191,7 +180,7 @@ def _quantised(trace: Trace, limits: dict[str, list[style.Limits]]) -> tuple[np.
     allowed = {name: np.ptp(np.array(by), axis=1) * TOLERANCE / 256 for name, by in limits.items()}
     map_error = np.min([allowed[name] for name in MAPS["conv2"]], axis=0)
     geometry = {name: trace.geometry[name] for name in ("stride", "padding", "dilation")}
-    made = [
+    pairs = [
         quantise(
             weights,
             patches(inputs, weights.shape[-1], **geometry),
@@ -200,7 +189,7 @@ def _quantised(trace: Trace, limits: dict[str, list[style.Limits]]) -> tuple[np.
         )
         for weights, inputs in zip(trace.weights["conv2.weight"], trace.inputs, strict=True)
     ]
-    levels, steps = (np.stack(parts) for parts in zip(*made, strict=True))
+    levels, steps = (np.stack(parts) for parts in zip(*pairs, strict=True))
     # 0, -1, 1, -2, … as 0, 1, 2, 3, …: small numbers then have empty high bytes, which compress to nothing.
     return ((levels << 1) ^ (levels >> 31)).astype("<u4"), steps.astype("<f4")
 
@@ -217,6 +206,6 @@ def _colours(name: str) -> np.ndarray:
 
 
 def _packed(arrays: Sequence[np.ndarray]) -> str:
-    """The arrays one after the other, first bytes first, as gzip in base64."""
-    planes = [np.ascontiguousarray(one).reshape(-1, 1).view(np.uint8).T.tobytes() for one in arrays]
+    """The arrays one after the other, the first byte of every number first, as gzip in base64."""
+    planes = [np.ascontiguousarray(array).reshape(-1, 1).view(np.uint8).T.tobytes() for array in arrays]
     return base64.b64encode(gzip.compress(b"".join(planes), mtime=0)).decode()

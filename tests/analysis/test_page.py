@@ -1,6 +1,7 @@
 import base64
 import io
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import numpy as np
 import pandas as pd
@@ -83,15 +84,24 @@ def test_points_stand_below_the_caption_and_a_long_note_is_folded_up():
     assert '<details class="note"><summary>How to read it</summary>' in folded
 
 
-def test_every_text_is_escaped(png):
-    bad = '<script>"&'
+@pytest.mark.parametrize(
+    "bad", ["<script>alert(1)</script>", "\" onerror='alert(1)' &", "</title></style></script><b>", "{{ 7 * 6 }}"]
+)
+def test_every_text_is_escaped(png, bad: str):
     section = Section(bad, bad, pd.DataFrame({bad: [bad]}), png, bad, bad, png, (bad, bad), [bad], bad)
     text = page(bad, bad, {bad: [section], "p": []}, facts={bad: bad}, links={bad: bad}, notices=[bad])
-    assert "<script>&quot;" not in text
-    assert text.count("<script") == 1
-    read = Read(text)
-    assert read.words.count(bad) == 15
-    assert read.all("img")[0]["alt"] == bad
+    read, plain = Read(text), Read(page("t", "l", {}))
+    assert read.words.count(bad) == 16
+    assert {image["alt"] for image in read.all("img")} == {bad}
+    assert [link["href"] for link in read.all("a")] == ["#part-1", "#part-2", bad, bad, bad]
+    assert not {"onerror", "b"} & {name for tag, attributes in read.tags for name in (tag, *attributes)}
+    assert len(read.all("script")) == len(plain.all("script")) == 1
+
+
+def test_the_style_and_the_script_are_in_the_page_as_they_are_in_their_files():
+    text = page("t", "l", {})
+    for kind in ("css", "js"):
+        assert files("analysis").joinpath(f"page.{kind}").read_text(encoding="utf-8") in text
 
 
 def test_a_page_fetches_nothing(png):
