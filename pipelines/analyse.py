@@ -4,7 +4,7 @@ Everything about the run comes through MLflow, so it may lie on another machine;
 measured on its images. What is missing is named, and the rest is shown.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from analysis.drawing.names import numbered_notice, readable, readable_names
 from analysis.drawing.wording import counted
 from analysis.explorer.page import MAPS
 from analysis.page import Section
@@ -50,6 +51,19 @@ class _Images:
     reason: str = ""
     """Why the data set is not."""
 
+    def with_names(self, names: Mapping[str, str]) -> "_Images":
+        """The same, with each class called by the name that figures show."""
+        data, image = self.data, self.image
+        if data:
+            if image and image.label is not None:
+                name = data.classes[image.label]
+                place = image.description.removesuffix(f" ({name})")
+                image = replace(image, description=f"{place} ({names.get(name, name)})")
+            data = replace(data, classes=_shown(data.classes, names))
+        if image:
+            image = replace(image, description=readable(image.description))
+        return replace(self, data=data, image=image)
+
 
 def analyse(
     spec: str,
@@ -83,8 +97,11 @@ def analyse(
     images = _images(config, run, loaded, context)
     network = pull(context.store, run, images.data.classes if images.data else ())
     networks, missing = _with_other(network, context)
+    names = readable_names(network.classes)
+    networks = {name: replace(other, classes=_shown(other.classes, names)) for name, other in networks.items()}
+    network, images = networks[network.name], images.with_names(names)
     folder = f"{run.dataset_key}-{run.model}-{run.id[:8]}"
-    report = Report(context.report_folder(f"{folder}/{ONLY}" if config.only else folder))
+    report = Report(context.report_folder(f"{folder}/{ONLY}" if config.only else folder), names)
     material = Material(
         network=network,
         networks=networks,
@@ -103,7 +120,12 @@ def analyse(
     if not parts:
         raise StudyError(f"Nothing can be shown. {' '.join(missing)}")
     report.remove_stale()
-    return Analysis(publish(report, parts, material, missing, context, data), tuple(missing))
+    notices = [*missing, *filter(None, [numbered_notice(names)])]
+    return Analysis(publish(report, parts, material, notices, context, data), tuple(missing))
+
+
+def _shown(classes: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(names.get(name, name) for name in classes)
 
 
 def _filters(config: AnalysisConfig, run: Run) -> dict[str, int]:

@@ -1,6 +1,7 @@
-"""The one look of every figure: sizes, palettes, and how a map is drawn. Nothing here touches pyplot."""
+"""The style of every figure: sizes, palettes, and how a map is drawn. Nothing here touches pyplot."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -17,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from analysis.drawing.fonts import families
 
 COLLAPSED = 1e-3
 """A filter whose largest weight is smaller has collapsed: PyTorch's initial weights go up to 0.12 and 0.035."""
@@ -38,6 +41,9 @@ CLASS_COLOURS = (
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#5fbfc4",
 )  # fmt: skip
 """Petroff's ten, arXiv 2107.02270; the last darkened, to stand on white."""
+DASHES: Any = ("solid", (0, (4, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 3)), (0, (4, 1, 1, 1, 1, 1)))
+MARKERS = ("", "o", "s", "^", "x", "D", "v", "+", "*")
+HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "||||", "oooo", "++++", "****")
 DIVERGING = "RdBu_r"
 """Weights and pre-activations: white is zero."""
 SEQUENTIAL = "viridis"
@@ -48,7 +54,6 @@ SHARES = "Blues"
 _RC: Any = {
     # A class may be called $_{$.
     "text.parse_math": False,
-    "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -81,7 +86,9 @@ _SETTINGS: Any = {name: value for name, value in matplotlib.rcParamsDefault.item
 @contextmanager
 def style() -> Iterator[None]:
     """The project's settings for as long as it is open; the caller's own come back after it."""
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(_SETTINGS | {"font.family": families()}), warnings.catch_warnings():
+        # Names with characters that no installed font has are numbered, see `names.readable_names`.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
@@ -113,7 +120,7 @@ def figure(width: float, height: float, *, compress: bool = False) -> Figure:
 
 
 def plain_logarithms(axis: Axis) -> None:
-    """Labels a logarithmic axis 0.001 and 1e-5: matplotlib's own powers of ten are mathtext, which is off."""
+    """Labels a logarithmic axis 0.001 and 1e-5: matplotlib's powers of ten are mathtext, which is turned off."""
     axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}".replace("e-0", "e-")))
     axis.set_minor_formatter(NullFormatter())
 
@@ -123,14 +130,29 @@ def model_colour(name: str) -> str:
     return MODEL_COLOURS.get(name, QUIET)
 
 
-def class_colours(classes: Sequence[str]) -> dict[str, str]:
-    """A colour for every class, in the order of the classes; they repeat after ten."""
-    return {name: CLASS_COLOURS[place % len(CLASS_COLOURS)] for place, name in enumerate(classes)}
+def class_lines(classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How the line of every class is drawn: ten colours, the dashes changing after five, the marker after 30.
+
+    No two of 270 look the same, and of ten none differ in colour alone.
+    """
+    return {
+        name: {
+            "color": CLASS_COLOURS[place % 10],
+            "linestyle": DASHES[place // 5 % len(DASHES)],
+            "marker": MARKERS[place // (5 * len(DASHES)) % len(MARKERS)],
+            "markevery": 0.1,
+            "markersize": 4,
+        }
+        for place, name in enumerate(classes)
+    }
 
 
-def class_dashes(classes: Sequence[str]) -> dict[str, str]:
-    """A line style for every class, five by five, so that colour is not all that tells their lines apart."""
-    return {name: ("solid", "dashed")[place // 5 % 2] for place, name in enumerate(classes)}
+def class_fills(classes: Sequence[str]) -> dict[str, dict[str, str]]:
+    """How the bar of every class is filled: ten colours, the hatch changing after ten. No two of 100 look the same."""
+    return {
+        name: {"facecolor": CLASS_COLOURS[place % 10], "hatch": HATCHES[place // 10 % 10]}
+        for place, name in enumerate(classes)
+    }
 
 
 def limits_around_zero(values: np.ndarray) -> Limits:

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from scipy.stats import rankdata
 
 from analysis.drawing import filter_rows, style
-from analysis.drawing.wording import counted, several, without_end
+from analysis.drawing.wording import counted, several, without_middle
 from analysis.exhibit import Exhibit
 from analysis.results.classification import softmax
 
@@ -227,7 +227,7 @@ def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, 
     ax.add_patch(Rectangle((-0.5, -0.5), len(row), len(classes), color="#e4e4e4", zorder=-1))
     ax.set_ylim(len(classes) - 0.5, -0.5)
     ax.set_xticks(range(len(row)), [str(number) for number in row])
-    ax.set_yticks(range(len(classes)), [without_end(name, 30) for name in classes])
+    ax.set_yticks(range(len(classes)), [without_middle(name, 30) for name in classes])
     ax.tick_params(length=0, labelsize=8 if few else max(4, min(8, 240 / len(classes))))
     ax.spines[:].set_visible(False)
     if few:

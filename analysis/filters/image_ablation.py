@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.wording import without_end, without_middle
+from analysis.drawing.wording import without_middle
 from analysis.exhibit import Exhibit
 from analysis.filters.ablation import NO_EFFECT, REPLACED
 from analysis.results.classification import softmax
@@ -155,16 +155,16 @@ def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: s
     axes = figure.subplots(1, 1 + len(layers), width_ratios=[0.55, *[1.0] * len(layers)])
     style.picture(axes[0], image)
     axes[0].set_anchor("N")
-    axes[0].set_title(without_middle(description), fontsize=8)
+    axes[0].set_title(without_middle(description, 30), fontsize=8)
     axes[0].set_xlabel(
-        f"taken for {without_end(table['predicted'].iloc[0], 14)}\nmargin {_signed(table['margin'].iloc[0])}",
+        f"taken for {without_middle(table['predicted'].iloc[0], 18)}\nmargin {_signed(table['margin'].iloc[0])}",
         loc="left",
     )
     limits = _limits(pd.concat(layers.values()))
     for ax, (layer, part) in zip(axes[1:], layers.items(), strict=True):
         _draw_bars(ax, part, longest)
         ax.set(title=_shown_of(layer, part, int((table["layer"] == layer).sum())), xlim=limits)
-    name, by = without_end(table["class"].iloc[0], 40), REPLACED[table["replaced_by"].iloc[0]]
+    name, by = without_middle(table["class"].iloc[0], 40), REPLACED[table["replaced_by"].iloc[0]]
     style.head(figure, f"Margin of {name} lost (logits) when a filter's map is replaced by {by}")
     return figure
 
@@ -205,7 +205,7 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, longest: int) -> None:
     for place, row in enumerate(part.to_dict("records")):
         end, turned = row["margin_lost"], row["predicted_without"] != row["predicted"]
         text = f"{end:#.2g}".rstrip(".").replace("-", "−")
-        text += f", then {without_end(row['predicted_without'], 16)}" if turned else ""
+        text += f", then {without_middle(row['predicted_without'], 18)}" if turned else ""
         away, side = (3, "left") if end > 0 else (-3, "right")
         ax.annotate(text, (end, place), (away, 0), textcoords="offset points", va="center", ha=side, fontsize=7)
     ax.set_yticks(range(len(part)), part["filter"])

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import filter_rows, style
-from analysis.drawing.wording import listed, without_end
+from analysis.drawing.wording import listed, without_middle
 from analysis.exhibit import Exhibit
 
 MOST_BARS = 40
@@ -108,7 +108,7 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
 
     Args:
         table: from `class_selectivity`.
-        classes: all names, for the colours that they have in every figure.
+        classes: the names of all classes, for the colour and hatch of each.
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     ordered = {
@@ -118,11 +118,11 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
     panels = filter_rows.of_layers({layer: part["filter"].tolist() for layer, part in ordered.items()}, MOST_BARS)
     figure = style.figure(style.WIDTH, 2.3 * len(panels) + 0.3)
     axes = figure.subplots(len(panels), 1, squeeze=False, sharey=True).ravel()
-    colours = style.class_colours(classes)
+    fills = style.class_fills(classes)
     top = min(1.02, table["selectivity"].fillna(0).max() + 0.4)
     widest = max(1, *(len(row.filters) for row in panels))
     for ax, row in zip(axes, panels, strict=True):
-        _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], colours)
+        _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], fills)
         ax.set(xlim=(-0.6, widest - 0.4), ylim=(0, top), title=row.title, ylabel="class selectivity")
         faint = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist() if row.last else []
         ax.set_xlabel(filter_rows.axis_label(faint, "filters too faint to be rated"), loc="left", fontsize=8)
@@ -133,15 +133,16 @@ _PLATE = {"facecolor": style.PAPER, "alpha": 0.8, "edgecolor": "none", "pad": 1}
 """What a name stands on within a bar, whatever the bar's colour."""
 
 
-def _draw_bars(ax: Axes, part: pd.DataFrame, colours: Mapping[str, str]) -> None:
+def _draw_bars(ax: Axes, part: pd.DataFrame, fills: Mapping[str, Mapping[str, str]]) -> None:
     if part.empty:
         ax.text(0.01, 0.5, "undefined for every filter", transform=ax.transAxes, va="center", color=style.QUIET)
     heights = part["selectivity"].to_numpy(float)
-    ax.bar(range(len(part)), heights, color=[colours[name] for name in part["class"]], width=0.8)
+    colours, hatches = ([fills[name][key] for name in part["class"]] for key in ("facecolor", "hatch"))
+    ax.bar(range(len(part)), heights, color=colours, hatch=hatches, edgecolor=style.PAPER, linewidth=0, width=0.8)
     for place, (height, name) in enumerate(zip(heights, part["class"], strict=True)):
         inside = height > 0.55  # where there is no room above
         ax.text(
-            place, height + (-0.03 if inside else 0.02), without_end(name, LONGEST), rotation=90, ha="center",
+            place, height + (-0.03 if inside else 0.02), without_middle(name, LONGEST), rotation=90, ha="center",
             va="top" if inside else "bottom", fontsize=6.5, bbox=_PLATE if inside else None,
         )  # fmt: skip
     ax.set_xticks(range(len(part)), part.index, fontsize=7.5)

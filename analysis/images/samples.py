@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.numbered_cells import axes_at
 from analysis.drawing.style import COLOURS
+from analysis.drawing.wording import without_middle
 from analysis.exhibit import Exhibit
 
 SAMPLES = 10
@@ -74,7 +75,7 @@ def draw_samples(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
     for name, place, image in zip(table["class"], table["place"], images, strict=True):
         top, left = names.index(name) * step, place * step
         sheet[top : top + side, left : left + side] = image
-    phrases = [name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…" for name in names]
+    phrases = [without_middle(name, MOST_LETTERS) for name in names]
     # Whole screen dots to each pixel, at 150 to the inch.
     height, width = (length * scale / 150 for length in sheet.shape[:2])
     left = 0.2 + _widest(phrases, 9)

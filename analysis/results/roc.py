@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from sklearn.metrics import auc, roc_curve
 
 from analysis.drawing import style
@@ -110,20 +111,20 @@ def _mean_in_words(areas: pd.Series) -> str:
 def _draw_curves(ax: Axes, table: pd.DataFrame) -> None:
     areas = class_auc(table)
     classes = list(dict.fromkeys(table["class"]))
-    colours, dashes = style.class_colours(classes), style.class_dashes(classes)
+    looks = style.class_lines(classes)
     named = set(areas.index) if len(areas) <= MOST_NAMED else {*areas.index[:6], *areas.index[-6:]}
+    entries: list[tuple[Line2D, str]] = []
     ax.plot([0, 1], [0, 1], color=style.QUIET, linewidth=1, linestyle=":")
     for name, area in areas.items():
         curve = table[table["class"] == name]
-        ax.plot(
-            curve["false_positive_rate"],
-            curve["true_positive_rate"],
-            color=colours[str(name)],
-            linestyle="none" if np.isnan(area) else dashes[str(name)],
-            linewidth=1.4,
-            label=f"{without_middle(str(name))} {_number(area)}" if name in named else "_",
-        )
+        rates = curve["false_positive_rate"], curve["true_positive_rate"]
+        undefined = {"linestyle": "none", "marker": ""} if np.isnan(area) else {}
+        (line,) = ax.plot(*rates, linewidth=1.4, **(looks[str(name)] | undefined))
+        if name in named:
+            entries.append((line, f"{without_middle(str(name))} {_number(area)}"))
+    # Explicit entries: matplotlib's own legend leaves out labels that begin with an underscore.
     ax.legend(
+        *zip(*entries, strict=True),
         loc="lower right",
         frameon=True,
         framealpha=1,

@@ -3,7 +3,7 @@
 import io
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,6 +74,8 @@ class Report:
     """The folder that the figures and tables go to, and the sections of the page that gathers them."""
 
     folder: Path
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Class → the name that figures show, see `analysis.drawing.names`; CSV files hold the class."""
     sections: list[Section] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     """The names of what was written, in order."""
@@ -82,7 +84,7 @@ class Report:
         """Writes the files of an exhibit, and puts it on the page."""
         name, table, picture = exhibit.name, exhibit.table, None
         if table is not None and exhibit.figure is not None:
-            picture = write_figure(self.folder, name, table, exhibit.figure)
+            picture = write_figure(self.folder, name, self._with_classes(table), exhibit.figure)
             self._wrote(*(f"{name}.{kind}" for kind in ("png", "svg", "csv")))
         elif table is not None:
             self._add_table(name, table)
@@ -109,8 +111,12 @@ class Report:
         self.sections.append(section)
         return section
 
+    def _with_classes(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with the classes themselves in place of the names that figures show."""
+        return table.replace({shown: name for name, shown in self.names.items() if shown != name})
+
     def _add_table(self, name: str, numbers: pd.DataFrame) -> None:
-        write_table(self.folder, name, numbers)
+        write_table(self.folder, name, self._with_classes(numbers))
         self._wrote(f"{name}.csv")
 
     def _add_file(self, name: str, content: bytes | str) -> None:

@@ -139,8 +139,9 @@ def test_curves_are_drawn_best_first_with_their_auc():
     assert len(made.axes) == 2
     areas = roc.class_auc(table)
     assert areas.is_monotonic_decreasing
-    lines = [line for line in made.axes[0].lines if not str(line.get_label()).startswith("_")]
-    assert [line.get_label() for line in lines] == [f"{name} {area:.3f}" for name, area in areas.items()]
+    texts = [text.get_text() for text in made.axes[0].get_legend().get_texts()]
+    assert texts == [f"{name} {area:.3f}" for name, area in areas.items()]
+    lines = made.axes[0].lines[1:]
     curve = table[table["class"] == areas.index[0]]
     np.testing.assert_array_equal(lines[0].get_ydata(), curve["true_positive_rate"])
 
@@ -211,3 +212,13 @@ def test_markdown_has_three_decimals_capitals_and_empty_cells():
         "| --- | --- | ---: | ---: | ---: |\n"
         "| CNN | test | 10,000 | 0.700 |  |\n"
     )
+
+
+def test_a_roc_legend_names_every_class_and_no_two_lines_look_the_same():
+    names = ["_background_", "_", "$x$", *(f"class {number}" for number in range(9))]
+    labels = np.arange(24) % 12
+    made = c.draw_roc({"cnn": c.roc(np.random.default_rng(0).normal(size=(24, 12)), labels, names)})
+    legend = made.axes[0].get_legend()
+    assert {text.get_text().rpartition(" ")[0] for text in legend.get_texts()} == set(names)
+    lines = {(line.get_color(), str(line._dash_pattern), line.get_marker()) for line in legend.get_lines()}
+    assert len(lines) == 12

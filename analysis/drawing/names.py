@@ -1,0 +1,59 @@
+"""Class names as figures can show them: what cannot be read or told apart there has its class's number before it."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from analysis.drawing.fonts import undrawable
+from analysis.drawing.wording import counted, first_few, without_middle
+
+SHORTEST = 18
+"""Characters of a name where there is least room for it, see `wording.without_middle`."""
+_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the direction of what follows them."""
+
+
+def printable(name: str) -> str:
+    """The name without control characters, on one line; half a surrogate pair becomes �."""
+    kinds = ((character, unicodedata.category(character)) for character in name if character not in _OVERRIDES)
+    return " ".join("".join(" " if kind == "Cc" else "\ufffd" if kind == "Cs" else c for c, kind in kinds).split())
+
+
+def readable(text: str) -> str:
+    """The text on one line; figures draw its characters where an installed font has them, else boxes."""
+    undrawable(text)
+    return printable(text)
+
+
+def readable_names(classes: Sequence[str]) -> dict[str, str]:
+    """Name → the name that figures, tables and sentences show, in the order of the classes.
+
+    A name gets its class's number, counted from 0, where it is blank, looks like another one, also when shortened, or
+    has characters that no installed font can draw.
+    """
+    lines = {name: printable(name) for name in classes}
+    looks = Counter(map(_look, lines.values()))
+    plain = {name for name, line in lines.items() if looks[_look(line)] == 1 and _look(line) and not undrawable(line)}
+    return {
+        name: lines[name] if name in plain else f"{number}: {lines[name] if _look(lines[name]) else '(blank)'}"
+        for number, name in enumerate(classes)
+    }
+
+
+def numbered_notice(shown: Mapping[str, str]) -> str:
+    """One line: which of the names of `readable_names` have numbers, and why; empty where none has."""
+    numbered = [text for name, text in shown.items() if text != printable(name)]
+    lacking = sorted(undrawable("".join(numbered)))
+    why = f" (no installed font has {first_few(lacking)})" if lacking else ""
+    return (
+        f"Numbers stand before {counted(len(numbered), 'class name')} that figures cannot show or tell apart{why}: "
+        f"{first_few(numbered)}."
+        if numbered
+        else ""
+    )
+
+
+def _look(line: str) -> str:
+    """What is equal for names that look alike where they are shortened."""
+    composed = unicodedata.normalize("NFC", line)
+    return without_middle("".join(c for c in composed if unicodedata.category(c) != "Cf").strip(), SHORTEST)
