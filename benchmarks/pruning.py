@@ -163,7 +163,7 @@ def record(
     )
     data = DataConfig(dataset=dataset, validation_fraction=validation)
     loaded = load_dataset(data, default_home(), print)
-    splits = replace(loaded, train=fewer(loaded.train, images)).splits(data)
+    splits = replace(loaded, train=fewer(loaded.train, images)).splits
     seen = f"{loaded.digest[:6]}/{images}/{validation}"
     with FileLock(file.with_suffix(".lock")):
         opened = search.open_search(config, f"sqlite:///{file.with_suffix('.db').resolve()}", digest=seen)

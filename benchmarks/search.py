@@ -41,15 +41,15 @@ def main(
     write: JsonOption = None,
 ) -> None:
     """Run the search, time the textbook loop, and print the ratio."""
-    machine, data = prepare(device, precision, threads), DataConfig(dataset=dataset)
-    loaded = load_dataset(data, default_home(), print)
+    machine = prepare(device, precision, threads)
+    loaded = load_dataset(DataConfig(dataset=dataset), default_home(), print)
     loaded = replace(loaded, train=fewer(loaded.train, images))
-    train = loaded.splits(data).train
+    train = loaded.splits.train
     config = SearchConfig(name="benchmark", model=model_config(model), trials=trials, epochs=epochs)
     with tempfile.TemporaryDirectory() as folder:
         home = Home(root=Path(folder))
         context = Context(home, Store(home), default_storage(home), machine, display=Display())
-        ours = seconds(lambda: tune(config, data, loaded, context))
+        ours = seconds(lambda: tune(config, loaded, context))
         table = trials_table(open_search(config, context.storage, digest=loaded.digest))
     with Textbook(train, TrainConfig(model=config.model), str(machine.device), machine.threads) as textbook:
         epoch = statistics.median([textbook.epoch() for _ in range(textbook_epochs + 1)][1:])

@@ -109,7 +109,7 @@ def _search(total: int, machine: Machine) -> Timed:
     with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(stage, **_untrained(timed)):
         home = Home(root=Path(folder))
         context = Context(home, Store(home), search.default_storage(home), machine, display=_NoBars())
-        config, data, dataset = SearchConfig(name="tracking", trials=total), DataConfig(), _dataset()
+        config, dataset = SearchConfig(name="tracking", trials=total), _dataset()
         opened = search.open_search(config, context.storage, digest=dataset.digest)
         parent = context.store.start(dataset.key, config.name, tags=search_tags(config), params=config.settings())
         clock = time.perf_counter()
@@ -119,14 +119,14 @@ def _search(total: int, machine: Machine) -> Timed:
             timed.trials.append(time.perf_counter() - clock)
             clock += timed.trials[-1]
 
-        stage.run_trials(opened, config, data, dataset, context, parent=parent, on_end=on_end)
+        stage.run_trials(opened, config, dataset, context, parent=parent, on_end=on_end)
         timed.write = _write_seconds(context.store, parent)
     return timed
 
 
 def _dataset() -> Dataset:
     images = Labelled(torch.zeros(100, 3, 32, 32, dtype=torch.uint8), torch.arange(100) % 10)
-    return Dataset("random", "random", "0" * 64, tuple(map(str, range(10))), images, images, "zeros")
+    return Dataset(DataConfig(), "random", "random", "0" * 64, tuple(map(str, range(10))), images, images, "zeros")
 
 
 def _untrained(timed: Timed) -> dict[str, Any]:

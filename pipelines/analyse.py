@@ -69,8 +69,7 @@ def analyse(
     spec: str,
     config: AnalysisConfig,
     context: Context,
-    data: DataConfig | None = None,
-    loaded: Dataset | None = None,
+    data: DataConfig | Dataset | None = None,
     *,
     again: bool = False,
 ) -> Analysis:
@@ -80,8 +79,8 @@ def analyse(
         spec: see `selection.choose_retrained`.
         config: what is shown.
         context: the surroundings.
-        data: the data set, for `best` and for what is measured on images; by default the run's, or the latest run's.
-        loaded: the same, where it is loaded already.
+        data: the data set, for `best` and for what is measured on images, loaded or to be loaded; by default the
+            run's, or that of the latest run.
         again: compute anew what the cache holds, too.
 
     Raises:
@@ -89,9 +88,8 @@ def analyse(
             or a report folder that cannot be written.
     """
     config = replace(config, only=figures.names_of(config.only))
-    if data and loaded is None:
-        loaded = context.load(data)
-    source = data.recorded_dataset if data else ""
+    loaded = context.load(data) if isinstance(data, DataConfig) else data
+    source = loaded.config.recorded_dataset if loaded else ""
     run = best.choose_retrained(context.store, spec, loaded.key if loaded else None, source)
     filters = _filters(config, run)
     images = _images(config, run, loaded, context)
@@ -121,7 +119,8 @@ def analyse(
         raise StudyError(f"Nothing can be shown. {' '.join(missing)}")
     report.remove_stale()
     notices = [*missing, *filter(None, [numbered_notice(names)])]
-    return Analysis(publish(report, parts, material, notices, context, data), tuple(missing))
+    asked = loaded.config if loaded else None
+    return Analysis(publish(report, parts, material, notices, context, asked), tuple(missing))
 
 
 def _shown(classes: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:

@@ -33,11 +33,10 @@ def experiment(config: ExperimentConfig, context: Context, data: DataConfig | No
         StudyError: where another process runs the same, or `winner` finds no two complete trials.
         KeyboardInterrupt: after the training under way was marked as interrupted.
     """
-    data = data or _images(config, context)
-    dataset = context.load(data)
-    plan = _dead_filters(config) if config.name == "dead-filters" else _winner(config, data, dataset, context)
-    with replicates.claimed(plan, data, dataset, context) as parent:
-        replicates.run_missing(plan, parent, data, dataset, context)
+    dataset = context.load(data or _images(config, context))
+    plan = _dead_filters(config) if config.name == "dead-filters" else _winner(config, dataset, context)
+    with replicates.claimed(plan, dataset, context) as parent:
+        replicates.run_missing(plan, parent, dataset, context)
         folder, text = _publish(context.store.get(parent), context)
     context.display.say(text)
     context.display.say(f"Tables and figure: {folder}")
@@ -62,8 +61,8 @@ def _dead_filters(config: ExperimentConfig) -> Plan:
     )
 
 
-def _winner(config: ExperimentConfig, data: DataConfig, dataset: Dataset, context: Context) -> Plan:
-    best = selection.best_trial(context.store, dataset.key, config.model or "cnn", data.recorded_dataset)
+def _winner(config: ExperimentConfig, dataset: Dataset, context: Context) -> Plan:
+    best = selection.best_trial(context.store, dataset.key, config.model or "cnn", dataset.config.recorded_dataset)
     if best.dataset_digest != dataset.digest:
         raise StudyError(f"Trial {best.name} was searched on other images than those of {dataset.source}.")
     search = best.search

@@ -11,7 +11,7 @@ from functools import partial
 
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
-from study.config import DataConfig, TrainConfig
+from study.config import TrainConfig
 from study.data import Dataset
 from study.device_failures import failures_explained
 from study.errors import Diverged, StudyError
@@ -53,14 +53,14 @@ class Plan:
 
 
 @contextmanager
-def claimed(plan: Plan, data: DataConfig, dataset: Dataset, context: Context) -> Iterator[str]:
+def claimed(plan: Plan, dataset: Dataset, context: Context) -> Iterator[str]:
     """The id of the experiment's run, begun or continued, which this process alone works on while the block lasts.
 
     Raises:
         StudyError: where another process works on it.
     """
     with locked(context.home):
-        parent = _continued(plan, dataset, context) or _begun(plan, data, dataset, context)
+        parent = _continued(plan, dataset, context) or _begun(plan, dataset, context)
     with failure_recorded(context.store, parent):
         yield parent
     context.store.finish(parent, "FINISHED", "complete")
@@ -81,17 +81,17 @@ def _continued(plan: Plan, dataset: Dataset, context: Context) -> str | None:
     return None
 
 
-def _begun(plan: Plan, data: DataConfig, dataset: Dataset, context: Context) -> str:
+def _begun(plan: Plan, dataset: Dataset, context: Context) -> str:
     return context.store.start(
         dataset.key,
         f"{plan.experiment} on {dataset.key}, {plan.epochs} epoch{'' if plan.epochs == 1 else 's'}",
         tags=plan.tags,
         # Conditions and seeds may be added: those that were compared last are tags instead.
-        params={"epochs": plan.epochs, **context.params(data, dataset)},
+        params={"epochs": plan.epochs, **context.params(dataset)},
     )
 
 
-def run_missing(plan: Plan, parent: str, data: DataConfig, dataset: Dataset, context: Context) -> None:
+def run_missing(plan: Plan, parent: str, dataset: Dataset, context: Context) -> None:
     """Trains every replicate that is not finished, one after the other, and notes what is compared."""
     finished = context.store.runs([dataset.key], stage="replicate", parent=parent, status="FINISHED")
     done = {(run.condition, run.seed) for run in finished}
@@ -100,7 +100,7 @@ def run_missing(plan: Plan, parent: str, data: DataConfig, dataset: Dataset, con
     if len(missing) < len(replicates):
         context.display.say(f"{len(replicates) - len(missing)} of {len(replicates)} trainings are finished already.")
     if missing:
-        runner = _Runner(plan, parent, data, dataset, context)
+        runner = _Runner(plan, parent, dataset, context)
         images = plan.epochs * len(runner.rows)
         with context.display.bar(plan.experiment, len(replicates) * images) as bar:
             bar.advance((len(replicates) - len(missing)) * images)
@@ -110,12 +110,12 @@ def run_missing(plan: Plan, parent: str, data: DataConfig, dataset: Dataset, con
 
 
 class _Runner:
-    def __init__(self, plan: Plan, parent: str, data: DataConfig, dataset: Dataset, context: Context):
+    def __init__(self, plan: Plan, parent: str, dataset: Dataset, context: Context):
         self.plan, self.parent, self.dataset, self.context = plan, parent, dataset, context
-        splits = dataset.splits(data)
+        splits = dataset.splits
         self.images, self.validation = (resident(part, context.machine) for part in (splits.images, splits.validation))
         self.rows = splits.train_rows
-        self.params = context.params(data, dataset)
+        self.params = context.params(dataset)
 
     def run(self, condition: Condition, config: TrainConfig, bar: Bar, place: str) -> None:
         """Trains and records one replicate; a loss that is no longer finite is a result too."""

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def search_and_retrain(
-    config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, workers: int = 0
+    config: SearchConfig, dataset: Dataset, context: Context, *, epochs: int, workers: int = 0
 ) -> None:
     """Searches, then retrains the best trial for `epochs` (0: not at all) unless that was done."""
     config = _settled(config, dataset, context)
-    tune(config, data, dataset, replace(context, is_part=epochs > 0), workers=workers)
+    tune(config, dataset, replace(context, is_part=epochs > 0), workers=workers)
     if epochs:
-        _retrain_best(config, data, dataset, context, epochs)
+        _retrain_best(config, dataset, context, epochs)
 
 
 def _settled(config: SearchConfig, dataset: Dataset, context: Context) -> SearchConfig:
@@ -42,7 +42,7 @@ def _settled(config: SearchConfig, dataset: Dataset, context: Context) -> Search
     return config
 
 
-def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, epochs: int) -> None:
+def _retrain_best(config: SearchConfig, dataset: Dataset, context: Context, epochs: int) -> None:
     trial = best.best_trial(context.store, dataset.key, config.model.name)
     if trial.search != config.name:
         context.display.say(
@@ -57,7 +57,7 @@ def _retrain_best(config: SearchConfig, data: DataConfig, dataset: Dataset, cont
         under_way = (one for one in alike if is_under_way(one) and one.epochs == epochs)
         run, said = next(under_way, None), "being retrained by another process"
     if run is None:
-        retrain(trial, data, dataset, context, epochs=epochs)
+        retrain(trial, dataset, context, epochs=epochs)
         return
     context.display.say(f"The best, {trial.name}, is {said}: run {run.id}.")
     context.say_pages(run=run_page(run))
@@ -79,8 +79,8 @@ def reproduce(
     for config in (_settled(config, dataset, context) for config in searches):
         trials, epochs = counted(config.trials, "trial"), counted(config.epochs, "epoch")
         begin(f"Search: {config.model.name}, {trials} of up to {epochs}")
-        tune(config, data, dataset, part, workers=workers)
+        tune(config, dataset, part, workers=workers)
         begin(f"Retrain: {config.model.name}, the best trial for {counted(retrain_epochs, 'epoch')}")
-        _retrain_best(config, data, dataset, part, retrain_epochs)
+        _retrain_best(config, dataset, part, retrain_epochs)
     begin(f"Analyse: {' and '.join(config.model.name for config in searches)}")
-    return analyse("best", AnalysisConfig(), context, data, dataset)
+    return analyse("best", AnalysisConfig(), context, dataset)

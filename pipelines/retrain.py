@@ -16,7 +16,7 @@ from pipelines.checkpoints import Checkpoint, Checkpoints
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.session.mlflow_pages import run_page
-from study.config import DataConfig, TrainConfig
+from study.config import TrainConfig
 from study.data import Dataset, normalise
 from study.device import release_freed_memory
 from study.device_failures import failures_explained
@@ -45,14 +45,11 @@ class Classifier(nn.Module):
         return torch.softmax(self.model(normalise(pixels)), dim=1)
 
 
-def retrain(
-    trial: Run, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, seed: int | None = None
-) -> str:
+def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None = None) -> str:
     """Trains the settings of `trial` from new weights, or continues where it was interrupted; returns the run's id.
 
     Args:
         trial: the tracked trial.
-        data: how the data set is loaded.
         dataset: the images that the trial was searched on.
         context: the stores, the machine and the display.
         epochs: passes over the training images.
@@ -69,7 +66,7 @@ def retrain(
     seed = trial.base_seed if seed is None else seed
     config = replace(trial.train_config, epochs=epochs, seed=seed)
     with locked(context.home):
-        run_id = _unfinished(trial, config, context) or _start(trial, config, data, dataset, context)
+        run_id = _unfinished(trial, config, context) or _start(trial, config, dataset, context)
     try:
         with failure_recorded(context.store, run_id), failures_explained(context.machine):
             _train(run_id, config, trial, dataset, context)
@@ -131,14 +128,14 @@ def _named(lost: Sequence[str]) -> str:
     return f"{lost[0]}{more} missing or altered"
 
 
-def _start(trial: Run, config: TrainConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
+def _start(trial: Run, config: TrainConfig, dataset: Dataset, context: Context) -> str:
     # What tells runs apart comes first: MLflow cuts long names.
     name = f"retrained, seed {config.seed}: trial {trial.trial_number} of {trial.search}"
     return context.store.start(
         dataset.key,
         name,
         tags=retrain_tags(trial, config.seed),
-        params={**config.params(), **context.params(data, dataset)},
+        params={**config.params(), **context.params(dataset)},
     )
 
 

@@ -7,7 +7,6 @@ from pipelines.checkpoints import Checkpoints
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
-from study.config import DataConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.tracking.artifacts import MODEL_SUMS
@@ -33,9 +32,7 @@ def _is_whole(run: Run, epochs: int, context: Context) -> bool:
     return bool(now) and all(now.get(path) == digest for path, digest in kept.items())
 
 
-def retrain_once(
-    trial: Run, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, seed: int | None
-) -> str:
+def retrain_once(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None) -> str:
     """Retrains `trial` unless that was done: the same command, after it was stopped at its very end, finds its run.
 
     For the arguments, the id that is returned, and what is raised see `pipelines.retrain.retrain`.
@@ -45,11 +42,11 @@ def retrain_once(
         context.display.say(f"Seed {number} is retrained already: run {run.id}; --again trains it once more.")
         context.say_pages(run=run_page(run))
         return run.id
-    return retrain(trial, data, dataset, context, epochs=epochs, seed=seed)
+    return retrain(trial, dataset, context, epochs=epochs, seed=seed)
 
 
 def retrain_seeds(
-    trial: Run, data: DataConfig, dataset: Dataset, context: Context, *, epochs: int, seed: int | None, seeds: int
+    trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None, seeds: int
 ) -> list[str]:
     """Retrains `trial` with `seeds` seeds, counted from `seed`, and says the mean and deviation; returns the runs' ids.
 
@@ -65,7 +62,7 @@ def retrain_seeds(
             context.display.say(f"Seed {number} is retrained already: run {done[number].id}.")
             run_ids.append(done[number].id)
         else:
-            run_ids.append(retrain(trial, data, dataset, context, epochs=epochs, seed=number))
+            run_ids.append(retrain(trial, dataset, context, epochs=epochs, seed=number))
     accuracies = [metric(context.store.get(run_id), "final_test_accuracy") for run_id in run_ids]
     spread = f" ± {statistics.stdev(accuracies):.4f} (standard deviation)" if seeds > 1 else ""
     which = f"seeds {first} to {first + seeds - 1}" if seeds > 1 else f"seed {first}"

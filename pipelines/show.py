@@ -32,7 +32,7 @@ def show_data(config: DataConfig, home: Home) -> None:
     display = Display()
     with display.bar(f"decoding {config.dataset}", 1) as bar:
         dataset = load_dataset(config, home, display.say, bar.to)
-    splits = dataset.splits(config)
+    splits = dataset.splits
     display.say(f"{dataset.key}: {dataset.source}; digest {dataset.digest[:16]}")
     display.say(f"What is transparent in an image is {BACKGROUND}.")
     if dataset.skipped:

@@ -13,7 +13,7 @@ from pipelines.trials.pool import WorkerPool
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.runner import Tally, run_trials
 from pipelines.trials.worker import Assignment
-from study.config import DataConfig, SearchConfig
+from study.config import SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.search import search
@@ -29,12 +29,11 @@ GPU_WORKERS = 4
 """Trials that take turns on a GPU unless told otherwise: while one is recorded, the others keep the device busy."""
 
 
-def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context, *, workers: int = 0) -> str:
+def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: int = 0) -> str:
     """Searches until `config.trials` trials are finished, and returns the id of the search's run.
 
     Args:
         config: the search.
-        data: how the data set was loaded.
         dataset: the images; a validation split of the training images decides.
         context: the stores, the machine and the display.
         workers: so many trials are under way at a time: on a CPU each in a process with its share of the threads, on a
@@ -44,15 +43,15 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
         StudyError: where a search of this name began with other settings.
         KeyboardInterrupt: after every trial under way was closed in both stores.
     """
-    # Images that are too few for a validation split are told before anything is recorded.
-    dataset.splits(data)
+    # Too few images for a validation split are an error before anything is recorded.
+    _ = dataset.splits
     with storage_failures_explained(context.storage):
         with locked(context.home):
             opened = search.open_search(config, context.storage, digest=dataset.digest)
             _require_its_runs(opened, config, dataset, context)
-            parent = _search_run(config, data, dataset, context)
+            parent = _search_run(config, dataset, context)
         with failure_recorded(context.store, parent):
-            _run_missing(opened, config, data, dataset, context, parent, workers)
+            _run_missing(opened, config, dataset, context, parent, workers)
             table = search.trials_table(opened)
             if context.store.get(parent).trials != len(table):
                 log_results(parent, opened, context.store)
@@ -64,7 +63,6 @@ def tune(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Cont
 def _run_missing(
     opened: search.Search,
     config: SearchConfig,
-    data: DataConfig,
     dataset: Dataset,
     context: Context,
     parent: str,
@@ -84,12 +82,13 @@ def _run_missing(
         workers = min(workers or (GPU_WORKERS if on_gpu else 1), config.trials - done)
         # A process of its own, of which there is one on a GPU, can be stopped when it hangs.
         if not config.trial_timeout and (workers == 1 or on_gpu):
-            run_trials(opened, config, data, dataset, context, parent=parent, on_end=tally.add, places=workers)
+            run_trials(opened, config, dataset, context, parent=parent, on_end=tally.add, places=workers)
             return
         assignment = Assignment(
             config=config,
-            data=data,
+            data=dataset.config,
             digest=dataset.digest,
+            cache=dataset.cache,
             home=context.home,
             uri=context.store.uri,
             storage=context.storage,
@@ -125,10 +124,10 @@ def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Data
         )
 
 
-def _search_run(config: SearchConfig, data: DataConfig, dataset: Dataset, context: Context) -> str:
+def _search_run(config: SearchConfig, dataset: Dataset, context: Context) -> str:
     """The run that the trials are recorded below: a continued search keeps its own."""
     # The total may grow, and a param may not change: it is a tag of the run instead.
-    params = {**config.settings(), **context.params(data, dataset)}
+    params = {**config.settings(), **context.params(dataset)}
     if found := context.store.runs([dataset.key], stage="search", search=config.name):
         context.store.resume(found[0].id)
         context.store.tag(found[0].id, worker=this_process())

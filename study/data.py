@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from study.config import BUNDLED, LONGEST_FOLDER_NAME, DataConfig, Home
 from study.errors import StudyError, unknown
 from study.images import IMAGE_SHAPE, SIDE, Labelled, normalise
 from study.sources.cifar10 import load_cifar10
-from study.sources.image_folder import Decoded, Progress, Say, load_folder, read_image
+from study.sources.image_folder import Decoded, Progress, Say, load_cache, load_folder, read_image
 from study.system import interruption
 
 __all__ = ["IMAGE_SHAPE", "Dataset", "Labelled", "SelectedImage", "Splits", "load_dataset", "normalise", "select_image"]
@@ -45,6 +46,8 @@ class Splits:
 class Dataset:
     """A named set of training and test images."""
 
+    config: DataConfig
+    """The settings that it was loaded with, which its splits follow."""
     name: str
     """`cifar10`, `digits` or the image folder's name."""
     key: str
@@ -62,19 +65,27 @@ class Dataset:
     """Unreadable files that were left out."""
     left_out: str = ""
     """What else lies in an image folder and is not read, see `Listing.left_out`."""
+    cache: Path | None = None
+    """The file of decoded images that it was loaded from, or written to."""
 
-    def splits(self, config: DataConfig) -> Splits:
-        """Holds out `config.validation_fraction` of the training images, class by class; the seed decides which.
+    @cached_property
+    def splits(self) -> Splits:
+        """The training images in two: to train on, and a stratified, seeded validation split.
 
         Raises:
             StudyError: where a class, or the set, is too small to be split.
         """
-        held_out = config.validation_fraction, config.split_seed, "validation"
+        held_out = self.config.validation_fraction, self.config.split_seed, "validation"
         return Splits(self.train, *_hold_out(self.train, self.classes, *held_out))
 
 
 def load_dataset(
-    config: DataConfig, home: Home, say: Say = lambda text: None, progress: Progress | None = None
+    config: DataConfig,
+    home: Home,
+    say: Say = lambda text: None,
+    progress: Progress | None = None,
+    *,
+    cache: Path | None = None,
 ) -> Dataset:
     """Loads, and where needed fetches, what `config.dataset` names.
 
@@ -83,6 +94,8 @@ def load_dataset(
         home: downloads and decoded images are kept in its data folder.
         say: is told, in a sentence each, what takes long or is out of the ordinary.
         progress: called with the number of files decoded so far and their total.
+        cache: the file of decoded images, where the caller knows that it is up to date; image files are then neither
+            hashed nor decoded. Without it, only a cache file that matches the content of every image file is used.
 
     Raises:
         StudyError: for an unknown name, a failed download, or a folder that does not hold what it should.
@@ -91,8 +104,9 @@ def load_dataset(
     if config.dataset == "digits":
         digits = _digits()
         return _dataset(config, "digits", "scikit-learn's digits, upsampled to 32×32", digits, digits.digest())
+    cached = load_cache(cache) if cache else None
     if config.dataset == "cifar10":
-        return _dataset(config, "cifar10", "CIFAR-10 (torchvision)", *load_cifar10(home, say))
+        return _dataset(config, "cifar10", "CIFAR-10 (torchvision)", *(cached or load_cifar10(home, say)))
     root = Path(config.dataset).expanduser().resolve()
     if not root.is_dir():
         if Path(config.dataset).is_absolute():
@@ -108,7 +122,7 @@ def load_dataset(
             f"{LONGEST_FOLDER_NAME}."
         )
     ours = (home.data, home.store, home.reports)
-    folder = load_folder(root, home.data / "cache", config.skip_unreadable, say, progress, ours)
+    folder = cached or load_folder(root, home.data / "cache", config.skip_unreadable, say, progress, ours)
     name = re.sub(r"[^\w.-]", "-", root.name)  # the model registry takes neither / nor :
     return _dataset(config, name, f"image folder {root}", *folder)
 
@@ -120,6 +134,7 @@ def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, diges
         train, test = train.subset(rest), train.subset(held_out)
         source += ", test = seeded stratified fifth of train"
     return Dataset(
+        config=config,
         name=name,
         key=name if config.dataset in BUNDLED else f"{name}-{digest[:8]}",
         digest=digest,
@@ -130,6 +145,7 @@ def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, diges
         source=source,
         skipped=len(decoded.unreadable),
         left_out=decoded.left_out,
+        cache=decoded.cache,
     )
 
 

@@ -147,9 +147,9 @@ def finished_study(
         for model in (CNNConfig(filters=(4, 6)), FFNNConfig(hidden=8))
     }
     for name, config in searches.items():
-        parents[name] = tune(config, DIGITS, tiny, context)
+        parents[name] = tune(config, tiny, context)
         trial = best.best_trial(context.store, tiny.key, name)
-        retrained[name] = retrain(trial, DIGITS, tiny, context, epochs=2)
+        retrained[name] = retrain(trial, tiny, context, epochs=2)
     return Finished(context, tiny, searches, parents, retrained)
 
 

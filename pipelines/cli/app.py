@@ -125,10 +125,9 @@ def tune(
     )
     from pipelines.reproduce import search_and_retrain
 
-    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
     context = context_of(home_of(home), tracking_uri, storage, device, precision, threads)
-    loaded = context.load(images)
-    search_and_retrain(settings, images, loaded, context, epochs=0 if no_retrain else retrain_epochs, workers=workers)
+    loaded = context.load(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable))
+    search_and_retrain(settings, loaded, context, epochs=0 if no_retrain else retrain_epochs, workers=workers)
 
 
 @app.command()
@@ -162,22 +161,20 @@ def retrain(
 
     context = context_of(home_of(home), tracking_uri, device=device, precision=precision, threads=threads)
     if dataset:
-        images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
-        loaded = context.load(images)
-        trial = choose_trial(context.store, run, model or "cnn", loaded.key, images.recorded_dataset)
+        loaded = context.load(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable))
+        trial = choose_trial(context.store, run, model or "cnn", loaded.key, loaded.config.recorded_dataset)
     else:
         trial = choose_trial(context.store, run, model or "cnn")
-        images = trial.data_config
-        loaded = context.load(images)
+        loaded = context.load(trial.data_config)
     if model and trial.model != model:
         raise StudyError(f"--run {run} is a {trial.model}, not a {model}: leave out --model, or --run.")
     if seeds and again:
         raise StudyError("--seeds trains those that are missing: leave it out, or --again.")
     if seeds:
-        retrain_seeds(trial, images, loaded, context, epochs=epochs, seed=seed, seeds=seeds)
+        retrain_seeds(trial, loaded, context, epochs=epochs, seed=seed, seeds=seeds)
     else:
         train = anew if again else retrain_once
-        train(trial, images, loaded, context, epochs=epochs, seed=seed)
+        train(trial, loaded, context, epochs=epochs, seed=seed)
 
 
 @app.command()

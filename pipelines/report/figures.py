@@ -5,7 +5,7 @@ The page's outline, the names that `study analyse --only` takes, and what is mis
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pandas as pd
@@ -136,8 +136,8 @@ def _explorer(m: Material) -> Exhibit:
 
 
 def _duplicates(m: Material) -> Iterable[Exhibit]:
-    data, splits = m.data, m.network.run.data_config
-    found = find_duplicates(data.train, data.test, data.splits(splits).validation_rows)
+    data = replace(m.data, config=m.network.run.data_config)
+    found = find_duplicates(data.train, data.test, data.splits.validation_rows)
     images = pd.DataFrame(
         {"group": found.groups, "image": found.names, "class": [data.classes[label] for label in found.labels]}
     )
@@ -146,7 +146,7 @@ def _duplicates(m: Material) -> Iterable[Exhibit]:
     predictions = {
         model: kept
         for model, kept in m.predictions.items()
-        if m.networks[model].run.data_config.split_seed == splits.split_seed
+        if m.networks[model].run.data_config.split_seed == data.config.split_seed
     }
     if predictions and found.is_doubtful.any():
         yield without_duplicates.show(found.is_doubtful, predictions)

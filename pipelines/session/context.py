@@ -102,15 +102,15 @@ class Context(Stores):
             self.display.say(dataset.left_out)
         return dataset
 
-    def params(self, data: DataConfig, dataset: "Dataset") -> dict[str, Any]:
+    def params(self, dataset: "Dataset") -> dict[str, Any]:
         """What is recorded on every run beside its own settings."""
         return {
-            "dataset": data.recorded_dataset,
+            "dataset": dataset.config.recorded_dataset,
             "dataset_digest": dataset.digest,
             "background": BACKGROUND,
-            "validation_fraction": data.validation_fraction,
-            "split_seed": data.split_seed,
-            "skip_unreadable": data.skip_unreadable,
+            "validation_fraction": dataset.config.validation_fraction,
+            "split_seed": dataset.config.split_seed,
+            "skip_unreadable": dataset.config.skip_unreadable,
             **self.machine.params(),
             **provenance(),
         }

@@ -8,7 +8,7 @@ from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.trials.mirror import end_run, start_run
 from pipelines.trials.recovery import Recovery
-from study.config import DataConfig, SearchConfig
+from study.config import SearchConfig
 from study.data import Dataset
 from study.device_failures import failures_explained, release_device_memory
 from study.errors import StoreFault
@@ -66,7 +66,6 @@ class Tally:
 def run_trials(
     opened: search.Search,
     config: SearchConfig,
-    data: DataConfig,
     dataset: Dataset,
     context: Context,
     *,
@@ -80,7 +79,6 @@ def run_trials(
     Args:
         opened: the search.
         config: its settings.
-        data: how the data set was loaded.
         dataset: the images, of which the test images are not looked at.
         context: the stores, the machine and the display.
         parent: the id of the search's run.
@@ -104,7 +102,7 @@ def run_trials(
     recovery = Recovery(opened, config, context)
     try:
         with Writer(context.store) as writer:
-            runner = _TrialRunner(config, data, dataset, context, writer, parent, on_end)
+            runner = _TrialRunner(config, dataset, context, writer, parent, on_end)
             listener = Listener(on_turn=on_turn, on_end=runner.ended, on_memory=on_memory)
             optimise(opened, config, runner.run, on_wait, listener=listener, places=places)
     except BaseException:
@@ -119,7 +117,6 @@ class _TrialRunner:
     def __init__(
         self,
         config: SearchConfig,
-        data: DataConfig,
         dataset: Dataset,
         context: Context,
         writer: Writer,
@@ -129,13 +126,13 @@ class _TrialRunner:
         self.config, self.dataset, self.context, self.writer = config, dataset, context, writer
         self.parent, self.on_end = parent, on_end
         self.begun: dict[int, tuple[str, Score]] = {}
-        splits = dataset.splits(data)
+        splits = dataset.splits
         with failures_explained(context.machine, FEWER_WORKERS):
             self.images, self.validation = (
                 resident(part, context.machine) for part in (splits.images, splits.validation)
             )
         self.rows = splits.train_rows
-        self.params = context.params(data, dataset)
+        self.params = context.params(dataset)
 
     def run(self, suggestion: Suggestion) -> Training:
         """Trains `suggestion`; all that was measured is written when it ends, whatever ends it."""

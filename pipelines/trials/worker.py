@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from pipelines.session.context import Context
@@ -41,6 +42,8 @@ class Assignment:
     config: SearchConfig
     data: DataConfig
     digest: str
+    cache: Path | None
+    """The file of decoded images, which the parent has checked against the image files."""
     home: Home
     uri: str
     storage: str
@@ -142,7 +145,7 @@ def _run(assignment: Assignment, display: _PipedDisplay) -> None:
     machine = prepare(str(asked.device), asked.precision, asked.threads)
     store = Store(assignment.home, assignment.uri)
     context = Context(assignment.home, store, assignment.storage, machine, display=display)
-    dataset = load_dataset(assignment.data, assignment.home, display.say)
+    dataset = load_dataset(assignment.data, assignment.home, display.say, cache=assignment.cache)
     if dataset.digest != assignment.digest:
         raise StudyError(f"The images of {assignment.data.dataset} changed while the search was starting: start again.")
     with storage_failures_explained(assignment.storage):
@@ -151,7 +154,6 @@ def _run(assignment: Assignment, display: _PipedDisplay) -> None:
         run_trials(
             opened,
             assignment.config,
-            assignment.data,
             dataset,
             context,
             parent=assignment.parent,

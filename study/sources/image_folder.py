@@ -50,6 +50,8 @@ class Decoded:
     """The image files that cannot be read: path within the source, and why."""
     left_out: str = ""
     """What else lies in the folder and is not read, see `Listing.left_out`."""
+    cache: Path | None = None
+    """The file that holds all this; None where it could not be written."""
 
     @property
     def parts(self) -> dict[str, Labelled]:
@@ -233,7 +235,7 @@ def load_cache(path: Path) -> tuple[Decoded, str] | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         parts = {name: Labelled(tensors[f"{name}_images"], tensors[f"{name}_labels"]) for name in described["parts"]}
         classes, unreadable = tuple(described["classes"]), described["unreadable"]
-        decoded = Decoded(classes, parts["train"], parts.get("test"), unreadable)
+        decoded = Decoded(classes, parts["train"], parts.get("test"), unreadable, cache=path)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     return (decoded, described["digest"]) if decoded.digest() == described["digest"] else None
@@ -251,4 +253,5 @@ def store_cache(path: Path, decoded: Decoded, say: Say) -> tuple[Decoded, str]:
             save_file(tensors, file, metadata={"decoded": json.dumps(described | {"digest": digest})})
     except (OSError, SafetensorError) as error:
         say(f"The decoded images cannot be kept in {path.parent} ({error}): the next start decodes them again.")
-    return decoded, digest
+        return decoded, digest
+    return replace(decoded, cache=path), digest

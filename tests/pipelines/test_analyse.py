@@ -14,13 +14,12 @@ from pipelines.report import figures
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.tune import tune
-from study.config import MODELS, AnalysisConfig, CNNConfig, DataConfig, FFNNConfig, SearchConfig
+from study.config import MODELS, AnalysisConfig, CNNConfig, FFNNConfig, SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.tracking import best
 from tests.support.figures import FFNN_FIGURES, cnn_figures
 
-DATA = DataConfig(dataset="digits")
 SETTINGS = AnalysisConfig(filter=3, epochs_every=1)
 FIGURES = cnn_figures(filter=3)
 TABLES = {"table2", "mcnemar", "seeds", "architecture"}
@@ -28,7 +27,7 @@ TABLES = {"table2", "mcnemar", "seeds", "architecture"}
 
 @pytest.fixture(scope="module")
 def page(finished_study) -> Path:
-    made = analyse("best", SETTINGS, finished_study.context, loaded=finished_study.dataset)
+    made = analyse("best", SETTINGS, finished_study.context, data=finished_study.dataset)
     assert made.missing == ()
     return made.page
 
@@ -85,7 +84,7 @@ def test_the_report_is_kept_on_the_run_it_is_about(page: Path, finished_study):
 
 def test_the_same_analysis_again_writes_the_same_files(page: Path, finished_study):
     before = {name: (page.parent / name).read_bytes() for name in shown(page)}
-    analyse("best", SETTINGS, finished_study.context, loaded=finished_study.dataset)
+    analyse("best", SETTINGS, finished_study.context, data=finished_study.dataset)
     assert {name: (page.parent / name).read_bytes() for name in shown(page)} == before
 
 
@@ -128,7 +127,7 @@ def test_an_unknown_figure_is_named_with_the_choices(finished_study):
 
 def refusal(spec: str, settings: AnalysisConfig, context: Context, dataset: Dataset) -> str:
     with pytest.raises(StudyError) as raised:
-        analyse(spec, settings, context, loaded=dataset)
+        analyse(spec, settings, context, data=dataset)
     text = str(raised.value)
     assert text.endswith(".")
     assert "\n" not in text
@@ -160,8 +159,8 @@ def test_an_unknown_run_and_a_trial_are_named(finished_study):
 
 def retrained(context: Context, dataset: Dataset, model: CNNConfig | FFNNConfig) -> str:
     config = SearchConfig(name=f"digits-{model.name}", model=model, trials=1, epochs=1, batch_size=60)
-    tune(config, DATA, dataset, context)
-    return retrain(best.best_trial(context.store, dataset.key, model.name), DATA, dataset, context, epochs=1)
+    tune(config, dataset, context)
+    return retrain(best.best_trial(context.store, dataset.key, model.name), dataset, context, epochs=1)
 
 
 def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
@@ -170,7 +169,7 @@ def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
     run_id = retrained(context, tiny, CNNConfig(filters=(4, 6)))
     capsys.readouterr()
     only = ("table2", "confusion", "kernel_conv2", "maps_conv2", "grid_pool2")
-    made = analyse(run_id, replace(SETTINGS, layer="conv2", only=only), context, loaded=tiny)
+    made = analyse(run_id, replace(SETTINGS, layer="conv2", only=only), context, data=tiny)
     assert made.missing == ()
     assert "The cnn is shown alone." in capsys.readouterr().out
     assert set(pd.read_csv(made.page.parent / "table2.csv")["model"]) == {"cnn"}
@@ -184,7 +183,7 @@ def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
 
 def test_an_ffnn_is_shown_without_kernels_and_maps(context: Context, tiny: Dataset):
     run_id = retrained(context, tiny, FFNNConfig(hidden=4))
-    made = analyse("best:ffnn", AnalysisConfig(), context, loaded=tiny)
+    made = analyse("best:ffnn", AnalysisConfig(), context, data=tiny)
     assert made.missing == ()
     assert run_id in made.page.read_text()
     assert ", 1 epoch, seed 0, " in made.page.read_text()

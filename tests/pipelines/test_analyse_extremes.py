@@ -42,8 +42,8 @@ def analysis(migrated: Home, machine: Machine, tmp_path_factory: pytest.TempPath
     data = DataConfig(dataset=str(folder_of_images(folder / "images")))
     dataset = context.load(data)
     config = SearchConfig(name="extreme", model=CNNConfig(filters=(3, 2)), trials=1, epochs=1, batch_size=12)
-    tune(config, data, dataset, context)
-    run_id = retrain(best.best_trial(context.store, dataset.key, "cnn"), data, dataset, context, epochs=1)
+    tune(config, dataset, context)
+    run_id = retrain(best.best_trial(context.store, dataset.key, "cnn"), dataset, context, epochs=1)
     for path in context.home.store.glob(f"artifacts/*/{run_id}/artifacts/weights/epoch_001.safetensors"):
         weights = load_file(path)
         for layer in ("conv1", "conv2"):
@@ -53,7 +53,7 @@ def analysis(migrated: Home, machine: Machine, tmp_path_factory: pytest.TempPath
         # As if they had been trained to that.
         name = "weights/epoch_001.safetensors"
         context.store.log_sums(run_id, {**context.store.sums(run_id), name: context.store.digest(run_id, name)})
-    return analyse(run_id, AnalysisConfig(), context, loaded=dataset)
+    return analyse(run_id, AnalysisConfig(), context, data=dataset)
 
 
 def test_nothing_is_left_out(analysis: Analysis):

@@ -52,7 +52,7 @@ def made(finished_study: Finished) -> Iterator[Made]:
 
     def run(config: AnalysisConfig = FEW, **changed: object) -> Analysis:
         dataset = replace(finished_study.dataset, **changed) if changed else finished_study.dataset
-        return analyse("best", config, finished_study.context, loaded=dataset)
+        return analyse("best", config, finished_study.context, data=dataset)
 
     yield run
     shutil.rmtree(reports, ignore_errors=True)
@@ -247,4 +247,4 @@ def test_a_network_of_a_model_that_is_not_known_is_refused(finished_study: Finis
     with pytest.raises(
         StudyError, match=rf"{run_id}\) cannot be read: unknown model 'resnet': choose one of cnn, ffnn."
     ):
-        analyse(run_id, FEW, surroundings(home, machine), loaded=finished_study.dataset)
+        analyse(run_id, FEW, surroundings(home, machine), data=finished_study.dataset)

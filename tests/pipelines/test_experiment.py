@@ -54,8 +54,8 @@ def plan(epochs: int = 1, seeds: tuple[int, ...] = (0, 1), conditions: int = 2) 
 
 
 def run(wanted: Plan, context: Context, tiny: Dataset) -> Run:
-    with replicates.claimed(wanted, DATA, tiny, context) as parent:
-        replicates.run_missing(wanted, parent, DATA, tiny, context)
+    with replicates.claimed(wanted, tiny, context) as parent:
+        replicates.run_missing(wanted, parent, tiny, context)
     return context.store.get(parent)
 
 
@@ -107,7 +107,7 @@ def test_losses_are_recorded_by_epoch_and_filters_by_step(measured: tuple[Contex
 def test_counting_filters_does_not_change_what_is_trained(
     measured: tuple[Context, Path], tiny: Dataset, machine: Machine
 ):
-    store, splits = measured[0].store, tiny.splits(DATA)
+    store, splits = measured[0].store, tiny.splits
     run = store.runs(stage="replicate")[0]
     config, seen = TrainConfig.from_params(run.params), []
     state = TrainingState(build_model(config.model, classes=10, seed=1), config, machine)

@@ -14,7 +14,7 @@ from pipelines.checkpoints import SLOTS
 from pipelines.retrain import retrain
 from pipelines.seeds import retrain_once, retrain_seeds
 from pipelines.session.context import Context
-from study.config import CNNConfig, DataConfig, TrainConfig
+from study.config import CNNConfig, TrainConfig
 from study.data import Dataset, normalise
 from study.errors import OutOfMemory, StudyError
 from study.models import build_model
@@ -23,7 +23,6 @@ from study.tracking.runs import Run
 from study.tracking.store import Store
 from study.training import Epoch, predict
 
-DATA = DataConfig(dataset="digits")
 EPOCHS = 3
 RECORDED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "epoch_seconds", "images_per_second")
 
@@ -32,7 +31,7 @@ def trial(context: Context, dataset: Dataset, **changed: object) -> Run:
     """A finished trial as a search would have recorded it."""
     settings = {"model": CNNConfig(filters=(4, 6)), "learning_rate": 5e-3, "weight_decay": 1e-3, "batch_size": 40}
     tags = {"stage": "trial", "model": "cnn", "search": "toy", "dataset": dataset.key}
-    params = {**TrainConfig(**settings | changed).params(), **context.params(DATA, dataset)}
+    params = {**TrainConfig(**settings | changed).params(), **context.params(dataset)}
     run_id = context.store.start(
         dataset.key, "toy trial 0", tags={**tags, "optuna_trial": "0", "base_seed": "5"}, params=params
     )
@@ -150,15 +149,15 @@ def test_the_registered_model_answers_with_the_probabilities_of_the_last_weights
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_same_retrain_twice_gives_equal_weights(precision: str, context: Context, tiny: Dataset, toy: Run):
     context = replace(context, machine=replace(context.machine, precision=precision))
-    first, second = (retrain(toy, DATA, tiny, context, epochs=EPOCHS) for _ in range(2))
+    first, second = (retrain(toy, tiny, context, epochs=EPOCHS) for _ in range(2))
     assert first != second
     assert_equal_at_every_epoch(context.store, first, second)
     assert_every_epoch_recorded_once(context.store, first)
 
 
 def test_another_seed_is_another_run_with_other_weights(context: Context, tiny: Dataset, toy: Run):
-    first = retrain(toy, DATA, tiny, context, epochs=1)
-    other = retrain(toy, DATA, tiny, context, epochs=1, seed=6)
+    first = retrain(toy, tiny, context, epochs=1)
+    other = retrain(toy, tiny, context, epochs=1, seed=6)
     assert [context.store.get(run).params["seed"] for run in (first, other)] == ["5", "6"]
     path = "weights/epoch_001.safetensors"
     assert not torch.equal(
@@ -182,12 +181,12 @@ def test_an_interrupted_retraining_continues_as_if_never_interrupted(
     with pytest.MonkeyPatch.context() as patch:
         interrupt(epoch, patch)
         with pytest.raises(KeyboardInterrupt):
-            retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+            retrain(toy, tiny, context, epochs=EPOCHS)
     [stopped] = context.store.runs(stage="retrain")
     assert (stopped.status, stopped.tags["status_reason"]) == ("KILLED", "interrupted")
-    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
+    assert retrain(toy, tiny, context, epochs=EPOCHS) == stopped.id
     assert context.store.get(stopped.id).status == "FINISHED"
-    whole = retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    whole = retrain(toy, tiny, context, epochs=EPOCHS)
     assert whole != stopped.id
     assert_equal_at_every_epoch(context.store, stopped.id, whole)
     assert_every_epoch_recorded_once(context.store, stopped.id)
@@ -196,7 +195,7 @@ def test_an_interrupted_retraining_continues_as_if_never_interrupted(
 def test_a_clock_that_is_set_back_repeats_and_loses_nothing(
     context: Context, tiny: Dataset, toy: Run, monkeypatch: pytest.MonkeyPatch
 ):
-    whole = retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5)
+    whole = retrain(toy, tiny, context, epochs=EPOCHS, seed=5)
     now, back, keep = time.time, [0], stage._keep_epoch
 
     def then_back(done: Epoch, *others: object) -> None:
@@ -209,8 +208,8 @@ def test_a_clock_that_is_set_back_repeats_and_loses_nothing(
     monkeypatch.setattr(time, "time_ns", lambda: int(time.time() * 1e9))
     monkeypatch.setattr(stage, "_keep_epoch", then_back)
     with pytest.raises(KeyboardInterrupt):
-        retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5)
-    again = retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5)
+        retrain(toy, tiny, context, epochs=EPOCHS, seed=5)
+    again = retrain(toy, tiny, context, epochs=EPOCHS, seed=5)
     assert back[0] == (EPOCHS + 1) * 3600, "no epoch was repeated"
     assert_every_epoch_recorded_once(context.store, again)
     run, history = context.store.get(again), context.store.history(again)
@@ -238,14 +237,14 @@ def test_a_slot_that_is_not_as_it_was_written_falls_back_to_the_other(
     with pytest.MonkeyPatch.context() as patch:
         interrupt_before_the_metrics_of(2, patch)
         with pytest.raises(KeyboardInterrupt):
-            retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+            retrain(toy, tiny, context, epochs=EPOCHS)
     [stopped] = context.store.runs(stage="retrain")
     newest = file_of(context.store, stopped.id, SLOTS[0])
     before = newest.read_bytes()
     newest.write_bytes(damage(before))
     assert newest.read_bytes() != before
-    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
-    whole = retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    assert retrain(toy, tiny, context, epochs=EPOCHS) == stopped.id
+    whole = retrain(toy, tiny, context, epochs=EPOCHS)
     assert_equal_at_every_epoch(context.store, stopped.id, whole)
     assert_every_epoch_recorded_once(context.store, stopped.id)
 
@@ -254,7 +253,7 @@ def interrupted_after(epoch: int, trial: Run, dataset: Dataset, context: Context
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(epoch, patch)
         with pytest.raises(KeyboardInterrupt):
-            retrain(trial, DATA, dataset, context, epochs=EPOCHS)
+            retrain(trial, dataset, context, epochs=EPOCHS)
     [stopped] = context.store.runs(stage="retrain")
     return stopped
 
@@ -262,8 +261,8 @@ def interrupted_after(epoch: int, trial: Run, dataset: Dataset, context: Context
 def test_where_the_newest_weights_are_altered_their_epoch_is_trained_again(context: Context, tiny: Dataset, toy: Run):
     stopped = interrupted_after(2, toy, tiny, context)
     file_of(context.store, stopped.id, weights_path(2)).write_bytes(b"altered")
-    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
-    assert_equal_at_every_epoch(context.store, stopped.id, retrain(toy, DATA, tiny, context, epochs=EPOCHS))
+    assert retrain(toy, tiny, context, epochs=EPOCHS) == stopped.id
+    assert_equal_at_every_epoch(context.store, stopped.id, retrain(toy, tiny, context, epochs=EPOCHS))
     assert_every_epoch_recorded_once(context.store, stopped.id)
 
 
@@ -273,7 +272,7 @@ def test_where_earlier_weights_are_lost_training_begins_anew_and_says_so(
 ):
     stopped = interrupted_after(2, toy, tiny, context)
     file_of(context.store, stopped.id, lost).unlink()
-    anew = retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+    anew = retrain(toy, tiny, context, epochs=EPOCHS)
     said = capsys.readouterr().out
     assert anew != stopped.id
     assert f"Run {stopped.id} cannot be continued ({weights_path(0)}" in said
@@ -296,11 +295,11 @@ def test_a_retraining_whose_weights_are_altered_before_its_end_does_not_finish(
 
     monkeypatch.setattr(stage, "_keep_epoch", alter)
     with pytest.raises(StudyError, match=rf"not whole: {weights_path(1)} is missing or altered; the same command"):
-        retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+        retrain(toy, tiny, context, epochs=EPOCHS)
     monkeypatch.undo()
     [failed] = context.store.runs(stage="retrain")
     assert (failed.status, failed.tags["status_reason"]) == ("FAILED", "incomplete")
-    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) != failed.id
+    assert retrain(toy, tiny, context, epochs=EPOCHS) != failed.id
 
 
 def test_another_number_of_threads_begins_anew_and_says_so(
@@ -308,10 +307,10 @@ def test_another_number_of_threads_begins_anew_and_says_so(
 ):
     stopped = interrupted_after(1, toy, tiny, context)
     machine = replace(context.machine, threads=2)
-    other = retrain(toy, DATA, tiny, replace(context, machine=machine), epochs=EPOCHS)
+    other = retrain(toy, tiny, replace(context, machine=machine), epochs=EPOCHS)
     assert other != stopped.id
     assert f"Run {stopped.id} was interrupted with threads 1 (now 2)" in capsys.readouterr().out
-    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
+    assert retrain(toy, tiny, context, epochs=EPOCHS) == stopped.id
 
 
 def test_the_hashes_of_all_weights_and_predictions_are_kept(finished_study):
@@ -326,17 +325,17 @@ def test_a_retraining_under_way_is_not_begun_again(context: Context, tiny: Datas
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(1, patch)
         with pytest.raises(KeyboardInterrupt):
-            retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+            retrain(toy, tiny, context, epochs=EPOCHS)
     [stopped] = context.store.runs(stage="retrain")
     # As this process, which lives, would have left it while it works.
     context.store.resume(stopped.id)
     with pytest.raises(StudyError, match=f"Run {stopped.id} is retraining this already"):
-        retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+        retrain(toy, tiny, context, epochs=EPOCHS)
     context.store.tag(stopped.id, worker=" ".join([*stopped.tags["worker"].split()[:-1], "0"]))
     # Killed before anything else, it does not say of how many epochs it was.
     tags = {**stopped.tags, "worker": context.store.get(stopped.id).tags["worker"]}
     begun = context.store.start(tiny.key, stopped.name, tags=tags, params={})
-    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS) == stopped.id
+    assert retrain(toy, tiny, context, epochs=EPOCHS) == stopped.id
     assert {run.id: run.status for run in context.store.runs(stage="retrain")} == {
         stopped.id: "FINISHED",
         begun: "KILLED",
@@ -348,21 +347,21 @@ def test_a_diverging_retraining_is_recorded_and_not_continued(context: Context, 
     wild = trial(context, tiny, learning_rate=1e30)
     for count in (1, 2):
         with pytest.raises(StudyError, match=r"diverged: train_loss became .* in epoch 1"):
-            retrain(wild, DATA, tiny, context, epochs=EPOCHS)
+            retrain(wild, tiny, context, epochs=EPOCHS)
         runs = context.store.runs(stage="retrain")
         assert [(run.status, run.tags["status_reason"]) for run in runs] == [("FAILED", "diverged")] * count
 
 
 def test_other_images_than_the_searchs_are_refused(context: Context, tiny: Dataset, toy: Run):
     with pytest.raises(StudyError, match="searched on other images"):
-        retrain(toy, DATA, replace(tiny, digest="another"), context, epochs=1)
+        retrain(toy, replace(tiny, digest="another"), context, epochs=1)
     assert context.store.runs(stage="retrain") == []
 
 
 def test_a_retraining_whose_gpu_disappears_says_so_and_continues_later(
     context: Context, tiny: Dataset, toy: Run, monkeypatch: pytest.MonkeyPatch
 ):
-    expected = retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5)
+    expected = retrain(toy, tiny, context, epochs=EPOCHS, seed=5)
     whole = stage._keep_epoch
 
     def lost(epoch: Epoch, *more: object) -> None:
@@ -373,11 +372,11 @@ def test_a_retraining_whose_gpu_disappears_says_so_and_continues_later(
     context.store.tag(expected, seed="of another")
     monkeypatch.setattr(stage, "_keep_epoch", lost)
     with pytest.raises(StudyError, match=r"^cpu stopped working \(CUDA error: unspecified launch failure\)"):
-        retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5)
+        retrain(toy, tiny, context, epochs=EPOCHS, seed=5)
     monkeypatch.undo()
     [failed] = context.store.runs(stage="retrain", seed="5")
     assert (failed.status, failed.tags["status_reason"]) == ("FAILED", "crashed")
-    assert retrain(toy, DATA, tiny, context, epochs=EPOCHS, seed=5) == failed.id
+    assert retrain(toy, tiny, context, epochs=EPOCHS, seed=5) == failed.id
     assert_equal_at_every_epoch(context.store, expected, failed.id)
     assert_every_epoch_recorded_once(context.store, failed.id)
 
@@ -390,7 +389,7 @@ def test_a_retraining_without_memory_says_so_and_is_recorded(
 
     monkeypatch.setattr(stage, "_keep_epoch", full)
     with pytest.raises(OutOfMemory, match="no memory left"):
-        retrain(toy, DATA, tiny, context, epochs=EPOCHS)
+        retrain(toy, tiny, context, epochs=EPOCHS)
     [failed] = context.store.runs(stage="retrain")
     assert (failed.status, failed.tags["status_reason"]) == ("FAILED", "out of memory")
 
@@ -398,10 +397,10 @@ def test_a_retraining_without_memory_says_so_and_is_recorded(
 def test_seeds_are_retrained_in_turn_and_those_that_are_finished_are_skipped(
     context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]
 ):
-    done = retrain(toy, DATA, tiny, context, epochs=1, seed=6)
-    retrain(toy, DATA, tiny, context, epochs=2, seed=7)  # of other epochs: not the same training
+    done = retrain(toy, tiny, context, epochs=1, seed=6)
+    retrain(toy, tiny, context, epochs=2, seed=7)  # of other epochs: not the same training
     capsys.readouterr()
-    run_ids = retrain_seeds(toy, DATA, tiny, context, epochs=1, seed=None, seeds=3)
+    run_ids = retrain_seeds(toy, tiny, context, epochs=1, seed=None, seeds=3)
     said = capsys.readouterr().out
     runs = [context.store.get(run_id) for run_id in run_ids]
     assert [(run.params["seed"], run.params["epochs"]) for run in runs] == [("5", "1"), ("6", "1"), ("7", "1")]
@@ -409,16 +408,16 @@ def test_seeds_are_retrained_in_turn_and_those_that_are_finished_are_skipped(
     assert f"Seed 6 is retrained already: run {done}" in said
     accuracies = np.array([run.metrics["final_test_accuracy"] for run in runs])
     assert f"seeds 5 to 7, epochs 1: test accuracy {accuracies.mean():.4f} ± {accuracies.std(ddof=1):.4f}" in said
-    assert retrain_seeds(toy, DATA, tiny, context, epochs=1, seed=None, seeds=3) == run_ids
+    assert retrain_seeds(toy, tiny, context, epochs=1, seed=None, seeds=3) == run_ids
     assert len(context.store.runs(stage="retrain")) == 4
 
 
 def test_what_is_retrained_already_is_not_trained_again_unless_a_file_of_it_is_damaged(
     context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]
 ):
-    done = retrain_once(toy, DATA, tiny, context, epochs=1, seed=None)
+    done = retrain_once(toy, tiny, context, epochs=1, seed=None)
     capsys.readouterr()
-    assert retrain_once(toy, DATA, tiny, context, epochs=1, seed=None) == done
+    assert retrain_once(toy, tiny, context, epochs=1, seed=None) == done
     assert f"Seed 5 is retrained already: run {done}; --again trains it once more." in capsys.readouterr().out
     assert [run.id for run in context.store.runs(stage="retrain")] == [done]
     root = context.store.root(done)
@@ -428,14 +427,14 @@ def test_what_is_retrained_already_is_not_trained_again_unless_a_file_of_it_is_d
     for file in (root / weights_path(1), root.parents[1] / "models" / model / "artifacts/data/model.pt2"):
         whole = file.read_bytes()
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        again = retrain_once(toy, DATA, tiny, context, epochs=1, seed=None)
+        again = retrain_once(toy, tiny, context, epochs=1, seed=None)
         assert again not in damaged
         file.write_bytes(whole)
         context.store.client.delete_run(again)
 
 
 def test_one_seed_has_no_deviation(context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]):
-    (run_id,) = retrain_seeds(toy, DATA, tiny, context, epochs=1, seed=9, seeds=1)
+    (run_id,) = retrain_seeds(toy, tiny, context, epochs=1, seed=9, seeds=1)
     assert context.store.get(run_id).params["seed"] == "9"
     said = capsys.readouterr().out
     assert "seed 9, epochs 1: test accuracy" in said
@@ -446,8 +445,8 @@ def test_an_interrupted_seed_is_continued(context: Context, tiny: Dataset, toy: 
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(1, patch)
         with pytest.raises(KeyboardInterrupt):
-            retrain_seeds(toy, DATA, tiny, context, epochs=2, seed=0, seeds=2)
+            retrain_seeds(toy, tiny, context, epochs=2, seed=0, seeds=2)
     (stopped,) = context.store.runs(stage="retrain")
-    run_ids = retrain_seeds(toy, DATA, tiny, context, epochs=2, seed=0, seeds=2)
+    run_ids = retrain_seeds(toy, tiny, context, epochs=2, seed=0, seeds=2)
     assert run_ids[0] == stopped.id
     assert {run.status for run in context.store.runs(stage="retrain")} == {"FINISHED"}

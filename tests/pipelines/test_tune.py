@@ -26,7 +26,6 @@ from study.tracking.runs import Run
 from study.training import Pending
 from tests.conftest import needs_gpu, surroundings
 
-DATA = DataConfig(dataset="digits")
 SMALL = SearchConfig(name="small", model=FFNNConfig(hidden=4), trials=3, epochs=2, batch_size=40, pruner="none")
 
 
@@ -138,8 +137,8 @@ def test_the_test_images_are_never_shown_to_a_search(context: Context, tiny: Dat
     monkeypatch.setattr(stage, "epochs", watched)
     # Made different from each other in one pixel, so that no two are equal by chance.
     marked = replace(tiny, train=numbered(tiny.train, 0), test=numbered(tiny.test, 1))
-    tune(replace(SMALL, trials=2, epochs=1), DATA, marked, context)
-    splits = marked.splits(DATA)
+    tune(replace(SMALL, trials=2, epochs=1), marked, context)
+    splits = marked.splits
     assert len(shown) == 2
     for train, evaluated in shown:
         assert train == pixels(splits.train)
@@ -157,7 +156,7 @@ def numbered(images: Labelled, part: int) -> Labelled:
 
 def test_a_diverged_trial_is_recorded_as_such_in_both_stores_and_the_search_goes_on(context: Context, tiny: Dataset):
     config = replace(SMALL, trials=2, learning_rate=Range(low=1e30, high=1e31))
-    parent = tune(config, DATA, tiny, context)
+    parent = tune(config, tiny, context)
     assert context.store.get(parent).status == "FINISHED"
     for run, trial in zip(trials(context), in_optuna(context, config, tiny).get_trials(), strict=True):
         assert (run.status, run.tags["status_reason"], run.tags["stopped_epoch"]) == ("FINISHED", "diverged", "1")
@@ -177,7 +176,7 @@ def test_an_ended_trial_is_closed_in_both_stores_and_the_same_search_reaches_its
     with pytest.MonkeyPatch.context() as patch:
         stopping_in(1, end, patch)
         with pytest.raises(type(end)):
-            tune(SMALL, DATA, tiny, context)
+            tune(SMALL, tiny, context)
     [search_run] = context.store.runs(stage="search")
     assert (search_run.status, search_run.tags["status_reason"]) == (status, reason)
     ended = trials(context)[1]
@@ -185,7 +184,7 @@ def test_an_ended_trial_is_closed_in_both_stores_and_the_same_search_reaches_its
     found = in_optuna(context, SMALL, tiny).get_trials()
     assert (found[1].state, found[1].user_attrs["status_reason"]) == (TrialState.FAIL, reason)
 
-    assert tune(SMALL, DATA, tiny, context) == search_run.id
+    assert tune(SMALL, tiny, context) == search_run.id
     assert context.store.get(search_run.id).status == "FINISHED"
     runs = trials(context)
     assert [run.tags["status_reason"] for run in runs] == ["complete", reason, "complete", "complete"]
@@ -197,41 +196,41 @@ def test_an_ended_trial_is_closed_in_both_stores_and_the_same_search_reaches_its
 def test_a_search_does_not_go_on_in_the_runs_of_another_one_of_its_name(
     context: Context, other_home: Home, machine: Machine, tiny: Dataset
 ):
-    tune(SMALL, DATA, tiny, context)
+    tune(SMALL, tiny, context)
     before = [(run.id, run.status, run.tags) for run in context.store.runs()]
     same_runs = replace(surroundings(other_home, machine), store=context.store)
     for _ in range(2):
         with pytest.raises(StudyError, match="are of another search than the trials in"):
-            tune(SMALL, DATA, tiny, same_runs)
+            tune(SMALL, tiny, same_runs)
     # Nor does one that has trials and runs of its own elsewhere.
-    tune(SMALL, DATA, tiny, surroundings(other_home, machine))
+    tune(SMALL, tiny, surroundings(other_home, machine))
     with pytest.raises(StudyError, match="are of another search than the trials in"):
-        tune(replace(SMALL, trials=4), DATA, tiny, same_runs)
+        tune(replace(SMALL, trials=4), tiny, same_runs)
     assert [(run.id, run.status, run.tags) for run in context.store.runs()] == before
-    tune(replace(SMALL, trials=4), DATA, tiny, context)
+    tune(replace(SMALL, trials=4), tiny, context)
     assert len(trials(context)) == 4
 
 
 def test_a_search_whose_runs_are_all_gone_is_not_sent_to_doctor(
     context: Context, other_home: Home, machine: Machine, tiny: Dataset
 ):
-    tune(SMALL, DATA, tiny, context)
+    tune(SMALL, tiny, context)
     emptied = replace(context, store=surroundings(other_home, machine).store)
     with pytest.raises(StudyError, match="its run is not in") as raised:
-        tune(SMALL, DATA, tiny, emptied)
+        tune(SMALL, tiny, emptied)
     assert "doctor" not in str(raised.value)
     for run in context.store.runs(stage="search"):
         context.store.client.delete_run(run.id)
     with pytest.raises(StudyError, match="doctor --fix"):
-        tune(SMALL, DATA, tiny, context)
+        tune(SMALL, tiny, context)
 
 
 def test_it_is_said_where_another_search_has_the_best_which_is_retrained(
     context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
 ):
-    tune(replace(SMALL, name="good"), DATA, tiny, context)
+    tune(replace(SMALL, name="good"), tiny, context)
     hopeless = replace(SMALL, name="hopeless", trials=1, learning_rate=Range(low=1e-9, high=2e-9))
-    search_and_retrain(hopeless, DATA, tiny, context, epochs=1)
+    search_and_retrain(hopeless, tiny, context, epochs=1)
     said = capsys.readouterr().out
     assert re.search(r"The best ffnn of all searches on digits is trial \d of good, validation accuracy 0\.", said)
     [run] = context.store.runs(stage="retrain")
@@ -242,11 +241,11 @@ def test_a_search_that_is_done_says_so_and_starts_nothing(
     context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
 ):
     config = replace(SMALL, trials=1, epochs=1)
-    parent = tune(config, DATA, tiny, context)
-    assert tune(config, DATA, tiny, context) == parent
+    parent = tune(config, tiny, context)
+    assert tune(config, tiny, context) == parent
     assert "1 finished trials already" in capsys.readouterr().out
     assert len(trials(context)) == 1
-    assert tune(replace(config, trials=2), DATA, tiny, context) == parent
+    assert tune(replace(config, trials=2), tiny, context) == parent
     assert len(trials(context)) == 2
 
 
@@ -265,7 +264,7 @@ def in_turns(
         run_trials(*arguments, **{**options, "places": places})
 
     monkeypatch.setattr(stages, "run_trials", with_places)
-    return tune(config, DATA, dataset, context)
+    return tune(config, dataset, context)
 
 
 def test_trials_that_take_turns_are_those_done_one_after_the_other(
@@ -273,7 +272,7 @@ def test_trials_that_take_turns_are_those_done_one_after_the_other(
 ):
     config = replace(SMALL, trials=5)
     alone = surroundings(other_home, machine)
-    tune(config, DATA, tiny, alone)
+    tune(config, tiny, alone)
     in_turns(context, tiny, config, 3, monkeypatch)
     turned = trials(context)
     assert len(turned) == 5
@@ -301,7 +300,7 @@ def test_an_interruption_closes_all_trials_that_take_turns_in_both_stores(
     assert [trial.user_attrs["status_reason"] for trial in found.trials] == ["interrupted"] * 3
     assert {trial.state for trial in found.trials} == {TrialState.FAIL}
     monkeypatch.undo()
-    tune(config, DATA, tiny, context)
+    tune(config, tiny, context)
     assert search.finished(in_optuna(context, config, tiny)) == 5
     again = [run.tags["retry_of"] for run in trials(context) if "retry_of" in run.tags]
     assert sorted(again) == ["0", "1", "2"]
@@ -332,7 +331,7 @@ def test_a_trial_without_memory_fails_with_a_sentence_and_the_search_goes_on(
     context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     hungry_in({1}, monkeypatch)
-    tune(SMALL, DATA, tiny, context)
+    tune(SMALL, tiny, context)
     runs = trials(context)
     assert [run.tags["status_reason"] for run in runs] == ["complete", "out of memory", "complete", "complete"]
     assert runs[1].status == "FAILED"
@@ -350,12 +349,12 @@ def test_a_search_of_which_trial_after_trial_has_no_memory_ends_with_the_sentenc
 ):
     hungry_in({1, 2, 3}, monkeypatch)
     with pytest.raises(OutOfMemory, match="--workers"):
-        tune(replace(SMALL, trials=8), DATA, tiny, context)
+        tune(replace(SMALL, trials=8), tiny, context)
     reasons = [run.tags["status_reason"] for run in trials(context)]
     assert reasons == ["complete", "out of memory", "out of memory", "out of memory"]
     # Where there is memory again, the same command makes up for all.
     monkeypatch.undo()
-    tune(replace(SMALL, trials=8), DATA, tiny, context)
+    tune(replace(SMALL, trials=8), tiny, context)
     assert search.finished(in_optuna(context, SMALL, tiny)) == 8
 
 
@@ -363,7 +362,7 @@ def test_a_search_of_which_trial_after_trial_has_no_memory_ends_with_the_sentenc
 def test_a_search_on_a_gpu_takes_turns_and_both_stores_agree(home: Home, tiny: Dataset):
     context = surroundings(home, prepare("cuda"))
     config = replace(SMALL, trials=8, epochs=4, pruner="median")
-    tune(config, DATA, tiny, context)
+    tune(config, tiny, context)
     found = in_optuna(context, config, tiny)
     assert search.finished(found) == 8
     for run, trial in zip(trials(context), found.trials, strict=True):
@@ -374,7 +373,7 @@ def test_a_search_on_a_gpu_takes_turns_and_both_stores_agree(home: Home, tiny: D
 def test_too_few_images_for_a_validation_split_are_told_before_anything_is_recorded(context: Context, tiny: Dataset):
     few = replace(tiny, train=tiny.train.subset(torch.arange(15)))
     with pytest.raises(StudyError, match="needs at least"):
-        tune(SMALL, DATA, few, context)
+        tune(SMALL, few, context)
     assert context.store.runs() == []
 
 
@@ -382,7 +381,7 @@ def test_a_search_without_a_complete_trial_tells_of_no_best_one(
     context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
 ):
     config = replace(SMALL, trials=1, learning_rate=Range(low=1e30, high=1e31))
-    tune(config, DATA, tiny, context)
+    tune(config, tiny, context)
     out = capsys.readouterr().out
     assert "diverged" in out
     assert "; best none" in out

@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,48 +85,63 @@ def hold_everything_once(whole: Labelled, *parts: Labelled) -> bool:
     return sorted(listed(whole)) == sorted(entry for part in parts for entry in listed(part))
 
 
-def balanced(classes: int, per_class: int) -> Dataset:
+def balanced(classes: int, per_class: int, **settings: float) -> Dataset:
     labels = torch.arange(classes).repeat(per_class)
     images = torch.randint(
         0, 256, (len(labels), 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     names = tuple(f"class {number}" for number in range(classes))
     every = Labelled(images, labels)
-    return Dataset(name="toy", key="toy", digest="", classes=names, train=every, test=every, source="made up")
+    return Dataset(
+        config=DataConfig(**settings),
+        name="toy",
+        key="toy",
+        digest="",
+        classes=names,
+        train=every,
+        test=every,
+        source="made up",
+    )
 
 
 class TestSplits:
     def test_validation_is_exactly_a_tenth_of_every_class(self):
-        splits = balanced(classes=10, per_class=50).splits(DataConfig())
+        splits = balanced(classes=10, per_class=50).splits
         assert torch.bincount(splits.validation.labels).tolist() == [5] * 10
         assert torch.bincount(splits.train.labels).tolist() == [45] * 10
 
     def test_every_image_is_on_one_side_with_its_label(self):
         dataset = balanced(classes=3, per_class=20)
-        splits = dataset.splits(DataConfig())
+        splits = dataset.splits
         assert hold_everything_once(dataset.train, splits.train, splits.validation)
         assert not rows(splits.train) & rows(splits.validation)
 
     def test_the_seed_alone_decides_the_choice(self):
         dataset = balanced(classes=3, per_class=20)
-        first, again, other = (dataset.splits(DataConfig(split_seed=seed)).validation for seed in (1, 1, 2))
+        first, again, other = (
+            replace(dataset, config=DataConfig(split_seed=seed)).splits.validation for seed in (1, 1, 2)
+        )
         assert torch.equal(first.images, again.images)
         assert not torch.equal(first.images, other.images)
 
+    def test_they_are_computed_once(self):
+        dataset = balanced(classes=2, per_class=20)
+        assert dataset.splits is dataset.splits
+
     def test_the_fraction_is_honoured(self):
-        assert len(balanced(classes=2, per_class=50).splits(DataConfig(validation_fraction=0.25)).validation) == 25
+        assert len(balanced(classes=2, per_class=50, validation_fraction=0.25).splits.validation) == 25
 
     def test_a_class_of_one_image_is_named_with_its_count(self):
         dataset = balanced(classes=2, per_class=20)
         labels = torch.zeros(40, dtype=torch.int64)
         labels[7] = 1
-        single = Dataset(**vars(dataset) | {"train": Labelled(dataset.train.images, labels)})
+        single = replace(dataset, train=Labelled(dataset.train.images, labels))
         with pytest.raises(StudyError, match=r"Class 'class 1' has 1 of the images .* validation .* at least 2"):
-            single.splits(DataConfig())
+            _ = single.splits
 
     def test_too_few_images_for_the_classes_are_told_with_both_counts(self):
         with pytest.raises(StudyError, match=r"20 images split into 18 training and 2 validation .* 10 classes"):
-            balanced(classes=10, per_class=2).splits(DataConfig())
+            _ = balanced(classes=10, per_class=2).splits
 
 
 class TestLabelled:
@@ -455,6 +471,23 @@ class TestCache:
         load(folder, home)
         assert len(decoded) == 2
 
+    def test_a_cache_file_that_is_named_gives_the_same_without_the_image_files(
+        self, folder: Path, home: Home, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+    ):
+        before = load(folder, home)
+        monkeypatch.setattr(image_files, "cache_path", None)
+        again = load_dataset(before.config, home, cache=before.cache)
+        assert again.digest == before.digest
+        assert hold_everything_once(again.train, before.train)
+        assert (again.key, again.classes, again.source) == (before.key, before.classes, before.source)
+        assert len(decoded) == 1
+
+    def test_a_damaged_cache_file_that_is_named_is_not_used(self, folder: Path, home: Home, decoded: list[int]):
+        before = load(folder, home)
+        before.cache.write_bytes(before.cache.read_bytes()[:-1])
+        assert load_dataset(before.config, home, cache=before.cache).digest == before.digest
+        assert len(decoded) == 2
+
     def test_where_nothing_can_be_kept_it_says_so_once_and_goes_on(self, folder: Path, home: Home):
         home.data.mkdir(parents=True)
         (home.data / "cache").write_text("in the way")
@@ -763,7 +796,7 @@ class TestRealImages:
         assert list(first.classes) == CIFAR10_CLASSES
         assert torch.bincount(first.train.labels).tolist() == [5000] * 10
         assert torch.bincount(first.test.labels).tolist() == [1000] * 10
-        assert torch.bincount(first.splits(DataConfig()).validation.labels).tolist() == [500] * 10
+        assert torch.bincount(first.splits.validation.labels).tolist() == [500] * 10
         peacock = np.asarray(Image.open(real_images / "train" / "bird" / "0000.jpg").convert("RGB"))
         assert np.array_equal(select_image(first, "").image.permute(1, 2, 0).numpy(), peacock)
 

@@ -14,7 +14,6 @@ from study.data import Dataset
 from study.search import search
 from study.tracking import best
 from study.tracking.store import Store
-from tests.conftest import DIGITS
 from tests.pipelines.trials.test_pool import curve
 from tests.support.postgres import SECRET, Cluster, Databases
 from tests.support.process import study_here
@@ -29,7 +28,7 @@ def on_postgres(context: Context, databases: Databases) -> Context:
 
 def test_a_search_and_its_retraining_are_the_same_in_both_databases(on_postgres: Context, tiny: Dataset) -> None:
     store = on_postgres.store
-    tune(CONFIG, DIGITS, tiny, on_postgres)
+    tune(CONFIG, tiny, on_postgres)
     opened = search.open_search(CONFIG, on_postgres.storage, digest=tiny.digest)
     trials = opened.get_trials()
     runs = {run.tags["optuna_trial"]: run for run in store.runs(stage="trial")}
@@ -37,7 +36,7 @@ def test_a_search_and_its_retraining_are_the_same_in_both_databases(on_postgres:
     for trial in trials:
         assert curve(store, runs[str(trial.number)].id) == trial.intermediate_values
 
-    run_id = retrain(best.best_trial(store, tiny.key, "cnn"), DIGITS, tiny, on_postgres, epochs=2)
+    run_id = retrain(best.best_trial(store, tiny.key, "cnn"), tiny, on_postgres, epochs=2)
     assert store.get(run_id).status == "FINISHED"
     assert store.artifacts(run_id, "weights") == [f"weights/epoch_{epoch:03d}.safetensors" for epoch in range(3)]
     assert (on_postgres.home.store / "artifacts").is_dir(), "artifacts lie in the home folder"

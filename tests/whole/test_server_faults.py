@@ -23,7 +23,7 @@ from study.tracking import retry
 from study.tracking.runs import Run
 from study.tracking.store import Store, default_uri
 from tests.conftest import copy_of
-from tests.pipelines.test_retrain import DATA, trial
+from tests.pipelines.test_retrain import trial
 from tests.support.server import Server
 
 AWAY = float(os.environ.get("STUDY_TEST_AWAY", "1"))
@@ -65,7 +65,7 @@ def said(context: Context) -> list[str]:
 
 
 def train(toy: Run, dataset: Dataset, context: Context) -> str:
-    return retrain(toy, DATA, dataset, context, epochs=EPOCHS)
+    return retrain(toy, dataset, context, epochs=EPOCHS)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ def analysed(finished_study: Finished) -> Iterator[Analyse]:
     before = reports.rename(reports.with_name("reports of other tests")) if reports.exists() else None
 
     def run(config: AnalysisConfig, **more: bool) -> Path:
-        analysis = analyse("best", config, context, loaded=finished_study.dataset, **more)
+        analysis = analyse("best", config, context, data=finished_study.dataset, **more)
         assert analysis.missing == ()
         return analysis.page.parent
 

@@ -32,7 +32,7 @@ def added(monkeypatch: pytest.MonkeyPatch) -> figures.Figure:
 
 
 def test_the_documented_figure_is_drawn_named_and_put_in_its_part(added: figures.Figure, finished_study: Finished):
-    made = analyse("best", ONLY, finished_study.context, loaded=finished_study.dataset)
+    made = analyse("best", ONLY, finished_study.context, data=finished_study.dataset)
     folder, html = made.page.parent, made.page.read_text()
     assert {"sureness.png", "sureness.svg", "sureness.csv"} <= {file.name for file in folder.iterdir()}
     assert set(pd.read_csv(folder / "sureness.csv")["model"]) == {"cnn", "ffnn"}
@@ -46,12 +46,12 @@ def test_what_a_row_needs_and_is_not_there_is_named(
     lacking = figures.Need(lambda material: False, lambda material: "Nothing was kept.")
     monkeypatch.setattr(figures, "FIGURES", (*figures.FIGURES[:-1], replace(added, needs=(lacking,))))
     with pytest.raises(StudyError, match=r"Left out: sureness\. Nothing was kept\."):
-        analyse("best", ONLY, finished_study.context, loaded=finished_study.dataset)
+        analyse("best", ONLY, finished_study.context, data=finished_study.dataset)
     monkeypatch.setattr(
         figures, "FIGURES", (*figures.FIGURES[:-1], replace(added, needs=(figures.Need(lambda material: False),)))
     )
     with pytest.raises(StudyError, match=r"This run has no sureness"):
-        analyse("best", ONLY, finished_study.context, loaded=finished_study.dataset)
+        analyse("best", ONLY, finished_study.context, data=finished_study.dataset)
 
 
 def test_a_figure_may_be_called_as_its_file_is():

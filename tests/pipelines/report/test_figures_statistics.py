@@ -15,12 +15,10 @@ from pipelines.report.tracked import runs_by_seed
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.tune import tune
-from study.config import CIFAR10_CLASSES, DataConfig, FFNNConfig, SearchConfig
+from study.config import CIFAR10_CLASSES, FFNNConfig, SearchConfig
 from study.data import Dataset
 from study.tracking import best
 from tests.support.material import written
-
-DATA = DataConfig(dataset="digits")
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +129,10 @@ def test_a_model_alone_with_a_test_folder_of_one_class_is_reported(networks, fin
 
 def test_retrainings_with_other_seeds_are_found_and_give_bands(context: Context, tiny: Dataset, tmp_path: Path):
     model = FFNNConfig(hidden=4)
-    tune(SearchConfig(name="digits-ffnn", model=model, trials=1, epochs=1, batch_size=60), DATA, tiny, context)
+    tune(SearchConfig(name="digits-ffnn", model=model, trials=1, epochs=1, batch_size=60), tiny, context)
     trial = best.best_trial(context.store, tiny.key, "ffnn")
-    ids = {seed: retrain(trial, DATA, tiny, context, epochs=2, seed=seed) for seed in (0, 1)}
-    retrain(trial, DATA, tiny, context, epochs=1, seed=2)
+    ids = {seed: retrain(trial, tiny, context, epochs=2, seed=seed) for seed in (0, 1)}
+    retrain(trial, tiny, context, epochs=1, seed=2)
     network = pull(context.store, context.store.get(ids[0]))
     assert {seed: run.id for seed, run in runs_by_seed(context.store, network).items()} == ids
     report, _ = made({"ffnn": network}, tmp_path / "seeds")

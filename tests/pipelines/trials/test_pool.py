@@ -329,7 +329,7 @@ def test_a_workers_training_is_that_of_any_process(reached: Reached, digits: Dat
     # Other tests in this process may have chosen another number of threads.
     machine = prepare("cpu", run.params["precision"], int(run.params["threads"]))
     # A few epochs are enough, since the settings do not change with the epoch.
-    config, splits = replace(TrainConfig.from_params(run.params), epochs=5), digits.splits(DIGITS)
+    config, splits = replace(TrainConfig.from_params(run.params), epochs=5), digits.splits
     state = TrainingState(build_model(config.model, classes=10, seed=config.seed), config, machine)
     here: dict[int, float] = {}
     fit(
@@ -431,6 +431,7 @@ def one_worker(config: SearchConfig, digest: str, context: Context, data: DataCo
         config=config,
         data=data,
         digest=digest,
+        cache=None,
         home=context.home,
         uri=context.store.uri,
         storage=context.storage,
@@ -530,7 +531,7 @@ def test_ctrl_c_between_a_trials_birth_and_its_first_step_leaves_nothing_running
 ) -> None:
     config = SearchConfig(name=NAME, model=FFNNConfig(hidden=4), trials=2, epochs=1)
     # So that the search's own run is there: what is made next is a trial's.
-    tune(replace(config, trials=1), DIGITS, tiny, context)
+    tune(replace(config, trials=1), tiny, context)
     whole = getattr(where, name)
 
     def interrupted(*arguments: object, **options: object) -> object:
@@ -542,16 +543,16 @@ def test_ctrl_c_between_a_trials_birth_and_its_first_step_leaves_nothing_running
     with monkeypatch.context() as patch:
         patch.setattr(where, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            tune(config, DIGITS, tiny, context)
+            tune(config, tiny, context)
     assert context.store.runs(status="RUNNING") == []
     assert TrialState.RUNNING not in {trial.state for trial in trials_of(context.home)}
-    tune(config, DIGITS, tiny, context)
+    tune(config, tiny, context)
     assert [trial.state for trial in trials_of(context.home)].count(TrialState.COMPLETE) == 2
 
 
 def test_one_missing_trial_needs_no_other_process(context: Context, tiny: Dataset) -> None:
     config = SearchConfig(name=NAME, model=FFNNConfig(hidden=4), trials=1, epochs=1)
-    tune(config, DIGITS, tiny, context, workers=8)
+    tune(config, tiny, context, workers=8)
     assert [pid(trial) for trial in trials_of(context.home)] == [os.getpid()]
 
 

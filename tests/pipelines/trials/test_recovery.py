@@ -26,7 +26,7 @@ from study.search.loop import optimise
 from study.system import processes
 from study.tracking.store import Store
 from tests.conftest import surroundings
-from tests.pipelines.test_tune import DATA, SMALL, in_optuna, trials
+from tests.pipelines.test_tune import SMALL, in_optuna, trials
 from tests.study.search.test_search import QUICK, accuracy, at_once, opened
 
 IN_OPTUNA = (
@@ -152,13 +152,13 @@ def test_a_search_that_is_killed_between_any_two_writes_is_continued_as_if_it_ne
     for writes in itertools.count():
         config = replace(SMALL, name=f"killed-after-{writes}", trials=2, epochs=1)
         with lived(1, writes) as life:
-            tune(config, DATA, tiny, context)
+            tune(config, tiny, context)
         # Half of them are killed once more, on the way back.
         if writes % 2:
             with lived(2, chance.randrange(12)):
-                tune(config, DATA, tiny, context)
+                tune(config, tiny, context)
         with lived(3, ENOUGH):
-            tune(config, DATA, tiny, context)
+            tune(config, tiny, context)
         found = in_optuna(context, config, tiny).get_trials()
         assert_all_is_as_never_interrupted(found, total=2)
         assert_runs_mirror(context, config, found)

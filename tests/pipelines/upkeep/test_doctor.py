@@ -26,7 +26,7 @@ from study.system.backup import back_up
 from study.system.processes import this_process
 from study.tracking import best
 from study.tracking.store import Point, Store, default_uri
-from tests.conftest import DIGITS, Finished, copy_of, surroundings
+from tests.conftest import Finished, copy_of, surroundings
 from tests.support.process import study_here
 
 LOOK, FIX = Options(), Options(fix=True)
@@ -499,7 +499,7 @@ def test_altered_and_missing_weights_stay_until_they_are_trained_anew(patient: P
     command = f"retrain --run {run.tags['trial_run']} --epochs 2 --seed {run.params['seed']}"
     assert all(command in one.remedy for one in found.left)
     trial = best.choose_trial(patient.store, run.tags["trial_run"], "cnn")
-    again = retrain(trial, DIGITS, patient.finished.dataset, patient.context, epochs=2)
+    again = retrain(trial, patient.finished.dataset, patient.context, epochs=2)
     left = patient.examine(FIX).left
     assert not [one for one in left if one.repair is None and "trains it anew" in one.remedy]
     assert not patient.examine(FIX).left
@@ -581,7 +581,7 @@ def test_a_study_in_another_folder_is_analysed_there(patient: Patient, tmp_path:
     assert not examine(moved, FIX).left
     assert examine(moved, FIX) == Result()
     again = surroundings(Home(root=new), patient.context.machine)
-    analyse(patient.retrained, AnalysisConfig(only=("convergence",)), again, DIGITS, patient.finished.dataset)
+    analyse(patient.retrained, AnalysisConfig(only=("convergence",)), again, patient.finished.dataset)
     assert (new / "mlruns/artifacts/digits" / patient.retrained / "artifacts/report").is_dir()
     if stays:
         assert {file.relative_to(old) for file in old.rglob("*") if "artifacts" in file.parts} == {

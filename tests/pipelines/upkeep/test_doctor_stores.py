@@ -15,7 +15,7 @@ from study.config import CNNConfig, Home, SearchConfig
 from study.data import Dataset
 from study.device import Machine
 from study.tracking.store import Store
-from tests.conftest import DIGITS, Finished, copy_of, surroundings
+from tests.conftest import Finished, copy_of, surroundings
 from tests.support.postgres import Databases
 from tests.support.process import study_here
 from tests.support.server import Server
@@ -27,7 +27,7 @@ CONFIG = SearchConfig(name="digits-cnn", model=CNNConfig(filters=(4, 6)), trials
 def test_it_mends_and_backs_up_what_postgresql_holds(context: Context, databases: Databases, tiny: Dataset) -> None:
     store = Store(context.home, databases.tracking)
     context = replace(context, store=store, storage=databases.storage)
-    tune(CONFIG, DIGITS, tiny, context)
+    tune(CONFIG, tiny, context)
     assert examine(context, FIX) == Result()
     first, second = store.runs(stage="trial")
     store.log(first.id, {"val_accuracy": 0.5}, 1)

@@ -26,7 +26,7 @@ from pipelines.upkeep import import_
 from pipelines.upkeep.doctor import Options, Result, examine
 from pipelines.upkeep.export import export
 from pipelines.upkeep.relocate import local
-from study.config import AnalysisConfig, DataConfig, Home
+from study.config import AnalysisConfig, Home
 from study.errors import StudyError
 from study.search import search
 from study.tracking import best
@@ -36,7 +36,6 @@ from study.tracking.store import Store
 from tests.conftest import Finished, copy_of, surroundings
 from tests.support.process import study_here
 
-DIGITS = DataConfig(dataset="digits")
 MOST = 2**30
 
 
@@ -125,7 +124,7 @@ def test_an_export_of_an_import_is_analysed_with_equal_numbers(
     tables = []
     for context in (elsewhere, again):
         settings = AnalysisConfig(only=("table2", "convergence", "architecture"))
-        made = analyse("best", settings, context, DIGITS, loaded=finished_study.dataset)
+        made = analyse("best", settings, context, data=finished_study.dataset)
         tables.append({file.name: file.read_bytes() for file in made.page.parent.glob("*.csv")})
     assert tables[0] == tables[1]
     assert "table2.csv" in tables[0]
@@ -137,8 +136,8 @@ def test_the_same_command_continues_an_imported_search_as_it_would_have_gone_on(
     config = replace(finished_study.searches["ffnn"], trials=5)
     whole = surroundings(home, machine)
     continued = imported(archive, Home(root=tmp_path / "new"), machine)
-    tune(config, DIGITS, finished_study.dataset, whole)
-    parent = tune(config, DIGITS, finished_study.dataset, continued)
+    tune(config, finished_study.dataset, whole)
+    parent = tune(config, finished_study.dataset, continued)
     assert parent == finished_study.parents["ffnn"]
     tables = [
         search.trials_table(optuna.load_study(study_name=config.name, storage=c.storage)) for c in (whole, continued)
@@ -222,7 +221,7 @@ def test_runs_of_other_programs_and_deleted_ones_stay_behind(
     client = context.store.client
     foreign = client.create_run(client.create_experiment("another program")).info.run_id
     deleted = retrain(
-        best.best_trial(context.store, "digits", "ffnn"), DIGITS, finished_study.dataset, context, epochs=1, seed=9
+        best.best_trial(context.store, "digits", "ffnn"), finished_study.dataset, context, epochs=1, seed=9
     )
     client.delete_run(deleted)
     content = bytes_in(exported(context, tmp_path / "some"))

@@ -18,7 +18,7 @@ from study.search.heartbeat import SIGN, Heart, Pulse
 from study.search.private import set_system_attr
 from study.search.search import Search
 from tests.conftest import surroundings
-from tests.pipelines.test_tune import DATA, SMALL, in_optuna, trials
+from tests.pipelines.test_tune import SMALL, in_optuna, trials
 from tests.study.search.test_search import QUICK, opened
 
 ELSEWHERE = "another-host 12 another-boot/pid:[1] 345"
@@ -134,7 +134,7 @@ def test_a_worker_that_was_taken_for_dead_says_nothing_over_the_next_attempt_and
         assert search.requeue(found) == [0]
 
     interfering(after, take_over, monkeypatch)
-    tune(SMALL, DATA, tiny, context)
+    tune(SMALL, tiny, context)
     found = in_optuna(context, SMALL, tiny).get_trials()
     assert [trial.user_attrs["status_reason"] for trial in found] == ["interrupted", *["complete"] * 3]
     assert found[1].user_attrs["retry_of"] == 0

@@ -21,7 +21,7 @@ from study.data import Dataset
 from study.errors import StudyError
 from study.search import search, storage
 from study.system import processes
-from tests.pipelines.test_tune import DATA, SMALL, in_optuna
+from tests.pipelines.test_tune import SMALL, in_optuna
 from tests.pipelines.trials.test_recovery import assert_runs_mirror
 
 
@@ -86,10 +86,10 @@ def test_a_storage_that_fails_ends_the_search_with_a_sentence_and_the_next_start
 
         patch.setattr(stage, "build_model", build)
         with pytest.raises(StudyError, match=sentence) as raised:
-            tune(config, DATA, tiny, context)
+            tune(config, tiny, context)
     assert "\n" not in str(raised.value)
     monkeypatch.setattr(processes, "_start", lambda number: "second")
-    tune(config, DATA, tiny, context)
+    tune(config, tiny, context)
     found = in_optuna(context, config, tiny).get_trials()
     assert search.finished(in_optuna(context, config, tiny)) == config.trials
     assert [trial.state for trial in found].count(TrialState.COMPLETE) == config.trials
