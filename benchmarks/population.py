@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from benchmarks.measure import epoch_of, seconds
 from study.config import TrainConfig
-from study.device import Machine, Stream, prepare
+from study.cuda import EAGER_STEPS, Launch, Stream, capture_on
+from study.device import Machine, prepare
 from study.images import Labelled, normalise, pick
 from study.models import build_model
 from study.state import TrainingState
-from study.step import EAGER_STEPS, Launch, capture_on
 from study.training import epochs, resident
 
 TIMEOUT = 120.0

@@ -13,7 +13,7 @@ from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from study.config import TrainConfig
 from study.data import Dataset
-from study.device_failures import failures_explained
+from study.device import failures_explained
 from study.errors import Diverged, StudyError
 from study.experiments import Condition
 from study.models import CNN, build_model

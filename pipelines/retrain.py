@@ -18,8 +18,7 @@ from pipelines.session.display import Bar
 from pipelines.session.mlflow_pages import run_page
 from study.config import TrainConfig
 from study.data import Dataset, normalise
-from study.device import release_freed_memory
-from study.device_failures import failures_explained
+from study.device import failures_explained, release_freed_memory
 from study.duplicates import find_duplicates
 from study.errors import Diverged, Incomplete, StudyError
 from study.models import Model, build_model

@@ -1,20 +1,29 @@
-"""Where and how precisely numbers are computed: device, precision, threads; chosen once and always said."""
+"""Device, precision and number of threads: choosing them, and explaining what fails on them."""
 
 import ctypes
+import gc
 import sys
-import time
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 
 from study.config import PRECISIONS
-from study.errors import StudyError, unknown
+from study.errors import OutOfMemory, StudyError, first_line, unknown
 
-Event = torch.cuda.Event | float
-"""A CUDA event, or, for a CPU, the time in seconds."""
+NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+)
+"""Texts of out-of-memory errors that torch raises as plain RuntimeError."""
+BUGS = ("assert", "illegal", "misaligned", "invalid", "captur")
+"""Words of CUDA errors that a bug in the program causes, rather than a GPU that fails."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,13 @@ def release_freed_memory() -> None:
         trim(0)
 
 
+def release_device_memory() -> None:
+    """Gives back what a failed training had on a GPU; its tensors may hang on the traceback of the failure."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def _device(name: str) -> tuple[torch.device, str]:
     """The device, and where `auto` had to do without a GPU that is there, why."""
     count, complaint = _gpus()
@@ -133,35 +149,43 @@ def _gpus() -> tuple[int, str]:
     return count, str(said[0].message).split(". ")[0] if said else ""
 
 
-class Stream:
-    """A CUDA stream, in which the work of one training waits for its GPU; a CPU works at once."""
+@contextmanager
+def failures_explained(machine: Machine, *mends: str) -> Iterator[None]:
+    """Says in a sentence what went wrong within the block, where it was the memory or the GPU.
 
-    def __init__(self, device: torch.device):
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        if self._stream:
-            self._stream.wait_stream(torch.cuda.current_stream(device))
+    Args:
+        machine: what computes.
+        mends: what would need less memory, beside what always does.
 
-    def current(self) -> AbstractContextManager[object]:
-        """Makes this the current stream within the block."""
-        return torch.cuda.stream(self._stream) if self._stream else nullcontext()
+    Raises:
+        OutOfMemory: where an allocation failed.
+        StudyError: where the GPU stopped working, or this build of torch has no code for it.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        explained = _explanation(error, machine, mends)
+        if explained is None:
+            raise
+        raise explained from None
 
-    def record_event(self) -> Event:
-        """The event that what is queued so far is done."""
-        if not self._stream:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record(self._stream)
-        return event
 
-    def elapsed_seconds(self, first: Event, second: Event) -> float:
-        """The time between two events that have both happened."""
-        if isinstance(first, torch.cuda.Event) and isinstance(second, torch.cuda.Event):
-            return first.elapsed_time(second) / 1000
-        assert isinstance(first, float)
-        assert isinstance(second, float)
-        return second - first
-
-    def synchronize(self) -> None:
-        """Waits until all that is queued is done."""
-        if self._stream:
-            self._stream.synchronize()
+def _explanation(error: BaseException, machine: Machine, mends: Sequence[str]) -> StudyError | None:
+    said = first_line(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in said for sign in NO_MEMORY):
+        # The first sentences say how much was asked for, and of how much.
+        asked = ". ".join(said.split("DefaultCPUAllocator: ")[-1].rstrip(".").split(". ")[:3])
+        always = ["end other programs that use it"]
+        if machine.device.type == "cuda":
+            always.append("choose --device cpu")
+        return OutOfMemory(f"{machine.device} has no memory left ({asked}): {', or '.join([*mends, *always])}.")
+    if "no kernel image" in said:
+        return StudyError(
+            f"torch {torch.__version__} has no code for the GPU {machine.device}: choose --device cpu, or install a "
+            "build of torch that has."
+        )
+    if isinstance(error, torch.AcceleratorError) and not any(sign in said for sign in BUGS):
+        return StudyError(
+            f"{machine.device} stopped working ({said}): see what nvidia-smi says of it; the same command continues."
+        )
+    return None

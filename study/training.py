@@ -1,7 +1,7 @@
 """Training and inference; knows neither Optuna nor MLflow.
 
 The images stay on the device as bytes and are normalised batch by batch; nothing is read back from the device
-before the end of an epoch.
+before the end of an epoch. What a GPU needs beside that is in `study.cuda`.
 """
 
 import math
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from study.config import TrainConfig
-from study.device import Event, Machine, Stream
+from study.cuda import Results, Stream, captured
+from study.device import Machine
 from study.errors import Diverged
-from study.images import Labelled, normalise
+from study.images import Labelled, normalise, pick
 from study.state import TrainingState
-from study.step import Steps
 from study.system import interruption
 
 __all__ = ["Epoch", "Pending", "TrainingState", "epochs", "evaluate", "fit", "predict", "resident"]
@@ -43,22 +43,14 @@ class Epoch:
     """Training images per second; 0 for epoch 0."""
 
 
+@dataclass(frozen=True)
 class Pending:
     """An epoch that is queued on the device, perhaps not done yet."""
 
-    def __init__(
-        self,
-        number: int,
-        images: int,
-        metrics: Mapping[str, Tensor],
-        events: tuple[Event, Event],
-        stream: Stream,
-    ):
-        """Takes the number of the epoch, how many images were trained on, and the events around their steps."""
-        self._number, self._images, self._events, self._stream = number, images, events, stream
-        with stream.current():
-            # Gathered on the device, so that they are read back all at once.
-            self._names, self._values = list(metrics), torch.stack([value.double() for value in metrics.values()])
+    number: int
+    images: int
+    """Number of training images."""
+    results: Results
 
     def wait(self) -> Epoch:
         """The epoch's result, once it is done.
@@ -66,13 +58,49 @@ class Pending:
         Raises:
             Diverged: where a loss is NaN or infinite.
         """
-        with self._stream.current():
-            metrics = dict(zip(self._names, self._values.tolist(), strict=True))
+        metrics, seconds = self.results.wait()
         for name, value in metrics.items():
             if not math.isfinite(value):
-                raise Diverged(self._number, name, value)
-        seconds = self._stream.elapsed_seconds(*self._events)
-        return Epoch(self._number, metrics, seconds, self._images / seconds if self._images else 0.0)
+                raise Diverged(self.number, name, value)
+        return Epoch(self.number, metrics, seconds, self.images / seconds if self.images else 0.0)
+
+
+class TrainingStep:
+    """Trains on one batch, and sums up the epoch's losses and right answers; all on the device."""
+
+    def __init__(self, state: TrainingState, train: Labelled, config: TrainConfig, machine: Machine):
+        self.state, self.train, self.config, self.machine = state, train, config, machine
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=machine.device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=machine.device)
+        self._steps = torch.tensor(state.steps, dtype=state.rate.dtype, device=machine.device)
+
+    def __call__(self, rows: Tensor) -> None:
+        """One step on the images at `rows`, (batch,) int64."""
+        images, labels = pick(self.train.images, rows), self.train.labels.index_select(0, rows)
+        with self.machine.autocast():
+            logits = self.state.model(normalise(images))
+        loss = functional.cross_entropy(logits.float(), labels)
+        self.state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._warm_up()
+        self.state.optimiser.step()
+        self.loss_sum += loss.detach() * len(rows)
+        self.correct += (logits.argmax(1) == labels).sum()
+
+    def _warm_up(self) -> None:
+        if self.config.warmup_steps:
+            self._steps += 1
+            share = (self._steps / self.config.warmup_steps).clamp(max=1)
+            self.state.rate.copy_(share * self.config.learning_rate)
+
+    def reset(self) -> None:
+        """Begins the sums of another epoch."""
+        self.loss_sum.zero_()
+        self.correct.zero_()
+
+    def means(self, images: int) -> dict[str, Tensor]:
+        """The metrics of an epoch of so many images."""
+        return {"train_loss": self.loss_sum / images, "train_accuracy": self.correct.double() / images}
 
 
 def resident(data: Labelled, machine: Machine) -> Labelled:
@@ -106,21 +134,29 @@ def epochs(
     """
     stream = Stream(machine.device)
     with stream.current():
-        train = resident(train, machine)
         rows = (torch.arange(len(train)) if rows is None else rows).to(machine.device)
         sets = {name: images.to(machine.device) for name, images in evaluate.items()}
-        steps = Steps(state, train, rows, config, machine)
+        training = TrainingStep(state, resident(train, machine), config, machine)
+        step = captured(training, machine)
     state.begun = True
     try:
         while state.epoch < config.epochs:
             with stream.current():
-                before = stream.record_event()
-                loss_sum, correct = steps.epoch(on_batch)
-                after = stream.record_event()
-                metrics = {"train_loss": loss_sum / len(rows), "train_accuracy": correct.double() / len(rows)}
-                metrics |= _evaluate_all(state.model, sets)
-            state.epoch += 1
-            yield Pending(state.epoch, len(rows), metrics, (before, after), stream)
+                begin = stream.record_event()
+                state.model.train()
+                training.reset()
+                order = torch.randperm(len(rows), generator=state.order).to(machine.device)
+                for batch in rows[order].split(config.batch_size):
+                    step(batch)
+                    state.steps += 1
+                    if on_batch:
+                        on_batch(len(batch))
+                    interruption.check()
+                end = stream.record_event()
+                metrics = training.means(len(rows)) | _evaluate_all(state.model, sets)
+                state.epoch += 1
+                results = Results(metrics, (begin, end), stream)
+            yield Pending(state.epoch, len(rows), results)
     finally:
         # What is still queued reads and writes memory that is given back when this ends.
         stream.synchronize()

@@ -10,7 +10,7 @@ from pipelines.trials.mirror import end_run, start_run
 from pipelines.trials.recovery import Recovery
 from study.config import SearchConfig
 from study.data import Dataset
-from study.device_failures import failures_explained, release_device_memory
+from study.device import failures_explained, release_device_memory
 from study.errors import StoreFault
 from study.models import build_model
 from study.search import search

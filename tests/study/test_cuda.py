@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from study import step as steps
+from study import cuda
 from study.config import CNNConfig, FFNNConfig, TrainConfig
+from study.cuda import Stream
 from study.data import Dataset
-from study.device import Machine, Stream, prepare
+from study.device import Machine, prepare
 from study.models import build_model
-from study.training import Epoch, TrainingState, epochs, fit
+from study.training import Epoch, TrainingState, TrainingStep, epochs, fit
 from tests.conftest import needs_gpu
 
 SMALL = CNNConfig(filters=(4, 6))
@@ -43,7 +44,7 @@ HOST_READS = ("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.is
 
 
 def recorded(step: Callable[[], None]) -> Callable[[], None]:
-    """As `steps.cuda_graph`: the result repeats the same calls on the same memory, whatever the host has since done.
+    """As `cuda.cuda_graph`: the result repeats the same calls on the same memory, whatever the host has since done.
 
     A capture only notes what it queues; here the step is done as well, and what it changed is put back.
     """
@@ -67,8 +68,10 @@ def recorded(step: Callable[[], None]) -> Callable[[], None]:
 
 
 def _tensors_in(step: Callable[[], None]) -> list[Tensor]:
-    """All that a step changes: weights, the optimiser's state, and the counters of its `Steps`."""
-    (owner,) = [cell.cell_contents for cell in step.__closure__ or () if isinstance(cell.cell_contents, steps.Steps)]
+    """All that a step changes: weights, the optimiser's state, and the counters of its `TrainingStep`."""
+    captured = [cell.cell_contents for cell in step.__closure__ or ()]
+    (owner,) = [held._step for held in captured if isinstance(held, cuda._CapturedStep)]
+    assert isinstance(owner, TrainingStep)
     state = owner.state
     kept = [tensor for values in state.optimiser.state.values() for tensor in values.values()]
     own = [value for value in vars(owner).values() if isinstance(value, Tensor)]
@@ -105,7 +108,7 @@ def test_a_captured_step_trains_as_the_step_itself(
         captured.append(step)
         return recorded(step)
 
-    monkeypatch.setattr(steps, "capture_on", lambda machine: capture)
+    monkeypatch.setattr(cuda, "capture_on", lambda machine: capture)
     replayed, again = trained(config, tiny, machine)
     # One capture for each size of batch, of which the last may be smaller.
     assert len(captured) == len({len(part) for part in torch.arange(len(tiny.train)).split(config.batch_size)})
@@ -115,7 +118,7 @@ def test_a_captured_step_trains_as_the_step_itself(
 
 
 def test_a_cpu_captures_nothing(machine: Machine):
-    assert steps.capture_on(machine) is None
+    assert cuda.capture_on(machine) is None
 
 
 def test_trainings_asked_in_turn_are_those_done_one_after_the_other(tiny: Dataset, machine: Machine):
@@ -133,6 +136,15 @@ def test_trainings_asked_in_turn_are_those_done_one_after_the_other(tiny: Datase
     for (expected, weights), state, reached in zip(alone, states, seen, strict=True):
         assert [epoch.metrics for epoch in reached] == [epoch.metrics for epoch in expected]
         assert all(torch.equal(weight, state.weights()[name]) for name, weight in weights.items())
+
+
+def test_a_cpus_stream_works_at_once():
+    stream = Stream(torch.device("cpu"))
+    with stream.current():
+        before, after = stream.record_event(), stream.record_event()
+    stream.synchronize()
+    assert stream.elapsed_seconds(before, after) >= 0
+    assert stream.elapsed_seconds(1.0, 3.5) == 2.5
 
 
 @needs_gpu
