@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from pipelines.upkeep.archive import ARTIFACTS, MANIFEST, ROOT, RUNS, SEARCHES, SUMS, malformed, require_path
 from pipelines.upkeep.relocate import LOCATIONS, local
-from study.system.backup import damage
+from study.system.databases import damage
 from study.system.files import SQLITE
 
 OF_STUDY = {

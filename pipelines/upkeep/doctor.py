@@ -24,8 +24,7 @@ from study.search.records import Searches
 from study.search.search import default_storage
 from study.search.storage import storage_failures_explained
 from study.system import interruption
-from study.system.backup import back_up, damage
-from study.system.databases import exists
+from study.system.databases import back_up, damage, exists
 from study.system.files import locked
 from study.system.redaction import masked
 from study.tracking.hints import command_at

@@ -39,7 +39,7 @@ from study.search.records import Searches
 from study.search.search import default_storage
 from study.search.storage import open_storage, storage_failures_explained
 from study.system import interruption
-from study.system.backup import back_up
+from study.system.databases import back_up
 from study.system.files import SQLITE, is_hidden, locked
 from study.system.redaction import masked
 from study.tracking import best

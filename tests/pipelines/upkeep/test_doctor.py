@@ -22,7 +22,7 @@ from study.config import AnalysisConfig, Home
 from study.device import Machine
 from study.errors import StudyError
 from study.search.records import Searches
-from study.system.backup import back_up
+from study.system.databases import back_up
 from study.system.processes import this_process
 from study.tracking import best
 from study.tracking.store import Point, Store, default_uri

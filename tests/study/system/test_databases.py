@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from study.errors import StudyError
-from study.system.backup import back_up, damage
+from study.system.databases import back_up, damage
 
 
 @pytest.fixture
