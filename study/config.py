@@ -1,7 +1,7 @@
-"""The settings of every stage, as data: a run is a function of these.
+"""Configuration of every stage as dataclasses; the single source of defaults.
 
 The defaults are those of Wik, "Tracing the Convolutions of a CNN" (2023), where it has one. Each class
-raises `StudyError` for a value that cannot work, naming the value and what would.
+raises `StudyError` for an invalid value, naming the value and the choices.
 """
 
 import json
@@ -23,7 +23,7 @@ REPLACEMENTS = ("mean", "zero")
 MOST_EXPLORER_IMAGES = 50
 BUNDLED = ("cifar10", "digits")
 BACKGROUND = "white"
-"""What transparent images of a folder are put on."""
+"""Background of transparent images."""
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
 EXPERIMENTS = ("dead-filters", "winner")
@@ -35,11 +35,11 @@ WINNER_TOP = 3
 REPORT_FILTER = 12
 """Default filter that the analysis follows, the report's."""
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-"""How a setting that is true or false is written; case does not matter."""
+"""Accepted spellings of a boolean setting, case-insensitive."""
 GRID_SIDE = 8
 """Number of values of each hyperparameter on the report's grid."""
 AFTER_DATASET = "<dataset>-<model>"
-"""The name of a search that is called after what it searches, once that is known."""
+"""Placeholder of a search's default name, replaced once the data set is loaded."""
 
 
 def _require(holds: bool, message: str) -> None:
@@ -59,11 +59,11 @@ class DataConfig:
     dataset: str = "cifar10"
     """`cifar10`, `digits`, or the path of an image folder with `train/<class>/` and, if kept apart, `test/<class>/`."""
     validation_fraction: float = 0.1
-    """The share of the training images, drawn class by class, that chooses hyperparameters."""
+    """Fraction of the training images in the stratified validation split, which chooses hyperparameters."""
     split_seed: int = 0
-    """Seeds the choice of the validation images, and of test images where the folder has none."""
+    """Seed of the validation split, and of the test split where the folder has none."""
     skip_unreadable: bool = False
-    """Leave out image files that cannot be read, rather than refuse the folder."""
+    """Skip unreadable image files instead of raising an error."""
 
     def __post_init__(self) -> None:
         _require(
@@ -73,7 +73,7 @@ class DataConfig:
 
     @property
     def recorded_dataset(self) -> str:
-        """The data set as it is recorded: a folder by its absolute path, which means the same from anywhere."""
+        """The data set as recorded on runs: a folder by its absolute path."""
         return self.dataset if self.dataset in BUNDLED else str(Path(self.dataset).expanduser().resolve())
 
     @classmethod
@@ -87,17 +87,17 @@ class CNNConfig:
     """The report's convolutional network: two blocks of convolution, ReLU and max pooling, then a linear layer."""
 
     filters: tuple[int, int] = (32, 64)
-    """The number of filters of the first and the second convolution."""
+    """Number of filters of the first and the second convolution."""
     kernel: int = 5
-    """Side of the square kernels, pixels."""
+    """Side of the square kernels, in pixels."""
     padding: int = 2
-    """Zeros added on each side before a convolution, pixels."""
+    """Zero padding on each side before a convolution, in pixels."""
     stride: int = 1
-    """Step of the convolutions, pixels."""
+    """Stride of the convolutions, in pixels."""
     dilation: int = 1
-    """Distance between a kernel's neighbouring elements, pixels; 1 is an ordinary convolution."""
+    """Spacing between kernel elements, in pixels; 1 is an ordinary convolution."""
     pool: int = 2
-    """Side and step of the max pooling windows, pixels."""
+    """Side and stride of the max pooling windows, in pixels."""
 
     name = "cnn"
 
@@ -113,7 +113,7 @@ class FFNNConfig:
     """The report's feed-forward network: one hidden layer on the flattened image."""
 
     hidden: int = 100
-    """The number of hidden units."""
+    """Number of hidden units."""
 
     name = "ffnn"
 
@@ -125,25 +125,25 @@ ModelConfig = CNNConfig | FFNNConfig
 
 
 def model_kind(name: str) -> type[CNNConfig] | type[FFNNConfig]:
-    """The class of the settings of the model called `name`: ``"cnn"`` or ``"ffnn"``."""
+    """Class of the settings of the model `name`, ``"cnn"`` or ``"ffnn"``."""
     if name not in MODELS:
         raise unknown("model", name, MODELS)
     return CNNConfig if name == "cnn" else FFNNConfig
 
 
 def model_config(name: str) -> ModelConfig:
-    """The report's settings of the model called `name`."""
+    """The report's settings of the model `name`."""
     return model_kind(name)()
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training: the same settings give the same weights (on one device, with one number of threads)."""
+    """Settings of one training, which determine the weights (on one device, with one number of threads)."""
 
     model: ModelConfig = field(default_factory=CNNConfig)
     """The network."""
     learning_rate: float = 1e-3
-    """Step size of the optimiser."""
+    """Learning rate of the optimiser."""
     weight_decay: float = 0.0
     """L2 penalty inside Adam's gradient; decoupled decay for AdamW."""
     epochs: int = 30
@@ -153,9 +153,9 @@ class TrainConfig:
     optimiser: str = "adam"
     """`adam` or `adamw`."""
     warmup_steps: int = 0
-    """Steps over which the learning rate rises linearly from 0; 0 is none."""
+    """Steps of linear learning-rate warm-up from 0; 0 disables it."""
     seed: int = 0
-    """Seeds the initial weights and the order of the images."""
+    """Seed of the initial weights and of the order of the images."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "weight_decay"):
@@ -167,7 +167,7 @@ class TrainConfig:
             raise unknown("optimiser", self.optimiser, OPTIMISERS)
 
     def params(self) -> dict[str, Any]:
-        """Every field, flat, as it is recorded on a run: `model` is the name, its fields come beside it."""
+        """All fields as the flat params of a run: `model` is the name, next to the model's own fields."""
         return {**asdict(self), **asdict(self.model), "model": self.model.name}
 
     @classmethod
@@ -214,7 +214,7 @@ def _read(name: str, kind: Any, text: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """The ends of a log-uniform search range, both included."""
+    """A log-uniform search range, both ends included."""
 
     low: float
     high: float
@@ -226,7 +226,7 @@ class Range:
         )
 
     def __str__(self) -> str:
-        """As `parse` reads it, without loss."""
+        """Text that `parse` reads back exactly."""
         return f"{self.low}:{self.high}"
 
     @classmethod
@@ -244,46 +244,46 @@ class Range:
 
 
 LONGEST_NAME = 150
-"""Bytes of a search's name: the names of files and of registered models are made of it."""
+"""Maximum length of a search's name in bytes: files and registered models are named after it."""
 LONGEST_FOLDER_NAME = 120
-"""Bytes of the name of an image folder, which a search is called after unless it has a name of its own."""
+"""Maximum length of an image folder's name in bytes: by default, searches are named after it."""
 
 
 def can_be_name(text: str) -> bool:
-    """Whether files can be called after `text`, and runs be asked for by it in a filter of MLflow's."""
+    """Whether `text` is valid in file names and in MLflow's filter strings."""
     return text not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f'\"`]", text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """A hyperparameter search: what is tried, how it is chosen, when it is cut short."""
+    """A hyperparameter search: search space, sampler, pruner and budget."""
 
     name: str
-    """What the search is called in both stores; the same name continues it."""
+    """Name of the search in both stores; the same name continues it."""
     model: ModelConfig = field(default_factory=CNNConfig)
-    """The network whose training is searched."""
+    """The network to train."""
     trials: int = 40
-    """The total of finished trials that the search ends with."""
+    """Total number of finished trials, including those of earlier commands."""
     sampler: str = "tpe"
     """`tpe`, `random`, or `grid` (the report's 8 × 8 points)."""
     pruner: str = "percentile"
-    """`percentile`, `hyperband`, `median` or `none`: what ends a trial that falls behind."""
+    """Pruner of unpromising trials: `percentile`, `hyperband`, `median` or `none`."""
     learning_rate: Range = Range(low=1e-5, high=1e-1)
     """Searched log-uniformly; unused by the grid."""
     weight_decay: Range = Range(low=1e-6, high=1e-1)
     """Searched log-uniformly; unused by the grid."""
     epochs: int = 10
-    """Passes over the training images in a trial that is not cut short."""
+    """Maximum number of epochs of a trial."""
     batch_size: int = TrainConfig.batch_size
     """Images per step."""
     optimiser: str = TrainConfig.optimiser
     """`adam` or `adamw`."""
     warmup_steps: int = TrainConfig.warmup_steps
-    """Steps over which the learning rate rises linearly from 0."""
+    """Steps of linear learning-rate warm-up from 0."""
     seed: int = 0
-    """Base of every seed in the search: the sampler's, and that of draw n, which is trained with seed + n."""
+    """Base seed: of the sampler, and of draw n, which is trained with seed + n."""
     trial_timeout: int = 0
-    """Seconds after which a worker that finished no epoch is stopped, and its trial with it; 0 is never."""
+    """Timeout in seconds for each epoch of a trial, after which its worker is stopped; 0 disables it."""
 
     def __post_init__(self) -> None:
         _require(bool(self.name.strip()), "The search has an empty name: give one with --search.")
@@ -308,13 +308,13 @@ class SearchConfig:
                 raise unknown(what, value, choices)
 
     def settings(self) -> dict[str, Any]:
-        """Every field that must not change when a search is continued: it would then be another one."""
+        """The fields that must stay the same when a search is continued."""
         fields = asdict(self) | {"model": self.model.name, "model_settings": asdict(self.model)}
         return {name: value for name, value in fields.items() if name not in ("name", "trials", "trial_timeout")}
 
 
 def default_trials(sampler: str) -> int:
-    """Total of finished trials unless another one is asked for: `SearchConfig`'s, or every point of the grid."""
+    """Default number of trials: `SearchConfig`'s, or for the grid all of its points."""
     return GRID_SIDE**2 if sampler == "grid" else SearchConfig.trials
 
 
@@ -327,13 +327,13 @@ class ExperimentConfig:
     model: str = ""
     """`cnn` or `ffnn`: whose search `winner` looks at; empty: the CNN's. `dead-filters` is about the CNN."""
     epochs: int | None = None
-    """Passes over the training images; by default 5, for `winner` as many as its search's trials had."""
+    """Epochs of each training; by default 5, for `winner` as many as in its search."""
     seeds: int = 3
-    """Trainings of each of the settings."""
+    """Number of seeds for each setting."""
     seed: int = 0
-    """The first of the seeds."""
+    """The first seed."""
     top: int | None = None
-    """How many of a search's best trials `winner` compares; by default 3."""
+    """Number of the search's best trials that `winner` compares; by default 3."""
 
     def __post_init__(self) -> None:
         if self.name not in EXPERIMENTS:
@@ -350,24 +350,24 @@ class ExperimentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisConfig:
-    """What the analysis shows."""
+    """Settings of an analysis."""
 
     image: str = ""
     """The image under study, `train:6`, `test:12`, `bird`, `bird/3` or a file; empty: the first training bird."""
     layer: str = ""
-    """The convolution whose kernel and maps are followed, `conv1` or `conv2`; empty: both."""
+    """The convolution to follow over the epochs, `conv1` or `conv2`; empty: both."""
     filter: int | None = None
-    """The filter that is followed; by default 12, as in the report, or the last where there are fewer."""
+    """Number of the filter to follow; by default 12, as in the report, or the last one if there are fewer."""
     epochs_every: int = 2
-    """Every how many epochs a picture is shown."""
+    """Interval between the epochs that are shown."""
     per_map: bool = False
-    """Whether each feature map has a scale of its own; by default those of a layer share one over all epochs."""
+    """Whether each feature map has its own colour scale; by default a layer shares one over all epochs."""
     ablation: str = "mean"
-    """What a filter's map is replaced by to see what the filter is for: its `mean` over the test images, or `zero`."""
+    """Replacement of an ablated filter's map: its `mean` over the test images, or `zero`."""
     explorer_images: int | None = None
-    """Images on the explorer's page; by default the one under study and one of each class, 12 at most."""
+    """Number of images in the explorer; by default the one under study and one of each class, at most 12."""
     only: tuple[str, ...] = ()
-    """The figures and tables that are made, by name; empty: all."""
+    """Names of the figures and tables to make; empty: all."""
 
     def __post_init__(self) -> None:
         if self.ablation not in REPLACEMENTS:

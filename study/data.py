@@ -1,4 +1,4 @@
-"""The images that are learned from: CIFAR-10, scikit-learn's digits or an image folder, and their splits."""
+"""Data sets (CIFAR-10, scikit-learn's digits, image folders), their splits, and the choice of one image."""
 
 import math
 import re
@@ -19,26 +19,26 @@ from study.system import interruption
 __all__ = ["IMAGE_SHAPE", "Dataset", "Labelled", "SelectedImage", "Splits", "load_dataset", "normalise", "select_image"]
 
 TEST_FRACTION = 0.2
-"""The share held out for testing where a source keeps no test images apart."""
+"""Fraction held out for testing if a source has no test images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a search sees: images to train on, and images to choose by, both among the same ones."""
+    """Training and validation split, as rows of the same images."""
 
     images: Labelled
     train_rows: torch.Tensor
-    """int64, ascending: where in `images` those to train on are."""
+    """Rows of the training split in `images`: int64, ascending."""
     validation_rows: torch.Tensor
 
     @property
     def train(self) -> Labelled:
-        """A copy of the images to train on."""
+        """A copy of the training split."""
         return self.images.subset(self.train_rows)
 
     @property
     def validation(self) -> Labelled:
-        """A copy of the images to choose by."""
+        """A copy of the validation split."""
         return self.images.subset(self.validation_rows)
 
 
@@ -51,18 +51,18 @@ class Dataset:
     name: str
     """`cifar10`, `digits` or the image folder's name."""
     key: str
-    """What experiments and searches are named after: the name, for a folder with the first digits of its digest."""
+    """Name of its experiment in MLflow and prefix of its searches: `name`, for a folder with digits of the digest."""
     digest: str
-    """SHA-256 over pixels, labels and class names, before a test set is held out; where they lie plays no part."""
+    """SHA-256 of pixels, labels and class names before a test set is held out; independent of the folder's path."""
     classes: tuple[str, ...]
     """The class names, by label."""
     train: Labelled
     """All training images."""
     test: Labelled
     source: str
-    """One phrase: where the images came from, and how the test images were chosen."""
+    """Origin of the images and of the test split, as a phrase."""
     skipped: int = 0
-    """Unreadable files that were left out."""
+    """Number of unreadable files that were skipped."""
     left_out: str = ""
     """What else lies in an image folder and is not read, see `Listing.left_out`."""
     cache: Path | None = None
@@ -87,15 +87,15 @@ def load_dataset(
     *,
     cache: Path | None = None,
 ) -> Dataset:
-    """Loads, and where needed fetches, what `config.dataset` names.
+    """Loads the data set `config.dataset`, downloading it if needed.
 
     Args:
-        config: the data set, the seed of a held-out test set, and what to do with unreadable files.
-        home: downloads and decoded images are kept in its data folder.
-        say: is told, in a sentence each, what takes long or is out of the ordinary.
-        progress: called with the number of files decoded so far and their total.
-        cache: the file of decoded images, where the caller knows that it is up to date; image files are then neither
-            hashed nor decoded. Without it, only a cache file that matches the content of every image file is used.
+        config: the data set, the split seed, and whether to skip unreadable files.
+        home: its data folder holds downloads and decoded images.
+        say: called with a sentence for whatever takes long or is unusual.
+        progress: called with the number of decoded files and their total.
+        cache: cache file of decoded images that the caller has checked against the image files, which are then not
+            hashed again. By default, a cache file is used only if it matches the content of every image file.
 
     Raises:
         StudyError: for an unknown name, a failed download, or a folder that does not hold what it should.
@@ -110,7 +110,7 @@ def load_dataset(
     root = Path(config.dataset).expanduser().resolve()
     if not root.is_dir():
         if Path(config.dataset).is_absolute():
-            # Typed, or recorded before the images were moved.
+            # Either a typing error, or recorded before the images were moved.
             raise StudyError(
                 f"There is no folder {config.dataset}: --dataset takes {', '.join(BUNDLED)} or the path of an image "
                 "folder, its present one where recorded images were moved."
@@ -152,7 +152,7 @@ def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, diges
 def _hold_out(
     images: Labelled, classes: tuple[str, ...], fraction: float, seed: int, what: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rows of the rest and of the `fraction` held out, both with the classes' shares of the whole and ascending."""
+    """Stratified split: ascending rows of the rest, and of the `fraction` held out."""
     from sklearn.model_selection import train_test_split
 
     counts = torch.bincount(images.labels, minlength=len(classes))
@@ -186,18 +186,18 @@ def _digits() -> Decoded:
 
 @dataclass(frozen=True, eq=False)
 class SelectedImage:
-    """One image to be explained."""
+    """The image under study."""
 
     image: torch.Tensor
     """uint8, (3, 32, 32)."""
     label: int | None
-    """The number of its class; None for a file, whose class is unknown."""
+    """Number of its class; None for an image file, whose class is unknown."""
     description: str
-    """Which it is, e.g. ``"train:6 (bird)"``."""
+    """Name of the image, e.g. ``"train:6 (bird)"``."""
 
     @property
     def pixels(self) -> np.ndarray:
-        """As it is drawn: uint8, (32, 32, 3)."""
+        """The image for drawing: uint8, (32, 32, 3)."""
         return self.image.permute(1, 2, 0).numpy()
 
 
@@ -205,7 +205,7 @@ def select_image(dataset: Dataset, spec: str) -> SelectedImage:
     """The image that `spec` names.
 
     Args:
-        dataset: where it is looked up.
+        dataset: the data set to select from.
         spec: ``"train:6"``, ``"test:12"``, ``"bird"`` (its first training image), ``"bird/3"`` (counted from 0) or
             an image file; empty: the first bird, where there is none the first class's first image.
 

@@ -1,4 +1,4 @@
-"""Device, precision and number of threads: choosing them, and explaining what fails on them."""
+"""Device, precision and number of threads: choosing them, and explaining their failures."""
 
 import ctypes
 import gc
@@ -28,48 +28,48 @@ BUGS = ("assert", "illegal", "misaligned", "invalid", "captur")
 
 @dataclass(frozen=True)
 class Machine:
-    """The device, precision and number of threads that a run computes with."""
+    """The device, precision and number of threads of a run."""
 
     device: torch.device
     precision: str
     threads: int
     remark: str = ""
-    """Why it is not the GPU that there seems to be."""
+    """Why a GPU that seems to be present is not used."""
     graphs: bool = True
-    """Whether a GPU's training step is captured as a CUDA graph; only a comparison wants it otherwise."""
+    """Whether a GPU's training step is captured as a CUDA graph; False for comparisons only."""
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{self.threads} threads"
         return f"{self.device} ({name}), {self.precision}" + (f", no GPU: {self.remark}" if self.remark else "")
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Runs convolutions and products in bf16 where that is the precision; weights and sums stay float32."""
+        """Context for bf16 convolutions and matrix products if that is the precision; weights and sums stay float32."""
         # No weight is used twice in a step; and a cached copy of one could not be captured in a CUDA graph.
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False)
 
     def shared_by(self, workers: int) -> "Machine":
-        """The same machine with each worker's share of the threads."""
+        """The machine of each of several workers, with its share of the threads."""
         return replace(self, threads=max(1, self.threads // workers))
 
     def params(self) -> dict[str, str | int]:
-        """What is recorded on a run: equal weights need an equal device, precision and number of threads."""
+        """Params of a run: equal weights need equal device, precision and number of threads."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
         return {"device": str(self.device), "gpu": name, "precision": self.precision, "threads": self.threads}
 
 
 def prepare(device: str = "auto", precision: str = "auto", threads: int = 0) -> Machine:
-    """Chooses the machine and sets the process up for it.
+    """Chooses device, precision and threads, and configures torch for them.
 
     Subnormal numbers are flushed to zero: the weights of dead filters decay to 1e-40, and a convolution over
     them takes 20 to 50 times longer on a CPU.
 
     Args:
-        device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        precision: ``"auto"`` (bf16 where the hardware has units for it), ``"float32"`` or ``"bf16"``.
-        threads: CPU threads; 0 leaves torch's choice.
+        device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        precision: ``"auto"`` (bf16 if the hardware has units for it), ``"float32"`` or ``"bf16"``.
+        threads: CPU threads; 0 keeps torch's default.
 
     Raises:
-        StudyError: for a device that is not there, or an unknown precision.
+        StudyError: for an unavailable device or an unknown precision.
     """
     chosen, remark = _device(device)
     if precision not in PRECISIONS:
@@ -88,19 +88,19 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int = 0) -> 
 
 
 def has_bf16_units(device: torch.device) -> bool:
-    """Whether `device` multiplies bf16 matrices in hardware rather than by emulation."""
+    """Whether `device` multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # Builds of torch without this call cannot say what the processor has, so float32 is the safe answer.
+    # Older builds of torch lack this call: fall back to float32.
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def _keep_freed_memory() -> None:
-    """Has glibc reuse freed activations, where by default each step's are fetched from and returned to the kernel.
+    """Has glibc's malloc keep freed activations for reuse, instead of returning them to the kernel at each step.
 
     A CNN training step took 61 instead of 79 ms with it (bf16, 2 cores). Blocks over 32 MiB, such as data sets,
-    still go back: among the small ones they would leave holes.
+    are still returned, since they would fragment the heap.
     """
     if sys.platform != "linux":
         return
@@ -112,27 +112,29 @@ def _keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Gives back what `prepare` has glibc keep: for when training is over and something else needs memory."""
+    """Returns the memory that glibc keeps (see `prepare`) to the system, after training."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim:
         trim(0)
 
 
 def release_device_memory() -> None:
-    """Gives back what a failed training had on a GPU; its tensors may hang on the traceback of the failure."""
+    """Frees the GPU memory of a failed training, whose tensors the traceback may still reference."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
 def _device(name: str) -> tuple[torch.device, str]:
-    """The device, and where `auto` had to do without a GPU that is there, why."""
+    """The device; for `auto` also why a GPU that is present cannot be used."""
     count, complaint = _gpus()
     choices = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
     if name not in choices:
         if name.startswith("cuda") and not count:
-            said = f" ({complaint})" if complaint else ""
-            raise StudyError(f"Device {name!r} was asked for, but torch finds no usable GPU{said}: choose cpu or auto.")
+            reason = f" ({complaint})" if complaint else ""
+            raise StudyError(
+                f"Device {name!r} was asked for, but torch finds no usable GPU{reason}: choose cpu or auto."
+            )
         raise unknown("device", name, choices)
     if name == "auto":
         return (torch.device("cuda", 0), "") if count else (torch.device("cpu"), complaint)
@@ -142,24 +144,24 @@ def _device(name: str) -> tuple[torch.device, str]:
 
 @cache
 def _gpus() -> tuple[int, str]:
-    """How many GPUs torch can use, and what it complains of, such as a driver that is too old for it; once only."""
-    with warnings.catch_warnings(record=True) as said:
+    """Number of usable GPUs, and torch's warning about them, such as an outdated driver; cached."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return count, str(said[0].message).split(". ")[0] if said else ""
+    return count, str(caught[0].message).split(". ")[0] if caught else ""
 
 
 @contextmanager
 def failures_explained(machine: Machine, *mends: str) -> Iterator[None]:
-    """Says in a sentence what went wrong within the block, where it was the memory or the GPU.
+    """Explains out-of-memory and GPU failures within the block in a sentence that says what to do.
 
     Args:
-        machine: what computes.
-        mends: what would need less memory, beside what always does.
+        machine: the machine of the computation.
+        mends: suggestions that need less memory, besides the general ones.
 
     Raises:
-        OutOfMemory: where an allocation failed.
-        StudyError: where the GPU stopped working, or this build of torch has no code for it.
+        OutOfMemory: if an allocation failed.
+        StudyError: if the GPU stopped working, or this build of torch does not support it.
     """
     try:
         yield
@@ -171,21 +173,21 @@ def failures_explained(machine: Machine, *mends: str) -> Iterator[None]:
 
 
 def _explanation(error: BaseException, machine: Machine, mends: Sequence[str]) -> StudyError | None:
-    said = first_line(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in said for sign in NO_MEMORY):
-        # The first sentences say how much was asked for, and of how much.
-        asked = ". ".join(said.split("DefaultCPUAllocator: ")[-1].rstrip(".").split(". ")[:3])
-        always = ["end other programs that use it"]
+    message = first_line(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in message for sign in NO_MEMORY):
+        # The first sentences name the requested and the total size.
+        requested = ". ".join(message.split("DefaultCPUAllocator: ")[-1].rstrip(".").split(". ")[:3])
+        general = ["end other programs that use it"]
         if machine.device.type == "cuda":
-            always.append("choose --device cpu")
-        return OutOfMemory(f"{machine.device} has no memory left ({asked}): {', or '.join([*mends, *always])}.")
-    if "no kernel image" in said:
+            general.append("choose --device cpu")
+        return OutOfMemory(f"{machine.device} has no memory left ({requested}): {', or '.join([*mends, *general])}.")
+    if "no kernel image" in message:
         return StudyError(
             f"torch {torch.__version__} has no code for the GPU {machine.device}: choose --device cpu, or install a "
             "build of torch that has."
         )
-    if isinstance(error, torch.AcceleratorError) and not any(sign in said for sign in BUGS):
+    if isinstance(error, torch.AcceleratorError) and not any(sign in message for sign in BUGS):
         return StudyError(
-            f"{machine.device} stopped working ({said}): see what nvidia-smi says of it; the same command continues."
+            f"{machine.device} stopped working ({message}): see what nvidia-smi says of it; the same command continues."
         )
     return None

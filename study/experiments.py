@@ -1,4 +1,4 @@
-"""What the named experiments compare: settings as data, each to be trained with several seeds."""
+"""The conditions that the named experiments compare, each trained with several seeds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ FILTERS = ((6, 16), (16, 32), (32, 64))
 
 @dataclass(frozen=True)
 class Condition:
-    """One of the settings that are compared."""
+    """One of the compared settings."""
 
     label: str
     config: TrainConfig
@@ -28,7 +28,7 @@ class Condition:
 
 
 def dead_filters(epochs: int) -> tuple[Condition, ...]:
-    """What may silence the filters of the second layer and shrink their weights to nothing.
+    """Conditions that may silence filters of the second layer and let their weights collapse.
 
     Group ``optimiser``: learning rate and warm-up × where the decay acts. Adam and AdamW without decay are the same
     algorithm, hence one condition. Group ``filters``: the guess of Wik (2023), too many filters, at its settings.

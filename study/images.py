@@ -1,4 +1,4 @@
-"""Labelled images as tensors, and what training makes of them batch by batch; needs nothing but torch and numpy."""
+"""Labelled images as tensors, and their normalisation; needs only torch and numpy."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ IMAGE_SHAPE = (3, SIDE, SIDE)
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images and the number of each one's class."""
+    """Images and their class numbers."""
 
     images: torch.Tensor
     """uint8, (N, 3, 32, 32)."""
@@ -29,8 +29,8 @@ class Labelled:
         return Labelled(pick(self.images, chosen), self.labels[chosen])
 
     def channels_last(self) -> "Labelled":
-        """The same images in the memory layout in which convolutions are fast; no copy where they are so already."""
-        # Of a cache file that is mapped into memory, the labels alone would keep all of it there.
+        """The same images in the memory layout in which convolutions are fast; copies only if needed."""
+        # A view of the labels would keep a whole memory-mapped cache file in memory.
         return Labelled(self.images.contiguous(memory_format=torch.channels_last), self.labels.clone())
 
     def to(self, device: torch.device | str) -> "Labelled":

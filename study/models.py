@@ -18,7 +18,7 @@ CHANNELS, SIDE = 3, 32
 
 
 def output_size(size: int, kernel: int, *, padding: int = 0, stride: int = 1, dilation: int = 1) -> int:
-    """The side of what a convolution or pooling makes of a square of side `size`, pixels.
+    """Output side, in pixels, of a convolution or pooling of a square of side `size`.
 
     Equation 2 of Wik (2023), n_out = (n_in - k + 2p) / s + 1, with a dilated kernel's extent d(k - 1) + 1 for k.
     """
@@ -44,7 +44,7 @@ class CNN(nn.Module):
         """Builds the layers.
 
         Raises:
-            StudyError: where an image shrinks to nothing on the way.
+            StudyError: if a layer's output would be empty.
         """
         super().__init__()
         first, second = config.filters
@@ -62,14 +62,14 @@ class CNN(nn.Module):
         return cast(Tensor, self.fc(flat(images)))
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:
-        """What each layer makes of normalised `images` (N, 3, 32, 32), by its name in `layers`."""
-        made = {}
+        """Outputs of every layer for normalised `images` (N, 3, 32, 32), by its name in `layers`."""
+        outputs = {}
         for number, convolution in enumerate((self.conv1, self.conv2), start=1):
-            made[f"conv{number}"] = convolution(images)
-            made[f"relu{number}"] = functional.relu(made[f"conv{number}"])
-            made[f"pool{number}"] = images = functional.max_pool2d(made[f"relu{number}"], self.pool)
-        made["fc"] = self.fc(flat(images))
-        return made
+            outputs[f"conv{number}"] = convolution(images)
+            outputs[f"relu{number}"] = functional.relu(outputs[f"conv{number}"])
+            outputs[f"pool{number}"] = images = functional.max_pool2d(outputs[f"relu{number}"], self.pool)
+        outputs["fc"] = self.fc(flat(images))
+        return outputs
 
 
 class FFNN(nn.Module):
@@ -87,7 +87,7 @@ class FFNN(nn.Module):
         return self.activations(images)["fc2"]
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:
-        """What each layer makes of normalised `images` (N, 3, 32, 32), by its name in `layers`."""
+        """Outputs of every layer for normalised `images` (N, 3, 32, 32), by its name in `layers`."""
         fc1 = self.fc1(flat(images))
         relu1 = functional.relu(fc1)
         return {"fc1": fc1, "relu1": relu1, "fc2": self.fc2(relu1)}
@@ -97,10 +97,10 @@ Model = CNN | FFNN
 
 
 def feature_sizes(config: CNNConfig) -> dict[str, int]:
-    """The side, pixels, of the maps that each convolution and pooling makes of a 32 × 32 image (equation 2).
+    """Side, in pixels, of the output maps of each convolution and pooling for a 32 × 32 image (equation 2).
 
     Raises:
-        StudyError: where a kernel or pooling window is larger than what it is applied to.
+        StudyError: if a kernel or pooling window is larger than its input.
     """
     sizes, side = {}, SIDE
     for number in (1, 2):
@@ -125,22 +125,22 @@ def _convolved(side: int, config: CNNConfig) -> int:
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Which square of the image, pixels, the units of a layer see; all numbers are the same down and across."""
+    """Receptive field of a layer's units, in pixels of the image; the same in both directions."""
 
     side: int
-    """How far a unit sees, from the first pixel to the last."""
+    """Side of the square that a unit sees."""
     step: int
-    """From what one unit sees to what the next one does."""
+    """Distance between the squares of neighbouring units."""
     start: int
-    """The first pixel that unit 0 sees; negative within the padding."""
+    """First pixel that unit 0 sees; negative within the padding."""
 
     def inside(self, unit: int) -> bool:
-        """Whether that unit, counted down or across, sees nothing but image."""
+        """Whether the receptive field of this unit, counted in one direction, contains no padding."""
         return 0 <= self.start + self.step * unit <= SIDE - self.side
 
 
 def receptive_fields(config: CNNConfig) -> dict[str, ReceptiveField]:
-    """What the units of each convolution and pooling see of the image, by the layer's name; ReLU changes nothing.
+    """Receptive fields of each convolution and pooling, by the layer's name; those of ReLU are its input's.
 
     The recurrences of Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill
     (2019), equations 1 to 3.

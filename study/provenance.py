@@ -1,4 +1,4 @@
-"""What a run was made with: package versions and the commit of the code."""
+"""Package versions and git commit of a run."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ PACKAGES = ("torch", "torchvision", "mlflow", "optuna", "numpy", "scikit-learn")
 
 
 def provenance() -> dict[str, str]:
-    """Versions and git commit, as they are recorded on every run; the commit ends in "+" with uncommitted changes."""
+    """Versions and git commit, recorded as params of every run; the commit ends in "+" with uncommitted changes."""
     versions = {f"version_{package}": version(package) for package in PACKAGES}
     return {**versions, "version_python": platform.python_version(), "git_commit": git_commit()}
 
@@ -22,7 +22,7 @@ def git_commit() -> str:
         return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True).stdout
 
     try:
-        # A wheel inside somebody's repository is not part of that repository.
+        # An installed wheel may lie inside another repository.
         git("ls-files", "--error-unmatch", __file__)
         changed = git("status", "--porcelain", "--untracked-files=no").strip()
         return git("rev-parse", "HEAD").strip() + ("+" if changed else "")

@@ -1,4 +1,4 @@
-"""All that the next epoch of a training depends on, in memory that stays in place, and as tensors to be kept."""
+"""State of a training: model, optimiser, random order and progress, with checkpoints as named tensors."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from study.device import Machine
 
 
 class TrainingState:
-    """The model, the optimiser with its learning rate, the order of images to come, and how far training is."""
+    """Model, optimiser and learning rate, random generator of the image order, finished epochs and steps."""
 
     def __init__(self, model: nn.Module, config: TrainConfig, machine: Machine):
         on_gpu = machine.device.type == "cuda"
@@ -33,7 +33,7 @@ class TrainingState:
         return {name: _copy(tensor) for name, tensor in self.model.state_dict().items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything as named tensors on the CPU, so that it can be kept without pickle; see `restore`."""
+        """Checkpoint: the whole state as named tensors on the CPU, to be stored without pickle; see `restore`."""
         kept = {f"model.{name}": tensor for name, tensor in self.weights().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimiser.state[parameter].items():
@@ -43,7 +43,7 @@ class TrainingState:
         return kept
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Goes back to where `tensors()` was taken."""
+        """Restores a checkpoint made by `tensors`."""
         self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
         for name, parameter in self.model.named_parameters():
             self.optimiser.state[parameter] = {

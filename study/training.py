@@ -23,22 +23,22 @@ from study.system import interruption
 __all__ = ["Epoch", "Pending", "TrainingState", "epochs", "evaluate", "fit", "predict", "resident"]
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 1000}
-"""Images that are evaluated at a time, by kind of device: a CPU's cache holds few, a GPU has work for many."""
+"""Batch size of evaluation by kind of device: small batches fit a CPU's cache, large ones keep a GPU busy."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training images gave.
+    """Result of one epoch.
 
     `metrics` holds train_loss and train_accuracy (means over the epoch, while the weights moved), and
     `<name>_loss` and `<name>_accuracy` of every evaluated set after it. Losses are mean cross-entropies in nats.
     """
 
     number: int
-    """Counted from 1; 0 is before training."""
+    """Number of the epoch, from 1; 0 is before training."""
     metrics: dict[str, float]
     seconds: float
-    """Time for the training steps alone, seconds; where trainings share a GPU, with what came between."""
+    """Duration of the training steps, in seconds; if trainings share a GPU, with the others' work meanwhile."""
     images_per_second: float
     """Training images per second; 0 for epoch 0."""
 
@@ -104,7 +104,7 @@ class TrainingStep:
 
 
 def resident(data: Labelled, machine: Machine) -> Labelled:
-    """`data` on the device, in the memory layout in which convolutions are fast; no copy where it is so already."""
+    """`data` on the device, in the memory layout in which convolutions are fast; copies only if needed."""
     return data.to(machine.device).channels_last()
 
 
@@ -118,19 +118,19 @@ def epochs(
     evaluate: Mapping[str, Labelled],
     on_batch: Callable[[int], None] | None = None,
 ) -> Generator[Pending]:
-    """Trains from where `state` is to `config.epochs`, one epoch each time the next is asked for.
+    """Trains from `state` to `config.epochs`, one epoch per value of the generator.
 
-    On a GPU asking only queues the work, on a stream of this training's own: several trainings that are asked in turn
-    keep the device busy together. `state` may be read once the last epoch was waited for.
+    On a GPU each epoch is only queued, on this training's own stream, so that several trainings that take turns keep
+    the device busy. Read `state` only after `Pending.wait` of the latest epoch.
 
     Args:
-        state: what is trained; changed in place.
-        train: the training images; several trainings on the same ones save time with `resident` ones.
+        state: changed in place.
+        train: the training images; `resident` ones are shared by several trainings without a copy.
         config: the settings.
         machine: device and precision.
-        rows: which of the images are trained on, where not all are: a split needs no copy of them.
-        evaluate: further sets, by the name that begins their metrics, e.g. ``{"val": ...}``.
-        on_batch: told the number of images after each step is done, or queued, for a progress bar.
+        rows: the images to train on, int64; by default all. A split then needs no copy of its images.
+        evaluate: further sets, by the prefix of their metrics, e.g. ``{"val": ...}``.
+        on_batch: called with the number of images after each step is done, or queued.
     """
     stream = Stream(machine.device)
     with stream.current():
@@ -158,7 +158,7 @@ def epochs(
                 results = Results(metrics, (begin, end), stream)
             yield Pending(state.epoch, len(rows), results)
     finally:
-        # What is still queued reads and writes memory that is given back when this ends.
+        # Queued work still uses memory that is freed when this ends.
         stream.synchronize()
 
 
@@ -174,20 +174,20 @@ def fit(
     on_batch: Callable[[int], None] | None = None,
     from_start: bool = False,
 ) -> None:
-    """Trains from where `state` is to `config.epochs`, calling `on_epoch` after every epoch.
+    """Trains from `state` to `config.epochs`, calling `on_epoch` after every epoch.
 
-    What `on_epoch` raises ends the training, with `state` as it was after that epoch.
+    An exception from `on_epoch` ends the training, with `state` as of that epoch.
 
     Args:
-        state: see `epochs`, as for `train`, `config`, `machine`, `rows`, `evaluate` and `on_batch`.
+        state: see `epochs`, also for `train`, `config`, `machine`, `rows`, `evaluate` and `on_batch`.
         train: the training images.
         config: the settings.
         machine: device and precision.
-        rows: which of the images are trained on.
+        rows: the images to train on.
         evaluate: further sets.
-        on_epoch: told each epoch's result.
-        on_batch: told the number of images after each step.
-        from_start: whether a state that has not begun is evaluated first, as epoch 0.
+        on_epoch: called with the result of each epoch.
+        on_batch: called with the number of images after each step.
+        from_start: whether to evaluate a new state first, as epoch 0.
 
     Raises:
         Diverged: when a loss is NaN or infinite.
@@ -204,18 +204,18 @@ def fit(
 def predict(model: nn.Module, images: Tensor) -> Tensor:
     """Logits (N, classes), float32 on the model's device, of uint8 `images` (N, 3, 32, 32).
 
-    Always in float32: what is reported is what the saved weights give, whatever precision they were trained in.
+    Always computed in float32, whatever the precision of the training, so that saved weights give the same results.
     """
     model.eval()
     device = next(model.parameters()).device
     size = EVALUATION_BATCH[device.type]
-    # Filled batch by batch: small results kept between the large arrays of each batch would leave holes in memory.
+    # Filled batch by batch: a list of small results would fragment the memory.
     logits = torch.empty(0)
     for number, batch in enumerate(images.split(size)):
-        found = model(normalise(batch.to(device)).contiguous(memory_format=torch.channels_last))
+        outputs = model(normalise(batch.to(device)).contiguous(memory_format=torch.channels_last))
         if number == 0:
-            logits = found.new_empty(len(images), found.shape[1])
-        logits[number * size :][: len(found)] = found
+            logits = outputs.new_empty(len(images), outputs.shape[1])
+        logits[number * size :][: len(outputs)] = outputs
         interruption.check()
     return logits
 
@@ -227,7 +227,7 @@ def evaluate(model: nn.Module, data: Labelled) -> tuple[float, float]:
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The share of items whose largest logit is their label's."""
+    """Fraction of correct predictions."""
     return (logits.argmax(1) == labels).double().mean()
 
 

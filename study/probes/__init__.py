@@ -1,1 +1,1 @@
-"""What a trained network is asked: activity, ablation, responses, and its layers one by one."""
+"""Measurements on a trained network: filter activity, ablation, responses, and its layers one by one."""

@@ -1,4 +1,4 @@
-"""What the CNN answers without one of its filters: each filter's map replaced in turn, exactly and all at once.
+"""Ablation of the CNN's filters: the exact logits with each filter's map replaced in turn.
 
 A filter is its map as the next layer sees it, after ReLU and max pooling (`pool1`, `pool2`). It is replaced by
 
@@ -29,7 +29,7 @@ from study.training import EVALUATION_BATCH
 
 @dataclass(frozen=True)
 class Ablation:
-    """Logits with all filters, and without each."""
+    """Logits of the whole network, and without each filter."""
 
     logits: Tensor
     """(N, classes), float32: of the whole network."""
@@ -39,11 +39,11 @@ class Ablation:
 
 @torch.no_grad()
 def replacement_maps(model: CNN, images: Tensor, by: str = "mean") -> dict[str, Tensor]:
-    """What takes the place of each filter's pooled map: (filters, H, W), float32, by `conv1` and `conv2`.
+    """Replacements of the filters' pooled maps: (filters, H, W), float32, by `conv1` and `conv2`.
 
     Args:
-        model: the network, whose filters they are.
-        images: uint8, (N, 3, 32, 32), N ≥ 1: those that the mean is over.
+        model: the network.
+        images: uint8, (N, 3, 32, 32), N ≥ 1: the images of the mean.
         by: ``"mean"`` or ``"zero"``.
 
     Raises:
@@ -68,7 +68,7 @@ def _pooled(model: CNN, images: Tensor) -> dict[str, Tensor]:
 
 
 def _forward(model: CNN, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The first layer's pooled maps, what the second convolution makes of them, and the second layer's pooled maps."""
+    """Pooled maps of the first layer, output of the second convolution, pooled maps of the second layer."""
     first = _pool(model, model.conv1(normalise(images.to(model.fc.weight.device))))
     convolved = model.conv2(first)
     return first, convolved, _pool(model, convolved)
@@ -106,7 +106,7 @@ def ablate(model: CNN, images: Tensor, replacements: dict[str, Tensor]) -> Ablat
 
 
 def _shares(model: CNN, maps: Tensor) -> Tensor:
-    """What each of the second layer's `maps` (N, filters, H, W) adds to the logits: (filters, N, classes)."""
+    """Contribution of each of the second layer's `maps` (N, filters, H, W) to the logits: (filters, N, classes)."""
     weights = model.fc.weight.unflatten(1, (maps.shape[1], -1))
     return maps.flatten(2).transpose(0, 1) @ weights.permute(1, 2, 0)
 
@@ -116,8 +116,8 @@ def _without_first(model: CNN, removed: Tensor, convolved: Tensor) -> Iterator[T
 
     Args:
         model: the network.
-        removed: (N, filters, H, W), what is taken away of each pooled map of the first layer.
-        convolved: what the second convolution makes of the whole maps.
+        removed: (N, filters, H, W), the part to subtract from each pooled map of the first layer.
+        convolved: output of the second convolution for the whole maps.
     """
     layer = model.conv2
     for filter in range(removed.shape[1]):

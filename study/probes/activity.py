@@ -1,6 +1,6 @@
-"""Which filters still do something: how much of each one passes its ReLU, and the network without the dead ones.
+"""Filter activity: which filters are silent or collapsed, and the network without them.
 
-A filter here is a row of any layer that a ReLU follows: a convolution's filter, or a hidden unit of the FFNN.
+A filter is a row of any layer that a ReLU follows: a convolution's filter, or a hidden unit of the FFNN.
 """
 
 import copy
@@ -20,21 +20,21 @@ from study.models import Model
 from study.training import EVALUATION_BATCH, predict
 
 ROUNDING = 1e-3
-"""More than all that float32 sums of a filter's few thousand products can be off by, as a share of their size."""
+"""Upper bound of the relative rounding error of a filter's float32 sums."""
 COLLAPSED = 1e-3
-"""Below this in all its weights a filter counts as collapsed."""
+"""A filter whose weights are all smaller than this counts as collapsed."""
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What passes the ReLU of a layer's filters; every array is (filters,)."""
+    """Activity of a layer's filters after ReLU; every array is (filters,)."""
 
     active_images: np.ndarray
-    """The share of the sampled images on which the output is positive anywhere."""
+    """Fraction of the sampled images with a positive output anywhere."""
     active_positions: np.ndarray
-    """The share of all positions of the sampled images at which the output is positive."""
+    """Fraction of all positions of the sampled images with a positive output."""
     silent: np.ndarray
-    """Whether the output is zero everywhere on all of the images, not the sampled ones alone."""
+    """Whether the output is zero everywhere on all images, not only the sampled ones."""
 
 
 def rectified(model: Model) -> list[str]:
@@ -43,20 +43,20 @@ def rectified(model: Model) -> list[str]:
 
 
 def stratified_rows(labels: Tensor, count: int) -> Tensor:
-    """About `count` rows (all where there are fewer), evenly spaced among those of each class; ascending."""
+    """Stratified sample of about `count` rows (all if there are fewer), evenly spaced within each class; ascending."""
     return labels.argsort(stable=True)[:: max(1, len(labels) // count)].sort().values
 
 
 def activity(model: Model, images: Tensor, rows: Tensor) -> dict[str, Activity]:
     """How active the filters of each rectified layer are, by the layer's name.
 
-    The shares are of a sample, silence is of all images. For a CNN half of whose second layer is silent, on 10,000
-    images, that takes 2.3 s of one core's time, and counting everything on all of them 3.6 s.
+    The fractions are of a sample; silence is checked on all images. For a CNN half of whose second layer is silent, on
+    10,000 images, that takes 2.3 s of one core's time, and counting everything on all of them 3.6 s.
 
     Args:
         model: the network.
         images: uint8, (N, 3, 32, 32).
-        rows: which of them are sampled.
+        rows: rows of the sample.
     """
     shares = _shares(model, pick(images, rows))
     silent = silent_filters(model, images, {layer: of_images == 0 for layer, (of_images, _) in shares.items()})
@@ -67,14 +67,14 @@ def activity(model: Model, images: Tensor, rows: Tensor) -> dict[str, Activity]:
 
 
 def silent_filters(model: Model, images: Tensor, among: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The filters, bool (filters,) by layer, that are silent: zero after ReLU, everywhere, on every image.
+    """Masks, bool (filters,) by layer, of the silent filters: zero after ReLU, everywhere, on every image.
 
-    Exact up to float32's rounding: a filter that is not bound to be silent is computed until it is seen active.
+    Exact up to float32's rounding: a filter that is not provably silent is computed until an image activates it.
 
     Args:
         model: the network, which may be in training.
         images: uint8, (N, 3, 32, 32).
-        among: those, bool (filters,) by layer, that may be silent; by default all.
+        among: candidates, bool (filters,) by layer; by default all.
     """
     silent = outweighed(model)
     for layer, found in silent.items():
@@ -84,7 +84,7 @@ def silent_filters(model: Model, images: Tensor, among: Mapping[str, Tensor] | N
 
 
 def filter_counts(model: Model, images: Tensor) -> dict[str, int]:
-    """How many filters of each rectified layer are silent on `images`, how many have collapsed, and how many are both.
+    """Number of silent, collapsed, and both silent and collapsed filters of each rectified layer on `images`.
 
     Returns:
         for each layer, e.g. ``conv1``: ``silent_conv1``, see `silent_filters`; ``collapsed_conv1``, filters whose

@@ -1,4 +1,4 @@
-"""What a convolution and a max pooling do, with every number between input and output, as torch computes them."""
+"""Convolution and max pooling step by step, with all intermediate values, as torch computes them."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,17 @@ from torch import Tensor
 from torch.nn import functional
 
 EDGES = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
-"""Sobel's kernel: positive where it gets brighter to the right. Small integers, so that one can reckon along."""
+"""Sobel's kernel: positive where it gets brighter to the right. Small integers, to follow the arithmetic by hand."""
 
 
 @dataclass(frozen=True, eq=False)
 class Convolved:
-    """A convolution of one input (C, H, W) with one kernel (C, k, k), and what happens at each place of its map."""
+    """Convolution of an input (C, H, W) with a kernel (C, k, k), with the products at each position."""
 
     padded: np.ndarray
     """The input with its border of zeros, (C, H + 2p, W + 2p)."""
     windows: np.ndarray
-    """What the kernel lies on at each place, (H', W', C, k, k)."""
+    """The input below the kernel at each position, (H', W', C, k, k)."""
     products: np.ndarray
     """The windows times the kernel, (H', W', C, k, k)."""
     map: np.ndarray
@@ -35,11 +35,11 @@ def convolve(
     """
     image, kernel = image.double()[None], kernel.double()[None]
     shape = {"padding": padding, "stride": stride, "dilation": dilation}
-    made = functional.conv2d(image, kernel, torch.tensor([bias], dtype=torch.float64), **shape)[0, 0]
+    output = functional.conv2d(image, kernel, torch.tensor([bias], dtype=torch.float64), **shape)[0, 0]
     columns = functional.unfold(image, kernel.shape[-1], **shape)[0]
-    windows = columns.T.reshape(*made.shape, *kernel.shape[1:])
+    windows = columns.T.reshape(*output.shape, *kernel.shape[1:])
     padded = functional.pad(image[0], [padding] * 4)
-    return Convolved(padded.numpy(), windows.numpy(), (windows * kernel).numpy(), made.numpy())
+    return Convolved(padded.numpy(), windows.numpy(), (windows * kernel).numpy(), output.numpy())
 
 
 @torch.no_grad()
@@ -47,7 +47,7 @@ def rectify_and_pool(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndar
     """ReLU of a map (H, W), then max pooling over squares of side `size`.
 
     Returns:
-        The rectified map (H, W), the pooled map (H // size, W // size), and where each pooled value was taken from:
+        The rectified map (H, W), the pooled map (H // size, W // size), and the position of each pooled value:
         row and column in the map, (H // size, W // size, 2).
     """
     rectified = functional.relu(torch.from_numpy(values))
@@ -57,9 +57,9 @@ def rectify_and_pool(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndar
 
 
 def liveliest(channel: Tensor, side: int) -> tuple[int, int]:
-    """The top row and left column of the square of `side` pixels in which `channel` (H, W) varies most.
+    """Top row and left column of the square of `side` pixels with the highest variance in `channel` (H, W).
 
-    Of several, the first one row by row.
+    Ties: the first one, row by row.
     """
     columns = functional.unfold(channel.double()[None, None], side)[0]
     place = int(columns.var(dim=0, correction=0).argmax())

@@ -1,4 +1,4 @@
-"""The networks layer by layer, the report's Table 1: what each makes of an image, and how many weights it has."""
+"""The networks layer by layer (the report's Table 1): output shapes and numbers of parameters."""
 
 import math
 
@@ -13,12 +13,12 @@ COLUMNS = ["model", "layer", "what", "output", "equation_2", "parameters"]
 def architecture(config: ModelConfig, *, classes: int) -> pd.DataFrame:
     """A row for each layer: model, layer, what, output, equation_2, parameters.
 
-    `output` is the shape for one image, `equation_2` the reckoning of its side, n_out = (n_in - k + 2p) / s + 1 of
-    Wik (2023), with d(k - 1) + 1 for the k of a dilated kernel; empty where it does not apply. Both are what the
-    formulas say; nothing is built.
+    `output` is the shape for one image, `equation_2` the computation of its side, n_out = (n_in - k + 2p) / s + 1 of
+    Wik (2023), with d(k - 1) + 1 for the k of a dilated kernel; empty if it does not apply. Both follow from the
+    formulas; no model is built.
 
     Raises:
-        StudyError: where an image shrinks to nothing on the way.
+        StudyError: if a layer's output would be empty.
     """
     rows = _cnn(config, classes) if isinstance(config, CNNConfig) else _ffnn(config.hidden, classes)
     return pd.DataFrame([(config.name, *row) for row in rows], columns=COLUMNS)

@@ -1,4 +1,4 @@
-"""How the CNN's filters respond to many images: how strongly in the mean, and where most."""
+"""Responses of the CNN's filters to many images: mean, maximum, and its position."""
 
 from dataclasses import dataclass
 
@@ -16,23 +16,23 @@ from study.training import EVALUATION_BATCH
 
 @dataclass(frozen=True)
 class Responses:
-    """What one layer's filters make of each image. All arrays are (N, filters)."""
+    """Responses of one layer's filters to each image; all arrays are (N, filters)."""
 
     mean: np.ndarray
     """The mean of the pooled map, which is what the next layer sees; float32."""
     peak: np.ndarray
-    """The largest value of the ReLU map among the units that count; float32."""
+    """Maximum of the ReLU map over the units that count; float32."""
     top: np.ndarray
-    """The first row of pixels that the unit with the peak sees; negative within the padding."""
+    """First row of the receptive field of the peak's unit; negative within the padding."""
     left: np.ndarray
-    """The first column of pixels that it sees."""
+    """First column of that receptive field."""
     side: int
-    """Rows and columns of pixels that a unit sees."""
+    """Side of the receptive field, in pixels."""
 
 
 @torch.no_grad()
 def filter_responses(model: CNN, config: CNNConfig, images: Tensor) -> dict[str, Responses]:
-    """How each filter responds to each of `images`, by `conv1` and `conv2`.
+    """Responses of each filter to each of `images`, by `conv1` and `conv2`.
 
     The unit with a peak is one of the ReLU map: a pooled unit answers with the one that wins its window, and so sees
     at most what that one sees (5 × 5 pixels in the first layer of the default network, 14 × 14 in the second; the
@@ -60,7 +60,7 @@ def filter_responses(model: CNN, config: CNNConfig, images: Tensor) -> dict[str,
 
 
 def _counted(config: CNNConfig, layer: str) -> range:
-    """The units, down or across, among which the peak is looked for."""
+    """The units, in one direction, that count for the peak."""
     pooled = f"pool{layer[-1]}"
     units = range(feature_sizes(config)[pooled] * config.pool)
     inside = [unit for unit in units if receptive_fields(config)[layer].inside(unit)]

@@ -1,4 +1,4 @@
-"""Databases by URL: whether one can be used, asked before a library tries for minutes; backups; integrity checks."""
+"""Databases by URL: a quick check that one can be used, backups, and integrity checks."""
 
 import contextlib
 import logging
@@ -20,16 +20,16 @@ from study.system.files import SQLITE, whole
 from study.system.redaction import masked
 
 SERVERS = ("postgresql", "mysql", "mssql")
-"""The kinds of database that a server keeps, in the terms of SQLAlchemy and MLflow."""
+"""Supported database servers, as SQLAlchemy and MLflow name them."""
 OF_RUNS = ("experiments", "runs", "tags", "params", "metrics")
 OF_SEARCHES = ("studies", "trials")
-"""Tables that MLflow's database and Optuna's always have."""
+"""Tables that every database of MLflow or Optuna has."""
 TIMEOUT = 10
-"""Seconds for a database server to answer."""
+"""Connection timeout of a database server, in seconds."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""What SQLite answers of a database that is not whole; all else, such as one that is locked, is no damage."""
+"""SQLite's error codes for a damaged database."""
 
-# It warns of writes that MLflow tries again, having left out what is recorded already.
+# psycopg warns of writes that MLflow retries without what is already recorded.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
@@ -38,16 +38,16 @@ def require_database(url: str, *tables: str) -> None:
 
     Args:
         url: the URL.
-        tables: what the database has unless it is empty, damaged or another program's: libraries add their own tables
-            to whatever they are given.
+        tables: required tables of a database that is not empty; without this check, libraries would add their tables
+            to the database of another program.
 
     Raises:
-        StudyError: where it is no URL of a database, an SQLite URL names no file or something else, a server does not
-            answer or has no such database, or the database is another program's.
+        StudyError: for an invalid URL, an SQLite URL without a usable file, a server that does not answer or has no
+            such database, or the database of another program.
     """
     parsed = _parsed(url)
     if parsed and parsed.get_backend_name() == "sqlite":
-        # In memory, each process of a search would have a store of its own, and all of them forget it.
+        # Every process of a search would have its own in-memory database.
         if parsed.database in (None, "", ":memory:") or parsed.query or not url.startswith(SQLITE):
             raise StudyError(f"The store {masked(url)} is no file: write sqlite:/// and the path of one.")
         _require_sqlite(Path(url.removeprefix(SQLITE)), tables)
@@ -74,16 +74,16 @@ def _require_sqlite(file: Path, needed: Collection[str]) -> None:
         raise StudyError(f"The store {file} cannot be used as an SQLite database ({error}).") from None
 
 
-def _require_own(tables: Collection[str], needed: Collection[str], said: str) -> None:
-    missing = [name for name in needed if name not in tables]
+def _require_own(tables: Collection[str], needed: Collection[str], name: str) -> None:
+    missing = [table for table in needed if table not in tables]
     if tables and missing:
         raise StudyError(
-            f"The database {said} is of another program, or damaged (it has no table {missing[0]}): name another one."
+            f"The database {name} is of another program, or damaged (it has no table {missing[0]}): name another one."
         )
 
 
 def _require_answer(url: URL, needed: Collection[str]) -> None:
-    said = url.render_as_string(hide_password=True)
+    name = url.render_as_string(hide_password=True)
     timeout = {"connect_timeout": TIMEOUT} if url.get_backend_name() == "postgresql" else {}
     try:
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=timeout)
@@ -91,22 +91,22 @@ def _require_answer(url: URL, needed: Collection[str]) -> None:
             tables = sqlalchemy.inspect(connection).get_table_names()
     except ImportError as error:
         raise StudyError(
-            f"The driver for {said} is not installed ({first_line(error)}): for PostgreSQL, "
+            f"The driver for {name} is not installed ({first_line(error)}): for PostgreSQL, "
             "`pip install 'study[postgres]'`."
         ) from None
     except (SQLAlchemyError, ValueError) as error:
-        why = first_line(getattr(error, "orig", None) or error)
-        raise StudyError(f"The database {said} cannot be used: {why}.") from None
-    _require_own(tables, needed, said)
+        reason = first_line(getattr(error, "orig", None) or error)
+        raise StudyError(f"The database {name} cannot be used: {reason}.") from None
+    _require_own(tables, needed, name)
 
 
 def exists(url: str) -> bool:
-    """Whether there is a database at `url`; of one that a server keeps that is taken for granted."""
+    """Whether the database at `url` exists; assumed for a database server."""
     return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).is_file()
 
 
 def are_same(one: str, other: str) -> bool:
-    """Whether two URLs mean one database, however it is written."""
+    """Whether two URLs refer to the same database."""
     return _identity(one) == _identity(other)
 
 
@@ -127,14 +127,14 @@ def _parsed(url: str) -> URL | None:
 
 
 def back_up(databases: Mapping[str, str], folder: Path) -> None:
-    """Copies databases to `folder`: SQLite's as files, PostgreSQL's by pg_dump, as the user's own would.
+    """Backs up databases to `folder`: SQLite as files, PostgreSQL with pg_dump.
 
     Args:
-        databases: their URLs, by the names that the copies have without an ending.
-        folder: made, and new.
+        databases: their URLs, by the names of the backup files without extension.
+        folder: a new folder, which is created.
 
     Raises:
-        StudyError: where it cannot be written, or there is no way to copy one.
+        StudyError: if the folder cannot be written, or a database cannot be backed up.
     """
     try:
         folder.mkdir(parents=True)
@@ -148,13 +148,13 @@ def back_up(databases: Mapping[str, str], folder: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    # A plain copy would miss what SQLite still holds in its write-ahead log.
+    # A plain copy of the file would miss SQLite's write-ahead log.
     with (
         whole(target) as file,
-        contextlib.closing(sqlite3.connect(source)) as one,
-        contextlib.closing(sqlite3.connect(file)) as other,
+        contextlib.closing(sqlite3.connect(source)) as original,
+        contextlib.closing(sqlite3.connect(file)) as copy,
     ):
-        one.backup(other)
+        original.backup(copy)
 
 
 def _dump(url: str, target: Path) -> None:
@@ -164,7 +164,7 @@ def _dump(url: str, target: Path) -> None:
             f"There is no pg_dump here that could back up {masked(url)}: back it up yourself, then give --no-backup."
         )
     parsed = make_url(url)
-    # Not as an argument: those of a process are for all to see. And what SQLAlchemy calls the driver is not pg_dump's.
+    # The password is no argument, since all users can see those. pg_dump does not know SQLAlchemy's driver names.
     address = parsed.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
     secret = {"PGPASSWORD": str(parsed.password)} if parsed.password else {}
     with whole(target) as file:
@@ -175,27 +175,27 @@ def _dump(url: str, target: Path) -> None:
             finally:
                 process.kill()
         if process.returncode:
-            said = masked((errors.strip().splitlines() or ["no reason given"])[-1])
+            reason = masked((errors.strip().splitlines() or ["no reason given"])[-1])
             raise StudyError(
-                f"pg_dump could not back up {masked(url)} ({said}): back it up yourself, then give --no-backup."
+                f"pg_dump could not back up {masked(url)} ({reason}): back it up yourself, then give --no-backup."
             )
 
 
 def damage(url: str) -> str:
-    """What SQLite's own check finds wrong with the database at `url`; empty where it is whole, new or another's.
+    """Damage that SQLite's integrity check finds in the database at `url`; empty for an intact, new or other database.
 
     Raises:
-        StudyError: where it cannot be looked at: it is locked, or cannot be opened.
+        StudyError: if it cannot be checked, since it is locked or cannot be opened.
     """
     path = Path(url.removeprefix(SQLITE))
     if not url.startswith(SQLITE) or not path.is_file():
         return ""
     try:
         with contextlib.closing(sqlite3.connect(path)) as database:
-            said = [str(row[0]) for row in database.execute("PRAGMA integrity_check(3)")]
+            findings = [str(row[0]) for row in database.execute("PRAGMA integrity_check(3)")]
     except sqlite3.Error as error:
-        # The lowest byte is the kind; the rest says where it was met.
+        # The lowest byte is the primary error code.
         if error.sqlite_errorcode & 0xFF in DAMAGED:
             return str(error)
         raise explanation(error, url) or error from error
-    return "" if said == ["ok"] else " ".join("; ".join(said).split())
+    return "" if findings == ["ok"] else " ".join("; ".join(findings).split())

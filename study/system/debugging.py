@@ -1,4 +1,4 @@
-"""Tracebacks of failures that are otherwise told in a sentence, for whoever sets STUDY_DEBUG=1."""
+"""STUDY_DEBUG=1: tracebacks of failures that are otherwise reported in one sentence."""
 
 import os
 import sys
@@ -11,17 +11,17 @@ VARIABLE = "STUDY_DEBUG"
 
 
 def is_debugging() -> bool:
-    """Whether STUDY_DEBUG is set, to anything but 0 or false."""
+    """Whether STUDY_DEBUG is set to anything but 0 or false."""
     return os.environ.get(VARIABLE, "").lower() not in ("", "0", "false")
 
 
 def tracebacks(error: BaseException) -> str:
-    """The tracebacks of `error` and of all its causes, the first cause first, also those that `from None` hides."""
-    found = ["".join(traceback.format_exception(cause, chain=False)) for cause in causes(error)]
-    return "\nFrom it, or while it was handled, came:\n\n".join(reversed(found))
+    """Tracebacks of `error` and all its causes, first cause first, including those hidden by `from None`."""
+    formatted = ["".join(traceback.format_exception(cause, chain=False)) for cause in causes(error)]
+    return "\nFrom it, or while it was handled, came:\n\n".join(reversed(formatted))
 
 
 def show_if_debugging(error: BaseException) -> None:
-    """Prints the tracebacks of `error`, without passwords, to the standard error where STUDY_DEBUG asks for them."""
+    """Prints the tracebacks of `error`, redacted, to standard error if STUDY_DEBUG is set."""
     if is_debugging():
         print(shown(tracebacks(error)), end="", file=sys.stderr)

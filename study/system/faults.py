@@ -1,7 +1,7 @@
-"""Failures of a disk, a database or a tracking server: told apart, and as sentences that say what to do.
+"""Failures of disks, databases and tracking servers: classified, and explained in sentences that say what to do.
 
-The type of an exception decides first: only those in which libraries report such failures are looked at (`FAILURES`,
-`QUOTING`), and then the text of one that has no number or code. Everything else is a bug, whatever its text says.
+The type of an exception decides first: only types in which libraries report such failures are considered (`FAILURES`,
+`QUOTING`); then its error number or code; its text only if it has neither. Everything else is a bug.
 """
 
 import errno
@@ -26,7 +26,7 @@ from study.system.redaction import masked
 
 
 class Fault(Enum):
-    """What went wrong; `value` holds the phrases that report it in the text of a failure."""
+    """Kind of failure; `value` holds the phrases that identify it in an error's text."""
 
     FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded", "File too large")
     READ_ONLY = ("Read-only file system", "readonly database", "Permission denied", "unable to open database file")
@@ -45,9 +45,9 @@ class Fault(Enum):
 
 
 FAILURES = (OSError, HTTPException, urllib3.HTTPError, sqlite3.Error, DBAPIError, SafetensorError)
-"""The types in which a failure of a disk, a database or a server is raised; what requests raises is an OSError."""
+"""Exception types of disk, database and server failures; those of requests are OSErrors."""
 QUOTING = ("mlflow.exceptions.MlflowException", "optuna.exceptions.StorageInternalError")
-"""Types in which a library passes such a failure on; by name, since importing them takes seconds."""
+"""Exception types that wrap such failures; by name, since importing them takes seconds."""
 NUMBERS = {
     errno.ENOSPC: Fault.FULL,
     errno.EDQUOT: Fault.FULL,
@@ -64,40 +64,39 @@ NUMBERS = {
     errno.ECONNRESET: Fault.AWAY,
 }
 ALMOST_FULL = 1 << 20
-"""Bytes: a disk with less room than this is taken for the one that was full."""
+"""A disk with fewer free bytes than this counts as full."""
 BUSY = (408, 429)
-"""What a server answers, beside 5xx, that asks to be tried again."""
+"""HTTP status codes, besides 5xx, that call for a retry."""
 _CAUSED = re.compile(r"Caused by \w+\((['\"])(?:.*\): )?(.*)\1\)")
-"""How urllib3 names, within its own sentence, what came of a request."""
+"""The cause within an error message of urllib3."""
 _POOL = re.compile(r"^HTTPS?Connection(Pool)?\(.*?\): ")
-"""What urllib3 begins its sentences with."""
+"""Prefix of urllib3's error messages."""
 
 
 def fault(error: BaseException) -> Fault | None:
-    """What failed of a disk, a database or a server; None where `error` is something else, such as a bug."""
+    """The fault behind `error`; None for other errors, such as bugs."""
     return next((found for failure in _failures(error) if (found := _of(failure))), None)
 
 
 def fault_at(where: str | Path, error: BaseException) -> Fault | None:
-    """The fault behind `error`, where `where` was worked with."""
+    """The fault behind `error` on the folder, database or address `where`."""
     found = fault(error)
-    # SQLite that finds no room for its shared memory says no more than that.
+    # SQLite reports an I/O error if there is no room for its shared memory.
     is_full = found is Fault.BROKEN and any(_almost_full([str(where).removeprefix(SQLITE)]))
     return Fault.FULL if is_full else found
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same may succeed later without anybody mending it: a server that is away, a locked database."""
+    """Whether a retry may succeed: a server that is away, or a locked database."""
     return fault(error) in (Fault.AWAY, Fault.LOCKED)
 
 
 def explanation(error: BaseException, where: str | Path = "") -> StudyError | None:
-    """`error` as a sentence that names the place and says what to do; None where it is something else.
+    """Explains `error` in a sentence that names the place and says what to do; None for errors without a fault.
 
     Args:
         error: what was raised.
-        where: the folder, the database or the address that was worked with; a file that the error names, or a disk
-            found full, goes before it.
+        where: the folder, database or address in use; a file named by the error, or a full disk, takes precedence.
     """
     if isinstance(error, StoreFault):
         return StudyError(str(error))
@@ -107,18 +106,18 @@ def explanation(error: BaseException, where: str | Path = "") -> StudyError | No
 
 @contextmanager
 def explained(where: str | Path) -> Iterator[None]:
-    """Raises as a `StoreFault`, with its sentence, what fails in the block and waiting does not mend."""
+    """Raises failures in the block that a retry cannot mend as a `StoreFault`, with their explanation."""
     try:
         yield
     except Exception as error:
-        said = None if is_passing(error) else explanation(error, where)
-        if said is None:
+        reason = None if is_passing(error) else explanation(error, where)
+        if reason is None:
             raise
-        raise StoreFault(str(said)) from None
+        raise StoreFault(str(reason)) from None
 
 
 def told(error: BaseException, where: str | Path = "") -> str:
-    """What happened, and where, without what to do about it; for an error with a `fault`."""
+    """What failed and where, without advice; for an error with a `fault`."""
     found = fault_at(where, error)
     assert found
     place = masked(_place(error, found, where))
@@ -156,14 +155,14 @@ _AWAY = (
     urllib3.TimeoutError,
     IncompleteRead,
 )
-"""What the HTTP client raises where a server is away, or its answer is cut off."""
+"""Exceptions of the HTTP client for a server that is away, or an answer that is cut off."""
 
 
 def _failures(error: BaseException) -> Iterator[BaseException]:
-    """The failures among `error` and its causes; none behind a `StudyError`, which explains its own.
+    """The failures among `error` and its causes; none behind a `StudyError`, which is an explanation already.
 
-    What an error of another type was raised from (`raise … from`) counts. What it was raised while handling does not:
-    a bug in the handling of a failure is a bug.
+    Explicit causes (`raise … from`) of other errors count; errors during whose handling they were raised do not: a bug
+    in the handling of a failure is a bug.
     """
     seen: set[int] = set()
     cause: BaseException | None = error
@@ -184,12 +183,12 @@ def _is_quoting(error: BaseException) -> bool:
 
 
 def _quotes_a_bug(error: BaseException) -> bool:
-    # MLflow wraps whatever is raised within a transaction.
+    # MLflow wraps every exception within a transaction.
     return _is_quoting(error) and error.__cause__ is not None and not _is_failure(error.__cause__)
 
 
 def _of(failure: BaseException) -> Fault | None:
-    """The fault that a failure reports, its causes left aside."""
+    """The fault of a single failure, without its causes."""
     if isinstance(failure, requests.HTTPError) and failure.response is not None:
         code = failure.response.status_code
         return Fault.AWAY if code >= 500 or code in BUSY else Fault.REFUSED if code in (401, 403) else None
@@ -201,20 +200,20 @@ def _of(failure: BaseException) -> Fault | None:
 
 
 def _is_cut_off(failure: DBAPIError) -> bool:
-    """Whether a database server is away; SQLite's errors, and those of another type of psycopg's, say what it is."""
+    """Whether a database server is away; other errors of psycopg, and those of SQLite, are identified by their text."""
     kind = type(failure.orig)
     is_connection = kind.__name__ == "OperationalError" and kind.__module__.startswith("psycopg")
     return failure.connection_invalidated or is_connection
 
 
 def _by_words(failure: BaseException) -> Fault | None:
-    # Without the statement and its parameters, which hold what users wrote.
+    # Without the SQL statement and its parameters, which may contain any text.
     said = f"{failure}".partition("\n[SQL:")[0] + f" {getattr(failure, 'error_code', '')}"
     return next((found for found in Fault if any(words in said for words in found.value)), None)
 
 
 def _said(error: BaseException) -> str:
-    """What the innermost failure says."""
+    """Message of the innermost failure."""
     inner = [failure for failure in _failures(error) if _of(failure)][-1]
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, SQLite databases, and the lock that keeps processes from each other's way."""
+"""Atomic writes, temporary files, hashes, and the lock of a home folder."""
 
 import contextlib
 import hashlib
@@ -21,9 +21,9 @@ SQLITE = "sqlite:///"
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A file to be written, which is renamed to `path` when the block ends, and removed where it raises.
+    """Writes `path` atomically: gives a temporary file, which is renamed at the end of the block, or removed on errors.
 
-    Whoever reads `path` finds all of it or what was there before, whatever stops this process or its machine.
+    Readers of `path` find the old content or all of the new, even if the process or the machine is stopped.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = beside(path)
@@ -32,7 +32,7 @@ def whole(path: Path) -> Iterator[Path]:
         flush(file)
         file.replace(path)
     except OSError as error:
-        # A full disk names no file; what has no number is of something else, as a connection.
+        # The error of a full disk names no file. Errors without a number are others, such as those of a connection.
         if error.errno and not error.filename:
             error.filename = str(path)
         raise
@@ -42,12 +42,12 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def beside(path: Path) -> Path:
-    """Where this process, and no other one, puts together what is to become `path`."""
+    """Temporary path next to `path`, unique to this process."""
     return path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}.part")
 
 
 def flush(path: Path) -> None:
-    """Waits until what was written to the file, or renamed in the folder, at `path` is on the disk."""
+    """Flushes the file or folder at `path` to the disk (fsync)."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -56,7 +56,7 @@ def flush(path: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what processes of this machine that were killed left in `folder` under names of `beside`."""
+    """Removes temporary files (see `beside`) in `folder` that killed processes of this machine left."""
     for left in folder.glob(".*.part"):
         if not is_abandoned(left):
             continue
@@ -67,13 +67,13 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether `path`, named by `beside`, was left by a process of this machine that is gone."""
-    made = re.search(r"\.(\d+)@(.+)\.part$", path.name)
-    return made is not None and made[2] == socket.gethostname() and not psutil.pid_exists(int(made[1]))
+    """Whether the temporary path `path` (see `beside`) is of a process of this machine that has ended."""
+    match = re.search(r"\.(\d+)@(.+)\.part$", path.name)
+    return match is not None and match[2] == socket.gethostname() and not psutil.pid_exists(int(match[1]))
 
 
 def is_hidden(name: PurePath) -> bool:
-    """Whether a file of this relative name, or a folder on its way, begins with a dot."""
+    """Whether any part of this relative path begins with a dot."""
     return any(part.startswith(".") for part in name.parts)
 
 
@@ -81,7 +81,7 @@ def within(folder: Path, name: str) -> Path:
     """The path of the file `name` in `folder`.
 
     Raises:
-        StudyError: for a name that leads out of the folder.
+        StudyError: for a path outside the folder.
     """
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
@@ -97,10 +97,10 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def locked(home: Home) -> Iterator[None]:
-    """Only one process of this machine at a time gets past this with the same `home`; not to be nested.
+    """Holds the lock of `home`, which one process of this machine at a time can have; not reentrant.
 
     Raises:
-        StudyError: where the folder of the stores cannot be written.
+        StudyError: if the folder of the stores cannot be written.
     """
     try:
         home.store.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What may be shown and kept of a text: no password, and nothing that a terminal would obey."""
+"""Redaction of texts before they are printed or recorded: passwords and control characters."""
 
 import os
 import re
@@ -14,7 +14,7 @@ SECRET_VARIABLES = (
     "MLFLOW_FLASK_SERVER_SECRET_KEY",
     "PGPASSWORD",
 )
-"""Variables that hold nothing but a secret."""
+"""Environment variables whose whole value is a secret."""
 
 # Up to the last @, since a password may hold / and, where someone forgot to encode it, @.
 _LOGIN = re.compile(r"(\w*://)([^\s/@:]*)(:?)(\S*)@")
@@ -23,24 +23,24 @@ _QUERY = re.compile(r"(?i)([?&;][\w.-]*(?:pass(?:word|wd)?|pwd|token|secret|key)
 
 
 def masked(text: str) -> str:
-    """`text` without the passwords of the URLs in it, nor, wherever they stand, those that this process was given."""
+    """Redacts passwords: those of URLs in `text`, and anywhere those that this process was given."""
     for secret in sorted(_given(), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
     return _QUERY.sub(rf"\1{HIDDEN}", _LOGIN.sub(_without_password, text))
 
 
 def harmless(text: str) -> str:
-    """`text` with control characters, but tabs and line ends, written out: a terminal would obey them."""
+    """Escapes control characters other than tabs and line ends, which a terminal would execute."""
     return "".join(char if char in "\n\t" or not _controls(char) else repr(char)[1:-1] for char in text)
 
 
 def shown(text: str) -> str:
-    """`text` as it may be printed: `masked` and `harmless`."""
+    """Redacts passwords and escapes control characters: `masked` and `harmless`."""
     return harmless(masked(text))
 
 
 def one_line(text: str) -> str:
-    """`text` as `shown`, and on one line whatever names in it hold."""
+    """`shown`, with line ends escaped too."""
     return shown(text).strip().replace("\n", "\\n")
 
 
@@ -48,28 +48,28 @@ def _without_password(login: re.Match[str]) -> str:
     scheme, user, colon, _ = login.groups()
     if colon:
         return f"{scheme}{user}:{HIDDEN}@"
-    # To a server of pages, a name alone is an access token.
+    # In an HTTP URL, a user name alone is an access token.
     return f"{scheme}{HIDDEN}@" if scheme.startswith("http") else login[0]
 
 
 def _controls(char: str) -> bool:
-    # Also what turns the direction of writing, which makes a name read as another.
+    # Includes marks of writing direction, which can make a name look like another.
     return (not char.isprintable() and not char.isspace()) or char in "\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 
 
 def _given() -> set[str]:
-    """The passwords in the command line and the environment, as they are written, decoded, and in the pieces that a
-    library takes a badly encoded one for."""
+    """Passwords in the command line and the environment: as written, decoded, and in the parts that libraries split a
+    badly encoded one into."""
     values = [*sys.argv, *(value for name, value in os.environ.items() if name.startswith(("STUDY_", "MLFLOW_")))]
-    found = set(_passwords(values)) | {os.environ.get(name, "") for name in SECRET_VARIABLES}
-    found |= {unquote(password) for password in found}
-    found |= {piece for password in found for piece in re.split("[@/:]", password)}
-    return found - {""}
+    secrets = set(_passwords(values)) | {os.environ.get(name, "") for name in SECRET_VARIABLES}
+    secrets |= {unquote(password) for password in secrets}
+    secrets |= {part for password in secrets for part in re.split("[@/:]", password)}
+    return secrets - {""}
 
 
 def _passwords(values: Iterable[str]) -> Iterable[str]:
     for value in values:
-        # Here the address ends where the value does, so that a password may hold a space too.
+        # The URL is the whole value, so the password may contain a space.
         if (login := _WHOLE_LOGIN.search(value)) and login[3]:
             yield login[4]
         for query in _QUERY.finditer(value):
