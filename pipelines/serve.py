@@ -79,7 +79,7 @@ def _require_login(host: str) -> None:
     """Checks that all is there that MLflow's basic authentication needs, and that nobody knows the password already."""
     opens = f"Host {host!r} opens the store to others, so MLflow's basic authentication must be configured"
     if find_spec("flask_wtf") is None:
-        raise StudyError(f"{opens}, and it needs a package: pip install 'study[login]', or use 127.0.0.1.")
+        raise StudyError(f"{opens}, and it needs a package: pip install 'flask-wtf<2', or use 127.0.0.1.")
     password, key = os.environ.get(PASSWORD) or _configured_password(opens), os.environ.get(KEY, "")
     if not (password and key):
         missing = " and ".join(name for name, value in ((PASSWORD, password), (KEY, key)) if not value)

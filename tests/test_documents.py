@@ -40,3 +40,8 @@ def test_modules_that_are_named_exist(page: str):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_nothing_tells_users_to_install_another_package_of_this_name():
+    texts = [*PAGES, *ROOT.glob("study/**/*.py"), *ROOT.glob("pipelines/**/*.py")]
+    assert not [text for text in texts if re.search(r"pip install\s+(-U )?['\"]?study\b", text.read_text())]

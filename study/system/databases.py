@@ -92,7 +92,7 @@ def _require_answer(url: URL, needed: Collection[str]) -> None:
     except ImportError as error:
         raise StudyError(
             f"The driver for {name} is not installed ({first_line(error)}): for PostgreSQL, "
-            "`pip install 'study[postgres]'`."
+            "`pip install 'psycopg[binary]'`."
         ) from None
     except (SQLAlchemyError, ValueError) as error:
         reason = first_line(getattr(error, "orig", None) or error)
