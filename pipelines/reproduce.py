@@ -50,7 +50,7 @@ def _retrain_best(config: SearchConfig, dataset: Dataset, context: Context, epoc
             f"{metric(trial, 'best_val_accuracy'):.4f}: it is the one that is retrained."
         )
     seed = trial.base_seed
-    run = finished(trial, context, epochs, [seed]).get(seed)
+    run = finished(trial, dataset, context, epochs, [seed]).get(seed)
     said = "retrained already"
     if run is None:
         alike = context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed))

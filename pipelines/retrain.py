@@ -26,7 +26,7 @@ from study.system.files import locked
 from study.system.processes import this_process
 from study.tracking.artifacts import predictions_path
 from study.tracking.failures import failure_recorded
-from study.tracking.registry import log_model, model_digests
+from study.tracking.registry import log_model, model_digests, model_name
 from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric, retrain_tags
 from study.tracking.writer import Writer
 from study.training import Epoch, TrainingState, accuracy, fit, predict
@@ -174,7 +174,7 @@ def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, conte
     _keep_predictions(run_id, model, kept, config, dataset, context)
     # Before anything may take it for the best.
     _require_whole(run_id, config, context)
-    _register(run_id, model.to("cpu"), trial, dataset, context)
+    register_model(run_id, model.to("cpu"), trial, dataset, context)
     kept.keep_model(model_digests(context.store, run_id))
 
 
@@ -229,7 +229,8 @@ def _require_whole(run_id: str, config: TrainConfig, context: Context) -> None:
         )
 
 
-def _register(run_id: str, model: Model, trial: Run, dataset: Dataset, context: Context) -> None:
+def register_model(run_id: str, model: Model, trial: Run, dataset: Dataset, context: Context) -> None:
+    """Exports `model`, on the CPU, as the run's, and registers it; what is done already stays."""
     release_freed_memory()
     with context.display.bar("exporting the model", 1):
         context.store.wait(
@@ -238,7 +239,7 @@ def _register(run_id: str, model: Model, trial: Run, dataset: Dataset, context: 
                 run_id,
                 Classifier(model).eval(),
                 dataset.test.images[:2].float().numpy(),
-                register_as=f"{dataset.key}-{trial.model}",
+                register_as=model_name(trial),
                 score=metric(trial, "best_val_accuracy"),
             )
         )

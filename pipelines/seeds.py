@@ -4,29 +4,56 @@ import statistics
 from collections.abc import Collection
 
 from pipelines.checkpoints import Checkpoints
-from pipelines.retrain import retrain
+from pipelines.retrain import register_model, retrain
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
 from study.data import Dataset
 from study.errors import StudyError
-from study.tracking.artifacts import MODEL_SUMS
+from study.models import build_model
+from study.tracking.artifacts import MODEL_SUMS, weights_path
 from study.tracking.best import finished_seeds
-from study.tracking.registry import model_digests
+from study.tracking.registry import delete_model, model_digests, model_name, ready_model, register, versions_of
 from study.tracking.runs import Run, metric
 
 
-def finished(trial: Run, context: Context, epochs: int, seeds: Collection[int]) -> dict[int, Run]:
-    """The retrainings of `trial` for so many epochs, in this precision, that ended and are whole; by those `seeds`."""
-    found = finished_seeds(context.store, trial, epochs, context.machine.precision)
+def finished(trial: Run, dataset: Dataset, context: Context, epochs: int, seeds: Collection[int]) -> dict[int, Run]:
+    """The retrainings of `trial` for so many epochs, in this precision, that ended and are whole; by those `seeds`.
+
+    A model that is missing or altered is exported again from the weights, and registered where it is not.
+    """
+    runs = finished_seeds(context.store, trial, epochs, context.machine.precision)
     # Of these alone: all files of a run are hashed, and over a server fetched, to know that it is whole.
-    return {seed: run for seed, run in found.items() if seed in seeds and _is_whole(run, epochs, context)}
+    chosen = {seed: run for seed, run in runs.items() if seed in seeds}
+    whole = {seed: run for seed, run in chosen.items() if not Checkpoints(context.store, run.id).broken(epochs)}
+    for run in whole.values():
+        _restore_model(run, trial, dataset, context)
+    return whole
 
 
-def _is_whole(run: Run, epochs: int, context: Context) -> bool:
-    if Checkpoints(context.store, run.id).broken(epochs):
-        return False
+def _restore_model(run: Run, trial: Run, dataset: Dataset, context: Context) -> None:
+    store, name = context.store, model_name(run)
+    exported = ready_model(store.client, run.id)
+    if exported and _is_model_whole(run, context):
+        if not versions_of(store.client, name, exported):
+            context.display.say(f"The model of run {run.id} is registered again, as {name}.")
+        register(store.client, exported, name, metric(trial, "best_val_accuracy"))
+        return
+    context.display.say(f"The model of run {run.id} is missing or altered: it is exported again from its weights.")
+    delete_model(store.client, run.id)
+    config = run.train_config
+    model = build_model(config.model, classes=len(dataset.classes), seed=0)
+    model.load_state_dict(store.load_tensors(run.id, weights_path(config.epochs))[0])
+    register_model(run.id, model, trial, dataset, context)
+    Checkpoints(store, run.id).keep_model(model_digests(store, run.id))
+
+
+def _is_model_whole(run: Run, context: Context) -> bool:
+    store = context.store
     try:
-        kept, now = context.store.sums(run.id, MODEL_SUMS), model_digests(context.store, run.id)
+        recorded = store.sums(run.id).get(MODEL_SUMS)
+        if recorded and store.digest(run.id, MODEL_SUMS) != recorded:
+            return False
+        kept, now = store.sums(run.id, MODEL_SUMS), model_digests(store, run.id)
     except StudyError:
         return False
     return bool(now) and all(now.get(path) == digest for path, digest in kept.items())
@@ -38,7 +65,7 @@ def retrain_once(trial: Run, dataset: Dataset, context: Context, *, epochs: int,
     For the arguments, the id that is returned, and what is raised see `pipelines.retrain.retrain`.
     """
     number = trial.base_seed if seed is None else seed
-    if run := finished(trial, context, epochs, [number]).get(number):
+    if run := finished(trial, dataset, context, epochs, [number]).get(number):
         context.display.say(f"Seed {number} is retrained already: run {run.id}; --again trains it once more.")
         context.say_pages(run=run_page(run))
         return run.id
@@ -55,7 +82,7 @@ def retrain_seeds(
     """
     first = trial.base_seed if seed is None else seed
     numbers = range(first, first + seeds)
-    done = finished(trial, context, epochs, numbers)
+    done = finished(trial, dataset, context, epochs, numbers)
     run_ids = []
     for number in numbers:
         if number in done:

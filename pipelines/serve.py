@@ -5,6 +5,7 @@ import ipaddress
 import os
 import socket
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from study.tracking.best import complete_trials
 from study.tracking.store import Store
 
 PASSWORD, KEY, CONFIG = "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_CONFIG_PATH"
-KNOWN = ("password", "password1234", "admin", "my-secret-key")
-"""Passwords and keys that stand, or once stood, in MLflow's own files and pages."""
+KNOWN_SECRETS = ("password", "password1234", "admin", "my-secret-key")
+"""Passwords and keys in MLflow's own files and documentation, also of earlier versions."""
 SHORTEST = 8
+"""Minimum length of a password or key."""
 
 
 def serve(store: Store, host: str, port: int) -> None:
-    """Becomes MLflow's server for `store`; says where its pages are.
+    """Replaces this process by MLflow's server for `store`; prints the addresses of its pages.
 
     Raises:
         StudyError: where the store is served already, for an address that would open it to others without a login, or
@@ -57,8 +59,11 @@ def _say_pages(store: Store, base: str) -> None:
     print(f"MLflow answers at {base} in some 10 seconds; Ctrl-C ends it. Its pages:")
     for search in store.runs(stage="search"):
         print(f"{one_line(search.name)}\n  trials   {base}{trials_page(search.experiment_id)}")
-        best_first = complete_trials(store, search.dataset_key, search=search.search)
-        compared = [run.id for run in best_first[:10]]
+        # Of an experiment that was renamed, as can be undone on these pages.
+        compared = []
+        with suppress(StudyError):
+            best_first = complete_trials(store, search.dataset_key, search=search.search)
+            compared = [run.id for run in best_first[:10]]
         if len(compared) > 1:
             print(f"  compare  {base}{compare_page(search.experiment_id, compared)}")
     for run in store.runs(stage="retrain")[:5]:
@@ -76,7 +81,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _require_login(host: str) -> None:
-    """Checks that all is there that MLflow's basic authentication needs, and that nobody knows the password already."""
+    """Checks that MLflow's basic authentication is configured, with a password that is not a known default."""
     opens = f"Host {host!r} opens the store to others, so MLflow's basic authentication must be configured"
     if find_spec("flask_wtf") is None:
         raise StudyError(f"{opens}, and it needs a package: pip install 'flask-wtf<2', or use 127.0.0.1.")
@@ -85,7 +90,7 @@ def _require_login(host: str) -> None:
         missing = " and ".join(name for name, value in ((PASSWORD, password), (KEY, key)) if not value)
         raise StudyError(f"{opens}: set {missing} to secrets of your own, or use 127.0.0.1.")
     for name, value in ((PASSWORD, password), (KEY, key)):
-        if value.lower() in KNOWN or len(value) < SHORTEST:
+        if value.lower() in KNOWN_SECRETS or len(value) < SHORTEST:
             raise StudyError(f"{opens}, and {name} is well known or too short (under {SHORTEST}): choose another.")
 
 
@@ -103,7 +108,7 @@ def _configured_password(opens: str) -> str:
 
 
 def _login_settings(store: Store) -> Path:
-    """A file that has MLflow keep its users beside the store, not in the folder that the command is typed in."""
+    """Writes the settings that have MLflow keep its users beside the store, not in the current folder."""
     path = store.home.store / "basic_auth.ini"
     users = store.home.store / "users.db"
     settings = {"default_permission": "READ", "database_uri": f"sqlite:///{users}", "admin_username": "admin"}

@@ -58,15 +58,17 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int) -> None:
     """
     from study.tracking.hints import command
 
+    def is_wanted(run: Run) -> bool:
+        is_of_stage = run.stage == stage if stage else _is_listed(run)
+        return is_of_stage and dataset in ("", run.dataset_key)
+
     recorded = store.runs()
+    found = [run for run in recorded if is_wanted(run)]
+    if not found:
+        store.experiments.require_not_deleted(is_wanted)
     keys = {run.dataset_key for run in recorded} - {""}
     if dataset and keys and dataset not in keys:
         raise unknown("data set", dataset, sorted(keys))
-    found = [
-        run
-        for run in recorded
-        if dataset in ("", run.dataset_key) and (run.stage == stage if stage else _is_listed(run))
-    ]
     if not found:
         raise StudyError(f"There are no such runs in {masked(store.uri)}: `{command(store, 'tune')}` makes the first.")
     table = Table("id", "data set", "name", "stage", "status", "val", "test", "started", box=None)

@@ -47,6 +47,8 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
     _ = dataset.splits
     with storage_failures_explained(context.storage):
         with locked(context.home):
+            # One that was deleted or renamed is told before a search is begun.
+            context.store.experiments.find(dataset.key)
             opened = search.open_search(config, context.storage, digest=dataset.digest)
             _require_its_runs(opened, config, dataset, context)
             parent = _search_run(config, dataset, context)

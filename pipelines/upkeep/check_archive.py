@@ -1,6 +1,7 @@
 """What the stages rely on when they read runs, checked in a tracking store that comes from elsewhere."""
 
 import re
+from collections.abc import Iterator
 
 from mlflow.entities import ViewType
 
@@ -8,8 +9,9 @@ from pipelines.upkeep.archive import malformed
 from study.config import STAGES, DataConfig, TrainConfig, can_be_name
 from study.errors import StudyError
 from study.search.trial import COUNTED
+from study.tracking.queries import every
 from study.tracking.runs import NAME_TAGS, NUMBER_TAGS, STAGE_TAGS, TRAINING_PARAMS, Run
-from study.tracking.store import Store, every
+from study.tracking.store import Store
 
 LARGEST = 2**32 - 1
 """Maximum of the numbers in tags: no seed and no trial's number is larger."""
@@ -30,9 +32,8 @@ def check_runs(store: Store, count: int) -> None:
     if len(runs) != count:
         raise malformed("it has runs that were deleted")
     for run in runs.values():
-        _require_identity(run)
-        _require_tags(run)
-        _require_params(run)
+        if problem := problem_of(run):
+            raise malformed(problem)
     for run in runs.values():
         seen, parent = {run.id}, run.parent
         while parent in runs:
@@ -42,40 +43,49 @@ def check_runs(store: Store, count: int) -> None:
             parent = runs[parent].parent
 
 
-def _require_identity(run: Run) -> None:
+def problem_of(run: Run) -> str:
+    """What is wrong with a run that no stage can have recorded so; empty where nothing is."""
+    return next((problem for check in (_identity, _tags, _params) for problem in check(run)), "")
+
+
+def _identity(run: Run) -> Iterator[str]:
     if not re.fullmatch("[0-9a-f]{32}", run.id):
-        raise malformed(f"{run.id[:100]!r} is no run's id")
+        yield f"{run.id[:100]!r} is no run's id"
     if run.status not in ("FINISHED", "FAILED", "KILLED"):
-        raise malformed(f"run {run.id} has the status {run.status[:100]!r}")
+        yield f"run {run.id} has the status {run.status[:100]!r}"
     if not 0 <= run.started <= LATEST:
-        raise malformed(f"run {run.id} started at {run.started}, which is no time")
+        yield f"run {run.id} started at {run.started}, which is no time"
     for name, value in run.references.items():
         if not re.fullmatch("[0-9a-f]{32}", value):
-            raise malformed(f"run {run.id} has the {name} {value[:100]!r}, which is no run's id")
+            yield f"run {run.id} has the {name} {value[:100]!r}, which is no run's id"
 
 
-def _require_tags(run: Run) -> None:
+def _tags(run: Run) -> Iterator[str]:
     stage = run.stage
     if stage not in STAGES:
-        raise malformed(f"run {run.id} has the stage {stage[:100]!r}, which is none of {', '.join(STAGES)}")
+        yield f"run {run.id} has the stage {stage[:100]!r}, which is none of {', '.join(STAGES)}"
+        return
     if run.mlflow_name not in ("", run.name):
-        raise malformed(f"run {run.id} has the names {run.name[:100]!r} and {run.mlflow_name[:100]!r}")
+        yield f"run {run.id} has the names {run.name[:100]!r} and {run.mlflow_name[:100]!r}"
     missing = [name for name in STAGE_TAGS[stage] if not run.tags.get(name)]
     if missing:
-        raise malformed(f"run {run.id}, a {stage}, has no tag {missing[0]}")
+        yield f"run {run.id}, a {stage}, has no tag {missing[0]}"
     for name in NAME_TAGS:
         if run.tags.get(name) and not can_be_name(run.tags[name]):
-            raise malformed(f"run {run.id} has the {name} {run.tags[name][:100]!r}, which none can have")
+            yield f"run {run.id} has the {name} {run.tags[name][:100]!r}, which none can have"
     for name in NUMBER_TAGS:
         value = run.tags.get(name, "0")
         if not re.fullmatch("[0-9]{1,10}", value) or int(value) > LARGEST:
-            raise malformed(f"run {run.id} has the {name} {value[:100]!r}, which is no whole number up to {LARGEST}")
+            yield f"run {run.id} has the {name} {value[:100]!r}, which is no whole number up to {LARGEST}"
     if (stage, run.status) == ("trial", "FINISHED") and run.reason not in COUNTED:
-        raise malformed(f"run {run.id}, a finished trial, has the reason {run.reason or None!r}")
+        yield f"run {run.id}, a finished trial, has the reason {run.reason or None!r}"
 
 
-def _require_params(run: Run) -> None:
+def _params(run: Run) -> Iterator[str]:
     stage = run.stage
+    if not run.params and run.status != "FINISHED":
+        # Killed between its start and its params.
+        return
     try:
         if stage != "analysis":
             DataConfig.from_params(run.params)
@@ -84,4 +94,4 @@ def _require_params(run: Run) -> None:
             for name in TRAINING_PARAMS:
                 run.params[name]
     except (KeyError, ValueError, TypeError, StudyError) as error:
-        raise malformed(f"run {run.id} has params that no {stage} has: {error}") from None
+        yield f"run {run.id} has params that no {stage} has: {error}"

@@ -50,31 +50,51 @@ class Files:
 
     @property
     def expected(self) -> set[str]:
-        """What a finished run must have; of one that was interrupted, what it had recorded."""
+        """The files that a finished run must have; of an interrupted run, those that it had recorded."""
         if self.run.status != "FINISHED":
             return set(self.sums)
         weights = map(weights_path, range(self.run.epochs + 1))
         return {*weights, *map(predictions_path, SPLITS), *self.sums}
 
+    @property
+    def missing(self) -> set[str]:
+        """The expected files that are not there."""
+        return self.expected - set(self.listed)
+
+    @property
+    def altered(self) -> set[str]:
+        """The files whose hash is not the recorded one."""
+        return {path for path, digest in self.digests.items() if self.sums.get(path, digest) != digest}
+
+    @property
+    def altered_model(self) -> set[str]:
+        """The files of the model, where there is one, that are missing or whose hash is not the recorded one."""
+        return {path for path, digest in self.model_sums.items() if self.model and self.model.get(path) != digest}
+
     def damage(self) -> Iterator[str]:
-        """What is missing, altered or unreadable; only a new training mends it."""
-        for path in sorted(self.expected - set(self.listed)):
-            yield f"{path} is missing."
-        for path, digest in sorted(self.digests.items()):
-            if self.sums.get(path, digest) != digest:
-                yield f"{path} was altered: its SHA-256 is not that in {SUMS}."
-        for path, reason in sorted(self.broken.items()):
-            yield f"{path} cannot be read: {reason}"
-        if self.model == {}:
-            yield "Its MLflow model is missing."
-        for path, digest in sorted(self.model_sums.items()):
-            if self.model and self.model.get(path) != digest:
-                yield f"{path} of its MLflow model is missing, or was altered: its SHA-256 is not that in {MODEL_SUMS}."
+        """What of the training is missing, altered or unreadable; only a new training mends it."""
+        yield from self._of_files((self.missing | self.altered | self.broken.keys()) - {MODEL_SUMS})
         yield from self._curve()
         for name, value in self.results.items():
             recorded = self.run.metrics.get(name, value)
             if not same(recorded, value):
                 yield f"Its {name} is {shown(recorded)}; by its predictions it is {value:.6g}."
+
+    def model_damage(self) -> Iterator[str]:
+        """What of the exported model is missing, altered or unreadable; it can be exported again."""
+        yield from self._of_files({MODEL_SUMS})
+        if self.model == {}:
+            yield "Its MLflow model is missing."
+        for path in sorted(self.altered_model):
+            yield f"{path} of its MLflow model is missing, or was altered: its SHA-256 is not that in {MODEL_SUMS}."
+
+    def _of_files(self, paths: set[str]) -> Iterator[str]:
+        for path in sorted(self.missing & paths):
+            yield f"{path} is missing."
+        for path in sorted(self.altered & paths):
+            yield f"{path} was altered: its SHA-256 is not that in {SUMS}."
+        for path in sorted(self.broken.keys() & paths):
+            yield f"{path} cannot be read: {self.broken[path]}"
 
     def _curve(self) -> Iterator[str]:
         if self.steps is not None:
@@ -143,23 +163,26 @@ def check_files(all_files: Collection[Files], store: Store) -> Iterator[Finding]
     """Missing, altered and half-written files of all retrained runs."""
     for files in all_files:
         others = [other for other in all_files if _is_same_training(other.run, files.run)]
-        whole = (other.run for other in others if not any(other.damage()))
+        whole = (other.run for other in others if not (any(other.damage()) or any(other.model_damage())))
         yield from _check(files, next(whole, None), store)
 
 
-def _is_same_training(one: Run, other: Run) -> bool:
-    if one.id == other.id or one.status != "FINISHED" or one.trial_run != other.trial_run:
+def _is_same_training(candidate: Run, run: Run) -> bool:
+    if candidate.id == run.id or candidate.status != "FINISHED" or candidate.trial_run != run.trial_run:
         return False
-    return (one.seed, one.epochs, one.precision) == (other.seed, other.epochs, other.precision)
+    return (candidate.seed, candidate.epochs, candidate.precision) == (run.seed, run.epochs, run.precision)
 
 
 def _check(files: Files, again: Run | None, store: Store) -> Iterator[Finding]:
     run, where = files.run, called(files.run)
-    remedy, repair = f"nothing: `{retraining(store, run)} --again` trains it anew", None
+    command, damage, repair = retraining(store, run), list(files.damage()), None
+    remedy = f"nothing: `{command} --again` trains it anew"
+    if not damage:
+        remedy = f"nothing: `{command}` exports the model again from the weights"
     if again:
         remedy = f"deletes this run: {called(again)} is the same training, and whole"
         repair = partial(delete_run, store.client, run.id)
-    for message in files.damage():
+    for message in [*damage, *files.model_damage()]:
         yield Finding(message, where, remedy, repair)
     for path in files.unfinished:
         yield Finding(f"{path.name} was never finished.", where, "removes it", partial(path.unlink, missing_ok=True))

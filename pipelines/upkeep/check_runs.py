@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from mlflow.entities import Experiment
+
 from pipelines.report.search_results import log_results
 from pipelines.session.display import Bar
 from pipelines.trials.mirror import Mirror, differing, make_run, shown_params, surroundings
@@ -17,11 +19,36 @@ from study.tracking.runs import DIGEST, PARENT, Run, restored, search_tags, seed
 OWN = {"epochs", "seed"}
 """What a retraining may train otherwise than its trial."""
 UNREADABLE = "nothing: a newer version of this program made it, or it was altered"
-ANEW = "nothing: which of them the weights were trained with is not known; `study retrain --again` trains anew"
+ANEW = "nothing: it is unknown which of them the weights were trained with; `study retrain --again` trains anew"
+
+
+def check_experiments(facts: Facts) -> Iterator[Finding]:
+    """Experiments that were deleted, or renamed, on MLflow's page."""
+    client = facts.store.client
+    for key, runs in facts.hidden.items():
+        message = f"It was deleted in MLflow, and {len(runs)} runs with it."
+        where = f"experiment {client.get_experiment(key).name}"
+        yield Finding(message, where, "restores it with its runs", partial(client.restore_experiment, key))
+    datasets: dict[str, set[str]] = {}
+    for run in facts.runs:
+        if run.dataset_key:
+            datasets.setdefault(run.experiment_id, set()).add(run.dataset_key)
+    for key, names in sorted(datasets.items()):
+        experiment, name = client.get_experiment(key), min(names)
+        if experiment.name not in names:
+            yield _renamed(experiment, name, client.get_experiment_by_name(name) is None, facts)
+
+
+def _renamed(experiment: Experiment, name: str, is_free: bool, facts: Facts) -> Finding:
+    message, where = f"It holds the runs on {name}, and was renamed in MLflow.", f"experiment {experiment.name}"
+    if is_free:
+        rename = partial(facts.store.client.rename_experiment, experiment.experiment_id, name)
+        return Finding(message, where, f"renames it to {name}", rename)
+    return Finding(message, where, f"nothing: another experiment is called {name}; delete the one without runs")
 
 
 def check_searches(facts: Facts) -> Iterator[Finding]:
-    """Search runs that are missing, there twice, left open, or behind their trials."""
+    """Search runs that are missing, duplicated, left open, or older than their trials."""
     for search in facts.searches:
         if not search.trials:
             continue
@@ -102,7 +129,7 @@ def _ending(run: Run, facts: Facts) -> Callable[[], None]:
 
 
 def check_trials(facts: Facts, bar: Bar) -> Iterator[Finding]:
-    """Trials without a run, with several, or with one that says something else."""
+    """Trials without a run, with several, or with one that differs from Optuna."""
     for search in facts.searches:
         for trial in () if search.fault else search.trials:
             interruption.check()
@@ -182,7 +209,7 @@ def _is_named(search: SearchRecord, run: Run) -> bool:
 
 
 def check_others(facts: Facts) -> Iterator[Finding]:
-    """Retrainings, analyses and experiments that nobody works on, or that name a run that is not there."""
+    """Orphaned retrainings, analyses and experiments: no process works on them, or the run they name is missing."""
     for run in facts.runs:
         if run.stage in ("search", "trial"):
             continue
@@ -197,10 +224,10 @@ def check_others(facts: Facts) -> Iterator[Finding]:
 def _dangling(run: Run, facts: Facts) -> Finding:
     message = f"It trains again a trial's run {run.trial_run[:12]}, which is not there."
     wanted = (run.search, run.trial_text)
-    trials = [trial for trial in facts.of_stage("trial") if (trial.search, trial.trial_text) == wanted]
-    if trials:
-        repair = partial(facts.store.tag, run.id, trial_run=trials[0].id)
-        return Finding(message, called(run), f"names the trial's {called(trials[0])}", repair)
+    for trial in facts.of_stage("trial"):
+        if (trial.search, trial.trial_text) == wanted:
+            repair = partial(facts.store.tag, run.id, trial_run=trial.id)
+            return Finding(message, called(run), f"names the trial's {called(trial)}", repair)
     return Finding(message, called(run), "nothing, while the trial itself has no run")
 
 

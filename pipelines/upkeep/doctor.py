@@ -16,6 +16,7 @@ from rich.table import Table
 from pipelines.session.context import Stores
 from pipelines.upkeep import check_runs, findings
 from pipelines.upkeep.check_files import check_files, read_files
+from pipelines.upkeep.check_registry import check_registry
 from pipelines.upkeep.findings import Facts, Finding
 from pipelines.upkeep.relocate import Tables, local
 from study.config import Home
@@ -31,7 +32,7 @@ from study.tracking.hints import command_at
 from study.tracking.store import default_uri
 
 ROUNDS = 3
-"""Maximum number of repairs of the findings of one check: what was mended may show what it hid."""
+"""Maximum number of repeats of a check and its repairs: a repair may uncover another finding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class Result:
 
 
 def require_whole(home: Home, uri: str, storage: str) -> None:
-    """Checks, before anything opens them, that there are databases, and that SQLite finds them whole.
+    """Checks, before anything opens them, that there are databases and that SQLite finds no damage in them.
 
     Raises:
         StudyError: where there are none, or one is damaged.
@@ -66,15 +67,15 @@ def require_whole(home: Home, uri: str, storage: str) -> None:
         first = command_at(home, databases[0], "tune")
         raise StudyError(f"There is nothing to check in {home.store}: `{first}` makes the first runs.")
     for url in databases:
-        if said := damage(url):
+        if reason := damage(url):
             raise StudyError(
-                f"The database {masked(url)} is damaged ({said}): put a backup in its place (--fix keeps them in "
+                f"The database {masked(url)} is damaged ({reason}): put a backup in its place (--fix keeps them in "
                 f"{home.store}/backup-…), or read what is left with `sqlite3 FILE .recover`."
             )
 
 
 def examine(context: Stores, options: Options) -> Result:
-    """Says what is wrong, and mends it where it is told to.
+    """Prints what is wrong, and mends it with `options.fix`.
 
     Args:
         context: the surroundings.
@@ -108,6 +109,7 @@ class _Examination:
         self._examine(self._places)
         # From the wrong place every file would be missing.
         self.is_elsewhere = bool(self.result.left)
+        self._examine(check_runs.check_experiments)
         self._examine(check_runs.check_searches)
         self._examine(self._trials)
         self._examine(check_runs.check_others)
@@ -122,24 +124,24 @@ class _Examination:
         return findings.read_facts(self.context, self.searches, life)
 
     def _require_nothing_under_way(self) -> None:
-        for found in findings.under_way(self.facts):
-            if found.is_known:
+        for work in findings.under_way(self.facts):
+            if work.is_known:
                 raise StudyError(
-                    f"{found.where[0].upper()}{found.where[1:]} is under way (process {found.worker}): --fix waits "
-                    "for nobody; stop it, or wait until it has ended."
+                    f"{work.where[0].upper()}{work.where[1:]} is under way (process {work.worker}): --fix does not "
+                    "wait for it; stop it, or wait until it has ended."
                 )
 
     def _examine(self, check: Callable[[Facts], Iterator[Finding]]) -> None:
-        found = list(check(self.facts))
+        current = list(check(self.facts))
         for _ in range(ROUNDS if self.options.fix else 0):
-            fixable = [finding for finding in found if finding.repair]
+            fixable = [finding for finding in current if finding.repair]
             if not fixable:
                 break
             self._mend(fixable)
             self.facts = self._facts()
-            found = list(check(self.facts))
-            self.result.mended += [finding for finding in fixable if finding not in found]
-        self.result.left += found
+            current = list(check(self.facts))
+            self.result.mended += [finding for finding in fixable if finding not in current]
+        self.result.left += current
 
     def _mend(self, fixable: Sequence[Finding]) -> None:
         if self.to_back_up:
@@ -176,8 +178,9 @@ class _Examination:
         runs = [run for run in facts.of_stage("retrain") if run.status != "RUNNING"]
         with self.context.display.bar("checking files", len(runs)) as bar:
             files = [read_files(run, facts.store, bar) for run in runs]
-        self.files = sum(len(one.listed) for one in files)
-        return check_files(files, facts.store)
+        self.files = sum(len(of_run.listed) for of_run in files)
+        yield from check_files(files, facts.store)
+        yield from check_registry(facts, files)
 
     def _say(self) -> None:
         display, result = self.context.display, self.result
@@ -186,9 +189,9 @@ class _Examination:
             # Not a terminal: wide enough for most rows, and for grep.
             console = display.console if display.console.is_terminal else Console(width=200)
             console.print(_table(rows, fixed=self.options.fix))
-        for found in findings.under_way(self.facts):
-            told = "is under way" if found.is_known else "is under way elsewhere, or was: that cannot be seen here"
-            display.say(f"{found.where} {told} (process {found.worker}).")
+        for work in findings.under_way(self.facts):
+            state = "is under way" if work.is_known else "is under way elsewhere, or was: that cannot be seen here"
+            display.say(f"{work.where} {state} (process {work.worker}).")
         self._say_skipped()
         display.say(self._summary())
 
@@ -196,7 +199,9 @@ class _Examination:
         if self.tables is None:
             self.context.display.say("Not checked, since only the server's database could tell: the places of files.")
         if self.is_elsewhere:
-            self.context.display.say("Not checked, while MLflow looks for them in another place: the files.")
+            self.context.display.say(
+                "Not checked, while MLflow looks for them in another place: the files and registered models."
+            )
 
     def _summary(self) -> str:
         facts = self.facts
@@ -217,12 +222,12 @@ class _Examination:
 
 
 def _also(place: str) -> str:
-    """What is to be said of a place that should have been left behind, where it is still there."""
+    """A warning where a place that was moved still exists."""
     return ", and would write new ones there" if local(place).is_dir() else ""
 
 
-def _count(number: int, one: str, several: str = "") -> str:
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
+def _count(number: int, singular: str, plural: str = "") -> str:
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def _table(rows: Sequence[tuple[Finding, str]], *, fixed: bool) -> Table:

@@ -1,6 +1,6 @@
 """What `study doctor` compares, and what it finds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -10,8 +10,9 @@ from mlflow.entities import ViewType
 from pipelines.session.context import Stores
 from study.search.records import Searches, SearchRecord, TrialRecord
 from study.system.processes import is_gone, is_known
+from study.tracking.queries import every
 from study.tracking.runs import Run, as_run
-from study.tracking.store import Store, every
+from study.tracking.store import Store
 
 Life = Literal["lives", "gone", "elsewhere"]
 """Whether a process lives; elsewhere: on another host, or in another container, where that cannot be seen."""
@@ -26,7 +27,7 @@ class Finding:
     remedy: str
     """What --fix does; where it can do nothing, what the user can."""
     repair: Callable[[], object] | None = field(default=None, compare=False)
-    """Does it; findings may share one, which is then called once."""
+    """Performs the remedy; findings may share one, which is then called once."""
 
 
 def life(worker: str, *, all_hosts: bool = False) -> Life:
@@ -34,7 +35,7 @@ def life(worker: str, *, all_hosts: bool = False) -> Life:
 
     Args:
         worker: the process.
-        all_hosts: whether one that cannot be seen from here is taken for gone.
+        all_hosts: whether a process of another host, which cannot be seen from here, counts as gone.
     """
     if not worker or is_gone(worker):
         return "gone"
@@ -54,6 +55,8 @@ class Facts:
     """All that have a stage."""
     deleted: Sequence[Run]
     """Those that were deleted, which MLflow only notes."""
+    hidden: Mapping[str, Sequence[Run]] = field(default_factory=dict)
+    """The runs in experiments that were deleted, by the experiment's id."""
     life: Callable[[str], Life] = life
 
     def of_stage(self, stage: str) -> list[Run]:
@@ -62,9 +65,9 @@ class Facts:
 
     def of_search(self, search: SearchRecord, runs: Sequence[Run] | None = None) -> list[Run]:
         """The runs of a search itself, the one that its trials are below first."""
-        found = [run for run in (self.runs if runs is None else runs) if _is(run, "search", search.name)]
+        own = [run for run in (self.runs if runs is None else runs) if _is(run, "search", search.name)]
         below = [run.parent for run in self.of_stage("trial")]
-        return sorted(found, key=lambda run: -below.count(run.id))
+        return sorted(own, key=lambda run: -below.count(run.id))
 
     @cached_property
     def parents(self) -> dict[str, Run | None]:
@@ -87,10 +90,10 @@ class Facts:
     def of_trial(self, search: SearchRecord, trial: TrialRecord, *, deleted: bool = False) -> list[Run]:
         """The runs of a trial, the one that it names first; or those that were deleted."""
         by_trial = self._deleted_by_trial if deleted else self._by_trial
-        found = {run.id: run for run in by_trial.get((search.name, str(trial.number)), ())}
+        runs = {run.id: run for run in by_trial.get((search.name, str(trial.number)), ())}
         named = None if deleted else self.by_id.get(trial.run_id)
-        found |= {named.id: named} if named else {}
-        return sorted(found.values(), key=lambda run: (run.id != trial.run_id, run.status != "FINISHED", run.started))
+        runs |= {named.id: named} if named else {}
+        return sorted(runs.values(), key=lambda run: (run.id != trial.run_id, run.status != "FINISHED", run.started))
 
     def trial_life(self, trial: TrialRecord) -> Life:
         """Whether a trial under way is worked on."""
@@ -102,21 +105,28 @@ def read_facts(context: Stores, storage: Searches, life: Callable[[str], Life]) 
     # The runs first: a trial that begins meanwhile is then among the trials, and its run not among the runs.
     store = context.store
     runs = [run for run in store.runs() if run.stage]
-    return Facts(store, storage, storage.read(), runs, _deleted(store), life)
+    searches, hidden = storage.read(), store.experiments.deleted()
+    lost = {run.search for deleted in hidden.values() for run in deleted}
+    # What is said of an experiment that was deleted is not said again of each of its trials.
+    shown = [search for search in searches if search.name not in lost]
+    return Facts(store, storage, shown, runs, _deleted(store), hidden, life)
 
 
 def _deleted(store: Store) -> list[Run]:
-    ids = [found.experiment_id for found in every(store.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)]
+    ids = [
+        experiment.experiment_id
+        for experiment in every(store.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)
+    ]
     runs = every(store.client.search_runs, ids, run_view_type=ViewType.DELETED_ONLY) if ids else []
     return [run for run in map(as_run, runs) if run.stage]
 
 
 def _by_trial(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
-    found: dict[tuple[str, str], list[Run]] = {}
+    by_trial: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         if run.stage == "trial":
-            found.setdefault((run.search, run.trial_text), []).append(run)
-    return found
+            by_trial.setdefault((run.search, run.trial_text), []).append(run)
+    return by_trial
 
 
 def _is(run: Run, stage: str, search: str) -> bool:
@@ -140,12 +150,12 @@ class UnderWay:
 
 def under_way(facts: Facts) -> list[UnderWay]:
     """What is worked on now, or may be by a process that cannot be seen from here."""
-    found = []
+    work = []
     for search in facts.searches:
         for trial in search.trials:
             if trial.state == "RUNNING" and (alive := facts.trial_life(trial)) != "gone":
-                found.append(UnderWay(f"search {search.name}, trial {trial.number}", trial.worker, alive == "lives"))
+                work.append(UnderWay(f"search {search.name}, trial {trial.number}", trial.worker, alive == "lives"))
     for run in facts.runs:
         if run.stage != "trial" and run.status == "RUNNING" and (alive := facts.life(run.worker)) != "gone":
-            found.append(UnderWay(called(run), run.worker, alive == "lives"))
-    return found
+            work.append(UnderWay(called(run), run.worker, alive == "lives"))
+    return work

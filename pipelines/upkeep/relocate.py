@@ -49,7 +49,7 @@ class Tables:
         return Table(name, MetaData(), autoload_with=self._engine)
 
     def close(self) -> None:
-        """Ends its connections."""
+        """Closes its connections."""
         self._engine.dispose()
 
     def moved(self, root: str) -> list[tuple[str, str]]:
@@ -60,8 +60,8 @@ class Tables:
         """
         with self._begun() as connection:
             places = {_place(value) for _, _, value in self._values(connection)}
-        found = ((place, f"{root}/{_quoted_name(place)}") for place in sorted(places))
-        return [(old, new) for old, new in found if local(old) != local(new) and _has_moved(old, new)]
+        pairs = ((place, f"{root}/{_quoted_name(place)}") for place in sorted(places))
+        return [(old, new) for old, new in pairs if local(old) != local(new) and _has_moved(old, new)]
 
     def _values(self, connection: Connection) -> Iterator[tuple[str, str, str]]:
         """The local places in the tables: table, column and value."""
@@ -71,7 +71,7 @@ class Tables:
                     yield name, column, value
 
     def move(self, old: str, new: str) -> None:
-        """Has all that was said to be at `old` or below be at `new`; copies what lies in the old place only."""
+        """Changes all places at or below `old` to `new`; copies the files that are only at the old place."""
         with self._begun() as connection:
             for name, column, value in self._below(connection, old):
                 place = new + value.removeprefix(old)
@@ -82,7 +82,7 @@ class Tables:
             _describe_anew(local(new), old, new)
 
     def relocate(self, old: str, new: str, folder: Path) -> None:
-        """Has all experiments below `old` be below `new`, copying nothing; until then they are in `folder`."""
+        """Changes the places of all experiments below `old` to `new`, copying nothing; their files are in `folder`."""
         with self._begun() as connection:
             for name, column, value in self._below(connection, old):
                 self._set(connection, name, column, value, new + value.removeprefix(old))
@@ -90,7 +90,7 @@ class Tables:
             _describe_anew(experiment, old, new)
 
     def _below(self, connection: Connection, old: str) -> list[tuple[str, str, str]]:
-        return [found for found in self._values(connection) if found[2] == old or found[2].startswith(old + "/")]
+        return [row for row in self._values(connection) if row[2] == old or row[2].startswith(old + "/")]
 
     def _set(self, connection: Connection, name: str, column: str, value: str, place: str) -> None:
         table = self._table(name)
@@ -109,7 +109,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _describe_anew(folder: Path, old: str, new: str) -> None:
-    """Has the models of the experiment in `folder` say that they are at `new`, and no longer at `old`."""
+    """Replaces `old` by `new` in the descriptions of the models of the experiment in `folder`."""
     # As bytes: whatever else a description holds stays as it is.
     was, now = (f"artifact_path: {place}/".encode() for place in (old, new))
     for described in folder.glob(f"models/*/artifacts/{DESCRIBED}"):

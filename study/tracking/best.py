@@ -133,6 +133,9 @@ def latest_dataset(store: Store, stage: str, **tags: str) -> str:
     """
     runs = [run for run in store.runs(stage=stage, **tags) if run.status == "FINISHED"]
     if not runs:
+        store.experiments.require_not_deleted(
+            lambda run: {"stage": stage, **tags}.items() <= run.tags.items() and run.status == "FINISHED"
+        )
         if stage == "trial":
             model = ("--model", tags["model"]) if "model" in tags else ()
             raise StudyError(f"Nothing was searched yet: run `{command(store, 'tune', *model)}` first.")
@@ -157,6 +160,7 @@ def find(store: Store, spec: str) -> Run:
             return matches[0]
         if matches:
             raise StudyError(f"{spec!r} means {len(matches)} runs ({_listed(matches)}): name one by its id.")
+    store.experiments.require_not_deleted(lambda run: run.name == spec or (bool(spec) and run.id.startswith(spec)))
     known = [run for run in runs if run.stage == "retrain"]
     raise StudyError(f"Unknown run {spec!r}: choose best, best:ffnn, a run id or a name{_suggested(known)}.")
 

@@ -3,6 +3,7 @@
 import math
 import tempfile
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,15 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 
 from study.system.files import sha256
+from study.tracking.queries import every, quoted
+from study.tracking.runs import Run
 from study.tracking.store import Store
 
 if TYPE_CHECKING:
     from torch import nn
 
+BEST = "best"
+"""The alias of the version of a model that has the highest score."""
 SCORE = "val_accuracy"
 """The tag of a model's version that says how good it is."""
 DESCRIBED = "MLmodel"
@@ -32,7 +37,7 @@ CHANGING = (DESCRIBED, "registered_model_meta")
 def log_model(
     client: MlflowClient, run_id: str, model: "nn.Module", example: np.ndarray, *, register_as: str, score: float
 ) -> None:
-    """Keeps `model` as an MLflow model and registers it; the alias `best` moves to it if its `score` is higher.
+    """Keeps `model` as an MLflow model and registers it; the alias `best` moves to it if its `score` is the highest.
 
     Called again for the same run, it does what an interruption left undone, and nothing twice.
 
@@ -45,13 +50,33 @@ def log_model(
         score: what decides about the alias, e.g. the validation accuracy that chose the settings.
     """
     model.eval()
-    name = register_as
+    exported = ready_model(client, run_id)
+    if exported is None:
+        _delete_unfinished(client, run_id)
+        exported = _export(client, run_id, model, example)
+    register(client, exported, register_as, score)
+
+
+def register(client: MlflowClient, exported: LoggedModel, name: str, score: float) -> None:
+    """Registers a run's model as `name` unless it is; the alias `best` goes where it belongs."""
     with suppress(MlflowException):  # where it is registered already
         client.create_registered_model(name)
-    versions = client.search_model_versions(f"name = '{name}' AND run_id = '{run_id}'")
-    version = versions[0] if versions else _new_version(client, run_id, name, model, example)
+    version = next(iter(versions_of(client, name, exported)), None) or client.create_model_version(
+        name, exported.model_uri, run_id=exported.source_run_id, model_id=exported.model_id
+    )
     client.set_model_version_tag(name, version.version, SCORE, str(score))
-    move_alias(client, client.get_model_version(name, version.version))
+    move_alias(client, name)
+
+
+def model_name(run: Run) -> str:
+    """The registered model that the model of `run`, a trial or a retraining, is a version of."""
+    return f"{run.dataset_key}-{run.model}"
+
+
+def versions_of(client: MlflowClient, name: str, exported: LoggedModel) -> list[ModelVersion]:
+    """The versions of the registered model `name` that are the model `exported`."""
+    versions = client.search_model_versions(f"name = {quoted(name)} AND run_id = '{exported.source_run_id}'")
+    return [version for version in versions if version.source == exported.model_uri]
 
 
 def model_digests(store: Store, run_id: str) -> dict[str, str]:
@@ -73,21 +98,28 @@ def model_digests(store: Store, run_id: str) -> dict[str, str]:
     return {}
 
 
-def _new_version(client: MlflowClient, run_id: str, name: str, model: "nn.Module", example: np.ndarray) -> ModelVersion:
-    exported = _exported(client, run_id) or _export(client, run_id, model, example)
-    return client.create_model_version(name, exported.model_uri, run_id=run_id, model_id=exported.model_id)
+def ready_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
+    """The run's model; None where it was never exported to its end, or was deleted."""
+    return next((model for model in _logged_models(client, run_id) if model.status == LoggedModelStatus.READY), None)
 
 
-def _exported(client: MlflowClient, run_id: str) -> LoggedModel | None:
-    """The run's model, where it was exported before; what an interruption left of an export is deleted."""
+def delete_model(client: MlflowClient, run_id: str) -> None:
+    """Deletes the run's model and its versions, as MLflow does, so that it is exported anew."""
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        client.delete_model_version(version.name, version.version)
+    for model in _logged_models(client, run_id):
+        client.delete_logged_model(model.model_id)
+
+
+def _delete_unfinished(client: MlflowClient, run_id: str) -> None:
+    for model in _logged_models(client, run_id):
+        if model.status != LoggedModelStatus.READY:
+            client.delete_logged_model(model.model_id)
+
+
+def _logged_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
     experiment = client.get_run(run_id).info.experiment_id
-    ready = None
-    for found in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
-        if found.status == LoggedModelStatus.READY:
-            ready = found
-        else:
-            client.delete_logged_model(found.model_id)
-    return ready
+    return list(client.search_logged_models([experiment], f"source_run_id = '{run_id}'"))
 
 
 def _export(client: MlflowClient, run_id: str, model: "nn.Module", example: np.ndarray) -> LoggedModel:
@@ -99,7 +131,7 @@ def _export(client: MlflowClient, run_id: str, model: "nn.Module", example: np.n
         output = model(torch.from_numpy(example)).numpy()
     run = client.get_run(run_id)
     # Made here, since MLflow would make it in the default experiment, or else end the run when it is done.
-    made = client.create_logged_model(
+    logged = client.create_logged_model(
         run.info.experiment_id, name="model", source_run_id=run_id, params=dict(run.data.params)
     )
     with warnings.catch_warnings():
@@ -110,13 +142,13 @@ def _export(client: MlflowClient, run_id: str, model: "nn.Module", example: np.n
         mlflow.pytorch.log_model(
             model,
             name="model",
-            model_id=made.model_id,
+            model_id=logged.model_id,
             run_id=run_id,
             signature=infer_signature(example, output),
             input_example=example,
             pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
         )
-    return made
+    return logged
 
 
 def delete_run(client: MlflowClient, run_id: str) -> None:
@@ -127,39 +159,58 @@ def delete_run(client: MlflowClient, run_id: str) -> None:
         run_id: the run; it can be restored, and its model's version stays.
     """
     # Before the run, which nobody would find again after an interruption in between.
-    for version in client.search_model_versions(f"run_id = '{run_id}'"):
-        if client.get_registered_model(version.name).aliases.get("best") == version.version:
-            _replace_best(client, version)
+    for name in {version.name for version in client.search_model_versions(f"run_id = '{run_id}'")}:
+        move_alias(client, name, lambda version: version.run_id != run_id and is_usable(client, version))
     client.delete_run(run_id)
 
 
-def _replace_best(client: MlflowClient, version: ModelVersion) -> None:
-    others = [
-        other
-        for other in client.search_model_versions(f"name = '{version.name}'")
-        if other.run_id != version.run_id and _is_of_a_run(client, other)
-    ]
-    if best := max(others, key=lambda one: (_score(one), -int(one.version)), default=None):
-        client.set_registered_model_alias(best.name, "best", best.version)
-    else:
-        client.delete_registered_model_alias(version.name, "best")
+def move_alias(client: MlflowClient, name: str, usable: Callable[[ModelVersion], bool] | None = None) -> None:
+    """Has the alias `best` of the registered model `name` mean its best version, and no other; see `best_version`."""
+    holder, best = alias_holder(client, name), best_version(client, name, usable)
+    if best and str(best.version) != holder:
+        client.set_registered_model_alias(name, BEST, best.version)
+    elif holder and not best:
+        client.delete_registered_model_alias(name, BEST)
 
 
-def _is_of_a_run(client: MlflowClient, version: ModelVersion) -> bool:
-    """Whether the run of a model's version is there, and not deleted."""
+def alias_holder(client: MlflowClient, name: str) -> str | None:
+    """The number of the version that has the alias `best`; None where none has it."""
+    holder = client.get_registered_model(name).aliases.get(BEST)
+    # A database gives numbers, a server texts.
+    return None if holder is None else str(holder)
+
+
+def best_version(
+    client: MlflowClient, name: str, usable: Callable[[ModelVersion], bool] | None = None
+) -> ModelVersion | None:
+    """The usable version of the registered model `name` with the highest validation accuracy.
+
+    Ties go to the one that has the alias, then to the first.
+
+    Args:
+        client: of the store.
+        name: the registered model.
+        usable: by default `is_usable`.
+    """
+    holder = alias_holder(client, name)
+
+    def rank(version: ModelVersion) -> tuple[float, bool, int]:
+        return -score_of(version), str(version.version) != holder, int(version.version)
+
+    versions = sorted(every(client.search_model_versions, f"name = {quoted(name)}"), key=rank)
+    return next(filter(usable or partial(is_usable, client), versions), None)
+
+
+def is_usable(client: MlflowClient, version: ModelVersion) -> bool:
+    """Whether the run and the logged model of a version are there, and not deleted."""
     with suppress(MlflowException):
+        client.get_logged_model(str(version.source).removeprefix("models:/"))
         return bool(client.get_run(str(version.run_id)).info.lifecycle_stage == LifecycleStage.ACTIVE)
     return False
 
 
-def move_alias(client: MlflowClient, version: ModelVersion, alias: str = "best") -> None:
-    """Gives `version` the alias, unless another version has it already that is as good by its tag `val_accuracy`."""
-    holder = client.get_registered_model(version.name).aliases.get(alias)
-    if holder is None or _score(version) > _score(client.get_model_version(version.name, holder)):
-        client.set_registered_model_alias(version.name, alias, version.version)
-
-
-def _score(version: ModelVersion) -> float:
+def score_of(version: ModelVersion) -> float:
+    """The validation accuracy of a version as its tag says; minus infinity where it says none."""
     with suppress(KeyError, ValueError):
         if math.isfinite(score := float(version.tags[SCORE])):
             return score

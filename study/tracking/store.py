@@ -14,15 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import mlflow
 import mlflow.exceptions
 import pandas as pd
 from alembic.util import CommandError
-from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -33,6 +32,8 @@ from study.system.files import SQLITE, locked
 from study.system.processes import this_process
 from study.system.redaction import masked
 from study.tracking.artifacts import Artifacts
+from study.tracking.experiments import Experiments
+from study.tracking.queries import every, is_quotable, quoted
 from study.tracking.retry import Retry, RetryingClient
 from study.tracking.runs import PARENT, Point, Run, as_param, as_run, points
 
@@ -41,8 +42,6 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 MAX_BATCH = 1000
 """How many metrics MLflow takes in one write."""
-PAGE = 1000
-"""How many of anything are asked for at a time."""
 
 
 def default_uri(home: Home) -> str:
@@ -64,7 +63,7 @@ class Store(Artifacts):
         self.home = home
         self.uri = uri or default_uri(home)
         self.say = say
-        self._experiments: dict[str, str] = {}
+        self._ids: dict[str, str] = {}
         self._retry = Retry(masked(self.uri).removeprefix(SQLITE), self._say)
         # Opening a new database migrates it, and two processes doing that at once crash.
         with locked(home):
@@ -76,6 +75,7 @@ class Store(Artifacts):
                 mlflow.set_tracking_uri(self.uri)
                 client = self.wait(lambda: MlflowClient(self.uri))
                 super().__init__(cast(MlflowClient, RetryingClient(client, self._retry)))
+                self.experiments = Experiments(self.client, self.uri, self.artifacts_root)
                 self.client.search_experiments(max_results=1)
             except (mlflow.exceptions.MlflowException, SQLAlchemyError, CommandError, OSError, StoreFault) as error:
                 raise StudyError(f"The store {masked(self.uri)} cannot be opened: {first_line(error)}") from None
@@ -102,29 +102,9 @@ class Store(Artifacts):
 
     def experiment(self, name: str) -> str:
         """The id of the experiment called `name`, made where it is new."""
-        if name not in self._experiments:
-            self._experiments[name] = self._find_experiment(name) or self._make_experiment(name)
-        return self._experiments[name]
-
-    def _find_experiment(self, name: str) -> str | None:
-        found = self.client.get_experiment_by_name(name)
-        if found and found.lifecycle_stage != LifecycleStage.ACTIVE:
-            raise StudyError(f"The experiment {name} was deleted in MLflow: restore it there, or use another store.")
-        return str(found.experiment_id) if found else None
-
-    def _make_experiment(self, name: str) -> str:
-        if "/" in name or not name.strip("."):
-            raise StudyError(f"The experiment name {name!r} cannot name a folder of artifacts: leave out / and dots.")
-        location = f"{self.artifacts_root}/{quote(name)}" if self.artifacts_root else None
-        try:
-            return str(self.client.create_experiment(name, artifact_location=location))
-        except mlflow.exceptions.MlflowException as error:
-            if error.error_code == ErrorCode.Name(RESOURCE_ALREADY_EXISTS) and (found := self._find_experiment(name)):
-                # Another process was first.
-                return found
-            raise StudyError(
-                f"The experiment {name} cannot be made in {masked(self.uri)}: {first_line(error)}"
-            ) from None
+        if name not in self._ids:
+            self._ids[name] = self.experiments.find(name) or self.experiments.make(name)
+        return self._ids[name]
 
     @property
     def artifacts_root(self) -> str | None:
@@ -236,18 +216,20 @@ class Store(Artifacts):
             status: only runs that are RUNNING, FINISHED, FAILED or KILLED.
             parent: only runs below the run with this id.
             tags: the values that tags of the run must have.
+
+        Raises:
+            StudyError: where a named experiment was renamed or deleted.
         """
         if parent:
             tags[PARENT] = parent
         if experiments is None:
             ids = [one.experiment_id for one in every(self.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)]
         else:
-            known = [self.client.get_experiment_by_name(name) for name in experiments]
-            ids = [found.experiment_id for found in known if found]
+            ids = [key for name in experiments if (key := self.experiments.find(name))]
         wanted = {f"tags.`{key}`": value for key, value in tags.items()}
         if status:
             wanted["attributes.status"] = status
-        query = " and ".join(f"{key} = {quoted(value)}" for key, value in wanted.items() if _is_quotable(value))
+        query = " and ".join(f"{key} = {quoted(value)}" for key, value in wanted.items() if is_quotable(value))
         latest = ["attributes.start_time DESC"]
         found = [as_run(run) for run in (every(self.client.search_runs, ids, query, order_by=latest) if ids else [])]
         return [run for run in found if all(run.tags.get(key) == value for key, value in tags.items())]
@@ -264,17 +246,6 @@ class Store(Artifacts):
 
 def _as_tags(tags: Mapping[str, object]) -> list[RunTag]:
     return [RunTag(key, as_param(value)) for key, value in tags.items()]
-
-
-def every(search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
-    """All that a search of MLflow's client finds, which gives it page by page."""
-    found, token = [], None
-    while True:
-        page = search(*arguments, **options, max_results=PAGE, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def _require_server(uri: str) -> None:
@@ -296,14 +267,3 @@ def _user() -> str:
     except (KeyError, OSError):
         # A container's user id without a name.
         return str(os.getuid())
-
-
-def _is_quotable(value: str) -> bool:
-    """Whether MLflow's filters can hold `value`: they know no way to write a quotation mark but within the others."""
-    return not ("'" in value and '"' in value)
-
-
-def quoted(value: str) -> str:
-    """A text as MLflow's filters take it, which has not both kinds of quotation marks."""
-    quote_mark = '"' if "'" in value else "'"
-    return f"{quote_mark}{value}{quote_mark}"

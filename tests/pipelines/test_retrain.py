@@ -1,3 +1,4 @@
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +9,8 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from pipelines import retrain as stage
 from pipelines.checkpoints import SLOTS
@@ -19,6 +22,7 @@ from study.data import Dataset, normalise
 from study.errors import OutOfMemory, StudyError
 from study.models import build_model
 from study.tracking.artifacts import weights_path
+from study.tracking.registry import model_digests, ready_model
 from study.tracking.runs import Run
 from study.tracking.store import Store
 from study.training import Epoch, predict
@@ -412,7 +416,7 @@ def test_seeds_are_retrained_in_turn_and_those_that_are_finished_are_skipped(
     assert len(context.store.runs(stage="retrain")) == 4
 
 
-def test_what_is_retrained_already_is_not_trained_again_unless_a_file_of_it_is_damaged(
+def test_what_is_retrained_already_is_not_trained_again_unless_its_weights_are_damaged(
     context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]
 ):
     done = retrain_once(toy, tiny, context, epochs=1, seed=None)
@@ -422,15 +426,79 @@ def test_what_is_retrained_already_is_not_trained_again_unless_a_file_of_it_is_d
     assert [run.id for run in context.store.runs(stage="retrain")] == [done]
     root = context.store.root(done)
     assert root
-    model = context.store.client.get_run(done).outputs.model_outputs[0].model_id
-    damaged = [done]
-    for file in (root / weights_path(1), root.parents[1] / "models" / model / "artifacts/data/model.pt2"):
-        whole = file.read_bytes()
-        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        again = retrain_once(toy, tiny, context, epochs=1, seed=None)
-        assert again not in damaged
-        file.write_bytes(whole)
-        context.store.client.delete_run(again)
+    damaged = root / weights_path(1)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert retrain_once(toy, tiny, context, epochs=1, seed=None) != done
+
+
+def model_of(store: Store, run_id: str) -> Path:
+    model = ready_model(store.client, run_id)
+    assert model
+    return Path(local_file_uri_to_path(model.artifact_location))
+
+
+def alter_model(store: Store, run_id: str) -> None:
+    (model_of(store, run_id) / "data" / "model.pt2").write_bytes(b"something else")
+
+
+def lose_model(store: Store, run_id: str) -> None:
+    shutil.rmtree(model_of(store, run_id))
+
+
+def delete_logged_model(store: Store, run_id: str) -> None:
+    model = ready_model(store.client, run_id)
+    assert model
+    store.client.delete_logged_model(model.model_id)
+
+
+def lose_hashes(store: Store, run_id: str) -> None:
+    root = store.root(run_id)
+    assert root
+    (root / "MODEL_SHA256SUMS").unlink()
+
+
+@pytest.mark.parametrize("damage", [alter_model, lose_model, delete_logged_model, lose_hashes])
+def test_a_model_that_is_not_whole_is_exported_again_from_the_weights(
+    damage: Callable[[Store, str], None], context: Context, tiny: Dataset, toy: Run
+):
+    done = retrain_once(toy, tiny, context, epochs=1, seed=None)
+    pixels = tiny.test.images[:3].float().numpy()
+    before = mlflow.pyfunc.load_model("models:/digits-cnn@best").predict(pixels)
+    damage(context.store, done)
+    assert retrain_once(toy, tiny, context, epochs=1, seed=None) == done
+    np.testing.assert_array_equal(mlflow.pyfunc.load_model("models:/digits-cnn@best").predict(pixels), before)
+    kept = context.store.sums(done, "MODEL_SHA256SUMS")
+    assert kept
+    assert kept.items() <= model_digests(context.store, done).items()
+    [version] = context.store.client.search_model_versions("name = 'digits-cnn'")
+    assert version.run_id == done
+
+
+def delete_registered(client: MlflowClient) -> None:
+    client.delete_registered_model("digits-cnn")
+
+
+def delete_version(client: MlflowClient) -> None:
+    [version] = client.search_model_versions("name = 'digits-cnn'")
+    client.delete_model_version("digits-cnn", version.version)
+
+
+def delete_alias(client: MlflowClient) -> None:
+    client.delete_registered_model_alias("digits-cnn", "best")
+
+
+@pytest.mark.parametrize("deletion", [delete_registered, delete_version, delete_alias])
+def test_a_done_retraining_restores_its_registration(
+    deletion: Callable[[MlflowClient], None], context: Context, tiny: Dataset, toy: Run
+):
+    done = retrain_once(toy, tiny, context, epochs=1, seed=None)
+    before = model_of(context.store, done)
+    deletion(context.store.client)
+    assert retrain_once(toy, tiny, context, epochs=1, seed=None) == done
+    version = context.store.client.get_model_version_by_alias("digits-cnn", "best")
+    assert version.run_id == done
+    assert float(version.tags["val_accuracy"]) == toy.metrics["best_val_accuracy"]
+    assert model_of(context.store, done) == before
 
 
 def test_one_seed_has_no_deviation(context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]):

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import serve
 from study.config import Home
+from study.tracking.store import Store
 from tests.conftest import copy_of
 from tests.support.fork_server import STUDY
 from tests.support.process import TIMEOUT, environment, study_here
@@ -96,3 +98,13 @@ def test_no_argument_of_the_server_names_its_store(served: tuple[int, subprocess
     arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
     assert "basic-auth" in arguments
     assert "mlflow.db" not in arguments
+
+
+def test_the_pages_are_named_also_of_an_experiment_that_was_renamed(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.start("digits", "a search", tags={"stage": "search", "search": "one", "dataset": "digits"}, params={})
+    key = store.experiment("digits")
+    store.client.rename_experiment(key, "my digits")
+    serve._say_pages(store, "http://127.0.0.1:5000")
+    assert f"trials   http://127.0.0.1:5000/#/experiments/{key}" in capsys.readouterr().out

@@ -3,10 +3,8 @@ import os
 import shutil
 import socket
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -14,101 +12,16 @@ import pytest
 
 from pipelines.analyse import analyse
 from pipelines.retrain import retrain
-from pipelines.session.context import Context
-from pipelines.trials.mirror import recorded_points
 from pipelines.upkeep.doctor import Options, Result, examine
-from pipelines.upkeep.relocate import Tables
 from study.config import AnalysisConfig, Home
-from study.device import Machine
 from study.errors import StudyError
 from study.search.records import Searches
 from study.system.databases import back_up
 from study.system.processes import this_process
 from study.tracking import best
-from study.tracking.store import Point, Store, default_uri
-from tests.conftest import Finished, copy_of, surroundings
+from tests.conftest import surroundings
+from tests.support.patient import FIX, Patient, dead_process
 from tests.support.process import study_here
-
-LOOK, FIX = Options(), Options(fix=True)
-
-
-def dead_process() -> str:
-    """A process of this machine that has ended."""
-    code = "from study.system.processes import this_process; print(this_process())"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-
-
-@dataclass(frozen=True)
-class Patient:
-    """A finished study in a place of its own, to be broken, and which of its trials and networks is meant."""
-
-    context: Context
-    finished: Finished
-    model: str = "cnn"
-    number: int = 0
-
-    @property
-    def store(self) -> Store:
-        return self.context.store
-
-    @property
-    def trial(self) -> str:
-        """The trial's run."""
-        return self.store.runs(stage="trial", search=f"digits-{self.model}", optuna_trial=str(self.number))[0].id
-
-    @property
-    def parent(self) -> str:
-        """The search's run."""
-        return self.finished.parents[self.model]
-
-    @property
-    def retrained(self) -> str:
-        return self.finished.retrained[self.model]
-
-    def points(self, name: str = "val_accuracy") -> list[Point]:
-        """Every value of a metric of the trial's run."""
-        return recorded_points(self.store, self.store.get(self.trial), name)
-
-    def sql(self, statement: str, *values: object, database: str = "mlflow") -> None:
-        with contextlib.closing(sqlite3.connect(self.context.home.store / f"{database}.db")) as opened, opened:
-            opened.execute(statement, values)
-            assert opened.total_changes, statement
-
-    def file(self, name: str) -> Path:
-        root = self.store.root(self.retrained)
-        assert root
-        return root / name
-
-    def examine(self, options: Options = LOOK) -> Result:
-        return examine(surroundings(self.context.home, self.context.machine), options)
-
-
-def moved_copy(source: Home, root: Path) -> Home:
-    home = copy_of(source, root)
-    shutil.copytree(source.store / "artifacts", home.store / "artifacts")
-    tables = Tables(default_uri(home))
-    tables.move((source.store / "artifacts").as_uri(), (home.store / "artifacts").as_uri())
-    tables.close()
-    return home
-
-
-@pytest.fixture(scope="module")
-def healthy(finished_study: Finished, machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    home = moved_copy(finished_study.context.home, tmp_path_factory.mktemp("doctor") / "home")
-    gone = dead_process()
-    for name, change in {
-        "optuna.db": "UPDATE trial_user_attributes SET value_json = json_quote(?) WHERE key = 'worker'",
-        "mlflow.db": "UPDATE tags SET value = ? WHERE key = 'worker'",
-    }.items():
-        with contextlib.closing(sqlite3.connect(home.store / name)) as opened, opened:
-            opened.execute(change, (gone,))
-    assert not examine(surroundings(home, machine), Options(fix=True, backup=False)).left
-    return home
-
-
-@pytest.fixture
-def patient(healthy: Home, finished_study: Finished, machine: Machine, tmp_path: Path) -> Patient:
-    return Patient(surroundings(moved_copy(healthy, tmp_path / "home"), machine), finished_study)
 
 
 def delete_run(patient: Patient) -> None:
@@ -119,17 +32,12 @@ def delete_search_run(patient: Patient) -> None:
     patient.store.client.delete_run(patient.parent)
 
 
-def erase(patient: Patient, run_id: str) -> None:
-    for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
-        patient.sql(f"DELETE FROM {table} WHERE run_uuid = ?", run_id)
-
-
 def erase_run(patient: Patient) -> None:
-    erase(patient, patient.trial)
+    patient.erase(patient.trial)
 
 
 def erase_search_run(patient: Patient) -> None:
-    erase(patient, patient.parent)
+    patient.erase(patient.parent)
 
 
 def end_otherwise(patient: Patient) -> None:
@@ -531,7 +439,9 @@ def test_a_missing_model_is_found(patient: Patient) -> None:
     shutil.rmtree(patient.file("../../models"))
     found = patient.examine().left
     # Of both networks.
-    assert [one.message for one in found] == ["Its MLflow model is missing."] * 2
+    missing = ["Its MLflow model is missing."] * 2
+    unusable = ["The alias best is on version 1, whose files are missing or altered."] * 2
+    assert [one.message for one in found] == missing + unusable
 
 
 def test_altered_files_of_a_model_are_found_but_those_that_mlflow_changes(patient: Patient) -> None:
@@ -543,12 +453,12 @@ def test_altered_files_of_a_model_are_found_but_those_that_mlflow_changes(patien
     alter(folder / "data/model.pt2")
     (folder / "requirements.txt").unlink()
     found = patient.examine(FIX)
-    assert not found.mended
+    assert [one.remedy for one in found.mended] == ["removes it: no other version is whole"]
     assert [one.message.partition(" is missing, or was")[0] for one in found.left] == [
         "data/model.pt2 of its MLflow model",
         "requirements.txt of its MLflow model",
     ]
-    assert all("trains it anew" in one.remedy for one in found.left)
+    assert all("exports the model again" in one.remedy for one in found.left)
 
 
 def test_altered_hashes_of_a_model_are_found(patient: Patient) -> None:

@@ -62,6 +62,14 @@ def test_the_alias_goes_to_the_next_best_when_the_run_of_the_best_is_deleted(sto
     assert store.client.get_registered_model("toys-cnn").aliases == {}
 
 
+def test_a_version_whose_run_was_deleted_in_mlflow_does_not_keep_the_alias(store: Store):
+    better, worse = started(store), started(store)
+    log_model(store.client, better, Toy(0), EXAMPLE, register_as="toys-cnn", score=0.6)
+    store.client.delete_run(better)
+    log_model(store.client, worse, Toy(1), EXAMPLE, register_as="toys-cnn", score=0.4)
+    assert store.client.get_model_version_by_alias("toys-cnn", "best").run_id == worse
+
+
 def test_the_run_that_a_model_belongs_to_goes_on(store: Store):
     run_id = started(store)
     log_model(store.client, run_id, Toy(0), EXAMPLE, register_as="toys-cnn", score=0.5)

@@ -1,0 +1,73 @@
+"""What is wrong with the registered models: versions that are missing, and the alias `best` on the wrong one."""
+
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+
+from mlflow.entities.model_registry import ModelVersion
+
+from pipelines.upkeep.check_files import Files
+from pipelines.upkeep.findings import Facts, Finding, called
+from study.system import interruption
+from study.tracking.queries import every
+from study.tracking.registry import (
+    BEST,
+    alias_holder,
+    best_version,
+    is_usable,
+    model_name,
+    move_alias,
+    ready_model,
+    register,
+    score_of,
+    versions_of,
+)
+from study.tracking.runs import metric
+
+
+def check_registry(facts: Facts, all_files: Collection[Files]) -> Iterator[Finding]:
+    """Models of finished retrainings that are not registered, and aliases on versions that are not the best."""
+    damaged = {files.run.id for files in all_files if files.model == {} or files.altered_model}
+
+    def usable(version: ModelVersion) -> bool:
+        is_whole = version.run_id in facts.by_id and version.run_id not in damaged
+        return is_whole and is_usable(facts.store.client, version)
+
+    yield from _unregistered(facts, [files for files in all_files if files.model and files.run.id not in damaged])
+    registered = {model.name for model in every(facts.store.client.search_registered_models)}
+    runs = [run for run in (*facts.runs, *facts.deleted) if run.dataset_key and run.model]
+    for name in sorted(registered & set(map(model_name, runs))):
+        interruption.check()
+        yield from _alias(name, usable, facts)
+
+
+def _unregistered(facts: Facts, all_files: Collection[Files]) -> Iterator[Finding]:
+    client = facts.store.client
+    for run in sorted((files.run for files in all_files), key=lambda run: run.started):
+        interruption.check()
+        trial, exported, name = facts.by_id.get(run.trial_run), ready_model(client, run.id), model_name(run)
+        if trial and exported and not versions_of(client, name, exported):
+            repair = partial(register, client, exported, name, metric(trial, "best_val_accuracy"))
+            yield Finding(f"Its model is not registered as {name}.", called(run), "registers it", repair)
+
+
+def _alias(name: str, usable: Callable[[ModelVersion], bool], facts: Facts) -> Iterator[Finding]:
+    client = facts.store.client
+    holder, best = alias_holder(client, name), best_version(client, name, usable)
+    if holder == (best and str(best.version)):
+        return
+    remedy = "removes it: no other version is whole"
+    if best:
+        remedy = f"gives it to version {best.version} (validation accuracy {score_of(best):.4f})"
+    message = f"No version of it has the alias {BEST}."
+    if holder:
+        version = client.get_model_version(name, holder)
+        message = f"The alias {BEST} is on version {holder}, {_reason(version, usable, facts)}."
+    yield Finding(message, f"registered model {name}", remedy, partial(move_alias, client, name, usable))
+
+
+def _reason(version: ModelVersion, usable: Callable[[ModelVersion], bool], facts: Facts) -> str:
+    if usable(version):
+        return f"which is not the best (validation accuracy {score_of(version):.4f})"
+    if version.run_id in facts.by_id:
+        return "whose files are missing or altered"
+    return "whose run was deleted" if version.run_id in {run.id for run in facts.deleted} else "whose run is not there"

@@ -1,0 +1,95 @@
+"""MLflow's experiments, one a data set, and those that were renamed or deleted on MLflow's page.
+
+A run says in a tag which data set it is on, whatever its experiment is called now.
+"""
+
+import shlex
+from collections.abc import Callable
+from urllib.parse import quote
+
+from mlflow.entities import Experiment, LifecycleStage, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.tracking import MlflowClient
+
+from study.errors import StudyError, first_line
+from study.system.redaction import masked
+from study.tracking.queries import every, is_quotable, quoted
+from study.tracking.runs import Run, as_run
+
+
+class Experiments:
+    """The experiments of the store that `client` is of, at `uri`."""
+
+    def __init__(self, client: MlflowClient, uri: str, root: str | None):
+        """Takes the folder of all artifacts as a URI, too; None where a server keeps them."""
+        self._client, self._uri, self._root = client, uri, root
+
+    def find(self, name: str) -> str | None:
+        """The id of the experiment called `name`; None where there is none.
+
+        Raises:
+            StudyError: where it was deleted, or the runs on this data set are in one that was renamed.
+        """
+        found = self._client.get_experiment_by_name(name) or self._renamed(name)
+        if found is None:
+            return None
+        if found.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise self._deleted(found)
+        if found.name != name:
+            command = f"rename --experiment-id {found.experiment_id} --new-name {shlex.quote(name)}"
+            remedy = self._remedy(command, "gives it its name back")
+            raise StudyError(f"MLflow's experiment {name} was renamed to {found.name}: {remedy}")
+        return str(found.experiment_id)
+
+    def _renamed(self, name: str) -> Experiment | None:
+        """The experiment that holds runs on the data set `name`, whatever it is called."""
+        for stage, view in ((ViewType.ACTIVE_ONLY, ViewType.ACTIVE_ONLY), (ViewType.DELETED_ONLY, ViewType.ALL)):
+            ids = [found.experiment_id for found in every(self._client.search_experiments, view_type=stage)]
+            is_sought = bool(ids) and is_quotable(name)
+            if runs := self._client.search_runs(ids, f"tags.dataset = {quoted(name)}", view, 1) if is_sought else []:
+                return self._client.get_experiment(runs[0].info.experiment_id)
+        return None
+
+    def make(self, name: str) -> str:
+        """Makes the experiment `name`, and returns its id."""
+        if "/" in name or not name.strip("."):
+            raise StudyError(f"The experiment name {name!r} cannot name a folder of artifacts: leave out / and dots.")
+        location = f"{self._root}/{quote(name)}" if self._root else None
+        try:
+            return str(self._client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code == ErrorCode.Name(RESOURCE_ALREADY_EXISTS) and (found := self.find(name)):
+                # Another process was first.
+                return found
+            raise StudyError(
+                f"The experiment {name} cannot be made in {masked(self._uri)}: {first_line(error)}"
+            ) from None
+
+    def deleted(self) -> dict[str, list[Run]]:
+        """The runs with a stage in experiments that were deleted, by the experiment's id."""
+        experiments = every(self._client.search_experiments, view_type=ViewType.DELETED_ONLY)
+        runs = {
+            str(found.experiment_id): every(self._client.search_runs, [found.experiment_id], run_view_type=ViewType.ALL)
+            for found in experiments
+        }
+        stages = {key: [run for run in map(as_run, value) if run.stage] for key, value in runs.items()}
+        return {key: value for key, value in stages.items() if value}
+
+    def require_not_deleted(self, is_wanted: Callable[[Run], bool]) -> None:
+        """Checks, where nothing was found, that it is not in an experiment that was deleted.
+
+        Raises:
+            StudyError: where a wanted run is.
+        """
+        for key, runs in self.deleted().items():
+            if any(map(is_wanted, runs)):
+                raise self._deleted(self._client.get_experiment(key))
+
+    def _deleted(self, experiment: Experiment) -> StudyError:
+        remedy = self._remedy(f"restore -x {experiment.experiment_id}", "restores it with all its runs")
+        return StudyError(f"MLflow's experiment {experiment.name} was deleted: {remedy}")
+
+    def _remedy(self, command: str, effect: str) -> str:
+        uri = shlex.quote(masked(self._uri))
+        return f"`MLFLOW_TRACKING_URI={uri} mlflow experiments {command}` {effect}, as does `study doctor --fix`."

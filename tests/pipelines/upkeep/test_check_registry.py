@@ -1,0 +1,131 @@
+"""Registered models that drifted from the runs, found and mended by the doctor."""
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from pipelines.retrain import retrain
+from pipelines.upkeep.doctor import Result
+from study.tracking import best
+from study.tracking.registry import ready_model
+from study.tracking.runs import Run
+from tests.conftest import DIGITS
+from tests.support.patient import FIX, Patient
+
+
+def second(patient: Patient) -> str:
+    """Another retraining of the best trial, whose model is version 2."""
+    trial = best.best_trial(patient.store, "digits", "cnn")
+    return retrain(trial, DIGITS, patient.finished.dataset, patient.context, epochs=1, seed=9)
+
+
+def holder(patient: Patient) -> str:
+    return str(patient.store.client.get_model_version_by_alias("digits-cnn", "best").run_id)
+
+
+def delete_run(patient: Patient) -> None:
+    patient.store.client.delete_run(patient.retrained)
+
+
+def purge_run(patient: Patient) -> None:
+    patient.erase(patient.retrained)
+
+
+def lose_files(patient: Patient) -> None:
+    shutil.rmtree(patient.file(f"../../models/{exported(patient)}"))
+
+
+def exported(patient: Patient) -> str:
+    model = ready_model(patient.store.client, patient.retrained)
+    assert model
+    return str(model.model_id)
+
+
+def delete_logged_model(patient: Patient) -> None:
+    patient.store.client.delete_logged_model(exported(patient))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (delete_run, "whose run was deleted"),
+        (purge_run, "whose run is not there"),
+        (lose_files, "whose files are missing"),
+        (delete_logged_model, "whose files are missing"),
+    ],
+)
+def test_an_alias_on_a_version_that_cannot_be_used_moves_to_the_best_other_one(
+    patient: Patient,
+    damage: Callable[[Patient], None],
+    reason: str,
+) -> None:
+    other = second(patient)
+    damage(patient)
+    [found] = [one for one in patient.examine().left if one.where == "registered model digits-cnn"]
+    assert f"is on version 1, {reason}" in found.message
+    assert "gives it to version 2" in found.remedy
+    assert holder(patient) == patient.retrained
+    assert found in patient.examine(FIX).mended
+    assert holder(patient) == other
+
+
+def delete_alias(patient: Patient) -> None:
+    patient.store.client.delete_registered_model_alias("digits-cnn", "best")
+
+
+def lower_alias(patient: Patient) -> None:
+    patient.store.client.set_model_version_tag("digits-cnn", "2", "val_accuracy", "0.01")
+    patient.store.client.set_registered_model_alias("digits-cnn", "best", "2")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"), [(delete_alias, "No version of it has the alias best"), (lower_alias, "not the best")]
+)
+def test_an_alias_that_is_missing_or_not_on_the_best_is_given_to_it(
+    patient: Patient,
+    damage: Callable[[Patient], None],
+    message: str,
+) -> None:
+    second(patient)
+    damage(patient)
+    [found] = patient.examine(FIX).mended
+    assert (message in found.message, found.where) == (True, "registered model digits-cnn")
+    assert holder(patient) == patient.retrained
+    assert patient.examine() == Result()
+
+
+def test_an_alias_without_any_version_that_can_be_used_is_removed(patient: Patient) -> None:
+    delete_run(patient)
+    [found] = patient.examine(FIX).mended
+    assert found.remedy == "removes it: no other version is whole"
+    assert not patient.store.client.get_registered_model("digits-cnn").aliases
+    assert patient.examine() == Result()
+
+
+def delete_version(patient: Patient) -> None:
+    patient.store.client.delete_model_version("digits-cnn", "1")
+
+
+def delete_registered_model(patient: Patient) -> None:
+    patient.store.client.delete_registered_model("digits-cnn")
+
+
+@pytest.mark.parametrize("deletion", [delete_version, delete_registered_model])
+def test_a_model_that_is_not_registered_any_more_is_registered_again(
+    patient: Patient,
+    deletion: Callable[[Patient], None],
+) -> None:
+    before, run = exported(patient), patient.store.get(patient.retrained)
+    deletion(patient)
+    [found] = patient.examine().left
+    assert (found.message, run.id[:12] in found.where) == ("Its model is not registered as digits-cnn.", True)
+    assert patient.examine(FIX).mended == [found]
+    version = patient.store.client.get_model_version_by_alias("digits-cnn", "best")
+    assert (version.run_id, version.source) == (run.id, f"models:/{before}")
+    assert float(version.tags["val_accuracy"]) == trial_of(patient, run).metrics["best_val_accuracy"]
+    assert patient.examine() == Result()
+
+
+def trial_of(patient: Patient, run: Run) -> Run:
+    return patient.store.get(run.tags["trial_run"])
