@@ -10,7 +10,7 @@ from optuna.exceptions import OptunaError, StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import StudyError, first_line
-from study.system.databases import OF_SEARCHES, require_database
+from study.system.databases import OF_SEARCHES, begin_immediate, require_database
 from study.system.faults import explanation
 from study.system.files import SQLITE
 from study.system.redaction import masked
@@ -51,9 +51,13 @@ def _opened(url: str) -> optuna.storages.RDBStorage:
         # A connection that the server has closed meanwhile is opened again.
         return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT}})
+
     # Optuna keeps two processes from taking the same trial by SELECT … FOR UPDATE, which SQLite does not know: with
     # a plain BEGIN both read that it waits, and both set it running.
-    sqlalchemy.event.listen(storage.engine, "begin", lambda connected: connected.exec_driver_sql("BEGIN IMMEDIATE"))
+    @sqlalchemy.event.listens_for(storage.engine, "begin")
+    def begin(connection: sqlalchemy.Connection) -> None:
+        begin_immediate(connection.exec_driver_sql, url, TIMEOUT)
+
     return storage
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import sqlalchemy
@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from study.errors import StudyError, first_line
 from study.system import interruption
-from study.system.faults import Fault, explanation, fault_at
+from study.system.faults import Fault, explanation, fault, fault_at, told
 from study.system.files import SQLITE, whole
 from study.system.redaction import masked
 
@@ -26,6 +26,8 @@ OF_SEARCHES = ("studies", "trials")
 """Tables that every database of MLflow or Optuna has."""
 TIMEOUT = 10
 """Connection timeout of a database server, in seconds."""
+PATIENCE = 5
+"""Seconds of waiting for a locked SQLite database after which a message says so."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """SQLite's error codes for a damaged database."""
 
@@ -98,6 +100,27 @@ def _require_answer(url: URL, needed: Collection[str]) -> None:
         reason = first_line(getattr(error, "orig", None) or error)
         raise StudyError(f"The database {name} cannot be used: {reason}.") from None
     _require_own(tables, needed, name)
+
+
+def begin_immediate(execute: Callable[[str], object], url: str, timeout: float) -> None:
+    """Begins a transaction that may write to an SQLite database; says so where others have it locked for long.
+
+    Args:
+        execute: executes a statement on a connection.
+        url: of the database.
+        timeout: seconds for which the transaction, and what follows on this connection, waits while others write.
+    """
+    patience = min(PATIENCE, timeout)
+    execute(f"PRAGMA busy_timeout = {1000 * patience:.0f}")
+    try:
+        execute("BEGIN IMMEDIATE")
+    except (sqlite3.Error, SQLAlchemyError) as error:
+        if fault(error) is not Fault.LOCKED or patience == timeout:
+            raise
+        print(f"{told(error, url)}: waiting for it, for {timeout - patience:.0f} s at most.", flush=True)
+        execute(f"PRAGMA busy_timeout = {1000 * (timeout - patience):.0f}")
+        execute("BEGIN IMMEDIATE")
+    execute(f"PRAGMA busy_timeout = {1000 * timeout:.0f}")
 
 
 def exists(url: str) -> bool:

@@ -17,7 +17,7 @@ from tests.support.patient import FIX, Patient
 def second(patient: Patient) -> str:
     """Another retraining of the best trial, whose model is version 2."""
     trial = best.best_trial(patient.store, "digits", "cnn")
-    return retrain(trial, DIGITS, patient.finished.dataset, patient.context, epochs=1, seed=9)
+    return retrain(trial, patient.finished.dataset, patient.context, epochs=1, seed=9)
 
 
 def holder(patient: Patient) -> str:

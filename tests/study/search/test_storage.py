@@ -20,7 +20,7 @@ from pipelines.tune import tune
 from study.data import Dataset
 from study.errors import StudyError
 from study.search import search, storage
-from study.system import processes
+from study.system import databases, processes
 from tests.pipelines.test_tune import SMALL, in_optuna
 from tests.pipelines.trials.test_recovery import assert_runs_mirror
 
@@ -41,14 +41,14 @@ def refusing(context: Context, pragma: str) -> Iterator[None]:
 
 
 @contextmanager
-def held(context: Context) -> Iterator[None]:
+def held(context: Context) -> Iterator[sqlite3.Connection]:
     """Another process writes to the search storage, and does not end."""
     with closing(sqlite3.connect(context.storage.removeprefix("sqlite:///"))) as other:
         other.execute("BEGIN IMMEDIATE")
-        yield
+        yield other
 
 
-FAULTS: dict[str, tuple[Callable[[Context], AbstractContextManager[None]], str]] = {
+FAULTS: dict[str, tuple[Callable[[Context], AbstractContextManager[object]], str]] = {
     # No page more than there are: SQLite says then what it says of a full disk.
     "full": (
         partial(refusing, pragma="max_page_count = 1"),
@@ -94,6 +94,36 @@ def test_a_storage_that_fails_ends_the_search_with_a_sentence_and_the_next_start
     assert search.finished(in_optuna(context, config, tiny)) == config.trials
     assert [trial.state for trial in found].count(TrialState.COMPLETE) == config.trials
     assert_runs_mirror(context, config, found)
+
+
+def test_waiting_for_a_locked_storage_is_told_and_ends_with_the_lock(context: Context, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(databases, "PATIENCE", 0)
+    engine, lines = storage.open_storage(context.storage).engine, []
+    with held(context) as other, monkeypatch.context() as patch:
+
+        def release(line: str, **options: object) -> None:
+            lines.append(line)
+            other.rollback()
+
+        patch.setattr(databases, "print", release, raising=False)
+        with engine.begin() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 60_000
+    assert lines == [
+        f"The database {context.storage} is locked by another process (database is locked): waiting for it, "
+        "for 60 s at most."
+    ]
+
+
+def test_a_storage_that_stays_locked_is_given_up(
+    context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(databases, "PATIENCE", 0)
+    monkeypatch.setattr(storage, "TIMEOUT", 0.01)
+    engine = storage.open_storage(context.storage).engine
+    told = pytest.raises(StudyError, match="is locked by another process")
+    with held(context), told, storage.storage_failures_explained(context.storage), engine.begin():
+        pass
+    assert "waiting for it" in capsys.readouterr().out
 
 
 def test_of_two_that_take_the_same_trial_from_the_line_one_gets_it(
