@@ -88,7 +88,8 @@ def export(
     folder = home_of(home)
     require_files(tracking_uri or default_uri(folder), storage or default_storage(folder))
     context = stores_of(folder, tracking_uri, storage)
-    stage(target.expanduser(), context, searches=search or [], datasets=dataset or [], runs=run or [])
+    is_whole = stage(target.expanduser(), context, searches=search or [], datasets=dataset or [], runs=run or [])
+    raise typer.Exit(0 if is_whole else 1)
 
 
 @app.command("import")

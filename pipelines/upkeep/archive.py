@@ -1,4 +1,4 @@
-"""The format of an exported study, a folder or a zip of one; how it is written, so that what looks whole is whole.
+"""The format of an exported study, a folder or a zip of one, and how it is written atomically.
 
     study.json       the manifest: format, origin, counts, data sets
     mlflow.db        a copy of the tracking database
@@ -6,37 +6,42 @@
     artifacts/…      the files of the runs and of their models, as they lie in a home
     SHA256SUMS       the hash of every other file, as `sha256sum --check` reads it
 
-In the copied database the artifacts are said to be at `ROOT`, wherever they were.
+In the copied database the places of artifacts are below `ROOT`, wherever they were.
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, BinaryIO, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 from study.system import interruption
-from study.system.files import beside, flush, remove_unfinished, sha256
+from study.system.faults import explanation
+from study.system.files import beside, flush, is_hidden, remove_unfinished, sha256
 
 FORMAT: Literal[2] = 2
 MANIFEST, SUMS, RUNS, SEARCHES, ARTIFACTS = "study.json", "SHA256SUMS", "mlflow.db", "optuna.db", "artifacts"
 ROOT = "file:///study/artifacts"
 """Where the tracking database in an archive says that the artifacts are."""
+MEGABYTE = 2**20
 LONGEST_NAME = 255
 """Maximum length of a file's name in bytes."""
 
 Advance = Callable[[float], None]
-"""Told how many bytes are done."""
+"""Takes the number of bytes that were processed."""
 Words = Annotated[str, Field(min_length=1, max_length=500)]
+Line = Annotated[str, Field(min_length=1, max_length=5000)]
 
 
 class Images(BaseModel):
@@ -60,6 +65,8 @@ class Manifest(BaseModel):
     """Of the packages, and `git_commit`."""
     counts: dict[str, Annotated[int, Field(ge=0)]]
     datasets: tuple[Images, ...]
+    gaps: tuple[Line, ...] = ()
+    """What of the study is missing or altered in it, a line for each kind."""
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -77,7 +84,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def in_words(counted: Mapping[str, int]) -> str:
-    """So many of each kind, in words; without what there is none of."""
+    """The counts as text, without those that are zero."""
     words = [f"{count:,} {kind if count != 1 else _SINGULAR[kind]}" for kind, count in counted.items() if count]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words) or "nothing"
 
@@ -113,10 +120,10 @@ def require_path(path: str) -> str:
 
 
 def require_distinct(paths: Iterable[str]) -> set[str]:
-    """The `paths`, where none is there twice, and none is a file and a folder.
+    """The `paths` as a set.
 
     Raises:
-        StudyError: where one is.
+        StudyError: where a path is duplicated, or is a file and a folder.
     """
     seen: set[str] = set()
     for path in paths:
@@ -149,31 +156,28 @@ def files_below(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """A folder to be filled, which becomes `target`, a folder or a zip, when the block ends; else nothing is left.
+    """A temporary folder; what `packed` returns for it becomes `target` when the block ends, else nothing is left.
 
     Raises:
         StudyError: where `target` is there already, or cannot be written.
     """
     _require_new(target)
+    work = beside(target)
     try:
-        work = beside(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(target.parent)
-        work.mkdir()
-    except OSError as error:
-        raise StudyError(f"{target} cannot be written ({error.strerror}).") from None
-    try:
-        folder = work / "study"
-        folder.mkdir()
-        yield folder
-        finished = _zipped(folder, work / "study.zip") if target.suffix.lower() == ".zip" else folder
+        (work / "study").mkdir(parents=True)
+        yield work / "study"
         _require_new(target)  # another export may have been first
-        finished.rename(target)
+        _packed_path(work / "study", target).rename(target)
         flush(target.parent)
-    except OSError as error:
-        if error.errno is None:  # of a connection, and not of a file
-            raise
-        raise StudyError(f"{target} cannot be written ({error.strerror}).") from None
+    except StudyError:
+        raise
+    except Exception as error:
+        # The databases are copied beside the target, so that libraries fail there too.
+        if explained := explanation(error, target.parent):
+            raise StudyError(f"{target} was not written: {explained}") from error
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -183,25 +187,110 @@ def _require_new(target: Path) -> None:
         raise StudyError(f"{target} is there already: name another folder or file, or remove it.")
 
 
-def _zipped(folder: Path, path: Path) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as opened:
-        for name in files_below(folder):
-            interruption.check()
-            opened.write(folder / name, name)
-    flush(path)
+def _packed_path(folder: Path, target: Path) -> Path:
+    return folder.with_name("study.zip") if target.suffix.lower() == ".zip" else folder
+
+
+def packed(folder: Path, target: Path, advance: Advance) -> Path:
+    """What becomes `target`: a zip of the files in `folder`, or `folder` itself; all of it is on the disk."""
+    path = _packed_path(folder, target)
+    if path != folder:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as opened:
+            for name in files_below(folder):
+                interruption.check()
+                opened.write(folder / name, name)
+                advance((folder / name).stat().st_size)
+        flush(path)
     return path
 
 
-def write_sums(folder: Path, advance: Advance) -> Sizes:
-    """Writes the hash of every file below `folder`, and makes sure that all of it is on the disk."""
-    names, total = files_below(folder), 0
-    with (folder / SUMS).open("w", encoding="utf-8", newline="\n") as sums:
-        for name in names:
-            interruption.check()
-            sums.write(f"{sha256(folder / name)}  {require_path(name)}\n")
-            flush(folder / name)
-            size = (folder / name).stat().st_size
-            total += size
-            advance(size)
+def write_sums(folder: Path, advance: Advance) -> dict[str, str]:
+    """Writes the hash of every file below `folder`, and returns them by name; all of it is on the disk."""
+    sums = {}
+    for name in files_below(folder):
+        interruption.check()
+        sums[require_path(name)] = sha256(folder / name)
+        flush(folder / name)
+        advance((folder / name).stat().st_size)
+    text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
+    (folder / SUMS).write_text(text, encoding="utf-8", newline="\n")
     flush(folder / SUMS)
-    return Sizes(len(names) + 1, total + (folder / SUMS).stat().st_size)
+    return sums
+
+
+def read_back(archive: Path, sums: Mapping[str, str], advance: Advance) -> None:
+    """Checks that `archive`, a folder or a zip as it was written, holds exactly these files, by their hashes.
+
+    Raises:
+        StudyError: where it does not.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            opened = None if archive.is_dir() else stack.enter_context(zipfile.ZipFile(archive))
+            names = opened.namelist() if opened else files_below(archive)
+            wrong = sorted(sums.keys() ^ (set(names) - {SUMS}))
+            for name, digest in sums.items():
+                interruption.check()
+                with opened.open(name) if opened else (archive / name).open("rb") as file:
+                    if hashlib.file_digest(cast(Any, file), "sha256").hexdigest() != digest:
+                        wrong.append(name)
+                    advance(file.tell())
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+        raise _unlike(first_line(error)) from None
+    if wrong:
+        raise _unlike(wrong[0])
+
+
+def _unlike(what: str) -> StudyError:
+    return StudyError(f"What was written does not read back as it was ({what}): see to the disk, then export again.")
+
+
+def sizes_of(folder: Path) -> Sizes:
+    """How many files there are below `folder`, and of how many bytes."""
+    names = files_below(folder)
+    return Sizes(len(names), sum((folder / name).stat().st_size for name in names))
+
+
+def copy_readable(source: Path, target: Path) -> list[str]:
+    """Copies the files below the folder `source`, which may be missing; the paths of those that cannot be read."""
+    unreadable: list[str] = []
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError) or os.path.lexists(error.filename):
+            unreadable.append(Path(error.filename).relative_to(source).as_posix())
+
+    for folder, folders, names in os.walk(source, onerror=note, followlinks=True):
+        # A hidden file is half of one, which a killed process left.
+        folders[:] = [name for name in folders if not is_hidden(Path(name))]
+        for path in (Path(folder, name) for name in names if not is_hidden(Path(name))):
+            interruption.check()
+            try:
+                _copy(path, target / path.relative_to(source))
+            except _Unreadable:
+                unreadable.append(path.relative_to(source).as_posix())
+    return unreadable
+
+
+class _Unreadable(Exception):
+    """A file cannot be read; a target that cannot be written raises an OSError."""
+
+
+def _copy(source: Path, target: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        try:
+            if not source.is_file():
+                raise _Unreadable
+            content = stack.enter_context(source.open("rb"))
+        except OSError:
+            raise _Unreadable from None
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copied = stack.enter_context(target.open("xb"))
+        while chunk := _read(content):
+            copied.write(chunk)
+
+
+def _read(file: BinaryIO) -> bytes:
+    try:
+        return file.read(MEGABYTE)
+    except OSError:
+        raise _Unreadable from None

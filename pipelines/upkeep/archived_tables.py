@@ -1,4 +1,4 @@
-"""The tables of the two databases in an archive: what is taken out before export, and refused at import."""
+"""The tables of the two databases in an archive: what export deletes from them, and what import refuses."""
 
 import contextlib
 import re
@@ -13,6 +13,8 @@ from pipelines.upkeep.archive import ARTIFACTS, MANIFEST, ROOT, RUNS, SEARCHES, 
 from pipelines.upkeep.relocate import LOCATIONS, local
 from study.system.databases import damage
 from study.system.files import SQLITE
+from study.tracking.queries import every
+from study.tracking.registry import move_alias
 
 OF_STUDY = {
     "alembic_version", "experiment_tags", "experiments", "input_tags", "inputs", "latest_metrics", "logged_models",
@@ -46,20 +48,29 @@ def keep_only(file: Path, run_ids: Collection[str]) -> None:
 
     The files of artifacts stay: `file` is a copy that must not know where they are.
     """
+    # Nothing public deletes for good but `mlflow gc`, which deletes the files too.
     store, client = SqlAlchemyStore(SQLITE + str(file), ROOT), MlflowClient(SQLITE + str(file))
     with opened(file) as database:
         runs = database.execute("SELECT run_uuid, experiment_id FROM runs").fetchall()
-        models = database.execute("SELECT model_id, source_run_id FROM logged_models").fetchall()
-        versions = database.execute("SELECT name, version, run_id, current_stage FROM model_versions").fetchall()
+        models = database.execute("SELECT model_id, source_run_id, lifecycle_stage FROM logged_models").fetchall()
+        versions = database.execute(
+            "SELECT name, version, run_id, source, current_stage FROM model_versions"
+        ).fetchall()
         experiments = {row[0] for row in database.execute("SELECT experiment_id FROM experiments")}
-    for name, version, run_id, stage in versions:
-        if run_id not in run_ids and stage != "Deleted_Internal":
+    kept_models = {model_id for model_id, run_id, stage in models if run_id in run_ids and stage == "active"}
+    kept_names = set()
+    for name, version, run_id, source, stage in versions:
+        if run_id in run_ids and source.removeprefix("models:/") in kept_models:
+            kept_names.add(name)
+        elif stage != "Deleted_Internal":
             client.delete_model_version(name, str(version))
-    for model in client.search_registered_models():
-        if not any(name == model.name and run_id in run_ids for name, _, run_id, _ in versions):
+    for model in every(client.search_registered_models):
+        if model.name in kept_names:
+            move_alias(client, model.name)
+        else:
             client.delete_registered_model(model.name)
-    for model_id, run_id in models:
-        if run_id not in run_ids:
+    for model_id, *_ in models:
+        if model_id not in kept_models:
             store._hard_delete_logged_model(model_id)
     for run_id, _ in runs:
         if run_id not in run_ids:
@@ -112,8 +123,8 @@ def require_harmless(folder: Path, names: Collection[str]) -> None:
 
 
 def _require_plain(file: Path) -> None:
-    if said := damage(SQLITE + str(file)):
-        raise malformed(f"{file.name} is damaged: {said}")
+    if reason := damage(SQLITE + str(file)):
+        raise malformed(f"{file.name} is damaged: {reason}")
     with opened(file) as database:
         for kind, name, statement in database.execute("SELECT type, name, sql FROM sqlite_master"):
             text = str(statement or "")
@@ -141,15 +152,15 @@ def _quoted(name: str) -> str:
 def _places(file: Path) -> set[str]:
     """The folders of the artifacts of runs and models, relative to the archive."""
     with opened(file) as database:
-        said = {
+        values = {
             (table, column): database.execute(f"SELECT {column} FROM {table}").fetchall() for table, column in LOCATIONS
         }
-    for (table, _), rows in said.items():
+    for (table, _), rows in values.items():
         for (value,) in rows:
             is_model = table == "model_versions" and re.fullmatch(rf"models:/m-[0-9a-f]{{32}}|{DELETED}", str(value))
             if not (value is None or is_model):
                 _inside(value)
-    return {_inside(row[0]) for table, column in LOCATIONS[1:3] for row in said[table, column]}
+    return {_inside(row[0]) for table, column in LOCATIONS[1:3] for row in values[table, column]}
 
 
 def _inside(value: object) -> str:
@@ -160,15 +171,15 @@ def _inside(value: object) -> str:
 
 
 def counted(folder: Path) -> dict[str, int]:
-    """How many of each kind the databases in `folder` hold."""
+    """Counts of runs, models, searches and trials in the databases in `folder`."""
     kinds: Sequence[tuple[str, str, str]] = (
         ("runs", RUNS, "runs"),
         ("models", RUNS, "logged_models"),
         ("searches", SEARCHES, "studies"),
         ("trials", SEARCHES, "trials"),
     )
-    found = {}
+    counts = {}
     for kind, name, table in kinds:
         with opened(folder / name) as database:
-            found[kind] = database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-    return found
+            counts[kind] = database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    return counts

@@ -6,7 +6,6 @@ copies. `study import` makes another home of it; the images stay where they are.
 
 import contextlib
 import shlex
-import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -25,11 +24,18 @@ from pipelines.upkeep.archive import (
     Images,
     Manifest,
     Sizes,
+    copy_readable,
     in_words,
+    packed,
+    read_back,
+    sizes_of,
     write_sums,
     written_whole,
 )
 from pipelines.upkeep.archived_tables import compact, counted, keep_only
+from pipelines.upkeep.check_archive import problem_of
+from pipelines.upkeep.check_files import read_files
+from pipelines.upkeep.gaps import Gaps
 from pipelines.upkeep.relocate import Tables, local
 from pipelines.upkeep.selection import chosen, require_ended
 from study.config import Home
@@ -39,8 +45,9 @@ from study.search.records import Searches
 from study.search.search import default_storage
 from study.search.storage import open_storage, storage_failures_explained
 from study.system import interruption
-from study.system.databases import back_up
-from study.system.files import SQLITE, is_hidden, locked
+from study.system.databases import begin_immediate, copy_database
+from study.system.faults import explanation
+from study.system.files import SQLITE, locked
 from study.system.redaction import masked
 from study.tracking import best
 from study.tracking.runs import Run
@@ -66,8 +73,10 @@ def require_files(uri: str, storage: str) -> None:
 
 def export(
     target: Path, context: Stores, *, searches: Sequence[str], datasets: Sequence[str], runs: Sequence[str]
-) -> None:
-    """Writes `target`, a folder or (by its ending) a zip, which is there only when it is whole.
+) -> bool:
+    """Writes `target`, a folder or (by its ending) a zip, which is there only when it was read back.
+
+    Returns whether all of the study is in it, with every file as its hash was recorded; what is not is named.
 
     Args:
         target: nothing may be there yet.
@@ -80,40 +89,54 @@ def export(
         StudyError: for what is unknown or under way, or where the target cannot be written.
     """
     require_files(context.store.uri, context.storage)
-    with written_whole(target) as folder, storage_failures_explained(context.storage):
+    gaps = Gaps()
+    with written_whole(target) as folder:
         # A home of its own, which is removed with the folder that is filled; new, since MLflow keeps its connections.
         with _copied(context, Home(root=folder.parent / uuid4().hex)) as copy:
-            picked = _picked(copy, context, searches, datasets, runs)
+            picked = _possible(_picked(copy, context, searches, datasets, runs), gaps)
             _keep_searches(picked, copy, context)
-            _copy_artifacts(picked, copy, context, folder / ARTIFACTS)
-            _keep_runs(picked, copy, context, folder)
+            _copy_artifacts(picked, copy, context, folder / ARTIFACTS, gaps)
+            _keep_runs(picked, copy, context, folder, gaps)
             for name in (RUNS, SEARCHES):
                 compact(copy.home.store / name, folder / name)
-        manifest = _manifest(picked, folder)
+        manifest = _manifest(picked, folder, gaps)
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        total = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        with context.display.bar("hashing", total) as bar:
-            sizes = write_sums(folder, bar.advance)
+        sizes = _seal(folder, target, context)
     _say(target, manifest, sizes, context)
+    return not manifest.gaps
+
+
+def _seal(folder: Path, target: Path, context: Stores) -> Sizes:
+    """Writes the hashes of all files in `folder`, packs it for `target`, and reads what was packed back."""
+    total = sizes_of(folder).bytes
+    with context.display.bar("hashing", total) as bar:
+        sums = write_sums(folder, bar.advance)
+    with context.display.bar("packing", total) as bar:
+        archive = packed(folder, target, bar.advance)
+    with context.display.bar("reading back", total) as bar:
+        read_back(archive, sums, bar.advance)
+    return sizes_of(folder)
 
 
 @contextlib.contextmanager
 def _copied(context: Stores, home: Home) -> Iterator[Store]:
     """The tracking store in `home`, in which both databases of `context` are copied as of one moment."""
-    urls = {"optuna": context.storage, "mlflow": context.store.uri}
-    with locked(context.home):
+    urls = {SEARCHES: context.storage, RUNS: context.store.uri}
+    with locked(context.home), storage_failures_explained(context.storage):
         open_storage(context.storage)  # which makes it where no search was ever begun
         with contextlib.ExitStack() as held:
             for url in urls.values():
                 database = held.enter_context(
-                    contextlib.closing(sqlite3.connect(url.removeprefix(SQLITE), timeout=TIMEOUT))
+                    contextlib.closing(sqlite3.connect(url.removeprefix(SQLITE), isolation_level=None))
                 )
                 try:
                     # Nobody writes between the two copies; reading goes on.
-                    database.execute("BEGIN IMMEDIATE")
+                    begin_immediate(database.execute, url, TIMEOUT)
                 except sqlite3.Error as error:
-                    raise StudyError(f"The database {masked(url)} cannot be copied ({error}).") from None
-            back_up(urls, home.store)
+                    plain = StudyError(f"The database {masked(url)} cannot be copied ({error}).")
+                    raise explanation(error, url) or plain from None
+            for name, url in urls.items():
+                copy_database(url, home.store / name)
     try:
         yield Store(home)
     finally:
@@ -127,10 +150,19 @@ def _picked(
     ids = {_named(copy, spec).id for spec in runs}
     picked = chosen(copy.runs(), searches, datasets, ids)
     if not picked:
+        context.store.experiments.require_not_deleted(lambda run: True)
         first = context.search_command("tune")
         raise StudyError(f"There are no runs in {masked(context.store.uri)}: `{first}` makes the first.")
     require_ended(picked)
     return picked
+
+
+def _possible(runs: Sequence[Run], gaps: Gaps) -> list[Run]:
+    """Those of `runs` that an import takes."""
+    problems = {run.id: problem_of(run) for run in runs}
+    for run in runs:
+        gaps.add("left out", run, [problems[run.id]] if problems[run.id] else [])
+    return [run for run in runs if not problems[run.id]]
 
 
 def _named(store: Store, spec: str) -> Run:
@@ -153,56 +185,56 @@ def _keep_searches(runs: Sequence[Run], copy: Store, context: Stores) -> None:
             )
 
 
-def _copy_artifacts(runs: Sequence[Run], copy: Store, context: Stores, target: Path) -> None:
+def _copy_artifacts(runs: Sequence[Run], copy: Store, context: Stores, target: Path, gaps: Gaps) -> None:
     """Copies the files of `runs` and of their models, each to where it lies below the folder of all artifacts."""
     target.mkdir()
     with context.display.bar("copying files", len(runs)) as bar:
         for run in runs:
             interruption.check()
             bar.note(run.name)
-            recorded = copy.client.get_run(run.id)
-            places = [recorded.info.artifact_uri]
-            for output in recorded.outputs.model_outputs if recorded.outputs else []:
-                places.append(copy.client.get_logged_model(output.model_id).artifact_location)
-            for place in places:
-                _copy_folder(place, target, context)
+            models = copy.client.search_logged_models([run.experiment_id], f"source_run_id = '{run.id}'")
+            gaps.add("unreadable", run, _copy_folder(copy.client.get_run(run.id).info.artifact_uri, target, context))
+            for model in models:
+                unreadable = _copy_folder(model.artifact_location, target, context)
+                gaps.add("unreadable", run, [f"model/{path}" for path in unreadable])
             bar.advance()
 
 
-def _copy_folder(place: str, target: Path, context: Stores) -> None:
-    root = local(str(context.store.artifacts_root))
-    if not local(place).is_relative_to(root):
+def _copy_folder(place: str, target: Path, context: Stores) -> list[str]:
+    """Copies the files at `place`, which may be missing; returns the paths of those that cannot be read."""
+    root, source = local(str(context.store.artifacts_root)), local(place)
+    if not source.is_relative_to(root):
         command = context.search_command("doctor", "--fix")
         raise StudyError(f"MLflow looks for files in {place}, outside {root}: run `{command}` first.")
-    if local(place).is_dir():
-        # A hidden file is half of one, which a killed process left.
-        shutil.copytree(local(place), target / local(place).relative_to(root), ignore=_hidden)
+    return copy_readable(source, target / source.relative_to(root))
 
 
-def _hidden(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if is_hidden(Path(name))]
-
-
-def _keep_runs(runs: Sequence[Run], copy: Store, context: Stores, folder: Path) -> None:
-    """Deletes the other runs from the copy, and takes out of it where the files were."""
-    file = copy.home.store / RUNS
-    keep_only(file, {run.id for run in runs})
+def _keep_runs(runs: Sequence[Run], copy: Store, context: Stores, folder: Path, gaps: Gaps) -> None:
+    """Deletes the other runs from the copy, has it name the copied files, and checks these by their hashes."""
+    file, here = copy.home.store / RUNS, (folder / ARTIFACTS).resolve().as_uri()
     tables = Tables(SQLITE + str(file))
     try:
+        tables.relocate(str(context.store.artifacts_root), here, folder / ARTIFACTS)
+        retrained = [run for run in runs if run.stage == "retrain"]
+        with context.display.bar("checking files", len(retrained)) as bar:
+            for run in retrained:
+                gaps.add_files(read_files(run, copy, bar))
+        keep_only(file, {run.id for run in runs})
         for experiment in copy.client.search_experiments(filter_string="name = 'Default'"):
             # MLflow's own, which lies wherever a command was typed first.
             tables.relocate(experiment.artifact_location, f"{ROOT}/{experiment.experiment_id}", folder / ARTIFACTS)
-        tables.relocate(str(context.store.artifacts_root), ROOT, folder / ARTIFACTS)
+        tables.relocate(here, ROOT, folder / ARTIFACTS)
     finally:
         tables.close()
 
 
-def _manifest(runs: Sequence[Run], folder: Path) -> Manifest:
+def _manifest(runs: Sequence[Run], folder: Path, gaps: Gaps) -> Manifest:
     return Manifest(
         exported=datetime.now(UTC).replace(microsecond=0),
         versions=provenance(),
         counts=counted(folder),
         datasets=_images(runs),
+        gaps=gaps.lines(),
     )
 
 
@@ -222,6 +254,11 @@ def _say(target: Path, manifest: Manifest, sizes: Sizes, context: Stores) -> Non
     for images in manifest.datasets:
         context.display.say(f"Its images are not in it: {images.key}, digest {images.digest[:16]}.")
     context.display.say(f"Anywhere else: study import {shlex.quote(str(target))} --home NEW")
+    for line in manifest.gaps:
+        context.display.say(line)
+    if manifest.gaps:
+        command = context.search_command("doctor")
+        context.display.say(f"{target} is not the whole study: `{command}` says more of each.")
 
 
 def _megabytes(count: int) -> str:

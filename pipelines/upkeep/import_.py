@@ -1,4 +1,4 @@
-"""`study import`: makes a home of an exported study, after every check of it.
+"""`study import`: creates a home from an exported study, after checking all of it.
 
 All is unpacked and checked in a hidden folder beside the new stores, and renamed last: an import that was cut off
 leaves nothing that looks like a study.
@@ -32,18 +32,19 @@ from study.errors import StudyError
 from study.search.checks import impossible
 from study.search.search import default_storage
 from study.system.files import SQLITE, flush
+from study.system.redaction import one_line
 from study.tracking.hints import command_at
 from study.tracking.store import Store, default_uri
 
 
 def import_study(source: Path, home: Home, *, most: int, display: Display) -> None:
-    """Makes the stores of `home`, in which there are none, of what `study export` wrote.
+    """Creates the stores of the empty `home` from an archive that `study export` wrote.
 
     Args:
         source: a folder, or a zip of one.
         home: where nothing is recorded yet.
-        most: how many bytes it may hold, unpacked.
-        display: is told how far the checks are, and what came.
+        most: maximum number of bytes when unpacked.
+        display: shows the progress and what was imported.
 
     Raises:
         StudyError: where the home has stores, or `source` is not what `study export` writes.
@@ -72,10 +73,10 @@ def _checked(folder: Path, home: Home) -> tuple[Manifest, str]:
     """The manifest of the archive in `folder`, all of which was checked, and the command that analyses it here."""
     require_harmless(folder, files_below(folder))
     manifest = read_manifest(folder)
-    found = counted(folder)
+    counts = counted(folder)
     for name, count in manifest.counts.items():
-        if found.get(name) != count:
-            raise malformed(f"it has {found.get(name)} {name[:100]}, and says {count}")
+        if counts.get(name) != count:
+            raise malformed(f"it has {counts.get(name)} {name[:100]}, and says {count}")
     # What is opened gets files beside it, and is no more what was verified; MLflow keeps its connections to a path.
     copy = Home(root=folder.parent / uuid4().hex)
     copy.store.mkdir(parents=True)
@@ -85,16 +86,16 @@ def _checked(folder: Path, home: Home) -> tuple[Manifest, str]:
         store = Store(copy)
         problem = next(impossible(default_storage(copy)), "")
     except StudyError as error:
-        said = ", ".join(f"{name} {version}"[:60] for name, version in manifest.versions.items())
-        raise malformed(f"its databases, written with {said[:500]}, cannot be opened here: {error}") from None
+        versions = ", ".join(f"{name} {version}"[:60] for name, version in manifest.versions.items())
+        raise malformed(f"its databases, written with {versions[:500]}, cannot be opened here: {error}") from None
     if problem:
         raise malformed(problem)
-    check_runs(store, found["runs"])
+    check_runs(store, counts["runs"])
     return manifest, _report(store, home)
 
 
 def _take(folder: Path, home: Home) -> None:
-    """Makes what was unpacked in `folder` the stores of `home`."""
+    """Moves what was unpacked in `folder` to the stores of `home`."""
     tables = Tables(SQLITE + str(folder / RUNS))
     try:
         tables.relocate(ROOT, (home.store / ARTIFACTS).resolve().as_uri(), folder / ARTIFACTS)
@@ -123,6 +124,10 @@ def _say(manifest: Manifest, report: str, home: Home, display: Display) -> None:
         display.say(_images_needed(images))
     if report:
         display.say(f"Its report: {report}")
+    for line in manifest.gaps:
+        display.say(one_line(line))
+    if manifest.gaps:
+        display.say("It is not the whole study: this was missing or altered when it was exported.")
 
 
 def _images_needed(images: Images) -> str:

@@ -21,10 +21,12 @@ def chosen(
         return list(known.values())
     _require_found("search", searches, {run.search for run in known.values()})
     _require_found("data set", datasets, {run.dataset_key for run in known.values()})
-    found = {run.id for run in known.values() if run.search in searches or run.dataset_key in datasets or run.id in ids}
-    while more := {run.id for run in known.values() if run.id not in found and _is_needed(run, found, known)}:
-        found |= more
-    return [run for run in known.values() if run.id in found]
+    chosen_ids = {
+        run.id for run in known.values() if run.search in searches or run.dataset_key in datasets or run.id in ids
+    }
+    while more := {run.id for run in known.values() if run.id not in chosen_ids and _is_needed(run, chosen_ids, known)}:
+        chosen_ids |= more
+    return [run for run in known.values() if run.id in chosen_ids]
 
 
 def _require_found(what: str, wanted: Collection[str], recorded: Collection[str]) -> None:
@@ -34,12 +36,12 @@ def _require_found(what: str, wanted: Collection[str], recorded: Collection[str]
             raise unknown(what, value, choices or ["none: nothing was searched yet"])
 
 
-def _is_needed(run: Run, found: Collection[str], known: Mapping[str, Run]) -> bool:
-    if any(run.id in known[other].references.values() for other in found):
+def _is_needed(run: Run, others: Collection[str], known: Mapping[str, Run]) -> bool:
+    if any(run.id in known[other].references.values() for other in others):
         return True
-    if run.parent in found:
+    if run.parent in others:
         return True
-    return run.stage in ("search", "trial") and any(_search(known[other]) == _search(run) for other in found)
+    return run.stage in ("search", "trial") and any(_search(known[other]) == _search(run) for other in others)
 
 
 def _search(run: Run) -> tuple[str, str]:

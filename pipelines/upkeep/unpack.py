@@ -12,15 +12,23 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipelines.upkeep.archive import SUMS, Advance, Sizes, files_below, malformed, require_distinct, require_path
+from pipelines.upkeep.archive import (
+    MEGABYTE,
+    SUMS,
+    Advance,
+    Sizes,
+    files_below,
+    malformed,
+    require_distinct,
+    require_path,
+)
 from study.errors import StudyError, first_line
 from study.system import interruption
 from study.system.files import beside, remove_unfinished, sha256
 
-MEGABYTE = 2**20
 MOST_FILES = 1_000_000
 DENSEST = 200
-"""How many times its size a zip may unpack to: metrics shrink to a twentieth, a bomb to a thousandth."""
+"""Maximum compression ratio of a zip: metrics reach 20, a zip bomb 1,000."""
 
 
 @contextlib.contextmanager
@@ -30,8 +38,8 @@ def unpacked(source: Path, within: Path, most: int, advance: Callable[[Sizes], A
     Args:
         source: a folder, or a zip of one.
         within: the folder in which it is put, on the disk that the study goes to.
-        most: how many bytes it may hold, unpacked.
-        advance: told how much there is; what it returns is told of each part done.
+        most: maximum number of bytes when unpacked.
+        advance: takes the total; returns a callable that takes the bytes of each part done.
 
     Raises:
         StudyError: for what is no such archive, is damaged, or too large.
@@ -68,12 +76,12 @@ def _verified(folder: Path, advance: Callable[[Sizes], Advance]) -> Path:
     try:
         names = set(files_below(folder))
         sums = _read_sums(folder, names)
-        told = advance(Sizes(len(names), sum((folder / name).stat().st_size for name in names)))
+        advance_bytes = advance(Sizes(len(names), sum((folder / name).stat().st_size for name in names)))
         for name in sorted(sums):
             interruption.check()
             if sha256(folder / name) != sums[name]:
                 raise malformed(f"{name} was changed: its SHA-256 is another")
-            told((folder / name).stat().st_size)
+            advance_bytes((folder / name).stat().st_size)
     except OSError as error:
         raise malformed(f"{first_line(error)}") from None
     return folder
@@ -87,19 +95,19 @@ def _read_sums(folder: Path, names: set[str]) -> dict[str, str]:
         lines = (folder / SUMS).read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError:
         raise malformed(f"{SUMS} is no text") from None
-    found: dict[str, str] = {}
+    sums: dict[str, str] = {}
     for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
         match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
         if not match:
             raise malformed(f"line {number} of {SUMS} is no hash with a file's name")
         name = require_path(match[2])
-        if name in found or name == SUMS:
+        if name in sums or name == SUMS:
             raise malformed(f"line {number} of {SUMS} names {name!r} again")
-        found[name] = match[1]
-    for problem, others in (("is missing", set(found) - names), ("is not listed", names - set(found) - {SUMS})):
+        sums[name] = match[1]
+    for problem, others in (("is missing", set(sums) - names), ("is not listed", names - set(sums) - {SUMS})):
         if others:
             raise malformed(f"{min(others)} {problem}")
-    return found
+    return sums
 
 
 def _require_size(files: int, total: int, most: int) -> None:

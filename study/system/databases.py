@@ -163,18 +163,19 @@ def back_up(databases: Mapping[str, str], folder: Path) -> None:
         folder.mkdir(parents=True)
         for name, url in databases.items():
             if url.startswith(SQLITE):
-                _copy(Path(url.removeprefix(SQLITE)), folder / f"{name}.db")
+                copy_database(url, folder / f"{name}.db")
             else:
                 _dump(url, folder / f"{name}.dump")
     except (OSError, sqlite3.Error) as error:
         raise StudyError(f"The backup {folder} cannot be written ({error}): nothing was changed.") from None
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_database(url: str, target: Path) -> None:
+    """Copies the SQLite database at `url` to the file `target`, also while others use it."""
     # A plain copy of the file would miss SQLite's write-ahead log.
     with (
         whole(target) as file,
-        contextlib.closing(sqlite3.connect(source)) as original,
+        contextlib.closing(sqlite3.connect(url.removeprefix(SQLITE))) as original,
         contextlib.closing(sqlite3.connect(file)) as copy,
     ):
         original.backup(copy)

@@ -126,6 +126,17 @@ def test_an_analysis_that_finds_the_disk_full_continues_later(
     assert {file.stem for file in report.parent.glob("*.png")} == set(ONLY.split(","))
 
 
+@pytest.mark.parametrize("room", [4_000, 1_500_000, 3_000_000])
+def test_an_export_that_finds_the_disk_full_names_it_and_leaves_nothing(
+    room: int, disk: Path, finished_study: Finished
+):
+    (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - room))
+    ended = study_here("export", str(disk / "some.zip"), home=finished_study.context.home.root)
+    assert_one_sentence(ended, disk / "some.zip")
+    assert f"The disk of {disk} is full" in ended.err
+    assert [file.name for file in disk.iterdir()] == ["filler"]
+
+
 @pytest.mark.parametrize(
     "command",
     [("retrain",), ("analyse",), ("runs",), ("tune", "--dataset", "digits", "--trials", "1", "--epochs", "1")],

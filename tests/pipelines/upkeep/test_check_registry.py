@@ -10,7 +10,6 @@ from pipelines.upkeep.doctor import Result
 from study.tracking import best
 from study.tracking.registry import ready_model
 from study.tracking.runs import Run
-from tests.conftest import DIGITS
 from tests.support.patient import FIX, Patient
 
 

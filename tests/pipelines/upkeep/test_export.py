@@ -29,6 +29,8 @@ from pipelines.upkeep.relocate import local
 from study.config import AnalysisConfig, Home
 from study.errors import StudyError
 from study.search import search
+from study.search.storage import open_storage
+from study.system import databases
 from study.tracking import best
 from study.tracking.registry import model_digests
 from study.tracking.runs import Run
@@ -315,6 +317,22 @@ def test_what_is_under_way_is_not_exported(finished_study: Finished, one_search:
     with pytest.raises(StudyError, match=f"{running}.*is under way"):
         exported(context, tmp_path / "some")
     exported(context, tmp_path / "some", searches=["digits-ffnn"])
+
+
+@pytest.mark.parametrize("name", ["optuna.db", "mlflow.db"])
+def test_a_database_that_stays_locked_is_named(
+    name: str, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(databases, "PATIENCE", 0)
+    monkeypatch.setattr(stage, "TIMEOUT", 0.01)
+    file = context.home.store / name
+    open_storage(context.storage)
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StudyError, match=f"The database sqlite:///{file} is locked by another process"):
+            exported(context, tmp_path / "some")
+    assert f"{file} is locked by another process (database is locked): waiting for it" in capsys.readouterr().out
+    assert not (tmp_path / "some").exists()
 
 
 @pytest.mark.parametrize(
