@@ -217,7 +217,7 @@ def test_markdown_has_three_decimals_capitals_and_empty_cells():
 def test_a_roc_legend_names_every_class_and_no_two_lines_look_the_same():
     names = ["_background_", "_", "$x$", *(f"class {number}" for number in range(9))]
     labels = np.arange(24) % 12
-    made = c.draw_roc({"cnn": c.roc(np.random.default_rng(0).normal(size=(24, 12)), labels, names)})
+    made = roc.draw_roc({"cnn": roc.roc(np.random.default_rng(0).normal(size=(24, 12)), labels, names)})
     legend = made.axes[0].get_legend()
     assert {text.get_text().rpartition(" ")[0] for text in legend.get_texts()} == set(names)
     lines = {(line.get_color(), str(line._dash_pattern), line.get_marker()) for line in legend.get_lines()}
