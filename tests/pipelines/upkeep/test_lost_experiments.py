@@ -9,7 +9,6 @@ from pipelines.tune import tune
 from pipelines.upkeep.doctor import Result
 from study.errors import StudyError
 from study.search.records import Searches
-from tests.conftest import DIGITS
 from tests.support.patient import FIX, Patient
 from tests.support.process import study_here
 
@@ -62,7 +61,7 @@ def test_every_command_says_what_became_of_the_experiment_and_the_doctor_mends_i
     assert patient.examine() == Result()
     assert patient.store.runs() == runs
     config = finished.searches["cnn"]
-    assert tune(config, DIGITS, finished.dataset, patient.context) == patient.parent
+    assert tune(config, finished.dataset, patient.context) == patient.parent
 
 
 def test_an_experiment_that_is_gone_for_good_is_not_begun_anew_under_the_same_search(patient: Patient) -> None:
@@ -72,7 +71,7 @@ def test_an_experiment_that_is_gone_for_good_is_not_begun_anew_under_the_same_se
     patient.sql("DELETE FROM experiments WHERE name = 'digits'")
     config = patient.finished.searches["cnn"]
     with pytest.raises(StudyError, match=r"its run is not in .*: use the tracking store that it began with"):
-        tune(config, DIGITS, patient.finished.dataset, patient.context)
+        tune(config, patient.finished.dataset, patient.context)
     assert Searches(patient.context.storage).read() == searches
     assert {finding.where for finding in patient.examine().left} >= {"search digits-cnn", "search digits-ffnn"}
 
@@ -88,6 +87,6 @@ def test_the_run_of_a_search_that_was_deleted_is_told_with_the_remedy(patient: P
     patient.store.client.delete_run(patient.parent)
     config = patient.finished.searches["cnn"]
     with pytest.raises(StudyError, match="doctor --fix"):
-        tune(config, DIGITS, patient.finished.dataset, patient.context)
+        tune(config, patient.finished.dataset, patient.context)
     assert [one.message for one in patient.examine(FIX).mended] == ["Its run was deleted in MLflow."]
-    assert tune(config, DIGITS, patient.finished.dataset, patient.context) == patient.parent
+    assert tune(config, patient.finished.dataset, patient.context) == patient.parent
