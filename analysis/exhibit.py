@@ -1,4 +1,4 @@
-"""The exhibit: a figure or a table of the report, with its numbers and what it says in words."""
+"""The exhibit: a figure or a table of the report, with its numbers and its result in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,48 +9,48 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True, eq=False)
 class Exhibit:
-    """One question of the report with what answers it; drawing and writing it are apart, so that both can be tested."""
+    """One question of the report and its answer. It writes no files, so that its numbers can be tested without any."""
 
     name: str
-    """Of its files, without the suffix."""
+    """The stem of its file names."""
     heading: str
     text: str
-    """What it says in words: one sentence, from the numbers."""
+    """The result in one sentence, computed from the numbers."""
     table: pd.DataFrame | None = None
-    """The numbers, which become `name.csv`."""
+    """The numbers, written to `name.csv`."""
     figure: Figure | None = None
-    """The picture of the table; without one the table itself is shown."""
+    """The figure of the table; without one the table itself is shown."""
     shown: pd.DataFrame | None = None
-    """The table as people read it, where that differs from the numbers or stands below a figure."""
+    """The table formatted for the page, if it differs from the numbers or is shown below a figure."""
     points: Sequence[str] = ()
-    """What else the numbers say, a sentence each."""
+    """Further results, one sentence each."""
     note: str = ""
-    """How to read it, or how it was made."""
+    """How to read it, or how it was computed."""
     gif: bytes | None = None
-    """An animation, which becomes `name.gif`."""
+    """An animation, written to `name.gif`."""
     link: tuple[str, str] | None = None
-    """Words, and the address that they lead to."""
+    """The link's text and address."""
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    """Further numbers that are written and not shown, by file name without the suffix."""
+    """Further tables that are written but not shown, by the stem of their file names."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Further files beside the page, by name."""
+    """The contents of further files beside the page, by file name."""
 
     @property
     def alt(self) -> str:
-        """The picture in words, for those who cannot see it."""
+        """Alternative text: the figure in words, for screen readers."""
         return f"{self.heading} {self.text}" if self.heading.endswith("?") else f"{self.heading}. {self.text}"
 
     @property
     def readable(self) -> pd.DataFrame | None:
-        """The table on the page: below a figure only where there is one for people."""
+        """The table to show on the page: `shown`, or the numbers if there is no figure."""
         return self.table if self.shown is None and self.figure is None else self.shown
 
     @property
     def in_words(self) -> str:
-        """All that it says, a line each."""
+        """The text, the points and the note, one a line."""
         return "\n".join([self.text, *(f"- {point}" for point in self.points), self.note])
 
 
 def joined(tables: Mapping[str, pd.DataFrame], column: str = "model") -> pd.DataFrame:
-    """The tables as one, with the key of each in `column`."""
+    """The tables concatenated, with the key of each in `column`."""
     return pd.concat([table.assign(**{column: name}) for name, table in tables.items()], ignore_index=True)

@@ -1,4 +1,4 @@
-"""The report page: one HTML file with its style, its figures and its script, from the template page.html."""
+"""The report page: one HTML file with its style, figures and script, from the template page.html."""
 
 import math
 import re
@@ -13,33 +13,33 @@ from markupsafe import Markup, escape
 from analysis.drawing.templates import templates
 
 DOTS, PAGE_PIXELS = 150, 100
-"""Of an inch of a figure: dots in the PNG, pixels on the page."""
+"""Pixels per inch of a figure: in the PNG, and as shown on the page."""
 LONG_NOTE = 160
-"""Characters beyond which a note is folded up: more than two lines of the page."""
+"""Length in characters above which a note is collapsed: about two lines of the page."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One question of the page, with what answers it."""
+    """A section of the page: one question and its answer."""
 
     heading: str
     text: str
-    """What is shown, in one sentence, from the numbers."""
+    """The result in one sentence, computed from the numbers."""
     table: pd.DataFrame | None = None
     png: bytes | None = None
     """The figure, embedded in the page."""
     alt: str = ""
-    """The figure in words, for who cannot see it."""
+    """Alternative text: the figure in words, for screen readers."""
     csv: str | None = None
-    """The numbers behind it: a file name relative to the page."""
+    """The file of the numbers, relative to the page."""
     gif: bytes | None = None
-    """An animation, embedded in the page; `alt` says what it shows too."""
+    """An animation, embedded in the page; `alt` describes it as well."""
     link: tuple[str, str] | None = None
-    """Words, and the address that they lead to."""
+    """The link's text and address."""
     points: Sequence[str] = ()
-    """What else the numbers say, a sentence each."""
+    """Further results, one sentence each."""
     note: str = ""
-    """How it is to be read, or was made."""
+    """How to read it, or how it was computed."""
 
 
 def page(
@@ -51,15 +51,15 @@ def page(
     links: Mapping[str, str] | None = None,
     notices: Sequence[str] = (),
 ) -> str:
-    """A complete HTML page that fetches nothing. All text is escaped; `backticks` mark code.
+    """A self-contained HTML page. All text is escaped; `backticks` mark code.
 
     Args:
         title: the heading of the page.
-        lead: the answer in a sentence.
+        lead: the answer in one sentence.
         parts: the sections of each part, by its heading; the headings are the table of contents.
-        facts: how the page was made, label → value; at its end.
-        links: words → address, beside the table of contents.
-        notices: what is missing or needs explaining, above the contents.
+        facts: how the page was produced, label → value; shown at its end.
+        links: text → address; shown beside the table of contents.
+        notices: what is missing or needs explaining; shown above the table of contents.
     """
     template = templates(
         base64=lambda content: b64encode(content).decode(),
@@ -80,18 +80,18 @@ def page(
 
 
 def _prose(text: str) -> Markup:
-    """The text, escaped, with what stands between `backticks` as code."""
+    """The text, escaped, with the parts in `backticks` as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _page_width(png: bytes) -> int:
-    """The width at `PAGE_PIXELS` to the inch, so that text is as large in a small figure as in a wide one."""
-    # PNG's first chunk, the header, starts with the width.
+    """The width at `PAGE_PIXELS` per inch, so that text has one size in small and wide figures."""
+    # The first chunk of a PNG, the header, starts with the width.
     return int.from_bytes(png[16:20], "big") * PAGE_PIXELS // DOTS
 
 
 def _cell(value: object) -> str:
-    """A value of a table as people read it: numbers with three decimals or digits, NaN as a dash."""
+    """A table's value, formatted: numbers with three decimals or significant digits, NaN as a dash."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return str(value)
     if isinstance(value, Integral):

@@ -1,4 +1,4 @@
-"""What the report says of the explorer, and the explorer's page beside it."""
+"""The report's exhibit of the explorer: its caption, and the page explorer.html."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from analysis.explorer import page
 def show(
     trace: page.Trace, pictures: Sequence[page.Picture], classes: Sequence[str], *, title: str, start: tuple[str, int]
 ) -> Exhibit:
-    """The explorer; arguments, and the ValueError that it may raise, as for `page.page`."""
+    """The explorer as an exhibit; arguments and ValueError as in `page.page`."""
     return Exhibit(
         "explorer",
         "Every filter, by hand",

@@ -1,7 +1,8 @@
 """The explorer: one HTML page that runs the convolutions in the browser, for any filter, layer and epoch.
 
-It holds the weights of every epoch instead of pictures of every map: those of the first convolution unchanged, those
-of the second quantised so finely that no pixel's colour is off by more than 2 of 255. Its template is explorer.html.
+The page holds the weights of every epoch instead of pictures of every map: those of the first convolution unchanged,
+those of the second quantised so finely that no pixel's colour is off by more than 2 of 255. The template is
+explorer.html.
 """
 
 import base64
@@ -19,32 +20,33 @@ from analysis.drawing.templates import templates
 from analysis.explorer.quantise import NEGLIGIBLE, patches, quantise
 
 MOST_BYTES = 4_000_000
-"""Maximum size of the page: MLflow's viewer and a phone still open it at once."""
+"""Maximum size of the page in bytes: MLflow's viewer and a phone still open it without delay."""
 TOLERANCE = 0.25
-"""Maximum error of a drawn value, in steps of a colour map of 256. Near a border between two colours the page draws
-their mean, which is within 2/255 of either."""
+"""Maximum error of a drawn value, in steps of a colour map of 256 colours. Near the border between two colours the page
+draws their mean, which is within 2/255 of either."""
 MAPS = {"conv1": ("conv1", "relu1", "pool1"), "conv2": ("conv2", "relu2", "pool2")}
+"""The layers whose maps are shown, by convolution."""
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One of the images that the page shows the maps of."""
+    """An image whose maps the page shows."""
 
     pixels: np.ndarray
     """uint8, (32, 32, 3)."""
     name: str
-    """Its caption: its class, or where it comes from."""
+    """The caption: the image's class, or its source."""
     label: int | None
-    """The number of its class, where that is known."""
+    """The index of its class; None if it is unknown."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """A network over its epochs (E), and its outputs for N pictures."""
+    """A network's weights at E epochs, and its outputs for N pictures."""
 
     epochs: Sequence[int]
     accuracy: Sequence[float]
-    """On the test images, 0..1, by epoch; NaN where it was not measured."""
+    """Test accuracy (0..1) of every epoch; NaN where it was not measured."""
     weights: dict[str, np.ndarray]
     """`conv1.weight`, `conv1.bias`, `conv2.weight` and `conv2.bias` of every epoch, (E, …)."""
     geometry: dict[str, int]
@@ -52,9 +54,9 @@ class Trace:
     ranges: dict[str, np.ndarray]
     """The smallest and largest value of every map in `MAPS`, over all pictures: (E, filters, 2)."""
     inputs: np.ndarray
-    """What the second convolution is applied to: (E, N, C, H, W)."""
+    """The inputs of the second convolution: (E, N, C, H, W)."""
     probabilities: np.ndarray
-    """Of the classes, (E, N, classes)."""
+    """The class probabilities, (E, N, classes)."""
 
 
 def value_ranges(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -64,7 +66,7 @@ def value_ranges(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def caption(trace: Trace) -> str:
-    """One sentence: how many filters were silent on its pictures in the end."""
+    """One sentence: how many filters are silent on all pictures at the last epoch."""
     layers = {layer: trace.ranges[maps[1]][-1, :, 1] for layer, maps in MAPS.items()}
     silent = " and ".join(f"{(most <= 0).sum()} of {len(most)} filters of {layer}" for layer, most in layers.items())
     return f"At epoch {trace.epochs[-1]}, {silent} are silent on all of the {trace.inputs.shape[1]} images shown."
@@ -88,23 +90,23 @@ def page(
     start: tuple[str, int],
     most_bytes: int = MOST_BYTES,
 ) -> str:
-    """A complete HTML page that fetches nothing. All text is escaped.
+    """A self-contained HTML page; all text is escaped.
 
-    Where all epochs make it larger than `most_bytes`, it keeps every second, third, … counted back from the last.
+    If all epochs together exceed `most_bytes`, only every second, third, … epoch is kept, counted back from the last.
 
     Args:
         trace: the network.
         pictures: the N images.
         classes: the names of the classes.
         title: the heading.
-        start: the layer and the filter that are shown first.
-        most_bytes: maximum size.
+        start: the layer and the filter to show first.
+        most_bytes: maximum size of the page.
 
     Raises:
-        ValueError: where even one epoch is too large.
+        ValueError: if the page is too large even with a single epoch.
     """
     limits = _limits(trace)
-    fixed = {"title": title, "classes": list(classes), "start": start, "pictures": _named(pictures), "limits": limits}
+    fixed = {"title": title, "classes": list(classes), "start": start, "pictures": _labels(pictures), "limits": limits}
     pixels = np.stack([picture.pixels for picture in pictures])
     for every in range(1, len(trace.epochs) + 1):
         html = _render(_thinned(trace, every), pixels, fixed)
@@ -128,15 +130,15 @@ def _thinned(trace: Trace, step: int) -> Trace:
 
 
 def _limits(trace: Trace) -> dict[str, list[style.Limits]]:
-    """Colour limits of every map and kernel, for each filter, over all epochs and pictures."""
-    limits = {name: [scale(name, values)[0] for values in by.swapaxes(0, 1)] for name, by in trace.ranges.items()}
+    """The colour limits of each filter in every map and kernel, over all epochs and pictures."""
+    limits = {name: [scale(name, values)[0] for values in ends.swapaxes(0, 1)] for name, ends in trace.ranges.items()}
     for layer in MAPS:
         kernels = trace.weights[f"{layer}.weight"].swapaxes(0, 1)
         limits[f"{layer}.weight"] = [style.limits_around_zero(kernel) for kernel in kernels]
     return limits
 
 
-def _named(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+def _labels(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
     return [{"name": picture.name, "label": picture.label} for picture in pictures]
 
 
@@ -168,19 +170,21 @@ def _render(trace: Trace, pixels: np.ndarray, fixed: dict[str, Any]) -> str:
 
 
 def _floats(values: np.ndarray) -> np.ndarray:
+    """The values as little-endian float32, negligible ones as zero."""
     return np.where(np.abs(values) < NEGLIGIBLE, 0, values).astype("<f4")
 
 
 def _largest(trace: Trace, layer: str) -> np.ndarray:
+    """The largest absolute weight of each filter at every epoch, (E, filters)."""
     return np.abs(trace.weights[f"{layer}.weight"]).max(axis=(2, 3, 4)).astype("<f4")
 
 
 def _quantised(trace: Trace, limits: dict[str, list[style.Limits]]) -> tuple[np.ndarray, np.ndarray]:
-    """The second convolution's levels, zigzag-coded, and steps, at every epoch."""
-    allowed = {name: np.ptp(np.array(by), axis=1) * TOLERANCE / 256 for name, by in limits.items()}
+    """The zigzag-coded levels and the steps of the second convolution at every epoch."""
+    allowed = {name: np.ptp(np.array(pairs), axis=1) * TOLERANCE / 256 for name, pairs in limits.items()}
     map_error = np.min([allowed[name] for name in MAPS["conv2"]], axis=0)
     geometry = {name: trace.geometry[name] for name in ("stride", "padding", "dilation")}
-    pairs = [
+    quantised = [
         quantise(
             weights,
             patches(inputs, weights.shape[-1], **geometry),
@@ -189,23 +193,23 @@ def _quantised(trace: Trace, limits: dict[str, list[style.Limits]]) -> tuple[np.
         )
         for weights, inputs in zip(trace.weights["conv2.weight"], trace.inputs, strict=True)
     ]
-    levels, steps = (np.stack(parts) for parts in zip(*pairs, strict=True))
-    # 0, -1, 1, -2, … as 0, 1, 2, 3, …: small numbers then have empty high bytes, which compress to nothing.
+    levels, steps = (np.stack(parts) for parts in zip(*quantised, strict=True))
+    # Zigzag coding: 0, -1, 1, -2, … become 0, 1, 2, 3, …. The high bytes of small numbers are then 0 and compress well.
     return ((levels << 1) ^ (levels >> 31)).astype("<u4"), steps.astype("<f4")
 
 
 def _colours(name: str) -> np.ndarray:
-    """The colours of a map, uint8, (511, 3): between each of its 256 and the next the mean of both."""
+    """The 256 colours of a colour map, and the mean of each pair of neighbours between them: uint8, (511, 3)."""
     cmap = matplotlib.colormaps[name]
-    whole = cmap(np.arange(256))[:, :3] * 255
+    exact = cmap(np.arange(256))[:, :3] * 255
     table = np.empty((511, 3), np.uint8)
     table[::2] = cmap(np.arange(256), bytes=True)[:, :3]
-    # matplotlib cuts off where others round: a quarter less is within 2 of the neighbours either way.
-    table[1::2] = np.round((whole[1:] + whole[:-1]) / 2 - 0.25)
+    # matplotlib truncates where others round; 0.25 less is within 2 of the neighbours in either case.
+    table[1::2] = np.round((exact[1:] + exact[:-1]) / 2 - 0.25)
     return table
 
 
 def _packed(arrays: Sequence[np.ndarray]) -> str:
-    """The arrays one after the other, the first byte of every number first, as gzip in base64."""
+    """The arrays concatenated, each byte plane by byte plane, as gzip in base64."""
     planes = [np.ascontiguousarray(array).reshape(-1, 1).view(np.uint8).T.tobytes() for array in arrays]
     return base64.b64encode(gzip.compress(b"".join(planes), mtime=0)).decode()

@@ -1,30 +1,30 @@
-"""A convolution's weights as whole numbers, as coarse as what is drawn from them allows."""
+"""Quantises a convolution's weights as coarsely as the accuracy of the drawn maps allows."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 NEGLIGIBLE = 1e-30
-"""Collapsed weights fall to where numbers are subnormal and arithmetic slow; none so small can be seen."""
+"""Weights below this count as zero: they cannot be seen, and subnormal numbers make arithmetic slow."""
 FINEST = 2.0**-24
-"""The finest step, relative to a filter's largest weight: that of float32."""
+"""The smallest step, relative to a filter's largest weight: the precision of float32."""
 
 
 def patches(inputs: np.ndarray, kernel: int, *, stride: int, padding: int, dilation: int) -> np.ndarray:
-    """What a convolution's kernel, of side `kernel`, sees of `inputs` (N, C, H, W): a row (C·k·k) for each place."""
+    """The patches of `inputs` (N, C, H, W) under a kernel of side `kernel`: a row (C·k·k) for each position."""
     extent = dilation * (kernel - 1) + 1
     padded = np.pad(inputs, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     windows = sliding_window_view(padded, (extent, extent), axis=(2, 3))
-    seen = windows[:, :, ::stride, ::stride, ::dilation, ::dilation].transpose(0, 2, 3, 1, 4, 5)
-    return seen.reshape(-1, inputs.shape[1] * kernel * kernel)
+    read = windows[:, :, ::stride, ::stride, ::dilation, ::dilation].transpose(0, 2, 3, 1, 4, 5)
+    return read.reshape(-1, inputs.shape[1] * kernel * kernel)
 
 
 def quantise(
     weights: np.ndarray, seen: np.ndarray, *, weight_error: np.ndarray, map_error: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The levels, int32 and shaped as `weights` (filters, C, k, k), and each filter's step; level × step is the weight.
+    """Integer levels, shaped as `weights` (filters, C, k, k), and each filter's step; a weight is about level × step.
 
-    A filter's step is as large as keeps every weight within its `weight_error` (filters,), and the feature map's
-    value at every place in `seen` (places, C·k·k; see `patches`) within its `map_error` (filters,).
+    A filter's step keeps the error of every weight within its `weight_error` (filters,), and the error of the feature
+    map at every position in `seen` (positions, C·k·k; see `patches`) within its `map_error` (filters,).
     """
     rows = weights.reshape(len(weights), -1).astype(np.float64)
     rows[np.abs(rows) < NEGLIGIBLE] = 0

@@ -1,4 +1,4 @@
-"""How accuracy and loss converge over the epochs, and how far that depends on the seed: the report's Figure 7."""
+"""Convergence of accuracy and loss over the epochs, and its spread over seeds: the report's Figure 7."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def show(histories: dict[str, pd.DataFrame], accuracies: pd.DataFrame, commands:
     Args:
         histories: see `convergence`.
         accuracies: see `seeds_table`.
-        commands: of each model that was trained with one seed, what trains it with three.
+        commands: by model, the command that adds two seeds; only models trained with one seed.
     """
     hints = [
         f"The {model.upper()} was trained with one seed: `{command}` adds two." for model, command in commands.items()
@@ -39,12 +39,12 @@ def show(histories: dict[str, pd.DataFrame], accuracies: pd.DataFrame, commands:
 
 
 def convergence(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The histories as one tidy table: model, split, metric (``accuracy`` or ``loss``), epoch, value.
+    """The training histories as one tidy table: model, split, metric (``accuracy`` or ``loss``), epoch, value.
 
     Args:
-        histories: by the model's name, tables with the column epoch and any of train_accuracy, test_accuracy (0..1),
-            train_loss, test_loss. NaN, as at epoch 0, before anything was trained, gives no row. A model trained with
-            several seeds has the rows of all, and the column seed, which the table has then too.
+        histories: by model, tables with the column epoch and any of train_accuracy, test_accuracy (0..1), train_loss,
+            test_loss. NaN, as at epoch 0 before training, gives no row. A model trained with several seeds has the
+            rows of all of them and the column seed, which is kept.
     """
     parts = [
         history.rename(columns={f"{split}_{metric}": "value"}).assign(model=model, split=split, metric=metric)
@@ -61,31 +61,31 @@ def convergence(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """A `convergence` table without its seeds: model, split, metric, epoch, seeds (how many), mean, deviation.
+    """A `convergence` table averaged over seeds: model, split, metric, epoch, seeds (how many), mean, deviation.
 
-    The standard deviation has n − 1 in its divisor, and is NaN where there is one seed.
+    The standard deviation divides by n − 1, and is NaN for a single seed.
     """
     grouped = table.groupby(["model", "split", "metric", "epoch"], sort=False)["value"]
     return grouped.agg(seeds="count", mean="mean", deviation="std").reset_index()
 
 
 def caption(table: pd.DataFrame) -> str:
-    """One sentence: each model's accuracy at its last epoch, and its best on the test images."""
+    """One sentence: each model's accuracy at its last epoch, and its highest test accuracy."""
     accuracy = over_seeds(table[table["metric"] == "accuracy"])
-    phrases = [_of_model(name, part) for name, part in accuracy.groupby("model", sort=False)]
+    phrases = [_describe(name, part) for name, part in accuracy.groupby("model", sort=False)]
     return f"{'; '.join(phrases)}." if phrases else "No accuracy was recorded."
 
 
 def note(table: pd.DataFrame) -> str:
-    """What a ± is, where there is one; and why training lags behind."""
-    several = table.groupby("model")["seed"].nunique().gt(1).any() if len(table) else False
-    spread = "The ± and the bands are standard deviations over seeds. " if several else ""
+    """What ± and the bands are, if there are any, and how the training values are measured."""
+    has_seeds = table.groupby("model")["seed"].nunique().gt(1).any() if len(table) else False
+    spread = "The ± and the bands are standard deviations over seeds. " if has_seeds else ""
     return f"{spread}The training values are means over an epoch while the weights still move."
 
 
-def _of_model(name: object, accuracy: pd.DataFrame) -> str:
+def _describe(name: object, accuracy: pd.DataFrame) -> str:
     last = accuracy[accuracy["epoch"] == accuracy["epoch"].max()]
-    values = " and ".join(f"{_spread(row)} on the {row['split']} images" for row in last.to_dict("records"))
+    values = " and ".join(f"{_mean_and_deviation(row)} on the {row['split']} images" for row in last.to_dict("records"))
     seeds = f" ({last['seeds'].max()} seeds)" if last["seeds"].max() > 1 else ""
     text = f"{str(name).upper()}{seeds}: accuracy {values} at epoch {last['epoch'].iloc[0]}"
     test = accuracy[accuracy["split"] == "test"]
@@ -96,18 +96,18 @@ def _of_model(name: object, accuracy: pd.DataFrame) -> str:
     return f"{text} (highest on test: {test['mean'].max():.1%} at {epochs})"
 
 
-def _spread(row: Mapping[Hashable, Any]) -> str:
-    """A share, with its deviation where it has one: ``71.0%``, ``71.02% ± 0.31%``."""
+def _mean_and_deviation(row: Mapping[Hashable, Any]) -> str:
+    """A mean share, with its standard deviation if it has one: ``71.0%``, ``71.02% ± 0.31%``."""
     mean, deviation = row["mean"], row["deviation"]
     return f"{mean:.1%}" if np.isnan(deviation) else f"{mean:.2%} ± {deviation:.2%}"
 
 
 @style.styled
 def draw_convergence(table: pd.DataFrame) -> Figure:
-    """Accuracy and loss over the epochs, test solid and train dashed, a colour for each model.
+    """Accuracy and loss over the epochs: test solid, train dashed, one colour per model.
 
-    Of several seeds the mean, and a band of one standard deviation on either side. The training values are means over
-    an epoch while the weights still move, so they lag behind the test values.
+    Several seeds are drawn as their mean, with a band of ± one standard deviation. The training values are means over
+    an epoch while the weights still change, so they lag behind the test values.
     """
     metrics = [metric for metric in METRICS if (table["metric"] == metric).any()]
     figure = style.figure(style.WIDTH if len(metrics) != 1 else 6.5, 4.0)
@@ -147,10 +147,10 @@ def _draw_metric(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def seeds_table(accuracies: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation of the final accuracy over seeds (n − 1 in the divisor; NaN for one seed).
+    """Mean and standard deviation of the final accuracy over seeds (divisor n − 1; NaN for a single seed).
 
     Args:
-        accuracies: model, split, seed, accuracy.
+        accuracies: a table of model, split, seed, accuracy.
 
     Returns:
         model, split, seeds (how many), mean, deviation, lowest, highest.
@@ -160,7 +160,7 @@ def seeds_table(accuracies: pd.DataFrame) -> pd.DataFrame:
 
 
 def seeds_readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`seeds_table` as it is read, accuracies in %."""
+    """A `seeds_table` formatted for the page, accuracies in %."""
     rows = [
         {
             "model": row["model"].upper(),
@@ -178,7 +178,7 @@ def seeds_readable(table: pd.DataFrame) -> pd.DataFrame:
 def seeds_caption(table: pd.DataFrame) -> str:
     """One sentence: each model's final accuracy on the test images over its seeds."""
     phrases = [
-        f"{row['model'].upper()} {_spread(row)} ({counted(row['seeds'], 'seed')})"
+        f"{row['model'].upper()} {_mean_and_deviation(row)} ({counted(row['seeds'], 'seed')})"
         for row in table[table["split"] == "test"].to_dict("records")
     ]
     return f"Final test accuracy, mean ± standard deviation: {', '.join(phrases)}."
