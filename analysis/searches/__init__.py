@@ -1,1 +1,1 @@
-"""The search, and the experiments: what was tried, and what came of it."""
+"""The hyperparameter search and the experiments: their trials, and their results."""

@@ -1,9 +1,9 @@
-"""What silences filters and shrinks their weights to nothing: the experiment's conditions, compared over seeds.
+"""Why filters fall silent and their weights collapse: the conditions of the experiment, compared over seeds.
 
-Two tables go in. `replicates`, a row per training: condition (its label), group (``optimiser`` or ``filters``),
-optimiser, learning_rate, warmup_steps, weight_decay, filters_conv1, filters_conv2 (how many there are), seed, epochs,
-diverged (bool) and val_accuracy (0..1, after the last epoch; NaN where it diverged). `counts`, a row per training and
-counted step: condition, seed, step (optimiser steps done) and the `COUNTS`.
+The input is two tables. `replicates` has a row per training: condition (its label), group (``optimiser`` or
+``filters``), optimiser, learning_rate, warmup_steps, weight_decay, filters_conv1, filters_conv2 (how many), seed,
+epochs, diverged (bool) and val_accuracy (0..1, after the last epoch; NaN if it diverged). `counts` has a row per
+training and counted step: condition, seed, step (optimiser steps so far) and the `COUNTS`.
 """
 
 import re
@@ -31,7 +31,7 @@ SETTINGS = [
 
 
 def show(replicates: pd.DataFrame, counts: pd.DataFrame) -> Iterator[Exhibit]:
-    """What silences filters: the figure, then every condition, then the comparisons; the first says what was found."""
+    """Why filters fall silent: the figure with the results, then the table of conditions, then the comparisons."""
     table = ends(replicates, counts)
     means, contrasts, note = summary(table), findings.contrasts(table), findings.note(table)
     yield Exhibit(
@@ -58,9 +58,9 @@ CONDITIONS_NOTE = "Means ± standard deviations over the seeds, after the last e
 
 
 def ends(replicates: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
-    """The replicates with the `COUNTS` of their last step, and `silent_share` of the second layer's filters.
+    """The replicates with the `COUNTS` of their last step, and `silent_share`, that of the second layer's filters.
 
-    NaN where a training diverged.
+    These are NaN for a training that diverged.
     """
     last = counts.sort_values("step").groupby(["condition", "seed"], as_index=False).last()
     table = replicates.merge(last[["condition", "seed", *COUNTS]], on=["condition", "seed"], how="left")
@@ -69,7 +69,7 @@ def ends(replicates: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per condition of `ends`: its settings, seeds, diverged, and mean and sd over the seeds of every measure.
+    """A row per condition of `ends`: its settings, seeds, diverged, and every measure's mean and sd over the seeds.
 
     The standard deviation of a single seed is NaN.
     """
@@ -82,7 +82,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable(means: pd.DataFrame) -> pd.DataFrame:
-    """`summary` as it is read: a row per condition, each measure as mean ± standard deviation."""
+    """A `summary` formatted for the page: a row per condition, each measure as mean ± standard deviation."""
     columns = {
         "silent, first layer": ("silent_conv1", 1, "{:.1f}"),
         "silent, second layer": ("silent_conv2", 1, "{:.1f}"),
@@ -108,7 +108,7 @@ def readable(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(means: pd.DataFrame) -> str:
-    """One sentence on `summary`: in which condition most second-layer filters are silent, and in which fewest."""
+    """One sentence on a `summary`: where the silent share of the second layer is largest, and where smallest."""
     measured = means.dropna(subset=["silent_conv2_mean"])
     if measured.empty:
         return "Every training diverged."
@@ -125,29 +125,33 @@ DECAYS = {
     ("adamw", True): ("AdamW, decoupled decay", style.MODEL_COLOURS["cnn"]),
     ("adam", False): ("no decay (Adam = AdamW)", "#009e73"),
 }
-"""By optimiser and whether there is decay; the colours are from Okabe and Ito's palette (2008)."""
+"""Label and colour by optimiser and whether weights decay; colours of Okabe and Ito's palette (2008)."""
 FILTER_COLOURS = ("#cc79a7", "#999999", style.INK)
-"""From the fewest filters to the most."""
+"""Colours, from the fewest filters to the most."""
 WIDTHS = (3.4, 2.2, 1.1)
-"""Of three lines drawn over one another, so that equal ones are all seen."""
+"""Widths of three lines drawn over one another, so that equal ones all stay visible."""
 
 
 @style.styled
 def draw(table: pd.DataFrame, counts: pd.DataFrame) -> Figure:
-    """Silent (solid) and collapsed (dashed) second-layer filters over the steps, and the accuracy in the end.
+    """Silent (solid) and collapsed (dashed) second-layer filters over the steps, and the final accuracy.
 
-    Lines are means over the seeds, shades go from the lowest to the highest seed. Takes `ends` and the counts.
+    Lines are means over the seeds, bands span the lowest to the highest seed.
+
+    Args:
+        table: see `ends`.
+        counts: see the module's docstring.
     """
     figure = style.figure(style.WIDTH, 8.4)
-    # Two figures of their own: the long names below would push the panels above apart.
+    # Separate subfigures: the long labels below would push the panels above apart.
     parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.4))
     above, below = parts
     curves = counts.merge(table[[*SETTINGS, "seed"]], on=["condition", "seed"])
     optimisers = curves[curves["group"] == "optimiser"]
     rates = _rates(optimisers)
     for ax, (rate, warmup) in zip(above.subplots(1, len(rates), sharex=True, sharey=True), rates, strict=True):
-        mine = optimisers[(optimisers["learning_rate"] == rate) & (optimisers["warmup_steps"] == warmup)]
-        _draw_decays(ax, mine, f"Learning rate {rate:g}\n{warmup or 'no'} warm-up steps")
+        rows = optimisers[(optimisers["learning_rate"] == rate) & (optimisers["warmup_steps"] == warmup)]
+        _draw_decays(ax, rows, f"Learning rate {rate:g}\n{warmup or 'no'} warm-up steps")
     above.axes[0].set_ylabel(f"second-layer filters (of {optimisers['filters_conv2'].max()})")
     left, right = below.subplots(1, 2, width_ratios=(1, 1.3))
     _draw_filter_counts(left, curves[curves["group"] == "filters"])
@@ -158,44 +162,44 @@ def draw(table: pd.DataFrame, counts: pd.DataFrame) -> Figure:
 
 
 def _rates(optimisers: pd.DataFrame) -> list[tuple[float, int]]:
-    """Low, high, high with warm-up."""
+    """The pairs of learning rate and warm-up steps, ascending: low, high, high with warm-up."""
     pairs = (
         optimisers[["learning_rate", "warmup_steps"]].drop_duplicates().sort_values(["learning_rate", "warmup_steps"])
     )
     return list(pairs.itertuples(index=False, name=None))
 
 
-def _draw_decays(ax: Axes, mine: pd.DataFrame, title: str) -> None:
+def _draw_decays(ax: Axes, rows: pd.DataFrame, title: str) -> None:
     for width, ((optimiser, decays), (_, colour)) in zip(WIDTHS, DECAYS.items(), strict=True):
-        chosen = mine[(mine["optimiser"] == optimiser) & ((mine["weight_decay"] > 0) == decays)]
+        chosen = rows[(rows["optimiser"] == optimiser) & ((rows["weight_decay"] > 0) == decays)]
         _draw_counts(ax, chosen, 1, colour, width)
-    ax.set(title=title, ylim=(-1, mine["filters_conv2"].max() + 1))
-    _step_axis(ax, mine)
+    ax.set(title=title, ylim=(-1, rows["filters_conv2"].max() + 1))
+    _step_axis(ax, rows)
 
 
-def _draw_filter_counts(ax: Axes, mine: pd.DataFrame) -> None:
-    for width, colour, (filters, part) in zip(WIDTHS, FILTER_COLOURS, mine.groupby("filters_conv2"), strict=True):
+def _draw_filter_counts(ax: Axes, rows: pd.DataFrame) -> None:
+    for width, colour, (filters, part) in zip(WIDTHS, FILTER_COLOURS, rows.groupby("filters_conv2"), strict=True):
         _draw_counts(
             ax, part, 100 / part["filters_conv2"].max(), colour, width, f"{part['filters_conv1'].max()}/{filters}"
         )
     ax.set(ylabel="share of the second layer's filters (%)", ylim=(-2, 102), title="Too many filters?")
     ax.legend(title="filters, 1st/2nd layer", loc="best")
-    _step_axis(ax, mine)
+    _step_axis(ax, rows)
 
 
-def _draw_counts(ax: Axes, mine: pd.DataFrame, scale: float, colour: str, width: float, label: str = "") -> None:
+def _draw_counts(ax: Axes, rows: pd.DataFrame, scale: float, colour: str, width: float, label: str = "") -> None:
     for name, dashes in (("silent_conv2", "solid"), ("collapsed_conv2", (0, (3, 2)))):
-        seeds = (scale * mine.set_index("step")[name]).groupby(level=0).agg(["mean", "min", "max"])
+        seeds = (scale * rows.set_index("step")[name]).groupby(level=0).agg(["mean", "min", "max"])
         look: dict[str, Any] = {"color": colour, "linestyle": dashes, "lw": width, "marker": "o", "ms": width + 1}
         ax.plot(seeds.index, seeds["mean"], label=label if dashes == "solid" else None, **look)
         ax.fill_between(seeds.index, seeds["min"], seeds["max"], color=colour, alpha=0.15, linewidth=0)
 
 
-def _step_axis(ax: Axes, mine: pd.DataFrame) -> None:
-    """Logarithmic, with zero: what matters happens in the first steps."""
+def _step_axis(ax: Axes, rows: pd.DataFrame) -> None:
+    """Sets a logarithmic axis that includes zero: the changes happen in the first steps."""
     ax.set_xscale("symlog", linthresh=10, linscale=0.5)
-    last = int(mine["step"].max())
-    # Room for the last one, which says how long a training was.
+    last = int(rows["step"].max())
+    # Leaves room for the last tick, the length of a training.
     ax.set_xticks([*(tick for tick in (0, 10, 40, 160, 1000, 4000) if 2 * tick <= last), last], minor=False)
     ax.xaxis.set_major_formatter("{x:.0f}")
     ax.xaxis.set_minor_locator(NullLocator())
@@ -204,7 +208,7 @@ def _step_axis(ax: Axes, mine: pd.DataFrame) -> None:
 
 
 def _draw_accuracy(ax: Axes, table: pd.DataFrame) -> None:
-    """A row per condition: every seed a dot, their mean and standard deviation beside them."""
+    """A row per condition: a dot for every seed, with their mean and standard deviation."""
     labels = list(dict.fromkeys(table["condition"]))
     for place, label in enumerate(labels):
         rows = table[table["condition"] == label]
@@ -215,13 +219,13 @@ def _draw_accuracy(ax: Axes, table: pd.DataFrame) -> None:
         ax.scatter(values, np.full(len(values), place - 0.15), s=14, color=colour, alpha=0.6, linewidth=0)
         sd = values.std() if len(values) > 1 else 0.0
         ax.errorbar(values.mean(), place + 0.15, xerr=sd, color=colour, marker="D", ms=4, capsize=2, lw=1.2)
-    ax.set_yticks(range(len(labels)), [_in_words(label) for label in labels], fontsize=7.5)
+    ax.set_yticks(range(len(labels)), [_two_lines(label) for label in labels], fontsize=7.5)
     ax.set(ylim=(len(labels) - 0.4, -0.6), xlabel="validation accuracy in the end (%)", title="What a cure costs")
     ax.grid(True, axis="x")
 
 
-def _in_words(label: str) -> str:
-    """A condition in two lines, the decay in the second."""
+def _two_lines(label: str) -> str:
+    """A condition's label in two lines, the decay in the second."""
     return "\n".join(re.sub(r"\blr\b", "learning rate", label).rsplit(", ", 1))
 
 

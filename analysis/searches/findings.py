@@ -1,4 +1,4 @@
-"""What the dead filters' experiment found, as comparisons with intervals and in words.
+"""Results of the dead filters experiment: comparisons with intervals, and sentences about them.
 
 The tables are those of `analysis.searches.dead_filters`.
 """
@@ -15,32 +15,32 @@ EARLY = 40
 """Optimiser steps within which filters are expected to fall silent."""
 
 Choice = Callable[[pd.DataFrame], pd.Series]
-"""Which rows of `ends` are meant."""
+"""Selects rows of `ends`: returns a boolean mask."""
 
 
 def _rows(
     *, rate: str = "high", warmup: bool = False, optimiser: str | None = None, decay: bool | None = None
 ) -> Choice:
-    """Rows of the group ``optimiser``; what is None may be anything."""
+    """Selects rows of the group ``optimiser`` with these settings; None matches any value."""
 
     def chosen(table: pd.DataFrame) -> pd.Series:
-        mine = table["group"] == "optimiser"
-        rates = table.loc[mine, "learning_rate"]
-        mine &= table["learning_rate"] == (rates.max() if rate == "high" else rates.min())
-        mine &= (table["warmup_steps"] > 0) == warmup
+        mask = table["group"] == "optimiser"
+        rates = table.loc[mask, "learning_rate"]
+        mask &= table["learning_rate"] == (rates.max() if rate == "high" else rates.min())
+        mask &= (table["warmup_steps"] > 0) == warmup
         if optimiser is not None:
-            mine &= table["optimiser"] == optimiser
-        return mine if decay is None else mine & ((table["weight_decay"] > 0) == decay)
+            mask &= table["optimiser"] == optimiser
+        return mask if decay is None else mask & ((table["weight_decay"] > 0) == decay)
 
     return chosen
 
 
-def _guess(place: int) -> Choice:
-    """Rows of the group ``filters``; 0 has the fewest, -1 the most."""
+def _filters(place: int) -> Choice:
+    """Selects rows of the group ``filters`` by their rank in the number of filters: 0 is the fewest, -1 the most."""
 
     def chosen(table: pd.DataFrame) -> pd.Series:
-        mine = table["group"] == "filters"
-        return mine & (table["filters_conv2"] == sorted(table.loc[mine, "filters_conv2"].unique())[place])
+        mask = table["group"] == "filters"
+        return mask & (table["filters_conv2"] == sorted(table.loc[mask, "filters_conv2"].unique())[place])
 
     return chosen
 
@@ -53,7 +53,7 @@ CURES = {
     "no decay": _rows(decay=False),
     "warm-up and AdamW": _rows(warmup=True, optimiser="adamw", decay=True),
 }
-"""What may keep filters alive, each put beside the high rate without warm-up and with L2 inside Adam."""
+"""What may keep filters alive; each is compared with the high rate without warm-up and with L2 inside Adam."""
 
 MEASURES = {
     "silent_conv2": ("silent filters, second layer", 1, "{:.1f}"),
@@ -61,14 +61,14 @@ MEASURES = {
     "silent_share": ("silent share of the second layer, %", 100, "{:.0f}"),
     "val_accuracy": ("validation accuracy, %", 100, "{:.2f}"),
 }
-"""In words, by what they are multiplied, and how they are written."""
+"""Description, factor and number format of each measure."""
 
 _COMPARED: dict[str, tuple[str, Choice, Choice]] = {
     "high rate against low": ("silent_conv2", _rows(), _rows(rate="low")),
     "warm-up against none": ("silent_conv2", _rows(warmup=True), _rows()),
     "L2 in Adam against AdamW": ("collapsed_conv2", _BASE, CURES["AdamW"]),
     "L2 in Adam against no decay": ("collapsed_conv2", _BASE, CURES["no decay"]),
-    "fewest filters against most": ("silent_share", _guess(0), _guess(-1)),
+    "fewest filters against most": ("silent_share", _filters(0), _filters(-1)),
     **{f"{cure} against the high rate": ("val_accuracy", rows, _BASE) for cure, rows in CURES.items()},
 }
 
@@ -77,7 +77,8 @@ def contrasts(table: pd.DataFrame) -> pd.DataFrame:
     """The comparisons of `ends` that answer the experiment's questions, a row each.
 
     Columns: comparison, measure, these and those (the means compared), difference, low and high (its 95 % t
-    interval, paired by seed: a seed's value is the mean over the conditions on its side; NaN for too few), seeds.
+    interval, paired by seed: a seed's value is its mean over the conditions of one side; NaN for too few seeds),
+    seeds.
     """
     return pd.DataFrame([_contrast(table, name, *compared) for name, compared in _COMPARED.items()])
 
@@ -98,7 +99,7 @@ def _contrast(table: pd.DataFrame, name: str, measure: str, these: Choice, those
 
 
 def contrasts_caption(contrasts: pd.DataFrame) -> str:
-    """One sentence on `contrasts`: how many differences are told from zero, and how many would be by chance."""
+    """One sentence on `contrasts`: how many intervals exclude zero, and how many would by chance."""
     tested = contrasts.dropna(subset=["low"])
     if tested.empty:
         return f"No difference is tested: {TOO_FEW}."
@@ -114,38 +115,38 @@ Comparisons = Mapping[str, Row]
 
 
 def caption(table: pd.DataFrame) -> str:
-    """One sentence on `ends`: whether the high rate silences filters, and what collapses them."""
+    """One sentence on `ends`: whether the high learning rate silences filters, and what makes them collapse."""
     comparisons = _comparisons(table)
     if _unmeasured(comparisons):
         return f"No answer: every training on one side diverged in {listed(_unmeasured(comparisons))}."
     decays = [comparisons["L2 in Adam against AdamW"], comparisons["L2 in Adam against no decay"]]
-    return f"{_on_rate(table, comparisons['high rate against low'])}, and {_decay_verdict(decays)}."
+    return f"{_rate_phrase(table, comparisons['high rate against low'])}, and {_decay_verdict(decays)}."
 
 
 def points(table: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
-    """Each question's answer in numbers, with its interval, from `ends` and the counts; none where one diverged."""
+    """A sentence for each question: its answer in numbers with the interval; none if a side diverged in every training."""
     comparisons = _comparisons(table)
     if _unmeasured(comparisons):
         return []
     return [
-        _on_time(table, counts, comparisons["high rate against low"]),
-        _on_warmup(comparisons["warm-up against none"]),
-        _on_decay(table, comparisons),
-        _on_cost(comparisons),
-        _on_filters(table, comparisons["fewest filters against most"]),
-        _on_rest(table),
+        _rate_sentence(table, counts, comparisons["high rate against low"]),
+        _warmup_sentence(comparisons["warm-up against none"]),
+        _decay_sentence(table, comparisons),
+        _cost_sentence(comparisons),
+        _filters_sentence(table, comparisons["fewest filters against most"]),
+        _rest_sentence(table),
     ]
 
 
 def note(table: pd.DataFrame) -> str:
-    """What the means and the brackets are."""
+    """How to read the means and the brackets."""
     seeds = table["seed"].nunique()
     brackets = "; in brackets 95% t intervals of the differences, paired by seed and not corrected for their number"
     return f"Means over {counted(seeds, 'seed')}{brackets if seeds >= FEWEST else ''}."
 
 
 def readable(contrasts: pd.DataFrame) -> pd.DataFrame:
-    """`contrasts` as they are read: what is compared in words, in its unit."""
+    """`contrasts` formatted for the page: each measure named, and in its unit."""
     rows = []
     for row in contrasts.to_dict("records"):
         words, scale, form = MEASURES[row["measure"]]
@@ -163,9 +164,9 @@ def _unmeasured(comparisons: Comparisons) -> list[str]:
     return [f"“{name}”" for name, row in comparisons.items() if row["seeds"] == 0]
 
 
-def _on_rate(table: pd.DataFrame, row: Row) -> str:
-    mine = table[table["group"] == "optimiser"]
-    low, high = mine["learning_rate"].min(), mine["learning_rate"].max()
+def _rate_phrase(table: pd.DataFrame, row: Row) -> str:
+    rows = table[table["group"] == "optimiser"]
+    low, high = rows["learning_rate"].min(), rows["learning_rate"].max()
     answer = verdict(
         row,
         more="the high rate silences filters",
@@ -173,23 +174,23 @@ def _on_rate(table: pd.DataFrame, row: Row) -> str:
         unclear="no effect of the rate is shown",
     )
     return (
-        f"At learning rate {high:g} {row['these']:.1f} of the {mine['filters_conv2'].max()} second-layer filters "
-        f"are silent after {counted(mine['epochs'].max(), 'epoch')}, at {low:g} {row['those']:.1f}: {answer}"
+        f"At learning rate {high:g} {row['these']:.1f} of the {rows['filters_conv2'].max()} second-layer filters "
+        f"are silent after {counted(rows['epochs'].max(), 'epoch')}, at {low:g} {row['those']:.1f}: {answer}"
     )
 
 
-def _on_time(table: pd.DataFrame, counts: pd.DataFrame, row: Row) -> str:
+def _rate_sentence(table: pd.DataFrame, counts: pd.DataFrame, row: Row) -> str:
     return f"The high rate silences {said_difference(row, '{:+.1f}')} more than the low one{_early(table, counts)}."
 
 
 def _early(table: pd.DataFrame, counts: pd.DataFrame) -> str:
-    """How many are silent early at the high rate; nothing where that was not counted."""
+    """A clause: how many filters are silent early at the high rate; empty if that was not counted."""
     labels = table.loc[_rows()(table), "condition"]
     early = counts.loc[(counts["step"] == EARLY) & counts["condition"].isin(labels), "silent_conv2"]
     return "" if early.empty else f"; {early.mean():.1f} are silent after {EARLY} steps"
 
 
-def _on_warmup(row: Row) -> str:
+def _warmup_sentence(row: Row) -> str:
     answer = verdict(
         row,
         more="warm-up makes it worse",
@@ -202,7 +203,7 @@ def _on_warmup(row: Row) -> str:
     )
 
 
-def _on_decay(table: pd.DataFrame, comparisons: Comparisons) -> str:
+def _decay_sentence(table: pd.DataFrame, comparisons: Comparisons) -> str:
     adamw, none = comparisons["L2 in Adam against AdamW"], comparisons["L2 in Adam against no decay"]
     base = table[_BASE(table)][["silent_collapsed_conv2", "silent_conv2"]].mean()
     return (
@@ -227,7 +228,7 @@ def _decay_verdict(rows: list[Row]) -> str:
     return TOO_FEW if TOO_FEW in answers else "that L2 inside Adam collapses them is not shown"
 
 
-def _on_cost(comparisons: Comparisons) -> str:
+def _cost_sentence(comparisons: Comparisons) -> str:
     rows = {cure: comparisons[f"{cure} against the high rate"] for cure in CURES}
     changes = ", ".join(f"{cure} {said_difference(row, '{:+.2f}', 100)}" for cure, row in rows.items())
     answers = {cure: verdict(row, more="gain", fewer="cost", unclear="") for cure, row in rows.items()}
@@ -244,10 +245,10 @@ def _on_cost(comparisons: Comparisons) -> str:
     )
 
 
-def _on_filters(table: pd.DataFrame, row: Row) -> str:
-    mine = table[table["group"] == "filters"].groupby("filters_conv2")[["silent_share", "silent_conv2"]].mean()
-    shares = listed([f"{share:.0%}" for share in mine["silent_share"]])
-    active = listed([f"{total - silent:.1f}" for total, silent in mine["silent_conv2"].items()])
+def _filters_sentence(table: pd.DataFrame, row: Row) -> str:
+    means = table[table["group"] == "filters"].groupby("filters_conv2")[["silent_share", "silent_conv2"]].mean()
+    shares = listed([f"{share:.0%}" for share in means["silent_share"]])
+    active = listed([f"{total - silent:.1f}" for total, silent in means["silent_conv2"].items()])
     answer = verdict(
         row,
         more="at these settings too many filters is contradicted as the cause, the fewest lose the largest share",
@@ -255,12 +256,12 @@ def _on_filters(table: pd.DataFrame, row: Row) -> str:
         unclear="at these settings too many filters is not supported as the cause",
     )
     return (
-        f"Of {listed([str(total) for total in mine.index])} second-layer filters {shares} are silent, which leaves "
+        f"Of {listed([str(total) for total in means.index])} second-layer filters {shares} are silent, which leaves "
         f"{active} active (fewest less most, in points: {said_difference(row, '{:+.0f}', 100)}): {answer}."
     )
 
 
-def _on_rest(table: pd.DataFrame) -> str:
+def _rest_sentence(table: pd.DataFrame) -> str:
     first, diverged = int(table["silent_conv1"].max()), int(table["diverged"].sum())
     silent = f"at most {counted(first, 'first-layer filter')}" if first else "no first-layer filter"
     text = f"{silent[0].upper()}{silent[1:]} {'are' if first > 1 else 'is'} silent in any training"

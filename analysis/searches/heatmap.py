@@ -1,4 +1,4 @@
-"""Where a search looked: validation accuracy over learning rate and weight decay.
+"""Heat map of a search: validation accuracy over learning rate and weight decay.
 
 Tables of trials are those of `analysis.searches.search`.
 """
@@ -18,18 +18,18 @@ from analysis.exhibit import Exhibit, joined
 from analysis.searches.search import HYPERPARAMETERS, MARKS, NO_TRIALS, STATES, best, states
 
 MOST_CELLS = 12
-"""Values on an axis up to which trials are taken for a grid's and drawn as cells."""
+"""Most distinct values on an axis for which trials are drawn as the cells of a grid."""
 
 
 def show(
     searches: dict[str, pd.DataFrame], *, differences: Mapping[str, tuple[str, str]], grid_command: str = ""
 ) -> Exhibit:
-    """The heat maps of one search or of two side by side.
+    """The heat maps of one search, or of two side by side.
 
     Args:
-        searches: the trials of each, by its title.
-        differences: the settings in which the two differ, beside where they looked.
-        grid_command: what runs a grid search that could stand beside; empty where a grid is shown.
+        searches: the trials of each search, by its title.
+        differences: the settings in which the two searches differ, apart from the points tried, with both values.
+        grid_command: the command that runs a grid search to compare with; empty if a grid is shown.
     """
     numbers = joined({name: heatmap(trials) for name, trials in searches.items()}, "search")
     heading, text = "Validation accuracy over learning rate and weight decay", heatmap_caption(searches)
@@ -41,11 +41,11 @@ def show(
         numbers,
         draw_heatmaps(searches),
         points=[hint] if grid_command else [],
-        note=heatmap_note(searches) + _differing(differences),
+        note=heatmap_note(searches) + _differences_note(differences),
     )
 
 
-def _differing(differences: Mapping[str, tuple[str, str]]) -> str:
+def _differences_note(differences: Mapping[str, tuple[str, str]]) -> str:
     if not differences:
         return ""
     named = [f"{name.replace('_', ' ')} ({', '.join(values)})" for name, values in differences.items()]
@@ -53,10 +53,10 @@ def _differing(differences: Mapping[str, tuple[str, str]]) -> str:
 
 
 def heatmap(trials: pd.DataFrame) -> pd.DataFrame:
-    """The best trial at each tried point: the columns of `trials`, and `best`, true for the best of all.
+    """The best trial at each point tried: the columns of `trials`, and `best`, true for the best trial of all.
 
-    Where a point was tried more than once a complete trial goes before a pruned one, and that before a diverged one;
-    among equals the higher val_accuracy.
+    Of several trials at a point, a complete one is preferred to a pruned one, and that to a diverged one; then the one
+    with the higher val_accuracy.
     """
     rank = trials["state"].map({state: place for place, state in enumerate(STATES)})
     ordered = trials.assign(rank=rank).sort_values(["rank", "val_accuracy", "number"], ascending=[True, False, True])
@@ -67,14 +67,14 @@ def heatmap(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_grid(trials: pd.DataFrame) -> bool:
-    """Whether the trials share few enough values to be drawn as cells."""
+    """Whether the trials have few enough distinct values to be drawn as cells."""
     distinct = max(trials[column].nunique() for column in HYPERPARAMETERS)
     return distinct <= MOST_CELLS and distinct < len(trials)
 
 
 def heatmap_caption(searches: dict[str, pd.DataFrame]) -> str:
-    """One sentence: the best of each search, by its name, and how far the best of two are apart."""
-    phrases = [_best_of(name, trials) for name, trials in searches.items()]
+    """One sentence: the best trial of each search, and the difference between the best of two."""
+    phrases = [_best_phrase(name, trials) for name, trials in searches.items()]
     tops = [top["val_accuracy"] for top in map(best, searches.values()) if top is not None]
     if len(tops) == 2:
         apart = with_minus(f"{100 * (tops[0] - tops[1]):+.1f}")
@@ -82,7 +82,7 @@ def heatmap_caption(searches: dict[str, pd.DataFrame]) -> str:
     return f"{'; '.join(phrases)}."
 
 
-def _best_of(name: str, trials: pd.DataFrame) -> str:
+def _best_phrase(name: str, trials: pd.DataFrame) -> str:
     top, of = best(trials), counted(len(trials), "trial")
     if top is None:
         return f"{name}: none of {of} is complete"
@@ -93,7 +93,7 @@ def _best_of(name: str, trials: pd.DataFrame) -> str:
 
 
 def heatmap_note(searches: dict[str, pd.DataFrame]) -> str:
-    """How each search's trials ended, and what a pruned one's accuracy is worth."""
+    """How the trials of each search ended, and over how many epochs a pruned one's accuracy is the best."""
     phrases = [f"{name}: {states(trials)}." for name, trials in searches.items()]
     pruned = pd.concat([trials[trials["state"] == "pruned"] for trials in searches.values()])
     if len(pruned):
@@ -106,13 +106,13 @@ def heatmap_note(searches: dict[str, pd.DataFrame]) -> str:
 
 
 def draw_heatmap(trials: pd.DataFrame) -> Figure:
-    """Validation accuracy over learning rate × weight decay: cells for a grid, else points; the best one ringed."""
+    """Validation accuracy over learning rate × weight decay: cells for a grid, else points; a ring around the best."""
     return draw_heatmaps({"Validation accuracy": trials})
 
 
 @style.styled
 def draw_heatmaps(searches: dict[str, pd.DataFrame]) -> Figure:
-    """The heat maps of several searches, by their titles, side by side on one scale of colours; see `draw_heatmap`."""
+    """The heat maps of several searches by title, side by side on one colour scale; see `draw_heatmap`."""
     wide = len(searches) > 1 or any(map(is_grid, searches.values()))
     figure = style.figure(style.WIDTH if wide else 8.0, 5.4)
     axes = list(np.atleast_1d(figure.subplots(1, len(searches))))

@@ -1,4 +1,4 @@
-"""Means over seeds, put beside one another: the interval of a difference, and how it is said."""
+"""Differences of means over paired seeds: their interval, and how they are written."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,40 +12,40 @@ from analysis.exhibit import Exhibit
 
 CONFIDENCE = 0.95
 FEWEST = 3
-"""Seeds for an interval: two that happen to differ alike would give one without width."""
+"""Fewest seeds for an interval: two with equal differences would give one of width 0."""
 TOO_FEW = f"fewer than {FEWEST} seeds are no test"
 Row = Mapping[Any, Any]
-"""A row of a table by its columns, among them difference, low and high."""
+"""A row of a table by column; has at least difference, low and high."""
 
 
 def paired_interval(these: pd.Series, those: pd.Series) -> tuple[float, float, float, int]:
-    """The mean difference of two series over the index that both have, its 95 % t interval, and the number of pairs.
+    """The mean difference of two series over their common index, its 95 % t interval, and the number of pairs.
 
-    The interval is NaN for fewer than `FEWEST` pairs, the difference for none.
+    The interval is NaN for fewer than `FEWEST` pairs, the difference without any.
     """
     differences = (these - those).dropna()
     count, mean = len(differences), float(differences.mean())
     if count < FEWEST:
         return mean, np.nan, np.nan, count
-    # stdtrit is the t distribution's quantile; scipy.stats, which has it too, takes seconds to import.
+    # stdtrit is the quantile function of the t distribution; scipy.stats takes seconds to import.
     half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2) * differences.std() / np.sqrt(count))
     return mean, mean - half, mean + half, count
 
 
 def said_difference(row: Row, form: str, scale: float = 1) -> str:
-    """E.g. ``+3.1 [+2.0, +4.2]`` of difference, low and high, each times `scale`; without an interval of NaN."""
+    """A difference with its interval, times `scale`: ``+3.1 [+2.0, +4.2]``; without brackets if the interval is NaN."""
     difference, low, high = (with_minus(form.format(scale * row[name])) for name in ("difference", "low", "high"))
     return difference if np.isnan(row["low"]) else f"{difference} [{low}, {high}]"
 
 
 def verdict(row: Row, *, more: str, fewer: str, unclear: str) -> str:
-    """Which of the three the interval says: it lies above zero, below it, or around it; too few seeds say nothing."""
+    """`more` for an interval above zero, `fewer` for one below, `unclear` for one around it; `TOO_FEW` without one."""
     if np.isnan(row["low"]):
         return TOO_FEW
     return more if row["low"] > 0 else fewer if row["high"] < 0 else unclear
 
 
 def not_measured(name: str, heading: str, dataset: str, command: str) -> Exhibit:
-    """In place of an experiment that was not run on a data set: the command that runs it."""
+    """The exhibit for an experiment that was not run on a data set: names the command that runs it."""
     text = f"Not yet measured on {dataset}: `{command}` trains and compares, and the next analysis shows it."
     return Exhibit(name, heading, text)

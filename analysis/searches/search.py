@@ -1,8 +1,8 @@
-"""Which hyperparameters were tried, and which worked: the search's history, importance and slices.
+"""The hyperparameter search: its history, the importance of each hyperparameter, and slices.
 
 A table of trials has the columns number, state (``complete``, ``pruned`` or ``diverged``), learning_rate and
-weight_decay (both positive), val_accuracy (0..1, the best over the trial's epochs; NaN where it diverged before
-there was one) and epochs.
+weight_decay (both positive), val_accuracy (0..1, the best over the trial's epochs; NaN if it diverged before the first
+was measured) and epochs.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from analysis.exhibit import Exhibit
 STATES = ("complete", "pruned", "diverged")
 HYPERPARAMETERS = {"learning_rate": "learning rate", "weight_decay": "weight decay"}
 FEWEST = 10
-"""Complete trials under which an importance says next to nothing."""
+"""Fewest complete trials for an importance that can be trusted."""
 NO_TRIALS = "No trial has finished."
 _NO_IMPORTANCE = "No importance: it takes at least two complete trials that differ."
 MARKS: dict[str, dict[str, Any]] = {
@@ -31,13 +31,13 @@ MARKS: dict[str, dict[str, Any]] = {
 
 
 def history(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials by number, with best_so_far: the highest val_accuracy of a complete trial up to each (NaN before)."""
+    """The trials by number, with best_so_far: the highest val_accuracy of a complete trial so far, NaN before any."""
     table = trials.sort_values("number", ignore_index=True)
     return table.assign(best_so_far=table["val_accuracy"].where(table["state"] == "complete").cummax().ffill())
 
 
 def best(trials: pd.DataFrame) -> pd.Series | None:
-    """The complete trial with the highest val_accuracy, the lower number on a tie; None where none is complete."""
+    """The complete trial with the highest val_accuracy, of several the first; None if no trial is complete."""
     complete = trials[(trials["state"] == "complete") & trials["val_accuracy"].notna()]
     if complete.empty:
         return None
@@ -45,7 +45,7 @@ def best(trials: pd.DataFrame) -> pd.Series | None:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """One sentence on what `history` holds."""
+    """One sentence on a `history` table: how the trials ended, and the best one."""
     top = best(table)
     if top is None:
         return f"{states(table)}; none is complete, so there is no best one."
@@ -57,7 +57,7 @@ def caption(table: pd.DataFrame) -> str:
 
 @style.styled
 def draw_history(table: pd.DataFrame) -> Figure:
-    """Validation accuracy of every trial, and the best so far; trials that diverged without one on the lower edge."""
+    """Validation accuracy of every trial, and the best so far; trials without an accuracy are on the lower edge."""
     figure = style.figure(style.WIDTH, 3.6)
     ax = figure.add_subplot()
     if table.empty:
@@ -73,7 +73,7 @@ def draw_history(table: pd.DataFrame) -> Figure:
 
 
 def show_importance(table: pd.DataFrame, trials: pd.DataFrame) -> Exhibit:
-    """Which hyperparameter matters; arguments as for `importance_caption`."""
+    """The importance of each hyperparameter; arguments as in `importance_caption`."""
     heading, text = "Which hyperparameter matters", importance_caption(table, trials)
     if table.empty:
         return Exhibit("search_importance", heading, text)
@@ -81,7 +81,7 @@ def show_importance(table: pd.DataFrame, trials: pd.DataFrame) -> Exhibit:
 
 
 def importance_caption(table: pd.DataFrame, trials: pd.DataFrame) -> str:
-    """One sentence on a table with the columns parameter and importance (shares of 1), of a search's `trials`."""
+    """One sentence on a search's importances, a table with the columns parameter and importance (shares of 1)."""
     if table.empty:
         return _NO_IMPORTANCE
     shares = [
@@ -98,7 +98,7 @@ def importance_caption(table: pd.DataFrame, trials: pd.DataFrame) -> str:
 
 @style.styled
 def draw_importance(table: pd.DataFrame) -> Figure:
-    """A bar for each row of a table with the columns parameter and importance (shares of 1)."""
+    """A bar for each hyperparameter of a table with the columns parameter and importance (shares of 1)."""
     figure = style.figure(style.WIDTH, 1.2 + 0.4 * max(1, len(table)))
     ax = figure.add_subplot()
     if table.empty:
@@ -118,7 +118,7 @@ def draw_importance(table: pd.DataFrame) -> Figure:
 
 @style.styled
 def draw_slices(trials: pd.DataFrame) -> Figure:
-    """Validation accuracy against each hyperparameter, on a logarithmic axis."""
+    """Validation accuracy against each hyperparameter, on logarithmic axes."""
     figure = style.figure(style.WIDTH, 3.8)
     if trials.empty:
         style.say(figure.add_subplot(), NO_TRIALS)
@@ -135,24 +135,24 @@ def draw_slices(trials: pd.DataFrame) -> Figure:
 
 
 def _scatter(ax: Axes, trials: pd.DataFrame, column: str) -> None:
-    """The trials by state; those without an accuracy as marks on the lower edge."""
+    """Draws the trials by state; those without an accuracy as marks on the lower edge."""
     for state in STATES:
         chosen = trials[trials["state"] == state]
         valued = chosen[chosen["val_accuracy"].notna()]
-        bare = chosen[chosen["val_accuracy"].isna()]
+        unvalued = chosen[chosen["val_accuracy"].isna()]
         if len(valued):
             ax.scatter(valued[column], 100 * valued["val_accuracy"], label=state, zorder=3, **MARKS[state])
-        if len(bare):
+        if len(unvalued):
             ax.scatter(
-                bare[column],
-                np.full(len(bare), 0.02),
+                unvalued[column],
+                np.full(len(unvalued), 0.02),
                 transform=ax.get_xaxis_transform(),
                 label=f"{state}, no accuracy",
                 clip_on=False,
                 zorder=3,
                 **MARKS[state],
             )
-    # Marks that hang on the edge do not widen the axis by themselves.
+    # Marks in axes coordinates do not widen the x axis by themselves.
     ax.update_datalim(np.column_stack([trials[column], trials[column]]), updatey=False)
     ax.autoscale_view()
     ax.grid(True, axis="y")

@@ -1,8 +1,8 @@
-"""Is a search's winner really the winner: its best trials, each trained again with other seeds.
+"""Is a search's winner really the best? Its best trials, each retrained with other seeds.
 
-The table `replicates` has a row per training: trial (its number), learning_rate, weight_decay, searched (the
-validation accuracy, 0..1, that the search chose by: the best of the trial's epochs), seed, and val_accuracy (the same
-measure of this training; NaN where it diverged). The trial with the highest `searched` comes first.
+The table `replicates` has a row per training: trial (its number), learning_rate, weight_decay, searched (the trial's
+validation accuracy in the search, 0..1: the best over its epochs), seed, and val_accuracy (the same measure of this
+training; NaN if it diverged). The trial with the highest `searched` comes first.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ TRIAL = ["trial", "learning_rate", "weight_decay", "searched"]
 
 
 def show(replicates: pd.DataFrame) -> list[Exhibit]:
-    """Whether the search's winner still wins: the figure, then the trials."""
+    """Whether the search's winner stays ahead: the figure, then the table of trials."""
     table, figure = ranking(replicates), draw(replicates)
     text, about = caption(table), table_caption(table)
     return [
@@ -34,8 +34,8 @@ def ranking(replicates: pd.DataFrame) -> pd.DataFrame:
     """A row per trial, in the order of the search.
 
     Columns: those of the trial, seeds (that did not diverge), val_accuracy_mean, val_accuracy_sd (NaN for one seed),
-    rank (1 is the highest mean), and how far the winner's mean lies above the trial's: difference, low and high (95 % t
-    interval, paired by seed; NaN for itself).
+    rank (1 is the highest mean), and the winner's mean less the trial's: difference, low and high (95 % t interval,
+    paired by seed; NaN for the winner itself).
     """
     grouped = replicates.groupby(TRIAL, sort=False)["val_accuracy"]
     table = grouped.agg(seeds="count", val_accuracy_mean="mean", val_accuracy_sd="std").reset_index()
@@ -48,7 +48,7 @@ def ranking(replicates: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """One sentence on `ranking`: whether the winner stays ahead, and what the search overrated."""
+    """One sentence on a `ranking`: whether the winner stays ahead, and its accuracy in the search and since."""
     winner, *others = table.to_dict("records")
     if winner["seeds"] == 0:
         return f"Every new training of the winner, trial {winner['trial']}, diverged: the ranking does not hold."
@@ -63,7 +63,7 @@ def caption(table: pd.DataFrame) -> str:
 
 
 def points(table: pd.DataFrame) -> list[str]:
-    """The winner's lead over each of the others, in points."""
+    """The winner's lead over each other trial in percentage points, a sentence each."""
     winner, *others = table.to_dict("records")
     leads = [f"Its lead over trial {row['trial']}, in points: {_lead(row)}." for row in others]
     return leads if winner["seeds"] else []
@@ -76,7 +76,7 @@ NOTE = (
 
 
 def table_caption(table: pd.DataFrame) -> str:
-    """One sentence on `ranking`: how far the search overrated its winner, beside the others."""
+    """One sentence on a `ranking`: by how much the search overrated its winner, compared with the other trials."""
     overrated = 100 * (table["searched"] - table["val_accuracy_mean"])
     if np.isnan(overrated[0]):
         return "Every new training of the winner diverged."
@@ -86,7 +86,7 @@ def table_caption(table: pd.DataFrame) -> str:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`ranking` as it is read, accuracies in %, differences in points."""
+    """A `ranking` formatted for the page: accuracies in %, differences in percentage points."""
     rows = [
         {
             "trial": row["trial"],
@@ -126,7 +126,7 @@ def _verdict(others: Sequence[Row]) -> str:
 
 @style.styled
 def draw(replicates: pd.DataFrame) -> Figure:
-    """Each trial's new trainings as dots, mean and standard deviation, and as a ring what it had in the search."""
+    """Each trial's retrainings as dots with mean and standard deviation; a ring is its accuracy in the search."""
     table = ranking(replicates)
     figure = style.figure(style.WIDTH, 1.6 + 0.55 * len(table))
     ax = figure.add_subplot()
