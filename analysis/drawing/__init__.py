@@ -1,1 +1,1 @@
-"""What all figures share: style, layouts and wording."""
+"""Shared by all figures: style, layouts, fonts and wording."""

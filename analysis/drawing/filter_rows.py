@@ -1,4 +1,4 @@
-"""A layer's filters side by side: rows of so many, and a line that names those with nothing to show."""
+"""Breaks a layer's filters into rows, and names those that have nothing to show."""
 
 import math
 import textwrap
@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 LINE = 150
-"""Characters of 8 pt across a whole figure."""
+"""Characters of 8 pt that fit across a figure."""
 
 
 SILENT = 1e-6
-"""The share of a layer's largest activation that a filter has to go beyond, or its activations are rounding's."""
+"""Share of a layer's largest activation up to which a filter's activations count as rounding errors."""
 
 
 def in_rows(filters: Sequence[int], most: int) -> list[list[int]]:
-    """The filters in their order, in as few rows of at most `most` as will do, about equally long; one row of none."""
+    """The filters in order, in the fewest rows of at most `most`, about equally long; one empty row for no filters."""
     count = max(1, math.ceil(len(filters) / most))
     length = math.ceil(len(filters) / count)
     return [list(filters[row * length : (row + 1) * length]) for row in range(count)]
 
 
 class Row(NamedTuple):
-    """A row of a layer's filters, and its place among those of the layer."""
+    """A row of a layer's filters, and whether it is the layer's first or last."""
 
     layer: str
     filters: list[int]
@@ -30,21 +30,21 @@ class Row(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What stands above it."""
+        """The title of the row."""
         return self.layer if self.first else f"{self.layer}, continued"
 
 
 def of_layers(filters: Mapping[str, Sequence[int]], most: int) -> list[Row]:
-    """The rows of several layers, each layer's filters in their order; see `in_rows`."""
-    made = []
+    """The rows of several layers, one layer after the other; see `in_rows`."""
+    rows = []
     for layer, numbers in filters.items():
         parts = in_rows(numbers, most)
-        made += [Row(layer, part, place == 0, place == len(parts) - 1) for place, part in enumerate(parts)]
-    return made
+        rows += [Row(layer, part, place == 0, place == len(parts) - 1) for place, part in enumerate(parts)]
+    return rows
 
 
 def named(filters: Sequence[int], why: str, width: int = LINE) -> str:
-    """Which filters are left out and why, over as many lines as it takes; empty where none is."""
+    """A wrapped text that names the filters left out, and why; empty if there are none."""
     if not len(filters):
         return ""
     numbers = ", ".join(map(str, filters))
@@ -52,5 +52,5 @@ def named(filters: Sequence[int], why: str, width: int = LINE) -> str:
 
 
 def axis_label(left_out: Sequence[int], why: str) -> str:
-    """What stands below a row's numbers: that they are filters, and which are left out."""
+    """The label below a row's filter numbers, with the filters left out."""
     return "\n".join(line for line in ("filter", named(left_out, why, LINE - 20)) if line)

@@ -1,4 +1,4 @@
-"""Fonts for names in any script: DejaVu Sans, and installed fonts for the characters that it lacks."""
+"""Fonts for class names in any script: DejaVu Sans, then installed fonts for the characters it lacks."""
 
 import unicodedata
 from collections.abc import Iterator
@@ -9,19 +9,20 @@ from matplotlib.ft2font import FT2Font
 FIRST = "DejaVu Sans"
 _families = [FIRST]
 _lacking: set[str] = set()
-"""Characters that were looked for in all installed fonts, and not found."""
+"""Characters that no installed font has."""
 _drawn: set[str] = set()
+"""Characters that a font of `_families` has."""
 
 
 def families() -> list[str]:
-    """The font families that figures use, glyph by glyph the first that has it; `undrawable` adds to them."""
+    """The font families of figures, in the order in which a glyph is looked up; `undrawable` adds to them."""
     return list(_families)
 
 
 def undrawable(text: str) -> set[str]:
     """The characters of `text` that no installed font can draw.
 
-    A font that draws characters which the fonts so far lack joins `families`.
+    Fonts that have characters missing from the current ones are added to `families`.
     """
     characters = {character for character in text if _is_visible(character)}
     fonts = _installed()
@@ -38,21 +39,21 @@ def undrawable(text: str) -> set[str]:
 
 
 def _is_visible(character: str) -> bool:
-    """Whether it needs a glyph of its own: joiners, direction marks and variation selectors do not."""
+    """Whether the character needs a glyph: joiners, direction marks and variation selectors do not."""
     selector = "\ufe00" <= character <= "\ufe0f" or character >= "\U000e0000"
     return not (character.isspace() or selector or unicodedata.category(character) in ("Cc", "Cf"))
 
 
 def _installed() -> Iterator[FontEntry]:
-    """DejaVu Sans, then all others, upright ones of regular weight first."""
+    """All installed fonts: DejaVu Sans first, then upright ones of regular weight."""
     yield FontEntry(fname=findfont(FIRST), name=FIRST)
-    # matplotlib's list of fonts is kept from process to process: fonts installed since then are not in it.
+    # matplotlib caches its list of fonts on disk: it lacks fonts that were installed later.
     for path in sorted(set(findSystemFonts()) - {entry.fname for entry in fontManager.ttflist}):
         try:
             fontManager.addfont(path)
         except (OSError, RuntimeError):
             continue
-    # The last resort draws a box for any character.
+    # Last Resort fonts map every character to a box.
     yield from sorted((entry for entry in fontManager.ttflist if not entry.name.startswith("Last Resort")), key=_rank)
 
 
@@ -62,7 +63,7 @@ def _rank(entry: FontEntry) -> tuple[bool, int, bool, str, str]:
 
 
 def _covered(path: str, characters: set[str]) -> set[str]:
-    """Those of `characters` that the font draws; none for a font of bitmaps, which matplotlib cannot scale."""
+    """Those of `characters` that the font can draw; none for a bitmap font, which matplotlib cannot scale."""
     try:
         font = FT2Font(path)
         mapped = font.get_charmap()
@@ -76,6 +77,6 @@ def _covered(path: str, characters: set[str]) -> set[str]:
 
 
 def _has_outline(font: FT2Font, character: str) -> bool:
-    """Whether there is a shape to draw: fonts of colour layers map characters to glyphs without any."""
+    """Whether the glyph has an outline: colour fonts map characters to glyphs without one."""
     font.load_char(ord(character))
     return len(font.get_path()[0]) > 0

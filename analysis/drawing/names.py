@@ -1,4 +1,4 @@
-"""Class names as figures can show them: what cannot be read or told apart there has its class's number before it."""
+"""Class names for figures: one that is unreadable or ambiguous there is prefixed with its class's number."""
 
 import unicodedata
 from collections import Counter
@@ -8,28 +8,28 @@ from analysis.drawing.fonts import undrawable
 from analysis.drawing.wording import counted, first_few, without_middle
 
 SHORTEST = 18
-"""Characters of a name where there is least room for it, see `wording.without_middle`."""
+"""Length in characters of the shortest form of a name, see `wording.without_middle`."""
 _OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that turn the direction of what follows them."""
+"""Characters that override the direction of the text after them."""
 
 
 def printable(name: str) -> str:
-    """The name without control characters, on one line; half a surrogate pair becomes �."""
+    """The name on one line, without control characters; an unpaired surrogate becomes �."""
     kinds = ((character, unicodedata.category(character)) for character in name if character not in _OVERRIDES)
     return " ".join("".join(" " if kind == "Cc" else "\ufffd" if kind == "Cs" else c for c, kind in kinds).split())
 
 
 def readable(text: str) -> str:
-    """The text on one line; figures draw its characters where an installed font has them, else boxes."""
+    """The text on one line. Loads fonts for its characters; those that no font has are drawn as boxes."""
     undrawable(text)
     return printable(text)
 
 
 def readable_names(classes: Sequence[str]) -> dict[str, str]:
-    """Name → the name that figures, tables and sentences show, in the order of the classes.
+    """Each name → the name to show in figures, tables and sentences, in the order of the classes.
 
-    A name gets its class's number, counted from 0, where it is blank, looks like another one, also when shortened, or
-    has characters that no installed font can draw.
+    A name is prefixed with its class's number, counted from 0, if it is blank, looks like another one (also when
+    shortened), or has characters that no installed font can draw.
     """
     lines = {name: printable(name) for name in classes}
     looks = Counter(map(_look, lines.values()))
@@ -41,7 +41,7 @@ def readable_names(classes: Sequence[str]) -> dict[str, str]:
 
 
 def numbered_notice(shown: Mapping[str, str]) -> str:
-    """One line: which of the names of `readable_names` have numbers, and why; empty where none has."""
+    """One line: which of the names from `readable_names` are numbered, and why; empty if none is."""
     numbered = [text for name, text in shown.items() if text != printable(name)]
     lacking = sorted(undrawable("".join(numbered)))
     why = f" (no installed font has {first_few(lacking)})" if lacking else ""
@@ -54,6 +54,6 @@ def numbered_notice(shown: Mapping[str, str]) -> str:
 
 
 def _look(line: str) -> str:
-    """What is equal for names that look alike where they are shortened."""
+    """A key that is equal for names that look alike when shortened."""
     composed = unicodedata.normalize("NFC", line)
     return without_middle("".join(c for c in composed if unicodedata.category(c) != "Cf").strip(), SHORTEST)

@@ -1,6 +1,6 @@
-"""Small arrays with their numbers written into their cells: rows of them, measured in inches.
+"""Draws rows of small arrays with the numbers text into the cells; sizes are in inches.
 
-Every cell is a square of one size, so that sizes can be compared and counted by eye.
+Cells are squares of equal size, so that array sizes can be compared and counted by eye.
 """
 
 import textwrap
@@ -17,14 +17,14 @@ from matplotlib.patches import Rectangle
 from analysis.drawing import style
 
 CELL = 0.35
-"""Inches: five characters of the numbers' size fit."""
+"""Side of a cell in inches: room for five characters."""
 GAP, MARGIN, LINE, CHARACTER = 0.28, 0.1, 0.15, 0.064
-"""Inches: between panels, around everything, a title's line, and a title's character."""
+"""Inches: the gap between panels, the margin of the figure, and a line and a character of a title."""
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A frame around some cells of a panel, its place and size counted in cells."""
+    """A frame around some cells of a panel; position and size are in cells."""
 
     top: int
     left: int
@@ -32,7 +32,7 @@ class Outline:
     width: int
     colour: str
     weight: float = 2.2
-    """Of the line, points."""
+    """Width of the line in points."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,60 +43,60 @@ class Panel:
     title: str
     scale: style.Scale = ((0.0, 255.0), "gray")
     digits: int | None = 0
-    """Decimals of the numbers that are written in; None writes none."""
+    """Decimals of the numbers in the cells; None draws no numbers."""
     side: float = CELL
-    """Of a cell, inches."""
+    """Side of a cell in inches."""
     outlines: Sequence[Outline] = ()
     padding: int = 0
-    """Rings of cells around the others that are not part of the image, and drawn so."""
+    """Width in cells of a border that is not part of the image, and is drawn in white."""
     below: str = ""
-    """A line under the panel."""
+    """A line of text under the panel."""
     bar: bool = False
     """Whether there is a colour bar under the panel."""
 
     @property
     def width(self) -> float:
-        """Of the cells, inches."""
+        """Width of all cells in inches."""
         return self.values.shape[1] * self.side
 
     @property
     def height(self) -> float:
-        """Of the cells, inches."""
+        """Height of all cells in inches."""
         return self.values.shape[0] * self.side
 
     @property
     def heading(self) -> str:
-        """The title, broken into lines that are no wider than the panel and half a gap on each side."""
+        """The title, wrapped to the width of the panel plus half a gap on each side."""
         return textwrap.fill(self.title, max(8, int((self.width + GAP) / CHARACTER)))
 
 
 Item = Panel | str
-"""A panel, or the sign between two of them."""
+"""A panel, or the operator sign between two panels."""
 
 
 @style.styled
 def draw_rows(rows: Sequence[Sequence[Item]], *, title: str) -> Figure:
-    """The rows below each other, the panels of a row beside each other; of equally many panels, in columns.
+    """Rows of panels, one below the other; aligned in columns if all rows have equally many panels.
 
-    The panels' middles are at one height where there are signs between them, else their tops.
+    The panels of a row are centred vertically if there are signs between them, else aligned at the top.
     """
     heights = [_height(row) for row in rows]
     widths = _widths(rows)
     width = max(sum(row) + GAP * (len(row) - 1) for row in widths) + 2 * MARGIN
-    made = style.figure(width, sum(heights) + GAP + MARGIN)
-    made.set_layout_engine("none")
-    made.text(MARGIN / width, 1 - MARGIN / made.get_figheight(), title, va="top", fontsize=10, color=style.INK)
+    figure = style.figure(width, sum(heights) + GAP + MARGIN)
+    figure.set_layout_engine("none")
+    figure.text(MARGIN / width, 1 - MARGIN / figure.get_figheight(), title, va="top", fontsize=10, color=style.INK)
     top = MARGIN + GAP
     for row, height, columns in zip(rows, heights, widths, strict=True):
-        _draw_row(made, row, top, columns)
+        _draw_row(figure, row, top, columns)
         top += height
-    return made
+    return figure
 
 
-def axes_at(made: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place of the figure, all in inches from its left and its top."""
-    across, down = made.get_size_inches()
-    return made.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a position in the figure, in inches from its left and top edges."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
 
 
 def _lines(row: Sequence[Item]) -> int:
@@ -116,22 +116,22 @@ def _widths(rows: Sequence[Sequence[Item]]) -> list[list[float]]:
     return [[max(column) for column in zip(*widths, strict=True)]] * len(rows)
 
 
-def _draw_row(made: Figure, row: Sequence[Item], top: float, widths: Sequence[float]) -> None:
-    across, down = made.get_size_inches()
+def _draw_row(figure: Figure, row: Sequence[Item], top: float, widths: Sequence[float]) -> None:
+    across, down = figure.get_size_inches()
     middle = top + LINE * _lines(row) + max(item.height for item in row if isinstance(item, Panel)) / 2
     left, columns = MARGIN, iter(widths)
     signs = any(isinstance(item, str) for item in row)
     for item in row:
         if isinstance(item, Panel):
             above = middle - item.height / 2 if signs else top + LINE * _lines(row)
-            _draw_panel(axes_at(made, left, above, item.width, item.height), item)
+            _draw_panel(axes_at(figure, left, above, item.width, item.height), item)
             if item.bar:
-                bar = axes_at(made, left, above + item.height + 0.06, item.width, 0.07)
+                bar = axes_at(figure, left, above + item.height + 0.06, item.width, 0.07)
                 style.fill_colour_bar(bar, *item.scale, "", cax=bar, orientation="horizontal")
                 bar.tick_params(labelsize=7, length=2, pad=1)
             left += next(columns) + GAP
         else:
-            made.text((left - GAP / 2) / across, 1 - middle / down, item, ha="center", va="center", fontsize=13)
+            figure.text((left - GAP / 2) / across, 1 - middle / down, item, ha="center", va="center", fontsize=13)
 
 
 def _draw_panel(ax: Axes, panel: Panel) -> None:
@@ -160,9 +160,9 @@ def _write(ax: Axes, panel: Panel, digits: int) -> None:
         if not inside:
             ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=style.PAPER, edgecolor="#cccccc"))
         ink = style.ink_on(cmap, shares[row, column]) if inside else style.QUIET
-        # Adding 0 makes 0 of -0.
-        written = f"{round(float(value), digits) + 0:.{digits}f}".replace("-", "−")
-        ax.text(column, row, written, ha="center", va="center", fontsize=7, color=ink)
+        # Adding 0 turns -0 into 0.
+        text = f"{round(float(value), digits) + 0:.{digits}f}".replace("-", "−")
+        ax.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
 
 
 def _rectangle(frame: Outline) -> Rectangle:

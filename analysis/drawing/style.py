@@ -1,4 +1,4 @@
-"""The style of every figure: sizes, palettes, and how a map is drawn. Nothing here touches pyplot."""
+"""The style of all figures: sizes, palettes, and how a map is drawn. Does not use pyplot."""
 
 import math
 import warnings
@@ -22,37 +22,37 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from analysis.drawing.fonts import families
 
 COLLAPSED = 1e-3
-"""A filter whose largest weight is smaller has collapsed: PyTorch's initial weights go up to 0.12 and 0.035."""
+"""A filter whose largest weight is below this has collapsed; PyTorch's initial weights go up to 0.12 and 0.035."""
 
 COLOURS = ("red", "green", "blue")
 
 P = ParamSpec("P")
 Limits = tuple[float, float]
 Scale = tuple[Limits, str]
-"""The limits of the values, and the name of a colour map."""
+"""Limits of the values, and the name of a colour map."""
 
 WIDTH = 10.0
-"""Inches. At 150 dots an inch and shown 1000 px wide, 8 pt is 11 px on the page."""
+"""Width of a figure in inches. Saved at 150 dpi and shown 1000 px wide, 8 pt is 11 px on the page."""
 INK, QUIET, PAPER = "#222222", "#8a8a8a", "#ffffff"
 MODEL_COLOURS = {"cnn": "#0072b2", "ffnn": "#d55e00"}
-"""From Okabe and Ito's palette (2008)."""
+"""Colours of Okabe and Ito's palette (2008)."""
 CLASS_COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#5fbfc4",
 )  # fmt: skip
-"""Petroff's ten, arXiv 2107.02270; the last darkened, to stand on white."""
+"""Petroff's ten colours, arXiv 2107.02270; the last one darkened, to be visible on white."""
 DASHES: Any = ("solid", (0, (4, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 3)), (0, (4, 1, 1, 1, 1, 1)))
 MARKERS = ("", "o", "s", "^", "x", "D", "v", "+", "*")
 HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "||||", "oooo", "++++", "****")
 DIVERGING = "RdBu_r"
-"""Weights and pre-activations: white is zero."""
+"""Colour map of weights and pre-activations: white is zero."""
 SEQUENTIAL = "viridis"
-"""What is never negative: ReLU and pooled maps; accuracy."""
+"""Colour map of values that are never negative: ReLU and pooled maps, accuracy."""
 
 SHARES = "Blues"
-"""Shares of a whole, with numbers written over them."""
+"""Colour map of shares of a whole, with numbers written over them."""
 _RC: Any = {
-    # A class may be called $_{$.
+    # A class name may contain dollar signs.
     "text.parse_math": False,
     "font.size": 9,
     "axes.titlesize": 10,
@@ -79,21 +79,21 @@ _RC: Any = {
     "savefig.facecolor": "auto",
     "svg.hashsalt": "study",
 }
-# Whatever the user's matplotlibrc says, such as `image.origin: lower`, figures start from matplotlib's own defaults.
+# Figures start from matplotlib's defaults, so that a user's matplotlibrc (`image.origin: lower`) has no effect.
 _SETTINGS: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"} | _RC
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The project's settings for as long as it is open; the caller's own come back after it."""
+    """Context manager: applies the project's matplotlib settings, and restores the caller's afterwards."""
     with matplotlib.rc_context(_SETTINGS | {"font.family": families()}), warnings.catch_warnings():
-        # Names with characters that no installed font has are numbered, see `names.readable_names`.
+        # Names with characters that no installed font has are numbered instead, see `names.readable_names`.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Runs a drawing function within `style`."""
+    """Decorator: runs a drawing function within `style`."""
 
     @wraps(draw)
     def within(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -104,7 +104,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 class _Figure(Figure):
-    """Ticks are made on drawing, which happens wherever the caller saves the figure: the style goes along."""
+    """A figure that applies the style when it is drawn: matplotlib creates ticks only then, outside `styled`."""
 
     def draw(self, renderer: RendererBase) -> None:
         with style():
@@ -120,20 +120,20 @@ def figure(width: float, height: float, *, compress: bool = False) -> Figure:
 
 
 def plain_logarithms(axis: Axis) -> None:
-    """Labels a logarithmic axis 0.001 and 1e-5: matplotlib's powers of ten are mathtext, which is turned off."""
+    """Labels a logarithmic axis as 0.001 and 1e-5: matplotlib's powers of ten need mathtext, which is off."""
     axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}".replace("e-0", "e-")))
     axis.set_minor_formatter(NullFormatter())
 
 
 def model_colour(name: str) -> str:
-    """The colour that a model has in every figure; grey for one that the project does not know."""
+    """The colour of a model in all figures; grey for an unknown one."""
     return MODEL_COLOURS.get(name, QUIET)
 
 
 def class_lines(classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """How the line of every class is drawn: ten colours, the dashes changing after five, the marker after 30.
+    """Line style of every class: ten colours; the dashes change every 5 classes, the marker every 30.
 
-    No two of 270 look the same, and of ten none differ in colour alone.
+    Up to 270 classes look different, and up to ten differ in more than the colour.
     """
     return {
         name: {
@@ -148,7 +148,7 @@ def class_lines(classes: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def class_fills(classes: Sequence[str]) -> dict[str, dict[str, str]]:
-    """How the bar of every class is filled: ten colours, the hatch changing after ten. No two of 100 look the same."""
+    """Fill of every class's bar: ten colours; the hatch changes every 10 classes. Up to 100 classes look different."""
     return {
         name: {"facecolor": CLASS_COLOURS[place % 10], "hatch": HATCHES[place // 10 % 10]}
         for place, name in enumerate(classes)
@@ -156,26 +156,26 @@ def class_fills(classes: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def limits_around_zero(values: np.ndarray) -> Limits:
-    """Limits as far below zero as above it, so that zero is the middle of a diverging scale."""
+    """Limits symmetric around zero, so that zero is the middle of a diverging scale."""
     largest = float(np.max(np.abs(values), initial=0, where=np.isfinite(values)))
     return (-largest, largest) if largest > 0 else (-1.0, 1.0)
 
 
 def limits_from_zero(values: np.ndarray) -> Limits:
-    """From zero to the largest value; to 1 where nothing is positive."""
+    """Limits from zero to the largest value, or to 1 if no value is positive."""
     largest = float(np.max(values, initial=0, where=np.isfinite(values)))
     return 0.0, largest if largest > 0 else 1.0
 
 
 def is_constant(array: np.ndarray, limits: Limits) -> bool:
-    """Whether a map varies by less than a millionth of what its colours span: float32's rounding, not a picture."""
+    """Whether a map varies by at most a millionth of the colour limits' span, as float32's rounding does."""
     return bool(np.ptp(array) <= 1e-6 * (limits[1] - limits[0]))
 
 
 def flat_label(array: np.ndarray, limits: Limits) -> str:
-    """What a map without a picture in it is called; empty for a map that has one.
+    """The label of a constant or non-finite map; empty for any other.
 
-    ``all 0`` is exact; ``≈ 0`` is what a collapsed filter's tiny weights come to.
+    ``all 0`` is exact; ``≈ 0`` is the map of a collapsed filter's tiny weights.
     """
     if not np.isfinite(array).all():
         return "not\nfinite"
@@ -188,23 +188,23 @@ def flat_label(array: np.ndarray, limits: Limits) -> str:
 
 
 def faint_label(array: np.ndarray, limits: Limits) -> str:
-    """How far from zero a map goes that is too weak to be seen on this scale; empty for one that can be seen.
+    """The largest absolute value of a map that is too faint to see on this scale; empty for a visible map.
 
-    Without it, a faint map and a dead one look the same.
+    Without this label, a faint map and a dead one look the same.
     """
     largest = float(np.abs(array).max())
     if not 0 < largest < 0.03 * limits[1]:
         return ""
     power = 10.0 ** math.floor(math.log10(largest))
-    bound = math.ceil(largest / power) * power  # rounded up, so that the label holds
+    bound = math.ceil(largest / power) * power  # rounded up, so that it is an upper bound
     number = f"{bound:.1g}" if bound >= 1e-3 else f"{bound:.0e}".replace("e-0", "e-")
     return f"{'±' if limits[0] < 0 else '≤'}{number}"
 
 
 def panel(ax: Axes, array: np.ndarray, limits: Limits, cmap: str) -> AxesImage:
-    """Draws one map (H, W) without ticks; a constant one flat in the colour of its value, and labelled so.
+    """Draws one map (H, W) without ticks; a constant one in the colour of its mean, with a label.
 
-    A map too faint to be seen says how far it goes. One with NaN or infinities is grey there, and labelled too.
+    A map too faint to see is labelled with a bound of its values. NaN and infinities are grey, and labelled.
     """
     finite = bool(np.isfinite(array).all())
     label = flat_label(array, limits)
@@ -219,7 +219,7 @@ def panel(ax: Axes, array: np.ndarray, limits: Limits, cmap: str) -> AxesImage:
 
 
 def picture(ax: Axes, image: np.ndarray) -> None:
-    """Draws an image (H, W, 3) of bytes, without ticks."""
+    """Draws an image (H, W, 3) of bytes without ticks."""
     ax.imshow(image, interpolation="nearest")
     _frame(ax)
 
@@ -230,38 +230,38 @@ def _frame(ax: Axes) -> None:
 
 
 def ink_on(cmap: str, share: float) -> str:
-    """Black or white: what can be read on the colour at `share` (0..1) of the colour map."""
+    """Black or white, whichever is readable on the colour at `share` (0..1) of the colour map."""
     red, green, blue = np.array(matplotlib.colormaps[cmap](float(share))[:3]) ** 2.2
     return INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.25 else PAPER
 
 
 def colour_bar(axes: Sequence[Axes], limits: Limits, cmap: str, label: str) -> None:
-    """One scale beside the panels that share it."""
+    """Draws one colour bar beside the panels that share it."""
     fill_colour_bar(axes[0], limits, cmap, label, ax=list(axes), pad=0.01, aspect=30, fraction=0.03)
 
 
 def fill_colour_bar(within: Axes, limits: Limits, cmap: str, label: str, **place: Any) -> None:
-    """One scale in the figure of `within`: in those axes themselves with ``cax=within``."""
-    made = within.get_figure(root=True)
-    assert made is not None
+    """Draws a colour bar in the figure of `within`; with ``cax=within`` it fills those axes."""
+    figure = within.get_figure(root=True)
+    assert figure is not None
     ticks = MaxNLocator(4, symmetric=limits[0] < 0)
-    bar = made.colorbar(ScalarMappable(Normalize(*limits), cmap), label=label, ticks=ticks, **place)
+    bar = figure.colorbar(ScalarMappable(Normalize(*limits), cmap), label=label, ticks=ticks, **place)
     bar.outline.set_visible(False)
 
 
 def say(ax: Axes, text: str) -> None:
-    """Says in the empty axes why there is nothing to see."""
+    """Writes `text` into empty axes: why there is nothing to draw."""
     ax.set_axis_off()
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=QUIET)
 
 
-def head(made: Figure, title: str) -> None:
-    """The title of a figure of many panels, where that of a single one would be."""
-    made.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
+def head(figure: Figure, title: str) -> None:
+    """Sets the title of a figure of many panels, at the same place as that of a single panel."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
 
 
 def scale(layer: str, values: np.ndarray) -> Scale:
-    """The limits and the colour map of a layer: from zero for ReLU and pooling, around zero before them."""
+    """Limits and colour map of a layer: from zero for ReLU and pooling, symmetric around zero for convolutions."""
     if layer.startswith(("relu", "pool")):
         return limits_from_zero(values), SEQUENTIAL
     return limits_around_zero(values), DIVERGING

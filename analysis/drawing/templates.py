@@ -1,4 +1,4 @@
-"""Jinja2 templates of the pages, which lie beside the modules of `analysis`: HTML, CSS and JavaScript."""
+"""The Jinja2 templates of the pages (HTML, CSS and JavaScript), stored beside the modules of `analysis`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def templates(**filters: Callable[..., Any]) -> Environment:
-    """The templates by their path below `analysis`, with these filters. All that they are given is escaped."""
+    """The environment of the templates, loaded by path below `analysis`, with these filters; all values are escaped."""
     environment = Environment(
         loader=PackageLoader("analysis", ""),
         autoescape=True,
@@ -17,6 +17,6 @@ def templates(**filters: Callable[..., Any]) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= filters
-    # The order of the keys may mean something to a page's script.
+    # Keeps the order of keys, on which a page's script may depend: Jinja2 sorts them by default.
     environment.policies["json.dumps_kwargs"] = {}
     return environment

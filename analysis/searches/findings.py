@@ -124,7 +124,7 @@ def caption(table: pd.DataFrame) -> str:
 
 
 def points(table: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
-    """A sentence for each question: its answer in numbers with the interval; none if a side diverged in every training."""
+    """A sentence for each question: the answer in numbers, with its interval; none if all of one side diverged."""
     comparisons = _comparisons(table)
     if _unmeasured(comparisons):
         return []
