@@ -1,4 +1,4 @@
-"""How pixels go together, by channel and distance: the report's Figure 6, and what it says in numbers."""
+"""Covariance and correlation of pixels, by channel and distance: the report's Figure 6, and its numbers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from analysis.drawing.wording import listed, number
 from analysis.exhibit import Exhibit
 
 MOST_IMAGES = 6000
-"""Images that the covariance is of, as in the report."""
+"""Images from which the covariance is computed, as in the report."""
 DOT = 4
-"""Pixels of a row whose covariances are averaged into one dot of the picture, both ways."""
+"""Side of the square of covariances that are averaged into one dot of the figure."""
 ZOOMED_ROWS = 4
 """Rows of the image whose covariance is shown in full."""
 UNIT = "pixels from −1 to 1"
 VARIANCE_GAP = 0.25
-"""Inches between the variances of one row and the next, where their names stand."""
+"""Inches between two rows of variance maps: room for their labels."""
 NEAR = (1, 5, 15)
-"""Distances, pixels, that the caption names."""
+"""Distances in pixels that the caption names."""
 CHANNEL_COLOURS = {"red": "#c1272d", "green": "#2e8b3d", "blue": "#2a5db0"}
 DIRECTIONS = ("any direction", "along a row", "along a column")
 DIRECTION_LOOKS = ((style.INK, "solid"), ("#0072b2", "dashed"), ("#d55e00", "dotted"))
@@ -34,24 +34,24 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Covariance:
-    """What the figures show of a covariance, small enough to keep."""
+    """The parts of a covariance that the figures show, small enough to cache."""
 
     table: pd.DataFrame
-    """Its means, see `by_distance`."""
+    """Means by distance, see `by_distance`."""
     dots: np.ndarray
-    """All of it, see `shrink`."""
+    """The whole matrix at a lower resolution, see `shrink`."""
     zoom: np.ndarray
-    """That of `ZOOMED_ROWS` rows of the first channel with themselves."""
+    """The covariance of `ZOOMED_ROWS` rows of the first channel, in full."""
     variances: np.ndarray
-    """Its diagonal, (C, H, W)."""
+    """The diagonal, (C, H, W)."""
     positive: float
-    """The share of it that is above zero."""
+    """Share of the covariances that are positive."""
     images: int
-    """How many images it is of."""
+    """Number of images."""
 
 
 def measure(images: np.ndarray) -> Covariance:
-    """The covariance of all pixels of images (N, C, H, W), bytes, at least two."""
+    """The covariance of all pixels of at least two images (N, C, H, W), bytes."""
     matrix, (channels, height, width) = covariance(images), images.shape[1:]
     first = (height - ZOOMED_ROWS) // 2 * width
     zoomed = slice(first, first + ZOOMED_ROWS * width)
@@ -75,7 +75,7 @@ def show(measured: Covariance) -> Iterator[Exhibit]:
 
 
 def choose(total: int, count: int = MOST_IMAGES, seed: int = 0) -> np.ndarray:
-    """`count` of the numbers below `total`, drawn without replacement from `seed`, ascending; all where fewer."""
+    """`count` indices below `total`, drawn at random without replacement, ascending; all of them if there are fewer."""
     rows = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
     return np.sort(rows)
 
@@ -86,12 +86,12 @@ def covariance(images: np.ndarray) -> np.ndarray:
     Args:
         images: (N, C, H, W), bytes, at least two. Each is flattened channel by channel, row by row.
     """
-    # Of bytes, so that a pixel that never changes has a variance of exactly zero.
+    # Computed from bytes, so that a constant pixel has a variance of exactly zero.
     return np.cov(images.reshape(len(images), -1), rowvar=False, dtype=np.float64) / 127.5**2
 
 
 def by_distance(matrix: np.ndarray, shape: Shape) -> pd.DataFrame:
-    """How two pixels go together, against the distance between them.
+    """The mean covariance and correlation of two pixels by the distance between them.
 
     Args:
         matrix: a `covariance`.
@@ -99,8 +99,8 @@ def by_distance(matrix: np.ndarray, shape: Shape) -> pd.DataFrame:
 
     Returns:
         channels (``red–red``, …, ``green–blue``), direction (one of `DIRECTIONS`), distance (pixels; Euclidean, to the
-        nearest integer), pairs, covariance and correlation: means over the pairs. A pair with a pixel that never
-        changes has no correlation and is left out; NaN where all are.
+        nearest integer), pairs (how many), covariance and correlation: means over the pairs. The correlation leaves out
+        pairs with a constant pixel, and is NaN if there are no others.
     """
     channels, height, width = shape
     size = height * width
@@ -120,7 +120,7 @@ def by_distance(matrix: np.ndarray, shape: Shape) -> pd.DataFrame:
 
 
 def _distances(height: int, width: int) -> dict[str, np.ndarray]:
-    """By direction, the distance between every two places, (H·W, H·W); -1 for those that do not lie so."""
+    """By direction, the distance between every two pixels, (H·W, H·W); -1 for pairs not in that direction."""
     rows, columns = np.divmod(np.arange(height * width), width)
     down, across = np.abs(rows[:, None] - rows), np.abs(columns[:, None] - columns)
     every = np.rint(np.hypot(down, across)).astype(int)
@@ -145,25 +145,25 @@ def _means(block: np.ndarray, scale: np.ndarray, distances: np.ndarray) -> pd.Da
 
 
 def correlation(table: pd.DataFrame, channels: Sequence[str], distance: int, direction: str = DIRECTIONS[0]) -> float:
-    """The mean correlation over some pairs of channels at one distance of a `by_distance` table; NaN for none."""
+    """The mean correlation over pairs of channels at one distance of a `by_distance` table; NaN if there are none."""
     chosen = (table["distance"] == distance) & (table["direction"] == direction) & table["channels"].isin(channels)
     return float(table.loc[chosen, "correlation"].mean())
 
 
-def _alike(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """The pairs of a channel with itself, and those of two."""
+def _channel_pairs(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The pairs of a channel with itself, and those of two different channels."""
     names = list(dict.fromkeys(table["channels"]))
     same = [name for name in names if len(set(name.split("–"))) == 1]
     return same, [name for name in names if name not in same]
 
 
-def _said(value: float) -> str:
+def _text(value: float) -> str:
     return "undefined" if np.isnan(value) else number(value, 2)
 
 
 def covariance_caption(measured: Covariance) -> str:
-    """One sentence: how much of it is positive, and how large it is within a channel and between two."""
-    within, between = (_mean_covariance(measured.table, names) for names in _alike(measured.table))
+    """One sentence: the share of positive covariances, and their means within a channel and between two."""
+    within, between = (_mean_covariance(measured.table, names) for names in _channel_pairs(measured.table))
     return (
         f"Of {measured.images:,} training images ({UNIT}) {measured.positive:.1%} of the covariances are positive, "
         f"with a mean of {within:.3f} within a channel, {between:.3f} between two, and "
@@ -183,10 +183,10 @@ def _mean_covariance(table: pd.DataFrame, channels: Sequence[str]) -> float:
 
 
 def distance_caption(table: pd.DataFrame) -> str:
-    """One sentence: the correlation at the distances `NEAR`, and between the channels."""
-    same, different = _alike(table)
-    near = listed([f"{_said(correlation(table, same, distance))} at {distance}" for distance in NEAR])
-    between = listed([f"{_said(correlation(table, [name], 0))} ({name})" for name in different])
+    """One sentence: the correlation at the distances `NEAR`, and between channels."""
+    same, different = _channel_pairs(table)
+    near = listed([f"{_text(correlation(table, same, distance))} at {distance}" for distance in NEAR])
+    between = listed([f"{_text(correlation(table, [name], 0))} ({name})" for name in different])
     return (
         f"Within a channel the mean correlation is {near} pixels' distance, and between the channels of one pixel it "
         f"is {between}."
@@ -195,33 +195,33 @@ def distance_caption(table: pd.DataFrame) -> str:
 
 def distance_points(table: pd.DataFrame) -> list[str]:
     """A sentence each: where the correlation is lowest, and how it depends on the direction."""
-    same, _ = _alike(table)
-    row, column = (_said(correlation(table, same, NEAR[1], direction)) for direction in DIRECTIONS[1:])
+    same, _ = _channel_pairs(table)
+    row, column = (_text(correlation(table, same, NEAR[1], direction)) for direction in DIRECTIONS[1:])
     along = f"{NEAR[1]} pixels apart it is {row} along a row and {column} along a column."
     return [along, *_lowest(table, same)]
 
 
 def _lowest(table: pd.DataFrame, channels: Sequence[str]) -> list[str]:
-    """Where it is lowest within the length of a row, and what it is at its end; nothing where that is undefined."""
+    """A sentence: the lowest correlation within the length of a row, and the last one; none if undefined."""
     longest = int(table.loc[table["direction"] == DIRECTIONS[1], "distance"].max())
     means = [correlation(table, channels, distance) for distance in range(longest + 1)]
     if np.isnan(means).all():
         return []
     least = int(np.nanargmin(means))
     return [
-        f"It is lowest at {least} pixels' distance, with {_said(means[least])}, and {_said(means[-1])} at {longest}."
+        f"It is lowest at {least} pixels' distance, with {_text(means[least])}, and {_text(means[-1])} at {longest}."
     ]
 
 
 def shrink(matrix: np.ndarray, by: int = DOT) -> np.ndarray:
-    """A square matrix with every `by` × `by` of its values averaged into one; its side is a multiple of `by`."""
+    """A square matrix with each block of `by` × `by` values averaged; its side must be a multiple of `by`."""
     side = len(matrix) // by
     return matrix.reshape(side, by, side, by).mean(axis=(1, 3))
 
 
 @style.styled
 def draw_covariance(measured: Covariance) -> Figure:
-    """The whole covariance, `DOT` × `DOT` values to a dot, with the channels marked; and a piece of it in full."""
+    """The whole covariance (`DOT` × `DOT` values to a dot, channels marked), a part in full, and the variances."""
     channels, height, width = measured.variances.shape
     small = measured.dots
     # No covariance is larger than the largest variance.
@@ -250,7 +250,7 @@ def _draw_zoom(ax: Axes, values: np.ndarray, height: int, width: int, limits: st
 
 
 def _draw_variances(figure: Figure, variances: np.ndarray, corner: tuple[float, float], side: float) -> None:
-    """The diagonal as pictures (C, H, W), on a scale of their own, which no covariance shares."""
+    """Draws the diagonal as one map per channel (C, H, W), on a separate colour scale."""
     limits = style.limits_from_zero(variances)
     for place, (name, values) in enumerate(zip(COLOURS, variances, strict=False)):
         down, across = divmod(place, 2)
@@ -265,7 +265,7 @@ def _draw_variances(figure: Figure, variances: np.ndarray, corner: tuple[float, 
 
 
 def _mark(ax: Axes, names: Sequence[str], step: float) -> None:
-    """Names equal parts of both axes, with thin lines between them."""
+    """Labels equal parts of both axes, and draws thin lines between them."""
     middles = [(place + 0.5) * step - 0.5 for place in range(len(names))]
     ax.set_xticks(middles, names)
     ax.set_yticks(middles, names, rotation=90, va="center")
@@ -277,10 +277,10 @@ def _mark(ax: Axes, names: Sequence[str], step: float) -> None:
 
 @style.styled
 def draw_distance(table: pd.DataFrame) -> Figure:
-    """The correlation against distance, by channels; and within the channels, by direction."""
+    """The correlation against distance: by pair of channels, and within the channels by direction."""
     figure = style.figure(style.WIDTH, 3.9)
     left, right = figure.subplots(1, 2, sharey=True)
-    same, different = _alike(table)
+    same, different = _channel_pairs(table)
     every = table[table["direction"] == DIRECTIONS[0]]
     for name in (*same, *different):
         part = every[every["channels"] == name]

@@ -13,11 +13,11 @@ NOTE = (
 
 
 def show(counts: Mapping[str, tuple[int, int]], duplicates: pd.DataFrame, images: int) -> Exhibit:
-    """How many duplicates there are of each kind.
+    """The number of duplicates of each kind.
 
     Args:
-        counts: how many duplicates there are and of how many images, by kind.
-        duplicates: the images that have duplicates, a row each.
+        counts: by kind, the number of duplicates and the number of images that they are among.
+        duplicates: a row for each image that has duplicates.
         images: the number of all images.
     """
     rows = [(kind, *numbers) for kind, numbers in counts.items()]

@@ -1,4 +1,4 @@
-"""What the images look like, before they are normalised: the report's Figures 5 and 8."""
+"""Sample images before normalisation: the report's Figures 5 and 8."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,15 @@ from analysis.drawing.wording import without_middle
 from analysis.exhibit import Exhibit
 
 SAMPLES = 10
-"""Images shown of each class."""
+"""Images shown per class."""
 MOST_CLASSES = 20
-"""Classes that are shown."""
+"""Most classes shown."""
 MOST_LETTERS = 32
-"""Of a class's name that are shown."""
+"""Most characters of a class's name shown."""
 
 
 def show(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Exhibit:
-    """Training images (N, H, W, 3) of each class, bytes; `labels` (N,) are places in `classes`."""
+    """Samples of each class from training images (N, H, W, 3) of bytes; `labels` (N,) are indices of `classes`."""
     table = class_samples(labels, classes)
     figure = draw_samples(table, [images[index] for index in table["index"]])
     text = samples_caption(table, labels, classes)
@@ -32,9 +32,9 @@ def class_samples(labels: np.ndarray, classes: Sequence[str], count: int = SAMPL
     """The first `count` images of each of the first `MOST_CLASSES` classes: class, place, index.
 
     Args:
-        labels: (N,), places in `classes`.
+        labels: (N,), indices of `classes`.
         classes: the names.
-        count: images of each class; a class with fewer shows them all.
+        count: images per class; a class with fewer shows all of them.
     """
     rows = [
         (name, place, int(index))
@@ -45,7 +45,7 @@ def class_samples(labels: np.ndarray, classes: Sequence[str], count: int = SAMPL
 
 
 def samples_caption(table: pd.DataFrame, labels: np.ndarray, classes: Sequence[str]) -> str:
-    """One or two sentences: what is shown, out of how many."""
+    """One sentence: how many images are shown, and how many each class has."""
     counts = np.bincount(labels, minlength=len(classes))
     each = f"{counts.min():,}" if np.ptp(counts) == 0 else f"{counts.min():,} to {counts.max():,}"
     sizes = table.groupby("class").size()
@@ -61,7 +61,7 @@ def samples_caption(table: pd.DataFrame, labels: np.ndarray, classes: Sequence[s
 
 @style.styled
 def draw_samples(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
-    """A row for each class.
+    """A row of images for each class.
 
     Args:
         table: as from `class_samples`.
@@ -76,7 +76,7 @@ def draw_samples(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
         top, left = names.index(name) * step, place * step
         sheet[top : top + side, left : left + side] = image
     phrases = [without_middle(name, MOST_LETTERS) for name in names]
-    # Whole screen dots to each pixel, at 150 to the inch.
+    # A whole number of dots per pixel, at 150 dpi.
     height, width = (length * scale / 150 for length in sheet.shape[:2])
     left = 0.2 + _widest(phrases, 9)
     figure = style.figure(left + width + 0.1, height + 0.2)
@@ -91,13 +91,13 @@ def draw_samples(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
 
 
 def _widest(names: Sequence[str], size: float) -> float:
-    """Inches that the names take at most, in letters of `size` points."""
+    """Width in inches of the widest name, at a font size of `size` points."""
     probe = style.figure(1, 1)
     return max(probe.text(0, 0, name, fontsize=size).get_window_extent().width for name in names) / probe.dpi
 
 
 def show_image(image: np.ndarray, description: str) -> Exhibit:
-    """The image under study (H, W, 3), bytes, by channel."""
+    """The image under study (H, W, 3), bytes, with each of its channels."""
     table = image_table(image)
     text = image_caption(table, description)
     return Exhibit("image", "The image under study (Figure 8)", text, table, draw_image(image))
@@ -118,7 +118,7 @@ def image_caption(table: pd.DataFrame, description: str) -> str:
 
 @style.styled
 def draw_image(image: np.ndarray) -> Figure:
-    """An image (H, W, 3) of bytes, and each of its channels on one scale from black to white."""
+    """An image (H, W, 3) of bytes, and each of its channels in grey on one scale."""
     side, gap = 2.24, 0.12
     figure = style.figure(4 * side + 3 * gap + 0.2, side + 0.45)
     figure.set_layout_engine("none")

@@ -1,1 +1,1 @@
-"""What each operation of a layer does, with its numbers."""
+"""The operations of the layers (convolution, padding, dilation, stride, pooling), worked out in numbers."""

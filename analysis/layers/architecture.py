@@ -8,11 +8,11 @@ from analysis.drawing.wording import listed
 from analysis.exhibit import Exhibit
 
 COLUMNS = {"what": "what it does", "equation_2": "side by equation 2"}
-"""Of the table, as they are read."""
+"""Column names of the table on the page."""
 
 
 def show(tables: Sequence[pd.DataFrame]) -> Exhibit:
-    """The layers of each network; a table for each, with model, layer, what, output, equation_2 and parameters."""
+    """The layers of each network; each table has the columns model, layer, what, output, equation_2 and parameters."""
     totals = [f"the {table['model'][0].upper()} has {table['parameters'].sum():,}" for table in tables]
     text, note = f"Of parameters {listed(totals)}.", "Sizes are of one image, channels × height × width."
     table = pd.concat(tables, ignore_index=True)

@@ -1,6 +1,6 @@
-"""What convolution, padding, dilation and stride do to an image, number by number: the report's Figures 1–3.
+"""Convolution, padding, dilation and stride, worked out in numbers: the report's Figures 1–3.
 
-The tables hold the numbers that are written into the figures: panel, row, column, value.
+The tables hold the numbers shown in the figures: panel, row, column, value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from analysis.drawing.wording import number
 from analysis.exhibit import Exhibit
 
 MARKS = ("#ffa90e", "#832db6", "#5fbfc4")
-"""The colours of the places that are followed: they stand on grey, and on blue and red."""
+"""Colours of the marked positions: visible on grey, blue and red."""
 WHOLE = 1.85
-"""Inches: the side of a picture of the whole image, or of its map."""
+"""Side in inches of the whole image, or of its map."""
 Place = tuple[int, int]
 """Row and column."""
 
@@ -27,7 +27,7 @@ Panels = Mapping[str, np.ndarray]
 
 
 def show_convolution(panels: Panels, image: np.ndarray, corner: Place, places: Sequence[Place]) -> Exhibit:
-    """What a convolution does; `panels` and the rest as `draw_convolution` takes them."""
+    """What a convolution does; arguments as in `draw_convolution`, with `panels` before `tabulate`."""
     table = tabulate(panels)
     figure = draw_convolution(table, image=image, corner=corner, places=places)
     text = convolution_caption(table, corner)
@@ -35,21 +35,21 @@ def show_convolution(panels: Panels, image: np.ndarray, corner: Place, places: S
 
 
 def show_padding(panels: Panels) -> Exhibit:
-    """What padding does; `panels` as `draw_padding` takes them."""
+    """What padding does; `panels` as in `draw_padding`, before `tabulate`."""
     table = tabulate(panels)
     heading, text = "What padding does (Figure 2)", padding_caption(table)
     return Exhibit("concept_padding", heading, text, table, draw_padding(table), note=PADDING_NOTE)
 
 
 def show_dilation(panels: Panels) -> Exhibit:
-    """What dilation does; `panels` as `draw_dilation` takes them."""
+    """What dilation does; `panels` as in `draw_dilation`, before `tabulate`."""
     table = tabulate(panels)
     heading, text = "What dilation does (Figure 3)", sizes_caption(table, "dilation")
     return Exhibit("concept_dilation", heading, text, table, draw_dilation(table))
 
 
 def show_stride(panels: Panels) -> Exhibit:
-    """What stride does; `panels` as `draw_stride` takes them."""
+    """What stride does; `panels` as in `draw_stride`, before `tabulate`."""
     table = tabulate(panels)
     text = sizes_caption(table, "stride")
     return Exhibit("concept_stride", "What stride does", text, table, draw_stride(table))
@@ -66,7 +66,7 @@ def tabulate(panels: Panels) -> pd.DataFrame:
 
 
 def arrays(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The arrays (H, W) that `tabulate` was given, by panel."""
+    """The arrays (H, W) of a `tabulate` table, by panel: its inverse."""
     return {
         str(name): part.pivot(index="row", columns="column", values="value").to_numpy(float)
         for name, part in table.groupby("panel", sort=False)
@@ -74,22 +74,22 @@ def arrays(table: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def signed(*values: np.ndarray) -> style.Scale:
-    """One diverging scale for arrays that may be negative."""
-    return style.limits_around_zero(np.concatenate([one.ravel() for one in values])), style.DIVERGING
+    """A diverging colour scale shared by arrays that may be negative."""
+    return style.limits_around_zero(np.concatenate([array.ravel() for array in values])), style.DIVERGING
 
 
 def sized(values: np.ndarray) -> str:
-    """Height × width."""
+    """The size as text: ``height × width``."""
     return " × ".join(map(str, values.shape[:2]))
 
 
 def total(terms: Sequence[float], digits: int = 0) -> str:
-    """The terms written out as a sum."""
+    """The sum of the terms, written out."""
     return " + ".join(number(term, digits) for term in terms).replace("+ −", "− ")
 
 
 def windows(places: Sequence[Place], size: int, *, stride: int = 1, dilation: int = 1) -> list[Outline]:
-    """What a kernel of side `size` lies on at each place of its map, each in its own of the `MARKS`."""
+    """Outlines of the pixels under a kernel of side `size` at each position of its map, in the colours of `MARKS`."""
     outlines = []
     for (row, column), colour in zip(places, MARKS, strict=False):
         top, left = row * stride, column * stride
@@ -102,29 +102,29 @@ def windows(places: Sequence[Place], size: int, *, stride: int = 1, dilation: in
 
 
 def picture(values: np.ndarray, title: str, scale: style.Scale, outlines: Sequence[Outline] = ()) -> Panel:
-    """The whole image, or its map with a colour bar: too many values to be written in."""
+    """A panel of the whole image, or of its map with a colour bar, without numbers."""
     side, bar = WHOLE / values.shape[1], values.ndim == 2
     return Panel(values=values, title=title, scale=scale, digits=None, side=side, outlines=outlines, bar=bar)
 
 
 def numbered(values: np.ndarray, title: str, scale: style.Scale, outlines: Sequence[Outline] = ()) -> Panel:
-    """A patch with its numbers written in."""
+    """A panel of a patch with the numbers in its cells."""
     return Panel(values=values, title=title, scale=scale, outlines=outlines)
 
 
 def draw_convolution(table: pd.DataFrame, *, image: np.ndarray, corner: Place, places: Sequence[Place]) -> Figure:
-    """A patch, a kernel and their map, with the products and their sum at some places.
+    """A patch, a kernel and their map, with the products and their sum at some positions.
 
     Args:
-        table: `tabulate` of patch, kernel, map and whole map, and, counted from 1, of each place's window and products.
+        table: `tabulate` of patch, kernel, map and whole map, and of window and products of each position, from 1.
         image: (H, W, 3), bytes, in which the patch lies.
-        corner: where in `image` the patch begins.
-        places: those of the map that are followed, at most as many as `MARKS`.
+        corner: row and column of the patch's first pixel in `image`.
+        places: the positions in the map to mark, at most as many as `MARKS`.
     """
     panels = arrays(table)
     patch, kernel, result, whole = panels["patch"], panels["kernel"], panels["map"], panels["whole map"]
     scale, size = signed(result), len(kernel)
-    boxes = [[Outline(*corner, len(one), len(one), MARKS[0])] for one in (patch, result)]
+    boxes = [[Outline(*corner, len(values), len(values), MARKS[0])] for values in (patch, result)]
     above: list[Item] = [
         picture(image, f"image, {sized(image)}, and a patch of it", scale, boxes[0]),
         "→",
@@ -151,7 +151,7 @@ def draw_convolution(table: pd.DataFrame, *, image: np.ndarray, corner: Place, p
 
 
 def convolution_caption(table: pd.DataFrame, corner: Place) -> str:
-    """One sentence: the sum at the first place, and the range of the map."""
+    """One sentence: the sum at the first position, and the range of the map."""
     panels = arrays(table)
     result, whole = panels["map"], panels["whole map"]
     return (
@@ -173,10 +173,10 @@ def _sizes(panels: Mapping[str, np.ndarray], what: str) -> str:
 
 
 def draw_padding(table: pd.DataFrame) -> Figure:
-    """A patch with and without a border of zeros, and what one kernel makes of each.
+    """A patch with and without a border of zeros, and the map of one kernel for each.
 
     Args:
-        table: `tabulate` of the kernel, and, for each padding p, of ``input, padding p`` and ``map, padding p``.
+        table: `tabulate` of the kernel and, for each padding p, of ``input, padding p`` and ``map, padding p``.
     """
     panels = arrays(table)
     kernel, settings = panels["kernel"], _settings(panels, "padding")
@@ -199,7 +199,7 @@ def draw_padding(table: pd.DataFrame) -> Figure:
 
 
 def padding_caption(table: pd.DataFrame) -> str:
-    """One sentence: the sizes of the maps, and what the zeros do at the border."""
+    """One sentence: the sizes of the maps, and the effect of the zeros at the border."""
     panels = arrays(table)
     padded = np.abs(panels[f"map, padding {_settings(panels, 'padding')[-1]}"])
     inside = padded[1:-1, 1:-1].max()
@@ -217,10 +217,10 @@ PADDING_NOTE = (
 
 
 def draw_dilation(table: pd.DataFrame) -> Figure:
-    """The pixels that a dilated kernel reads at two places, its map of a patch, and that of the whole image.
+    """The pixels that a dilated kernel reads at two positions, and its maps of a patch and of the whole image.
 
     Args:
-        table: `tabulate` of patch and kernel, and, for each dilation d, of ``map, dilation d`` and
+        table: `tabulate` of patch and kernel and, for each dilation d, of ``map, dilation d`` and
             ``whole map, dilation d``.
     """
     panels = arrays(table)
@@ -235,10 +235,10 @@ def draw_dilation(table: pd.DataFrame) -> Figure:
 
 
 def draw_stride(table: pd.DataFrame) -> Figure:
-    """Where a kernel lies at neighbouring places, its map of a patch, and that of the whole image.
+    """A kernel at two neighbouring positions, and its maps of a patch and of the whole image.
 
     Args:
-        table: `tabulate` of patch and kernel, and, for each stride s, of ``map, stride s`` and ``whole map, stride s``.
+        table: `tabulate` of patch and kernel and, for each stride s, of ``map, stride s`` and ``whole map, stride s``.
     """
     panels = arrays(table)
     columns = [
@@ -254,9 +254,9 @@ def _draw_settings(
     columns: Sequence[tuple[str, list[Place], dict[str, int]]],
     title: str,
 ) -> Figure:
-    """A column for each setting: the patch with the windows of some places, the map with the places, the whole map."""
+    """A column for each setting: the patch with some windows marked, its map with their positions, the whole map."""
     maps, wholes = (
-        [panels[f"{kind}, {what} {one}"] for one in _settings(panels, what)] for kind in ("map", "whole map")
+        [panels[f"{kind}, {what} {setting}"] for setting in _settings(panels, what)] for kind in ("map", "whole map")
     )
     scale, whole_scale = signed(*maps), signed(*wholes)
     patches, results = [], []

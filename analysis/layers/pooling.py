@@ -1,4 +1,4 @@
-"""What max pooling does to a map: the report's Figure 4."""
+"""Max pooling of a map, worked out in numbers: the report's Figure 4."""
 
 from collections.abc import Mapping
 
@@ -13,19 +13,19 @@ from analysis.layers.operations import MARKS, arrays, numbered, picture, signed,
 
 
 def show(panels: Mapping[str, np.ndarray], size: int) -> Exhibit:
-    """ReLU and max pooling over squares of side `size`; `panels` as `draw_pooling` takes them."""
+    """ReLU and max pooling over squares of side `size`; `panels` as in `draw_pooling`, before `tabulate`."""
     table = tabulate(panels)
     figure, text = draw_pooling(table, size=size), pooling_caption(table)
     return Exhibit("concept_pooling", "What max pooling does (Figure 4)", text, table, figure)
 
 
 def draw_pooling(table: pd.DataFrame, *, size: int) -> Figure:
-    """A piece of a map, its ReLU and its max pooling over squares of side `size`, and the same of the whole map.
+    """A part of a map, its ReLU and its max pooling over squares of side `size`; then the same for the whole map.
 
     Args:
-        table: `tabulate` of map, ReLU and pooled, of ``kept`` (1 where a positive pooled value was taken from), and
+        table: `tabulate` of map, ReLU and pooled, of ``kept`` (1 at the positive values that pooling keeps), and
             of whole map, whole ReLU and whole pooled.
-        size: of the squares, pixels.
+        size: side of the squares in pixels.
     """
     panels = arrays(table)
     corners = [place for place in np.ndindex(panels["map"].shape) if place[0] % size == place[1] % size == 0]

@@ -1,4 +1,4 @@
-"""One value of a feature map worked out: pixels times weights, summed over the colours, and the bias."""
+"""One value of a feature map worked out: pixels times weights, summed over the colours, plus the bias."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,9 +14,9 @@ from analysis.exhibit import Exhibit
 from analysis.layers.operations import MARKS, WHOLE, Place, arrays, signed, sized, tabulate, total
 
 MOST_WRITTEN = 7
-"""The side of kernels up to which their numbers are written in."""
+"""Largest side of a kernel whose numbers are shown."""
 CELL, ACROSS = 0.41, 2.05
-"""Inches: a cell that a number is written in, and the most that a kernel takes of larger ones."""
+"""Inches: side of a cell with a number, and side of a whole kernel without numbers."""
 
 
 def show(
@@ -32,11 +32,11 @@ def show(
 
     Args:
         numbers: from `panels`.
-        filter: its number.
-        place: of the value in the map, see `draw_worked`, as are the others.
-        bias: the filter's.
+        filter: the filter's number.
+        place: row and column of the value in the map.
+        bias: the filter's bias.
         image: (H, W, 3), bytes.
-        box: what the kernel spans in `image`.
+        box: see `draw_worked`.
     """
     table = tabulate(numbers)
     figure = draw_worked(table, image=image, box=box, place=place, bias=bias, title=f"Filter {filter} of conv1")
@@ -50,7 +50,7 @@ def panels(window: np.ndarray, kernel: np.ndarray, products: np.ndarray, result:
     Args:
         window: the pixels that the kernel lies on, (3, k, k), from -1 to 1.
         kernel: (3, k, k).
-        products: of the two.
+        products: `window` times `kernel`.
         result: the filter's map (H, W).
     """
     numbers: dict[str, np.ndarray] = {}
@@ -64,9 +64,9 @@ def _sums(numbers: dict[str, np.ndarray]) -> list[float]:
 
 
 def caption(table: pd.DataFrame, *, filter: int, place: Place, bias: float) -> str:
-    """One sentence: where it is, and the sum over the colours."""
+    """One sentence: the position of the value, and the sum over the colours."""
     numbers = arrays(table)
-    terms = ", ".join(f"{colour} {number(one, 2)}" for colour, one in zip(COLOURS, _sums(numbers), strict=True))
+    terms = ", ".join(f"{colour} {number(term, 2)}" for colour, term in zip(COLOURS, _sums(numbers), strict=True))
     return (
         f"The largest value of filter {filter}'s map, {number(numbers['map'][place], 2)} at row {place[0]}, column "
         f"{place[1]}, is the sum of what the colours bring ({terms}) and the bias, {number(bias, 2)}."
@@ -76,15 +76,15 @@ def caption(table: pd.DataFrame, *, filter: int, place: Place, bias: float) -> s
 def draw_worked(
     table: pd.DataFrame, *, image: np.ndarray, box: Sequence[int], place: Place, bias: float, title: str
 ) -> Figure:
-    """A row for each colour with the pixels, the weights and their products; beside them the image and the map.
+    """A row for each colour: the pixels, the weights and their products; beside them the image and the map.
 
     Args:
         table: `operations.tabulate` of `panels`.
         image: (H, W, 3), bytes.
-        box: what the kernel spans in `image`: top, left, height and width; may reach over the border.
-        place: of the value in the map.
-        bias: the filter's.
-        title: above everything.
+        box: the kernel's window in `image`: top, left, height and width; may extend beyond the border.
+        place: row and column of the value in the map.
+        bias: the filter's bias.
+        title: of the figure.
     """
     numbers = arrays(table)
     result = numbers["map"]
@@ -100,11 +100,11 @@ def draw_worked(
         _picture(result, f"map, {sized(result)}", Outline(*place, 1, 1, MARKS[0], 1.2)),
     ]
     rows: list[list[Item]] = []
-    for count, (colour, brought) in enumerate(zip(COLOURS, _sums(numbers), strict=True)):
+    for count, (colour, colour_sum) in enumerate(zip(COLOURS, _sums(numbers), strict=True)):
         row: list[Item] = []
         for what, scale in scales.items():
             name = f"{what}, {colour}"
-            below = f"sum {number(brought, 2)}" if what == "products" else ""
+            below = f"sum {number(colour_sum, 2)}" if what == "products" else ""
             row.append(Panel(values=numbers[name], title=name, scale=scale, digits=digits, side=side, below=below))
         rows.append([row[0], "×", row[1], "=", row[2], *pictures[count : count + 1]])
     sum_ = f"{total([*_sums(numbers), bias], 2)} = {number(result[place], 2)}"
