@@ -1,1 +1,1 @@
-"""The filters: which are alive, what each is for, and what it responds to."""
+"""The filters: which are alive, what each contributes (ablation), and what it responds to."""

@@ -1,4 +1,4 @@
-"""What each filter is for: what every class loses when the filter's map is replaced."""
+"""Filter ablation: what every class loses when a filter's map is replaced by its mean or by zero."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -16,19 +16,19 @@ from analysis.exhibit import Exhibit
 from analysis.results.classification import softmax
 
 MEASURES = {"auc_lost": "one-vs-rest AUC lost (× 100)", "accuracy_lost": "accuracy lost (percentage points)"}
-"""What a class can lose, and how it is written."""
+"""The measures that a class can lose, and their axis labels."""
 REPLACED = {"mean": "its mean over the test images", "zero": "zero"}
-"""What takes the place of a filter's map, in words."""
+"""The possible replacements of a filter's map, described."""
 NO_EFFECT = 1e-5
-"""The largest change of a logit that is float32's rounding, and not a filter's work."""
+"""Largest change of a logit that counts as float32 rounding, not as an effect."""
 MOST_COLUMNS = 32
-"""Filters side by side."""
+"""Most filters side by side."""
 MOST_WRITTEN = 15
-"""Classes up to which the numbers are written into the cells."""
+"""Most classes for which the numbers are written into the cells."""
 
 
 def show(table: pd.DataFrame) -> Iterator[Exhibit]:
-    """What each class loses without each filter, in AUC and in accuracy; `table` from `ablation_effects`."""
+    """What each class loses without each filter, in AUC and in accuracy; `table` is from `ablation_effects`."""
     for measure, what in (("auc_lost", "one-vs-rest AUC"), ("accuracy_lost", "accuracy")):
         heading, text = f"What each filter is for: {what}", caption(table, measure)
         figure = draw_ablation(table, measure=measure)
@@ -42,27 +42,27 @@ def ablation_effects(
     classes: Sequence[str],
     by: str = "mean",
 ) -> pd.DataFrame:
-    """What each class loses without each filter; a row for every layer, filter and class.
+    """What each class loses without each filter: a row for every layer, filter and class.
 
     Args:
-        logits: (N, K), of the whole network.
+        logits: (N, K), of the intact network.
         without: (filters, N, K) by layer, each with one filter's map replaced.
-        labels: (N,), places in `classes`.
+        labels: (N,), indices of `classes`.
         classes: the K names.
-        by: what a map was replaced by, one of `REPLACED`.
+        by: what a map was replaced by, a key of `REPLACED`.
 
     Returns:
-        layer, filter, replaced_by, class; images, how many are of the class; auc, that of the class against the rest
-        from softmax probabilities, of the whole network, and auc_lost; accuracy, the share of the class's images that
-        are classified correctly, and accuracy_lost; logit_change, the largest change of the class's logit in any image.
-        Losses are negative where the class gains. What a class has none of, for want of images of it or of others,
-        is NaN.
+        layer, filter, replaced_by, class; images, how many are of the class; auc, one-vs-rest from the softmax
+        probabilities of the intact network, and auc_lost; accuracy, the share of the class's images that are
+        classified correctly, and accuracy_lost; logit_change, the largest change of the class's logit in any image.
+        A loss is negative if the class gains. Measures that are undefined, for lack of images of the class or of
+        others, are NaN.
     """
     whole = _measure(logits, labels)
     parts = []
     for layer, changed in without.items():
-        for filter, one in enumerate(changed):
-            lost = whole - _measure(one, labels)
+        for filter, ablated in enumerate(changed):
+            lost = whole - _measure(ablated, labels)
             parts.append(
                 pd.DataFrame(
                     {
@@ -75,7 +75,7 @@ def ablation_effects(
                         "auc_lost": lost[0],
                         "accuracy": whole[1],
                         "accuracy_lost": lost[1],
-                        "logit_change": np.abs(one - logits).max(axis=0),
+                        "logit_change": np.abs(ablated - logits).max(axis=0),
                     }
                 )
             )
@@ -85,8 +85,8 @@ def ablation_effects(
 def _measure(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The one-vs-rest AUC and the accuracy of every class: (2, K).
 
-    The AUC is the share of pairs, one image of the class and one of another, that are ranked correctly, ties counting
-    half: Mann and Whitney's U over the number of pairs. It equals the area under the ROC curve.
+    The AUC, the area under the ROC curve, is computed as Mann and Whitney's U over the number of pairs: the share of
+    pairs, an image of the class and one of another, that are ranked correctly, with ties counting half.
     """
     members = labels[:, None] == np.arange(logits.shape[1])
     inside = members.sum(axis=0)
@@ -101,11 +101,11 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def main_effects(table: pd.DataFrame, measure: str = "auc_lost") -> pd.DataFrame:
-    """A row for each filter that changes anything: which class loses most of `measure` without it.
+    """The main class of each filter with an effect: the class that loses most of `measure` without the filter.
 
     Returns:
-        layer, filter; class, lost, the class's; mean_lost, over all classes; in the order of the layers, then of the
-        classes, then of the loss. Class is empty, and both losses NaN, where no class has the measure.
+        layer, filter; class, the main class, and lost, its loss; mean_lost, over all classes. Sorted by layer, class
+        and loss. If the measure is undefined for all classes, class is empty and both losses are NaN.
     """
     rows = []
     classes = list(dict.fromkeys(table["class"]))
@@ -117,49 +117,49 @@ def main_effects(table: pd.DataFrame, measure: str = "auc_lost") -> pd.DataFrame
         name, lost = (first["class"].iloc[0], first[measure].iloc[0]) if len(first) else ("", np.nan)
         rows.append((layer, filter, name, lost, defined[measure].mean()))
     effects = pd.DataFrame(rows, columns=["layer", "filter", "class", "lost", "mean_lost"])
-    effects = effects.astype({"lost": float, "mean_lost": float})  # also where there is none
+    effects = effects.astype({"lost": float, "mean_lost": float})  # also if the table is empty
     order = ["", *classes], list(dict.fromkeys(table["layer"]))
     keys = -effects["lost"], effects["class"].map(order[0].index), effects["layer"].map(order[1].index)
     return effects.iloc[np.lexsort(keys)].reset_index(drop=True)
 
 
 def caption(table: pd.DataFrame, measure: str = "auc_lost") -> str:
-    """One sentence: the class that depends most on one filter; what that takes, where there is none."""
-    return _most_dependent(table, main_effects(table, measure), measure)
+    """One sentence: the class that depends most on one filter, or why there is none."""
+    return _class_sentence(table, main_effects(table, measure), measure)
 
 
 def points(table: pd.DataFrame, measure: str = "auc_lost") -> list[str]:
-    """A sentence for each layer: the filter that matters most, and how many change nothing."""
+    """A sentence for each layer: its most important filter, and how many have no effect."""
     effects = main_effects(table, measure)
     phrases = [
-        _most_important(str(layer), part, effects, measure) for layer, part in table.groupby("layer", sort=False)
+        _layer_sentence(str(layer), part, effects, measure) for layer, part in table.groupby("layer", sort=False)
     ]
     return [sentence for sentence in phrases if sentence]
 
 
-def _most_important(layer: str, part: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
+def _layer_sentence(layer: str, part: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
     working = effects[effects["layer"] == layer]
     idle = part["filter"].nunique() - len(working)
     nothing = f"{idle} of the {part['filter'].nunique()} filters of {layer} change nothing" if idle else ""
-    first = _leading(working, "mean_lost")
+    first = _largest_losses(working, "mean_lost")
     if first.empty:
         return f"{nothing}." if nothing else ""
     number, lost = first[["filter", "mean_lost"]].iloc[0]
     whole = part.loc[part["filter"] == number, measure.removesuffix("_lost")].mean()
     which, it = f"filter {int(number)} matters", "it"
     if len(first) > 1:
-        which, it = f"filters {several([str(one) for one in first['filter']])} matter", "any one of them"
-    text = f"In {layer} {which} most: without {it} {_change('mean ', measure, whole, lost)}"
+        which, it = f"filters {several([str(tied) for tied in first['filter']])} matter", "any one of them"
+    text = f"In {layer} {which} most: without {it} {_change_phrase('mean ', measure, whole, lost)}"
     return f"{text}{nothing and '; '}{nothing}."
 
 
-def _leading(effects: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The rows that lose most, several where they tie as on few images; none where nothing is lost."""
+def _largest_losses(effects: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows with the largest loss, several if they tie, as on few images; none if nothing is lost."""
     losing = effects[effects[column] > 0]
     return losing[np.isclose(losing[column], losing[column].max(), rtol=0, atol=1e-12)]
 
 
-def _change(of: str, measure: str, whole: float, lost: float) -> str:
+def _change_phrase(of: str, measure: str, whole: float, lost: float) -> str:
     name, digits = ("AUC", ".3f") if measure == "auc_lost" else ("accuracy", ".1%")
     before, after = f"{whole:{digits}}", f"{whole - lost:{digits}}"
     if before == after:
@@ -167,8 +167,8 @@ def _change(of: str, measure: str, whole: float, lost: float) -> str:
     return f"{of}{name} goes from {before} to {after}"
 
 
-def _most_dependent(table: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
-    leading = _leading(effects, "lost").to_dict("records")
+def _class_sentence(table: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
+    leading = _largest_losses(effects, "lost").to_dict("records")
     if not leading and len(effects) and effects["lost"].isna().all():
         return "What a filter is for is undefined: that takes test images of two classes."
     by = REPLACED[table["replaced_by"].iloc[0]]
@@ -176,7 +176,7 @@ def _most_dependent(table: pd.DataFrame, effects: pd.DataFrame, measure: str) ->
         return f"No class loses anything when any one filter's map is replaced by {by}."
     layer, number, name = leading[0]["layer"], leading[0]["filter"], leading[0]["class"]
     row = table[(table["layer"] == layer) & (table["filter"] == number) & (table["class"] == name)].iloc[0]
-    changed = _change("its ", measure, row[measure.removesuffix("_lost")], row[measure])
+    changed = _change_phrase("its ", measure, row[measure.removesuffix("_lost")], row[measure])
     without = f"with the map of filter {number} of {layer} replaced by {by}"
     others = len(leading) - 1
     as_much = f"; {counted(others, 'other filter')} cost{'s' if others == 1 else ''} a class as much" if others else ""
@@ -185,13 +185,13 @@ def _most_dependent(table: pd.DataFrame, effects: pd.DataFrame, measure: str) ->
 
 @style.styled
 def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
-    """A heatmap of classes × filters for every layer, red where a class loses; each filter's main class framed.
+    """A heat map of classes × filters for every layer, red where a class loses; each filter's main class is framed.
 
-    Filters are in the order of their main class. Those that change nothing are named below.
+    Filters are sorted by their main class. Those without an effect are listed below.
 
     Args:
         table: from `ablation_effects`.
-        measure: one of `MEASURES`.
+        measure: a key of `MEASURES`.
     """
     effects = main_effects(table, measure)
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
@@ -237,7 +237,7 @@ def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, 
 
 
 def _write(ax: Axes, values: np.ndarray, limits: style.Limits) -> None:
-    """Writes the numbers that stand out from the scale's white."""
+    """Writes the numbers of the cells that differ visibly from the scale's white."""
     for (down, right), value in np.ndenumerate(values):
         if abs(value) >= max(0.05, 0.1 * limits[1]):
             ink = style.ink_on(style.DIVERGING, Normalize(*limits)(value))
@@ -246,8 +246,8 @@ def _write(ax: Axes, values: np.ndarray, limits: style.Limits) -> None:
 
 
 def _say_undefined(ax: Axes, part: pd.DataFrame, measure: str) -> None:
-    one = part[part["filter"] == part["filter"].iloc[0]]
-    for place, (value, images) in enumerate(zip(one[measure], one["images"], strict=True)):
+    classes = part[part["filter"] == part["filter"].iloc[0]]
+    for place, (value, images) in enumerate(zip(classes[measure], classes["images"], strict=True)):
         if np.isnan(value):
             why = "all test images are of it" if images else "no test image is of it"
             ax.text(-0.4, place, f"undefined: {why}", va="center", fontsize=7, color="#555555")

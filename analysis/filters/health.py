@@ -1,4 +1,4 @@
-"""Which filters are alive, epoch by epoch: silent ones, whose ReLU gives nothing, and ones whose weights collapsed."""
+"""The health of every filter by epoch: active, silent (its ReLU is always zero), or collapsed (tiny weights)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,14 +18,14 @@ from analysis.drawing.style import COLLAPSED
 from analysis.exhibit import Exhibit
 
 FAINTEST = 1e-12
-"""Where the colours of the weights end; what is smaller looks the same."""
+"""Lower limit of the weights' colour scale; smaller weights look the same."""
 STATES = {
     "active": "#4393c3",
     "collapsed": "#8a8a8a",
     "silent": "#fdb863",
     "silent and collapsed": "#b2182b",
 }
-"""What a filter can be, with its colour."""
+"""The states of a filter, with their colours."""
 MEANINGS = {
     "active": "active",
     "collapsed": f"not silent, but max |w| < {COLLAPSED:g}",
@@ -34,7 +34,7 @@ MEANINGS = {
 }
 
 MOST_LABELLED, EVERY = 16, 4
-"""Filters whose numbers all fit beside their rows; of more every fourth has its number."""
+"""Most filters for which every row is numbered; with more, only every fourth is."""
 
 ByEpoch = Mapping[str, Mapping[int, np.ndarray]]
 """Weights (filters, …) by layer and epoch."""
@@ -45,7 +45,7 @@ def show(table: pd.DataFrame, images: int, removal: Mapping[str, Any]) -> Exhibi
 
     Args:
         table: see `filter_health`.
-        images: how many images silence was tested on.
+        images: number of images on which silence was tested.
         removal: the arguments of `removal_caption`.
     """
     text, without = caption(table, images), removal_caption(**removal)
@@ -53,16 +53,16 @@ def show(table: pd.DataFrame, images: int, removal: Mapping[str, Any]) -> Exhibi
 
 
 def filter_health(weights: ByEpoch, activity: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]]) -> pd.DataFrame:
-    """Every filter at every epoch.
+    """The state of every filter at every epoch.
 
     Args:
-        weights: (filters, …) by layer and epoch; the bias does not belong to them.
-        activity: by layer and epoch what passes the filters' ReLU, each (filters,): `active_images` and
-            `active_positions`, shares, and `silent`, whether nothing does on the whole test set.
+        weights: (filters, …) by layer and epoch, without the bias.
+        activity: by layer and epoch, each (filters,): `active_images` and `active_positions`, the shares of images and
+            positions with a positive ReLU output, and `silent`, whether there is none on the whole test set.
 
     Returns:
         layer, filter, epoch, largest_weight (max |w|), active_images, active_positions, silent, collapsed, state (see
-        `STATES`), died: the first epoch from which the filter is silent to the end, missing where it is not.
+        `STATES`), died: the first epoch from which the filter is silent to the end, missing if it is not.
     """
     parts = [
         pd.DataFrame(
@@ -94,14 +94,14 @@ def _died(layer: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def from_then_on(holds: np.ndarray, epochs: np.ndarray) -> pd.Series:
-    """The first epoch from which something holds to the last one, for each of several rows.
+    """For each row, the first epoch from which a condition holds until the last epoch.
 
     Args:
         holds: bool, (rows, epochs).
         epochs: the numbers of the epochs, ascending.
 
     Returns:
-        (rows,), Int64; missing where it does not hold at the last epoch.
+        (rows,), Int64; missing if it does not hold at the last epoch.
     """
     lengths = np.logical_and.accumulate(holds[:, ::-1], axis=1).sum(1)
     return pd.Series([epochs[-length] if length else pd.NA for length in lengths], dtype="Int64")
@@ -117,28 +117,28 @@ def dead_filters(table: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def state_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """How many filters are in each state: a row per layer and epoch, a column per state."""
+    """The number of filters in each state: a row per layer and epoch, a column per state."""
     counts = pd.crosstab([table["layer"], table["epoch"]], table["state"])
     counts = counts.reindex(columns=list(STATES), fill_value=0)
     return counts.loc[list(dict.fromkeys(table["layer"]))].reset_index()
 
 
 def caption(table: pd.DataFrame, images: int) -> str:
-    """How many filters of each layer are dead at the last epoch, since when, and how many came back to life.
+    """One sentence: how many filters of each layer are dead at the last epoch, since when, and how many recovered.
 
     Args:
         table: see `filter_health`.
-        images: how many images silence was tested on.
+        images: number of images on which silence was tested.
     """
     last = table["epoch"].max()
-    phrases = [_of_layer(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
+    phrases = [_layer_phrase(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
     return f"At epoch {last}, of {images:,} test images: {'; '.join(phrases)}."
 
 
 def removal_caption(
     *, filters: int, accuracy: float, accuracy_without: float, parameters: int, parameters_without: int
 ) -> str:
-    """What the network loses without its dead filters: accuracy (0..1) and number of parameters, with and without."""
+    """One sentence: accuracy (0..1) and number of parameters with and without the dead filters."""
     if not filters:
         return f"None is dead; the test accuracy is {accuracy:.2%}."
     return (
@@ -148,7 +148,7 @@ def removal_caption(
     )
 
 
-def _of_layer(layer: str, table: pd.DataFrame) -> str:
+def _layer_phrase(layer: str, table: pd.DataFrame) -> str:
     last = table[table["epoch"] == table["epoch"].max()]
     silent = last[last["silent"]]
     text = f"{len(silent)} of {layer}'s {len(last)} {noun(layer)} are silent on every one"
@@ -163,7 +163,7 @@ def _of_layer(layer: str, table: pd.DataFrame) -> str:
 
 
 def noun(layer: str) -> str:
-    """What a layer has many of."""
+    """The noun for a layer's outputs."""
     return "filters" if layer.startswith("conv") else "units"
 
 
@@ -173,16 +173,16 @@ def _since(died: pd.Series) -> str:
 
 
 def _came_back(table: pd.DataFrame, what: str) -> int:
-    """How many filters are not `what`, silent or collapsed, at some epoch that follows one where they are."""
+    """The number of filters that left the state `what` (silent or collapsed) again at some epoch."""
     states = table.pivot(index="filter", columns="epoch", values=what).to_numpy(bool)
     return int((states[:, :-1] & ~states[:, 1:]).any(1).sum())
 
 
 @style.styled
 def draw_filter_health(table: pd.DataFrame) -> Figure:
-    """A row of panels for each layer: the filters' largest weights and activity over the epochs, and counts.
+    """A row of panels for each layer: largest weight and activity of each filter over the epochs, and the state counts.
 
-    The filters stand in the order in which they died, the living on top.
+    Filters are sorted by the epoch at which they died, living ones on top.
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     heights = [_height(part["filter"].nunique()) for part in layers.values()]
@@ -214,12 +214,12 @@ def draw_filter_health(table: pd.DataFrame) -> Figure:
 
 
 def _height(filters: int) -> float:
-    """Inches: a row for each filter, within what fits on a page."""
+    """Height of a panel in inches, with a row for each filter, within the bounds of a page."""
     return float(np.clip(0.075 * filters, 1.2, 6.5))
 
 
 def weight_colours(limits: style.Limits) -> Colormap:
-    """Blues for weights on a logarithmic scale between `limits`, reds for those below `COLLAPSED`."""
+    """Colour map of weights on a logarithmic scale between `limits`: blue, and red below `COLLAPSED`."""
     low, threshold, high = np.log([limits[0], COLLAPSED, limits[1]])
     split = (threshold - low) / (high - low)
     reds, blues = matplotlib.colormaps["Reds_r"], matplotlib.colormaps["Blues"]
@@ -229,21 +229,21 @@ def weight_colours(limits: style.Limits) -> Colormap:
 
 
 def _order(table: pd.DataFrame) -> list[int]:
-    """The filters from the living down to the first that died."""
+    """The filters in drawing order, from the living ones to the first that died."""
     groups = table.groupby("filter")
     keys = pd.DataFrame({"died": groups["died"].first().astype(float).fillna(np.inf), "silent": groups["silent"].sum()})
     return keys.sort_values(["died", "silent"], ascending=[False, True], kind="stable").index.tolist()
 
 
 def _cells(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A row for each filter in the order drawn, a column for each epoch, those that are missing among them."""
+    """A row for each filter in drawing order, a column for each epoch, including missing ones."""
     cells = table.pivot(index="filter", columns="epoch", values=column).loc[_order(table)]
     return cells.reindex(columns=np.arange(table["epoch"].min(), table["epoch"].max() + 1))
 
 
 def _raster(ax: Axes, table: pd.DataFrame, column: str, norm: Normalize, cmap: Colormap) -> None:
     cells = _cells(table, column)
-    # Zero has no logarithm.
+    # Zero has no logarithm on the scale of the weights.
     values = cells.clip(lower=norm.vmin).to_numpy(float)
     extent = (table["epoch"].min() - 0.5, table["epoch"].max() + 0.5, len(cells) - 0.5, -0.5)
     ax.imshow(values, aspect="auto", interpolation="nearest", norm=norm, cmap=cmap, extent=extent)

@@ -1,4 +1,4 @@
-"""Which filters speak for and against a class in one image: each replaced in turn, and what that changes."""
+"""Filter ablation on one image: which filters speak for and against a class, each replaced in turn."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -15,9 +15,9 @@ from analysis.filters.ablation import NO_EFFECT, REPLACED
 from analysis.results.classification import softmax
 
 MOST = 10
-"""Filters shown of each layer for a class, and as many against it."""
+"""Most filters shown per layer for a class, and as many against it."""
 FOR, AGAINST = "#b2182b", "#2166ac"
-"""The ends of the diverging scale, as in the table of all classes: red is what is lost without the filter."""
+"""The ends of the diverging scale, as in the ablation of all classes: red is a loss without the filter."""
 
 
 def show(
@@ -34,7 +34,7 @@ def show(
 
     Args:
         logits: see `image_effects`, as are `without`, `classes` and `by`.
-        label: the place of the image's class in `classes`; None for the class that it is taken for.
+        label: index of the image's class in `classes`; None for the predicted class.
         image: (H, W, 3), bytes.
         description: which image it is.
     """
@@ -48,25 +48,25 @@ def show(
 def image_effects(
     logits: np.ndarray, without: Mapping[str, np.ndarray], classes: Sequence[str], target: int, by: str = "mean"
 ) -> pd.DataFrame:
-    """What one class loses in one image without each filter; a row for every layer and filter.
+    """What one class loses in one image without each filter: a row for every layer and filter.
 
     Args:
-        logits: (K,), of the whole network.
+        logits: (K,), of the intact network.
         without: (filters, K) by layer, each with one filter's map replaced.
         classes: the K ≥ 2 names.
-        target: the place of the class in `classes`.
-        by: what a map was replaced by, one of `REPLACED`.
+        target: index of the class in `classes`.
+        by: what a map was replaced by, a key of `REPLACED`.
 
     Returns:
-        layer, filter, replaced_by; class, the target; margin, its logit less the largest of the others, of the whole
-        network, and margin_lost without the filter, negative where it gains; probability and probability_lost;
-        predicted, the class that the whole network takes the image for, and predicted_without.
+        layer, filter, replaced_by; class, the target; margin, its logit less the largest of the others in the intact
+        network, and margin_lost without the filter, negative for a gain; probability and probability_lost; predicted,
+        the class that the intact network predicts, and predicted_without.
     """
-    margin, probability, predicted = (values[0] for values in _judged(logits[None], target))
+    margin, probability, predicted = (values[0] for values in _scores(logits[None], target))
     parts = []
     for layer, changed in without.items():
-        margins, probabilities, chosen = _judged(changed, target)
-        # Less than rounding is nothing: a silent filter must not be ranked.
+        margins, probabilities, chosen = _scores(changed, target)
+        # Changes within rounding count as zero: a silent filter must not be ranked.
         lost = np.where(np.abs(margin - margins) > NO_EFFECT, margin - margins, 0.0)
         parts.append(
             pd.DataFrame(
@@ -87,15 +87,15 @@ def image_effects(
     return pd.concat(parts, ignore_index=True)
 
 
-def _judged(logits: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The margin and the probability of the target, and which class is predicted, for each row of logits (N, K)."""
+def _scores(logits: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The margin and probability of the target, and the predicted class, for each row of logits (N, K)."""
     logits = logits.astype(np.float64)
     margin = logits[:, target] - np.delete(logits, target, axis=1).max(axis=1)
     return margin, softmax(logits)[:, target], logits.argmax(axis=1)
 
 
 def caption(table: pd.DataFrame) -> str:
-    """One sentence: what the image is taken for, and the filter that speaks most for its class."""
+    """One sentence: the predicted class, and the filter that speaks most for the target."""
     [best] = table.nlargest(1, "margin_lost").to_dict("records")
     text = (
         f"The image is taken for {best['predicted']}, with a margin of {best['class']} over its strongest rival of "
@@ -109,21 +109,21 @@ def caption(table: pd.DataFrame) -> str:
 
 
 def points(table: pd.DataFrame) -> list[str]:
-    """A sentence each: the filter most against the class, and how many decide the answer."""
+    """One sentence each: the filter that speaks most against the target, and how many change the prediction."""
     [worst] = table.nsmallest(1, "margin_lost").to_dict("records")
     if not table["margin_lost"].any():
         return []
     phrases = [f"Filter {worst['filter']} of {worst['layer']} speaks most against {worst['class']}: {_outcome(worst)}."]
-    return [*(phrases if worst["margin_lost"] < 0 else []), _decisive(table)]
+    return [*(phrases if worst["margin_lost"] < 0 else []), _decisive_sentence(table)]
 
 
-def _decisive(table: pd.DataFrame) -> str:
-    turned = int((table["predicted_without"] != table["predicted"]).sum())
-    if not turned:
+def _decisive_sentence(table: pd.DataFrame) -> str:
+    count = int((table["predicted_without"] != table["predicted"]).sum())
+    if not count:
         return "No filter decides the answer by itself."
-    decide, one = ("decides", "it") if turned == 1 else ("decide", "any one of them")
+    decide, it = ("decides", "it") if count == 1 else ("decide", "any one of them")
     return (
-        f"{turned} of the {len(table)} filters {decide} the answer: without {one} the image is taken for another class."
+        f"{count} of the {len(table)} filters {decide} the answer: without {it} the image is taken for another class."
     )
 
 
@@ -132,8 +132,8 @@ def _outcome(row: Mapping[Hashable, Any], without: str = "without it") -> str:
         f"{without} the margin is {_signed(row['margin'] - row['margin_lost'])} "
         f"(probability {row['probability'] - row['probability_lost']:.1%})"
     )
-    turned = row["predicted_without"] != row["predicted"]
-    return f"{text}, and the answer {row['predicted_without']}" if turned else text
+    changed = row["predicted_without"] != row["predicted"]
+    return f"{text}, and the answer {row['predicted_without']}" if changed else text
 
 
 def _signed(value: float) -> str:
@@ -142,7 +142,7 @@ def _signed(value: float) -> str:
 
 @style.styled
 def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: str) -> Figure:
-    """The image, and for each layer ranked bars: the ten filters most for the class, and the ten most against it.
+    """The image, and ranked bars for each layer: the ten filters most for the class, and the ten most against it.
 
     Args:
         table: from `image_effects`.
@@ -163,14 +163,14 @@ def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: s
     limits = _limits(pd.concat(layers.values()))
     for ax, (layer, part) in zip(axes[1:], layers.items(), strict=True):
         _draw_bars(ax, part, longest)
-        ax.set(title=_shown_of(layer, part, int((table["layer"] == layer).sum())), xlim=limits)
+        ax.set(title=_panel_title(layer, part, int((table["layer"] == layer).sum())), xlim=limits)
     name, by = without_middle(table["class"].iloc[0], 40), REPLACED[table["replaced_by"].iloc[0]]
     style.head(figure, f"Margin of {name} lost (logits) when a filter's map is replaced by {by}")
     return figure
 
 
-def _shown_of(layer: str, part: pd.DataFrame, filters: int) -> str:
-    """The title: which of how many filters these are."""
+def _panel_title(layer: str, part: pd.DataFrame, filters: int) -> str:
+    """The title of a panel: the number of filters shown, and of all."""
     if len(part) in (0, filters):
         return layer
     favouring = int((part["margin_lost"] > 0).sum())
@@ -178,18 +178,18 @@ def _shown_of(layer: str, part: pd.DataFrame, filters: int) -> str:
 
 
 def _limits(shown: pd.DataFrame) -> style.Limits:
-    """The ends of the axis: those of the bars, and room for what is written at them."""
+    """Limits of the axis: the range of the bars, plus room for their labels."""
     lost = shown["margin_lost"]
     least, most = min(0.0, lost.min()), max(0.0, lost.max())
     if least == most:
         return -1.0, 1.0
-    turned = shown["predicted_without"] != shown["predicted"]
-    left, right = ((most - least) * (0.45 if turned[side].any() else 0.2) for side in (lost < 0, lost > 0))
+    changed = shown["predicted_without"] != shown["predicted"]
+    left, right = ((most - least) * (0.45 if changed[side].any() else 0.2) for side in (lost < 0, lost > 0))
     return least - left, most + right
 
 
 def _ranked(part: pd.DataFrame) -> pd.DataFrame:
-    """The filters to be shown of one layer, from the one most for the class to the one most against it."""
+    """The filters of one layer to show, from most for the class to most against it."""
     ordered = part[part["margin_lost"] != 0].sort_values("margin_lost", ascending=False, kind="stable")
     favouring, opposing = (ordered[ordered["margin_lost"] > 0], ordered[ordered["margin_lost"] < 0])
     return pd.concat([favouring.head(MOST), opposing.tail(MOST)])
@@ -203,9 +203,9 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, longest: int) -> None:
     ax.barh(range(len(part)), lost, color=np.where(lost > 0, FOR, AGAINST), height=0.75)
     ax.axvline(0, color="#666666", linewidth=0.7)
     for place, row in enumerate(part.to_dict("records")):
-        end, turned = row["margin_lost"], row["predicted_without"] != row["predicted"]
+        end, changed = row["margin_lost"], row["predicted_without"] != row["predicted"]
         text = f"{end:#.2g}".rstrip(".").replace("-", "−")
-        text += f", then {without_middle(row['predicted_without'], 18)}" if turned else ""
+        text += f", then {without_middle(row['predicted_without'], 18)}" if changed else ""
         away, side = (3, "left") if end > 0 else (-3, "right")
         ax.annotate(text, (end, place), (away, 0), textcoords="offset points", va="center", ha=side, fontsize=7)
     ax.set_yticks(range(len(part)), part["filter"])

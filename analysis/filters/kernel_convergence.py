@@ -1,4 +1,4 @@
-"""When do the kernels stop changing? Every filter's way over the epochs, where one kernel by eye proves too little."""
+"""When do the kernels stop changing? Measured over the epochs for every filter, instead of judged by eye for one."""
 
 from collections.abc import Mapping
 
@@ -15,11 +15,11 @@ from analysis.exhibit import Exhibit
 from analysis.filters.health import ByEpoch, from_then_on, noun
 
 WITHIN = 0.05
-"""A filter has settled when its cosine distance to its final weights stays within this, an angle of 18°."""
+"""A filter has settled once its cosine distance to its final weights stays within this, an angle of 18°."""
 CLAIMED = 5
-"""Wik (2023) sees kernels converged after about so many epochs."""
+"""Epochs after which Wik (2023) sees the kernels converged."""
 BAND = 0.1, 0.9
-"""The quantiles around the median: four fifths of the filters."""
+"""Quantiles that bound the band around the median: four fifths of the filters."""
 BANDED = "four fifths of the living"
 COLOUR = style.MODEL_COLOURS["cnn"]
 MEASURES = {
@@ -38,30 +38,30 @@ def show(weights: ByEpoch, health: pd.DataFrame) -> Exhibit:
 
 
 def kernel_convergence(weights: ByEpoch, health: pd.DataFrame) -> pd.DataFrame:
-    """How far every filter is at every epoch from where it ends, and from where it was the epoch before.
+    """The distance of every filter at every epoch to its final weights and to those of the epoch before.
 
-    The cosine distance, 1 - cos of the angle between two filters' weights, is 0 for one direction and 1 for a right
-    angle. To the final weights it is 0 at the end by construction, come to rest or not: that the step tells.
+    The cosine distance, 1 - cos of the angle between two filters' weights, is 0 for equal directions and 1 for a right
+    angle. That to the final weights ends at 0 by construction; whether a filter has come to rest shows in the step.
 
     Args:
         weights: (filters, …) of each layer by epoch.
-        health: layer, filter, epoch and silent as in `filters.filter_health`; layers without a ReLU are not in it.
+        health: layer, filter, epoch and silent as in `health.filter_health`, without layers that have no ReLU.
 
     Returns:
         layer, filter, epoch, norm, alive (neither silent nor collapsed), to_final and step (cosine distances; NaN
-        where the filter is dead at either end, or the epoch before was not kept), settled: the first epoch from which
-        `to_final` stays within `WITHIN`, missing for a filter that ends dead.
+        if the filter is dead at either epoch, or the epoch before was not kept), settled: the first epoch from which
+        `to_final` stays within `WITHIN`, missing for a filter that is dead at the end.
     """
     silent = health.pivot(index=["layer", "filter"], columns="epoch", values="silent")
     parts = []
     for layer, by_epoch in weights.items():
         dead = silent.loc[layer, sorted(by_epoch)].to_numpy(bool) if layer in silent.index else False
-        parts.append(_of_layer(by_epoch, dead).assign(layer=layer))
+        parts.append(_layer_table(by_epoch, dead).assign(layer=layer))
     return pd.concat(parts, ignore_index=True)[["layer", "filter", "epoch", "norm", "alive", *DISTANCES, "settled"]]
 
 
-def _of_layer(by_epoch: Mapping[int, np.ndarray], silent: np.ndarray | bool) -> pd.DataFrame:
-    """The table of one layer, silent (filters, epochs)."""
+def _layer_table(by_epoch: Mapping[int, np.ndarray], silent: np.ndarray | bool) -> pd.DataFrame:
+    """The table of one layer; `silent` is (filters, epochs)."""
     epochs = np.array(sorted(by_epoch))
     rows = np.stack([by_epoch[epoch].reshape(len(by_epoch[epoch]), -1) for epoch in epochs], axis=1).astype(float)
     alive = (np.abs(rows).max(2) >= COLLAPSED) & ~np.asarray(silent)
@@ -83,7 +83,7 @@ def _of_layer(by_epoch: Mapping[int, np.ndarray], silent: np.ndarray | bool) -> 
 
 
 def _cosine_distance(these: np.ndarray, those: np.ndarray) -> np.ndarray:
-    """1 - cos between vectors along the last axis; NaN for a vector of zeros."""
+    """1 - cos of the angle between vectors along the last axis; NaN for a vector of zeros."""
     products = (these * those).sum(-1)
     norms = np.linalg.norm(these, axis=-1) * np.linalg.norm(those, axis=-1)
     cosines = np.divide(products, norms, out=np.full(norms.shape, np.nan), where=norms > 0)
@@ -91,7 +91,7 @@ def _cosine_distance(these: np.ndarray, those: np.ndarray) -> np.ndarray:
 
 
 def settled_epochs(table: pd.DataFrame) -> pd.Series:
-    """From which epoch on each filter of one layer has settled, by filter; only of those alive at the end."""
+    """The epoch from which each filter of one layer has settled, by filter; only filters alive at the end."""
     return table.groupby("filter")["settled"].first().dropna().astype(int)
 
 
@@ -108,15 +108,15 @@ def spread(table: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """One sentence: whether at least half of each layer's living kernels are converged after about five epochs."""
+    """One sentence: whether at least half of each layer's living kernels have converged by epoch `CLAIMED`."""
     last = int(table["epoch"].max())
     if last <= CLAIMED:
         return f"Whether kernels are converged after about {CLAIMED} epochs (Wik, 2023) cannot be told after {last}."
     phrases = []
     for layer, settled in _settled(table).items():
-        early = f"{(settled <= CLAIMED).sum()} of {counted(len(settled), f'living {_one(layer)}')}"
+        early = f"{(settled <= CLAIMED).sum()} of {counted(len(settled), f'living {_singular(layer)}')}"
         phrases.append(
-            f"{layer} {_verdict(settled)} ({early})" if len(settled) else f"{layer} has no living {_one(layer)}"
+            f"{layer} {_verdict(settled)} ({early})" if len(settled) else f"{layer} has no living {_singular(layer)}"
         )
     return (
         f"Converged after about {CLAIMED} epochs (Wik, 2023), to within a cosine distance of {WITHIN:g} of the final "
@@ -125,18 +125,18 @@ def caption(table: pd.DataFrame) -> str:
 
 
 def points(table: pd.DataFrame) -> list[str]:
-    """A sentence each: when half of each layer's filters have settled, and how far they still turn."""
+    """One sentence each: when half of each layer's filters have settled, and how far they still turn per epoch."""
     living = {layer: settled for layer, settled in _settled(table).items() if len(settled)}
     halves = [
-        f"from epoch {_half(settled)} of {layer}'s {counted(len(settled), f'living {_one(layer)}')}"
+        f"from epoch {_half(settled)} of {layer}'s {counted(len(settled), f'living {_singular(layer)}')}"
         for layer, settled in living.items()
     ]
-    # All are at their end there by construction.
-    told = halves and int(table["epoch"].max()) > CLAIMED
-    return [*([f"Half have settled {', '.join(halves)}."] if told else []), *_last_steps(table)]
+    # At the last epoch all have settled by construction.
+    is_later = halves and int(table["epoch"].max()) > CLAIMED
+    return [*([f"Half have settled {', '.join(halves)}."] if is_later else []), *_last_steps(table)]
 
 
-def _one(layer: str) -> str:
+def _singular(layer: str) -> str:
     return noun(layer).removesuffix("s")
 
 
@@ -167,9 +167,9 @@ def _last_steps(table: pd.DataFrame) -> list[str]:
 
 @style.styled
 def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
-    """A row for each layer: distances, norm, and how many have settled; median, band and every living filter.
+    """A row for each layer: distances, norm, and share settled; the median, its band, and a line for every filter.
 
-    Dead filters have no distances; their norms are grey.
+    Filters dead at the end have no distance to it, and are grey.
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     figure = style.figure(style.WIDTH, 0.8 + 1.9 * len(layers))
@@ -217,7 +217,7 @@ def _draw_lines(ax: Axes, cells: pd.DataFrame, colour: str, label: str) -> None:
 
 
 def _marker(points: pd.DataFrame) -> str | None:
-    """A line of one or two points could not be seen."""
+    """A marker for lines of few points, which would be hard to see without one."""
     return "." if len(points) < 4 else None
 
 
@@ -241,7 +241,7 @@ def _mark_claim(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _set_decades(ax: Axes, values: pd.Series) -> None:
-    """A logarithmic scale from the power of ten below the smallest positive value to the one above the largest."""
+    """Sets a logarithmic scale between powers of ten that enclose all positive values."""
     powers = np.log10(values[values > 0])
     if len(powers):
         low, high = np.floor(powers.min()), np.ceil(powers.max())

@@ -1,4 +1,4 @@
-"""The sheet of the patches that activate a layer's filters most, each filter's beside its kernels."""
+"""A sheet of the patches that activate a layer's filters most, beside each filter's kernels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,16 @@ from analysis.drawing.wording import without_end
 
 
 def responding(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a `top_patches` table that are patches."""
+    """The rows of a `top_patches` table that have a patch: those of filters that respond."""
     return table[table["state"] == "responds"].astype({"rank": int, "image": int, "top": int, "left": int})
 
 
 GAP, NARROW = 0.12, 0.06
-"""Inches between a filter and the next, and between its kernel and its patches."""
+"""Inches between two filters, and between a filter's kernels and its patches."""
 TOP, HEAD, FOOT = 0.35, 0.15, 0.16
-"""Inches of the title, and of a line above a filter's patches and below them all."""
+"""Heights in inches: the title, a line above a filter's patches, and a line at the bottom."""
 CHARACTER = 0.056
-"""Inches of a character above a filter's patches."""
+"""Width in inches of a character above a filter's patches."""
 _WHY = {"silent": "filters silent on all test images", "constant": "filters the same everywhere on all test images"}
 
 
@@ -38,17 +38,17 @@ def draw_top_patches(
     notes: Mapping[int, Sequence[str]],
     kernels: np.ndarray,
 ) -> Figure:
-    """Every responding filter's patches, three by three, best first, under its number; its kernels left of them.
+    """For each responding filter its number, its patches (three by three, best first), and its kernels left of them.
 
-    What lies outside the image is hatched. Filters that do not respond are named below.
+    Parts outside the image are hatched. Filters that do not respond are listed below.
 
     Args:
         table: from `top_patches`.
         crops: from `crop_patches`.
-        title: above everything.
-        key: below everything; what the lines and the kernels say.
-        notes: by filter, lines of text; the first goes beside its number.
-        kernels: (filters, n, k, k, 3) in 0..1, for all filters of the layer; a filter's n stand in a column.
+        title: of the figure.
+        key: explains the notes and the kernels, at the bottom of the figure.
+        notes: by filter, lines of text above its patches; the first is beside its number.
+        kernels: (filters, n, k, k, 3) in 0..1, for all filters of the layer; a filter's n form a column.
     """
     shown = responding(table)
     filters = sorted(set(shown["filter"]))
@@ -69,25 +69,25 @@ def draw_top_patches(
         _write_head(ax, (x, y), width - GAP, str(filter), notes.get(filter, ()))
         each = side / kernels.shape[1]
         for down, kernel in enumerate(kernels[filter]):
-            _place(ax, kernel, x, y + head + down * each, each - 0.03)
+            _draw_picture(ax, kernel, x, y + head + down * each, each - 0.03)
         _draw_nine(ax, crops[(shown["filter"] == filter).to_numpy()], x + each + NARROW, y + head, side)
     return figure
 
 
 def _sizes(count: int, kernels: int) -> tuple[int, float]:
-    """How many filters stand side by side, and how large a filter's patches together are, inches.
+    """The number of filters side by side, and the side in inches of a filter's square of patches.
 
-    Its kernels, in a column beside them, are as high together as they are.
+    The column of its kernels is as high as that square.
     """
     columns = (4, 5)[count > 24] + (kernels > 1)
     return columns, (style.WIDTH / columns - GAP - NARROW) / (1 + 1 / kernels)
 
 
 def _canvas(height: float) -> tuple[Figure, Axes]:
-    """A figure that is all one plane, measured in inches from its upper left corner."""
+    """A figure with axes that cover it, in inches from the upper left corner."""
     figure = style.figure(style.WIDTH, height)
     figure.set_layout_engine("none")
-    # Hundreds of axes would take seconds to lay out.
+    # One set of axes for all pictures: hundreds would take seconds to lay out.
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, style.WIDTH), ylim=(height, 0), autoscale_on=False)
     ax.set_axis_off()
     return figure, ax
@@ -106,10 +106,10 @@ def _draw_nine(ax: Axes, crops: np.ndarray, x: float, y: float, side: float) -> 
     step = side / 3
     for place, crop in enumerate(crops):
         row, column = divmod(place, 3)
-        _place(ax, crop, x + column * step, y + row * step, step - 0.03)
+        _draw_picture(ax, crop, x + column * step, y + row * step, step - 0.03)
 
 
-def _place(ax: Axes, picture: np.ndarray, x: float, y: float, side: float) -> None:
+def _draw_picture(ax: Axes, picture: np.ndarray, x: float, y: float, side: float) -> None:
     if picture.shape[-1] == 4 and not picture[..., 3].all():
         hatched: Any = {"facecolor": "#f4f4f4", "edgecolor": "#b0b0b0", "hatch": "//////", "linewidth": 0}
         ax.add_patch(Rectangle((x, y), side, side, zorder=-1, **hatched))

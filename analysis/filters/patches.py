@@ -1,4 +1,4 @@
-"""What each filter looks for: the patches of test images that activate it most, beside its kernel."""
+"""Top activating patches: the patches of test images that activate each filter most, beside its kernels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, st
 from analysis.filters.patch_sheet import draw_top_patches, responding
 
 PATCHES = 9
-"""Patches of each filter: three by three."""
+"""Patches per filter, drawn three by three."""
 CONSTANT = 1e-5
-"""The share of a filter's peak by which its map has to vary, in an image or between images, to be a response."""
+"""Share of a filter's peak by which its map must vary, within or between images, to count as a response."""
 
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """How one layer's filters respond to N images; all arrays but `weights` are (N, filters)."""
+    """Responses of one layer's filters to N images; all arrays but `weights` are (N, filters)."""
 
     peak: np.ndarray
     """The largest activation."""
     mean: np.ndarray
     """The mean activation."""
     top: np.ndarray
-    """The first row of pixels of what has the largest activation; negative where it begins outside the image."""
+    """The first row of pixels of the patch with the largest activation; negative if it begins outside the image."""
     left: np.ndarray
-    """The first column."""
+    """The first column of pixels of that patch."""
     side: int
-    """Rows and columns of pixels that a filter sees at a time."""
+    """Side in pixels of a filter's receptive field."""
     weights: np.ndarray
     """(filters, channels, k, k)."""
     dilation: int
@@ -50,10 +50,10 @@ def show(
     """The patches of test images that activate each filter of `layer` most.
 
     Args:
-        layer: ``conv1``, whose kernels are shown in colour, or ``conv2``, of whose kernels the largest slices are.
-        responses: those of its filters.
+        layer: ``conv1``, whose kernels are shown in colour, or ``conv2``, whose strongest slices are shown.
+        responses: those of the layer's filters.
         images: (N, 3, H, W), bytes.
-        labels: (N,), places in `classes`.
+        labels: (N,), indices of `classes`.
         classes: the names.
         selectivity: from `selectivity.class_selectivity`.
         ablation: from `ablation.ablation_effects`.
@@ -87,7 +87,7 @@ _INPUTS = "Inputs are the filters of conv1 that it weighs most."
 def _notes(
     layer: str, selectivity: pd.DataFrame, ablation: pd.DataFrame, inputs: list[list[int]] | None
 ) -> dict[int, list[str]]:
-    """For each filter the class that it responds to most, the one that loses most AUC without it, and its inputs."""
+    """For each filter: the class it responds to most, the class that loses most AUC without it, and its inputs."""
     effects = main_effects(ablation)
     losses = {
         row["filter"]: f"AUC lost {100 * row['lost']:.1f}: {row['class']}"
@@ -112,20 +112,20 @@ def top_patches(
     labels: np.ndarray,
     classes: Sequence[str],
 ) -> pd.DataFrame:
-    """The patches that activate each filter most, of different images, best first.
+    """The patches of different images that activate each filter most, best first.
 
     Args:
         peak: (N, filters), the largest activation in each image.
         mean: (N, filters), the mean activation in each image.
-        corners: the first row and the first column of pixels of what has that activation, (N, filters) each; negative
-            where it begins outside the image.
-        labels: (N,), places in `classes`.
+        corners: the first row and the first column of pixels of the patch with the largest activation, (N, filters)
+            each; negative if it begins outside the image.
+        labels: (N,), indices of `classes`.
         classes: the names.
 
     Returns:
-        filter; state: responds, silent (nowhere more than rounding's activation) or constant (the same everywhere);
-        and for one that responds up to `PATCHES` rows of rank, from 1, image, the number of the test image, class,
-        activation, top and left. A filter that does not respond has one row with NaN in them: no patch tells of it.
+        filter; state: responds, silent (no activation beyond rounding) or constant (the same everywhere); rank (from
+        1), image (index of the test image), class, activation, top and left. A filter that responds has up to
+        `PATCHES` rows; any other has one row, with NaN from rank on.
     """
     parts, least = [], filter_rows.SILENT * peak.max()
     for filter in range(peak.shape[1]):
@@ -157,26 +157,26 @@ def _state(peak: np.ndarray, mean: np.ndarray, least: float) -> str:
 
 
 def crop_patches(table: pd.DataFrame, images: np.ndarray, side: int) -> np.ndarray:
-    """The patches of a `top_patches` table: (patches, side, side, 4), bytes; see-through outside the image.
+    """The patches of a `top_patches` table, RGBA bytes (patches, side, side, 4); transparent outside the image.
 
     Args:
         table: from `top_patches`.
-        images: (N, 3, H, W), bytes: those that the table is of.
-        side: rows and columns of a patch, pixels.
+        images: (N, 3, H, W), bytes: the images of the table.
+        side: side of a patch in pixels.
     """
     shown = responding(table)
-    inside = np.zeros((len(shown), side, side, 4), np.uint8)
+    patches = np.zeros((len(shown), side, side, 4), np.uint8)
     places = shown[["image", "top", "left"]].to_numpy()
-    for patch, (number, top, left) in zip(inside, places, strict=True):
-        # Negative corners are outside the image, and to numpy they would be places from its other end.
+    for patch, (number, top, left) in zip(patches, places, strict=True):
+        # Negative corners are clipped: numpy would count them from the other end of the image.
         part = images[number][:, max(top, 0) : top + side, max(left, 0) : left + side].transpose(1, 2, 0)
         place = patch[max(-top, 0) :, max(-left, 0) :][: part.shape[0], : part.shape[1]]
         place[..., :3], place[..., 3] = part, 255
-    return inside
+    return patches
 
 
 def caption(table: pd.DataFrame) -> str:
-    """One sentence: whose patches are most of one class, and how many filters have none."""
+    """One sentence: the filter whose patches agree most on a class, and how many filters have no patches."""
     shown = responding(table)
     states = table.drop_duplicates("filter")["state"].value_counts()
     left = [f"{states[state]} {state}" for state in ("silent", "constant") if state in states]
@@ -188,7 +188,7 @@ def caption(table: pd.DataFrame) -> str:
 
 
 def _most_agreed(shown: pd.DataFrame, most: pd.DataFrame) -> str:
-    """Whose patches are most of one class; `most` has a row for each filter and class, which tie."""
+    """The filter whose patches agree most on a class; `most` has a row for each filter and class that tie."""
     first, *others = most.to_dict("records")
     if others:
         named = several([f"filter {row['filter']} on {row['class']}" for row in (first, *others)])
@@ -199,7 +199,7 @@ def _most_agreed(shown: pd.DataFrame, most: pd.DataFrame) -> str:
 
 
 def note(side: int) -> str:
-    """How the patches of `side` pixels were chosen, and what stands beside them."""
+    """How the patches of `side` pixels were chosen, and what the lines beside a filter's number mean."""
     return (
         f"Patches of {side} × {side} pixels, each filter's of different test images. Beside a filter's number stands "
         "the class that it responds to most in the mean, and below it how much AUC (× 100) the class that depends most "

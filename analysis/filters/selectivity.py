@@ -1,4 +1,4 @@
-"""How much each filter responds to one class more than to the others."""
+"""Class selectivity: how much more each filter responds to one class than to the others."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,48 +12,49 @@ from analysis.drawing.wording import listed, without_middle
 from analysis.exhibit import Exhibit
 
 MOST_BARS = 40
-"""Filters side by side."""
+"""Most filters side by side."""
 LONGEST = 18
-"""Characters of a class name above a bar."""
+"""Most characters of a class name at a bar."""
 
 
 def show(table: pd.DataFrame, classes: Sequence[str]) -> Exhibit:
-    """The class that each filter responds to most; `table` from `class_selectivity`."""
+    """The class that each filter responds to most; `table` is from `class_selectivity`."""
     figure, heading = draw_selectivity(table, classes), "Class selectivity of each filter"
     return Exhibit("selectivity", heading, caption(table), table, figure, points=points(table), note=NOTE)
 
 
 def class_selectivity(means: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """The class selectivity index of every filter; a row for each.
+    """The class selectivity index of every filter, a row each.
 
-    (μ_max - μ_rest) / (μ_max + μ_rest), with μ_max the largest of the filter's mean activations per class, and μ_rest
-    the mean of those of all other classes: 0 for a filter that responds to all classes alike, 1 for one that responds
-    to a single class. Morcos, Barrett, Rabinowitz and Botvinick, "On the importance of single directions for
+    (μ_max - μ_rest) / (μ_max + μ_rest), where μ_max is the largest of the filter's mean activations per class, and
+    μ_rest the mean of those of all other classes: 0 for a filter that responds to all classes equally, 1 for one that
+    responds to a single class. Morcos, Barrett, Rabinowitz and Botvinick, "On the importance of single directions for
     generalization", ICLR 2018, equation 1.
 
     Args:
         means: (N, filters) by layer: each filter's mean activation in each image, never negative.
-        labels: (N,), places in `classes`.
+        labels: (N,), indices of `classes`.
         classes: the names.
 
     Returns:
         layer, filter; class, the one with the largest mean, empty for a filter too faint to be rated; mean_highest,
-        mean_rest, and selectivity; NaN where there is none: of such a filter, or where all images are of one class.
+        mean_rest, and selectivity, NaN if undefined: for such a filter, or if all images are of one class.
     """
     return pd.concat(
-        [_of_layer(values, labels, classes).assign(layer=layer) for layer, values in means.items()], ignore_index=True
+        [_layer_table(values, labels, classes).assign(layer=layer) for layer, values in means.items()],
+        ignore_index=True,
     )[["layer", "filter", "class", "mean_highest", "mean_rest", "selectivity"]]
 
 
-def _of_layer(means: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+def _layer_table(means: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     present = np.unique(labels)
     by_class = np.stack([means[labels == label].mean(axis=0, dtype=np.float64) for label in present])
     highest, best = by_class.max(axis=0), by_class.argmax(axis=0)
     others = len(present) - 1
     rest = (by_class.sum(axis=0) - highest) / others if others else np.full(len(highest), np.nan)
-    heard = highest > filter_rows.SILENT * highest.max()
-    index = np.divide(highest - rest, highest + rest, out=np.full(len(highest), np.nan), where=heard)
-    names = [classes[present[place]] if one else "" for place, one in zip(best, heard, strict=True)]
+    responds = highest > filter_rows.SILENT * highest.max()
+    index = np.divide(highest - rest, highest + rest, out=np.full(len(highest), np.nan), where=responds)
+    names = [classes[present[place]] if rated else "" for place, rated in zip(best, responds, strict=True)]
     return pd.DataFrame(
         {
             "filter": np.arange(len(highest)),
@@ -79,11 +80,11 @@ def caption(table: pd.DataFrame) -> str:
 
 
 def points(table: pd.DataFrame) -> list[str]:
-    """A sentence for each layer: its most selective filter, and how many are too faint to have a class."""
-    return [_sentence(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
+    """A sentence for each layer: its most selective filter, and how many are too faint to be rated."""
+    return [_layer_sentence(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
 
 
-def _sentence(layer: str, table: pd.DataFrame) -> str:
+def _layer_sentence(layer: str, table: pd.DataFrame) -> str:
     faint = int((table["class"] == "").sum())
     quiet = f"; {faint} of its {len(table)} filters are too faint to be rated" if faint else ""
     defined = table.dropna(subset=["selectivity"])
@@ -104,7 +105,7 @@ NOTE = (
 
 @style.styled
 def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """A bar for every filter, most selective first, with the class that it responds to most written at it.
+    """A bar for every filter, most selective first, labelled with the class that it responds to most.
 
     Args:
         table: from `class_selectivity`.
@@ -130,7 +131,7 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
 
 
 _PLATE = {"facecolor": style.PAPER, "alpha": 0.8, "edgecolor": "none", "pad": 1}
-"""What a name stands on within a bar, whatever the bar's colour."""
+"""Background of a name within a bar, which makes it readable on any colour."""
 
 
 def _draw_bars(ax: Axes, part: pd.DataFrame, fills: Mapping[str, Mapping[str, str]]) -> None:
@@ -140,7 +141,7 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, fills: Mapping[str, Mapping[str, st
     colours, hatches = ([fills[name][key] for name in part["class"]] for key in ("facecolor", "hatch"))
     ax.bar(range(len(part)), heights, color=colours, hatch=hatches, edgecolor=style.PAPER, linewidth=0, width=0.8)
     for place, (height, name) in enumerate(zip(heights, part["class"], strict=True)):
-        inside = height > 0.55  # where there is no room above
+        inside = height > 0.55  # no room above the bar
         ax.text(
             place, height + (-0.03 if inside else 0.02), without_middle(name, LONGEST), rotation=90, ha="center",
             va="top" if inside else "bottom", fontsize=6.5, bbox=_PLATE if inside else None,
