@@ -1,1 +1,1 @@
-"""Kernels and feature maps over the epochs."""
+"""Kernels and feature maps of the CNN over the epochs."""

@@ -1,4 +1,4 @@
-"""What the filters make of one image: a filter's maps over the epochs (the report's Figures 10–12), and all filters."""
+"""Feature maps of one image: one filter's over the epochs (the report's Figures 10–12), and all filters' at one."""
 
 import math
 
@@ -19,7 +19,7 @@ Maps = dict[str, dict[int, np.ndarray]]
 def show_evolution(
     maps: Maps, layer: str, filter: int, *, image: np.ndarray, description: str, per_map: bool = False
 ) -> Exhibit:
-    """What one filter of the convolution `layer` makes of an image (H, W, 3) of bytes over the epochs."""
+    """The maps of one filter of the convolution `layer` over the epochs, for an image (H, W, 3) of bytes."""
     table = activation_evolution(maps)
     title = f"Filter {filter} of {layer} on {description}"
     figure = draw_activation_evolution(table, image=image, title=title, per_map=per_map)
@@ -28,7 +28,7 @@ def show_evolution(
 
 
 def show_grid(maps: np.ndarray, layer: str, epoch: int, *, description: str, per_map: bool = False) -> Exhibit:
-    """The maps (filters, H, W) of all filters of a layer at one epoch, on the image of that description."""
+    """The maps (filters, H, W) of all filters of a layer at one epoch, for the image described."""
     table = activation_grid(maps)
     title = f"All maps, {layer_name(layer)}, on {description}, epoch {epoch}"
     figure, text = (
@@ -50,13 +50,13 @@ def activation_evolution(maps: Maps) -> pd.DataFrame:
 
 def activation_grid(maps: np.ndarray) -> pd.DataFrame:
     """The maps (filters, H, W) of one layer as a tidy table: filter, row, column, value."""
-    parts = [_tidy(one).assign(filter=number) for number, one in enumerate(maps)]
+    parts = [_tidy(values).assign(filter=number) for number, values in enumerate(maps)]
     return pd.concat(parts, ignore_index=True)[["filter", "row", "column", "value"]]
 
 
-def _tidy(one: np.ndarray) -> pd.DataFrame:
-    rows, columns = np.indices(one.shape)
-    return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), "value": one.ravel()})
+def _tidy(values: np.ndarray) -> pd.DataFrame:
+    rows, columns = np.indices(values.shape)
+    return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), "value": values.ravel()})
 
 
 def _map(part: pd.DataFrame) -> np.ndarray:
@@ -77,10 +77,10 @@ def caption(table: pd.DataFrame) -> str:
 def draw_activation_evolution(
     table: pd.DataFrame, *, image: np.ndarray | None, title: str, per_map: bool = False
 ) -> Figure:
-    """A row for each layer, a column for each epoch, and the image (H, W, 3) of bytes beside them.
+    """A row for each layer and a column for each epoch, beside the image (H, W, 3) of bytes.
 
-    Each row has one scale for all epochs: a map that fades is seen to fade. With `per_map` each map goes to its own
-    largest value instead, so that what is in a faint one is seen.
+    Each row has one scale for all epochs, which shows a map fade. With `per_map` each map is scaled to its own largest
+    value instead, which shows the structure of faint maps.
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     scales = {layer: scale(layer, part["value"].to_numpy(float)) for layer, part in layers.items()}
@@ -91,8 +91,8 @@ def draw_activation_evolution(
     }
     labels = {layer: measured(layer) for layer in layers}
     if per_map:
-        maps = {(layer, epoch): _to_its_own(values, scales[layer][0]) for (layer, epoch), values in maps.items()}
-        scales = {layer: _own_scale(kind) for layer, kind in scales.items()}
+        maps = {(layer, epoch): _normalised(values, scales[layer][0]) for (layer, epoch), values in maps.items()}
+        scales = {layer: _normalised_scale(kind) for layer, kind in scales.items()}
         labels, title = dict.fromkeys(layers, "share of the largest"), f"{title}; {_EACH}"
     return draw_strips(
         {(layer_name(layer), epoch): values for (layer, epoch), values in maps.items()},
@@ -106,20 +106,20 @@ def draw_activation_evolution(
 _EACH = "each map on its own scale"
 
 
-def _to_its_own(values: np.ndarray, limits: style.Limits) -> np.ndarray:
-    """The map as shares of its own largest absolute value."""
-    # Where there is no picture on the shared scale, stretching would draw nothing but rounding.
+def _normalised(values: np.ndarray, limits: style.Limits) -> np.ndarray:
+    """The map divided by its largest absolute value."""
+    # A map that is flat on the shared scale holds only rounding errors: it is not stretched.
     flat = style.flat_label(values, limits) != ""
     return values / (limits[1] if flat else np.abs(values).max())
 
 
-def _own_scale(kind: style.Scale) -> style.Scale:
+def _normalised_scale(kind: style.Scale) -> style.Scale:
     limits, cmap = kind
     return (-1.0 if limits[0] < 0 else 0.0, 1.0), cmap
 
 
 def grid_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
-    """One sentence: how many of a layer's filters show anything."""
+    """One sentence: how many of a layer's maps are zero or constant."""
     flat = _flat(table, layer)
     silent = sum(label == "all 0" for label in flat.values())
     constant = sum(label != "" for label in flat.values()) - silent
@@ -134,9 +134,9 @@ def _flat(table: pd.DataFrame, layer: str) -> dict[int, str]:
 
 @style.styled
 def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str, per_map: bool = False) -> Figure:
-    """The maps of all of a layer's filters, numbered, on one scale; those without a picture flat and labelled.
+    """The maps of all filters of a layer, numbered, on one scale; constant maps are labelled.
 
-    With `per_map` each goes to its own largest value instead.
+    With `per_map` each map is scaled to its own largest value instead.
     """
     numbers = sorted(table["filter"].unique())
     columns = min(len(numbers), 8 if len(numbers) <= 32 else 16)
@@ -148,8 +148,8 @@ def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str, per_map
     maps = {number: _map(table[table["filter"] == number]) for number in numbers}
     label = measured(layer)
     if per_map:
-        maps = {number: _to_its_own(values, limits) for number, values in maps.items()}
-        (limits, cmap), title, label = _own_scale((limits, cmap)), f"{title}; {_EACH}", "share of the largest"
+        maps = {number: _normalised(values, limits) for number, values in maps.items()}
+        (limits, cmap), title, label = _normalised_scale((limits, cmap)), f"{title}; {_EACH}", "share of the largest"
     axes = [figure.add_subplot(grid[divmod(place, columns)]) for place in range(len(numbers))]
     for ax, number in zip(axes, numbers, strict=True):
         style.panel(ax, maps[number], limits, cmap)

@@ -1,4 +1,4 @@
-"""One filter over the epochs as a GIF: its kernel, what it makes of one image, and how accurate the network is."""
+"""One filter over the epochs as an animated GIF: its kernel, its maps of one image, and the test accuracy."""
 
 import io
 import textwrap
@@ -26,9 +26,9 @@ from analysis.inside.kernels import channel_names, kernel_evolution
 
 DOTS_PER_INCH = 100
 MILLISECONDS, LAST_MILLISECONDS = 350, 2000
-"""How long an epoch is shown, and the last one."""
+"""Duration of each epoch's frame, and of the last one."""
 MOST_LETTERS = 120
-"""In a line of the title: an image may be a file, far down in its folders."""
+"""Most characters in a line of the title, which may hold the long path of an image."""
 
 
 def show(
@@ -44,11 +44,11 @@ def show(
     """One filter's kernel and maps over all epochs, as an animation.
 
     Args:
-        weights: as for `kernels.kernel_evolution`.
-        maps: as for `activations.activation_evolution`, at the same epochs.
-        accuracy: as for `frames`, as are `layer` and `image`.
+        weights: see `kernels.kernel_evolution`.
+        maps: see `activations.activation_evolution`; at the same epochs.
+        accuracy: see `frames`.
         layer: the convolution's name.
-        filter: which of its filters.
+        filter: the filter's number.
         image: (H, W, 3), bytes.
         description: which image it is.
     """
@@ -67,15 +67,15 @@ def frames(
     image: np.ndarray,
     title: str,
 ) -> list[np.ndarray]:
-    """A picture (height, width, 3) of bytes for every epoch; the kernel, and each map, keep one scale throughout.
+    """One frame (height, width, 3) of bytes per epoch; the kernel and each map keep one scale throughout.
 
     Args:
         kernel: see `kernels.kernel_evolution`.
-        maps: see `activations.activation_evolution`, at the same epochs.
-        accuracy: on the test images, 0..1, by epoch; an epoch that is left out was not measured.
+        maps: see `activations.activation_evolution`; at the same epochs.
+        accuracy: test accuracy (0..1) by epoch; epochs that were not measured are left out.
         layer: the convolution's name.
         image: (H, W, 3), bytes.
-        title: above every picture.
+        title: of every frame.
     """
     channels = sorted(kernel["channel"].unique())
     names = dict(zip(channels, channel_names(layer, channels), strict=True))
@@ -88,7 +88,7 @@ def frames(
         str(name): scale(str(name), part["value"].to_numpy(float)) for name, part in maps.groupby("layer", sort=False)
     }
     with style.style():
-        return list(_drawn(shown, scales, list(names.values()), accuracy, image, title))
+        return list(_draw_frames(shown, scales, list(names.values()), accuracy, image, title))
 
 
 def _by_epoch(table: pd.DataFrame) -> Maps:
@@ -98,7 +98,7 @@ def _by_epoch(table: pd.DataFrame) -> Maps:
     }
 
 
-def _drawn(
+def _draw_frames(
     shown: Maps,
     scales: dict[str, style.Scale],
     slices: list[str],
@@ -115,16 +115,16 @@ def _drawn(
     picture.set_title("image", loc="center")
     axes = _kernel_axes(figure, grid, slices) | _map_axes(figure, grid, [name for name in scales if name not in slices])
     bars = _draw_bars(figure, grid, slices, scales)
-    says = figure.add_subplot(grid[2, 0])
+    epoch_text = figure.add_subplot(grid[2, 0])
     dot = _draw_curve(figure.add_subplot(grid[2, 1:]), accuracy)
     for epoch in sorted({epoch for _, epoch in shown}):
         for name, ax in axes.items():
             _clear(ax)
             style.panel(ax, shown[name, epoch], *scales[name])
         dot.set_data([epoch], [accuracy.get(epoch, np.nan)])
-        _say_epoch(says, epoch, accuracy)
+        _write_epoch(epoch_text, epoch, accuracy)
         if bars:
-            # Laid out once: the panels stay where they are, and the bars below come to be as wide.
+            # Laid out once, so that the panels do not move; then the colour bars get the panels' widths.
             canvas.draw()
             figure.set_layout_engine("none")
             _align(bars, axes, slices)
@@ -139,7 +139,7 @@ def _clear(ax: Axes) -> None:
 
 
 def _kernel_axes(figure: Figure, grid: GridSpec, slices: list[str]) -> dict[str, Axes]:
-    # Two by two: in a single row, or column, the slices would be smaller.
+    # Two by two: in a single row or column the slices would be smaller.
     inner = grid[0, 1].subgridspec(2, 2)
     axes = {name: figure.add_subplot(inner[divmod(place, 2)]) for place, name in enumerate(slices)}
     for name, ax in axes.items():
@@ -155,25 +155,25 @@ def _map_axes(figure: Figure, grid: GridSpec, names: list[str]) -> dict[str, Axe
 
 
 def _draw_bars(figure: Figure, grid: GridSpec, slices: list[str], scales: dict[str, style.Scale]) -> dict[str, Axes]:
-    """A scale below the kernel, under its first slice's name, and one below each map."""
+    """Colour bars below the kernel, by the name of its first slice, and below each map."""
     bars = {}
     for column, name in enumerate([slices[0], *(name for name in scales if name not in slices)], start=1):
         bars[name] = figure.add_subplot(grid[1, column])
         label = "weight" if name == slices[0] else measured(name)
         style.fill_colour_bar(bars[name], *scales[name], label, cax=bars[name], orientation="horizontal")
-        bars[name].xaxis.set_major_locator(MaxNLocator(2))  # more would run into each other where they are long
+        bars[name].xaxis.set_major_locator(MaxNLocator(2))  # more could overlap
     return bars
 
 
 def _align(bars: dict[str, Axes], axes: dict[str, Axes], slices: list[str]) -> None:
     for name, bar in bars.items():
-        above = Bbox.union([axes[one].get_position() for one in (slices if name == slices[0] else [name])])
+        above = Bbox.union([axes[panel].get_position() for panel in (slices if name == slices[0] else [name])])
         place = bar.get_position()
         bar.set_position((above.x0, place.y0, above.width, place.height))
 
 
 def _draw_curve(ax: Axes, accuracy: Mapping[int, float]) -> Line2D:
-    """Draws the accuracy over the epochs, and returns the dot that is to move along it."""
+    """Draws the accuracy over the epochs, and returns the dot that marks the current epoch."""
     ax.plot(list(accuracy), list(accuracy.values()), color=style.INK, linewidth=1)
     (dot,) = ax.plot([], [], "o", color=style.CLASS_COLOURS[2])
     ax.set(xlabel="epoch", ylim=(0, 1))
@@ -186,19 +186,19 @@ def _draw_curve(ax: Axes, accuracy: Mapping[int, float]) -> Line2D:
     return dot
 
 
-def _say_epoch(ax: Axes, epoch: int, accuracy: Mapping[int, float]) -> None:
+def _write_epoch(ax: Axes, epoch: int, accuracy: Mapping[int, float]) -> None:
     _clear(ax)
     ax.set_axis_off()
-    measured = f"test accuracy {accuracy[epoch]:.1%}" if epoch in accuracy else "accuracy not measured"
+    text = f"test accuracy {accuracy[epoch]:.1%}" if epoch in accuracy else "accuracy not measured"
     ax.text(0, 0.9, f"epoch {epoch}", transform=ax.transAxes, va="top", fontsize=14)
-    ax.text(0, 0.2, measured, transform=ax.transAxes, va="top")
+    ax.text(0, 0.2, text, transform=ax.transAxes, va="top")
 
 
 def caption(maps: pd.DataFrame) -> str:
-    """One sentence: how strongly the filter answered the image at the first epoch, at its peak and at the last.
+    """One sentence: the filter's largest activation at the first epoch, at its peak and at the last epoch.
 
     Args:
-        maps: as for `frames`.
+        maps: see `frames`.
     """
     rectified = maps[maps["layer"].str.startswith("relu")]
     strongest = {int(str(epoch)): float(part.max()) for epoch, part in rectified.groupby("epoch")["value"]}
@@ -214,18 +214,18 @@ def caption(maps: pd.DataFrame) -> str:
 
 
 def gif(pictures: Iterable[np.ndarray]) -> bytes:
-    """The pictures (height, width, 3) as an endless GIF; the last stays longer.
+    """The frames (height, width, 3) as an endless GIF; the last one is shown longer.
 
-    All share one palette, and every pixel takes the colour of its cluster: dithering would look like noise in the maps.
+    All frames share one palette of colour clusters, without dithering, which would look like noise in the maps.
     """
-    # As one number a pixel, each colour has a place in a table of all.
+    # Each pixel's colour as one number: an index into a table of all 2²⁴ colours.
     coded = [picture.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32) for picture in pictures]
     table = np.zeros(1 << 24, np.uint8)
-    for one in coded:
-        table[one] = 1
+    for frame in coded:
+        table[frame] = 1
     colours = np.flatnonzero(table)
     table[colours], palette = _clusters(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1))
-    shown = [Image.fromarray(table[one]) for one in coded]
+    shown = [Image.fromarray(table[frame]) for frame in coded]
     for indexed in shown:
         indexed.putpalette(palette.tobytes())
     times = [MILLISECONDS] * (len(shown) - 1) + [LAST_MILLISECONDS]
@@ -235,8 +235,9 @@ def gif(pictures: Iterable[np.ndarray]) -> bytes:
 
 
 def _clusters(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For colours (N, 3), the last of them white, each one's place in a palette, and the palette, bytes (256, 3)."""
+    """For colours (N, 3), the last one white: the palette index of each, and the palette, bytes (256, 3)."""
     clusters = KMeans(min(256, len(colours)), n_init=1, max_iter=50, random_state=0).fit(colours)
     palette = np.round(clusters.cluster_centers_).astype(np.uint8)
-    palette[clusters.labels_[-1]] = colours[-1]  # a tint of the paper would be seen before any other colour's
+    # White stays exact: a tinted background would be the most visible error.
+    palette[clusters.labels_[-1]] = colours[-1]
     return clusters.labels_, palette

@@ -1,4 +1,4 @@
-"""How one filter's kernel takes shape over the epochs, the report's Figure 9; and sheets of all of a layer's."""
+"""One filter's kernel over the epochs (the report's Figure 9), and sheets of all kernels of a layer."""
 
 import math
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from analysis.drawing.wording import with_minus
 from analysis.exhibit import Exhibit
 
 MOST_CHANNELS = 4
-"""Input channels shown of a layer that has more than three."""
+"""Most input channels shown of a layer that has more than three."""
 FAINT = 20
-"""A weight under this part of the layer's largest cannot be seen."""
+"""A weight below 1/`FAINT` of the layer's largest cannot be seen."""
 DOTS = 150
-"""To the inch: sheets have whole dots to each weight where the figure is saved with as many."""
+"""Dots per inch: in figures saved at this resolution each weight takes a whole number of dots."""
 
 
 def show_evolution(weights: dict[int, np.ndarray], layer: str, filter: int) -> Exhibit:
-    """How the kernel of one filter of `layer` forms; `weights` as for `kernel_evolution`."""
+    """The kernel of one filter of `layer` over the epochs; `weights` as in `kernel_evolution`."""
     table = kernel_evolution(weights, filter)
     figure = draw_kernel_evolution(table, layer=layer, filter=filter)
     heading = f"How a kernel of {layer} forms" + (" (Figure 9)" if layer == "conv1" else "")
@@ -32,7 +32,7 @@ def show_evolution(weights: dict[int, np.ndarray], layer: str, filter: int) -> E
 
 
 def show_sheet(weights: np.ndarray, layer: str, epoch: int) -> Exhibit:
-    """All kernels (filters, 3, k, k) of a layer that sees colours."""
+    """All kernels (filters, 3, k, k) of a layer whose inputs are colours."""
     table = layer_weights(weights)
     figure = draw_kernel_sheet(table, title=f"All kernels of {layer} at epoch {epoch}")
     heading, text = f"All kernels of {layer} in colour", sheet_caption(table, layer, epoch)
@@ -55,8 +55,8 @@ def kernel_evolution(
     Args:
         weights: a layer's weights (filters, channels, k, k) by epoch.
         filter: which filter.
-        channels: which input channels; by default all of up to three, else the `MOST_CHANNELS` whose slices have the
-            largest norm at the last epoch, in their order.
+        channels: which input channels; by default all if there are up to three, else the `MOST_CHANNELS` whose slices
+            have the largest norm at the last epoch, in ascending order.
 
     Raises:
         IndexError: for a filter or a channel that the layer does not have.
@@ -78,7 +78,7 @@ def kernel_evolution(
 
 
 def _strongest(kernel: np.ndarray) -> list[int]:
-    """The channels of a kernel (channels, k, k) that are worth showing."""
+    """The channels of a kernel (channels, k, k) with the largest norms; all if there are up to three."""
     if len(kernel) <= len(COLOURS):
         return list(range(len(kernel)))
     norms = np.linalg.norm(kernel.reshape(len(kernel), -1).astype(np.float64), axis=1)
@@ -86,27 +86,27 @@ def _strongest(kernel: np.ndarray) -> list[int]:
 
 
 def caption(table: pd.DataFrame, layer: str, filter: int) -> str:
-    """One sentence: the norm of the shown weights at the first and the last epoch, and the angle between them."""
+    """One sentence: the norm of the shown weights at the first and the last epoch, and their cosine."""
     epochs = sorted(table["epoch"].unique())
     first, last = (table.loc[table["epoch"] == epoch, "weight"].to_numpy(float) for epoch in (epochs[0], epochs[-1]))
     before, after = np.linalg.norm(first), np.linalg.norm(last)
     text = f"Filter {filter} of {layer}: the norm of the weights shown is {before:.3g} at epoch {epochs[0]}"
     if len(epochs) == 1:
         return f"{text}."
-    # A vanished kernel has no direction, and one of 1e-40 only rounding's.
+    # A kernel of zeros has no direction, and that of one of 1e-40 is rounding error.
     cosine = f"{first @ last / (before * after):.2f}" if min(before, after) > 1e-30 else "undefined"
     return f"{text} and {after:.3g} at epoch {epochs[-1]}; the cosine between the two is {with_minus(cosine)}."
 
 
 def channel_names(layer: str, channels: Sequence[int]) -> list[str]:
-    """What the rows are called: the colours for the first layer, which sees the image, else the filters before it."""
+    """The names of input channels: colours in the first layer, else the filters of the layer before."""
     if layer == "conv1" and max(channels) < len(COLOURS):
         return [COLOURS[channel] for channel in channels]
     return [f"from filter {channel}\nof conv1" for channel in channels]
 
 
 def note(table: pd.DataFrame, inputs: int) -> str:
-    """Which of a layer's `inputs` are shown; empty where all are."""
+    """Which of a layer's `inputs` are shown; empty if all are."""
     shown = table["channel"].nunique()
     if shown == inputs:
         return ""
@@ -118,7 +118,7 @@ def _kernel(part: pd.DataFrame) -> np.ndarray:
 
 
 def draw_kernel_evolution(table: pd.DataFrame, *, layer: str, filter: int) -> Figure:
-    """A row for each channel, a column for each epoch; one scale for all, white at zero."""
+    """A row for each channel, a column for each epoch; one scale for all, with white at zero."""
     channels = sorted(table["channel"].unique())
     names = channel_names(layer, channels)
     limits = style.limits_around_zero(table["weight"].to_numpy(float))
@@ -144,10 +144,10 @@ def _weights(table: pd.DataFrame) -> np.ndarray:
 
 
 def _colours(table: pd.DataFrame) -> np.ndarray:
-    """The weights of a layer that sees colours.
+    """The weights of a layer whose inputs are colours.
 
     Raises:
-        ValueError: for a layer that has not three input channels.
+        ValueError: for a layer without exactly three input channels.
     """
     weights = _weights(table)
     if weights.shape[1] != len(COLOURS):
@@ -156,15 +156,15 @@ def _colours(table: pd.DataFrame) -> np.ndarray:
 
 
 def sheet_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
-    """One sentence: how many kernels see colour, how many collapsed, and the norms.
+    """One sentence: how many kernels weigh colours differently, how many collapsed, and the norms.
 
     Raises:
-        ValueError: for a layer that has not three input channels.
+        ValueError: for a layer without exactly three input channels.
     """
     weights = _colours(table)
     norms = np.linalg.norm(weights.reshape(len(weights), -1), axis=1)
     alive = np.abs(weights).max(axis=(1, 2, 3)) >= COLLAPSED
-    # What all three colours have in common, as a share of the squared norm.
+    # The part that is equal for all three colours, as a share of the squared norm.
     grey = 3 * (weights[alive].mean(axis=1) ** 2).sum(axis=(1, 2)) / norms[alive] ** 2
     return (
         f"At epoch {epoch}, {(grey > 0.5).sum()} of the {len(weights)} kernels of {layer} are mostly grey, "
@@ -181,14 +181,14 @@ SHEET_NOTE = (
 
 @style.styled
 def draw_kernel_sheet(table: pd.DataFrame, *, title: str) -> Figure:
-    """Every kernel of a layer that sees colours as an RGB picture, on one scale for all: mid-grey is zero.
+    """Every kernel of a layer whose inputs are colours as an RGB picture, on one scale: mid-grey is zero.
 
     Args:
-        table: as from `layer_weights`.
-        title: above everything.
+        table: from `layer_weights`.
+        title: of the figure.
 
     Raises:
-        ValueError: for a layer that has not three input channels.
+        ValueError: for a layer without exactly three input channels.
     """
     weights = _colours(table)
     limits = style.limits_around_zero(weights)
@@ -211,14 +211,14 @@ def draw_kernel_sheet(table: pd.DataFrame, *, title: str) -> Figure:
 
 
 def rgb(kernel: np.ndarray, limits: style.Limits) -> np.ndarray:
-    """A kernel (3, k, k) as a picture (k, k, 3) of bytes: `limits` are black and full colour, zero is mid-grey."""
+    """A kernel (3, k, k) as an RGB picture (k, k, 3) of bytes: `limits` map to 0 and 255, so zero is mid-grey."""
     low, high = limits
     shares = np.nan_to_num((kernel - low) / (high - low), nan=0.5)
     return np.rint(255 * shares.clip(0, 1)).astype(np.uint8).transpose(1, 2, 0)
 
 
 def _draw_legend(figure: Figure, left: float, limits: style.Limits) -> None:
-    """What a weight for one colour alone looks like, from the lower limit to the upper."""
+    """Draws the legend: the colour of a weight for one channel alone, from the lower to the upper limit."""
     ramp, bars = np.linspace(*limits, 101), []
     for place, name in enumerate(COLOURS):
         alone = np.zeros((3, len(ramp), 1))
@@ -234,7 +234,7 @@ def _draw_legend(figure: Figure, left: float, limits: style.Limits) -> None:
 
 
 def mosaic_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
-    """One sentence: how many weights, how many columns look empty, and how many filters collapsed."""
+    """One sentence: how many columns look empty, how many filters collapsed, and the range of the weights."""
     weights = _weights(table)
     largest = np.abs(weights).max(axis=(1, 2, 3))
     empty, collapsed = (largest <= largest.max() / FAINT).sum(), (largest < COLLAPSED).sum()
@@ -255,8 +255,8 @@ def draw_kernel_mosaic(table: pd.DataFrame, *, title: str) -> Figure:
     """Every weight of a layer: a column for each filter, a row for each input channel, one scale around zero.
 
     Args:
-        table: as from `layer_weights`.
-        title: above everything.
+        table: from `layer_weights`.
+        title: of the figure.
     """
     weights = _weights(table)
     filters, channels, size, _ = weights.shape
