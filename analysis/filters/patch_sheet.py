@@ -70,7 +70,7 @@ def draw_top_patches(
         each = side / kernels.shape[1]
         for down, kernel in enumerate(kernels[filter]):
             _draw_picture(ax, kernel, x, y + head + down * each, each - 0.03)
-        _draw_nine(ax, crops[(shown["filter"] == filter).to_numpy()], x + each + NARROW, y + head, side)
+        _draw_patches(ax, crops[(shown["filter"] == filter).to_numpy()], x + each + NARROW, y + head, side)
     return figure
 
 
@@ -102,7 +102,7 @@ def _write_head(ax: Axes, corner: tuple[float, float], width: float, number: str
         ax.text(x + indent, y + (line + 0.5) * HEAD, fitting, va="center", fontsize=7)
 
 
-def _draw_nine(ax: Axes, crops: np.ndarray, x: float, y: float, side: float) -> None:
+def _draw_patches(ax: Axes, crops: np.ndarray, x: float, y: float, side: float) -> None:
     step = side / 3
     for place, crop in enumerate(crops):
         row, column = divmod(place, 3)

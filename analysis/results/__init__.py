@@ -1,1 +1,1 @@
-"""How well the models classify, what they confuse, and how certain that is."""
+"""Test results: classification measures, confusions, ROC curves and calibration, with intervals and tests."""

@@ -1,4 +1,4 @@
-"""Measures of images that are drawn anew with replacement: how far other images would have changed them."""
+"""Bootstrap of the classification measures: how much they would vary with other images."""
 
 import numpy as np
 
@@ -6,20 +6,20 @@ from analysis.results.classification import MEASURES, Predictions, weighted_meas
 
 RESAMPLES = 2000
 DRAWN_AT_ONCE = 1_000_000
-"""Counts that are drawn at once, 8 MB of them: bounds the memory for any number of images."""
+"""Counts drawn at once (8 MB): bounds the memory for any number of images."""
 
 
 def bootstrap(
     predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[tuple[str, str], np.ndarray]:
-    """The measures (resamples, 4), see `MEASURES`, of images drawn anew with replacement, by (model, split).
+    """The `MEASURES` of bootstrap resamples of the images, (resamples, 4) by (model, split).
 
-    All models of a split see the same draws, so that row by row they can be subtracted. What is drawn is how often
-    each combination of class and predictions occurs, a multinomial: the same as drawing images, without the images
+    All models of a split share the resamples, so that their rows can be subtracted as pairs. Instead of images, the
+    counts of each combination of class and predictions are drawn from a multinomial distribution, which is equivalent
     (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 6). NaN for a split without images.
 
     Raises:
-        ValueError: for models whose labels in a split differ.
+        ValueError: if the labels of two models differ in a split.
     """
     resampled: dict[tuple[str, str], np.ndarray] = {}
     for split in dict.fromkeys(split for _, split in predictions):
@@ -35,16 +35,16 @@ def bootstrap(
 
 
 def _resample(outcomes: np.ndarray, classes: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """The measures (models, resamples, 4) of `outcomes` (N, 1 + models): the class, and what each model took it for."""
+    """The measures (models, resamples, 4) of `outcomes` (N, 1 + models): the true class, each model's prediction."""
     images, models = len(outcomes), outcomes.shape[1] - 1
     if not images:
         return np.full((models, resamples, len(MEASURES)), np.nan)
     cells, counts = np.unique(outcomes, axis=0, return_counts=True)
-    true, *taken = np.moveaxis(np.eye(classes)[cells], 1, 0)
+    true, *predicted = np.moveaxis(np.eye(classes)[cells], 1, 0)
     parts = []
     step = max(1, DRAWN_AT_ONCE // len(cells))
     for start in range(0, resamples, step):
         drawn = rng.multinomial(images, counts / images, size=min(step, resamples - start)).astype(float)
         sizes = drawn @ true
-        parts.append([weighted_measures(drawn @ (true * one), sizes, drawn @ one) for one in taken])
+        parts.append([weighted_measures(drawn @ (true * taken), sizes, drawn @ taken) for taken in predicted])
     return np.concatenate(parts, axis=1)

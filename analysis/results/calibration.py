@@ -1,4 +1,4 @@
-"""Whether a model is as often right as it is sure: the reliability diagram and the expected calibration error."""
+"""Calibration, whether confidence equals accuracy: the reliability diagram and the expected calibration error."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from analysis.results.classification import TestPredictions, softmax
 from analysis.results.proportions import CONFIDENCE, wilson
 
 BINS = 15
-"""Of equal width, as in Guo et al. (2017)."""
+"""Number of bins of equal width, as in Guo et al. (2017)."""
 BALANCED = 0.005
-"""Mean confidence and accuracy closer than this are said to agree."""
+"""Largest difference of mean confidence and accuracy for which a model counts as calibrated on average."""
 
 
 def show(predictions: TestPredictions) -> Exhibit:
@@ -26,18 +26,18 @@ def show(predictions: TestPredictions) -> Exhibit:
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> pd.DataFrame:
-    """The images by the probability of the class they were taken for, in `bins` bins (low, high] from 0 to 1.
+    """The images by confidence, the probability of the predicted class, in bins (low, high] of equal width.
 
     Guo et al. (2017), "On Calibration of Modern Neural Networks", arXiv 1706.04599, section 2.
 
     Args:
         logits: (N, K), finite.
-        labels: (N,), places among the K classes.
-        bins: how many.
+        labels: (N,), indices of the K classes.
+        bins: number of bins.
 
     Returns:
-        A row for every bin: low, high, images, confidence (mean), accuracy, and its Wilson interval accuracy_low,
-        accuracy_high; NaN for a bin without images.
+        A row for every bin: low, high, images, confidence (mean), accuracy, and the bounds of its Wilson interval,
+        accuracy_low and accuracy_high. Means and bounds are NaN for a bin without images.
     """
     confidence = softmax(logits).max(axis=1)
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
@@ -55,7 +55,7 @@ def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> pd.
 
 
 def expected_calibration_error(table: pd.DataFrame) -> float:
-    """The mean distance of confidence and accuracy in the bins of a `reliability` table, weighted by their images.
+    """The mean distance of confidence and accuracy over the bins of a `reliability` table, weighted by images.
 
     Guo et al. (2017), equation 3. NaN without images.
     """
@@ -66,7 +66,7 @@ def expected_calibration_error(table: pd.DataFrame) -> float:
 
 
 def caption(tables: dict[str, pd.DataFrame]) -> str:
-    """One sentence: each model's expected calibration error, and whether it is too sure or not sure enough."""
+    """One sentence: each model's expected calibration error, and whether it is over- or under-confident."""
     bins = len(next(iter(tables.values())))
     phrases = []
     for model, table in tables.items():
@@ -84,16 +84,16 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
 
 @style.styled
 def draw_reliability(tables: dict[str, pd.DataFrame]) -> Figure:
-    """A panel for each model: accuracy against confidence; below it how the images spread over the bins.
+    """A panel for each model: accuracy against confidence; below it the share of the images in each bin.
 
-    The black dash of a bin is its mean confidence: a bar that stays below it is of a model too sure.
+    The black dash of a bin is its mean confidence: a bar below the dash means over-confidence.
     """
     figure = style.figure(5.6 if len(tables) == 1 else style.WIDTH, 5.4)
     axes = figure.subplots(2, len(tables), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1])
     for column, (model, table) in enumerate(tables.items()):
         top, below = axes[:, column]
         _draw_accuracy(top, model, table)
-        below.bar(table["low"], 100 * table["images"] / table["images"].sum(), **_bin(table), color=style.QUIET)
+        below.bar(table["low"], 100 * table["images"] / table["images"].sum(), **_bar_options(table), color=style.QUIET)
         below.set(xlabel="confidence: probability of the predicted class")
         error = expected_calibration_error(table)
         top.set_title(f"{model.upper()}: expected calibration error {error:.3f}, {len(table)} bins")
@@ -106,7 +106,7 @@ def draw_reliability(tables: dict[str, pd.DataFrame]) -> Figure:
 def _draw_accuracy(ax: Axes, model: str, table: pd.DataFrame) -> None:
     filled = table[table["images"] > 0]
     colour = style.model_colour(model)
-    ax.bar(filled["low"], filled["accuracy"], **_bin(filled), color=colour, alpha=0.45, label="accuracy")
+    ax.bar(filled["low"], filled["accuracy"], **_bar_options(filled), color=colour, alpha=0.45, label="accuracy")
     span = [filled["accuracy"] - filled["accuracy_low"], filled["accuracy_high"] - filled["accuracy"]]
     middle = (filled["low"] + filled["high"]) / 2
     words = f"its {CONFIDENCE:.0%} interval"
@@ -117,6 +117,6 @@ def _draw_accuracy(ax: Axes, model: str, table: pd.DataFrame) -> None:
     ax.grid(True)
 
 
-def _bin(table: pd.DataFrame) -> dict[str, Any]:
-    """How a bin is drawn as a bar: over its whole width, and told from its neighbours."""
+def _bar_options(table: pd.DataFrame) -> dict[str, Any]:
+    """Options of `Axes.bar` that draw each bin over its whole width, with a gap to its neighbours."""
     return {"width": table["high"] - table["low"], "align": "edge", "edgecolor": style.PAPER, "linewidth": 0.8}

@@ -1,4 +1,4 @@
-"""How well the models classify: accuracy, precision, recall and F1, the report's Table 2."""
+"""Classification measures: accuracy, precision, recall and F1, the report's Table 2."""
 
 from collections.abc import Mapping
 
@@ -27,7 +27,7 @@ Predictions = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """The class probabilities (N, K) of logits (N, K), in float64: fewer of a confident model's round to 1."""
+    """The class probabilities (N, K) of logits (N, K), in float64, where fewer of a confident model round to 1."""
     return special.softmax(logits.astype(np.float64), axis=1)
 
 
@@ -35,7 +35,7 @@ def metrics_table(predictions: Predictions) -> pd.DataFrame:
     """Accuracy, and precision, recall and F1 weighted by class size: the report's Table 2.
 
     Args:
-        predictions: logits and labels. A pair without images gives NaN.
+        predictions: logits and labels by (model, split); without images the measures are NaN.
 
     Returns:
         model, split, images, accuracy, precision, recall, f1.
@@ -49,33 +49,34 @@ def _measures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def class_counts(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many images of each class were taken for it, how many it has, and how many were taken for it: (K,) each."""
+    """For each class the number of correct predictions, of images, and of predictions: (K,) each."""
     chosen, size = logits.argmax(axis=1), logits.shape[1]
-    hits, sizes, taken = (np.bincount(of, minlength=size) for of in (labels[chosen == labels], labels, chosen))
+    hits, sizes, taken = (np.bincount(values, minlength=size) for values in (labels[chosen == labels], labels, chosen))
     return hits, sizes, taken
 
 
 def weighted_measures(hits: np.ndarray, sizes: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """Accuracy, precision, recall and F1 (..., 4), the last three averaged over the classes, weighted by their size.
 
-    As scikit-learn's with ``average="weighted", zero_division=0``, but of any number of samples at once.
+    Equal to scikit-learn's with ``average="weighted", zero_division=0``, for any number of samples at once. NaN
+    without images.
 
     Args:
-        hits: (..., K), the images of each class that were taken for it.
+        hits: (..., K), the correctly predicted images of each class.
         sizes: (..., K), the images of each class.
-        taken: (..., K), the images that were taken for each class. Without any images all measures are NaN.
+        taken: (..., K), the images predicted as each class.
     """
     images = np.where(sizes.any(axis=-1), sizes.sum(axis=-1), np.nan)
     weights = sizes / images[..., None]
     precision = (weights * hits / np.maximum(taken, 1)).sum(axis=-1)
     f1 = (weights * 2 * hits / np.maximum(sizes + taken, 1)).sum(axis=-1)
-    # Recall is hits / sizes, so that weighted by the sizes it is the accuracy.
+    # Recall is hits / sizes: weighted by the sizes, its mean is the accuracy.
     accuracy = hits.sum(axis=-1) / images
     return np.stack([accuracy, precision, accuracy, f1], axis=-1)
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """The table in GitHub's Markdown: three decimals, models in capitals, NaN empty, numbers to the right."""
+    """The table in GitHub's Markdown: three decimals, models in capitals, NaN empty, numbers right-aligned."""
     numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
     lines = [[str(name).replace("_", " ") for name in table], ["---:" if number else "---" for number in numeric]]
     lines += [[_cell(name, value) for name, value in row.items()] for row in table.to_dict("records")]

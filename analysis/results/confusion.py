@@ -1,4 +1,4 @@
-"""What the models take for what: the report's Figure 13."""
+"""Confusion matrices of the models: the report's Figure 13."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ from analysis.exhibit import Exhibit, joined
 from analysis.results.classification import TestPredictions
 
 MOST_COUNTED = 15
-"""Classes up to which the counts are written into a confusion matrix."""
+"""Most classes for which the counts are written into a confusion matrix."""
 MOST_LABELLED = 40
-"""Classes whose names find room beside a confusion matrix; of more only every other, or third, … is named."""
+"""Most class names beside a confusion matrix; with more classes only every second, third, … is named."""
 
 
 def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
@@ -26,11 +26,11 @@ def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
 
 
 def confusion(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """How many images of each class were taken for which: true, predicted, count; a row for every pair.
+    """The confusion matrix as a table: true, predicted, count; a row for every pair of classes.
 
     Args:
         logits: (N, K).
-        labels: (N,), places in `classes`.
+        labels: (N,), indices of `classes`.
         classes: the K names.
     """
     size = len(classes)
@@ -40,13 +40,13 @@ def confusion(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
 
 
 def _matrix(table: pd.DataFrame) -> pd.DataFrame:
-    """The counts with the true classes down and the predicted ones across, in the table's order."""
+    """The counts with a row per true class and a column per predicted class, in the table's order."""
     classes = list(dict.fromkeys(table["true"]))
     return table.pivot(index="true", columns="predicted", values="count").loc[classes, classes]
 
 
 def confusion_caption(tables: dict[str, pd.DataFrame]) -> str:
-    """One sentence: each model's most frequent confusion, or all that are as frequent."""
+    """One sentence: each model's most frequent confusion, or several if they tie."""
     phrases = []
     for model, table in tables.items():
         wrong = table[(table["true"] != table["predicted"]) & (table["count"] > 0)]
@@ -63,7 +63,7 @@ def confusion_caption(tables: dict[str, pd.DataFrame]) -> str:
 
 @style.styled
 def draw_confusion(tables: dict[str, pd.DataFrame]) -> Figure:
-    """The models side by side: counts written in, coloured by the share of the true class, on one scale."""
+    """The models' confusion matrices side by side: cells hold counts, coloured by the share of the true class."""
     figure = style.figure(5.6 if len(tables) == 1 else style.WIDTH, 5.1, compress=True)
     axes = list(np.atleast_1d(figure.subplots(1, len(tables), sharey=True)))
     for ax, (model, table) in zip(axes, tables.items(), strict=True):

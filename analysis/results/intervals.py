@@ -1,4 +1,4 @@
-"""How far the numbers of Table 2, and the differences of the models, are certain."""
+"""Confidence intervals of Table 2's measures, and of the differences between the models."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
@@ -19,22 +19,22 @@ from analysis.results.kinds import has_groups
 from analysis.results.proportions import CONFIDENCE, bonett_price, is_shown, mcnemar, p_in_words, verdict, wilson
 
 SHARES = ["accuracy", "recall"]
-"""Shares of images; recall too, since weighted by the size of the classes it is the accuracy."""
+"""Measures that are shares of images; the weighted recall equals the accuracy."""
 INTERVAL_COLUMNS = ["model", "minus", "split", "images", "measure", "value", "low", "high", "discordant", "p_value"]
-Made = tuple[np.ndarray, np.ndarray]
+_Predicted = tuple[np.ndarray, np.ndarray]
 _WORDS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
 _KEYS = ["model", "split", "measure"]
 _REPORTED = REPORT_TABLE_2.melt(_KEYS[:2], var_name="measure").set_index(_KEYS)["value"]
 
 
 def measured(predictions: Predictions, classes: Sequence[str]) -> pd.DataFrame:
-    """Table 2 with intervals; for CIFAR-10's classes with the report's numbers in the column report."""
+    """Table 2 with intervals; for CIFAR-10's classes also the report's numbers, in the column report."""
     table = intervals(predictions)
     return with_report(table) if has_groups(classes) else table
 
 
 def show(table: pd.DataFrame) -> list[Exhibit]:
-    """Table 2 from `measured`, as a table and as a figure."""
+    """Table 2 as a table and as a figure; `table` is from `measured`."""
     heading, about = "Accuracy, precision, recall and F1 (Table 2)", f"{NOT_COMPARED} {note(table)}"
     if "report" in table:
         heading, about = "Accuracy, precision, recall and F1 beside the report's (Table 2)", note(table)
@@ -55,40 +55,40 @@ NOT_COMPARED = "Wik's (2023) numbers are of CIFAR-10, and stand beside ours only
 
 
 def intervals(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """Every figure of Table 2 with its interval, then the models' paired differences with theirs.
+    """Every measure of Table 2 with its interval, then the models' paired differences with theirs.
 
-    A share of images has Wilson's interval, the difference of two shares Bonett and Price's; of precision and F1 the
-    bounds are percentiles that hold `CONFIDENCE` of the resamples, NaN where all resamples are alike: a bootstrap of
-    images that are all right knows of no wrong ones, and would call 1 certain.
+    Shares of images have Wilson's interval, differences of two shares Bonett and Price's. Precision and F1 have the
+    percentile interval of bootstrap resamples at `CONFIDENCE`. It is NaN if all resamples are equal: without a single
+    error in the sample, the bootstrap would give 1 an interval of width 0.
 
     Returns:
-        model, minus (the model that is subtracted; empty in the first part), split, images, measure, value, low, high,
-        and for a difference of shares discordant, the images that only one model gets right, and McNemar's p_value;
-        else NaN.
+        model, minus (the model subtracted; empty for a measure of one model), split, images, measure, value, low, high;
+        for a difference of shares also discordant, the number of images that only one model gets right, and
+        McNemar's p_value, else NaN.
     """
     if not predictions:
         return pd.DataFrame(columns=INTERVAL_COLUMNS)
     values = dict(zip(predictions, metrics_table(predictions)[MEASURES].to_numpy(float), strict=True))
     resampled = bootstrap(predictions, resamples=resamples, seed=seed)
-    rows = [_own(*key, values[key], resampled[key], predictions[key]) for key in predictions]
+    rows = [_model_rows(*key, values[key], resampled[key], predictions[key]) for key in predictions]
     for (model, split), (other, same) in combinations(predictions, 2):
         if split == same:
-            difference, apart = (of[model, split] - of[other, split] for of in (values, resampled))
+            difference, differences = (by_key[model, split] - by_key[other, split] for by_key in (values, resampled))
             test = mcnemar({name: predictions[name, split] for name in (model, other)}).iloc[0]
-            rows.append(_apart(split, difference, apart, test))
+            rows.append(_difference_rows(split, difference, differences, test))
     return pd.concat(rows, ignore_index=True)
 
 
-def _own(model: str, split: str, values: np.ndarray, resampled: np.ndarray, kept: Made) -> pd.DataFrame:
-    """The rows of one model."""
+def _model_rows(model: str, split: str, values: np.ndarray, resampled: np.ndarray, kept: _Predicted) -> pd.DataFrame:
+    """The rows of a single model."""
     logits, labels = kept
     (low,), (high,) = wilson([int((logits.argmax(axis=1) == labels).sum())], [len(labels)])
     table = _rows(values, resampled, (low, high))
     return table.assign(model=model, minus="", split=split, images=len(labels))[INTERVAL_COLUMNS]
 
 
-def _apart(split: str, values: np.ndarray, resampled: np.ndarray, test: "pd.Series[Any]") -> pd.DataFrame:
-    """The rows of the difference of the two models of McNemar's `test`."""
+def _difference_rows(split: str, values: np.ndarray, resampled: np.ndarray, test: "pd.Series[Any]") -> pd.DataFrame:
+    """The rows of the difference of two models; `test` is their row from `mcnemar`."""
     only, also, images = (int(test[name]) for name in ("only_model_right", "only_other_right", "images"))
     table = _rows(values, resampled, bonett_price(only, also, images))
     table.loc[table["measure"].isin(SHARES), ["discordant", "p_value"]] = only + also, test["p_value"]
@@ -99,14 +99,14 @@ def _rows(values: np.ndarray, resampled: np.ndarray, of_shares: tuple[float, flo
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
     table = pd.DataFrame({"measure": MEASURES, "value": values, "low": low, "high": high})
-    # Sums of weights differ in their last digits.
+    # Equal resamples: sums of weights differ only by rounding.
     table.loc[np.isclose(low, high, rtol=0, atol=1e-12), ["low", "high"]] = np.nan
     table.loc[table["measure"].isin(SHARES), ["low", "high"]] = of_shares
     return table.assign(discordant=np.nan, p_value=np.nan)
 
 
 def with_report(table: pd.DataFrame) -> pd.DataFrame:
-    """An `intervals` table with the column report: the number in Wik (2023), or the difference of its two; else NaN."""
+    """An `intervals` table with the column report: the measure or difference in Wik (2023), NaN if not given there."""
     keys = table[["split", "measure"]].itertuples(index=False, name=None)
     pairs = zip(table["model"], table["minus"], keys, strict=True)
     numbers = [_reported(model, *key) - (_reported(minus, *key) if minus else 0) for model, minus, key in pairs]
@@ -118,9 +118,9 @@ def _reported(model: str, split: str, measure: str) -> float:
 
 
 def answer(table: pd.DataFrame) -> pd.DataFrame:
-    """An `intervals` table to be read: ``0.701 (0.692–0.710)``, a row for each model and difference of each split.
+    """An `intervals` table formatted for the page: ``0.701 (0.692–0.710)``, a row per split and model or difference.
 
-    Below each stands the report's where the table is `with_report` and the report has the number.
+    Below each is the report's row, if the table is `with_report` and the report has the numbers.
     """
     rows = []
     for split in table["split"].unique():
@@ -141,7 +141,7 @@ def _cells(values: pd.DataFrame, *, signed: bool) -> list[str]:
 
 
 def readable(numbers: Sequence[float], *, signed: bool = False) -> str:
-    """A value, or a value with its bounds: ``0.701 (0.692–0.710)``; a difference signed; NaN is called undefined.
+    """A value with its bounds, if given: ``0.701 (0.692–0.710)``; with a sign if `signed`; ``undefined`` for NaN.
 
     Bounds of NaN are left out.
     """
@@ -150,21 +150,21 @@ def readable(numbers: Sequence[float], *, signed: bool = False) -> str:
     value, *bounds = (f"{number:.3f}".replace("-", "−") for number in numbers if not np.isnan(number))
     if signed and not value.startswith("−"):
         value = f"+{value}"
-    # A dash beside a minus sign would look like one more.
+    # A dash beside a minus sign would look like a second one.
     dash = " to " if "−" in "".join(bounds) else "–"
     return f"{value} ({dash.join(bounds)})" if bounds else value
 
 
 def caption(table: pd.DataFrame) -> str:
-    """One sentence: the test accuracies, where the report's lie, and whether a difference is one."""
+    """One sentence: the test accuracies, where the report's lie, and whether the models differ."""
     tests = table[(table["split"] == "test") & (table["measure"] == "accuracy")]
     if tests.empty:
         return "No predictions of the test images were kept."
-    return f"Test accuracy: {listed([_said_of(row) for row in tests.to_dict('records')])}."
+    return f"Test accuracy: {listed([_accuracy_phrase(row) for row in tests.to_dict('records')])}."
 
 
 def intervals_caption(table: pd.DataFrame) -> str:
-    """One sentence: how wide the intervals of the accuracies are."""
+    """One sentence: the widths of the accuracies' intervals."""
     rows = table[(table["measure"] == "accuracy") & (table["minus"] == "")].to_dict("records")
     phrases = [
         f"{100 * (row['high'] - row['low']):.1f} for the {row['model'].upper()} ({row['split']})" for row in rows
@@ -173,7 +173,7 @@ def intervals_caption(table: pd.DataFrame) -> str:
 
 
 def note(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:
-    """On how many images, and what the brackets are."""
+    """The number of images, and how the intervals were computed."""
     images = table.groupby("split", sort=False)["images"].first().items()
     counts = " and ".join(f"{count:,} {split}" for split, count in images)
     return (
@@ -187,17 +187,17 @@ def note(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:
 
 
 def figure_note(table: pd.DataFrame) -> str:
-    """Why a point has no bar, where one has none."""
+    """Why a point has no error bar; empty if all have one."""
     bare = table["value"].notna() & table["low"].isna()
     return "A point without a bar: all bootstrap resamples are alike, and tell no interval." if bare.any() else ""
 
 
-def _said_of(row: Mapping[Hashable, Any]) -> str:
-    """One accuracy or difference with its interval, and where the report's, or zero, lies."""
+def _accuracy_phrase(row: Mapping[Hashable, Any]) -> str:
+    """An accuracy with its interval and where the report's lies, or a difference with its interval and test."""
     numbers = readable([row["value"], row["low"], row["high"]], signed=bool(row["minus"]))
     words = f"{_name(row['model'], row['minus'])} {numbers}"
     if row["minus"]:
-        return words + _tested(row)
+        return words + _test_clause(row)
     reported = row.get("report", np.nan)
     if np.isnan(reported):
         return words
@@ -205,8 +205,8 @@ def _said_of(row: Mapping[Hashable, Any]) -> str:
     return f"{words} with Wik's (2023) {reported:.3f} {place} it"
 
 
-def _tested(row: Mapping[Hashable, Any]) -> str:
-    """What McNemar's test says of a difference, which is what holds, and where the interval says something else."""
+def _test_clause(row: Mapping[Hashable, Any]) -> str:
+    """The result of McNemar's test of a difference, and whether the interval disagrees; the test decides."""
     if np.isnan(row["value"]):
         return ""
     is_apart, holds_zero = is_shown(row["p_value"]), row["low"] <= 0 <= row["high"]
@@ -221,7 +221,7 @@ def _tested(row: Mapping[Hashable, Any]) -> str:
 
 @style.styled
 def draw_intervals(table: pd.DataFrame) -> Figure:
-    """A panel for the figures of each split, and one for each split's differences; the report's as open diamonds."""
+    """A panel for the measures of each split, and one for each split's differences; open diamonds are the report's."""
     panels = [part for _, part in table.groupby([table["minus"] != "", "split"], sort=False)]
     figure = style.figure(style.WIDTH if len(panels) > 1 else 5.6, 0.9 + 2.2 * -(-len(panels) // 2))
     axes = figure.subplots(-(-len(panels) // 2), min(2, len(panels)), squeeze=False, sharey=True).ravel()
@@ -246,7 +246,7 @@ def _draw_panel(ax: Axes, table: pd.DataFrame) -> None:
     for place, ((model, minus), part) in enumerate(lines):
         heights = np.arange(len(part)) + 0.3 * (place - (len(lines) - 1) / 2)
         colour = style.INK if minus else style.model_colour(str(model))
-        # A percentile interval need not hold the value, so it is drawn from its own middle.
+        # A percentile interval need not contain the value, so it is drawn around its own middle.
         middle, reach = (part["high"] + part["low"]) / 2, (part["high"] - part["low"]) / 2
         ax.errorbar(middle, heights, xerr=reach, fmt="none", color=colour, capsize=3, clip_on=False)
         ax.plot(part["value"], heights, "o", color=colour, markersize=5, clip_on=False)

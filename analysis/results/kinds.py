@@ -1,4 +1,4 @@
-"""Whether animals are taken for animals and vehicles for vehicles: the confusions of CIFAR-10's classes by kind."""
+"""Confusions of CIFAR-10's classes by kind: within animals, within vehicles, and across."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 
 
 def has_groups(classes: Sequence[str]) -> bool:
-    """Whether these are CIFAR-10's classes, in whatever order."""
+    """Whether these are CIFAR-10's classes, in any order."""
     return set(classes) == set(_GROUP_OF)
 
 
@@ -35,15 +35,15 @@ def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
-    """The confusions by kind, beside what chance would give.
+    """The confusions by kind, with the shares expected by chance.
 
     Args:
-        table: true, predicted, count: see `classification.confusion`; of CIFAR-10's classes.
+        table: true, predicted, count, see `confusion.confusion`; of CIFAR-10's classes.
 
     Returns:
         A row for each of `KINDS`: kind, count, share of all confusions, low, high (Wilson's interval), chance. Chance
-        leaves each class the mistakes it has, and spreads them evenly over the other classes: what this classifier
-        would give if its mistakes knew no likeness. Without any mistakes the shares are NaN.
+        is the expected share if each class's mistakes were spread evenly over the other classes, regardless of
+        similarity. Without mistakes the shares are NaN.
     """
     wrong = table[table["true"] != table["predicted"]]
     true, predicted = (wrong[column].map(_GROUP_OF) for column in ("true", "predicted"))
@@ -58,7 +58,7 @@ def grouped(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(tables: dict[str, pd.DataFrame]) -> str:
-    """One sentence: how each model's confusions divide, and how chance would divide them."""
+    """One sentence: the shares of each model's confusions by kind, and those expected by chance."""
     phrases = []
     for model, table in tables.items():
         total = table["count"].sum()
@@ -79,7 +79,7 @@ NOTE = (
 
 @style.styled
 def draw_grouped(tables: dict[str, pd.DataFrame]) -> Figure:
-    """A bar for each kind and model with its interval, and a dash where chance would put it."""
+    """A bar with its interval for each kind and model, and a dash at the share expected by chance."""
     figure = style.figure(6.5, 3.6)
     ax = figure.add_subplot()
     width = 0.8 / len(tables)

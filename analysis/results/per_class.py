@@ -1,4 +1,4 @@
-"""Which classes are hard: precision and recall of each, with its images."""
+"""Precision and recall of each class: which classes are hard."""
 
 from collections.abc import Sequence
 from textwrap import fill
@@ -21,9 +21,9 @@ MEASURES = {
     "precision": "share of the images taken for the class that are of it",
 }
 MOST_SHOWN = 30
-"""Classes up to which the figure shows all; of more it shows the easiest and the hardest half of so many."""
+"""Most classes in the figure; with more classes, half of these are the easiest and half the hardest."""
 LINE = 32
-"""Characters after which the name of a class goes on below."""
+"""Characters after which the name of a class is wrapped."""
 
 
 def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
@@ -34,14 +34,15 @@ def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
 
 
 def per_class(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """How each class is recognised: class, support, predicted, recall, precision, f1, and bounds of the two shares.
+    """Measures of each class: class, support, predicted, recall, precision, f1, and the bounds of the two shares.
 
-    `support` are the images of the class, `predicted` those taken for it; ``recall_low`` … ``precision_high`` are
-    Wilson's intervals. Recall without images of the class, and precision of a class never predicted, are NaN.
+    `support` is the number of images of the class, `predicted` that of the images predicted as it; ``recall_low`` …
+    ``precision_high`` are Wilson's intervals. Recall of a class without images, and precision of a class never
+    predicted, are NaN.
 
     Args:
         logits: (N, K).
-        labels: (N,), places in `classes`.
+        labels: (N,), indices of `classes`.
         classes: the K names.
     """
     hits, sizes, taken = class_counts(logits, labels)
@@ -54,7 +55,7 @@ def per_class(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
 
 
 def side_by_side(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The models' `per_class` tables to be read: class, images, and each model's recall and precision with bounds."""
+    """The `per_class` tables formatted for the page: class, images, each model's recall and precision with bounds."""
     first = next(iter(tables.values()))
     columns = {
         f"{model.upper()} {measure}": [
@@ -68,7 +69,7 @@ def side_by_side(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def caption(tables: dict[str, pd.DataFrame]) -> str:
-    """One sentence: each model's hardest and easiest class by recall, and what has none or was never predicted."""
+    """One sentence: each model's hardest and easiest class by recall, and the classes with undefined measures."""
     phrases = []
     for model, table in tables.items():
         defined = table.dropna(subset="recall")
@@ -76,9 +77,9 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
             defined[defined["recall"] == end] for end in (defined["recall"].min(), defined["recall"].max())
         )
         if len(defined) and len(hardest) == len(defined):
-            phrases.append(f"{model.upper()}: {_of(defined)}")
+            phrases.append(f"{model.upper()}: {_classes_phrase(defined)}")
         elif len(defined):
-            phrases.append(f"{model.upper()}: hardest {_of(hardest)}, easiest {_of(easiest)}")
+            phrases.append(f"{model.upper()}: hardest {_classes_phrase(hardest)}, easiest {_classes_phrase(easiest)}")
         never = list(table.loc[table["precision"].isna(), "class"])
         if never:
             phrases.append(f"{model.upper()} never predicts {first_few(never)} (precision undefined)")
@@ -88,15 +89,15 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
     return f"{'; '.join(phrases)}."
 
 
-def _of(rows: pd.DataFrame) -> str:
-    """The classes, which tie, and their recall; that of a single one with its interval, which takes its images."""
+def _classes_phrase(rows: pd.DataFrame) -> str:
+    """The tied classes and their recall; a single class also has its interval, which depends on its support."""
     columns = ["recall", "recall_low", "recall_high"] if len(rows) == 1 else ["recall"]
     return f"{several(list(rows['class']))} with recall {readable(rows[columns].iloc[0].to_list())}"
 
 
 @style.styled
 def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Recall and precision of each class with intervals, all models, the class that is easiest for them on top."""
+    """Recall and precision of each class and model with intervals, the easiest class on top."""
     shown = _shown(tables)
     support = next(iter(tables.values())).set_index("class")["support"]
     names = [fill(f"{name} ({support[name]:,})", LINE) for name in shown]
@@ -125,7 +126,7 @@ def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
 
 
 def _shown(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """The classes by their mean recall over the models, the easiest first, those without images last."""
+    """The classes to show, sorted by mean recall over the models, easiest first, those without images last."""
     recall = pd.concat([table.set_index("class")["recall"] for table in tables.values()], axis=1).mean(axis=1)
     ranked = [str(name) for name in recall.sort_values(ascending=False, kind="stable").index]
     half = MOST_SHOWN // 2

@@ -1,4 +1,4 @@
-"""Shares of images: how sure one is, how sure the difference of two on the same images is, and whether it is one."""
+"""Intervals of shares of images and of paired differences of shares, and McNemar's test."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,11 +10,11 @@ from analysis.exhibit import Exhibit
 
 CONFIDENCE = 0.95
 FEW_DISCORDANT = 25
-"""Discordant images below which McNemar's test is exact."""
+"""Fewest discordant images for the chi-squared form of McNemar's test; below, it is exact."""
 
 
 def wilson(successes: Sequence[int], totals: Sequence[int]) -> np.ndarray:
-    """Wilson's score interval (2, N) at `CONFIDENCE` of N shares; NaN where the total is 0.
+    """Wilson's score intervals (2, N) at `CONFIDENCE` of N shares; NaN if the total is 0.
 
     Wilson (1927), "Probable inference, the law of succession, and statistical inference".
     """
@@ -28,14 +28,14 @@ def wilson(successes: Sequence[int], totals: Sequence[int]) -> np.ndarray:
 def bonett_price(only: int, also: int, images: int) -> tuple[float, float]:
     """The interval at `CONFIDENCE` of the difference of two shares of the same images; NaN without images.
 
-    Wald's, of counts with one more image on either side, so that it has a width even where the two never disagree:
+    Wald's interval with one image added to each count, so that its width is not 0 even if the two never disagree:
     Bonett and Price (2012), "Adjusted Wald confidence interval for a difference of binomial proportions based on
     paired data", which Fagerland, Lydersen and Laake (2014, BMC Medical Research Methodology 14) recommend.
 
     Args:
         only: the images that count for the first share alone.
-        also: those that count for the second alone.
-        images: all images.
+        also: the images that count for the second share alone.
+        images: the number of all images.
     """
     if not images:
         return np.nan, np.nan
@@ -56,7 +56,7 @@ def mcnemar(predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.Data
     """McNemar's test of whether two models are wrong equally often, from the images that only one gets right.
 
     Exact (two-sided binomial) below `FEW_DISCORDANT` of those, else chi-squared with one degree of freedom and
-    Edwards's continuity correction, which never goes past equality: max(|b − c| − 1, 0)² / (b + c).
+    Edwards's continuity correction, bounded at 0: max(|b − c| − 1, 0)² / (b + c).
     McNemar (1947), Psychometrika 12; Edwards (1948), Psychometrika 13.
 
     Args:
@@ -66,7 +66,9 @@ def mcnemar(predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.Data
         One row: model, other, images, both_right, only_model_right, only_other_right, neither_right, variant,
         statistic (NaN for the exact test) and p_value.
     """
-    (model, first), (other, second) = ((name, made[0].argmax(1) == made[1]) for name, made in predictions.items())
+    (model, first), (other, second) = (
+        (name, logits.argmax(1) == labels) for name, (logits, labels) in predictions.items()
+    )
     only, also = int((first & ~second).sum()), int((second & ~first).sum())
     discordant = only + also
     if discordant < FEW_DISCORDANT:
@@ -82,7 +84,7 @@ def mcnemar(predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.Data
 
 
 def mcnemar_caption(table: pd.DataFrame) -> str:
-    """One sentence: on which images the models disagree, and whether that is more than chance."""
+    """One sentence: on how many images only one model is right, and the result of the test."""
     row = table.iloc[0]
     statistic = "" if np.isnan(row["statistic"]) else f"χ² = {row['statistic']:,.1f}, "
     return (
@@ -93,7 +95,7 @@ def mcnemar_caption(table: pd.DataFrame) -> str:
 
 
 def mcnemar_readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`mcnemar` as it is read, the models by their names."""
+    """A `mcnemar` table formatted for the page, with the models' names in the columns."""
     row = table.iloc[0]
     first, second = row["model"].upper(), row["other"].upper()
     cells = {
@@ -110,15 +112,15 @@ def mcnemar_readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_shown(p_value: float) -> bool:
-    """Whether a test with this p value shows a difference."""
+    """Whether a p value is significant at level 1 − `CONFIDENCE`."""
     return p_value < 1 - CONFIDENCE
 
 
 def verdict(p_value: float) -> str:
-    """What a test of two models with this p value found."""
+    """The result of a test of two models in words."""
     return "the models differ" if is_shown(p_value) else "no difference is shown"
 
 
 def p_in_words(p_value: float) -> str:
-    """``< 0.001``, or ``= 0.123``: what is too small to be told from zero is not called zero."""
+    """A p value in words: ``= 0.123``, or ``< 0.001`` for one that would round to zero."""
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"

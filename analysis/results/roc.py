@@ -1,4 +1,4 @@
-"""How well each class is told from the rest: the report's Figure 14."""
+"""ROC curves and AUC of each class against the rest: the report's Figure 14."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ from analysis.results.classification import TestPredictions, softmax
 
 COLUMNS = ["class", "false_positive_rate", "true_positive_rate", "threshold", "auc"]
 CURVE_POINTS = 500
-"""Points that are kept of a ROC curve: enough for a page, few enough for a small table."""
+"""Most points kept of a ROC curve: enough for the figure, few enough for a small table."""
 MOST_NAMED = 12
-"""Classes up to which a ROC legend names them all."""
+"""Most classes that a ROC legend names; with more it names the six best and the six worst."""
 
 
 def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
@@ -31,13 +31,13 @@ def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
 def roc(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """One-vs-rest ROC curves: class, false_positive_rate, true_positive_rate, threshold, auc.
 
-    From softmax probabilities: one-vs-rest compares scores across images, and logits have no common zero. The curves
-    are thinned to about `CURVE_POINTS` points, the AUC is that of the full curve. A class that has all the images or
-    none has no curve: one row, all NaN.
+    Computed from softmax probabilities: one-vs-rest compares scores across images, and logits have no common zero.
+    The curves are thinned to about `CURVE_POINTS` points; the AUC is that of the full curve. A class that has all
+    images or none has no curve: its single row is NaN.
 
     Args:
         logits: (N, K), finite.
-        labels: (N,), places in `classes`.
+        labels: (N,), indices of `classes`.
         classes: the K names.
     """
     probabilities = softmax(logits)
@@ -49,7 +49,7 @@ def _curve(positive: np.ndarray, score: np.ndarray, name: str) -> pd.DataFrame:
     if positive.all() or not positive.any():
         return pd.DataFrame([[name, *[np.nan] * 4]], columns=COLUMNS)
     false, true, threshold = roc_curve(positive, score)
-    # Evenly along the curve, which only ever goes right and up, both ends included.
+    # Points evenly spaced along the monotonic curve, including both ends.
     along = false + true
     kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], CURVE_POINTS)))
     curve = pd.DataFrame(np.stack([false, true, threshold], axis=1)[kept], columns=COLUMNS[1:4])
@@ -68,25 +68,25 @@ def _number(value: float) -> str:
 def roc_caption(tables: dict[str, pd.DataFrame]) -> str:
     """One sentence: each model's mean AUC, its best and its worst class, and which classes have no AUC."""
     areas = {model: class_auc(table) for model, table in tables.items()}
-    # The models are asked about the same images, so what is undefined for one is so for all.
+    # The models see the same images, so a class undefined for one is undefined for all.
     missing = next((list(area.index[area.isna()]) for area in areas.values()), [])
     if any(area.isna().all() for area in areas.values()):
         return "The AUC is undefined, as all images are of one class: a curve takes images of a class and of others."
-    text = "; ".join(_of_model(model, area.dropna()) for model, area in areas.items())
+    text = "; ".join(_model_phrase(model, area.dropna()) for model, area in areas.items())
     return text + (f"; undefined, for want of images: {first_few(missing)}." if missing else ".")
 
 
-def _of_model(model: str, defined: pd.Series) -> str:
+def _model_phrase(model: str, defined: pd.Series) -> str:
     worst, best = (f"{end:.3f}" for end in (defined.min(), defined.max()))
     ends = f"{best} for every class"
     if worst != best:
-        lowest, highest = (several(_at(defined, end)) for end in (defined.min(), defined.max()))
+        lowest, highest = (several(_classes_at(defined, end)) for end in (defined.min(), defined.max()))
         ends = f"from {worst} for {lowest} to {best} for {highest}"
     return f"{model.upper()} has a mean AUC of {defined.mean():.3f} ({ends})"
 
 
-def _at(areas: pd.Series, end: float) -> list[str]:
-    """The classes with this AUC, which ties where classes are told apart without a mistake."""
+def _classes_at(areas: pd.Series, end: float) -> list[str]:
+    """The classes with this AUC; perfect AUCs, for example, tie."""
     return [str(name) for name in areas.index[np.isclose(areas, end, rtol=0, atol=1e-12)]]
 
 

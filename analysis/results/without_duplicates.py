@@ -1,4 +1,4 @@
-"""What the models reach on the test images that have no exact duplicates."""
+"""Test accuracy with and without images that have exact duplicates."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,10 +11,10 @@ from analysis.results.proportions import CONFIDENCE, wilson
 
 
 def show(is_doubtful: np.ndarray, predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Exhibit:
-    """The accuracies over all test images, and over those that are not doubtful.
+    """The accuracy of each model on all test images, and on those that are not doubtful.
 
     Args:
-        is_doubtful: whether each test image is also a training image, or in two classes, (N,).
+        is_doubtful: (N,), whether each test image is also a training image, or is in two classes.
         predictions: logits (N, K) and labels (N,) of the test images, by model.
     """
     table = accuracy(is_doubtful, predictions)
@@ -23,11 +23,11 @@ def show(is_doubtful: np.ndarray, predictions: Mapping[str, tuple[np.ndarray, np
 
 
 def accuracy(is_doubtful: np.ndarray, predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
-    """The accuracy of each model over all test images, and over those that are not doubtful.
+    """The accuracy of each model on all test images, and on those that are not doubtful.
 
     Returns:
         A row for each model and set of images: model, without_duplicates, images, right, accuracy, and low and high of
-        the Wilson interval; NaN where no image is left.
+        the Wilson interval; NaN if no image is left.
     """
     rows = []
     for model, (logits, labels) in predictions.items():
@@ -60,7 +60,7 @@ def _percent(rows: pd.DataFrame) -> str:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`accuracy` as it is read."""
+    """An `accuracy` table formatted for the page."""
     interval = [
         "" if np.isnan(low) else f"{low:.1%} to {high:.1%}"
         for low, high in zip(table["low"], table["high"], strict=True)
