@@ -1,7 +1,7 @@
 """Stage 3, `study analyse`: a retrained run's artifacts to tables, figures and a report, logged back to it.
 
-Everything about the run comes through MLflow, so it may lie on another machine; the data set is needed for what is
-measured on its images. What is missing is named, and the rest is shown.
+Everything about the run comes through MLflow, so its store may be on another machine; the data set is needed for
+figures that are measured on images. The report names the figures that it lacks, and shows the others.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -43,23 +43,23 @@ class Analysis:
 
 @dataclass(frozen=True)
 class _Images:
-    """The images that are at hand."""
+    """The data set and the image under study, as far as they could be loaded."""
 
     data: Dataset | None = None
     image: SelectedImage | None = None
-    """The one under study."""
+    """The image under study."""
     reason: str = ""
-    """Why the data set is not."""
+    """Why the data set is missing."""
 
     def with_names(self, names: Mapping[str, str]) -> "_Images":
-        """The same, with each class called by the name that figures show."""
+        """A copy with the class names that figures show."""
         data, image = self.data, self.image
         if data:
             if image and image.label is not None:
                 name = data.classes[image.label]
                 place = image.description.removesuffix(f" ({name})")
                 image = replace(image, description=f"{place} ({names.get(name, name)})")
-            data = replace(data, classes=_shown(data.classes, names))
+            data = replace(data, classes=_display_names(data.classes, names))
         if image:
             image = replace(image, description=readable(image.description))
         return replace(self, data=data, image=image)
@@ -73,18 +73,18 @@ def analyse(
     *,
     again: bool = False,
 ) -> Analysis:
-    """Writes the report of the run that `spec` means, and logs it to the run.
+    """Writes the report of the run that `spec` names, and logs it to the run.
 
     Args:
-        spec: see `selection.choose_retrained`.
-        config: what is shown.
-        context: the surroundings.
-        data: the data set, for `best` and for what is measured on images, loaded or to be loaded; by default the
-            run's, or that of the latest run.
-        again: compute anew what the cache holds, too.
+        spec: see `best.choose_retrained`.
+        config: which figures to make, and their settings.
+        context: the stores, the machine and the display.
+        data: the data set, or the settings to load it, on which `best` is chosen and figures are measured; by default
+            that of the run, for `best` that of the latest run.
+        again: whether to recompute what is cached.
 
     Raises:
-        StudyError: for an unknown run, one of which nothing can be shown, an unknown image, layer, filter or figure,
+        StudyError: for an unknown run, one without anything to show, an unknown image, layer, filter or figure,
             or a report folder that cannot be written.
     """
     config = replace(config, only=figures.names_of(config.only))
@@ -96,7 +96,7 @@ def analyse(
     network = pull(context.store, run, images.data.classes if images.data else ())
     networks, missing = _with_other(network, context)
     names = readable_names(network.classes)
-    networks = {name: replace(other, classes=_shown(other.classes, names)) for name, other in networks.items()}
+    networks = {name: replace(other, classes=_display_names(other.classes, names)) for name, other in networks.items()}
     network, images = networks[network.name], images.with_names(names)
     folder = f"{run.dataset_key}-{run.model}-{run.id[:8]}"
     report = Report(context.report_folder(f"{folder}/{ONLY}" if config.only else folder), names)
@@ -119,11 +119,11 @@ def analyse(
         raise StudyError(f"Nothing can be shown. {' '.join(missing)}")
     report.remove_stale()
     notices = [*missing, *filter(None, [numbered_notice(names)])]
-    asked = loaded.config if loaded else None
-    return Analysis(publish(report, parts, material, notices, context, asked), tuple(missing))
+    data_config = loaded.config if loaded else None
+    return Analysis(publish(report, parts, material, notices, context, data_config), tuple(missing))
 
 
-def _shown(classes: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:
+def _display_names(classes: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(names.get(name, name) for name in classes)
 
 
@@ -156,10 +156,10 @@ def _images(config: AnalysisConfig, run: Run, loaded: Dataset | None, context: C
     """The run's data set and the image under study, as far as they are needed and can be loaded."""
     if not _needs_images(config.only):
         return _Images()
-    own = Path(config.image).expanduser()
+    path = Path(config.image).expanduser()
     image = None
-    if config.image and own.is_file():
-        image = SelectedImage(torch.from_numpy(read_image(own)), None, config.image)
+    if config.image and path.is_file():
+        image = SelectedImage(torch.from_numpy(read_image(path)), None, config.image)
     try:
         data = loaded or context.load(run.data_config)
         if run.dataset_digest != data.digest:
@@ -171,7 +171,7 @@ def _images(config: AnalysisConfig, run: Run, loaded: Dataset | None, context: C
 
 
 def _with_other(network: Network, context: Context) -> tuple[dict[str, Network], list[str]]:
-    """The network, beside it the other model's best where that one is retrained, and what either lacks."""
+    """The network, with the other model's best run if that is retrained; and what is missing of either."""
     networks, missing = {network.name: network}, list(network.missing)
     model, dataset = "ffnn" if network.name == "cnn" else "cnn", network.run.dataset_key
     try:
@@ -196,8 +196,8 @@ def _draw(
     left_out: dict[str, list[str]] = {}
     done = 0
     with context.display.bar(f"analysing {material.network.name}", len(chosen)) as bar:
-        for part, rows in groupby(chosen, key=attrgetter("part")):
-            for figure in rows:
+        for part, in_part in groupby(chosen, key=attrgetter("part")):
+            for figure in in_part:
                 interruption.check()
                 bar.note(figure.name.replace("_", " "))
                 try:

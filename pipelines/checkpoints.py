@@ -1,8 +1,9 @@
-"""What a retraining keeps after every epoch: the weights with their hashes, and what it continues from."""
+"""Checkpoints of a retraining: after every epoch the weights with their hashes, and the state to continue from."""
 
 import hashlib
 import json
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import NamedTuple
 
 from safetensors.torch import save
@@ -15,49 +16,49 @@ from study.tracking.registry import CHANGING
 from study.tracking.store import Store
 
 SLOTS = ("resume/even.safetensors", "resume/odd.safetensors")
-"""What a continuation needs, written in turn: whatever becomes of one, the other is an epoch older and whole."""
+"""The two files of the training state, written alternately: if one is cut off, the other is whole, an epoch older."""
 
 
 class Checkpoint(NamedTuple):
-    """Where a training can be taken up again."""
+    """The state of a training after an epoch."""
 
     epoch: int
     tensors: dict[str, Tensor]
-    """What `TrainingState.restore` takes."""
+    """The state that `TrainingState.restore` takes."""
     metrics: dict[str, float]
 
 
 class Checkpoints:
-    """What the retraining `run_id` keeps in `store`."""
+    """The files that the retraining `run_id` keeps in `store`."""
 
     def __init__(self, store: Store, run_id: str):
         self._store, self._run_id = store, run_id
         try:
             self._sums = store.sums(run_id)
         except StudyError:
-            # Altered, so that it vouches for no file.
+            # The list of hashes was itself altered: no file counts as whole.
             self._sums = {}
         self._recorded = set(store.history(run_id)["epoch"])
 
     def keep(self, path: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keeps tensors that must stay as they are, and their hash."""
+        """Writes tensors that must not change, and records their hash."""
         self._sums[path] = self._store.log_tensors(self._run_id, path, tensors)
         self._store.log_sums(self._run_id, self._sums)
 
     def keep_model(self, digests: Mapping[str, str]) -> None:
-        """Keeps the hashes of the files of the run's model that must stay as they are; and that of these hashes."""
+        """Records the hashes of the model's files that must not change, and the hash of that list."""
         kept = {path: digest for path, digest in digests.items() if path not in CHANGING}
         self._sums[MODEL_SUMS] = self._store.log_sums(self._run_id, kept, MODEL_SUMS)
         self._store.log_sums(self._run_id, self._sums)
 
     def keep_epoch(self, weights: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
-        """Keeps the weights, then what continues from them, and then records the metrics, unless they are recorded."""
+        """Writes the weights, then the training state, and then records the metrics unless they are recorded."""
         epoch, tensors, metrics = checkpoint
         self.keep(weights_path(epoch), weights)
         # The metrics travel with the state: an interruption before they are recorded loses neither.
-        slot, said = SLOTS[epoch % 2], json.dumps(metrics)
-        digest = _content_digest(tensors, said)
-        self._store.log_tensors(self._run_id, slot, tensors, metrics=said, sha256=digest)
+        slot, metrics_text = SLOTS[epoch % 2], json.dumps(metrics)
+        digest = _content_digest(tensors, metrics_text)
+        self._store.log_tensors(self._run_id, slot, tensors, metrics=metrics_text, sha256=digest)
         self.record(metrics, epoch)
 
     def record(self, metrics: Mapping[str, float], epoch: int) -> None:
@@ -67,25 +68,25 @@ class Checkpoints:
             self._recorded.add(epoch)
 
     def latest(self) -> Checkpoint | None:
-        """Where training continues: after the last epoch up to which every file of weights is whole."""
-        found = filter(None, map(self._slot, SLOTS))
-        for checkpoint in sorted(found, key=lambda one: one.epoch, reverse=True):
+        """The latest checkpoint up to whose epoch every file of weights is whole; None without one."""
+        checkpoints = filter(None, map(self._read_checkpoint, SLOTS))
+        for checkpoint in sorted(checkpoints, key=attrgetter("epoch"), reverse=True):
             if not self.broken_weights(checkpoint.epoch):
                 return checkpoint
         return None
 
     def lost(self) -> list[str]:
-        """What is missing or altered, where training began and cannot be continued; else nothing."""
+        """The missing or altered files for which a begun training cannot be continued; else none."""
         if not self._recorded or self.latest():
             return []
         return self.broken_weights(int(max(self._recorded))) or list(SLOTS)
 
     def broken_weights(self, epoch: int) -> list[str]:
-        """The files of weights up to `epoch` that are missing, or not those that were kept."""
+        """The files of weights up to `epoch` that are missing or altered."""
         return self._broken([weights_path(number) for number in range(epoch + 1)])
 
     def broken(self, epochs: int) -> list[str]:
-        """What a finished retraining of so many epochs must have kept and has not, or not as it was kept."""
+        """The files of a finished retraining of so many epochs that are missing or altered."""
         return self.broken_weights(epochs) + self._broken([predictions_path(split) for split in SPLITS])
 
     def _broken(self, paths: list[str]) -> list[str]:
@@ -98,7 +99,7 @@ class Checkpoints:
         except StudyError:
             return False
 
-    def _slot(self, path: str) -> Checkpoint | None:
+    def _read_checkpoint(self, path: str) -> Checkpoint | None:
         if path not in self._store.artifacts(self._run_id, "resume"):
             return None
         try:
@@ -111,5 +112,5 @@ class Checkpoints:
 
 
 def _content_digest(tensors: Mapping[str, Tensor], metrics: str) -> str:
-    # Kept within the file: a hash beside it would be that of the one before where something stops in between.
+    # Stored within the file: a separate hash would be outdated if the process stopped between the two writes.
     return hashlib.sha256(save(dict(tensors)) + metrics.encode()).hexdigest()

@@ -1,8 +1,8 @@
 """`study experiment NAME`: a named comparison over settings and seeds, on the validation split, every run tracked.
 
-`dead-filters` trains what may silence and collapse filters, and what may prevent it. `winner` trains a search's best
-trials again with other seeds. Leaves one run for the experiment, with its tables and figure, and one run below it for
-each training; the same command continues it.
+`dead-filters` compares settings that may cause or prevent silent and collapsed filters. `winner` trains a search's
+best trials again with other seeds. Leaves one run for the experiment, with its tables and figure, and one run below it
+for each training; the same command continues it.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ from study.tracking.runs import Run, trial_reference
 
 
 def experiment(config: ExperimentConfig, context: Context, data: DataConfig | None = None) -> Path:
-    """Runs what is missing of the experiment, writes its tables and figure, and returns their folder.
+    """Trains the missing runs of the experiment, writes its tables and figure, and returns their folder.
 
     Args:
         config: which experiment.
@@ -30,7 +30,7 @@ def experiment(config: ExperimentConfig, context: Context, data: DataConfig | No
         data: the images; by default CIFAR-10, for `winner` those of the latest search of its model.
 
     Raises:
-        StudyError: where another process runs the same, or `winner` finds no two complete trials.
+        StudyError: where another process runs the same, or `winner` finds fewer than two complete trials.
         KeyboardInterrupt: after the training under way was marked as interrupted.
     """
     dataset = context.load(data or _images(config, context))
@@ -72,33 +72,33 @@ def _winner(config: ExperimentConfig, dataset: Dataset, context: Context) -> Pla
         raise StudyError(f"Search {search} has one complete trial, which has no rival: raise --trials of `study tune`.")
     epochs = config.epochs or best.epochs
     used = {trial.seed for trial in trials}
-    others = (seed for seed in count(config.seed) if seed not in used)
+    unused = (seed for seed in count(config.seed) if seed not in used)
     return Plan(
         experiment=config.name,
-        conditions=tuple(_again(trial, epochs) for trial in trials),
-        seeds=tuple(islice(others, config.seeds)),
+        conditions=tuple(_condition(trial, epochs) for trial in trials),
+        seeds=tuple(islice(unused, config.seeds)),
         epochs=epochs,
         model=best.model,
         search=search,
     )
 
 
-def _again(trial: Run, epochs: int) -> Condition:
+def _condition(trial: Run, epochs: int) -> Condition:
     label = f"trial {trial.trial_number} of {trial.search}"
     return Condition(label, replace(trial.train_config, epochs=epochs), tags=trial_reference(trial))
 
 
 def _publish(parent: Run, context: Context) -> tuple[Path, str]:
-    """Writes tables and figure, keeps them with the run, and returns their folder and what was found."""
+    """Writes tables and figure, logs them to the run, and returns their folder and the result in words."""
     # Drawing takes seconds to import, which the first training need not wait for.
     from pipelines.report.exhibits import Report, write
     from pipelines.report.tracked import experiment_exhibits
 
     folder = context.report_folder(f"{parent.dataset_key}-{parent.experiment}-{parent.id[:8]}")
-    report, shown = Report(folder), experiment_exhibits(context.store, parent)
-    for exhibit in shown:
+    report, exhibits = Report(folder), experiment_exhibits(context.store, parent)
+    for exhibit in exhibits:
         report.add(exhibit)
-    text = shown[0].in_words
+    text = exhibits[0].in_words
     write(folder / "findings.md", f"{text}\n")
     context.store.log_folder(parent.id, folder, "experiment")
     return folder, text

@@ -30,7 +30,7 @@ EARLY_STEPS = frozenset({10, 20, 40, 80, 160})
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What an experiment trains."""
+    """The conditions, seeds and epochs of an experiment."""
 
     experiment: str
     conditions: tuple[Condition, ...]
@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What tells it apart, with its epochs, from other experiments on the same images."""
+        """The tags that, with the epochs, tell the experiment from others on the same images."""
         return experiment_tags(self.experiment, self.model, self.search)
 
     def replicates(self) -> list[tuple[Condition, TrainConfig]]:
@@ -54,49 +54,49 @@ class Plan:
 
 @contextmanager
 def claimed(plan: Plan, dataset: Dataset, context: Context) -> Iterator[str]:
-    """The id of the experiment's run, begun or continued, which this process alone works on while the block lasts.
+    """Starts or continues the experiment's run for this process alone while the block lasts; yields its id.
 
     Raises:
         StudyError: where another process works on it.
     """
     with locked(context.home):
-        parent = _continued(plan, dataset, context) or _begun(plan, dataset, context)
+        parent = _resume_run(plan, dataset, context) or _start_run(plan, dataset, context)
     with failure_recorded(context.store, parent):
         yield parent
     context.store.finish(parent, "FINISHED", "complete")
 
 
-def _continued(plan: Plan, dataset: Dataset, context: Context) -> str | None:
+def _resume_run(plan: Plan, dataset: Dataset, context: Context) -> str | None:
     for run in context.store.runs([dataset.key], **plan.tags):
         if (run.epochs, run.precision) != (plan.epochs, context.machine.precision):
             continue
         if is_under_way(run):
             raise StudyError(f"Run {run.id} is this experiment already (process {run.worker}): wait for it.")
         # Left by a process that was killed.
-        for left in context.store.runs([dataset.key], stage="replicate", parent=run.id, status="RUNNING"):
-            context.store.finish(left.id, "KILLED", "interrupted")
+        for orphan in context.store.runs([dataset.key], stage="replicate", parent=run.id, status="RUNNING"):
+            context.store.finish(orphan.id, "KILLED", "interrupted")
         context.store.resume(run.id)
         context.store.tag(run.id, worker=this_process())
         return run.id
     return None
 
 
-def _begun(plan: Plan, dataset: Dataset, context: Context) -> str:
+def _start_run(plan: Plan, dataset: Dataset, context: Context) -> str:
     return context.store.start(
         dataset.key,
         f"{plan.experiment} on {dataset.key}, {plan.epochs} epoch{'' if plan.epochs == 1 else 's'}",
         tags=plan.tags,
-        # Conditions and seeds may be added: those that were compared last are tags instead.
+        # Not the conditions and seeds: they may grow, which params cannot, so the last comparison's are tags.
         params={"epochs": plan.epochs, **context.params(dataset)},
     )
 
 
 def run_missing(plan: Plan, parent: str, dataset: Dataset, context: Context) -> None:
-    """Trains every replicate that is not finished, one after the other, and notes what is compared."""
+    """Trains every replicate that is not finished, one after the other, and tags the run with what it compares."""
     finished = context.store.runs([dataset.key], stage="replicate", parent=parent, status="FINISHED")
     done = {(run.condition, run.seed) for run in finished}
     replicates = plan.replicates()
-    missing = [(one, config) for one, config in replicates if (one.label, config.seed) not in done]
+    missing = [(condition, config) for condition, config in replicates if (condition.label, config.seed) not in done]
     if len(missing) < len(replicates):
         context.display.say(f"{len(replicates) - len(missing)} of {len(replicates)} trainings are finished already.")
     if missing:
@@ -118,20 +118,20 @@ class _Runner:
         self.params = context.params(dataset)
 
     def run(self, condition: Condition, config: TrainConfig, bar: Bar, place: str) -> None:
-        """Trains and records one replicate; a loss that is no longer finite is a result too."""
-        run_id, seen = self._start(condition, config), list[Epoch]()
-        said = f"{place} {condition.label}, seed {config.seed}"
+        """Trains and records one replicate; that its loss diverges is a result too."""
+        run_id, epochs = self._start(condition, config), list[Epoch]()
+        label = f"{place} {condition.label}, seed {config.seed}"
         reason, detail, stopped_epoch = "complete", "", None
         with failure_recorded(self.context.store, run_id):
             try:
                 with failures_explained(self.context.machine):
-                    self._fit(run_id, config, seen, bar, said)
+                    self._fit(run_id, config, epochs, bar, label)
             except Diverged as end:
                 bar.advance((config.epochs - end.epoch) * len(self.rows))
                 reason, detail, stopped_epoch = "diverged", f"; {end}", end.epoch
-        self.context.store.finish(run_id, "FINISHED", reason, points(_best(seen), 0), stopped_epoch=stopped_epoch)
-        accuracies = f"val {seen[-1].metrics['val_accuracy']:.4f}" if seen else "no finite result"
-        self.context.display.log(f"{said}: {accuracies}{detail}")
+        self.context.store.finish(run_id, "FINISHED", reason, points(_best(epochs), 0), stopped_epoch=stopped_epoch)
+        accuracy = f"val {epochs[-1].metrics['val_accuracy']:.4f}" if epochs else "no finite result"
+        self.context.display.log(f"{label}: {accuracy}{detail}")
 
     def _start(self, condition: Condition, config: TrainConfig) -> str:
         return self.context.store.start(
@@ -142,7 +142,7 @@ class _Runner:
             parent=self.parent,
         )
 
-    def _fit(self, run_id: str, config: TrainConfig, seen: list[Epoch], bar: Bar, said: str) -> None:
+    def _fit(self, run_id: str, config: TrainConfig, epochs: list[Epoch], bar: Bar, label: str) -> None:
         model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed)
         state = TrainingState(model, config, self.context.machine)
         count = partial(self._count, run_id, state, counted=set())
@@ -151,8 +151,8 @@ class _Runner:
             speed = {"epoch_seconds": epoch.seconds, "images_per_second": epoch.images_per_second}
             self.context.store.log(run_id, epoch.metrics | speed, epoch.number)
             count()
-            seen.append(epoch)
-            bar.note(f"{said} · epoch {epoch.number}/{config.epochs} · val {epoch.metrics['val_accuracy']:.3f}")
+            epochs.append(epoch)
+            bar.note(f"{label} · epoch {epoch.number}/{config.epochs} · val {epoch.metrics['val_accuracy']:.3f}")
 
         def on_batch(images: int) -> None:
             bar.advance(images)
@@ -172,14 +172,14 @@ class _Runner:
         )
 
     def _count(self, run_id: str, state: TrainingState, counted: set[int]) -> None:
-        """Records how many filters are silent and collapsed now; once for any step, and of a CNN alone."""
+        """Records the counts of silent and collapsed filters of a CNN, once per step."""
         if isinstance(state.model, CNN) and state.steps not in counted:
             counted.add(state.steps)
             self.context.store.log(run_id, filter_counts(state.model, self.validation.images), state.steps)
 
 
-def _best(seen: Sequence[Epoch]) -> dict[str, float]:
+def _best(epochs: Sequence[Epoch]) -> dict[str, float]:
     accuracies, losses = (
-        {epoch.number: epoch.metrics[name] for epoch in seen} for name in ("val_accuracy", "val_loss")
+        {epoch.number: epoch.metrics[name] for epoch in epochs} for name in ("val_accuracy", "val_loss")
     )
     return best_epoch(accuracies, losses)

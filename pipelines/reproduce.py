@@ -25,14 +25,14 @@ def search_and_retrain(
     config: SearchConfig, dataset: Dataset, context: Context, *, epochs: int, workers: int = 0
 ) -> None:
     """Searches, then retrains the best trial for `epochs` (0: not at all) unless that was done."""
-    config = _settled(config, dataset, context)
+    config = _complete(config, dataset, context)
     tune(config, dataset, replace(context, is_part=epochs > 0), workers=workers)
     if epochs:
         _retrain_best(config, dataset, context, epochs)
 
 
-def _settled(config: SearchConfig, dataset: Dataset, context: Context) -> SearchConfig:
-    """The search with a name of its own, and no more trials than its grid has points."""
+def _complete(config: SearchConfig, dataset: Dataset, context: Context) -> SearchConfig:
+    """The search with its default name filled in, and at most as many trials as its grid has points."""
     if config.name == AFTER_DATASET:
         config = replace(config, name=f"{dataset.key}-{config.model.name}")
     points = len(GRID) ** 2
@@ -51,15 +51,15 @@ def _retrain_best(config: SearchConfig, dataset: Dataset, context: Context, epoc
         )
     seed = trial.base_seed
     run = finished(trial, dataset, context, epochs, [seed]).get(seed)
-    said = "retrained already"
+    state = "retrained already"
     if run is None:
-        alike = context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed))
-        under_way = (one for one in alike if is_under_way(one) and one.epochs == epochs)
-        run, said = next(under_way, None), "being retrained by another process"
+        candidates = context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed))
+        under_way = (other for other in candidates if is_under_way(other) and other.epochs == epochs)
+        run, state = next(under_way, None), "being retrained by another process"
     if run is None:
         retrain(trial, dataset, context, epochs=epochs)
         return
-    context.display.say(f"The best, {trial.name}, is {said}: run {run.id}.")
+    context.display.say(f"The best, {trial.name}, is {state}: run {run.id}.")
     context.say_pages(run=run_page(run))
 
 
@@ -76,7 +76,7 @@ def reproduce(
     def begin(text: str) -> None:
         context.display.heading(f"{next(numbers)}/{total} {text}")
 
-    for config in (_settled(config, dataset, context) for config in searches):
+    for config in (_complete(config, dataset, context) for config in searches):
         trials, epochs = counted(config.trials, "trial"), counted(config.epochs, "epoch")
         begin(f"Search: {config.model.name}, {trials} of up to {epochs}")
         tune(config, dataset, part, workers=workers)

@@ -1,8 +1,8 @@
 """Stage 2, `study retrain`: train a trial's settings on all training images, keeping the weights of every epoch.
 
 Leaves one run with `weights/epoch_000.safetensors` (before training) and a file for every epoch after it, the
-logits of the final weights on all images, and the model, registered. The test images give the run's curve; nothing
-is chosen by them.
+logits of the final weights on all images, and the model, registered. The test images give the run's curve, and are
+not used to choose anything.
 """
 
 from collections.abc import Sequence
@@ -55,9 +55,9 @@ def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed
         seed: of the initial weights and the order of images; by default the search's own.
 
     Raises:
-        StudyError: for another data set, a run under way, a loss that is no longer finite, or a GPU that gave out.
-        OutOfMemory: where the memory did.
-        Incomplete: where something that was kept is missing or altered at the end.
+        StudyError: for another data set, a run under way, a loss that is no longer finite, or a GPU that fails.
+        OutOfMemory: where memory runs out.
+        Incomplete: where a file that was kept is missing or altered at the end.
         KeyboardInterrupt: after the run was marked as interrupted.
     """
     if trial.dataset_digest != dataset.digest:
@@ -97,7 +97,7 @@ def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None
             continue
         if is_under_way(run):
             raise StudyError(f"Run {run.id} is retraining this already (process {run.worker}): wait for it.")
-        if _is_continued(run, context):
+        if _try_to_continue(run, context):
             return run.id
     if others:
         context.display.say(f"{others[0]}, which gives other weights: training begins anew.")
@@ -105,24 +105,24 @@ def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None
 
 
 def _changed(run: Run, context: Context) -> str:
-    """What computes now, and what computed in `run`, where they differ."""
+    """The settings of the machine that differ from those of `run`, in words; empty where none do."""
     now = {key: str(value) for key, value in context.machine.params().items()}
     before = dict.fromkeys(now, "") | run.params
     return ", ".join(f"{key} {before[key]} (now {now[key]})" for key in now if before[key] != now[key])
 
 
-def _is_continued(run: Run, context: Context) -> bool:
-    """Marks `run` as running again; where files that it needs are lost, as failed."""
+def _try_to_continue(run: Run, context: Context) -> bool:
+    """Marks `run` as running again, or as failed if it lacks files to continue from; returns whether it continues."""
     if lost := Checkpoints(context.store, run.id).lost():
         context.store.finish(run.id, "FAILED", "incomplete")
-        context.display.say(f"Run {run.id} cannot be continued ({_named(lost)}): training begins anew.")
+        context.display.say(f"Run {run.id} cannot be continued ({_lost_files(lost)}): training begins anew.")
         return False
     context.store.resume(run.id)
     context.store.tag(run.id, worker=this_process())
     return True
 
 
-def _named(lost: Sequence[str]) -> str:
+def _lost_files(lost: Sequence[str]) -> str:
     more = f" and {len(lost) - 1} more are" if len(lost) > 1 else " is"
     return f"{lost[0]}{more} missing or altered"
 
@@ -154,9 +154,9 @@ def _describe(run_id: str, dataset: Dataset, context: Context) -> None:
 def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, context: Context) -> None:
     model = build_model(config.model, classes=len(dataset.classes), seed=config.seed)
     state = TrainingState(model, config, context.machine)
-    kept = Checkpoints(context.store, run_id)
+    checkpoints = Checkpoints(context.store, run_id)
     _describe(run_id, dataset, context)
-    _restore(run_id, state, kept, context)
+    _restore(run_id, state, checkpoints, context)
     images = len(dataset.train)
     bar_name = f"retraining {config.model.name}"
     with Writer(context.store) as writer, context.display.bar(bar_name, config.epochs * images) as bar:
@@ -167,20 +167,20 @@ def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, conte
             config,
             context.machine,
             evaluate={"test": dataset.test},
-            on_epoch=lambda epoch: _keep_epoch(epoch, kept, writer, state, config, context, bar),
+            on_epoch=lambda epoch: _keep_epoch(epoch, checkpoints, writer, state, config, context, bar),
             on_batch=bar.advance,
             from_start=True,
         )
-    _keep_predictions(run_id, model, kept, config, dataset, context)
-    # Before anything may take it for the best.
+    _keep_predictions(run_id, model, checkpoints, config, dataset, context)
+    # Before it is registered, after which it may be served as the best.
     _require_whole(run_id, config, context)
     register_model(run_id, model.to("cpu"), trial, dataset, context)
-    kept.keep_model(model_digests(context.store, run_id))
+    checkpoints.keep_model(model_digests(context.store, run_id))
 
 
 def _keep_epoch(
     epoch: Epoch,
-    kept: Checkpoints,
+    checkpoints: Checkpoints,
     writer: Writer,
     state: TrainingState,
     config: TrainConfig,
@@ -190,32 +190,32 @@ def _keep_epoch(
     metrics = dict(epoch.metrics)
     if epoch.number:
         metrics |= {"epoch_seconds": epoch.seconds, "images_per_second": epoch.images_per_second}
-    writer.submit(partial(kept.keep_epoch, state.weights(), Checkpoint(state.epoch, state.tensors(), metrics)))
-    said = f"test {metrics['test_accuracy']:.3f}"
+    writer.submit(partial(checkpoints.keep_epoch, state.weights(), Checkpoint(state.epoch, state.tensors(), metrics)))
+    progress = f"test {metrics['test_accuracy']:.3f}"
     if epoch.number:
-        said += f" · train {metrics['train_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s"
-    bar.note(f"epoch {epoch.number}/{config.epochs} · {said}")
-    context.display.log(f"epoch {epoch.number}/{config.epochs}: {said}")
+        progress += f" · train {metrics['train_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s"
+    bar.note(f"epoch {epoch.number}/{config.epochs} · {progress}")
+    context.display.log(f"epoch {epoch.number}/{config.epochs}: {progress}")
 
 
-def _restore(run_id: str, state: TrainingState, kept: Checkpoints, context: Context) -> None:
-    """Goes back to the last whole epoch that the run kept; without one, training begins at its beginning."""
-    if (latest := kept.latest()) is None:
+def _restore(run_id: str, state: TrainingState, checkpoints: Checkpoints, context: Context) -> None:
+    """Restores the latest whole checkpoint of the run; without one, training starts from the beginning."""
+    if (latest := checkpoints.latest()) is None:
         return
     state.restore(latest.tensors)
-    kept.record(latest.metrics, latest.epoch)
+    checkpoints.record(latest.metrics, latest.epoch)
     context.display.say(f"Continuing run {run_id} after epoch {state.epoch}.")
 
 
 def _keep_predictions(
-    run_id: str, model: Model, kept: Checkpoints, config: TrainConfig, dataset: Dataset, context: Context
+    run_id: str, model: Model, checkpoints: Checkpoints, config: TrainConfig, dataset: Dataset, context: Context
 ) -> None:
     parts = {"train": dataset.train, "test": dataset.test}
     with context.display.bar("predicting", len(parts)) as bar:
         for name, part in parts.items():
             logits = predict(model, part.images).cpu()
-            kept.keep(predictions_path(name), {"logits": logits, "labels": part.labels})
-            # A continued run may have recorded it, and MLflow would keep it twice.
+            checkpoints.keep(predictions_path(name), {"logits": logits, "labels": part.labels})
+            # A continued run may have recorded it already, and MLflow would keep both.
             if f"final_{name}_accuracy" not in context.store.get(run_id).metrics:
                 final = {f"final_{name}_accuracy": accuracy(logits, part.labels).item()}
                 context.store.log(run_id, final, config.epochs)
@@ -225,12 +225,12 @@ def _keep_predictions(
 def _require_whole(run_id: str, config: TrainConfig, context: Context) -> None:
     if lost := Checkpoints(context.store, run_id).broken(config.epochs):
         raise Incomplete(
-            f"The retraining {run_id} is not whole: {_named(lost)}; the same command trains anew, as another run."
+            f"The retraining {run_id} is not whole: {_lost_files(lost)}; the same command trains anew, as another run."
         )
 
 
 def register_model(run_id: str, model: Model, trial: Run, dataset: Dataset, context: Context) -> None:
-    """Exports `model`, on the CPU, as the run's, and registers it; what is done already stays."""
+    """Exports `model`, which must be on the CPU, to the run and registers it, unless that is done already."""
     release_freed_memory()
     with context.display.bar("exporting the model", 1):
         context.store.wait(

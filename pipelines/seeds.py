@@ -1,4 +1,4 @@
-"""The retrainings of one trial with one seed or several: those that are done already, and those that are missing."""
+"""Retrains one trial with one or several seeds, and skips the seeds that are done already."""
 
 import statistics
 from collections.abc import Collection
@@ -17,12 +17,12 @@ from study.tracking.runs import Run, metric
 
 
 def finished(trial: Run, dataset: Dataset, context: Context, epochs: int, seeds: Collection[int]) -> dict[int, Run]:
-    """The retrainings of `trial` for so many epochs, in this precision, that ended and are whole; by those `seeds`.
+    """The finished and whole retrainings of `trial` for so many epochs in this precision, by those of `seeds`.
 
-    A model that is missing or altered is exported again from the weights, and registered where it is not.
+    A model that is missing or altered is exported again from the weights; one that is not registered is registered.
     """
     runs = finished_seeds(context.store, trial, epochs, context.machine.precision)
-    # Of these alone: all files of a run are hashed, and over a server fetched, to know that it is whole.
+    # Only these: checking a run hashes all its files, which a server must send first.
     chosen = {seed: run for seed, run in runs.items() if seed in seeds}
     whole = {seed: run for seed, run in chosen.items() if not Checkpoints(context.store, run.id).broken(epochs)}
     for run in whole.values():
@@ -60,7 +60,7 @@ def _is_model_whole(run: Run, context: Context) -> bool:
 
 
 def retrain_once(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None) -> str:
-    """Retrains `trial` unless that was done: the same command, after it was stopped at its very end, finds its run.
+    """Retrains `trial` unless a finished run exists, as after a command that was stopped at its very end.
 
     For the arguments, the id that is returned, and what is raised see `pipelines.retrain.retrain`.
     """
@@ -75,10 +75,10 @@ def retrain_once(trial: Run, dataset: Dataset, context: Context, *, epochs: int,
 def retrain_seeds(
     trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None, seeds: int
 ) -> list[str]:
-    """Retrains `trial` with `seeds` seeds, counted from `seed`, and says the mean and deviation; returns the runs' ids.
+    """Retrains `trial` with `seeds` seeds, counted from `seed`, and prints mean and deviation; returns the runs' ids.
 
-    A seed that was retrained to its end, for as many epochs and in the same precision, is not trained again, as long
-    as what it kept is whole. For the arguments and what is raised see `pipelines.retrain.retrain`.
+    A seed that has a finished and whole run of as many epochs in the same precision is skipped. For the
+    arguments and what is raised see `pipelines.retrain.retrain`.
     """
     first = trial.base_seed if seed is None else seed
     numbers = range(first, first + seeds)
@@ -92,8 +92,8 @@ def retrain_seeds(
             run_ids.append(retrain(trial, dataset, context, epochs=epochs, seed=number))
     accuracies = [metric(context.store.get(run_id), "final_test_accuracy") for run_id in run_ids]
     spread = f" ± {statistics.stdev(accuracies):.4f} (standard deviation)" if seeds > 1 else ""
-    which = f"seeds {first} to {first + seeds - 1}" if seeds > 1 else f"seed {first}"
+    of_seeds = f"seeds {first} to {first + seeds - 1}" if seeds > 1 else f"seed {first}"
     context.display.say(
-        f"Retrained {trial.name}, {which}, epochs {epochs}: test accuracy {statistics.mean(accuracies):.4f}{spread}."
+        f"Retrained {trial.name}, {of_seeds}, epochs {epochs}: test accuracy {statistics.mean(accuracies):.4f}{spread}."
     )
     return run_ids

@@ -1,4 +1,4 @@
-"""MLflow's pages of the tracked runs: for this machine as they are, for others only behind a login."""
+"""Serves MLflow's pages of the tracked runs: without a login on this machine only, to others with one."""
 
 import configparser
 import ipaddress
@@ -45,11 +45,11 @@ def serve(store: Store, host: str, port: int) -> None:
         os.environ.setdefault(CONFIG, str(_login_settings(store)))
     # Job execution starts further processes for features that a study does not use.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    # It is what keeps a page of another site from reaching this server by a name that leads here.
+    # This middleware keeps the pages of other sites from reaching this server by a name that resolves to it.
     os.environ.pop("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", None)
-    # In the environment, since everyone on the machine sees the arguments of a process, and it may hold a password.
+    # Not as an argument: every user of the machine sees those, and the URI may hold a password.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri
-    # Its server looks for modules in the current folder before all others, where the user may have a mlflow.py.
+    # MLflow's server imports from the current folder first, where the user may have a mlflow.py.
     os.chdir(store.home.store)
     interruption.check()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *arguments])
@@ -59,7 +59,7 @@ def _say_pages(store: Store, base: str) -> None:
     print(f"MLflow answers at {base} in some 10 seconds; Ctrl-C ends it. Its pages:")
     for search in store.runs(stage="search"):
         print(f"{one_line(search.name)}\n  trials   {base}{trials_page(search.experiment_id)}")
-        # Of an experiment that was renamed, as can be undone on these pages.
+        # Not found where the experiment was renamed, which can be undone on these pages.
         compared = []
         with suppress(StudyError):
             best_first = complete_trials(store, search.dataset_key, search=search.search)
@@ -108,7 +108,7 @@ def _configured_password(opens: str) -> str:
 
 
 def _login_settings(store: Store) -> Path:
-    """Writes the settings that have MLflow keep its users beside the store, not in the current folder."""
+    """Writes MLflow's login settings, with the database of users beside the store, not in the current folder."""
     path = store.home.store / "basic_auth.ini"
     users = store.home.store / "users.db"
     settings = {"default_permission": "READ", "database_uri": f"sqlite:///{users}", "admin_username": "admin"}

@@ -1,4 +1,4 @@
-"""What is there: the images and the tracked runs, as tables in the terminal.
+"""Tables in the terminal of the images and of the tracked runs.
 
 Images are shown without MLflow and runs without torch: each function imports what it needs.
 """
@@ -54,7 +54,7 @@ def show_data(config: DataConfig, home: Home) -> None:
 def show_runs(store: "Store", *, stage: str, dataset: str, limit: int) -> None:
     """Prints a table of the latest runs, of one stage or of all but the trials and replicates.
 
-    `dataset` is the key of the data set they are on; empty: of all.
+    `dataset` is the key of their data set; empty for all.
     """
     from study.tracking.hints import command
 
@@ -63,17 +63,17 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int) -> None:
         return is_of_stage and dataset in ("", run.dataset_key)
 
     recorded = store.runs()
-    found = [run for run in recorded if is_wanted(run)]
-    if not found:
+    runs = [run for run in recorded if is_wanted(run)]
+    if not runs:
         store.experiments.require_not_deleted(is_wanted)
     keys = {run.dataset_key for run in recorded} - {""}
     if dataset and keys and dataset not in keys:
         raise unknown("data set", dataset, sorted(keys))
-    if not found:
+    if not runs:
         raise StudyError(f"There are no such runs in {masked(store.uri)}: `{command(store, 'tune')}` makes the first.")
     table = Table("id", "data set", "name", "stage", "status", "val", "test", "started", box=None)
-    for run in found[:limit]:
-        began = datetime.fromtimestamp(run.started / 1000).strftime("%Y-%m-%d %H:%M")
+    for run in runs[:limit]:
+        started = datetime.fromtimestamp(run.started / 1000).strftime("%Y-%m-%d %H:%M")
         status = run.status.lower() + (f" ({run.reason})" if run.reason not in ("", "complete") else "")
         table.add_row(
             run.id[:8],
@@ -81,25 +81,25 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int) -> None:
             _plain(run.name),
             _plain(run.stage),
             _plain(status),
-            _share(metric(run, "best_val_accuracy")),
-            _share(metric(run, "final_test_accuracy")),
-            began,
+            _four_decimals(metric(run, "best_val_accuracy")),
+            _four_decimals(metric(run, "final_test_accuracy")),
+            started,
         )
     # Not a terminal: as wide as it needs to be, so that no column is cut for grep.
     console = Console() if sys.stdout.isatty() else Console(width=160)
     console.print(table)
-    if len(found) > limit:
-        console.print(f"{len(found) - limit} older ones: --limit {len(found)} shows all.")
+    if len(runs) > limit:
+        console.print(f"{len(runs) - limit} older ones: --limit {len(runs)} shows all.")
 
 
 def _is_listed(run: Run) -> bool:
     return run.stage not in ("", "trial", "replicate")
 
 
-def _share(value: float) -> str:
+def _four_decimals(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4f}"
 
 
 def _plain(text: str) -> Text:
-    """What others named, without markup or control characters."""
+    """A name as plain text, without markup or control characters."""
     return Text(one_line(text))

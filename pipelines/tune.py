@@ -26,7 +26,7 @@ from study.tracking.failures import failure_recorded
 from study.tracking.runs import metric, search_tags
 
 GPU_WORKERS = 4
-"""Trials that take turns on a GPU unless told otherwise: while one is recorded, the others keep the device busy."""
+"""Default number of trials that take turns on a GPU: while one is recorded, the others keep the device busy."""
 
 
 def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: int = 0) -> str:
@@ -34,10 +34,10 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
 
     Args:
         config: the search.
-        dataset: the images; a validation split of the training images decides.
+        dataset: the images; trials are compared on a validation split of the training images.
         context: the stores, the machine and the display.
-        workers: so many trials are under way at a time: on a CPU each in a process with its share of the threads, on a
-            GPU in turns in this process; 0 chooses by the device.
+        workers: number of trials at a time: on a CPU each in a process with its share of the threads, on a GPU in turns
+            in this process; 0 chooses by the device.
 
     Raises:
         StudyError: where a search of this name began with other settings.
@@ -47,10 +47,10 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
     _ = dataset.splits
     with storage_failures_explained(context.storage):
         with locked(context.home):
-            # One that was deleted or renamed is told before a search is begun.
+            # A deleted or renamed experiment is an error before a search is started.
             context.store.experiments.find(dataset.key)
             opened = search.open_search(config, context.storage, digest=dataset.digest)
-            _require_its_runs(opened, config, dataset, context)
+            _require_matching_runs(opened, config, dataset, context)
             parent = _search_run(config, dataset, context)
         with failure_recorded(context.store, parent):
             _run_missing(opened, config, dataset, context, parent, workers)
@@ -82,7 +82,7 @@ def _run_missing(
         tally = Tally(context, bar, opened, config.trials)
         on_gpu = context.machine.device.type == "cuda"
         workers = min(workers or (GPU_WORKERS if on_gpu else 1), config.trials - done)
-        # A process of its own, of which there is one on a GPU, can be stopped when it hangs.
+        # With a timeout trials run in worker processes (on a GPU in one), which can be killed when they hang.
         if not config.trial_timeout and (workers == 1 or on_gpu):
             run_trials(opened, config, dataset, context, parent=parent, on_end=tally.add, places=workers)
             return
@@ -102,7 +102,7 @@ def _run_missing(
         WorkerPool(assignment, context.display, tally.add, recovery).run(1 if on_gpu else workers)
 
 
-def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Dataset, context: Context) -> None:
+def _require_matching_runs(opened: search.Search, config: SearchConfig, dataset: Dataset, context: Context) -> None:
     """Checks that the search's trials and the runs of its name belong together.
 
     Raises:
@@ -117,9 +117,9 @@ def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Data
         )
     trials = opened.get_trials(deepcopy=False)
     named = {trial.user_attrs["mlflow_run"] for trial in trials if "mlflow_run" in trial.user_attrs}
-    # What doctor made anew is named by no trial; nor is the run of a trial that was killed before it could.
-    is_told = any(not run.is_restored for run in below) and (named or not trials)
-    if is_told and not named & {run.id for run in below}:
+    # No trial names a run that doctor restored, nor its own run if it was killed before it recorded the id.
+    is_comparable = any(not run.is_restored for run in below) and (named or not trials)
+    if is_comparable and not named & {run.id for run in below}:
         raise StudyError(
             f"The runs of {config.name} in {masked(context.store.uri)} are of another search than the trials in "
             f"{masked(context.storage)}: use the --storage that they began with, or name a new --search."
@@ -128,14 +128,14 @@ def _require_its_runs(opened: search.Search, config: SearchConfig, dataset: Data
 
 def _search_run(config: SearchConfig, dataset: Dataset, context: Context) -> str:
     """The run that the trials are recorded below: a continued search keeps its own."""
-    # The total may grow, and a param may not change: it is a tag of the run instead.
+    # The number of trials may grow and a param cannot change: it is a tag of the run instead.
     params = {**config.settings(), **context.params(dataset)}
-    if found := context.store.runs([dataset.key], stage="search", search=config.name):
-        context.store.resume(found[0].id)
-        context.store.tag(found[0].id, worker=this_process())
-        if not found[0].params:
-            context.store.describe(found[0].id, params)
-        return found[0].id
+    if existing := context.store.runs([dataset.key], stage="search", search=config.name):
+        context.store.resume(existing[0].id)
+        context.store.tag(existing[0].id, worker=this_process())
+        if not existing[0].params:
+            context.store.describe(existing[0].id, params)
+        return existing[0].id
     return context.store.start(dataset.key, config.name, tags=search_tags(config), params=params)
 
 

@@ -220,14 +220,14 @@ def analyse(
         explorer_images=explorer_images,
         only=tuple(name.strip() for name in only.split(",") if name.strip()),
     )
-    # Before torch is imported. A thread that spins until another one gets its core back, on a machine that does
-    # something else too, made the ablation take six times as long (2 cores, 3 busy processes).
+    # Before torch is imported: on a busy machine, threads that spin while they wait made the ablation take six times
+    # as long (2 cores, 3 busy processes).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from pipelines.analyse import analyse as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    made = stage(run, settings, context_of(home_of(home), tracking_uri), images, again=again)
-    raise typer.Exit(1 if made.missing else 0)
+    analysis = stage(run, settings, context_of(home_of(home), tracking_uri), images, again=again)
+    raise typer.Exit(1 if analysis.missing else 0)
 
 
 @app.command()
@@ -303,25 +303,25 @@ def reproduce(
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
     context = context_of(home_of(home), tracking_uri, storage, device, precision, threads)
-    made = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers)
-    raise typer.Exit(1 if made.missing else 0)
+    analysis = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers)
+    raise typer.Exit(1 if analysis.missing else 0)
 
 
 def main() -> None:
     """Runs the command; what the user can mend is one sentence and exit code 2."""
-    # Before MLflow sets its own.
-    given = dict(os.environ)
+    # A copy, before MLflow sets variables of its own.
+    environment = dict(os.environ)
     with interruption.signals_noted():
         isolate()
         with tolerant_output() as output:
-            code = _run(given)
+            code = _run(environment)
     if output.failure and not code:
         code = _say_error(f"The output could not be written: {output.failure}.", {})
     sys.exit(code)
 
 
-def _run(given: Mapping[str, str]) -> int:
-    """Runs the command; its exit code."""
+def _run(environment: Mapping[str, str]) -> int:
+    """Runs the command and returns its exit code."""
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if code == INTERRUPTED:
@@ -329,7 +329,7 @@ def _run(given: Mapping[str, str]) -> int:
             code = 128 + (interruption.requested() or signal.SIGINT)
     except (StudyError, typer.TyperException) as error:
         show_if_debugging(error)
-        code = _say_error(str(error) if isinstance(error, StudyError) else error.format_message(), given)
+        code = _say_error(str(error) if isinstance(error, StudyError) else error.format_message(), environment)
     except typer.Abort:
         code = INTERRUPTED
     except Exception as error:
@@ -338,7 +338,7 @@ def _run(given: Mapping[str, str]) -> int:
         explained = explanation(error, os.environ.get("STUDY_HOME") or default_home().root)
         if explained:
             show_if_debugging(error)
-            code = _say_error(str(explained), given)
+            code = _say_error(str(explained), environment)
         else:
             # A bug; its traceback may quote the address of a store.
             print(shown(traceback.format_exc()), end="", file=sys.stderr)

@@ -12,11 +12,11 @@ from study.errors import StudyError
 from study.system.debugging import VARIABLE
 
 MOST = 1_000_000
-"""Of anything that is counted, e.g. trials or epochs: more is a slip of the finger."""
+"""Maximum of any count, e.g. of trials or epochs: more is a typing error."""
 LARGEST_SEED = 2**31 - 1
-"""Some generators take 32 bits, and a trial's seed is the base plus the number of its draw."""
+"""Maximum seed: some generators take 32 bits, and a trial's seed is the base plus the number of its draw."""
 LONGEST = 60
-"""Of a bad value that is repeated in an error."""
+"""Maximum length of a bad value that an error quotes."""
 
 
 def option(name: str, help: str, variable: str = "", **more: Any) -> Any:
@@ -42,11 +42,11 @@ def number(name: str, help: str, least: int = 0, most: int = MOST, variable: str
 
 
 def variables_behind(text: str, environment: Mapping[str, str]) -> str:
-    """Which variables of the `environment`, not named in the error `text`, hold a value that it names.
+    """A sentence on the variables of the `environment` whose values the error `text` quotes, but does not name.
 
-    What the command line holds as well is taken to come from there.
+    A value that is on the command line too is taken to come from there.
     """
-    # Not what a command that it suggests has.
+    # Values in a suggested command do not count.
     text = re.sub("`.*?`", "", text)
     given = {name: value for name, value in environment.items() if name.startswith(("STUDY_", "MLFLOW_TRACKING_URI"))}
     given.pop(VARIABLE, None)
@@ -56,7 +56,7 @@ def variables_behind(text: str, environment: Mapping[str, str]) -> str:
 
 
 def _is_named(value: str, text: str) -> bool:
-    # A short value may stand there for another reason.
+    # Longer values count as whole words; a short one may occur by chance.
     whole = rf"(?<![\w/]){re.escape(value)}(?![\w/])"
     return repr(value) in text or f" is {value}:" in text or (len(value) > 4 and bool(re.search(whole, text)))
 

@@ -1,4 +1,4 @@
-"""The commands about what is recorded already: options to settings, settings to what is done with the stores."""
+"""The commands on recorded runs, which list, serve, check, export and import them: options to settings to calls."""
 
 from pathlib import Path
 from typing import Annotated
@@ -60,8 +60,8 @@ def doctor(
     folder = home_of(home)
     stage.require_whole(folder, tracking_uri, storage)
     context = stores_of(folder, tracking_uri, storage)
-    found = stage.examine(context, stage.Options(fix=fix, all_hosts=all_hosts, backup=not no_backup))
-    raise typer.Exit(1 if found.left else 0)
+    result = stage.examine(context, stage.Options(fix=fix, all_hosts=all_hosts, backup=not no_backup))
+    raise typer.Exit(1 if result.left else 0)
 
 
 @app.command()
