@@ -1,4 +1,4 @@
-"""Arrays that take long to compute, kept on disk and computed anew only where what they depend on has changed."""
+"""A cache on disk for arrays that take long to compute; recomputed only where their inputs or code have changed."""
 
 import hashlib
 import json
@@ -18,30 +18,30 @@ import torch
 from study.system.files import sha256, whole
 
 FOLDER = ".cache"
-"""Below the reports, for all of them; it may be deleted at any time."""
+"""Folder below that of the reports, which share it; it may be deleted at any time."""
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch")
 Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of such arrays, a file for each hash of what they are computed from."""
+    """A folder of cached arrays, a file for each hash of their inputs and code."""
 
     folder: Path | None = None
-    """Without a folder everything is computed."""
+    """None: nothing is cached."""
     again: bool = False
-    """Whether everything is computed, and kept, anew."""
+    """Whether everything is recomputed, replacing what is cached."""
 
     def arrays(
         self, name: str, inputs: Sequence[object], code: Sequence[ModuleType], compute: Callable[[], Arrays]
     ) -> dict[str, np.ndarray]:
-        """What `compute` returns, from the cache where it was computed before.
+        """The arrays that `compute` returns, read from the cache where they are in it.
 
         Args:
-            name: what it is.
-            inputs: all that it is computed from, as JSON; of arrays their `fingerprint`.
-            code: the modules that compute it.
-            compute: computes it.
+            name: the beginning of the file's name.
+            inputs: everything that they are computed from, as JSON; of arrays the `fingerprint`.
+            code: the modules that compute them.
+            compute: computes them.
         """
         if self.folder is None:
             return dict(compute())
@@ -56,7 +56,7 @@ class Cache:
     def table(
         self, name: str, inputs: Sequence[object], code: Sequence[ModuleType], compute: Callable[[], pd.DataFrame]
     ) -> pd.DataFrame:
-        """The same for a table of numbers and texts."""
+        """Like `arrays`, for a table of numbers and texts."""
         return pd.DataFrame(self.arrays(name, inputs, code, lambda: columns(compute())))
 
 
@@ -77,12 +77,12 @@ def fingerprint(*tensors: torch.Tensor) -> str:
 
 def _key(inputs: Sequence[object], code: Sequence[ModuleType]) -> str:
     modules = {module.__name__: sha256(Path(str(module.__file__))) for module in code}
-    known = [inputs, modules, platform.python_version(), {name: version(name) for name in PACKAGES}]
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+    key = [inputs, modules, platform.python_version(), {name: version(name) for name in PACKAGES}]
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
 
 def _load(file: Path) -> dict[str, np.ndarray] | None:
-    """What the file holds; None where it is missing, damaged, or holds anything but plain arrays."""
+    """The arrays in the file; None where it is missing, damaged, or holds anything but plain arrays."""
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return dict(arrays)

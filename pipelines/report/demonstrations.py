@@ -1,4 +1,4 @@
-"""The numbers of the figures on how layers compute: convolution, padding, dilation, stride and pooling on one image."""
+"""Numbers for the figures on how layers compute: convolution, padding, dilation, stride and pooling on one image."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +13,15 @@ from study.data import SelectedImage, normalise
 from study.probes.convolution import EDGES, convolve, liveliest, rectify_and_pool
 
 PATCH = 8
-"""Pixels: the side of the patch whose numbers are written out."""
+"""Side in pixels of the patch whose numbers are written out."""
 GREEN = 1
-"""The channel that the patch is of: the one that brightness depends on most."""
+"""The channel of the patch: brightness depends most on green."""
 SETTINGS = (1, 2, 3)
 """The dilations and the strides that are compared."""
 POOL = 2
-"""The side of the squares that are pooled."""
+"""Side of the squares that are pooled."""
 PLACES = [(0, 0), (0, 1), (5, 5)]
-"""In the patch's map: the first, its neighbour, the last."""
+"""Positions in the patch's map that are computed step by step: the first, its neighbour and the last."""
 Panels = dict[str, np.ndarray]
 
 
@@ -64,20 +64,20 @@ def padding(patch: Patch) -> Panels:
 
 def dilation(patch: Patch) -> Panels:
     """Patch and channel convolved with several dilations; see `operations.draw_dilation`."""
-    return _settings(patch, "dilation")
+    return _by_setting(patch, "dilation")
 
 
 def stride(patch: Patch) -> Panels:
     """Patch and channel convolved with several strides; see `operations.draw_stride`."""
-    return _settings(patch, "stride")
+    return _by_setting(patch, "stride")
 
 
-def _settings(patch: Patch, what: str) -> Panels:
+def _by_setting(patch: Patch, name: str) -> Panels:
     panels = {"patch": patch.values[0].numpy(), "kernel": EDGES.numpy()}
     for setting in SETTINGS:
-        shape = {what: setting}
-        panels[f"map, {what} {setting}"] = convolve(patch.values, EDGES[None], **shape).map
-        panels[f"whole map, {what} {setting}"] = convolve(patch.channel, EDGES[None], **shape).map
+        shape = {name: setting}
+        panels[f"map, {name} {setting}"] = convolve(patch.values, EDGES[None], **shape).map
+        panels[f"whole map, {name} {setting}"] = convolve(patch.channel, EDGES[None], **shape).map
     return panels
 
 
@@ -86,7 +86,7 @@ def pooling(patch: Patch) -> tuple[Panels, int]:
     whole = convolve(patch.channel, EDGES[None]).map
     rectified, pooled, _ = rectify_and_pool(whole, POOL)
     panels = {"whole map": whole, "whole ReLU": rectified, "whole pooled": pooled}
-    # Another patch than before: the one that varies most after ReLU.
+    # Not the patch of the other figures, but the one that varies most after ReLU.
     top, left = liveliest(torch.from_numpy(rectified), PATCH)
     piece = whole[top : top + PATCH, left : left + PATCH].copy()
     rectified, pooled, places = rectify_and_pool(piece, POOL)

@@ -1,4 +1,4 @@
-"""Exhibits as files, the picture and beside it its numbers; and the folder of a report that gathers them."""
+"""Writes exhibits as files, each picture with its numbers, and gathers them in the folder of a report."""
 
 import io
 import re
@@ -19,7 +19,7 @@ from study.system.files import sha256, whole, within
 
 DOTS_PER_INCH = 150
 ONLY = "only"
-"""Where chosen figures go, below the folder of the whole report: each of the two pages keeps its own files."""
+"""Subfolder for figures chosen with `--only`: their page keeps its files apart from those of the whole report."""
 MANIFEST = ".files.sha256"
 """The files that reports wrote to a folder, with their hashes; hidden, so that it is not logged with the report."""
 
@@ -32,7 +32,7 @@ def png(figure: Figure) -> bytes:
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Writes a file that is whole or not there; text as UTF-8."""
+    """Writes a file atomically; text as UTF-8."""
     with whole(path) as file:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -42,7 +42,7 @@ def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure)
     picture = png(figure)
     write(folder / f"{name}.png", picture)
     interruption.check()
-    # Laid out already, which takes as long as drawing it.
+    # The layout is computed already; computing it again takes as long as drawing.
     figure.set_layout_engine("none")
     with whole(folder / f"{name}.svg") as file:
         # Without the date, so that the same figure is the same file.
@@ -54,7 +54,7 @@ def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure)
 def write_table(folder: Path, name: str, numbers: pd.DataFrame) -> None:
     """Writes `name.csv` to `folder`, with as many digits as float32 has.
 
-    A text that a spreadsheet would take for a formula, as a class may be called, gets an apostrophe before it.
+    A text that a spreadsheet would take for a formula, such as a class name, is prefixed with an apostrophe.
     """
     texts = numbers.select_dtypes(exclude=["number", "bool"]).columns
     plain = numbers.rename(columns=_no_formula)
@@ -71,31 +71,31 @@ def _no_formula(value: object) -> object:
 
 @dataclass
 class Report:
-    """The folder that the figures and tables go to, and the sections of the page that gathers them."""
+    """The folder of a report's figures and tables, and the sections of its page."""
 
     folder: Path
     names: Mapping[str, str] = field(default_factory=dict)
     """Class → the name that figures show, see `analysis.drawing.names`; CSV files hold the class."""
     sections: list[Section] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
-    """The names of what was written, in order."""
+    """The names of the files written, in order."""
 
     def add(self, exhibit: Exhibit) -> Section:
         """Writes the files of an exhibit, and puts it on the page."""
         name, table, picture = exhibit.name, exhibit.table, None
         if table is not None and exhibit.figure is not None:
             picture = write_figure(self.folder, name, self._with_classes(table), exhibit.figure)
-            self._wrote(*(f"{name}.{kind}" for kind in ("png", "svg", "csv")))
+            self._record(*(f"{name}.{kind}" for kind in ("png", "svg", "csv")))
         elif table is not None:
             self._add_table(name, table)
             shown = table if exhibit.shown is None else exhibit.shown
             self._add_file(f"{name}.md", classification.to_markdown(shown))
         if exhibit.gif is not None:
             self._add_file(f"{name}.gif", exhibit.gif)
-        for other, numbers in exhibit.tables.items():
-            self._add_table(other, numbers)
-        for other, content in exhibit.files.items():
-            self._add_file(other, content)
+        for table_name, numbers in exhibit.tables.items():
+            self._add_table(table_name, numbers)
+        for file_name, content in exhibit.files.items():
+            self._add_file(file_name, content)
         section = Section(
             exhibit.heading,
             exhibit.text,
@@ -112,20 +112,20 @@ class Report:
         return section
 
     def _with_classes(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table with the classes themselves in place of the names that figures show."""
+        """The table with the class names of the data set in place of those that figures show."""
         return table.replace({shown: name for name, shown in self.names.items() if shown != name})
 
     def _add_table(self, name: str, numbers: pd.DataFrame) -> None:
         write_table(self.folder, name, self._with_classes(numbers))
-        self._wrote(f"{name}.csv")
+        self._record(f"{name}.csv")
 
     def _add_file(self, name: str, content: bytes | str) -> None:
         write(self.folder / name, content)
-        self._wrote(name)
+        self._record(name)
 
-    def _wrote(self, *names: str) -> None:
+    def _record(self, *names: str) -> None:
         self.files += names
-        # At once, so that a report that is interrupted has recorded what it wrote.
+        # At once, so that an interrupted report has recorded its files.
         with (self.folder / MANIFEST).open("a", encoding="utf-8") as manifest:
             manifest.write(self._hashes(names))
 
@@ -133,17 +133,17 @@ class Report:
         return "".join(f"{sha256(self.folder / name)}  {name}\n" for name in names)
 
     def remove_stale(self) -> None:
-        """Deletes the files that an earlier report wrote here and this one did not, but for those altered since."""
+        """Deletes the files that an earlier report wrote here and this one did not, except those altered since."""
         manifest = self.folder / MANIFEST
         lines = manifest.read_text(encoding="utf-8", errors="replace").splitlines() if manifest.is_file() else []
         for line in lines:
             digest, _, name = line.partition("  ")
-            if name not in self.files and _is(digest, self.folder, name):
+            if name not in self.files and _has_hash(digest, self.folder, name):
                 (self.folder / name).unlink()
         write(manifest, self._hashes(self.files))
 
 
-def _is(digest: str, folder: Path, name: str) -> bool:
+def _has_hash(digest: str, folder: Path, name: str) -> bool:
     """Whether the file `name` lies in `folder` and has this hash."""
     try:
         file = within(folder, name)
@@ -153,5 +153,5 @@ def _is(digest: str, folder: Path, name: str) -> bool:
 
 
 def command_line(where: Sequence[str], *words: str) -> str:
-    """A `study` command for the page, as it can be typed; `where` leads it to the home and the store at hand."""
+    """A `study` command to type, with the options `where` for the home and store at hand."""
     return shlex.join(["study", *words, *where])

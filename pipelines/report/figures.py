@@ -31,25 +31,25 @@ from study.probes import layer_table
 
 @dataclass(frozen=True, eq=False)
 class Need:
-    """What a figure cannot be made without."""
+    """A condition that a figure needs to be made."""
 
     met: Callable[[Material], bool]
     reason: Callable[[Material], str] | None = None
-    """Why it is missing; without a reason, a run that lacks it simply has no such figure."""
+    """Why it is not met; without a reason, the figure does not apply to such a run and is left out silently."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of the table."""
+    """A figure of the report, a row of the table."""
 
     name: str
     part: str
-    """The part of the page that it stands in."""
+    """The part of the page that shows it."""
     needs: tuple[Need, ...]
     show: Callable[[Material], Exhibit | Iterable[Exhibit]]
-    """Fetches what the figure shows, and has a module of `analysis` make the exhibit."""
+    """Collects the figure's numbers, and has a module of `analysis` make the exhibit."""
     files: tuple[str, ...] = ()
-    """Other names of its files, which `--only` takes too."""
+    """Further names of its files, which `--only` accepts too."""
 
 
 def _no_predictions(_: Material) -> str:
@@ -115,8 +115,8 @@ def _grid(m: Material, name: str) -> Exhibit:
     return activations.show_grid(maps, name, m.network.last, description=image, per_map=m.config.per_map)
 
 
-def _of_layer(layer: str) -> Iterable[Figure]:
-    """The figures that follow a filter of a convolution, and those of all its filters."""
+def _layer_figures(layer: str) -> Iterable[Figure]:
+    """The figures of a convolution: of all its filters, and of the one to follow."""
     kernel, image = (LAYER[layer], WEIGHTS), (LAYER[layer], WEIGHTS, IMAGE)
     yield Figure(f"kernels_{layer}", INSIDE, kernel, lambda m: _all_kernels(m, layer))
     yield Figure(f"kernel_{layer}", INSIDE, kernel, lambda m: _kernel(m, layer))
@@ -137,19 +137,19 @@ def _explorer(m: Material) -> Exhibit:
 
 def _duplicates(m: Material) -> Iterable[Exhibit]:
     data = replace(m.data, config=m.network.run.data_config)
-    found = find_duplicates(data.train, data.test, data.splits.validation_rows)
+    copies = find_duplicates(data.train, data.test, data.splits.validation_rows)
     images = pd.DataFrame(
-        {"group": found.groups, "image": found.names, "class": [data.classes[label] for label in found.labels]}
+        {"group": copies.groups, "image": copies.names, "class": [data.classes[label] for label in copies.labels]}
     )
-    yield duplicates.show(found.counts, images, len(data.train) + len(data.test))
-    # Another split holds other test images.
+    yield duplicates.show(copies.counts, images, len(data.train) + len(data.test))
+    # With another split the test images are others.
     predictions = {
         model: kept
         for model, kept in m.predictions.items()
         if m.networks[model].run.data_config.split_seed == data.config.split_seed
     }
-    if predictions and found.is_doubtful.any():
-        yield without_duplicates.show(found.is_doubtful, predictions)
+    if predictions and copies.is_doubtful.any():
+        yield without_duplicates.show(copies.is_doubtful, predictions)
 
 
 def _kernel_convergence(m: Material) -> Exhibit:
@@ -235,8 +235,8 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure("kernel_convergence", TRAINING, (WEIGHTS, DATASET), _kernel_convergence),
     Figure("image", INSIDE, OF_LAYERS, lambda m: samples.show_image(m.image.pixels, m.image.description)),
-    *_of_layer("conv1"),
-    *_of_layer("conv2"),
+    *_layer_figures("conv1"),
+    *_layer_figures("conv2"),
     Figure("explorer", INSIDE, (CONVOLUTIONS, WEIGHTS, IMAGE), _explorer),
     Figure("filter_health", FILTERS, (WEIGHTS, DATASET), _health),
     Figure(
@@ -267,7 +267,7 @@ FIGURES: tuple[Figure, ...] = (
         lambda m: worked_example.show(**demonstrations.worked_value(m.network, m.filters["conv1"], m.image)),
     ),
 )
-"""All figures, in the order in which they are read."""
+"""All figures, in the order of the page."""
 
 
 def names() -> list[str]:
@@ -281,7 +281,7 @@ def parts() -> list[str]:
 
 
 def names_of(files: Collection[str]) -> tuple[str, ...]:
-    """The names of the figures that these files or tables belong to, which may also be called by their own names.
+    """The names of the figures that these files or tables belong to; a figure may also be given by its name.
 
     Raises:
         StudyError: for a file that no figure has.
@@ -295,7 +295,7 @@ def names_of(files: Collection[str]) -> tuple[str, ...]:
 
 
 def available(material: Material) -> list[Figure]:
-    """The figures that the run can have, those among them that something is missing for."""
+    """The figures that apply to the run, including those that lack something."""
     return [figure for figure in FIGURES if all(need.met(material) for need in figure.needs if need.reason is None)]
 
 

@@ -1,4 +1,4 @@
-"""What an analysis has at hand: the run and the one beside it, the images, the search, and the settings."""
+"""The inputs of a report's figures: the run and the other model's, the images, the searches, and the settings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,23 +24,23 @@ Predictions = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What the figures of a report are made from; what takes long is computed once, when a figure first needs it."""
+    """The inputs of a report's figures; what takes long to compute is computed once, when first needed."""
 
     network: Network
     """The run that is analysed."""
     networks: Mapping[str, Network]
-    """It and the other model's best, by model."""
+    """It and the other model's best run, by model."""
     filters: Mapping[str, int] = field(default_factory=dict)
-    """The filter that is followed, by convolution; empty for a network without any."""
+    """The filter to follow in each convolution; empty for a network without any."""
     dataset: Dataset | None = None
     selected: SelectedImage | None = None
     """The image under study."""
     no_images: str = ""
-    """Why the data set is not there."""
+    """Why the data set is missing."""
     config: AnalysisConfig = field(default_factory=AnalysisConfig)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     where: Sequence[str] = ()
-    """The options that lead a command to the home and the store at hand, see `Context.where`."""
+    """The options that point a command to the home and the store at hand, see `Context.where`."""
     cache: Cache = field(default_factory=Cache)
 
     @property
@@ -62,10 +62,10 @@ class Material:
 
     @property
     def images(self) -> list[SelectedImage]:
-        """The images of the explorer; first the one under study."""
+        """The images of the explorer, the one under study first."""
         most = self.config.explorer_images
-        beside = measurements.other_images(self.dataset, most) if self.dataset else []
-        return [self.image, *(other for other in beside if other.description != self.image.description)][:most]
+        others = measurements.other_images(self.dataset, most) if self.dataset else []
+        return [self.image, *(other for other in others if other.description != self.image.description)][:most]
 
     @property
     def epochs(self) -> list[int]:
@@ -74,7 +74,7 @@ class Material:
 
     @cached_property
     def kept_predictions(self) -> dict[tuple[str, str], Predictions]:
-        """The predictions by model and split, first of the test images, as far as they were kept."""
+        """The predictions by model and split, those of the test images first, as far as they were kept."""
         return {
             (name, split): network.predictions[split]
             for split in reversed(SPLITS)
@@ -104,12 +104,12 @@ class Material:
 
     @cached_property
     def own_searches(self) -> list[Run]:
-        """The search that chose the settings, where its run is there."""
+        """The search that chose the settings; empty where it has no run."""
         return [run for run in self.searches if run.search == self.network.run.search]
 
     @cached_property
     def ablated(self) -> measurements.Filters:
-        """What each filter is for."""
+        """The filters of the last epoch: what each responds to, and what is lost without it."""
         return measurements.Filters(self.network, self.data.test, self.config.ablation, self.cache)
 
     @cached_property

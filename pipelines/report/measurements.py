@@ -1,4 +1,4 @@
-"""What figures show that takes a pass through the network: its filters' activity, its maps, its answers without them.
+"""Measurements that take a forward pass: the filters' activity and maps, and predictions without single filters.
 
 Activity takes longest: 44 s of one core's time for 19 epochs of a CNN on 10,000 images (AMD EPYC, float32).
 """
@@ -32,9 +32,9 @@ from study.probes import activity, responses
 SAMPLED = 1000
 """Test images on which activity is measured; silence is tested on all of them."""
 FITTING = 12
-"""Images on the explorer's page by default: as many as fit a desktop's width side by side."""
+"""Default number of images on the explorer's page: as many as fit side by side on a desktop."""
 FORWARD = (study_images, models, training)
-"""The modules that every pass through a network depends on."""
+"""The modules that every forward pass depends on."""
 
 
 def pixels(images: Labelled) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +64,7 @@ def _flat(measured: covariance.Covariance) -> dict[str, np.ndarray]:
     return columns(values.pop("table")) | {name: np.asarray(value) for name, value in values.items()}
 
 
-def _placed(network: Network, epoch: int, device: torch.device) -> Model:
+def _model_on_device(network: Network, epoch: int, device: torch.device) -> Model:
     return network.model(epoch).to(device).to(memory_format=torch.channels_last)
 
 
@@ -76,15 +76,15 @@ def layers(network: Network) -> list[str]:
 def activity_table(network: Network, test: Labelled, device: torch.device, cache: Cache) -> pd.DataFrame:
     """How active each filter is at every epoch, and how large its weights are; see `health.filter_health`."""
     rows, images = activity.stratified_rows(test.labels, SAMPLED), test.channels_last().images
-    seen = [fingerprint(images, rows), str(network.config.model), str(device)]
+    shared = [fingerprint(images, rows), str(network.config.model), str(device)]
 
     def measure(epoch: int) -> dict[str, np.ndarray]:
-        measured = activity.activity(_placed(network, epoch, device), images, rows)
-        return {f"{layer}.{name}": values for layer, of in measured.items() for name, values in asdict(of).items()}
+        measured = activity.activity(_model_on_device(network, epoch, device), images, rows)
+        return {f"{layer}.{name}": values for layer, item in measured.items() for name, values in asdict(item).items()}
 
     by_layer: dict[str, dict[int, dict[str, np.ndarray]]] = {}
     for epoch in network.epochs(1):
-        inputs = [fingerprint(*network.weights(epoch).values()), *seen]
+        inputs = [fingerprint(*network.weights(epoch).values()), *shared]
         for key, values in cache.arrays("activity", inputs, [activity, *FORWARD], partial(measure, epoch)).items():
             layer, _, name = key.partition(".")
             by_layer.setdefault(layer, {}).setdefault(epoch, {})[name] = values
@@ -94,7 +94,7 @@ def activity_table(network: Network, test: Labelled, device: torch.device, cache
 def removal(network: Network, test: Labelled, device: torch.device, table: pd.DataFrame) -> dict[str, Any]:
     """What the network loses without its dead filters; see `health.removal_caption`."""
     dead = health.dead_filters(table)
-    model = _placed(network, network.last, device)
+    model = _model_on_device(network, network.last, device)
     return {
         "filters": sum(map(len, dead.values())),
         "accuracy": training.evaluate(model, test)[1],
@@ -106,7 +106,7 @@ def removal(network: Network, test: Labelled, device: torch.device, table: pd.Da
 
 @dataclass(frozen=True, eq=False)
 class Filters:
-    """The filters of a CNN after its last epoch, and what they do with the test images."""
+    """The filters of a CNN after its last epoch, and their effect on the test images."""
 
     network: Network
     test: Labelled
@@ -139,8 +139,8 @@ class Filters:
 
     def logits(self, images: Tensor) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The logits (N, classes) of the images, and those without each filter, (filters, N, classes) by layer."""
-        answers = ablating.ablate(self.model, images, self.replacements)
-        return answers.logits.numpy(), {layer: logits.numpy() for layer, logits in answers.without.items()}
+        ablated = ablating.ablate(self.model, images, self.replacements)
+        return ablated.logits.numpy(), {layer: logits.numpy() for layer, logits in ablated.without.items()}
 
     @cached_property
     def _responses(self) -> dict[str, responses.Responses]:
@@ -150,29 +150,35 @@ class Filters:
 
     def responses(self, layer: str) -> Responses:
         """How the filters of `layer` respond to each test image."""
-        found, weights = self._responses[layer], self.model.get_parameter(f"{layer}.weight")
+        response, weights = self._responses[layer], self.model.get_parameter(f"{layer}.weight")
         dilation = {"conv1": self.model.conv1, "conv2": self.model.conv2}[layer].dilation[0]
         return Responses(
-            found.peak, found.mean, found.top, found.left, found.side, weights.detach().numpy(), int(dilation)
+            response.peak,
+            response.mean,
+            response.top,
+            response.left,
+            response.side,
+            weights.detach().numpy(),
+            int(dilation),
         )
 
     @cached_property
     def selectivity(self) -> pd.DataFrame:
         """Which class each filter responds to most; see `selectivity.class_selectivity`."""
-        means = {layer: found.mean for layer, found in self._responses.items()}
+        means = {layer: response.mean for layer, response in self._responses.items()}
         return selectivity.class_selectivity(means, self.test.labels.numpy(), self.network.classes)
 
 
 def filter_maps(
     network: Network, layer: str, filter: int, epochs: Iterable[int], image: SelectedImage
 ) -> dict[str, dict[int, np.ndarray]]:
-    """What one filter makes of `image`: its maps (H, W) by the name of the map and epoch."""
+    """The maps (H, W) of one filter for `image`, by the name of the map and epoch."""
     maps = {epoch: network.maps(epoch, image) for epoch in epochs}
     return {name: {epoch: by_name[name][filter] for epoch, by_name in maps.items()} for name in MAPS[layer]}
 
 
 def other_images(dataset: Dataset, count: int | None) -> list[SelectedImage]:
-    """The test images beside the one under study: the first of each class in turn, then the second of each, ….
+    """Test images to show beside the one under study: the first of each class in turn, then the second of each, ….
 
     Args:
         dataset: the images.
@@ -181,13 +187,13 @@ def other_images(dataset: Dataset, count: int | None) -> list[SelectedImage]:
     labels = pd.Series(dataset.test.labels.numpy())
     turns = labels.groupby(labels).cumcount()
     in_turn = pd.DataFrame({"turn": turns, "label": labels}).sort_values(["turn", "label"], kind="stable")
-    # One more than has room where a number is given: the image under study may be among them.
+    # With a given count one image more than fits: the image under study may be among them.
     chosen = in_turn[:count] if count else in_turn[in_turn["turn"] == 0][: FITTING - 1]
     return [select_image(dataset, f"test:{place}") for place in chosen.index]
 
 
 def trace(network: Network, images: Sequence[SelectedImage]) -> Trace:
-    """The CNN at every epoch, and what it made of the images."""
+    """The CNN's weights at every epoch, with its maps and probabilities for the images."""
     config, epochs = network.config.model, sorted(network.files)
     assert isinstance(config, CNNConfig)
     pixels = torch.stack([image.image for image in images])
@@ -210,5 +216,5 @@ def trace(network: Network, images: Sequence[SelectedImage]) -> Trace:
 
 
 def pictures(images: Sequence[SelectedImage]) -> list[Picture]:
-    """The images as the explorer's page takes them."""
+    """The images in the format of the explorer's page."""
     return [Picture(image.pixels, image.description, image.label) for image in images]

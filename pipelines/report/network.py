@@ -1,4 +1,4 @@
-"""A retrained run and what it kept: settings, curves, predictions, and the weights of each epoch, loaded on demand."""
+"""A retrained run as a network: settings, curves, predictions, and the weights of each epoch, loaded on demand."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ from study.tracking.runs import Run
 from study.tracking.store import Store
 
 MOST_NAMED = 3
-"""Missing files that are named one by one."""
+"""Maximum number of missing files that are named."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A retrained run with its settings, its curves and its predictions; its weights come epoch by epoch."""
+    """A retrained run with its settings, curves and predictions; weights are loaded epoch by epoch."""
 
     run: Run
     store: Store
@@ -38,7 +38,7 @@ class Network:
     files: dict[int, str]
     """The artifact of the weights after each epoch; 0 is before training."""
     missing: tuple[str, ...] = ()
-    """What the retraining kept and is not there any more, a sentence each."""
+    """What the retraining kept and is now missing, a sentence each."""
     _pulled: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     @property
@@ -48,11 +48,11 @@ class Network:
 
     @property
     def last(self) -> int:
-        """The last epoch whose weights are there."""
+        """The last epoch that has weights."""
         return max(self.files)
 
     def epochs(self, every: int) -> list[int]:
-        """Every so many epochs from the first, and the last."""
+        """Every `every`-th epoch that has weights, and the last."""
         return sorted({epoch for epoch in self.files if epoch % every == 0} | {self.last})
 
     def weights(self, epoch: int) -> dict[str, torch.Tensor]:
@@ -78,12 +78,12 @@ class Network:
         return model
 
     def maps(self, epoch: int, image: SelectedImage) -> dict[str, np.ndarray]:
-        """What each layer of the CNN made of `image` after `epoch`, (filters, H, W) by the layer's name; float32."""
+        """The output of each layer of the CNN for `image` after `epoch`, (filters, H, W) by layer; float32."""
         return {name: values[0] for name, values in self.activations(epoch, image.image[None]).items()}
 
     @torch.no_grad()
     def activations(self, epoch: int, images: torch.Tensor) -> dict[str, np.ndarray]:
-        """What each layer of the CNN made of `images` (N, 3, 32, 32; uint8) after `epoch`, by the layer's name.
+        """The output of each layer of the CNN for `images` (N, 3, 32, 32; uint8) after `epoch`, by layer.
 
         (N, filters, H, W), for `fc` (N, classes); float32.
         """
@@ -93,19 +93,19 @@ class Network:
 
 
 def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
-    """Fetches what the retraining `run` kept; what is missing of it the network names.
+    """Loads what the retraining `run` kept; the network lists what is missing.
 
     Args:
         store: where the run is recorded.
         run: the retraining.
-        classes: the class names, where the data set is at hand; else the run says which they are.
+        classes: the class names, where the data set is at hand; by default those that the run recorded.
 
     Raises:
-        StudyError: for a run whose retraining was not finished, one that cannot tell its classes, or one of which
+        StudyError: for a run whose retraining was not finished, one whose classes are unknown, or one of which
             nothing is left.
     """
     by_epoch = {epoch_of(path): path for path in store.artifacts(run.id, "weights")}
-    # Whatever else lies there is nobody's epoch.
+    # Other files in the folder belong to no epoch.
     files = {epoch: path for epoch, path in by_epoch.items() if epoch is not None}
     if run.status != "FINISHED":
         raise StudyError(
@@ -120,8 +120,8 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
             predictions[split] = _predictions(store, run, split)
         except StudyError as error:
             show_if_debugging(error)
-            so = "what is measured on these predictions is left out"
-            missing.append(_unreadable(store, run, predictions_path(split), error, so))
+            consequence = "what is measured on these predictions is left out"
+            missing.append(_unreadable(store, run, predictions_path(split), error, consequence))
     if not (files or predictions or len(history)):
         raise StudyError(
             f"Run {run.name} ({run.id}) has no weights, no predictions and no curves: "
@@ -131,11 +131,11 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
         classes = _classes(store, run)
     except StudyError as error:
         show_if_debugging(error)
-        so = "the classes are the data set's" if classes else "without the data set nothing tells its classes"
-        said = _unreadable(store, run, "dataset.json", error, so)
+        consequence = "the classes are the data set's" if classes else "without the data set nothing tells its classes"
+        message = _unreadable(store, run, "dataset.json", error, consequence)
         if not classes:
-            raise StudyError(said) from None
-        missing.append(said)
+            raise StudyError(message) from None
+        missing.append(message)
     return Network(run, store, config, classes, history, predictions, files, tuple(missing))
 
 
@@ -147,16 +147,16 @@ def _classes(store: Store, run: Run) -> tuple[str, ...]:
 
 
 def no_weights(run: Run) -> str:
-    """Says that not one epoch's weights are there."""
+    """The message for a run without any weights."""
     return f"Run {run.name} ({run.id}) has no weights: name another run, or `study retrain` anew."
 
 
-def _unreadable(store: Store, run: Run, path: str, error: StudyError, so: str) -> str:
-    """Says that an artifact is not there, or else why it cannot be read; and what follows from that."""
+def _unreadable(store: Store, run: Run, path: str, error: StudyError, consequence: str) -> str:
+    """The message for an artifact that is missing or cannot be read, and the consequence."""
     folder = str(PurePosixPath(path).parent)
     if path not in store.artifacts(run.id, "" if folder == "." else folder):
-        return f"Run {run.id} has no artifact {path}: {so}."
-    return f"{str(error).removesuffix('.')}. {sentence(so)}"
+        return f"Run {run.id} has no artifact {path}: {consequence}."
+    return f"{str(error).removesuffix('.')}. {sentence(consequence)}"
 
 
 def _missing_weights(run: Run, epochs: set[int]) -> list[str]:

@@ -21,7 +21,7 @@ from study.tracking.failures import failure_recorded
 from study.tracking.runs import analysis_tags, data_params, is_under_way
 
 PAGE = "index.html"
-"""The page of all figures; that of those named with `--only` is called so too, and lies below it in `ONLY`."""
+"""The file name of both pages: of the whole report, and in its subfolder `ONLY` of the figures named with `--only`."""
 
 
 def publish(
@@ -32,10 +32,10 @@ def publish(
     context: Context,
     data: DataConfig | None = None,
 ) -> Path:
-    """Writes the page, logs the folder to the retrained run, records the analysis as a run below it, and says so."""
+    """Writes the page, logs the folder to the retrained run, records the analysis below it, and prints the results."""
     network, config, table = material.network, material.config, material.table2
     run, store = network.run, context.store
-    path, kept = report.folder / PAGE, f"report/{ONLY}" if config.only else "report"
+    path, artifacts = report.folder / PAGE, f"report/{ONLY}" if config.only else "report"
     html = page(
         f"{network.name.upper()} on {run.dataset_key}",
         _lead(table, material.networks),
@@ -45,14 +45,14 @@ def publish(
         notices=missing,
     )
     write(path, html)
-    store.log_folder(run.id, report.folder, kept, leave_out=ONLY)
+    store.log_folder(run.id, report.folder, artifacts, leave_out=ONLY)
     _record(table, network, config, context)
     if len(table) and (not config.only or "table2" in config.only):
         context.display.say(classification.to_markdown(intervals.answer(table)))
     for line in missing:
         context.display.say(line)
     context.display.say(f"Report: {path}")
-    context.say_pages(report=run_page(run, f"{kept}/{PAGE}"))
+    context.say_pages(report=run_page(run, f"{artifacts}/{PAGE}"))
     return path
 
 
@@ -74,19 +74,19 @@ def _record(table: pd.DataFrame, network: Network, config: AnalysisConfig, conte
         parent=run.id,
     )
     with failure_recorded(store, run_id):
-        own = _of_the_test(table).query("model == @network.name")
-        if len(own):
-            store.log(run_id, {f"test_{row['measure']}": float(row["value"]) for row in own.to_dict("records")})
+        rows = _test_rows(table).query("model == @network.name")
+        if len(rows):
+            store.log(run_id, {f"test_{row['measure']}": float(row["value"]) for row in rows.to_dict("records")})
     store.finish(run_id, "FINISHED", "complete")
 
 
-def _of_the_test(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each model itself on the test images."""
+def _test_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of single models, not of their differences, on the test images."""
     return table[(table["split"] == "test") & (table["minus"] == "")]
 
 
 def _lead(table: pd.DataFrame, networks: Mapping[str, Network]) -> str:
-    tests = _of_the_test(table).query("measure == 'accuracy'").to_dict("records")
+    tests = _test_rows(table).query("measure == 'accuracy'").to_dict("records")
     if not tests:
         return "No predictions of the test images were kept."
     accuracies = [
@@ -102,7 +102,7 @@ def _links(report: Report, config: AnalysisConfig) -> dict[str, str]:
     links = {"Every filter in the explorer": "explorer.html", "Table 2 as Markdown": "table2.md"}
     if config.only:
         links = {"The whole report": f"../{PAGE}"}
-    return {words: name for words, name in links.items() if (report.folder / name).is_file()}
+    return {label: name for label, name in links.items() if (report.folder / name).is_file()}
 
 
 def _facts(material: Material, command: str) -> dict[str, str]:
@@ -123,7 +123,7 @@ def _facts(material: Material, command: str) -> dict[str, str]:
 
 
 def _command(network: Network, config: AnalysisConfig, where: Sequence[str], data: DataConfig | None) -> str:
-    """What makes this page again: the run, and every option that is not its default."""
+    """The command that makes this page again: the run, and every option that is not its default."""
     words = ["analyse", "--run", network.run.id]
     if data and data.recorded_dataset != network.run.dataset:
         words += ["--dataset", data.recorded_dataset]

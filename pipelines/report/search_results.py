@@ -15,19 +15,19 @@ def log_results(run_id: str, opened: Search, store: Store) -> None:
         opened: the search.
         store: where the run is tracked.
     """
-    # Drawing is imported when there is something to draw: the first trial does not wait for it.
+    # Drawing takes seconds to import, which the first trial need not wait for.
     from analysis.searches import heatmap, search
     from pipelines.report.exhibits import write_figure
 
     table = trials_table(opened)
-    drawn = {
+    figures = {
         "history": (search.history(table), search.draw_history),
         "importance": (importance(opened), search.draw_importance),
         "slices": (table, search.draw_slices),
         "heatmap": (heatmap.heatmap(table), lambda _: heatmap.draw_heatmap(table)),
     }
     with tempfile.TemporaryDirectory() as folder:
-        for name, (numbers, draw) in drawn.items():
+        for name, (numbers, draw) in figures.items():
             write_figure(Path(folder), name, numbers, draw(numbers))
         store.log_folder(run_id, Path(folder), "search")
     complete = table[table["state"] == "complete"]

@@ -1,4 +1,4 @@
-"""Tables that the figures show of tracked runs: a search's trials, a network's seeds, an experiment's trainings."""
+"""Tables of tracked runs for the figures: a search's trials, a network's seeds, an experiment's trainings."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +15,9 @@ from study.tracking.runs import Run, differing_params, experiment_tags, metric
 from study.tracking.store import Store
 
 ALIKE = ("dataset_digest", "model_settings", "epochs", "precision", "seed", "split_seed", "validation_fraction")
-"""What two searches must share to stand side by side, as far as both have recorded it."""
+"""Params in which two searches must agree to be compared, as far as both recorded them."""
 MAY_DIFFER = ("pruner", "batch_size", "optimiser", "warmup_steps", "device", "git_commit")
-"""What they may differ in, which is then named."""
+"""Params in which they may differ; the figure then names them."""
 
 
 def runs_by_seed(store: Store, network: Network) -> dict[int, Run]:
@@ -82,7 +82,7 @@ def title(search: Run) -> str:
 
 
 def grid_command(search: Run, where: Sequence[str]) -> str:
-    """What runs the report's grid of the same network on the same images; unpruned, to show each point in full."""
+    """The command that searches the report's grid with the same network and images; unpruned, to train all epochs."""
     words = ["tune", "--model", search.model, "--dataset", search.dataset, "--sampler", "grid", "--pruner", "none"]
     return command_line(
         where, *words, "--epochs", str(search.epochs), "--search", f"{search.search}-grid", "--no-retrain"
@@ -90,9 +90,9 @@ def grid_command(search: Run, where: Sequence[str]) -> str:
 
 
 def beside(own: Run, searches: Iterable[Run]) -> list[Run]:
-    """The searches that can be compared with `own`: grids where it is none, or the reverse.
+    """The searches that can be compared with `own`: grid searches if it is none, else the others.
 
-    Those without pruning first, which saw all epochs at every point; among these in the order of `searches`.
+    Those without pruning come first, since they trained each point for all epochs; else in the order of `searches`.
     """
     others = [run for run in searches if (run.sampler == "grid") != (own.sampler == "grid")]
     alike = [run for run in others if not differing_params(own, run, ALIKE)]
@@ -100,7 +100,7 @@ def beside(own: Run, searches: Iterable[Run]) -> list[Run]:
 
 
 def differences(shown: Sequence[Run]) -> dict[str, tuple[str, str]]:
-    """The settings in which two searches differ, beside where they looked; nothing for one search."""
+    """The settings, apart from the points tried, in which two searches differ; empty for one search."""
     if len(shown) < 2:
         return {}
     own, other = shown
@@ -114,20 +114,20 @@ def latest_experiment(store: Store, name: str, dataset: str, model: str) -> Run 
 
 
 def experiment_command(name: str, source: str, model: str, where: Sequence[str]) -> str:
-    """What runs the experiment of that name with this model on the data set that `source` names."""
+    """The command that runs the experiment of that name with this model on the data set that `source` names."""
     models = [] if model == "cnn" else ["--model", model]
     return command_line(where, "experiment", name, "--dataset", source, *models)
 
 
 def experiment_exhibits(store: Store, parent: Run) -> list[Exhibit]:
-    """Figure and tables of the experiment that the run `parent` stands for; the first says what was found."""
+    """Figure and tables of the experiment recorded as the run `parent`; the first states the result."""
     if parent.experiment == "winner":
         return winner.show(winner_table(store, parent))
     return list(dead_filters.show(*dead_filters_tables(store, parent)))
 
 
 def compared(store: Store, parent: Run) -> list[Run]:
-    """The finished replicates that the experiment's run compared last, in the order of its seeds and conditions."""
+    """The finished replicates of the experiment's last comparison, in the order of its seeds and conditions."""
     finished = store.runs([parent.dataset_key], stage="replicate", parent=parent.id, status="FINISHED")
     replicates = {(run.seed, run.condition): run for run in finished}
     wanted = [(seed, condition) for seed in parent.seeds for condition in parent.conditions]
