@@ -41,9 +41,9 @@ class Stores:
         """The folder `name` of the reports, created if needed.
 
         Raises:
-            StudyError: where that cannot be.
+            StudyError: where it cannot be created.
         """
-        # What a store says of its data sets is not trusted to be a name.
+        # The name comes from the store, which is not trusted: it must not lead out of the folder.
         folder = within(self.home.reports, name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -69,13 +69,13 @@ class Stores:
         return hints.command(self.store, *words)
 
     def search_command(self, *words: str) -> str:
-        """The same for one that takes the searches' storage too."""
-        own = self.storage == default_storage(self.home)
-        return self.command(*words) + ("" if own else f" --storage {shlex.quote(masked(self.storage))}")
+        """Like `command`, for one that takes the storage of the searches too."""
+        is_default = self.storage == default_storage(self.home)
+        return self.command(*words) + ("" if is_default else f" --storage {shlex.quote(masked(self.storage))}")
 
     @property
     def where(self) -> tuple[str, ...]:
-        """The options that lead a command to this home and store; none for the defaults, and no password."""
+        """The options that point a command to this home and store; none for the defaults, and no password."""
         return hints.where(self.home, self.store.uri)
 
 
@@ -86,7 +86,7 @@ class Context(Stores):
     machine: "Machine"
 
     def load(self, config: DataConfig) -> "Dataset":
-        """Says what runs on what, in one line, and loads the data set."""
+        """Prints data set, machine and store, and loads the data set."""
         from study.data import load_dataset
 
         self.display.say(f"Dataset {config.dataset} · {self.machine} · store {masked(self.store.uri)}")
@@ -103,7 +103,7 @@ class Context(Stores):
         return dataset
 
     def params(self, dataset: "Dataset") -> dict[str, Any]:
-        """What is recorded on every run beside its own settings."""
+        """The params recorded on every run beside its own settings."""
         return {
             "dataset": dataset.config.recorded_dataset,
             "dataset_digest": dataset.digest,

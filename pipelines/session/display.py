@@ -78,7 +78,7 @@ class Display:
 
     def _open(self) -> Progress:
         progress = Progress(
-            # What things are called is not markup.
+            # Names are not markup.
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
@@ -96,6 +96,6 @@ class Display:
 
 
 def _indented(description: str) -> str:
-    """On one line, where it began: a bar below another one is set in."""
+    """The description on one line, with the spaces before it: a bar below another one is indented."""
     text = description.lstrip(" ")
     return " " * (len(description) - len(text)) + one_line(text)

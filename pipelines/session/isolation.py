@@ -1,4 +1,4 @@
-"""What of the user's environment must not change what a command does, set aside before anything reads it."""
+"""Isolation of a command from the user's environment: removes settings that could change its results or end it."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from typing import Any, TextIO, cast
 from study import MLFLOW_SETTINGS
 
 RC_FILE = Path(__file__).with_name("matplotlibrc")
-"""Settings of matplotlib without a setting in it."""
+"""An empty file of settings for matplotlib."""
 MLFLOW_READ = (
     "MLFLOW_TRACKING_",
     "MLFLOW_AUTH_",
@@ -34,16 +34,16 @@ MLFLOW_READ = (
     "MLFLOW_MYSQL_SSL_",
     "MLFLOW_LOGGING_LEVEL",
 )
-"""MLflow's environment variables that count, by the beginnings of their names: how a store is reached, and by whom."""
+"""Prefixes of MLflow's environment variables that are kept: how a store is reached, and by whom."""
 LOOPBACK = "127.0.0.1,localhost,::1"
 
 
 def isolate() -> None:
-    """Keeps out of this process and its children what would change a command's results or end it.
+    """Isolates this process and its children from what could change a command's results or end it.
 
     These are the current folder's modules, matplotlib's backend and settings, warnings made errors, MLflow's variables
     but for those in `MLFLOW_READ`, and a proxy before this machine's own servers. docs/reliability.md has the table.
-    To be called before mlflow and matplotlib are imported.
+    Call it before mlflow and matplotlib are imported.
     """
     _remove_mlflow_variables()
     _reset_warnings()
@@ -52,11 +52,11 @@ def isolate() -> None:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, (exceptions, LOOPBACK)))
     # Python would put the current folder first on the path of the processes that we start: workers, MLflow's server.
     os.environ["PYTHONSAFEPATH"] = "1"
-    # A notebook names its own backend to what is started from it, where it need not be installed.
+    # A notebook sets its own backend for its child processes, where that need not be installed.
     os.environ["MPLBACKEND"] = "agg"
     os.environ["MATPLOTLIBRC"] = str(RC_FILE)
     if Path(RC_FILE.name).exists():
-        # Of all places matplotlib looks into the current folder first, and stops at a file that it cannot read.
+        # matplotlib reads this file in the current folder first, and fails where it cannot.
         with contextlib.chdir(RC_FILE.parent):
             import matplotlib  # noqa: F401
 
@@ -79,7 +79,7 @@ def _reset_warnings() -> None:
 
 
 class _Output:
-    """A stream that goes on taking text when nothing takes it from there any more."""
+    """A stream that drops text once its target is closed or full."""
 
     def __init__(self, stream: TextIO):
         self.stream, self.failure = stream, ""
@@ -98,7 +98,7 @@ class _Output:
             self._drop(error)
 
     def _drop(self, error: OSError) -> None:
-        # A reader that has seen enough, such as `head`, is no failure.
+        # A reader that stops early, such as `head`, is no failure.
         if not isinstance(error, BrokenPipeError):
             self.failure = error.strerror or str(error)
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -111,10 +111,10 @@ class _Output:
 
 @contextmanager
 def tolerant_output() -> Iterator[_Output]:
-    """Has the command go on where its output is closed, full, or in an encoding that lacks a character.
+    """Keeps the command running where its output is closed, full, or in an encoding that lacks a character.
 
-    What cannot be encoded is replaced. The yielded `failure` says afterwards why output was lost, where it was not the
-    reader's choice.
+    Such characters are replaced. The `failure` of what is yielded says afterwards why output was lost; it is empty
+    where the reader stopped early.
     """
     before = sys.stdout, sys.stderr
     for stream in before:

@@ -1,4 +1,4 @@
-"""What every command is given: its home, its store, its context."""
+"""The home, the stores and the context of a command, from its options."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def home_of(folder: str) -> Home:
-    """The home that the option --home names; an own folder of a default home is announced."""
+    """The home that the option --home names; prints a default home that is the current folder."""
     if folder:
         return Home(root=Path(folder).expanduser().resolve())
     home = default_home()
@@ -49,7 +49,7 @@ def stores_of(home: Home, uri: str, storage: str = "") -> "Stores":
 def context_of(
     home: Home, uri: str, storage: str = "", device: str = "cpu", precision: str = "float32", threads: int = 0
 ) -> "Context":
-    """The surroundings of a stage in `home`, from the options that name the rest.
+    """The context of a stage in `home`, from the other options of the command.
 
     Raises:
         StudyError: where one database would hold both stores.
@@ -63,7 +63,7 @@ def context_of(
 
 
 def require_apart(uri: str, storage: str) -> None:
-    """Checks that the two stores are two.
+    """Checks that the two stores are different databases.
 
     Raises:
         StudyError: where one database would hold both.

@@ -1,7 +1,7 @@
 """MLflow's mirror of a trial: how the trial's run differs from Optuna's record, and what makes it equal.
 
-Optuna's record is the truth. The runner starts and ends a trial's run with what stands here, recovery completes what a
-killed process left, and `study doctor` compares every run with its trial.
+Optuna's record is the truth. The runner starts and ends the runs of trials with these functions, recovery completes
+runs that a killed process left, and `study doctor` compares every run with its trial.
 """
 
 import math
@@ -22,7 +22,7 @@ from study.tracking.runs import Run, as_param, below, points, restored, trial_ta
 from study.tracking.store import Point, Store
 
 CURVE = "val_accuracy"
-"""The metric that Optuna has of every epoch, too."""
+"""The metric that Optuna records at every epoch too."""
 EXACT = 1e-12
 """Relative tolerance between the same number in two databases."""
 REMADE = "makes the run anew from Optuna, and deletes this one, as MLflow does (it can be restored)"
@@ -30,7 +30,7 @@ REMADE = "makes the run anew from Optuna, and deletes this one, as MLflow does (
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that a run says otherwise than Optuna's record of its trial."""
+    """A difference between a run and Optuna's record of its trial."""
 
     message: str
     remedy: str
@@ -43,7 +43,7 @@ class Mirror:
 
     Args:
         store: where the run is.
-        config: the search, whose total does not matter.
+        config: the search; its number of trials does not matter.
         trial: Optuna's record.
         run: the run as it was read last.
         parent: the search's run, if the run is to be below it.
@@ -54,14 +54,14 @@ class Mirror:
         self._remake = partial(_remake, self)
 
     def differences(self) -> list[Difference]:
-        """What the run says otherwise than Optuna; MLflow changes no recorded value, so that takes a new run."""
-        found = list(self._differences())
-        if any(difference.repair is self._remake for difference in found):
-            return [replace(each, remedy=REMADE, repair=self._remake) if each.repair else each for each in found]
-        return found
+        """The differences from Optuna; MLflow changes no recorded value, so that correcting one takes a new run."""
+        differences = list(self._differences())
+        if not any(difference.repair is self._remake for difference in differences):
+            return differences
+        return [replace(each, remedy=REMADE, repair=self._remake) if each.repair else each for each in differences]
 
     def complete(self) -> None:
-        """Records what the run lacks, and ends it as the trial ended; other values stay."""
+        """Records what the run lacks, and ends it as the trial ended; recorded values stay."""
         for difference in self._differences():
             if difference.repair and difference.repair is not self._remake:
                 difference.repair()
@@ -85,7 +85,7 @@ class Mirror:
         recorded = self.run.params
         wrong = differing(recorded, expected)
         if not self.trial.counts:
-            # Killed at its very beginning, it had recorded none.
+            # A run that was killed at its start has recorded none.
             wrong = {name: value for name, value in wrong.items() if name in recorded}
         message = f"Its params say something else than Optuna: {shown_params(recorded, wrong)}."
         if wrong.keys() & recorded.keys():
@@ -106,29 +106,29 @@ class Mirror:
         for point in recorded_points(self.store, self.run, CURVE):
             recorded.setdefault(point.step, []).append(point.value)
         for epoch in sorted(recorded.keys() | self.trial.accuracies.keys()):
-            values, true = recorded.get(epoch, []), self.trial.accuracies.get(epoch)
-            if true is None:
+            values, expected = recorded.get(epoch, []), self.trial.accuracies.get(epoch)
+            if expected is None:
                 message = f"MLflow has a {CURVE} of epoch {epoch}, which Optuna does not know."
                 yield Difference(message, "nothing: which of them is right cannot be known")
             elif not values:
                 message = f"The {CURVE} of epoch {epoch} is missing in MLflow."
-                repair = partial(self.store.log, self.run.id, {CURVE: true}, epoch)
+                repair = partial(self.store.log, self.run.id, {CURVE: expected}, epoch)
                 yield Difference(message, "records Optuna's", repair)
             elif len(values) > 1:
                 message = f"The {CURVE} of epoch {epoch} is in MLflow {len(values)} times ({shown(*values)})."
                 yield Difference(message, REMADE, self._remake)
-            elif not same(values[0], true):
-                message = f"Optuna's {CURVE} of epoch {epoch} is {true:.6g}, MLflow's {shown(*values)}."
+            elif not same(values[0], expected):
+                message = f"Optuna's {CURVE} of epoch {epoch} is {expected:.6g}, MLflow's {shown(*values)}."
                 yield Difference(message, REMADE, self._remake)
 
     def _best(self) -> Iterator[Difference]:
-        if (true := self.trial.best) is None or not self.trial.accuracies:
+        if (expected := self.trial.best) is None or not self.trial.accuracies:
             return
         recorded = self.run.metrics.get("best_val_accuracy")
         if recorded is None:
             yield Difference("MLflow lacks its best_val_accuracy.", "records Optuna's", self._log_best)
-        elif not same(recorded, true):
-            message = f"Optuna's best validation accuracy is {true:.6g}, MLflow's {shown(recorded)}."
+        elif not same(recorded, expected):
+            message = f"Optuna's best validation accuracy is {expected:.6g}, MLflow's {shown(recorded)}."
             yield Difference(message, REMADE, self._remake)
 
     def _log_best(self) -> None:
@@ -157,8 +157,8 @@ def make_run(store: Store, config: SearchConfig, trial: TrialRecord, source: Run
         store: where it is made.
         config: the search.
         trial: Optuna's record.
-        source: the run that was the trial's, whose other metrics are copied, or another run of the search: it says on
-            which images and which machine it was.
+        source: the trial's former run, whose other metrics are copied, or another run of the search: it names the data
+            set and the machine.
         parent: the search's run.
     """
     own = training(config, trial.draw, trial.params).params() if trial.params else {}
@@ -181,7 +181,7 @@ def make_run(store: Store, config: SearchConfig, trial: TrialRecord, source: Run
 
 
 def surroundings(config: SearchConfig, source: Run) -> dict[str, str]:
-    """The data, machine and versions that a run of the search was made with: the params that are no settings."""
+    """The params of a run of the search that are no settings: its data, machine and versions."""
     settings = training(config, 0, {}).params().keys() | config.settings().keys()
     return {name: value for name, value in source.params.items() if name not in settings}
 
@@ -226,29 +226,29 @@ def recorded_points(store: Store, run: Run, name: str) -> list[Point]:
 
 
 def differing(params: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, str]:
-    """Those of the `expected` params that are missing in `params`, or another value there."""
+    """The `expected` params that are missing in `params` or have another value there."""
     return {name: value for name, value in expected.items() if name not in params or not _is_same(params[name], value)}
 
 
-def _is_same(one: str, other: str) -> bool:
+def _is_same(first: str, second: str) -> bool:
     try:
-        return one == other or same(float(one), float(other))
+        return first == second or same(float(first), float(second))
     except ValueError:
         return False
 
 
-def same(one: float, other: float) -> bool:
+def same(first: float, second: float) -> bool:
     """Whether two databases hold the same number."""
-    return math.isclose(one, other, rel_tol=EXACT)
+    return math.isclose(first, second, rel_tol=EXACT)
 
 
 def shown(*values: float) -> str:
-    """Values in a message; MLflow keeps infinity as 1.8e308."""
+    """Formats values for a message; MLflow keeps infinity as 1.8e308."""
     return ", ".join("infinite" if abs(value) >= sys.float_info.max else f"{value:.6g}" for value in values)
 
 
 def shown_params(params: Mapping[str, str], expected: Mapping[str, str]) -> str:
-    """Params that differ, in a message."""
+    """Formats params that differ for a message."""
     return ", ".join(
         f"{name} is {params.get(name, 'missing')}, not {value}" for name, value in sorted(expected.items())
     )

@@ -1,4 +1,4 @@
-"""Several trials at a time: worker processes on one search, each with its share of the threads, and one display."""
+"""Worker processes that run several trials of a search at a time, with shared threads and one display."""
 
 import os
 import pickle
@@ -24,16 +24,16 @@ from study.system import interruption
 from study.system.files import locked
 
 MAX_KILLED = 3
-"""So many workers that were killed while no trial came to its end are replaced; one more ends the search, since
-whatever kills them goes on."""
+"""Maximum number of killed workers that are replaced while no trial ends; one more ends the search, since the cause
+persists."""
 LOOK = 1.0
-"""Seconds between two looks at whether a worker hangs."""
+"""Seconds between two checks for workers that hang."""
 STARTED = 600.0
-"""Seconds that a worker has to start and to load the images, however short a time an epoch is given."""
+"""Seconds that a worker has to start and to load the images, however short the timeout of a trial."""
 
 
 def start_context() -> ForkServerContext | SpawnContext:
-    """How workers are started: forked from a server that has imported what they need, on Linux; else as new processes.
+    """The start method of workers: on Linux forked from a server that has their imports, else spawned.
 
     On macOS system libraries that torch loads do not survive a fork.
     """
@@ -52,7 +52,7 @@ class _Worker:
     bar: Bar | None = None
     shown: ExitStack = field(default_factory=ExitStack)
     trial: int | None = None
-    """The trial that it trains, by number."""
+    """The number of the trial that it trains."""
     idle: float = 0.0
     """Seconds since it was started, or began an epoch."""
     is_waiting: bool = False
@@ -60,7 +60,7 @@ class _Worker:
 
 
 class WorkerPool:
-    """The workers of one search, as their parent sees them."""
+    """Starts, watches and replaces the workers of one search."""
 
     def __init__(
         self, assignment: Assignment, display: Display, on_end: Callable[[EndedTrial], None], recovery: Recovery
@@ -71,11 +71,11 @@ class WorkerPool:
         self.killed = 0
 
     def run(self, count: int) -> None:
-        """Has `count` processes work until the search has its total.
+        """Runs trials in `count` processes until the search has its total.
 
         Raises:
-            StudyError: what a worker met that the user can mend, or where too many of them are killed.
-            RuntimeError: what else a worker raised, with its traceback.
+            StudyError: for an error of a worker that the user can mend, or where too many of them are killed.
+            RuntimeError: for any other error of a worker, with its traceback.
             KeyboardInterrupt: after every worker has closed its trial.
         """
         try:
@@ -84,8 +84,8 @@ class WorkerPool:
                 self._start(number + 1)
             while self.workers:
                 interruption.check()
-                for gone in self._listen():
-                    self._replace(gone)
+                for ended in self._listen():
+                    self._replace(ended)
                 self._stop_hung()
         finally:
             self._stop()
@@ -95,7 +95,7 @@ class WorkerPool:
         # The environment as it is now: the fork server keeps that of its own start.
         arguments = (self.assignment, theirs, dict(os.environ))
         process = self.context.Process(target=work, args=arguments, name=f"worker {number}")
-        # Its own start would unblock signals.
+        # Before signals are blocked: its start would unblock them.
         resource_tracker.ensure_running()
         # Workers and their fork server inherit what is blocked: a terminal signals all processes, but a worker
         # listens to its parent alone, and not before it is ready.
@@ -105,19 +105,19 @@ class WorkerPool:
             self.workers.append(_Worker(number, process, ours))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            # Else this process itself would keep the pipe from ending with the worker.
+            # So that the pipe ends with the worker: it stays open as long as any process holds this end.
             theirs.close()
 
     def _listen(self) -> list[_Worker]:
         """Takes the messages there are, waiting a while for the first; returns the workers that ended."""
         by_pipe = {worker.pipe: worker for worker in self.workers}
-        ended, asked = [], time.monotonic()
-        told = connection.wait(list(by_pipe), LOOK)
-        # No longer than was waited: where all processes were stopped together, none of them hangs.
-        waited = min(time.monotonic() - asked, LOOK)
+        ended, started = [], time.monotonic()
+        ready = connection.wait(list(by_pipe), LOOK)
+        # At most the time limit of the wait: after all processes were suspended together, none of them hangs.
+        waited = min(time.monotonic() - started, LOOK)
         for worker in self.workers:
             worker.idle += waited
-        for pipe in told:
+        for pipe in ready:
             worker = by_pipe[cast(Connection, pipe)]
             try:
                 message = worker.pipe.recv()
@@ -146,8 +146,8 @@ class WorkerPool:
         elif kind == "close":
             worker.shown.close()
         elif kind == "failed":
-            text, is_users = content
-            raise StudyError(text) if is_users else RuntimeError(f"Worker {worker.number} crashed:\n{text}")
+            text, is_mendable = content
+            raise StudyError(text) if is_mendable else RuntimeError(f"Worker {worker.number} crashed:\n{text}")
 
     def _stop_hung(self) -> None:
         for worker in self.workers:
@@ -165,22 +165,22 @@ class WorkerPool:
         allowed = self._limit if worker.trial is not None else max(self._limit, STARTED)
         return bool(self._limit) and worker.idle > allowed and not worker.is_waiting
 
-    def _replace(self, gone: _Worker) -> None:
-        if gone.process.exitcode == 0:
+    def _replace(self, worker: _Worker) -> None:
+        if worker.process.exitcode == 0:
             return
         self.killed += 1
-        code = gone.process.exitcode or 0
+        code = worker.process.exitcode or 0
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        if self._hangs(gone):
+        if self._hangs(worker):
             how = f"no epoch in {self._limit} s"
         if self.killed > MAX_KILLED:
             raise StudyError(
                 f"{self.killed} workers were killed and no trial came to its end, the last by {how}: is there memory "
                 "for fewer --workers only? The same command continues the search."
             )
-        self.display.say(f"Worker {gone.number} was killed ({how}): another takes its place.")
+        self.display.say(f"Worker {worker.number} was killed ({how}): another takes its place.")
         self.recovery(stopped=f"its worker was killed ({how})")
-        self._start(gone.number)
+        self._start(worker.number)
 
     def _stop(self) -> None:
         for worker in self.workers:
@@ -193,11 +193,11 @@ class WorkerPool:
             except (StudyError, RuntimeError) as error:
                 self.display.say(str(error))
         timer.cancel()
-        # Of those that had to be killed.
+        # Ends the trials of workers that had to be killed.
         with locked(self.assignment.home):
             self.recovery.close()
 
     def _kill(self) -> None:
-        # The main thread meanwhile removes those that end.
+        # A copy: meanwhile the main thread removes workers that end.
         for worker in tuple(self.workers):
             worker.process.kill()

@@ -1,6 +1,6 @@
 """What the fork server of search workers imports once, instead of each worker anew.
 
-None of it may start a thread of Python's or touch a GPU, neither of which a forked process could use.
+No import may start a Python thread or touch a GPU: a forked process could use neither.
 """
 
 import atexit
@@ -14,7 +14,7 @@ MODULES = (
     "optuna.samplers._tpe.sampler",
     "sklearn.datasets",
     "sklearn.model_selection",
-    # Which the first optimiser imports.
+    # Imported by the first optimiser.
     "torch._dynamo",
 )
 
@@ -22,5 +22,5 @@ for name in MODULES:
     import_module(name)
 # Collecting garbage would copy the memory that the workers share.
 gc.freeze()
-# The server has nothing to put in order, and libraries complain of what was frozen; workers do not come by here.
+# The server has nothing to clean up, and libraries complain of frozen objects; workers do not run this.
 atexit.register(os._exit, 0)

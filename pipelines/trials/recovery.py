@@ -20,15 +20,15 @@ class Recovery:
         self._named: set[int] = set()
 
     def __call__(self, *, stopped: str = "") -> None:
-        """Recovers once; `stopped` is what has just ended a worker, which counts as a failed attempt at its trial."""
+        """Recovers once; `stopped` says why a worker has just ended, which counts as a failed attempt at its trial."""
         with locked(self.context.home):
             self.close(stopped=stopped)
-            again = search.requeue(self.opened)
-        if again:
-            self.context.display.say(f"Trying again what was interrupted: trial {', '.join(map(str, again))}.")
+            requeued = search.requeue(self.opened)
+        if requeued:
+            self.context.display.say(f"Trying again what was interrupted: trial {', '.join(map(str, requeued))}.")
 
     def wait(self) -> None:
-        """While others work on the last trials: says who, where that is not on this machine, and follows the dead."""
+        """While others work on the last trials: prints once who does so elsewhere, and recovers."""
         for number, worker in search.workers(self.opened).items():
             if number not in self._named and not is_known(worker):
                 host, process = worker.split()[:2]
@@ -37,36 +37,36 @@ class Recovery:
         self()
 
     def close(self, *, and_own: bool = False, stopped: str = "", whole: bool = False) -> None:
-        """Ends what nobody works on; to be called with the home locked.
+        """Ends trials and runs that no process works on; the caller holds the lock of the home.
 
         Args:
-            and_own: whether what this process has under way is ended too.
-            stopped: see above.
-            whole: whether the runs of all trials are compared, and not only those under way.
+            and_own: whether to end the trials of this process too.
+            stopped: see `__call__`.
+            whole: whether to compare the runs of all trials, not only of those under way.
         """
         search.close_orphans(self.opened, self.pulse, and_own=and_own, stopped=stopped)
         store, status = self.context.store, "" if whole else "RUNNING"
         runs = store.runs(stage="trial", search=self.config.name, status=status)
-        # Asked for after the runs: a trial that begins meanwhile is then among these, and its run not among those.
+        # Read after the runs: a trial that begins meanwhile is among the trials, its run not among the runs.
         trials = self.opened.get_trials(deepcopy=False)
         for run in runs:
             number = run.trial_number
             trial = as_record(trials[number]) if number < len(trials) else None
             if trial is None or trial.run_id not in ("", run.id):
-                # Optuna knows nothing of it.
+                # No trial of Optuna's has this run.
                 if run.status == "RUNNING":
                     store.finish(run.id, "KILLED", "interrupted")
-            elif self._is_left(run, trial):
+            elif self._is_orphaned(run, trial):
                 # Read again: its own process may just have ended it.
                 Mirror(store, self.config, trial, store.get(run.id)).complete()
 
-    def _is_left(self, run: Run, trial: TrialRecord) -> bool:
+    def _is_orphaned(self, run: Run, trial: TrialRecord) -> bool:
         """Whether `run` has not ended as its trial has, and no process is about to end it."""
         if not trial.has_ended or agrees(run, trial.outcome):
             return False
         # A living process ends its trial, and then the run.
-        is_left = not trial.worker or trial.worker == this_process() or is_gone(trial.worker)
-        return is_left or self.pulse.has_stopped(run.id, run.status)
+        is_orphaned = not trial.worker or trial.worker == this_process() or is_gone(trial.worker)
+        return is_orphaned or self.pulse.has_stopped(run.id, run.status)
 
     def fail(self, number: int, reason: str) -> None:
         """Ends, in both stores, a trial whose worker was stopped for `reason`, which counts as an attempt."""

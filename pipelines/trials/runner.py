@@ -49,7 +49,7 @@ class Tally:
         bar.advance(self.done)
 
     def add(self, trial: EndedTrial) -> None:
-        """Takes a trial that has just ended."""
+        """Counts a trial that has just ended."""
         self.done += 1
         if trial.reason == "complete" and trial.accuracy is not None:
             self.best = trial.accuracy if self.best is None else max(self.best, trial.accuracy)
@@ -79,21 +79,21 @@ def run_trials(
     Args:
         opened: the search.
         config: its settings.
-        dataset: the images, of which the test images are not looked at.
+        dataset: the images; those of the test split are not used.
         context: the stores, the machine and the display.
         parent: the id of the search's run.
         on_end: called with each trial that counts, once both stores have it.
         on_turn: called with the number of each trial that is about to train an epoch; with None while waiting.
-        places: so many trials take turns, epoch by epoch, which keeps a GPU busy.
+        places: number of trials that take turns, epoch by epoch, which keeps a GPU busy.
 
     Raises:
         KeyboardInterrupt: after the trials under way were closed in both stores.
-        OutOfMemory: where trial after trial fails for want of memory.
+        OutOfMemory: where trial after trial runs out of memory.
     """
 
-    def on_memory(said: str) -> None:
+    def on_memory(message: str) -> None:
         release_device_memory()
-        context.display.say(f"A trial failed: {said}")
+        context.display.say(f"A trial failed: {message}")
 
     def on_wait(running: set[int]) -> None:
         on_turn(None)
@@ -106,8 +106,8 @@ def run_trials(
             listener = Listener(on_turn=on_turn, on_end=runner.ended, on_memory=on_memory)
             optimise(opened, config, runner.run, on_wait, listener=listener, places=places)
     except BaseException:
-        # What came between the birth or the end of a trial in the one store and in the other is left open there.
-        # Where the store is away, the next command closes it.
+        # The stop may have come when one store had the start or end of a trial and the other had not yet: closes it
+        # there. Where the store cannot be reached, the next command does.
         with locked(context.home), suppress(StoreFault):
             recovery.close(and_own=True)
         raise
@@ -135,7 +135,7 @@ class _TrialRunner:
         self.params = context.params(dataset)
 
     def run(self, suggestion: Suggestion) -> Training:
-        """Trains `suggestion`; all that was measured is written when it ends, whatever ends it."""
+        """Trains `suggestion`; all its metrics are written when it ends, whatever ends it."""
         run_id, score = self._start(suggestion), Score(suggestion)
         self.begun[suggestion.number] = run_id, score
         try:
@@ -147,18 +147,18 @@ class _TrialRunner:
         self.writer.drain()
         return score.accuracy
 
-    def ended(self, told: Outcome) -> None:
+    def ended(self, outcome: Outcome) -> None:
         """Ends the run of a trial as Optuna ended the trial."""
-        if told.number not in self.begun:
+        if outcome.number not in self.begun:
             return
-        run_id, score = self.begun.pop(told.number)
+        run_id, score = self.begun.pop(outcome.number)
         best = score.best
-        end_run(self.context.store, run_id, told, best)
-        if told.reason in COUNTED:
-            config, detail = score.suggestion.config, told.stopped or f"best in epoch {best['best_epoch']}"
+        end_run(self.context.store, run_id, outcome, best)
+        if outcome.reason in COUNTED:
+            config, detail = score.suggestion.config, outcome.stopped or f"best in epoch {best['best_epoch']}"
             accuracy = best.get("best_val_accuracy")
             self.on_end(
-                EndedTrial(told.number, config.learning_rate, config.weight_decay, accuracy, told.reason, detail)
+                EndedTrial(outcome.number, config.learning_rate, config.weight_decay, accuracy, outcome.reason, detail)
             )
 
     def _start(self, suggestion: Suggestion) -> str:
@@ -196,7 +196,7 @@ class _TrialRunner:
 
     def _keep_epoch(self, epoch: Epoch, run_id: str, score: Score, bar: Bar) -> None:
         recorded = {
-            # First, since MLflow compares runs by the first metric unless told otherwise.
+            # First, since MLflow compares runs by the first metric unless outcome otherwise.
             "val_accuracy": epoch.metrics["val_accuracy"],
             **epoch.metrics,
             "epoch_seconds": epoch.seconds,

@@ -1,4 +1,4 @@
-"""One worker process of a search: what it is told, what it does, and what it tells its parent."""
+"""A worker process of a search: its assignment, its work, and its messages to the parent."""
 
 import os
 import signal
@@ -32,12 +32,12 @@ from study.tracking.store import Store
 STOP_TIMEOUT = 60.0
 """Seconds that a worker has to close its trial after it was told to stop."""
 REDRAWN = 0.1
-"""Seconds between two messages about the same bar."""
+"""Minimum number of seconds between two messages about the same bar."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """All that a worker needs to know."""
+    """Everything that a worker needs to run trials."""
 
     config: SearchConfig
     data: DataConfig
@@ -55,12 +55,12 @@ class Assignment:
 
 
 class _PipedDisplay(Display):
-    """Has the parent show what a worker says."""
+    """A display that sends what a worker prints to its parent."""
 
     def __init__(self, pipe: Connection, has_bars: bool):
         super().__init__()
         self._pipe, self._has_bars = pipe, has_bars
-        # What is said of the store comes from the thread that writes to it.
+        # The thread that writes to the store prints messages too.
         self._sending = threading.Lock()
 
     @property
@@ -68,7 +68,7 @@ class _PipedDisplay(Display):
         return self._has_bars
 
     def send(self, kind: str, *content: object) -> None:
-        # Where the parent is gone nobody reads; the trial under way is being ended anyway.
+        # The pipe breaks where the parent has ended; the trial under way is being ended anyway.
         with suppress(BrokenPipeError), self._sending:
             self._pipe.send((kind, *content))
 
@@ -82,13 +82,13 @@ class _PipedDisplay(Display):
             return
         self.send("open", description, total)
         try:
-            yield Bar(_seldom(lambda change: self.send("change", change)))
+            yield Bar(_throttled(lambda change: self.send("change", change)))
         finally:
             self.send("close")
 
 
-def _seldom(send: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
-    """Gathers the steps of a bar, which may come a thousand times a second."""
+def _throttled(send: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+    """Sends the steps of a bar, of which there may be a thousand a second, only now and then and in sum."""
     gathered, sent = 0.0, time.monotonic()
 
     def update(advance: float = 0, **change: object) -> None:
@@ -102,11 +102,11 @@ def _seldom(send: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
 
 
 def work(assignment: Assignment, pipe: Connection, environment: Mapping[str, str]) -> None:
-    """What a worker process does: trials, until the search has its total or the process is told to stop.
+    """Runs trials in a worker process, until the search has its total or the process is told to stop.
 
     Args:
         assignment: what to search.
-        pipe: to the parent.
+        pipe: the connection to the parent.
         environment: the parent's environment variables.
     """
     os.environ.clear()
@@ -121,10 +121,10 @@ def work(assignment: Assignment, pipe: Connection, environment: Mapping[str, str
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
     except Exception as error:
-        mended = error if isinstance(error, StudyError) else explanation(error, assignment.home.root)
-        if mended:
+        explained = error if isinstance(error, StudyError) else explanation(error, assignment.home.root)
+        if explained:
             show_if_debugging(error)
-        display.send("failed", str(mended or traceback.format_exc()), mended is not None)
+        display.send("failed", str(explained or traceback.format_exc()), explained is not None)
         sys.exit(1)
 
 
@@ -135,14 +135,14 @@ def _stop_with_parent() -> None:
     # A parent that is killed after it told its workers to stop, by a second Ctrl-C, does not wait for their trials.
     if not interruption.requested():
         os.kill(os.getpid(), signal.SIGTERM)
-        # One that hangs has nobody left to stop it.
+        # Nobody else is left to stop a worker that hangs.
         time.sleep(STOP_TIMEOUT)
     os._exit(1)
 
 
 def _run(assignment: Assignment, display: _PipedDisplay) -> None:
-    asked = assignment.machine
-    machine = prepare(str(asked.device), asked.precision, asked.threads)
+    requested = assignment.machine
+    machine = prepare(str(requested.device), requested.precision, requested.threads)
     store = Store(assignment.home, assignment.uri)
     context = Context(assignment.home, store, assignment.storage, machine, display=display)
     dataset = load_dataset(assignment.data, assignment.home, display.say, cache=assignment.cache)
