@@ -6,7 +6,7 @@
     artifacts/…      the files of the runs and of their models, as they lie in a home
     SHA256SUMS       the hash of every other file, as `sha256sum --check` reads it
 
-In the copied database the places of artifacts are below `ROOT`, wherever they were.
+In the copied tracking database all artifact locations are below `ROOT`.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from study.system.files import beside, flush, is_hidden, remove_unfinished, sha2
 FORMAT: Literal[2] = 2
 MANIFEST, SUMS, RUNS, SEARCHES, ARTIFACTS = "study.json", "SHA256SUMS", "mlflow.db", "optuna.db", "artifacts"
 ROOT = "file:///study/artifacts"
-"""Where the tracking database in an archive says that the artifacts are."""
+"""Root of the artifact locations in the tracking database of an archive."""
 MEGABYTE = 2**20
 LONGEST_NAME = 255
 """Maximum length of a file's name in bytes."""
@@ -62,11 +62,11 @@ class Manifest(BaseModel):
     format: Literal[2] = FORMAT
     exported: datetime
     versions: dict[str, str]
-    """Of the packages, and `git_commit`."""
+    """Versions of the packages, and `git_commit`."""
     counts: dict[str, Annotated[int, Field(ge=0)]]
     datasets: tuple[Images, ...]
     gaps: tuple[Line, ...] = ()
-    """What of the study is missing or altered in it, a line for each kind."""
+    """What is missing or altered in the archive, a line for each kind."""
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -94,7 +94,7 @@ _SINGULAR = {"runs": "run", "models": "model", "searches": "search", "trials": "
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much an archive holds."""
+    """Number and total size of the files in an archive."""
 
     files: int
     bytes: int
@@ -109,7 +109,7 @@ def require_path(path: str) -> str:
     """Returns `path` where it names a file inside the archive on every system.
 
     Raises:
-        StudyError: for a path that is absolute, leaves its folder, or has parts that no file may have.
+        StudyError: for a path that is absolute, leaves its folder, or has parts that no file name may have.
     """
     parts = path.split("/")
     if any(part in ("", ".", "..") or len(part.encode(errors="replace")) > LONGEST_NAME for part in parts):
@@ -156,7 +156,7 @@ def files_below(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """A temporary folder; what `packed` returns for it becomes `target` when the block ends, else nothing is left.
+    """A temporary folder, of which `packed` makes what becomes `target` when the block ends; an error leaves nothing.
 
     Raises:
         StudyError: where `target` is there already, or cannot be written.
@@ -174,7 +174,7 @@ def written_whole(target: Path) -> Iterator[Path]:
     except StudyError:
         raise
     except Exception as error:
-        # The databases are copied beside the target, so that libraries fail there too.
+        # Not only an OSError: libraries copy the databases to the same disk, and raise errors of their own.
         if explained := explanation(error, target.parent):
             raise StudyError(f"{target} was not written: {explained}") from error
         raise
@@ -192,7 +192,7 @@ def _packed_path(folder: Path, target: Path) -> Path:
 
 
 def packed(folder: Path, target: Path, advance: Advance) -> Path:
-    """What becomes `target`: a zip of the files in `folder`, or `folder` itself; all of it is on the disk."""
+    """The path that becomes `target`: a zip of the files in `folder`, flushed to the disk, or `folder` itself."""
     path = _packed_path(folder, target)
     if path != folder:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as opened:
@@ -205,7 +205,7 @@ def packed(folder: Path, target: Path, advance: Advance) -> Path:
 
 
 def write_sums(folder: Path, advance: Advance) -> dict[str, str]:
-    """Writes the hash of every file below `folder`, and returns them by name; all of it is on the disk."""
+    """Writes the hash of every file below `folder`, and returns them by name; flushes all to the disk."""
     sums = {}
     for name in files_below(folder):
         interruption.check()
@@ -252,7 +252,7 @@ def sizes_of(folder: Path) -> Sizes:
 
 
 def copy_readable(source: Path, target: Path) -> list[str]:
-    """Copies the files below the folder `source`, which may be missing; the paths of those that cannot be read."""
+    """Copies the files below `source`, which may be missing; returns the paths of those that cannot be read."""
     unreadable: list[str] = []
 
     def note(error: OSError) -> None:
@@ -260,7 +260,7 @@ def copy_readable(source: Path, target: Path) -> list[str]:
             unreadable.append(Path(error.filename).relative_to(source).as_posix())
 
     for folder, folders, names in os.walk(source, onerror=note, followlinks=True):
-        # A hidden file is half of one, which a killed process left.
+        # A hidden file is unfinished: a killed process left it.
         folders[:] = [name for name in folders if not is_hidden(Path(name))]
         for path in (Path(folder, name) for name in names if not is_hidden(Path(name))):
             interruption.check()
@@ -272,7 +272,7 @@ def copy_readable(source: Path, target: Path) -> list[str]:
 
 
 class _Unreadable(Exception):
-    """A file cannot be read; a target that cannot be written raises an OSError."""
+    """The source cannot be read; a target that cannot be written raises an OSError."""
 
 
 def _copy(source: Path, target: Path) -> None:

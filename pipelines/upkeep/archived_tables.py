@@ -22,33 +22,33 @@ OF_STUDY = {
     "model_versions", "params", "registered_model_aliases", "registered_model_tags", "registered_models", "runs",
     "tags", "workspaces",
 }  # fmt: skip
-"""The tables of MLflow's that a study fills; others, as those of secrets and webhooks, are empty in an archive."""
+"""MLflow's tables that a study fills; others, such as secrets and webhooks, are empty in an archive."""
 DELETED = "REDACTED-SOURCE-PATH"
-"""What MLflow leaves of the place of a version that was deleted."""
+"""What MLflow writes in place of the source of a deleted model version."""
 NUMBER = re.compile("INT|FLOAT|DOUBLE|REAL|NUMERIC", re.IGNORECASE)
-"""In the type of a column of numbers, into which SQLite takes texts too."""
+"""Matches the type of a column of numbers, in which SQLite accepts text too."""
 OF_MLFLOW = (
     r"CREATE TRIGGER prevent_secrets_aad_mutation\s+BEFORE UPDATE ON secrets\s+FOR EACH ROW\s+"
     r"WHEN OLD\.secret_id != NEW\.secret_id OR OLD\.secret_name != NEW\.secret_name\s+"
     r"BEGIN\s+SELECT RAISE\(ABORT, '[^']*'\);\s+END"
 )
-"""The one trigger that MLflow makes itself."""
+"""Matches the one trigger that MLflow creates."""
 
 
 @contextlib.contextmanager
 def opened(file: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to a database, whose schema may call no function that does harm; committed when the block ends."""
+    """A connection to a database whose schema may call no harmful function; committed when the block ends."""
     with contextlib.closing(sqlite3.connect(file)) as database, database:
         database.execute("PRAGMA trusted_schema = OFF")
         yield database
 
 
 def keep_only(file: Path, run_ids: Collection[str]) -> None:
-    """Deletes for good all other runs in the tracking database `file`, with their models, versions and experiments.
+    """Deletes all other runs permanently from the tracking database `file`, with their models and experiments.
 
-    The files of artifacts stay: `file` is a copy that must not know where they are.
+    Artifact files stay: `file` must be a copy that does not hold their locations.
     """
-    # Nothing public deletes for good but `mlflow gc`, which deletes the files too.
+    # The only public permanent deletion is `mlflow gc`, which deletes the files too.
     store, client = SqlAlchemyStore(SQLITE + str(file), ROOT), MlflowClient(SQLITE + str(file))
     with opened(file) as database:
         runs = database.execute("SELECT run_uuid, experiment_id FROM runs").fetchall()
@@ -76,7 +76,7 @@ def keep_only(file: Path, run_ids: Collection[str]) -> None:
         if run_id not in run_ids:
             store._hard_delete_run(run_id)
     kept = {experiment for run_id, experiment in runs if run_id in run_ids}
-    # MLflow makes its default experiment anew.
+    # MLflow would create its default experiment again.
     for experiment in experiments - kept - {0}:
         if store.get_experiment(str(experiment)).lifecycle_stage != "deleted":
             store.delete_experiment(str(experiment))
@@ -132,8 +132,8 @@ def _require_plain(file: Path) -> None:
             if not is_plain and not (kind == "trigger" and re.fullmatch(OF_MLFLOW, text)):
                 raise malformed(f"{file.name} has the {kind} {str(name)[:100]!r}, which runs code of its own")
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            is_others = file.name == RUNS and table not in OF_STUDY
-            if is_others and database.execute(f"SELECT 1 FROM {_quoted(table)} LIMIT 1").fetchone():
+            is_unused = file.name == RUNS and table not in OF_STUDY
+            if is_unused and database.execute(f"SELECT 1 FROM {_quoted(table)} LIMIT 1").fetchone():
                 raise malformed(f"{file.name} has rows in the table {str(table)[:100]!r}, which no study fills")
             for _, column, kind, *_ in database.execute(f"PRAGMA table_info({_quoted(table)})").fetchall():
                 if NUMBER.search(str(kind)) and _has_text(database, table, column):
@@ -150,7 +150,7 @@ def _quoted(name: str) -> str:
 
 
 def _places(file: Path) -> set[str]:
-    """The folders of the artifacts of runs and models, relative to the archive."""
+    """The artifact folders of runs and models, relative to the archive."""
     with opened(file) as database:
         values = {
             (table, column): database.execute(f"SELECT {column} FROM {table}").fetchall() for table, column in LOCATIONS
@@ -164,7 +164,7 @@ def _places(file: Path) -> set[str]:
 
 
 def _inside(value: object) -> str:
-    """The path in the archive of a place of artifacts in its database."""
+    """The path in the archive of an artifact location from its database."""
     if not isinstance(value, str) or not value.startswith(ROOT + "/") or re.search(r"[?#;\x00-\x1f\x7f]", value):
         raise malformed(f"{str(value)[:100]!r} is no place of artifacts inside it")
     return require_path(f"{ARTIFACTS}/{local(value).relative_to(local(ROOT))}")

@@ -1,4 +1,4 @@
-"""What the stages rely on when they read runs, checked in a tracking store that comes from elsewhere."""
+"""Checks the runs of an imported tracking store for everything that the stages rely on."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from study.tracking.runs import NAME_TAGS, NUMBER_TAGS, STAGE_TAGS, TRAINING_PAR
 from study.tracking.store import Store
 
 LARGEST = 2**32 - 1
-"""Maximum of the numbers in tags: no seed and no trial's number is larger."""
+"""Maximum of the numbers in tags: no seed or trial number is larger."""
 LATEST = 2**53
 """Maximum time of a run, in milliseconds since 1970."""
 
@@ -44,7 +44,7 @@ def check_runs(store: Store, count: int) -> None:
 
 
 def problem_of(run: Run) -> str:
-    """What is wrong with a run that no stage can have recorded so; empty where nothing is."""
+    """Why no stage can have recorded this run; empty where nothing is wrong."""
     return next((problem for check in (_identity, _tags, _params) for problem in check(run)), "")
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with retrained runs: their files and models by their hashes, their curve, and their results."""
+"""Checks retrained runs: the hashes of their files and models, their curves, and their results."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -26,31 +26,31 @@ CURVE = "test_accuracy"
 
 @dataclass(frozen=True)
 class Files:
-    """What lies with a retrained run."""
+    """The files of a retrained run, as they were recorded and as they are now."""
 
     run: Run
     listed: Collection[str]
     """The paths of its weights, its predictions, and the hashes of its model."""
     sums: Mapping[str, str]
-    """The SHA-256 that was recorded of each."""
+    """The recorded SHA-256 of each."""
     broken: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong with those that could not be read."""
+    """Why files could not be read, by path."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """The SHA-256 of each as it is now."""
     unfinished: Collection[Path] = ()
-    """Files that a killed process left half-written; none where a server keeps the files."""
+    """Half-written files of killed processes; empty where a server keeps the files."""
     model: Mapping[str, str] | None = None
     """The SHA-256 of the files of a finished run's model as they are now; empty where it has none."""
     model_sums: Mapping[str, str] = field(default_factory=dict)
-    """Those that were recorded; empty where none were."""
+    """The recorded SHA-256 of those; empty where none were recorded."""
     steps: Mapping[int, int] | None = None
-    """How many values a finished run's curve has of each epoch."""
+    """The number of values that a finished run's curve has of each epoch."""
     results: Mapping[str, float] = field(default_factory=dict)
-    """The metrics that a finished run's predictions amount to, where they are as they were kept."""
+    """The metrics computed from a finished run's predictions, where these are unaltered."""
 
     @property
     def expected(self) -> set[str]:
-        """The files that a finished run must have; of an interrupted run, those that it had recorded."""
+        """The files that a finished run must have; of an interrupted run, those that it recorded."""
         if self.run.status != "FINISHED":
             return set(self.sums)
         weights = map(weights_path, range(self.run.epochs + 1))
@@ -68,11 +68,11 @@ class Files:
 
     @property
     def altered_model(self) -> set[str]:
-        """The files of the model, where there is one, that are missing or whose hash is not the recorded one."""
+        """The files of an existing model that are missing, or whose hash is not the recorded one."""
         return {path for path, digest in self.model_sums.items() if self.model and self.model.get(path) != digest}
 
     def damage(self) -> Iterator[str]:
-        """What of the training is missing, altered or unreadable; only a new training mends it."""
+        """Messages on missing, altered or unreadable parts of the training, which only a new training mends."""
         yield from self._of_files((self.missing | self.altered | self.broken.keys()) - {MODEL_SUMS})
         yield from self._curve()
         for name, value in self.results.items():
@@ -81,7 +81,7 @@ class Files:
                 yield f"Its {name} is {shown(recorded)}; by its predictions it is {value:.6g}."
 
     def model_damage(self) -> Iterator[str]:
-        """What of the exported model is missing, altered or unreadable; it can be exported again."""
+        """Messages on missing, altered or unreadable parts of the model, which can be exported again."""
         yield from self._of_files({MODEL_SUMS})
         if self.model == {}:
             yield "Its MLflow model is missing."
@@ -105,7 +105,7 @@ class Files:
 
 
 def read_files(run: Run, store: Store, bar: Bar) -> Files:
-    """What lies with `run`, all of it read; what cannot be read is named."""
+    """Reads and hashes all files of `run`, and collects the errors of those that cannot be read."""
     listed = [path for part in ("weights", "predictions") for path in _listed(store, run.id, part)]
     listed += [path for path in _listed(store, run.id, "") if path == MODEL_SUMS]
     broken, digests = {}, {}
@@ -173,22 +173,22 @@ def _is_same_training(candidate: Run, run: Run) -> bool:
     return (candidate.seed, candidate.epochs, candidate.precision) == (run.seed, run.epochs, run.precision)
 
 
-def _check(files: Files, again: Run | None, store: Store) -> Iterator[Finding]:
+def _check(files: Files, twin: Run | None, store: Store) -> Iterator[Finding]:
     run, where = files.run, called(files.run)
     command, damage, repair = retraining(store, run), list(files.damage()), None
     remedy = f"nothing: `{command} --again` trains it anew"
     if not damage:
         remedy = f"nothing: `{command}` exports the model again from the weights"
-    if again:
-        remedy = f"deletes this run: {called(again)} is the same training, and whole"
+    if twin:
+        remedy = f"deletes this run: {called(twin)} is the same training, and whole"
         repair = partial(delete_run, store.client, run.id)
     for message in [*damage, *files.model_damage()]:
         yield Finding(message, where, remedy, repair)
     for path in files.unfinished:
         yield Finding(f"{path.name} was never finished.", where, "removes it", partial(path.unlink, missing_ok=True))
     # By its hashes `study retrain` knows whether it can continue a run.
-    is_of_use = run.reason not in NOT_CONTINUED
-    if is_of_use and not files.broken and (unknown := files.digests.keys() - files.sums.keys()):
+    is_continuable = run.reason not in NOT_CONTINUED
+    if is_continuable and not files.broken and (unknown := files.digests.keys() - files.sums.keys()):
         yield _unrecorded(files, unknown, store)
     for name, value in files.results.items():
         if name not in run.metrics:

@@ -1,4 +1,4 @@
-"""What is wrong with the registered models: versions that are missing, and the alias `best` on the wrong one."""
+"""Checks the registered models: versions that are missing, and the alias `best` on the wrong one."""
 
 from collections.abc import Callable, Collection, Iterator
 from functools import partial

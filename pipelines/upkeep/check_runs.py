@@ -1,4 +1,4 @@
-"""What is wrong with the runs of searches, trials and retrainings; a trial's own run is compared by `trials.mirror`."""
+"""Checks the runs of searches, trials and retrainings; `trials.mirror` compares a run with its trial."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from study.tracking.registry import delete_run
 from study.tracking.runs import DIGEST, PARENT, Run, restored, search_tags, seed_param
 
 OWN = {"epochs", "seed"}
-"""What a retraining may train otherwise than its trial."""
+"""Params in which a retraining may differ from its trial."""
 UNREADABLE = "nothing: a newer version of this program made it, or it was altered"
 ANEW = "nothing: it is unknown which of them the weights were trained with; `study retrain --again` trains anew"
 
@@ -59,7 +59,7 @@ def check_searches(facts: Facts) -> Iterator[Finding]:
         if not runs:
             yield _missing(search, where, facts)
             continue
-        yield from _surplus(runs, where, facts)
+        yield from _duplicates(runs, where, facts)
         yield from _search_run(search, runs[0], where, facts)
 
 
@@ -80,7 +80,7 @@ def _deleted(run: Run, where: str, facts: Facts) -> Finding:
 
 
 def _source(search: SearchRecord, facts: Facts) -> Run | None:
-    """A run of the search, which says on which images and which machine it was made."""
+    """A run of the search, its own or a trial's, which names the data set and the machine."""
     runs = [run for run in facts.runs if run.search == search.name]
     return min(runs, key=lambda run: run.stage != "search", default=None)
 
@@ -97,7 +97,7 @@ def _make_search_run(search: SearchRecord, source: Run, facts: Facts) -> None:
     store.finish(run_id, "FINISHED", "complete")
 
 
-def _surplus(runs: Sequence[Run], where: str, facts: Facts) -> Iterator[Finding]:
+def _duplicates(runs: Sequence[Run], where: str, facts: Facts) -> Iterator[Finding]:
     for run in runs[1:]:
         remedy = f"deletes it, as MLflow does (it can be restored), and keeps {called(runs[0])}"
         repair = partial(delete_run, facts.store.client, run.id)
@@ -121,10 +121,10 @@ def _draw(search: SearchRecord, run: Run, facts: Facts) -> None:
 
 def _orphan(run: Run, where: str, facts: Facts) -> Finding:
     message = "It is RUNNING, and no process works on it."
-    return Finding(message, where, "ends it: KILLED, interrupted", _ending(run, facts))
+    return Finding(message, where, "ends it: KILLED, interrupted", _end_as_killed(run, facts))
 
 
-def _ending(run: Run, facts: Facts) -> Callable[[], None]:
+def _end_as_killed(run: Run, facts: Facts) -> Callable[[], None]:
     return partial(facts.store.finish, run.id, "KILLED", "interrupted")
 
 
@@ -135,7 +135,7 @@ def check_trials(facts: Facts, bar: Bar) -> Iterator[Finding]:
             interruption.check()
             yield from _trial(search, trial, f"search {search.name}, trial {trial.number}", facts)
             bar.advance()
-    yield from _strangers(facts)
+    yield from _without_trial(facts)
 
 
 def _trial(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -> Iterator[Finding]:
@@ -153,7 +153,7 @@ def _orphaned(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts
     def end() -> None:
         facts.storage.end_trial(search.name, trial.number)
         for run in facts.of_trial(search, trial)[:1]:
-            _ending(run, facts)()
+            _end_as_killed(run, facts)()
 
     remedy = "ends it in both stores: FAIL, and KILLED, interrupted; `study tune` tries its parameters again"
     return Finding("It is RUNNING, and no process works on it.", where, remedy, end)
@@ -162,14 +162,14 @@ def _orphaned(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts
 def _ended(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -> Iterator[Finding]:
     runs = facts.of_trial(search, trial)
     if not runs:
-        # One that was stopped before it had begun never had a run.
+        # A trial that was stopped before it began has no run.
         if trial.counts or trial.run_id or trial.accuracies:
             yield _without_run(search, trial, where, facts)
         return
     if runs[0].status == "RUNNING" and facts.trial_life(trial) == "lives":
-        # Its process ends the one and then the other.
+        # Its process ends the trial first and then the run.
         return
-    yield from _surplus(runs, where, facts)
+    yield from _duplicates(runs, where, facts)
     mirror = Mirror(facts.store, search.config, trial, runs[0], facts.parents[search.name])
     for difference in mirror.differences():
         yield Finding(difference.message, f"{where}, {called(runs[0])}", difference.remedy, difference.repair)
@@ -186,8 +186,8 @@ def _without_run(search: SearchRecord, trial: TrialRecord, where: str, facts: Fa
     return Finding(message, where, "see the search: no run of it is left that says on which images it was")
 
 
-def _strangers(facts: Facts) -> Iterator[Finding]:
-    """Runs of trials that do not exist."""
+def _without_trial(facts: Facts) -> Iterator[Finding]:
+    """Runs of trials that Optuna does not have."""
     known = {search.name: search for search in facts.searches}
     unknown = Counter(run.search for run in facts.of_stage("trial"))
     for name, count in sorted(unknown.items()):
@@ -199,7 +199,7 @@ def _strangers(facts: Facts) -> Iterator[Finding]:
         number = run.trial_text
         if search and not (number.isdecimal() and int(number) < len(search.trials)) and not _is_named(search, run):
             message = f"Optuna has no trial {number or 'that it names'}, of which this is the run."
-            repair = _ending(run, facts) if run.status == "RUNNING" else None
+            repair = _end_as_killed(run, facts) if run.status == "RUNNING" else None
             remedy = "ends it" if repair else "nothing: give Optuna's newer database, or delete the run in `study ui`"
             yield Finding(message, f"search {search.name}, {called(run)}", remedy, repair)
 
@@ -214,8 +214,8 @@ def check_others(facts: Facts) -> Iterator[Finding]:
         if run.stage in ("search", "trial"):
             continue
         # A replicate is trained by the process that works on its experiment.
-        above = facts.by_id.get(run.parent, run)
-        if run.status == "RUNNING" and facts.life(run.worker or above.worker) == "gone":
+        parent = facts.by_id.get(run.parent, run)
+        if run.status == "RUNNING" and facts.life(run.worker or parent.worker) == "gone":
             yield _orphan(run, called(run), facts)
         if run.trial_run and run.trial_run not in facts.by_id:
             yield _dangling(run, facts)
@@ -237,7 +237,7 @@ def check_retrained(facts: Facts) -> Iterator[Finding]:
     names = {search.name: TrainConfig(model=search.config.model).params().keys() - OWN for search in readable}
     for run in facts.of_stage("retrain"):
         trial = facts.by_id.get(run.trial_run)
-        # Killed at its very beginning, it had recorded none.
+        # A run that was killed at its start has recorded none.
         if trial and (run.status == "FINISHED" or (run.status != "RUNNING" and run.params)):
             compared = names.get(run.search, set()) | {DIGEST}
             expected = {name: trial.params[name] for name in sorted(compared & trial.params.keys())}

@@ -1,6 +1,6 @@
 """`study doctor`: checks both stores against each other and against the files, and with `--fix` mends what can be.
 
-Says in a table what is wrong, a row each. Before anything is changed both databases are copied.
+Prints the findings as a table. Before anything is changed both databases are copied.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,27 +37,27 @@ ROUNDS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the doctor may do."""
+    """What `study doctor` may do."""
 
     fix: bool = False
-    """Mend what can be."""
+    """Mend what can be mended."""
     all_hosts: bool = False
-    """Take for dead what cannot be seen from here."""
+    """Count processes that cannot be seen from here as dead."""
     backup: bool = True
     """Copy the databases before anything in them is changed."""
 
 
 @dataclass
 class Result:
-    """What was wrong."""
+    """The findings of an examination."""
 
     mended: list[Finding] = field(default_factory=list)
     left: list[Finding] = field(default_factory=list)
-    """What is still wrong."""
+    """Findings that remain."""
 
 
 def require_whole(home: Home, uri: str, storage: str) -> None:
-    """Checks, before anything opens them, that there are databases and that SQLite finds no damage in them.
+    """Checks, before MLflow or Optuna opens them, that there are databases and that SQLite finds no damage in them.
 
     Raises:
         StudyError: where there are none, or one is damaged.
@@ -78,8 +78,8 @@ def examine(context: Stores, options: Options) -> Result:
     """Prints what is wrong, and mends it with `options.fix`.
 
     Args:
-        context: the surroundings.
-        options: what may be done.
+        context: the stores and the display.
+        options: what it may do.
 
     Raises:
         StudyError: where something is under way that would be mended, or a database cannot be copied.
@@ -100,21 +100,21 @@ class _Examination:
         self.to_back_up = options.backup
         self.result = Result()
         self.files = 0
-        self.is_elsewhere = False
+        self.is_misplaced = False
 
     def run(self) -> Result:
         self.facts = self._facts()
         if self.options.fix:
             self._require_nothing_under_way()
         self._examine(self._places)
-        # From the wrong place every file would be missing.
-        self.is_elsewhere = bool(self.result.left)
+        # With wrong locations every file would seem to be missing.
+        self.is_misplaced = bool(self.result.left)
         self._examine(check_runs.check_experiments)
         self._examine(check_runs.check_searches)
         self._examine(self._trials)
         self._examine(check_runs.check_others)
         self._examine(check_runs.check_retrained)
-        if not self.is_elsewhere:
+        if not self.is_misplaced:
             self._examine(self._files)
         self._say()
         return self.result
@@ -166,7 +166,7 @@ class _Examination:
         root = self.context.store.artifacts_root
         if self.tables and root:
             for old, new in self.tables.moved(root):
-                message = f"MLflow looks for these files in {old}, outside this home{_also(old)}."
+                message = f"MLflow looks for these files in {old}, outside this home{_old_folder_warning(old)}."
                 yield Finding(message, new, "names the place where they are", partial(self.tables.move, old, new))
 
     def _trials(self, facts: Facts) -> Iterator[Finding]:
@@ -198,7 +198,7 @@ class _Examination:
     def _say_skipped(self) -> None:
         if self.tables is None:
             self.context.display.say("Not checked, since only the server's database could tell: the places of files.")
-        if self.is_elsewhere:
+        if self.is_misplaced:
             self.context.display.say(
                 "Not checked, while MLflow looks for them in another place: the files and registered models."
             )
@@ -221,8 +221,8 @@ class _Examination:
         return f"{checked} {_count(len(left), 'thing is', 'things are')} wrong; {mends}"
 
 
-def _also(place: str) -> str:
-    """A warning where a place that was moved still exists."""
+def _old_folder_warning(place: str) -> str:
+    """The end of a message where the old folder still exists."""
     return ", and would write new ones there" if local(place).is_dir() else ""
 
 
@@ -233,7 +233,7 @@ def _count(number: int, singular: str, plural: str = "") -> str:
 def _table(rows: Sequence[tuple[Finding, str]], *, fixed: bool) -> Table:
     table = Table(show_lines=True)
     for heading in ("what", "where", "done" if fixed else "--fix"):
-        # A path that is cut is of no use.
+        # Folded, since a path that is cut is of no use.
         table.add_column(heading, overflow="fold")
     for finding, done in rows:
         remedy = f"{done}: {finding.remedy}" if done else finding.remedy

@@ -1,7 +1,7 @@
-"""`study export`: a snapshot of a study, a folder or a zip: both databases, the artifacts, and the hashes of all.
+"""`study export`: a snapshot of a study as a folder or zip: both databases, the artifacts, and the hashes of all.
 
-The databases are copied together, while nothing can be written to either; what is not wanted is deleted from the
-copies. `study import` makes another home of it; the images stay where they are.
+The databases are copied together, while nothing can be written to either; what is not exported is deleted from the
+copies. `study import` makes another home of the snapshot; the images are not in it.
 """
 
 import contextlib
@@ -54,11 +54,11 @@ from study.tracking.runs import Run
 from study.tracking.store import Store
 
 TIMEOUT = 60
-"""Seconds for which a copy waits while others write."""
+"""Seconds that a copy waits for other writers."""
 
 
 def require_files(uri: str, storage: str) -> None:
-    """Checks that both databases are files of SQLite's, of which there can be a snapshot.
+    """Checks that both databases are SQLite files, which can be copied.
 
     Raises:
         StudyError: where a server keeps one.
@@ -74,26 +74,26 @@ def require_files(uri: str, storage: str) -> None:
 def export(
     target: Path, context: Stores, *, searches: Sequence[str], datasets: Sequence[str], runs: Sequence[str]
 ) -> bool:
-    """Writes `target`, a folder or (by its ending) a zip, which is there only when it was read back.
+    """Writes `target`, a folder or (by its suffix) a zip, which appears only after it was read back.
 
-    Returns whether all of the study is in it, with every file as its hash was recorded; what is not is named.
+    Returns whether it holds all that was asked for, every file with its recorded hash; prints what it lacks.
 
     Args:
-        target: nothing may be there yet.
-        context: the surroundings.
-        searches: the names of searches; everything of the study, where nothing is named at all.
+        target: a path that does not exist yet.
+        context: the stores and the display.
+        searches: the names of searches; without searches, data sets and runs the whole study is exported.
         datasets: the keys of data sets.
         runs: see `best.choose_retrained`; a run brings what it needs and what is below it.
 
     Raises:
-        StudyError: for what is unknown or under way, or where the target cannot be written.
+        StudyError: for what is unknown or under way, or a target that cannot be written.
     """
     require_files(context.store.uri, context.storage)
     gaps = Gaps()
     with written_whole(target) as folder:
-        # A home of its own, which is removed with the folder that is filled; new, since MLflow keeps its connections.
+        # A temporary home with a new name each time, since MLflow caches its connections by path.
         with _copied(context, Home(root=folder.parent / uuid4().hex)) as copy:
-            picked = _possible(_picked(copy, context, searches, datasets, runs), gaps)
+            picked = _importable(_picked(copy, context, searches, datasets, runs), gaps)
             _keep_searches(picked, copy, context)
             _copy_artifacts(picked, copy, context, folder / ARTIFACTS, gaps)
             _keep_runs(picked, copy, context, folder, gaps)
@@ -123,31 +123,31 @@ def _copied(context: Stores, home: Home) -> Iterator[Store]:
     """The tracking store in `home`, in which both databases of `context` are copied as of one moment."""
     urls = {SEARCHES: context.storage, RUNS: context.store.uri}
     with locked(context.home), storage_failures_explained(context.storage):
-        open_storage(context.storage)  # which makes it where no search was ever begun
-        with contextlib.ExitStack() as held:
+        open_storage(context.storage)  # creates it where no search was ever started
+        with contextlib.ExitStack() as stack:
             for url in urls.values():
-                database = held.enter_context(
+                database = stack.enter_context(
                     contextlib.closing(sqlite3.connect(url.removeprefix(SQLITE), isolation_level=None))
                 )
                 try:
-                    # Nobody writes between the two copies; reading goes on.
+                    # Blocks writers, not readers, until both are copied.
                     begin_immediate(database.execute, url, TIMEOUT)
                 except sqlite3.Error as error:
-                    plain = StudyError(f"The database {masked(url)} cannot be copied ({error}).")
-                    raise explanation(error, url) or plain from None
+                    general = StudyError(f"The database {masked(url)} cannot be copied ({error}).")
+                    raise explanation(error, url) or general from None
             for name, url in urls.items():
                 copy_database(url, home.store / name)
     try:
         yield Store(home)
     finally:
-        # It is the one that was opened last, which MLflow would look models up in.
+        # MLflow looks models up in the store that was opened last, which was the copy.
         mlflow.set_tracking_uri(context.store.uri)
 
 
 def _picked(
     copy: Store, context: Stores, searches: Sequence[str], datasets: Sequence[str], runs: Sequence[str]
 ) -> list[Run]:
-    ids = {_named(copy, spec).id for spec in runs}
+    ids = {_find_run(copy, spec).id for spec in runs}
     picked = chosen(copy.runs(), searches, datasets, ids)
     if not picked:
         context.store.experiments.require_not_deleted(lambda run: True)
@@ -157,15 +157,15 @@ def _picked(
     return picked
 
 
-def _possible(runs: Sequence[Run], gaps: Gaps) -> list[Run]:
-    """Those of `runs` that an import takes."""
+def _importable(runs: Sequence[Run], gaps: Gaps) -> list[Run]:
+    """Those of `runs` that an import accepts."""
     problems = {run.id: problem_of(run) for run in runs}
     for run in runs:
         gaps.add("left out", run, [problems[run.id]] if problems[run.id] else [])
     return [run for run in runs if not problems[run.id]]
 
 
-def _named(store: Store, spec: str) -> Run:
+def _find_run(store: Store, spec: str) -> Run:
     is_best = spec == "best" or spec.startswith("best:")
     return best.choose_retrained(store, spec) if is_best else best.find(store, spec)
 
@@ -174,10 +174,10 @@ def _keep_searches(runs: Sequence[Run], copy: Store, context: Stores) -> None:
     wanted = {run.search for run in runs} - {""}
     searches = Searches(default_storage(copy.home))
     searches.keep_only(wanted)
-    there = {search.name: search for search in searches.read()}
-    for name in sorted(wanted - there.keys()):
+    copied = {search.name: search for search in searches.read()}
+    for name in sorted(wanted - copied.keys()):
         context.display.say(f"Search {name} is not in {masked(context.storage)}: only its runs are exported.")
-    for name, search in there.items():
+    for name, search in copied.items():
         if under_way := [str(trial.number) for trial in search.trials if trial.state == "RUNNING"]:
             raise StudyError(
                 f"Trial {', '.join(under_way)} of search {name} is under way: wait for it, or name other searches "
@@ -186,7 +186,7 @@ def _keep_searches(runs: Sequence[Run], copy: Store, context: Stores) -> None:
 
 
 def _copy_artifacts(runs: Sequence[Run], copy: Store, context: Stores, target: Path, gaps: Gaps) -> None:
-    """Copies the files of `runs` and of their models, each to where it lies below the folder of all artifacts."""
+    """Copies the files of `runs` and of their models, each to its path relative to the folder of all artifacts."""
     target.mkdir()
     with context.display.bar("copying files", len(runs)) as bar:
         for run in runs:
@@ -210,7 +210,7 @@ def _copy_folder(place: str, target: Path, context: Stores) -> list[str]:
 
 
 def _keep_runs(runs: Sequence[Run], copy: Store, context: Stores, folder: Path, gaps: Gaps) -> None:
-    """Deletes the other runs from the copy, has it name the copied files, and checks these by their hashes."""
+    """Deletes the other runs from the copy, points it to the copied files, and checks these by their hashes."""
     file, here = copy.home.store / RUNS, (folder / ARTIFACTS).resolve().as_uri()
     tables = Tables(SQLITE + str(file))
     try:
@@ -221,7 +221,7 @@ def _keep_runs(runs: Sequence[Run], copy: Store, context: Stores, folder: Path, 
                 gaps.add_files(read_files(run, copy, bar))
         keep_only(file, {run.id for run in runs})
         for experiment in copy.client.search_experiments(filter_string="name = 'Default'"):
-            # MLflow's own, which lies wherever a command was typed first.
+            # MLflow's own experiment, located in the folder where the first command ran.
             tables.relocate(experiment.artifact_location, f"{ROOT}/{experiment.experiment_id}", folder / ARTIFACTS)
         tables.relocate(here, ROOT, folder / ARTIFACTS)
     finally:
@@ -239,12 +239,12 @@ def _manifest(runs: Sequence[Run], folder: Path, gaps: Gaps) -> Manifest:
 
 
 def _images(runs: Sequence[Run]) -> tuple[Images, ...]:
-    found = {
+    datasets = {
         (run.dataset_key, run.dataset, run.dataset_digest)
         for run in runs
         if run.dataset_key and run.dataset and run.dataset_digest
     }
-    return tuple(Images(key=key, dataset=name, digest=digest) for key, name, digest in sorted(found))
+    return tuple(Images(key=key, dataset=name, digest=digest) for key, name, digest in sorted(datasets))
 
 
 def _say(target: Path, manifest: Manifest, sizes: Sizes, context: Stores) -> None:

@@ -1,4 +1,4 @@
-"""What `study doctor` compares, and what it finds."""
+"""The facts that `study doctor` compares, and the findings that it reports."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ Life = Literal["lives", "gone", "elsewhere"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong."""
+    """Something that is wrong, and what mends it."""
 
     message: str
     where: str
@@ -46,15 +46,15 @@ def life(worker: str, *, all_hosts: bool = False) -> Life:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the two stores say, and the stores."""
+    """Both stores, and what they hold."""
 
     store: Store
     storage: Searches
     searches: Sequence[SearchRecord]
     runs: Sequence[Run]
-    """All that have a stage."""
+    """All runs that have a stage."""
     deleted: Sequence[Run]
-    """Those that were deleted, which MLflow only notes."""
+    """Runs that were deleted, which MLflow keeps and marks."""
     hidden: Mapping[str, Sequence[Run]] = field(default_factory=dict)
     """The runs in experiments that were deleted, by the experiment's id."""
     life: Callable[[str], Life] = life
@@ -65,7 +65,7 @@ class Facts:
 
     def of_search(self, search: SearchRecord, runs: Sequence[Run] | None = None) -> list[Run]:
         """The runs of a search itself, the one that its trials are below first."""
-        own = [run for run in (self.runs if runs is None else runs) if _is(run, "search", search.name)]
+        own = [run for run in (self.runs if runs is None else runs) if _belongs_to(run, "search", search.name)]
         below = [run.parent for run in self.of_stage("trial")]
         return sorted(own, key=lambda run: -below.count(run.id))
 
@@ -96,20 +96,20 @@ class Facts:
         return sorted(runs.values(), key=lambda run: (run.id != trial.run_id, run.status != "FINISHED", run.started))
 
     def trial_life(self, trial: TrialRecord) -> Life:
-        """Whether a trial under way is worked on."""
+        """Whether the process of a trial lives."""
         return self.life(trial.worker)
 
 
 def read_facts(context: Stores, storage: Searches, life: Callable[[str], Life]) -> Facts:
     """Reads both stores."""
-    # The runs first: a trial that begins meanwhile is then among the trials, and its run not among the runs.
+    # The runs first: a trial that begins meanwhile is then among the trials, its run not among the runs.
     store = context.store
     runs = [run for run in store.runs() if run.stage]
     searches, hidden = storage.read(), store.experiments.deleted()
-    lost = {run.search for deleted in hidden.values() for run in deleted}
-    # What is said of an experiment that was deleted is not said again of each of its trials.
-    shown = [search for search in searches if search.name not in lost]
-    return Facts(store, storage, shown, runs, _deleted(store), hidden, life)
+    in_deleted = {run.search for deleted in hidden.values() for run in deleted}
+    # A deleted experiment is one finding, not one more for each of its trials.
+    others = [search for search in searches if search.name not in in_deleted]
+    return Facts(store, storage, others, runs, _deleted(store), hidden, life)
 
 
 def _deleted(store: Store) -> list[Run]:
@@ -129,7 +129,7 @@ def _by_trial(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
     return by_trial
 
 
-def _is(run: Run, stage: str, search: str) -> bool:
+def _belongs_to(run: Run, stage: str, search: str) -> bool:
     return (run.stage, run.search) == (stage, search)
 
 
@@ -140,7 +140,7 @@ def called(run: Run) -> str:
 
 @dataclass(frozen=True)
 class UnderWay:
-    """Something that a process works on."""
+    """A trial or run that is under way, and its process."""
 
     where: str
     worker: str
@@ -149,7 +149,7 @@ class UnderWay:
 
 
 def under_way(facts: Facts) -> list[UnderWay]:
-    """What is worked on now, or may be by a process that cannot be seen from here."""
+    """The trials and runs that a process works on, or may work on where it cannot be seen from here."""
     work = []
     for search in facts.searches:
         for trial in search.trials:

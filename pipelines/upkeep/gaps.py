@@ -1,4 +1,4 @@
-"""What of a study is not in an export of it, or not as it was recorded: a line for each kind of loss."""
+"""The gaps of an export: what is missing, altered or left out in it, a line for each kind."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence

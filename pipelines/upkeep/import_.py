@@ -1,6 +1,6 @@
 """`study import`: creates a home from an exported study, after checking all of it.
 
-All is unpacked and checked in a hidden folder beside the new stores, and renamed last: an import that was cut off
+Everything is unpacked and checked in a hidden folder beside the new stores, and renamed last: an interrupted import
 leaves nothing that looks like a study.
 """
 
@@ -42,7 +42,7 @@ def import_study(source: Path, home: Home, *, most: int, display: Display) -> No
 
     Args:
         source: a folder, or a zip of one.
-        home: where nothing is recorded yet.
+        home: a home in which nothing is recorded yet.
         most: maximum number of bytes when unpacked.
         display: shows the progress and what was imported.
 
@@ -58,26 +58,26 @@ def import_study(source: Path, home: Home, *, most: int, display: Display) -> No
 
         with unpacked(source, home.root, most, advance) as folder:
             manifest, report = _checked(folder, home)
-            _take(folder, home)
+            _install(folder, home)
             bar.note("whole")
     _say(manifest, report, home, display)
 
 
 def _require_empty(home: Home) -> None:
-    # A lock is left by a command that found nothing.
+    # A command that found no store leaves a lock.
     if home.store.exists() and (not home.store.is_dir() or {file.name for file in home.store.iterdir()} - {".lock"}):
         raise StudyError(f"{home.store} is there already: import into an empty home, with --home NEW.")
 
 
 def _checked(folder: Path, home: Home) -> tuple[Manifest, str]:
-    """The manifest of the archive in `folder`, all of which was checked, and the command that analyses it here."""
+    """Checks the archive in `folder`; returns its manifest and the command that analyses the study in `home`."""
     require_harmless(folder, files_below(folder))
     manifest = read_manifest(folder)
     counts = counted(folder)
     for name, count in manifest.counts.items():
         if counts.get(name) != count:
             raise malformed(f"it has {counts.get(name)} {name[:100]}, and says {count}")
-    # What is opened gets files beside it, and is no more what was verified; MLflow keeps its connections to a path.
+    # Opened as copies: opening adds files and may change the verified ones, and MLflow caches connections by path.
     copy = Home(root=folder.parent / uuid4().hex)
     copy.store.mkdir(parents=True)
     for name in (RUNS, SEARCHES):
@@ -94,8 +94,8 @@ def _checked(folder: Path, home: Home) -> tuple[Manifest, str]:
     return manifest, _report(store, home)
 
 
-def _take(folder: Path, home: Home) -> None:
-    """Moves what was unpacked in `folder` to the stores of `home`."""
+def _install(folder: Path, home: Home) -> None:
+    """Moves the unpacked study in `folder` to the stores of `home`."""
     tables = Tables(SQLITE + str(folder / RUNS))
     try:
         tables.relocate(ROOT, (home.store / ARTIFACTS).resolve().as_uri(), folder / ARTIFACTS)

@@ -1,4 +1,4 @@
-"""The places of artifacts in MLflow's own tables, which its interface cannot change: for a folder that was moved."""
+"""Relocates artifacts in MLflow's tables after a folder was moved, which MLflow's API cannot do."""
 
 import re
 import shutil
@@ -22,13 +22,13 @@ LOCATIONS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-"""The columns that say where files are."""
+"""The columns of MLflow's tables that hold artifact locations."""
 TIMEOUT = 60
-"""Seconds for which a write waits while others write."""
+"""Seconds that a write waits for other writers."""
 
 
 class Tables:
-    """The tables of the tracking database at a URL, of which MLflow has made the tables before."""
+    """The artifact locations in the tracking database at a URL, whose tables MLflow has created."""
 
     def __init__(self, url: str):
         self.url = url
@@ -53,7 +53,7 @@ class Tables:
         self._engine.dispose()
 
     def moved(self, root: str) -> list[tuple[str, str]]:
-        """Places of an experiment's files that are not in the folder `root`, and where there they are now.
+        """Outdated locations of experiments, outside the folder `root`, each with its new location in it.
 
         Args:
             root: the folder of all artifacts, as a file URI.
@@ -64,30 +64,30 @@ class Tables:
         return [(old, new) for old, new in pairs if local(old) != local(new) and _has_moved(old, new)]
 
     def _values(self, connection: Connection) -> Iterator[tuple[str, str, str]]:
-        """The local places in the tables: table, column and value."""
+        """The local artifact locations: table, column and value."""
         for name, column in LOCATIONS:
             for value in connection.execute(select(self._table(name).c[column]).distinct()).scalars():
                 if value and (value.startswith("file:") or ("://" not in value and value.startswith("/"))):
                     yield name, column, value
 
     def move(self, old: str, new: str) -> None:
-        """Changes all places at or below `old` to `new`; copies the files that are only at the old place."""
+        """Changes all locations at or below `old` to `new`; copies the files that are only at the old one."""
         with self._begun() as connection:
             for name, column, value in self._below(connection, old):
                 place = new + value.removeprefix(old)
                 if name != "experiments" and local(value).is_dir() and not local(place).exists():
                     _copy(local(value), local(place))
                 self._set(connection, name, column, value, place)
-            # Before what is moved counts as moved, after which nobody would look at them again.
-            _describe_anew(local(new), old, new)
+            # Before the tables are committed: after that, the experiment counts as moved and is not looked at again.
+            _update_descriptions(local(new), old, new)
 
     def relocate(self, old: str, new: str, folder: Path) -> None:
-        """Changes the places of all experiments below `old` to `new`, copying nothing; their files are in `folder`."""
+        """Changes all locations at or below `old` to `new` without copying; the experiments' files are in `folder`."""
         with self._begun() as connection:
             for name, column, value in self._below(connection, old):
                 self._set(connection, name, column, value, new + value.removeprefix(old))
         for experiment in folder.glob("*/"):
-            _describe_anew(experiment, old, new)
+            _update_descriptions(experiment, old, new)
 
     def _below(self, connection: Connection, old: str) -> list[tuple[str, str, str]]:
         return [row for row in self._values(connection) if row[2] == old or row[2].startswith(old + "/")]
@@ -108,9 +108,9 @@ def _copy(source: Path, target: Path) -> None:
         shutil.rmtree(copied, ignore_errors=True)
 
 
-def _describe_anew(folder: Path, old: str, new: str) -> None:
+def _update_descriptions(folder: Path, old: str, new: str) -> None:
     """Replaces `old` by `new` in the descriptions of the models of the experiment in `folder`."""
-    # As bytes: whatever else a description holds stays as it is.
+    # As bytes, so that the rest of a description stays as it is.
     was, now = (f"artifact_path: {place}/".encode() for place in (old, new))
     for described in folder.glob(f"models/*/artifacts/{DESCRIBED}"):
         with whole(described) as file:
@@ -118,12 +118,12 @@ def _describe_anew(folder: Path, old: str, new: str) -> None:
 
 
 def _place(value: str) -> str:
-    """Where an experiment's files are, from the place of one of its runs or models, or its own."""
+    """The location of an experiment, from its own or that of one of its runs or models."""
     return re.sub(r"(/models)?/[^/]+/artifacts$", "", value)
 
 
 def local(place: str) -> Path:
-    """A place of files, as MLflow writes it, as a path of this machine."""
+    """The path on this machine of a location, as MLflow writes it."""
     return Path(unquote(urlparse(place).path) if place.startswith("file:") else place)
 
 

@@ -1,4 +1,4 @@
-"""Which runs of a study are exported: those that are named, and all that they need."""
+"""Selects the runs that are exported: those that are named, and all that they need."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,7 +11,7 @@ def chosen(
 ) -> list[Run]:
     """The runs with one of these searches, data sets or ids, and all that they need; by default every run of a study.
 
-    A run needs those that it names and those below it, and a search is whole or not there.
+    A run needs those that it refers to and those below it; a search is exported whole or not at all.
 
     Raises:
         StudyError: where nothing has such a search or data set.
@@ -29,11 +29,11 @@ def chosen(
     return [run for run in known.values() if run.id in chosen_ids]
 
 
-def _require_found(what: str, wanted: Collection[str], recorded: Collection[str]) -> None:
+def _require_found(kind: str, wanted: Collection[str], recorded: Collection[str]) -> None:
     choices = sorted(set(recorded) - {""})
     for value in wanted:
         if value not in choices:
-            raise unknown(what, value, choices or ["none: nothing was searched yet"])
+            raise unknown(kind, value, choices or ["none: nothing was searched yet"])
 
 
 def _is_needed(run: Run, others: Collection[str], known: Mapping[str, Run]) -> bool:

@@ -1,6 +1,6 @@
-"""Unpacks an exported study, of which nothing is trusted: its names, links, sizes and hashes are checked.
+"""Unpacks an exported study without trusting it: names, links, sizes and hashes are checked.
 
-What is unpacked lies beside the home's stores, where a rename makes it theirs.
+The files are unpacked beside the home's stores, so that a rename can put them in place.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def unpacked(source: Path, within: Path, most: int, advance: Callable[[Sizes], A
 
     Args:
         source: a folder, or a zip of one.
-        within: the folder in which it is put, on the disk that the study goes to.
+        within: the folder to unpack in, on the same disk as the home's stores.
         most: maximum number of bytes when unpacked.
         advance: takes the total; returns a callable that takes the bytes of each part done.
 
@@ -88,7 +88,7 @@ def _verified(folder: Path, advance: Callable[[Sizes], Advance]) -> Path:
 
 
 def _read_sums(folder: Path, names: set[str]) -> dict[str, str]:
-    """The hash of each of the files called `names`, which are all that it lists."""
+    """The recorded hash of each file; checks that exactly the files `names` are listed."""
     if SUMS not in names:
         raise malformed(f"it has no file {SUMS}")
     try:
@@ -155,10 +155,10 @@ def _work_folder(within: Path) -> Iterator[Path]:
 
 
 def _members(opened: zipfile.ZipFile, source: Path, most: int) -> list[zipfile.ZipInfo]:
-    """The files in the zip, after what its directory says of them was checked."""
+    """The files in the zip, after its directory was checked."""
     infos = opened.infolist()
     for info in infos:
-        # What the file itself says: ZipInfo cuts names at a NUL, and turns a system's separators into "/".
+        # The name as stored: in `filename`, ZipInfo cuts it at a NUL and turns the system's separators into "/".
         require_path(info.orig_filename.rstrip("/"))
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or info.is_dir() != info.orig_filename.endswith("/"):
