@@ -38,7 +38,7 @@ class Analysis:
 
     page: Path
     missing: tuple[str, ...]
-    """What the page lacks, and why; a line each."""
+    """What the page lacks and why, a line each."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""All stages for both models, and the report's Table 2 beside ours; also one search, then its best retrained."""
+"""All stages for both models, with the report's Table 2 beside ours; also one search and retraining."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -66,7 +66,7 @@ def _retrain_best(config: SearchConfig, dataset: Dataset, context: Context, epoc
 def reproduce(
     searches: Sequence[SearchConfig], data: DataConfig, context: Context, *, retrain_epochs: int, workers: int = 0
 ) -> "Analysis":
-    """Every stage for every search's model, then the report; what is done already is skipped."""
+    """Runs every stage for every search's model, then the report; skips what is done already."""
     # Drawing takes seconds to import, which `study tune` need not wait for.
     from pipelines.analyse import analyse
 

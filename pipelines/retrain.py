@@ -128,7 +128,7 @@ def _lost_files(lost: Sequence[str]) -> str:
 
 
 def _start(trial: Run, config: TrainConfig, dataset: Dataset, context: Context) -> str:
-    # What tells runs apart comes first: MLflow cuts long names.
+    # First the part that differs between runs: MLflow cuts long names.
     name = f"retrained, seed {config.seed}: trial {trial.trial_number} of {trial.search}"
     return context.store.start(
         dataset.key,

@@ -53,10 +53,10 @@ def _is_model_whole(run: Run, context: Context) -> bool:
         recorded = store.sums(run.id).get(MODEL_SUMS)
         if recorded and store.digest(run.id, MODEL_SUMS) != recorded:
             return False
-        kept, now = store.sums(run.id, MODEL_SUMS), model_digests(store, run.id)
+        recorded_sums, current = store.sums(run.id, MODEL_SUMS), model_digests(store, run.id)
     except StudyError:
         return False
-    return bool(now) and all(now.get(path) == digest for path, digest in kept.items())
+    return bool(current) and all(current.get(path) == digest for path, digest in recorded_sums.items())
 
 
 def retrain_once(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None) -> str:

@@ -82,19 +82,19 @@ def _is_this_machine(host: str) -> bool:
 
 def _require_login(host: str) -> None:
     """Checks that MLflow's basic authentication is configured, with a password that is not a known default."""
-    opens = f"Host {host!r} opens the store to others, so MLflow's basic authentication must be configured"
+    problem = f"Host {host!r} opens the store to others, so MLflow's basic authentication must be configured"
     if find_spec("flask_wtf") is None:
-        raise StudyError(f"{opens}, and it needs a package: pip install 'flask-wtf<2', or use 127.0.0.1.")
-    password, key = os.environ.get(PASSWORD) or _configured_password(opens), os.environ.get(KEY, "")
+        raise StudyError(f"{problem}, and it needs a package: pip install 'flask-wtf<2', or use 127.0.0.1.")
+    password, key = os.environ.get(PASSWORD) or _configured_password(problem), os.environ.get(KEY, "")
     if not (password and key):
         missing = " and ".join(name for name, value in ((PASSWORD, password), (KEY, key)) if not value)
-        raise StudyError(f"{opens}: set {missing} to secrets of your own, or use 127.0.0.1.")
+        raise StudyError(f"{problem}: set {missing} to secrets of your own, or use 127.0.0.1.")
     for name, value in ((PASSWORD, password), (KEY, key)):
         if value.lower() in KNOWN_SECRETS or len(value) < SHORTEST:
-            raise StudyError(f"{opens}, and {name} is well known or too short (under {SHORTEST}): choose another.")
+            raise StudyError(f"{problem}, and {name} is well known or too short (under {SHORTEST}): choose another.")
 
 
-def _configured_password(opens: str) -> str:
+def _configured_password(problem: str) -> str:
     """The administrator's password in the file that the user wrote for MLflow; empty where there is no file."""
     path = os.environ.get(CONFIG)
     if not path:
@@ -104,7 +104,7 @@ def _configured_password(opens: str) -> str:
         config.read_string(Path(path).read_text(encoding="utf-8"))
         return config["mlflow"].get("admin_password", "")
     except (OSError, ValueError, KeyError, configparser.Error) as error:
-        raise StudyError(f"{opens}, but {path} ({CONFIG}) cannot be read: {first_line(error)}") from None
+        raise StudyError(f"{problem}, but {path} ({CONFIG}) cannot be read: {first_line(error)}") from None
 
 
 def _login_settings(store: Store) -> Path:

@@ -110,10 +110,10 @@ def _require_matching_runs(opened: search.Search, config: SearchConfig, dataset:
     """
     below = context.store.runs([dataset.key], stage="trial", search=config.name)
     if search.finished(opened) and not context.store.runs([dataset.key], stage="search", search=config.name):
-        anew = f"have `{context.search_command('doctor', '--fix')}` make it anew, " if below else ""
+        fix = f"have `{context.search_command('doctor', '--fix')}` make it anew, " if below else ""
         raise StudyError(
             f"Search {config.name} is in {masked(context.storage)}, but its run is not in "
-            f"{masked(context.store.uri)}: use the tracking store that it began with, {anew}or name a new --search."
+            f"{masked(context.store.uri)}: use the tracking store that it began with, {fix}or name a new --search."
         )
     trials = opened.get_trials(deepcopy=False)
     named = {trial.user_attrs["mlflow_run"] for trial in trials if "mlflow_run" in trial.user_attrs}

@@ -1,1 +1,1 @@
-"""The report of a run: its figures and tables, what of them is cached, and its page."""
+"""The report of a run: its figures and tables, their cache, and its page."""

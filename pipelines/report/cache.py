@@ -18,7 +18,7 @@ import torch
 from study.system.files import sha256, whole
 
 FOLDER = ".cache"
-"""Folder below that of the reports, which share it; it may be deleted at any time."""
+"""Subfolder of the reports' folder, shared by all reports; it may be deleted at any time."""
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch")
 Arrays = Mapping[str, np.ndarray]
 

@@ -144,7 +144,7 @@ class Report:
 
 
 def _has_hash(digest: str, folder: Path, name: str) -> bool:
-    """Whether the file `name` lies in `folder` and has this hash."""
+    """Whether `folder` has a file `name` with this hash."""
     try:
         file = within(folder, name)
         return file.is_file() and sha256(file) == digest

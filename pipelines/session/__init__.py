@@ -1,1 +1,1 @@
-"""What every stage is given: context, display, and a clean end when interrupted."""
+"""The session of a command: isolation from the environment, stores and machine, display, and MLflow's pages."""

@@ -101,9 +101,9 @@ class _Output:
         # A reader that stops early, such as `head`, is no failure.
         if not isinstance(error, BrokenPipeError):
             self.failure = error.strerror or str(error)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.stream.fileno())
-        os.close(nowhere)
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, self.stream.fileno())
+        os.close(devnull)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -116,14 +116,14 @@ def tolerant_output() -> Iterator[_Output]:
     Such characters are replaced. The `failure` of what is yielded says afterwards why output was lost; it is empty
     where the reader stopped early.
     """
-    before = sys.stdout, sys.stderr
-    for stream in before:
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    output, errors = map(_Output, before)
+    output, errors = map(_Output, streams)
     sys.stdout, sys.stderr = cast(TextIO, output), cast(TextIO, errors)
     try:
         yield output
         output.flush()
     finally:
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = streams

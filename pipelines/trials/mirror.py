@@ -78,7 +78,7 @@ class Mirror:
         if self.trial.counts:
             yield from self._curve()
             yield from self._best()
-        # Last: until then, what stops a repair leaves a run that still differs.
+        # Last: a run whose repair stops early still differs, and is repaired next time.
         yield from self._end()
 
     def _params(self, expected: Mapping[str, str]) -> Iterator[Difference]:

@@ -97,8 +97,8 @@ class WorkerPool:
         process = self.context.Process(target=work, args=arguments, name=f"worker {number}")
         # Before signals are blocked: its start would unblock them.
         resource_tracker.ensure_running()
-        # Workers and their fork server inherit what is blocked: a terminal signals all processes, but a worker
-        # listens to its parent alone, and not before it is ready.
+        # Workers and their fork server inherit the blocked signals: a terminal signals all processes, but a worker
+        # must listen to its parent alone, and only once it is ready.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, interruption.SIGNALS)
         try:
             process.start()
@@ -127,10 +127,10 @@ class WorkerPool:
                 self.workers.remove(worker)
                 ended.append(worker)
             else:
-                self._take(worker, *message)
+                self._handle(worker, *message)
         return ended
 
-    def _take(self, worker: _Worker, kind: str, *content: Any) -> None:
+    def _handle(self, worker: _Worker, kind: str, *content: Any) -> None:
         if kind == "say":
             self.display.say(*content)
         elif kind == "turn":

@@ -113,7 +113,7 @@ def work(assignment: Assignment, pipe: Connection, environment: Mapping[str, str
     os.environ.update(environment)
     display = _PipedDisplay(pipe, assignment.has_bars)
     try:
-        # Other signals stay blocked. This one may come twice: from the parent, and from whoever signals all processes.
+        # Other signals stay blocked. SIGTERM may come twice: from the parent, and by a signal to all processes.
         signal.signal(signal.SIGTERM, interruption.note)
         threading.Thread(target=_stop_with_parent, daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -236,12 +236,12 @@ def read_back(archive: Path, sums: Mapping[str, str], advance: Advance) -> None:
                         wrong.append(name)
                     advance(file.tell())
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-        raise _unlike(first_line(error)) from None
+        raise _read_back_error(first_line(error)) from None
     if wrong:
-        raise _unlike(wrong[0])
+        raise _read_back_error(wrong[0])
 
 
-def _unlike(what: str) -> StudyError:
+def _read_back_error(what: str) -> StudyError:
     return StudyError(f"What was written does not read back as it was ({what}): see to the disk, then export again.")
 
 

@@ -1,4 +1,4 @@
-"""The tables of the two databases in an archive: what export deletes from them, and what import refuses."""
+"""The tables of the two databases in an archive: export deletes rows from them, and import checks them."""
 
 import contextlib
 import re
@@ -82,10 +82,10 @@ def keep_only(file: Path, run_ids: Collection[str]) -> None:
             store.delete_experiment(str(experiment))
         store._hard_delete_experiment(str(experiment))
     store._dispose_engine()
-    _empty_others(file)
+    _empty_unused_tables(file)
 
 
-def _empty_others(file: Path) -> None:
+def _empty_unused_tables(file: Path) -> None:
     with opened(file) as database:
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             if table not in OF_STUDY:
@@ -159,11 +159,11 @@ def _places(file: Path) -> set[str]:
         for (value,) in rows:
             is_model = table == "model_versions" and re.fullmatch(rf"models:/m-[0-9a-f]{{32}}|{DELETED}", str(value))
             if not (value is None or is_model):
-                _inside(value)
-    return {_inside(row[0]) for table, column in LOCATIONS[1:3] for row in values[table, column]}
+                _archive_path(value)
+    return {_archive_path(row[0]) for table, column in LOCATIONS[1:3] for row in values[table, column]}
 
 
-def _inside(value: object) -> str:
+def _archive_path(value: object) -> str:
     """The path in the archive of an artifact location from its database."""
     if not isinstance(value, str) or not value.startswith(ROOT + "/") or re.search(r"[?#;\x00-\x1f\x7f]", value):
         raise malformed(f"{str(value)[:100]!r} is no place of artifacts inside it")

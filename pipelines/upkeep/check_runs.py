@@ -57,29 +57,29 @@ def check_searches(facts: Facts) -> Iterator[Finding]:
             yield Finding(f"Its settings cannot be read: {search.fault}", where, UNREADABLE)
             continue
         if not runs:
-            yield _missing(search, where, facts)
+            yield _missing_run(search, where, facts)
             continue
         yield from _duplicates(runs, where, facts)
         yield from _search_run(search, runs[0], where, facts)
 
 
-def _missing(search: SearchRecord, where: str, facts: Facts) -> Finding:
+def _missing_run(search: SearchRecord, where: str, facts: Facts) -> Finding:
     deleted = facts.of_search(search, facts.deleted)
     if deleted:
-        return _deleted(deleted[0], where, facts)
-    if source := _source(search, facts):
+        return _deleted_run(deleted[0], where, facts)
+    if source := _source_run(search, facts):
         repair = partial(_make_search_run, search, source, facts)
         return Finding("It has no run in MLflow.", where, "makes it anew from Optuna", repair)
     remedy = "no run of it is left that says on which images it was: give the --tracking-uri that it began with"
     return Finding("It has no run in MLflow, nor have its trials.", where, remedy)
 
 
-def _deleted(run: Run, where: str, facts: Facts) -> Finding:
+def _deleted_run(run: Run, where: str, facts: Facts) -> Finding:
     repair = partial(facts.store.client.restore_run, run.id)
     return Finding("Its run was deleted in MLflow.", where, "restores the run", repair)
 
 
-def _source(search: SearchRecord, facts: Facts) -> Run | None:
+def _source_run(search: SearchRecord, facts: Facts) -> Run | None:
     """A run of the search, its own or a trial's, which names the data set and the machine."""
     runs = [run for run in facts.runs if run.search == search.name]
     return min(runs, key=lambda run: run.stage != "search", default=None)
@@ -109,17 +109,17 @@ def _search_run(search: SearchRecord, run: Run, where: str, facts: Facts) -> Ite
     if run.status == "RUNNING":
         alive = {facts.trial_life(trial) for trial in search.trials if trial.state == "RUNNING"}
         if (alive | {facts.life(run.worker)}) <= {"gone"}:
-            yield _orphan(run, where, facts)
+            yield _orphaned_run(run, where, facts)
     elif run.status == "FINISHED" and run.trials != search.finished:
         message = f"Its figures are of {run.trials or 'no'} trials; {search.finished} are finished."
-        yield Finding(message, where, "draws them anew", partial(_draw, search, run, facts))
+        yield Finding(message, where, "draws them anew", partial(_redraw, search, run, facts))
 
 
-def _draw(search: SearchRecord, run: Run, facts: Facts) -> None:
+def _redraw(search: SearchRecord, run: Run, facts: Facts) -> None:
     log_results(run.id, facts.storage.opened(search.name), facts.store)
 
 
-def _orphan(run: Run, where: str, facts: Facts) -> Finding:
+def _orphaned_run(run: Run, where: str, facts: Facts) -> Finding:
     message = "It is RUNNING, and no process works on it."
     return Finding(message, where, "ends it: KILLED, interrupted", _end_as_killed(run, facts))
 
@@ -144,12 +144,12 @@ def _trial(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -
         yield Finding(message, where, "nothing: it was altered; restore a backup of the storage")
     elif trial.state == "RUNNING":
         if facts.trial_life(trial) == "gone":
-            yield _orphaned(search, trial, where, facts)
+            yield _orphaned_trial(search, trial, where, facts)
     elif trial.has_ended:
-        yield from _ended(search, trial, where, facts)
+        yield from _ended_trial(search, trial, where, facts)
 
 
-def _orphaned(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -> Finding:
+def _orphaned_trial(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -> Finding:
     def end() -> None:
         facts.storage.end_trial(search.name, trial.number)
         for run in facts.of_trial(search, trial)[:1]:
@@ -159,7 +159,7 @@ def _orphaned(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts
     return Finding("It is RUNNING, and no process works on it.", where, remedy, end)
 
 
-def _ended(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -> Iterator[Finding]:
+def _ended_trial(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -> Iterator[Finding]:
     runs = facts.of_trial(search, trial)
     if not runs:
         # A trial that was stopped before it began has no run.
@@ -178,9 +178,9 @@ def _ended(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -
 def _without_run(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -> Finding:
     deleted = facts.of_trial(search, trial, deleted=True)
     if deleted:
-        return _deleted(deleted[0], where, facts)
+        return _deleted_run(deleted[0], where, facts)
     message = f"Optuna has {trial.state}, MLflow has no run of it."
-    if source := _source(search, facts):
+    if source := _source_run(search, facts):
         repair = partial(make_run, facts.store, search.config, trial, source, facts.parents[search.name])
         return Finding(message, where, "makes it anew from Optuna", repair)
     return Finding(message, where, "see the search: no run of it is left that says on which images it was")
@@ -216,12 +216,12 @@ def check_others(facts: Facts) -> Iterator[Finding]:
         # A replicate is trained by the process that works on its experiment.
         parent = facts.by_id.get(run.parent, run)
         if run.status == "RUNNING" and facts.life(run.worker or parent.worker) == "gone":
-            yield _orphan(run, called(run), facts)
+            yield _orphaned_run(run, called(run), facts)
         if run.trial_run and run.trial_run not in facts.by_id:
-            yield _dangling(run, facts)
+            yield _dangling_retraining(run, facts)
 
 
-def _dangling(run: Run, facts: Facts) -> Finding:
+def _dangling_retraining(run: Run, facts: Facts) -> Finding:
     message = f"It trains again a trial's run {run.trial_run[:12]}, which is not there."
     wanted = (run.search, run.trial_text)
     for trial in facts.of_stage("trial"):

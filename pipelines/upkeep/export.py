@@ -92,7 +92,7 @@ def export(
     gaps = Gaps()
     with written_whole(target) as folder:
         # A temporary home with a new name each time, since MLflow caches its connections by path.
-        with _copied(context, Home(root=folder.parent / uuid4().hex)) as copy:
+        with _copied_store(context, Home(root=folder.parent / uuid4().hex)) as copy:
             picked = _importable(_picked(copy, context, searches, datasets, runs), gaps)
             _keep_searches(picked, copy, context)
             _copy_artifacts(picked, copy, context, folder / ARTIFACTS, gaps)
@@ -107,7 +107,7 @@ def export(
 
 
 def _seal(folder: Path, target: Path, context: Stores) -> Sizes:
-    """Writes the hashes of all files in `folder`, packs it for `target`, and reads what was packed back."""
+    """Writes the hashes of all files in `folder`, packs them for `target`, and checks the result by reading it back."""
     total = sizes_of(folder).bytes
     with context.display.bar("hashing", total) as bar:
         sums = write_sums(folder, bar.advance)
@@ -119,7 +119,7 @@ def _seal(folder: Path, target: Path, context: Stores) -> Sizes:
 
 
 @contextlib.contextmanager
-def _copied(context: Stores, home: Home) -> Iterator[Store]:
+def _copied_store(context: Stores, home: Home) -> Iterator[Store]:
     """The tracking store in `home`, in which both databases of `context` are copied as of one moment."""
     urls = {SEARCHES: context.storage, RUNS: context.store.uri}
     with locked(context.home), storage_failures_explained(context.storage):
@@ -211,10 +211,10 @@ def _copy_folder(place: str, target: Path, context: Stores) -> list[str]:
 
 def _keep_runs(runs: Sequence[Run], copy: Store, context: Stores, folder: Path, gaps: Gaps) -> None:
     """Deletes the other runs from the copy, points it to the copied files, and checks these by their hashes."""
-    file, here = copy.home.store / RUNS, (folder / ARTIFACTS).resolve().as_uri()
+    file, copied_root = copy.home.store / RUNS, (folder / ARTIFACTS).resolve().as_uri()
     tables = Tables(SQLITE + str(file))
     try:
-        tables.relocate(str(context.store.artifacts_root), here, folder / ARTIFACTS)
+        tables.relocate(str(context.store.artifacts_root), copied_root, folder / ARTIFACTS)
         retrained = [run for run in runs if run.stage == "retrain"]
         with context.display.bar("checking files", len(retrained)) as bar:
             for run in retrained:
@@ -223,7 +223,7 @@ def _keep_runs(runs: Sequence[Run], copy: Store, context: Stores, folder: Path, 
         for experiment in copy.client.search_experiments(filter_string="name = 'Default'"):
             # MLflow's own experiment, located in the folder where the first command ran.
             tables.relocate(experiment.artifact_location, f"{ROOT}/{experiment.experiment_id}", folder / ARTIFACTS)
-        tables.relocate(here, ROOT, folder / ARTIFACTS)
+        tables.relocate(copied_root, ROOT, folder / ARTIFACTS)
     finally:
         tables.close()
 

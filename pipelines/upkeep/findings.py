@@ -25,7 +25,7 @@ class Finding:
     message: str
     where: str
     remedy: str
-    """What --fix does; where it can do nothing, what the user can."""
+    """What --fix does, or else what the user can do."""
     repair: Callable[[], object] | None = field(default=None, compare=False)
     """Performs the remedy; findings may share one, which is then called once."""
 

@@ -35,7 +35,7 @@ class Gaps:
         if run.status == "FINISHED" and not (files.sums or files.broken):
             missing.add(SUMS)
         altered = files.altered | files.broken.keys() | {f"model/{name}" for name in files.altered_model}
-        # What could not be read is not there either.
+        # A file that could not be read was not copied either: it is named once.
         self.add("missing", run, missing - unreadable)
         self.add("altered", run, altered - unreadable)
 

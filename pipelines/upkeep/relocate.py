@@ -36,7 +36,7 @@ class Tables:
         self._engine = sqlalchemy.create_engine(url, connect_args=arguments)
 
     @contextmanager
-    def _begun(self) -> Iterator[Connection]:
+    def _transaction(self) -> Iterator[Connection]:
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -58,7 +58,7 @@ class Tables:
         Args:
             root: the folder of all artifacts, as a file URI.
         """
-        with self._begun() as connection:
+        with self._transaction() as connection:
             places = {_place(value) for _, _, value in self._values(connection)}
         pairs = ((place, f"{root}/{_quoted_name(place)}") for place in sorted(places))
         return [(old, new) for old, new in pairs if local(old) != local(new) and _has_moved(old, new)]
@@ -72,7 +72,7 @@ class Tables:
 
     def move(self, old: str, new: str) -> None:
         """Changes all locations at or below `old` to `new`; copies the files that are only at the old one."""
-        with self._begun() as connection:
+        with self._transaction() as connection:
             for name, column, value in self._below(connection, old):
                 place = new + value.removeprefix(old)
                 if name != "experiments" and local(value).is_dir() and not local(place).exists():
@@ -83,7 +83,7 @@ class Tables:
 
     def relocate(self, old: str, new: str, folder: Path) -> None:
         """Changes all locations at or below `old` to `new` without copying; the experiments' files are in `folder`."""
-        with self._begun() as connection:
+        with self._transaction() as connection:
             for name, column, value in self._below(connection, old):
                 self._set(connection, name, column, value, new + value.removeprefix(old))
         for experiment in folder.glob("*/"):
@@ -111,10 +111,10 @@ def _copy(source: Path, target: Path) -> None:
 def _update_descriptions(folder: Path, old: str, new: str) -> None:
     """Replaces `old` by `new` in the descriptions of the models of the experiment in `folder`."""
     # As bytes, so that the rest of a description stays as it is.
-    was, now = (f"artifact_path: {place}/".encode() for place in (old, new))
+    old_path, new_path = (f"artifact_path: {place}/".encode() for place in (old, new))
     for described in folder.glob(f"models/*/artifacts/{DESCRIBED}"):
         with whole(described) as file:
-            file.write_bytes(described.read_bytes().replace(was, now))
+            file.write_bytes(described.read_bytes().replace(old_path, new_path))
 
 
 def _place(value: str) -> str:
