@@ -142,7 +142,7 @@ def _duplicates(m: Material) -> Iterable[Exhibit]:
         {"group": copies.groups, "image": copies.names, "class": [data.classes[label] for label in copies.labels]}
     )
     yield duplicates.show(copies.counts, images, len(data.train) + len(data.test))
-    # With another split the test images are others.
+    # With another split seed the test images differ.
     predictions = {
         model: kept
         for model, kept in m.predictions.items()

@@ -13,7 +13,7 @@ from typing import Any, TextIO, cast
 from study import MLFLOW_SETTINGS
 
 RC_FILE = Path(__file__).with_name("matplotlibrc")
-"""An empty file of settings for matplotlib."""
+"""A matplotlibrc without settings."""
 MLFLOW_READ = (
     "MLFLOW_TRACKING_",
     "MLFLOW_AUTH_",

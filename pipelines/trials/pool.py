@@ -1,4 +1,4 @@
-"""Worker processes that run several trials of a search at a time, with shared threads and one display."""
+"""Worker processes for several trials of a search at a time, each with its share of the threads; one display."""
 
 import os
 import pickle

@@ -196,7 +196,7 @@ class _TrialRunner:
 
     def _keep_epoch(self, epoch: Epoch, run_id: str, score: Score, bar: Bar) -> None:
         recorded = {
-            # First, since MLflow compares runs by the first metric unless outcome otherwise.
+            # First, since by default MLflow compares runs by the first metric.
             "val_accuracy": epoch.metrics["val_accuracy"],
             **epoch.metrics,
             "epoch_seconds": epoch.seconds,

@@ -46,7 +46,7 @@ def opened(file: Path) -> Iterator[sqlite3.Connection]:
 def keep_only(file: Path, run_ids: Collection[str]) -> None:
     """Deletes all other runs permanently from the tracking database `file`, with their models and experiments.
 
-    Artifact files stay: `file` must be a copy that does not hold their locations.
+    Artifact files stay; `file` must be a copy, whose artifact locations are not those of the originals.
     """
     # The only public permanent deletion is `mlflow gc`, which deletes the files too.
     store, client = SqlAlchemyStore(SQLITE + str(file), ROOT), MlflowClient(SQLITE + str(file))
