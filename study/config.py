@@ -186,7 +186,7 @@ class TrainConfig:
 
 
 ALWAYS_RECORDED = ("model", "learning_rate", "weight_decay", "epochs", "seed")
-"""The params without which it is not known what a run trained, however old it is."""
+"""The params that every run of a training records, however old it is."""
 
 
 def _recorded(config: type[Any], params: Mapping[str, str], required: Sequence[str] = ()) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _read(name: str, kind: Any, text: str) -> Any:
     try:
         if kind == tuple[int, int]:
             return tuple(map(int, json.loads(text)))
-        # A model by its name.
+        # A model is recorded by its name.
         return text if kind == ModelConfig else kind(text)
     except (ValueError, TypeError):
         raise StudyError(f"The param {name} is {text!r}, which is no value of it.") from None
@@ -382,7 +382,7 @@ class AnalysisConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Home:
-    """The folder that holds what the study makes: `mlruns/`, `reports/` and `data/`."""
+    """The folder of all results: `mlruns/`, `reports/` and `data/`."""
 
     root: Path
 
@@ -398,11 +398,11 @@ class Home:
 
     @property
     def reports(self) -> Path:
-        """A folder for each analysed run."""
+        """Reports, one folder per analysed run."""
         return self.root / "reports"
 
 
 def default_home() -> Home:
-    """The project's root; for an installed wheel, which lies in no project, the current folder."""
+    """The root of the project; the current folder for an installed wheel."""
     project = Path(__file__).resolve().parents[1]
     return Home(root=project if (project / "pyproject.toml").is_file() else Path.cwd())

@@ -47,7 +47,7 @@ class Dataset:
     """A named set of training and test images."""
 
     config: DataConfig
-    """The settings that it was loaded with, which its splits follow."""
+    """Settings that it was loaded with; they define its splits."""
     name: str
     """`cifar10`, `digits` or the image folder's name."""
     key: str
@@ -64,13 +64,13 @@ class Dataset:
     skipped: int = 0
     """Number of unreadable files that were skipped."""
     left_out: str = ""
-    """What else lies in an image folder and is not read, see `Listing.left_out`."""
+    """Other contents of an image folder, which are not read; see `Listing.left_out`."""
     cache: Path | None = None
     """The file of decoded images that it was loaded from, or written to."""
 
     @cached_property
     def splits(self) -> Splits:
-        """The training images in two: to train on, and a stratified, seeded validation split.
+        """The training images, split into training and validation (stratified and seeded).
 
         Raises:
             StudyError: where a class, or the set, is too small to be split.
@@ -98,7 +98,7 @@ def load_dataset(
             hashed again. By default, a cache file is used only if it matches the content of every image file.
 
     Raises:
-        StudyError: for an unknown name, a failed download, or a folder that does not hold what it should.
+        StudyError: for an unknown name, a failed download, or a folder without the required contents.
     """
     interruption.check()
     if config.dataset == "digits":
@@ -110,7 +110,7 @@ def load_dataset(
     root = Path(config.dataset).expanduser().resolve()
     if not root.is_dir():
         if Path(config.dataset).is_absolute():
-            # Either a typing error, or recorded before the images were moved.
+            # Either mistyped, or recorded before the images were moved.
             raise StudyError(
                 f"There is no folder {config.dataset}: --dataset takes {', '.join(BUNDLED)} or the path of an image "
                 "folder, its present one where recorded images were moved."
@@ -139,7 +139,7 @@ def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, diges
         key=name if config.dataset in BUNDLED else f"{name}-{digest[:8]}",
         digest=digest,
         classes=decoded.classes,
-        # As training wants them, so that it needs no second copy.
+        # The memory format of training, which then needs no second copy.
         train=train.channels_last(),
         test=test.channels_last(),
         source=source,

@@ -1,4 +1,4 @@
-"""What a storage that comes from elsewhere may hold: searches whose settings and trials this program can have made."""
+"""Checks of an imported storage: whether this program can have made its searches, settings and trials."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,11 +26,11 @@ IMPOSSIBLE = (
     OptunaError,
     SQLAlchemyError,
 )
-"""What reading a value that nothing of this program wrote may raise."""
+"""Exceptions that reading a value may raise which this program did not write."""
 
 
 def impossible(url: str) -> Iterator[str]:
-    """What about the searches in the storage at `url` cannot be, in words.
+    """Describes everything impossible about the searches in the storage at `url`.
 
     Raises:
         StudyError: where it is no storage of this version of Optuna.
@@ -64,7 +64,7 @@ def _of_search(search: Search) -> Iterator[str]:
 
 
 def _require_possible(trial: FrozenTrial, config: SearchConfig) -> None:
-    """Checks what this package relies on when it reads a trial."""
+    """Checks everything that this package relies on when it reads a trial."""
     require_valid(trial)
     if trial.state == TrialState.RUNNING:
         raise ValueError("it is under way")

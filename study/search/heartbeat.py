@@ -17,7 +17,7 @@ INTERVAL = 60.0
 MISSED = 5
 """Number of missed heartbeats after which a worker counts as dead: well above any stall of a database."""
 LOOK = 10.0
-"""Seconds, which looking at all trials takes less than."""
+"""Seconds; longer than a look at all trials takes, so that a longer gap is a pause of the observer."""
 SIGN = "heartbeat"
 """The system attribute of a trial that holds the counter."""
 
@@ -35,7 +35,7 @@ class Heart:
     """Sends heartbeats for the running trials of this process, from a thread of its own."""
 
     def __init__(self, search: optuna.Study):
-        """Takes the search whose storage is told."""
+        """Takes the search whose storage receives the heartbeats."""
         self._search = search
         self._interval = interval()
         self._trials: dict[int, optuna.Trial] = {}
@@ -66,12 +66,12 @@ class Heart:
                 try:
                     set_system_attr(self._search, trial, SIGN, count)
                 except Exception:
-                    # The trial's own writes meet the same, and say so: it has ended, or its storage fails.
+                    # The trial has ended, or its storage fails: the trial's own writes report that.
                     continue
 
 
 class Pulse:
-    """The heartbeats of other processes, as this one has seen them."""
+    """The heartbeats of other processes, as observed by this one."""
 
     def __init__(self) -> None:
         self._interval = interval()
@@ -80,12 +80,12 @@ class Pulse:
     def has_stopped(self, what: int | str, sign: object, grace: float | None = None) -> bool:
         """Whether `what` has shown the same `sign` for so long that its worker must be dead.
 
-        Only who keeps looking knows: after a pause, in which all may have been stopped together, it begins anew.
+        Needs frequent calls: after a pause of this process, in which the others may have paused too, it starts over.
 
         Args:
             what: the number of a trial, or the id of a run.
-            sign: whatever changes while it is worked on.
-            grace: seconds; by default those of `MISSED` signs of life.
+            sign: any value that changes while a worker works on it.
+            grace: seconds without a change; by default `MISSED` intervals.
         """
         now = time.monotonic()
         before, since, looked = self._seen.get(what, (sign, now, now))

@@ -142,7 +142,7 @@ class _UnderWay:
 
 
 def _more_to_come(search: Search, config: SearchConfig, on_wait: Callable[[set[int]], None]) -> bool:
-    """Whether there are trials to be started, now or after others have ended, when this process has none under way."""
+    """Whether there are trials to start, now or after others have ended; this process has none under way."""
     trials = search.get_trials(deepcopy=False)
     finished, running = _numbers(trials, *FINISHED_STATES), _numbers(trials, TrialState.RUNNING)
     if len(finished) >= config.trials:
@@ -151,7 +151,7 @@ def _more_to_come(search: Search, config: SearchConfig, on_wait: Callable[[set[i
         on_wait(running)
         interruption.sleep(1)
     elif config.sampler == "grid" and not _numbers(trials, TrialState.WAITING):
-        # What is missing was interrupted: just now in another process, or too often.
+        # The missing points were interrupted: just now in another process, or too often.
         on_wait(set())
         return bool(_numbers(search.get_trials(deepcopy=False), TrialState.WAITING))
     return True
@@ -180,7 +180,7 @@ def _next(search: Search, config: SearchConfig) -> Suggestion | None:
 
 
 def _has_place(trials: Sequence[FrozenTrial], number: int, config: SearchConfig) -> bool:
-    """Whether a trial counts towards the total: places are given in the order of the trials' numbers."""
+    """Whether a trial is within the total: trials count in the order of their numbers."""
     is_off_grid = config.sampler == "grid" and "fixed_params" not in trials[number].system_attrs
     counted = _numbers(trials[:number], *FINISHED_STATES, TrialState.RUNNING, TrialState.WAITING)
     return not is_off_grid and len(counted) < config.trials
@@ -220,7 +220,7 @@ class _Attempt:
             self.out_of_memory = str(error)
             self._end(TrialState.FAIL, "out of memory", stopped=str(error))
         except UpdateFinishedTrialError:
-            # This process stalled for so long that it was taken for dead, and its trial was requeued.
+            # This process stalled for so long that it counted as dead, and its trial was requeued.
             self._end(TrialState.FAIL, "interrupted")
         except (KeyboardInterrupt, StorageInternalError, StoreFault):
             self._interrupt()

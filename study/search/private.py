@@ -1,7 +1,7 @@
 """The private interface of Optuna that a search relies on; `pyproject.toml` bounds the versions that have it.
 
-Optuna's public interface writes to a trial only through the object of the process that asked for it. A search also
-ends trials of processes that were killed, and notes things in a trial before anybody has that object.
+Optuna's public interface writes to a trial only through the object that `ask` returned. A search also ends trials of
+killed processes, and sets attributes of a trial before `ask` returns.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 def set_user_attr(search: optuna.Study, trial: FrozenTrial, name: str, value: Any) -> None:
-    """Sets a user attribute of any trial in the storage, but not in the copy that `trial` is.
+    """Sets a user attribute of any trial in the storage; the copy `trial` does not change.
 
     Raises:
         UpdateFinishedTrialError: where the trial has ended.
@@ -34,12 +34,12 @@ def set_failed(search: optuna.Study, trial: FrozenTrial) -> None:
 
 
 def stored_trials(search: optuna.Study) -> list[FrozenTrial]:
-    """All trials in the storage, also where a pruner has `search` show a part of them."""
+    """All trials in the storage; with some pruners, `search` shows only a part of them."""
     return search._storage.get_all_trials(search._study_id, deepcopy=False)
 
 
 def require_valid(trial: FrozenTrial) -> None:
-    """Checks a trial's record as Optuna does where one is added.
+    """Checks a trial's record as Optuna does when a trial is added.
 
     Raises:
         ValueError: where state, times, value or parameters do not fit together.

@@ -1,6 +1,6 @@
-"""The searches of a storage as plain data, for whoever compares them with the runs; like `study.search` it is Optuna's.
+"""Searches of a storage as plain data, to be compared with MLflow's runs; imports optuna.
 
-Reading changes nothing but what a database does when it is opened.
+Reading changes nothing, except what opening a database changes.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,32 +21,32 @@ from study.system.redaction import masked
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as Optuna has it."""
+    """A trial as recorded in Optuna."""
 
     number: int
     state: str
     """WAITING, RUNNING, COMPLETE, PRUNED or FAIL."""
     outcome: Outcome
-    """What became of it, where it has ended."""
+    """Its outcome, where it has ended."""
     params: Mapping[str, Any] = field(default_factory=dict)
     value: float | None = None
     accuracies: Mapping[int, float] = field(default_factory=dict)
     """On the validation split, by epoch."""
     worker: str = ""
-    """Who works on it; see `study.system.processes.this_process`."""
+    """The process that works on it; see `study.system.processes.this_process`."""
     retry_of: int | None = None
     draw: int = 0
-    """Which draw of the search it is an attempt at; see `study.search.space.draw_of`."""
+    """Number of the draw that it attempts; see `study.search.space.draw_of`."""
     fault: str = ""
-    """What is impossible about its record, which was altered then; empty where nothing is."""
+    """Error in a record that this program cannot have written; empty where there is none."""
     run_id: str = ""
-    """The run that mirrors it."""
+    """Id of the MLflow run that mirrors it."""
     started: float = 0.0
     """Seconds since 1970."""
 
     @property
     def counts(self) -> bool:
-        """Whether it came to an end that counts."""
+        """Whether it counts towards the total."""
         return self.state in ("COMPLETE", "PRUNED") and self.outcome.reason in COUNTED
 
     @property
@@ -56,24 +56,24 @@ class TrialRecord:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of it changes any more."""
+        """Whether it has ended, and will not change."""
         return self.state in ("COMPLETE", "PRUNED", "FAIL")
 
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """A search as Optuna has it."""
+    """A search as recorded in Optuna."""
 
     name: str
     settings: Mapping[str, Any]
-    """What it began with; see `SearchConfig.settings`."""
+    """Settings that it began with; see `SearchConfig.settings`."""
     trials: tuple[TrialRecord, ...]
     finished: int
-    """How many trials count towards its total."""
+    """Number of trials that count towards its total."""
 
     @property
     def config(self) -> SearchConfig:
-        """Its settings, but for the total."""
+        """Its settings, with the default total."""
         return config_of(self.name, self.settings)
 
     @property
@@ -98,7 +98,7 @@ class Searches:
         self.name = masked(url)
 
     def read(self) -> list[SearchRecord]:
-        """All of them, in order of their names; but for those that another program made."""
+        """All searches of this program, sorted by name."""
         opened = (self.opened(name) for name in sorted(optuna.get_all_study_names(self._storage)))
         ours = (search for search in opened if "settings" in search.user_attrs)
         return [_record(search) for search in ours]
@@ -113,7 +113,7 @@ class Searches:
             optuna.delete_study(study_name=name, storage=self._storage)
 
     def end_trial(self, name: str, number: int) -> None:
-        """Ends a trial that nobody works on any more, as interrupted."""
+        """Ends an abandoned trial as interrupted."""
         search = self.opened(name)
         fail(search, search.get_trials(deepcopy=False)[number])
 
@@ -124,8 +124,8 @@ def _record(search: Search) -> SearchRecord:
 
 
 def as_record(trial: FrozenTrial) -> TrialRecord:
-    """A trial of Optuna's as plain data."""
-    said = trial.user_attrs
+    """An Optuna trial as a `TrialRecord`."""
+    attributes = trial.user_attrs
     return TrialRecord(
         number=trial.number,
         state=trial.state.name,
@@ -133,15 +133,15 @@ def as_record(trial: FrozenTrial) -> TrialRecord:
         params=parameters_of(trial),
         value=trial.value if trial.state.name == "COMPLETE" else None,
         accuracies=dict(sorted(trial.intermediate_values.items())),
-        worker=said.get("worker", ""),
+        worker=attributes.get("worker", ""),
         **_attempt(trial),
-        run_id=said.get("mlflow_run", ""),
+        run_id=attributes.get("mlflow_run", ""),
         started=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
     )
 
 
 def _attempt(trial: FrozenTrial) -> dict[str, Any]:
-    """Which attempt at which draw a trial is; what is impossible about its record, where something is."""
+    """The draw of a trial and the trial that it retries; or the fault of its record."""
     try:
         first, draw = first_attempt(trial), draw_of(trial)
     except ValueError as error:

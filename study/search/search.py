@@ -1,6 +1,6 @@
-"""The hyperparameter search: its storage, its trials and what became of them; like its space, it imports optuna.
+"""The hyperparameter search: its storage, its trials and their outcomes; imports optuna.
 
-Optuna's record of a search is the truth about it. A trial ends there as COMPLETE; as PRUNED, which also holds
+Optuna's record of a search is authoritative. A trial ends there as COMPLETE; as PRUNED, which also holds
 diverged ones; or as FAIL, when it was interrupted or crashed. The user attribute `status_reason` says which.
 """
 
@@ -26,7 +26,7 @@ from study.search.trial import Outcome
 from study.system.files import SQLITE
 from study.system.processes import is_gone, this_process
 
-# Its warnings repeat, with tracebacks, what is recorded and said of a trial that failed.
+# Its warnings repeat, with tracebacks, the reported errors of failed trials.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 Search = optuna.Study
@@ -44,12 +44,12 @@ def default_storage(home: Home) -> str:
 
 
 def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
-    """Opens the search called `config.name`, making it where it is new; only one process at a time may do so.
+    """Opens the search `config.name`, creating it where it is new; only one process at a time may do so.
 
     Args:
         config: its settings; a continued search must have begun with the same.
         storage: an Optuna storage URL.
-        digest: the data set's, which must also be the same.
+        digest: the digest of the data set, which must also be the same.
 
     Raises:
         StudyError: where the settings differ, the storage is no database, or a trial in it has an impossible record.
@@ -69,8 +69,8 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
     _require_equal(config.name, opened.user_attrs["settings"], settings)
     _require_possible(opened)
     if config.sampler == "grid" and not opened.user_attrs.get("is_lined_up"):
-        _line_up_grid(opened, config)
-        # Last: what was killed on the way goes on with what is missing.
+        _enqueue_grid(opened, config)
+        # Set last: if this process is killed before, the next one enqueues the missing points.
         opened.set_user_attr("is_lined_up", True)
     return opened
 
@@ -88,7 +88,7 @@ def _require_possible(search: Search) -> None:
 
 
 def _require_equal(name: str, recorded: dict[str, Any], now: dict[str, Any]) -> None:
-    # With the defaults of fields that are newer than the search.
+    # Fields that are newer than the search take their defaults.
     before = recorded | json.loads(json.dumps(config_of(name, recorded).settings()))
     differing = [key for key in now if before.get(key) != now[key]]
     if differing:
@@ -96,7 +96,7 @@ def _require_equal(name: str, recorded: dict[str, Any], now: dict[str, Any]) -> 
         raise StudyError(f"The search {name!r} began with other settings ({what}): name a new one with --search.")
 
 
-def _line_up_grid(search: Search, config: SearchConfig) -> None:
+def _enqueue_grid(search: Search, config: SearchConfig) -> None:
     """Enqueues the grid's points in a seeded random order; each is then taken by one worker only."""
     points = list(itertools.product(GRID, GRID))
     for place in np.random.default_rng(config.seed).permutation(len(points)):
@@ -127,11 +127,11 @@ def outcome(trial: FrozenTrial) -> Outcome:
 def close_orphans(
     search: Search, pulse: Pulse | None = None, *, and_own: bool = False, stopped: str = ""
 ) -> list[FrozenTrial]:
-    """Ends orphaned trials as FAIL, whose process has ended or sends no heartbeat; returns them.
+    """Ends orphaned trials, whose process has ended or sends no heartbeat, as FAIL; returns them.
 
     Args:
         search: the search.
-        pulse: the heartbeats seen before; without it only processes of this machine are found to have ended.
+        pulse: the heartbeats observed so far; without it, only ended processes of this machine are detected.
         and_own: whether trials of this process are ended too.
         stopped: the cause, where it is known and counts as a failed attempt.
     """
@@ -158,11 +158,11 @@ def fail(search: Search, trial: FrozenTrial, reason: str = "interrupted", stoppe
     Args:
         search: the search.
         trial: one of its trials under way.
-        reason: why; of one that found no place, that stays the reason.
-        stopped: what it failed by, where it was not only interrupted: it then counts as an attempt.
+        reason: the status reason; a reason `surplus` stays.
+        stopped: the error, where it failed by itself: it then counts as a failed attempt.
     """
-    found_no_place = trial.user_attrs.get("status_reason") == "surplus"
-    attributes = {"status_reason": "surplus" if found_no_place else reason} | ({"stopped": stopped} if stopped else {})
+    is_surplus = trial.user_attrs.get("status_reason") == "surplus"
+    attributes = {"status_reason": "surplus" if is_surplus else reason} | ({"stopped": stopped} if stopped else {})
     try:
         for name, value in attributes.items():
             set_user_attr(search, trial, name, value)
@@ -175,24 +175,24 @@ def fail(search: Search, trial: FrozenTrial, reason: str = "interrupted", stoppe
 def requeue(search: Search) -> list[int]:
     """Enqueues the parameters of interrupted and failed trials again; returns those trials' numbers."""
     trials = search.get_trials(deepcopy=False)
-    again = []
+    requeued = []
     for trial in trials:
         if trial.state == TrialState.FAIL and parameters_of(trial):
             if outcome(trial).reason == "surplus":
                 put_back(search, trial)
             elif _is_due(trial, trials):
                 search.enqueue_trial(parameters_of(trial), user_attrs={"retry_of": first_attempt(trial)})
-                again.append(trial.number)
-    return again
+                requeued.append(trial.number)
+    return requeued
 
 
 def put_back(search: Search, trial: FrozenTrial) -> None:
     """Enqueues again, once, the parameters that a surplus trial had taken from the queue."""
-    lined_up = trial.system_attrs.get("fixed_params")
+    enqueued = trial.system_attrs.get("fixed_params")
     later = search.get_trials(deepcopy=False)[trial.number + 1 :]
-    if lined_up and not any(other.system_attrs.get("fixed_params") == lined_up for other in later):
-        kept = {name: value for name, value in trial.user_attrs.items() if name == "retry_of"}
-        search.enqueue_trial(lined_up, user_attrs=kept)
+    if enqueued and not any(other.system_attrs.get("fixed_params") == enqueued for other in later):
+        attributes = {name: value for name, value in trial.user_attrs.items() if name == "retry_of"}
+        search.enqueue_trial(enqueued, user_attrs=attributes)
 
 
 def _is_due(trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:

@@ -1,4 +1,4 @@
-"""What a search draws from, how it draws, and what ends a trial early; like `study.search` it speaks Optuna."""
+"""Search space, samplers and pruners of a search; imports optuna."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -18,27 +18,27 @@ GRID = tuple(float(value) for value in np.logspace(-4, 1, GRID_SIDE))
 
 
 SEARCHED = ("learning_rate", "weight_decay")
-"""What a trial draws, by its names in both stores."""
+"""Names of the drawn hyperparameters in both stores."""
 
 
 def search_space(config: SearchConfig) -> dict[str, FloatDistribution]:
-    """What is drawn, and from where: the only place that says so."""
+    """Distributions of the drawn hyperparameters; the only place that defines them."""
     on_grid = Range(low=GRID[0], high=GRID[-1])
     ranges = {name: on_grid if config.sampler == "grid" else getattr(config, name) for name in SEARCHED}
-    return {name: FloatDistribution(found.low, found.high, log=True) for name, found in ranges.items()}
+    return {name: FloatDistribution(bounds.low, bounds.high, log=True) for name, bounds in ranges.items()}
 
 
 def train_config(trial: optuna.Trial, config: SearchConfig) -> TrainConfig:
-    """The training that `trial` stands for."""
+    """Training settings of `trial`, with hyperparameters drawn from the search space."""
     drawn = {
-        name: trial.suggest_float(name, found.low, found.high, log=found.log)
-        for name, found in search_space(config).items()
+        name: trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+        for name, distribution in search_space(config).items()
     }
     return training(config, draw_of(trial), drawn)
 
 
 def training(config: SearchConfig, draw: int, drawn: Mapping[str, float]) -> TrainConfig:
-    """What is trained with the hyperparameters of draw number `draw`, by every attempt at them."""
+    """Training settings of draw number `draw`, the same for every attempt at it."""
     return TrainConfig(
         model=config.model,
         epochs=config.epochs,
@@ -51,16 +51,16 @@ def training(config: SearchConfig, draw: int, drawn: Mapping[str, float]) -> Tra
 
 
 def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
-    """The settings of a search as the storage keeps them, but for the total.
+    """The config of a search from its stored settings, with the default total.
 
     A field that is newer than the search takes its default, with which the search was made.
 
     Raises:
         StudyError: for an unknown model, or a value that cannot work.
-        LookupError, TypeError, AttributeError: where they are those of no search.
+        LookupError, TypeError, AttributeError: where `settings` are not those of a search.
     """
     kind = model_kind(settings["model"])
-    # JSON, as the storage keeps them, has made lists of tuples.
+    # The storage keeps JSON, which turns tuples into lists.
     recorded = {
         key: tuple(value) if isinstance(value, list) else value for key, value in settings["model_settings"].items()
     }
@@ -72,13 +72,12 @@ def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
 
 
 def draw_of(trial: optuna.Trial | FrozenTrial) -> int:
-    """Which draw of the search a trial is an attempt at: all its seeds follow from that.
+    """Number of the draw that a trial attempts; all its seeds derive from it.
 
-    In a search that was never interrupted it is the trial's number; the seeds of old trials, which do not say it,
-    came from that.
+    In a search that was never interrupted, it is the trial's number, as for old trials, which do not record it.
 
     Raises:
-        ValueError: where what is recorded of it cannot be.
+        ValueError: where the recorded number is impossible.
     """
     return _recorded_number(trial, "draw", most=trial.number)
 
@@ -87,36 +86,36 @@ def first_attempt(trial: optuna.Trial | FrozenTrial) -> int:
     """The number of the trial that first tried these hyperparameters: its own, unless it is a retry.
 
     Raises:
-        ValueError: where what is recorded of it cannot be.
+        ValueError: where the recorded number is impossible.
     """
     return _recorded_number(trial, "retry_of", most=trial.number - 1)
 
 
 def _recorded_number(trial: optuna.Trial | FrozenTrial, name: str, most: int) -> int:
-    """The attribute `name` of a trial; without one its own number."""
-    noted = trial.user_attrs.get(name)
-    if noted is None:
+    """The attribute `name` of a trial; its own number where there is none."""
+    recorded = trial.user_attrs.get(name)
+    if recorded is None:
         return trial.number
-    if type(noted) is not int or not 0 <= noted <= most:
-        raise ValueError(f"its {name} is {noted!r}, and its number {trial.number}")
-    return noted
+    if type(recorded) is not int or not 0 <= recorded <= most:
+        raise ValueError(f"its {name} is {recorded!r}, and its number {trial.number}")
+    return recorded
 
 
 def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
-    """What a trial tries: what it was lined up with, or drew; nothing where it ended before it had drawn all."""
-    found = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    return found if found.keys() >= set(SEARCHED) else {}
+    """Parameters of a trial, enqueued or drawn; empty where it ended before all were drawn."""
+    parameters = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    return parameters if parameters.keys() >= set(SEARCHED) else {}
 
 
 def _next_draw(trial: FrozenTrial, before: Sequence[FrozenTrial]) -> int:
-    """The draw of a trial that begins: its first attempt's, or the one after those of the trials `before` it."""
+    """Draw number of a new trial: that of its first attempt, or the next one after the trials `before` it."""
     if (first := first_attempt(trial)) != trial.number:
         return draw_of(before[first])
-    return max((draw_of(one) for one in before if _has_drawn(one)), default=-1) + 1
+    return max((draw_of(earlier) for earlier in before if _has_drawn(earlier)), default=-1) + 1
 
 
 def _has_drawn(trial: FrozenTrial) -> bool:
-    """Whether a trial has, or is about to have, a draw of its own; the next takes that of one that ended before it."""
+    """Whether a trial has its own draw, or is about to; one that ended before drawing leaves its number to the next."""
     ended_before = trial.state == TrialState.FAIL and not parameters_of(trial)
     return "retry_of" not in trial.user_attrs and not ended_before
 
@@ -124,8 +123,8 @@ def _has_drawn(trial: FrozenTrial) -> bool:
 def pruner_of(name: str, epochs: int) -> optuna.pruners.BasePruner:
     """The pruner called `name`, one of `PRUNERS`, for trials of at most `epochs`.
 
-    The settings of the first two lost least of the best accuracy, for few epochs, when recorded learning curves of
-    both networks were replayed to each (`benchmarks/pruning.py`); the median's are Optuna's own.
+    In replays of recorded learning curves of both networks (`benchmarks/pruning.py`), the settings of the first two
+    lost least of the best accuracy for the epochs that they saved; those of the median are Optuna's defaults.
     """
     if name == "percentile":
         return optuna.pruners.PercentilePruner(60, n_startup_trials=5)
@@ -135,41 +134,41 @@ def pruner_of(name: str, epochs: int) -> optuna.pruners.BasePruner:
 
 
 class Sampler(optuna.samplers.BaseSampler):
-    """Draws each trial with a seed of its own, from the search's and the number of its draw.
+    """Draws each trial with its own seed, derived from the search's seed and the number of the draw.
 
-    With one seed for a process two workers, or a resumed one, would replay the same points. A number is given twice
-    only to attempts at the same draw, so that an interrupted search goes on as if it had not been interrupted.
+    With one seed per process, two workers, or a resumed one, would repeat the same points. Only attempts at the same
+    draw share a number, so that an interrupted search continues as if it had not been interrupted.
     """
 
     def __init__(self, config: SearchConfig):
-        # What the grid's trials are to be is in line already.
+        # The points of the grid are enqueued already.
         self.kind = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
         self.seed = config.seed
         self.space = search_space(config) if config.sampler == "tpe" else {}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Notes whose the trial is and which draw, and draws it with its own seed."""
-        # Before anything that takes time: a trial that nobody owns could not be told from one that runs.
+        """Records the worker and the draw number of the trial, and seeds its sampler."""
+        # First, before anything slow: a trial without a worker cannot be told from a running one.
         set_user_attr(study, trial, "worker", this_process())
         draw = _next_draw(trial, stored_trials(study)[: trial.number])
         set_user_attr(study, trial, "draw", draw)
-        # A copy of what is stored, that whoever asked for the trial goes on with.
+        # Also in this copy of the stored trial, which the caller continues with.
         trial.set_user_attr("draw", draw)
         seed = int(np.random.SeedSequence([self.seed, draw]).generate_state(1)[0])
         self.drawing = self.kind(seed=seed)
         self.drawing.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """What is drawn together: all of it, for TPE."""
-        # Known, where a sampler reads it off all earlier trials, which takes longer with each.
+        """The parameters that are drawn jointly: all of them for TPE, else none."""
+        # Known here; Optuna would infer it from all earlier trials, which takes longer with each.
         return dict(self.space)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-        """The parameters that are drawn together."""
+        """Draws the joint parameters."""
         return self.drawing.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
-        """A parameter that is drawn by itself."""
+        """Draws one parameter independently."""
         return self.drawing.sample_independent(study, trial, param_name, param_distribution)

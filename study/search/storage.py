@@ -1,4 +1,4 @@
-"""Optuna's storage: how it is opened, and whose failure it is when it fails."""
+"""Optuna's storage: opens it, and explains its failures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ TIMEOUT = 60.0
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Opens the storage at `url`, making its tables where it is new; only one process at a time may do so.
+    """Opens the storage at `url`, creating its tables where it is new; only one process at a time may do so.
 
     Raises:
         StudyError: where it is no database, does not answer, or is another program's.
@@ -32,28 +32,28 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 
 @contextmanager
 def opening(url: str) -> Iterator[None]:
-    """Says in a sentence what kept the block from opening the storage at `url`.
+    """Turns a failure to open the storage at `url` within the block into a `StudyError`.
 
     Raises:
         StudyError: where the database, its driver, or Optuna's check of its tables fails within the block.
     """
     try:
         yield
-    # Of tables of another version Optuna says so in a RuntimeError.
+    # Optuna raises a RuntimeError for tables of another version.
     except (OSError, SQLAlchemyError, CommandError, OptunaError, RuntimeError) as error:
-        # What Optuna says of a failed write guesses at a reason; the database's own error is behind it.
+        # Optuna's message about a failed write only guesses at a reason; its cause is the database's own error.
         plain = StudyError(f"The search storage {masked(url)} cannot be opened: {first_line(error)}")
         raise explanation(error, url) or plain from None
 
 
 def _opened(url: str) -> optuna.storages.RDBStorage:
     if not url.startswith(SQLITE):
-        # A connection that the server has closed meanwhile is opened again.
+        # Reopens connections that the server has closed meanwhile.
         return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT}})
 
-    # Optuna keeps two processes from taking the same trial by SELECT … FOR UPDATE, which SQLite does not know: with
-    # a plain BEGIN both read that it waits, and both set it running.
+    # Optuna keeps two processes from taking the same trial by SELECT … FOR UPDATE, which SQLite lacks: with a
+    # plain BEGIN both read that it is waiting, and both set it running.
     @sqlalchemy.event.listens_for(storage.engine, "begin")
     def begin(connection: sqlalchemy.Connection) -> None:
         begin_immediate(connection.exec_driver_sql, url, TIMEOUT)
@@ -63,7 +63,7 @@ def _opened(url: str) -> optuna.storages.RDBStorage:
 
 @contextmanager
 def storage_failures_explained(url: str) -> Iterator[None]:
-    """Says in a sentence, that names the storage at `url`, what went wrong with it within the block.
+    """Turns a failure of the storage at `url` within the block into a `StudyError`.
 
     Raises:
         StudyError: where it is full, locked, away, or cannot be written.

@@ -1,4 +1,4 @@
-"""One trial of a search as a training sees it: its settings, its score, its outcome."""
+"""A trial of a search as the training code sees it: its settings, its score and its outcome."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from study.config import TrainConfig
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A trial to be run: its number, its settings, and Optuna's own object."""
+    """A trial to run: its number, its settings and its Optuna object."""
 
     number: int
     config: TrainConfig
@@ -32,20 +32,20 @@ COUNTED = ("complete", "pruned", "diverged")
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a trial, as the storage has it."""
+    """The recorded outcome of a trial."""
 
     number: int
     reason: str
-    """`complete`, `pruned`, `diverged`, `interrupted`, `out of memory`, `crashed`, that it timed out, or `surplus`: it
-    found no place, since others had reached the total."""
+    """`complete`, `pruned`, `diverged`, `interrupted`, `out of memory`, `crashed`, `timed out` with the details, or
+    `surplus`: other trials had reached the total before."""
     stopped: str = ""
-    """What stopped it before its end; empty where it was complete, or interrupted from outside."""
+    """Message of what stopped it early; empty where it was complete, or interrupted from outside."""
     epoch: int | None = None
     """The epoch in which it was pruned or diverged."""
 
     @property
     def status(self) -> str:
-        """The status in MLflow: FINISHED; KILLED, where something else ended it; or FAILED."""
+        """The status in MLflow: FINISHED, KILLED (interrupted or timed out) or FAILED."""
         if self.reason in COUNTED:
             return "FINISHED"
         return "KILLED" if self.reason == "interrupted" or self.reason.startswith("timed out") else "FAILED"
@@ -54,14 +54,14 @@ class Outcome:
 def best_epoch(accuracies: Mapping[int, float], losses: Mapping[int, float]) -> dict[str, float]:
     """The metrics of the epoch with the highest validation accuracy.
 
-    Of equal ones it is that with the lowest loss, and of those the first.
+    Ties go to the lowest loss, then to the first epoch.
 
     Args:
         accuracies: on the validation split, by epoch.
-        losses: likewise; they may lack epochs.
+        losses: likewise; epochs may be missing.
 
     Returns:
-        best_val_accuracy, best_epoch and, where its loss is there, best_val_loss; nothing where there is no epoch.
+        best_val_accuracy, best_epoch and, where its loss is known, best_val_loss; empty where there is no epoch.
     """
     if not accuracies:
         return {}
@@ -93,14 +93,14 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """The best validation accuracy; there is one after the first epoch."""
+        """The best validation accuracy; defined from the first epoch on."""
         return self.best["best_val_accuracy"]
 
     def update(self, epoch: int, accuracy: float, loss: float) -> None:
-        """Takes one epoch's result.
+        """Records the result of one epoch.
 
         Raises:
-            Pruned: where the trial falls behind; never after its last epoch.
+            Pruned: where the pruner ends the trial; never after its last epoch.
         """
         self._accuracies[epoch], self._losses[epoch] = accuracy, loss
         self.suggestion.trial.report(accuracy, epoch)

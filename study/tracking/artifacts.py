@@ -1,7 +1,7 @@
-"""The files that are kept with a run: tensors, JSON, tables, folders; put there whole, and checked when they are read.
+"""Artifacts of runs: tensors, JSON, tables and folders; written atomically, and checked when they are read.
 
-In a local store a file is written beside its place and renamed; a server is handed it. `SHA256SUMS`, at the root of a
-run's artifacts, holds the hashes of those that must stay as they were, in the format of `sha256sum`.
+In a local store a file is written to a temporary path and renamed; to a server it is uploaded. `SHA256SUMS`, at the
+root of a run's artifacts, holds the hashes of the files that must not change, in the format of `sha256sum`.
 """
 
 import json
@@ -31,36 +31,36 @@ if TYPE_CHECKING:
 
 SUMS = "SHA256SUMS"
 MODEL_SUMS = "MODEL_SHA256SUMS"
-"""The same for the files of the run's model, by their paths in the model's own folder."""
+"""The same for the files of the run's model, by path within the model's folder."""
 SPLITS = ("train", "test")
 
 
 def weights_path(epoch: int) -> str:
-    """The artifact of the weights after `epoch`; 0 is before training."""
+    """Artifact path of the weights after `epoch`; 0 is before training."""
     return f"weights/epoch_{epoch:03d}.safetensors"
 
 
 def epoch_of(path: str) -> int | None:
-    """The epoch of the weights that the artifact `path` holds; None where it is something else."""
-    found = re.fullmatch(r"weights/epoch_(\d{3,9})\.safetensors", path, re.ASCII)
-    return int(found[1]) if found else None
+    """Epoch of the weights in the artifact `path`; None for any other artifact."""
+    match = re.fullmatch(r"weights/epoch_(\d{3,9})\.safetensors", path, re.ASCII)
+    return int(match[1]) if match else None
 
 
 def predictions_path(split: str) -> str:
-    """The artifact of the final predictions of `split`."""
+    """Artifact path of the final predictions for `split`."""
     return f"predictions/{split}.safetensors"
 
 
 class Artifacts:
-    """The files of the runs that `client` knows."""
+    """Artifacts of the runs in the store of `client`."""
 
     def __init__(self, client: MlflowClient):
         self.client = client
         self._roots: dict[str, Path | None] = {}
 
     def log_tensors(self, run_id: str, path: str, tensors: Mapping[str, "Tensor"], **metadata: str) -> str:
-        """Keeps tensors as the artifact `path`, a safetensors file; returns its SHA-256 as hex digits."""
-        # Here, since most commands do without torch.
+        """Logs tensors as the safetensors artifact `path`; returns its SHA-256 as hex digits."""
+        # Imported here, since most commands need no torch.
         from safetensors.torch import save_file
 
         with self._written(run_id, path) as file:
@@ -68,10 +68,10 @@ class Artifacts:
             return sha256(file)
 
     def load_tensors(self, run_id: str, path: str) -> tuple[dict[str, "Tensor"], dict[str, str]]:
-        """The tensors of the artifact `path`, and what was said of them.
+        """The tensors of the artifact `path`, and their metadata.
 
         Raises:
-            StudyError: where the artifact is missing, no whole safetensors file, or not what `SHA256SUMS` says.
+            StudyError: where the artifact is missing, is no valid safetensors file, or differs from its hash.
         """
         return self._load(run_id, path, "pt")
 
@@ -93,17 +93,17 @@ class Artifacts:
                 return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
 
     def log_sums(self, run_id: str, sums: Mapping[str, str], name: str = SUMS) -> str:
-        """Keeps the SHA-256 of files, by their paths, as the run's artifact `name`; returns its own."""
+        """Logs the SHA-256 of files, by path, as the artifact `name`; returns the SHA-256 of that artifact."""
         lines = [f"{digest}  {path}\n" for path, digest in sorted(sums.items())]
         with self._written(run_id, name) as file:
             file.write_text("".join(lines), encoding="utf-8")
             return sha256(file)
 
     def sums(self, run_id: str, name: str = SUMS) -> dict[str, str]:
-        """The SHA-256 of files, by their paths, that `log_sums` kept as `name`; empty where it did not.
+        """The SHA-256 of files, by path, that `log_sums` logged as `name`; empty where there is no such artifact.
 
         Raises:
-            StudyError: where the artifact holds something else.
+            StudyError: where the artifact is not in the format of `sha256sum`.
         """
         if name not in self.artifacts(run_id):
             return {}
@@ -115,7 +115,7 @@ class Artifacts:
             return {path: digest for digest, path in sums}
 
     def digest(self, run_id: str, path: str) -> str:
-        """The SHA-256 of the artifact `path` as it is now.
+        """The current SHA-256 of the artifact `path`.
 
         Raises:
             StudyError: where there is no such artifact.
@@ -124,12 +124,12 @@ class Artifacts:
             return sha256(file)
 
     def log_json(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
-        """Keeps `content` as the artifact `path`."""
+        """Logs `content` as the JSON artifact `path`."""
         with self._written(run_id, path) as file:
             file.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
     def load_json(self, run_id: str, path: str) -> dict[str, Any]:
-        """What `log_json` kept at `path`.
+        """The content of the JSON artifact `path`.
 
         Raises:
             StudyError: where there is no such artifact, or no JSON object in it.
@@ -141,7 +141,7 @@ class Artifacts:
             return content
 
     def load_table(self, run_id: str, path: str, columns: Mapping[str, type]) -> pd.DataFrame:
-        """The `columns`, of these types by name, of the table in the CSV file that is the artifact `path`.
+        """Reads `columns`, given with their types, from the CSV artifact `path`.
 
         Raises:
             StudyError: where there is no such artifact, or no table with these columns in it.
@@ -150,9 +150,9 @@ class Artifacts:
             return pd.read_csv(file, usecols=list(columns), dtype=dict(columns))
 
     def log_folder(self, run_id: str, folder: Path, path: str, *, leave_out: str = "") -> None:
-        """Keeps all files below `folder` as artifacts below `path`, but hidden ones and those in hidden folders.
+        """Logs all files below `folder` as artifacts below `path`.
 
-        Those in its folder `leave_out` aren't kept either.
+        Leaves out hidden files and folders, and the subfolder `leave_out`.
         """
         for source in sorted(folder.rglob("*")):
             interruption.check()
@@ -168,10 +168,10 @@ class Artifacts:
             shutil.copyfile(source, file)
 
     def artifacts(self, run_id: str, path: str = "") -> list[str]:
-        """The paths of the files directly below `path`, in order of their names; empty where there are none.
+        """Sorted paths of the files directly below `path`; empty where there are none.
 
         Raises:
-            StudyError: where the store names a file that lies elsewhere.
+            StudyError: where the store lists a file that is not directly below `path`.
         """
         listed = [PurePosixPath(info.path) for info in self.client.list_artifacts(run_id, path) if not info.is_dir]
         for file in listed:
@@ -181,7 +181,7 @@ class Artifacts:
 
     @contextmanager
     def _written(self, run_id: str, path: str) -> Iterator[Path]:
-        """A file to be written, which becomes the artifact `path` as soon as it is whole."""
+        """A file to write, which becomes the artifact `path` when the block ends."""
         root = self.root(run_id)
         if root:
             with explained(root), whole(within(root, path)) as file:
@@ -195,7 +195,7 @@ class Artifacts:
 
     @contextmanager
     def _read(self, run_id: str, path: str) -> Iterator[Path]:
-        """The artifact `path` as a file, which is not to be changed; what the block cannot read is named."""
+        """The artifact `path` as a read-only file; turns errors of reading it into a `StudyError`."""
         with tempfile.TemporaryDirectory(prefix="study-") as folder:
             file = self._fetched(run_id, path, Path(folder))
             try:

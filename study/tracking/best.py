@@ -1,4 +1,4 @@
-"""Selects the run that a command names: `best` (a model's best trial, retrained), a run id, a prefix of one, or a name.
+"""Selects the run that a command names: `best` (a model's best trial, retrained), a run id, an id prefix or a name.
 
 It reads the tracking store alone, so a stage can run on another machine than the search did. The alias `best` of a
 registered model is moved by `study.tracking.registry`.
@@ -17,7 +17,7 @@ from study.tracking.store import Store
 def best_trial(store: Store, dataset: str, model: str, source: str = "") -> Run:
     """The trial of `model` on the data set with key `dataset` that has the highest validation accuracy.
 
-    Ties go to the lower validation loss, then to the lower number. `source` is what --dataset names the data set by.
+    Ties go to the lower validation loss, then to the lower number. `source` is the value of --dataset.
 
     Raises:
         StudyError: where no trial was completed.
@@ -36,10 +36,10 @@ def best_trial(store: Store, dataset: str, model: str, source: str = "") -> Run:
 
 
 def _option(store: Store, dataset: str, source: str) -> tuple[str, ...]:
-    """The --dataset that means the data set with key `dataset`, where that is known."""
+    """The option --dataset for the data set with key `dataset`; empty where its value is unknown."""
     recorded = (run.dataset for run in store.runs([dataset]))
-    named = dataset if dataset in BUNDLED else source or next(filter(None, recorded), "")
-    return ("--dataset", named) if named else ()
+    value = dataset if dataset in BUNDLED else source or next(filter(None, recorded), "")
+    return ("--dataset", value) if value else ()
 
 
 def complete_trials(store: Store, dataset: str, **tags: str) -> list[Run]:
@@ -50,13 +50,13 @@ def complete_trials(store: Store, dataset: str, **tags: str) -> list[Run]:
 
 def _rank(trial: Run) -> tuple[float, float, int]:
     loss = metric(trial, "best_val_loss")
-    # A run that doctor made anew has none, and NaN would leave the order to chance.
+    # A run that `study doctor` restored has no loss, and NaN cannot be sorted.
     loss = math.inf if math.isnan(loss) else loss
     return -metric(trial, "best_val_accuracy"), loss, trial.trial_number
 
 
 def choose_retrained(store: Store, spec: str, dataset: str | None = None, source: str = "") -> Run:
-    """The retrained run that `spec` means.
+    """The retrained run that `spec` names.
 
     Args:
         store: where to look.
@@ -79,7 +79,7 @@ def choose_retrained(store: Store, spec: str, dataset: str | None = None, source
 
 
 def best_retrained(store: Store, model: str, dataset: str | None = None, source: str = "") -> Run:
-    """The longest retraining, with its search's own seed, of the best trial of `model`; see `choose_retrained`.
+    """The longest retraining of the best trial of `model` with the search's own seed; see `choose_retrained`.
 
     Raises:
         StudyError: for an unknown model, or where none is finished.
@@ -87,9 +87,9 @@ def best_retrained(store: Store, model: str, dataset: str | None = None, source:
     if model not in MODELS:
         raise unknown("model", model, MODELS)
     trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model, source)
-    again = store.runs(stage="retrain", trial_run=trial.id, seed=str(trial.base_seed))
-    # A short trial of the retraining does not replace the long one; of equal ones the latest counts.
-    runs = sorted((run for run in again if run.status == "FINISHED"), key=lambda run: -run.epochs)
+    retrainings = store.runs(stage="retrain", trial_run=trial.id, seed=str(trial.base_seed))
+    # A later, shorter retraining does not replace a longer one; ties go to the latest.
+    runs = sorted((run for run in retrainings if run.status == "FINISHED"), key=lambda run: -run.epochs)
     if not runs:
         words = ("retrain", "--model", model, *_option(store, trial.dataset_key, source))
         raise StudyError(
@@ -100,14 +100,14 @@ def best_retrained(store: Store, model: str, dataset: str | None = None, source:
 
 
 def finished_seeds(store: Store, trial: Run, epochs: int, precision: str) -> dict[int, Run]:
-    """The finished retrainings of `trial` for so many epochs in this precision, by seed; of equal ones the latest."""
+    """The latest finished retraining of `trial` with these `epochs` and `precision`, by seed."""
     runs = store.runs(stage="retrain", trial_run=trial.id, status="FINISHED")
-    alike = [run for run in runs if (run.epochs, run.precision) == (epochs, precision)]
-    return {run.seed: run for run in reversed(alike)}
+    matching = [run for run in runs if (run.epochs, run.precision) == (epochs, precision)]
+    return {run.seed: run for run in reversed(matching)}
 
 
 def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None, source: str = "") -> Run:
-    """The trial whose settings `spec` means, for a retraining: a trial, or a retrained run's own trial.
+    """The trial that `spec` names, to be retrained: a trial, or the trial of a retrained run.
 
     Raises:
         StudyError: where there is none, or several.

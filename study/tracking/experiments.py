@@ -1,6 +1,6 @@
-"""MLflow's experiments, one a data set, and those that were renamed or deleted on MLflow's page.
+"""MLflow's experiments, one per data set; finds those that were renamed or deleted in MLflow's own interface.
 
-A run says in a tag which data set it is on, whatever its experiment is called now.
+A tag of each run names its data set, so that its runs are found whatever the experiment is called now.
 """
 
 import shlex
@@ -19,10 +19,10 @@ from study.tracking.runs import Run, as_run
 
 
 class Experiments:
-    """The experiments of the store that `client` is of, at `uri`."""
+    """The experiments of the store at `uri`, accessed through `client`."""
 
     def __init__(self, client: MlflowClient, uri: str, root: str | None):
-        """Takes the folder of all artifacts as a URI, too; None where a server keeps them."""
+        """`root` is the URI of the folder of all artifacts; None where a server keeps them."""
         self._client, self._uri, self._root = client, uri, root
 
     def find(self, name: str) -> str | None:
@@ -31,23 +31,25 @@ class Experiments:
         Raises:
             StudyError: where it was deleted, or the runs on this data set are in one that was renamed.
         """
-        found = self._client.get_experiment_by_name(name) or self._renamed(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name) or self._renamed(name)
+        if experiment is None:
             return None
-        if found.lifecycle_stage != LifecycleStage.ACTIVE:
-            raise self._deleted(found)
-        if found.name != name:
-            command = f"rename --experiment-id {found.experiment_id} --new-name {shlex.quote(name)}"
+        if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise self._deleted(experiment)
+        if experiment.name != name:
+            command = f"rename --experiment-id {experiment.experiment_id} --new-name {shlex.quote(name)}"
             remedy = self._remedy(command, "gives it its name back")
-            raise StudyError(f"MLflow's experiment {name} was renamed to {found.name}: {remedy}")
-        return str(found.experiment_id)
+            raise StudyError(f"MLflow's experiment {name} was renamed to {experiment.name}: {remedy}")
+        return str(experiment.experiment_id)
 
     def _renamed(self, name: str) -> Experiment | None:
         """The experiment that holds runs on the data set `name`, whatever it is called."""
-        for stage, view in ((ViewType.ACTIVE_ONLY, ViewType.ACTIVE_ONLY), (ViewType.DELETED_ONLY, ViewType.ALL)):
-            ids = [found.experiment_id for found in every(self._client.search_experiments, view_type=stage)]
+        query = f"tags.dataset = {quoted(name)}"
+        for view, runs_view in ((ViewType.ACTIVE_ONLY, ViewType.ACTIVE_ONLY), (ViewType.DELETED_ONLY, ViewType.ALL)):
+            experiments = every(self._client.search_experiments, view_type=view)
+            ids = [experiment.experiment_id for experiment in experiments]
             is_sought = bool(ids) and is_quotable(name)
-            if runs := self._client.search_runs(ids, f"tags.dataset = {quoted(name)}", view, 1) if is_sought else []:
+            if runs := self._client.search_runs(ids, query, runs_view, 1) if is_sought else []:
                 return self._client.get_experiment(runs[0].info.experiment_id)
         return None
 
@@ -59,28 +61,28 @@ class Experiments:
         try:
             return str(self._client.create_experiment(name, artifact_location=location))
         except MlflowException as error:
-            if error.error_code == ErrorCode.Name(RESOURCE_ALREADY_EXISTS) and (found := self.find(name)):
+            if error.error_code == ErrorCode.Name(RESOURCE_ALREADY_EXISTS) and (existing := self.find(name)):
                 # Another process was first.
-                return found
+                return existing
             raise StudyError(
                 f"The experiment {name} cannot be made in {masked(self._uri)}: {first_line(error)}"
             ) from None
 
     def deleted(self) -> dict[str, list[Run]]:
-        """The runs with a stage in experiments that were deleted, by the experiment's id."""
+        """The runs of this program in deleted experiments, by the experiment's id."""
         experiments = every(self._client.search_experiments, view_type=ViewType.DELETED_ONLY)
         runs = {
-            str(found.experiment_id): every(self._client.search_runs, [found.experiment_id], run_view_type=ViewType.ALL)
-            for found in experiments
+            str(key): every(self._client.search_runs, [key], run_view_type=ViewType.ALL)
+            for key in (experiment.experiment_id for experiment in experiments)
         }
         stages = {key: [run for run in map(as_run, value) if run.stage] for key, value in runs.items()}
         return {key: value for key, value in stages.items() if value}
 
     def require_not_deleted(self, is_wanted: Callable[[Run], bool]) -> None:
-        """Checks, where nothing was found, that it is not in an experiment that was deleted.
+        """Checks that no wanted run is in a deleted experiment.
 
         Raises:
-            StudyError: where a wanted run is.
+            StudyError: where one is.
         """
         for key, runs in self.deleted().items():
             if any(map(is_wanted, runs)):

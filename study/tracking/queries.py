@@ -1,29 +1,29 @@
-"""MLflow's searches: all pages of an answer, and texts in a filter."""
+"""Helpers for MLflow's searches: pagination, and quoting in filter strings."""
 
 from collections.abc import Callable
 from typing import Any
 
 PAGE = 1000
-"""How many of anything are asked for at a time."""
+"""Number of results per page."""
 
 
 def every(search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
-    """All that a search of MLflow's client finds, which gives it page by page."""
-    found, token = [], None
+    """All results of a search method of MLflow's client, from all pages."""
+    results, token = [], None
     while True:
         page = search(*arguments, **options, max_results=PAGE, page_token=token)
-        found += page
+        results += page
         token = page.token
         if not token:
-            return found
+            return results
 
 
 def is_quotable(value: str) -> bool:
-    """Whether MLflow's filters can hold `value`: they know no way to write a quotation mark but within the others."""
+    """Whether an MLflow filter can hold `value`: filters have no escapes, so it may not have both kinds of quotes."""
     return not ("'" in value and '"' in value)
 
 
 def quoted(value: str) -> str:
-    """A text as MLflow's filters take it, which has not both kinds of quotation marks."""
+    """A text in quotation marks for an MLflow filter; see `is_quotable`."""
     quote_mark = '"' if "'" in value else "'"
     return f"{quote_mark}{value}{quote_mark}"

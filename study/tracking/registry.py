@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     from torch import nn
 
 BEST = "best"
-"""The alias of the version of a model that has the highest score."""
+"""Alias of a model's version with the highest score."""
 SCORE = "val_accuracy"
-"""The tag of a model's version that says how good it is."""
+"""Tag of a model's version that holds its score."""
 DESCRIBED = "MLmodel"
-"""The file in which a model says what, whose and where it is, which an import has say something else."""
+"""Metadata file of a model, with its run and its location; an import rewrites it."""
 CHANGING = (DESCRIBED, "registered_model_meta")
-"""The files of a model that need not stay as they are; the second MLflow writes where the model is loaded."""
+"""Files of a model that may change; MLflow writes the second one when it loads the model."""
 
 
 def log_model(
     client: MlflowClient, run_id: str, model: "nn.Module", example: np.ndarray, *, register_as: str, score: float
 ) -> None:
-    """Keeps `model` as an MLflow model and registers it; the alias `best` moves to it if its `score` is the highest.
+    """Logs `model` as an MLflow model and registers it; the alias `best` moves to it if its `score` is the highest.
 
-    Called again for the same run, it does what an interruption left undone, and nothing twice.
+    Idempotent: called again for the same run, it completes an interrupted call.
 
     Args:
-        client: of the store that the run is in.
+        client: client of the run's store.
         run_id: the run it belongs to.
-        model: what is exported (torch.export), on the CPU.
+        model: the network to export (torch.export), on the CPU.
         example: an input of at least two items, which fixes the signature; the batch size stays free.
         register_as: the registered model's name.
-        score: what decides about the alias, e.g. the validation accuracy that chose the settings.
+        score: decides on the alias, e.g. the validation accuracy that chose the settings.
     """
     model.eval()
     exported = ready_model(client, run_id)
@@ -58,7 +58,7 @@ def log_model(
 
 
 def register(client: MlflowClient, exported: LoggedModel, name: str, score: float) -> None:
-    """Registers a run's model as `name` unless it is; the alias `best` goes where it belongs."""
+    """Registers a run's model as `name`, unless it is registered, and updates the alias `best`."""
     with suppress(MlflowException):  # where it is registered already
         client.create_registered_model(name)
     version = next(iter(versions_of(client, name, exported)), None) or client.create_model_version(
@@ -69,18 +69,18 @@ def register(client: MlflowClient, exported: LoggedModel, name: str, score: floa
 
 
 def model_name(run: Run) -> str:
-    """The registered model that the model of `run`, a trial or a retraining, is a version of."""
+    """Name of the registered model for `run`, a trial or a retraining."""
     return f"{run.dataset_key}-{run.model}"
 
 
 def versions_of(client: MlflowClient, name: str, exported: LoggedModel) -> list[ModelVersion]:
-    """The versions of the registered model `name` that are the model `exported`."""
+    """The versions of the registered model `name` that hold `exported`."""
     versions = client.search_model_versions(f"name = {quoted(name)} AND run_id = '{exported.source_run_id}'")
     return [version for version in versions if version.source == exported.model_uri]
 
 
 def model_digests(store: Store, run_id: str) -> dict[str, str]:
-    """The SHA-256 of the files of a run's model as they are now, by their paths in its folder; empty without a model.
+    """The current SHA-256 of the files of a run's model, by path within its folder; empty without a model.
 
     Raises:
         StoreFault: where the store is away for too long.
@@ -88,7 +88,7 @@ def model_digests(store: Store, run_id: str) -> dict[str, str]:
     run = store.client.get_run(run_id)
     for output in run.outputs.model_outputs if run.outputs else []:
         with suppress(MlflowException, OSError), tempfile.TemporaryDirectory(prefix="study-") as copied:
-            # The client would remember where a model was, in whichever store.
+            # Not by MLflow's client, which caches a model's location across stores.
             place = store.client.get_logged_model(output.model_id).artifact_location
             repository = get_artifact_repository(place, tracking_uri=store.uri)
             folder = Path(store.wait(partial(repository.download_artifacts, "", copied)))
@@ -99,12 +99,12 @@ def model_digests(store: Store, run_id: str) -> dict[str, str]:
 
 
 def ready_model(client: MlflowClient, run_id: str) -> LoggedModel | None:
-    """The run's model; None where it was never exported to its end, or was deleted."""
+    """The run's model; None where its export was never completed, or it was deleted."""
     return next((model for model in _logged_models(client, run_id) if model.status == LoggedModelStatus.READY), None)
 
 
 def delete_model(client: MlflowClient, run_id: str) -> None:
-    """Deletes the run's model and its versions, as MLflow does, so that it is exported anew."""
+    """Deletes the run's model and its versions, as MLflow does, so that it is exported again."""
     for version in client.search_model_versions(f"run_id = '{run_id}'"):
         client.delete_model_version(version.name, version.version)
     for model in _logged_models(client, run_id):
@@ -130,14 +130,14 @@ def _export(client: MlflowClient, run_id: str, model: "nn.Module", example: np.n
     with torch.no_grad():
         output = model(torch.from_numpy(example)).numpy()
     run = client.get_run(run_id)
-    # Made here, since MLflow would make it in the default experiment, or else end the run when it is done.
+    # Created here: `log_model` would create it in the default experiment, or end the run.
     logged = client.create_logged_model(
         run.info.experiment_id, name="model", source_run_id=run_id, params=dict(run.data.params)
     )
     with warnings.catch_warnings():
-        # torch.export's about weights that are not on a CPU; these are.
+        # From torch.export, about weights that are not on the CPU; these are.
         warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
-        # torch 2.11's about the file that it reads back.
+        # From torch 2.11, about the file that it reads back.
         warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
         mlflow.pytorch.log_model(
             model,
@@ -152,20 +152,20 @@ def _export(client: MlflowClient, run_id: str, model: "nn.Module", example: np.n
 
 
 def delete_run(client: MlflowClient, run_id: str) -> None:
-    """Deletes a run, as MLflow does; where its model is the best, the alias `best` goes to the best one of the others.
+    """Deletes a run, as MLflow does; if its model has the alias `best`, that moves to the best of the others.
 
     Args:
-        client: of the store that the run is in.
+        client: client of the run's store.
         run_id: the run; it can be restored, and its model's version stays.
     """
-    # Before the run, which nobody would find again after an interruption in between.
+    # Before the run: after an interruption in between, a deleted run would not be found again.
     for name in {version.name for version in client.search_model_versions(f"run_id = '{run_id}'")}:
         move_alias(client, name, lambda version: version.run_id != run_id and is_usable(client, version))
     client.delete_run(run_id)
 
 
 def move_alias(client: MlflowClient, name: str, usable: Callable[[ModelVersion], bool] | None = None) -> None:
-    """Has the alias `best` of the registered model `name` mean its best version, and no other; see `best_version`."""
+    """Moves the alias `best` of the registered model `name` to its best version, or removes it; see `best_version`."""
     holder, best = alias_holder(client, name), best_version(client, name, usable)
     if best and str(best.version) != holder:
         client.set_registered_model_alias(name, BEST, best.version)
@@ -176,7 +176,7 @@ def move_alias(client: MlflowClient, name: str, usable: Callable[[ModelVersion],
 def alias_holder(client: MlflowClient, name: str) -> str | None:
     """The number of the version that has the alias `best`; None where none has it."""
     holder = client.get_registered_model(name).aliases.get(BEST)
-    # A database gives numbers, a server texts.
+    # An int from a database, a string from a server.
     return None if holder is None else str(holder)
 
 
@@ -188,7 +188,7 @@ def best_version(
     Ties go to the one that has the alias, then to the first.
 
     Args:
-        client: of the store.
+        client: client of the store.
         name: the registered model.
         usable: by default `is_usable`.
     """
@@ -202,7 +202,7 @@ def best_version(
 
 
 def is_usable(client: MlflowClient, version: ModelVersion) -> bool:
-    """Whether the run and the logged model of a version are there, and not deleted."""
+    """Whether the run and the logged model of a version exist, and are not deleted."""
     with suppress(MlflowException):
         client.get_logged_model(str(version.source).removeprefix("models:/"))
         return bool(client.get_run(str(version.run_id)).info.lifecycle_stage == LifecycleStage.ACTIVE)
@@ -210,7 +210,7 @@ def is_usable(client: MlflowClient, version: ModelVersion) -> bool:
 
 
 def score_of(version: ModelVersion) -> float:
-    """The validation accuracy of a version as its tag says; minus infinity where it says none."""
+    """Validation accuracy in the tag of a version; minus infinity where it is missing or malformed."""
     with suppress(KeyError, ValueError):
         if math.isfinite(score := float(version.tags[SCORE])):
             return score

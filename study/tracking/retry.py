@@ -1,4 +1,4 @@
-"""Waiting for a store that is away for a while: a server being restarted, a database that another process holds."""
+"""Retries while a store is unavailable: a server that restarts, a database that another process has locked."""
 
 import os
 import random
@@ -15,19 +15,19 @@ from study.system import interruption
 from study.system.faults import explained, explanation, is_passing, told
 from study.system.variables import seconds
 
-# MLflow's own would block for four minutes, and send again what a server may have done already.
+# MLflow's own retries would block for four minutes, and repeat requests that may have succeeded.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 TIMEOUT = 600.0
-"""Seconds for which nothing is given up, unless STUDY_STORE_TIMEOUT says how many."""
+"""Maximum number of seconds to wait for a store, unless STUDY_STORE_TIMEOUT is set."""
 REMINDED = 30.0
-"""Seconds between two lines that say what is waited for."""
+"""Seconds between two messages about the waiting."""
 FIRST, LONGEST = 0.5, 30.0
-"""Seconds before the second attempt, and most of them between any two."""
+"""Seconds before the second attempt, and the maximum between any two."""
 
 _fails_at_once: ContextVar[bool] = ContextVar("fails_at_once", default=False)
-"""Whether a call is one of many attempts already, or must not wait: its failure is then for whoever made it."""
+"""Whether calls fail at once: the caller retries them itself, or must not wait."""
 
 
 def _timeout() -> float:
@@ -44,7 +44,7 @@ def backoff() -> Iterator[float]:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Calls within the block fail at once."""
+    """Makes calls within the block fail at once, without retries."""
     token = _fails_at_once.set(True)
     try:
         yield
@@ -53,10 +53,10 @@ def at_once() -> Iterator[None]:
 
 
 class Retry:
-    """Has calls to a store wait while it is away."""
+    """Retries calls to a store while it is unavailable."""
 
     def __init__(self, where: str, say: Callable[[str], None]):
-        """Takes the store's address, and what is told of the waiting.
+        """Takes the store's address, and a callback for messages about the waiting.
 
         Raises:
             StudyError: where STUDY_STORE_TIMEOUT is no number of seconds.
@@ -67,15 +67,15 @@ class Retry:
         self._gives_up = threading.Event()
 
     def wait(self, action: Callable[[], Any]) -> Any:
-        """What `action` returns, as soon as the store lets it.
+        """Returns the result of `action`, retried while the store is unavailable.
 
         Raises:
-            StoreFault: where the store is away for too long, or something fails that waiting does not mend.
+            StoreFault: where the store is away for too long, or on an error that a retry does not fix.
         """
         if _fails_at_once.get():
             with explained(self.where):
                 return action()
-        ends, reminded = time.monotonic() + _timeout(), None
+        deadline, reminded = time.monotonic() + _timeout(), None
         for pause in backoff():
             try:
                 with at_once(), explained(self.where):
@@ -87,12 +87,12 @@ class Retry:
                 if not is_passing(error):
                     raise
                 self.is_away = True
-                if self._gives_up.is_set() or time.monotonic() + pause > ends:
+                if self._gives_up.is_set() or time.monotonic() + pause > deadline:
                     self.give_up()
                     raise StoreFault(str(explanation(error, self.where))) from None
                 if reminded is None or time.monotonic() > reminded + REMINDED:
                     reminded = time.monotonic()
-                    self.say(f"{told(error, self.where)}: waiting for it, for {ends - reminded:.0f} s at most.")
+                    self.say(f"{told(error, self.where)}: waiting for it, for {deadline - reminded:.0f} s at most.")
             self._sleep(pause)
         raise AssertionError("backoff never end")
 
@@ -104,13 +104,13 @@ class Retry:
         try:
             interruption.wait(self._gives_up, pause)
         except KeyboardInterrupt:
-            # What is still to be closed shall not wait either.
+            # Closing what is open does not wait either.
             self.give_up()
             raise
 
 
 class RetryingClient:
-    """A client of a store, each of whose methods waits while the store is away."""
+    """Wraps a client of a store: each method is retried while the store is unavailable."""
 
     def __init__(self, client: Any, retry: Retry):
         self._client, self._retry = client, retry

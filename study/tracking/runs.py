@@ -1,6 +1,6 @@
-"""The schema of a run's tags and params: `Run` reads them as typed fields, functions make those of each kind of run.
+"""Schema of a run's tags and params: `Run` reads them as typed fields, functions build those of each kind of run.
 
-No other module names a tag or a param in text. Also the points of a run's metrics.
+No other module spells out the name of a tag or a param. Also the points of a run's metrics.
 """
 
 import json
@@ -21,10 +21,10 @@ from study.system.processes import is_gone
 T = TypeVar("T")
 
 PARENT = "mlflow.parentRunId"
-"""MLflow's tag for the run that a run is shown below."""
+"""MLflow's tag for the parent run."""
 DIGEST = "dataset_digest"
 NOT_CONTINUED = ("diverged", "incomplete")
-"""Reasons for which a retraining ended that another one of the same would meet again, or cannot mend."""
+"""Reasons of ended retrainings that are not continued, since they would end the same way again."""
 DATA_PARAMS = ("dataset", DIGEST, "validation_fraction", "split_seed", "skip_unreadable")
 """The params that describe a retrained run's data set, which its analysis records too."""
 STAGE_TAGS = {
@@ -37,13 +37,13 @@ STAGE_TAGS = {
 }
 """The tags that a run of each stage must have."""
 NAME_TAGS = ("dataset", "search", "experiment", "model")
-"""The tags that files and folders are called after."""
+"""The tags that name files and folders."""
 NUMBER_TAGS = ("optuna_trial", "base_seed", "seed", "retry_of", "stopped_epoch")
 """The tags that are whole numbers."""
 REFERENCES = (PARENT, "trial_run", "retrain_run")
 """The tags that are ids of other runs."""
 TRAINING_PARAMS = (DIGEST, "git_commit", "device", "precision")
-"""The params that the run of a training must have besides its settings."""
+"""The params that the run of a training must have, besides its settings."""
 TAGS, PARAMS = ("tags",), ("params",)
 
 
@@ -63,8 +63,8 @@ class _Recorded(Generic[T]):
     Args:
         read: converts the recorded text; a ValueError means that it is malformed.
         name: of the tag or param, by default that of the attribute.
-        where: what it is looked up in, in this order.
-        default: its value where the run does not record it.
+        where: attributes of `Run` to look it up in, in this order.
+        default: value where the run does not record it.
 
     Raises:
         StudyError: when read, if it is malformed, or missing and without a default.
@@ -104,8 +104,8 @@ def _list(text: str) -> tuple[Any, ...]:
 class Run:
     """A run as it is recorded: `metrics` holds each metric's latest value.
 
-    Its tags and params are read as typed attributes, those of its training and its images also as settings. Texts that
-    a run of another kind or another program lacks are empty; a number or a setting that it lacks raises a StudyError.
+    Its tags and params are read as typed attributes, and as the configs of its training and its data. A text that the
+    run lacks (one of another kind or program) is empty; a missing number or config raises a StudyError.
     """
 
     id: str
@@ -122,26 +122,26 @@ class Run:
     """One of `study.config.STAGES`."""
     model = _Recorded(str, default="")
     dataset_key = _Recorded(str, "dataset", default="")
-    """What the data set is called, and the experiment of its runs."""
+    """Key of the data set, which also names the experiment of its runs."""
     worker = _Recorded(str, default="")
-    """The process that works or worked on it; see `study.system.processes.this_process`."""
+    """The process that works or worked on the run; see `study.system.processes.this_process`."""
     reason = _Recorded(str, "status_reason", default="")
     """Why it ended."""
     parent = _Recorded(str, PARENT, default="")
-    """The id of the run that it is below."""
+    """Id of the parent run."""
     mlflow_name = _Recorded(str, "mlflow.runName", default="")
     """Its name in MLflow's own tag."""
     is_restored = _Recorded(bool, "restored", default=False)
-    """Whether it was made from Optuna's record, after the original was lost."""
+    """Whether it was restored from Optuna's record, after the original was lost."""
 
     search = _Recorded(str, default="")
     """The search that it is, belongs to, or whose trial it retrains."""
     trials = _Recorded[int | None](int, default=None)
-    """How many finished trials the figures of a search show."""
+    """Number of finished trials in the figures of a search."""
     trial_number = _Recorded(int, "optuna_trial")
     """Optuna's number of the trial."""
     trial_text = _Recorded(str, "optuna_trial", default="")
-    """The same as it is recorded, for runs that may have been altered."""
+    """The same as recorded text, for runs that may have been altered."""
     base_seed = _Recorded(int)
     """The seed of a trial's search."""
     stopped_epoch = _Recorded[int | None](int, default=None)
@@ -152,21 +152,21 @@ class Run:
     experiment = _Recorded(str, default="")
     """One of `study.config.EXPERIMENTS`."""
     conditions = _Recorded[tuple[Any, ...]](_list, default=())
-    """What an experiment compared last; with `seeds`."""
+    """Conditions of an experiment's latest comparison; with `seeds`."""
     seeds = _Recorded[tuple[Any, ...]](_list, default=())
     condition = _Recorded(str, default="")
-    """Which of an experiment's conditions a replicate has."""
+    """Condition of a replicate, one of its experiment's."""
     group = _Recorded(str, default="")
-    """The group of conditions that it belongs to; see `study.experiments`."""
+    """Group of the condition; see `study.experiments`."""
 
     dataset = _Recorded(str, where=PARAMS, default="")
     """The data set as the option --dataset names it."""
     dataset_digest = _Recorded(str, where=PARAMS, default="")
     precision = _Recorded(str, where=PARAMS, default="")
     epochs = _Recorded(int, where=PARAMS, default=0)
-    """For how many epochs it was to train; 0 where it was killed before that was recorded."""
+    """Number of epochs to train; 0 where it was killed before they were recorded."""
     seed = _Recorded(int, where=(*TAGS, *PARAMS))
-    """Of the initial weights and the order of the images; of a search, the base of its trials' seeds."""
+    """Seed of the initial weights and of the order of the images; for a search, the base of its trials' seeds."""
     device = _Recorded(str, where=PARAMS, default="")
     git_commit = _Recorded(str, where=PARAMS, default="")
     sampler = _Recorded(str, where=PARAMS)
@@ -174,7 +174,7 @@ class Run:
 
     @property
     def references(self) -> dict[str, str]:
-        """The ids of the runs that it names, by tag."""
+        """Ids of the runs that it refers to, by tag."""
         return {name: self.tags[name] for name in REFERENCES if name in self.tags}
 
     @property
@@ -198,7 +198,7 @@ class Run:
 
 
 def as_run(run: Any) -> Run:
-    """A run of MLflow's as plain data."""
+    """An MLflow run as a `Run`."""
     return Run(
         id=run.info.run_id,
         name=run.info.run_name or "",
@@ -224,17 +224,17 @@ def trial_tags(config: SearchConfig, number: int, retry_of: int | None) -> dict[
 
 
 def below(parent: Run) -> dict[str, str]:
-    """The tags of a run below `parent` that say so."""
+    """The tags that make a run a child of `parent`."""
     return {PARENT: parent.id, "dataset": parent.dataset_key}
 
 
 def restored() -> dict[str, str]:
-    """The tag of a run that is made from Optuna's record now."""
+    """The tag of a run restored from Optuna's record, with the current time."""
     return {"restored": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
 
 
 def trial_reference(trial: Run) -> dict[str, str]:
-    """The tags of a run that trains the settings of `trial` again."""
+    """The tags that link a run to `trial`, whose settings it trains again."""
     return {"search": trial.search, "optuna_trial": str(trial.trial_number), "trial_run": trial.id}
 
 
@@ -261,7 +261,7 @@ def replicate_tags(experiment: str, condition: Condition) -> dict[str, str]:
 
 
 def seed_param(run: Run) -> dict[str, str]:
-    """The param that a retraining must have by its tag `seed`."""
+    """The param `seed` that a retraining must have, from its tag `seed`."""
     return {"seed": run.tags.get("seed", "")}
 
 
@@ -271,28 +271,28 @@ def data_params(run: Run) -> dict[str, str]:
 
 
 def differing_params(run: Run, other: Run, names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The values of those params that both runs record, and not with the same value."""
+    """Both values of each of the params `names` that the two runs record with different values."""
     both = {name: (run.params[name], other.params[name]) for name in names if name in run.params.keys() & other.params}
     return {name: values for name, values in both.items() if values[0] != values[1]}
 
 
 def is_under_way(run: Run) -> bool:
-    """Whether a process works on a run, or may do so where that cannot be seen from here."""
+    """Whether a process works on a run, or may do so on another host, where that is unknown."""
     return run.status == "RUNNING" and bool(run.worker) and not is_gone(run.worker)
 
 
 def as_param(value: object) -> str:
-    """A setting as a run's params or tags hold it."""
+    """A value as the text of a param or tag."""
     return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
 
 
 def metric(run: Run, name: str) -> float:
-    """A run's metric; NaN where it has none or none that is finite (MLflow keeps infinity as 1.8e308)."""
+    """A run's metric; NaN where it is missing or not finite (MLflow stores infinity as 1.8e308)."""
     value = run.metrics.get(name, math.nan)
     return value if abs(value) < sys.float_info.max else math.nan
 
 
 def points(metrics: Mapping[str, float], step: int) -> list[Point]:
-    """The metrics of one step, of now."""
+    """The metrics of one step as points, with the current time."""
     now = time.time_ns() // 1_000_000
     return [Point(name, value, now, step) for name, value in metrics.items()]

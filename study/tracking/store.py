@@ -37,11 +37,11 @@ from study.tracking.queries import every, is_quotable, quoted
 from study.tracking.retry import Retry, RetryingClient
 from study.tracking.runs import PARENT, Point, Run, as_param, as_run, points
 
-# What it logs with a traceback is raised as well.
+# It logs tracebacks of errors that are raised as well.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 MAX_BATCH = 1000
-"""How many metrics MLflow takes in one write."""
+"""Maximum number of metrics in one write, set by MLflow."""
 
 
 def default_uri(home: Home) -> str:
@@ -53,9 +53,9 @@ class Store(Artifacts):
     """The tracking store: a local SQLite file with a folder of artifacts, or an MLflow server."""
 
     def __init__(self, home: Home, uri: str | None = None, say: Callable[[str], None] = print):
-        """Opens the store at `uri` (default: inside `home`), making it where it is new.
+        """Opens the store at `uri` (default: inside `home`), creating it where it is new.
 
-        `say` is told when it is away.
+        `say` is called with a message while the store is unavailable.
 
         Raises:
             StudyError: where it is no database, or no server answers.
@@ -84,10 +84,10 @@ class Store(Artifacts):
         self.say(text)
 
     def wait(self, action: Callable[[], Any]) -> Any:
-        """What `action` returns, which works with this store and is done again where the store was away.
+        """Returns the result of `action`, which uses this store and is retried while the store is unavailable.
 
         Raises:
-            StoreFault: where the store is away for too long, or something else fails that a sentence can explain.
+            StoreFault: where the store is away for too long, or fails for another known reason.
         """
         return self._retry.wait(action)
 
@@ -101,16 +101,16 @@ class Store(Artifacts):
         self._retry.give_up()
 
     def experiment(self, name: str) -> str:
-        """The id of the experiment called `name`, made where it is new."""
+        """Id of the experiment `name`, created where it is new."""
         if name not in self._ids:
             self._ids[name] = self.experiments.find(name) or self.experiments.make(name)
         return self._ids[name]
 
     @property
     def artifacts_root(self) -> str | None:
-        """Where a store without a server keeps artifacts; None for a server, which decides itself.
+        """Root URI of the artifacts of a store without a server; None for a server, which decides itself.
 
-        Absolute: MLflow would anchor a relative one to where the command was typed.
+        Absolute, since MLflow resolves a relative one against the working directory.
         """
         if self.uri.startswith("http"):
             return None
@@ -128,7 +128,7 @@ class Store(Artifacts):
         params: Mapping[str, Any],
         parent: str | None = None,
     ) -> str:
-        """Starts a run in `experiment`, which is called after its data set's key, and returns its id."""
+        """Starts a run in `experiment` (the key of its data set) and returns its id."""
         own = {
             "mlflow.user": _user(),
             "mlflow.source.name": Path(sys.argv[0]).name,
@@ -147,7 +147,7 @@ class Store(Artifacts):
         attempts = 0
 
         def create() -> str:
-            # A request without an answer may have been heard, and a second one would make a second run.
+            # A request that failed may have reached the server, and a repeated one would create a second run.
             nonlocal attempts
             attempts += 1
             if attempts > 1:
@@ -158,7 +158,7 @@ class Store(Artifacts):
         return str(self.wait(create))
 
     def describe(self, run_id: str, params: Mapping[str, Any]) -> None:
-        """Records the params of a run, as its start does unless it is killed on the way; they may never change."""
+        """Records the params of a run, which may never change; `start` does so too, unless it is killed before."""
         self.client.log_batch(run_id, params=[Param(key, as_param(value)) for key, value in params.items()])
 
     def tag(self, run_id: str, **tags: object) -> None:
@@ -178,7 +178,7 @@ class Store(Artifacts):
         attempts = 0
 
         def write() -> None:
-            # A request without an answer may have been heard, and MLflow would keep the values twice.
+            # A request that failed may have reached the server, and MLflow would record the values twice.
             nonlocal attempts
             attempts += 1
             known = self._recorded(run_id, {point.name for point in recorded}) if attempts > 1 else set()
@@ -188,11 +188,11 @@ class Store(Artifacts):
         self.wait(write)
 
     def _recorded(self, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
-        """The metrics of these names that a run has, each with its step."""
+        """The name and step of each recorded value of these metrics of a run."""
         return {(name, point.step) for name in names for point in self.client.get_metric_history(run_id, name)}
 
     def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
-        """Ends a run as FINISHED, FAILED or KILLED, for `reason`, with its `last` metrics and the tags but for None."""
+        """Ends a run as FINISHED, FAILED or KILLED for `reason`, with its `last` metrics; tags of None are ignored."""
         ended = time.time_ns() // 1_000_000
         known = {name: value for name, value in tags.items() if value is not None}
         self._log_batch(run_id, last, {"status_reason": reason, **known})
@@ -209,12 +209,12 @@ class Store(Artifacts):
     def runs(
         self, experiments: Sequence[str] | None = None, *, status: str = "", parent: str = "", **tags: str
     ) -> list[Run]:
-        """The runs with all these tags, the latest first; in the named experiments, by default in all.
+        """The runs with all these tags, in the named experiments (default: all), the latest first.
 
         Args:
             experiments: their names.
             status: only runs that are RUNNING, FINISHED, FAILED or KILLED.
-            parent: only runs below the run with this id.
+            parent: only children of the run with this id.
             tags: the values that tags of the run must have.
 
         Raises:
@@ -223,7 +223,8 @@ class Store(Artifacts):
         if parent:
             tags[PARENT] = parent
         if experiments is None:
-            ids = [one.experiment_id for one in every(self.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)]
+            active = every(self.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)
+            ids = [experiment.experiment_id for experiment in active]
         else:
             ids = [key for name in experiments if (key := self.experiments.find(name))]
         wanted = {f"tags.`{key}`": value for key, value in tags.items()}
@@ -231,11 +232,11 @@ class Store(Artifacts):
             wanted["attributes.status"] = status
         query = " and ".join(f"{key} = {quoted(value)}" for key, value in wanted.items() if is_quotable(value))
         latest = ["attributes.start_time DESC"]
-        found = [as_run(run) for run in (every(self.client.search_runs, ids, query, order_by=latest) if ids else [])]
-        return [run for run in found if all(run.tags.get(key) == value for key, value in tags.items())]
+        matches = every(self.client.search_runs, ids, query, order_by=latest) if ids else []
+        return [run for run in map(as_run, matches) if all(run.tags.get(key) == value for key, value in tags.items())]
 
     def history(self, run_id: str) -> pd.DataFrame:
-        """All metrics of a run, a row per epoch: `epoch` and a column per metric; NaN where it was not recorded."""
+        """All metrics of a run, one row per epoch: `epoch` and a column per metric; NaN where it was not recorded."""
         columns = {}
         for key in self.client.get_run(run_id).data.metrics:
             points = self.client.get_metric_history(run_id, key)
@@ -251,7 +252,7 @@ def _as_tags(tags: Mapping[str, object]) -> list[RunTag]:
 def _require_server(uri: str) -> None:
     try:
         parts = urlsplit(uri)
-        # A login in the address is for MLflow's own requests; urllib would take it for a part of the host's name.
+        # Without credentials, which only MLflow's own requests use: urllib would read them as part of the host name.
         address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         with urllib.request.urlopen(address.rstrip("/") + "/health", timeout=10):
             pass
@@ -265,5 +266,5 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        # A container's user id without a name.
+        # In a container, the user id may have no name.
         return str(os.getuid())

@@ -1,4 +1,4 @@
-"""Metrics and files recorded in the background, while training goes on."""
+"""Background writer: records metrics and files while training goes on."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -10,19 +10,19 @@ from study.tracking.runs import points
 from study.tracking.store import Point, Store
 
 GATHERED = 0.25
-"""Seconds for which metrics are gathered before they are written: on a GPU an epoch takes no longer than a write."""
+"""Seconds for which metrics are gathered before a write: on a GPU, an epoch is as short as a write."""
 POLL = 0.05
 """Seconds between two checks, while waiting for a write, whether the store is away or a signal came."""
 
 
 class Writer:
-    """Writes to a store from a thread of its own, in order; the metrics of each run are gathered into one write.
+    """Writes to a store from its own thread, in order; gathers the metrics of each run into one write.
 
-    While the store is away, the thread retries, and what is handed over meanwhile waits in memory. What a process did
-    not write before it ended is made again by the same command, which continues from what the store has.
+    While the store is unavailable, the thread retries, and further writes wait in memory. Results that a process did
+    not write before it ended are computed again by the same command, which continues from what the store has.
 
     A run may be ended only after `drain`, which leaving the `with` block calls as well: MLflow's own asynchronous
-    logging loses what is on its way when the process is told to stop.
+    logging loses pending writes when the process is terminated.
     """
 
     def __init__(self, store: Store):
@@ -45,7 +45,7 @@ class Writer:
             self._thread.shutdown()
 
     def log(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Hands over the metrics of one step, and returns at once."""
+        """Queues the metrics of one step, and returns at once."""
         with self._lock:
             self._pending += [(run_id, point) for point in points(metrics, step)]
             is_first, self._is_scheduled = not self._is_scheduled, True
@@ -53,10 +53,10 @@ class Writer:
             self._thread.submit(self._gather)
 
     def submit(self, write: Callable[[], object]) -> None:
-        """Writes in the background; returns once it is done, or the store is away.
+        """Queues a write; returns once it is done, or the store is unavailable.
 
         Raises:
-            Exception: what this write or an earlier one raised; no write is tried after it.
+            Exception: what this write or an earlier one raised; no further write is tried.
         """
         written = self._thread.submit(self._attempt, write)
         while wait([written], POLL).not_done and not self._store.is_away:
@@ -75,13 +75,13 @@ class Writer:
             raise self._error
 
     def drain(self, *, is_patient: bool = True) -> None:
-        """Waits until all that was handed over is written.
+        """Waits until everything in the queue is written.
 
         Args:
-            is_patient: whether to wait for a store that is away; an interruption does not, and loses what waits for it.
+            is_patient: whether to wait for an unavailable store; without, pending writes are lost.
 
         Raises:
-            Exception: what the store raised; metrics that it did not take are kept, and tried again by the next write.
+            Exception: what the store raised; metrics that were not written are part of the next write.
         """
         self._hurry.set()
         if not is_patient:
