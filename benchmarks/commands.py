@@ -1,4 +1,4 @@
-"""The command as a process of its own, and the baseline that it is compared with."""
+"""The `study` command as a process, and the baseline that it is compared with."""
 
 import os
 import sys
@@ -8,17 +8,17 @@ from study.config import default_home
 
 STUDY = str(Path(sys.executable).with_name("study"))
 IMPORTS = (sys.executable, "-c", "import torch, mlflow, optuna, torchvision")
-"""The baseline of start-up and memory."""
+"""Baseline of start-up time and memory: a process that only imports."""
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The surroundings of a process that keeps everything in `home`, whatever this one was given."""
+    """Environment of a process that keeps everything in `home`, without this process's own settings."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "MLFLOW_", "OPTUNA_"))}
     return {**clean, "STUDY_HOME": str(home)}
 
 
 def with_data(home: Path) -> Path:
-    """`home`, made, with the downloads and decoded images of the default one."""
+    """Creates `home`, with the downloads and decoded images of the default home."""
     shared = default_home().data
     shared.mkdir(parents=True, exist_ok=True)
     home.mkdir(exist_ok=True)

@@ -1,21 +1,21 @@
-"""Everything that is worth measuring on a GPU, in one call of under 8 minutes, as a table and as JSON.
+"""All benchmarks for a GPU, in one call of under 8 minutes: a table, and the same figures as JSON.
 
     python -m benchmarks.gpu --dataset IMAGES --json gpu.json
 
-IMAGES is an image folder (`train/<class>/`, `test/<class>/`) or a tar archive of one; without it the accuracies and the
-whole commands are left out. The training figures need torch 2.11 or newer, torchvision and numpy alone; accuracies and
-whole commands also need the project's dependencies. What is missing is said, and the rest is measured; what would begin
-after `--minutes` is left out, and said too; a whole command is given up when they are over by a minute and a half.
+IMAGES is an image folder (`train/<class>/`, `test/<class>/`) or a tar archive of one; without it, the accuracies and
+the whole commands are left out. The training figures need only torch 2.11 or newer, torchvision and numpy; accuracies
+and whole commands also need the project's dependencies. Parts that lack a dependency, or would start after `--minutes`,
+are skipped and listed; a whole command is stopped 90 seconds after `--minutes`.
 
-On a machine without a network: copy this folder there, with its `.git` so that the commit is known, and IMAGES beside
-it, and call it with the machine's own Python. For the whole commands bring the wheels of what it names as missing
+On a machine without a network: copy this folder there, with its `.git` (for the commit) and IMAGES, and run it with the
+machine's own Python. For the whole commands, also copy the wheels of the dependencies that it lists as missing
 (`pip download` on a machine with a network, `pip install --no-index --find-links` there).
 
-The times are means over epochs after one that does not count, the training steps alone; images are random ones of
-CIFAR-10's size, 50,000 an epoch, in batches of 200. The targets are those of an H200, scaled by the bf16 matmul rate.
-The file of figures is written anew after each part, so that nothing is lost where the machine is taken away.
+Times are means over epochs after one uncounted epoch, training steps only; the images are random, of CIFAR-10's size,
+50,000 per epoch, in batches of 200. The targets are for an H200, scaled by the bf16 matmul rate. The JSON file is
+rewritten after each part, so that no figures are lost if the machine goes away.
 
-What was measured with it stands in docs/speed.md; no GPU has timed several trainings vectorised or as processes yet.
+Results are in docs/speed.md; no GPU has timed vectorised or multi-process trainings yet.
 """
 
 import argparse
@@ -58,59 +58,59 @@ from study.training import resident
 P = ParamSpec("P")
 
 H200_MATMUL = 790e12
-"""bf16 operations per second of an H200, the machine of the targets."""
+"""bf16 operations per second of an H200, for which the targets are."""
 TARGETS = {"cnn": 25e-3, "cnn_together": 18e-3, "ffnn": 10e-3, "tune": 20.0, "reproduce": 90.0}
-"""Seconds on an H200: an epoch alone, a model-epoch of several at a time, and whole commands."""
+"""Seconds on an H200: an epoch of a single training, one per model of several trainings, and whole commands."""
 WAYS = ("in turns", "vectorised", "processes")
-"""Of having several trainings under way; one process is no way of its own."""
+"""Ways to run several trainings at a time."""
 GRACE = 90.0
-"""Seconds that a whole command may take when the time for new parts is up."""
+"""Seconds that a whole command may take after `--minutes`."""
 NEEDED = ("mlflow", "optuna", "typer", "rich", "pandas", "sklearn", "matplotlib", "safetensors", "filelock", "psutil")
-"""What whole commands import beside torch, torchvision and numpy."""
+"""Packages that whole commands import besides torch, torchvision and numpy."""
 
 
 class Session:
-    """What was measured so far, and which parts were left out: one figure less is no reason to lose all."""
+    """The figures measured so far, and the parts left out; a failed part does not end the session."""
 
     def __init__(self, figures: Figures, minutes: float, file: Path | None):
         self.figures: Figures = {**figures, "epoch_seconds": {}, "left_out": {}}
         self.end, self.file = time.monotonic() + 60 * minutes, file
 
     def left(self) -> float:
-        """Seconds until nothing more is begun."""
+        """Seconds until no further part is started."""
         return self.end - time.monotonic()
 
-    def measure(self, name: str, part: Callable[P, Figures], *given: P.args, **options: P.kwargs) -> None:
-        """Adds what `part` measures; says where the time is up, or it fails."""
+    def measure(self, name: str, part: Callable[P, Figures], *arguments: P.args, **options: P.kwargs) -> None:
+        """Adds the figures of `part`; leaves it out where the time is up or it fails."""
         if self.left() < 0:
             self.leave_out(name, "no time left: raise --minutes")
             return
         print(f"… {name}", file=sys.stderr, flush=True)
         start = time.monotonic()
         try:
-            found = part(*given, **options)
-            self.figures["epoch_seconds"] |= found.pop("epoch_seconds", {})
-            self.figures |= found
+            figures = part(*arguments, **options)
+            self.figures["epoch_seconds"] |= figures.pop("epoch_seconds", {})
+            self.figures |= figures
         except Exception as error:
             self.leave_out(name, f"{type(error).__name__}: {error}")
         print(f"  {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
         self.write()
 
     def leave_out(self, name: str, why: str) -> None:
-        """Notes what was not measured."""
+        """Records a part that was not measured, and why."""
         self.figures["left_out"][name] = why
 
     def write(self) -> None:
-        """Writes all figures to the file, where there is one."""
+        """Writes all figures to the file, if any."""
         if self.file:
             self.file.write_text(json.dumps(self.figures, indent=2) + "\n")
 
 
 def with_targets(epochs_of: Mapping[str, float], figures: Figures, images: int) -> list[list[object]]:
-    """Rows of the table of times: ms a model-epoch, ratio to the textbook, least times, shares of them, target."""
+    """Rows of the table of times: ms per model-epoch, ratio to the textbook, lower bounds, shares of them, target."""
     scale = images / 50_000 * H200_MATMUL / (1e12 * figures.get("matmul_tflops", math.nan))
     rows: list[list[object]] = []
-    for name, taken in epochs_of.items():
+    for name, duration in epochs_of.items():
         model = name.split(",")[0]
         floors = [
             images / 50_000 * figures.get(f"{model}_floor_{what}_ms", math.nan) for what in ("arithmetic", "memory")
@@ -119,10 +119,10 @@ def with_targets(epochs_of: Mapping[str, float], figures: Figures, images: int) 
         rows.append(
             [
                 name,
-                1e3 * taken,
-                epochs_of.get(f"{model}, textbook", math.nan) / taken,
+                1e3 * duration,
+                epochs_of.get(f"{model}, textbook", math.nan) / duration,
                 *floors,
-                *(floor / (1e3 * taken) for floor in floors),
+                *(floor / (1e3 * duration) for floor in floors),
                 "" if name.endswith(("textbook", "eager")) else 1e3 * target * scale,
             ]
         )
@@ -130,7 +130,7 @@ def with_targets(epochs_of: Mapping[str, float], figures: Figures, images: int) 
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table, with nothing but the standard library."""
+    """Prints a table, using only the standard library."""
     texts = [list(columns), *([_text(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     for first, *others in texts:
@@ -143,16 +143,16 @@ def _text(cell: object) -> str:
 
 
 def driver() -> str:
-    """The version of the GPU's driver, as the driver says it."""
-    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    """The version of the GPU's driver; `unknown` without one."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[0]
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
     except (OSError, subprocess.CalledProcessError, IndexError):
         return "unknown"
 
 
 def measure(options: argparse.Namespace) -> Figures:
-    """All figures that there is time for."""
+    """Measures all parts that there is time for."""
     machine = prepare(options.device, options.precision)
     about = {**surroundings(machine), "driver": driver(), "images": options.images}
     session = Session(about, options.minutes, options.json)
@@ -201,7 +201,7 @@ def _of_images(folder: Path, options: argparse.Namespace, machine: Machine, sess
 
 
 def report(figures: Figures) -> None:
-    """Prints what was measured, beside the targets."""
+    """Prints the figures with their targets."""
     about = ("gpu", "device", "precision", "driver", "torch", "commit", "cpu")
     print(", ".join(f"{name} {figures[name]}" for name in about if figures[name]))
     plain = [name for name, value in figures.items() if isinstance(value, float) and name not in TARGETS]
@@ -225,7 +225,7 @@ def report(figures: Figures) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options; `argparse`, since it is there on every machine."""
+    """Parses the options; with `argparse`, which needs no dependencies."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Measure all that a GPU is used for.")
     parser.add_argument("--dataset", type=Path, help="image folder, or a tar archive of one")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
@@ -241,7 +241,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=40, help="of each search in the whole commands")
     parser.add_argument("--search-passes", type=int, default=10, help="epochs of a trial in them")
     options = parser.parse_args(arguments)
-    if (given := options.dataset) and not (given.is_dir() or (given.is_file() and tarfile.is_tarfile(given))):
+    if (dataset := options.dataset) and not (dataset.is_dir() or (dataset.is_file() and tarfile.is_tarfile(dataset))):
         parser.error(f"--dataset {options.dataset} is neither a folder nor a tar archive")
     if options.seeds - 1 not in T_975:
         parser.error(f"--seeds is {options.seeds}: it must be from {min(T_975) + 1} to {max(T_975) + 1}")
@@ -249,7 +249,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measures, prints and writes."""
+    """Measures, prints and writes all figures."""
     options = parse()
     try:
         figures = measure(options)

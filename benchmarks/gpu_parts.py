@@ -40,7 +40,7 @@ T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 
 
 
 def rates(machine: Machine) -> Figures:
-    """What the hardware can do, and the least time of an epoch that follows for each model."""
+    """Matmul rate and memory bandwidth, and the lower bounds that follow for the time of an epoch."""
     matmul, bandwidth = matmul_ceiling(machine), memory_bandwidth(machine)
     figures: Figures = {"matmul_tflops": matmul / 1e12, "bandwidth_gbs": bandwidth / 1e9}
     for model in MODELS:
@@ -50,18 +50,19 @@ def rates(machine: Machine) -> Figures:
 
 
 def alone(model: str, images: Labelled, machine: Machine, rounds: int, name: str) -> Figures:
-    """Seconds of one epoch of one training, the way `machine` says, which is called `name`."""
+    """Seconds per epoch of a single training on `machine`, whose settings are called `name`."""
     config = TrainConfig(model=model_config(model))
     epoch = epoch_of(images, config, machine)
     first = seconds(epoch, machine.device)
-    taken = timed(epoch, rounds, machine.device)
-    return {"epoch_seconds": {f"{model}, {name}": taken}, f"{model}_first_epoch_seconds_{name}": first}
+    duration = timed(epoch, rounds, machine.device)
+    return {"epoch_seconds": {f"{model}, {name}": duration}, f"{model}_first_epoch_seconds_{name}": first}
 
 
 def difference(model: str, images: Labelled, machine: Machine) -> Figures:
-    """How far weights trained under a graph are from those trained eagerly, and the latter from each other.
+    """Difference between weights trained with a CUDA graph and eagerly, and between two eager trainings.
 
-    The mean over all weights after two epochs, as a share of how far they moved. A GPU's gradients need not repeat.
+    The mean absolute difference over all weights after two epochs, relative to their mean change in training. Gradients
+    on a GPU need not be deterministic.
     """
     ways = {"graph": machine, "eager": replace(machine, graphs=False), "again": replace(machine, graphs=False)}
     weights = {name: _flat_weights(model, images, way, passes=2) for name, way in ways.items()}
@@ -87,22 +88,22 @@ def together(model: str, images: Labelled, machine: Machine, rounds: int, way: s
         for seed in range(count)
     ]
     if way == "processes":
-        taken = seconds_in_processes(images.to("cpu"), configs[0], machine, count, rounds)
+        duration = seconds_in_processes(images.to("cpu"), configs[0], machine, count, rounds)
     else:
         turns = trainings(images, configs, machine)[1] if way == "in turns" else None
-        taken = timed(turns or Population(images, configs, machine).epoch, rounds, machine.device)
-    return {"epoch_seconds": {f"{model}, {count} {way}": taken / count}}
+        duration = timed(turns or Population(images, configs, machine).epoch, rounds, machine.device)
+    return {"epoch_seconds": {f"{model}, {count} {way}": duration / count}}
 
 
 def textbook(model: str, images: Labelled, machine: Machine, threads: int) -> Figures:
-    """Seconds of an epoch of the textbook loop, in a process of its own, after one that does not count."""
-    with Textbook(images.to("cpu"), TrainConfig(model=model_config(model)), str(machine.device), threads) as other:
-        other.epoch()
-        return {"epoch_seconds": {f"{model}, textbook": other.epoch()}}
+    """Seconds of an epoch of the textbook loop, in its own process, after one uncounted epoch."""
+    with Textbook(images.to("cpu"), TrainConfig(model=model_config(model)), str(machine.device), threads) as loop:
+        loop.epoch()
+        return {"epoch_seconds": {f"{model}, textbook": loop.epoch()}}
 
 
 def accuracies(model: str, parts: Mapping[str, Labelled], machine: Machine, seeds: int, passes: int) -> Figures:
-    """Test accuracy (%) of `seeds` pairs of trainings, bf16 and float32, and their difference with its interval."""
+    """Test accuracy (%) of `seeds` pairs of trainings, bf16 and float32, and the difference with its 95 % interval."""
     rate, decay = SETTINGS[model]
     configs = [
         TrainConfig(model=model_config(model), learning_rate=rate, weight_decay=decay, epochs=passes, seed=seed)
@@ -125,7 +126,7 @@ def accuracies(model: str, parts: Mapping[str, Labelled], machine: Machine, seed
 
 @contextmanager
 def unpacked(dataset: Path) -> Iterator[Path]:
-    """The image folder that `dataset` is, or that the archive `dataset` holds."""
+    """The image folder `dataset`, or the unpacked archive `dataset`."""
     if dataset.is_dir():
         yield dataset
         return
@@ -136,8 +137,8 @@ def unpacked(dataset: Path) -> Iterator[Path]:
 
 
 def read(folder: Path, home: Path, machine: Machine) -> dict[str, Labelled]:
-    """The images of `folder` by part, on the device; decoded ones that `home` has are not decoded again."""
-    # Here, since it needs the project's dependencies, without which the training figures are measured all the same.
+    """The training and test images of `folder` on the device; decoded ones are cached in `home`."""
+    # Imported here: it needs the project's dependencies, and the training figures do not.
     from study.data import load_dataset
 
     dataset = load_dataset(DataConfig(dataset=str(folder)), Home(root=home))
@@ -145,7 +146,7 @@ def read(folder: Path, home: Path, machine: Machine) -> dict[str, Labelled]:
 
 
 def command(name: str, folder: Path, home: Path, machine: Machine, options: Sequence[str], timeout: float) -> Figures:
-    """Seconds of a whole command with a new store, after the images were decoded; given up after `timeout` seconds."""
+    """Seconds of a whole command with new stores and cached images; stopped after `timeout` seconds."""
     whole = [sys.executable, "-c", "from pipelines.cli.app import main; main()"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("STUDY_", "MLFLOW_"))}
     end = time.monotonic() + timeout
@@ -156,7 +157,7 @@ def command(name: str, folder: Path, home: Path, machine: Machine, options: Sequ
     environment = {**clean, "STUDY_HOME": str(own)}
 
     def call(*words: str) -> None:
-        done = subprocess.run(
+        process = subprocess.run(
             [*whole, *words, "--dataset", str(folder)],
             env=environment,
             capture_output=True,
@@ -164,8 +165,8 @@ def command(name: str, folder: Path, home: Path, machine: Machine, options: Sequ
             timeout=max(1.0, end - time.monotonic()),
             check=False,
         )
-        if done.returncode:
-            raise RuntimeError(f"study {words[0]} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+        if process.returncode:
+            raise RuntimeError(f"study {words[0]} ended with {process.returncode}: {process.stderr.strip()[-500:]}")
 
     call("data")
     model = ["--model", "cnn"] if name == "tune" else []

@@ -6,12 +6,12 @@ from study.images import Labelled
 
 
 def random_images(count: int) -> Labelled:
-    """So many images of CIFAR-10's size; for what takes a time that does not depend on what they show."""
+    """`count` random images of CIFAR-10's size; for timings that do not depend on the content."""
     return Labelled(torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8), torch.arange(count) % 10)
 
 
 def fewer(images: Labelled, of_each_class: int) -> Labelled:
-    """The first so many images of each class, in their order; all of them for 0."""
+    """The first `of_each_class` images of each class, in their order; 0: all."""
     if not of_each_class:
         return images
     members = [torch.nonzero(images.labels == label).flatten()[:of_each_class] for label in images.labels.unique()]

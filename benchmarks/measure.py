@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing in turn, the machine's own ceilings, the work of a training; needs only torch."""
+"""Shared measurements: interleaved timing, ceilings of the hardware, work of a training; needs only torch."""
 
 import platform
 import statistics
@@ -21,7 +21,7 @@ from study.training import TrainingState, epochs
 
 
 def seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
-    """How long `work` takes, with what it left queued on `device`."""
+    """Seconds that `work` takes, including what it queued on `device`."""
     start = time.perf_counter()
     work()
     if device is not None and device.type == "cuda":
@@ -32,23 +32,23 @@ def seconds(work: Callable[[], object], device: torch.device | None = None) -> f
 def in_turn(
     works: Mapping[str, Callable[[], object]], rounds: int, device: torch.device | None = None
 ) -> dict[str, float]:
-    """The median seconds of each of `works`, done in turn A B A B …, so that a drift of the machine meets all.
+    """Median seconds of each of `works`, timed in turn (A B A B …), so that drift of the machine affects all alike.
 
-    Each is done once before, uncounted.
+    Each is run once before, uncounted.
     """
-    taken: dict[str, list[float]] = {name: [] for name in works}
+    durations: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds + 1):
         for name, work in works.items():
-            spent = seconds(work, device)
+            duration = seconds(work, device)
             if turn:
-                taken[name].append(spent)
-    return {name: statistics.median(values) for name, values in taken.items()}
+                durations[name].append(duration)
+    return {name: statistics.median(values) for name, values in durations.items()}
 
 
 def matmul_ceiling(machine: Machine, size: int = 2048, rounds: int = 20) -> float:
-    """The floating-point operations per second of the machine's best matrix product, in its precision.
+    """Floating-point operations per second of a large matrix product, in the machine's precision.
 
-    The best of `rounds`, since nothing makes a product faster than the hardware is.
+    The best of `rounds`: noise only slows a product down.
     """
     kind = torch.bfloat16 if machine.precision == "bf16" else torch.float32
     size *= 4 if machine.device.type == "cuda" else 1
@@ -58,7 +58,7 @@ def matmul_ceiling(machine: Machine, size: int = 2048, rounds: int = 20) -> floa
 
 
 def memory_bandwidth(machine: Machine, size: int = 2**28, rounds: int = 10) -> float:
-    """The bytes per second, read and written, of the best copy of a large array within the device's memory."""
+    """Bytes per second, read and written, of copying a large array within the device's memory; best of `rounds`."""
     size *= 8 if machine.device.type == "cuda" else 1
     source = torch.zeros(size, dtype=torch.uint8, device=machine.device)
     target = torch.empty_like(source)
@@ -67,7 +67,7 @@ def memory_bandwidth(machine: Machine, size: int = 2**28, rounds: int = 10) -> f
 
 
 def epoch_of(images: Labelled, config: TrainConfig, machine: Machine) -> Callable[[], None]:
-    """What trains one more epoch on `images`, to its end, each time it is called."""
+    """A function that trains one more epoch on `images` at each call, and waits for its end."""
     state = TrainingState(build_model(config.model, classes=10, seed=config.seed), config, machine)
     training = epochs(state, images, replace(config, epochs=2**31), machine, evaluate={})
 
@@ -78,7 +78,7 @@ def epoch_of(images: Labelled, config: TrainConfig, machine: Machine) -> Callabl
 
 
 def flops_per_image(model: str) -> float:
-    """Floating-point operations of training on one image: products and convolutions, forward and backward."""
+    """Floating-point operations per training image: products and convolutions, forward and backward."""
     net = build_model(model_config(model), classes=10, seed=0)
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(2, 3, 32, 32)).sum().backward()
@@ -86,24 +86,24 @@ def flops_per_image(model: str) -> float:
 
 
 class _Traffic(TorchDispatchMode):
-    """Adds up the bytes of what every call reads and makes; views move none."""
+    """Sums the bytes of the inputs and outputs of every call, except views."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes = 0
 
     def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = call(*args, **(kwargs or {}))
+        result = call(*args, **(kwargs or {}))
         if not call.is_view:
-            touched = [leaf for leaf in tree_leaves((args, kwargs, made)) if isinstance(leaf, torch.Tensor)]
+            touched = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
             self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in touched)
-        return made
+        return result
 
 
 def bytes_per_image(model: str, batch: int = 200) -> float:
-    """Bytes that training on one image moves in bf16 where each call reads what it needs and writes what it makes.
+    """Bytes moved per training image in bf16, where each call reads its inputs from memory and writes its outputs.
 
-    Fused calls move less; caches keep some of it from the memory. The weights count once a batch.
+    Fused calls and caches move less. The weights count once per batch.
     """
     net = build_model(model_config(model), classes=10, seed=0).to(memory_format=torch.channels_last)
     images = torch.zeros(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
@@ -116,7 +116,7 @@ def bytes_per_image(model: str, batch: int = 200) -> float:
 
 
 def surroundings(machine: Machine) -> dict[str, Any]:
-    """What a figure is worth nothing without: hardware, precision, versions, commit."""
+    """Context that each figure needs: hardware, precision, versions and commit."""
     return {**machine.params(), "cpu": _cpu(), "torch": str(torch.__version__), "commit": git_commit()}
 
 

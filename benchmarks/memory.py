@@ -1,12 +1,12 @@
-"""Peak resident memory of `study tune` and `study analyse`, each measured as the process that a user starts.
+"""Peak resident memory of `study tune` and `study analyse`, each run as a process.
 
 python -m benchmarks.memory --dataset IMAGES
 
-One trial and one epoch on all images: memory peaks in the first epoch. The stores lie in a temporary home, which
-shares the decoded images of the default one. The baseline is a process that only imports what all of it needs.
+One trial and one epoch on all images: memory peaks in the first epoch. The stores are in a temporary home, which shares
+the decoded images of the default home. The baseline is a process that only imports the same libraries.
 
-The peak of one process is the kernel's (`ru_maxrss`). That of several is sampled: the pages that each has for itself,
-and once, what the largest shares with others, such as the code of libraries.
+The peak of one process comes from the kernel (`ru_maxrss`). That of several is sampled: the sum of their private pages,
+plus the largest amount of shared pages, such as the code of libraries.
 """
 
 import subprocess
@@ -28,9 +28,9 @@ from study.device import prepare
 
 MB = 1e6
 SAMPLED = 0.5
-"""Seconds between two looks at several processes: a look takes the kernel some time, and the peak lasts for seconds."""
+"""Seconds between two samples of several processes: a sample takes time, and the peak lasts for seconds."""
 
-# A process begins with the peak of the one that started it, so the one that is measured is started by a small one.
+# A process inherits the peak of its parent: a small launcher starts the measured one.
 LAUNCHER = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[2:]).returncode
@@ -42,7 +42,7 @@ sys.exit(code)
 
 @dataclass(frozen=True)
 class Peak:
-    """The most memory that a command held at a time, bytes: its largest process, and all of them together."""
+    """Peak memory of a command in bytes: of its largest process, and of all its processes together."""
 
     largest: float
     together: float
@@ -83,36 +83,36 @@ def main(
 
 
 def peak_of(command: Sequence[str], home: Path, *, several: bool = False) -> Peak:
-    """Runs `command` to its end and returns what memory it took; what it prints is shown only where it fails.
+    """Runs `command` and returns its peak memory; shows its output only if it fails.
 
-    `several` says that it starts processes which hold much at the same time.
+    `several`: whether to sample the sum over its processes, too.
     """
     together = 0.0
-    with tempfile.NamedTemporaryFile("r") as kept, tempfile.TemporaryFile("w+") as said:
-        launcher = (sys.executable, "-S", "-E", "-c", LAUNCHER, kept.name, *command)
-        with subprocess.Popen(launcher, env=environment(home), stdout=said, stderr=subprocess.STDOUT) as process:
+    with tempfile.NamedTemporaryFile("r") as peak, tempfile.TemporaryFile("w+") as output:
+        launcher = (sys.executable, "-S", "-E", "-c", LAUNCHER, peak.name, *command)
+        with subprocess.Popen(launcher, env=environment(home), stdout=output, stderr=subprocess.STDOUT) as process:
             while several and process.poll() is None:
                 together = max(together, _together(psutil.Process(process.pid)))
                 time.sleep(SAMPLED)
         if process.returncode:
-            said.seek(0)
-            raise SystemExit(f"{' '.join(command)} failed:\n{said.read()}")
+            output.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed:\n{output.read()}")
         # Linux counts in KiB, macOS in bytes.
-        largest = int(kept.read()) * (1 if sys.platform == "darwin" else 1024)
+        largest = int(peak.read()) * (1 if sys.platform == "darwin" else 1024)
     return Peak(largest, max(together, largest))
 
 
 def _together(launcher: psutil.Process) -> float:
     own, shared = 0, [0]
-    for process in _started_by(launcher):
-        with suppress(psutil.Error):  # it may just have ended
+    for process in _descendants(launcher):
+        with suppress(psutil.Error):  # the process may have ended
             memory = process.memory_full_info()
             own += memory.uss
             shared.append(memory.rss - memory.uss)
     return own + max(shared)
 
 
-def _started_by(process: psutil.Process) -> list[psutil.Process]:
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
     with suppress(psutil.Error):
         return process.children(recursive=True)
     return []

@@ -1,4 +1,4 @@
-"""How the benchmarks say what they measured: a table, and the same figures as JSON."""
+"""Output of the benchmarks: a table, and the same figures as JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def conclude(figures: Mapping[str, Any], file: Path | None) -> None:
-    """Prints the figures that the benchmark is for, and writes them to `file` where one is named."""
+    """Prints the figures, and writes them to `file` as JSON if it is given."""
     for name, value in figures.items():
         if isinstance(value, float):
             print(f"{name}: {value:.4g}")

@@ -1,7 +1,7 @@
-"""Three ways to have several trainings under way on one device: in turns, as processes, and as one vectorised model.
+"""Three ways to run several trainings on one device: in turns, as processes, and as one vectorised model.
 
-In turns is what `study tune` does on a GPU (`study.training.epochs`, asked one after the other). The other two are here
-to be compared with it by `benchmarks/gpu.py`.
+`study tune` trains in turns on a GPU (`study.training.epochs`, advanced one after the other). `benchmarks/gpu.py`
+compares it with the other two.
 """
 
 import time
@@ -25,13 +25,13 @@ from study.state import TrainingState
 from study.training import epochs, resident
 
 TIMEOUT = 120.0
-"""Seconds after which processes are given up of which one is stuck."""
+"""Seconds after which processes count as stuck."""
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""Adam's, as torch has them."""
+"""Adam's defaults in torch."""
 
 
 def trainings(images: Labelled, configs: Sequence[TrainConfig], machine: Machine) -> tuple[list[nn.Module], Launch]:
-    """The models that `configs` describe, and what trains an epoch of each: all are queued, then all waited for."""
+    """The models of `configs`, and a function that trains an epoch of each: queues all, then waits for all."""
     states = [TrainingState(build_model(c.model, classes=10, seed=c.seed), c, machine) for c in configs]
     under_way = [epochs(state, images, c, machine, evaluate={}) for state, c in zip(states, configs, strict=True)]
 
@@ -43,28 +43,28 @@ def trainings(images: Labelled, configs: Sequence[TrainConfig], machine: Machine
 
 
 def seconds_in_processes(images: Labelled, config: TrainConfig, machine: Machine, count: int, rounds: int) -> float:
-    """Seconds for one epoch in each of `count` processes at a time; their start and first epoch do not count."""
+    """Seconds per epoch of `count` concurrent processes; their start and first epoch do not count."""
     context = get_context("spawn")
-    given = images, config, (str(machine.device), machine.precision, machine.threads), context.Barrier(count)
-    with ProcessPoolExecutor(count, context, initializer=_prepare, initargs=given) as pool:
-        taken = [pool.submit(_in_process, rounds) for _ in range(count)]
-        return max(future.result(TIMEOUT) for future in taken) / rounds
+    arguments = images, config, (str(machine.device), machine.precision, machine.threads), context.Barrier(count)
+    with ProcessPoolExecutor(count, context, initializer=_prepare, initargs=arguments) as pool:
+        durations = [pool.submit(_in_process, rounds) for _ in range(count)]
+        return max(future.result(TIMEOUT) for future in durations) / rounds
 
 
 _epoch: Launch
 _barrier: Barrier
 
 
-def _prepare(images: Labelled, config: TrainConfig, asked: tuple[str, str, int], barrier: Barrier) -> None:
+def _prepare(images: Labelled, config: TrainConfig, options: tuple[str, str, int], barrier: Barrier) -> None:
     global _epoch, _barrier
-    machine = prepare(*asked)
+    machine = prepare(*options)
     _epoch, _barrier = epoch_of(resident(images, machine), config, machine), barrier
 
 
 def _in_process(rounds: int) -> float:
     try:
         _epoch()
-        # Each process waits here, so that none takes two turns while another is still starting.
+        # Wait for all processes, so that none is timed while another is still starting.
         _barrier.wait(TIMEOUT)
     except BaseException:
         _barrier.abort()
@@ -76,10 +76,10 @@ def _in_process(rounds: int) -> float:
 
 
 class Population:
-    """Trainings of equal networks as one: every weight has a first dimension of members, and so has every gradient.
+    """Trains equal networks as one vectorised model: weights and gradients have a first dimension of members.
 
-    Each member has its own seed, order of images, learning rate and L2 decay (Adam, no warm-up); the images must come
-    in whole batches.
+    Each member has its own seed, order of images, learning rate and L2 decay (Adam, no warm-up). The number of images
+    must be a multiple of the batch size.
     """
 
     def __init__(self, images: Labelled, configs: Sequence[TrainConfig], machine: Machine):
@@ -139,7 +139,7 @@ class Population:
 
 
 def timed(epoch: Callable[[], None], rounds: int, device: torch.device) -> float:
-    """Seconds of one epoch, the mean of `rounds` after one that does not count."""
+    """Mean seconds per epoch over `rounds`, after one uncounted epoch."""
     epoch()
 
     def counted() -> None:

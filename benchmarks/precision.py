@@ -10,8 +10,8 @@ points, with its 95 % interval (paired t). CIFAR-10, JPEG re-encoded; one thread
 | FFNN | 50,000 | 5 | 51.62 | 51.58 | −0.04 | −0.51 to 0.43 |
 | CNN (`--images 400`) | 4,000 | 5 | 53.26 | 53.34 | +0.08 | −0.31 to 0.48 |
 
-The processor, a Xeon without bf16 units, emulates bf16: it rounds the same, but may add in another order. That is slow,
-hence the CNN's few images.
+The processor, a Xeon without bf16 units, emulates bf16: it rounds the same, but may add in another order. Since that is
+slow, the CNN was trained on few images.
 """
 
 from dataclasses import replace
@@ -57,8 +57,8 @@ def main(
                 if len(table.query("model == @model and seed == @seed and precision == @precision")):
                     continue
                 train, test = (resident(part, machine) for part in (fewer(loaded.train, images), loaded.test))
-                reached = _test_accuracy(_config(model, epochs, seed), train, test, machine)
-                row = {"model": model, "seed": seed, "precision": precision, "test_accuracy": reached}
+                accuracy = _test_accuracy(_config(model, epochs, seed), train, test, machine)
+                row = {"model": model, "seed": seed, "precision": precision, "test_accuracy": accuracy}
                 table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
                 print(*row.values(), flush=True)
                 if file:
@@ -79,13 +79,13 @@ def _config(model: str, epochs: int, seed: int) -> TrainConfig:
 
 
 def _test_accuracy(config: TrainConfig, train: Labelled, test: Labelled, machine: Machine) -> float:
-    """After the last epoch; the others are not evaluated."""
+    """Test accuracy after the last epoch; the others are not evaluated."""
     model = build_model(config.model, classes=10, seed=config.seed)
     state = TrainingState(model, config, machine)
     fit(state, train, replace(config, epochs=config.epochs - 1), machine, evaluate={}, on_epoch=lambda epoch: None)
-    reached: list[Epoch] = []
-    fit(state, train, config, machine, evaluate={"test": test}, on_epoch=reached.append)
-    return reached[-1].metrics["test_accuracy"]
+    evaluated: list[Epoch] = []
+    fit(state, train, config, machine, evaluate={"test": test}, on_epoch=evaluated.append)
+    return evaluated[-1].metrics["test_accuracy"]
 
 
 def paired(table: pd.DataFrame) -> pd.DataFrame:

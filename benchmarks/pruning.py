@@ -1,11 +1,11 @@
-"""How many epochs a pruner saves a search, and what it costs: recorded learning curves, replayed to each pruner.
+"""Compares pruners by the epochs they save and the accuracy they cost, on replayed learning curves.
 
     python -m benchmarks.pruning                                       # replays benchmarks/curves/*.csv
     python -m benchmarks.pruning record cnn curves.csv --dataset IMAGES  # trains 40 trials to the end
 
-A replay shows the same trials, in an order drawn anew, to a pruner of Optuna as a search would. Its regret is the best
-validation accuracy of all trials run to the end, less that of the trials that the pruner let finish. What a replay
-cannot show: that the sampler would have drawn other trials after a pruned one.
+A replay reports the same trials, in a random order, to an Optuna pruner, as a search would. Its regret is the best
+validation accuracy of all trials run to the end, minus that of the trials that the pruner let finish. A replay ignores
+that the sampler would have drawn other trials after a pruned one.
 
 Result, means (and the highest) over 20 orders of 40 trials of 10 epochs, as `study tune --pruner none` draws them:
 
@@ -17,8 +17,8 @@ Result, means (and the highest) over 20 orders of 40 trials of 10 epochs, as `st
 | Hyperband from epoch 1, factor 3 (the default before this) | 0.62 (2.50) | 0.47 (0.61) | 0.16 (0.24) | 0.48 (0.69) |
 
 The curves: CIFAR-10, JPEG re-encoded; the FFNN's on all training images (45,000, and 5,000 to validate), the CNN's on
-1,000 of each class (8,000, and 2,000 to validate), since 400 epochs of all would have taken hours on the machine at
-hand: 2 cores of a Xeon without bf16 units, float32, one thread each. `--images 1000 --validation 0.2` made the CNN's.
+1,000 of each class (8,000, and 2,000 to validate), since 400 epochs on all images would have taken hours on the machine
+used: 2 cores of a Xeon without bf16 units, float32, one thread each. `--images 1000 --validation 0.2` made the CNN's.
 """
 
 from dataclasses import replace
@@ -54,7 +54,7 @@ app = typer.Typer(add_completion=False)
 
 
 def candidates(epochs: int) -> dict[str, BasePruner]:
-    """The pruners that are compared, for trials of at most `epochs`; those of `study tune` come first."""
+    """The compared pruners for trials of at most `epochs`, those of `study tune` first."""
     own: dict[str, BasePruner] = {f"--pruner {name}": space.pruner_of(name, epochs) for name in PRUNERS}
     hyperband = {
         f"hyperband, from epoch {least}, factor {factor}": HyperbandPruner(least, epochs, factor)
@@ -103,11 +103,11 @@ def read(file: Path) -> list[list[float]]:
 
 
 def compare(curves: list[list[float]]) -> pd.DataFrame:
-    """Mean and highest regret (percentage points) and share of the epochs, per pruner, the least regret first."""
+    """Mean and highest regret (percentage points) and share of the epochs per pruner, sorted by mean regret."""
     epochs = max(map(len, curves))
     rows = []
     for name in candidates(epochs):
-        # A pruner keeps what it saw of a search: each order gets a new one.
+        # Pruners keep state of a search: each order needs a new one.
         runs = np.array([replayed(curves, candidates(epochs)[name], order) for order in range(ORDERS)])
         rows.append((name, *runs.mean(0), *runs.max(0)))
     columns = ["pruner", "regret", "epochs", "highest regret", "most epochs"]
@@ -115,29 +115,29 @@ def compare(curves: list[list[float]]) -> pd.DataFrame:
 
 
 def replayed(curves: list[list[float]], pruner: BasePruner, order: int) -> tuple[float, float]:
-    """Regret in percentage points and share of the epochs, for the curves in the order that the seed `order` draws."""
-    # Hyperband deals trials to its brackets by the name of the search and their number.
-    shown = optuna.create_study(study_name=f"order {order}", direction="maximize", pruner=pruner)
+    """Regret (percentage points) and share of the epochs, for the curves in the order drawn with the seed `order`."""
+    # Hyperband assigns trials to brackets by the name of the search and the number of the trial.
+    study = optuna.create_study(study_name=f"order {order}", direction="maximize", pruner=pruner)
     for number in np.random.default_rng(order).permutation(len(curves)):
-        _show_curve(shown, curves[number], epochs=max(map(len, curves)))
-    complete = [trial.value or 0.0 for trial in shown.get_trials(states=(TrialState.COMPLETE,))]
-    spent = sum(len(trial.intermediate_values) for trial in shown.get_trials())
+        _replay_curve(study, curves[number], epochs=max(map(len, curves)))
+    complete = [trial.value or 0.0 for trial in study.get_trials(states=(TrialState.COMPLETE,))]
+    spent = sum(len(trial.intermediate_values) for trial in study.get_trials())
     best = max(max(curve) for curve in curves)
     return 100 * (best - max(complete, default=0.0)), spent / sum(map(len, curves))
 
 
-def _show_curve(shown: optuna.Study, curve: list[float], epochs: int) -> None:
-    trial = shown.ask()
+def _replay_curve(study: optuna.Study, curve: list[float], epochs: int) -> None:
+    trial = study.ask()
     for epoch, accuracy in enumerate(curve, start=1):
         trial.report(accuracy, epoch)
         if epoch < epochs and trial.should_prune():
             break
     else:
-        # A shorter curve is that of a trial that diverged, which a search counts as pruned too.
+        # A shorter curve belongs to a diverged trial, which a search records as PRUNED too.
         if len(curve) == epochs:
-            shown.tell(trial, max(curve))
+            study.tell(trial, max(curve))
             return
-    shown.tell(trial, state=TrialState.PRUNED)
+    study.tell(trial, state=TrialState.PRUNED)
 
 
 @app.command()
@@ -164,9 +164,9 @@ def record(
     data = DataConfig(dataset=dataset, validation_fraction=validation)
     loaded = load_dataset(data, default_home(), print)
     splits = replace(loaded, train=fewer(loaded.train, images)).splits
-    seen = f"{loaded.digest[:6]}/{images}/{validation}"
+    digest = f"{loaded.digest[:6]}/{images}/{validation}"
     with FileLock(file.with_suffix(".lock")):
-        opened = search.open_search(config, f"sqlite:///{file.with_suffix('.db').resolve()}", digest=seen)
+        opened = search.open_search(config, f"sqlite:///{file.with_suffix('.db').resolve()}", digest=digest)
 
     def recover(running: set[int]) -> None:
         with FileLock(file.with_suffix(".lock")):

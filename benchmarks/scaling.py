@@ -1,10 +1,10 @@
-"""What grows with what: images per second with the batch, the pace of a search with its workers, epochs with images.
+"""Scaling: images per second by batch size, pace of a search by workers, seconds per epoch by number of images.
 
 python -m benchmarks.scaling
 
-Batches and numbers of images are timed on some random images, in turn. The workers are those of `study tune` on the
-digits, which are few: the pace is that of the trials which began after every worker had begun, so that the start of
-the processes does not count. A search of few images shows the workers' bookkeeping more than one of CIFAR-10 would.
+Batch sizes and numbers of images are timed on random images, in turn. The workers are those of `study tune` on the
+digits; the pace counts only trials that began after every worker had begun, so that the start of the processes does not
+count. On so few images, bookkeeping takes a larger share of a search than on CIFAR-10.
 """
 
 import json
@@ -32,10 +32,10 @@ from study.training import resident
 BATCHES = (50, 100, 200, 400, 1000)
 REPORTS_BATCH = 200
 CNN_IMAGES = 2000
-"""Of an epoch that is timed; on a GPU, and for the FFNN, which is quicker, ten times as many."""
+"""Number of images of a timed epoch; ten times as many on a GPU, and for the FFNN, which is faster."""
 SHARES = (0.5, 1, 2)
 TRIALS = 6
-"""Of each worker."""
+"""Number of trials per worker."""
 
 
 def main(
@@ -81,8 +81,8 @@ def _batches(model: str, machine: Machine, rounds: int) -> list[dict[str, str | 
         str(size): epoch_of(images, TrainConfig(model=model_config(model), batch_size=size), machine)
         for size in BATCHES
     }
-    taken = in_turn(works, rounds, machine.device)
-    rates = {int(size): len(images) / spent for size, spent in taken.items()}
+    durations = in_turn(works, rounds, machine.device)
+    rates = {int(size): len(images) / duration for size, duration in durations.items()}
     return [
         {"model": model, "batch": size, "images_per_second": rate, "× batch 200": rate / rates[REPORTS_BATCH]}
         for size, rate in rates.items()
@@ -92,10 +92,10 @@ def _batches(model: str, machine: Machine, rounds: int) -> list[dict[str, str | 
 def _sizes(machine: Machine, rounds: int) -> list[dict[str, float]]:
     parts = [resident(random_images(int(share * _images("cnn", machine))), machine) for share in SHARES]
     works = {str(len(part)): epoch_of(part, TrainConfig(batch_size=REPORTS_BATCH), machine) for part in parts}
-    taken = in_turn(works, rounds, machine.device)
+    durations = in_turn(works, rounds, machine.device)
     return [
-        {"images": int(size), "seconds_per_epoch": spent, "seconds_per_image": spent / int(size)}
-        for size, spent in taken.items()
+        {"images": int(size), "seconds_per_epoch": duration, "seconds_per_image": duration / int(size)}
+        for size, duration in durations.items()
     ]
 
 
@@ -104,7 +104,7 @@ def _images(model: str, machine: Machine) -> int:
 
 
 def _pace(workers: int, machine: Machine) -> float:
-    """The seconds from one trial's end to the next, of a search on the digits with so many workers."""
+    """Seconds per trial of a search on the digits with `workers` workers."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         how = ("--device", str(machine.device), "--precision", machine.precision, "--threads", str(machine.threads))
@@ -115,7 +115,7 @@ def _pace(workers: int, machine: Machine) -> float:
 
 
 def _seconds_per_trial(file: Path) -> float:
-    """From the trials' starts: what each worker takes from one to the next, once all of them have begun."""
+    """Seconds per trial, from the intervals between the starts of each worker's trials once all workers have begun."""
     starts = defaultdict(list)
     query = """
         SELECT value_json, datetime_start FROM trials JOIN trial_user_attributes USING (trial_id)
@@ -127,10 +127,10 @@ def _seconds_per_trial(file: Path) -> float:
     begun = max(own[0] for own in starts.values())
     paces = []
     for own in starts.values():
-        taken = [after - before for before, after in pairwise(own) if before >= begun]
-        if not taken:
+        intervals = [after - before for before, after in pairwise(own) if before >= begun]
+        if not intervals:
             raise SystemExit("A worker had ended before the last one began: there are too few trials.")
-        paces.append(len(taken) / sum(taken))
+        paces.append(len(intervals) / sum(intervals))
     return 1 / sum(paces)
 
 

@@ -1,9 +1,9 @@
-"""A whole search, with its pruning and all its records, against the same trials run to the end by the textbook loop.
+"""Speed of a whole search, with pruning and all records, against the same trials run to the end by a textbook loop.
 
     python -m benchmarks.search --dataset IMAGES
 
-The search is run; of the textbook loop some epochs are, and their median stands for all of them. What the textbook loop
-would need besides (choosing, validating, keeping records) is not counted.
+The search is run as a whole. Of the textbook loop only some epochs are, and their median is extrapolated; what it would
+need besides (sampling, validation, records) is not counted.
 """
 
 import statistics

@@ -1,10 +1,10 @@
-"""Seconds from typing `study tune` on cached data to the start of its first trial, beside the imports it cannot avoid.
+"""Seconds from the start of `study tune` on cached data to its first trial, compared with its imports alone.
 
 python -m benchmarks.startup --dataset IMAGES
 
 The command is a process, started in turn with one that only imports what it needs. The first trial has begun when
-Optuna's record of it names its MLflow run: nothing but the first training step comes after that. It is then told to
-stop. A new store has to make two databases; an existing one is that of the rounds before, with a search that is new.
+Optuna's record of it names its MLflow run: the next step is the first training step. The command is then terminated. A
+new store creates two databases; an existing one is that of the previous rounds, with a new search.
 """
 
 import sqlite3
@@ -25,9 +25,9 @@ from benchmarks.output import JsonOption, conclude, show
 from study.device import prepare
 
 LOOKS = 0.02
-"""Seconds between two looks into the store."""
+"""Seconds between two checks of the store."""
 TIMEOUT = 600
-"""Seconds after which a command is given up."""
+"""Seconds after which a command is stopped."""
 
 
 def main(
@@ -46,18 +46,18 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         home = with_data(Path(folder, "existing"))
         subprocess.run((STUDY, "data", *data), env=environment(home), stdout=subprocess.DEVNULL, check=True)
-        taken: dict[str, list[float]] = {"existing": [], "new": []}
+        durations: dict[str, list[float]] = {"existing": [], "new": []}
         median = in_turn(
             {
                 "imports": lambda: subprocess.run(IMPORTS, check=True),
-                "existing": _starts(command, lambda number: home, taken["existing"]),
-                "new": _starts(command, lambda number: with_data(home.with_name(f"new-{number}")), taken["new"]),
+                "existing": _starts(command, lambda number: home, durations["existing"]),
+                "new": _starts(command, lambda number: with_data(home.with_name(f"new-{number}")), durations["new"]),
             },
             rounds,
         )
     imports = median["imports"]
-    # The turns above also waited for the end of each command; only its start counts, without the first, which warms up.
-    existing, new = (statistics.median(taken[name][1:]) for name in ("existing", "new"))
+    # The medians above include the end of each command; these are of its start only, without the first, a warm-up.
+    existing, new = (statistics.median(durations[name][1:]) for name in ("existing", "new"))
     rows = [
         (name, value, value / imports) for name, value in (("imports", imports), ("existing", existing), ("new", new))
     ]
@@ -77,12 +77,12 @@ def main(
     )
 
 
-def _starts(command: Sequence[str], home: Callable[[int], Path], taken: list[float]) -> Callable[[], None]:
-    """What starts `command` in the home of each round, and adds to `taken` the seconds to its first trial."""
+def _starts(command: Sequence[str], home: Callable[[int], Path], durations: list[float]) -> Callable[[], None]:
+    """A function that starts `command` in the home of each round, and adds the seconds to its first trial."""
 
     def start() -> None:
-        number = len(taken)
-        taken.append(_seconds_to_trial((*command, "--search", f"round-{number}"), home(number)))
+        number = len(durations)
+        durations.append(_seconds_to_trial((*command, "--search", f"round-{number}"), home(number)))
 
     return start
 
@@ -91,14 +91,14 @@ def _seconds_to_trial(command: Sequence[str], home: Path) -> float:
     before = _begun(home)
     start = time.perf_counter()
     with (
-        tempfile.TemporaryFile("w+") as said,
-        subprocess.Popen(command, env=environment(home), stdout=said, stderr=subprocess.STDOUT) as process,
+        tempfile.TemporaryFile("w+") as output,
+        subprocess.Popen(command, env=environment(home), stdout=output, stderr=subprocess.STDOUT) as process,
     ):
         try:
             while _begun(home) == before:
                 if process.poll() is not None or time.perf_counter() - start > TIMEOUT:
-                    said.seek(0)
-                    raise SystemExit(f"{' '.join(command)} began no trial:\n{said.read()}")
+                    output.seek(0)
+                    raise SystemExit(f"{' '.join(command)} began no trial:\n{output.read()}")
                 time.sleep(LOOKS)
             return time.perf_counter() - start
         finally:
@@ -106,10 +106,10 @@ def _seconds_to_trial(command: Sequence[str], home: Path) -> float:
 
 
 def _begun(home: Path) -> int:
-    """How many trials of the searches in `home` have an MLflow run."""
+    """Number of trials in `home` that have an MLflow run."""
     file = home / "mlruns" / "optuna.db"
     if file.exists():
-        # Until its tables are made there is none.
+        # The tables may not exist yet.
         with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
             query = "SELECT count(*) FROM trial_user_attributes WHERE key = 'mlflow_run'"
             return int(database.execute(query).fetchone()[0])

@@ -1,8 +1,8 @@
-"""The plain way to train these networks, as PyTorch's tutorials do it: what the benchmarks compare with.
+"""The textbook loop, the baseline of the benchmarks: trains these networks as PyTorch's tutorials do.
 
 torchvision's dataset of Python objects, `ToTensor` and `Normalize` for each image, a `DataLoader`, float32, the layers
-in the order in which the report names them, the loss read after every step. It runs in a process of its own, which
-`study.device.prepare` has not set up.
+in the report's order, and the loss read after every step. It runs in its own process, in which `study.device.prepare`
+is not called.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from study.images import Labelled
 
 
 def network(model: str) -> nn.Module:
-    """The report's network of this name."""
+    """The report's network `model`."""
     if model == "ffnn":
         return nn.Sequential(nn.Flatten(), nn.Linear(3072, 100), nn.ReLU(), nn.Linear(100, 10))
     return nn.Sequential(
@@ -38,17 +38,17 @@ def network(model: str) -> nn.Module:
 
 
 def cifar10_of(images: Labelled) -> CIFAR10:
-    """torchvision's CIFAR10 with these images, wherever they came from."""
-    made = CIFAR10.__new__(CIFAR10)
-    made.data = images.images.permute(0, 2, 3, 1).contiguous().numpy()
-    made.targets = images.labels.tolist()
-    made.transform = Compose([ToTensor(), Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))])
-    made.target_transform = None
-    return made
+    """torchvision's CIFAR10 data set with the given images."""
+    dataset = CIFAR10.__new__(CIFAR10)
+    dataset.data = images.images.permute(0, 2, 3, 1).contiguous().numpy()
+    dataset.targets = images.labels.tolist()
+    dataset.transform = Compose([ToTensor(), Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))])
+    dataset.target_transform = None
+    return dataset
 
 
 def epoch_of(images: Labelled, config: TrainConfig, device: str) -> Callable[[], None]:
-    """What trains one epoch on `images`."""
+    """A function that trains one epoch on `images`."""
     model = network(config.model.name).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     criterion = nn.CrossEntropyLoss()
@@ -98,5 +98,5 @@ class Textbook:
         self.process.shutdown()
 
     def epoch(self) -> float:
-        """Trains an epoch; seconds."""
+        """Trains an epoch; returns its seconds."""
         return self.process.submit(_timed, self.device).result()

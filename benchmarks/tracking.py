@@ -1,14 +1,14 @@
-"""How much of a search is spent in MLflow and Optuna, per epoch and per trial, and how that grows with its trials.
+"""Overhead of MLflow and Optuna in a search, per epoch and per trial, and its growth with the number of trials.
 
 python -m benchmarks.tracking   # some minutes, most of them in the long search
 
-The real search is run, with the default sampler and pruner and with SQLite stores in temporary homes; only the
-training is left out: in its place epochs end at once, with made-up curves. What is left is bookkeeping. The baseline
-are the trials around the tenth of two short searches, before and after the long one, each in stores of its own.
+The search is run with the default sampler and pruner and with SQLite stores in temporary homes, but without training:
+epochs end at once, with synthetic curves, so that only bookkeeping is timed. The baseline is the trials around the
+tenth in two short searches, before and after the long one, each with its own stores.
 
-The share of a search is against an epoch of the CNN that is really trained, on some random images, and extrapolated
-to 45,000 training and 5,000 validation images. Metrics are written in the background, for several epochs at once
-where epochs are short; the share counts a write of its own for every epoch, as if the training waited for it.
+The share of a search is relative to an epoch of the CNN, timed on random images and extrapolated to 45,000 training and
+5,000 validation images. Metrics are written in the background, for several epochs at once where epochs are short; the
+share counts one write per epoch, as if the training waited for it.
 """
 
 import math
@@ -43,19 +43,19 @@ from study.tracking.writer import Writer
 from study.training import Epoch, TrainingState, fit, resident
 
 SHORT = 20
-"""Trials of a short search, and of the long one's end."""
+"""Number of trials of a short search, and of the timed end of the long one."""
 AROUND_TEN = slice(5, 16)
 TRAINING_IMAGES, VALIDATION_IMAGES = 45_000, 5_000
 
 
 @dataclass
 class Timed:
-    """A search that was run: what each trial took from end to end, and what its epochs took of that."""
+    """Durations of a search: seconds of each trial, from end to end, and of each of its epochs."""
 
     trials: list[float] = field(default_factory=list)
     epochs: list[list[float]] = field(default_factory=list)
     write: float = 0.0
-    """Seconds that one epoch's metrics take to be written."""
+    """Seconds to write the metrics of one epoch."""
 
 
 class _NoBars(Display):
@@ -79,7 +79,7 @@ def main(
     early = statistics.median(before.trials[AROUND_TEN] + after.trials[AROUND_TEN])
     late = statistics.median(timed.trials[-SHORT:])
     epochs = statistics.mean(map(len, timed.epochs))
-    in_epochs = [spent for trial in timed.epochs[-SHORT:] for spent in trial]
+    in_epochs = [duration for trial in timed.epochs[-SHORT:] for duration in trial]
     conclude(
         {
             **surroundings(machine),
@@ -99,12 +99,12 @@ def main(
 
 
 def _share(trial: float, epochs: float, write: float, training: float) -> float:
-    spent = trial + epochs * write
-    return spent / (spent + epochs * training)
+    overhead = trial + epochs * write
+    return overhead / (overhead + epochs * training)
 
 
 def _search(total: int, machine: Machine) -> Timed:
-    """Runs a search of `total` trials, without training, in stores of its own."""
+    """Runs a search of `total` trials without training, in its own stores."""
     timed = Timed()
     with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(stage, **_untrained(timed)):
         home = Home(root=Path(folder))
@@ -130,11 +130,11 @@ def _dataset() -> Dataset:
 
 
 def _untrained(timed: Timed) -> dict[str, Any]:
-    """What takes the place of the model, its state and its training in a trial."""
+    """Replacements of the model, its state and its training in a trial."""
 
     def train(state: Any, images: Labelled, config: TrainConfig, *others: Any, on_epoch: Any, **more: Any) -> None:
-        spent: list[float] = []
-        timed.epochs.append(spent)
+        durations: list[float] = []
+        timed.epochs.append(durations)
         for number, accuracy in enumerate(_curve(config), 1):
             names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
             metrics = dict(zip(names, (2.3 - 2 * accuracy, accuracy, 2.3 - 2 * accuracy, accuracy), strict=True))
@@ -142,14 +142,14 @@ def _untrained(timed: Timed) -> dict[str, Any]:
             try:
                 on_epoch(Epoch(number, metrics, 1.0, 1.0))
             finally:  # being pruned takes time as well
-                spent.append(time.perf_counter() - start)
+                durations.append(time.perf_counter() - start)
 
     nothing = mock.Mock(return_value=None)
     return {"build_model": nothing, "TrainingState": nothing, "fit": train}
 
 
 def _curve(config: TrainConfig) -> np.ndarray:
-    """Validation accuracies that rise to a height which depends on the settings, with some noise."""
+    """Synthetic validation accuracies: they rise to a height that depends on the settings, with some noise."""
     noise = np.random.default_rng(config.seed).normal(0, 0.005, config.epochs)
     height = 0.7 - 0.1 * (math.log10(config.learning_rate) + 3) ** 2 - 0.5 * math.sqrt(config.weight_decay)
     rise = 1 - np.exp(-np.arange(1, config.epochs + 1) / 2.5)
@@ -169,7 +169,7 @@ def _write_seconds(store: Store, run_id: str) -> float:
 
 
 def _epoch_seconds(machine: Machine, steps: int = 20) -> float:
-    """Of the CNN, evaluated on its validation images; extrapolated from so many steps."""
+    """Seconds per epoch of the CNN with validation, extrapolated from `steps` steps."""
     config = TrainConfig(epochs=4)
     train, validation = (
         resident(random_images(size), machine)
@@ -190,7 +190,7 @@ def _show_growth(timed: Timed) -> None:
 
 
 def _milliseconds(timed: Timed, part: slice) -> Sequence[float]:
-    epochs = [spent for trial in timed.epochs[part] for spent in trial]
+    epochs = [duration for trial in timed.epochs[part] for duration in trial]
     return 1000 * statistics.median(timed.trials[part]), 1000 * statistics.mean(epochs)
 
 

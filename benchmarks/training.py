@@ -1,8 +1,8 @@
-"""Epochs of our training against a textbook loop, and against what the hardware could do.
+"""Speed of training epochs, against a textbook loop and the matmul ceiling of the hardware.
 
     python -m benchmarks.training
 
-The images are random ones of CIFAR-10's size: what they show changes no time.
+The images are random, of CIFAR-10's size: their content does not affect the time.
 """
 
 import statistics
@@ -30,11 +30,11 @@ def main(
 ) -> None:
     """Train both models both ways in turn; print times, ratios and the share of the matmul ceiling."""
     machine = prepare(device, precision, threads)
-    drawn = random_images(images)
+    random = random_images(images)
     rows: list[list[object]] = []
     figures: dict[str, object] = surroundings(machine)
     for model in MODELS:
-        ours, theirs, ceiling = _in_turn(drawn, TrainConfig(model=model_config(model)), machine, rounds)
+        ours, theirs, ceiling = _in_turn(random, TrainConfig(model=model_config(model)), machine, rounds)
         rate = images / ours
         share = rate * flops_per_image(model) / ceiling
         rows.append([model, theirs, ours, theirs / ours, rate, ceiling / 1e9, share])
@@ -51,7 +51,7 @@ def main(
 
 
 def _in_turn(images: Labelled, config: TrainConfig, machine: Machine, rounds: int) -> tuple[float, float, float]:
-    """Median seconds of our epoch and of the textbook's, and the highest of the ceilings measured between them."""
+    """Median seconds per epoch, ours and the textbook's, and the highest matmul ceiling measured in between."""
     epoch = epoch_of(resident(images, machine), config, machine)
     ours, theirs, ceilings = [], [], []
     with Textbook(images, config, str(machine.device), machine.threads) as textbook:
