@@ -13,7 +13,7 @@ from analysis.page import Section, page
 VOID = {"meta", "img", "br"}
 
 
-class Read(HTMLParser):
+class PageParser(HTMLParser):
     """Collects the text and the attributes of a page, and checks that every tag is closed in order."""
 
     def __init__(self, text: str) -> None:
@@ -48,7 +48,7 @@ def png() -> bytes:
 
 def test_a_page_holds_its_facts_links_sections_and_images(png):
     section = Section("How good?", "It is 71 %.", pd.DataFrame({"f1": [0.5]}), png, "a curve", "metrics.csv")
-    read = Read(
+    read = PageParser(
         page(
             "Run 3",
             "What it learned",
@@ -69,7 +69,9 @@ def test_a_page_holds_its_facts_links_sections_and_images(png):
 
 
 def test_an_animation_is_embedded_and_a_link_is_shown():
-    read = Read(page("t", "l", {"p": [Section("h", "t", gif=b"GIF89a", alt="it moves", link=("more", "more.html"))]}))
+    read = PageParser(
+        page("t", "l", {"p": [Section("h", "t", gif=b"GIF89a", alt="it moves", link=("more", "more.html"))]})
+    )
     (image,) = read.all("img")
     assert image["alt"] == "it moves"
     assert image["src"] == f"data:image/gif;base64,{base64.b64encode(b'GIF89a').decode()}"
@@ -90,7 +92,7 @@ def test_points_stand_below_the_caption_and_a_long_note_is_folded_up():
 def test_every_text_is_escaped(png, bad: str):
     section = Section(bad, bad, pd.DataFrame({bad: [bad]}), png, bad, bad, png, (bad, bad), [bad], bad)
     text = page(bad, bad, {bad: [section], "p": []}, facts={bad: bad}, links={bad: bad}, notices=[bad])
-    read, plain = Read(text), Read(page("t", "l", {}))
+    read, plain = PageParser(text), PageParser(page("t", "l", {}))
     assert read.words.count(bad) == 16
     assert {image["alt"] for image in read.all("img")} == {bad}
     assert [link["href"] for link in read.all("a")] == ["#part-1", "#part-2", bad, bad, bad]
@@ -105,14 +107,14 @@ def test_the_style_and_the_script_are_in_the_page_as_they_are_in_their_files():
 
 
 def test_a_page_fetches_nothing(png):
-    read = Read(page("t", "l", {"p": [Section("h", "t", png=png)]}))
+    read = PageParser(page("t", "l", {"p": [Section("h", "t", png=png)]}))
     assert not {"link", "iframe"} & {tag for tag, _ in read.tags}
     assert not [script for script in read.all("script") if "src" in script]
     assert all(str(image["src"]).startswith("data:") for image in read.all("img"))
 
 
 def test_parts_that_are_absent_leave_nothing_empty_behind():
-    read = Read(page("t", "l", {"p": [Section("h", "")]}))
+    read = PageParser(page("t", "l", {"p": [Section("h", "")]}))
     assert not {"dl", "nav", "table", "figure", "a"} & {tag for tag, _ in read.tags}
     assert len(read.all("p")) == 1
 
@@ -128,19 +130,19 @@ def test_tables_show_numbers_for_reading():
             "split_name": ["test"],
         }
     )
-    read = Read(page("t", "l", {"p": [Section("h", "", table)]}))
+    read = PageParser(page("t", "l", {"p": [Section("h", "", table)]}))
     for words in ("10,000", "0.706", "0.000518", "–", "True", "split name", "test"):
         assert words in read.words
 
 
 def test_an_empty_table_has_its_head():
-    assert "f1" in Read(page("t", "l", {"p": [Section("h", "", pd.DataFrame({"f1": []}))]})).words
+    assert "f1" in PageParser(page("t", "l", {"p": [Section("h", "", pd.DataFrame({"f1": []}))]})).words
 
 
 def test_the_parts_are_the_contents_and_what_is_missing_is_said_before_them():
     parts = {"First": [Section("a", "Type `study data`.")], "Second": [Section("b", "")]}
     text = page("t", "l", parts, notices=["One file is missing."])
-    read = Read(text)
+    read = PageParser(text)
     targets = [link["href"] for link in read.all("a")]
     assert targets == [f"#{heading['id']}" for heading in read.all("h2")]
     assert text.index("One file is missing.") < text.index("<nav>") < text.index("<h3>a<") < text.index("<h3>b<")

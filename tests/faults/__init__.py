@@ -1,5 +1,5 @@
-"""Real `study` processes, stopped at random and at chosen moments until they complete; then what must never break.
+"""Fault injection: kills real `study` processes until they complete, then checks what must hold of their stores.
 
-`make faults` runs all of it (`python -m tests.faults`), and `make test` a few cases. Nothing in the program knows of
-it: moments are chosen by looking at what a process says, at its files and at its databases.
+`make faults` runs all of it (`python -m tests.faults`), and `make test` a few cases. The program has no hooks for it:
+moments are random, or chosen by the output, the files and the databases of a process.
 """

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.cases import Case, Kill, Result
+from tests.faults.cases import Case, CaseResult, Kill
 from tests.faults.harness import STORES, Harness, open_harness, stores_here
 from tests.faults.invariants import Broken
 from tests.faults.report import failures, table
@@ -29,39 +29,39 @@ from tests.support.fork_server import ROOT
 
 COMMANDS = ("tune, 1 worker", "retrain", "tune, 4 workers", "analyse")
 KILLS = 7
-"""In a case; after so many it is left to complete."""
+"""Maximum number of kills in a case, after which it is left to complete."""
 
 
 def main() -> int:
-    """Runs cases until there were enough kills."""
-    asked = _asked()
-    asked.file.parent.mkdir(parents=True, exist_ok=True)
-    if asked.fresh:
-        asked.file.unlink(missing_ok=True)
-    results = _kept(asked.file)
-    if results and not asked.case:
-        print(f"{len(results)} cases are in {asked.file} already; --fresh begins anew.")
-    # Short, for the sake of sockets.
+    """Runs cases until the number of kills is reached."""
+    options = _parse_options()
+    options.file.parent.mkdir(parents=True, exist_ok=True)
+    if options.fresh:
+        options.file.unlink(missing_ok=True)
+    results = _load_results(options.file)
+    if results and not options.case:
+        print(f"{len(results)} cases are in {options.file} already; --fresh begins anew.")
+    # A short path, since the paths of Unix sockets are limited.
     folder = Path(tempfile.mkdtemp(prefix="study-faults-"))
     before = len(results)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         with open_harness(folder) as harness:
-            _run_all(asked, harness, results)
+            _run_all(options, harness, results)
     finally:
         if any(result.failed for result in results[before:]):
             print(f"What failed was left in {folder}.")
         else:
             shutil.rmtree(folder, ignore_errors=True)
     text = table(results, " ".join(sys.orig_argv[1:]))
-    asked.file.with_suffix(".md").write_text(text, encoding="utf-8")
+    options.file.with_suffix(".md").write_text(text, encoding="utf-8")
     print(f"\n{text}")
     for line in failures(results):
         print(line)
     return 1 if any(result.failed for result in results) else 0
 
 
-def _asked() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="how many there are to be, with those kept")
     parser.add_argument("--seed", type=int, default=0, help="the first of the cases' seeds")
@@ -73,52 +73,52 @@ def _asked() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _kept(file: Path) -> list[Result]:
+def _load_results(file: Path) -> list[CaseResult]:
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     return [_result(**json.loads(line)) for line in lines]
 
 
-def _result(case: dict, kills: list[dict], broken: dict, **rest: object) -> Result:
-    return Result(Case(**case), kills=[Kill(**kill) for kill in kills], broken=Broken(**broken), **rest)  # type: ignore
+def _result(case: dict, kills: list[dict], broken: dict, **rest: object) -> CaseResult:
+    return CaseResult(Case(**case), kills=[Kill(**kill) for kill in kills], broken=Broken(**broken), **rest)  # type: ignore
 
 
-def _cases(asked: argparse.Namespace, done: set[str]) -> Iterator[Case]:
-    if asked.case:
-        command, store, seed = asked.case.split("/")
+def _cases(options: argparse.Namespace, done: set[str]) -> Iterator[Case]:
+    if options.case:
+        command, store, seed = options.case.split("/")
         yield Case(command, store, int(seed), KILLS)
         return
-    chosen = {name.strip() for name in asked.only.split(";") if name.strip()}
+    chosen = {name.strip() for name in options.only.split(";") if name.strip()}
     stores = [store for store in stores_here() if not chosen & set(STORES) or store in chosen]
     commands = [command for command in COMMANDS if not chosen & set(COMMANDS) or command in chosen]
-    for seed in itertools.count(asked.seed):
+    for seed in itertools.count(options.seed):
         for command, store in itertools.product(commands, stores):
             case = Case(command, store, seed, KILLS)
             if str(case) not in done:
                 yield case
 
 
-def _run_all(asked: argparse.Namespace, harness: Harness, results: list[Result]) -> None:
-    cases = _cases(asked, {str(result.case) for result in results})
+def _run_all(options: argparse.Namespace, harness: Harness, results: list[CaseResult]) -> None:
+    cases = _cases(options, {str(result.case) for result in results})
     lock, server, closing = threading.Lock(), threading.Lock(), threading.Event()
 
-    def enough() -> bool:
-        return not asked.case and sum(len(result.kills) for result in results) >= asked.kills
+    def is_enough() -> bool:
+        return not options.case and sum(len(result.kills) for result in results) >= options.kills
 
     def work() -> None:
         while True:
             with lock:
-                case = None if enough() else next(cases, None)
+                case = None if is_enough() else next(cases, None)
             if case is None:
                 return
-            # One case's stops of the server are not to be another's.
+            # One case at a time stops the server.
             with server if case.store == "server" else contextlib.nullcontext():
                 result = _run(case, harness)
             with lock:
-                # What was cut short itself says nothing.
+                # An interrupted case has no result.
                 if not closing.is_set():
-                    _keep(result, results, asked.file)
+                    _save(result, results, options.file)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(1 if asked.case else asked.at_once)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(1 if options.case else options.at_once)]
     try:
         for thread in threads:
             thread.start()
@@ -126,7 +126,7 @@ def _run_all(asked: argparse.Namespace, harness: Harness, results: list[Result])
             thread.join()
     finally:
         closing.set()
-        # Where this was interrupted itself: its victims, what they are forked from, and the server.
+        # After an interruption: the victims, the fork server and the tracking server.
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -134,22 +134,22 @@ def _run_all(asked: argparse.Namespace, harness: Harness, results: list[Result])
             thread.join(5)
 
 
-def _run(case: Case, harness: Harness) -> Result:
+def _run(case: Case, harness: Harness) -> CaseResult:
     try:
         return harness.run(case)
     except Exception:
-        # One case's end is not that of the others.
-        return Result(case, broken=Broken(other=[traceback.format_exc()]))
+        # An error in one case does not end the others.
+        return CaseResult(case, broken=Broken(other=[traceback.format_exc()]))
 
 
-def _keep(result: Result, results: list[Result], file: Path) -> None:
+def _save(result: CaseResult, results: list[CaseResult], file: Path) -> None:
     results.append(result)
-    with file.open("a", encoding="utf-8") as kept:
-        kept.write(json.dumps(asdict(result)) + "\n")
-    fallen = ", ".join(f"{kill.signal} {kill.target} in {kill.phase}" for kill in result.kills)
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(asdict(result)) + "\n")
+    kills = ", ".join(f"{kill.signal} {kill.target} in {kill.phase}" for kill in result.kills)
     state = "FAILED" if result.failed else "held"
-    total = sum(len(each.kills) for each in results)
-    print(f"{result.case}: {state} after {len(result.kills)} kills ({fallen}), {result.seconds:.0f} s; {total} in all")
+    total = sum(len(other.kills) for other in results)
+    print(f"{result.case}: {state} after {len(result.kills)} kills ({kills}), {result.seconds:.0f} s; {total} in all")
     for line in failures([result]):
         print(line)
     sys.stdout.flush()

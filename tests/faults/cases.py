@@ -1,4 +1,4 @@
-"""One case: a command that is stopped again and again until it has completed, and what is then to be seen."""
+"""Runs one case: stops a command repeatedly until it has completed, then checks the invariants."""
 
 import random
 import signal
@@ -15,16 +15,16 @@ from tests.faults.places import Kind, ServerKind
 from tests.faults.victims import GLANCE, Victim, start_cold, start_forked
 
 TIMEOUT = 600
-"""Seconds after which a command hangs, and after which one that was told to stop does."""
+"""Seconds after which a command, also one that was sent a signal, counts as hanging."""
 MAX_STARTS = 14
 STOPPED = {-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM}
-"""Exit codes of what was told to stop."""
+"""Exit codes of commands that were sent a signal."""
 AT_RANDOM = "at random"
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is stopped, where, and the seed of when and how."""
+    """The command to stop, its kind of store, and the seed of the moments and signals."""
 
     command: str
     store: str
@@ -37,19 +37,19 @@ class Case:
 
 @dataclass(frozen=True)
 class Kill:
-    """A signal, and when it came."""
+    """A signal that was sent, and when."""
 
     signal: str
     target: str
     moment: str
     phase: str
     seconds: float
-    """Since the command was started."""
+    """Seconds since the start of the command."""
 
 
 @dataclass
-class Result:
-    """What came of a case."""
+class CaseResult:
+    """The outcome of a case."""
 
     case: Case
     kills: list[Kill] = field(default_factory=list)
@@ -67,16 +67,16 @@ class Result:
 
 @dataclass
 class Durations:
-    """How long commands take, so that random moments are spread over all of it; learned as they run."""
+    """Estimated durations of commands, updated as they run; random moments are spread over them."""
 
     guesses: dict[tuple[str, str, bool], float] = field(default_factory=dict)
 
     def of(self, command: str, store: str, cold: bool) -> float:
-        """Seconds from the start to the end."""
+        """Estimated seconds from the start to the end."""
         return self.guesses.get((command, store, cold), 15.0 if cold else 8.0)
 
     def learn(self, seconds: float, is_whole: bool, command: str, store: str, cold: bool) -> None:
-        """Takes how long one took, or (not `is_whole`) that it had not ended by then."""
+        """Updates the estimate with a whole run of `seconds`, or with one that had not ended by then."""
         guess = self.of(command, store, cold)
         self.guesses[command, store, cold] = (guess + seconds) / 2 if is_whole else max(guess, 1.3 * seconds)
 
@@ -89,19 +89,19 @@ class CaseRunner:
 
     def run(
         self, case: Case, command: Command, kind: Kind, base: Any, doctor: Callable[[Progress], list[str]] | None
-    ) -> Result:
-        """Runs the case to its end; what it left is kept where something is broken.
+    ) -> CaseResult:
+        """Runs a case to its end; keeps its files and databases where something is broken.
 
         Args:
-            case: what is done.
-            command: what is stopped.
-            kind: where it keeps its study.
-            base: the place that it begins with; None for an empty one.
-            doctor: what `study doctor` finds in the end.
+            case: the case.
+            command: the command to stop.
+            kind: the kind of its stores.
+            base: the place that it starts with a copy of; None for an empty one.
+            doctor: returns the findings of `study doctor` at the end.
         """
         home = self.folder / str(case).replace("/", "-").replace(", ", "-").replace(" ", "-")
         progress = Progress(kind.place(home, base), case.store, case.seed, time.time_ns() // 1_000_000)
-        result, begun = Result(case), time.monotonic()
+        result, begun = CaseResult(case), time.monotonic()
         attempts = _Attempts(self, case, command, kind, progress, result)
         while not result.completed and result.starts < MAX_STARTS:
             attempts.start()
@@ -120,7 +120,7 @@ class _Attempts:
     """The starts of one case."""
 
     def __init__(
-        self, runner: CaseRunner, case: Case, command: Command, kind: Kind, progress: Progress, result: Result
+        self, runner: CaseRunner, case: Case, command: Command, kind: Kind, progress: Progress, result: CaseResult
     ):
         self.runner, self.case, self.command, self.kind = runner, case, command, kind
         self.progress, self.result = progress, result
@@ -137,26 +137,26 @@ class _Attempts:
         starting = start_cold if cold else start_forked
         victim = starting(self.command.arguments(self.progress), self.progress.place.home, self.log)
         self.victims.append(victim)
-        self.server_stopped, told = False, False
-        while not told and self._may_stop() and self._wait(victim, cold):
-            told = self._stop(victim)
+        self.server_stopped, was_signalled = False, False
+        while not was_signalled and self._may_stop() and self._wait(victim, cold):
+            was_signalled = self._stop(victim)
         if not victim.ended(TIMEOUT):
-            self.result.broken.other.append(f"it hangs: {victim.said()[-500:]}")
+            self.result.broken.other.append(f"it hangs: {victim.output()[-500:]}")
             victim.clear()
-        self._note_end(victim, told, cold)
+        self._record_end(victim, was_signalled, cold)
         self.command.look(self.progress)
 
     def _may_stop(self) -> bool:
         kills = self.result.kills
-        # What had all but ended has nothing more to be interrupted.
+        # A command killed in its last phase has nothing left to interrupt.
         has_more = not kills or kills[-1].phase != "end"
         return has_more and len(kills) + self.result.server_stops < self.case.kills
 
     def _wait(self, victim: Victim, cold: bool) -> bool:
-        """Waits for a moment that chance chooses; whether the victim lives to see it."""
-        named = [*self.command.moments()]
-        # The last is the end, after which there is nothing more to be interrupted.
-        names = [AT_RANDOM] * 3 + named[: None if len(self.result.kills) > 1 else -1]
+        """Waits for a randomly chosen moment; returns whether the victim still runs then."""
+        moments = self.command.moments()
+        # The last moment is the end, with nothing left to interrupt: not among the first two kills.
+        names = [AT_RANDOM] * 3 + [*moments][: None if len(self.result.kills) > 1 else -1]
         latest = 1.15 if len(self.result.kills) > 1 else 0.7
         self.moment, fraction = self.chance.choice(names), self.chance.uniform(0, latest)
         what = (self.command.name, self.kind.name, cold)
@@ -168,16 +168,16 @@ class _Attempts:
             if fraction > 1:
                 self.runner.durations.learn(time.monotonic() - victim.begun, False, *what)
         else:
-            come = self.command.moments()[self.moment]
-            while not come(self.progress, victim.said()):
+            has_come = moments[self.moment]
+            while not has_come(self.progress, victim.output()):
                 if victim.ended(5 * GLANCE):
                     return False
-            # From right then to a little later, whatever comes next.
+            # A short random delay, to stop in whatever comes next.
             victim.ended(self.chance.expovariate(1 / 0.1))
         return not victim.ended()
 
     def _stop(self, victim: Victim) -> bool:
-        """Sends what chance chooses to what it chooses; whether the command itself is to end of it."""
+        """Sends a random signal to a random target; returns whether the command itself should end."""
         number = self.chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGTERM))
         workers = victim.workers()
         targets = ["process", "group"] + ["worker"] * 2 * bool(workers)
@@ -187,7 +187,7 @@ class _Attempts:
         if target == "server":
             self._stop_server(number)
             return False
-        phase = self.command.phase(self.progress, victim.said())
+        phase = self.command.phase(self.progress, victim.output())
         kill = Kill(number.name, target, self.moment, phase, round(time.monotonic() - victim.begun, 2))
         if target == "worker":
             self.chance.choice(workers).send_signal(number)
@@ -204,22 +204,22 @@ class _Attempts:
         time.sleep(self.chance.uniform(0, 5))
         self.kind.start()
 
-    def _note_end(self, victim: Victim, told: bool, cold: bool) -> None:
-        said, code = victim.said(), victim.code
-        self.progress.said.append(said)
-        if "Traceback" in said:
-            self.result.broken.other.append(f"a traceback: {said[said.index('Traceback') :][-1500:]}")
+    def _record_end(self, victim: Victim, was_signalled: bool, cold: bool) -> None:
+        output, code = victim.output(), victim.code
+        self.progress.outputs.append(output)
+        if "Traceback" in output:
+            self.result.broken.other.append(f"a traceback: {output[output.index('Traceback') :][-1500:]}")
         if code == 0:
-            # What was told to stop too late has completed.
+            # It may have completed before the signal.
             self.result.completed = True
             if self.result.starts == 1:
                 what = (self.command.name, self.kind.name, cold)
                 self.runner.durations.learn(time.monotonic() - victim.begun, True, *what)
-        elif not (told and code in STOPPED) and not (self.server_stopped and code in (1, 2)):
+        elif not (was_signalled and code in STOPPED) and not (self.server_stopped and code in (1, 2)):
             killed = sum(kill.target == "worker" for kill in self.result.kills)
             if not (code == 2 and killed > 3):
-                self.result.broken.other.append(f"exit code {code}: {said[-500:]}")
-        # Every other time the next start meets what the last one left.
+                self.result.broken.other.append(f"exit code {code}: {output[-500:]}")
+        # Half of the starts meet processes that the last one left.
         if self.result.completed or self.chance.random() < 0.5:
             self._wait_for_all()
 

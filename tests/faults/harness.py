@@ -1,4 +1,4 @@
-"""All that cases need: the stores they begin with, and what uninterrupted commands make of them."""
+"""Sets up cases: the stores that they start with, and the expected results of uninterrupted commands."""
 
 import shutil
 import threading
@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.faults import invariants
-from tests.faults.cases import Case, CaseRunner, Durations, Result
+from tests.faults.cases import Case, CaseResult, CaseRunner, Durations
 from tests.faults.commands import BASE, COMMON, Analyse, Command, Progress, Retrain, Tune, analysed
 from tests.faults.places import Kind, Place, PostgresKind, ServerKind, SQLiteKind
 from tests.faults.victims import start_forked
@@ -18,7 +18,7 @@ TIMEOUT = 900
 
 
 class Harness:
-    """Runs cases; what they need beside their own stores is made when the first asks for it."""
+    """Runs cases; makes what they share when it is first needed."""
 
     def __init__(self, folder: Path, stack: ExitStack):
         self.folder, self.stack = folder, stack
@@ -27,7 +27,7 @@ class Harness:
             command.name: command
             for command in (Tune(1, 12), Tune(4, 20), Retrain(self._retrained), Analyse(self._analysed))
         }
-        # What is made for several cases is made once.
+        # Held while something shared is made, so that it is made once.
         self._lock, self.opening = threading.RLock(), threading.Lock()
         self._kinds: dict[str, Kind] = {}
         self._bases: dict[str, Place] = {}
@@ -35,7 +35,7 @@ class Harness:
         self._tables: dict[str, dict[str, bytes]] = {}
 
     def kind(self, store: str) -> Kind:
-        """The kind of store, started where it must be."""
+        """The kind of store, started where needed."""
         with self.opening:
             if store not in self._kinds:
                 self._kinds[store] = self._open(store)
@@ -51,7 +51,7 @@ class Harness:
         return server
 
     def base(self, store: str) -> Place:
-        """A place with both models searched and retrained, not to be changed."""
+        """A place with both models searched and retrained; read-only."""
         with self._lock:
             if store not in self._bases:
                 place = self.kind(store).place(self.folder / f"base-{store}")
@@ -65,7 +65,7 @@ class Harness:
         with self._lock:
             victim = start_forked(arguments, home, home / "log")
             if not victim.ended(TIMEOUT) or victim.code:
-                raise RuntimeError(f"study {' '.join(arguments)}: exit code {victim.code}: {victim.said()}")
+                raise RuntimeError(f"study {' '.join(arguments)}: exit code {victim.code}: {victim.output()}")
 
     def _retrained(self, model: str, seed: int) -> Path:
         with self._lock:
@@ -73,7 +73,7 @@ class Harness:
                 command, base = self.commands["retrain"], self.base("SQLite")
                 assert isinstance(command, Retrain)
                 place = self.kind("SQLite").place(self.folder / f"retrained-{model}-{seed}", base)
-                self._run(command.typed(model, seed), place.home)
+                self._run(command.base_arguments(model, seed), place.home)
                 [run] = invariants.runs_of(place, stage="retrain", model=model, seed=str(seed))
                 self._weights[model, seed] = run.artifacts
             return self._weights[model, seed]
@@ -88,17 +88,17 @@ class Harness:
                 assert self._tables[store]
             return self._tables[store]
 
-    def run(self, case: Case) -> Result:
+    def run(self, case: Case) -> CaseResult:
         """Runs a case to its end."""
         command = self.commands[case.command]
         if isinstance(command, Tune):
-            # A server of their own, since what they find would be the best of all that is retrained and analysed.
+            # Searches have their own server: their trials would change what `best` selects in the other cases.
             kind, base = self.kind("server-of-searches" if case.store == "server" else case.store), None
         else:
             kind, base = self.kind(case.store), self.base(case.store)
         if isinstance(command, Analyse):
             assert base
-            # First, since a server keeps the report of the last case.
+            # Before the removal below: on a server, it writes its report to the same run as the case.
             command.expected(case.store)
             if isinstance(kind, ServerKind):
                 shutil.rmtree(analysed(base)[0].artifacts / "report")
@@ -113,21 +113,21 @@ def _doctor(progress: Progress) -> list[str]:
     victim = start_forked(("doctor", *place.stores), place.home, place.home / "log")
     if not victim.ended(TIMEOUT):
         return ["study doctor hangs"]
-    return [f"study doctor: {victim.said()[-1500:]}"] if victim.code else []
+    return [f"study doctor: {victim.output()[-1500:]}"] if victim.code else []
 
 
 @contextmanager
 def open_harness(folder: Path) -> Iterator[Harness]:
-    """A harness with its things in `folder`; what it started is gone after the block."""
+    """A harness with its files in `folder`; stops everything that it started after the block."""
     with ExitStack() as stack:
         harness = Harness(folder, stack)
         try:
             yield harness
         finally:
-            # Nothing is opened any more that would not be closed.
+            # From now on, nothing is opened that would not be closed.
             harness.opening.acquire()
 
 
 def stores_here() -> tuple[str, ...]:
-    """The stores that this machine can have."""
+    """The kinds of store that this machine can run."""
     return STORES if programs() else tuple(store for store in STORES if store != "PostgreSQL")

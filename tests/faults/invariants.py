@@ -1,4 +1,4 @@
-"""What must hold of the stores after any fault; read from their tables, and by none of the program's own code."""
+"""Invariants of the stores after any fault, checked by SQL, without the program's own code."""
 
 import hashlib
 import json
@@ -21,11 +21,11 @@ ENDS = {
     "diverged": "FINISHED",
     "interrupted": "KILLED",
 }
-"""How MLflow's run of a trial ends, by the trial's reason."""
+"""Status of a trial's run in MLflow, by the trial's reason."""
 
 
 def read(url: str, query: str, **values: object) -> pd.DataFrame:
-    """The rows that a database answers."""
+    """The result of a query."""
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
         return pd.read_sql(sqlalchemy.text(query), connection, params=values)
@@ -33,23 +33,23 @@ def read(url: str, query: str, **values: object) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial as Optuna has it."""
+    """A trial as recorded in Optuna."""
 
     number: int
     state: str
     value: float | None
     curve: dict[int, float]
     params: dict[str, float]
-    said: dict[str, Any]
-    """Its user attributes."""
+    attributes: dict[str, Any]
+    """User attributes."""
 
     @property
     def reason(self) -> str:
-        return str(self.said.get("status_reason", ""))
+        return str(self.attributes.get("status_reason", ""))
 
 
 def trials_of(place: Place, search: str) -> list[Trial]:
-    """The trials of a search by number, but for those that found no place."""
+    """The trials of a search by number, without surplus ones."""
     of = "FROM {} JOIN trials USING (trial_id) JOIN studies USING (study_id) WHERE study_name = :search"
     trials = read(
         place.storage,
@@ -57,7 +57,7 @@ def trials_of(place: Place, search: str) -> list[Trial]:
         "ORDER BY number",
         search=search,
     )
-    values, curves, params, said = (
+    values, curves, params, attributes = (
         read(place.storage, f"SELECT trial_id, {columns} {of.format(table)}", search=search)
         for table, columns in (
             ("trial_values", "value"),
@@ -67,18 +67,18 @@ def trials_of(place: Place, search: str) -> list[Trial]:
         )
     )
     by_trial = dict(zip(values["trial_id"], values["value"], strict=True))
-    found = [
+    records = [
         Trial(
             int(row.number),
             str(row.state),
             by_trial.get(row.trial_id),
             _pairs(curves, row.trial_id),
             _pairs(params, row.trial_id),
-            {key: json.loads(value) for key, value in _pairs(said, row.trial_id).items()},
+            {key: json.loads(value) for key, value in _pairs(attributes, row.trial_id).items()},
         )
         for row in trials.itertuples()
     ]
-    return [trial for trial in found if trial.reason != "surplus"]
+    return [trial for trial in records if trial.reason != "surplus"]
 
 
 def _pairs(table: pd.DataFrame, trial: int) -> dict[Any, Any]:
@@ -87,8 +87,8 @@ def _pairs(table: pd.DataFrame, trial: int) -> dict[Any, Any]:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run as MLflow has it."""
+class RecordedRun:
+    """A run as recorded in MLflow."""
 
     id: str
     status: str
@@ -96,14 +96,14 @@ class Run:
     artifacts: Path
     tags: dict[str, str]
     points: list[tuple[str, int, float]]
-    """All that was recorded: metric, step, value."""
+    """All recorded values: metric, step, value."""
 
     def curve(self, metric: str) -> dict[int, float]:
         """A metric's value by step."""
         return {step: value for name, step, value in self.points if name == metric}
 
 
-def runs_of(place: Place, **tags: str) -> list[Run]:
+def runs_of(place: Place, **tags: str) -> list[RecordedRun]:
     """The runs with these tags."""
     runs = read(
         place.tracking, "SELECT run_uuid, status, start_time, artifact_uri FROM runs WHERE lifecycle_stage = 'active'"
@@ -117,7 +117,7 @@ def runs_of(place: Place, **tags: str) -> list[Run]:
     for row in metrics.itertuples():
         points.setdefault(str(row.run_uuid), []).append((str(row.key), int(row.step), float(row.value)))
     return [
-        Run(
+        RecordedRun(
             str(row.run_uuid),
             str(row.status),
             int(row.start_time),
@@ -132,18 +132,18 @@ def runs_of(place: Place, **tags: str) -> list[Run]:
 
 @dataclass
 class Broken:
-    """What did not hold, in words, by kind."""
+    """Violated invariants as messages, by kind."""
 
     lost: list[str] = field(default_factory=list)
     """Finished trials that are gone or changed."""
     disagreements: list[str] = field(default_factory=list)
     """Between the stores, or within one."""
     unequal: list[str] = field(default_factory=list)
-    """Weights, predictions or tables that are not those of an uninterrupted run, or not what their hash says."""
+    """Weights, predictions or tables that differ from those of an uninterrupted run, or from their hash."""
     other: list[str] = field(default_factory=list)
 
     def all(self) -> list[str]:
-        """All of it."""
+        """All messages."""
         return [*self.lost, *self.disagreements, *self.unequal, *self.other]
 
 
@@ -153,14 +153,14 @@ def finished(trials: Iterable[Trial]) -> dict[int, Trial]:
 
 
 def check_search(place: Place, search: str, total: int, before: dict[int, Trial], broken: Broken) -> int:
-    """Checks a search that has been completed; returns how many of its trials are repetitions.
+    """Checks a completed search; returns how many of its trials are retries.
 
     Args:
-        place: where it is.
+        place: its stores.
         search: its name.
-        total: how many trials must be finished.
-        before: those that were finished at any of the kills.
-        broken: takes what does not hold.
+        total: required number of finished trials.
+        before: the trials that were finished at any of the kills.
+        broken: collects the violations.
     """
     trials = trials_of(place, search)
     now = finished(trials)
@@ -174,13 +174,13 @@ def check_search(place: Place, search: str, total: int, before: dict[int, Trial]
     broken.disagreements += [f"{params} were finished {count} times" for params, count in drawn.items() if count > 1]
     runs = runs_of(place, stage="trial", search=search)
     _check_mirror(trials, runs, broken)
-    above = runs_of(place, stage="search", search=search)
-    if [run.status for run in above] != ["FINISHED"]:
-        broken.disagreements.append(f"the search's runs are {[run.status for run in above]}")
-    return sum("retry_of" in trial.said for trial in trials)
+    parents = runs_of(place, stage="search", search=search)
+    if [run.status for run in parents] != ["FINISHED"]:
+        broken.disagreements.append(f"the search's runs are {[run.status for run in parents]}")
+    return sum("retry_of" in trial.attributes for trial in trials)
 
 
-def _check_mirror(trials: list[Trial], runs: list[Run], broken: Broken) -> None:
+def _check_mirror(trials: list[Trial], runs: list[RecordedRun], broken: Broken) -> None:
     say = broken.disagreements.append
     by_id = {run.id: run for run in runs}
     mirrored = Counter(run.tags["optuna_trial"] for run in runs)
@@ -190,7 +190,7 @@ def _check_mirror(trials: list[Trial], runs: list[Run], broken: Broken) -> None:
     for run in runs:
         _check_points(run, broken)
     for trial in trials:
-        run_id = trial.said.get("mlflow_run")
+        run_id = trial.attributes.get("mlflow_run")
         if run_id is None:
             if trial.state in COUNTED:
                 say(f"trial {trial.number} is {trial.state} and has no run")
@@ -210,14 +210,14 @@ def _check_mirror(trials: list[Trial], runs: list[Run], broken: Broken) -> None:
             say(f"trial {trial.number} reached {trial.value}, its run {run.curve('best_val_accuracy')}")
 
 
-def _check_points(run: Run, broken: Broken) -> None:
+def _check_points(run: RecordedRun, broken: Broken) -> None:
     if run.status == "RUNNING":
         broken.disagreements.append(f"run {run.id} ({run.tags.get('stage')}) is RUNNING")
     twice = [point for point, count in Counter((name, step) for name, step, _ in run.points).items() if count > 1]
     broken.disagreements += [f"run {run.id} has {name} of step {step} more than once" for name, step in twice]
 
 
-def check_retrained(run: Run, epochs: int, expected: Path, broken: Broken) -> None:
+def check_retrained(run: RecordedRun, epochs: int, expected: Path, broken: Broken) -> None:
     """Checks a finished retraining against the artifacts of one that was never interrupted."""
     _check_points(run, broken)
     for metric, first in (("test_accuracy", 0), ("test_loss", 0), ("train_loss", 1), ("epoch_seconds", 1)):
@@ -232,12 +232,12 @@ def check_retrained(run: Run, epochs: int, expected: Path, broken: Broken) -> No
             broken.unequal.append(f"{name} of run {run.id} is not that of an uninterrupted run")
 
 
-def _equal(one: Path, other: Path) -> bool:
-    first, second = load_file(one), load_file(other)
+def _equal(left: Path, right: Path) -> bool:
+    first, second = load_file(left), load_file(right)
     return first.keys() == second.keys() and all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 
-def _check_hashes(run: Run, broken: Broken) -> None:
+def _check_hashes(run: RecordedRun, broken: Broken) -> None:
     sums = run.artifacts / "SHA256SUMS"
     if not sums.is_file():
         broken.unequal.append(f"run {run.id} has no SHA256SUMS")
@@ -256,23 +256,23 @@ def _check_hashes(run: Run, broken: Broken) -> None:
             broken.unequal.append(f"{path} of run {run.id} is not what its hash says")
 
 
-def check_analysed(run: Run, expected: dict[str, bytes], broken: Broken) -> None:
-    """Checks the report that a run keeps against an uninterrupted analysis of it."""
-    found = tables_of(run.artifacts / "report")
-    broken.unequal += [f"the report has no {name}" for name in sorted(expected.keys() - found.keys())]
-    for name in sorted(expected.keys() & found.keys()):
-        if expected[name] != found[name]:
+def check_analysed(run: RecordedRun, expected: dict[str, bytes], broken: Broken) -> None:
+    """Checks the report among a run's artifacts against that of an uninterrupted analysis."""
+    tables = tables_of(run.artifacts / "report")
+    broken.unequal += [f"the report has no {name}" for name in sorted(expected.keys() - tables.keys())]
+    for name in sorted(expected.keys() & tables.keys()):
+        if expected[name] != tables[name]:
             broken.unequal.append(f"{name} is not that of an uninterrupted analysis")
 
 
 def tables_of(folder: Path) -> dict[str, bytes]:
-    """The tables of a report, by their paths in it."""
+    """The tables of a report, by path."""
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*.csv"))}
 
 
 def check_ended(place: Place, since: int, broken: Broken) -> None:
-    """Checks that nothing begun since then (milliseconds since 1970) is open."""
+    """Checks that no run started at or after `since` (milliseconds since 1970) is RUNNING."""
     for run in runs_of(place):
-        said = f"run {run.id} ({run.tags.get('stage')}) is RUNNING"
-        if run.started >= since and run.status == "RUNNING" and said not in broken.disagreements:
-            broken.disagreements.append(said)
+        message = f"run {run.id} ({run.tags.get('stage')}) is RUNNING"
+        if run.started >= since and run.status == "RUNNING" and message not in broken.disagreements:
+            broken.disagreements.append(message)

@@ -42,38 +42,38 @@ FACTS = {
     "curves": ("tracking", "SELECT count(*) FROM metrics WHERE key = 'val_accuracy' AND step = 1"),
     "bests": ("tracking", "SELECT count(*) FROM metrics WHERE key = 'best_val_accuracy' AND step = 0"),
 }
-"""What is counted, in which store, and how; by none of the program's own code."""
+"""What is counted: its store and query, without the program's own code."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What came of it."""
+    """Outcome of the load."""
 
     code: int
-    said: str
+    output: str
     counts: dict[str, int]
     seconds: float
 
     def wrong(self, trials: int) -> list[str]:
-        """What is not as it must be after so many trials."""
+        """What is wrong after this number of trials, as messages."""
         expected = dict.fromkeys(("trials", "points", "runs", "curves", "bests"), trials)
         expected |= dict.fromkeys(("failed", "open", "other runs"), 0)
-        found = [f"{name} {self.counts[name]}" for name, count in expected.items() if self.counts[name] != count]
-        found += [
-            line for line in self.said.splitlines() if any(word in line for word in ("killed", "failed", "again"))
+        messages = [f"{name} {self.counts[name]}" for name, count in expected.items() if self.counts[name] != count]
+        messages += [
+            line for line in self.output.splitlines() if any(word in line for word in ("killed", "failed", "again"))
         ]
-        return found + ([f"exit code {self.code}: {self.said[-2000:]}"] if self.code else [])
+        return messages + ([f"exit code {self.code}: {self.output[-2000:]}"] if self.code else [])
 
 
 def load(place: Place, *, workers: int, trials: int, sampler: str) -> Loaded:
-    """Has `study tune` make so many trials with so many workers, and counts what is there afterwards."""
-    typed = ["tune", "--dataset", "digits", "--model", "ffnn", "--search", SEARCH, "--epochs", "1", "--no-retrain"]
-    typed += ["--pruner", "none", "--sampler", sampler, "--trials", str(trials), "--workers", str(workers)]
-    typed += ["--threads", str(workers), "--home", str(place.home), "--storage", place.storage]
-    typed += ["--tracking-uri", place.tracking]
+    """Runs `study tune` with this number of trials and workers, and counts the records afterwards."""
+    arguments = ["tune", "--dataset", "digits", "--model", "ffnn", "--search", SEARCH, "--epochs", "1", "--no-retrain"]
+    arguments += ["--pruner", "none", "--sampler", sampler, "--trials", str(trials), "--workers", str(workers)]
+    arguments += ["--threads", str(workers), "--home", str(place.home), "--storage", place.storage]
+    arguments += ["--tracking-uri", place.tracking]
     begun = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *typed],
+    process = subprocess.run(
+        [sys.executable, "-c", COMMAND, *arguments],
         cwd=ROOT,
         env=surroundings(place.home),
         stdout=subprocess.PIPE,
@@ -83,18 +83,18 @@ def load(place: Place, *, workers: int, trials: int, sampler: str) -> Loaded:
     )
     seconds = time.monotonic() - begun
     counts = {name: int(read(getattr(place, store), query).iloc[0, 0]) for name, (store, query) in FACTS.items()}
-    return Loaded(done.returncode, done.stdout, counts, seconds)
+    return Loaded(process.returncode, process.stdout, counts, seconds)
 
 
 @contextmanager
 def on_sqlite(folder: Path) -> Iterator[Place]:
-    """Two files in a home of their own."""
+    """Two SQLite files in their own home."""
     yield Place(folder, f"sqlite:///{folder}/mlruns/mlflow.db", f"sqlite:///{folder}/mlruns/optuna.db")
 
 
 @contextmanager
 def on_postgresql(folder: Path) -> Iterator[Place]:
-    """Two databases of a server that is started for them, and waits for the disk as one in use does."""
+    """Two databases on a temporary server with durable writes, as in production."""
     with running_cluster(durable=True) as cluster:
         yield Place(folder, cluster.new(for_mlflow), cluster.new(for_optuna))
 
@@ -103,26 +103,26 @@ STORES = {"SQLite": on_sqlite, "PostgreSQL": on_postgresql}
 
 
 def main() -> int:
-    """Prints a row for each of the stores; 1 where anything is not as it must be."""
+    """Prints a row for each store; returns 1 where anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.load", description=__doc__)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--sampler", default="tpe")
     parser.add_argument("--store", choices=STORES, action="append", help="by default each that there is")
-    asked = parser.parse_args()
-    stores = asked.store or [name for name in STORES if name == "SQLite" or programs()]
+    options = parser.parse_args()
+    stores = options.store or [name for name in STORES if name == "SQLite" or programs()]
     print("| store | workers | finished trials | runs | wrong | minutes | trials a second |")
     print("|---|---|---|---|---|---|---|")
     failures = []
     for name in stores:
         with tempfile.TemporaryDirectory(prefix="study-load-") as folder, STORES[name](Path(folder)) as place:
-            done = load(place, workers=asked.workers, trials=asked.trials, sampler=asked.sampler)
-        wrong = done.wrong(asked.trials)
+            loaded = load(place, workers=options.workers, trials=options.trials, sampler=options.sampler)
+        wrong = loaded.wrong(options.trials)
         failures += wrong
-        rate = asked.trials / done.seconds
+        rate = options.trials / loaded.seconds
         print(
-            f"| {name} | {asked.workers} | {done.counts['trials']:,} | {done.counts['runs']:,} | {len(wrong)} | "
-            f"{done.seconds / 60:.1f} | {rate:.1f} |",
+            f"| {name} | {options.workers} | {loaded.counts['trials']:,} | {loaded.counts['runs']:,} | {len(wrong)} | "
+            f"{loaded.seconds / 60:.1f} | {rate:.1f} |",
             flush=True,
         )
     print("\n".join(failures))

@@ -1,4 +1,4 @@
-"""Where a case keeps its study: SQLite files, a PostgreSQL, or an MLflow server that can be stopped and started."""
+"""Stores of a case: SQLite files, PostgreSQL databases, or an MLflow server that can be stopped and restarted."""
 
 import shutil
 import signal
@@ -21,15 +21,15 @@ class Place:
     tracking: str
     """The URL of MLflow's database."""
     storage: str
-    """That of Optuna's."""
+    """The URL of Optuna's database."""
     options: tuple[str, ...] = ()
-    """What tells the stages of it, but for --storage."""
+    """Options that select the tracking store."""
     kept: Path | None = None
-    """Where a server keeps artifacts."""
+    """The folder in which a server keeps artifacts."""
 
     @property
     def stores(self) -> tuple[str, ...]:
-        """What tells a search of it."""
+        """Options that select both stores."""
         return (*self.options, "--storage", self.storage)
 
     def artifacts(self, uri: str) -> Path:
@@ -47,7 +47,7 @@ def _new_home(home: Path, base: Path | None) -> Path:
 
 
 def _moved(place: Place, base: Path) -> Place:
-    """The copy of `base`, once its database says where it now lies."""
+    """Updates the paths in the database of `place`, a copy of `base`."""
     engine = sqlalchemy.create_engine(place.tracking, poolclass=sqlalchemy.NullPool)
     with engine.begin() as connection:
         for table, column in LOCATIONS:
@@ -57,7 +57,7 @@ def _moved(place: Place, base: Path) -> Place:
 
 
 class SQLiteKind:
-    """Two files in the home folder."""
+    """Two SQLite files in the home folder."""
 
     name = "SQLite"
 
@@ -68,7 +68,7 @@ class SQLiteKind:
         for_optuna(f"sqlite:///{self.empty}/mlruns/optuna.db")
 
     def place(self, home: Path, base: Place | None = None) -> Place:
-        """A new place, as empty as can be or like `base`."""
+        """A new place: a copy of `base`, or one with empty databases."""
         _new_home(home, base.home if base else self.empty)
         place = Place(home, f"sqlite:///{home}/mlruns/mlflow.db", f"sqlite:///{home}/mlruns/optuna.db")
         return _moved(place, base.home) if base else place
@@ -79,7 +79,7 @@ class SQLiteKind:
 
 
 class PostgresKind:
-    """Two databases of a server."""
+    """Two databases on a PostgreSQL server."""
 
     name = "PostgreSQL"
 
@@ -87,7 +87,7 @@ class PostgresKind:
         self.cluster = cluster
 
     def place(self, home: Path, base: Place | None = None) -> Place:
-        """A new place, as empty as can be or like `base`."""
+        """A new place: a copy of `base`, or one with empty databases."""
         _new_home(home, base.home if base else None)
         tracking = self.cluster.copy(base.tracking) if base else self.cluster.new(for_mlflow)
         storage = self.cluster.copy(base.storage) if base else self.cluster.new(for_optuna)
@@ -102,7 +102,7 @@ class PostgresKind:
 
 
 class ServerKind:
-    """An MLflow server, which keeps everything but Optuna's trials, for all cases."""
+    """An MLflow server, shared by all cases; Optuna's trials are in SQLite files."""
 
     name = "server"
 
@@ -112,7 +112,7 @@ class ServerKind:
         self.start()
 
     def place(self, home: Path, base: Place | None = None) -> Place:
-        """A new home; what the server has stays there."""
+        """A new home on the same server, whose contents stay."""
         (home / "mlruns").mkdir(parents=True)
         storage = f"sqlite:///{home}/mlruns/optuna.db"
         for_optuna(storage)
@@ -120,15 +120,15 @@ class ServerKind:
         return Place(home, database, storage, ("--tracking-uri", self.server.address), self.server.folder / "kept")
 
     def clear(self, place: Place) -> None:
-        """Removes a place, but not what the server has."""
+        """Removes the home, but no contents of the server."""
         shutil.rmtree(place.home)
 
     def start(self) -> None:
-        """Starts it, and waits until it answers."""
+        """Starts the server, and waits until it answers."""
         self.server.start()
 
     def stop(self, number: int = signal.SIGKILL) -> None:
-        """Stops it with its children."""
+        """Stops the server with its child processes."""
         self.server.stop(number)
 
 

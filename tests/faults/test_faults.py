@@ -1,4 +1,4 @@
-"""A few cases of what `make faults` does for hours, and that it would notice what it looks for."""
+"""A few cases of `make faults`, and tests that its invariants detect damage."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +12,15 @@ from tests.faults.harness import Harness, open_harness, stores_here
 from tests.faults.invariants import Broken
 from tests.faults.places import Place
 
-# Processes are started a dozen times; on a busy machine that takes minutes.
+# Starts a dozen processes, which takes minutes on a busy machine.
 pytestmark = pytest.mark.timeout(1800)
 SEARCH, TRIALS = "digits-ffnn", 2
 
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    with open_harness(tmp_path_factory.mktemp("faults")) as opened:
-        yield opened
+    with open_harness(tmp_path_factory.mktemp("faults")) as harness:
+        yield harness
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def copied(harness: Harness, folder: Path) -> Place:
 
 
 def checked(place: Place) -> Broken:
-    """What does not hold of a search that was never interrupted."""
+    """The violated invariants of a search that was never interrupted."""
     broken = Broken()
     before = invariants.finished(invariants.trials_of(place, SEARCH))
     invariants.check_search(place, SEARCH, TRIALS, before, broken)

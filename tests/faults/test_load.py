@@ -13,9 +13,9 @@ def test_every_trial_of_several_workers_is_once_in_both_stores(
     store: str, tmp_path: Path, request: pytest.FixtureRequest
 ):
     if store == "PostgreSQL":
-        # Skipped, or failing, where there is none.
+        # Skips the test, or fails it, where PostgreSQL is not installed.
         request.getfixturevalue("postgres")
     with STORES[store](tmp_path) as place:
-        done = load(place, workers=2, trials=TRIALS, sampler="tpe")
-    assert done.wrong(TRIALS) == []
-    assert done.counts["trials"] == done.counts["runs"] == TRIALS
+        loaded = load(place, workers=2, trials=TRIALS, sampler="tpe")
+    assert loaded.wrong(TRIALS) == []
+    assert loaded.counts["trials"] == loaded.counts["runs"] == TRIALS

@@ -1,4 +1,4 @@
-"""Commands under way: started cold or warm, watched, and stopped."""
+"""Running commands: started cold or by the fork server, observed, and stopped."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from tests.support.fork_server import ROOT, STUDY, Forked, fork_server
 from tests.support.process import environment, workers_of
 
 GLANCE = 0.01
-"""Seconds between two looks at a victim."""
+"""Seconds between two checks of a victim."""
 
 
 def surroundings(home: Path) -> dict[str, str]:
@@ -22,7 +22,7 @@ def surroundings(home: Path) -> dict[str, str]:
 
 
 class Victim:
-    """A command under way in a session of its own, and what it has said so far."""
+    """A command that runs in its own session, with its output so far."""
 
     def __init__(self, process: subprocess.Popen[bytes] | Forked, log: Path):
         self.process, self.pid, self.log, self.begun = process, process.pid, log, time.monotonic()
@@ -31,12 +31,12 @@ class Victim:
     def _log(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def said(self) -> str:
-        """All that it has written."""
+    def output(self) -> str:
+        """Its output so far."""
         return self._log()[self.before :]
 
     def ended(self, timeout: float = 0) -> bool:
-        """Whether it has ended, within so many seconds."""
+        """Whether it ends within `timeout` seconds."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout)
         return self.code is not None
@@ -53,28 +53,28 @@ class Victim:
         return []
 
     def session(self) -> list[psutil.Process]:
-        """All living processes that came of it."""
-        found = []
+        """All living processes of its session."""
+        processes = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
                 if os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def stop(self, number: int, whole: bool) -> None:
-        """Sends it a signal, or to all processes of its group as well."""
+        """Sends a signal to the command, or (`whole`) to its process group."""
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if whole else os.kill)(self.pid, number)
 
     def clear(self) -> None:
-        """Leaves nothing of it."""
+        """Kills all processes of its session."""
         for process in self.session():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
 
 def start_cold(arguments: tuple[str, ...], home: Path, log: Path) -> Victim:
-    """The command as a user starts it."""
+    """Starts the command in a new interpreter, as a user does."""
     with log.open("ab") as written:
         process = subprocess.Popen(
             [STUDY, *arguments],
@@ -89,7 +89,7 @@ def start_cold(arguments: tuple[str, ...], home: Path, log: Path) -> Victim:
 
 
 def start_forked(arguments: tuple[str, ...], home: Path, log: Path) -> Victim:
-    """The command, forked from a server that has imported everything."""
+    """Starts the command from the fork server, which has imported everything."""
     with log.open("ab") as written, Path(os.devnull).open("rb") as nothing:
         streams = (nothing.fileno(), written.fileno(), written.fileno())
         return Victim(fork_server().start(arguments, surroundings(home), streams), log)

@@ -1,6 +1,6 @@
 """Compares the tables of two report folders: `python -m tests.support.compare_tables BEFORE AFTER`.
 
-Prints every CSV that only one of them has, and every one whose bytes differ; ends with 1 where there is any.
+Prints each CSV file that only one of them has or whose bytes differ; the exit code is 1 where there is any.
 """
 
 import sys
@@ -22,6 +22,6 @@ def differences(before: Path, after: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = differences(*map(Path, sys.argv[1:3]))
-    print("\n".join(found) or f"{len(list(Path(sys.argv[1]).rglob('*.csv')))} tables are equal.")
-    sys.exit(bool(found))
+    lines = differences(*map(Path, sys.argv[1:3]))
+    print("\n".join(lines) or f"{len(list(Path(sys.argv[1]).rglob('*.csv')))} tables are equal.")
+    sys.exit(bool(lines))

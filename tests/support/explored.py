@@ -1,4 +1,4 @@
-"""Small networks over a few epochs, and what the explorer's page should show of them."""
+"""Small networks trained for a few epochs, and the values that the explorer's page should show of them."""
 
 from dataclasses import dataclass
 
@@ -22,20 +22,20 @@ DEAD = {"conv1": 3, "conv2": 5}
 
 
 def trained(config: CNNConfig, images: Labelled, classes: tuple[str, ...], epochs: int) -> Network:
-    """A network after every few steps of training; its `DEAD` filters are silent and collapsed at the last epoch."""
+    """A network with the weights of each epoch; its `DEAD` filters are silent and collapsed at the last one."""
     model = build_model(config, classes=len(classes), seed=0)
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
-    kept = [{name: values.clone() for name, values in model.state_dict().items()}]
+    weights = [{name: values.clone() for name, values in model.state_dict().items()}]
     for _ in range(epochs):
         for _ in range(4):
             optimiser.zero_grad()
             functional.cross_entropy(model(normalise(images.images)), images.labels % len(classes)).backward()
             optimiser.step()
-        kept.append({name: values.clone() for name, values in model.state_dict().items()})
+        weights.append({name: values.clone() for name, values in model.state_dict().items()})
     if epochs:
         for layer, number in DEAD.items():
-            kept[-1][f"{layer}.weight"][number] *= 1e-30
-            kept[-1][f"{layer}.bias"][number] = -0.01
+            weights[-1][f"{layer}.weight"][number] *= 1e-30
+            weights[-1][f"{layer}.bias"][number] = -0.01
     run = Run("0" * 32, "a run", "FINISHED", "0", 0, {"dataset": "digits"}, {}, {})
     return Network(
         run=run,
@@ -45,11 +45,12 @@ def trained(config: CNNConfig, images: Labelled, classes: tuple[str, ...], epoch
         history=pd.DataFrame({"epoch": range(epochs + 1), "test_accuracy": np.linspace(0.1, 0.7, epochs + 1)}),
         predictions={},
         files=dict.fromkeys(range(epochs + 1), ""),
-        _pulled=dict(enumerate(kept)),
+        _pulled=dict(enumerate(weights)),
     )
 
 
 def chosen(images: Labelled, count: int, classes: tuple[str, ...]) -> list[SelectedImage]:
+    """Every third image, `count` of them."""
     labels = [int(label) % len(classes) for label in images.labels]
     return [
         SelectedImage(images.images[place], labels[place], f"{classes[labels[place]]}, test:{place}")
@@ -59,11 +60,12 @@ def chosen(images: Labelled, count: int, classes: tuple[str, ...]) -> list[Selec
 
 @dataclass(frozen=True)
 class Expected:
-    """The colours that matplotlib gives to torch's maps, on limits that are shared by all epochs and images."""
+    """Expected colours of maps and kernels, by torch and matplotlib; all epochs and images share the colour limits."""
 
     network: Network
     images: list[SelectedImage]
-    made: dict[int, dict[str, np.ndarray]]
+    activations: dict[int, dict[str, np.ndarray]]
+    """By epoch and name of the map."""
 
     @classmethod
     def of(cls, network: Network, images: list[SelectedImage]) -> "Expected":
@@ -71,9 +73,9 @@ class Expected:
         return cls(network, images, {epoch: network.activations(epoch, pixels) for epoch in network.files})
 
     def map(self, name: str, filter: int, epoch: int, image: int) -> np.ndarray:
-        everywhere = np.stack([made[name][:, filter] for made in self.made.values()])
+        everywhere = np.stack([maps[name][:, filter] for maps in self.activations.values()])
         limits, cmap = scale(name, everywhere)
-        return _colours(self.made[epoch][name][image, filter], limits, cmap)
+        return _colours(self.activations[epoch][name][image, filter], limits, cmap)
 
     def kernel(self, layer: str, filter: int, epoch: int) -> np.ndarray:
         """(C, k, k, 3)."""

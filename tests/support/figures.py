@@ -20,7 +20,7 @@ LAYERS = ("conv1", "conv2")
 
 
 def cnn_figures(filter: int) -> set[str]:
-    """Those of a CNN one of whose filters is followed in each convolution."""
+    """The figures of a CNN, with `filter` followed in each convolution."""
     return OF_BOTH | {
         "image",
         *(f"kernels_{layer}" for layer in LAYERS),

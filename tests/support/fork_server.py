@@ -1,9 +1,9 @@
-"""`study` commands as processes forked from a server that has imported everything, which spares each of them seconds.
+"""Fork server: runs `study` commands as forks of a process that has imported everything, which saves seconds each.
 
-A forked command is a process of its own in a session of its own, with the environment, working folder, streams and
-signal handlers of a new one; it ends as an interpreter ends, with its threads joined and its exit handlers run. What it
-does not have is an interpreter that was started with its environment: what reads that before `main`, or is about
-starting itself, needs a real process.
+A forked command is a process in its own session, with the environment, working folder, streams and signal handlers of a
+new process; it ends as an interpreter does, with threads joined and exit handlers run. Its interpreter, however, was
+not started with its environment: tests of variables that are read before `main`, or of the start itself, need a real
+process.
 """
 
 import atexit
@@ -29,7 +29,7 @@ from typing import NoReturn, TextIO
 STUDY = str(Path(sys.executable).with_name("study"))
 ROOT = Path(__file__).parents[2]
 LARGEST = 2**17
-"""Bytes of a request, most of which is the environment."""
+"""Maximum size of a request in bytes; most of it is the environment."""
 IMPORTED = (
     "pipelines.reproduce",
     "pipelines.analyse",
@@ -52,10 +52,10 @@ IMPORTED = (
 
 
 class Forked:
-    """A command that a fork server started, with the part of `subprocess.Popen`'s interface that the tests use."""
+    """A command started by the fork server, with the part of `subprocess.Popen`'s interface that the tests use."""
 
     def __init__(self, status: int):
-        """Takes the end of a pipe from which its process id is read, and then its exit code."""
+        """`status` is a pipe from which the process id, and later the exit code, are read."""
         self._status = os.fdopen(status, "rb", buffering=0)
         self.pid = int(self._status.readline())
         self.stdout: TextIO | None = None
@@ -71,7 +71,7 @@ class Forked:
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, once it has ended."""
         if self.returncode is None:
-            # Not `select.select`, which takes no file of a number over 1023.
+            # Not `select.select`, which fails for file descriptors over 1023.
             with selectors.DefaultSelector() as ready:
                 ready.register(self._status, selectors.EVENT_READ)
                 if not ready.select(timeout):
@@ -81,7 +81,7 @@ class Forked:
         return self.returncode
 
     def communicate(self, timeout: float) -> tuple[str, str]:
-        """The rest of its output and errors, once it and all that shares its streams have ended."""
+        """The rest of its stdout and stderr, once it and all processes that share them have ended."""
         assert self.stdout
         assert self.stderr
         with self.stdout, self.stderr, ThreadPoolExecutor(2) as readers:
@@ -96,22 +96,22 @@ class Forked:
         return out, err
 
     def send_signal(self, number: int) -> None:
-        """Sends it a signal, unless it has ended."""
+        """Sends a signal, unless the command has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kills it."""
+        """Kills the command."""
         self.send_signal(signal.SIGKILL)
 
 
 class ForkServer:
-    """The server, as its client sees it; from any thread."""
+    """Client of the fork server, which it starts; thread-safe."""
 
     def __init__(self) -> None:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "MLFLOW_"))}
-        # A thread that spins until another one gets its core back is slow on a machine that does something else too.
+        # Spinning OpenMP threads are slow on a machine that is busy otherwise.
         settings = {**clean, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "passive"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())],
@@ -126,29 +126,29 @@ class ForkServer:
             raise RuntimeError("The fork server did not start.")
 
     def start(self, arguments: Sequence[str], environment: dict[str, str], streams: tuple[int, int, int]) -> Forked:
-        """Forks a command with the file descriptors `streams` as its input, output and errors."""
-        order = {"arguments": list(arguments), "environment": environment, "folder": str(Path.cwd())}
+        """Forks a command with the file descriptors `streams` as its stdin, stdout and stderr."""
+        request = {"arguments": list(arguments), "environment": environment, "folder": str(Path.cwd())}
         ours, theirs = os.pipe()
-        socket.send_fds(self._ours, [json.dumps(order).encode()], [*streams, theirs])
+        socket.send_fds(self._ours, [json.dumps(request).encode()], [*streams, theirs])
         os.close(theirs)
         return Forked(ours)
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the server."""
         self._ours.close()
         self.process.wait()
 
 
 @cache
 def fork_server() -> ForkServer:
-    """That of this process, which ends with it."""
+    """The fork server of this process; ends with it."""
     server = ForkServer()
     atexit.register(server.close)
     return server
 
 
 def fork_piped(arguments: Sequence[str], environment: dict[str, str]) -> Forked:
-    """A forked command whose output and errors are read through pipes."""
+    """A forked command whose stdout and stderr are pipes."""
     (out, its_out), (err, its_err) = os.pipe(), os.pipe()
     nothing = os.open(os.devnull, os.O_RDONLY)
     forked = fork_server().start(arguments, environment, (nothing, its_out, its_err))
@@ -158,45 +158,45 @@ def fork_piped(arguments: Sequence[str], environment: dict[str, str]) -> Forked:
     return forked
 
 
-def serve(orders: socket.socket) -> NoReturn:
-    """Forks a command for each order, until the client is gone."""
-    given = dict(os.environ)
+def serve(requests: socket.socket) -> NoReturn:
+    """Forks a command for each request, until the client closes the socket."""
+    initial = dict(os.environ)
     for name in IMPORTED:
         importlib.import_module(name)
     # Collecting garbage would copy the memory that forked processes share.
     gc.freeze()
-    # What importing sets where it is not set, for libraries to read later.
-    defaults = {name: value for name, value in os.environ.items() if name not in given}
+    # Variables that the imports have set, and libraries read later.
+    defaults = {name: value for name, value in os.environ.items() if name not in initial}
     signal.signal(signal.SIGCHLD, _reap)
-    orders.send(b"ready")
+    requests.send(b"ready")
     while True:
-        message, descriptors, _, _ = socket.recv_fds(orders, LARGEST, 4)
+        message, descriptors, _, _ = socket.recv_fds(requests, LARGEST, 4)
         if not message:
             os._exit(0)
         if os.fork() == 0:
-            orders.close()
+            requests.close()
             *streams, status = descriptors
-            _keep(streams, status)
+            _supervise(streams, status)
             _become(streams, defaults, **json.loads(message))
         for descriptor in descriptors:
             os.close(descriptor)
 
 
 def _reap(number: int, frame: object) -> None:
-    """Waits for the keepers that have ended: their processor time then counts as the server's."""
+    """Waits for ended supervisors (see `_supervise`): their CPU time then counts as the server's."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
-def _keep(streams: Sequence[int], status: int) -> None:
-    """Forks the command and tells its id and its exit code; returns in the command's process alone."""
+def _supervise(streams: Sequence[int], status: int) -> None:
+    """Forks the command, and writes its id and exit code to `status`; returns in the command's process only."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     number = os.fork()
     if number == 0:
         os.close(status)
         return
-    # Else they would not end with the command.
+    # Otherwise they would stay open after the command has ended.
     for stream in streams:
         os.close(stream)
     os.write(status, b"%d\n" % number)
@@ -218,16 +218,16 @@ def _become(
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    # Those of the server remember whether their files could be rewound.
+    # New ones: the server's remember whether their files are seekable.
     sys.stdout = os.fdopen(1, "w", 1, closefd=False)
     sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(defaults | environment)
-    # Which sets some variables whatever they were.
+    # Reloaded, since importing it sets some variables.
     importlib.reload(importlib.import_module("study"))
     sys.argv = [STUDY, *arguments]
-    # What processes that it starts take it for.
+    # The main module that multiprocessing tells child processes to import.
     sys.modules["__main__"] = main_module = types.ModuleType("__main__")
     main_module.__file__ = STUDY
     from pipelines.cli.app import main
@@ -240,7 +240,7 @@ def _become(
     except BaseException:
         traceback.print_exc()
     finally:
-        # As the interpreter ends, but for taking down every module, which would copy most of the server's memory.
+        # Ends like the interpreter, without tearing down modules, which would copy most of the server's memory.
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         sys.stdout.flush()

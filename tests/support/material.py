@@ -1,4 +1,4 @@
-"""Figures of the report, made one by one from what is at hand."""
+"""Writes selected figures of the report."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -9,7 +9,7 @@ from pipelines.report.material import Material
 
 
 def written(material: Material, folder: Path, names: Collection[str]) -> Report:
-    """A report of the figures `names`, as far as the run has them."""
+    """A report of those of the figures `names` that are available for the run."""
     report = Report(folder)
     for figure in figures.available(material):
         if figure.name in names:

@@ -1,4 +1,4 @@
-"""A finished study to be broken, and examined by the doctor."""
+"""A finished study that tests damage, and `study doctor` examines."""
 
 import contextlib
 import shutil
@@ -20,14 +20,14 @@ LOOK, FIX = Options(), Options(fix=True)
 
 
 def dead_process() -> str:
-    """A process of this machine that has ended."""
+    """The id of an ended process of this machine."""
     code = "from study.system.processes import this_process; print(this_process())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A finished study in a place of its own, to be broken, and which of its trials and networks is meant."""
+    """A copy of a finished study to be damaged, with a selected model and trial."""
 
     context: Context
     finished: Finished
@@ -40,12 +40,12 @@ class Patient:
 
     @property
     def trial(self) -> str:
-        """The trial's run."""
+        """Id of the trial's run."""
         return self.store.runs(stage="trial", search=f"digits-{self.model}", optuna_trial=str(self.number))[0].id
 
     @property
     def parent(self) -> str:
-        """The search's run."""
+        """Id of the search's run."""
         return self.finished.parents[self.model]
 
     @property
@@ -53,13 +53,13 @@ class Patient:
         return self.finished.retrained[self.model]
 
     def points(self, name: str = "val_accuracy") -> list[Point]:
-        """Every value of a metric of the trial's run."""
+        """All values of a metric of the trial's run."""
         return recorded_points(self.store, self.store.get(self.trial), name)
 
     def sql(self, statement: str, *values: object, database: str = "mlflow") -> None:
-        with contextlib.closing(sqlite3.connect(self.context.home.store / f"{database}.db")) as opened, opened:
-            opened.execute(statement, values)
-            assert opened.total_changes, statement
+        with contextlib.closing(sqlite3.connect(self.context.home.store / f"{database}.db")) as connection, connection:
+            connection.execute(statement, values)
+            assert connection.total_changes, statement
 
     def erase(self, run_id: str) -> None:
         """Removes a run as MLflow's garbage collection does."""

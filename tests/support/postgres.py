@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own, and new databases in it; nothing of a server that runs already is touched."""
+"""A temporary PostgreSQL server for the tests, and databases in it; running servers are not touched."""
 
 import os
 import shutil
@@ -17,14 +17,14 @@ import pytest
 import sqlalchemy
 
 SECRET = "not-to-be-shown"
-"""The password in every URL; the server asks for none, but whatever prints it gives it away."""
+"""Password in every URL, which must never be printed; the server does not ask for it."""
 
 
 def programs() -> Path | None:
     """The folder of initdb and pg_ctl; None where PostgreSQL is not installed."""
-    # Debian keeps them off the PATH, by version.
-    found = [shutil.which("initdb"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)]
-    return next((Path(path).resolve().parent for path in found if path), None)
+    # Debian installs them outside of the PATH, by version.
+    candidates = [shutil.which("initdb"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)]
+    return next((Path(path).resolve().parent for path in candidates if path), None)
 
 
 @dataclass
@@ -37,24 +37,24 @@ class Cluster:
     numbers: Iterator[int] = field(default_factory=count)
 
     def control(self, *arguments: str) -> None:
-        """Has pg_ctl do something with the server, and waits until it is done."""
+        """Calls pg_ctl for the server, and waits until it is done."""
         settings = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories={self.folder}"
         log = str(self.folder / "log")
         _run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-o", settings, "-l", log, *arguments)
 
     def url(self, name: str) -> str:
-        """Where the database called `name` is."""
+        """URL of the database `name`."""
         return f"postgresql://postgres:{SECRET}@127.0.0.1:{self.port}/{name}"
 
     def tell(self, statement: str) -> None:
-        """Has the server execute a statement that belongs to no database."""
+        """Executes a statement outside of any database."""
         engine = sqlalchemy.create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(sqlalchemy.text(statement))
         engine.dispose()
 
     def new(self, migrate: Callable[[str], None] | None = None) -> str:
-        """The URL of a new database, as `migrate` makes them, which is called for the first only."""
+        """URL of a new database with the tables that `migrate` creates, which is called once and then copied."""
         name = f"study_{os.getpid()}_{next(self.numbers)}"
         if migrate is None:
             self.tell(f"CREATE DATABASE {name}")
@@ -67,11 +67,11 @@ class Cluster:
         return self._copied(template, name)
 
     def copy(self, url: str) -> str:
-        """The URL of a copy of the database at `url`, which nobody may be using."""
+        """URL of a copy of the database at `url`, which must have no connections."""
         return self._copied(url.rpartition("/")[2], f"study_{os.getpid()}_{next(self.numbers)}")
 
     def drop(self, url: str) -> None:
-        """Removes the database at `url`, whoever may be using it."""
+        """Drops the database at `url`, even with open connections."""
         self.tell(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     def _copied(self, template: str, name: str) -> str:
@@ -80,8 +80,8 @@ class Cluster:
 
 
 def for_mlflow(url: str) -> None:
-    """Makes MLflow's tables."""
-    # Not by a client: it would keep a connection, and a database in use cannot be copied.
+    """Creates MLflow's tables."""
+    # Without a client, which would keep a connection: a database in use cannot be copied.
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with tempfile.TemporaryDirectory() as artifacts:
@@ -89,7 +89,7 @@ def for_mlflow(url: str) -> None:
 
 
 def for_optuna(url: str) -> None:
-    """Makes Optuna's tables."""
+    """Creates Optuna's tables."""
     storage = optuna.storages.RDBStorage(url)
     storage.remove_session()
     storage.engine.dispose()
@@ -98,7 +98,7 @@ def for_optuna(url: str) -> None:
 def _run(program: str, *arguments: str) -> None:
     folder = programs()
     assert folder
-    # It refuses to work for root.
+    # PostgreSQL refuses to run as root.
     owner: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
     done = subprocess.run([folder / program, *arguments], cwd="/", capture_output=True, text=True, check=False, **owner)
     if done.returncode:
@@ -106,15 +106,15 @@ def _run(program: str, *arguments: str) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
 
 
 @contextmanager
 def running_cluster(*, durable: bool = False) -> Iterator[Cluster]:
-    """A new PostgreSQL, gone after the block; `durable` where what it has said is written must outlive a crash."""
-    # Not pytest's own folder, which nobody but root may enter.
+    """A temporary PostgreSQL server; `durable` where acknowledged writes must survive a crash."""
+    # Not in pytest's folder, which only its owner may enter.
     folder = Path(tempfile.mkdtemp(prefix="study-pg-"))
     if os.getuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
@@ -146,7 +146,7 @@ def postgres() -> Iterator[Cluster]:
 
 @dataclass(frozen=True)
 class Databases:
-    """A new database for each of the two stores; they cannot share one."""
+    """URLs of two new databases, one per store; the stores cannot share one."""
 
     tracking: str
     storage: str

@@ -1,4 +1,4 @@
-"""The command as a process of its own, and one finished study that several files of tests read."""
+"""Runs the command as a process, and makes one finished study that several test files read."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ from pipelines.cli import app
 from tests.support.fork_server import STUDY, Forked, fork_piped, fork_server
 
 TIMEOUT = 240
-"""Seconds that any one process may take: generous, since nothing here is timed."""
+"""Seconds after which a process is killed: generous, since nothing here is timed."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Ended:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """The surroundings of a process that keeps everything in `home`, whatever this one was given."""
+    """Environment of a process that keeps everything in `home`, without this process's own settings."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "MLFLOW_", "OPTUNA_"))}
     return {**clean, "STUDY_HOME": str(home), "PYTHONUNBUFFERED": "1", **more}
 
@@ -40,13 +40,13 @@ def start(*arguments: str, home: Path, **variables: str) -> Forked:
     return fork_piped(arguments, environment(home, **variables))
 
 
-def end(process: Forked, said: str = "") -> Ended:
-    """Waits for `process`; `said` is what was read of its output before."""
+def end(process: Forked, output: str = "") -> Ended:
+    """Waits for `process`; `output` is the part of its stdout that was read before."""
     try:
         out, err = process.communicate(timeout=TIMEOUT)
     finally:
         process.kill()
-    return Ended(process.wait(), said + out, err)
+    return Ended(process.wait(), output + out, err)
 
 
 def study(*arguments: str, home: Path, **variables: str) -> Ended:
@@ -54,7 +54,7 @@ def study(*arguments: str, home: Path, **variables: str) -> Ended:
 
 
 def study_cold(*arguments: str, home: Path, **variables: str) -> Ended:
-    """The command as a user starts it."""
+    """Runs the command in a new interpreter, as a user starts it."""
     cold = subprocess.run(
         [STUDY, *arguments],
         env=environment(home, **variables),
@@ -67,13 +67,13 @@ def study_cold(*arguments: str, home: Path, **variables: str) -> Ended:
 
 
 def study_here(*arguments: str, home: Path, **variables: str) -> Ended:
-    """The command in this process, which spares the seconds of starting one."""
+    """Runs the command in this process, which saves the seconds of starting another."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        # What study.tracking.store set for this process stays.
+        # Variables that study.tracking.store set for this process stay.
         for name in [name for name in os.environ if name.startswith("STUDY_") or name == "MLFLOW_TRACKING_URI"]:
             patch.delenv(name)
-        # What the command sets for itself and its children goes when it ends.
+        # Variables that the command sets are restored afterwards.
         own = dict.fromkeys(("PYTHONSAFEPATH", "MPLBACKEND", "MATPLOTLIBRC"), "")
         for name, value in {**own, "STUDY_HOME": str(home), **variables}.items():
             patch.setenv(name, value)
@@ -85,27 +85,27 @@ def study_here(*arguments: str, home: Path, **variables: str) -> Ended:
 
 
 def read_until(process: Forked, text: str) -> str:
-    """The output of `process` up to the line that holds `text`."""
+    """The output of `process` up to and including the line with `text`."""
     assert process.stdout is not None
-    said = ""
+    output = ""
     for line in process.stdout:
-        said += line
+        output += line
         if text in line:
-            return said
-    raise AssertionError(f"{text!r} was never said, only:\n{said}\n{end(process).err}")
+            return output
+    raise AssertionError(f"{text!r} was never printed, only:\n{output}\n{end(process).err}")
 
 
 def on_a_terminal(*arguments: str, home: Path) -> tuple[int, str]:
-    """The exit code of the command, and all that it wrote to its terminal."""
+    """Runs the command on a terminal; its exit code and all that it wrote."""
     ours, theirs = pty.openpty()
     process = fork_server().start(arguments, environment(home, TERM="xterm", COLUMNS="120"), (theirs,) * 3)
     os.close(theirs)
     watchdog = threading.Timer(TIMEOUT, process.kill)
     watchdog.start()
     screen = b""
-    with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
-        while some := os.read(ours, 65536):
-            screen += some
+    with contextlib.suppress(OSError):  # raised when the other side has closed the terminal
+        while chunk := os.read(ours, 65536):
+            screen += chunk
     os.close(ours)
     code = process.wait()
     watchdog.cancel()
@@ -113,7 +113,7 @@ def on_a_terminal(*arguments: str, home: Path) -> tuple[int, str]:
 
 
 def workers_of(parent: psutil.Process) -> list[psutil.Process]:
-    """The workers of a search: what the fork server of `parent` has forked."""
+    """The workers of a search: the children of multiprocessing's fork server, a child of `parent`."""
     return [
         worker
         for child in parent.children()
@@ -132,23 +132,23 @@ class Reproduced:
 
 
 def reproduced(factory: pytest.TempPathFactory) -> Reproduced:
-    """The whole study on the digits; made once for all files of tests, also where several processes run these.
+    """The whole study on the digits; made once for all test files, also where several processes run them.
 
-    To be read, while another file may have it analysed again.
+    Read-only, except that a test file may analyse it again meanwhile.
     """
     base = factory.getbasetemp()
     folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    home, told = folder / "reproduced", folder / "reproduced.json"
+    home, record = folder / "reproduced", folder / "reproduced.json"
     with FileLock(folder / "reproduced.lock"):
-        if not told.exists():
-            # What a process that was stopped on the way had made.
+        if not record.exists():
+            # Left by a process that was stopped before it was done.
             shutil.rmtree(home, ignore_errors=True)
             home.mkdir()
-            told.write_text(json.dumps(asdict(study(*REPRODUCE, home=home))))
-    return Reproduced(home, Ended(**json.loads(told.read_text())))
+            record.write_text(json.dumps(asdict(study(*REPRODUCE, home=home))))
+    return Reproduced(home, Ended(**json.loads(record.read_text())))
 
 
 def only_page(home: Path) -> Path:
-    """The page of the one report in `home`."""
+    """Path of the page of the only report in `home`."""
     (page,) = (home / "reports").glob("*/index.html")
     return page

@@ -1,4 +1,4 @@
-"""What holds for any bad input: one sentence, exit code 2 and unchanged stores, or the command works."""
+"""Assertions for any bad input: either the command works, or one sentence, exit code 2 and unchanged stores."""
 
 import contextlib
 import os
@@ -15,29 +15,29 @@ REACHED = "the stage may begin"
 
 
 def cases(short: int, long: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """How many are tried; always the same ones, so that a failure is one on every machine."""
+    """Number of examples in the short and the long profile; derandomized, so that failures are reproducible."""
     return settings(
         max_examples=long if IS_LONG else short,
         deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),
-        # A case takes a second, and a smaller one says no more.
+        # No shrinking: an example takes a second, and a smaller one shows no more.
         phases=(Phase.explicit, Phase.generate),
     )
 
 
 def contents(home: Path) -> dict[str, object]:
-    """What both databases hold, as far as they are databases, and the files of the artifacts."""
-    held: dict[str, object] = {}
+    """Contents of both databases (raw bytes where they are not readable), and the times of all artifacts."""
+    stores: dict[str, object] = {}
     for file in (home / "mlruns" / "mlflow.db", home / "mlruns" / "optuna.db"):
         try:
             with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-                held[file.name] = list(database.iterdump())
+                stores[file.name] = list(database.iterdump())
         except (sqlite3.Error, UnicodeError):
-            held[file.name] = file.read_bytes() if file.is_file() else sorted(map(str, file.glob("*")))
+            stores[file.name] = file.read_bytes() if file.is_file() else sorted(map(str, file.glob("*")))
     artifacts = (home / "mlruns" / "artifacts").rglob("*")
-    return held | {"artifacts": {str(path): path.stat().st_mtime_ns for path in artifacts if path.is_file()}}
+    return stores | {"artifacts": {str(path): path.stat().st_mtime_ns for path in artifacts if path.is_file()}}
 
 
 def assert_refused_or_done(ended: Ended, before: dict[str, object], home: Path) -> None:

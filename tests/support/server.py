@@ -1,4 +1,4 @@
-"""A tracking server in another process, which keeps the artifacts itself; it can be stopped, and started again."""
+"""An MLflow tracking server as a process, which also stores artifacts, and can be stopped and restarted."""
 
 import os
 import signal
@@ -20,14 +20,14 @@ class Server:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self.port = found.getsockname()[1]
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            self.port = unused.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it, and waits until it answers."""
+        """Starts the server, and waits until it answers."""
         command = [
             sys.executable,
             "-m",
@@ -44,7 +44,7 @@ class Server:
         self._wait(self.process)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Stops it with its children."""
+        """Stops the server with its child processes."""
         if self.process:
             os.killpg(self.process.pid, number)
             self.process.wait(TIMEOUT)

@@ -1,4 +1,4 @@
-"""Which tests `make quick` leaves out: told from the fixtures that they use and the functions that they call."""
+"""Finds the tests that `make quick` leaves out, by the fixtures that they use and the functions that they call."""
 
 import subprocess
 import types
@@ -12,9 +12,9 @@ from pipelines.trials.pool import WorkerPool
 from tests.support.fork_server import ForkServer
 
 SLOW = (subprocess, get_context, WorkerPool, ForkServer, Context)
-"""What starts processes, and what only whole searches, trainings and analyses need."""
+"""Callables that start processes, or that only whole searches, trainings and analyses need."""
 READ = ("tests", "benchmarks")
-"""The packages whose functions are followed to what they call."""
+"""The packages whose functions are searched for calls, recursively."""
 
 
 def is_slow(item: pytest.Function) -> bool:
@@ -31,14 +31,14 @@ def _reaches(function: object, seen: set[object]) -> bool:
         return False
     seen.add(function)
     used = set(_used(function))
-    # A fixture that is chosen by its name may be any.
+    # A fixture that is requested by name may be any.
     if "getfixturevalue" in _names(function.__code__) or not used.isdisjoint(SLOW):
         return True
-    return any(_reaches(one, seen) for one in used if (getattr(one, "__module__", None) or "").startswith(READ))
+    return any(_reaches(value, seen) for value in used if (getattr(value, "__module__", None) or "").startswith(READ))
 
 
 def _used(function: types.FunctionType) -> Iterator[object]:
-    """The functions, classes and modules that a function names, also as an attribute of a module that it names."""
+    """The functions, classes and modules that a function refers to, directly or as attributes of modules."""
     names = set(_names(function.__code__))
     for name in names & function.__globals__.keys():
         value = function.__globals__[name]

@@ -229,7 +229,7 @@ def test_the_networks_guess_is_that_of_the_epoch(explored: Callable[..., Shown],
     shown = explored()
     shown.open("epoch=3")
     for place, image in enumerate(shown.expected.images):
-        logits = shown.expected.made[3]["fc"][place].astype(float)
+        logits = shown.expected.activations[3]["fc"][place].astype(float)
         shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         best = int(shares.argmax())
         mark = "✓" if best == image.label else "✗"

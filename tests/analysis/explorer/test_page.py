@@ -77,7 +77,7 @@ def test_the_page_holds_the_weights_pictures_and_probabilities(html: str, traced
 def test_the_limits_are_those_of_the_figures_over_all_epochs_and_images(html: str, expected: Expected):
     limits = json.loads(inside(html, "meta"))["limits"]
     everywhere = {
-        name: np.stack([made[name] for made in expected.made.values()]) for name in ("conv2", "relu2", "pool1")
+        name: np.stack([maps[name] for maps in expected.activations.values()]) for name in ("conv2", "relu2", "pool1")
     }
     for filter in range(4):
         assert tuple(limits["conv2"][filter]) == style.limits_around_zero(everywhere["conv2"][:, :, filter])
@@ -97,7 +97,9 @@ def test_the_mean_of_two_colours_is_within_two_of_both(html: str, name: str):
         assert np.abs(table[1::2] - colours[:-1]).max() <= 2
 
 
-class Read(HTMLParser):
+class AddressParser(HTMLParser):
+    """Collects the tags of a page, and every address that it refers to."""
+
     def __init__(self, text: str) -> None:
         super().__init__()
         self.addresses: list[str | None] = []
@@ -110,7 +112,7 @@ class Read(HTMLParser):
 
 
 def test_the_page_fetches_nothing_and_holds_its_style_and_scripts(html: str):
-    read = Read(html)
+    read = AddressParser(html)
     assert read.addresses == []
     assert not {"link", "img", "iframe"} & set(read.tags)
     assert not re.search(r"{[{%]", html)

@@ -169,13 +169,15 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 @dataclass(frozen=True)
-class Killed:
+class KilledWorker:
+    """The trial of a killed worker, and what its search left."""
+
     victim: FrozenTrial
     left: Left
 
 
 @pytest.fixture(scope="module")
-def killed(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> Killed:
+def killed(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> KilledWorker:
     """A search of which one worker was killed, as a machine out of memory does it; then came Ctrl-C."""
     with started(SEARCH, copy_of(migrated, tmp_path_factory.mktemp("workers") / "home")) as watch:
         other, victim = watch.two_trials()
@@ -185,11 +187,11 @@ def killed(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> Killed:
             assert watch.process.poll() is None
             time.sleep(0.01)
         # At once, while the parent is about to start it. A terminal's Ctrl-C goes to all processes of the command.
-        return Killed(victim, left_by(watch, os.killpg, signal.SIGINT, said, [other]))
+        return KilledWorker(victim, left_by(watch, os.killpg, signal.SIGINT, said, [other]))
 
 
 @pytest.fixture(scope="module")
-def after_ctrl_c(killed: Killed) -> Left:
+def after_ctrl_c(killed: KilledWorker) -> Left:
     return killed.left
 
 
@@ -258,7 +260,7 @@ def test_a_signal_leaves_no_process(told: tuple[Left, int]) -> None:
     assert_gone(left.others)
 
 
-def test_a_killed_worker_is_told_and_another_takes_its_place(killed: Killed) -> None:
+def test_a_killed_worker_is_told_and_another_takes_its_place(killed: KilledWorker) -> None:
     lines = killed.left.ended.out.splitlines()
     [told] = [line for line in lines if "killed" in line]
     assert re.fullmatch(r"Worker [12] was killed \(signal 9\): another takes its place\.", told)
@@ -267,14 +269,14 @@ def test_a_killed_worker_is_told_and_another_takes_its_place(killed: Killed) -> 
     assert pid(killed.victim) not in {worker.pid for worker in killed.left.workers}
 
 
-def test_a_killed_workers_trial_is_closed_in_both_stores_while_the_search_goes_on(killed: Killed) -> None:
+def test_a_killed_workers_trial_is_closed_in_both_stores_while_the_search_goes_on(killed: KilledWorker) -> None:
     trial = killed.left.trials[killed.victim.number]
     assert (trial.state, trial.user_attrs["status_reason"]) == (TrialState.FAIL, "interrupted")
     [run] = [run for run in killed.left.runs if run.id == trial.user_attrs["mlflow_run"]]
     assert (run.status, run.tags["status_reason"]) == ("KILLED", "interrupted")
 
 
-def test_what_was_interrupted_is_tried_again_with_its_parameters(killed: Killed, reached: Reached) -> None:
+def test_what_was_interrupted_is_tried_again_with_its_parameters(killed: KilledWorker, reached: Reached) -> None:
     store = Store(reached.home)
     for before in (killed.victim, *killed.left.under_way):
         attempts = [trial for trial in reached.trials if trial.user_attrs.get("retry_of") == before.number]

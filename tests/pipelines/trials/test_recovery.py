@@ -43,8 +43,8 @@ IN_MLFLOW = ("create_run", "log_batch", "set_terminated", "update_run")
 ENOUGH = 1_000_000
 
 
-class Killed(BaseException):
-    """What a process that is no more does not do."""
+class SimulatedKill(BaseException):
+    """Raised by a write of a process that counts as killed."""
 
 
 class Life:
@@ -59,7 +59,7 @@ class Life:
             with self._lock:
                 self.left -= 1
                 if self.left < 0:
-                    raise Killed
+                    raise SimulatedKill
             return whole(*arguments, **options)
 
         return written
@@ -78,7 +78,7 @@ def lived(number: int, writes: int) -> Iterator[Life]:
         patch.setattr(search, "UNOWNED", 0.0)
         try:
             yield life
-        except Killed:
+        except SimulatedKill:
             assert life.left < 0
 
 
