@@ -20,7 +20,7 @@ CONSTANT = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
-class Responses:
+class FilterResponses:
     """Responses of one layer's filters to N images; all arrays but `weights` are (N, filters)."""
 
     peak: np.ndarray
@@ -40,7 +40,7 @@ class Responses:
 
 def show(
     layer: str,
-    responses: Responses,
+    responses: FilterResponses,
     images: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from analysis.explorer.page import MAPS, Picture, Trace, value_ranges
 from analysis.filters import ablation, health, selectivity
-from analysis.filters.patches import Responses
+from analysis.filters.patches import FilterResponses
 from analysis.images import covariance
 from analysis.results import classification
 from pipelines.report.cache import Cache, columns, fingerprint
@@ -148,11 +148,11 @@ class Filters:
         assert isinstance(config, CNNConfig)
         return responses.filter_responses(self.model, config, self.test.images)
 
-    def responses(self, layer: str) -> Responses:
+    def responses(self, layer: str) -> FilterResponses:
         """How the filters of `layer` respond to each test image."""
         response, weights = self._responses[layer], self.model.get_parameter(f"{layer}.weight")
         dilation = {"conv1": self.model.conv1, "conv2": self.model.conv2}[layer].dilation[0]
-        return Responses(
+        return FilterResponses(
             response.peak,
             response.mean,
             response.top,
