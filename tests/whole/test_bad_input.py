@@ -33,7 +33,7 @@ STAGES = (
     "pipelines.tune._search_run",
     "pipelines.retrain.retrain",
     "pipelines.seeds.retrain",
-    "pipelines.analyse._made",
+    "pipelines.analyse._draw",
     "pipelines.experiment.experiment",
     "os.execv",
 )

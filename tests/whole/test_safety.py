@@ -42,7 +42,11 @@ def test_no_code_here_loads_pickles() -> None:
     for package in ("study", "pipelines", "analysis"):
         for file in (ROOT / package).rglob("*.py"):
             nodes = ast.walk(ast.parse(file.read_text()))
-            calls |= {(file.name, ast.unparse(node.func)) for node in nodes if isinstance(node, ast.Call)}
+            calls |= {
+                (file.name, ast.unparse(node.func))
+                for node in nodes
+                if isinstance(node, ast.Call) and "allow_pickle=False" not in map(ast.unparse, node.keywords)
+            }
     assert calls
     assert not {call for call in calls if call[1] in LOADERS}
 
