@@ -164,9 +164,7 @@ def written_whole(target: Path) -> Iterator[Path]:
     _require_new(target)
     work = beside(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(target.parent)
-        (work / "study").mkdir(parents=True)
+        _make_folders(target, work / "study")
         yield work / "study"
         _require_new(target)  # another export may have been first
         _packed_path(work / "study", target).rename(target)
@@ -180,6 +178,15 @@ def written_whole(target: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _make_folders(target: Path, work: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(target.parent)
+        work.mkdir(parents=True)
+    except OSError as error:
+        raise StudyError(f"{target} cannot be written: {error.strerror}.") from None
 
 
 def _require_new(target: Path) -> None:

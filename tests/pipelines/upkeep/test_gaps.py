@@ -12,6 +12,7 @@ import pytest
 
 from pipelines.session.display import Display
 from pipelines.upkeep import export as stage
+from pipelines.upkeep.archive import written_whole
 from pipelines.upkeep.doctor import Result
 from pipelines.upkeep.import_ import import_study
 from study.config import Home
@@ -240,3 +241,10 @@ def test_what_does_not_read_back_is_not_kept(
     with pytest.raises(StudyError, match="does not read back"):
         export(patient, target)
     assert not list(target.parent.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc, in which nobody can make a file")
+def test_a_target_in_a_folder_that_takes_no_files_is_refused_in_a_sentence():
+    target = Path("/proc/study.zip")
+    with pytest.raises(StudyError, match=rf"^{target} cannot be written: "), written_whole(target):
+        pytest.fail("nothing can be written there")
