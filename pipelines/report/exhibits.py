@@ -15,7 +15,7 @@ from analysis.page import Section
 from analysis.results import classification
 from study.errors import StudyError
 from study.system import interruption
-from study.system.files import sha256, whole, within
+from study.system.files import sha256, sums_text, whole, within
 
 DOTS_PER_INCH = 150
 ONLY = "only"
@@ -77,8 +77,8 @@ class Report:
     names: Mapping[str, str] = field(default_factory=dict)
     """Class → the name that figures show, see `analysis.drawing.names`; CSV files hold the class."""
     sections: list[Section] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    """The names of the files written, in order."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files written, by name, in order."""
 
     def add(self, exhibit: Exhibit) -> Section:
         """Writes the files of an exhibit, and puts it on the page."""
@@ -124,13 +124,11 @@ class Report:
         self._record(name)
 
     def _record(self, *names: str) -> None:
-        self.files += names
+        hashes = {name: sha256(self.folder / name) for name in names}
+        self.files |= hashes
         # At once, so that an interrupted report has recorded its files.
         with (self.folder / MANIFEST).open("a", encoding="utf-8") as manifest:
-            manifest.write(self._hashes(names))
-
-    def _hashes(self, names: Sequence[str]) -> str:
-        return "".join(f"{sha256(self.folder / name)}  {name}\n" for name in names)
+            manifest.write(sums_text(hashes))
 
     def remove_stale(self) -> None:
         """Deletes the files that an earlier report wrote here and this one did not, except those altered since."""
@@ -140,7 +138,7 @@ class Report:
             digest, _, name = line.partition("  ")
             if name not in self.files and _has_hash(digest, self.folder, name):
                 (self.folder / name).unlink()
-        write(manifest, self._hashes(self.files))
+        write(manifest, sums_text(self.files))
 
 
 def _has_hash(digest: str, folder: Path, name: str) -> bool:

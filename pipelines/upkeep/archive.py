@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from study.errors import StudyError, first_line
 from study.system import interruption
 from study.system.faults import explanation
-from study.system.files import beside, flush, is_hidden, remove_unfinished, sha256
+from study.system.files import beside, flush, is_hidden, remove_unfinished, sha256, sums_text
 
 FORMAT: Literal[2] = 2
 MANIFEST, SUMS, RUNS, SEARCHES, ARTIFACTS = "study.json", "SHA256SUMS", "mlflow.db", "optuna.db", "artifacts"
@@ -219,8 +219,7 @@ def write_sums(folder: Path, advance: Advance) -> dict[str, str]:
         sums[require_path(name)] = sha256(folder / name)
         flush(folder / name)
         advance((folder / name).stat().st_size)
-    text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
-    (folder / SUMS).write_text(text, encoding="utf-8", newline="\n")
+    (folder / SUMS).write_text(sums_text(sums), encoding="utf-8", newline="\n")
     flush(folder / SUMS)
     return sums
 

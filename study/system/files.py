@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 
 import psutil
@@ -93,6 +93,11 @@ def sha256(path: Path) -> str:
     """The SHA-256 of the file at `path`, as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sums_text(sums: Mapping[str, str]) -> str:
+    """SHA-256 hashes by path as text in the format of `sha256sum`."""
+    return "".join(f"{digest}  {path}\n" for path, digest in sums.items())
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from study.errors import StudyError, first_line
 from study.system import interruption
 from study.system.faults import explained
-from study.system.files import is_hidden, sha256, whole, within
+from study.system.files import is_hidden, sha256, sums_text, whole, within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,9 +94,8 @@ class Artifacts:
 
     def log_sums(self, run_id: str, sums: Mapping[str, str], name: str = SUMS) -> str:
         """Logs the SHA-256 of files, by path, as the artifact `name`; returns the SHA-256 of that artifact."""
-        lines = [f"{digest}  {path}\n" for path, digest in sorted(sums.items())]
         with self._written(run_id, name) as file:
-            file.write_text("".join(lines), encoding="utf-8")
+            file.write_text(sums_text(dict(sorted(sums.items()))), encoding="utf-8")
             return sha256(file)
 
     def sums(self, run_id: str, name: str = SUMS) -> dict[str, str]:

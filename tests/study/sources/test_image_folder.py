@@ -13,17 +13,7 @@ from study.config import Home
 from study.errors import StudyError
 from study.sources import image_folder as image_files
 from study.sources.image_folder import decode, read_image
-from tests.study.test_data import load, refusal, write_folder
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_folder(tmp_path / "photos")
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(root=tmp_path / "home")
+from tests.study.test_data import load, refusal
 
 
 def odd(folder: Path, name: str = "odd.png") -> Path:

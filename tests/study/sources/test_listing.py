@@ -11,20 +11,10 @@ from study.config import DataConfig, Home
 from study.data import load_dataset
 from study.errors import StudyError
 from study.sources.listing import MOST_REASONS, list_folder
-from tests.study.test_data import load, write_folder, write_image
+from tests.study.test_data import load, write_image
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 APPLE_DOUBLE = b"\0\5\x16\7\0\2\0\0Mac OS X"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_folder(tmp_path / "photos")
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(root=tmp_path / "home")
 
 
 def left_out(folder: Path) -> str:
