@@ -63,8 +63,11 @@ class Patient:
 
     def erase(self, run_id: str) -> None:
         """Removes a run as MLflow's garbage collection does."""
-        for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
-            self.sql(f"DELETE FROM {table} WHERE run_uuid = ?", run_id)
+        database = sqlite3.connect(self.context.home.store / "mlflow.db")
+        with contextlib.closing(database), database:
+            for table in ("metrics", "latest_metrics", "params", "tags"):
+                database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (run_id,))
+        self.sql("DELETE FROM runs WHERE run_uuid = ?", run_id)
 
     def file(self, name: str) -> Path:
         root = self.store.root(self.retrained)
