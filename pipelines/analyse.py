@@ -18,9 +18,10 @@ from analysis.explorer.page import MAPS
 from analysis.page import Section
 from pipelines.report import cache, figures
 from pipelines.report.exhibits import ONLY, Report
+from pipelines.report.inputs import inputs_hash
 from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
-from pipelines.report.page import publish
+from pipelines.report.page import publish, record, write_page
 from pipelines.session.context import Context
 from study.config import REPORT_FILTER, AnalysisConfig, CNNConfig, DataConfig
 from study.data import Dataset, SelectedImage, select_image
@@ -81,7 +82,7 @@ def analyse(
         context: the stores, the machine and the display.
         data: the data set, or the settings to load it, on which `best` is chosen and figures are measured; by default
             that of the run, for `best` that of the latest run.
-        again: whether to recompute what is cached.
+        again: whether to draw everything again and recompute what is cached, even if nothing has changed.
 
     Raises:
         StudyError: for an unknown run, one without anything to show, an unknown image, layer, filter or figure,
@@ -112,15 +113,23 @@ def analyse(
         where=context.where,
         cache=cache.Cache(context.home.reports / cache.FOLDER, again),
     )
-    parts, left_out = _draw(figures.chosen(material, config.only), material, report, context)
-    missing = [line for line in missing if line not in left_out]
-    missing += [f"Left out: {', '.join(names)}. {reason}" for reason, names in left_out.items()]
-    if not parts:
-        raise StudyError(f"Nothing can be shown. {' '.join(missing)}")
-    report.remove_stale()
-    notices = [*missing, *filter(None, [numbered_notice(names)])]
-    data_config = loaded.config if loaded else None
-    return Analysis(publish(report, parts, material, notices, context, data_config), tuple(missing))
+    chosen, data_config = figures.chosen(material, config.only), loaded.config if loaded else None
+    inputs = inputs_hash(material, names, data_config)
+    current = None if again else report.missing_from_current(inputs)
+    notices = list(filter(None, [numbered_notice(names)]))
+    if current is None:
+        parts, left_out = _draw(chosen, material, report, context)
+        missing = [line for line in missing if line not in left_out]
+        missing += [f"Left out: {', '.join(names)}. {reason}" for reason, names in left_out.items()]
+        if not parts:
+            raise StudyError(f"Nothing can be shown. {' '.join(missing)}")
+        write_page(report, parts, material, [*missing, *notices], data_config)
+        record(material, context)
+        report.finish(inputs, missing)
+    else:
+        missing = list(current)
+        context.display.say("Nothing has changed since this report was made; --again makes it again.")
+    return Analysis(publish(report, material, [*missing, *notices], context), tuple(missing))
 
 
 def _display_names(classes: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:

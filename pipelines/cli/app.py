@@ -204,7 +204,9 @@ def analyse(
         str,
         option("--only", help="Make these figures alone, NAME[,NAME…], in the report's folder only/; empty: all."),
     ] = "",
-    again: Annotated[bool, option("--again", help="Compute anew the tables that the cache holds.")] = False,
+    again: Annotated[
+        bool, option("--again", help="Draw and compute it all again, also where nothing changed.")
+    ] = False,
     skip_unreadable: Skip = DataConfig.skip_unreadable,
     home: HomeOption = "",
     tracking_uri: Uri = "",

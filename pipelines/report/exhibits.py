@@ -1,6 +1,7 @@
 """Writes exhibits as files, each picture with its numbers, and gathers them in the folder of a report."""
 
 import io
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ ONLY = "only"
 """Subfolder for figures chosen with `--only`: their page keeps its files apart from those of the whole report."""
 MANIFEST = ".files.sha256"
 """The files that reports wrote to a folder, with their hashes; hidden, so that it is not logged with the report."""
+INPUTS = ".inputs.json"
+"""The hash of what the report in a folder was made from, and what the report lacks."""
 
 
 def png(figure: Figure) -> bytes:
@@ -89,13 +92,13 @@ class Report:
         elif table is not None:
             self._add_table(name, table)
             shown = table if exhibit.shown is None else exhibit.shown
-            self._add_file(f"{name}.md", classification.to_markdown(shown))
+            self.add_file(f"{name}.md", classification.to_markdown(shown))
         if exhibit.gif is not None:
-            self._add_file(f"{name}.gif", exhibit.gif)
+            self.add_file(f"{name}.gif", exhibit.gif)
         for table_name, numbers in exhibit.tables.items():
             self._add_table(table_name, numbers)
         for file_name, content in exhibit.files.items():
-            self._add_file(file_name, content)
+            self.add_file(file_name, content)
         section = Section(
             exhibit.heading,
             exhibit.text,
@@ -119,7 +122,8 @@ class Report:
         write_table(self.folder, name, self._with_classes(numbers))
         self._record(f"{name}.csv")
 
-    def _add_file(self, name: str, content: bytes | str) -> None:
+    def add_file(self, name: str, content: bytes | str) -> None:
+        """Writes a file of the report."""
         write(self.folder / name, content)
         self._record(name)
 
@@ -130,15 +134,35 @@ class Report:
         with (self.folder / MANIFEST).open("a", encoding="utf-8") as manifest:
             manifest.write(sums_text(hashes))
 
+    def missing_from_current(self, inputs: str) -> tuple[str, ...] | None:
+        """What the report in the folder lacks; None if it has other inputs, or any of its files was altered."""
+        try:
+            content = json.loads((self.folder / INPUTS).read_text(encoding="utf-8"))
+            if content["inputs"] == inputs and all(
+                _has_hash(digest, self.folder, name) for digest, name in self._listed()
+            ):
+                return tuple(map(str, content["missing"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return None
+
+    def finish(self, inputs: str, missing: Sequence[str]) -> None:
+        """Removes stale files, and keeps what `missing_from_current` tells."""
+        self.remove_stale()
+        write(self.folder / INPUTS, json.dumps({"inputs": inputs, "missing": list(missing)}))
+
     def remove_stale(self) -> None:
         """Deletes the files that an earlier report wrote here and this one did not, except those altered since."""
-        manifest = self.folder / MANIFEST
-        lines = manifest.read_text(encoding="utf-8", errors="replace").splitlines() if manifest.is_file() else []
-        for line in lines:
-            digest, _, name = line.partition("  ")
+        for digest, name in self._listed():
             if name not in self.files and _has_hash(digest, self.folder, name):
                 (self.folder / name).unlink()
-        write(manifest, sums_text(self.files))
+        write(self.folder / MANIFEST, sums_text(self.files))
+
+    def _listed(self) -> list[tuple[str, str]]:
+        """The hashes and names in the manifest."""
+        manifest = self.folder / MANIFEST
+        lines = manifest.read_text(encoding="utf-8", errors="replace").splitlines() if manifest.is_file() else []
+        return [(digest, name) for digest, _, name in (line.partition("  ") for line in lines)]
 
 
 def _has_hash(digest: str, folder: Path, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The page of a report, which gathers its figures and is logged to the run that it is about."""
+"""The page of a report, which gathers its figures; the report is logged to the run that it is about."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -10,7 +10,7 @@ from analysis.drawing.wording import counted, listed
 from analysis.page import Section, page
 from analysis.results import classification, intervals
 from analysis.results.proportions import CONFIDENCE
-from pipelines.report.exhibits import ONLY, Report, command_line, write
+from pipelines.report.exhibits import ONLY, Report, command_line
 from pipelines.report.material import Material
 from pipelines.report.network import Network
 from pipelines.session.context import Context
@@ -24,39 +24,43 @@ PAGE = "index.html"
 """The file name of both pages: of the whole report, and in its subfolder `ONLY` of the figures named with `--only`."""
 
 
-def publish(
+def write_page(
     report: Report,
     parts: Mapping[str, Sequence[Section]],
     material: Material,
-    missing: Sequence[str],
-    context: Context,
+    notices: Sequence[str],
     data: DataConfig | None = None,
-) -> Path:
-    """Writes the page, logs the folder to the retrained run, records the analysis below it, and prints the results."""
-    network, config, table = material.network, material.config, material.table2
-    run, store = network.run, context.store
-    path, artifacts = report.folder / PAGE, f"report/{ONLY}" if config.only else "report"
+) -> None:
+    """Writes the page to the report's folder."""
+    network, config = material.network, material.config
     html = page(
-        f"{network.name.upper()} on {run.dataset_key}",
-        _lead(table, material.networks),
+        f"{network.name.upper()} on {network.run.dataset_key}",
+        _lead(material.table2, material.networks),
         parts,
-        facts=_facts(material, _command(network, config, context.where, data)),
+        facts=_facts(material, _command(network, config, material.where, data)),
         links=_links(report, config),
-        notices=missing,
+        notices=notices,
     )
-    write(path, html)
-    store.log_folder(run.id, report.folder, artifacts, leave_out=ONLY)
-    _record(table, network, config, context)
+    report.add_file(PAGE, html)
+
+
+def publish(report: Report, material: Material, notices: Sequence[str], context: Context) -> Path:
+    """Logs the folder to the retrained run, and prints the results and the path of the page, which it returns."""
+    config, table, run = material.config, material.table2, material.network.run
+    path, artifacts = report.folder / PAGE, f"report/{ONLY}" if config.only else "report"
+    context.store.log_folder(run.id, report.folder, artifacts, leave_out=ONLY)
     if len(table) and (not config.only or "table2" in config.only):
         context.display.say(classification.to_markdown(intervals.answer(table)))
-    for line in missing:
+    for line in notices:
         context.display.say(line)
     context.display.say(f"Report: {path}")
     context.say_pages(report=run_page(run, f"{artifacts}/{PAGE}"))
     return path
 
 
-def _record(table: pd.DataFrame, network: Network, config: AnalysisConfig, context: Context) -> None:
+def record(material: Material, context: Context) -> None:
+    """Records the analysis as a run below the retrained one."""
+    table, network, config = material.table2, material.network, material.config
     run, store = network.run, context.store
     for earlier in store.runs([run.dataset_key], stage="analysis", retrain_run=run.id, status="RUNNING"):
         if not is_under_way(earlier):
@@ -100,9 +104,10 @@ def _lead(table: pd.DataFrame, networks: Mapping[str, Network]) -> str:
 
 def _links(report: Report, config: AnalysisConfig) -> dict[str, str]:
     links = {"Every filter in the explorer": "explorer.html", "Table 2 as Markdown": "table2.md"}
-    if config.only:
-        links = {"The whole report": f"../{PAGE}"}
-    return {label: name for label, name in links.items() if (report.folder / name).is_file()}
+    if not config.only:
+        return {label: name for label, name in links.items() if name in report.files}
+    whole = f"../{PAGE}"
+    return {"The whole report": whole} if (report.folder / whole).is_file() else {}
 
 
 def _facts(material: Material, command: str) -> dict[str, str]:

@@ -85,7 +85,7 @@ def test_the_report_is_kept_on_the_run_it_is_about(page: Path, finished_study):
 
 def test_the_same_analysis_again_writes_the_same_files(page: Path, finished_study):
     before = {name: (page.parent / name).read_bytes() for name in shown(page)}
-    analyse("best", SETTINGS, finished_study.context, data=finished_study.dataset)
+    analyse("best", SETTINGS, finished_study.context, data=finished_study.dataset, again=True)
     assert {name: (page.parent / name).read_bytes() for name in shown(page)} == before
 
 

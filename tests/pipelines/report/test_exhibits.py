@@ -17,8 +17,8 @@ SETTINGS = AnalysisConfig(filter=3, epochs_every=1)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """The files of a report and what they hold, without the manifest."""
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file() and file.name != MANIFEST}
+    """The files of a report and what they hold, without the hidden ones."""
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file() and file.name[0] != "."}
 
 
 def only(*names: str, **changed: int) -> AnalysisConfig:
