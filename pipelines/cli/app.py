@@ -5,47 +5,16 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping
-from typing import Annotated
 
 import typer
 
-from pipelines.cli import store
-from pipelines.cli.options import (
-    LARGEST_SEED,
-    Dataset,
-    Device,
-    Epochs,
-    Every,
-    Filter,
-    HomeOption,
-    Image,
-    Layer,
-    Model,
-    Precision,
-    RetrainEpochs,
-    RunSpec,
-    Seed,
-    Skip,
-    SomeDataset,
-    Storage,
-    Threads,
-    Trials,
-    TrialTimeout,
-    Uri,
-    Workers,
-    number,
-    option,
-    variables_behind,
-)
+from pipelines.cli import options, store
+from pipelines.cli.options import variables_behind
 from pipelines.session.isolation import isolate, tolerant_output
 from pipelines.session.setup import context_of, home_of
 from study.config import (
     AFTER_DATASET,
-    DEAD_FILTERS_EPOCHS,
-    EXPERIMENTS,
     MODELS,
-    MOST_EXPLORER_IMAGES,
-    WINNER_TOP,
     AnalysisConfig,
     DataConfig,
     ExperimentConfig,
@@ -78,7 +47,9 @@ INTERRUPTED = 130
 
 @app.command()
 def data(
-    dataset: Dataset = DataConfig.dataset, skip_unreadable: Skip = DataConfig.skip_unreadable, home: HomeOption = ""
+    dataset: options.Dataset = DataConfig.dataset,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    home: options.Home = "",
 ) -> None:
     """Fetch or check the images; show their splits and the count of each class."""
     from pipelines.show import show_data
@@ -88,27 +59,27 @@ def data(
 
 @app.command()
 def tune(
-    model: Model = SEARCH.model.name,
-    trials: Trials = None,
-    dataset: Dataset = DataConfig.dataset,
-    sampler: Annotated[str, option("--sampler", help="tpe, random, or grid (the report's 8 × 8).")] = SEARCH.sampler,
-    pruner: Annotated[str, option("--pruner", help="percentile, hyperband, median or none.")] = SEARCH.pruner,
-    lr: Annotated[str, option("--lr", help="Learning rates, LOW:HIGH.")] = str(SEARCH.learning_rate),
-    decay: Annotated[str, option("--decay", help="Weight decays, LOW:HIGH.")] = str(SEARCH.weight_decay),
-    epochs: Epochs = SEARCH.epochs,
-    search: Annotated[str, option("--search", help="The search's name; empty: <dataset>-<model>.")] = "",
-    seed: Seed = SEARCH.seed,
-    no_retrain: Annotated[bool, option("--no-retrain", help="Stop after the search.")] = False,
-    retrain_epochs: RetrainEpochs = TrainConfig.epochs,
-    skip_unreadable: Skip = DataConfig.skip_unreadable,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    threads: Threads = 0,
-    workers: Workers = 0,
-    trial_timeout: TrialTimeout = SEARCH.trial_timeout,
-    home: HomeOption = "",
-    tracking_uri: Uri = "",
-    storage: Storage = "",
+    model: options.Model = SEARCH.model.name,
+    trials: options.Trials = None,
+    dataset: options.Dataset = DataConfig.dataset,
+    sampler: options.Sampler = SEARCH.sampler,
+    pruner: options.Pruner = SEARCH.pruner,
+    lr: options.LearningRates = str(SEARCH.learning_rate),
+    decay: options.WeightDecays = str(SEARCH.weight_decay),
+    epochs: options.Epochs = SEARCH.epochs,
+    search: options.Search = "",
+    seed: options.Seed = SEARCH.seed,
+    no_retrain: options.NoRetrain = False,
+    retrain_epochs: options.RetrainEpochs = TrainConfig.epochs,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = 0,
+    workers: options.Workers = 0,
+    trial_timeout: options.TrialTimeout = SEARCH.trial_timeout,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
+    storage: options.Storage = "",
 ) -> None:
     """Search learning rate and weight decay; then retrain the best of all searches. The same command continues."""
     settings = SearchConfig(
@@ -132,30 +103,24 @@ def tune(
 
 @app.command()
 def retrain(
-    model: Annotated[str, option("--model", help="cnn or ffnn; empty: that of --run, for best the CNN.")] = "",
-    run: RunSpec = "best",
-    dataset: SomeDataset = "",
-    epochs: Annotated[
-        int, number("--epochs", "Passes over all training images.", least=1, variable="STUDY_RETRAIN_EPOCHS")
-    ] = TrainConfig.epochs,
-    seed: Annotated[
-        int | None, number("--seed", help="Of initial weights and order; default: the search's.", most=LARGEST_SEED)
-    ] = None,
-    seeds: Annotated[
-        int | None, number("--seeds", help="Retrain so many seeds, counted from --seed; skips those done.", least=1)
-    ] = None,
-    again: Annotated[bool, option("--again", help="Train once more what was retrained already.")] = False,
-    skip_unreadable: Skip = DataConfig.skip_unreadable,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    threads: Threads = 0,
-    home: HomeOption = "",
-    tracking_uri: Uri = "",
+    model: options.RetrainedModel = "",
+    run: options.Run = "best",
+    dataset: options.SomeDataset = "",
+    epochs: options.RetrainOnlyEpochs = TrainConfig.epochs,
+    seed: options.RetrainSeed = None,
+    seeds: options.RetrainSeeds = None,
+    again: options.RetrainAgain = False,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = 0,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
 ) -> None:
     """Train a trial's settings on all training images, keeping the weights of every epoch."""
     if model:
         model_config(model)
-    from pipelines.retrain import retrain as anew
+    from pipelines.retrain import retrain as retrain_again
     from pipelines.seeds import retrain_once, retrain_seeds
     from study.tracking.best import choose_trial
 
@@ -173,43 +138,26 @@ def retrain(
     if seeds:
         retrain_seeds(trial, loaded, context, epochs=epochs, seed=seed, seeds=seeds)
     else:
-        train = anew if again else retrain_once
+        train = retrain_again if again else retrain_once
         train(trial, loaded, context, epochs=epochs, seed=seed)
 
 
 @app.command()
 def analyse(
-    run: RunSpec = "best",
-    dataset: SomeDataset = "",
-    image: Image = AnalysisConfig.image,
-    layer: Layer = AnalysisConfig.layer,
-    filter: Filter = AnalysisConfig.filter,
-    epochs_every: Every = AnalysisConfig.epochs_every,
-    per_map: Annotated[
-        bool, option("--per-map", help="Give each feature map a scale of its own.")
-    ] = AnalysisConfig.per_map,
-    ablation: Annotated[
-        str, option("--ablation", help="What replaces a filter's map: mean (over the test images) or zero.")
-    ] = AnalysisConfig.ablation,
-    explorer_images: Annotated[
-        int | None,
-        number(
-            "--explorer-images",
-            "Images on the explorer's page; default: the chosen one and one of each class.",
-            least=1,
-            most=MOST_EXPLORER_IMAGES,
-        ),
-    ] = AnalysisConfig.explorer_images,
-    only: Annotated[
-        str,
-        option("--only", help="Make these figures alone, NAME[,NAME…], in the report's folder only/; empty: all."),
-    ] = "",
-    again: Annotated[
-        bool, option("--again", help="Draw and compute it all again, also where nothing changed.")
-    ] = False,
-    skip_unreadable: Skip = DataConfig.skip_unreadable,
-    home: HomeOption = "",
-    tracking_uri: Uri = "",
+    run: options.Run = "best",
+    dataset: options.SomeDataset = "",
+    image: options.Image = AnalysisConfig.image,
+    layer: options.Layer = AnalysisConfig.layer,
+    filter: options.Filter = AnalysisConfig.filter,
+    epochs_every: options.EpochsEvery = AnalysisConfig.epochs_every,
+    per_map: options.PerMap = AnalysisConfig.per_map,
+    ablation: options.Ablation = AnalysisConfig.ablation,
+    explorer_images: options.ExplorerImages = AnalysisConfig.explorer_images,
+    only: options.Only = "",
+    again: options.AnalyseAgain = False,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
 ) -> None:
     """Make a retrained run's figures, tables and report, and log them to it."""
     settings = AnalysisConfig(
@@ -234,33 +182,19 @@ def analyse(
 
 @app.command()
 def experiment(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")] = "",
-    model: Annotated[str, option("--model", help="For winner, cnn or ffnn; empty: the CNN.")] = ExperimentConfig.model,
-    dataset: Annotated[
-        str, option("--dataset", help="cifar10, digits or an image folder; empty: cifar10, for winner the latest's.")
-    ] = "",
-    epochs: Annotated[
-        int | None,
-        number(
-            "--epochs",
-            f"Of each training; default {DEAD_FILTERS_EPOCHS}, for winner the search's.",
-            least=1,
-            variable="STUDY_EXPERIMENT_EPOCHS",
-        ),
-    ] = ExperimentConfig.epochs,
-    seeds: Annotated[
-        int, number("--seeds", help="Trainings of each of the settings.", least=1)
-    ] = ExperimentConfig.seeds,
-    seed: Annotated[int, number("--seed", help="The first of the seeds.", most=LARGEST_SEED)] = ExperimentConfig.seed,
-    top: Annotated[
-        int | None, number("--top", help=f"For winner, how many trials; default {WINNER_TOP}.", least=2)
-    ] = ExperimentConfig.top,
-    skip_unreadable: Skip = DataConfig.skip_unreadable,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    threads: Threads = 0,
-    home: HomeOption = "",
-    tracking_uri: Uri = "",
+    name: options.ExperimentName = "",
+    model: options.ExperimentModel = ExperimentConfig.model,
+    dataset: options.ExperimentDataset = "",
+    epochs: options.ExperimentEpochs = ExperimentConfig.epochs,
+    seeds: options.ExperimentSeeds = ExperimentConfig.seeds,
+    seed: options.FirstSeed = ExperimentConfig.seed,
+    top: options.Top = ExperimentConfig.top,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = 0,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
 ) -> None:
     """Compare settings over seeds on the validation split: dead-filters, or a search's winner and its runners-up."""
     settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)
@@ -274,20 +208,20 @@ def experiment(
 
 @app.command()
 def reproduce(
-    dataset: Dataset = DataConfig.dataset,
-    trials: Trials = None,
-    epochs: Epochs = SEARCH.epochs,
-    retrain_epochs: RetrainEpochs = TrainConfig.epochs,
-    seed: Seed = SEARCH.seed,
-    skip_unreadable: Skip = DataConfig.skip_unreadable,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    threads: Threads = 0,
-    workers: Workers = 0,
-    trial_timeout: TrialTimeout = SEARCH.trial_timeout,
-    home: HomeOption = "",
-    tracking_uri: Uri = "",
-    storage: Storage = "",
+    dataset: options.Dataset = DataConfig.dataset,
+    trials: options.Trials = None,
+    epochs: options.Epochs = SEARCH.epochs,
+    retrain_epochs: options.RetrainEpochs = TrainConfig.epochs,
+    seed: options.Seed = SEARCH.seed,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = 0,
+    workers: options.Workers = 0,
+    trial_timeout: options.TrialTimeout = SEARCH.trial_timeout,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
+    storage: options.Storage = "",
 ) -> None:
     """Search, retrain and analyse both models; show the report's Table 2 beside ours."""
     searches = [

@@ -1,4 +1,4 @@
-"""The options that several commands share, each named by its environment variable too."""
+"""The options of the commands that train and analyse; each can be set by its environment variable too."""
 
 import re
 import sys
@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from study.config import REPORT_FILTER, SearchConfig, default_trials
+from study.config import (
+    DEAD_FILTERS_EPOCHS,
+    EXPERIMENTS,
+    MOST_EXPLORER_IMAGES,
+    REPORT_FILTER,
+    WINNER_TOP,
+    SearchConfig,
+    default_trials,
+)
 from study.errors import StudyError
 from study.system.debugging import VARIABLE
 
@@ -65,9 +73,21 @@ def _quoted(text: str) -> str:
     return repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 
 
+# Of several commands.
 Dataset = Annotated[str, option("--dataset", help="cifar10, digits, or the path of an image folder.")]
 SomeDataset = Annotated[str, option("--dataset", help="cifar10, digits or an image folder; empty: the latest run's.")]
 Skip = Annotated[bool, option("--skip-unreadable", help="Leave out image files that cannot be read.")]
+Run = Annotated[str, option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
+Device = Annotated[str, option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
+Precision = Annotated[str, option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
+Threads = Annotated[int, number("--threads", help="CPU threads; 0 leaves it to torch.", most=1024)]
+Home = Annotated[str, option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
+Uri = Annotated[
+    str, option("--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI")
+]
+Storage = Annotated[str, option("--storage", help="Optuna storage URL; empty: inside the home folder.")]
+
+# Of tune and reproduce.
 Model = Annotated[str, option("--model", help="cnn or ffnn.")]
 Trials = Annotated[
     int | None,
@@ -78,15 +98,17 @@ Trials = Annotated[
         least=1,
     ),
 ]
+Sampler = Annotated[str, option("--sampler", help="tpe, random, or grid (the report's 8 × 8).")]
+Pruner = Annotated[str, option("--pruner", help="percentile, hyperband, median or none.")]
+LearningRates = Annotated[str, option("--lr", help="Learning rates, LOW:HIGH.")]
+WeightDecays = Annotated[str, option("--decay", help="Weight decays, LOW:HIGH.")]
 Epochs = Annotated[int, number("--epochs", help="Passes over the training images in a trial.", least=1)]
+Search = Annotated[str, option("--search", help="The search's name; empty: <dataset>-<model>.")]
+Seed = Annotated[int, number("--seed", help="Base of every seed.", most=LARGEST_SEED)]
+NoRetrain = Annotated[bool, option("--no-retrain", help="Stop after the search.")]
 RetrainEpochs = Annotated[
     int, number("--retrain-epochs", help="Passes over all training images in a retraining.", least=1)
 ]
-Seed = Annotated[int, number("--seed", help="Base of every seed.", most=LARGEST_SEED)]
-RunSpec = Annotated[str, option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
-Device = Annotated[str, option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
-Precision = Annotated[str, option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
-Threads = Annotated[int, number("--threads", help="CPU threads; 0 leaves it to torch.", most=1024)]
 Workers = Annotated[
     int,
     number(
@@ -103,14 +125,62 @@ TrialTimeout = Annotated[
         most=10**9,
     ),
 ]
-HomeOption = Annotated[str, option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
-Uri = Annotated[
-    str, option("--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI")
+
+# Of retrain.
+RetrainedModel = Annotated[str, option("--model", help="cnn or ffnn; empty: that of --run, for best the CNN.")]
+RetrainOnlyEpochs = Annotated[
+    int, number("--epochs", "Passes over all training images.", least=1, variable="STUDY_RETRAIN_EPOCHS")
 ]
-Storage = Annotated[str, option("--storage", help="Optuna storage URL; empty: inside the home folder.")]
+RetrainSeed = Annotated[
+    int | None, number("--seed", help="Of initial weights and order; default: the search's.", most=LARGEST_SEED)
+]
+RetrainSeeds = Annotated[
+    int | None, number("--seeds", help="Retrain so many seeds, counted from --seed; skips those done.", least=1)
+]
+RetrainAgain = Annotated[bool, option("--again", help="Train once more what was retrained already.")]
+
+# Of analyse.
 Image = Annotated[str, option("--image", help="train:6, test:12, a class, class/3, or a file; empty: the first bird.")]
 Layer = Annotated[str, option("--layer", help="conv1 or conv2; empty: both.")]
 Filter = Annotated[
     int | None, number("--filter", help=f"Which filter is followed, from 0; default {REPORT_FILTER}, the report's.")
 ]
-Every = Annotated[int, number("--epochs-every", help="Show every how many epochs.", least=1)]
+EpochsEvery = Annotated[int, number("--epochs-every", help="Show every how many epochs.", least=1)]
+PerMap = Annotated[bool, option("--per-map", help="Give each feature map a scale of its own.")]
+Ablation = Annotated[
+    str, option("--ablation", help="What replaces a filter's map: mean (over the test images) or zero.")
+]
+ExplorerImages = Annotated[
+    int | None,
+    number(
+        "--explorer-images",
+        "Images on the explorer's page; default: the chosen one and one of each class.",
+        least=1,
+        most=MOST_EXPLORER_IMAGES,
+    ),
+]
+Only = Annotated[
+    str, option("--only", help="Make these figures alone, NAME[,NAME…], in the report's folder only/; empty: all.")
+]
+AnalyseAgain = Annotated[
+    bool, option("--again", help="Draw and compute everything again, even if nothing has changed.")
+]
+
+# Of experiment.
+ExperimentName = Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")]
+ExperimentModel = Annotated[str, option("--model", help="For winner, cnn or ffnn; empty: the CNN.")]
+ExperimentDataset = Annotated[
+    str, option("--dataset", help="cifar10, digits or an image folder; empty: cifar10, for winner the latest's.")
+]
+ExperimentEpochs = Annotated[
+    int | None,
+    number(
+        "--epochs",
+        f"Of each training; default {DEAD_FILTERS_EPOCHS}, for winner the search's.",
+        least=1,
+        variable="STUDY_EXPERIMENT_EPOCHS",
+    ),
+]
+ExperimentSeeds = Annotated[int, number("--seeds", help="Trainings of each of the settings.", least=1)]
+FirstSeed = Annotated[int, number("--seed", help="The first of the seeds.", most=LARGEST_SEED)]
+Top = Annotated[int | None, number("--top", help=f"For winner, how many trials; default {WINNER_TOP}.", least=2)]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import HomeOption, Storage, Uri, number, option
+from pipelines.cli.options import Home, Storage, Uri, number, option
 from pipelines.session.setup import home_of, store_of, stores_of
 from study.config import STAGES
 from study.errors import unknown
@@ -19,7 +19,7 @@ def runs(
     stage: Annotated[str, option("--stage", help=f"{', '.join(STAGES)}; empty: all but trials and replicates.")] = "",
     dataset: Annotated[str, option("--dataset", help="What is recorded on this data set, by its key.")] = "",
     limit: Annotated[int, number("--limit", help="The latest so many.", least=1)] = 20,
-    home: HomeOption = "",
+    home: Home = "",
     tracking_uri: Uri = "",
 ) -> None:
     """List the tracked runs in the terminal, the latest first."""
@@ -34,7 +34,7 @@ def runs(
 def ui(
     port: Annotated[int, number("--port", help="Port of the page.", least=1, most=65535)] = 5000,
     host: Annotated[str, option("--host", help="Address it is served on.")] = "127.0.0.1",
-    home: HomeOption = "",
+    home: Home = "",
     tracking_uri: Uri = "",
 ) -> None:
     """Serve MLflow's pages of the tracked runs on this machine."""
@@ -50,7 +50,7 @@ def doctor(
         bool, option("--all-hosts", help="Take for dead what other machines work on, which cannot be seen from here.")
     ] = False,
     no_backup: Annotated[bool, option("--no-backup", help="Mend without copying the databases before.")] = False,
-    home: HomeOption = "",
+    home: Home = "",
     tracking_uri: Uri = "",
     storage: Storage = "",
 ) -> None:
@@ -75,7 +75,7 @@ def export(
         list[str] | None,
         option("--run", help="This run with what it needs: best, best:ffnn, an id, a prefix or a name."),
     ] = None,
-    home: HomeOption = "",
+    home: Home = "",
     tracking_uri: Uri = "",
     storage: Storage = "",
 ) -> None:
@@ -96,7 +96,7 @@ def export(
 def import_(
     source: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="What `study export` wrote.")],
     max_size: Annotated[int, number("--max-size", help="GiB that it may unpack to.", least=1, most=2**20)] = 20,
-    home: HomeOption = "",
+    home: Home = "",
 ) -> None:
     """Make an empty home (--home NEW) of an exported study, after every check of it."""
     from pipelines.session.display import Display
