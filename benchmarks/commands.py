@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from study.config import default_home
+from study.home import default_home
 
 STUDY = str(Path(sys.executable).with_name("study"))
 IMPORTS = (sys.executable, "-c", "import torch, mlflow, optuna, torchvision")

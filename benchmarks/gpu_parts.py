@@ -26,8 +26,9 @@ from benchmarks.measure import (
 )
 from benchmarks.population import Population, seconds_in_processes, timed, trainings
 from benchmarks.textbook import Textbook
-from study.config import MODELS, DataConfig, Home, TrainConfig, model_config
+from study.config import MODELS, DataConfig, TrainConfig, model_config
 from study.device import Machine
+from study.home import Home
 from study.images import Labelled
 from study.training import evaluate, resident
 

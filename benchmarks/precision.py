@@ -25,9 +25,10 @@ from scipy import stats
 from benchmarks.images import fewer
 from benchmarks.measure import surroundings
 from benchmarks.output import JsonOption, conclude, show
-from study.config import MODELS, DataConfig, TrainConfig, default_home, model_config
+from study.config import MODELS, DataConfig, TrainConfig, model_config
 from study.data import load_dataset
 from study.device import Machine, prepare
+from study.home import default_home
 from study.images import Labelled
 from study.models import build_model
 from study.training import Epoch, TrainingState, fit, resident

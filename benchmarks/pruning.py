@@ -37,9 +37,10 @@ from optuna.trial import TrialState
 
 from benchmarks.images import fewer
 from benchmarks.output import JsonOption, conclude, show
-from study.config import PRUNERS, DataConfig, SearchConfig, default_home, model_config
+from study.config import PRUNERS, DataConfig, SearchConfig, model_config
 from study.data import load_dataset
 from study.device import Machine, prepare
+from study.home import default_home
 from study.images import Labelled
 from study.models import build_model
 from study.search import search, space

@@ -21,9 +21,10 @@ from benchmarks.textbook import Textbook
 from pipelines.session.context import Context
 from pipelines.session.display import Display
 from pipelines.tune import tune
-from study.config import DataConfig, Home, SearchConfig, TrainConfig, default_home, model_config
+from study.config import DataConfig, SearchConfig, TrainConfig, model_config
 from study.data import load_dataset
 from study.device import prepare
+from study.home import Home, default_home
 from study.search.search import default_storage, open_search, trials_table
 from study.tracking.store import Store
 

@@ -31,9 +31,10 @@ from benchmarks.output import JsonOption, conclude, show
 from pipelines.session.context import Context
 from pipelines.session.display import Display
 from pipelines.trials import runner as stage
-from study.config import DataConfig, Home, SearchConfig, TrainConfig
+from study.config import DataConfig, SearchConfig, TrainConfig
 from study.data import Dataset
 from study.device import Machine, prepare
+from study.home import Home
 from study.images import Labelled
 from study.models import build_model
 from study.search import search

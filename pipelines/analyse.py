@@ -16,6 +16,7 @@ from analysis.drawing.names import numbered_notice, readable, readable_names
 from analysis.drawing.wording import counted
 from analysis.explorer.page import MAPS
 from analysis.page import Section
+from pipelines.config import REPORT_FILTER, AnalysisConfig
 from pipelines.report import cache, figures
 from pipelines.report.exhibits import ONLY, Report
 from pipelines.report.inputs import inputs_hash
@@ -23,7 +24,7 @@ from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
 from pipelines.report.page import publish, record, write_page
 from pipelines.session.context import Context
-from study.config import REPORT_FILTER, AnalysisConfig, CNNConfig, DataConfig
+from study.config import CNNConfig, DataConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError, unknown
 from study.sources.image_folder import read_image

@@ -10,10 +10,11 @@ from itertools import count, islice
 from pathlib import Path
 
 from pipelines import replicates
+from pipelines.config import DEAD_FILTERS_EPOCHS, WINNER_TOP, ExperimentConfig
 from pipelines.replicates import Plan
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
-from study.config import DEAD_FILTERS_EPOCHS, WINNER_TOP, DataConfig, ExperimentConfig
+from study.config import DataConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters

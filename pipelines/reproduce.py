@@ -6,12 +6,13 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from analysis.drawing.wording import counted
+from pipelines.config import AnalysisConfig
 from pipelines.retrain import retrain
 from pipelines.seeds import finished
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
 from pipelines.tune import tune
-from study.config import AFTER_DATASET, AnalysisConfig, DataConfig, SearchConfig
+from study.config import AFTER_DATASET, DataConfig, SearchConfig
 from study.data import Dataset
 from study.search.space import GRID
 from study.tracking import best

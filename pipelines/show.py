@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.session.display import Display
-from study.config import BACKGROUND, DataConfig, Home
+from study.config import BACKGROUND, DataConfig
 from study.errors import StudyError, unknown
+from study.home import Home
 from study.system.redaction import masked, one_line
 from study.tracking.runs import Run, metric
 

@@ -1,4 +1,4 @@
-"""Configuration of every stage as dataclasses; the single source of defaults.
+"""Configuration of data, models, training and search as dataclasses; the single source of defaults.
 
 The defaults are those of Wik, "Tracing the Convolutions of a CNN" (2023), where it has one. Each class
 raises `StudyError` for an invalid value, naming the value and the choices.
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from study.errors import StudyError, unknown
+from study.errors import StudyError, require, require_at_least, require_known
 
 MODELS = ("cnn", "ffnn")
 SAMPLERS = ("tpe", "random", "grid")
@@ -20,36 +20,17 @@ PRUNERS = ("percentile", "hyperband", "median", "none")
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMISERS = ("adam", "adamw")
 REPLACEMENTS = ("mean", "zero")
-MOST_EXPLORER_IMAGES = 50
 BUNDLED = ("cifar10", "digits")
 BACKGROUND = "white"
 """Background of transparent images."""
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
-EXPERIMENTS = ("dead-filters", "winner")
-DEAD_FILTERS_EPOCHS = 5
-"""Default epochs of the experiment dead-filters: deaths come within 40 steps, and weights collapse from the third epoch
-on."""
-WINNER_TOP = 3
-"""Default number of trials that the experiment winner compares."""
-REPORT_FILTER = 12
-"""Default filter that the analysis follows, the report's."""
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 """Accepted spellings of a boolean setting, case-insensitive."""
 GRID_SIDE = 8
 """Number of values of each hyperparameter on the report's grid."""
 AFTER_DATASET = "<dataset>-<model>"
 """Placeholder of a search's default name, replaced once the data set is loaded."""
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise StudyError(message)
-
-
-def _require_positive(**values: int) -> None:
-    for name, value in values.items():
-        _require(value >= 1, f"{name.replace('_', ' ')} is {value}: it must be at least 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +47,7 @@ class DataConfig:
     """Skip unreadable image files instead of raising an error."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 < self.validation_fraction < 1,
             f"The validation fraction is {self.validation_fraction}: it must lie between 0 and 1.",
         )
@@ -102,10 +83,10 @@ class CNNConfig:
     name = "cnn"
 
     def __post_init__(self) -> None:
-        _require(len(self.filters) == 2, f"filters is {self.filters}: name two counts, e.g. 32 and 64.")
-        _require_positive(first_filter_count=self.filters[0], second_filter_count=self.filters[1])
-        _require_positive(kernel=self.kernel, stride=self.stride, dilation=self.dilation, pool=self.pool)
-        _require(self.padding >= 0, f"padding is {self.padding}: it must be at least 0.")
+        require(len(self.filters) == 2, f"filters is {self.filters}: name two counts, e.g. 32 and 64.")
+        require_at_least(1, first_filter_count=self.filters[0], second_filter_count=self.filters[1])
+        require_at_least(1, kernel=self.kernel, stride=self.stride, dilation=self.dilation, pool=self.pool)
+        require_at_least(0, padding=self.padding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +99,7 @@ class FFNNConfig:
     name = "ffnn"
 
     def __post_init__(self) -> None:
-        _require_positive(hidden_units=self.hidden)
+        require_at_least(1, hidden_units=self.hidden)
 
 
 ModelConfig = CNNConfig | FFNNConfig
@@ -126,8 +107,7 @@ ModelConfig = CNNConfig | FFNNConfig
 
 def model_kind(name: str) -> type[CNNConfig] | type[FFNNConfig]:
     """Class of the settings of the model `name`, ``"cnn"`` or ``"ffnn"``."""
-    if name not in MODELS:
-        raise unknown("model", name, MODELS)
+    require_known("model", name, MODELS)
     return CNNConfig if name == "cnn" else FFNNConfig
 
 
@@ -160,11 +140,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("learning_rate", "weight_decay"):
             value = getattr(self, name)
-            _require(math.isfinite(value) and value >= 0, f"{name} is {value}: it must be a finite number, 0 or more.")
-        _require_positive(epochs=self.epochs, batch_size=self.batch_size)
-        _require(self.warmup_steps >= 0, f"warm-up steps is {self.warmup_steps}: it must be at least 0.")
-        if self.optimiser not in OPTIMISERS:
-            raise unknown("optimiser", self.optimiser, OPTIMISERS)
+            require(math.isfinite(value) and value >= 0, f"{name} is {value}: it must be a finite number, 0 or more.")
+        require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
+        require_at_least(0, warmup_steps=self.warmup_steps)
+        require_known("optimiser", self.optimiser, OPTIMISERS)
 
     def params(self) -> dict[str, Any]:
         """All fields as the flat params of a run: `model` is the name, next to the model's own fields."""
@@ -192,13 +171,13 @@ ALWAYS_RECORDED = ("model", "learning_rate", "weight_decay", "epochs", "seed")
 def _recorded(config: type[Any], params: Mapping[str, str], required: Sequence[str] = ()) -> dict[str, Any]:
     """The fields of `config` that `params` holds, by name."""
     for name in required:
-        _require(name in params, f"The param {name} is missing.")
+        require(name in params, f"The param {name} is missing.")
     return {item.name: _read(item.name, item.type, params[item.name]) for item in fields(config) if item.name in params}
 
 
 def _read(name: str, kind: Any, text: str) -> Any:
     if kind is bool:
-        _require(
+        require(
             text.lower() in BOOLEANS,
             f"The param {name} is {text!r}, which is neither true nor false: it must be one of true, false, 1, 0.",
         )
@@ -220,7 +199,7 @@ class Range:
     high: float
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 < self.low < self.high < math.inf,
             f"The range {self.low:g}:{self.high:g} is empty or not positive: write LOW:HIGH with 0 < LOW < HIGH.",
         )
@@ -286,26 +265,21 @@ class SearchConfig:
     """Timeout in seconds for each epoch of a trial, after which its worker is stopped; 0 disables it."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.name.strip()), "The search has an empty name: give one with --search.")
-        _require(
+        require(bool(self.name.strip()), "The search has an empty name: give one with --search.")
+        require(
             can_be_name(self.name),
             f"The search name {self.name!r} has a quotation mark, a slash or a control character: leave it out.",
         )
         length = len(self.name.encode())
-        _require(
+        require(
             length <= LONGEST_NAME,
             f"The search name {self.name[:20]}… has {length} bytes: it may have at most {LONGEST_NAME}.",
         )
-        _require_positive(trials=self.trials, epochs=self.epochs, batch_size=self.batch_size)
-        _require(self.warmup_steps >= 0, f"warm-up steps is {self.warmup_steps}: it must be at least 0.")
-        _require(self.trial_timeout >= 0, f"trial timeout is {self.trial_timeout}: it must be at least 0.")
-        for what, value, choices in (
-            ("sampler", self.sampler, SAMPLERS),
-            ("pruner", self.pruner, PRUNERS),
-            ("optimiser", self.optimiser, OPTIMISERS),
-        ):
-            if value not in choices:
-                raise unknown(what, value, choices)
+        require_at_least(1, trials=self.trials, epochs=self.epochs, batch_size=self.batch_size)
+        require_at_least(0, warmup_steps=self.warmup_steps, trial_timeout=self.trial_timeout)
+        require_known("sampler", self.sampler, SAMPLERS)
+        require_known("pruner", self.pruner, PRUNERS)
+        require_known("optimiser", self.optimiser, OPTIMISERS)
 
     def settings(self) -> dict[str, Any]:
         """The fields that must stay the same when a search is continued."""
@@ -316,93 +290,3 @@ class SearchConfig:
 def default_trials(sampler: str) -> int:
     """Default number of trials: `SearchConfig`'s, or for the grid all of its points."""
     return GRID_SIDE**2 if sampler == "grid" else SearchConfig.trials
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExperimentConfig:
-    """A named comparison of settings, each trained with several seeds and measured on the validation split."""
-
-    name: str
-    """`dead-filters` (what silences and collapses filters) or `winner` (is the best trial better than the next?)."""
-    model: str = ""
-    """`cnn` or `ffnn`: whose search `winner` looks at; empty: the CNN's. `dead-filters` is about the CNN."""
-    epochs: int | None = None
-    """Epochs of each training; by default 5, for `winner` as many as in its search."""
-    seeds: int = 3
-    """Number of seeds for each setting."""
-    seed: int = 0
-    """The first seed."""
-    top: int | None = None
-    """Number of the search's best trials that `winner` compares; by default 3."""
-
-    def __post_init__(self) -> None:
-        if self.name not in EXPERIMENTS:
-            raise unknown("experiment", self.name, EXPERIMENTS)
-        if self.model not in ("", *MODELS):
-            raise unknown("model", self.model, MODELS)
-        _require_positive(seeds=self.seeds, **({} if self.epochs is None else {"epochs": self.epochs}))
-        _require(self.seed >= 0, f"seed is {self.seed}: it must be at least 0.")
-        _require(self.top is None or self.top >= 2, f"top is {self.top}: it takes at least 2 to compare.")
-        if self.name == "dead-filters":
-            _require(self.model != "ffnn", "The ffnn has no filters: leave out --model, or choose cnn.")
-            _require(self.top is None, "dead-filters compares no trials: leave out --top.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnalysisConfig:
-    """Settings of an analysis."""
-
-    image: str = ""
-    """The image under study, `train:6`, `test:12`, `bird`, `bird/3` or a file; empty: the first training bird."""
-    layer: str = ""
-    """The convolution to follow over the epochs, `conv1` or `conv2`; empty: both."""
-    filter: int | None = None
-    """Number of the filter to follow; by default 12, as in the report, or the last one if there are fewer."""
-    epochs_every: int = 2
-    """Interval between the epochs that are shown."""
-    per_map: bool = False
-    """Whether each feature map has its own colour scale; by default a layer shares one over all epochs."""
-    ablation: str = "mean"
-    """Replacement of an ablated filter's map: its `mean` over the test images, or `zero`."""
-    explorer_images: int | None = None
-    """Number of images in the explorer; by default the one under study and one of each class, at most 12."""
-    only: tuple[str, ...] = ()
-    """Names of the figures and tables to make; empty: all."""
-
-    def __post_init__(self) -> None:
-        if self.ablation not in REPLACEMENTS:
-            raise unknown("ablation", self.ablation, REPLACEMENTS)
-        _require_positive(epochs_every=self.epochs_every)
-        _require(self.filter is None or self.filter >= 0, f"filter is {self.filter}: it must be at least 0.")
-        _require(
-            self.explorer_images is None or 1 <= self.explorer_images <= MOST_EXPLORER_IMAGES,
-            f"explorer images is {self.explorer_images}: it must be from 1 to {MOST_EXPLORER_IMAGES}.",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Home:
-    """The folder of all results: `mlruns/`, `reports/` and `data/`."""
-
-    root: Path
-
-    @property
-    def data(self) -> Path:
-        """Downloaded archives and decoded images."""
-        return self.root / "data"
-
-    @property
-    def store(self) -> Path:
-        """The default stores: `mlflow.db`, `optuna.db` and the artifacts."""
-        return self.root / "mlruns"
-
-    @property
-    def reports(self) -> Path:
-        """Reports, one folder per analysed run."""
-        return self.root / "reports"
-
-
-def default_home() -> Home:
-    """The root of the project; the current folder for an installed wheel."""
-    project = Path(__file__).resolve().parents[1]
-    return Home(root=project if (project / "pyproject.toml").is_file() else Path.cwd())

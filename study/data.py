@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from study.config import BUNDLED, LONGEST_FOLDER_NAME, DataConfig, Home
+from study.config import BUNDLED, LONGEST_FOLDER_NAME, DataConfig
 from study.errors import StudyError, unknown
+from study.home import Home
 from study.images import IMAGE_SHAPE, SIDE, Labelled, normalise
 from study.sources.cifar10 import load_cifar10
 from study.sources.image_folder import Decoded, Progress, Say, load_cache, load_folder, read_image

@@ -1,6 +1,6 @@
 """What can go wrong that is not a bug: failures a user can mend, and a loss that left the real numbers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 
 class StudyError(Exception):
@@ -57,3 +57,21 @@ def first_line(error: BaseException) -> str:
 def unknown(what: str, value: object, choices: Iterable[object]) -> StudyError:
     """The error for a `value` that is none of the `choices`."""
     return StudyError(f"Unknown {what} {value!r}: choose one of {', '.join(map(str, choices))}.")
+
+
+def require(holds: bool, message: str) -> None:
+    """Raises a `StudyError` with the `message` unless the condition holds."""
+    if not holds:
+        raise StudyError(message)
+
+
+def require_at_least(least: int, **values: int | None) -> None:
+    """Raises a `StudyError` for one of the named `values` that is below `least`; None passes."""
+    for name, value in values.items():
+        require(value is None or value >= least, f"{name.replace('_', ' ')} is {value}: it must be at least {least}.")
+
+
+def require_known(what: str, value: object, choices: Collection[object]) -> None:
+    """Raises a `StudyError` for a `value` that is none of the `choices`."""
+    if value not in choices:
+        raise unknown(what, value, choices)

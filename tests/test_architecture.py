@@ -13,12 +13,12 @@ LAYERS = (
     # Doctor repairs with what makes a search's trials and results.
     {"pipelines.upkeep"},
     {"pipelines.trials", "pipelines.report"},
-    {"pipelines.session"},
+    {"pipelines.session", "pipelines.config"},
     {"study.tracking", "study.search", "study.probes"},
     {"study"},
     {"study.sources"},
     {"study.system", "study.images"},
-    {"study.config"},
+    {"study.config", "study.home"},
     {"study.errors"},
 )
 """The rooms of `study` and `pipelines`: each may import what stands below it, and nothing beside or above it."""
@@ -134,7 +134,15 @@ def test_no_circle():
 
 def test_of_the_rooms_of_study_its_root_needs_the_sources_of_images_alone():
     needed = {room(name) for module in of("study") if room(module) == "study" for name in own(module)}
-    assert needed == {"study", "study.sources", "study.system", "study.images", "study.config", "study.errors"}
+    assert needed == {
+        "study",
+        "study.sources",
+        "study.system",
+        "study.images",
+        "study.config",
+        "study.home",
+        "study.errors",
+    }
 
 
 def test_only_the_search_imports_optuna():

@@ -10,22 +10,21 @@ import typer
 
 from pipelines.cli import options, store
 from pipelines.cli.options import variables_behind
+from pipelines.config import AnalysisConfig, ExperimentConfig
 from pipelines.session.isolation import isolate, tolerant_output
 from pipelines.session.setup import context_of, home_of
 from study.config import (
     AFTER_DATASET,
     MODELS,
-    AnalysisConfig,
     DataConfig,
-    ExperimentConfig,
     Range,
     SearchConfig,
     TrainConfig,
-    default_home,
     default_trials,
     model_config,
 )
 from study.errors import StudyError
+from study.home import default_home
 from study.system import interruption
 from study.system.debugging import show_if_debugging
 from study.system.redaction import one_line, shown

@@ -7,15 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from study.config import (
-    DEAD_FILTERS_EPOCHS,
-    EXPERIMENTS,
-    MOST_EXPLORER_IMAGES,
-    REPORT_FILTER,
-    WINNER_TOP,
-    SearchConfig,
-    default_trials,
-)
+from pipelines.config import DEAD_FILTERS_EPOCHS, EXPERIMENTS, MOST_EXPLORER_IMAGES, REPORT_FILTER, WINNER_TOP
+from study.config import SearchConfig, default_trials
 from study.errors import StudyError
 from study.system.debugging import VARIABLE
 
@@ -163,7 +156,7 @@ Only = Annotated[
     str, option("--only", help="Make these figures alone, NAME[,NAME…], in the report's folder only/; empty: all.")
 ]
 AnalyseAgain = Annotated[
-    bool, option("--again", help="Draw and compute everything again, even if nothing has changed.")
+    bool, option("--again", help="Draw and compute everything again, even where nothing has changed.")
 ]
 
 # Of experiment.

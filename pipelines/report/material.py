@@ -10,11 +10,11 @@ import torch
 
 from analysis.images.covariance import Covariance
 from analysis.results import intervals
+from pipelines.config import AnalysisConfig
 from pipelines.report import measurements
 from pipelines.report.cache import Cache
 from pipelines.report.demonstrations import Patch, patch
 from pipelines.report.network import SPLITS, Network
-from study.config import AnalysisConfig
 from study.data import Dataset, SelectedImage
 from study.tracking.runs import Run
 

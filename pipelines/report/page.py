@@ -10,12 +10,13 @@ from analysis.drawing.wording import counted, listed
 from analysis.page import Section, page
 from analysis.results import classification, intervals
 from analysis.results.proportions import CONFIDENCE
+from pipelines.config import AnalysisConfig
 from pipelines.report.exhibits import ONLY, Report, command_line
 from pipelines.report.material import Material
 from pipelines.report.network import Network
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
-from study.config import AnalysisConfig, DataConfig
+from study.config import DataConfig
 from study.provenance import provenance
 from study.tracking.failures import failure_recorded
 from study.tracking.runs import analysis_tags, data_params, is_under_way

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.session.display import Display
-from study.config import BACKGROUND, DataConfig, Home
+from study.config import BACKGROUND, DataConfig
 from study.errors import StudyError
+from study.home import Home
 from study.provenance import provenance
 from study.search.search import default_storage
 from study.system.files import within

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.config import Home, default_home
 from study.errors import StudyError
+from study.home import Home, default_home
 from study.system import interruption
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from typing import Any
 from pipelines.session.context import Context
 from pipelines.session.display import Bar, Display
 from pipelines.trials.runner import run_trials
-from study.config import DataConfig, Home, SearchConfig
+from study.config import DataConfig, SearchConfig
 from study.data import load_dataset
 from study.device import Machine, prepare
 from study.errors import StudyError
+from study.home import Home
 from study.search import search
 from study.search.storage import storage_failures_explained
 from study.system import interruption

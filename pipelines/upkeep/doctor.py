@@ -19,8 +19,8 @@ from pipelines.upkeep.check_files import check_files, read_files
 from pipelines.upkeep.check_registry import check_registry
 from pipelines.upkeep.findings import Facts, Finding
 from pipelines.upkeep.relocate import Tables, local
-from study.config import Home
 from study.errors import StudyError
+from study.home import Home
 from study.search.records import Searches
 from study.search.search import default_storage
 from study.search.storage import storage_failures_explained

@@ -38,8 +38,8 @@ from pipelines.upkeep.check_files import read_files
 from pipelines.upkeep.gaps import Gaps
 from pipelines.upkeep.relocate import Tables, local
 from pipelines.upkeep.selection import chosen, require_ended
-from study.config import Home
 from study.errors import StudyError
+from study.home import Home
 from study.provenance import provenance
 from study.search.records import Searches
 from study.search.search import default_storage

@@ -27,8 +27,9 @@ from pipelines.upkeep.archived_tables import counted, require_harmless
 from pipelines.upkeep.check_archive import check_runs
 from pipelines.upkeep.relocate import Tables
 from pipelines.upkeep.unpack import unpacked
-from study.config import BUNDLED, Home
+from study.config import BUNDLED
 from study.errors import StudyError
+from study.home import Home
 from study.search.checks import impossible
 from study.search.search import default_storage
 from study.system.files import SQLITE, flush

@@ -16,8 +16,9 @@ import pandas as pd
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import Home, SearchConfig
+from study.config import SearchConfig
 from study.errors import StudyError
+from study.home import Home
 from study.search.heartbeat import SIGN, Pulse
 from study.search.private import set_failed, set_user_attr
 from study.search.space import GRID, config_of, draw_of, first_attempt, parameters_of, pruner_of

@@ -14,8 +14,8 @@ from urllib.error import URLError
 
 import torch
 
-from study.config import Home
 from study.errors import StudyError
+from study.home import Home
 from study.images import Labelled
 from study.sources.image_folder import Decoded, Say, cache_path, load_cache, store_cache
 from study.system import interruption

@@ -12,8 +12,8 @@ from pathlib import Path, PurePath
 import psutil
 from filelock import FileLock, Timeout
 
-from study.config import Home
 from study.errors import StudyError
+from study.home import Home
 from study.system import interruption
 
 SQLITE = "sqlite:///"

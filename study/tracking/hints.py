@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from study.config import Home, default_home
+from study.home import Home, default_home
 from study.system.redaction import masked
 from study.tracking.runs import Run
 from study.tracking.store import Store, default_uri

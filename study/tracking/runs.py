@@ -150,7 +150,7 @@ class Run:
     """The id of the run of the trial that a retraining or replicate trains again."""
 
     experiment = _Recorded(str, default="")
-    """One of `study.config.EXPERIMENTS`."""
+    """One of `pipelines.config.EXPERIMENTS`."""
     conditions = _Recorded[tuple[Any, ...]](_list, default=())
     """Conditions of an experiment's latest comparison; with `seeds`."""
     seeds = _Recorded[tuple[Any, ...]](_list, default=())

@@ -25,8 +25,8 @@ from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.config import Home
 from study.errors import StoreFault, StudyError, first_line
+from study.home import Home
 from study.system.databases import OF_RUNS, require_database
 from study.system.files import SQLITE, locked
 from study.system.processes import this_process

@@ -10,11 +10,12 @@ import pytest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from pipelines.analyse import analyse
+from pipelines.config import AnalysisConfig
 from pipelines.report import figures
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.tune import tune
-from study.config import MODELS, AnalysisConfig, CNNConfig, FFNNConfig, SearchConfig
+from study.config import MODELS, CNNConfig, FFNNConfig, SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.tracking import best

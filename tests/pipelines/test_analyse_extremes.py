@@ -9,10 +9,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipelines.analyse import Analysis, analyse
+from pipelines.config import AnalysisConfig
 from pipelines.retrain import retrain
 from pipelines.tune import tune
-from study.config import AnalysisConfig, CNNConfig, DataConfig, Home, SearchConfig
+from study.config import CNNConfig, DataConfig, SearchConfig
 from study.device import Machine
+from study.home import Home
 from study.tracking import best
 from tests.conftest import copy_of, surroundings
 from tests.support.figures import cnn_figures

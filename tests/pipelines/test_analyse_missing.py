@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from pipelines.analyse import Analysis, analyse
+from pipelines.config import AnalysisConfig
 from pipelines.report import figures
-from study.config import AnalysisConfig
 from study.device import Machine
 from study.errors import StudyError
 from tests.conftest import Finished, copy_of, surroundings

@@ -9,17 +9,19 @@ import torch
 from analysis.searches import dead_filters as experiments
 from pipelines import experiment as stage
 from pipelines import replicates
+from pipelines.config import ExperimentConfig
 from pipelines.experiment import experiment
 from pipelines.replicates import Plan
 from pipelines.report import tracked
 from pipelines.report.exhibits import Report
 from pipelines.report.tracked import compared
 from pipelines.session.context import Context
-from study.config import CNNConfig, DataConfig, ExperimentConfig, Home, TrainConfig
+from study.config import CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset
 from study.device import Machine
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters
+from study.home import Home
 from study.models import build_model
 from study.probes.activity import filter_counts
 from study.tracking.runs import Run

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import serve
-from study.config import Home
+from study.home import Home
 from study.tracking.store import Store
 from tests.conftest import copy_of
 from tests.support.fork_server import STUDY

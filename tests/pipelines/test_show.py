@@ -2,7 +2,7 @@
 
 import pytest
 
-from study.config import Home
+from study.home import Home
 from study.tracking.store import Store
 from tests.conftest import copy_of
 from tests.support.process import Ended, study_here

@@ -16,10 +16,11 @@ from pipelines.session.context import Context
 from pipelines.trials import runner as stage
 from pipelines.trials.runner import run_trials
 from pipelines.tune import tune
-from study.config import CNNConfig, DataConfig, FFNNConfig, Home, Range, SearchConfig, TrainConfig
+from study.config import CNNConfig, DataConfig, FFNNConfig, Range, SearchConfig, TrainConfig
 from study.data import Dataset, Labelled
 from study.device import Machine, prepare
 from study.errors import OutOfMemory, StudyError
+from study.home import Home
 from study.provenance import PACKAGES, git_commit
 from study.search import search
 from study.tracking.runs import Run

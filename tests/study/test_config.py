@@ -1,21 +1,10 @@
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from study.config import (
-    AnalysisConfig,
-    CNNConfig,
-    DataConfig,
-    FFNNConfig,
-    Home,
-    Range,
-    SearchConfig,
-    TrainConfig,
-    model_config,
-)
+from study.config import CNNConfig, DataConfig, FFNNConfig, Range, SearchConfig, TrainConfig, model_config
 from study.errors import StudyError
 
 BAD = [
@@ -55,8 +44,6 @@ BAD = [
     (SearchConfig, {"name": "s", "pruner": "asha"}, "'asha'"),
     (SearchConfig, {"name": "s", "optimiser": "lion"}, "'lion'"),
     (SearchConfig, {"name": "s", "warmup_steps": -5}, "-5"),
-    (AnalysisConfig, {"epochs_every": 0}, "epochs every is 0"),
-    (AnalysisConfig, {"filter": -1}, "filter is -1"),
 ]
 RECORDED = {name: str(value) for name, value in vars(DataConfig()).items()}
 """The settings of the images as a run has them."""
@@ -206,13 +193,6 @@ def test_the_default_settings_are_the_reports():
     assert model_config("cnn") == CNNConfig(filters=(32, 64), kernel=5, padding=2, stride=1, dilation=1, pool=2)
     assert model_config("ffnn") == FFNNConfig(hidden=100)
     assert (TrainConfig().epochs, TrainConfig().batch_size, TrainConfig().optimiser) == (30, 200, "adam")
-
-
-def test_home_holds_data_stores_and_reports():
-    home = Home(root=Path("/somewhere"))
-    assert (home.data, home.store, home.reports) == tuple(
-        Path("/somewhere") / name for name in ("data", "mlruns", "reports")
-    )
 
 
 @pytest.mark.parametrize("name", ["../../x", "a/b", "a\\b", "two\nlines", "a'b", 'a"b', "..", ".", " "])

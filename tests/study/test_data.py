@@ -20,9 +20,10 @@ import pytest
 import torch
 from PIL import Image
 
-from study.config import DataConfig, Home
+from study.config import DataConfig
 from study.data import Dataset, Labelled, load_dataset, normalise, select_image
 from study.errors import StudyError
+from study.home import Home
 from study.sources import image_folder as image_files
 
 BATCHES = "cifar-10-batches-py"

@@ -12,7 +12,7 @@ from pipelines.session.context import Context
 from pipelines.trials.mirror import recorded_points
 from pipelines.upkeep.doctor import Options, Result, examine
 from pipelines.upkeep.relocate import Tables
-from study.config import Home
+from study.home import Home
 from study.tracking.store import Point, Store, default_uri
 from tests.conftest import Finished, copy_of, surroundings
 

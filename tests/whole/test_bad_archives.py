@@ -19,7 +19,7 @@ from hypothesis import event, given, note
 from hypothesis import strategies as st
 
 from pipelines.upkeep.export import export
-from study.config import Home
+from study.home import Home
 from tests.conftest import Finished
 from tests.pipelines.upkeep.test_import_ import packed, summed
 from tests.support.process import study_here

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines.cli import app
-from study.config import Home
 from study.errors import StudyError
+from study.home import Home
 from tests.conftest import Finished, copy_of
 from tests.support.process import study_here
 from tests.support.refusal import REACHED, assert_refused_or_done, cases, contents

@@ -15,7 +15,7 @@ import typer.main
 from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.cli import app
-from study.config import Home
+from study.home import Home
 from study.search.search import default_storage
 from study.system import interruption
 from study.tracking.runs import Run

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from study.config import Home
 from study.data import load_dataset
 from study.device import Machine
+from study.home import Home
 from study.tracking.store import Store
 from tests.conftest import DIGITS, Finished, copy_of, surroundings
 from tests.pipelines.test_retrain import trial

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study.config import Home
+from study.home import Home
 from study.tracking.runs import metric
 from study.tracking.store import Store
 from tests.support.figures import cnn_figures

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study.config import Home
+from study.home import Home
 from study.tracking.store import Store
 from tests.study.test_data import write_folder, write_image
 from tests.support.process import Ended, study_here

@@ -9,8 +9,9 @@ import sqlalchemy
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.tune import tune
-from study.config import CNNConfig, Home, SearchConfig
+from study.config import CNNConfig, SearchConfig
 from study.data import Dataset
+from study.home import Home
 from study.search import search
 from study.tracking import best
 from study.tracking.store import Store

@@ -13,10 +13,10 @@ import pytest
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.session.display import Display
-from study.config import Home
 from study.data import Dataset
 from study.device import Machine
 from study.errors import StoreFault
+from study.home import Home
 from study.search.search import default_storage
 from study.system.processes import this_process
 from study.tracking import retry

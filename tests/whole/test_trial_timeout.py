@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from study.config import Home
+from study.home import Home
 from study.tracking.store import Store
 from tests.conftest import copy_of
 from tests.pipelines.trials.test_pool import TUNE, assert_gone, pid, started, trials_of

@@ -15,7 +15,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from pipelines.session.mlflow_pages import run_page
-from study.config import Home
+from study.home import Home
 from study.tracking.store import Store
 from tests.support.fork_server import STUDY
 from tests.support.process import TIMEOUT, Reproduced, environment, only_page, reproduced

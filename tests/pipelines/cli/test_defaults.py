@@ -7,7 +7,8 @@ import optuna
 import pytest
 
 from pipelines.cli import app, options
-from study.config import CNNConfig, FFNNConfig, Home, Range, SearchConfig, TrainConfig
+from study.config import CNNConfig, FFNNConfig, Range, SearchConfig, TrainConfig
+from study.home import Home
 from study.search.search import default_storage
 from study.tracking.store import Store
 from tests.support.process import Ended, study_here

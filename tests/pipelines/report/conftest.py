@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.analyse import analyse
-from study.config import AnalysisConfig
+from pipelines.config import AnalysisConfig
 from tests.conftest import Finished
 
 Analyse = Callable[..., Path]

@@ -12,9 +12,9 @@ import torch
 
 from analysis.filters import ablation
 from analysis.images import covariance
+from pipelines.config import AnalysisConfig
 from pipelines.report import cache
 from pipelines.report.cache import Cache, fingerprint
-from study.config import AnalysisConfig
 from study.probes import activity
 from tests.pipelines.report.conftest import Analyse
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from analysis.exhibit import Exhibit
+from pipelines.config import AnalysisConfig
 from pipelines.report.exhibits import MANIFEST, Report
-from study.config import AnalysisConfig
 from tests.conftest import Finished
 from tests.pipelines.report.conftest import Analyse
 

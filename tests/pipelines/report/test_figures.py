@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from pipelines.analyse import analyse
+from pipelines.config import AnalysisConfig
 from pipelines.report import figures
 from pipelines.report.material import Material
 from pipelines.report.network import pull
-from study.config import AnalysisConfig
 from study.errors import StudyError
 from tests.conftest import Finished
 

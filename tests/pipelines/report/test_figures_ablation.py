@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 import torch
 
+from pipelines.config import AnalysisConfig
 from pipelines.report import figures
 from pipelines.report.exhibits import Report
 from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
-from study.config import AnalysisConfig
 from study.data import Dataset, Labelled, SelectedImage, select_image
 from study.errors import StudyError
 from tests.support.material import written

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from analysis.explorer import page
+from pipelines.config import AnalysisConfig
 from pipelines.report import measurements
 from pipelines.report.exhibits import MANIFEST, Report
 from pipelines.report.material import Material
 from pipelines.report.measurements import other_images, pictures, trace
 from pipelines.report.network import Network, pull
-from study.config import AnalysisConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError
 from tests.support.material import written

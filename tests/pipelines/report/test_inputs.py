@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.config import AnalysisConfig
 from pipelines.report import inputs
 from pipelines.report.exhibits import INPUTS
-from study.config import AnalysisConfig
 from tests.conftest import Finished
 from tests.pipelines.report.conftest import Analyse
 

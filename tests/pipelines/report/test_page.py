@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pipelines.analyse import analyse
-from study.config import AnalysisConfig
+from pipelines.config import AnalysisConfig
 from study.system.processes import this_process
 from tests.conftest import Finished
 from tests.pipelines.report.conftest import Analyse

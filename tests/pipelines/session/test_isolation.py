@@ -10,7 +10,7 @@ import mlflow.environment_variables
 import pytest
 
 from pipelines.session.isolation import MLFLOW_READ, isolate
-from study.config import Home
+from study.home import Home
 from study.tracking.store import Store
 from tests.support.process import STUDY, TIMEOUT, Ended, environment, read_until, start, study
 

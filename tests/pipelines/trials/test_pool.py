@@ -26,10 +26,11 @@ from pipelines.trials.pool import WorkerPool
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.worker import Assignment
 from pipelines.tune import tune
-from study.config import DataConfig, FFNNConfig, Home, SearchConfig, TrainConfig
+from study.config import DataConfig, FFNNConfig, SearchConfig, TrainConfig
 from study.data import Dataset, load_dataset
 from study.device import prepare
 from study.errors import StudyError
+from study.home import Home
 from study.models import build_model
 from study.search import search, space
 from study.search.loop import optimise

@@ -17,9 +17,10 @@ from optuna.trial import FrozenTrial, TrialState
 from pipelines import tune as stage
 from pipelines.session.context import Context
 from pipelines.tune import tune
-from study.config import Home, SearchConfig
+from study.config import SearchConfig
 from study.data import Dataset
 from study.device import Machine
+from study.home import Home
 from study.search import search, space
 from study.search.heartbeat import Pulse
 from study.search.loop import optimise

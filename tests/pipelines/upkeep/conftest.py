@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.upkeep.doctor import Options, examine
-from study.config import Home
 from study.device import Machine
+from study.home import Home
 from tests.conftest import Finished, surroundings
 from tests.support.patient import Patient, dead_process, moved_copy
 

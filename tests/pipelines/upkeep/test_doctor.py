@@ -11,10 +11,11 @@ from unittest.mock import ANY
 import pytest
 
 from pipelines.analyse import analyse
+from pipelines.config import AnalysisConfig
 from pipelines.retrain import retrain
 from pipelines.upkeep.doctor import Options, Result, examine
-from study.config import AnalysisConfig, Home
 from study.errors import StudyError
+from study.home import Home
 from study.search.records import Searches
 from study.system.databases import back_up
 from study.system.processes import this_process

@@ -11,9 +11,10 @@ import sqlalchemy
 from pipelines.session.context import Context
 from pipelines.tune import tune
 from pipelines.upkeep.doctor import Options, Result, examine
-from study.config import CNNConfig, Home, SearchConfig
+from study.config import CNNConfig, SearchConfig
 from study.data import Dataset
 from study.device import Machine
+from study.home import Home
 from study.tracking.store import Store
 from tests.conftest import Finished, copy_of, surroundings
 from tests.support.postgres import Databases

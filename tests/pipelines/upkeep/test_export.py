@@ -17,6 +17,7 @@ import optuna
 import pytest
 
 from pipelines.analyse import analyse
+from pipelines.config import AnalysisConfig
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.session.display import Display
@@ -26,8 +27,8 @@ from pipelines.upkeep import import_
 from pipelines.upkeep.doctor import Options, Result, examine
 from pipelines.upkeep.export import export
 from pipelines.upkeep.relocate import local
-from study.config import AnalysisConfig, Home
 from study.errors import StudyError
+from study.home import Home
 from study.search import search
 from study.search.storage import open_storage
 from study.system import databases

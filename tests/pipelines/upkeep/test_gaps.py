@@ -15,8 +15,8 @@ from pipelines.upkeep import export as stage
 from pipelines.upkeep.archive import written_whole
 from pipelines.upkeep.doctor import Result
 from pipelines.upkeep.import_ import import_study
-from study.config import Home
 from study.errors import StudyError
+from study.home import Home
 from study.tracking.registry import ready_model
 from tests.conftest import surroundings
 from tests.support.patient import LOOK, Patient, examine

@@ -18,8 +18,8 @@ import pytest
 from pipelines.session.display import Display
 from pipelines.upkeep.export import export
 from pipelines.upkeep.import_ import import_study
-from study.config import Home
 from study.errors import StudyError
+from study.home import Home
 from tests.conftest import Finished
 from tests.support.process import study_here
 

@@ -9,10 +9,10 @@ from pipelines.session.context import Context
 from pipelines.trials import runner as stage
 from pipelines.trials.recovery import Recovery
 from pipelines.tune import tune
-from study.config import Home
 from study.data import Dataset
 from study.device import Machine
 from study.errors import StudyError
+from study.home import Home
 from study.search import heartbeat, search
 from study.search.heartbeat import SIGN, Heart, Pulse
 from study.search.private import set_system_attr

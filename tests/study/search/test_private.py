@@ -5,7 +5,7 @@ import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from study.config import Home
+from study.home import Home
 from study.search import private
 from tests.study.search.test_search import opened
 from tests.test_architecture import MODULES, ROOT

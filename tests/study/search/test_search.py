@@ -12,8 +12,9 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import CNNConfig, Home, Range, SearchConfig
+from study.config import CNNConfig, Range, SearchConfig
 from study.errors import Diverged, OutOfMemory, StudyError
+from study.home import Home
 from study.search import search, space
 from study.search.loop import Listener, Training, optimise
 from study.search.private import set_user_attr
@@ -426,7 +427,8 @@ import sys, time
 from pathlib import Path
 from typing import Any
 from study.search import search
-from study.config import Home, SearchConfig
+from study.config import SearchConfig
+from study.home import Home
 from study.search.loop import optimise
 from tests.study.search.test_search import QUICK, accuracy, at_once, opened
 

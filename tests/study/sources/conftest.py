@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from study.config import Home
+from study.home import Home
 from tests.study.test_data import write_folder
 
 

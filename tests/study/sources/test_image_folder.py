@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from study.config import Home
 from study.errors import StudyError
+from study.home import Home
 from study.sources import image_folder as image_files
 from study.sources.image_folder import decode, read_image
 from tests.study.test_data import load, refusal

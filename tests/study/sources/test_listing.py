@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from study.config import DataConfig, Home
+from study.config import DataConfig
 from study.data import load_dataset
 from study.errors import StudyError
+from study.home import Home
 from study.sources.listing import MOST_REASONS, list_folder
 from tests.study.test_data import load, write_image
 

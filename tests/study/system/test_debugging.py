@@ -3,8 +3,8 @@ import errno
 import pytest
 
 from pipelines.cli import app as cli
-from study.config import Home
 from study.errors import StudyError
+from study.home import Home
 from study.system.debugging import is_debugging, tracebacks
 from tests.conftest import Finished
 from tests.support.process import study_here

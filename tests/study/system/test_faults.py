@@ -23,8 +23,8 @@ from sqlalchemy.orm import sessionmaker
 from torch import zeros
 
 from pipelines.cli import app as cli
-from study.config import Home
 from study.errors import StudyError
+from study.home import Home
 from study.system.faults import Fault, explanation, fault, is_passing
 from study.system.files import whole
 from study.tracking.retry import Retry

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from study.config import Home
+from study.home import Home
 from study.system.redaction import harmless, masked, one_line
 from tests.support.process import study_here
 

@@ -9,8 +9,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 from requests.exceptions import ConnectionError as Lost
 
-from study.config import Home
 from study.errors import Diverged, StoreFault
+from study.home import Home
 from study.tracking import retry
 from study.tracking.failures import failure_recorded
 from study.tracking.runs import points

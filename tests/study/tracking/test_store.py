@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from study.config import Home
 from study.errors import StudyError
+from study.home import Home
 from study.tracking.runs import metric
 from study.tracking.store import Store
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from mlflow.exceptions import MlflowException
 
-from study.config import Home
+from study.home import Home
 from study.system import interruption
 from study.tracking.store import MAX_BATCH, Point, Store
 from study.tracking.writer import Writer
