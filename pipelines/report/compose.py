@@ -1,0 +1,185 @@
+"""Collects the numbers of a figure, where that takes more than its row in `figures`, and makes the exhibit."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pandas as pd
+
+from analysis.exhibit import Exhibit
+from analysis.explorer import exhibit as explorer
+from analysis.filters import health, image_ablation, kernel_convergence, patches
+from analysis.images import duplicates
+from analysis.inside import activations, animation, kernels
+from analysis.layers import architecture, operations
+from analysis.results import without_duplicates
+from analysis.searches import dead_filters, heatmap, search, winner
+from analysis.searches.paired_seeds import not_measured
+from analysis.training import convergence
+from pipelines.report import demonstrations, measurements, tracked
+from pipelines.report.material import Material
+from study.duplicates import find_duplicates
+from study.errors import StudyError
+from study.probes import layer_table
+
+
+def show_all_kernels(m: Material, layer: str) -> Exhibit:
+    """All kernels of a layer after the last epoch."""
+    show = {"conv1": kernels.show_sheet, "conv2": kernels.show_mosaic}[layer]
+    last = m.network.last
+    return show(m.network.layer_weights(layer, [last])[last], layer, last)
+
+
+def show_kernel(m: Material, layer: str) -> Exhibit:
+    """The followed kernel of a layer over the epochs."""
+    return kernels.show_evolution(m.network.layer_weights(layer, m.epochs), layer, m.filters[layer])
+
+
+def show_maps(m: Material, layer: str) -> Exhibit:
+    """The followed filter's maps of the image over the epochs."""
+    maps = measurements.filter_maps(m.network, layer, m.filters[layer], m.epochs, m.image)
+    return activations.show_evolution(
+        maps,
+        layer,
+        m.filters[layer],
+        image=m.image.pixels,
+        description=m.image.description,
+        per_map=m.config.per_map,
+    )
+
+
+def show_animation(m: Material, layer: str) -> Exhibit:
+    """The followed filter's kernel and maps, animated over all epochs."""
+    return animation.show(
+        m.network.layer_weights(layer),
+        measurements.filter_maps(m.network, layer, m.filters[layer], m.network.epochs(1), m.image),
+        m.network.accuracy,
+        layer,
+        m.filters[layer],
+        image=m.image.pixels,
+        description=m.image.description,
+    )
+
+
+def show_grid(m: Material, name: str) -> Exhibit:
+    """All maps of the image with this name, e.g. ``relu1``, after the last epoch."""
+    maps, image = m.network.maps(m.network.last, m.image)[name], m.image.description
+    return activations.show_grid(maps, name, m.network.last, description=image, per_map=m.config.per_map)
+
+
+def show_explorer(m: Material) -> Exhibit:
+    """The page on which every filter and epoch can be chosen."""
+    trace, pictures = measurements.trace(m.network, m.images), measurements.pictures(m.images)
+    title = f"{m.network.name.upper()} on {m.network.run.dataset_key}: every filter, epoch by epoch"
+    try:
+        return explorer.show(trace, pictures, m.classes, title=title, start=next(iter(m.filters.items())))
+    except ValueError as error:
+        raise StudyError(f"The explorer cannot be written. {error}") from None
+
+
+def show_duplicates(m: Material) -> Iterable[Exhibit]:
+    """Images that occur more than once, and the accuracy without them."""
+    data = replace(m.data, config=m.network.run.data_config)
+    copies = find_duplicates(data.train, data.test, data.splits.validation_rows)
+    images = pd.DataFrame(
+        {"group": copies.groups, "image": copies.names, "class": [data.classes[label] for label in copies.labels]}
+    )
+    yield duplicates.show(copies.counts, images, len(data.train) + len(data.test))
+    # With another split seed the test images differ.
+    predictions = {
+        model: kept
+        for model, kept in m.predictions.items()
+        if m.networks[model].run.data_config.split_seed == data.config.split_seed
+    }
+    if predictions and copies.is_doubtful.any():
+        yield without_duplicates.show(copies.is_doubtful, predictions)
+
+
+def show_convergence(m: Material) -> Iterable[Exhibit]:
+    """The accuracy over the epochs, of each model's seeds."""
+    return convergence.show(*tracked.seed_tables(m.networks, m.where))
+
+
+def show_kernel_convergence(m: Material) -> Exhibit:
+    """How fast the kernels approach their final values."""
+    weights = {layer: m.network.layer_weights(layer) for layer in measurements.layers(m.network)}
+    return kernel_convergence.show(weights, m.activity)
+
+
+def show_health(m: Material) -> Exhibit:
+    """Dead filters, and what removing them changes."""
+    removal = measurements.removal(m.network, m.data.test, m.device, m.activity)
+    return health.show(m.activity, len(m.data.test), removal)
+
+
+def show_image_ablation(m: Material) -> Exhibit:
+    """What the image's classes lose without each filter."""
+    logits, without = m.ablated.logits(m.image.image[None])
+    return image_ablation.show(
+        logits[0],
+        {layer: changed[:, 0] for layer, changed in without.items()},
+        m.classes,
+        label=m.image.label,
+        by=m.ablated.by,
+        image=m.image.pixels,
+        description=m.image.description,
+    )
+
+
+def show_patches(m: Material, layer: str) -> Exhibit:
+    """The image patches to which each filter of a layer responds most."""
+    test = m.data.test
+    images, labels = test.images.numpy(), test.labels.numpy()
+    selectivity, effects = m.ablated.selectivity, m.ablated.effects
+    return patches.show(layer, m.ablated.responses(layer), images, labels, m.classes, selectivity, effects)
+
+
+def show_heatmap(m: Material) -> Exhibit:
+    """The trials of the search, beside those of another one that can be compared."""
+    store, own = m.network.store, m.own_searches[0]
+    shown = [own, *tracked.beside(own, m.searches)[:1]]
+    grids = any(run.sampler == "grid" for run in shown)
+    return heatmap.show(
+        {tracked.title(run): tracked.trials(store, run) for run in shown},
+        differences=tracked.differences(shown),
+        grid_command="" if grids else tracked.grid_command(own, m.where),
+    )
+
+
+def show_importance(m: Material) -> Exhibit:
+    """The importance of each hyperparameter in the search."""
+    store, own = m.network.store, m.own_searches[0]
+    return search.show_importance(tracked.importance(store, own), tracked.trials(store, own))
+
+
+def show_dead_filters(m: Material) -> Iterable[Exhibit]:
+    """What silences and collapses filters, by the experiment of that name."""
+    return _experiment(m, "dead-filters", dead_filters.HEADING)
+
+
+def show_winner(m: Material) -> Iterable[Exhibit]:
+    """Whether the best trial is better than the next ones, by the experiment of that name."""
+    return _experiment(m, "winner", winner.HEADING)
+
+
+def _experiment(m: Material, name: str, heading: str) -> Iterable[Exhibit]:
+    """The latest experiment of this name, or the command that runs it."""
+    run, model = m.network.run, m.network.name
+    parent = tracked.latest_experiment(m.network.store, name, run.dataset_key, model)
+    if parent:
+        return tracked.experiment_exhibits(m.network.store, parent)
+    command = tracked.experiment_command(name, run.dataset, model, m.where)
+    return [not_measured(name, heading, run.dataset_key, command)]
+
+
+def show_architecture(m: Material) -> Exhibit:
+    """The layers of the networks."""
+    networks = m.networks.values()
+    return architecture.show(
+        [layer_table.architecture(network.config.model, classes=len(network.classes)) for network in networks]
+    )
+
+
+def show_convolution(m: Material) -> Exhibit:
+    """A convolution of the image's patch, step by step."""
+    panels, places = demonstrations.convolution(m.patch), demonstrations.PLACES
+    return operations.show_convolution(panels, m.image.pixels, m.patch.corner, places)
