@@ -236,6 +236,7 @@ TESTED_IN = {
     ],
     "pipelines/upkeep/test_export.py": [
         "pipelines.upkeep.archive",
+        "pipelines.upkeep.pack",
         "pipelines.upkeep.selection",
     ],
     "pipelines/upkeep/test_import_.py": [

@@ -24,18 +24,14 @@ from pipelines.upkeep.archive import (
     Images,
     Manifest,
     Sizes,
-    copy_readable,
     in_words,
-    packed,
-    read_back,
     sizes_of,
-    write_sums,
-    written_whole,
 )
 from pipelines.upkeep.archived_tables import compact, counted, keep_only
 from pipelines.upkeep.check_archive import problem_of
 from pipelines.upkeep.check_files import read_files
 from pipelines.upkeep.gaps import Gaps
+from pipelines.upkeep.pack import copy_readable, packed, read_back, write_sums, written_whole
 from pipelines.upkeep.relocate import Tables, local
 from pipelines.upkeep.selection import chosen, require_ended
 from study.errors import StudyError

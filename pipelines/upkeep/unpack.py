@@ -21,6 +21,7 @@ from pipelines.upkeep.archive import (
     malformed,
     require_distinct,
     require_path,
+    sizes_of,
 )
 from study.errors import StudyError, first_line
 from study.system import interruption
@@ -47,7 +48,7 @@ def unpacked(source: Path, within: Path, most: int, advance: Callable[[Sizes], A
     if source.is_dir():
         with _damage_explained(source):
             names = require_distinct(require_path(name) for name in files_below(source))
-            _require_size(len(names), sum((source / name).stat().st_size for name in names), most)
+            _require_size(sizes_of(source), most)
             _read_sums(source, names)
         with _work_folder(within) as folder:
             with _damage_explained(source):
@@ -74,9 +75,8 @@ def _copy(source: str, target: str) -> None:
 
 def _verified(folder: Path, advance: Callable[[Sizes], Advance]) -> Path:
     try:
-        names = set(files_below(folder))
-        sums = _read_sums(folder, names)
-        advance_bytes = advance(Sizes(len(names), sum((folder / name).stat().st_size for name in names)))
+        sums = _read_sums(folder, set(files_below(folder)))
+        advance_bytes = advance(sizes_of(folder))
         for name in sorted(sums):
             interruption.check()
             if sha256(folder / name) != sums[name]:
@@ -110,14 +110,14 @@ def _read_sums(folder: Path, names: set[str]) -> dict[str, str]:
     return sums
 
 
-def _require_size(files: int, total: int, most: int) -> None:
-    if total > most:
+def _require_size(sizes: Sizes, most: int) -> None:
+    if sizes.bytes > most:
         raise StudyError(
-            f"The archive holds {total / 2**30:.1f} GiB, more than --max-size {most / 2**30:g} (GiB): raise that if "
-            "you trust where it comes from; nothing was imported."
+            f"The archive holds {sizes.bytes / 2**30:.1f} GiB, more than --max-size {most / 2**30:g} (GiB): raise that "
+            "if you trust where it comes from; nothing was imported."
         )
-    if files > MOST_FILES:
-        raise malformed(f"it has {files:,} files, more than {MOST_FILES:,}")
+    if sizes.files > MOST_FILES:
+        raise malformed(f"it has {sizes.files:,} files, more than {MOST_FILES:,}")
 
 
 def _extract(opened: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path) -> None:
@@ -170,7 +170,7 @@ def _members(opened: zipfile.ZipFile, source: Path, most: int) -> list[zipfile.Z
     members = [info for info in infos if not info.is_dir()]
     require_distinct(info.filename for info in members)
     total, packed = sum(info.file_size for info in members), source.stat().st_size
-    _require_size(len(infos), total, most)
+    _require_size(Sizes(len(infos), total), most)
     if total > DENSEST * packed:
         raise malformed(f"it would unpack to {total // max(packed, 1)} times its size, more than {DENSEST} times")
     return members

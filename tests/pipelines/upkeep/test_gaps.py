@@ -12,9 +12,9 @@ import pytest
 
 from pipelines.session.display import Display
 from pipelines.upkeep import export as stage
-from pipelines.upkeep.archive import written_whole
 from pipelines.upkeep.doctor import Result
 from pipelines.upkeep.import_ import import_study
+from pipelines.upkeep.pack import written_whole
 from study.errors import StudyError
 from study.home import Home
 from study.tracking.registry import ready_model
