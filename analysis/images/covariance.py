@@ -1,4 +1,4 @@
-"""Covariance and correlation of pixels, by channel and distance: the report's Figure 6, and its numbers."""
+"""The covariance of all pixels, the report's Figure 6."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.numbered_cells import axes_at
 from analysis.drawing.style import COLOURS
-from analysis.drawing.wording import listed, number
 from analysis.exhibit import Exhibit
+from analysis.images import distance
+from analysis.images.distance import DIRECTIONS, by_distance, channel_pairs
 
 MOST_IMAGES = 6000
 """Images from which the covariance is computed, as in the report."""
@@ -23,13 +24,6 @@ ZOOMED_ROWS = 4
 UNIT = "pixels from −1 to 1"
 VARIANCE_GAP = 0.25
 """Inches between two rows of variance maps: room for their labels."""
-NEAR = (1, 5, 15)
-"""Distances in pixels that the caption names."""
-CHANNEL_COLOURS = {"red": "#c1272d", "green": "#2e8b3d", "blue": "#2a5db0"}
-DIRECTIONS = ("any direction", "along a row", "along a column")
-DIRECTION_LOOKS = ((style.INK, "solid"), ("#0072b2", "dashed"), ("#d55e00", "dotted"))
-Shape = tuple[int, int, int]
-"""Channels, height, width."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +64,7 @@ def show(measured: Covariance) -> Iterator[Exhibit]:
     table, heading = measured.table, "The covariance of all pixels (Figure 6)"
     text, figure = covariance_caption(measured), draw_covariance(measured)
     yield Exhibit("covariance", heading, text, table, figure, note=COVARIANCE_NOTE)
-    heading, figure = "Correlation against distance and between channels", draw_distance(table)
-    yield Exhibit("correlation", heading, distance_caption(table), table, figure, points=distance_points(table))
+    yield distance.show(table)
 
 
 def choose(total: int, count: int = MOST_IMAGES, seed: int = 0) -> np.ndarray:
@@ -90,80 +83,9 @@ def covariance(images: np.ndarray) -> np.ndarray:
     return np.cov(images.reshape(len(images), -1), rowvar=False, dtype=np.float64) / 127.5**2
 
 
-def by_distance(matrix: np.ndarray, shape: Shape) -> pd.DataFrame:
-    """The mean covariance and correlation of two pixels by the distance between them.
-
-    Args:
-        matrix: a `covariance`.
-        shape: of the images.
-
-    Returns:
-        channels (``red–red``, …, ``green–blue``), direction (one of `DIRECTIONS`), distance (pixels; Euclidean, to the
-        nearest integer), pairs (how many), covariance and correlation: means over the pairs. The correlation leaves out
-        pairs with a constant pixel, and is NaN if there are no others.
-    """
-    channels, height, width = shape
-    size = height * width
-    blocks = matrix.reshape(channels, size, channels, size)
-    deviations = np.sqrt(matrix.diagonal()).reshape(channels, size)
-    places = _distances(height, width)
-    parts = []
-    for first in range(channels):
-        for second in range(first, channels):
-            block, scale = blocks[first, :, second], np.outer(deviations[first], deviations[second])
-            for direction, distances in places.items():
-                part = _means(block, scale, distances)
-                parts.append(part.assign(channels=f"{COLOURS[first]}–{COLOURS[second]}", direction=direction))
-    return pd.concat(parts)[["channels", "direction", "distance", "pairs", "covariance", "correlation"]].reset_index(
-        drop=True
-    )
-
-
-def _distances(height: int, width: int) -> dict[str, np.ndarray]:
-    """By direction, the distance between every two pixels, (H·W, H·W); -1 for pairs not in that direction."""
-    rows, columns = np.divmod(np.arange(height * width), width)
-    down, across = np.abs(rows[:, None] - rows), np.abs(columns[:, None] - columns)
-    every = np.rint(np.hypot(down, across)).astype(int)
-    return dict(zip(DIRECTIONS, (every, np.where(down, -1, across), np.where(across, -1, down)), strict=True))
-
-
-def _means(block: np.ndarray, scale: np.ndarray, distances: np.ndarray) -> pd.DataFrame:
-    used = distances >= 0
-    values, scales, places = block[used], scale[used], distances[used]
-    varying = scales > 0
-    pairs = np.bincount(places)
-    defined = np.bincount(places[varying], minlength=len(pairs))
-    sums = np.bincount(places[varying], values[varying] / scales[varying], minlength=len(pairs))
-    return pd.DataFrame(
-        {
-            "distance": np.arange(len(pairs)),
-            "pairs": pairs,
-            "covariance": np.bincount(places, values) / pairs,
-            "correlation": np.divide(sums, defined, out=np.full(len(pairs), np.nan), where=defined > 0),
-        }
-    )
-
-
-def correlation(table: pd.DataFrame, channels: Sequence[str], distance: int, direction: str = DIRECTIONS[0]) -> float:
-    """The mean correlation over pairs of channels at one distance of a `by_distance` table; NaN if there are none."""
-    chosen = (table["distance"] == distance) & (table["direction"] == direction) & table["channels"].isin(channels)
-    return float(table.loc[chosen, "correlation"].mean())
-
-
-def _channel_pairs(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """The pairs of a channel with itself, and those of two different channels."""
-    names = list(dict.fromkeys(table["channels"]))
-    same = [name for name in names if len(set(name.split("–"))) == 1]
-    return same, [name for name in names if name not in same]
-
-
-def _text(value: float) -> str:
-    return "undefined" if np.isnan(value) else number(value, 2)
-
-
 def covariance_caption(measured: Covariance) -> str:
     """One sentence: the share of positive covariances, and their means within a channel and between two."""
-    within, between = (_mean_covariance(measured.table, names) for names in _channel_pairs(measured.table))
+    within, between = (_mean_covariance(measured.table, names) for names in channel_pairs(measured.table))
     return (
         f"Of {measured.images:,} training images ({UNIT}) {measured.positive:.1%} of the covariances are positive, "
         f"with a mean of {within:.3f} within a channel, {between:.3f} between two, and "
@@ -180,37 +102,6 @@ COVARIANCE_NOTE = (
 def _mean_covariance(table: pd.DataFrame, channels: Sequence[str]) -> float:
     part = table[table["channels"].isin(channels) & (table["direction"] == DIRECTIONS[0])]
     return float(np.average(part["covariance"], weights=part["pairs"]))
-
-
-def distance_caption(table: pd.DataFrame) -> str:
-    """One sentence: the correlation at the distances `NEAR`, and between channels."""
-    same, different = _channel_pairs(table)
-    near = listed([f"{_text(correlation(table, same, distance))} at {distance}" for distance in NEAR])
-    between = listed([f"{_text(correlation(table, [name], 0))} ({name})" for name in different])
-    return (
-        f"Within a channel the mean correlation is {near} pixels' distance, and between the channels of one pixel it "
-        f"is {between}."
-    )
-
-
-def distance_points(table: pd.DataFrame) -> list[str]:
-    """A sentence each: where the correlation is lowest, and how it depends on the direction."""
-    same, _ = _channel_pairs(table)
-    row, column = (_text(correlation(table, same, NEAR[1], direction)) for direction in DIRECTIONS[1:])
-    along = f"{NEAR[1]} pixels apart it is {row} along a row and {column} along a column."
-    return [along, *_lowest(table, same)]
-
-
-def _lowest(table: pd.DataFrame, channels: Sequence[str]) -> list[str]:
-    """A sentence: the lowest correlation within the length of a row, and the last one; none if undefined."""
-    longest = int(table.loc[table["direction"] == DIRECTIONS[1], "distance"].max())
-    means = [correlation(table, channels, distance) for distance in range(longest + 1)]
-    if np.isnan(means).all():
-        return []
-    least = int(np.nanargmin(means))
-    return [
-        f"It is lowest at {least} pixels' distance, with {_text(means[least])}, and {_text(means[-1])} at {longest}."
-    ]
 
 
 def shrink(matrix: np.ndarray, by: int = DOT) -> np.ndarray:
@@ -273,35 +164,3 @@ def _mark(ax: Axes, names: Sequence[str], step: float) -> None:
     for place in range(1, len(names)):
         for line in (ax.axhline, ax.axvline):
             line(place * step - 0.5, color=style.INK, linewidth=0.8)
-
-
-@style.styled
-def draw_distance(table: pd.DataFrame) -> Figure:
-    """The correlation against distance: by pair of channels, and within the channels by direction."""
-    figure = style.figure(style.WIDTH, 3.9)
-    left, right = figure.subplots(1, 2, sharey=True)
-    same, different = _channel_pairs(table)
-    every = table[table["direction"] == DIRECTIONS[0]]
-    for name in (*same, *different):
-        part = every[every["channels"] == name]
-        dashed = name in different
-        first, second = name.split("–")
-        left.plot(
-            part["distance"],
-            part["correlation"],
-            color=CHANNEL_COLOURS[first],
-            linestyle="dashed" if dashed else "solid",
-            gapcolor=CHANNEL_COLOURS[second] if dashed else None,
-            label=f"{first} with {second}",
-        )
-    within = table[table["channels"].isin(same)].groupby(["direction", "distance"])["correlation"].mean()
-    for direction, (colour, dash) in zip(DIRECTIONS, DIRECTION_LOOKS, strict=True):
-        right.plot(within[direction], color=colour, linestyle=dash, label=direction)
-    longest = table.loc[table["direction"] == DIRECTIONS[1], "distance"].max()
-    for ax, title in ((left, "By channels"), (right, "Within a channel, by direction")):
-        ax.set(xlabel="distance (pixels)", title=title, xlim=(0, longest))
-        ax.grid(True)
-        ax.axhline(0, color=style.QUIET, linewidth=1)
-        ax.legend()
-    left.set_ylabel("mean correlation")
-    return figure

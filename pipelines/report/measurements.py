@@ -16,7 +16,7 @@ from torch import Tensor
 from analysis.explorer.page import MAPS, Picture, Trace, value_ranges
 from analysis.filters import ablation, health, selectivity
 from analysis.filters.patches import FilterResponses
-from analysis.images import covariance
+from analysis.images import covariance, distance
 from analysis.results import classification
 from pipelines.report.cache import Cache, columns, fingerprint
 from pipelines.report.network import Network
@@ -47,7 +47,7 @@ def pixel_covariance(images: Labelled, cache: Cache) -> covariance.Covariance:
     rows = torch.from_numpy(covariance.choose(len(images)))
     chosen = images.subset(rows).images.contiguous()
     arrays = cache.arrays(
-        "covariance", [fingerprint(chosen)], [covariance], lambda: _flat(covariance.measure(chosen.numpy()))
+        "covariance", [fingerprint(chosen)], [covariance, distance], lambda: _flat(covariance.measure(chosen.numpy()))
     )
     return covariance.Covariance(
         dots=arrays.pop("dots"),

@@ -1,19 +1,8 @@
 import numpy as np
 import pytest
 
-from analysis.images.covariance import (
-    DIRECTIONS,
-    by_distance,
-    choose,
-    correlation,
-    covariance,
-    covariance_caption,
-    distance_caption,
-    draw_covariance,
-    draw_distance,
-    measure,
-    shrink,
-)
+from analysis.images.covariance import choose, covariance, covariance_caption, draw_covariance, measure, shrink
+from analysis.images.distance import DIRECTIONS, by_distance, correlation, distance_caption, draw_distance
 
 SHAPE = (3, 4, 8)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, *SHAPE), dtype=np.uint8)
@@ -37,17 +26,19 @@ def test_flattened_pixels_stand_channel_by_channel_and_row_by_row():
 def test_means_by_distance_are_those_of_every_pair_looked_at_alone():
     ratios = np.corrcoef(IMAGES.reshape(40, -1).T)
     places = np.array(np.unravel_index(np.arange(96), SHAPE)).T
-    found: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
-    for one, (channel, row, column) in enumerate(places):
-        for other, (channel_, row_, column_) in enumerate(places):
+    pairs: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
+    for first, (channel, row, column) in enumerate(places):
+        for second, (channel_, row_, column_) in enumerate(places):
             names = "–".join(("red", "green", "blue")[number] for number in (channel, channel_))
             directions = np.array(DIRECTIONS)[[True, row == row_, column == column_]]
             distance = round(float(np.hypot(row - row_, column - column_)))
             for direction in directions:
-                found.setdefault((names, direction, distance), []).append((MATRIX[one, other], ratios[one, other]))
-    assert set(zip(TABLE["channels"], TABLE["direction"], TABLE["distance"], strict=True)) <= set(found)
+                pairs.setdefault((names, direction, distance), []).append(
+                    (MATRIX[first, second], ratios[first, second])
+                )
+    assert set(zip(TABLE["channels"], TABLE["direction"], TABLE["distance"], strict=True)) <= set(pairs)
     for row in TABLE.itertuples():
-        values = found[row.channels, row.direction, row.distance]
+        values = pairs[row.channels, row.direction, row.distance]
         assert row.pairs == len(values)
         assert (row.covariance, row.correlation) == pytest.approx(tuple(np.mean(values, axis=0)))
 
@@ -102,22 +93,22 @@ def test_the_captions_have_the_tables_numbers():
     within = np.mean([red, MATRIX[32:64, 32:64].mean(), MATRIX[64:, 64:].mean()])
     assert f"Of 40 training images (pixels from −1 to 1) {(MATRIX > 0).mean():.1%}" in text
     assert f"with a mean of {within:.3f} within a channel" in text
-    said = distance_caption(TABLE)
-    assert f"{correlation(TABLE, ['red–red', 'green–green', 'blue–blue'], 1):.2f} at 1," in said
-    assert "undefined at 15 pixels' distance" in said
-    assert f"{correlation(TABLE, ['red–green'], 0):.2f}".replace("-", "−") + " (red–green)" in said
+    caption = distance_caption(TABLE)
+    assert f"{correlation(TABLE, ['red–red', 'green–green', 'blue–blue'], 1):.2f} at 1," in caption
+    assert "undefined at 15 pixels' distance" in caption
+    assert f"{correlation(TABLE, ['red–green'], 0):.2f}".replace("-", "−") + " (red–green)" in caption
 
 
 def test_the_channels_are_marked_and_the_whole_stands_beside_a_piece():
-    made = draw_covariance(MEASURED)
-    whole, piece = made.axes[:2]
+    figure = draw_covariance(MEASURED)
+    whole, piece = figure.axes[:2]
     assert [label.get_text() for label in whole.get_xticklabels()] == ["red", "green", "blue"]
     np.testing.assert_allclose(whole.images[0].get_array(), shrink(MATRIX))
     assert whole.images[0].get_clim() == piece.images[0].get_clim() == (-MATRIX.max(), MATRIX.max())
     np.testing.assert_array_equal(piece.images[0].get_array(), MATRIX[:32, :32])
-    labels = {ax.get_ylabel() for ax in made.axes}
+    labels = {ax.get_ylabel() for ax in figure.axes}
     assert {"covariance (pixels from −1 to 1)", "variance (pixels from −1 to 1)"} <= labels
-    variances = [ax for ax in made.axes if ax.get_xlabel() in ("red", "green", "blue")]
+    variances = [ax for ax in figure.axes if ax.get_xlabel() in ("red", "green", "blue")]
     np.testing.assert_array_equal(variances[1].images[0].get_array(), MATRIX.diagonal().reshape(SHAPE)[1])
 
 
