@@ -70,7 +70,7 @@ def _winner(config: ExperimentConfig, dataset: Dataset, context: Context) -> Pla
     trials = selection.complete_trials(context.store, dataset.key, model=best.model, search=search)
     trials = trials[: config.top or WINNER_TOP]
     if len(trials) < 2:
-        raise StudyError(f"Search {search} has one complete trial, which has no rival: raise --trials of `study tune`.")
+        raise StudyError(f"Search {search} has only one complete trial: raise --trials of `study tune`.")
     epochs = config.epochs or best.epochs
     used = {trial.seed for trial in trials}
     unused = (seed for seed in count(config.seed) if seed not in used)

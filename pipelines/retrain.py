@@ -100,7 +100,7 @@ def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None
         if _try_to_continue(run, context):
             return run.id
     if others:
-        context.display.say(f"{others[0]}, which gives other weights: training begins anew.")
+        context.display.say(f"{others[0]}, which gives other weights: training starts over.")
     return None
 
 
@@ -115,7 +115,7 @@ def _try_to_continue(run: Run, context: Context) -> bool:
     """Marks `run` as running again, or as failed if it lacks files to continue from; returns whether it continues."""
     if lost := Checkpoints(context.store, run.id).lost():
         context.store.finish(run.id, "FAILED", "incomplete")
-        context.display.say(f"Run {run.id} cannot be continued ({_lost_files(lost)}): training begins anew.")
+        context.display.say(f"Run {run.id} cannot be continued ({_lost_files(lost)}): training starts over.")
         return False
     context.store.resume(run.id)
     context.store.tag(run.id, worker=this_process())
@@ -225,7 +225,8 @@ def _keep_predictions(
 def _require_whole(run_id: str, config: TrainConfig, context: Context) -> None:
     if lost := Checkpoints(context.store, run_id).broken(config.epochs):
         raise Incomplete(
-            f"The retraining {run_id} is not whole: {_lost_files(lost)}; the same command trains anew, as another run."
+            f"The retraining {run_id} is incomplete: {_lost_files(lost)}; the same command trains it again, as a "
+            "new run."
         )
 
 

@@ -35,7 +35,7 @@ def show_data(config: DataConfig, home: Home) -> None:
         dataset = load_dataset(config, home, display.say, bar.to)
     splits = dataset.splits
     display.say(f"{dataset.key}: {dataset.source}; digest {dataset.digest[:16]}")
-    display.say(f"What is transparent in an image is {BACKGROUND}.")
+    display.say(f"Transparent pixels are shown on {BACKGROUND}.")
     if dataset.skipped:
         display.say(f"{dataset.skipped} unreadable image files are left out.")
     if dataset.left_out:

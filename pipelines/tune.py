@@ -110,10 +110,11 @@ def _require_matching_runs(opened: search.Search, config: SearchConfig, dataset:
     """
     below = context.store.runs([dataset.key], stage="trial", search=config.name)
     if search.finished(opened) and not context.store.runs([dataset.key], stage="search", search=config.name):
-        fix = f"have `{context.search_command('doctor', '--fix')}` make it anew, " if below else ""
+        fix = f"have `{context.search_command('doctor', '--fix')}` recreate it, " if below else ""
         raise StudyError(
             f"Search {config.name} is in {masked(context.storage)}, but its run is not in "
-            f"{masked(context.store.uri)}: use the tracking store that it began with, {fix}or name a new --search."
+            f"{masked(context.store.uri)}: use the tracking store that it was started with, {fix}or name a new "
+            "--search."
         )
     trials = opened.get_trials(deepcopy=False)
     named = {trial.user_attrs["mlflow_run"] for trial in trials if "mlflow_run" in trial.user_attrs}
@@ -122,7 +123,7 @@ def _require_matching_runs(opened: search.Search, config: SearchConfig, dataset:
     if is_comparable and not named & {run.id for run in below}:
         raise StudyError(
             f"The runs of {config.name} in {masked(context.store.uri)} are of another search than the trials in "
-            f"{masked(context.storage)}: use the --storage that they began with, or name a new --search."
+            f"{masked(context.storage)}: use the --storage that they were started with, or name a new --search."
         )
 
 

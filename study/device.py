@@ -152,12 +152,12 @@ def _gpus() -> tuple[int, str]:
 
 
 @contextmanager
-def failures_explained(machine: Machine, *mends: str) -> Iterator[None]:
+def failures_explained(machine: Machine, *remedies: str) -> Iterator[None]:
     """Explains out-of-memory and GPU failures within the block in a sentence that says what to do.
 
     Args:
         machine: the machine of the computation.
-        mends: suggestions that need less memory, besides the general ones.
+        remedies: suggestions that need less memory, besides the general ones.
 
     Raises:
         OutOfMemory: if an allocation failed.
@@ -166,13 +166,13 @@ def failures_explained(machine: Machine, *mends: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        explained = _explanation(error, machine, mends)
+        explained = _explanation(error, machine, remedies)
         if explained is None:
             raise
         raise explained from None
 
 
-def _explanation(error: BaseException, machine: Machine, mends: Sequence[str]) -> StudyError | None:
+def _explanation(error: BaseException, machine: Machine, remedies: Sequence[str]) -> StudyError | None:
     message = first_line(error)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(sign in message for sign in NO_MEMORY):
         # The first sentences name the requested and the total size.
@@ -180,7 +180,7 @@ def _explanation(error: BaseException, machine: Machine, mends: Sequence[str]) -
         general = ["end other programs that use it"]
         if machine.device.type == "cuda":
             general.append("choose --device cpu")
-        return OutOfMemory(f"{machine.device} has no memory left ({requested}): {', or '.join([*mends, *general])}.")
+        return OutOfMemory(f"{machine.device} has no memory left ({requested}): {', or '.join([*remedies, *general])}.")
     if "no kernel image" in message:
         return StudyError(
             f"torch {torch.__version__} has no code for the GPU {machine.device}: choose --device cpu, or install a "
@@ -188,6 +188,6 @@ def _explanation(error: BaseException, machine: Machine, mends: Sequence[str]) -
         )
     if isinstance(error, torch.AcceleratorError) and not any(sign in message for sign in BUGS):
         return StudyError(
-            f"{machine.device} stopped working ({message}): see what nvidia-smi says of it; the same command continues."
+            f"{machine.device} stopped working ({message}): check it with nvidia-smi; the same command continues."
         )
     return None

@@ -1,10 +1,10 @@
-"""What can go wrong that is not a bug: failures a user can mend, and a loss that left the real numbers."""
+"""What can go wrong that is not a bug: failures a user can fix, and a loss that left the real numbers."""
 
 from collections.abc import Collection, Iterable, Iterator
 
 
 class StudyError(Exception):
-    """A failure that the user can mend; its text is one sentence that names the value and the choices.
+    """A failure that the user can fix; its text is one sentence that names the value and the choices.
 
     The command prints it without a traceback and exits with code 2.
     """

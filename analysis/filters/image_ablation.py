@@ -98,7 +98,7 @@ def caption(table: pd.DataFrame) -> str:
     """One sentence: the predicted class, and the filter that speaks most for the target."""
     [best] = table.nlargest(1, "margin_lost").to_dict("records")
     text = (
-        f"The image is taken for {best['predicted']}, with a margin of {best['class']} over its strongest rival of "
+        f"The image is classified as {best['predicted']}, with a margin of {best['class']} over its strongest rival of "
         f"{_signed(best['margin'])} (probability {best['probability']:.1%})"
     )
     by = REPLACED[best["replaced_by"]]
@@ -122,9 +122,7 @@ def _decisive_sentence(table: pd.DataFrame) -> str:
     if not count:
         return "No filter decides the answer by itself."
     decide, it = ("decides", "it") if count == 1 else ("decide", "any one of them")
-    return (
-        f"{count} of the {len(table)} filters {decide} the answer: without {it} the image is taken for another class."
-    )
+    return f"{count} of the {len(table)} filters {decide} the answer: without {it} the image is classified otherwise."
 
 
 def _outcome(row: Mapping[Hashable, Any], without: str = "without it") -> str:

@@ -97,7 +97,7 @@ def _notes(
     for row in selectivity[selectivity["layer"] == layer].to_dict("records"):
         number = row["filter"]
         notes[number] = [
-            f"most for {row['class']}" if row["class"] else "too faint to be rated",
+            f"most for {row['class']}" if row["class"] else "too weak to be rated",
             losses.get(number, "AUC lost: none"),
         ]
         if inputs is not None:

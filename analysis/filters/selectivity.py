@@ -37,7 +37,7 @@ def class_selectivity(means: Mapping[str, np.ndarray], labels: np.ndarray, class
         classes: the names.
 
     Returns:
-        layer, filter; class, the one with the largest mean, empty for a filter too faint to be rated; mean_highest,
+        layer, filter; class, the one with the largest mean, empty for a filter too weak to be rated; mean_highest,
         mean_rest, and selectivity, NaN if undefined: for such a filter, or if all images are of one class.
     """
     return pd.concat(
@@ -80,13 +80,13 @@ def caption(table: pd.DataFrame) -> str:
 
 
 def points(table: pd.DataFrame) -> list[str]:
-    """A sentence for each layer: its most selective filter, and how many are too faint to be rated."""
+    """A sentence for each layer: its most selective filter, and how many are too weak to be rated."""
     return [_layer_sentence(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
 
 
 def _layer_sentence(layer: str, table: pd.DataFrame) -> str:
     faint = int((table["class"] == "").sum())
-    quiet = f"; {faint} of its {len(table)} filters are too faint to be rated" if faint else ""
+    quiet = f"; {faint} of its {len(table)} filters are too weak to be rated" if faint else ""
     defined = table.dropna(subset=["selectivity"])
     if defined.empty:
         return f"In {layer} no filter's selectivity is defined{quiet}."
@@ -126,7 +126,7 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], fills)
         ax.set(xlim=(-0.6, widest - 0.4), ylim=(0, top), title=row.title, ylabel="class selectivity")
         faint = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist() if row.last else []
-        ax.set_xlabel(filter_rows.axis_label(faint, "filters too faint to be rated"), loc="left", fontsize=8)
+        ax.set_xlabel(filter_rows.axis_label(faint, "filters too weak to be rated"), loc="left", fontsize=8)
     return figure
 
 

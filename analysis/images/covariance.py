@@ -94,8 +94,8 @@ def covariance_caption(measured: Covariance) -> str:
 
 
 COVARIANCE_NOTE = (
-    "Where a covariance is positive, a pixel that is brighter than usual has brighter company. Each dot of the large "
-    f"picture is the mean of {DOT} × {DOT}; the CSV has the means by distance."
+    "Where a covariance is positive, a pixel that is brighter than usual tends to be next to brighter pixels. Each "
+    f"dot of the large picture is the mean of {DOT} × {DOT}; the CSV has the means by distance."
 )
 
 

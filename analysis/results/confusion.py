@@ -21,7 +21,7 @@ MOST_LABELLED = 40
 def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
     """The confusion matrix of each model on the test images."""
     tables = {model: confusion(*kept, classes) for model, kept in predictions.items()}
-    heading, text = "What is taken for what (Figure 13)", confusion_caption(tables)
+    heading, text = "Confusion matrices (Figure 13)", confusion_caption(tables)
     return Exhibit("confusion", heading, text, joined(tables), draw_confusion(tables))
 
 

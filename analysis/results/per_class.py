@@ -85,7 +85,7 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
             phrases.append(f"{model.upper()} never predicts {first_few(never)} (precision undefined)")
     missing = next((list(table.loc[table["support"] == 0, "class"]) for table in tables.values()), [])
     if missing:
-        phrases.append(f"recall is undefined for want of images: {first_few(missing)}")
+        phrases.append(f"recall is undefined without images: {first_few(missing)}")
     return f"{'; '.join(phrases)}."
 
 

@@ -243,7 +243,7 @@ def reproduce(
 
 
 def main() -> None:
-    """Runs the command; an error that the user can mend is one sentence and exit code 2."""
+    """Runs the command; an error that the user can fix is one sentence and exit code 2."""
     # A copy, before MLflow sets variables of its own.
     environment = dict(os.environ)
     with interruption.signals_noted():

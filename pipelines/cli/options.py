@@ -69,7 +69,7 @@ def _quoted(text: str) -> str:
 # Of several commands.
 Dataset = Annotated[str, option("--dataset", help="cifar10, digits, or the path of an image folder.")]
 SomeDataset = Annotated[str, option("--dataset", help="cifar10, digits or an image folder; empty: the latest run's.")]
-Skip = Annotated[bool, option("--skip-unreadable", help="Leave out image files that cannot be read.")]
+Skip = Annotated[bool, option("--skip-unreadable", help="Skip image files that cannot be read.")]
 Run = Annotated[str, option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
 Device = Annotated[str, option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 Precision = Annotated[str, option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
@@ -86,8 +86,7 @@ Trials = Annotated[
     int | None,
     number(
         "--trials",
-        help="Total of finished trials that the search ends with; "
-        f"default {SearchConfig.trials}, grid {default_trials('grid')}.",
+        help=f"Total number of finished trials; default {SearchConfig.trials}, grid {default_trials('grid')}.",
         least=1,
     ),
 ]
@@ -114,7 +113,7 @@ TrialTimeout = Annotated[
     int,
     number(
         "--trial-timeout",
-        help="Stop a worker that finished no epoch for so many seconds, and try its trial again; 0: never.",
+        help="Stop a worker after so many seconds without a finished epoch, and retry its trial; 0: never.",
         most=10**9,
     ),
 ]
@@ -125,21 +124,23 @@ RetrainOnlyEpochs = Annotated[
     int, number("--epochs", "Passes over all training images.", least=1, variable="STUDY_RETRAIN_EPOCHS")
 ]
 RetrainSeed = Annotated[
-    int | None, number("--seed", help="Of initial weights and order; default: the search's.", most=LARGEST_SEED)
+    int | None, number("--seed", help="Seed of initial weights and order; default: the search's.", most=LARGEST_SEED)
 ]
 RetrainSeeds = Annotated[
-    int | None, number("--seeds", help="Retrain so many seeds, counted from --seed; skips those done.", least=1)
+    int | None,
+    number("--seeds", help="Number of seeds to retrain, from --seed on; skips those that are done.", least=1),
 ]
-RetrainAgain = Annotated[bool, option("--again", help="Train once more what was retrained already.")]
+RetrainAgain = Annotated[bool, option("--again", help="Train again even if it was retrained already.")]
 
 # Of analyse.
 Image = Annotated[str, option("--image", help="train:6, test:12, a class, class/3, or a file; empty: the first bird.")]
 Layer = Annotated[str, option("--layer", help="conv1 or conv2; empty: both.")]
 Filter = Annotated[
-    int | None, number("--filter", help=f"Which filter is followed, from 0; default {REPORT_FILTER}, the report's.")
+    int | None,
+    number("--filter", help=f"Number of the filter to follow, from 0; default {REPORT_FILTER}, the report's."),
 ]
-EpochsEvery = Annotated[int, number("--epochs-every", help="Show every how many epochs.", least=1)]
-PerMap = Annotated[bool, option("--per-map", help="Give each feature map a scale of its own.")]
+EpochsEvery = Annotated[int, number("--epochs-every", help="Interval between the epochs that are shown.", least=1)]
+PerMap = Annotated[bool, option("--per-map", help="Give each feature map its own colour scale.")]
 Ablation = Annotated[
     str, option("--ablation", help="What replaces a filter's map: mean (over the test images) or zero.")
 ]
@@ -153,7 +154,7 @@ ExplorerImages = Annotated[
     ),
 ]
 Only = Annotated[
-    str, option("--only", help="Make these figures alone, NAME[,NAME…], in the report's folder only/; empty: all.")
+    str, option("--only", help="Make only these figures, NAME[,NAME…], in the report's folder only/; empty: all.")
 ]
 AnalyseAgain = Annotated[
     bool, option("--again", help="Draw and compute everything again, even where nothing has changed.")
@@ -169,11 +170,11 @@ ExperimentEpochs = Annotated[
     int | None,
     number(
         "--epochs",
-        f"Of each training; default {DEAD_FILTERS_EPOCHS}, for winner the search's.",
+        f"Epochs of each training; default {DEAD_FILTERS_EPOCHS}, for winner the search's.",
         least=1,
         variable="STUDY_EXPERIMENT_EPOCHS",
     ),
 ]
-ExperimentSeeds = Annotated[int, number("--seeds", help="Trainings of each of the settings.", least=1)]
-FirstSeed = Annotated[int, number("--seed", help="The first of the seeds.", most=LARGEST_SEED)]
-Top = Annotated[int | None, number("--top", help=f"For winner, how many trials; default {WINNER_TOP}.", least=2)]
+ExperimentSeeds = Annotated[int, number("--seeds", help="Number of seeds for each setting.", least=1)]
+FirstSeed = Annotated[int, number("--seed", help="The first seed.", most=LARGEST_SEED)]
+Top = Annotated[int | None, number("--top", help=f"For winner, number of trials; default {WINNER_TOP}.", least=2)]

@@ -18,7 +18,7 @@ app = typer.Typer()
 def runs(
     stage: Annotated[str, option("--stage", help=f"{', '.join(STAGES)}; empty: all but trials and replicates.")] = "",
     dataset: Annotated[str, option("--dataset", help="What is recorded on this data set, by its key.")] = "",
-    limit: Annotated[int, number("--limit", help="The latest so many.", least=1)] = 20,
+    limit: Annotated[int, number("--limit", help="Number of runs to list.", least=1)] = 20,
     home: Home = "",
     tracking_uri: Uri = "",
 ) -> None:
@@ -45,16 +45,16 @@ def ui(
 
 @app.command()
 def doctor(
-    fix: Annotated[bool, option("--fix", help="Mend what can be, after both databases were copied.")] = False,
+    fix: Annotated[bool, option("--fix", help="Repair what can be repaired, after backing up both databases.")] = False,
     all_hosts: Annotated[
-        bool, option("--all-hosts", help="Take for dead what other machines work on, which cannot be seen from here.")
+        bool, option("--all-hosts", help="Count processes on other machines, which cannot be seen from here, as dead.")
     ] = False,
-    no_backup: Annotated[bool, option("--no-backup", help="Mend without copying the databases before.")] = False,
+    no_backup: Annotated[bool, option("--no-backup", help="Repair without backing up the databases.")] = False,
     home: Home = "",
     tracking_uri: Uri = "",
     storage: Storage = "",
 ) -> None:
-    """Check both stores against each other and against the files; with --fix, mend them."""
+    """Check both stores against each other and against the files; with --fix, repair them."""
     from pipelines.upkeep import doctor as stage
 
     folder = home_of(home)
@@ -66,7 +66,7 @@ def doctor(
 
 @app.command()
 def export(
-    target: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="What is written; not there yet.")],
+    target: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="Path to write; must not exist yet.")],
     search: Annotated[list[str] | None, option("--search", help="This search with its runs; may be repeated.")] = None,
     dataset: Annotated[
         list[str] | None, option("--dataset", help="What is recorded on this data set, by its key.")
@@ -95,10 +95,12 @@ def export(
 @app.command("import")
 def import_(
     source: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="What `study export` wrote.")],
-    max_size: Annotated[int, number("--max-size", help="GiB that it may unpack to.", least=1, most=2**20)] = 20,
+    max_size: Annotated[
+        int, number("--max-size", help="Maximum size when unpacked, in GiB.", least=1, most=2**20)
+    ] = 20,
     home: Home = "",
 ) -> None:
-    """Make an empty home (--home NEW) of an exported study, after every check of it."""
+    """Create a new home (--home NEW) from an exported study, after checking all of it."""
     from pipelines.session.display import Display
     from pipelines.upkeep.import_ import import_study
 

@@ -125,13 +125,13 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
     if not (files or predictions or len(history)):
         raise StudyError(
             f"Run {run.name} ({run.id}) has no weights, no predictions and no curves: "
-            "name another run, or `study retrain` anew."
+            "name another run, or run `study retrain` again."
         )
     try:
         classes = _classes(store, run)
     except StudyError as error:
         show_if_debugging(error)
-        consequence = "the classes are the data set's" if classes else "without the data set nothing tells its classes"
+        consequence = "the classes are the data set's" if classes else "without the data set its classes are unknown"
         message = _unreadable(store, run, "dataset.json", error, consequence)
         if not classes:
             raise StudyError(message) from None
@@ -148,7 +148,7 @@ def _classes(store: Store, run: Run) -> tuple[str, ...]:
 
 def no_weights(run: Run) -> str:
     """The message for a run without any weights."""
-    return f"Run {run.name} ({run.id}) has no weights: name another run, or `study retrain` anew."
+    return f"Run {run.name} ({run.id}) has no weights: name another run, or run `study retrain` again."
 
 
 def _unreadable(store: Store, run: Run, path: str, error: StudyError, consequence: str) -> str:

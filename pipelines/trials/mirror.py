@@ -25,7 +25,7 @@ CURVE = "val_accuracy"
 """The metric that Optuna records at every epoch too."""
 EXACT = 1e-12
 """Relative tolerance between the same number in two databases."""
-REMADE = "makes the run anew from Optuna, and deletes this one, as MLflow does (it can be restored)"
+REMADE = "recreates the run from Optuna, and deletes this one (it can be restored in MLflow)"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ class Mirror:
         try:
             settings = training(self.config, self.trial.draw, self.trial.params).params()
         except StudyError as error:
-            yield Difference(f"Optuna's parameters of it are none: {error}", "nothing: give its backup")
+            yield Difference(
+                f"Its parameters in Optuna are invalid: {error}", "nothing: restore a backup of the storage"
+            )
             return
         if self.trial.params:
             yield from self._params({name: as_param(value) for name, value in settings.items()})
@@ -87,7 +89,7 @@ class Mirror:
         if not self.trial.counts:
             # A run that was killed at its start has recorded none.
             wrong = {name: value for name, value in wrong.items() if name in recorded}
-        message = f"Its params say something else than Optuna: {shown_params(recorded, wrong)}."
+        message = f"Its params differ from Optuna's: {shown_params(recorded, wrong)}."
         if wrong.keys() & recorded.keys():
             yield Difference(message, REMADE, self._remake)
         elif wrong:
@@ -98,7 +100,7 @@ class Mirror:
         if self.parent:
             expected |= below(self.parent)
         if wrong := {name: value for name, value in expected.items() if self.run.tags.get(name) != value}:
-            message = f"Its tags say something else than Optuna: {', '.join(sorted(wrong))}."
+            message = f"Its tags differ from Optuna's: {', '.join(sorted(wrong))}."
             yield Difference(message, "sets them", partial(self.store.tag, self.run.id, **wrong))
 
     def _curve(self) -> Iterator[Difference]:
@@ -109,7 +111,7 @@ class Mirror:
             values, expected = recorded.get(epoch, []), self.trial.accuracies.get(epoch)
             if expected is None:
                 message = f"MLflow has a {CURVE} of epoch {epoch}, which Optuna does not know."
-                yield Difference(message, "nothing: which of them is right cannot be known")
+                yield Difference(message, "nothing: it is unknown which of them is right")
             elif not values:
                 message = f"The {CURVE} of epoch {epoch} is missing in MLflow."
                 repair = partial(self.store.log, self.run.id, {CURVE: expected}, epoch)

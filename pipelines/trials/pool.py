@@ -74,7 +74,7 @@ class WorkerPool:
         """Runs trials in `count` processes until the search has its total.
 
         Raises:
-            StudyError: for an error of a worker that the user can mend, or where too many of them are killed.
+            StudyError: for an error of a worker that the user can fix, or where too many of them are killed.
             RuntimeError: for any other error of a worker, with its traceback.
             KeyboardInterrupt: after every worker has closed its trial.
         """

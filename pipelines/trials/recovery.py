@@ -25,14 +25,14 @@ class Recovery:
             self.close(stopped=stopped)
             requeued = search.requeue(self.opened)
         if requeued:
-            self.context.display.say(f"Trying again what was interrupted: trial {', '.join(map(str, requeued))}.")
+            self.context.display.say(f"Retrying after an interruption: trial {', '.join(map(str, requeued))}.")
 
     def wait(self) -> None:
         """While others work on the last trials: prints once who does so elsewhere, and recovers."""
         for number, worker in search.workers(self.opened).items():
             if number not in self._named and not is_known(worker):
                 host, process = worker.split()[:2]
-                self.context.display.say(f"Waiting for trial {number}, which process {process} on {host} works on.")
+                self.context.display.say(f"Waiting for trial {number}, which runs in process {process} on {host}.")
                 self._named.add(number)
         self()
 

@@ -94,7 +94,7 @@ class Sizes:
 
 def malformed(why: str) -> StudyError:
     """The error for an archive that is not what `study export` writes."""
-    return StudyError(f"This is no whole export of a study ({why}): nothing was imported.")
+    return StudyError(f"This is not a complete export of a study ({why}): nothing was imported.")
 
 
 def require_path(path: str) -> str:
@@ -105,9 +105,9 @@ def require_path(path: str) -> str:
     """
     parts = path.split("/")
     if any(part in ("", ".", "..") or len(part.encode(errors="replace")) > LONGEST_NAME for part in parts):
-        raise malformed(f"{path[:100]!r} is no path inside it")
+        raise malformed(f"{path[:100]!r} is not a path inside it")
     if re.search(r"[\x00-\x1f\x7f\\]", path) or re.match(r"[A-Za-z]:", path):
-        raise malformed(f"{path[:100]!r} is no path inside it")
+        raise malformed(f"{path[:100]!r} is not a path inside it")
     return path
 
 
@@ -141,7 +141,7 @@ def files_below(folder: Path) -> list[str]:
             path = Path(root) / name
             mode = path.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise malformed(f"{path.relative_to(folder)} is a link or another thing that is no file")
+                raise malformed(f"{path.relative_to(folder)} is a link or a special file")
         names += [(Path(root) / name).relative_to(folder).as_posix() for name in files]
     return sorted(names)
 

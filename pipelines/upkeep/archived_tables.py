@@ -119,7 +119,7 @@ def require_harmless(folder: Path, names: Collection[str]) -> None:
         parts = name.split("/")
         # artifacts/EXPERIMENT/RUN/artifacts/… or artifacts/EXPERIMENT/models/MODEL/artifacts/…
         if not any(len(parts) > depth and "/".join(parts[:depth]) in places for depth in (4, 5)):
-            raise malformed(f"{name} has no place in it")
+            raise malformed(f"{name} does not belong in it")
 
 
 def _require_plain(file: Path) -> None:
@@ -166,7 +166,7 @@ def _places(file: Path) -> set[str]:
 def _archive_path(value: object) -> str:
     """The path in the archive of an artifact location from its database."""
     if not isinstance(value, str) or not value.startswith(ROOT + "/") or re.search(r"[?#;\x00-\x1f\x7f]", value):
-        raise malformed(f"{str(value)[:100]!r} is no place of artifacts inside it")
+        raise malformed(f"{str(value)[:100]!r} is not a location of artifacts inside it")
     return require_path(f"{ARTIFACTS}/{local(value).relative_to(local(ROOT))}")
 
 

@@ -50,14 +50,14 @@ def problem_of(run: Run) -> str:
 
 def _identity(run: Run) -> Iterator[str]:
     if not re.fullmatch("[0-9a-f]{32}", run.id):
-        yield f"{run.id[:100]!r} is no run's id"
+        yield f"{run.id[:100]!r} is not a run id"
     if run.status not in ("FINISHED", "FAILED", "KILLED"):
         yield f"run {run.id} has the status {run.status[:100]!r}"
     if not 0 <= run.started <= LATEST:
-        yield f"run {run.id} started at {run.started}, which is no time"
+        yield f"run {run.id} started at {run.started}, which is not a valid time"
     for name, value in run.references.items():
         if not re.fullmatch("[0-9a-f]{32}", value):
-            yield f"run {run.id} has the {name} {value[:100]!r}, which is no run's id"
+            yield f"run {run.id} has the {name} {value[:100]!r}, which is not a run id"
 
 
 def _tags(run: Run) -> Iterator[str]:

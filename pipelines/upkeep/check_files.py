@@ -72,7 +72,7 @@ class Files:
         return {path for path, digest in self.model_sums.items() if self.model and self.model.get(path) != digest}
 
     def damage(self) -> Iterator[str]:
-        """Messages on missing, altered or unreadable parts of the training, which only a new training mends."""
+        """Messages on missing, altered or unreadable parts of the training, which only a new training repairs."""
         yield from self._of_files((self.missing | self.altered | self.broken.keys()) - {MODEL_SUMS})
         yield from self._curve()
         for name, value in self.results.items():
@@ -176,7 +176,7 @@ def _is_same_training(candidate: Run, run: Run) -> bool:
 def _check(files: Files, twin: Run | None, store: Store) -> Iterator[Finding]:
     run, where = files.run, called(files.run)
     command, damage, repair = retraining(store, run), list(files.damage()), None
-    remedy = f"nothing: `{command} --again` trains it anew"
+    remedy = f"nothing: `{command} --again` trains it again"
     if not damage:
         remedy = f"nothing: `{command}` exports the model again from the weights"
     if twin:
@@ -185,7 +185,7 @@ def _check(files: Files, twin: Run | None, store: Store) -> Iterator[Finding]:
     for message in [*damage, *files.model_damage()]:
         yield Finding(message, where, remedy, repair)
     for path in files.unfinished:
-        yield Finding(f"{path.name} was never finished.", where, "removes it", partial(path.unlink, missing_ok=True))
+        yield Finding(f"{path.name} is incomplete.", where, "removes it", partial(path.unlink, missing_ok=True))
     # By its hashes `study retrain` knows whether it can continue a run.
     is_continuable = run.reason not in NOT_CONTINUED
     if is_continuable and not files.broken and (unknown := files.digests.keys() - files.sums.keys()):
@@ -198,6 +198,6 @@ def _check(files: Files, twin: Run | None, store: Store) -> Iterator[Finding]:
 
 def _unrecorded(files: Files, unknown: Collection[str], store: Store) -> Finding:
     message = f"The SHA-256 of {len(unknown)} of its files is not recorded: whether they were altered cannot be known."
-    remedy = f"records those of today in {SUMS}; each is a whole file"
+    remedy = f"records the current ones in {SUMS}; each file is complete"
     sums = {**files.sums, **{path: files.digests[path] for path in unknown}}
     return Finding(message, called(files.run), remedy, partial(store.log_sums, files.run.id, sums))

@@ -70,4 +70,6 @@ def _reason(version: ModelVersion, usable: Callable[[ModelVersion], bool], facts
         return f"which is not the best (validation accuracy {score_of(version):.4f})"
     if version.run_id in facts.by_id:
         return "whose files are missing or altered"
-    return "whose run was deleted" if version.run_id in {run.id for run in facts.deleted} else "whose run is not there"
+    return (
+        "whose run was deleted" if version.run_id in {run.id for run in facts.deleted} else "whose run does not exist"
+    )

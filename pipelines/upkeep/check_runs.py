@@ -19,7 +19,7 @@ from study.tracking.runs import DIGEST, PARENT, Run, restored, search_tags, seed
 OWN = {"epochs", "seed"}
 """Params in which a retraining may differ from its trial."""
 UNREADABLE = "nothing: a newer version of this program made it, or it was altered"
-ANEW = "nothing: it is unknown which of them the weights were trained with; `study retrain --again` trains anew"
+ANEW = "nothing: it is unknown which of them the weights were trained with; `study retrain --again` trains it again"
 
 
 def check_experiments(facts: Facts) -> Iterator[Finding]:
@@ -69,8 +69,8 @@ def _missing_run(search: SearchRecord, where: str, facts: Facts) -> Finding:
         return _deleted_run(deleted[0], where, facts)
     if source := _source_run(search, facts):
         repair = partial(_make_search_run, search, source, facts)
-        return Finding("It has no run in MLflow.", where, "makes it anew from Optuna", repair)
-    remedy = "no run of it is left that says on which images it was: give the --tracking-uri that it began with"
+        return Finding("It has no run in MLflow.", where, "recreates it from Optuna", repair)
+    remedy = "no run is left that records its images: give the --tracking-uri that it was started with"
     return Finding("It has no run in MLflow, nor have its trials.", where, remedy)
 
 
@@ -99,7 +99,7 @@ def _make_search_run(search: SearchRecord, source: Run, facts: Facts) -> None:
 
 def _duplicates(runs: Sequence[Run], where: str, facts: Facts) -> Iterator[Finding]:
     for run in runs[1:]:
-        remedy = f"deletes it, as MLflow does (it can be restored), and keeps {called(runs[0])}"
+        remedy = f"deletes it (it can be restored in MLflow), and keeps {called(runs[0])}"
         repair = partial(delete_run, facts.store.client, run.id)
         yield Finding(f"One more run of it: {called(run)}.", where, remedy, repair)
 
@@ -112,7 +112,7 @@ def _search_run(search: SearchRecord, run: Run, where: str, facts: Facts) -> Ite
             yield _orphaned_run(run, where, facts)
     elif run.status == "FINISHED" and run.trials != search.finished:
         message = f"Its figures are of {run.trials or 'no'} trials; {search.finished} are finished."
-        yield Finding(message, where, "draws them anew", partial(_redraw, search, run, facts))
+        yield Finding(message, where, "draws them again", partial(_redraw, search, run, facts))
 
 
 def _redraw(search: SearchRecord, run: Run, facts: Facts) -> None:
@@ -120,7 +120,7 @@ def _redraw(search: SearchRecord, run: Run, facts: Facts) -> None:
 
 
 def _orphaned_run(run: Run, where: str, facts: Facts) -> Finding:
-    message = "It is RUNNING, and no process works on it."
+    message = "It is RUNNING, but its process has ended."
     return Finding(message, where, "ends it: KILLED, interrupted", _end_as_killed(run, facts))
 
 
@@ -156,7 +156,7 @@ def _orphaned_trial(search: SearchRecord, trial: TrialRecord, where: str, facts:
             _end_as_killed(run, facts)()
 
     remedy = "ends it in both stores: FAIL, and KILLED, interrupted; `study tune` tries its parameters again"
-    return Finding("It is RUNNING, and no process works on it.", where, remedy, end)
+    return Finding("It is RUNNING, but its process has ended.", where, remedy, end)
 
 
 def _ended_trial(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -> Iterator[Finding]:
@@ -182,8 +182,8 @@ def _without_run(search: SearchRecord, trial: TrialRecord, where: str, facts: Fa
     message = f"Optuna has {trial.state}, MLflow has no run of it."
     if source := _source_run(search, facts):
         repair = partial(make_run, facts.store, search.config, trial, source, facts.parents[search.name])
-        return Finding(message, where, "makes it anew from Optuna", repair)
-    return Finding(message, where, "see the search: no run of it is left that says on which images it was")
+        return Finding(message, where, "recreates it from Optuna", repair)
+    return Finding(message, where, "see the search: no run is left that records its images")
 
 
 def _without_trial(facts: Facts) -> Iterator[Finding]:
@@ -222,12 +222,12 @@ def check_others(facts: Facts) -> Iterator[Finding]:
 
 
 def _dangling_retraining(run: Run, facts: Facts) -> Finding:
-    message = f"It trains again a trial's run {run.trial_run[:12]}, which is not there."
+    message = f"It trains again a trial's run {run.trial_run[:12]}, which does not exist."
     wanted = (run.search, run.trial_text)
     for trial in facts.of_stage("trial"):
         if (trial.search, trial.trial_text) == wanted:
             repair = partial(facts.store.tag, run.id, trial_run=trial.id)
-            return Finding(message, called(run), f"names the trial's {called(trial)}", repair)
+            return Finding(message, called(run), f"refers it to the trial's {called(trial)}", repair)
     return Finding(message, called(run), "nothing, while the trial itself has no run")
 
 
@@ -242,5 +242,5 @@ def check_retrained(facts: Facts) -> Iterator[Finding]:
             compared = names.get(run.search, set()) | {DIGEST}
             expected = {name: trial.params[name] for name in sorted(compared & trial.params.keys())}
             if wrong := differing(run.params, expected | seed_param(run)):
-                message = f"Its params say something else than its trial: {shown_params(run.params, wrong)}."
+                message = f"Its params differ from its trial's: {shown_params(run.params, wrong)}."
                 yield Finding(message, called(run), ANEW)

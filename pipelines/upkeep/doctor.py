@@ -1,4 +1,4 @@
-"""`study doctor`: checks both stores against each other and against the files, and with `--fix` mends what can be.
+"""`study doctor`: checks both stores against each other and against the files, and with `--fix` repairs what can be.
 
 Prints the findings as a table. Before anything is changed both databases are copied.
 """
@@ -40,7 +40,7 @@ class Options:
     """What `study doctor` may do."""
 
     fix: bool = False
-    """Mend what can be mended."""
+    """Repair what can be repaired."""
     all_hosts: bool = False
     """Count processes that cannot be seen from here as dead."""
     backup: bool = True
@@ -51,7 +51,7 @@ class Options:
 class Result:
     """The findings of an examination."""
 
-    mended: list[Finding] = field(default_factory=list)
+    repaired: list[Finding] = field(default_factory=list)
     left: list[Finding] = field(default_factory=list)
     """Findings that remain."""
 
@@ -75,14 +75,14 @@ def require_whole(home: Home, uri: str, storage: str) -> None:
 
 
 def examine(context: Stores, options: Options) -> Result:
-    """Prints what is wrong, and mends it with `options.fix`.
+    """Prints what is wrong, and repairs it with `options.fix`.
 
     Args:
         context: the stores and the display.
         options: what it may do.
 
     Raises:
-        StudyError: where something is under way that would be mended, or a database cannot be copied.
+        StudyError: where something is under way that would be repaired, or a database cannot be copied.
     """
     with storage_failures_explained(context.storage):
         # Opening a new database migrates it, and two processes doing that at once crash.
@@ -137,18 +137,18 @@ class _Examination:
             fixable = [finding for finding in current if finding.repair]
             if not fixable:
                 break
-            self._mend(fixable)
+            self._repair(fixable)
             self.facts = self._facts()
             current = list(check(self.facts))
-            self.result.mended += [finding for finding in fixable if finding not in current]
+            self.result.repaired += [finding for finding in fixable if finding not in current]
         self.result.left += current
 
-    def _mend(self, fixable: Sequence[Finding]) -> None:
+    def _repair(self, fixable: Sequence[Finding]) -> None:
         if self.to_back_up:
             self._back_up()
         self.to_back_up = False
         repairs = dict.fromkeys(finding.repair for finding in fixable if finding.repair)
-        with self.context.display.bar("mending", len(repairs)) as bar:
+        with self.context.display.bar("repairing", len(repairs)) as bar:
             for repair in repairs:
                 interruption.check()
                 repair()
@@ -160,14 +160,14 @@ class _Examination:
         if self.tables:
             databases["mlflow"] = self.context.store.uri
         back_up(databases, folder)
-        self.context.display.say(f"Both databases as they were: {folder}")
+        self.context.display.say(f"Backup of both databases: {folder}")
 
     def _places(self, facts: Facts) -> Iterator[Finding]:
         root = self.context.store.artifacts_root
         if self.tables and root:
             for old, new in self.tables.moved(root):
                 message = f"MLflow looks for these files in {old}, outside this home{_old_folder_warning(old)}."
-                yield Finding(message, new, "names the place where they are", partial(self.tables.move, old, new))
+                yield Finding(message, new, "corrects the location", partial(self.tables.move, old, new))
 
     def _trials(self, facts: Facts) -> Iterator[Finding]:
         total = sum(len(search.trials) for search in facts.searches)
@@ -184,24 +184,24 @@ class _Examination:
 
     def _say(self) -> None:
         display, result = self.context.display, self.result
-        rows = [(finding, "mended") for finding in result.mended] + [(finding, "") for finding in result.left]
+        rows = [(finding, "repaired") for finding in result.repaired] + [(finding, "") for finding in result.left]
         if rows:
             # Not a terminal: wide enough for most rows, and for grep.
             console = display.console if display.console.is_terminal else Console(width=200)
             console.print(_table(rows, fixed=self.options.fix))
         for work in findings.under_way(self.facts):
-            state = "is under way" if work.is_known else "is under way elsewhere, or was: that cannot be seen here"
+            state = (
+                "is under way" if work.is_known else "may still be running elsewhere, which cannot be seen from here"
+            )
             display.say(f"{work.where} {state} (process {work.worker}).")
         self._say_skipped()
         display.say(self._summary())
 
     def _say_skipped(self) -> None:
         if self.tables is None:
-            self.context.display.say("Not checked, since only the server's database could tell: the places of files.")
+            self.context.display.say("Not checked on a server: the locations of files, which only its database has.")
         if self.is_misplaced:
-            self.context.display.say(
-                "Not checked, while MLflow looks for them in another place: the files and registered models."
-            )
+            self.context.display.say("Not checked until the location is corrected: the files and registered models.")
 
     def _summary(self) -> str:
         facts = self.facts
@@ -210,15 +210,15 @@ class _Examination:
             f"{_count(sum(len(search.trials) for search in facts.searches), 'trial')}, "
             f"{_count(len(facts.runs), 'run')}, {_count(self.files, 'file')}."
         )
-        left, mended = self.result.left, self.result.mended
-        if not (left or mended):
-            return f"{checked} Nothing is wrong."
+        left, repaired = self.result.left, self.result.repaired
+        if not (left or repaired):
+            return f"{checked} No problems found."
         if self.options.fix:
-            return f"{checked} Mended: {len(mended)}; left as it is: {len(left)}."
+            return f"{checked} Repaired: {len(repaired)}; not repaired: {len(left)}."
         fixable = sum(bool(finding.repair) for finding in left)
         command = self.context.search_command("doctor", "--fix")
-        mends = f"`{command}` mends {fixable} of them." if fixable else "--fix can mend none of it."
-        return f"{checked} {_count(len(left), 'thing is', 'things are')} wrong; {mends}"
+        repairs = f"`{command}` repairs {fixable} of them." if fixable else "--fix can repair none of them."
+        return f"{checked} {_count(len(left), 'problem', 'problems')} found; {repairs}"
 
 
 def _old_folder_warning(place: str) -> str:

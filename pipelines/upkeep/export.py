@@ -248,13 +248,13 @@ def _say(target: Path, manifest: Manifest, sizes: Sizes, context: Stores) -> Non
     packed = f"{_megabytes(target.stat().st_size)}, unpacked {files}" if target.is_file() else files
     context.display.say(f"Exported {in_words(manifest.counts)} to {target}: {packed}.")
     for images in manifest.datasets:
-        context.display.say(f"Its images are not in it: {images.key}, digest {images.digest[:16]}.")
-    context.display.say(f"Anywhere else: study import {shlex.quote(str(target))} --home NEW")
+        context.display.say(f"Not included: the images of {images.key}, digest {images.digest[:16]}.")
+    context.display.say(f"To import it: study import {shlex.quote(str(target))} --home NEW")
     for line in manifest.gaps:
         context.display.say(line)
     if manifest.gaps:
         command = context.search_command("doctor")
-        context.display.say(f"{target} is not the whole study: `{command}` says more of each.")
+        context.display.say(f"{target} is incomplete: `{command}` has the details.")
 
 
 def _megabytes(count: int) -> str:

@@ -20,7 +20,7 @@ Life = Literal["lives", "gone", "elsewhere"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong, and what mends it."""
+    """Something that is wrong, and what repairs it."""
 
     message: str
     where: str

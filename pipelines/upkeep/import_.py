@@ -67,7 +67,7 @@ def import_study(source: Path, home: Home, *, most: int, display: Display) -> No
 def _require_empty(home: Home) -> None:
     # A command that found no store leaves a lock.
     if home.store.exists() and (not home.store.is_dir() or {file.name for file in home.store.iterdir()} - {".lock"}):
-        raise StudyError(f"{home.store} is there already: import into an empty home, with --home NEW.")
+        raise StudyError(f"{home.store} already exists: import into an empty home, with --home NEW.")
 
 
 def _checked(folder: Path, home: Home) -> tuple[Manifest, str]:
@@ -124,11 +124,11 @@ def _say(manifest: Manifest, report: str, home: Home, display: Display) -> None:
     for images in manifest.datasets:
         display.say(_images_needed(images))
     if report:
-        display.say(f"Its report: {report}")
+        display.say(f"Analyse it with: {report}")
     for line in manifest.gaps:
         display.say(one_line(line))
     if manifest.gaps:
-        display.say("It is not the whole study: this was missing or altered when it was exported.")
+        display.say("The study is incomplete: this was missing or altered when it was exported.")
 
 
 def _images_needed(images: Images) -> str:

@@ -54,7 +54,7 @@ def _make_folders(target: Path, work: Path) -> None:
 
 def _require_new(target: Path) -> None:
     if os.path.lexists(target):
-        raise StudyError(f"{target} is there already: name another folder or file, or remove it.")
+        raise StudyError(f"{target} already exists: name another folder or file, or remove it.")
 
 
 def _packed_path(folder: Path, target: Path) -> Path:
@@ -111,7 +111,7 @@ def read_back(archive: Path, sums: Mapping[str, str], advance: Advance) -> None:
 
 
 def _read_back_error(what: str) -> StudyError:
-    return StudyError(f"What was written does not read back as it was ({what}): see to the disk, then export again.")
+    return StudyError(f"The written export differs from its source ({what}): check the disk, then export again.")
 
 
 def copy_readable(source: Path, target: Path) -> list[str]:

@@ -80,7 +80,7 @@ def _verified(folder: Path, advance: Callable[[Sizes], Advance]) -> Path:
         for name in sorted(sums):
             interruption.check()
             if sha256(folder / name) != sums[name]:
-                raise malformed(f"{name} was changed: its SHA-256 is another")
+                raise malformed(f"{name} was changed: its SHA-256 differs")
             advance_bytes((folder / name).stat().st_size)
     except OSError as error:
         raise malformed(f"{first_line(error)}") from None
@@ -94,12 +94,12 @@ def _read_sums(folder: Path, names: set[str]) -> dict[str, str]:
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError:
-        raise malformed(f"{SUMS} is no text") from None
+        raise malformed(f"{SUMS} is not text") from None
     sums: dict[str, str] = {}
     for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
         match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
         if not match:
-            raise malformed(f"line {number} of {SUMS} is no hash with a file's name")
+            raise malformed(f"line {number} of {SUMS} is not a hash with a file name")
         name = require_path(match[2])
         if name in sums or name == SUMS:
             raise malformed(f"line {number} of {SUMS} names {name!r} again")
@@ -162,7 +162,7 @@ def _members(opened: zipfile.ZipFile, source: Path, most: int) -> list[zipfile.Z
         require_path(info.orig_filename.rstrip("/"))
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or info.is_dir() != info.orig_filename.endswith("/"):
-            raise malformed(f"{info.filename} is a link or another thing that is no file")
+            raise malformed(f"{info.filename} is a link or a special file")
         if info.flag_bits & 1:
             raise malformed(f"{info.filename} is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -94,7 +94,7 @@ def _require_equal(name: str, recorded: dict[str, Any], now: dict[str, Any]) -> 
     differing = [key for key in now if before.get(key) != now[key]]
     if differing:
         what = "; ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in differing)
-        raise StudyError(f"The search {name!r} began with other settings ({what}): name a new one with --search.")
+        raise StudyError(f"The search {name!r} was started with other settings ({what}): name a new one with --search.")
 
 
 def _enqueue_grid(search: Search, config: SearchConfig) -> None:

@@ -117,7 +117,7 @@ def begin_immediate(execute: Callable[[str], object], url: str, timeout: float) 
     except (sqlite3.Error, SQLAlchemyError) as error:
         if fault(error) is not Fault.LOCKED or patience == timeout:
             raise
-        print(f"{told(error, url)}: waiting for it, for {timeout - patience:.0f} s at most.", flush=True)
+        print(f"{told(error, url)}: retrying for up to {timeout - patience:.0f} s at most.", flush=True)
         execute(f"PRAGMA busy_timeout = {1000 * (timeout - patience):.0f}")
         execute("BEGIN IMMEDIATE")
     execute(f"PRAGMA busy_timeout = {1000 * timeout:.0f}")

@@ -101,12 +101,12 @@ def explanation(error: BaseException, where: str | Path = "") -> StudyError | No
     if isinstance(error, StoreFault):
         return StudyError(str(error))
     found = fault_at(where, error)
-    return StudyError(f"{told(error, where)}: {_MENDS[found]}") if found else None
+    return StudyError(f"{told(error, where)}: {_REMEDIES[found]}") if found else None
 
 
 @contextmanager
 def explained(where: str | Path) -> Iterator[None]:
-    """Raises failures in the block that a retry cannot mend as a `StoreFault`, with their explanation."""
+    """Raises failures in the block that a retry cannot repair as a `StoreFault`, with their explanation."""
     try:
         yield
     except Exception as error:
@@ -128,16 +128,16 @@ _SENTENCES = {
     Fault.FULL: "The disk of {place} is full",
     Fault.READ_ONLY: "{place} cannot be written",
     Fault.LOCKED: "The database {place} is locked by another process",
-    Fault.BROKEN: "{place} cannot be read or written as it should",
+    Fault.BROKEN: "{place} cannot be read or written properly",
     Fault.REFUSED: "The server {place} refuses",
     Fault.MISNAMED: "{place} cannot be used",
-    Fault.AWAY: "The server {place} does not answer as it should",
+    Fault.AWAY: "The server {place} does not answer correctly",
 }
-_MENDS = {
+_REMEDIES = {
     Fault.FULL: "make room there, and the same command continues.",
     Fault.READ_ONLY: "make it writable, or choose another folder with --home.",
     Fault.LOCKED: "end that process, and the same command continues.",
-    Fault.BROKEN: "see to the disk, or bring the file back from a backup.",
+    Fault.BROKEN: "check the disk, or restore the file from a backup.",
     Fault.MISNAMED: "name another file or folder.",
     Fault.REFUSED: "see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
     Fault.AWAY: "start it again, and the same command continues.",

@@ -121,7 +121,7 @@ def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None
     if run.stage == "retrain":
         return store.get(run.trial_run)
     if run.stage != "trial":
-        raise StudyError(f"Run {run.name} ({run.id}) is no trial: name a trial, a retrained run, or best.")
+        raise StudyError(f"Run {run.name} ({run.id}) is not a trial: name a trial, a retrained run, or best.")
     return run
 
 

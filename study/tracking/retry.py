@@ -92,7 +92,7 @@ class Retry:
                     raise StoreFault(str(explanation(error, self.where))) from None
                 if reminded is None or time.monotonic() > reminded + REMINDED:
                     reminded = time.monotonic()
-                    self.say(f"{told(error, self.where)}: waiting for it, for {deadline - reminded:.0f} s at most.")
+                    self.say(f"{told(error, self.where)}: retrying for up to {deadline - reminded:.0f} s.")
             self._sleep(pause)
         raise AssertionError("backoff never end")
 

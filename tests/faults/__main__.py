@@ -40,7 +40,7 @@ def main() -> int:
         options.file.unlink(missing_ok=True)
     results = _load_results(options.file)
     if results and not options.case:
-        print(f"{len(results)} cases are in {options.file} already; --fresh begins anew.")
+        print(f"{len(results)} cases are in {options.file} already; --fresh starts over.")
     # A short path, since the paths of Unix sockets are limited.
     folder = Path(tempfile.mkdtemp(prefix="study-faults-"))
     before = len(results)

@@ -135,7 +135,7 @@ def test_without_any_weights_the_rest_is_shown(made: Made, finished_study: Finis
     shown = pictures(analysis.page)
     [line] = analysis.missing
     assert line.startswith("Left out: kernel_convergence, ")
-    assert line.endswith(f" ({run_id}) has no weights: name another run, or `study retrain` anew.")
+    assert line.endswith(f" ({run_id}) has no weights: name another run, or run `study retrain` again.")
     left_out = set(line.removeprefix("Left out: ").partition(". ")[0].split(", "))
     assert left_out == {figure.name for figure in figures.FIGURES if figures.WEIGHTS in figure.needs}
     of_weights = {name for name in cnn_figures(filter=3) if figures.names_of([name])[0] in left_out}

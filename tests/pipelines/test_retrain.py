@@ -280,7 +280,7 @@ def test_where_earlier_weights_are_lost_training_begins_anew_and_says_so(
     said = capsys.readouterr().out
     assert anew != stopped.id
     assert f"Run {stopped.id} cannot be continued ({weights_path(0)}" in said
-    assert "missing or altered): training begins anew." in said
+    assert "missing or altered): training starts over." in said
     ended = context.store.get(stopped.id)
     assert (ended.status, ended.tags["status_reason"]) == ("FAILED", "incomplete")
     assert_every_epoch_recorded_once(context.store, anew)

@@ -72,8 +72,8 @@ def test_a_gpu_is_known_by_its_number(asked: str, number: int, monkeypatch: pyte
     assert made_current == [number]
 
 
-def message_of(error: BaseException, machine: Machine = GPU, *mends: str) -> str:
-    with pytest.raises(StudyError) as raised, failures_explained(machine, *mends):
+def message_of(error: BaseException, machine: Machine = GPU, *remedies: str) -> str:
+    with pytest.raises(StudyError) as raised, failures_explained(machine, *remedies):
         raise error
     return str(raised.value)
 
@@ -121,7 +121,7 @@ def test_what_a_cpu_says_when_its_memory_is_gone_is_out_of_memory():
 )
 def test_a_gpu_that_disappears_is_told_in_one_sentence(message: str):
     text = message_of(torch.AcceleratorError(f"{message}\nSearch for `cudaError' in the documentation\nmore lines"))
-    assert text == f"cuda:0 stopped working ({message}): see what nvidia-smi says of it; the same command continues."
+    assert text == f"cuda:0 stopped working ({message}): check it with nvidia-smi; the same command continues."
 
 
 def test_a_build_of_torch_without_code_for_the_gpu_is_told_in_one_sentence():

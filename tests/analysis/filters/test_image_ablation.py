@@ -41,13 +41,13 @@ def test_the_class_need_not_be_the_predicted_one():
 def test_the_caption_names_the_filters_most_for_and_most_against_the_class():
     table = image_effects(LOGITS, {"conv1": WITHOUT["conv1"]}, CLASSES, 1)
     assert caption(table) == (
-        "The image is taken for dog, with a margin of dog over its strongest rival of 2.00 (probability 82.1%); "
+        "The image is classified as dog, with a margin of dog over its strongest rival of 2.00 (probability 82.1%); "
         "filter 1 of conv1 speaks most for dog: with its map replaced by its mean over the test images the margin is "
         "−0.75 (probability 22.7%), and the answer cat."
     )
     assert points(table) == [
         "Filter 2 of conv1 speaks most against dog: without it the margin is 3.00 (probability 92.6%).",
-        "1 of the 3 filters decides the answer: without it the image is taken for another class.",
+        "1 of the 3 filters decides the answer: without it the image is classified otherwise.",
     ]
 
 

@@ -44,7 +44,7 @@ def test_silent_filters_and_ones_at_the_level_of_rounding_have_no_class_and_no_i
         row = of(TABLE, "conv2", filter)
         assert row["class"] == ""
         assert np.isnan(row["selectivity"])
-    assert points(TABLE)[1].endswith("; 2 of its 70 filters are too faint to be rated.")
+    assert points(TABLE)[1].endswith("; 2 of its 70 filters are too weak to be rated.")
 
 
 def test_the_caption_has_the_median_and_the_most_selective_filter():
@@ -63,7 +63,7 @@ def test_bars_are_the_indices_most_selective_first_and_go_on_below():
     assert made.axes[1].get_xticklabels()[0].get_text() == "5"
     assert [made.axes[place].get_xlabel() for place in (1, 2)] == [
         "filter",
-        "filter\n2 filters too faint to be rated: 3, 4",
+        "filter\n2 filters too weak to be rated: 3, 4",
     ]
 
 
@@ -84,7 +84,7 @@ def test_with_every_filter_dead_the_figure_is_drawn():
     table = class_selectivity({"conv1": np.zeros((60, 4))}, LABELS, CLASSES)
     draw_selectivity(table, CLASSES).draw_without_rendering()
     assert points(table) == [
-        "In conv1 no filter's selectivity is defined; 4 of its 4 filters are too faint to be rated."
+        "In conv1 no filter's selectivity is defined; 4 of its 4 filters are too weak to be rated."
     ]
 
 

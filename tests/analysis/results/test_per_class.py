@@ -39,7 +39,7 @@ def test_what_cannot_be_measured_is_undefined_and_said_so():
     assert table.loc["ship", "precision"] == 0
     text = c.caption(tables)
     assert "; CNN never predicts dog (precision undefined); " in text
-    assert text.endswith("recall is undefined for want of images: ship.")
+    assert text.endswith("recall is undefined without images: ship.")
     made = c.draw_per_class(tables)
     assert [text.get_text() for ax in made.axes for text in ax.texts] == ["undefined"] * 2
     assert c.side_by_side(tables)["CNN recall"].iloc[2] == "undefined"

@@ -124,7 +124,7 @@ def test_a_model_alone_with_a_test_folder_of_one_class_is_reported(networks, fin
     report, taken = made({"cnn": replace(network, predictions=only)}, tmp_path / "single")
     assert "mcnemar" not in taken
     section = section_of(report, "classes")
-    assert "; recall is undefined for want of images" in section.text
+    assert "; recall is undefined without images" in section.text
 
 
 def test_retrainings_with_other_seeds_are_found_and_give_bands(context: Context, tiny: Dataset, tmp_path: Path):

@@ -44,7 +44,7 @@ def test_what_was_recorded_otherwise_stays_until_the_run_is_made_anew(store: Sto
     assert [point.value for point in recorded_points(store, run, "val_accuracy")] == [0.125, 0.5, 0.5]
     differences = Mirror(store, CONFIG, COMPLETE, run).differences()
     assert [each.message for each in differences] == [
-        "Its params say something else than Optuna: learning_rate is 0.5, not 0.01.",
+        "Its params differ from Optuna's: learning_rate is 0.5, not 0.01.",
         "Optuna's val_accuracy of epoch 1 is 0.25, MLflow's 0.125.",
     ]
     (repair,) = {each.repair for each in differences}
@@ -75,7 +75,7 @@ def test_the_run_of_an_interrupted_trial_is_made_with_the_surroundings_of_anothe
     assert [point.value for point in recorded_points(store, run, "val_accuracy")] == [0.25]
 
 
-def test_a_trial_with_impossible_parameters_is_named_and_nothing_of_it_is_mended(store: Store):
+def test_a_trial_with_impossible_parameters_is_named_and_nothing_of_it_is_repaired(store: Store):
     run = started(store, learning_rate=0.5)
     impossible = replace(COMPLETE, params={**PARAMS, "weight_decay": -1.0})
     mirror = Mirror(store, CONFIG, impossible, run)

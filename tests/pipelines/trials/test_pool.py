@@ -183,7 +183,7 @@ def killed(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> KilledWo
     with started(SEARCH, copy_of(migrated, tmp_path_factory.mktemp("workers") / "home")) as watch:
         other, victim = watch.two_trials()
         os.kill(pid(victim), signal.SIGKILL)
-        said = read_until(watch.process, "Trying again")
+        said = read_until(watch.process, "Retrying")
         while len(watch.workers()) < 2:
             assert watch.process.poll() is None
             time.sleep(0.01)
@@ -265,7 +265,7 @@ def test_a_killed_worker_is_told_and_another_takes_its_place(killed: KilledWorke
     lines = killed.left.ended.out.splitlines()
     [told] = [line for line in lines if "killed" in line]
     assert re.fullmatch(r"Worker [12] was killed \(signal 9\): another takes its place\.", told)
-    assert f"Trying again what was interrupted: trial {killed.victim.number}." in lines
+    assert f"Retrying after an interruption: trial {killed.victim.number}." in lines
     assert len(killed.left.workers) == 2
     assert pid(killed.victim) not in {worker.pid for worker in killed.left.workers}
 
@@ -475,7 +475,7 @@ def test_memory_that_gives_out_in_a_worker_is_told_in_one_sentence(
     assert {run.tags["status_reason"] for run in context.store.runs(stage="trial")} == {"out of memory"}
 
 
-def test_what_the_user_can_mend_in_a_worker_is_one_sentence_and_its_traceback_where_it_is_asked_for(
+def test_what_the_user_can_repair_in_a_worker_is_one_sentence_and_its_traceback_where_it_is_asked_for(
     context: Context, errors: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(StudyError, match="images of digits changed while the search was starting") as raised:

@@ -1,4 +1,4 @@
-"""Registered models that drifted from the runs, found and mended by the doctor."""
+"""Registered models that drifted from the runs, found and repaired by the doctor."""
 
 import shutil
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def delete_logged_model(patient: Patient) -> None:
     ("damage", "reason"),
     [
         (delete_run, "whose run was deleted"),
-        (purge_run, "whose run is not there"),
+        (purge_run, "whose run does not exist"),
         (lose_files, "whose files are missing"),
         (delete_logged_model, "whose files are missing"),
     ],
@@ -65,7 +65,7 @@ def test_an_alias_on_a_version_that_cannot_be_used_moves_to_the_best_other_one(
     assert f"is on version 1, {reason}" in found.message
     assert "gives it to version 2" in found.remedy
     assert holder(patient) == patient.retrained
-    assert found in patient.examine(FIX).mended
+    assert found in patient.examine(FIX).repaired
     assert holder(patient) == other
 
 
@@ -88,7 +88,7 @@ def test_an_alias_that_is_missing_or_not_on_the_best_is_given_to_it(
 ) -> None:
     second(patient)
     damage(patient)
-    [found] = patient.examine(FIX).mended
+    [found] = patient.examine(FIX).repaired
     assert (message in found.message, found.where) == (True, "registered model digits-cnn")
     assert holder(patient) == patient.retrained
     assert patient.examine() == Result()
@@ -96,7 +96,7 @@ def test_an_alias_that_is_missing_or_not_on_the_best_is_given_to_it(
 
 def test_an_alias_without_any_version_that_can_be_used_is_removed(patient: Patient) -> None:
     delete_run(patient)
-    [found] = patient.examine(FIX).mended
+    [found] = patient.examine(FIX).repaired
     assert found.remedy == "removes it: no other version is whole"
     assert not patient.store.client.get_registered_model("digits-cnn").aliases
     assert patient.examine() == Result()
@@ -119,7 +119,7 @@ def test_a_model_that_is_not_registered_any_more_is_registered_again(
     deletion(patient)
     [found] = patient.examine().left
     assert (found.message, run.id[:12] in found.where) == ("Its model is not registered as digits-cnn.", True)
-    assert patient.examine(FIX).mended == [found]
+    assert patient.examine(FIX).repaired == [found]
     version = patient.store.client.get_model_version_by_alias("digits-cnn", "best")
     assert (version.run_id, version.source) == (run.id, f"models:/{before}")
     assert float(version.tags["val_accuracy"]) == trial_of(patient, run).metrics["best_val_accuracy"]

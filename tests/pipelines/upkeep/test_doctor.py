@@ -166,7 +166,7 @@ def lose_result(patient: Patient) -> None:
 
 
 Damages = dict[Callable[[Patient], None], str]
-NO_PROCESS = "no process works on it"
+NO_PROCESS = "but its process has ended"
 TRIALS = [
     {
         delete_run: "deleted in MLflow",
@@ -197,16 +197,16 @@ SEARCHES = [
     {leave_search_open: NO_PROCESS, count_otherwise: "figures are of 2 trials; 3 are finished"},
 ]
 RETRAININGS = [
-    {name_other_trial: "which is not there", leave_retraining_open: NO_PROCESS},
-    {leave_half: "never finished", forget_sums: "is not recorded"},
+    {name_other_trial: "which does not exist", leave_retraining_open: NO_PROCESS},
+    {leave_half: "is incomplete", forget_sums: "is not recorded"},
     {lose_result: "lacks its final_train_accuracy"},
 ]
 
 
-def require_mended(patient: Patient, expected: list[tuple[str, str]]) -> None:
-    """That exactly this is found, as what and where, and is mended, once."""
+def require_repaired(patient: Patient, expected: list[tuple[str, str]]) -> None:
+    """That exactly this is found, as what and where, and is repaired, once."""
     found = patient.examine(FIX)
-    said = sorted((one.where, one.message) for one in found.mended)
+    said = sorted((one.where, one.message) for one in found.repaired)
     assert len(said) == len(expected), said
     for (where, what), (expected_where, expected_what) in zip(said, sorted(expected), strict=True):
         assert expected_where in where
@@ -221,7 +221,7 @@ def test_a_healthy_study_is_found_healthy_and_left_as_it_is(patient: Patient) ->
 
 
 @pytest.mark.parametrize("damages", TRIALS)
-def test_what_is_wrong_with_trials_is_found_and_mended(patient: Patient, damages: Damages) -> None:
+def test_what_is_wrong_with_trials_is_found_and_repaired(patient: Patient, damages: Damages) -> None:
     best = {(run.tags["model"], int(run.tags["optuna_trial"])) for run in patient.store.runs(stage="retrain")}
     trials = [(model, number) for model in ("cnn", "ffnn") for number in range(3)]
     expected = []
@@ -230,25 +230,27 @@ def test_what_is_wrong_with_trials_is_found_and_mended(patient: Patient, damages
         expected.append((f"search digits-{model}, trial {number}", what))
         if damage in REMADE and (model, number) in best:
             # The best one's run is named by its retraining.
-            expected.append(("retrained", "which is not there"))
-    require_mended(patient, expected)
+            expected.append(("retrained", "which does not exist"))
+    require_repaired(patient, expected)
 
 
 @pytest.mark.parametrize("damages", SEARCHES)
-def test_what_is_wrong_with_searches_is_found_and_mended(patient: Patient, damages: Damages) -> None:
+def test_what_is_wrong_with_searches_is_found_and_repaired(patient: Patient, damages: Damages) -> None:
     for model, damage in zip(("cnn", "ffnn"), damages, strict=True):
         damage(replace(patient, model=model))
-    require_mended(patient, [(f"search digits-{m}", w) for m, w in zip(("cnn", "ffnn"), damages.values(), strict=True)])
+    require_repaired(
+        patient, [(f"search digits-{m}", w) for m, w in zip(("cnn", "ffnn"), damages.values(), strict=True)]
+    )
 
 
 @pytest.mark.parametrize("damages", RETRAININGS)
-def test_what_is_wrong_with_retrained_runs_is_found_and_mended(patient: Patient, damages: Damages) -> None:
+def test_what_is_wrong_with_retrained_runs_is_found_and_repaired(patient: Patient, damages: Damages) -> None:
     expected = []
     for model, (damage, what) in zip(("cnn", "ffnn"), damages.items(), strict=False):
         one = replace(patient, model=model)
         damage(one)
         expected.append((f"run {one.retrained[:12]}", what))
-    require_mended(patient, expected)
+    require_repaired(patient, expected)
 
 
 IMPOSSIBLE = {
@@ -260,7 +262,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize("fault", IMPOSSIBLE)
-def test_a_trial_with_an_impossible_record_is_named_and_nothing_of_it_is_mended(patient: Patient, fault: str) -> None:
+def test_a_trial_with_an_impossible_record_is_named_and_nothing_of_it_is_repaired(patient: Patient, fault: str) -> None:
     name, value = IMPOSSIBLE[fault]
     if name == "draw":
         patient.sql("DELETE FROM trial_user_attributes WHERE trial_id = 2 AND key = 'draw'", database="optuna")
@@ -268,7 +270,7 @@ def test_a_trial_with_an_impossible_record_is_named_and_nothing_of_it_is_mended(
     patient.sql(insert, name, value, database="optuna")
     end_otherwise(replace(patient, number=1))
     found = patient.examine(FIX)
-    assert not found.mended
+    assert not found.repaired
     assert [(one.where, one.message) for one in found.left] == [
         ("search digits-cnn, trial 1", f"Optuna's record of it is impossible: {fault}.")
     ]
@@ -276,7 +278,7 @@ def test_a_trial_with_an_impossible_record_is_named_and_nothing_of_it_is_mended(
 
 def test_what_a_killed_search_left_is_closed_in_both_stores(patient: Patient) -> None:
     kill_trial(patient)
-    require_mended(patient, [("search digits-cnn, run", NO_PROCESS), ("search digits-cnn, trial 0", NO_PROCESS)])
+    require_repaired(patient, [("search digits-cnn, run", NO_PROCESS), ("search digits-cnn, trial 0", NO_PROCESS)])
     assert patient.store.get(patient.trial).status == patient.store.get(patient.parent).status == "KILLED"
     (search, _) = Searches(patient.context.storage).read()
     assert (search.trials[0].state, search.trials[0].outcome.reason) == ("FAIL", "interrupted")
@@ -299,7 +301,7 @@ def test_a_run_made_anew_says_what_the_lost_one_said(patient: Patient) -> None:
 
 
 @pytest.mark.parametrize("damage", [record_twice, change_accuracy, change_best, change_param, lose_params])
-def test_a_mended_run_says_what_optuna_does_and_keeps_its_other_values(
+def test_a_repaired_run_says_what_optuna_does_and_keeps_its_other_values(
     patient: Patient, damage: Callable[[Patient], None]
 ) -> None:
     before, curve, losses = patient.store.get(patient.trial), patient.points(), patient.points("train_loss")
@@ -327,7 +329,7 @@ def test_a_run_that_a_killed_doctor_had_made_anew_is_not_kept_beside_another(pat
 def test_a_result_that_is_lost_is_that_of_the_predictions(patient: Patient) -> None:
     before = patient.store.get(patient.retrained).metrics
     lose_result(patient)
-    assert len(patient.examine(FIX).mended) == 1
+    assert len(patient.examine(FIX).repaired) == 1
     assert patient.store.get(patient.retrained).metrics == before
 
 
@@ -345,9 +347,9 @@ def test_altered_results_are_named_and_stay(patient: Patient, damage: Callable[[
     damage(patient)
     before = patient.store.get(patient.retrained)
     found = patient.examine(FIX)
-    assert not found.mended
+    assert not found.repaired
     assert [one.message[: len(message)] for one in found.left if "is missing" not in one.message] == [message]
-    assert all("--again` trains it anew" in one.remedy for one in found.left)
+    assert all("--again` trains it again" in one.remedy for one in found.left)
     assert patient.store.get(patient.retrained) == before
 
 
@@ -361,7 +363,7 @@ def test_params_of_a_retraining_that_are_not_its_trials_are_named(patient: Patie
     said = "UPDATE params SET value = '7' WHERE key IN ('weight_decay', 'seed', 'dataset_digest') AND run_uuid = ?"
     patient.sql(said, patient.retrained)
     found = patient.examine(FIX)
-    assert not found.mended
+    assert not found.repaired
     (one,) = found.left
     assert "dataset_digest is 7, not" in one.message
     assert "seed is 7, not 0" in one.message
@@ -399,7 +401,7 @@ def test_altered_and_missing_weights_stay_until_they_are_trained_anew(patient: P
     change_result(patient)
     found = patient.examine(FIX)
     run = patient.store.get(patient.retrained)
-    assert not found.mended
+    assert not found.repaired
     assert [one.message.split(" was")[0].split(" is")[0] for one in found.left] == [
         "weights/epoch_002.safetensors",
         "weights/epoch_001.safetensors",
@@ -410,7 +412,7 @@ def test_altered_and_missing_weights_stay_until_they_are_trained_anew(patient: P
     trial = best.choose_trial(patient.store, run.tags["trial_run"], "cnn")
     again = retrain(trial, patient.finished.dataset, patient.context, epochs=2)
     left = patient.examine(FIX).left
-    assert not [one for one in left if one.repair is None and "trains it anew" in one.remedy]
+    assert not [one for one in left if one.repair is None and "trains it again" in one.remedy]
     assert not patient.examine(FIX).left
     assert patient.retrained not in {one.id for one in patient.store.runs(stage="retrain")}
     assert patient.store.client.get_model_version_by_alias("digits-cnn", "best").run_id == again
@@ -425,7 +427,7 @@ def test_hashes_that_an_interrupted_retraining_lacks_are_recorded(patient: Patie
     forget_sums(patient)
     if left:
         patient.store.log_sums(patient.retrained, left)
-    require_mended(patient, [(f"run {patient.retrained[:12]}", f"{len(before) - len(left)} of its files is not")])
+    require_repaired(patient, [(f"run {patient.retrained[:12]}", f"{len(before) - len(left)} of its files is not")])
     assert patient.store.sums(patient.retrained) == before
 
 
@@ -454,7 +456,7 @@ def test_altered_files_of_a_model_are_found_but_those_that_mlflow_changes(patien
     alter(folder / "data/model.pt2")
     (folder / "requirements.txt").unlink()
     found = patient.examine(FIX)
-    assert [one.remedy for one in found.mended] == ["removes it: no other version is whole"]
+    assert [one.remedy for one in found.repaired] == ["removes it: no other version is whole"]
     assert [one.message.partition(" is missing, or was")[0] for one in found.left] == [
         "data/model.pt2 of its MLflow model",
         "requirements.txt of its MLflow model",
@@ -521,7 +523,7 @@ def test_what_another_machine_works_on_is_left_alone_unless_told_otherwise(
     assert patient.examine(FIX) == Result()
     assert "cannot be seen here" in capsys.readouterr().out
     assert patient.store.get(patient.retrained).status == "RUNNING"
-    assert len(patient.examine(Options(fix=True, all_hosts=True)).mended) == 1
+    assert len(patient.examine(Options(fix=True, all_hosts=True)).repaired) == 1
     assert patient.store.get(patient.retrained).status == "KILLED"
 
 
@@ -530,7 +532,7 @@ def test_the_exit_code_tells(patient: Patient) -> None:
     well = study_here("doctor", home=home)
     assert (well.code, well.err) == (0, "")
     assert "2 searches, 6 trials" in well.out
-    assert "Nothing is wrong." in well.out
+    assert "No problems found." in well.out
     end_otherwise(patient)
     ill = study_here("doctor", home=home)
     assert (ill.code, ill.err) == (1, "")
@@ -558,7 +560,7 @@ def test_a_search_of_a_model_that_is_not_known_is_named_and_the_rest_is_examined
     patient.sql(f"{change} WHERE key = 'settings' AND value_json LIKE '%\"ffnn\"%'", database="optuna")
     leave_open(patient)
     found = patient.examine(FIX)
-    assert [mended.message for mended in found.mended if "MLflow RUNNING" in mended.message]
+    assert [repaired.message for repaired in found.repaired if "MLflow RUNNING" in repaired.message]
     [left] = found.left
     assert left.where == "search digits-ffnn"
     assert left.message == "Its settings cannot be read: Unknown model 'resnet': choose one of cnn, ffnn."

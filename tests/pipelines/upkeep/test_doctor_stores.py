@@ -25,7 +25,7 @@ FIX = Options(fix=True)
 CONFIG = SearchConfig(name="digits-cnn", model=CNNConfig(filters=(4, 6)), trials=2, epochs=2, batch_size=30)
 
 
-def test_it_mends_and_backs_up_what_postgresql_holds(context: Context, databases: Databases, tiny: Dataset) -> None:
+def test_it_repairs_and_backs_up_what_postgresql_holds(context: Context, databases: Databases, tiny: Dataset) -> None:
     store = Store(context.home, databases.tracking)
     context = replace(context, store=store, storage=databases.storage)
     tune(CONFIG, tiny, context)
@@ -37,8 +37,8 @@ def test_it_mends_and_backs_up_what_postgresql_holds(context: Context, databases
     with engine.begin() as connection:
         change = f"UPDATE params SET value = '0.5' WHERE key = 'learning_rate' AND run_uuid = '{first.id}'"
         connection.execute(sqlalchemy.text(change))
-    mended = examine(context, FIX)
-    assert (len(mended.mended), mended.left) == (3, [])
+    repaired = examine(context, FIX)
+    assert (len(repaired.repaired), repaired.left) == (3, [])
     (again,) = store.runs(stage="trial", optuna_trial=first.tags["optuna_trial"])
     assert (again.params, again.metrics) == (first.params, first.metrics)
     assert examine(context, FIX) == Result()
@@ -46,7 +46,7 @@ def test_it_mends_and_backs_up_what_postgresql_holds(context: Context, databases
     assert [file.read_bytes()[:5] for file in sorted(folder.iterdir())] == [b"PGDMP", b"PGDMP"]
 
 
-def test_over_a_server_it_mends_all_but_the_places_of_files(
+def test_over_a_server_it_repairs_all_but_the_places_of_files(
     finished_study: Finished, machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = finished_study.context.home
@@ -65,8 +65,8 @@ def test_over_a_server_it_mends_all_but_the_places_of_files(
         with contextlib.closing(sqlite3.connect(home.store / "mlflow.db")) as opened, opened:
             opened.execute("UPDATE params SET value = '0.5' WHERE key = 'weight_decay' AND run_uuid = ?", (third.id,))
         found = examine(context, FIX)
-        assert "only the server's database could tell: the places of files" in capsys.readouterr().out
-        said = [one.message for one in found.mended if "which is not there" not in one.message]
+        assert "the locations of files, which only its database has" in capsys.readouterr().out
+        said = [one.message for one in found.repaired if "which does not exist" not in one.message]
         assert len(said) == 4
         assert sum("2 times" in message or "weight_decay is 0.5" in message for message in said) == 2
         assert not found.left

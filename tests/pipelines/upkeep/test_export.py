@@ -168,7 +168,7 @@ def test_the_commands_work_on_what_was_imported(finished_study: Finished, tmp_pa
     tuned = study_here("tune", *more, home=home)
     assert tuned.code == 0, tuned.err
     checked = study_here("doctor", home=home)
-    assert (checked.code, "Nothing is wrong" in checked.out) == (0, True), checked.out
+    assert (checked.code, "No problems found" in checked.out) == (0, True), checked.out
 
 
 def test_a_home_that_is_not_empty_is_refused(archive: Path, home: Home):
@@ -302,7 +302,7 @@ def test_it_says_how_large_the_file_is_and_what_it_unpacks_to(finished_study: Fi
 
 def test_nothing_is_written_over(finished_study: Finished, tmp_path: Path):
     (tmp_path / "there.zip").write_text("something else")
-    with pytest.raises(StudyError, match="is there already"):
+    with pytest.raises(StudyError, match="already exists"):
         exported(finished_study.context, tmp_path / "there.zip")
     assert (tmp_path / "there.zip").read_text() == "something else"
 
@@ -332,7 +332,7 @@ def test_a_database_that_stays_locked_is_named(
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StudyError, match=f"The database sqlite:///{file} is locked by another process"):
             exported(context, tmp_path / "some")
-    assert f"{file} is locked by another process (database is locked): waiting for it" in capsys.readouterr().out
+    assert f"{file} is locked by another process (database is locked): retrying" in capsys.readouterr().out
     assert not (tmp_path / "some").exists()
 
 
@@ -349,7 +349,7 @@ def test_what_a_server_keeps_is_not_exported(options: tuple[str, str], home: Hom
     assert not (tmp_path / "some").exists()
 
 
-def test_a_home_that_was_moved_is_to_be_mended_first(one_search: Path, machine, tmp_path: Path):
+def test_a_home_that_was_moved_is_to_be_repaired_first(one_search: Path, machine, tmp_path: Path):
     context = imported(one_search, Home(root=tmp_path / "home"), machine)
     moved = surroundings(copy_of(context.home, tmp_path / "moved"), machine)
     with pytest.raises(StudyError, match=r"outside .*doctor --fix"):

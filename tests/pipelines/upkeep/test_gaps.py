@@ -114,7 +114,7 @@ def test_what_is_not_whole_is_named_and_the_rest_is_imported(
     for line in expected:
         kind, _, named = line.partition(": ")
         assert any(one.startswith(f"{kind}: ") and named.rstrip(".") in one for one in text.split("\n")), text
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{tmp_path / 'some'} is not the whole study")
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{tmp_path / 'some'} is incomplete")
     brought = imported(tmp_path / "some", tmp_path / "new", patient)
     assert text in capsys.readouterr().out
     assert {run.id for run in brought.store.runs()} == {run.id for run in patient.store.runs()}
@@ -188,7 +188,7 @@ def test_the_exit_code_tells_a_part_from_the_whole(patient: Patient, tmp_path: P
     partial = study_here("export", str(tmp_path / "part.zip"), home=home)
     assert (partial.code, "doctor" in partial.out.splitlines()[-1]) == (1, True)
     taken = study_here("import", str(tmp_path / "part.zip"), home=tmp_path / "new")
-    assert (taken.code, "is not the whole study" in taken.out.splitlines()[-1]) == (0, True)
+    assert (taken.code, "is incomplete" in taken.out.splitlines()[-1]) == (0, True)
 
 
 def test_a_line_names_the_first_runs_and_files_and_counts_the_others(patient: Patient) -> None:
@@ -238,7 +238,7 @@ def test_what_does_not_read_back_is_not_kept(
 
     monkeypatch.setattr(stage, "packed", damaged)
     target = tmp_path / "target" / name
-    with pytest.raises(StudyError, match="does not read back"):
+    with pytest.raises(StudyError, match="differs from its source"):
         export(patient, target)
     assert not list(target.parent.iterdir())
 

@@ -1,4 +1,4 @@
-"""Experiments that were renamed or deleted on MLflow's page: all commands say the same, and the doctor mends it."""
+"""Experiments that were renamed or deleted on MLflow's page: all commands say the same, and the doctor repairs it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ def delete(patient: Patient) -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [(rename, "was renamed to my digits"), (delete, "was deleted")])
-def test_every_command_says_what_became_of_the_experiment_and_the_doctor_mends_it(
+def test_every_command_says_what_became_of_the_experiment_and_the_doctor_repairs_it(
     patient: Patient, change: Callable[[Patient], None], message: str, tmp_path: Path
 ) -> None:
     context, finished = patient.context, patient.finished
@@ -55,7 +55,7 @@ def test_every_command_says_what_became_of_the_experiment_and_the_doctor_mends_i
     [sentence] = told
     assert f"MLflow's experiment digits {message}: `MLFLOW_TRACKING_URI=" in sentence
     assert Searches(context.storage).read() == searches
-    [found] = [finding for finding in patient.examine(FIX).mended if "experiment" in finding.where]
+    [found] = [finding for finding in patient.examine(FIX).repaired if "experiment" in finding.where]
     assert "in MLflow" in found.message
     assert patient.examine() == Result()
     # With a deleted experiment MLflow also restores the runs that were deleted before it, as other tests have done.
@@ -71,7 +71,7 @@ def test_an_experiment_that_is_gone_for_good_is_not_begun_anew_under_the_same_se
         patient.erase(run.id)
     patient.sql("DELETE FROM experiments WHERE name = 'digits'")
     config = patient.finished.searches["cnn"]
-    with pytest.raises(StudyError, match=r"its run is not in .*: use the tracking store that it began with"):
+    with pytest.raises(StudyError, match=r"its run is not in .*: use the tracking store that it was started with"):
         tune(config, patient.finished.dataset, patient.context)
     assert Searches(patient.context.storage).read() == searches
     assert {finding.where for finding in patient.examine().left} >= {"search digits-cnn", "search digits-ffnn"}
@@ -89,5 +89,5 @@ def test_the_run_of_a_search_that_was_deleted_is_told_with_the_remedy(patient: P
     config = patient.finished.searches["cnn"]
     with pytest.raises(StudyError, match="doctor --fix"):
         tune(config, patient.finished.dataset, patient.context)
-    assert [one.message for one in patient.examine(FIX).mended] == ["Its run was deleted in MLflow."]
+    assert [one.message for one in patient.examine(FIX).repaired] == ["Its run was deleted in MLflow."]
     assert tune(config, patient.finished.dataset, patient.context) == patient.parent

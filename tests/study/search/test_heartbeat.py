@@ -155,7 +155,7 @@ def test_work_of_another_host_is_waited_for_by_name_and_then_taken_over(
     for _ in range(2):
         recovery.wait()
     assert capsys.readouterr().out.splitlines() == [
-        f"Waiting for trial {number}, which process 12 on another-host works on."
+        f"Waiting for trial {number}, which runs in process 12 on another-host."
     ]
     assert search.workers(found).keys() == {number}
     while search.workers(found):

@@ -191,7 +191,7 @@ def unless(name: str, whole: Callable[..., None]) -> Callable[..., None]:
 )
 def test_changed_settings_are_refused_with_the_difference(changed: dict[str, object], named: str, home: Home):
     opened(home)
-    with pytest.raises(StudyError, match="began with other settings") as raised:
+    with pytest.raises(StudyError, match="was started with other settings") as raised:
         opened(home, replace(QUICK, **changed))
     assert named in str(raised.value)
     assert "--search" in str(raised.value)

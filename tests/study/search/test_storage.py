@@ -109,8 +109,7 @@ def test_waiting_for_a_locked_storage_is_told_and_ends_with_the_lock(context: Co
         with engine.begin() as connection:
             assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 60_000
     assert lines == [
-        f"The database {context.storage} is locked by another process (database is locked): waiting for it, "
-        "for 60 s at most."
+        f"The database {context.storage} is locked by another process (database is locked): retrying, for 60 s at most."
     ]
 
 
@@ -123,7 +122,7 @@ def test_a_storage_that_stays_locked_is_given_up(
     told = pytest.raises(StudyError, match="is locked by another process")
     with held(context), told, storage.storage_failures_explained(context.storage), engine.begin():
         pass
-    assert "waiting for it" in capsys.readouterr().out
+    assert "retrying for up to" in capsys.readouterr().out
 
 
 def test_of_two_that_take_the_same_trial_from_the_line_one_gets_it(

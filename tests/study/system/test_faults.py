@@ -93,7 +93,7 @@ def test_a_server_that_fails_is_busy_or_says_nothing_is_away(code: int, answerin
     assert is_passing(error)
     said = {429: "too many 429 error responses", 0: "Read timed out. (read timeout=1)"}
     assert str(explanation(error, "http://me:secret@host")) == (
-        "The server http://me:***@host does not answer as it should "
+        "The server http://me:***@host does not answer correctly "
         f"({said.get(code, f'too many {code} error responses')}): start it again, and the same command continues."
     )
 
@@ -190,7 +190,7 @@ def test_what_was_raised_while_a_failure_was_being_handled_is_told_as_that_failu
 def test_a_servers_name_that_nobody_knows_is_away():
     error = raised_by(ask("http://nowhere.invalid:9"))
     assert is_passing(error)
-    assert "does not answer as it should (Failed to resolve 'nowhere.invalid'" in str(explanation(error, "http://x"))
+    assert "does not answer correctly (Failed to resolve 'nowhere.invalid'" in str(explanation(error, "http://x"))
 
 
 WORDS = [words for found in Fault for words in found.value]

@@ -110,7 +110,7 @@ def test_reading_waits_until_the_store_is_back_and_says_so_once(remote: Remote):
     assert remote.get(run_id).status == "RUNNING"
     assert not remote.is_away
     assert len(remote.said) == 1
-    assert "waiting for it, for 60 s at most" in remote.said[0]
+    assert "retrying for up to 60 s" in remote.said[0]
 
 
 def test_a_store_that_stays_away_is_given_up_with_a_sentence_and_then_at_once(
@@ -119,7 +119,7 @@ def test_a_store_that_stays_away_is_given_up_with_a_sentence_and_then_at_once(
     run_id = remote.new_run()
     remote.line.is_cut = True
     monkeypatch.setattr(retry, "TIMEOUT", 0.1)
-    with pytest.raises(StoreFault, match=r"does not answer as it should \(Connection refused\): start it again"):
+    with pytest.raises(StoreFault, match=r"does not answer correctly \(Connection refused\): start it again"):
         remote.get(run_id)
     monkeypatch.setattr(retry, "TIMEOUT", 60.0)
     remote.line.asked.clear()
