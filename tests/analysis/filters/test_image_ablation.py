@@ -35,7 +35,7 @@ def test_the_margin_is_over_the_strongest_rival_with_and_without_each_filter():
 def test_the_class_need_not_be_the_predicted_one():
     table = image_effects(LOGITS, WITHOUT, CLASSES, 2)
     assert table["margin"].iloc[0] == -2.5
-    assert "is taken for dog, with a margin of frog over its strongest rival of −2.50" in caption(table)
+    assert "is classified as dog, with a margin of frog over its strongest rival of −2.50" in caption(table)
 
 
 def test_the_caption_names_the_filters_most_for_and_most_against_the_class():
