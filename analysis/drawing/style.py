@@ -249,7 +249,7 @@ def fill_colour_bar(within: Axes, limits: Limits, cmap: str, label: str, **place
     bar.outline.set_visible(False)
 
 
-def say(ax: Axes, text: str) -> None:
+def placeholder(ax: Axes, text: str) -> None:
     """Writes `text` into empty axes: why there is nothing to draw."""
     ax.set_axis_off()
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=QUIET)

@@ -63,7 +63,7 @@ def number(value: float, digits: int = 0) -> str:
     return f"{round(float(value), digits) + 0:,.{digits}f}".replace("-", "−")
 
 
-def said_mean(mean: float, sd: float, form: str, scale: float = 1) -> str:
+def mean_phrase(mean: float, sd: float, form: str, scale: float = 1) -> str:
     """A mean with its standard deviation, times `scale`: ``3.1 ± 0.4``, ``3.1`` if `sd` is NaN, – if `mean` is."""
     if math.isnan(mean):
         return "–"

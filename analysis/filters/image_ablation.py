@@ -195,7 +195,7 @@ def _ranked(part: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_bars(ax: Axes, part: pd.DataFrame, longest: int) -> None:
     if part.empty:
-        style.say(ax, "no filter changes anything")
+        style.placeholder(ax, "no filter changes anything")
         return
     lost = part["margin_lost"].to_numpy(float)
     ax.barh(range(len(part)), lost, color=np.where(lost > 0, FOR, AGAINST), height=0.75)

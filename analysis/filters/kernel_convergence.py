@@ -224,7 +224,7 @@ def _marker(points: pd.DataFrame) -> str | None:
 def _draw_settled(ax: Axes, table: pd.DataFrame) -> None:
     settled = settled_epochs(table)
     if settled.empty:
-        style.say(ax, "no filter is alive\nat the end")
+        style.placeholder(ax, "no filter is alive\nat the end")
         return
     epochs = np.sort(table["epoch"].unique())
     shares = [100 * (settled <= epoch).mean() for epoch in epochs]

@@ -92,7 +92,7 @@ def readable(means: pd.DataFrame) -> pd.DataFrame:
     }
     cells = {
         title: [
-            wording.said_mean(mean, sd, form, scale)
+            wording.mean_phrase(mean, sd, form, scale)
             for mean, sd in zip(means[f"{name}_mean"], means[f"{name}_sd"], strict=True)
         ]
         for title, (name, scale, form) in columns.items()

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from analysis.drawing.wording import counted, listed, said_mean
-from analysis.searches.paired_seeds import CONFIDENCE, FEWEST, TOO_FEW, Row, paired_interval, said_difference, verdict
+from analysis.drawing.wording import counted, listed, mean_phrase
+from analysis.searches.paired_seeds import CONFIDENCE, FEWEST, TOO_FEW, Row, difference_phrase, paired_interval, verdict
 
 EARLY = 40
 """Optimiser steps within which filters are expected to fall silent."""
@@ -150,8 +150,8 @@ def readable(contrasts: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in contrasts.to_dict("records"):
         words, scale, form = MEASURES[row["measure"]]
-        means = (said_mean(row[side], np.nan, form, scale) for side in ("these", "those"))
-        rows.append([row["comparison"], words, *means, said_difference(row, f"{form[:2]}+{form[2:]}", scale)])
+        means = (mean_phrase(row[side], np.nan, form, scale) for side in ("these", "those"))
+        rows.append([row["comparison"], words, *means, difference_phrase(row, f"{form[:2]}+{form[2:]}", scale)])
     columns = ["comparison (first against second)", "measure", "first", "second", "difference [95% interval]"]
     return pd.DataFrame(rows, columns=columns).assign(seeds=contrasts["seeds"])
 
@@ -180,7 +180,7 @@ def _rate_phrase(table: pd.DataFrame, row: Row) -> str:
 
 
 def _rate_sentence(table: pd.DataFrame, counts: pd.DataFrame, row: Row) -> str:
-    return f"The high rate silences {said_difference(row, '{:+.1f}')} more than the low one{_early(table, counts)}."
+    return f"The high rate silences {difference_phrase(row, '{:+.1f}')} more than the low one{_early(table, counts)}."
 
 
 def _early(table: pd.DataFrame, counts: pd.DataFrame) -> str:
@@ -199,7 +199,7 @@ def _warmup_sentence(row: Row) -> str:
     )
     return (
         f"With warm-up the high rate leaves {row['these']:.1f} silent "
-        f"(difference {said_difference(row, '{:+.1f}')}): {answer}."
+        f"(difference {difference_phrase(row, '{:+.1f}')}): {answer}."
     )
 
 
@@ -209,8 +209,8 @@ def _decay_sentence(table: pd.DataFrame, comparisons: Comparisons) -> str:
     return (
         f"At the high rate {adamw['these']:.1f} filters collapse with L2 inside Adam "
         f"({base.iloc[0]:.1f} of its {base.iloc[1]:.1f} silent ones), {adamw['those']:.1f} with AdamW "
-        f"(difference {said_difference(adamw, '{:+.1f}')}) and {none['those']:.1f} without decay "
-        f"({said_difference(none, '{:+.1f}')}): {_decay_verdict([adamw, none])}."
+        f"(difference {difference_phrase(adamw, '{:+.1f}')}) and {none['those']:.1f} without decay "
+        f"({difference_phrase(none, '{:+.1f}')}): {_decay_verdict([adamw, none])}."
     )
 
 
@@ -230,7 +230,7 @@ def _decay_verdict(rows: list[Row]) -> str:
 
 def _cost_sentence(comparisons: Comparisons) -> str:
     rows = {cure: comparisons[f"{cure} against the high rate"] for cure in CURES}
-    changes = ", ".join(f"{cure} {said_difference(row, '{:+.2f}', 100)}" for cure, row in rows.items())
+    changes = ", ".join(f"{cure} {difference_phrase(row, '{:+.2f}', 100)}" for cure, row in rows.items())
     answers = {cure: verdict(row, more="gain", fewer="cost", unclear="") for cure, row in rows.items()}
     phrases = [TOO_FEW] if TOO_FEW in answers.values() else []
     for word in ("cost", "gain"):
@@ -257,7 +257,7 @@ def _filters_sentence(table: pd.DataFrame, row: Row) -> str:
     )
     return (
         f"Of {listed([str(total) for total in means.index])} second-layer filters {shares} are silent, which leaves "
-        f"{active} active (fewest less most, in points: {said_difference(row, '{:+.0f}', 100)}): {answer}."
+        f"{active} active (fewest less most, in points: {difference_phrase(row, '{:+.0f}', 100)}): {answer}."
     )
 
 

@@ -123,7 +123,7 @@ def draw_heatmaps(searches: dict[str, pd.DataFrame]) -> Figure:
     limits = (low, high) if low < high else (low - 0.5, low + 0.5)
     for ax, (name, table) in zip(axes, tables.items(), strict=True):
         if table.empty:
-            style.say(ax, NO_TRIALS)
+            style.placeholder(ax, NO_TRIALS)
             continue
         (_cells if is_grid(searches[name]) else _points)(ax, table, limits)
         ax.set(xlabel="learning rate", title=name)

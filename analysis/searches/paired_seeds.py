@@ -32,7 +32,7 @@ def paired_interval(these: pd.Series, those: pd.Series) -> tuple[float, float, f
     return mean, mean - half, mean + half, count
 
 
-def said_difference(row: Row, form: str, scale: float = 1) -> str:
+def difference_phrase(row: Row, form: str, scale: float = 1) -> str:
     """A difference with its interval, times `scale`: ``+3.1 [+2.0, +4.2]``; without brackets if the interval is NaN."""
     difference, low, high = (with_minus(form.format(scale * row[name])) for name in ("difference", "low", "high"))
     return difference if np.isnan(row["low"]) else f"{difference} [{low}, {high}]"

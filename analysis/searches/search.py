@@ -61,7 +61,7 @@ def draw_history(table: pd.DataFrame) -> Figure:
     figure = style.figure(style.WIDTH, 3.6)
     ax = figure.add_subplot()
     if table.empty:
-        style.say(ax, NO_TRIALS)
+        style.placeholder(ax, NO_TRIALS)
         return figure
     _scatter(ax, table, "number")
     if table["best_so_far"].notna().any():
@@ -102,7 +102,7 @@ def draw_importance(table: pd.DataFrame) -> Figure:
     figure = style.figure(style.WIDTH, 1.2 + 0.4 * max(1, len(table)))
     ax = figure.add_subplot()
     if table.empty:
-        style.say(ax, _NO_IMPORTANCE)
+        style.placeholder(ax, _NO_IMPORTANCE)
         return figure
     table = table.sort_values("importance")
     names = [HYPERPARAMETERS.get(name, name.replace("_", " ")) for name in table["parameter"]]
@@ -121,7 +121,7 @@ def draw_slices(trials: pd.DataFrame) -> Figure:
     """Validation accuracy against each hyperparameter, on logarithmic axes."""
     figure = style.figure(style.WIDTH, 3.8)
     if trials.empty:
-        style.say(figure.add_subplot(), NO_TRIALS)
+        style.placeholder(figure.add_subplot(), NO_TRIALS)
         return figure
     axes = figure.subplots(1, len(HYPERPARAMETERS), sharey=True)
     for ax, (column, words) in zip(axes, HYPERPARAMETERS.items(), strict=True):

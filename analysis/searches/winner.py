@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.wording import counted, listed, said_mean, with_minus
+from analysis.drawing.wording import counted, listed, mean_phrase, with_minus
 from analysis.exhibit import Exhibit
-from analysis.searches.paired_seeds import TOO_FEW, Row, paired_interval, said_difference
+from analysis.searches.paired_seeds import TOO_FEW, Row, difference_phrase, paired_interval
 
 HEADING = "Is the search's winner really the winner"
 TRIAL = ["trial", "learning_rate", "weight_decay", "searched"]
@@ -54,7 +54,7 @@ def caption(table: pd.DataFrame) -> str:
         return f"Every new training of the winner, trial {winner['trial']}, diverged: the ranking does not hold."
     (first, *_) = table.loc[table["rank"] == 1, "trial"]
     highest = "its own" if first == winner["trial"] else f"that of trial {first}"
-    again = said_mean(winner["val_accuracy_mean"], winner["val_accuracy_sd"], "{:.2f}", 100)
+    again = mean_phrase(winner["val_accuracy_mean"], winner["val_accuracy_sd"], "{:.2f}", 100)
     return (
         f"Trained again with {counted(winner['seeds'], 'other seed')} the winner, trial "
         f"{winner['trial']}, has a validation accuracy of {again}% ({winner['searched']:.2%} in the search), and the "
@@ -94,9 +94,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "weight decay": f"{row['weight_decay']:.3g}",
             "in the search, %": f"{100 * row['searched']:.2f}",
             "new seeds": row["seeds"],
-            "validation accuracy, %": said_mean(row["val_accuracy_mean"], row["val_accuracy_sd"], "{:.2f}", 100),
+            "validation accuracy, %": mean_phrase(row["val_accuracy_mean"], row["val_accuracy_sd"], "{:.2f}", 100),
             "rank": "–" if pd.isna(row["rank"]) else str(row["rank"]),
-            "winner's lead, points": "–" if np.isnan(row["difference"]) else said_difference(row, "{:+.2f}", 100),
+            "winner's lead, points": "–" if np.isnan(row["difference"]) else difference_phrase(row, "{:+.2f}", 100),
         }
         for row in table.to_dict("records")
     ]
@@ -106,7 +106,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def _lead(row: Row) -> str:
     if row["seeds"] == 0:
         return "not known, as that diverged"
-    lead = said_difference(row, "{:+.2f}", 100)
+    lead = difference_phrase(row, "{:+.2f}", 100)
     if np.isnan(row["low"]):
         return f"{lead}, {TOO_FEW}"
     return f"{lead}, zero is {'inside' if row['low'] <= 0 <= row['high'] else 'outside'}"

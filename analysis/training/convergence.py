@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import style
-from analysis.drawing.wording import counted, said_mean, several
+from analysis.drawing.wording import counted, mean_phrase, several
 from analysis.exhibit import Exhibit
 
 COLUMNS = ["model", "split", "metric", "epoch", "value"]
@@ -112,7 +112,7 @@ def draw_convergence(table: pd.DataFrame) -> Figure:
     metrics = [metric for metric in METRICS if (table["metric"] == metric).any()]
     figure = style.figure(style.WIDTH if len(metrics) != 1 else 6.5, 4.0)
     if not metrics:
-        style.say(figure.add_subplot(), "No accuracy or loss was recorded.")
+        style.placeholder(figure.add_subplot(), "No accuracy or loss was recorded.")
         return figure
     axes = np.atleast_1d(figure.subplots(1, len(metrics)))
     for ax, metric in zip(axes, metrics, strict=True):
@@ -166,7 +166,7 @@ def seeds_readable(table: pd.DataFrame) -> pd.DataFrame:
             "model": row["model"].upper(),
             "images": row["split"],
             "seeds": row["seeds"],
-            "final accuracy, %": said_mean(row["mean"], row["deviation"], "{:.2f}", 100),
+            "final accuracy, %": mean_phrase(row["mean"], row["deviation"], "{:.2f}", 100),
             "lowest, %": f"{100 * row['lowest']:.2f}",
             "highest, %": f"{100 * row['highest']:.2f}",
         }

@@ -27,7 +27,7 @@ from study.errors import StudyError
 from study.home import default_home
 from study.system import interruption
 from study.system.debugging import show_if_debugging
-from study.system.redaction import one_line, shown
+from study.system.redaction import one_line, redacted
 
 app = typer.Typer(
     add_completion=False,
@@ -276,7 +276,7 @@ def _run(environment: Mapping[str, str]) -> int:
             code = _say_error(str(explained), environment)
         else:
             # A bug; its traceback may quote the address of a store.
-            print(shown(traceback.format_exc()), end="", file=sys.stderr)
+            print(redacted(traceback.format_exc()), end="", file=sys.stderr)
             code = 1
     return code or 0
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from study.system.files import sha256, whole
+from study.system.files import atomic_write, sha256
 
 FOLDER = ".cache"
 """Subfolder of the reports' folder, shared by all reports; it may be deleted at any time."""
@@ -49,7 +49,7 @@ class Cache:
         arrays = None if self.again else _load(file)
         if arrays is None:
             arrays = dict(compute())
-            with whole(file) as path, path.open("wb") as opened:
+            with atomic_write(file) as path, path.open("wb") as opened:
                 np.savez_compressed(opened, allow_pickle=False, **arrays)
         return arrays
 

@@ -136,7 +136,7 @@ def show_patches(m: Material, layer: str) -> Exhibit:
 def show_heatmap(m: Material) -> Exhibit:
     """The trials of the search, beside those of another one that can be compared."""
     store, own = m.network.store, m.own_searches[0]
-    shown = [own, *tracked.beside(own, m.searches)[:1]]
+    shown = [own, *tracked.comparable(own, m.searches)[:1]]
     grids = any(run.sampler == "grid" for run in shown)
     return heatmap.show(
         {tracked.title(run): tracked.trials(store, run) for run in shown},

@@ -16,7 +16,7 @@ from analysis.page import Section
 from analysis.results import classification
 from study.errors import StudyError
 from study.system import interruption
-from study.system.files import sha256, sums_text, whole, within
+from study.system.files import atomic_write, sha256, sums_text, within
 
 DOTS_PER_INCH = 150
 ONLY = "only"
@@ -36,7 +36,7 @@ def png(figure: Figure) -> bytes:
 
 def write(path: Path, content: bytes | str) -> None:
     """Writes a file atomically; text as UTF-8."""
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
@@ -47,7 +47,7 @@ def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure)
     interruption.check()
     # The layout is computed already; computing it again takes as long as drawing.
     figure.set_layout_engine("none")
-    with whole(folder / f"{name}.svg") as file:
+    with atomic_write(folder / f"{name}.svg") as file:
         # Without the date, so that the same figure is the same file.
         figure.savefig(file, format="svg", metadata={"Date": None})
     write_table(folder, name, numbers)

@@ -14,7 +14,7 @@ from study.tracking import best
 from study.tracking.runs import Run, differing_params, experiment_tags, metric
 from study.tracking.store import Store
 
-ALIKE = ("dataset_digest", "model_settings", "epochs", "precision", "seed", "split_seed", "validation_fraction")
+MUST_AGREE = ("dataset_digest", "model_settings", "epochs", "precision", "seed", "split_seed", "validation_fraction")
 """Params in which two searches must agree to be compared, as far as both recorded them."""
 MAY_DIFFER = ("pruner", "batch_size", "optimiser", "warmup_steps", "device", "git_commit")
 """Params in which they may differ; the figure then names them."""
@@ -89,13 +89,13 @@ def grid_command(search: Run, where: Sequence[str]) -> str:
     )
 
 
-def beside(own: Run, searches: Iterable[Run]) -> list[Run]:
+def comparable(own: Run, searches: Iterable[Run]) -> list[Run]:
     """The searches that can be compared with `own`: grid searches if it is none, else the others.
 
     Those without pruning come first, since they trained each point for all epochs; else in the order of `searches`.
     """
     others = [run for run in searches if (run.sampler == "grid") != (own.sampler == "grid")]
-    alike = [run for run in others if not differing_params(own, run, ALIKE)]
+    alike = [run for run in others if not differing_params(own, run, MUST_AGREE)]
     return sorted(alike, key=lambda run: run.pruner != "none")
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from study.system.redaction import one_line, shown
+from study.system.redaction import one_line, redacted
 
 
 class Bar:
@@ -45,12 +45,12 @@ class Display:
 
     def say(self, text: str) -> None:
         """Prints a line, above any bars."""
-        self.console.print(shown(text), markup=False)
+        self.console.print(redacted(text), markup=False)
 
     def heading(self, text: str) -> None:
         """Prints the heading of a part, set apart from the lines before it."""
         if self.has_bars:
-            self.console.rule(Text(shown(text)), align="left")
+            self.console.rule(Text(redacted(text)), align="left")
         else:
             self.say(f"\n{text}")
 

@@ -25,7 +25,7 @@ CURVE = "val_accuracy"
 """The metric that Optuna records at every epoch too."""
 EXACT = 1e-12
 """Relative tolerance between the same number in two databases."""
-REMADE = "recreates the run from Optuna, and deletes this one (it can be restored in MLflow)"
+RECREATED = "recreates the run from Optuna, and deletes this one (it can be restored in MLflow)"
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ class Mirror:
 
     def __init__(self, store: Store, config: SearchConfig, trial: TrialRecord, run: Run, parent: Run | None = None):
         self.store, self.config, self.trial, self.run, self.parent = store, config, trial, run, parent
-        self._remake = partial(_remake, self)
+        self._recreate = partial(_recreate, self)
 
     def differences(self) -> list[Difference]:
         """The differences from Optuna; MLflow changes no recorded value, so that correcting one takes a new run."""
         differences = list(self._differences())
-        if not any(difference.repair is self._remake for difference in differences):
+        if not any(difference.repair is self._recreate for difference in differences):
             return differences
-        return [replace(each, remedy=REMADE, repair=self._remake) if each.repair else each for each in differences]
+        return [replace(each, remedy=RECREATED, repair=self._recreate) if each.repair else each for each in differences]
 
     def complete(self) -> None:
         """Records what the run lacks, and ends it as the trial ended; recorded values stay."""
         for difference in self._differences():
-            if difference.repair and difference.repair is not self._remake:
+            if difference.repair and difference.repair is not self._recreate:
                 difference.repair()
 
     def _differences(self) -> Iterator[Difference]:
@@ -91,7 +91,7 @@ class Mirror:
             wrong = {name: value for name, value in wrong.items() if name in recorded}
         message = f"Its params differ from Optuna's: {shown_params(recorded, wrong)}."
         if wrong.keys() & recorded.keys():
-            yield Difference(message, REMADE, self._remake)
+            yield Difference(message, RECREATED, self._recreate)
         elif wrong:
             yield Difference(message, "records Optuna's", partial(self.store.describe, self.run.id, wrong))
 
@@ -118,10 +118,10 @@ class Mirror:
                 yield Difference(message, "records Optuna's", repair)
             elif len(values) > 1:
                 message = f"The {CURVE} of epoch {epoch} is in MLflow {len(values)} times ({shown(*values)})."
-                yield Difference(message, REMADE, self._remake)
+                yield Difference(message, RECREATED, self._recreate)
             elif not same(values[0], expected):
                 message = f"Optuna's {CURVE} of epoch {epoch} is {expected:.6g}, MLflow's {shown(*values)}."
-                yield Difference(message, REMADE, self._remake)
+                yield Difference(message, RECREATED, self._recreate)
 
     def _best(self) -> Iterator[Difference]:
         if (expected := self.trial.best) is None or not self.trial.accuracies:
@@ -131,7 +131,7 @@ class Mirror:
             yield Difference("MLflow lacks its best_val_accuracy.", "records Optuna's", self._log_best)
         elif not same(recorded, expected):
             message = f"Optuna's best validation accuracy is {expected:.6g}, MLflow's {shown(recorded)}."
-            yield Difference(message, REMADE, self._remake)
+            yield Difference(message, RECREATED, self._recreate)
 
     def _log_best(self) -> None:
         losses = {point.step: point.value for point in recorded_points(self.store, self.run, "val_loss")}
@@ -147,7 +147,7 @@ class Mirror:
             yield Difference(message, remedy, partial(end_run, self.store, self.run.id, outcome))
 
 
-def _remake(mirror: Mirror) -> None:
+def _recreate(mirror: Mirror) -> None:
     make_run(mirror.store, mirror.config, mirror.trial, mirror.run, mirror.parent)
     delete_run(mirror.store.client, mirror.run.id)
 

@@ -26,9 +26,9 @@ from study.system.files import locked
 MAX_KILLED = 3
 """Maximum number of killed workers that are replaced while no trial ends; one more ends the search, since the cause
 persists."""
-LOOK = 1.0
+POLL = 1.0
 """Seconds between two checks for workers that hang."""
-STARTED = 600.0
+START_TIMEOUT = 600.0
 """Seconds that a worker has to start and to load the images, however short the timeout of a trial."""
 
 
@@ -112,9 +112,9 @@ class WorkerPool:
         """Takes the messages there are, waiting a while for the first; returns the workers that ended."""
         by_pipe = {worker.pipe: worker for worker in self.workers}
         ended, started = [], time.monotonic()
-        ready = connection.wait(list(by_pipe), LOOK)
+        ready = connection.wait(list(by_pipe), POLL)
         # At most the time limit of the wait: after all processes were suspended together, none of them hangs.
-        waited = min(time.monotonic() - started, LOOK)
+        waited = min(time.monotonic() - started, POLL)
         for worker in self.workers:
             worker.idle += waited
         for pipe in ready:
@@ -146,8 +146,8 @@ class WorkerPool:
         elif kind == "close":
             worker.shown.close()
         elif kind == "failed":
-            text, is_mendable = content
-            raise StudyError(text) if is_mendable else RuntimeError(f"Worker {worker.number} crashed:\n{text}")
+            text, is_fixable = content
+            raise StudyError(text) if is_fixable else RuntimeError(f"Worker {worker.number} crashed:\n{text}")
 
     def _stop_hung(self) -> None:
         for worker in self.workers:
@@ -162,7 +162,7 @@ class WorkerPool:
         return self.assignment.config.trial_timeout
 
     def _hangs(self, worker: _Worker) -> bool:
-        allowed = self._limit if worker.trial is not None else max(self._limit, STARTED)
+        allowed = self._limit if worker.trial is not None else max(self._limit, START_TIMEOUT)
         return bool(self._limit) and worker.idle > allowed and not worker.is_waiting
 
     def _replace(self, worker: _Worker) -> None:

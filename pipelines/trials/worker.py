@@ -32,7 +32,7 @@ from study.tracking.store import Store
 
 STOP_TIMEOUT = 60.0
 """Seconds that a worker has to close its trial after it was told to stop."""
-REDRAWN = 0.1
+UPDATE_INTERVAL = 0.1
 """Minimum number of seconds between two messages about the same bar."""
 
 
@@ -95,7 +95,7 @@ def _throttled(send: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
     def update(advance: float = 0, **change: object) -> None:
         nonlocal gathered, sent
         gathered += advance
-        if change or time.monotonic() - sent > REDRAWN:
+        if change or time.monotonic() - sent > UPDATE_INTERVAL:
             send({**change, "advance": gathered})
             gathered, sent = 0.0, time.monotonic()
 

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from pipelines.session.display import Bar
 from pipelines.trials.mirror import recorded_points, same, shown
-from pipelines.upkeep.findings import Finding, called
+from pipelines.upkeep.findings import Finding, label
 from study.errors import StudyError
 from study.system import interruption
 from study.system.files import is_abandoned
@@ -174,13 +174,13 @@ def _is_same_training(candidate: Run, run: Run) -> bool:
 
 
 def _check(files: Files, twin: Run | None, store: Store) -> Iterator[Finding]:
-    run, where = files.run, called(files.run)
+    run, where = files.run, label(files.run)
     command, damage, repair = retraining(store, run), list(files.damage()), None
     remedy = f"nothing: `{command} --again` trains it again"
     if not damage:
         remedy = f"nothing: `{command}` exports the model again from the weights"
     if twin:
-        remedy = f"deletes this run: {called(twin)} is the same training, and whole"
+        remedy = f"deletes this run: {label(twin)} is the same training, and whole"
         repair = partial(delete_run, store.client, run.id)
     for message in [*damage, *files.model_damage()]:
         yield Finding(message, where, remedy, repair)
@@ -200,4 +200,4 @@ def _unrecorded(files: Files, unknown: Collection[str], store: Store) -> Finding
     message = f"The SHA-256 of {len(unknown)} of its files is not recorded: whether they were altered cannot be known."
     remedy = f"records the current ones in {SUMS}; each file is complete"
     sums = {**files.sums, **{path: files.digests[path] for path in unknown}}
-    return Finding(message, called(files.run), remedy, partial(store.log_sums, files.run.id, sums))
+    return Finding(message, label(files.run), remedy, partial(store.log_sums, files.run.id, sums))

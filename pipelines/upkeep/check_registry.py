@@ -6,7 +6,7 @@ from functools import partial
 from mlflow.entities.model_registry import ModelVersion
 
 from pipelines.upkeep.check_files import Files
-from pipelines.upkeep.findings import Facts, Finding, called
+from pipelines.upkeep.findings import Facts, Finding, label
 from study.system import interruption
 from study.tracking.queries import every
 from study.tracking.registry import (
@@ -47,7 +47,7 @@ def _unregistered(facts: Facts, all_files: Collection[Files]) -> Iterator[Findin
         trial, exported, name = facts.by_id.get(run.trial_run), ready_model(client, run.id), model_name(run)
         if trial and exported and not versions_of(client, name, exported):
             repair = partial(register, client, exported, name, metric(trial, "best_val_accuracy"))
-            yield Finding(f"Its model is not registered as {name}.", called(run), "registers it", repair)
+            yield Finding(f"Its model is not registered as {name}.", label(run), "registers it", repair)
 
 
 def _alias(name: str, usable: Callable[[ModelVersion], bool], facts: Facts) -> Iterator[Finding]:

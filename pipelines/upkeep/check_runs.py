@@ -9,17 +9,17 @@ from mlflow.entities import Experiment
 from pipelines.report.search_results import log_results
 from pipelines.session.display import Bar
 from pipelines.trials.mirror import Mirror, differing, make_run, shown_params, surroundings
-from pipelines.upkeep.findings import Facts, Finding, called
+from pipelines.upkeep.findings import Facts, Finding, label
 from study.config import TrainConfig
 from study.search.records import SearchRecord, TrialRecord
 from study.system import interruption
 from study.tracking.registry import delete_run
 from study.tracking.runs import DIGEST, PARENT, Run, restored, search_tags, seed_param
 
-OWN = {"epochs", "seed"}
+MAY_DIFFER = {"epochs", "seed"}
 """Params in which a retraining may differ from its trial."""
 UNREADABLE = "nothing: a newer version of this program made it, or it was altered"
-ANEW = "nothing: it is unknown which of them the weights were trained with; `study retrain --again` trains it again"
+RETRAIN = "nothing: it is unknown which of them the weights were trained with; `study retrain --again` trains it again"
 
 
 def check_experiments(facts: Facts) -> Iterator[Finding]:
@@ -99,13 +99,13 @@ def _make_search_run(search: SearchRecord, source: Run, facts: Facts) -> None:
 
 def _duplicates(runs: Sequence[Run], where: str, facts: Facts) -> Iterator[Finding]:
     for run in runs[1:]:
-        remedy = f"deletes it (it can be restored in MLflow), and keeps {called(runs[0])}"
+        remedy = f"deletes it (it can be restored in MLflow), and keeps {label(runs[0])}"
         repair = partial(delete_run, facts.store.client, run.id)
-        yield Finding(f"One more run of it: {called(run)}.", where, remedy, repair)
+        yield Finding(f"One more run of it: {label(run)}.", where, remedy, repair)
 
 
 def _search_run(search: SearchRecord, run: Run, where: str, facts: Facts) -> Iterator[Finding]:
-    where = f"{where}, {called(run)}"
+    where = f"{where}, {label(run)}"
     if run.status == "RUNNING":
         alive = {facts.trial_life(trial) for trial in search.trials if trial.state == "RUNNING"}
         if (alive | {facts.life(run.worker)}) <= {"gone"}:
@@ -172,7 +172,7 @@ def _ended_trial(search: SearchRecord, trial: TrialRecord, where: str, facts: Fa
     yield from _duplicates(runs, where, facts)
     mirror = Mirror(facts.store, search.config, trial, runs[0], facts.parents[search.name])
     for difference in mirror.differences():
-        yield Finding(difference.message, f"{where}, {called(runs[0])}", difference.remedy, difference.repair)
+        yield Finding(difference.message, f"{where}, {label(runs[0])}", difference.remedy, difference.repair)
 
 
 def _without_run(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -> Finding:
@@ -201,7 +201,7 @@ def _without_trial(facts: Facts) -> Iterator[Finding]:
             message = f"Optuna has no trial {number or 'that it names'}, of which this is the run."
             repair = _end_as_killed(run, facts) if run.status == "RUNNING" else None
             remedy = "ends it" if repair else "nothing: give Optuna's newer database, or delete the run in `study ui`"
-            yield Finding(message, f"search {search.name}, {called(run)}", remedy, repair)
+            yield Finding(message, f"search {search.name}, {label(run)}", remedy, repair)
 
 
 def _is_named(search: SearchRecord, run: Run) -> bool:
@@ -216,7 +216,7 @@ def check_others(facts: Facts) -> Iterator[Finding]:
         # A replicate is trained by the process that works on its experiment.
         parent = facts.by_id.get(run.parent, run)
         if run.status == "RUNNING" and facts.life(run.worker or parent.worker) == "gone":
-            yield _orphaned_run(run, called(run), facts)
+            yield _orphaned_run(run, label(run), facts)
         if run.trial_run and run.trial_run not in facts.by_id:
             yield _dangling_retraining(run, facts)
 
@@ -227,14 +227,14 @@ def _dangling_retraining(run: Run, facts: Facts) -> Finding:
     for trial in facts.of_stage("trial"):
         if (trial.search, trial.trial_text) == wanted:
             repair = partial(facts.store.tag, run.id, trial_run=trial.id)
-            return Finding(message, called(run), f"refers it to the trial's {called(trial)}", repair)
-    return Finding(message, called(run), "nothing, while the trial itself has no run")
+            return Finding(message, label(run), f"refers it to the trial's {label(trial)}", repair)
+    return Finding(message, label(run), "nothing, while the trial itself has no run")
 
 
 def check_retrained(facts: Facts) -> Iterator[Finding]:
     """Retrainings whose params are not those of their trial."""
     readable = (search for search in facts.searches if not search.fault)
-    names = {search.name: TrainConfig(model=search.config.model).params().keys() - OWN for search in readable}
+    names = {search.name: TrainConfig(model=search.config.model).params().keys() - MAY_DIFFER for search in readable}
     for run in facts.of_stage("retrain"):
         trial = facts.by_id.get(run.trial_run)
         # A run that was killed at its start has recorded none.
@@ -243,4 +243,4 @@ def check_retrained(facts: Facts) -> Iterator[Finding]:
             expected = {name: trial.params[name] for name in sorted(compared & trial.params.keys())}
             if wrong := differing(run.params, expected | seed_param(run)):
                 message = f"Its params differ from its trial's: {shown_params(run.params, wrong)}."
-                yield Finding(message, called(run), ANEW)
+                yield Finding(message, label(run), RETRAIN)

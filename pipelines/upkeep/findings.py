@@ -133,7 +133,7 @@ def _belongs_to(run: Run, stage: str, search: str) -> bool:
     return (run.stage, run.search) == (stage, search)
 
 
-def called(run: Run) -> str:
+def label(run: Run) -> str:
     """A run as a finding names it."""
     return f"run {run.id[:12]} ({run.name})"
 
@@ -157,5 +157,5 @@ def under_way(facts: Facts) -> list[UnderWay]:
                 work.append(UnderWay(f"search {search.name}, trial {trial.number}", trial.worker, alive == "lives"))
     for run in facts.runs:
         if run.stage != "trial" and run.status == "RUNNING" and (alive := facts.life(run.worker)) != "gone":
-            work.append(UnderWay(called(run), run.worker, alive == "lives"))
+            work.append(UnderWay(label(run), run.worker, alive == "lives"))
     return work

@@ -14,7 +14,7 @@ from pipelines.upkeep.archive import MEGABYTE, SUMS, Advance, files_below, requi
 from study.errors import StudyError, first_line
 from study.system import interruption
 from study.system.faults import explanation
-from study.system.files import beside, flush, is_hidden, remove_unfinished, sha256, sums_text
+from study.system.files import flush, is_hidden, remove_unfinished, sha256, sums_text, temporary_path
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def written_whole(target: Path) -> Iterator[Path]:
         StudyError: where `target` is there already, or cannot be written.
     """
     _require_new(target)
-    work = beside(target)
+    work = temporary_path(target)
     try:
         _make_folders(target, work / "study")
         yield work / "study"

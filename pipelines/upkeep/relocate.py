@@ -12,7 +12,7 @@ from sqlalchemy import Connection, MetaData, Table, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.system.faults import explanation
-from study.system.files import SQLITE, beside, remove_unfinished, whole
+from study.system.files import SQLITE, atomic_write, remove_unfinished, temporary_path
 from study.tracking.registry import DESCRIBED
 
 LOCATIONS = (
@@ -100,7 +100,7 @@ class Tables:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(target.parent)
-    copied = beside(target)
+    copied = temporary_path(target)
     try:
         shutil.copytree(source, copied)
         copied.rename(target)
@@ -113,7 +113,7 @@ def _update_descriptions(folder: Path, old: str, new: str) -> None:
     # As bytes, so that the rest of a description stays as it is.
     old_path, new_path = (f"artifact_path: {place}/".encode() for place in (old, new))
     for described in folder.glob(f"models/*/artifacts/{DESCRIBED}"):
-        with whole(described) as file:
+        with atomic_write(described) as file:
             file.write_bytes(described.read_bytes().replace(old_path, new_path))
 
 

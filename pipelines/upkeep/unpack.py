@@ -25,7 +25,7 @@ from pipelines.upkeep.archive import (
 )
 from study.errors import StudyError, first_line
 from study.system import interruption
-from study.system.files import beside, remove_unfinished, sha256
+from study.system.files import remove_unfinished, sha256, temporary_path
 
 MOST_FILES = 1_000_000
 DENSEST = 200
@@ -141,7 +141,7 @@ def _damage_explained(source: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _work_folder(within: Path) -> Iterator[Path]:
-    work = beside(within / "import")
+    work = temporary_path(within / "import")
     try:
         within.mkdir(parents=True, exist_ok=True)
         remove_unfinished(within)

@@ -14,11 +14,11 @@ from study.system.variables import seconds
 
 INTERVAL = 60.0
 """Seconds between two heartbeats, unless STUDY_HEARTBEAT is set."""
-MISSED = 5
+MAX_MISSED = 5
 """Number of missed heartbeats after which a worker counts as dead: well above any stall of a database."""
-LOOK = 10.0
+LONGEST_CHECK = 10.0
 """Seconds; longer than a look at all trials takes, so that a longer gap is a pause of the observer."""
-SIGN = "heartbeat"
+COUNTER = "heartbeat"
 """The system attribute of a trial that holds the counter."""
 
 
@@ -64,7 +64,7 @@ class Heart:
             count += 1
             for trial in tuple(self._trials.values()):
                 try:
-                    set_system_attr(self._search, trial, SIGN, count)
+                    set_system_attr(self._search, trial, COUNTER, count)
                 except Exception:
                     # The trial has ended, or its storage fails: the trial's own writes report that.
                     continue
@@ -85,11 +85,11 @@ class Pulse:
         Args:
             what: the number of a trial, or the id of a run.
             sign: any value that changes while a worker works on it.
-            grace: seconds without a change; by default `MISSED` intervals.
+            grace: seconds without a change; by default `MAX_MISSED` intervals.
         """
         now = time.monotonic()
         before, since, looked = self._seen.get(what, (sign, now, now))
-        if before != sign or now - looked > max(self._interval, LOOK):
+        if before != sign or now - looked > max(self._interval, LONGEST_CHECK):
             since = now
         self._seen[what] = (sign, since, now)
-        return now - since > (MISSED * self._interval if grace is None else grace)
+        return now - since > (MAX_MISSED * self._interval if grace is None else grace)

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import SearchConfig
 from study.errors import StudyError
 from study.home import Home
-from study.search.heartbeat import SIGN, Pulse
+from study.search.heartbeat import COUNTER, Pulse
 from study.search.private import set_failed, set_user_attr
 from study.search.space import GRID, config_of, draw_of, first_attempt, parameters_of, pruner_of
 from study.search.storage import open_storage, opening
@@ -149,7 +149,7 @@ def _is_orphan(trial: FrozenTrial, pulse: Pulse | None) -> bool:
     worker = trial.user_attrs.get("worker")
     if worker and is_gone(worker):
         return True
-    sign = (worker, trial.system_attrs.get(SIGN), trial.last_step)
+    sign = (worker, trial.system_attrs.get(COUNTER), trial.last_step)
     return pulse is not None and pulse.has_stopped(trial.number, sign, None if worker else UNOWNED)
 
 

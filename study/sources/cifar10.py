@@ -19,7 +19,7 @@ from study.home import Home
 from study.images import Labelled
 from study.sources.image_folder import Decoded, Say, cache_path, load_cache, store_cache
 from study.system import interruption
-from study.system.files import beside, remove_unfinished, whole
+from study.system.files import atomic_write, remove_unfinished, temporary_path
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -68,7 +68,7 @@ def _unpack(folder: Path) -> None:
     from torchvision.datasets import CIFAR10
 
     batches = folder / BATCHES
-    unpacked = beside(batches)
+    unpacked = temporary_path(batches)
     try:
         unpacked.mkdir(exist_ok=True)
         with tarfile.open(folder / CIFAR10.filename) as archive:
@@ -99,7 +99,7 @@ def _provide_archive(folder: Path, say: Say) -> None:
     default_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torchvision sets none, and would wait without end
     try:
-        with whole(archive) as part:
+        with atomic_write(archive) as part:
             interruption.in_thread(partial(download_url, CIFAR10.url, folder, part.name, CIFAR10.tgz_md5))
     except RuntimeError as error:
         raise StudyError(

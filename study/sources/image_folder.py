@@ -22,7 +22,7 @@ from study.sources.formats import FORMATS
 from study.sources.listing import Files, list_folder
 from study.sources.transparency import to_rgb
 from study.system import interruption
-from study.system.files import remove_unfinished, whole
+from study.system.files import atomic_write, remove_unfinished
 
 MAX_PIXELS = 50_000_000
 """Maximum number of pixels of an image, checked before decoding: a small file can decompress to fill the memory."""
@@ -249,7 +249,7 @@ def store_cache(path: Path, decoded: Decoded, say: Say) -> tuple[Decoded, str]:
     tensors |= {f"{name}_labels": part.labels for name, part in decoded.parts.items()}
     try:
         remove_unfinished(path.parent)
-        with whole(path) as file:
+        with atomic_write(path) as file:
             save_file(tensors, file, metadata={"decoded": json.dumps(described | {"digest": digest})})
     except (OSError, SafetensorError) as error:
         say(f"The decoded images cannot be kept in {path.parent} ({error}): the next start decodes them again.")

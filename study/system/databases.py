@@ -15,8 +15,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from study.errors import StudyError, first_line
 from study.system import interruption
-from study.system.faults import Fault, explanation, fault, fault_at, told
-from study.system.files import SQLITE, whole
+from study.system.faults import Fault, explanation, failure_sentence, fault, fault_at
+from study.system.files import SQLITE, atomic_write
 from study.system.redaction import masked
 
 SERVERS = ("postgresql", "mysql", "mssql")
@@ -117,7 +117,7 @@ def begin_immediate(execute: Callable[[str], object], url: str, timeout: float) 
     except (sqlite3.Error, SQLAlchemyError) as error:
         if fault(error) is not Fault.LOCKED or patience == timeout:
             raise
-        print(f"{told(error, url)}: retrying for up to {timeout - patience:.0f} s at most.", flush=True)
+        print(f"{failure_sentence(error, url)}: retrying for up to {timeout - patience:.0f} s.", flush=True)
         execute(f"PRAGMA busy_timeout = {1000 * (timeout - patience):.0f}")
         execute("BEGIN IMMEDIATE")
     execute(f"PRAGMA busy_timeout = {1000 * timeout:.0f}")
@@ -174,7 +174,7 @@ def copy_database(url: str, target: Path) -> None:
     """Copies the SQLite database at `url` to the file `target`, also while others use it."""
     # A plain copy of the file would miss SQLite's write-ahead log.
     with (
-        whole(target) as file,
+        atomic_write(target) as file,
         contextlib.closing(sqlite3.connect(url.removeprefix(SQLITE))) as original,
         contextlib.closing(sqlite3.connect(file)) as copy,
     ):
@@ -191,7 +191,7 @@ def _dump(url: str, target: Path) -> None:
     # The password is no argument, since all users can see those. pg_dump does not know SQLAlchemy's driver names.
     address = parsed.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
     secret = {"PGPASSWORD": str(parsed.password)} if parsed.password else {}
-    with whole(target) as file:
+    with atomic_write(target) as file:
         command = [program, "-Fc", "-f", str(file), "-d", address]
         with subprocess.Popen(command, env={**os.environ, **secret}, stderr=subprocess.PIPE, text=True) as process:
             try:

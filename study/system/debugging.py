@@ -5,7 +5,7 @@ import sys
 import traceback
 
 from study.errors import causes
-from study.system.redaction import shown
+from study.system.redaction import redacted
 
 VARIABLE = "STUDY_DEBUG"
 
@@ -24,4 +24,4 @@ def tracebacks(error: BaseException) -> str:
 def show_if_debugging(error: BaseException) -> None:
     """Prints the tracebacks of `error`, redacted, to standard error if STUDY_DEBUG is set."""
     if is_debugging():
-        print(shown(tracebacks(error)), end="", file=sys.stderr)
+        print(redacted(tracebacks(error)), end="", file=sys.stderr)

@@ -101,7 +101,7 @@ def explanation(error: BaseException, where: str | Path = "") -> StudyError | No
     if isinstance(error, StoreFault):
         return StudyError(str(error))
     found = fault_at(where, error)
-    return StudyError(f"{told(error, where)}: {_REMEDIES[found]}") if found else None
+    return StudyError(f"{failure_sentence(error, where)}: {_REMEDIES[found]}") if found else None
 
 
 @contextmanager
@@ -116,12 +116,12 @@ def explained(where: str | Path) -> Iterator[None]:
         raise StoreFault(str(reason)) from None
 
 
-def told(error: BaseException, where: str | Path = "") -> str:
+def failure_sentence(error: BaseException, where: str | Path = "") -> str:
     """What failed and where, without advice; for an error with a `fault`."""
     found = fault_at(where, error)
     assert found
     place = masked(_place(error, found, where))
-    return f"{_SENTENCES[found].format(place=place)} ({_said(error)})"
+    return f"{_SENTENCES[found].format(place=place)} ({_message(error)})"
 
 
 _SENTENCES = {
@@ -208,18 +208,18 @@ def _is_cut_off(failure: DBAPIError) -> bool:
 
 def _by_words(failure: BaseException) -> Fault | None:
     # Without the SQL statement and its parameters, which may contain any text.
-    said = f"{failure}".partition("\n[SQL:")[0] + f" {getattr(failure, 'error_code', '')}"
-    return next((found for found in Fault if any(words in said for words in found.value)), None)
+    text = f"{failure}".partition("\n[SQL:")[0] + f" {getattr(failure, 'error_code', '')}"
+    return next((found for found in Fault if any(words in text for words in found.value)), None)
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """Message of the innermost failure."""
     inner = [failure for failure in _failures(error) if _of(failure)][-1]
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror
-    said = first_line(inner)
-    caused = _CAUSED.search(said)
-    return masked(caused[2] if caused else _POOL.sub("", said)).rstrip(".")
+    text = first_line(inner)
+    caused = _CAUSED.search(text)
+    return masked(caused[2] if caused else _POOL.sub("", text)).rstrip(".")
 
 
 def _place(error: BaseException, found: Fault, where: str | Path) -> str:

@@ -20,13 +20,13 @@ SQLITE = "sqlite:///"
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Writes `path` atomically: gives a temporary file, which is renamed at the end of the block, or removed on errors.
 
     Readers of `path` find the old content or all of the new, even if the process or the machine is stopped.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = beside(path)
+    file = temporary_path(path)
     try:
         yield file
         flush(file)
@@ -41,7 +41,7 @@ def whole(path: Path) -> Iterator[Path]:
     flush(path.parent)
 
 
-def beside(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """Temporary path next to `path`, unique to this process."""
     return path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}.part")
 
@@ -56,7 +56,7 @@ def flush(path: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes temporary files (see `beside`) in `folder` that killed processes of this machine left."""
+    """Removes temporary files (see `temporary_path`) in `folder` that killed processes of this machine left."""
     for left in folder.glob(".*.part"):
         if not is_abandoned(left):
             continue
@@ -67,7 +67,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether the temporary path `path` (see `beside`) is of a process of this machine that has ended."""
+    """Whether the temporary path `path` (see `temporary_path`) is of a process of this machine that has ended."""
     match = re.search(r"\.(\d+)@(.+)\.part$", path.name)
     return match is not None and match[2] == socket.gethostname() and not psutil.pid_exists(int(match[1]))
 

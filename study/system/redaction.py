@@ -29,19 +29,19 @@ def masked(text: str) -> str:
     return _QUERY.sub(rf"\1{HIDDEN}", _LOGIN.sub(_without_password, text))
 
 
-def harmless(text: str) -> str:
+def escaped(text: str) -> str:
     """Escapes control characters other than tabs and line ends, which a terminal would execute."""
     return "".join(char if char in "\n\t" or not _controls(char) else repr(char)[1:-1] for char in text)
 
 
-def shown(text: str) -> str:
-    """Redacts passwords and escapes control characters: `masked` and `harmless`."""
-    return harmless(masked(text))
+def redacted(text: str) -> str:
+    """Redacts passwords and escapes control characters: `masked` and `escaped`."""
+    return escaped(masked(text))
 
 
 def one_line(text: str) -> str:
-    """`shown`, with line ends escaped too."""
-    return shown(text).strip().replace("\n", "\\n")
+    """`redacted`, with line ends escaped too."""
+    return redacted(text).strip().replace("\n", "\\n")
 
 
 def _without_password(login: re.Match[str]) -> str:

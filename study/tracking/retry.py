@@ -12,7 +12,7 @@ from typing import Any
 
 from study.errors import StoreFault
 from study.system import interruption
-from study.system.faults import explained, explanation, is_passing, told
+from study.system.faults import explained, explanation, failure_sentence, is_passing
 from study.system.variables import seconds
 
 # MLflow's own retries would block for four minutes, and repeat requests that may have succeeded.
@@ -21,7 +21,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 TIMEOUT = 600.0
 """Maximum number of seconds to wait for a store, unless STUDY_STORE_TIMEOUT is set."""
-REMINDED = 30.0
+REMINDER_INTERVAL = 30.0
 """Seconds between two messages about the waiting."""
 FIRST, LONGEST = 0.5, 30.0
 """Seconds before the second attempt, and the maximum between any two."""
@@ -90,9 +90,9 @@ class Retry:
                 if self._gives_up.is_set() or time.monotonic() + pause > deadline:
                     self.give_up()
                     raise StoreFault(str(explanation(error, self.where))) from None
-                if reminded is None or time.monotonic() > reminded + REMINDED:
+                if reminded is None or time.monotonic() > reminded + REMINDER_INTERVAL:
                     reminded = time.monotonic()
-                    self.say(f"{told(error, self.where)}: retrying for up to {deadline - reminded:.0f} s.")
+                    self.say(f"{failure_sentence(error, self.where)}: retrying for up to {deadline - reminded:.0f} s.")
             self._sleep(pause)
         raise AssertionError("backoff never end")
 

@@ -9,7 +9,7 @@ from study.system import interruption
 from study.tracking.runs import points
 from study.tracking.store import Point, Store
 
-GATHERED = 0.25
+BATCH_SECONDS = 0.25
 """Seconds for which metrics are gathered before a write: on a GPU, an epoch is as short as a write."""
 POLL = 0.05
 """Seconds between two checks, while waiting for a write, whether the store is away or a signal came."""
@@ -99,7 +99,7 @@ class Writer:
             self._hurry.clear()
 
     def _gather(self) -> None:
-        self._hurry.wait(GATHERED)
+        self._hurry.wait(BATCH_SECONDS)
         self._write()
 
     def _write(self) -> None:

@@ -33,6 +33,6 @@ def test_a_negative_number_gets_a_minus_sign_and_its_exponent_none():
 
 
 def test_a_mean_is_said_with_its_deviation_where_there_is_one():
-    assert wording.said_mean(0.7123, 0.004, "{:.1f}", 100) == "71.2 ± 0.4"
-    assert wording.said_mean(3, np.nan, "{:.0f}") == "3"
-    assert wording.said_mean(np.nan, np.nan, "{:.0f}") == "–"
+    assert wording.mean_phrase(0.7123, 0.004, "{:.1f}", 100) == "71.2 ± 0.4"
+    assert wording.mean_phrase(3, np.nan, "{:.0f}") == "3"
+    assert wording.mean_phrase(np.nan, np.nan, "{:.0f}") == "–"

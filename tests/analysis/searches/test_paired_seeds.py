@@ -31,7 +31,7 @@ def test_fewer_than_three_seeds_give_no_interval_and_no_verdict():
     assert np.isnan([low, high]).all()
     found = {"difference": 1.0, "low": low, "high": high}
     assert paired_seeds.verdict(found, more="more", fewer="fewer", unclear="unclear") == paired_seeds.TOO_FEW
-    assert paired_seeds.said_difference(found, "{:+.1f}") == "+1.0"
+    assert paired_seeds.difference_phrase(found, "{:+.1f}") == "+1.0"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pandas as pd
 
 from pipelines.report.material import Material
 from pipelines.report.network import pull
-from pipelines.report.tracked import beside, trials
+from pipelines.report.tracked import comparable, trials
 from study.tracking.runs import Run
 from tests.support.material import written
 
@@ -28,21 +28,21 @@ def grid(name: str, **settings: str) -> Run:
 def test_only_a_search_with_the_same_settings_stands_beside_another():
     names = ("model_settings", "epochs", "precision", "seed", "dataset_digest")
     others = [grid(name, **{name: "other"}) for name in names]
-    assert beside(OWN, [OWN, *others]) == []
+    assert comparable(OWN, [OWN, *others]) == []
     same = grid("same")
-    assert beside(OWN, [OWN, *others, same]) == [same]
-    assert beside(same, [OWN, same]) == [OWN]
+    assert comparable(OWN, [OWN, *others, same]) == [same]
+    assert comparable(same, [OWN, same]) == [OWN]
 
 
 def test_an_unpruned_grid_goes_first_and_else_the_newest():
     newest, older, unpruned = grid("newest"), grid("older"), grid("unpruned", pruner="none")
-    assert beside(OWN, [newest, older, unpruned]) == [unpruned, newest, older]
+    assert comparable(OWN, [newest, older, unpruned]) == [unpruned, newest, older]
 
 
 def test_what_a_search_has_not_recorded_is_not_compared():
     old = grid("old")
     del old.params["precision"]
-    assert beside(OWN, [old]) == [old]
+    assert comparable(OWN, [old]) == [old]
 
 
 def test_the_heatmaps_numbers_have_the_epochs_and_the_command_that_adds_a_grid(finished_study, tmp_path: Path):

@@ -14,7 +14,7 @@ from study.device import Machine
 from study.errors import StudyError
 from study.home import Home
 from study.search import heartbeat, search
-from study.search.heartbeat import SIGN, Heart, Pulse
+from study.search.heartbeat import COUNTER, Heart, Pulse
 from study.search.private import set_system_attr
 from study.search.search import Search
 from tests.conftest import surroundings
@@ -40,7 +40,7 @@ def trial_of(found: Search, worker: str | None) -> int:
 
 
 def beat(found: Search, number: int, count: int) -> None:
-    set_system_attr(found, found.get_trials()[number], SIGN, count)
+    set_system_attr(found, found.get_trials()[number], COUNTER, count)
 
 
 def closed_within(seconds: float, found: Search, pulse: Pulse, clock: list[float]) -> list[int]:
@@ -52,7 +52,7 @@ def closed_within(seconds: float, found: Search, pulse: Pulse, clock: list[float
     return closed
 
 
-GRACE = heartbeat.INTERVAL * heartbeat.MISSED
+GRACE = heartbeat.INTERVAL * heartbeat.MAX_MISSED
 
 
 def test_a_worker_elsewhere_is_taken_for_dead_when_its_signs_of_life_stop(home: Home, clock: list[float]):
@@ -90,12 +90,12 @@ def test_a_process_gives_signs_of_life_for_what_it_works_on(home: Home, monkeypa
     first, second = found.ask(), found.ask()
     with Heart(found) as heart:
         heart.add(first)
-        while found.trials[0].system_attrs.get(SIGN, 0) < 3:
+        while found.trials[0].system_attrs.get(COUNTER, 0) < 3:
             pass
         heart.add(second)
         heart.remove(first.number)
         found.tell(0, state=TrialState.FAIL)
-        while found.trials[1].system_attrs.get(SIGN, 0) < 3:
+        while found.trials[1].system_attrs.get(COUNTER, 0) < 3:
             pass
 
 

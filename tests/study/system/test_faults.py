@@ -26,7 +26,7 @@ from pipelines.cli import app as cli
 from study.errors import StudyError
 from study.home import Home
 from study.system.faults import Fault, explanation, fault, is_passing
-from study.system.files import whole
+from study.system.files import atomic_write
 from study.tracking.retry import Retry
 from tests.support.process import study_here
 
@@ -340,7 +340,7 @@ def test_a_timeout_that_is_no_number_of_seconds_is_refused(seconds: str, home: H
 
 def test_a_write_that_finds_no_room_names_its_file_though_the_disk_names_none(tmp_path: Path):
     def write() -> None:
-        with whole(tmp_path / "table.csv"):
+        with atomic_write(tmp_path / "table.csv"):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space") as raised:

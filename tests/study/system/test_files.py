@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from study.errors import StudyError
-from study.system.files import remove_unfinished, sha256, whole, within
+from study.system.files import atomic_write, remove_unfinished, sha256, within
 
 
 def test_a_file_is_there_when_it_is_whole_and_nothing_is_beside_it(tmp_path: Path):
     path = tmp_path / "new" / "a.txt"
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write_text("half")
         assert not path.exists()
         file.write_text("whole")
@@ -24,7 +24,7 @@ def test_a_file_is_there_when_it_is_whole_and_nothing_is_beside_it(tmp_path: Pat
 def test_what_stops_the_writing_leaves_what_was_there(tmp_path: Path):
     path = tmp_path / "a.txt"
     path.write_text("before")
-    with pytest.raises(UnicodeEncodeError), whole(path) as file:
+    with pytest.raises(UnicodeEncodeError), atomic_write(path) as file:
         file.write_text("half" + "\ud800")
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
@@ -32,14 +32,15 @@ def test_what_stops_the_writing_leaves_what_was_there(tmp_path: Path):
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from study.system.files import whole\n"
-        "with whole(Path(sys.argv[1])) as file:\n    file.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys; from pathlib import Path; from study.system.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as file:\n"
+        "    file.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", code, tmp_path / "a.txt"], check=False)
     assert killed.returncode == -signal.SIGKILL
     [left] = tmp_path.iterdir()
     assert (left.name, left.read_text()) == (f".a.txt.{_pid(left)}@{socket.gethostname()}.part", "half")
-    with whole(tmp_path / "b.txt") as file:
+    with atomic_write(tmp_path / "b.txt") as file:
         file.write_text("half")
         remove_unfinished(tmp_path)
         assert [_pid(path) for path in tmp_path.iterdir()] == [os.getpid()]

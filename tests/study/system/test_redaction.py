@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from study.home import Home
-from study.system.redaction import harmless, masked, one_line
+from study.system.redaction import escaped, masked, one_line
 from tests.support.process import study_here
 
 
@@ -48,9 +48,9 @@ def test_a_given_password_may_hold_a_space(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_a_terminal_would_obey_is_written_out() -> None:
-    assert harmless("cat\x1b[2J\x07\r\x9b31m") == r"cat\x1b[2J\x07\r\x9b31m"
-    assert harmless("a\u202egnp.exe \udcff") == r"a\u202egnp.exe \udcff"
-    assert harmless("größe\t猫 ×\n") == "größe\t猫 ×\n"
+    assert escaped("cat\x1b[2J\x07\r\x9b31m") == r"cat\x1b[2J\x07\r\x9b31m"
+    assert escaped("a\u202egnp.exe \udcff") == r"a\u202egnp.exe \udcff"
+    assert escaped("größe\t猫 ×\n") == "größe\t猫 ×\n"
     assert one_line("two\nlines") == r"two\nlines"
 
 
