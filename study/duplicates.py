@@ -72,7 +72,7 @@ def find_duplicates(train: Labelled, test: Labelled, validation_rows: torch.Tens
     }
     rows = np.flatnonzero(np.bincount(group)[group] > 1)
     return Duplicates(
-        {kind: (int(found.sum()), int(of.sum())) for kind, (found, of) in counts.items() if found.any()},
+        {kind: (int(marked.sum()), int(of.sum())) for kind, (marked, of) in counts.items() if marked.any()},
         (is_leaked | in_two_classes)[is_test],
         tuple(f"test:{row - len(train)}" if is_test[row] else f"train:{row}" for row in rows),
         labels[rows],

@@ -77,9 +77,9 @@ def silent_filters(model: Model, images: Tensor, among: Mapping[str, Tensor] | N
         among: candidates, bool (filters,) by layer; by default all.
     """
     silent = outweighed(model)
-    for layer, found in silent.items():
-        open_question = ~found if among is None else ~found & among[layer]
-        found[_never_active(model, layer, open_question.nonzero().flatten(), images)] = True
+    for layer, is_silent in silent.items():
+        open_question = ~is_silent if among is None else ~is_silent & among[layer]
+        is_silent[_never_active(model, layer, open_question.nonzero().flatten(), images)] = True
     return silent
 
 
@@ -136,7 +136,7 @@ def outweighed(model: Model) -> dict[str, Tensor]:
     Bounds go from layer to layer: a normalised image is within [-1, 1], so no output exceeds bias + Σ|w|, which
     bounds the next layer's inputs. It takes no image, and finds most of the collapsed filters.
     """
-    found = {}
+    silent = {}
     highest: Tensor | None = None
     for layer in rectified(model):
         weight, bias = (tensor.double() for tensor in _parameters(model, layer))
@@ -144,9 +144,9 @@ def outweighed(model: Model) -> dict[str, Tensor]:
         if highest is not None:
             reach = weight.abs().reshape(len(bias), len(highest), -1).sum(2) * highest
         gain = reach.sum(1)
-        found[layer] = bias <= -(1 + ROUNDING) * gain
+        silent[layer] = bias <= -(1 + ROUNDING) * gain
         highest = (bias + (1 + ROUNDING) * gain).clamp(min=0)
-    return found
+    return silent
 
 
 def _parameters(model: nn.Module, layer: str) -> tuple[Tensor, Tensor]:

@@ -128,9 +128,9 @@ def exists(url: str) -> bool:
     return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).is_file()
 
 
-def are_same(one: str, other: str) -> bool:
+def are_same(first: str, second: str) -> bool:
     """Whether two URLs refer to the same database."""
-    return _identity(one) == _identity(other)
+    return _identity(first) == _identity(second)
 
 
 def _identity(url: str) -> object:

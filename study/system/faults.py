@@ -75,15 +75,15 @@ _POOL = re.compile(r"^HTTPS?Connection(Pool)?\(.*?\): ")
 
 def fault(error: BaseException) -> Fault | None:
     """The fault behind `error`; None for other errors, such as bugs."""
-    return next((found for failure in _failures(error) if (found := _of(failure))), None)
+    return next((kind for failure in _failures(error) if (kind := _of(failure))), None)
 
 
 def fault_at(where: str | Path, error: BaseException) -> Fault | None:
     """The fault behind `error` on the folder, database or address `where`."""
-    found = fault(error)
+    kind = fault(error)
     # SQLite reports an I/O error if there is no room for its shared memory.
-    is_full = found is Fault.BROKEN and any(_almost_full([str(where).removeprefix(SQLITE)]))
-    return Fault.FULL if is_full else found
+    is_full = kind is Fault.BROKEN and any(_almost_full([str(where).removeprefix(SQLITE)]))
+    return Fault.FULL if is_full else kind
 
 
 def is_passing(error: BaseException) -> bool:
@@ -100,8 +100,8 @@ def explanation(error: BaseException, where: str | Path = "") -> StudyError | No
     """
     if isinstance(error, StoreFault):
         return StudyError(str(error))
-    found = fault_at(where, error)
-    return StudyError(f"{failure_sentence(error, where)}: {_REMEDIES[found]}") if found else None
+    kind = fault_at(where, error)
+    return StudyError(f"{failure_sentence(error, where)}: {_REMEDIES[kind]}") if kind else None
 
 
 @contextmanager
@@ -118,10 +118,10 @@ def explained(where: str | Path) -> Iterator[None]:
 
 def failure_sentence(error: BaseException, where: str | Path = "") -> str:
     """What failed and where, without advice; for an error with a `fault`."""
-    found = fault_at(where, error)
-    assert found
-    place = masked(_place(error, found, where))
-    return f"{_SENTENCES[found].format(place=place)} ({_message(error)})"
+    kind = fault_at(where, error)
+    assert kind
+    place = masked(_place(error, kind, where))
+    return f"{_SENTENCES[kind].format(place=place)} ({_message(error)})"
 
 
 _SENTENCES = {
@@ -209,7 +209,7 @@ def _is_cut_off(failure: DBAPIError) -> bool:
 def _by_words(failure: BaseException) -> Fault | None:
     # Without the SQL statement and its parameters, which may contain any text.
     text = f"{failure}".partition("\n[SQL:")[0] + f" {getattr(failure, 'error_code', '')}"
-    return next((found for found in Fault if any(words in text for words in found.value)), None)
+    return next((kind for kind in Fault if any(words in text for words in kind.value)), None)
 
 
 def _message(error: BaseException) -> str:
@@ -222,12 +222,12 @@ def _message(error: BaseException) -> str:
     return masked(caused[2] if caused else _POOL.sub("", text)).rstrip(".")
 
 
-def _place(error: BaseException, found: Fault, where: str | Path) -> str:
-    if found in (Fault.FULL, Fault.READ_ONLY, Fault.MISNAMED):
+def _place(error: BaseException, kind: Fault, where: str | Path) -> str:
+    if kind in (Fault.FULL, Fault.READ_ONLY, Fault.MISNAMED):
         named = [failure.filename for failure in _failures(error) if isinstance(failure, OSError) and failure.filename]
         if named:
-            return str(Path(str(named[0])).parent if found is Fault.FULL else named[0])
-    if found is Fault.FULL:
+            return str(Path(str(named[0])).parent if kind is Fault.FULL else named[0])
+    if kind is Fault.FULL:
         return str(next(_almost_full((where, tempfile.gettempdir())), where))
     return str(where) or "the store"
 
