@@ -155,18 +155,18 @@ def test_only_tracking_and_upkeep_import_mlflow():
 
 def named_in_text(module: str) -> set[str]:
     """The tags and params of runs that a module reads, or sets when it starts one, by their names in text."""
-    found = set[str]()
+    names = set[str]()
     for node in ast.walk(ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())):
         match node:
             case ast.Subscript(ast.Attribute(attr="tags" | "params"), ast.Constant(name)):
-                found.add(name)
+                names.add(name)
             case ast.Call(ast.Attribute(ast.Attribute(attr="tags" | "params"), "get"), [ast.Constant(name), *_]):
-                found.add(name)
+                names.add(name)
             case ast.Compare(ast.Constant(name), [ast.In() | ast.NotIn()], [ast.Attribute(attr="tags" | "params")]):
-                found.add(name)
+                names.add(name)
             case ast.keyword("tags", ast.Dict(keys)):
-                found |= {key.value for key in keys if isinstance(key, ast.Constant)}
-    return found
+                names |= {key.value for key in keys if isinstance(key, ast.Constant)}
+    return names
 
 
 def test_only_tracking_names_the_tags_and_params_of_runs():
@@ -270,12 +270,12 @@ def file_for(module: str) -> str:
 
 def reached(module: str) -> set[str]:
     """All modules that `module`, of the tests or of the product, imports directly or through others."""
-    found, to_read = set[str](), [module]
+    modules_found, to_read = set[str](), [module]
     while to_read:
-        new = {name for name in WITH_TESTS[to_read.pop()] if name in WITH_TESTS} - found
-        found |= new
+        new = {name for name in WITH_TESTS[to_read.pop()] if name in WITH_TESTS} - modules_found
+        modules_found |= new
         to_read += new
-    return found
+    return modules_found
 
 
 def test_each_module_has_a_file_of_tests_of_its_name_or_is_tested_in_another():

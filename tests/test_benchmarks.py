@@ -77,10 +77,10 @@ def test_paired_differences_and_their_interval_are_those_of_a_paired_t_test():
 
 
 def test_the_textbook_loop_sees_the_same_pixels_and_labels(tiny: Dataset):
-    made = textbook.cifar10_of(tiny.train)
-    assert len(made) == len(tiny.train)
-    for place in (0, 7, len(made) - 1):
-        pixels, label = made[place]
+    converted = textbook.cifar10_of(tiny.train)
+    assert len(converted) == len(tiny.train)
+    for place in (0, 7, len(converted) - 1):
+        pixels, label = converted[place]
         torch.testing.assert_close(pixels, normalise(tiny.train.images[place]))
         assert label == tiny.train.labels[place]
 

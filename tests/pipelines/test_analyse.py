@@ -28,9 +28,9 @@ TABLES = {"table2", "mcnemar", "duplicates", "seeds", "architecture"}
 
 @pytest.fixture(scope="module")
 def page(finished_study) -> Path:
-    made = analyse("best", SETTINGS, finished_study.context, data=finished_study.dataset)
-    assert made.missing == ()
-    return made.page
+    analysis = analyse("best", SETTINGS, finished_study.context, data=finished_study.dataset)
+    assert analysis.missing == ()
+    return analysis.page
 
 
 def shown(page: Path) -> set[str]:
@@ -171,11 +171,11 @@ def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
     run_id = retrained(context, tiny, CNNConfig(filters=(4, 6)))
     capsys.readouterr()
     only = ("table2", "confusion", "kernel_conv2", "maps_conv2", "grid_pool2")
-    made = analyse(run_id, replace(SETTINGS, layer="conv2", only=only), context, data=tiny)
-    assert made.missing == ()
+    analysis = analyse(run_id, replace(SETTINGS, layer="conv2", only=only), context, data=tiny)
+    assert analysis.missing == ()
     assert "The cnn is shown alone." in capsys.readouterr().out
-    assert set(pd.read_csv(made.page.parent / "table2.csv")["model"]) == {"cnn"}
-    assert {file.stem for file in made.page.parent.glob("*.png")} == {
+    assert set(pd.read_csv(analysis.page.parent / "table2.csv")["model"]) == {"cnn"}
+    assert {file.stem for file in analysis.page.parent.glob("*.png")} == {
         "table2_intervals", "confusion", "kernel_conv2_filter3", "maps_conv2_filter3", "grid_pool2",
     }  # fmt: skip
     shutil.rmtree(context.home.reports)
@@ -185,11 +185,11 @@ def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
 
 def test_an_ffnn_is_shown_without_kernels_and_maps(context: Context, tiny: Dataset):
     run_id = retrained(context, tiny, FFNNConfig(hidden=4))
-    made = analyse("best:ffnn", AnalysisConfig(), context, data=tiny)
-    assert made.missing == ()
-    assert run_id in made.page.read_text()
-    assert ", 1 epoch, seed 0, " in made.page.read_text()
-    assert {file.stem for file in made.page.parent.glob("*.png")} == FFNN_FIGURES - {"search_importance"}
+    analysis = analyse("best:ffnn", AnalysisConfig(), context, data=tiny)
+    assert analysis.missing == ()
+    assert run_id in analysis.page.read_text()
+    assert ", 1 epoch, seed 0, " in analysis.page.read_text()
+    assert {file.stem for file in analysis.page.parent.glob("*.png")} == FFNN_FIGURES - {"search_importance"}
 
 
 def test_a_retraining_that_is_not_finished_is_named(context: Context, tiny: Dataset):

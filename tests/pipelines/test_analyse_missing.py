@@ -45,7 +45,7 @@ Made = Callable[..., Analysis]
 
 
 @pytest.fixture
-def made(finished_study: Finished) -> Iterator[Made]:
+def analysed(finished_study: Finished) -> Iterator[Made]:
     """Analyses the finished study's CNN anew; its reports are gone afterwards."""
     reports = finished_study.context.home.reports
     before = reports.rename(reports.with_name("reports of other tests")) if reports.exists() else None
@@ -64,31 +64,31 @@ def pictures(page: Path) -> set[str]:
     return {path.stem for path in page.parent.glob("*.png")}
 
 
-def test_a_missing_epoch_is_named_and_the_others_are_shown(made: Made, finished_study: Finished):
+def test_a_missing_epoch_is_named_and_the_others_are_shown(analysed: Made, finished_study: Finished):
     with without(finished_study, "cnn", "weights/epoch_001.safetensors"):
-        analysis = made()
+        analysis = analysed()
     [line] = analysis.missing
     assert "no artifact weights/epoch_001.safetensors" in line
     assert line in analysis.page.read_text()
     assert pictures(analysis.page) == {"table2_intervals", "confusion", "convergence", "kernel_conv1_filter3"}
 
 
-def test_files_of_others_among_the_weights_are_nobodys_epoch(made: Made, finished_study: Finished):
+def test_files_of_others_among_the_weights_are_nobodys_epoch(analysed: Made, finished_study: Finished):
     root = finished_study.context.store.root(finished_study.retrained["cnn"])
     assert root
     others = [root / "weights" / name for name in ("epoch_000.safetensors.more", "notes.txt")]
     for file in others:
         file.write_text("mine")
     try:
-        assert made().missing == ()
+        assert analysed().missing == ()
     finally:
         for file in others:
             file.unlink()
 
 
-def test_missing_train_predictions_leave_the_test_ones(made: Made, finished_study: Finished):
+def test_missing_train_predictions_leave_the_test_ones(analysed: Made, finished_study: Finished):
     with without(finished_study, "cnn", "predictions/train.safetensors"):
-        analysis = made()
+        analysis = analysed()
     run_id = finished_study.retrained["cnn"]
     [line] = analysis.missing
     assert line == (
@@ -98,13 +98,13 @@ def test_missing_train_predictions_leave_the_test_ones(made: Made, finished_stud
     assert "table2_intervals" in pictures(analysis.page)
 
 
-def test_predictions_that_cannot_be_read_say_why(made: Made, finished_study: Finished):
+def test_predictions_that_cannot_be_read_say_why(analysed: Made, finished_study: Finished):
     run_id = finished_study.retrained["cnn"]
     (kept,) = finished_study.context.home.store.glob(f"artifacts/*/{run_id}/artifacts/predictions/train.safetensors")
     whole = kept.read_bytes()
     try:
         kept.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        [line] = made().missing
+        [line] = analysed().missing
     finally:
         kept.write_bytes(whole)
     assert line == (
@@ -113,25 +113,25 @@ def test_predictions_that_cannot_be_read_say_why(made: Made, finished_study: Fin
     )
 
 
-def test_without_the_other_models_predictions_the_run_is_shown(made: Made, finished_study: Finished):
+def test_without_the_other_models_predictions_the_run_is_shown(analysed: Made, finished_study: Finished):
     with without(finished_study, "ffnn", "predictions/*.safetensors"):
-        analysis = made()
+        analysis = analysed()
     assert len(analysis.missing) == 2
     assert all(finished_study.retrained["ffnn"] in line for line in analysis.missing)
     assert "table2_intervals" in pictures(analysis.page)
 
 
-def test_without_any_predictions_the_weights_are_shown(made: Made, finished_study: Finished):
+def test_without_any_predictions_the_weights_are_shown(analysed: Made, finished_study: Finished):
     with without(finished_study, "ffnn", "predictions"), without(finished_study, "cnn", "predictions"):
-        analysis = made(replace(FEW, only=("kernel_conv1",)))
+        analysis = analysed(replace(FEW, only=("kernel_conv1",)))
     assert "No predictions of the test images were kept." in analysis.page.read_text()
     assert pictures(analysis.page) == {"kernel_conv1_filter3"}
 
 
-def test_without_any_weights_the_rest_is_shown(made: Made, finished_study: Finished):
+def test_without_any_weights_the_rest_is_shown(analysed: Made, finished_study: Finished):
     run_id = finished_study.retrained["cnn"]
     with without(finished_study, "cnn", "weights"):
-        analysis = made(AnalysisConfig(filter=3, epochs_every=1))
+        analysis = analysed(AnalysisConfig(filter=3, epochs_every=1))
     shown = pictures(analysis.page)
     [line] = analysis.missing
     assert line.startswith("Left out: kernel_convergence, ")
@@ -145,48 +145,48 @@ def test_without_any_weights_the_rest_is_shown(made: Made, finished_study: Finis
         assert (analysis.page.parent / f"{name}.csv").is_file()
 
 
-def test_chosen_figures_that_need_what_is_not_there_are_named(made: Made, finished_study: Finished):
+def test_chosen_figures_that_need_what_is_not_there_are_named(analysed: Made, finished_study: Finished):
     both = replace(FEW, only=("kernel_conv1", "roc", "convergence"))
     with without(finished_study, "cnn", "weights"):
-        assert [line[:24] for line in made(both).missing] == ["Left out: kernel_conv1. "]
+        assert [line[:24] for line in analysed(both).missing] == ["Left out: kernel_conv1. "]
     with without(finished_study, "ffnn", "predictions"), without(finished_study, "cnn", "predictions"):
-        analysis = made(both)
+        analysis = analysed(both)
     assert analysis.missing[-1] == "Left out: roc. No predictions of the test images were kept."
     assert {"convergence", "kernel_conv1_filter3"} <= pictures(analysis.page)
 
 
 def test_where_nothing_can_be_shown_it_is_refused(
-    made: Made, finished_study: Finished, monkeypatch: pytest.MonkeyPatch
+    analysed: Made, finished_study: Finished, monkeypatch: pytest.MonkeyPatch
 ):
     with without(finished_study, "cnn", "weights"):
         with pytest.raises(StudyError, match=r"^Nothing can be shown\. Left out: kernel_conv1\. Run .* has no weights"):
-            made(replace(FEW, only=("kernel_conv1",)))
+            analysed(replace(FEW, only=("kernel_conv1",)))
         with without(finished_study, "cnn", "predictions"):
-            assert "convergence" in pictures(made().page)
+            assert "convergence" in pictures(analysed().page)
             monkeypatch.setattr(type(finished_study.context.store), "history", lambda *_: pd.DataFrame())
             with pytest.raises(StudyError, match="has no weights, no predictions and no curves: "):
-                made()
+                analysed()
     assert not list(finished_study.context.home.reports.glob("*/index.html"))
 
 
-def test_classes_that_the_run_no_longer_tells_are_the_data_sets(made: Made, finished_study: Finished):
+def test_classes_that_the_run_no_longer_tells_are_the_data_sets(analysed: Made, finished_study: Finished):
     with without(finished_study, "cnn", "dataset.json"):
-        analysis = made(replace(FEW, only=("confusion", "samples")))
+        analysis = analysed(replace(FEW, only=("confusion", "samples")))
         with pytest.raises(StudyError, match=r"no artifact dataset\.json"):
-            made(replace(FEW, only=("confusion",)))
+            analysed(replace(FEW, only=("confusion",)))
     [line] = analysis.missing
     assert "dataset.json" in line
     assert pictures(analysis.page) == {"confusion", "samples"}
 
 
-def test_a_damaged_file_leaves_out_what_needs_it(made: Made, finished_study: Finished):
+def test_a_damaged_file_leaves_out_what_needs_it(analysed: Made, finished_study: Finished):
     (weights,) = finished_study.context.home.store.glob(
         f"artifacts/*/{finished_study.retrained['cnn']}/artifacts/weights/epoch_002.safetensors"
     )
     whole = weights.read_bytes()
     try:
         weights.write_bytes(whole[:100])
-        analysis = made()
+        analysis = analysed()
     finally:
         weights.write_bytes(whole)
     [line] = analysis.missing
@@ -195,20 +195,20 @@ def test_a_damaged_file_leaves_out_what_needs_it(made: Made, finished_study: Fin
     assert "confusion" in pictures(analysis.page)
 
 
-def test_other_images_than_the_runs_leave_out_what_is_measured_on_them(made: Made):
+def test_other_images_than_the_runs_leave_out_what_is_measured_on_them(analysed: Made):
     only = ("confusion", "samples", "maps_conv1", "kernel_conv1")
-    analysis = made(replace(FEW, only=only), digest="another")
+    analysis = analysed(replace(FEW, only=only), digest="another")
     [line] = analysis.missing
     assert line.startswith("Left out: samples, maps_conv1. ")
     assert "trained on other images" in line
     assert pictures(analysis.page) == {"confusion", "kernel_conv1_filter3"}
 
 
-def test_an_image_file_is_shown_without_the_data_set(made: Made, tmp_path: Path):
+def test_an_image_file_is_shown_without_the_data_set(analysed: Made, tmp_path: Path):
     photo = tmp_path / "photo.png"
     Image.new("RGB", (40, 50), (200, 30, 60)).save(photo)
     only = ("maps_conv1", "samples", "image", "grid_pool2", "explorer")
-    analysis = made(replace(FEW, only=only, image=str(photo), per_map=True), digest="another")
+    analysis = analysed(replace(FEW, only=only, image=str(photo), per_map=True), digest="another")
     [line] = analysis.missing
     assert line.startswith("Left out: samples. Run")
     assert analysis.page.parts[-2:] == ("only", "index.html")
@@ -220,7 +220,7 @@ def test_an_image_file_is_shown_without_the_data_set(made: Made, tmp_path: Path)
     assert "photo.png" in (analysis.page.parent / "explorer.html").read_text()
 
 
-def test_the_command_ends_with_1_where_something_is_missing(finished_study: Finished, made: Made):
+def test_the_command_ends_with_1_where_something_is_missing(finished_study: Finished, analysed: Made):
     with without(finished_study, "cnn", "predictions/train.safetensors"):
         ended = study_here("analyse", "--only", "roc", home=finished_study.context.home.root)
     assert ended.code == 1, ended.err
@@ -228,7 +228,9 @@ def test_the_command_ends_with_1_where_something_is_missing(finished_study: Fini
     assert "Report: " in ended.out
 
 
-def test_the_command_makes_what_is_chosen_without_the_data_set_and_ends_with_0(finished_study: Finished, made: Made):
+def test_the_command_makes_what_is_chosen_without_the_data_set_and_ends_with_0(
+    finished_study: Finished, analysed: Made
+):
     home = finished_study.context.home
     ended = study_here("analyse", home=home.root, STUDY_ONLY="roc, correlation_of_nothing")
     assert ended.code == 2

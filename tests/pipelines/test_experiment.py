@@ -38,9 +38,9 @@ FILTERS = {(32, 64): (4, 8), (16, 32): (3, 4), (6, 16): (2, 2)}
 def small(epochs: int) -> tuple[Condition, ...]:
     """The experiment's conditions with fewer filters and smaller batches."""
     return tuple(
-        replace(one, config=replace(one.config, model=CNNConfig(filters=FILTERS[filters]), batch_size=18))
-        for one in dead_filters(epochs)
-        for filters in [one.config.model.filters]
+        replace(condition, config=replace(condition.config, model=CNNConfig(filters=FILTERS[filters]), batch_size=18))
+        for condition in dead_filters(epochs)
+        for filters in [condition.config.model.filters]
     )
 
 
@@ -90,7 +90,7 @@ def test_every_condition_and_seed_is_a_run_below_the_experiments(measured: tuple
     assert {run.tags["mlflow.parentRunId"] for run in runs} == {parent.id}
     assert {(run.status, run.tags["status_reason"]) for run in runs} == {("FINISHED", "complete")}
     recorded = {(TrainConfig.from_params(run.params), run.tags["condition"]) for run in runs}
-    assert recorded == {(replace(one.config, seed=1), one.label) for one in small(2)}
+    assert recorded == {(replace(condition.config, seed=1), condition.label) for condition in small(2)}
 
 
 def test_losses_are_recorded_by_epoch_and_filters_by_step(measured: tuple[Context, Path]):

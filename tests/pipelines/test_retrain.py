@@ -277,10 +277,10 @@ def test_where_earlier_weights_are_lost_training_begins_anew_and_says_so(
     stopped = interrupted_after(2, toy, tiny, context)
     file_of(context.store, stopped.id, lost).unlink()
     anew = retrain(toy, tiny, context, epochs=EPOCHS)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert anew != stopped.id
-    assert f"Run {stopped.id} cannot be continued ({weights_path(0)}" in said
-    assert "missing or altered): training starts over." in said
+    assert f"Run {stopped.id} cannot be continued ({weights_path(0)}" in output
+    assert "missing or altered): training starts over." in output
     ended = context.store.get(stopped.id)
     assert (ended.status, ended.tags["status_reason"]) == ("FAILED", "incomplete")
     assert_every_epoch_recorded_once(context.store, anew)
@@ -405,13 +405,13 @@ def test_seeds_are_retrained_in_turn_and_those_that_are_finished_are_skipped(
     retrain(toy, tiny, context, epochs=2, seed=7)  # of other epochs: not the same training
     capsys.readouterr()
     run_ids = retrain_seeds(toy, tiny, context, epochs=1, seed=None, seeds=3)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     runs = [context.store.get(run_id) for run_id in run_ids]
     assert [(run.params["seed"], run.params["epochs"]) for run in runs] == [("5", "1"), ("6", "1"), ("7", "1")]
     assert run_ids[1] == done
-    assert f"Seed 6 is retrained already: run {done}" in said
+    assert f"Seed 6 is retrained already: run {done}" in output
     accuracies = np.array([run.metrics["final_test_accuracy"] for run in runs])
-    assert f"seeds 5 to 7, epochs 1: test accuracy {accuracies.mean():.4f} ± {accuracies.std(ddof=1):.4f}" in said
+    assert f"seeds 5 to 7, epochs 1: test accuracy {accuracies.mean():.4f} ± {accuracies.std(ddof=1):.4f}" in output
     assert retrain_seeds(toy, tiny, context, epochs=1, seed=None, seeds=3) == run_ids
     assert len(context.store.runs(stage="retrain")) == 4
 
@@ -504,9 +504,9 @@ def test_a_done_retraining_restores_its_registration(
 def test_one_seed_has_no_deviation(context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]):
     (run_id,) = retrain_seeds(toy, tiny, context, epochs=1, seed=9, seeds=1)
     assert context.store.get(run_id).params["seed"] == "9"
-    said = capsys.readouterr().out
-    assert "seed 9, epochs 1: test accuracy" in said
-    assert "±" not in said
+    output = capsys.readouterr().out
+    assert "seed 9, epochs 1: test accuracy" in output
+    assert "±" not in output
 
 
 def test_an_interrupted_seed_is_continued(context: Context, tiny: Dataset, toy: Run):

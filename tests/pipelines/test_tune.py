@@ -93,8 +93,8 @@ def test_a_trial_records_all_its_settings_the_data_the_machine_and_the_versions(
 def test_both_stores_tell_the_same_of_each_trial(finished_study):
     context = finished_study.context
     for name, config in finished_study.searches.items():
-        found = in_optuna(context, config, finished_study.dataset).get_trials()
-        for run, trial in zip(trials(context, config.name), found, strict=True):
+        optuna_trials = in_optuna(context, config, finished_study.dataset).get_trials()
+        for run, trial in zip(trials(context, config.name), optuna_trials, strict=True):
             assert trial.user_attrs["mlflow_run"] == run.id
             assert trial.user_attrs["status_reason"] == run.tags["status_reason"]
             assert float(run.params["learning_rate"]) == trial.params["learning_rate"]
@@ -182,8 +182,8 @@ def test_an_ended_trial_is_closed_in_both_stores_and_the_same_search_reaches_its
     assert (search_run.status, search_run.tags["status_reason"]) == (status, reason)
     ended = trials(context)[1]
     assert (ended.status, ended.tags["status_reason"]) == (status, reason)
-    found = in_optuna(context, SMALL, tiny).get_trials()
-    assert (found[1].state, found[1].user_attrs["status_reason"]) == (TrialState.FAIL, reason)
+    optuna_trials = in_optuna(context, SMALL, tiny).get_trials()
+    assert (optuna_trials[1].state, optuna_trials[1].user_attrs["status_reason"]) == (TrialState.FAIL, reason)
 
     assert tune(SMALL, tiny, context) == search_run.id
     assert context.store.get(search_run.id).status == "FINISHED"
@@ -232,8 +232,8 @@ def test_it_is_said_where_another_search_has_the_best_which_is_retrained(
     tune(replace(SMALL, name="good"), tiny, context)
     hopeless = replace(SMALL, name="hopeless", trials=1, learning_rate=Range(low=1e-9, high=2e-9))
     search_and_retrain(hopeless, tiny, context, epochs=1)
-    said = capsys.readouterr().out
-    assert re.search(r"The best ffnn of all searches on digits is trial \d of good, validation accuracy 0\.", said)
+    output = capsys.readouterr().out
+    assert re.search(r"The best ffnn of all searches on digits is trial \d of good, validation accuracy 0\.", output)
     [run] = context.store.runs(stage="retrain")
     assert run.tags["search"] == "good"
 
@@ -297,9 +297,9 @@ def test_an_interruption_closes_all_trials_that_take_turns_in_both_stores(
     assert [(run.status, run.tags["status_reason"]) for run in trials(context)] == [("KILLED", "interrupted")] * 3
     # What was measured until then is there, whoever was interrupted.
     assert [steps(context, run, "val_loss") for run in trials(context)] == [[1], [1], []]
-    found = in_optuna(context, config, tiny)
-    assert [trial.user_attrs["status_reason"] for trial in found.trials] == ["interrupted"] * 3
-    assert {trial.state for trial in found.trials} == {TrialState.FAIL}
+    optuna_study = in_optuna(context, config, tiny)
+    assert [trial.user_attrs["status_reason"] for trial in optuna_study.trials] == ["interrupted"] * 3
+    assert {trial.state for trial in optuna_study.trials} == {TrialState.FAIL}
     monkeypatch.undo()
     tune(config, tiny, context)
     assert search.finished(in_optuna(context, config, tiny)) == 5
@@ -336,13 +336,13 @@ def test_a_trial_without_memory_fails_with_a_sentence_and_the_search_goes_on(
     runs = trials(context)
     assert [run.tags["status_reason"] for run in runs] == ["complete", "out of memory", "complete", "complete"]
     assert runs[1].status == "FAILED"
-    found = in_optuna(context, SMALL, tiny)
-    assert found.trials[1].state == TrialState.FAIL
-    assert "--workers" in found.trials[1].user_attrs["stopped"]
-    said = [line for line in capsys.readouterr().out.splitlines() if "no memory left" in line]
-    assert len(said) == 1
-    assert said[0].startswith("A trial failed: cpu has no memory left")
-    assert "--workers" in said[0]
+    optuna_study = in_optuna(context, SMALL, tiny)
+    assert optuna_study.trials[1].state == TrialState.FAIL
+    assert "--workers" in optuna_study.trials[1].user_attrs["stopped"]
+    messages = [line for line in capsys.readouterr().out.splitlines() if "no memory left" in line]
+    assert len(messages) == 1
+    assert messages[0].startswith("A trial failed: cpu has no memory left")
+    assert "--workers" in messages[0]
 
 
 def test_a_search_of_which_trial_after_trial_has_no_memory_ends_with_the_sentence(
@@ -364,9 +364,9 @@ def test_a_search_on_a_gpu_takes_turns_and_both_stores_agree(home: Home, tiny: D
     context = surroundings(home, prepare("cuda"))
     config = replace(SMALL, trials=8, epochs=4, pruner="median")
     tune(config, tiny, context)
-    found = in_optuna(context, config, tiny)
-    assert search.finished(found) == 8
-    for run, trial in zip(trials(context), found.trials, strict=True):
+    optuna_study = in_optuna(context, config, tiny)
+    assert search.finished(optuna_study) == 8
+    for run, trial in zip(trials(context), optuna_study.trials, strict=True):
         assert run.tags["status_reason"] == trial.user_attrs["status_reason"]
         assert steps(context, run, "val_loss") == list(trial.intermediate_values)
 

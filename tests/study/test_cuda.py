@@ -34,9 +34,9 @@ class Recorder(TorchDispatchMode):
         self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
 
     def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = call(*args, **(kwargs or {}))
-        self.calls.append((call, args, kwargs or {}, made))
-        return made
+        created = call(*args, **(kwargs or {}))
+        self.calls.append((call, args, kwargs or {}, created))
+        return created
 
 
 HOST_READS = ("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.is_nonzero", "aten.masked_select")
@@ -58,9 +58,9 @@ def recorded(step: Callable[[], None]) -> Callable[[], None]:
 
     def replay() -> None:
         with torch.no_grad():
-            for call, args, kwargs, made in calls:
+            for call, args, kwargs, created in calls:
                 again = call(*args, **kwargs)
-                for old, new in zip(tree_leaves(made), tree_leaves(again), strict=True):
+                for old, new in zip(tree_leaves(created), tree_leaves(again), strict=True):
                     if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
                         old.copy_(new)
 

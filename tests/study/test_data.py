@@ -464,9 +464,9 @@ class TestCache:
         if damage == "one bit":
             content[-1] ^= 1
         cache.write_bytes({"cut short": content[:-1], "one bit": content, "emptied": b""}.get(damage, b"{}" * 99))
-        said: list[str] = []
-        again = load_dataset(DataConfig(dataset=str(folder)), home, said.append)
-        assert said == [f"Decoding 18 images of {folder}, once."]
+        messages: list[str] = []
+        again = load_dataset(DataConfig(dataset=str(folder)), home, messages.append)
+        assert messages == [f"Decoding 18 images of {folder}, once."]
         assert torch.equal(before.train.images, again.train.images)
         assert len(decoded) == 2
         load(folder, home)
@@ -492,10 +492,10 @@ class TestCache:
     def test_where_nothing_can_be_kept_it_says_so_once_and_goes_on(self, folder: Path, home: Home):
         home.data.mkdir(parents=True)
         (home.data / "cache").write_text("in the way")
-        said: list[str] = []
-        assert len(load_dataset(DataConfig(dataset=str(folder)), home, said.append).train) == 12
-        assert [text for text in said if "cannot be kept" in text] == said[1:]
-        assert len(said) == 2
+        messages: list[str] = []
+        assert len(load_dataset(DataConfig(dataset=str(folder)), home, messages.append).train) == 12
+        assert [text for text in messages if "cannot be kept" in text] == messages[1:]
+        assert len(messages) == 2
 
     def test_nothing_unfinished_is_left_beside_it(self, folder: Path, home: Home):
         load(folder, home)
@@ -554,15 +554,15 @@ def site(archive: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def cifar10(home: Home) -> tuple[Dataset, list[str]]:
-    said: list[str] = []
-    return load_dataset(DataConfig(dataset="cifar10"), home, said.append), said
+    messages: list[str] = []
+    return load_dataset(DataConfig(dataset="cifar10"), home, messages.append), messages
 
 
 class TestCIFAR10:
     def test_is_announced_downloaded_checked_and_loaded(self, site: Path, home: Home):
-        dataset, said = cifar10(home)
-        assert len(said) == 1
-        assert "Downloading CIFAR-10 (170 MB)" in said[0]
+        dataset, messages = cifar10(home)
+        assert len(messages) == 1
+        assert "Downloading CIFAR-10 (170 MB)" in messages[0]
         assert (dataset.name, dataset.key, dataset.source) == ("cifar10", "cifar10", "CIFAR-10 (torchvision)")
         assert list(dataset.classes) == CIFAR10_CLASSES
         assert (len(dataset.train), len(dataset.test)) == (100, 20)
@@ -575,17 +575,17 @@ class TestCIFAR10:
     ):
         first, _ = cifar10(home)
         monkeypatch.delattr("torchvision.datasets.CIFAR10")
-        second, said = cifar10(home)
-        assert said == []
+        second, messages = cifar10(home)
+        assert messages == []
         assert torch.equal(first.train.images, second.train.images)
         assert first.digest == second.digest
 
     def test_a_placed_archive_needs_no_network(self, archive: Path, home: Home):
         home.data.mkdir(parents=True)
         shutil.copy(archive, home.data)
-        dataset, said = cifar10(home)
+        dataset, messages = cifar10(home)
         assert len(dataset.train) == 100
-        assert said == []
+        assert messages == []
 
     def test_without_a_network_it_says_what_to_do_instead(self, archive: Path, home: Home):
         text = refusal("cifar10", home)
@@ -645,9 +645,9 @@ class TestCIFAR10:
     def test_a_damaged_archive_is_moved_aside_and_told(self, site: Path, home: Home):
         home.data.mkdir(parents=True)
         (home.data / site.name).write_bytes(site.read_bytes()[:500])
-        dataset, said = cifar10(home)
+        dataset, messages = cifar10(home)
         assert len(dataset.train) == 100
-        assert f"moved to {site.name}.damaged" in said[0]
+        assert f"moved to {site.name}.damaged" in messages[0]
         assert (home.data / f"{site.name}.damaged").stat().st_size == 500
 
     @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
@@ -659,9 +659,9 @@ class TestCIFAR10:
             batch.write_bytes(batch.read_bytes()[:-1] + b"?")
         else:
             batch.unlink()
-        after, said = cifar10(home)
+        after, messages = cifar10(home)
         assert after.digest == before.digest
-        assert said == []
+        assert messages == []
         assert md5(batch) == md5(site.parent / BATCHES / name)
 
     def test_a_full_disk_leaves_nothing_half_and_names_the_room(
@@ -801,8 +801,8 @@ class TestRealImages:
         peacock = np.asarray(Image.open(real_images / "train" / "bird" / "0000.jpg").convert("RGB"))
         assert np.array_equal(select_image(first, "").image.permute(1, 2, 0).numpy(), peacock)
 
-        said: list[str] = []
-        second = load_dataset(DataConfig(dataset=str(real_images)), home, said.append)
-        assert said == []
+        messages: list[str] = []
+        second = load_dataset(DataConfig(dataset=str(real_images)), home, messages.append)
+        assert messages == []
         assert second.digest == first.digest
         assert torch.equal(first.test.images, second.test.images)

@@ -47,10 +47,10 @@ def test_equation_2_gives_the_sizes_that_torch_makes(pooling: bool):
     ],
 )
 def test_maps_have_the_sizes_that_are_told(config: CNNConfig):
-    made = build_model(config, classes=4, seed=0).activations(images())
+    maps = build_model(config, classes=4, seed=0).activations(images())
     for layer, side in feature_sizes(config).items():
-        assert made[layer].shape[2:] == (side, side)
-    assert made["fc"].shape == (4, 4)
+        assert maps[layer].shape[2:] == (side, side)
+    assert maps["fc"].shape == (4, 4)
 
 
 def seen(model: CNN, layer: str, unit: int) -> list[int]:
@@ -103,9 +103,9 @@ def test_a_second_layer_unit_sees_14_pixels_and_a_pooled_one_at_most_as_much_of_
 @BOTH
 def test_activations_end_in_exactly_what_the_network_answers(config: ModelConfig):
     model = build_model(config, classes=10, seed=3)
-    made = model.activations(images())
-    assert tuple(made) == type(model).layers
-    assert torch.equal(made[type(model).layers[-1]], model(images()))
+    maps = model.activations(images())
+    assert tuple(maps) == type(model).layers
+    assert torch.equal(maps[type(model).layers[-1]], model(images()))
 
 
 def test_layers_are_named_as_they_are_shown():

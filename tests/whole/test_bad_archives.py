@@ -66,23 +66,23 @@ def test_any_archive_is_imported_whole_or_refused_and_nothing_is_written(
         home.root.mkdir()
         before, around = contents(home.root), _files(Path(name))
         ended = study_here("import", str(source), home=home.root)
-        said = f"{how}: {changed}"
-        note(said)
-        assert ended.code in (0, 2), (said, ended)
+        case = f"{how}: {changed}"
+        note(case)
+        assert ended.code in (0, 2), (case, ended)
         assert_refused_or_done(ended, before, home.root)
-        assert not list(home.root.glob(".import.*.part")), said
+        assert not list(home.root.glob(".import.*.part")), case
         event(f"{how}: exit code {ended.code}")
         if ended.code == 2:
-            assert _files(Path(name)) == around, said
+            assert _files(Path(name)) == around, case
             return
         # Where hashes fit what was made up, values may contradict each other, and it is `study doctor` that says so.
         doctor = study_here("doctor", home=home.root)
         is_altered = how == "value" or "/artifacts/" in changed
-        assert doctor.code == 0 or (doctor.code == 1 and is_altered), (said, doctor)
+        assert doctor.code == 0 or (doctor.code == 1 and is_altered), (case, doctor)
         for typed in USES if IS_LONG else ():
             used = study_here(*typed, home=home.root)
-            assert "Traceback" not in used.err + used.out, (said, typed, used)
-            assert used.code in (0, 1, 2), (said, typed, used)
+            assert "Traceback" not in used.err + used.out, (case, typed, used)
+            assert used.code in (0, 1, 2), (case, typed, used)
 
 
 def _files(folder: Path) -> set[Path]:
@@ -95,12 +95,12 @@ def _change(folder: Path, how: str, chance: random.Random) -> str:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     file = chance.choice(records if how == "value" else files)
     content = file.read_bytes()
-    said = str(file.relative_to(folder))
+    name = str(file.relative_to(folder))
     if how == "value" and file.suffix == ".db":
-        said += _change_row(file, chance)
+        name += _change_row(file, chance)
     elif how == "value":
         record = json.loads(content)
-        said += _change_value(record, chance)
+        name += _change_value(record, chance)
         file.write_text(json.dumps(record))
     elif how == "text":
         file.write_text("a shopping list\n" * chance.randrange(400))
@@ -116,10 +116,10 @@ def _change(folder: Path, how: str, chance: random.Random) -> str:
         file.with_name(f"{file.name}.more").write_bytes(content)
     else:
         other = chance.choice(files)
-        said += f" and {other.relative_to(folder)}"
+        name += f" and {other.relative_to(folder)}"
         file.write_bytes(other.read_bytes())
         other.write_bytes(content)
-    return said
+    return name
 
 
 def _change_row(file: Path, chance: random.Random) -> str:

@@ -201,15 +201,15 @@ def test_every_option_has_an_environment_variable() -> None:
     commands = typer.main.get_command(app.app).commands  # type: ignore[attr-defined]
     # What a trial's epochs are set to must not shorten a retraining.
     others = {("retrain", "epochs"): "STUDY_RETRAIN_EPOCHS", ("experiment", "epochs"): "STUDY_EXPERIMENT_EPOCHS"}
-    found = 0
+    count = 0
     for name, command in commands.items():
         for option in command.params:
             if option.param_type_name == "argument":
                 continue
             own = "MLFLOW_TRACKING_URI" if option.name == "tracking_uri" else "STUDY_" + option.name.upper()
             assert option.name == "help" or option.envvar == others.get((name, option.name), own)
-            found += 1
-    assert found > 40
+            count += 1
+    assert count > 40
 
 
 def test_an_environment_variable_sets_its_option(home: Home) -> None:
@@ -246,12 +246,12 @@ def trials_of(home: Home) -> list[FrozenTrial]:
 def interrupted(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     home = copy_of(migrated, tmp_path_factory.mktemp("interrupted") / "home")
     process = start(*SEARCH, home=home.root)
-    said, store = read_until(process, "trial 0 (1/3)"), Store(home)
+    output, store = read_until(process, "trial 0 (1/3)"), Store(home)
     while not store.runs(stage="trial", optuna_trial="1"):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    ended = end(process, said)
+    ended = end(process, output)
     return Interrupted(home, ended, store.runs(), trials_of(home), study(*SEARCH, home=home.root))
 
 
@@ -288,9 +288,9 @@ def terminated(interrupted: Interrupted) -> tuple[Ended, list[Run], int, str]:
     """A retraining that was told to end in its third epoch, what it left, and its continuation on a terminal."""
     home = interrupted.home
     process = start(*RETRAIN, home=home.root)
-    said = read_until(process, "epoch 2/6")
+    output = read_until(process, "epoch 2/6")
     process.send_signal(signal.SIGTERM)
-    ended = end(process, said)
+    ended = end(process, output)
     return ended, Store(home).runs(stage="retrain"), *on_a_terminal(*RETRAIN, home=home.root)
 
 

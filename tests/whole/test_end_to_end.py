@@ -20,9 +20,9 @@ FIGURES = cnn_figures(filter=12)
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
-    made = reproduced(tmp_path_factory)
-    assert made.ended.code == 0, made.ended.err
-    return made
+    reproduction = reproduced(tmp_path_factory)
+    assert reproduction.ended.code == 0, reproduction.ended.err
+    return reproduction
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,9 @@ def test_every_stage_says_what_it_does_and_for_which_model_and_the_end_how_the_p
         "4/5 Retrain: ffnn, the best trial for 2 epochs",
         "5/5 Analyse: cnn and ffnn",
     ]
-    told = [number for number, line in enumerate(lines) if line.startswith("MLflow's pages of it: ")]
-    assert len(told) == 1
-    assert told[0] > lines.index("5/5 Analyse: cnn and ffnn")
+    numbers = [number for number, line in enumerate(lines) if line.startswith("MLflow's pages of it: ")]
+    assert len(numbers) == 1
+    assert numbers[0] > lines.index("5/5 Analyse: cnn and ffnn")
 
 
 def test_every_trial_is_a_run_below_its_search(store: Store) -> None:

@@ -55,7 +55,7 @@ def refused(tracking: str, storage: str, home: Home) -> str:
 def test_what_cannot_be_opened_is_said_in_one_sentence_without_the_password(databases: Databases, home: Home) -> None:
     tracking, storage = databases.tracking, databases.storage
     missing = tracking.rpartition("/")[0] + "/missing"
-    said = {
+    messages = {
         "cannot hold both": refused(tracking, tracking, home),
         'database "missing" does not exist': refused(missing, storage, home),
         "is of another program": refused(storage, tracking, home),
@@ -63,7 +63,7 @@ def test_what_cannot_be_opened_is_said_in_one_sentence_without_the_password(data
         "is not installed": refused(tracking.replace("postgresql:", "mysql:"), storage, home),
         "Connection refused": refused(re.sub(":[0-9]+/", ":1/", tracking), storage, home),
     }
-    for reason, sentence in said.items():
+    for reason, sentence in messages.items():
         assert sentence.startswith("study: ")
         assert reason in sentence
         assert SECRET not in sentence

@@ -15,8 +15,8 @@ def run(*arguments: str, home: Path, server: str) -> str:
 
 def test_a_study_recorded_on_a_server_is_analysed_from_another_folder(server: str, tmp_path: Path) -> None:
     settings = ("--dataset", "digits", "--trials", "2", "--epochs", "1", "--retrain-epochs", "1")
-    said = run("tune", *settings, home=tmp_path / "trained", server=server)
-    assert f"{server}/#/experiments/" in said, "page addresses are given where a server answers"
+    output = run("tune", *settings, home=tmp_path / "trained", server=server)
+    assert f"{server}/#/experiments/" in output, "page addresses are given where a server answers"
 
     run("analyse", "--only", "table2,image,kernel_conv2,explorer", home=tmp_path / "analysed", server=server)
     (page,) = (tmp_path / "analysed" / "reports").glob("*/only/index.html")

@@ -27,9 +27,9 @@ def test_a_worker_that_hangs_is_killed_its_trial_timed_out_and_another_tries_it_
         [hung] = watch.workers()
         assert hung.pid == pid(under_way[0]) != watch.process.pid
         os.kill(hung.pid, signal.SIGSTOP)
-        said = read_until(watch.process, "takes its place")
+        output = read_until(watch.process, "takes its place")
         assert_gone([hung])
-        ended = end(watch.process, said)
+        ended = end(watch.process, output)
     assert ended.code == 0
     lines = ended.out.splitlines()
     assert f"Worker 1 was killed (no epoch in {LIMIT} s): another takes its place." in lines

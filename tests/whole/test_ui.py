@@ -23,9 +23,9 @@ from tests.support.process import TIMEOUT, Reproduced, environment, only_page, r
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
-    made = reproduced(tmp_path_factory)
-    assert made.ended.code == 0, made.ended.err
-    return made
+    reproduction = reproduced(tmp_path_factory)
+    assert reproduction.ended.code == 0, reproduction.ended.err
+    return reproduction
 
 
 def free_port() -> int:
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def said(digits: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def output(digits: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What `study ui` says, while it serves."""
     port, log = free_port(), tmp_path_factory.mktemp("ui") / "log"
     # Modules of the user's own that are called like those that the server needs are not run.
@@ -68,11 +68,11 @@ def wait_for_answer(address: str, process: subprocess.Popen[bytes], log: Path) -
     raise AssertionError(log.read_text())
 
 
-def address(said: str, name: str, page: str) -> str:
+def address(output: str, name: str, page: str) -> str:
     """The address that was said for a page of what is called `name`."""
-    found = re.search(rf"^{re.escape(name)}\n(?:  .*\n)*?  {page} +(\S+)$", said, re.MULTILINE)
-    assert found, said
-    return found[1]
+    match = re.search(rf"^{re.escape(name)}\n(?:  .*\n)*?  {page} +(\S+)$", output, re.MULTILINE)
+    assert match, output
+    return match[1]
 
 
 def visit(browser: Chrome, address: str) -> None:
@@ -85,8 +85,8 @@ def seen(browser: Chrome, by: str, what: str, count: int = 1) -> list[WebElement
     """At least so many visible elements, once they are there."""
 
     def visible(_: Chrome) -> list[WebElement] | None:
-        found = [element for element in browser.find_elements(by, what) if element.is_displayed()]
-        return found if len(found) >= count else None
+        elements = [element for element in browser.find_elements(by, what) if element.is_displayed()]
+        return elements if len(elements) >= count else None
 
     return WebDriverWait(browser, 60, ignored_exceptions=None).until(visible, f"{what} never showed")
 
@@ -95,8 +95,8 @@ def called(name: str) -> str:
     return f"//a[normalize-space()={name!r}]"
 
 
-def test_the_runs_page_nests_the_trials_below_their_search(browser: Chrome, said: str) -> None:
-    visit(browser, address(said, "digits-cnn", "trials"))
+def test_the_runs_page_nests_the_trials_below_their_search(browser: Chrome, output: str) -> None:
+    visit(browser, address(output, "digits-cnn", "trials"))
     seen(browser, By.XPATH, called("digits-cnn"))
     assert not browser.find_elements(By.XPATH, called("trial 0 of digits-cnn"))
     (expander,) = seen(browser, By.XPATH, f"//div[@role='gridcell'][.{called('digits-cnn')}]//button")
@@ -105,28 +105,28 @@ def test_the_runs_page_nests_the_trials_below_their_search(browser: Chrome, said
         seen(browser, By.XPATH, called(f"trial {number} of digits-cnn"))
 
 
-def test_the_compare_page_shows_the_trials_in_parallel_coordinates(browser: Chrome, said: str) -> None:
-    visit(browser, address(said, "digits-cnn", "compare"))
+def test_the_compare_page_shows_the_trials_in_parallel_coordinates(browser: Chrome, output: str) -> None:
+    visit(browser, address(output, "digits-cnn", "compare"))
     axes = {axis.text for axis in seen(browser, By.CSS_SELECTOR, ".parcoords .axis-title", 3)}
     assert {"learning_rate", "weight_decay", "val_accuracy"} <= axes
 
 
-def test_a_retrained_run_shows_its_curve(browser: Chrome, said: str) -> None:
+def test_a_retrained_run_shows_its_curve(browser: Chrome, output: str) -> None:
     name = "retrained, seed 0: trial \\d of digits-cnn"
-    visit(browser, found(said, name) + "/model-metrics")
+    visit(browser, found(output, name) + "/model-metrics")
     seen(browser, By.XPATH, "//*[text()='test_accuracy']")
     seen(browser, By.CSS_SELECTOR, ".scatterlayer .js-line")
 
 
-def found(said: str, name: str) -> str:
+def found(output: str, name: str) -> str:
     """The address of the run whose name has this pattern."""
-    (line,) = re.findall(rf"^{name}$", said, re.MULTILINE)
-    return address(said, line, "run")
+    (line,) = re.findall(rf"^{name}$", output, re.MULTILINE)
+    return address(output, line, "run")
 
 
-def test_the_report_opens_among_the_artifacts_of_its_run(browser: Chrome, said: str, digits: Reproduced) -> None:
+def test_the_report_opens_among_the_artifacts_of_its_run(browser: Chrome, output: str, digits: Reproduced) -> None:
     (run,) = Store(Home(root=digits.home)).runs(stage="retrain", model="cnn")
-    visit(browser, said_base(said) + run_page(run, "report/index.html"))
+    visit(browser, said_base(output) + run_page(run, "report/index.html"))
     (frame,) = seen(browser, By.TAG_NAME, "iframe")
     browser.switch_to.frame(frame)
     try:
@@ -140,8 +140,8 @@ def test_the_report_opens_among_the_artifacts_of_its_run(browser: Chrome, said: 
         browser.switch_to.default_content()
 
 
-def said_base(said: str) -> str:
-    base = re.search(r"http://127\.0\.0\.1:\d+", said)
+def said_base(output: str) -> str:
+    base = re.search(r"http://127\.0\.0\.1:\d+", output)
     assert base
     return base[0]
 

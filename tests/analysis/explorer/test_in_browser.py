@@ -77,10 +77,10 @@ def close(drawn: np.ndarray, expected: np.ndarray, what: str) -> None:
 
 @pytest.fixture(scope="module")
 def explored(browser: Chrome, tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Shown]:
-    made: dict[object, Shown] = {}
+    pages: dict[object, Shown] = {}
 
     def make(config: CNNConfig = CNNConfig(), classes: tuple[str, ...] = tiny.classes, epochs: int = 3) -> Shown:  # noqa: B008
-        if (config, classes, epochs) not in made:
+        if (config, classes, epochs) not in pages:
             network = trained(config, tiny.train, classes, epochs)
             images = chosen(tiny.test, 3, classes)
             html = page.page(
@@ -92,8 +92,8 @@ def explored(browser: Chrome, tiny: Dataset, tmp_path_factory: pytest.TempPathFa
             )
             file = tmp_path_factory.mktemp("explorer") / "explorer.html"
             file.write_text(html, encoding="utf-8")
-            made[config, classes, epochs] = Shown(browser, Expected.of(network, images), file)
-        return made[config, classes, epochs]
+            pages[config, classes, epochs] = Shown(browser, Expected.of(network, images), file)
+        return pages[config, classes, epochs]
 
     return make
 
@@ -233,8 +233,8 @@ def test_the_networks_guess_is_that_of_the_epoch(explored: Callable[..., Shown],
         shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         best = int(shares.argmax())
         mark = "✓" if best == image.label else "✗"
-        said = shown.note(f"#guess-{place}")
-        assert said == f"{mark} {shares[best] * 100:.0f} % {shown.expected.network.classes[best]}"
+        guess = shown.note(f"#guess-{place}")
+        assert guess == f"{mark} {shares[best] * 100:.0f} % {shown.expected.network.classes[best]}"
 
 
 def test_the_address_keeps_what_is_shown(explored: Callable[..., Shown], browser: Chrome):

@@ -43,9 +43,9 @@ def html(expected: Expected, traced: Trace) -> str:
 
 
 def inside(html: str, name: str) -> str:
-    found = re.search(rf'<script type="[a-z/]+" id="{name}">(.*?)</script>', html, re.DOTALL)
-    assert found
-    return found[1]
+    match = re.search(rf'<script type="[a-z/]+" id="{name}">(.*?)</script>', html, re.DOTALL)
+    assert match
+    return match[1]
 
 
 def unpacked(html: str) -> dict[str, np.ndarray]:
@@ -150,8 +150,8 @@ def test_the_same_network_gives_the_same_page(expected: Expected, traced: Trace,
 
 
 def test_an_accuracy_that_was_not_measured_is_left_out(expected: Expected, traced: Trace):
-    made = written(expected, replace(traced, accuracy=[np.nan, 0.2, 0.3, 0.4, 0.5]))
-    assert json.loads(inside(made, "meta"))["accuracy"] == [None, 0.2, 0.3, 0.4, 0.5]
+    page = written(expected, replace(traced, accuracy=[np.nan, 0.2, 0.3, 0.4, 0.5]))
+    assert json.loads(inside(page, "meta"))["accuracy"] == [None, 0.2, 0.3, 0.4, 0.5]
 
 
 def test_a_network_whose_filters_are_all_dead_is_shown(expected: Expected, traced: Trace):
@@ -169,9 +169,9 @@ def test_a_network_whose_filters_are_all_dead_is_shown(expected: Expected, trace
 
 def test_the_ranges_are_the_smallest_and_largest_values_of_each_filter():
     maps = np.random.default_rng(0).normal(size=(2, 3, 4, 4))
-    made = value_ranges({"conv1": maps})["conv1"]
-    assert made.shape == (3, 2)
-    assert made[1].tolist() == [maps[:, 1].min(), maps[:, 1].max()]
+    ranges = value_ranges({"conv1": maps})["conv1"]
+    assert ranges.shape == (3, 2)
+    assert ranges[1].tolist() == [maps[:, 1].min(), maps[:, 1].max()]
 
 
 def test_the_caption_counts_filters_pictures_epochs_and_the_silent(traced: Trace, expected: Expected):

@@ -82,13 +82,13 @@ def test_the_caption_names_the_most_important_filters_and_the_most_dependent_cla
 
 
 @pytest.mark.parametrize(("times", "said"), [(2, "; 1 other filter costs a"), (3, "; 2 other filters cost a")])
-def test_filters_that_matter_as_much_are_all_named(times: int, said: str):
+def test_filters_that_matter_as_much_are_all_named(times: int, expected: str):
     table = ablation_effects(LOGITS, {"conv1": np.tile(WITHOUT["conv1"], (times, 1, 1))}, LABELS, CLASSES)
     most = int(TABLE[TABLE["layer"] == "conv1"].groupby("filter")["auc_lost"].mean().idxmax())
     [sentence] = points(table)
     alike = [str(most + 4 * copy) for copy in range(times)]
     assert f"In conv1 filters {listed(alike)} matter most: without any one of them mean AUC goes" in sentence
-    assert caption(table).endswith(f"{said} class as much.")
+    assert caption(table).endswith(f"{expected} class as much.")
 
 
 def test_a_loss_that_rounding_hides_is_told():
@@ -106,10 +106,10 @@ def test_the_caption_says_what_replaced_the_maps():
 
 @pytest.mark.parametrize("measure", ["auc_lost", "accuracy_lost"])
 def test_cells_are_the_losses_times_100_on_one_scale_with_white_at_zero(measure: str):
-    made = draw_ablation(TABLE, measure=measure)
+    figure = draw_ablation(TABLE, measure=measure)
     effects = main_effects(TABLE, measure)
     largest = 100 * TABLE[measure].abs().max()
-    shown = [ax for ax in made.axes if ax.images]
+    shown = [ax for ax in figure.axes if ax.images]
     assert [ax.get_title(loc="left") for ax in shown] == ["conv1", "conv2"]
     for ax in shown:
         assert ax.images[0].get_clim() == (-largest, largest)
@@ -123,13 +123,13 @@ def test_cells_are_the_losses_times_100_on_one_scale_with_white_at_zero(measure:
         frames = [patch for patch in ax.patches if isinstance(patch, Rectangle) and not patch.get_fill()]
         assert (len(below), len(frames)) == (1, len(numbers))
     assert shown[1].get_xlabel() == "filter\n2 filters change nothing: 1, 4"
-    assert "replaced by its mean over the test images; each filter's largest is framed" in made.get_suptitle()
+    assert "replaced by its mean over the test images; each filter's largest is framed" in figure.get_suptitle()
 
 
 def test_more_filters_than_fit_side_by_side_go_on_below():
     without = {"conv2": LOGITS + RNG.normal(size=(64, 75, 3)).astype(np.float32)}
-    made = draw_ablation(ablation_effects(LOGITS, without, LABELS, CLASSES), measure="auc_lost")
-    shown = [ax for ax in made.axes if ax.images]
+    figure = draw_ablation(ablation_effects(LOGITS, without, LABELS, CLASSES), measure="auc_lost")
+    shown = [ax for ax in figure.axes if ax.images]
     assert [ax.images[0].get_array().shape for ax in shown] == [(3, 32), (3, 32)]
     assert [ax.get_title(loc="left") for ax in shown] == ["conv2", "conv2, continued"]
 
@@ -139,8 +139,8 @@ def test_filters_that_no_class_loses_by_are_not_said_to_matter():
     table = ablation_effects(LOGITS, helped, LABELS, CLASSES)
     assert (table["auc_lost"] < 0).all()
     assert caption(table) == NOTHING_LOST
-    made = draw_ablation(table, measure="auc_lost")
-    assert all(patch.get_fill() for patch in made.axes[0].patches)
+    figure = draw_ablation(table, measure="auc_lost")
+    assert all(patch.get_fill() for patch in figure.axes[0].patches)
 
 
 def test_with_every_filter_dead_nothing_is_named_as_important():
@@ -151,18 +151,18 @@ def test_with_every_filter_dead_nothing_is_named_as_important():
         "4 of the 4 filters of conv1 change nothing.",
         "6 of the 6 filters of conv2 change nothing.",
     ]
-    made = draw_ablation(table, measure="auc_lost")
-    made.draw_without_rendering()
-    assert [ax.texts[0].get_text() for ax in made.axes[:2]] == ["no filter changes anything"] * 2
+    figure = draw_ablation(table, measure="auc_lost")
+    figure.draw_without_rendering()
+    assert [ax.texts[0].get_text() for ax in figure.axes[:2]] == ["no filter changes anything"] * 2
 
 
 def test_undefined_classes_are_drawn_and_said_as_such():
     absent = ablation_effects(LOGITS, WITHOUT, np.minimum(LABELS, 1), CLASSES)
-    made = draw_ablation(absent, measure="auc_lost")
-    made.draw_without_rendering()
-    said = [text.get_text() for text in made.axes[0].texts if "undefined" in text.get_text()]
-    assert said == ["undefined: no test image is of it"]
-    assert np.ma.getmaskarray(made.axes[0].images[0].get_array())[2].all()
+    figure = draw_ablation(absent, measure="auc_lost")
+    figure.draw_without_rendering()
+    texts = [text.get_text() for text in figure.axes[0].texts if "undefined" in text.get_text()]
+    assert texts == ["undefined: no test image is of it"]
+    assert np.ma.getmaskarray(figure.axes[0].images[0].get_array())[2].all()
     assert "frog" not in caption(absent)
 
 
@@ -171,17 +171,17 @@ def test_a_single_class_test_set_has_no_auc_to_lose_and_says_so():
     assert "undefined: that takes test images of two classes" in caption(single)
     assert "is cat: with the map" in caption(single, "accuracy_lost")
     for measure in ("auc_lost", "accuracy_lost"):
-        made = draw_ablation(single, measure=measure)
-        made.draw_without_rendering()
-    made = draw_ablation(single, measure="auc_lost")
-    said = [text.get_text() for text in made.axes[0].texts]
-    assert said == [f"undefined: {why}" for why in ("all test images are of it", *["no test image is of it"] * 2)]
+        figure = draw_ablation(single, measure=measure)
+        figure.draw_without_rendering()
+    figure = draw_ablation(single, measure="auc_lost")
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == [f"undefined: {why}" for why in ("all test images are of it", *["no test image is of it"] * 2)]
 
 
 def test_long_class_names_are_cut_and_do_not_push_the_cells_out():
-    made = draw_ablation(ablation_effects(LOGITS, WITHOUT, LABELS, LONG), measure="auc_lost")
-    made.draw_without_rendering()
-    assert made.axes[0].get_position().width > 0.6
+    figure = draw_ablation(ablation_effects(LOGITS, WITHOUT, LABELS, LONG), measure="auc_lost")
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_position().width > 0.6
 
 
 def test_many_classes_are_drawn_without_numbers_in_the_cells():
@@ -189,7 +189,7 @@ def test_many_classes_are_drawn_without_numbers_in_the_cells():
     table = ablation_effects(
         logits, {"conv1": logits + RNG.normal(size=(3, 80, 40))}, np.arange(80) % 40, [f"class {n}" for n in range(40)]
     )
-    made = draw_ablation(table, measure="auc_lost")
-    made.draw_without_rendering()
-    assert not made.axes[0].texts
+    figure = draw_ablation(table, measure="auc_lost")
+    figure.draw_without_rendering()
+    assert not figure.axes[0].texts
     assert isinstance(table, pd.DataFrame)

@@ -115,8 +115,8 @@ def test_removal_says_what_is_left():
 
 def test_the_rasters_hold_the_weights_and_grey_out_the_silent_with_the_living_on_top():
     table = health(SILENT)
-    made = draw_filter_health(table)
-    weights, activity, counts = made.axes[:3]
+    figure = draw_filter_health(table)
+    weights, activity, counts = figure.axes[:3]
     order = [int(label.get_text()) for label in weights.get_yticklabels()]
     assert order == [0, 2, 3, 1, 4]
     expected = table.pivot(index="filter", columns="epoch", values="largest_weight").loc[order].to_numpy()
@@ -129,8 +129,8 @@ def test_the_rasters_hold_the_weights_and_grey_out_the_silent_with_the_living_on
 
 
 def test_of_many_filters_every_fourth_has_its_number_large_enough_to_read():
-    made = draw_filter_health(health(np.zeros((40, 3), bool)))
-    labels = made.axes[0].get_yticklabels()
+    figure = draw_filter_health(health(np.zeros((40, 3), bool)))
+    labels = figure.axes[0].get_yticklabels()
     assert [label.get_text() for label in labels] == [str(number) for number in range(0, 40, 4)]
     assert min(label.get_fontsize() for label in labels) >= 7
 
@@ -161,15 +161,15 @@ def test_colours_break_where_a_filter_counts_as_collapsed():
 @pytest.mark.parametrize("dead", [True, False])
 def test_all_dead_none_dead_and_one_epoch_are_drawn(epochs: int, dead: bool):
     table = health(np.full((3, epochs), dead), size=0.0 if dead else 0.1)
-    made = draw_filter_health(table)
-    made.draw_without_rendering()
+    figure = draw_filter_health(table)
+    figure.draw_without_rendering()
     assert (len(dead_filters(table)["conv2"]) == 3) is dead
-    assert np.isfinite(made.axes[0].images[0].get_array()).all()
+    assert np.isfinite(figure.axes[0].images[0].get_array()).all()
     assert caption(table, 10).startswith(f"At epoch {epochs - 1}, of 10 test images: {3 if dead else 0} of conv2's 3")
 
 
 def test_an_epoch_that_was_not_kept_is_a_gap():
     table = health(SILENT).query("epoch != 1")
-    made = draw_filter_health(table)
-    made.draw_without_rendering()
-    assert made.axes[0].images[0].get_array().mask.all(axis=0).tolist() == [False, True, False, False]
+    figure = draw_filter_health(table)
+    figure.draw_without_rendering()
+    assert figure.axes[0].images[0].get_array().mask.all(axis=0).tolist() == [False, True, False, False]

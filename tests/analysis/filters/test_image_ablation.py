@@ -17,9 +17,9 @@ IMAGE = np.zeros((32, 32, 3), np.uint8)
 
 
 def draw(table):
-    made = draw_image_effects(table, image=IMAGE, description="train:6 (dog)")
-    made.draw_without_rendering()
-    return made
+    figure = draw_image_effects(table, image=IMAGE, description="train:6 (dog)")
+    figure.draw_without_rendering()
+    return figure
 
 
 def test_the_margin_is_over_the_strongest_rival_with_and_without_each_filter():
@@ -52,8 +52,8 @@ def test_the_caption_names_the_filters_most_for_and_most_against_the_class():
 
 
 def test_bars_are_ranked_ten_for_and_ten_against_with_the_filters_numbers():
-    made = draw(TABLE)
-    second = made.axes[2]
+    figure = draw(TABLE)
+    second = figure.axes[2]
     lost = TABLE.loc[TABLE["layer"] == "conv2", "margin_lost"].to_numpy()
     order = np.argsort(-lost, kind="stable")
     expected = [*order[:MOST], *order[-MOST:]]
@@ -62,18 +62,18 @@ def test_bars_are_ranked_ten_for_and_ten_against_with_the_filters_numbers():
     assert (
         second.get_title(loc="left") == f"conv2, {len(lost)} filters\nthe {MOST} most for it, the {MOST} most against"
     )
-    first = made.axes[1]
+    first = figure.axes[1]
     assert [tick.get_text() for tick in first.get_yticklabels()] == ["1", "2"]
     assert [text.get_text() for text in first.texts] == ["2.8, then cat", "−1.0"]
     assert first.get_xlim() == second.get_xlim()
 
 
 def test_no_title_leaves_the_figure():
-    made = draw(TABLE)
-    said = {ax.get_title(loc="left") for ax in made.axes}
-    extents = [text.get_window_extent() for text in made.findobj(Text) if text.get_text() in said - {""}]
-    assert len(extents) == len(said) == 3
-    assert all(0 <= extent.x0 < extent.x1 <= made.bbox.x1 for extent in extents)
+    figure = draw(TABLE)
+    titles = {ax.get_title(loc="left") for ax in figure.axes}
+    extents = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text() in titles - {""}]
+    assert len(extents) == len(titles) == 3
+    assert all(0 <= extent.x0 < extent.x1 <= figure.bbox.x1 for extent in extents)
 
 
 def test_rounding_is_no_effect():
@@ -83,8 +83,8 @@ def test_rounding_is_no_effect():
 
 def test_with_every_filter_dead_the_figure_and_the_caption_say_so():
     table = image_effects(LOGITS, {"conv1": np.stack([LOGITS] * 4), "conv2": np.stack([LOGITS] * 5)}, CLASSES, 1)
-    made = draw(table)
-    assert [ax.texts[0].get_text() for ax in made.axes[1:]] == ["no filter changes anything"] * 2
+    figure = draw(table)
+    assert [ax.texts[0].get_text() for ax in figure.axes[1:]] == ["no filter changes anything"] * 2
     assert caption(table).endswith(
         "and no filter speaks for dog when its map is replaced by its mean over the test images."
     )
@@ -92,12 +92,12 @@ def test_with_every_filter_dead_the_figure_and_the_caption_say_so():
 
 
 def test_one_dead_layer_leaves_the_other():
-    made = draw(image_effects(LOGITS, {"conv1": WITHOUT["conv1"], "conv2": np.stack([LOGITS] * 5)}, CLASSES, 1))
-    assert len(made.axes[1].patches) == 2
-    assert made.axes[2].texts[0].get_text() == "no filter changes anything"
+    figure = draw(image_effects(LOGITS, {"conv1": WITHOUT["conv1"], "conv2": np.stack([LOGITS] * 5)}, CLASSES, 1))
+    assert len(figure.axes[1].patches) == 2
+    assert figure.axes[2].texts[0].get_text() == "no filter changes anything"
 
 
 def test_long_names_leave_room_for_the_bars():
     names = [f"a class with a very long name, the {place}th of its {'kind' * 8}" for place in range(3)]
-    made = draw(image_effects(LOGITS, WITHOUT, names, 1))
-    assert all(ax.get_position().width > 0.25 for ax in made.axes[1:])
+    figure = draw(image_effects(LOGITS, WITHOUT, names, 1))
+    assert all(ax.get_position().width > 0.25 for ax in figure.axes[1:])

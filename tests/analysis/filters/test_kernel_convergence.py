@@ -133,8 +133,8 @@ def test_the_figure_holds_every_filter_the_median_and_the_share_that_settled():
     silent = np.zeros((FILTERS, 8), bool)
     silent[0, 4:] = True
     table = kernel_convergence({"conv1": walk(8), "fc": walk(8, shape=(20,))}, health(silent))
-    made = draw_kernel_convergence(table)
-    to_final, step, norm, settled = made.axes[:4]
+    figure = draw_kernel_convergence(table)
+    to_final, step, norm, settled = figure.axes[:4]
     lines = {str(line.get_label()): line for line in to_final.lines}
     assert lines["median of the living"].get_ydata() == pytest.approx(
         spread(table[:48], "to_final")["median"].to_numpy()
@@ -144,7 +144,7 @@ def test_the_figure_holds_every_filter_the_median_and_the_share_that_settled():
     assert step.get_yscale() == "log"
     assert settled.lines[0].get_ydata()[-1] == 100
     assert to_final.get_ylabel() == f"conv1\n{FILTERS - 1} of {FILTERS} alive"
-    made.draw_without_rendering()
+    figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 9])

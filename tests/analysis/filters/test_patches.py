@@ -24,13 +24,13 @@ TABLE = top_patches(PEAK, MEAN, (TOP, LEFT), LABELS, CLASSES)
 def draw(table=TABLE, kernels=None, **changed):
     crops = crop_patches(table, IMAGES, 14)
     look = {"title": "conv2", "key": "AUC lost: × 100", "notes": {0: ["most for cat", "inputs 1, 2"]}, **changed}
-    made = draw_top_patches(table, crops, kernels=SLICES if kernels is None else kernels, **look)
-    made.draw_without_rendering()
-    return made
+    figure = draw_top_patches(table, crops, kernels=SLICES if kernels is None else kernels, **look)
+    figure.draw_without_rendering()
+    return figure
 
 
-def texts(made) -> list[str]:
-    return [text.get_text() for text in made.axes[0].texts]
+def texts(figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_each_filter_has_its_most_activating_images_best_first_and_each_once():
@@ -122,22 +122,22 @@ def test_filters_whose_patches_agree_as_much_are_all_named():
 
 
 def test_responding_filters_are_drawn_with_their_patches_and_the_others_named():
-    made = draw()
+    figure = draw()
     crops = crop_patches(TABLE, IMAGES, 14)
-    assert len(made.axes) == 1
-    shown = [image for image in made.axes[0].images if image.get_array().shape[0] == 14]
+    assert len(figure.axes) == 1
+    shown = [image for image in figure.axes[0].images if image.get_array().shape[0] == 14]
     assert len(shown) == len(crops) == 9 + 3
     for image, crop in zip(shown, crops, strict=True):
         np.testing.assert_array_equal(image.get_array(), crop)
-    said = texts(made)
-    assert {"0", "4", "most for cat", "inputs 1, 2"} <= set(said)
-    assert not {"1", "2", "3"} & set(said)
-    assert said[1].split("\n") == [
+    written = texts(figure)
+    assert {"0", "4", "most for cat", "inputs 1, 2"} <= set(written)
+    assert not {"1", "2", "3"} & set(written)
+    assert written[1].split("\n") == [
         "AUC lost: × 100",
         "2 filters silent on all test images: 1, 3",
         "1 filters the same everywhere on all test images: 2",
     ]
-    assert any(text.endswith("hatched is what lies outside the image") for text in said)
+    assert any(text.endswith("hatched is what lies outside the image") for text in written)
 
 
 def test_kernels_stand_beside_the_patches():
@@ -152,17 +152,17 @@ def test_kernels_stand_beside_the_patches():
 def test_the_classes_names_of_cifar_10_are_written_in_full(kernels):
     peak = RNG.random((20, 64))
     many = top_patches(peak, peak / 2, (np.zeros((20, 64), int),) * 2, LABELS, CLASSES)
-    said = ["most for automobile", "AUC lost 0.2: automobile"]
-    made = draw(many, kernels, notes=dict.fromkeys(range(64), said))
-    assert sum(text in said for text in texts(made)) == 2 * 64
+    lines = ["most for automobile", "AUC lost 0.2: automobile"]
+    figure = draw(many, kernels, notes=dict.fromkeys(range(64), lines))
+    assert sum(text in lines for text in texts(figure)) == 2 * 64
 
 
 def test_every_patch_and_line_lies_within_the_figure():
     many = top_patches(RNG.random((20, 64)), np.zeros((20, 64)), (np.zeros((20, 64), int),) * 2, LABELS, CLASSES)
     notes = {filter: [f"most for {'a class with a long name' * 3}"] * 3 for filter in range(64)}
-    made = draw(many, notes=notes)
-    box = made.bbox
-    for artist in (*made.axes[0].texts, *made.axes[0].images):
+    figure = draw(many, notes=notes)
+    box = figure.bbox
+    for artist in (*figure.axes[0].texts, *figure.axes[0].images):
         extent = artist.get_window_extent()
         assert box.x0 <= extent.x0 <= extent.x1 <= box.x1
         assert box.y0 <= extent.y0 <= extent.y1 <= box.y1
@@ -171,9 +171,9 @@ def test_every_patch_and_line_lies_within_the_figure():
 def test_with_every_filter_dead_all_are_named_and_nothing_is_shown():
     none, corners = np.zeros((20, 64)), np.zeros((20, 64), int)
     table = top_patches(none, none, (corners, corners), LABELS, CLASSES)
-    made = draw(table)
-    assert not made.axes[0].images
-    assert any("\n64 filters silent on all test images: 0, 1, 2" in text for text in texts(made))
+    figure = draw(table)
+    assert not figure.axes[0].images
+    assert any("\n64 filters silent on all test images: 0, 1, 2" in text for text in texts(figure))
     assert caption(table) == "Of 64 filters 64 silent on all images."
 
 

@@ -55,13 +55,13 @@ def test_the_caption_has_the_median_and_the_most_selective_filter():
 
 
 def test_bars_are_the_indices_most_selective_first_and_go_on_below():
-    made = draw_selectivity(TABLE, CLASSES)
-    made.draw_without_rendering()
-    assert [ax.get_title(loc="left") for ax in made.axes] == ["conv1", "conv2", "conv2, continued"]
-    heights = [bar.get_height() for ax in made.axes[1:] for bar in ax.patches if bar.get_width() == 0.8]
+    figure = draw_selectivity(TABLE, CLASSES)
+    figure.draw_without_rendering()
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["conv1", "conv2", "conv2, continued"]
+    heights = [bar.get_height() for ax in figure.axes[1:] for bar in ax.patches if bar.get_width() == 0.8]
     assert heights == sorted(TABLE.loc[TABLE["layer"] == "conv2", "selectivity"].dropna(), reverse=True)
-    assert made.axes[1].get_xticklabels()[0].get_text() == "5"
-    assert [made.axes[place].get_xlabel() for place in (1, 2)] == [
+    assert figure.axes[1].get_xticklabels()[0].get_text() == "5"
+    assert [figure.axes[place].get_xlabel() for place in (1, 2)] == [
         "filter",
         "filter\n2 filters too weak to be rated: 3, 4",
     ]
@@ -74,9 +74,9 @@ def test_a_class_without_images_is_left_out_and_a_single_class_leaves_nothing_to
     single = class_selectivity(MEANS, np.full(60, 2), CLASSES)
     assert single["selectivity"].isna().all()
     assert set(single["class"]) == {"frog", ""}
-    made = draw_selectivity(single, CLASSES)
-    made.draw_without_rendering()
-    assert made.axes[0].texts[0].get_text() == "undefined for every filter"
+    figure = draw_selectivity(single, CLASSES)
+    figure.draw_without_rendering()
+    assert figure.axes[0].texts[0].get_text() == "undefined for every filter"
     assert caption(single) == "No filter's selectivity is defined."
 
 
@@ -90,6 +90,6 @@ def test_with_every_filter_dead_the_figure_is_drawn():
 
 def test_long_names_are_cut():
     names = [f"a class with a very long name, number {place}" for place in range(3)]
-    made = draw_selectivity(class_selectivity(MEANS, LABELS, names), names)
-    made.draw_without_rendering()
-    assert max(len(text.get_text()) for text in made.axes[0].texts) == 18
+    figure = draw_selectivity(class_selectivity(MEANS, LABELS, names), names)
+    figure.draw_without_rendering()
+    assert max(len(text.get_text()) for text in figure.axes[0].texts) == 18

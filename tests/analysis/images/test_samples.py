@@ -38,8 +38,8 @@ def test_of_many_classes_the_first_are_shown_and_that_is_said():
 
 def test_each_picture_stands_in_its_row_and_column():
     table = class_samples(LABELS, CLASSES)
-    made = draw_samples(table, [IMAGES[index] for index in table["index"]])
-    [ax] = made.axes
+    figure = draw_samples(table, [IMAGES[index] for index in table["index"]])
+    [ax] = figure.axes
     sheet = np.asarray(ax.images[0].get_array())
     for row in table.itertuples():
         top, left = CLASSES.index(row[1]) * 34, row.place * 34
@@ -50,9 +50,9 @@ def test_each_picture_stands_in_its_row_and_column():
 @pytest.mark.parametrize("names", [CLASSES, ("a", "b", "c"), ("W" * 300, "unbroken", "x")])
 def test_no_name_is_cut_by_the_figures_edge(names):
     table = class_samples(LABELS, names)
-    made = draw_samples(table, [IMAGES[index] for index in table["index"]])
-    made.draw_without_rendering()
-    for label in made.axes[0].get_yticklabels():
+    figure = draw_samples(table, [IMAGES[index] for index in table["index"]])
+    figure.draw_without_rendering()
+    for label in figure.axes[0].get_yticklabels():
         assert label.get_window_extent().x0 >= 0
 
 
@@ -61,8 +61,8 @@ def test_the_image_is_its_table_and_shown_with_its_channels():
     assert list(table) == ["row", "column", "red", "green", "blue"]
     for row in table.sample(10, random_state=0).itertuples():
         assert [row.red, row.green, row.blue] == IMAGES[0][row.row, row.column].tolist()
-    made = draw_image(IMAGES[0])
-    assert [ax.get_title("left") for ax in made.axes] == ["image", "red", "green", "blue"]
-    np.testing.assert_array_equal(made.axes[0].images[0].get_array(), IMAGES[0])
-    np.testing.assert_array_equal(np.asarray(made.axes[3].images[0].get_array())[..., 0], IMAGES[0][..., 2])
+    figure = draw_image(IMAGES[0])
+    assert [ax.get_title("left") for ax in figure.axes] == ["image", "red", "green", "blue"]
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), IMAGES[0])
+    np.testing.assert_array_equal(np.asarray(figure.axes[3].images[0].get_array())[..., 0], IMAGES[0][..., 2])
     assert f"red {IMAGES[0][..., 0].mean():.0f}," in image_caption(table, "train:6 (bird)")

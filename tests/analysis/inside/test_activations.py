@@ -21,8 +21,8 @@ MAPS = {
 IMAGE = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
-def panels(made):
-    return [ax for ax in made.axes if ax.images and ax.get_title() != "image"]
+def panels(figure):
+    return [ax for ax in figure.axes if ax.images and ax.get_title() != "image"]
 
 
 def test_the_table_keeps_the_order_of_layers_and_sorts_epochs():
@@ -34,8 +34,8 @@ def test_the_table_keeps_the_order_of_layers_and_sorts_epochs():
 
 
 def test_each_layer_has_one_scale_for_all_epochs():
-    made = draw_activation_evolution(activation_evolution(MAPS), image=IMAGE, title="one filter")
-    shown = panels(made)
+    figure = draw_activation_evolution(activation_evolution(MAPS), image=IMAGE, title="one filter")
+    shown = panels(figure)
     rows = {shown[start].get_ylabel(): shown[start : start + 3] for start in (0, 3, 6)}
     values = np.stack(list(CONV.values()))
     assert {ax.images[0].get_clim() for ax in rows["feature map\n(conv1)"]} == {
@@ -46,32 +46,32 @@ def test_each_layer_has_one_scale_for_all_epochs():
 
 
 def test_the_colour_bars_say_what_the_values_are():
-    made = draw_activation_evolution(activation_evolution(MAPS), image=IMAGE, title="one filter")
-    bars = [ax.get_ylabel() for ax in made.axes if not ax.images and ax.get_ylabel()]
+    figure = draw_activation_evolution(activation_evolution(MAPS), image=IMAGE, title="one filter")
+    bars = [ax.get_ylabel() for ax in figure.axes if not ax.images and ax.get_ylabel()]
     assert bars == ["pre-activation", "activation", "activation"]
 
 
 def test_a_silent_row_is_flat_and_labelled_and_never_nan():
-    made = draw_activation_evolution(activation_evolution({"pool1": MAPS["pool1"]}), image=None, title="dead")
-    assert len(panels(made)) == 3
-    for ax in panels(made):
+    figure = draw_activation_evolution(activation_evolution({"pool1": MAPS["pool1"]}), image=None, title="dead")
+    assert len(panels(figure)) == 3
+    for ax in panels(figure):
         assert ax.texts[0].get_text() == "all 0"
         assert np.asarray(ax.images[0].get_array()).tolist() == np.zeros((4, 4)).tolist()
-    made.draw_without_rendering()
+    figure.draw_without_rendering()
 
 
 def test_the_image_stands_beside_the_maps():
-    made = draw_activation_evolution(activation_evolution(MAPS), image=IMAGE, title="one filter")
-    (beside,) = [ax for ax in made.axes if ax.get_title() == "image"]
+    figure = draw_activation_evolution(activation_evolution(MAPS), image=IMAGE, title="one filter")
+    (beside,) = [ax for ax in figure.axes if ax.get_title() == "image"]
     np.testing.assert_array_equal(beside.images[0].get_array(), IMAGE)
 
 
 @pytest.mark.parametrize(("epochs", "layers"), [(1, 3), (17, 1)])
 def test_any_number_of_epochs_and_layers_is_laid_out(epochs, layers):
     maps = {f"conv{layer}": dict.fromkeys(range(epochs), CONV[0]) for layer in range(layers)}
-    made = draw_activation_evolution(activation_evolution(maps), image=IMAGE, title="t")
-    made.draw_without_rendering()
-    sizes = np.array([ax.get_position().size for ax in panels(made)])
+    figure = draw_activation_evolution(activation_evolution(maps), image=IMAGE, title="t")
+    figure.draw_without_rendering()
+    sizes = np.array([ax.get_position().size for ax in panels(figure)])
     assert len(sizes) == epochs * layers
     assert (sizes > 0).all()
 
@@ -86,8 +86,8 @@ def test_the_caption_has_the_range_of_each_layer_at_the_last_epoch():
 @pytest.mark.parametrize("count", [1, 6, 33])
 def test_every_filter_has_a_numbered_panel_on_one_scale(count):
     maps = np.maximum(RNG.normal(size=(count, 4, 4)), 0)
-    made = draw_activation_grid(activation_grid(maps), layer="relu1", title="all filters")
-    shown = [ax for ax in made.axes if ax.images]
+    figure = draw_activation_grid(activation_grid(maps), layer="relu1", title="all filters")
+    shown = [ax for ax in figure.axes if ax.images]
     assert [ax.get_title(loc="left") for ax in shown] == [str(number) for number in range(count)]
     assert {ax.images[0].get_clim() for ax in shown} == {(0, maps.max())}
     np.testing.assert_array_equal(shown[-1].images[0].get_array(), maps[-1])
@@ -96,19 +96,19 @@ def test_every_filter_has_a_numbered_panel_on_one_scale(count):
 def test_silent_and_constant_filters_are_marked_and_counted():
     maps = np.stack([np.zeros((4, 4)), np.full((4, 4), 0.5), np.arange(16.0).reshape(4, 4), np.full((4, 4), 1e-9)])
     table = activation_grid(maps)
-    made = draw_activation_grid(table, layer="relu2", title="t")
-    labels = ["".join(text.get_text() for text in ax.texts) for ax in made.axes if ax.images]
+    figure = draw_activation_grid(table, layer="relu2", title="t")
+    labels = ["".join(text.get_text() for text in ax.texts) for ax in figure.axes if ax.images]
     assert labels == ["all 0", "constant\n0.5", "", "≈ 0"]
     assert grid_caption(table, "relu2", 3) == "4 maps, ReLU (relu2), at epoch 3: 1 zero throughout, 2 constant."
 
 
 def test_a_map_with_nan_is_labelled_and_masked():
     maps = np.stack([np.full((4, 4), np.nan), np.eye(4)])
-    made = draw_activation_grid(activation_grid(maps), layer="relu2", title="t")
-    first = made.axes[0]
+    figure = draw_activation_grid(activation_grid(maps), layer="relu2", title="t")
+    first = figure.axes[0]
     assert first.texts[0].get_text() == "not\nfinite"
     assert np.ma.getmaskarray(first.images[0].get_array()).all()
-    made.draw_without_rendering()
+    figure.draw_without_rendering()
 
 
 def test_drawing_leaves_the_callers_settings_alone():
@@ -137,11 +137,11 @@ def test_each_map_on_its_own_scale_reaches_its_end_and_flat_ones_stay_flat():
     faint = np.zeros((4, 4))
     faint[1, 2] = 1e-3
     maps = np.stack([faint * 2000, faint, np.zeros((4, 4)), np.full((4, 4), 0.5)])
-    made = draw_activation_grid(activation_grid(maps), layer="relu1", title="t", per_map=True)
-    drawn = [ax.images[0].get_array() for ax in made.axes[:4]]
+    figure = draw_activation_grid(activation_grid(maps), layer="relu1", title="t", per_map=True)
+    drawn = [ax.images[0].get_array() for ax in figure.axes[:4]]
     assert [float(values.max()) for values in drawn] == pytest.approx([1, 1, 0, 0.25])
-    assert [ax.texts[0].get_text() if ax.texts else "" for ax in made.axes[:4]] == ["", "", "all 0", "constant\n0.25"]
+    assert [ax.texts[0].get_text() if ax.texts else "" for ax in figure.axes[:4]] == ["", "", "all 0", "constant\n0.25"]
     evolution = activation_evolution({"conv1": {0: faint, 1: -faint * 2000}})
-    made = draw_activation_evolution(evolution, image=None, title="t", per_map=True)
-    assert made.axes[0].images[0].get_array().max() == pytest.approx(1)
-    assert made.axes[1].images[0].get_array().min() == pytest.approx(-1)
+    figure = draw_activation_evolution(evolution, image=None, title="t", per_map=True)
+    assert figure.axes[0].images[0].get_array().max() == pytest.approx(1)
+    assert figure.axes[1].images[0].get_array().min() == pytest.approx(-1)

@@ -18,8 +18,8 @@ ACCURACY = {0: 0.1, 2: 0.5, 3: 0.625}
 
 def tables(conv: dict[int, np.ndarray], channels: int = 3):
     kernel = kernel_evolution({epoch: RNG.normal(size=(2, channels, 5, 5)) for epoch in conv}, 1)
-    rectified = {epoch: np.maximum(one, 0) for epoch, one in conv.items()}
-    pooled = {epoch: one.reshape(8, 2, 8, 2).max(axis=(1, 3)) for epoch, one in rectified.items()}
+    rectified = {epoch: np.maximum(epoch_maps, 0) for epoch, epoch_maps in conv.items()}
+    pooled = {epoch: epoch_maps.reshape(8, 2, 8, 2).max(axis=(1, 3)) for epoch, epoch_maps in rectified.items()}
     return kernel, activation_evolution({"conv1": conv, "relu1": rectified, "pool1": pooled})
 
 
@@ -36,7 +36,7 @@ def pictures() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def made(pictures) -> bytes:
+def animated(pictures) -> bytes:
     return gif(pictures)
 
 
@@ -66,8 +66,8 @@ def test_only_what_changes_changes(pictures):
     assert (pictures[0][240:] != pictures[-1][240:]).any()
 
 
-def test_the_gif_shows_every_epoch_and_the_last_one_longer(made, pictures):
-    with Image.open(io.BytesIO(made)) as opened:
+def test_the_gif_shows_every_epoch_and_the_last_one_longer(animated, pictures):
+    with Image.open(io.BytesIO(animated)) as opened:
         assert (opened.n_frames, opened.info["loop"]) == (len(EPOCHS), 0)
         times = []
         for place, picture in enumerate(pictures):
@@ -79,12 +79,12 @@ def test_the_gif_shows_every_epoch_and_the_last_one_longer(made, pictures):
             white = (picture == 255).all(axis=2)
             assert not off[white].any()
         assert times == [MILLISECONDS] * 2 + [LAST_MILLISECONDS]
-    assert len(made) < 1_000_000
+    assert len(animated) < 1_000_000
 
 
-def test_flat_areas_stay_flat(made, pictures):
+def test_flat_areas_stay_flat(animated, pictures):
     # A square of a map is one colour; dithering would make it several.
-    with Image.open(io.BytesIO(made)) as opened:
+    with Image.open(io.BytesIO(animated)) as opened:
         shown = np.asarray(opened.convert("RGB"))
     flat = (pictures[0][1:] == pictures[0][:-1]).all(axis=2)
     np.testing.assert_array_equal(shown[1:][flat], shown[:-1][flat])
@@ -112,10 +112,10 @@ def test_a_few_colours_are_kept_as_they_are():
 def test_the_caption_follows_the_strongest_activation():
     first, peak, last = (CONV[epoch].max() for epoch in EPOCHS)
     assert first < last
-    said = caption(tables(CONV)[1])
-    assert said.startswith(f"Its largest activation is {first:.3g} at epoch 0 and {last:.3g} at epoch 3")
-    assert ("peak" in said) == (peak > last)
-    assert said.endswith("it is silent at 0 of 3 epochs.")
+    caption_text = caption(tables(CONV)[1])
+    assert caption_text.startswith(f"Its largest activation is {first:.3g} at epoch 0 and {last:.3g} at epoch 3")
+    assert ("peak" in caption_text) == (peak > last)
+    assert caption_text.endswith("it is silent at 0 of 3 epochs.")
     dying = caption(tables({0: CONV[0], 1: -np.ones((16, 16))})[1])
     assert dying.endswith("0 at epoch 1; it is silent at 1 of 2 epochs.")
     assert caption(tables({0: -np.ones((16, 16))})[1]) == "Its ReLU is zero everywhere at every epoch from 0 to 0."

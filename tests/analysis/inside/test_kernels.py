@@ -9,8 +9,8 @@ FIRST = {epoch: RNG.normal(size=(4, 3, 5, 5)).astype(np.float32) for epoch in (0
 SECOND = {epoch: RNG.normal(size=(4, 8, 5, 5)).astype(np.float32) for epoch in (0, 1)}
 
 
-def panels(made):
-    return [ax for ax in made.axes if ax.images]
+def panels(figure):
+    return [ax for ax in figure.axes if ax.images]
 
 
 def test_the_table_holds_the_filters_weights():
@@ -41,15 +41,15 @@ def test_an_unknown_filter_is_refused():
 
 
 def test_panels_are_the_kernels_row_by_row_on_one_scale_around_zero():
-    made = draw_kernel_evolution(kernel_evolution(FIRST, 1), layer="conv1", filter=1)
-    shown = panels(made)
+    figure = draw_kernel_evolution(kernel_evolution(FIRST, 1), layer="conv1", filter=1)
+    shown = panels(figure)
     assert len(shown) == 9
     largest = max(float(np.abs(weights[1]).max()) for weights in FIRST.values())
     assert {ax.images[0].get_clim() for ax in shown} == {(-largest, largest)}
     np.testing.assert_array_equal(shown[4].images[0].get_array(), FIRST[2][1, 1])
     assert [ax.get_title() for ax in shown[:3]] == ["epoch 0", "2", "4"]
     assert [ax.get_ylabel() for ax in shown[::3]] == ["red", "green", "blue"]
-    assert [ax.get_ylabel() for ax in made.axes if not ax.images] == ["weight"]
+    assert [ax.get_ylabel() for ax in figure.axes if not ax.images] == ["weight"]
 
 
 def test_deeper_channels_are_called_by_the_filters_they_come_from():
@@ -59,22 +59,22 @@ def test_deeper_channels_are_called_by_the_filters_they_come_from():
 
 def test_more_epochs_than_a_row_holds_go_on_below():
     weights = dict.fromkeys(range(31), FIRST[0])
-    made = draw_kernel_evolution(kernel_evolution(weights, 0), layer="conv1", filter=0)
-    assert len(panels(made)) == 31 * 3
-    assert [ax.get_title() for ax in panels(made) if ax.get_title().startswith("epoch")] == ["epoch 0", "epoch 16"]
+    figure = draw_kernel_evolution(kernel_evolution(weights, 0), layer="conv1", filter=0)
+    assert len(panels(figure)) == 31 * 3
+    assert [ax.get_title() for ax in panels(figure) if ax.get_title().startswith("epoch")] == ["epoch 0", "epoch 16"]
 
 
 def test_one_epoch_of_a_dead_filter_is_flat_and_labelled():
     table = kernel_evolution({7: np.zeros((1, 3, 5, 5))}, 0)
-    made = draw_kernel_evolution(table, layer="conv1", filter=0)
-    assert [ax.texts[0].get_text() for ax in panels(made)] == ["all 0"] * 3
-    made.draw_without_rendering()
+    figure = draw_kernel_evolution(table, layer="conv1", filter=0)
+    assert [ax.texts[0].get_text() for ax in panels(figure)] == ["all 0"] * 3
+    figure.draw_without_rendering()
 
 
 def test_a_collapsed_kernel_is_told_from_zero_and_from_a_faint_one():
     weights = {0: FIRST[0], 1: FIRST[0] * 1e-20, 2: FIRST[0] * 1e-3}
-    made = draw_kernel_evolution(kernel_evolution(weights, 0, [0]), layer="conv1", filter=0)
-    first, collapsed, faint = panels(made)
+    figure = draw_kernel_evolution(kernel_evolution(weights, 0, [0]), layer="conv1", filter=0)
+    first, collapsed, faint = panels(figure)
     assert not first.texts
     assert collapsed.texts[0].get_text() == "≈ 0"
     largest = float(np.abs(FIRST[0][0, 0]).max()) * 1e-3
@@ -106,25 +106,25 @@ def test_a_layers_table_holds_every_weight():
 
 
 def test_the_sheet_has_one_scale_for_all_filters_and_mid_grey_is_zero():
-    made = kernels.draw_kernel_sheet(SHEET, title="t")
-    shown = [ax for ax in made.axes if ax.get_title("left") in ("0", "1", "2", "3")]
+    figure = kernels.draw_kernel_sheet(SHEET, title="t")
+    shown = [ax for ax in figure.axes if ax.get_title("left") in ("0", "1", "2", "3")]
     largest = float(np.abs(FIRST[4]).max())
     for number, ax in enumerate(shown):
         expected = np.rint(255 * (FIRST[4][number] / (2 * largest) + 0.5)).transpose(1, 2, 0)
         np.testing.assert_array_equal(ax.images[0].get_array(), expected)
     assert kernels.rgb(np.zeros((3, 1, 1)), (-2.0, 2.0)).ravel().tolist() == [128, 128, 128]
-    legend = [ax for ax in made.axes if ax.get_title("left") in ("R", "G", "B")]
+    legend = [ax for ax in figure.axes if ax.get_title("left") in ("R", "G", "B")]
     assert [label.get_text() for label in legend[2].get_yticklabels()] == [f"−{largest:.2g}", "0", f"+{largest:.2g}"]
-    made.draw_without_rendering()
+    figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize("count", [1, 9, 33])
 def test_any_number_of_kernels_is_laid_out_without_overlap(count):
-    made = kernels.draw_kernel_sheet(kernels.layer_weights(RNG.normal(size=(count, 3, 3, 3))), title="t")
-    made.draw_without_rendering()
-    boxes = [ax.get_window_extent() for ax in made.axes]
-    assert all(not one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
-    figure = made.bbox
+    sheet = kernels.draw_kernel_sheet(kernels.layer_weights(RNG.normal(size=(count, 3, 3, 3))), title="t")
+    sheet.draw_without_rendering()
+    boxes = [ax.get_window_extent() for ax in sheet.axes]
+    assert all(not first.overlaps(other) for place, first in enumerate(boxes) for other in boxes[:place])
+    figure = sheet.bbox
     assert all(figure.x0 <= box.x0 and box.x1 <= figure.x1 and figure.y0 <= box.y0 for box in boxes)
 
 
@@ -141,8 +141,8 @@ def test_a_sheet_of_other_channels_than_colours_is_refused():
 def test_dead_kernels_on_the_sheet_are_labelled_and_counted():
     weights = np.stack([np.zeros((3, 5, 5)), FIRST[0][1], FIRST[0][2] * 1e-20])
     table = kernels.layer_weights(weights)
-    made = kernels.draw_kernel_sheet(table, title="t")
-    labels = ["".join(text.get_text() for text in ax.texts) for ax in made.axes[:3]]
+    figure = kernels.draw_kernel_sheet(table, title="t")
+    labels = ["".join(text.get_text() for text in ax.texts) for ax in figure.axes[:3]]
     assert labels == ["all 0", "", "≈ 0"]
     assert "2 have collapsed" in kernels.sheet_caption(table, "conv1", 3)
     dead = kernels.layer_weights(np.zeros((2, 3, 5, 5)))
@@ -159,16 +159,16 @@ def test_grey_kernels_are_told_from_coloured_ones():
 
 
 def test_the_mosaic_holds_every_slice_in_its_filters_column_and_its_channels_row():
-    made = kernels.draw_kernel_mosaic(kernels.layer_weights(SECOND[1]), title="t")
-    sheet = np.ma.masked_array(made.axes[0].images[0].get_array())
+    figure = kernels.draw_kernel_mosaic(kernels.layer_weights(SECOND[1]), title="t")
+    sheet = np.ma.masked_array(figure.axes[0].images[0].get_array())
     assert sheet.shape == (8 * 6 - 1, 4 * 6 - 1)
     for filter_, channel in np.ndindex(4, 8):
         piece = sheet[channel * 6 :, filter_ * 6 :][:5, :5]
         np.testing.assert_array_equal(piece, SECOND[1][filter_, channel])
     assert sheet.mask[5].all()
     largest = float(np.abs(SECOND[1]).max())
-    assert made.axes[0].images[0].get_clim() == (-largest, largest)
-    made.draw_without_rendering()
+    assert figure.axes[0].images[0].get_clim() == (-largest, largest)
+    figure.draw_without_rendering()
 
 
 def test_empty_columns_and_collapsed_filters_of_the_mosaic_are_counted():

@@ -19,8 +19,8 @@ def written(ax) -> list[str]:
     return [text.get_text() for text in ax.texts]
 
 
-def by_title(made):
-    return {ax.get_title("left").replace("\n", " "): ax for ax in made.axes}
+def by_title(figure):
+    return {ax.get_title("left").replace("\n", " "): ax for ax in figure.axes}
 
 
 def convolved(image: np.ndarray, step: int = 1) -> np.ndarray:
@@ -40,8 +40,8 @@ def test_the_table_gives_the_arrays_back():
 @pytest.mark.parametrize(
     ("value", "digits", "said"), [(-0.001, 2, "0.00"), (-3, 0, "−3"), (1234.5, 1, "1,234.5"), (0.25, 1, "0.2")]
 )
-def test_numbers_have_true_minus_signs_and_no_negative_zero(value, digits, said):
-    assert number(value, digits) == said
+def test_numbers_have_true_minus_signs_and_no_negative_zero(value, digits, expected):
+    assert number(value, digits) == expected
 
 
 def test_a_sum_is_written_as_one():
@@ -61,14 +61,14 @@ def test_a_convolution_shows_every_number_and_the_sums():
         window = PATCH[row : row + 3, column : column + 3]
         panels |= {f"window {count}": window, f"products {count}": window * KERNEL}
     table = tabulate(panels | {"whole map": convolved(IMAGE[..., 1].astype(int))})
-    made = operations.draw_convolution(table, image=IMAGE, corner=(3, 4), places=places)
-    shown = by_title(made)
+    figure = operations.draw_convolution(table, image=IMAGE, corner=(3, 4), places=places)
+    shown = by_title(figure)
     assert written(shown["green channel of the patch, 0 to 255"]) == [str(value) for value in PATCH.ravel()]
     assert written(shown["map, 6 × 6"]) == [number(value).replace(",", "") for value in result.ravel()]
-    sums = [ax.get_xlabel() for ax in made.axes if ax.get_xlabel()]
+    sums = [ax.get_xlabel() for ax in figure.axes if ax.get_xlabel()]
     assert sums == [f"sum {number(result[place])}" for place in places]
     assert f"sum to {number(result[0, 0])}, and" in operations.convolution_caption(table, (3, 4))
-    made.draw_without_rendering()
+    figure.draw_without_rendering()
 
 
 def padding_table():
@@ -80,11 +80,11 @@ def padding_table():
 
 
 def test_padding_is_drawn_apart_from_the_image():
-    made = operations.draw_padding(padding_table())
-    border = by_title(made)["patch with padding 1, 10 × 10"]
+    figure = operations.draw_padding(padding_table())
+    border = by_title(figure)["patch with padding 1, 10 × 10"]
     white = [patch for patch in border.patches if patch.get_facecolor()[:3] == (1, 1, 1) and patch.get_fill()]
     assert len(white) == 100 - 64
-    made.draw_without_rendering()
+    figure.draw_without_rendering()
 
 
 def test_the_caption_on_padding_compares_border_and_inside():
@@ -102,14 +102,14 @@ def test_strides_and_dilations_stand_in_columns_on_one_scale():
     panels |= {f"map, stride {step}": convolved(PATCH, step) for step in steps}
     panels |= {f"whole map, stride {step}": convolved(IMAGE[..., 0].astype(int), step) for step in steps}
     table = tabulate(panels)
-    made = operations.draw_stride(table)
-    maps = [ax for ax in made.axes if ax.get_title("left").startswith("map, ")]
+    figure = operations.draw_stride(table)
+    maps = [ax for ax in figure.axes if ax.get_title("left").startswith("map, ")]
     assert [written(ax)[0] for ax in maps] == [number(convolved(PATCH)[0, 0]).replace(",", "")] * 3
     assert len({ax.images[0].get_clim() for ax in maps}) == 1
-    lefts = np.array([ax.get_position().x0 for ax in made.axes if ax.images]).reshape(3, 3)
+    lefts = np.array([ax.get_position().x0 for ax in figure.axes if ax.images]).reshape(3, 3)
     np.testing.assert_allclose(lefts, lefts[:1].repeat(3, axis=0))
-    bars = [ax for ax in made.axes if not ax.images]
-    whole = [ax for ax in made.axes if ax.get_title("left").startswith("map of the whole")]
+    bars = [ax for ax in figure.axes if not ax.images]
+    whole = [ax for ax in figure.axes if ax.get_title("left").startswith("map of the whole")]
     assert [ax.get_xlim() for ax in bars] == [ax.images[0].get_clim() for ax in whole]
     assert operations.sizes_caption(table, "stride") == (
         "Of a patch of 8 × 8 pixels the map is 6 × 6 with stride 1, 3 × 3 with stride 2 and 2 × 2 with stride 3; "
@@ -126,19 +126,19 @@ def test_pooling_frames_what_it_keeps():
     kept = np.isin(rectified, pooled) & (rectified > 0)
     parts = {"map": values, "ReLU": rectified, "pooled": pooled}
     table = tabulate({**parts, "kept": kept, **{f"whole {name}": part for name, part in parts.items()}})
-    made = pooling.draw_pooling(table, size=2)
-    framed = {(patch.get_y() + 0.5, patch.get_x() + 0.5) for patch in made.axes[1].patches if patch.get_width() == 1}
+    figure = pooling.draw_pooling(table, size=2)
+    framed = {(patch.get_y() + 0.5, patch.get_x() + 0.5) for patch in figure.axes[1].patches if patch.get_width() == 1}
     assert framed == {tuple(place) for place in np.argwhere(kept)}
     assert f"sets {(values < 0).mean():.0%} to zero" in pooling.pooling_caption(table)
-    made.draw_without_rendering()
+    figure.draw_without_rendering()
 
 
 def test_an_image_of_one_colour_is_drawn_like_any_other():
     black = np.zeros((8, 8))
     table = tabulate({"patch": black, "kernel": KERNEL, "map, stride 1": black, "whole map, stride 1": black})
-    made = operations.draw_stride(table)
-    assert set(written(made.axes[0])) == {"0"}
-    made.draw_without_rendering()
+    figure = operations.draw_stride(table)
+    assert set(written(figure.axes[0])) == {"0"}
+    figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize("size", [5, 11])
@@ -147,24 +147,24 @@ def test_a_value_is_worked_out_from_the_colours_and_the_bias(size):
     result = RNG.normal(size=(20, 20))
     result[2, 3] = (pixels * kernel).sum() + 0.5
     table = tabulate(worked_example.panels(pixels, kernel, pixels * kernel, result))
-    made = worked_example.draw_worked(
+    figure = worked_example.draw_worked(
         table, image=IMAGE, box=[0, 1, size, size], place=(2, 3), bias=0.5, title="Filter 1"
     )
-    shown = by_title(made)
+    shown = by_title(figure)
     assert [len(written(shown[f"weights, {colour}"])) for colour in ("red", "green", "blue")] == [
         (25 if size == 5 else 0)
     ] * 3
     assert shown["products, red"].get_xlabel() == f"sum {number((pixels * kernel)[0].sum(), 2)}"
     assert "and the bias, 0.50." in worked_example.caption(table, filter=1, place=(2, 3), bias=0.5)
-    assert made.get_figwidth() <= 10.1
-    made.draw_without_rendering()
+    assert figure.get_figwidth() <= 10.1
+    figure.draw_without_rendering()
 
 
 def test_long_titles_are_broken_and_no_wider_than_their_panel():
     panels = [Panel(values=np.zeros((3, 3)), title="a rather long title over a small panel") for _ in range(3)]
-    made = draw_rows([panels], title="t")
-    made.draw_without_rendering()
-    titles = [text.get_window_extent() for text in made.findobj(Text) if "rather" in text.get_text()]
+    figure = draw_rows([panels], title="t")
+    figure.draw_without_rendering()
+    titles = [text.get_window_extent() for text in figure.findobj(Text) if "rather" in text.get_text()]
     assert len(titles) == 3
     for before, after in pairwise(titles):
         assert before.x1 < after.x0

@@ -72,8 +72,8 @@ def test_the_caption_says_whether_a_model_is_too_sure():
 
 def test_bars_are_the_accuracies_and_lines_the_confidences():
     table = c.reliability(*HAND, bins=10)
-    made = c.draw_reliability({"cnn": table, "ffnn": table})
-    top, _, below, _ = made.axes
+    figure = c.draw_reliability({"cnn": table, "ffnn": table})
+    top, _, below, _ = figure.axes
     assert [bar.get_height() for bar in top.patches] == [0.5, 0.75]
     assert [bar.get_x() for bar in top.patches] == pytest.approx([0.6, 0.8])
     assert sum(bar.get_height() for bar in below.patches) == pytest.approx(100)
@@ -84,4 +84,4 @@ def test_bars_are_the_accuracies_and_lines_the_confidences():
         "accuracy",
         "its 95% interval",
     ]
-    made.draw_without_rendering()
+    figure.draw_without_rendering()

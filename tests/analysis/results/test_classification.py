@@ -38,10 +38,10 @@ def test_confusion_agrees_with_scikit_learn_and_keeps_every_pair():
 def test_the_matrix_is_drawn_as_shares_with_the_counts_written_in():
     logits, labels = predictions()
     weak, _ = predictions(strength=0.1)
-    made = confusion.draw_confusion(
+    figure = confusion.draw_confusion(
         {"cnn": confusion.confusion(logits, labels, CLASSES), "ffnn": confusion.confusion(weak, labels, CLASSES)}
     )
-    left, right, bar = made.axes
+    left, right, bar = figure.axes
     counts = metrics.confusion_matrix(labels, logits.argmax(axis=1))
     np.testing.assert_allclose(left.images[0].get_array(), 100 * counts / counts.sum(axis=1, keepdims=True))
     assert [text.get_text() for text in left.texts] == [str(count) for count in counts.ravel()]
@@ -54,8 +54,8 @@ def test_the_matrix_is_drawn_as_shares_with_the_counts_written_in():
 def test_a_class_without_images_is_drawn_without_dividing_by_zero():
     logits, labels = predictions()
     kept = labels != 2
-    made = confusion.draw_confusion({"cnn": confusion.confusion(logits[kept], labels[kept], CLASSES)})
-    assert made.axes[0].images[0].get_array()[2].tolist() == [0, 0, 0]
+    figure = confusion.draw_confusion({"cnn": confusion.confusion(logits[kept], labels[kept], CLASSES)})
+    assert figure.axes[0].images[0].get_array()[2].tolist() == [0, 0, 0]
 
 
 def test_the_confusion_caption_names_the_most_frequent_mistake():
@@ -124,24 +124,24 @@ def test_images_of_one_class_alone_have_no_curve_at_all_and_the_words_say_why(cl
     assert table["auc"].isna().all()
     assert np.isnan(roc.class_auc(table).mean())
     assert roc.roc_caption({"cnn": table}).startswith("The AUC is undefined, as all images are of one class")
-    made = roc.draw_roc({"cnn": table})
-    assert made.axes[0].get_title(loc="left") == "CNN: mean AUC undefined"
-    assert [text.get_text() for text in made.axes[0].get_legend().get_texts()] == [
+    figure = roc.draw_roc({"cnn": table})
+    assert figure.axes[0].get_title(loc="left") == "CNN: mean AUC undefined"
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
         f"{name} undefined" for name in names
     ]
-    made.draw_without_rendering()
+    figure.draw_without_rendering()
 
 
 def test_curves_are_drawn_best_first_with_their_auc():
     logits, labels = predictions()
     table = roc.roc(logits, labels, CLASSES)
-    made = roc.draw_roc({"cnn": table, "ffnn": table})
-    assert len(made.axes) == 2
+    figure = roc.draw_roc({"cnn": table, "ffnn": table})
+    assert len(figure.axes) == 2
     areas = roc.class_auc(table)
     assert areas.is_monotonic_decreasing
-    texts = [text.get_text() for text in made.axes[0].get_legend().get_texts()]
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == [f"{name} {area:.3f}" for name, area in areas.items()]
-    lines = made.axes[0].lines[1:]
+    lines = figure.axes[0].lines[1:]
     curve = table[table["class"] == areas.index[0]]
     np.testing.assert_array_equal(lines[0].get_ydata(), curve["true_positive_rate"])
 
@@ -150,8 +150,8 @@ def test_many_classes_are_drawn_with_the_ends_of_the_ranking_named():
     classes = [f"class {number}" for number in range(20)]
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(400, 20)), np.arange(400) % 20
-    made = roc.draw_roc({"cnn": roc.roc(logits, labels, classes)})
-    assert len(made.axes[0].get_legend().get_texts()) == 12
+    figure = roc.draw_roc({"cnn": roc.roc(logits, labels, classes)})
+    assert len(figure.axes[0].get_legend().get_texts()) == 12
     assert not confusion.draw_confusion({"cnn": confusion.confusion(logits, labels, classes)}).axes[0].texts
 
 
@@ -165,12 +165,12 @@ def test_of_very_many_classes_only_some_are_named_beside_the_matrix():
 def test_long_names_are_cut_in_the_middle_and_leave_the_pictures_their_room():
     names = [f"{place} a very long name of a class that goes on and on until it ends in {place}" for place in range(3)]
     logits, labels = predictions()
-    made = confusion.draw_confusion(
+    figure = confusion.draw_confusion(
         {"cnn": confusion.confusion(logits, labels, names), "ffnn": confusion.confusion(logits, labels, names)}
     )
-    made.draw_without_rendering()
-    assert made.axes[0].get_window_extent().width > 0.25 * made.bbox.width
-    label = made.axes[0].get_yticklabels()[1].get_text()
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_window_extent().width > 0.25 * figure.bbox.width
+    label = figure.axes[0].get_yticklabels()[1].get_text()
     assert (len(label), label[:3], label[-4:]) == (24, "1 a", "in 1")
     curves = roc.draw_roc({"cnn": roc.roc(logits, labels, names), "ffnn": roc.roc(logits, labels, names)})
     curves.draw_without_rendering()
@@ -217,8 +217,8 @@ def test_markdown_has_three_decimals_capitals_and_empty_cells():
 def test_a_roc_legend_names_every_class_and_no_two_lines_look_the_same():
     names = ["_background_", "_", "$x$", *(f"class {number}" for number in range(9))]
     labels = np.arange(24) % 12
-    made = roc.draw_roc({"cnn": roc.roc(np.random.default_rng(0).normal(size=(24, 12)), labels, names)})
-    legend = made.axes[0].get_legend()
+    figure = roc.draw_roc({"cnn": roc.roc(np.random.default_rng(0).normal(size=(24, 12)), labels, names)})
+    legend = figure.axes[0].get_legend()
     assert {text.get_text().rpartition(" ")[0] for text in legend.get_texts()} == set(names)
     lines = {(line.get_color(), str(line._dash_pattern), line.get_marker()) for line in legend.get_lines()}
     assert len(lines) == 12

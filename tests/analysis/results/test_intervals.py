@@ -68,7 +68,7 @@ def test_models_are_resampled_together_so_that_equal_ones_never_differ():
 def test_shares_have_wilsons_interval_and_their_difference_that_of_bonett_and_price():
     rows = s.intervals(BOTH, resamples=300).set_index(["model", "minus", "measure"])
     hits = {name: logits.argmax(axis=1) == labels for (name, _), (logits, labels) in BOTH.items()}
-    only, also = (int((hits[one] & ~hits[other]).sum()) for one, other in (("cnn", "ffnn"), ("ffnn", "cnn")))
+    only, also = (int((hits[model] & ~hits[other]).sum()) for model, other in (("cnn", "ffnn"), ("ffnn", "cnn")))
     for measure in ("accuracy", "recall"):
         expected = wilson([int(hits["cnn"].sum())], [200])[:, 0]
         np.testing.assert_array_equal(rows.loc[("cnn", "", measure), ["low", "high"]].to_numpy(float), expected)
@@ -134,9 +134,9 @@ def test_intervals_hold_the_values_of_the_metrics_table():
 
 def test_a_single_class_and_no_images_give_no_warnings():
     logits, _ = made(1.0)
-    one = s.intervals({("cnn", "test"): (logits, np.zeros(200, int))}, resamples=50)
-    assert one["value"].notna().all()
-    assert one.loc[one["low"].isna(), "measure"].tolist() == ["precision"], "what is taken for the class is of it"
+    table = s.intervals({("cnn", "test"): (logits, np.zeros(200, int))}, resamples=50)
+    assert table["value"].notna().all()
+    assert table.loc[table["low"].isna(), "measure"].tolist() == ["precision"], "what is taken for the class is of it"
     none = s.intervals({("cnn", "test"): (np.zeros((0, 3)), np.zeros(0, int))}, resamples=50)
     assert none[["value", "low", "high"]].isna().all(axis=None)
     assert s.answer(none)["accuracy"].tolist() == ["undefined"]
@@ -217,10 +217,10 @@ def disagreeing(only: int, also: int, images: int) -> dict[tuple[str, str], Made
     ],
 )
 def test_mcnemars_test_alone_decides_and_an_interval_that_says_otherwise_is_named(
-    only: int, also: int, images: int, said: str
+    only: int, also: int, images: int, expected: str
 ):
     table = s.intervals(disagreeing(only, also, images), resamples=50)
-    assert s.caption(table).endswith(f"on {only + also} of {images:,} images and McNemar's test {said}")
+    assert s.caption(table).endswith(f"on {only + also} of {images:,} images and McNemar's test {expected}")
 
 
 def test_the_figure_has_a_panel_for_each_split_and_each_difference():

@@ -19,29 +19,29 @@ def test_only_the_ten_classes_have_groups_in_whatever_order():
 
 
 def test_confusions_are_counted_by_kind_and_hits_are_not():
-    made = table(
+    counts = table(
         [("cat", "dog"), ("cat", "frog"), ("ship", "truck"), ("bird", "airplane"), ("truck", "horse"), ("cat", "cat")]
     )
-    assert made["kind"].tolist() == ["within animals", "within vehicles", "across"]
-    assert made["count"].tolist() == [2, 1, 2]
-    assert made["share"].tolist() == pytest.approx([0.4, 0.2, 0.4])
-    assert (made["low"] < made["share"]).all()
-    assert (made["share"] < made["high"]).all()
+    assert counts["kind"].tolist() == ["within animals", "within vehicles", "across"]
+    assert counts["count"].tolist() == [2, 1, 2]
+    assert counts["share"].tolist() == pytest.approx([0.4, 0.2, 0.4])
+    assert (counts["low"] < counts["share"]).all()
+    assert (counts["share"] < counts["high"]).all()
 
 
 def test_chance_spreads_each_classes_mistakes_evenly_over_the_others():
     """An animal has five other animals among nine classes, a vehicle three other vehicles."""
-    made = table([("cat", "dog"), ("cat", "dog"), ("cat", "ship"), ("ship", "truck")])
+    counts = table([("cat", "dog"), ("cat", "dog"), ("cat", "ship"), ("ship", "truck")])
     expected = [3 * 5 / 9 / 4, 1 * 3 / 9 / 4, (3 * 4 / 9 + 6 / 9) / 4]
-    assert made["chance"].tolist() == pytest.approx(expected)
-    assert made["chance"].sum() == pytest.approx(1)
+    assert counts["chance"].tolist() == pytest.approx(expected)
+    assert counts["chance"].sum() == pytest.approx(1)
 
 
 def test_blind_guessing_gives_what_chance_says():
     rng = np.random.default_rng(0)
-    made = g.grouped(confusion(rng.normal(size=(20_000, 10)), rng.integers(0, 10, 20_000), NAMES))
-    np.testing.assert_allclose(made["share"], made["chance"], atol=0.01)
-    np.testing.assert_allclose(made["chance"], [0.6 * 5 / 9, 0.4 * 3 / 9, 0.4 + 0.4 / 3], atol=0.01)
+    grouped = g.grouped(confusion(rng.normal(size=(20_000, 10)), rng.integers(0, 10, 20_000), NAMES))
+    np.testing.assert_allclose(grouped["share"], grouped["chance"], atol=0.01)
+    np.testing.assert_allclose(grouped["chance"], [0.6 * 5 / 9, 0.4 * 3 / 9, 0.4 + 0.4 / 3], atol=0.01)
 
 
 def test_the_captions_divide_each_models_confusions():
@@ -60,10 +60,10 @@ def test_a_model_without_mistakes_has_no_shares():
 
 
 def test_bars_are_shares_with_chance_beside_them():
-    made = table([("cat", "dog"), ("cat", "ship"), ("truck", "ship")])
-    figure = g.draw_grouped({"cnn": made, "ffnn": made})
+    counts = table([("cat", "dog"), ("cat", "ship"), ("truck", "ship")])
+    figure = g.draw_grouped({"cnn": counts, "ffnn": counts})
     [ax] = figure.axes
-    assert [bar.get_height() for bar in ax.patches] == pytest.approx([*100 * made["share"]] * 2)
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([*100 * counts["share"]] * 2)
     assert [label.get_text() for label in ax.get_xticklabels()] == list(g.KINDS)
     assert ax.get_ylabel() == "share of the model's confusions (%)"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [

@@ -40,10 +40,10 @@ def test_what_cannot_be_measured_is_undefined_and_said_so():
     text = c.caption(tables)
     assert "; CNN never predicts dog (precision undefined); " in text
     assert text.endswith("recall is undefined without images: ship.")
-    made = c.draw_per_class(tables)
-    assert [text.get_text() for ax in made.axes for text in ax.texts] == ["undefined"] * 2
+    figure = c.draw_per_class(tables)
+    assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["undefined"] * 2
     assert c.side_by_side(tables)["CNN recall"].iloc[2] == "undefined"
-    made.draw_without_rendering()
+    figure.draw_without_rendering()
 
 
 def test_the_caption_names_the_hardest_and_the_easiest_class():
@@ -79,8 +79,8 @@ def test_models_stand_side_by_side_with_bounds():
 
 def test_classes_are_drawn_with_their_images_the_easiest_on_top():
     table = c.per_class(*predictions(), NAMES)
-    made = c.draw_per_class({"cnn": table, "ffnn": c.per_class(*predictions(0.1), NAMES)})
-    recall, precision = made.axes
+    figure = c.draw_per_class({"cnn": table, "ffnn": c.per_class(*predictions(0.1), NAMES)})
+    recall, precision = figure.axes
     labels = [label.get_text() for label in recall.get_yticklabels()]
     assert sorted(labels) == sorted(f"{name} ({n})" for name, n in zip(NAMES, table["support"], strict=True))
     line = recall.lines[0]
@@ -92,20 +92,20 @@ def test_classes_are_drawn_with_their_images_the_easiest_on_top():
 
 def test_of_many_classes_the_ends_are_drawn_and_long_names_wrap():
     names = [f"class {number} " + "of many words and of more of them " * 2 for number in range(40)]
-    made = c.draw_per_class({"cnn": c.per_class(*predictions(2.0, 800, 40), names)})
-    labels = made.axes[0].get_yticklabels()
+    figure = c.draw_per_class({"cnn": c.per_class(*predictions(2.0, 800, 40), names)})
+    labels = figure.axes[0].get_yticklabels()
     assert len(labels) == c.MOST_SHOWN
     assert all(len(line) <= c.LINE for label in labels for line in label.get_text().split("\n"))
-    assert made.legends[0].get_title().get_text() == "the 15 easiest and the 15 hardest of 40 classes"
+    assert figure.legends[0].get_title().get_text() == "the 15 easiest and the 15 hardest of 40 classes"
 
 
 def test_a_class_called_like_mathematics_is_drawn():
-    made = c.draw_per_class({"cnn": c.per_class(*predictions(), ["$_{$", "a_b^", "\\frac"])})
-    made.draw_without_rendering()
+    figure = c.draw_per_class({"cnn": c.per_class(*predictions(), ["$_{$", "a_b^", "\\frac"])})
+    figure.draw_without_rendering()
 
 
 def test_equal_recalls_keep_the_order_of_the_classes():
     table = c.per_class(np.eye(3), np.arange(3), NAMES)
-    made = c.draw_per_class({"cnn": table})
-    assert [label.get_text() for label in made.axes[0].get_yticklabels()] == [f"{name} (1)" for name in NAMES]
+    figure = c.draw_per_class({"cnn": table})
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [f"{name} (1)" for name in NAMES]
     assert table["recall"].tolist() == pytest.approx([1, 1, 1])

@@ -72,25 +72,25 @@ def test_the_ends_are_the_counts_of_the_last_step():
 
 def test_the_summary_has_mean_and_sample_deviation_over_the_seeds():
     table, _ = tables(expected_story)
-    made = dead_filters.summary(table)
-    assert len(made) == 12
-    assert (made["seeds"] == 3).all()
-    for row in made.to_dict("records"):
+    summary = dead_filters.summary(table)
+    assert len(summary) == 12
+    assert (summary["seeds"] == 3).all()
+    for row in summary.to_dict("records"):
         values = table.loc[table["condition"] == row["condition"], "silent_conv2"]
         assert row["silent_conv2_mean"] == pytest.approx(np.mean(values))
         assert row["silent_conv2_sd"] == pytest.approx(np.std(values, ddof=1))
-    assert dead_filters.readable(made)["silent, second layer"].tolist()[3] == "32.0 ± 1.0"
+    assert dead_filters.readable(summary)["silent, second layer"].tolist()[3] == "32.0 ± 1.0"
 
 
 def test_a_contrast_compares_means_over_the_conditions_of_each_side_seed_by_seed():
     table, _ = tables(expected_story)
-    found = findings.contrasts(table).set_index("comparison")
-    rate = found.loc["high rate against low"]
+    contrasts = findings.contrasts(table).set_index("comparison")
+    rate = contrasts.loc["high rate against low"]
     assert (rate["these"], rate["those"], rate["difference"], rate["seeds"]) == (32, 0, 32, 3)
     assert rate["low"] < 32 < rate["high"]
-    share = found.loc["fewest filters against most"]
+    share = contrasts.loc["fewest filters against most"]
     assert share["difference"] == pytest.approx((7 / 16 + 8 / 16 + 9 / 16) / 3 - 0.5)
-    assert found.loc["AdamW against the high rate", "difference"] == pytest.approx(0)
+    assert contrasts.loc["AdamW against the high rate", "difference"] == pytest.approx(0)
 
 
 def test_the_contrasts_are_read_in_words_and_units_and_counted_against_chance():
@@ -171,26 +171,26 @@ def test_a_side_that_diverged_whole_is_named_and_drawn_without_it():
     text = said(table, counts)
     assert text.startswith("No answer: every training on one side diverged in “L2 in Adam against AdamW”")
     assert dead_filters.readable(dead_filters.summary(table)).loc[3, "validation accuracy, %"] == "–"
-    made = dead_filters.draw(table, counts)
-    made.draw_without_rendering()
-    assert "diverged" in [text.get_text() for text in accuracy_axes(made).texts]
+    figure = dead_filters.draw(table, counts)
+    figure.draw_without_rendering()
+    assert "diverged" in [text.get_text() for text in accuracy_axes(figure).texts]
 
 
-def accuracy_axes(made):
-    return next(ax for ax in made.axes if "accuracy" in ax.get_xlabel())
+def accuracy_axes(figure):
+    return next(ax for ax in figure.axes if "accuracy" in ax.get_xlabel())
 
 
 def test_the_panels_show_the_means_over_the_seeds():
     table, counts = tables(expected_story)
-    made = dead_filters.draw(table, counts)
-    made.draw_without_rendering()
-    titles = [ax.get_title(loc="left") for ax in made.axes]
+    figure = dead_filters.draw(table, counts)
+    figure.draw_without_rendering()
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles[:3] == [
         "Learning rate 0.001\nno warm-up steps",
         "Learning rate 0.002683\nno warm-up steps",
         "Learning rate 0.002683\n100 warm-up steps",
     ]
-    low, high, warm, filters, accuracy = made.axes
+    low, high, warm, filters, accuracy = figure.axes
     for ax, last in ((low, [0, 0, 0, 0, 0, 0]), (high, [32, 31 / 3, 32, 0, 32, 0]), (warm, [0] * 6)):
         assert [line.get_ydata()[-1] for line in ax.lines] == pytest.approx(last)
         assert all(list(line.get_xdata()) == list(STEPS) for line in ax.lines)
@@ -202,11 +202,11 @@ def test_the_panels_show_the_means_over_the_seeds():
 def test_the_legends_say_what_shades_and_marks_are_and_conditions_are_written_in_words():
     table, counts = tables(expected_story)
     names = table["condition"].replace("condition 3", "lr 0.001, 100 warm-up steps, Adam with L2 0.0005")
-    made = dead_filters.draw(table.assign(condition=names), counts)
-    said = {text.get_text() for legend in made.findobj(Legend) for text in legend.get_texts()}
-    assert {"lowest to highest seed", "one seed", "mean ± standard deviation over the seeds"} <= said
-    made.draw_without_rendering()
-    labels = [label.get_text() for label in accuracy_axes(made).get_yticklabels()]
+    figure = dead_filters.draw(table.assign(condition=names), counts)
+    texts = {text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()}
+    assert {"lowest to highest seed", "one seed", "mean ± standard deviation over the seeds"} <= texts
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in accuracy_axes(figure).get_yticklabels()]
     assert labels[3] == "learning rate 0.001, 100 warm-up steps\nAdam with L2 0.0005"
 
 

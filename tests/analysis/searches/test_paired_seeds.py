@@ -29,14 +29,14 @@ def test_fewer_than_three_seeds_give_no_interval_and_no_verdict():
     # Two equal differences would give an interval without width.
     _, low, high, _ = paired_seeds.paired_interval(series(1, 2), series(0, 1))
     assert np.isnan([low, high]).all()
-    found = {"difference": 1.0, "low": low, "high": high}
-    assert paired_seeds.verdict(found, more="more", fewer="fewer", unclear="unclear") == paired_seeds.TOO_FEW
-    assert paired_seeds.difference_phrase(found, "{:+.1f}") == "+1.0"
+    row = {"difference": 1.0, "low": low, "high": high}
+    assert paired_seeds.verdict(row, more="more", fewer="fewer", unclear="unclear") == paired_seeds.TOO_FEW
+    assert paired_seeds.difference_phrase(row, "{:+.1f}") == "+1.0"
 
 
 @pytest.mark.parametrize(
     ("low", "high", "word"), [(0.1, 2, "more"), (-2, -0.1, "fewer"), (-1, 1, "unclear"), (0, 0, "unclear")]
 )
 def test_the_verdict_is_where_the_interval_lies(low: float, high: float, word: str):
-    found = {"difference": (low + high) / 2, "low": low, "high": high}
-    assert paired_seeds.verdict(found, more="more", fewer="fewer", unclear="unclear") == word
+    row = {"difference": (low + high) / 2, "low": low, "high": high}
+    assert paired_seeds.verdict(row, more="more", fewer="fewer", unclear="unclear") == word

@@ -48,9 +48,9 @@ def test_the_best_so_far_is_undefined_before_the_first_complete_trial():
 
 
 def test_a_tie_goes_to_the_lower_number():
-    found = search.best(TRIALS)
-    assert found is not None
-    assert found["number"] == 3
+    best = search.best(TRIALS)
+    assert best is not None
+    assert best["number"] == 3
 
 
 def test_the_caption_has_the_counts_and_the_best_trial():
@@ -68,8 +68,8 @@ def test_the_history_draws_every_trial_in_percent():
 
 
 def test_slices_have_logarithmic_axes_that_hold_every_trial():
-    made = search.draw_slices(TRIALS)
-    for ax, column in zip(made.axes, ["learning_rate", "weight_decay"], strict=True):
+    figure = search.draw_slices(TRIALS)
+    for ax, column in zip(figure.axes, ["learning_rate", "weight_decay"], strict=True):
         low, high = ax.get_xlim()
         assert ax.get_xscale() == "log"
         assert low < TRIALS[column].min() < TRIALS[column].max() < high
@@ -113,12 +113,12 @@ def test_the_ring_is_on_the_best_trial():
 @pytest.mark.parametrize("name", CASES)
 def test_every_search_can_be_drawn(name):
     trials = CASES[name]
-    for made in (
+    for figure in (
         search.draw_history(search.history(trials)),
         search.draw_slices(trials),
         heatmap.draw_heatmap(trials),
     ):
-        made.draw_without_rendering()
+        figure.draw_without_rendering()
 
 
 def test_importance_is_drawn_in_words_with_its_numbers():
@@ -134,9 +134,9 @@ def test_importance_of_nothing_says_so():
 
 
 def test_logarithmic_axes_are_labelled_in_plain_numbers():
-    for made in (heatmap.draw_heatmap(TRIALS), search.draw_slices(TRIALS)):
-        made.draw_without_rendering()
-        labels = [label.get_text() for label in made.axes[0].get_xticklabels()]
+    for figure in (heatmap.draw_heatmap(TRIALS), search.draw_slices(TRIALS)):
+        figure.draw_without_rendering()
+        labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
         assert "0.001" in labels
         assert not [label for label in labels if "$" in label]
 
@@ -156,9 +156,9 @@ def test_two_searches_stand_side_by_side_on_one_scale_of_colours():
 
 def test_importance_is_said_in_words_and_so_is_its_absence():
     table = pd.DataFrame({"parameter": ["learning_rate", "weight_decay"], "importance": [0.83, 0.17]})
-    said = search.importance_caption(table, TRIALS)
-    assert "83% to the learning rate and 17% to the weight decay" in said
-    assert f"{(TRIALS['state'] == 'complete').sum()} complete trials of {len(TRIALS)}" in said
+    caption_text = search.importance_caption(table, TRIALS)
+    assert "83% to the learning rate and 17% to the weight decay" in caption_text
+    assert f"{(TRIALS['state'] == 'complete').sum()} complete trials of {len(TRIALS)}" in caption_text
     few, many = TRIALS[TRIALS["state"] == "complete"][:1], pd.concat([TRIALS] * 10)
     assert search.importance_caption(table, few).endswith(", and so few trials are too few to tell.")
     assert search.importance_caption(table, many).endswith("what was pruned is not in it.")

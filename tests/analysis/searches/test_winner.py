@@ -69,9 +69,9 @@ def test_the_caption_says_what_the_numbers_say(trainings: pd.DataFrame, words: t
     ids=["clear", "one", "lost"],
 )
 def test_every_training_and_what_the_search_had_are_drawn(trainings: pd.DataFrame):
-    made = winner.draw(trainings)
-    made.draw_without_rendering()
-    (ax,) = made.axes
+    figure = winner.draw(trainings)
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
     drawn = {round(float(x), 6) for marks in ax.collections for x, _ in np.asarray(marks.get_offsets(), float)}
     expected = {*(100 * trainings["val_accuracy"].dropna()).round(6), *(100 * trainings["searched"]).round(6)}
     assert expected <= drawn

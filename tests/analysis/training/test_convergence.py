@@ -35,8 +35,8 @@ def test_the_table_has_a_row_for_every_number_and_none_for_nan():
 
 
 def test_lines_hold_the_values_in_the_colour_of_the_model_and_train_is_dashed():
-    made = draw_convergence(convergence({"cnn": CNN, "ffnn": FFNN}))
-    accuracy, loss = made.axes
+    figure = draw_convergence(convergence({"cnn": CNN, "ffnn": FFNN}))
+    accuracy, loss = figure.axes
     lines = {str(line.get_label()): line for line in accuracy.lines}
     assert lines["CNN, test (after the epoch)"].get_ydata().tolist() == pytest.approx([10, 70, 60])
     train = lines["CNN, train (running mean over the epoch)"]
@@ -49,8 +49,8 @@ def test_lines_hold_the_values_in_the_colour_of_the_model_and_train_is_dashed():
 
 
 def test_the_legend_names_each_line_once():
-    made = draw_convergence(convergence({"cnn": CNN}))
-    assert [text.get_text() for text in made.legends[0].get_texts()] == [
+    figure = draw_convergence(convergence({"cnn": CNN}))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "CNN, train (running mean over the epoch)",
         "CNN, test (after the epoch)",
     ]
@@ -61,9 +61,9 @@ def test_without_losses_there_is_one_panel():
 
 
 def test_a_single_epoch_is_a_point_that_can_be_seen():
-    made = draw_convergence(convergence({"ffnn": FFNN[:1]}))
-    assert made.axes[0].lines[0].get_marker() == "o"
-    made.draw_without_rendering()
+    figure = draw_convergence(convergence({"ffnn": FFNN[:1]}))
+    assert figure.axes[0].lines[0].get_marker() == "o"
+    figure.draw_without_rendering()
 
 
 def test_nothing_recorded_says_so():
@@ -104,8 +104,8 @@ def test_the_spread_over_seeds_is_numpys():
 
 
 def test_several_seeds_are_drawn_as_a_mean_within_a_band_and_counted():
-    made = draw_convergence(convergence({"cnn": seeded(0.0, 0.1), "ffnn": FFNN}))
-    accuracy = made.axes[0]
+    figure = draw_convergence(convergence({"cnn": seeded(0.0, 0.1), "ffnn": FFNN}))
+    accuracy = figure.axes[0]
     lines = {str(line.get_label()): line for line in accuracy.lines}
     mean = lines["CNN, test (after the epoch), mean of n = 2 seeds"]
     assert mean.get_ydata().tolist() == pytest.approx([15, 75, 65])
@@ -115,15 +115,15 @@ def test_several_seeds_are_drawn_as_a_mean_within_a_band_and_counted():
     deviation = 100 * np.std([0.0, 0.1], ddof=1)
     at_last = edges[edges[:, 0] == 2, 1]
     assert (at_last.min(), at_last.max()) == pytest.approx((65 - deviation, 65 + deviation))
-    assert made.legends[0].get_title().get_text() == "band: mean ± one standard deviation over the seeds"
+    assert figure.legends[0].get_title().get_text() == "band: mean ± one standard deviation over the seeds"
 
 
 def test_one_seed_looks_as_without_seeds():
-    made, before = (draw_convergence(convergence({"cnn": history})) for history in (seeded(0.0), CNN))
-    assert not made.axes[0].collections
-    words = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in (made, before)]
+    with_seed, before = (draw_convergence(convergence({"cnn": history})) for history in (seeded(0.0), CNN))
+    assert not with_seed.axes[0].collections
+    words = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in (with_seed, before)]
     assert words[0] == words[1]
-    assert made.legends[0].get_title().get_text() == ""
+    assert with_seed.legends[0].get_title().get_text() == ""
     assert caption(convergence({"cnn": seeded(0.0)})) == caption(convergence({"cnn": CNN}))
 
 

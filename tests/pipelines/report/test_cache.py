@@ -32,10 +32,10 @@ TABLE = pd.DataFrame(
 @pytest.fixture
 def module(tmp_path: Path) -> types.ModuleType:
     """A module of one line."""
-    made = types.ModuleType("computing")
-    made.__file__ = str(tmp_path / "computing.py")
-    Path(made.__file__).write_text("one = 1\n")
-    return made
+    module = types.ModuleType("computing")
+    module.__file__ = str(tmp_path / "computing.py")
+    Path(module.__file__).write_text("one = 1\n")
+    return module
 
 
 def counted(kept: Cache, inputs: object, module: types.ModuleType) -> int:

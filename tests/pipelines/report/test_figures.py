@@ -32,8 +32,8 @@ def added(monkeypatch: pytest.MonkeyPatch) -> figures.Figure:
 
 
 def test_the_documented_figure_is_drawn_named_and_put_in_its_part(added: figures.Figure, finished_study: Finished):
-    made = analyse("best", ONLY, finished_study.context, data=finished_study.dataset)
-    folder, html = made.page.parent, made.page.read_text()
+    analysis = analyse("best", ONLY, finished_study.context, data=finished_study.dataset)
+    folder, html = analysis.page.parent, analysis.page.read_text()
     assert {"sureness.png", "sureness.svg", "sureness.csv"} <= {file.name for file in folder.iterdir()}
     assert set(pd.read_csv(folder / "sureness.csv")["model"]) == {"cnn", "ffnn"}
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", html)[0] == figures.RESULTS

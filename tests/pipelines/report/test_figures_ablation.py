@@ -89,18 +89,18 @@ def dead(network: Network) -> Network:
 def test_a_network_with_every_filter_dead_is_shown_as_such(network: Network, finished_study, tmp_path: Path, by: str):
     dataset = finished_study.dataset
     report = made(dead(network), dataset.test, dataset, tmp_path, by)
-    said = {section.csv: section.text for section in report.sections}
+    texts_by_csv = {section.csv: section.text for section in report.sections}
     assert "6 of the 6 filters of conv2 change nothing." in report.sections[0].points
-    assert "and no filter speaks for " in said["ablation_image.csv"]
-    assert "Of 4 filters 4 silent" in said["patches_conv1.csv"]
+    assert "and no filter speaks for " in texts_by_csv["ablation_image.csv"]
+    assert "Of 4 filters 4 silent" in texts_by_csv["patches_conv1.csv"]
 
 
 def test_a_test_set_of_one_class_and_long_class_names(network: Network, finished_study, tmp_path: Path):
     dataset = finished_study.dataset
-    one = dataset.test.subset(dataset.test.labels == 3)
+    one_class = dataset.test.subset(dataset.test.labels == 3)
     named = replace(network, classes=tuple(f"a class with a very long name, {'number ' * 9}{n}" for n in range(10)))
-    said = {section.csv: section.text for section in made(named, one, dataset, tmp_path).sections}
-    assert "undefined" in said["ablation_auc_lost.csv"]
+    texts_by_csv = {section.csv: section.text for section in made(named, one_class, dataset, tmp_path).sections}
+    assert "undefined" in texts_by_csv["ablation_auc_lost.csv"]
     assert pd.read_csv(tmp_path / "ablation_auc_lost.csv")["auc_lost"].isna().all()
     assert pd.read_csv(tmp_path / "selectivity.csv")["selectivity"].isna().all()
 

@@ -85,9 +85,9 @@ def refusal(figure: figures.Figure, material: Material) -> str:
 def test_what_is_missing_is_left_out(networks, finished_study, image, tmp_path: Path):
     def named(model: str, filters: dict[str, int], data: Dataset | None, image: SelectedImage | None) -> set[str]:
         material = Material(networks[model], networks, filters, data, image, "There are no images.")
-        said = {row.name: refusal(row, material) for row in figures.available(material) if row.name in HERE}
-        assert set(said.values()) <= {"", "There are no images."}
-        return {name for name, reason in said.items() if not reason}
+        reasons = {row.name: refusal(row, material) for row in figures.available(material) if row.name in HERE}
+        assert set(reasons.values()) <= {"", "There are no images."}
+        return {name for name, reason in reasons.items() if not reason}
 
     assert named("ffnn", {}, None, image) == {"architecture"}
     assert named("cnn", {"conv2": 0}, None, image) == {"architecture", "kernels_conv2", "image"} | CONCEPTS

@@ -105,9 +105,9 @@ def test_the_trace_is_what_the_network_made_of_the_images(network: Network, imag
 
 
 def test_a_picture_is_the_image_with_its_description_and_class(image: SelectedImage):
-    (made,) = pictures([image])
-    np.testing.assert_array_equal(made.pixels, image.image.permute(1, 2, 0).numpy())
-    assert (made.name, made.label) == (image.description, image.label)
+    (picture,) = pictures([image])
+    np.testing.assert_array_equal(picture.pixels, image.image.permute(1, 2, 0).numpy())
+    assert (picture.name, picture.label) == (image.description, image.label)
 
 
 def test_an_explorer_that_cannot_be_small_enough_is_a_mendable_failure(

@@ -47,9 +47,9 @@ def test_silence_is_that_of_plain_inference_at_every_epoch(finished_study, tmp_p
         model = build_model(cnn.config.model, classes=10, seed=0)
         model.load_state_dict(cnn.weights(epoch))
         with torch.no_grad():
-            made = model.activations(normalise(finished_study.dataset.test.images))
+            maps = model.activations(normalise(finished_study.dataset.test.images))
         for layer in ("conv1", "conv2"):
-            fires = made[f"relu{layer[-1]}"].amax((0, 2, 3)) > 0
+            fires = maps[f"relu{layer[-1]}"].amax((0, 2, 3)) > 0
             assert table.loc[(layer, epoch), "silent"].tolist() == (~fires).tolist()
             largest = np.abs(cnn.weights(epoch)[f"{layer}.weight"].numpy()).max((1, 2, 3))
             assert table.loc[(layer, epoch), "largest_weight"].to_numpy() == pytest.approx(largest)

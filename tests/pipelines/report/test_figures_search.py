@@ -50,9 +50,9 @@ def test_the_heatmaps_numbers_have_the_epochs_and_the_command_that_adds_a_grid(f
     network = pull(store, store.get(finished_study.retrained["cnn"]))
     report = written(Material(network, {}, where=("--home", "/a folder")), tmp_path, ["search_heatmap"])
     [search] = store.runs(stage="search", model="cnn")
-    made, found = pd.read_csv(tmp_path / "search_heatmap.csv"), trials(store, search)
-    assert sorted(made["epochs"]) == sorted(found["epochs"])
-    assert (found.query("state == 'complete'")["epochs"] == int(search.params["epochs"])).all()
+    table, tracked_trials = pd.read_csv(tmp_path / "search_heatmap.csv"), trials(store, search)
+    assert sorted(table["epochs"]) == sorted(tracked_trials["epochs"])
+    assert (tracked_trials.query("state == 'complete'")["epochs"] == int(search.params["epochs"])).all()
     [point] = report.sections[0].points
     for words in ("--sampler grid --pruner none", f"--epochs {search.params['epochs']}", "--home '/a folder'"):
         assert words in point

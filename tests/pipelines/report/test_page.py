@@ -48,15 +48,15 @@ def test_an_analysis_that_is_stopped_while_it_is_recorded_ends_its_run(
 def test_a_log_is_told_of_every_part_and_of_table_2_only_where_it_was_chosen(
     finished_study: Finished, capsys: pytest.CaptureFixture[str]
 ):
-    said = []
+    messages = []
     for only in (ONLY, ONLY[1:]):
         analyse("best", replace(SETTINGS, only=only), finished_study.context, data=finished_study.dataset, again=True)
-        said.append(capsys.readouterr().out)
+        messages.append(capsys.readouterr().out)
     parts = ["What the models reach", "How training went", "What formed inside", "How the layers compute"]
-    told = re.findall(r"^figures (\d+)/5: (.*)$", said[0], re.MULTILINE)
-    assert told == list(zip(["1", "2", "4", "5"], parts, strict=True))
-    assert ["| CNN |" in one for one in said] == [True, False]
-    assert ["\n5 figures drawn.\n" in one for one in said] == [True, False]
+    parts_shown = re.findall(r"^figures (\d+)/5: (.*)$", messages[0], re.MULTILINE)
+    assert parts_shown == list(zip(["1", "2", "4", "5"], parts, strict=True))
+    assert ["| CNN |" in message for message in messages] == [True, False]
+    assert ["\n5 figures drawn.\n" in message for message in messages] == [True, False]
 
 
 def test_a_figure_that_failed_is_drawn_by_the_next_and_the_exit_code_says_so(

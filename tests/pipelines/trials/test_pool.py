@@ -104,8 +104,8 @@ class Watch:
     def running(self) -> list[FrozenTrial]:
         if NAME not in optuna.get_all_study_names(self.storage):
             return []
-        found = optuna.load_study(study_name=NAME, storage=self.storage)
-        return found.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        optuna_study = optuna.load_study(study_name=NAME, storage=self.storage)
+        return optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def two_trials(self, first: int = 1, last: int = EPOCHS * 3 // 4) -> list[FrozenTrial]:
         """Two trials that are under way, between two of their epochs; the one that has longer to go comes first."""
@@ -140,13 +140,15 @@ class Left:
     """From the signal to the end of the last process."""
 
 
-def left_by(watch: Watch, tell: Callable[[int, int], None], number: int, said: str, trials: list[FrozenTrial]) -> Left:
+def left_by(
+    watch: Watch, tell: Callable[[int, int], None], number: int, output: str, trials: list[FrozenTrial]
+) -> Left:
     """What is left after `tell` gave the process signal `number`, while `trials` were under way."""
     workers, others = watch.workers(), psutil.Process(watch.process.pid).children(recursive=True)
     begun = time.monotonic()
     tell(watch.process.pid, number)
     # The workers write to the same pipes: these end with the last of them.
-    ended = end(watch.process, said)
+    ended = end(watch.process, output)
     seconds = time.monotonic() - begun
     return Left(watch.home, ended, trials, trials_of(watch.home), Store(watch.home).runs(), workers, others, seconds)
 
@@ -183,12 +185,12 @@ def killed(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> KilledWo
     with started(SEARCH, copy_of(migrated, tmp_path_factory.mktemp("workers") / "home")) as watch:
         other, victim = watch.two_trials()
         os.kill(pid(victim), signal.SIGKILL)
-        said = read_until(watch.process, "Retrying")
+        output = read_until(watch.process, "Retrying")
         while len(watch.workers()) < 2:
             assert watch.process.poll() is None
             time.sleep(0.01)
         # At once, while the parent is about to start it. A terminal's Ctrl-C goes to all processes of the command.
-        return KilledWorker(victim, left_by(watch, os.killpg, signal.SIGINT, said, [other]))
+        return KilledWorker(victim, left_by(watch, os.killpg, signal.SIGINT, output, [other]))
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +219,7 @@ def reached(after_sigterm: Left) -> Reached:
 
 
 @pytest.fixture(params=[("after_ctrl_c", 130), ("after_sigterm", 143)], ids=["ctrl-c", "sigterm"])
-def told(request: pytest.FixtureRequest) -> tuple[Left, int]:
+def terminated(request: pytest.FixtureRequest) -> tuple[Left, int]:
     fixture, code = request.param
     return request.getfixturevalue(fixture), code
 
@@ -227,15 +229,15 @@ def test_two_trials_run_at_a_time_each_in_a_process_that_is_not_the_parent(after
     assert {pid(trial) for trial in after_sigterm.under_way} == {worker.pid for worker in after_sigterm.workers}
 
 
-def test_a_signal_ends_the_command_with_its_code_and_one_sentence(told: tuple[Left, int]) -> None:
-    left, code = told
+def test_a_signal_ends_the_command_with_its_code_and_one_sentence(terminated: tuple[Left, int]) -> None:
+    left, code = terminated
     assert left.ended.code == code
     assert left.ended.err.splitlines() == [interruption.STOPPING, interruption.STOPPED]
     assert "Traceback" not in left.ended.out
 
 
-def test_a_signal_closes_every_trial_under_way_in_both_stores(told: tuple[Left, int]) -> None:
-    left, _ = told
+def test_a_signal_closes_every_trial_under_way_in_both_stores(terminated: tuple[Left, int]) -> None:
+    left, _ = terminated
     store = Store(left.home)
     for before in left.under_way:
         trial = left.trials[before.number]
@@ -250,21 +252,21 @@ def test_a_signal_closes_every_trial_under_way_in_both_stores(told: tuple[Left, 
     assert "RUNNING" not in {run.status for run in left.runs}
 
 
-def test_a_signal_kills_the_searchs_run_as_well(told: tuple[Left, int]) -> None:
-    left, _ = told
+def test_a_signal_kills_the_searchs_run_as_well(terminated: tuple[Left, int]) -> None:
+    left, _ = terminated
     [above] = [run for run in left.runs if run.tags["stage"] == "search"]
     assert (above.status, above.tags["status_reason"]) == ("KILLED", "interrupted")
 
 
-def test_a_signal_leaves_no_process(told: tuple[Left, int]) -> None:
-    left, _ = told
+def test_a_signal_leaves_no_process(terminated: tuple[Left, int]) -> None:
+    left, _ = terminated
     assert_gone(left.others)
 
 
 def test_a_killed_worker_is_told_and_another_takes_its_place(killed: KilledWorker) -> None:
     lines = killed.left.ended.out.splitlines()
-    [told] = [line for line in lines if "killed" in line]
-    assert re.fullmatch(r"Worker [12] was killed \(signal 9\): another takes its place\.", told)
+    [lines_on_it] = [line for line in lines if "killed" in line]
+    assert re.fullmatch(r"Worker [12] was killed \(signal 9\): another takes its place\.", lines_on_it)
     assert f"Retrying after an interruption: trial {killed.victim.number}." in lines
     assert len(killed.left.workers) == 2
     assert pid(killed.victim) not in {worker.pid for worker in killed.left.workers}
@@ -357,7 +359,7 @@ def test_on_a_terminal_the_search_and_every_workers_trial_have_a_bar_in_one_disp
         re.MULTILINE,
     )
     assert together
-    assert all(one != other for one, other in together)
+    assert all(screen != other for screen, other in together)
     # What the bars show is not said as well, and they are gone in the end.
     assert not re.search(r"trial \d+ \(", lines)
     assert "━" not in lines[lines.index("4 trials (") :]
@@ -466,8 +468,8 @@ def test_memory_that_gives_out_in_a_worker_is_told_in_one_sentence(
     context: Context, digits: Dataset, errors: Callable[[], str]
 ) -> None:
     config = SearchConfig(name=NAME, model=FFNNConfig(hidden=10**12), trials=5)
-    said = r"^cpu has no memory left \(can't allocate .*: run fewer .* --workers"
-    with pytest.raises(StudyError, match=said) as raised:
+    message = r"^cpu has no memory left \(can't allocate .*: run fewer .* --workers"
+    with pytest.raises(StudyError, match=message) as raised:
         one_worker(config, digits.digest, context)
     assert "\n" not in str(raised.value)
     assert "Traceback" not in errors()
@@ -538,10 +540,10 @@ def test_ctrl_c_between_a_trials_birth_and_its_first_step_leaves_nothing_running
     whole = getattr(where, name)
 
     def interrupted(*arguments: object, **options: object) -> object:
-        made = whole(*arguments, **options)
+        result = whole(*arguments, **options)
         if not interruption.requested():
             ctrl_c()
-        return made
+        return result
 
     with monkeypatch.context() as patch:
         patch.setattr(where, name, interrupted)

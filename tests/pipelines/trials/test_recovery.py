@@ -87,20 +87,20 @@ def drawn(trial: FrozenTrial) -> tuple[float, ...]:
     return tuple(space.parameters_of(trial).values())
 
 
-def attempts(found: list[FrozenTrial]) -> list[list[FrozenTrial]]:
+def attempts(optuna_study: list[FrozenTrial]) -> list[list[FrozenTrial]]:
     """The trials of which each tries the same again, but for those that found no place."""
     by_root: dict[int, list[FrozenTrial]] = {}
-    for trial in found:
+    for trial in optuna_study:
         if trial.user_attrs.get("status_reason") != "surplus":
             by_root.setdefault(trial.user_attrs.get("retry_of", trial.number), []).append(trial)
     return list(by_root.values())
 
 
-def assert_all_is_as_never_interrupted(found: list[FrozenTrial], total: int) -> None:
+def assert_all_is_as_never_interrupted(optuna_study: list[FrozenTrial], total: int) -> None:
     """The total is reached exactly, what was interrupted was tried again, and no point came by accident twice."""
-    assert Counter(trial.state for trial in found)[TrialState.COMPLETE] == total
-    assert {trial.state for trial in found} <= {TrialState.COMPLETE, TrialState.FAIL}
-    tried = attempts(found)
+    assert Counter(trial.state for trial in optuna_study)[TrialState.COMPLETE] == total
+    assert {trial.state for trial in optuna_study} <= {TrialState.COMPLETE, TrialState.FAIL}
+    tried = attempts(optuna_study)
     for same in tried:
         begun = [trial for trial in same if drawn(trial)]
         assert [trial.state for trial in same[:-1]] == [TrialState.FAIL] * (len(same) - 1)
@@ -110,19 +110,19 @@ def assert_all_is_as_never_interrupted(found: list[FrozenTrial], total: int) -> 
     assert len(set(points)) == len(points) == total
 
 
-def assert_runs_mirror(context: Context, config: SearchConfig, found: list[FrozenTrial]) -> None:
+def assert_runs_mirror(context: Context, config: SearchConfig, optuna_study: list[FrozenTrial]) -> None:
     runs = trials(context, config.name)
     assert len({run.tags["optuna_trial"] for run in runs}) == len(runs)
     by_number = {int(run.tags["optuna_trial"]): run for run in runs}
-    for trial in found:
-        told, run = search.outcome(trial), by_number.get(trial.number)
+    for trial in optuna_study:
+        outcome, run = search.outcome(trial), by_number.get(trial.number)
         if run is None:
-            assert told.reason in ("interrupted", "surplus")
+            assert outcome.reason in ("interrupted", "surplus")
             assert "mlflow_run" not in trial.user_attrs
             continue
-        assert (run.status, run.tags["status_reason"]) == (told.status, told.reason)
+        assert (run.status, run.tags["status_reason"]) == (outcome.status, outcome.reason)
         assert trial.user_attrs.get("mlflow_run", run.id) == run.id
-        if told.reason == "complete":
+        if outcome.reason == "complete":
             points = context.store.client.get_metric_history(run.id, "val_accuracy")
             assert [(point.step, point.value) for point in points] == list(trial.intermediate_values.items())
             for name in ("best_val_accuracy", "best_val_loss", "best_epoch"):
@@ -160,10 +160,10 @@ def test_a_search_that_is_killed_between_any_two_writes_is_continued_as_if_it_ne
                 tune(config, tiny, context)
         with lived(3, ENOUGH):
             tune(config, tiny, context)
-        found = in_optuna(context, config, tiny).get_trials()
-        assert_all_is_as_never_interrupted(found, total=2)
-        assert_runs_mirror(context, config, found)
-        results = [(trial.params, trial.intermediate_values) for trial in found if trial.state == TrialState.COMPLETE]
+        trials = in_optuna(context, config, tiny).get_trials()
+        assert_all_is_as_never_interrupted(trials, total=2)
+        assert_runs_mirror(context, config, trials)
+        results = [(trial.params, trial.intermediate_values) for trial in trials if trial.state == TrialState.COMPLETE]
         assert results == (whole := whole or results)
         if life.left >= 0:
             break
@@ -171,15 +171,15 @@ def test_a_search_that_is_killed_between_any_two_writes_is_continued_as_if_it_ne
 
 
 def recovered(home: Home, config: SearchConfig) -> list[FrozenTrial]:
-    found, pulse = opened(home, config), Pulse()
+    optuna_study, pulse = opened(home, config), Pulse()
 
     def recover(running: set[int]) -> None:
-        search.close_orphans(found, pulse)
-        search.requeue(found)
+        search.close_orphans(optuna_study, pulse)
+        search.requeue(optuna_study)
 
     recover(set())
-    optimise(found, config, at_once(accuracy), recover)
-    return found.get_trials()
+    optimise(optuna_study, config, at_once(accuracy), recover)
+    return optuna_study.get_trials()
 
 
 @pytest.mark.slow
@@ -197,10 +197,10 @@ def test_a_grid_that_is_killed_between_any_two_writes_visits_each_point_once(
             with lived(number, chance.randrange(20)):
                 recovered(home, config)
         with lived(4, ENOUGH):
-            found = recovered(home, config)
-        complete = [drawn(trial) for trial in found if trial.state == TrialState.COMPLETE]
+            optuna_study = recovered(home, config)
+        complete = [drawn(trial) for trial in optuna_study if trial.state == TrialState.COMPLETE]
         assert sorted(complete) == sorted(itertools.product(grid, repeat=2))
-        assert_all_is_as_never_interrupted(found, total=4)
+        assert_all_is_as_never_interrupted(optuna_study, total=4)
         if life.left >= 0:
             break
     assert writes > 30

@@ -61,11 +61,11 @@ def test_an_alias_on_a_version_that_cannot_be_used_moves_to_the_best_other_one(
 ) -> None:
     other = second(patient)
     damage(patient)
-    [found] = [one for one in patient.examine().left if one.where == "registered model digits-cnn"]
-    assert f"is on version 1, {reason}" in found.message
-    assert "gives it to version 2" in found.remedy
+    [finding] = [one for one in patient.examine().left if one.where == "registered model digits-cnn"]
+    assert f"is on version 1, {reason}" in finding.message
+    assert "gives it to version 2" in finding.remedy
     assert holder(patient) == patient.retrained
-    assert found in patient.examine(FIX).repaired
+    assert finding in patient.examine(FIX).repaired
     assert holder(patient) == other
 
 
@@ -88,16 +88,16 @@ def test_an_alias_that_is_missing_or_not_on_the_best_is_given_to_it(
 ) -> None:
     second(patient)
     damage(patient)
-    [found] = patient.examine(FIX).repaired
-    assert (message in found.message, found.where) == (True, "registered model digits-cnn")
+    [finding] = patient.examine(FIX).repaired
+    assert (message in finding.message, finding.where) == (True, "registered model digits-cnn")
     assert holder(patient) == patient.retrained
     assert patient.examine() == Result()
 
 
 def test_an_alias_without_any_version_that_can_be_used_is_removed(patient: Patient) -> None:
     delete_run(patient)
-    [found] = patient.examine(FIX).repaired
-    assert found.remedy == "removes it: no other version is whole"
+    [finding] = patient.examine(FIX).repaired
+    assert finding.remedy == "removes it: no other version is whole"
     assert not patient.store.client.get_registered_model("digits-cnn").aliases
     assert patient.examine() == Result()
 
@@ -117,9 +117,9 @@ def test_a_model_that_is_not_registered_any_more_is_registered_again(
 ) -> None:
     before, run = exported(patient), patient.store.get(patient.retrained)
     deletion(patient)
-    [found] = patient.examine().left
-    assert (found.message, run.id[:12] in found.where) == ("Its model is not registered as digits-cnn.", True)
-    assert patient.examine(FIX).repaired == [found]
+    [finding] = patient.examine().left
+    assert (finding.message, run.id[:12] in finding.where) == ("Its model is not registered as digits-cnn.", True)
+    assert patient.examine(FIX).repaired == [finding]
     version = patient.store.client.get_model_version_by_alias("digits-cnn", "best")
     assert (version.run_id, version.source) == (run.id, f"models:/{before}")
     assert float(version.tags["val_accuracy"]) == trial_of(patient, run).metrics["best_val_accuracy"]

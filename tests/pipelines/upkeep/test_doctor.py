@@ -100,8 +100,8 @@ def kill_trial(patient: Patient) -> None:
     """As a SIGKILL in the middle of a trial leaves both stores."""
     here = patient.number + 1 + 3 * (patient.model == "ffnn")
     patient.sql("UPDATE trials SET state = 'RUNNING' WHERE trial_id = ?", here, database="optuna")
-    said = "DELETE FROM trial_user_attributes WHERE key = 'status_reason' AND trial_id = ?"
-    patient.sql(said, here, database="optuna")
+    statement = "DELETE FROM trial_user_attributes WHERE key = 'status_reason' AND trial_id = ?"
+    patient.sql(statement, here, database="optuna")
     patient.store.resume(patient.trial)
     patient.store.resume(patient.parent)
 
@@ -133,8 +133,8 @@ def forget_sums(patient: Patient) -> None:
 
 
 def change_param(patient: Patient) -> None:
-    said = "UPDATE params SET value = '0.5' WHERE key = 'learning_rate' AND run_uuid = ?"
-    patient.sql(said, patient.trial)
+    statement = "UPDATE params SET value = '0.5' WHERE key = 'learning_rate' AND run_uuid = ?"
+    patient.sql(statement, patient.trial)
 
 
 def lose_params(patient: Patient) -> None:
@@ -205,13 +205,13 @@ RETRAININGS = [
 
 def require_repaired(patient: Patient, expected: list[tuple[str, str]]) -> None:
     """That exactly this is found, as what and where, and is repaired, once."""
-    found = patient.examine(FIX)
-    said = sorted((one.where, one.message) for one in found.repaired)
-    assert len(said) == len(expected), said
-    for (where, what), (expected_where, expected_what) in zip(said, sorted(expected), strict=True):
+    result = patient.examine(FIX)
+    findings = sorted((finding.where, finding.message) for finding in result.repaired)
+    assert len(findings) == len(expected), findings
+    for (where, what), (expected_where, expected_what) in zip(findings, sorted(expected), strict=True):
         assert expected_where in where
         assert expected_what in what
-    assert not found.left
+    assert not result.left
     assert patient.examine(FIX) == Result()
 
 
@@ -247,9 +247,9 @@ def test_what_is_wrong_with_searches_is_found_and_repaired(patient: Patient, dam
 def test_what_is_wrong_with_retrained_runs_is_found_and_repaired(patient: Patient, damages: Damages) -> None:
     expected = []
     for model, (damage, what) in zip(("cnn", "ffnn"), damages.items(), strict=False):
-        one = replace(patient, model=model)
-        damage(one)
-        expected.append((f"run {one.retrained[:12]}", what))
+        model_patient = replace(patient, model=model)
+        damage(model_patient)
+        expected.append((f"run {model_patient.retrained[:12]}", what))
     require_repaired(patient, expected)
 
 
@@ -269,9 +269,9 @@ def test_a_trial_with_an_impossible_record_is_named_and_nothing_of_it_is_repaire
     insert = "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (2, ?, ?)"
     patient.sql(insert, name, value, database="optuna")
     end_otherwise(replace(patient, number=1))
-    found = patient.examine(FIX)
-    assert not found.repaired
-    assert [(one.where, one.message) for one in found.left] == [
+    result = patient.examine(FIX)
+    assert not result.repaired
+    assert [(finding.where, finding.message) for finding in result.left] == [
         ("search digits-cnn, trial 1", f"Optuna's record of it is impossible: {fault}.")
     ]
 
@@ -292,8 +292,8 @@ def test_a_run_made_anew_says_what_the_lost_one_said(patient: Patient) -> None:
     assert after.tags["restored"]
     assert after.params == before.params
     own = ("mlflow.", "worker", "restored", "birth")
-    told = {name: value for name, value in after.tags.items() if not name.startswith(own)}
-    assert told == {name: value for name, value in before.tags.items() if not name.startswith(own)}
+    tags = {name: value for name, value in after.tags.items() if not name.startswith(own)}
+    assert tags == {name: value for name, value in before.tags.items() if not name.startswith(own)}
     assert (after.status, after.name, after.experiment_id) == (before.status, before.name, before.experiment_id)
     for name in ("best_val_accuracy", "best_epoch"):
         assert after.metrics[name] == before.metrics[name]
@@ -346,25 +346,27 @@ def test_a_result_that_is_lost_is_that_of_the_predictions(patient: Patient) -> N
 def test_altered_results_are_named_and_stay(patient: Patient, damage: Callable[[Patient], None], message: str) -> None:
     damage(patient)
     before = patient.store.get(patient.retrained)
-    found = patient.examine(FIX)
-    assert not found.repaired
-    assert [one.message[: len(message)] for one in found.left if "is missing" not in one.message] == [message]
-    assert all("--again` trains it again" in one.remedy for one in found.left)
+    result = patient.examine(FIX)
+    assert not result.repaired
+    assert [finding.message[: len(message)] for finding in result.left if "is missing" not in finding.message] == [
+        message
+    ]
+    assert all("--again` trains it again" in finding.remedy for finding in result.left)
     assert patient.store.get(patient.retrained) == before
 
 
 def test_altered_predictions_vouch_for_nothing(patient: Patient) -> None:
     change_result(patient)
     alter(patient.file("predictions/test.safetensors"))
-    assert ["test.safetensors was altered" in one.message for one in patient.examine().left] == [True]
+    assert ["test.safetensors was altered" in finding.message for finding in patient.examine().left] == [True]
 
 
 def test_params_of_a_retraining_that_are_not_its_trials_are_named(patient: Patient) -> None:
-    said = "UPDATE params SET value = '7' WHERE key IN ('weight_decay', 'seed', 'dataset_digest') AND run_uuid = ?"
-    patient.sql(said, patient.retrained)
-    found = patient.examine(FIX)
-    assert not found.repaired
-    (one,) = found.left
+    statement = "UPDATE params SET value = '7' WHERE key IN ('weight_decay', 'seed', 'dataset_digest') AND run_uuid = ?"
+    patient.sql(statement, patient.retrained)
+    result = patient.examine(FIX)
+    assert not result.repaired
+    (one,) = result.left
     assert "dataset_digest is 7, not" in one.message
     assert "seed is 7, not 0" in one.message
     assert "weight_decay is 7, not" in one.message
@@ -399,16 +401,16 @@ def test_altered_and_missing_weights_stay_until_they_are_trained_anew(patient: P
     alter(patient.file("weights/epoch_001.safetensors"))
     patient.file("weights/epoch_002.safetensors").unlink()
     change_result(patient)
-    found = patient.examine(FIX)
+    result = patient.examine(FIX)
     run = patient.store.get(patient.retrained)
-    assert not found.repaired
-    assert [one.message.split(" was")[0].split(" is")[0] for one in found.left] == [
+    assert not result.repaired
+    assert [one.message.split(" was")[0].split(" is")[0] for one in result.left] == [
         "weights/epoch_002.safetensors",
         "weights/epoch_001.safetensors",
         "Its final_test_accuracy",
     ]
     command = f"retrain --run {run.tags['trial_run']} --epochs 2 --seed {run.params['seed']}"
-    assert all(command in one.remedy for one in found.left)
+    assert all(command in one.remedy for one in result.left)
     trial = best.choose_trial(patient.store, run.tags["trial_run"], "cnn")
     again = retrain(trial, patient.finished.dataset, patient.context, epochs=2)
     left = patient.examine(FIX).left
@@ -440,11 +442,11 @@ def test_hashes_of_a_retraining_that_is_not_continued_are_not_missed(patient: Pa
 
 def test_a_missing_model_is_found(patient: Patient) -> None:
     shutil.rmtree(patient.file("../../models"))
-    found = patient.examine().left
+    findings = patient.examine().left
     # Of both networks.
     missing = ["Its MLflow model is missing."] * 2
     unusable = ["The alias best is on version 1, whose files are missing or altered."] * 2
-    assert [one.message for one in found] == missing + unusable
+    assert [one.message for one in findings] == missing + unusable
 
 
 def test_altered_files_of_a_model_are_found_but_those_that_mlflow_changes(patient: Patient) -> None:
@@ -455,20 +457,20 @@ def test_altered_files_of_a_model_are_found_but_those_that_mlflow_changes(patien
     assert patient.examine() == Result()
     alter(folder / "data/model.pt2")
     (folder / "requirements.txt").unlink()
-    found = patient.examine(FIX)
-    assert [one.remedy for one in found.repaired] == ["removes it: no other version is whole"]
-    assert [one.message.partition(" is missing, or was")[0] for one in found.left] == [
+    result = patient.examine(FIX)
+    assert [finding.remedy for finding in result.repaired] == ["removes it: no other version is whole"]
+    assert [finding.message.partition(" is missing, or was")[0] for finding in result.left] == [
         "data/model.pt2 of its MLflow model",
         "requirements.txt of its MLflow model",
     ]
-    assert all("exports the model again" in one.remedy for one in found.left)
+    assert all("exports the model again" in finding.remedy for finding in result.left)
 
 
 def test_altered_hashes_of_a_model_are_found(patient: Patient) -> None:
     alter(patient.file("MODEL_SHA256SUMS"))
     assert "MODEL_SHA256SUMS was altered" in patient.examine().left[0].message
     patient.file("MODEL_SHA256SUMS").unlink()
-    assert [one.message for one in patient.examine().left] == ["MODEL_SHA256SUMS is missing."]
+    assert [finding.message for finding in patient.examine().left] == ["MODEL_SHA256SUMS is missing."]
 
 
 def test_a_run_of_before_has_no_hashes_of_its_model(patient: Patient) -> None:
@@ -488,9 +490,9 @@ def test_a_study_in_another_folder_is_analysed_there(patient: Patient, tmp_path:
     else:
         shutil.copytree(old, aside)
     moved = surroundings(Home(root=new), patient.context.machine)
-    (found,) = examine(moved, Options()).left
-    assert str(old) in found.message
-    assert ("would write" in found.message) == stays
+    (result,) = examine(moved, Options()).left
+    assert str(old) in result.message
+    assert ("would write" in result.message) == stays
     assert not examine(moved, FIX).left
     assert examine(moved, FIX) == Result()
     again = surroundings(Home(root=new), patient.context.machine)
@@ -559,8 +561,8 @@ def test_a_search_of_a_model_that_is_not_known_is_named_and_the_rest_is_examined
     change = """UPDATE study_user_attributes SET value_json = replace(value_json, '"ffnn"', '"resnet"')"""
     patient.sql(f"{change} WHERE key = 'settings' AND value_json LIKE '%\"ffnn\"%'", database="optuna")
     leave_open(patient)
-    found = patient.examine(FIX)
-    assert [repaired.message for repaired in found.repaired if "MLflow RUNNING" in repaired.message]
-    [left] = found.left
+    result = patient.examine(FIX)
+    assert [repaired.message for repaired in result.repaired if "MLflow RUNNING" in repaired.message]
+    [left] = result.left
     assert left.where == "search digits-ffnn"
     assert left.message == "Its settings cannot be read: Unknown model 'resnet': choose one of cnn, ffnn."

@@ -64,12 +64,12 @@ def test_over_a_server_it_repairs_all_but_the_places_of_files(
         store.log(third.id, {"val_accuracy": 0.5}, 1)
         with contextlib.closing(sqlite3.connect(home.store / "mlflow.db")) as opened, opened:
             opened.execute("UPDATE params SET value = '0.5' WHERE key = 'weight_decay' AND run_uuid = ?", (third.id,))
-        found = examine(context, FIX)
+        result = examine(context, FIX)
         assert "the locations of files, which only its database has" in capsys.readouterr().out
-        said = [one.message for one in found.repaired if "which does not exist" not in one.message]
-        assert len(said) == 4
-        assert sum("2 times" in message or "weight_decay is 0.5" in message for message in said) == 2
-        assert not found.left
+        messages = [finding.message for finding in result.repaired if "which does not exist" not in finding.message]
+        assert len(messages) == 4
+        assert sum("2 times" in message or "weight_decay is 0.5" in message for message in messages) == 2
+        assert not result.left
         assert examine(context, FIX) == Result()
     finally:
         server.stop()

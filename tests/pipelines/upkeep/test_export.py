@@ -127,8 +127,8 @@ def test_an_export_of_an_import_is_analysed_with_equal_numbers(
     tables = []
     for context in (elsewhere, again):
         settings = AnalysisConfig(only=("table2", "convergence", "architecture"))
-        made = analyse("best", settings, context, data=finished_study.dataset)
-        tables.append({file.name: file.read_bytes() for file in made.page.parent.glob("*.csv")})
+        analysis = analyse("best", settings, context, data=finished_study.dataset)
+        tables.append({file.name: file.read_bytes() for file in analysis.page.parent.glob("*.csv")})
     assert tables[0] == tables[1]
     assert "table2.csv" in tables[0]
 
@@ -240,9 +240,9 @@ def test_other_tools_read_an_archive(archive: Path, tmp_path: Path):
         assert opened.testzip() is None
         opened.extractall(tmp_path)
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path, check=True)
-    said = {line[66:] for line in (tmp_path / "SHA256SUMS").read_text().splitlines()}
+    names = {line[66:] for line in (tmp_path / "SHA256SUMS").read_text().splitlines()}
     there = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
-    assert there - said == {"SHA256SUMS"}
+    assert there - names == {"SHA256SUMS"}
     assert {name for name in there if "/" not in name} == {"SHA256SUMS", "study.json", "mlflow.db", "optuna.db"}
 
 

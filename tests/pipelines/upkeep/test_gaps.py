@@ -133,7 +133,7 @@ def test_a_logged_model_that_was_deleted_is_named_and_left_out(
     assert gaps(tmp_path / "some") == [f"Missing: {run.name} ({run.id[:8]}): its MLflow model."]
     brought = imported(tmp_path / "some", tmp_path / "new", patient)
     assert [model.name for model in brought.store.client.search_registered_models()] == ["digits-ffnn"]
-    assert [one.message for one in examine(brought.context, LOOK).left] == ["Its MLflow model is missing."]
+    assert [finding.message for finding in examine(brought.context, LOOK).left] == ["Its MLflow model is missing."]
 
 
 def test_a_version_whose_run_was_deleted_stays_behind(patient: Patient, tmp_path: Path) -> None:
@@ -192,11 +192,11 @@ def test_the_exit_code_tells_a_part_from_the_whole(patient: Patient, tmp_path: P
 
 
 def test_a_line_names_the_first_runs_and_files_and_counts_the_others(patient: Patient) -> None:
-    found = stage.Gaps()
+    gaps = stage.Gaps()
     run = patient.store.get(patient.retrained)
     for number in range(5):
-        found.add("missing", replace(run, id=str(number), name="n" * 99), [f"file {file}" for file in range(9)])
-    [line] = found.lines()
+        gaps.add("missing", replace(run, id=str(number), name="n" * 99), [f"file {file}" for file in range(9)])
+    [line] = gaps.lines()
     assert line.startswith(f"Missing: {'n' * 60} (0): file 0, file 1, file 2 and 6 more; ")
     assert line.endswith("(2): file 0, file 1, file 2 and 6 more and 2 more.")
 

@@ -134,12 +134,12 @@ def attribute(name: str, value: Any, trial: int = 0) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         url = f"sqlite:///{folder}/optuna.db"
         storage = optuna.storages.RDBStorage(url)
-        found = optuna.load_study(study_name="digits-ffnn", storage=storage).trials[trial]
+        optuna_trial = optuna.load_study(study_name="digits-ffnn", storage=storage).trials[trial]
         storage.engine.dispose()
         text = json.dumps(value).replace("'", "''")
         searches(
             "INSERT OR REPLACE INTO trial_user_attributes (trial_id, key, value_json) "
-            f"VALUES ({found._trial_id}, '{name}', '{text}')"
+            f"VALUES ({optuna_trial._trial_id}, '{name}', '{text}')"
         )(folder)
 
     return make

@@ -43,7 +43,7 @@ def test_every_command_says_what_became_of_the_experiment_and_the_doctor_repairs
     context, finished = patient.context, patient.finished
     runs, searches = patient.store.runs(), Searches(context.storage).read()
     change(patient)
-    told = set()
+    messages = set()
     for command, options in COMMANDS.items():
         options = tuple(option.replace("TARGET", str(tmp_path / "some")) for option in options)
         ended = study_here(command, *options, home=context.home.root)
@@ -51,12 +51,12 @@ def test_every_command_says_what_became_of_the_experiment_and_the_doctor_repairs
             assert ended.code == 0, ended.err
         else:
             assert ended.code == 2, ended.err
-            told.add(ended.err)
-    [sentence] = told
+            messages.add(ended.err)
+    [sentence] = messages
     assert f"MLflow's experiment digits {message}: `MLFLOW_TRACKING_URI=" in sentence
     assert Searches(context.storage).read() == searches
-    [found] = [finding for finding in patient.examine(FIX).repaired if "experiment" in finding.where]
-    assert "in MLflow" in found.message
+    [renamed] = [finding for finding in patient.examine(FIX).repaired if "experiment" in finding.where]
+    assert "in MLflow" in renamed.message
     assert patient.examine() == Result()
     # With a deleted experiment MLflow also restores the runs that were deleted before it, as other tests have done.
     before = {run.id for run in runs}
@@ -80,8 +80,8 @@ def test_an_experiment_that_is_gone_for_good_is_not_begun_anew_under_the_same_se
 def test_a_new_experiment_of_the_old_name_is_not_mixed_with_the_renamed_one(patient: Patient) -> None:
     rename(patient)
     patient.store.client.create_experiment("digits")
-    [found] = [one for one in patient.examine(FIX).left if one.where == "experiment my digits"]
-    assert found.remedy == "nothing: another experiment is called digits; delete the one without runs"
+    [finding] = [one for one in patient.examine(FIX).left if one.where == "experiment my digits"]
+    assert finding.remedy == "nothing: another experiment is called digits; delete the one without runs"
 
 
 def test_the_run_of_a_search_that_was_deleted_is_told_with_the_remedy(patient: Patient) -> None:
@@ -89,5 +89,5 @@ def test_the_run_of_a_search_that_was_deleted_is_told_with_the_remedy(patient: P
     config = patient.finished.searches["cnn"]
     with pytest.raises(StudyError, match="doctor --fix"):
         tune(config, patient.finished.dataset, patient.context)
-    assert [one.message for one in patient.examine(FIX).repaired] == ["Its run was deleted in MLflow."]
+    assert [finding.message for finding in patient.examine(FIX).repaired] == ["Its run was deleted in MLflow."]
     assert tune(config, patient.finished.dataset, patient.context) == patient.parent

@@ -65,38 +65,38 @@ def hooked(model: CNN, batch: Tensor, layer: str, filter: int, map: Tensor) -> T
 def test_every_ablation_is_what_a_forward_hook_that_replaces_the_map_gives(config: CNNConfig, by: str):
     model, shown = network(config), images(EVALUATION_BATCH["cpu"] + 30)
     pooled = model.activations(normalise(shown))
-    found = ablate(model, shown, replacement_maps(model, shown, by))
+    ablated = ablate(model, shown, replacement_maps(model, shown, by))
     for layer, count in zip(("conv1", "conv2"), config.filters, strict=True):
-        assert found.without[layer].shape == (count, len(shown), 4)
+        assert ablated.without[layer].shape == (count, len(shown), 4)
         maps = pooled[f"pool{layer[-1]}"]
         for filter in range(count):
             map = maps[:, filter].mean(0) if by == "mean" else torch.zeros(maps.shape[2:])
             expected = hooked(model, shown, layer, filter, map)
-            assert torch.allclose(found.without[layer][filter], expected, rtol=1e-4, atol=2e-5)
-        moved = (found.without[layer] - found.logits).abs().amax((1, 2))
+            assert torch.allclose(ablated.without[layer][filter], expected, rtol=1e-4, atol=2e-5)
+        moved = (ablated.without[layer] - ablated.logits).abs().amax((1, 2))
         assert (moved > 1e-2).sum() >= count - 2  # some are silent from the start
 
 
 @EVERY_SHAPE
 def test_the_logits_of_the_whole_network_are_its_predictions(config: CNNConfig):
     model, shown = network(config), images(20)
-    found = ablate(model, shown, replacement_maps(model, shown))
-    assert torch.allclose(found.logits, predict(model, shown), rtol=1e-5, atol=1e-5)
+    ablated = ablate(model, shown, replacement_maps(model, shown))
+    assert torch.allclose(ablated.logits, predict(model, shown), rtol=1e-5, atol=1e-5)
 
 
 def test_the_mean_is_of_each_position_over_all_images():
     model, shown = network(CONFIGS[0]), images(EVALUATION_BATCH["cpu"] + 1)
-    made, expected = replacement_maps(model, shown), model.activations(normalise(shown))
+    means, expected = replacement_maps(model, shown), model.activations(normalise(shown))
     for layer in ("conv1", "conv2"):
-        assert torch.allclose(made[layer], expected[f"pool{layer[-1]}"].mean(0), atol=1e-6)
+        assert torch.allclose(means[layer], expected[f"pool{layer[-1]}"].mean(0), atol=1e-6)
 
 
 def test_without_a_second_layer_filter_the_mean_logits_stay_with_the_mean_and_move_with_zero():
     model, shown = network(CONFIGS[0]), images(50)
 
     def shift(by: str) -> Tensor:
-        found = ablate(model, shown, replacement_maps(model, shown, by))
-        return (found.without["conv2"] - found.logits).mean(1)
+        ablated = ablate(model, shown, replacement_maps(model, shown, by))
+        return (ablated.without["conv2"] - ablated.logits).mean(1)
 
     assert shift("mean").abs().max() < 1e-5
     assert shift("zero").abs().amax(1).min() > 1e-2
@@ -105,9 +105,9 @@ def test_without_a_second_layer_filter_the_mean_logits_stay_with_the_mean_and_mo
 def test_an_image_outside_the_set_can_be_ablated_with_the_sets_means():
     model, shown, other = network(CONFIGS[0]), images(40), images(1)
     means = replacement_maps(model, shown)
-    found = ablate(model, other, means)
+    ablated = ablate(model, other, means)
     assert torch.allclose(
-        found.without["conv1"][2], hooked(model, other, "conv1", 2, means["conv1"][2]), rtol=1e-4, atol=2e-5
+        ablated.without["conv1"][2], hooked(model, other, "conv1", 2, means["conv1"][2]), rtol=1e-4, atol=2e-5
     )
 
 
@@ -118,9 +118,9 @@ def test_a_network_with_every_filter_dead_answers_the_same_without_any(by: str):
         for layer in (model.conv1, model.conv2):
             layer.weight.zero_()
             layer.bias.fill_(-1)
-    found = ablate(model, shown, replacement_maps(model, shown, by))
-    for changed in found.without.values():
-        assert torch.equal(changed, found.logits.expand_as(changed))
+    ablated = ablate(model, shown, replacement_maps(model, shown, by))
+    for changed in ablated.without.values():
+        assert torch.equal(changed, ablated.logits.expand_as(changed))
 
 
 def test_a_map_that_is_the_same_in_all_images_is_its_own_mean():
@@ -128,16 +128,16 @@ def test_a_map_that_is_the_same_in_all_images_is_its_own_mean():
     with torch.no_grad():
         model.conv2.weight[3] = 0
         model.conv2.bias[3] = 0.1
-    found = ablate(model, shown, replacement_maps(model, shown))
-    assert torch.equal(found.without["conv2"][3], found.logits)
+    ablated = ablate(model, shown, replacement_maps(model, shown))
+    assert torch.equal(ablated.without["conv2"][3], ablated.logits)
 
 
 def test_the_network_is_left_as_it_was():
     model = network(CONFIGS[0])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    found = ablate(model, images(3), replacement_maps(model, images(3)))
-    assert isinstance(found, Ablation)
-    assert not found.logits.requires_grad
+    ablated = ablate(model, images(3), replacement_maps(model, images(3)))
+    assert isinstance(ablated, Ablation)
+    assert not ablated.logits.requires_grad
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 

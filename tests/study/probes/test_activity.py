@@ -35,10 +35,10 @@ def network(config: ModelConfig) -> Model:
 def positive(model: Model, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """What plain inference says: (N, filters, positions), bool, by layer."""
     with torch.no_grad():
-        made = model.activations(normalise(images))
+        maps = model.activations(normalise(images))
     return {
-        layer: made[layer.replace("conv", "relu").replace("fc", "relu")].reshape(
-            len(images), -1, made[layer][0, 0].numel()
+        layer: maps[layer.replace("conv", "relu").replace("fc", "relu")].reshape(
+            len(images), -1, maps[layer][0, 0].numel()
         )
         > 0
         for layer in rectified(model)
@@ -54,13 +54,13 @@ def test_the_rectified_layers_are_those_with_a_relu():
 def test_silence_and_shares_are_those_of_plain_inference(config: ModelConfig, tiny: Dataset):
     model, images = network(config), tiny.train.images
     rows = torch.arange(0, len(images), 7)
-    found = activity(model, images, rows)
+    measured = activity(model, images, rows)
     for layer, fires in positive(model, images).items():
-        assert found[layer].silent.tolist() == (~fires.any(2).any(0)).tolist()
+        assert measured[layer].silent.tolist() == (~fires.any(2).any(0)).tolist()
         sampled = fires[rows]
-        assert found[layer].active_images == pytest.approx(sampled.any(2).double().mean(0).numpy())
-        assert found[layer].active_positions == pytest.approx(sampled.double().mean((0, 2)).numpy(), abs=1e-7)
-    silent = np.concatenate([layer.silent for layer in found.values()])
+        assert measured[layer].active_images == pytest.approx(sampled.any(2).double().mean(0).numpy())
+        assert measured[layer].active_positions == pytest.approx(sampled.double().mean((0, 2)).numpy(), abs=1e-7)
+    silent = np.concatenate([layer.silent for layer in measured.values()])
     assert silent.any()
     assert not silent.all()
 
@@ -79,9 +79,9 @@ def test_a_filter_that_fires_on_one_image_outside_the_sample_is_not_silent(confi
     bias = model.get_parameter(f"{layer}.bias")
     with torch.no_grad():
         bias[3] -= (second + last) / 2
-    found = activity(model, images, rows)[layer]
-    assert found.active_images[3] == 0
-    assert not found.silent[3]
+    measured = activity(model, images, rows)[layer]
+    assert measured.active_images[3] == 0
+    assert not measured.silent[3]
     assert activity(model, images[rows], rows[:5])[layer].silent[3]
 
 
@@ -91,8 +91,8 @@ def test_a_network_of_zeros_is_silent_and_takes_no_image_to_know(config: ModelCo
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     assert all(layer.all() for layer in outweighed(model).values())
-    found = activity(model, tiny.test.images, torch.arange(3))
-    assert all(layer.silent.all() and not layer.active_positions.any() for layer in found.values())
+    measured = activity(model, tiny.test.images, torch.arange(3))
+    assert all(layer.silent.all() and not layer.active_positions.any() for layer in measured.values())
 
 
 @EACH
@@ -141,8 +141,8 @@ def test_without_a_filter_its_map_is_zero_and_the_model_itself_unchanged(config:
 @EACH
 def test_without_silent_filters_the_logits_stay_the_same(config: ModelConfig, tiny: Dataset):
     model, images = network(config), tiny.test.images
-    found = activity(model, images, torch.arange(5))
-    silent = {layer: np.nonzero(of.silent)[0] for layer, of in found.items()}
+    measured = activity(model, images, torch.arange(5))
+    silent = {layer: np.nonzero(of.silent)[0] for layer, of in measured.items()}
     assert sum(map(len, silent.values()))
     assert torch.allclose(predict(without(model, silent), images), predict(model, images), atol=1e-6)
 
@@ -191,8 +191,8 @@ def test_filters_are_silent_where_the_relu_of_their_maps_is_zero_on_all_images(m
     images = tiny.train.images.repeat(5, 1, 1, 1)  # more than one batch
     with torch.no_grad():
         maps = model.activations(normalise(images))
-    for layer, found in silent_filters(model, images).items():
-        assert torch.equal(found, (maps[layer.replace("conv", "relu")] == 0).all(3).all(2).all(0))
+    for layer, is_silent in silent_filters(model, images).items():
+        assert torch.equal(is_silent, (maps[layer.replace("conv", "relu")] == 0).all(3).all(2).all(0))
     counts = filter_counts(model, images)
     assert (counts["silent_conv1"], counts["silent_conv2"], counts["silent_collapsed_conv2"]) == (1, 2, 0)
 
@@ -208,8 +208,8 @@ def test_a_filter_that_answers_to_one_image_of_the_last_batch_is_not_silent(mode
 def test_a_network_of_which_every_filter_is_silent_is_counted_whole(model: CNN, tiny: Dataset):
     silence(model, "conv1", *range(4))
     silence(model, "conv2", *range(6))
-    found = filter_counts(model, tiny.train.images)
-    assert (found["silent_conv1"], found["silent_conv2"]) == (4, 6)
+    counts = filter_counts(model, tiny.train.images)
+    assert (counts["silent_conv1"], counts["silent_conv2"]) == (4, 6)
 
 
 def test_filters_have_collapsed_once_no_weight_reaches_a_thousandth(model: CNN, tiny: Dataset):
@@ -219,9 +219,9 @@ def test_filters_have_collapsed_once_no_weight_reaches_a_thousandth(model: CNN, 
         model.conv2.weight[3, 0, 0, 0], model.conv2.bias[3] = -0.001, 1.0  # one that does
         model.conv1.weight[0], model.conv1.bias[0] = 0.0, 1.0
     silence(model, "conv2", 0, 1)
-    found = filter_counts(model, tiny.train.images)
-    assert (found["silent_conv1"], found["collapsed_conv1"], found["silent_collapsed_conv1"]) == (0, 1, 0)
-    assert (found["silent_conv2"], found["collapsed_conv2"], found["silent_collapsed_conv2"]) == (2, 1, 1)
+    counts = filter_counts(model, tiny.train.images)
+    assert (counts["silent_conv1"], counts["collapsed_conv1"], counts["silent_collapsed_conv1"]) == (0, 1, 0)
+    assert (counts["silent_conv2"], counts["collapsed_conv2"], counts["silent_collapsed_conv2"]) == (2, 1, 1)
 
 
 def test_counting_changes_neither_the_weights_nor_torchs_random_numbers(model: CNN, tiny: Dataset):

@@ -19,19 +19,19 @@ KERNEL = torch.randn(3, 5, 5, generator=GENERATOR)
 def test_the_products_sum_to_what_torchs_layer_gives(shape: dict[str, int]):
     layer = nn.Conv2d(3, 1, 5, dtype=torch.float64, **shape)
     layer.weight.data, layer.bias.data = KERNEL.double()[None], torch.tensor([0.25], dtype=torch.float64)
-    made = convolve(IMAGE, KERNEL, 0.25, **shape)
-    np.testing.assert_array_equal(made.map, layer(IMAGE.double()[None])[0, 0].detach())
-    np.testing.assert_allclose(made.products.sum(axis=(2, 3, 4)) + 0.25, made.map, rtol=1e-9)
-    np.testing.assert_array_equal(made.products, made.windows * KERNEL.double().numpy())
+    convolved = convolve(IMAGE, KERNEL, 0.25, **shape)
+    np.testing.assert_array_equal(convolved.map, layer(IMAGE.double()[None])[0, 0].detach())
+    np.testing.assert_allclose(convolved.products.sum(axis=(2, 3, 4)) + 0.25, convolved.map, rtol=1e-9)
+    np.testing.assert_array_equal(convolved.products, convolved.windows * KERNEL.double().numpy())
 
 
 def test_windows_are_cut_from_the_padded_image_at_stride_and_dilation():
-    made = convolve(IMAGE, KERNEL, padding=1, stride=2, dilation=2)
-    np.testing.assert_array_equal(made.padded, np.pad(IMAGE.numpy(), ((0, 0), (1, 1), (1, 1))))
-    for row, column in np.ndindex(made.map.shape):
+    convolved = convolve(IMAGE, KERNEL, padding=1, stride=2, dilation=2)
+    np.testing.assert_array_equal(convolved.padded, np.pad(IMAGE.numpy(), ((0, 0), (1, 1), (1, 1))))
+    for row, column in np.ndindex(convolved.map.shape):
         top, left = 2 * row, 2 * column
-        expected = made.padded[:, top : top + 9 : 2, left : left + 9 : 2]
-        np.testing.assert_array_equal(made.windows[row, column], expected)
+        expected = convolved.padded[:, top : top + 9 : 2, left : left + 9 : 2]
+        np.testing.assert_array_equal(convolved.windows[row, column], expected)
 
 
 def test_the_edge_kernel_is_positive_where_it_gets_brighter_to_the_right():

@@ -19,11 +19,11 @@ CONFIGS = [
 def test_sizes_and_parameters_are_those_of_the_built_network(config: ModelConfig):
     table = architecture(config, classes=4).set_index("layer")
     model = build_model(config, classes=4, seed=0)
-    made = model.activations(torch.zeros(1, 3, 32, 32))
-    assert list(table.index) == ["input", *made]
-    for layer, values in made.items():
+    maps = model.activations(torch.zeros(1, 3, 32, 32))
+    assert list(table.index) == ["input", *maps]
+    for layer, values in maps.items():
         assert table.loc[layer, "output"] == " × ".join(map(str, values.shape[1:]))
-        owned = [one.numel() for name, one in model.named_parameters() if name.startswith(f"{layer}.")]
+        owned = [name.numel() for name, name in model.named_parameters() if name.startswith(f"{layer}.")]
         assert table.loc[layer, "parameters"] == sum(owned)
 
 
@@ -39,10 +39,10 @@ def test_the_reports_networks_have_its_numbers():
 
 @pytest.mark.parametrize("config", CONFIGS[:3], ids=str)
 def test_equation_2_is_written_as_it_reckons(config: CNNConfig):
-    for said in filter(None, architecture(config, classes=10)["equation_2"]):
-        formula, result = said.replace("−", "-").replace("·", "*").replace("/", "//").split(" = ")
+    for equation in filter(None, architecture(config, classes=10)["equation_2"]):
+        formula, result = equation.replace("−", "-").replace("·", "*").replace("/", "//").split(" = ")
         assert eval(formula.strip("⌊").replace("⌋", "")) == int(result)
-        assert ("⌊" in said) == (eval(formula.strip("⌊").replace("⌋", "").replace("//", "/")) != int(result))
+        assert ("⌊" in equation) == (eval(formula.strip("⌊").replace("⌋", "").replace("//", "/")) != int(result))
 
 
 def test_layers_that_do_not_fit_are_refused():

@@ -31,13 +31,13 @@ def network(config: CNNConfig) -> CNN:
 @EVERY_SHAPE
 def test_mean_and_peak_are_those_of_the_maps(config: CNNConfig):
     model, shown = network(config), images(EVALUATION_BATCH["cpu"] + 20)
-    maps = {name: made.detach().numpy() for name, made in model.activations(normalise(shown)).items()}
-    found = filter_responses(model, config, shown)
+    maps = {name: values.detach().numpy() for name, values in model.activations(normalise(shown)).items()}
+    response = filter_responses(model, config, shown)
     for number in (1, 2):
-        layer = found[f"conv{number}"]
+        layer = response[f"conv{number}"]
         np.testing.assert_allclose(layer.mean, maps[f"pool{number}"].mean((2, 3)), atol=1e-6)
         assert (layer.peak <= maps[f"pool{number}"].max((2, 3)) + 1e-6).all()
-    np.testing.assert_allclose(found["conv2"].peak, maps["pool2"].max((2, 3)), atol=1e-6)
+    np.testing.assert_allclose(response["conv2"].peak, maps["pool2"].max((2, 3)), atol=1e-6)
 
 
 @EVERY_SHAPE
@@ -45,21 +45,21 @@ def test_mean_and_peak_are_those_of_the_maps(config: CNNConfig):
 def test_the_patch_alone_gives_the_peak_wherever_it_lies(config: CNNConfig, layer: str):
     """Everything outside the told square may be anything: the unit's value depends on the square alone."""
     model, shown = network(config), images(12)
-    found, field = filter_responses(model, config, shown)[layer], receptive_fields(config)[layer]
+    response, field = filter_responses(model, config, shown)[layer], receptive_fields(config)[layer]
     noise = images(13)[0]
     for image, filter in ((0, 0), (3, 1), (7, 2), (11, 3)):
-        top, left = int(found.top[image, filter]), int(found.left[image, filter])
-        rows, columns = (slice(max(start, 0), start + found.side) for start in (top, left))
+        top, left = int(response.top[image, filter]), int(response.left[image, filter])
+        rows, columns = (slice(max(start, 0), start + response.side) for start in (top, left))
         changed = noise.clone()
         changed[:, rows, columns] = shown[image][:, rows, columns]
         values = model.activations(normalise(changed[None]))[f"relu{layer[-1]}"][0, filter]
         unit = values[(top - field.start) // field.step, (left - field.start) // field.step]
-        assert unit.item() == pytest.approx(found.peak[image, filter], abs=1e-6)
+        assert unit.item() == pytest.approx(response.peak[image, filter], abs=1e-6)
 
 
 def test_first_layer_patches_lie_within_the_image_and_second_layer_ones_may_not():
-    found = filter_responses(network(CONFIGS[0]), CONFIGS[0], images(60))
-    first, second = found["conv1"], found["conv2"]
+    response = filter_responses(network(CONFIGS[0]), CONFIGS[0], images(60))
+    first, second = response["conv1"], response["conv2"]
     assert (first.side, second.side) == (5, 14)
     for corner in (first.top, first.left):
         assert corner.min() >= 0
@@ -76,8 +76,8 @@ def test_a_white_image_is_not_all_border_to_the_first_layer():
         model.conv1.weight[..., 2:] = 1
         model.conv1.bias.zero_()
         border = model.activations(normalise(white))["relu1"].max()
-    found = filter_responses(model, config, white)["conv1"]
-    assert found.peak[0, 0] == pytest.approx(15.0)
+    response = filter_responses(model, config, white)["conv1"]
+    assert response.peak[0, 0] == pytest.approx(15.0)
     assert border > 40
 
 
@@ -90,12 +90,12 @@ def test_units_that_pooling_leaves_out_do_not_count():
     with torch.no_grad():
         model.conv1.weight.fill_(1)
         model.conv1.bias.fill_(3.5)
-    found = filter_responses(model, config, shown)["conv1"]
-    assert found.peak == pytest.approx(np.full((1, 2), 0.5))
+    response = filter_responses(model, config, shown)["conv1"]
+    assert response.peak == pytest.approx(np.full((1, 2), 0.5))
 
 
 def test_where_every_first_layer_unit_sees_padding_all_count():
     config = CNNConfig(filters=(2, 2), kernel=5, padding=18, dilation=9, pool=2)
-    found = filter_responses(network(config), config, images(3))["conv1"]
-    assert found.side == 37
-    assert np.isfinite(found.peak).all()
+    response = filter_responses(network(config), config, images(3))["conv1"]
+    assert response.side == 37
+    assert np.isfinite(response.peak).all()

@@ -22,8 +22,8 @@ def private_names() -> set[str]:
 def private_attributes(source: str) -> set[str]:
     """The private attributes that are taken of anything but `self`."""
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
-    found = {node.attr for node in nodes if not (isinstance(node.value, ast.Name) and node.value.id == "self")}
-    return {name for name in found if name.startswith("_") and not name.endswith("__")}
+    attributes = {node.attr for node in nodes if not (isinstance(node.value, ast.Name) and node.value.id == "self")}
+    return {name for name in attributes if name.startswith("_") and not name.endswith("__")}
 
 
 def test_no_other_module_takes_a_private_attribute_of_an_optuna_object():

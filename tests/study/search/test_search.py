@@ -55,15 +55,17 @@ def ran(
     home: Home, config: SearchConfig = QUICK, run: Callable[[Suggestion], float] = accuracy, places: int = 1
 ) -> Search:
     """The search, recovered as a stage does it and run to its total."""
-    found = opened(home, config)
-    search.close_orphans(found)
-    search.requeue(found)
-    optimise(found, config, at_once(run), nobody, places=places)
-    return found
+    optuna_study = opened(home, config)
+    search.close_orphans(optuna_study)
+    search.requeue(optuna_study)
+    optimise(optuna_study, config, at_once(run), nobody, places=places)
+    return optuna_study
 
 
-def points(found: Search) -> list[tuple[float, float]]:
-    return [(trial.params["learning_rate"], trial.params["weight_decay"]) for trial in found.trials if trial.params]
+def points(optuna_study: Search) -> list[tuple[float, float]]:
+    return [
+        (trial.params["learning_rate"], trial.params["weight_decay"]) for trial in optuna_study.trials if trial.params
+    ]
 
 
 def stopping(number: int, end: BaseException) -> Callable[[Suggestion], float]:
@@ -78,10 +80,10 @@ def stopping(number: int, end: BaseException) -> Callable[[Suggestion], float]:
 
 
 def test_a_search_ends_with_exactly_its_total(home: Home):
-    found = ran(home)
-    assert search.finished(found) == len(found.trials) == 6
-    assert [trial.user_attrs["status_reason"] for trial in found.trials] == ["complete"] * 6
-    assert found.best_value == max(trial.value for trial in found.trials)
+    optuna_study = ran(home)
+    assert search.finished(optuna_study) == len(optuna_study.trials) == 6
+    assert [trial.user_attrs["status_reason"] for trial in optuna_study.trials] == ["complete"] * 6
+    assert optuna_study.best_value == max(trial.value for trial in optuna_study.trials)
 
 
 def test_continuing_adds_only_the_difference(home: Home):
@@ -94,9 +96,9 @@ def test_continuing_adds_only_the_difference(home: Home):
 
     ran(home, run=run)
     assert started == []
-    found = ran(home, replace(QUICK, trials=9), run)
+    optuna_study = ran(home, replace(QUICK, trials=9), run)
     assert started == [6, 7, 8]
-    assert search.finished(found) == 9
+    assert search.finished(optuna_study) == 9
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -109,9 +111,9 @@ def test_a_continued_search_draws_what_an_uninterrupted_one_draws(sampler: str, 
     assert len(set(expected)) == 14
 
 
-def results(found: Search) -> list[tuple[TrialState, dict[str, float], dict[int, float]]]:
+def results(optuna_study: Search) -> list[tuple[TrialState, dict[str, float], dict[int, float]]]:
     """What the trials that count ended as, tried and reached, in the order in which they were drawn."""
-    counted = sorted(found.get_trials(states=search.FINISHED_STATES), key=space.draw_of)
+    counted = sorted(optuna_study.get_trials(states=search.FINISHED_STATES), key=space.draw_of)
     return [(trial.state, trial.params, trial.intermediate_values) for trial in counted]
 
 
@@ -163,10 +165,10 @@ def test_a_search_from_before_draws_were_recorded_goes_on_with_new_ones(home: Ho
             ran(home, config, stopping(2, KeyboardInterrupt()))
         # Its retry has number 3.
         ran(home, replace(config, trials=4), run)
-    found = ran(home, config, run)
+    optuna_study = ran(home, config, run)
     assert seeds == [3, 4, 5, 6]
-    assert [space.draw_of(trial) for trial in found.trials] == list(range(7))
-    assert len(set(points(found))) == 6
+    assert [space.draw_of(trial) for trial in optuna_study.trials] == list(range(7))
+    assert len(set(points(optuna_study))) == 6
 
 
 def unless(name: str, whole: Callable[..., None]) -> Callable[..., None]:
@@ -199,11 +201,11 @@ def test_changed_settings_are_refused_with_the_difference(changed: dict[str, obj
 
 
 def test_a_search_that_is_older_than_a_setting_is_continued_with_its_default(home: Home):
-    found = opened(home)
-    settings = found.user_attrs["settings"]
+    optuna_study = opened(home)
+    settings = optuna_study.user_attrs["settings"]
     del settings["warmup_steps"], settings["model_settings"]["dilation"]
     settings["of_a_later_version"] = settings["model_settings"]["of_a_later_version"] = 1
-    found.set_user_attr("settings", settings)
+    optuna_study.set_user_attr("settings", settings)
     opened(home)
     [record] = Searches(default_storage(home)).read()
     assert replace(record.config, trials=QUICK.trials) == QUICK
@@ -212,8 +214,8 @@ def test_a_search_that_is_older_than_a_setting_is_continued_with_its_default(hom
 
 
 def test_a_search_with_an_unknown_model_says_so(home: Home):
-    found = opened(home)
-    found.set_user_attr("settings", {**found.user_attrs["settings"], "model": "resnet"})
+    optuna_study = opened(home)
+    optuna_study.set_user_attr("settings", {**optuna_study.user_attrs["settings"], "model": "resnet"})
     [record] = Searches(default_storage(home)).read()
     assert record.fault == "Unknown model 'resnet': choose one of cnn, ffnn."
 
@@ -249,21 +251,21 @@ def test_each_trial_has_its_own_settings_and_seed(home: Home):
 
 
 def test_a_diverged_trial_is_pruned_with_its_reason_and_the_search_goes_on(home: Home):
-    found = ran(home, run=stopping(2, Diverged(1, "train_loss", math.nan)))
-    assert len(found.trials) == 6
-    trial = found.trials[2]
+    optuna_study = ran(home, run=stopping(2, Diverged(1, "train_loss", math.nan)))
+    assert len(optuna_study.trials) == 6
+    trial = optuna_study.trials[2]
     assert trial.state == TrialState.PRUNED
     assert trial.user_attrs["status_reason"] == "diverged"
     assert trial.user_attrs["stopped"] == "train_loss became nan in epoch 1"
-    assert search.trials_table(found)["state"].tolist() == ["complete"] * 2 + ["diverged"] + ["complete"] * 3
+    assert search.trials_table(optuna_study)["state"].tolist() == ["complete"] * 2 + ["diverged"] + ["complete"] * 3
 
 
 @pytest.mark.parametrize(("end", "reason"), [(KeyboardInterrupt(), "interrupted"), (RuntimeError("no"), "crashed")])
 def test_an_unfinished_trial_fails_with_its_reason_and_is_tried_again(end: BaseException, reason: str, home: Home):
     with pytest.raises(type(end)):
         ran(home, run=stopping(2, end))
-    found = opened(home)
-    failed = found.trials[2]
+    optuna_study = opened(home)
+    failed = optuna_study.trials[2]
     assert failed.state == TrialState.FAIL
     assert failed.user_attrs["status_reason"] == reason
     retries: list[tuple[int | None, int]] = []
@@ -272,21 +274,21 @@ def test_an_unfinished_trial_fails_with_its_reason_and_is_tried_again(end: BaseE
         retries.append((suggestion.retry_of, suggestion.number))
         return accuracy(suggestion)
 
-    found = ran(home, run=run)
+    optuna_study = ran(home, run=run)
     assert retries == [(2, 3), (None, 4), (None, 5), (None, 6)]
-    assert found.trials[3].params == failed.params
-    assert search.finished(found) == 6
-    assert search.requeue(found) == []
+    assert optuna_study.trials[3].params == failed.params
+    assert search.finished(optuna_study) == 6
+    assert search.requeue(optuna_study) == []
 
 
 def test_a_trial_is_tried_again_twice_and_no_more(home: Home):
     for attempt in range(3):
         with pytest.raises(RuntimeError):
             ran(home, run=stopping(attempt, RuntimeError("again")))
-    found = opened(home)
-    assert [trial.user_attrs.get("retry_of") for trial in found.trials] == [None, 0, 0]
-    assert len(set(points(found))) == 1
-    assert search.requeue(found) == []
+    optuna_study = opened(home)
+    assert [trial.user_attrs.get("retry_of") for trial in optuna_study.trials] == [None, 0, 0]
+    assert len(set(points(optuna_study))) == 1
+    assert search.requeue(optuna_study) == []
     assert search.finished(ran(home)) == 6
 
 
@@ -305,9 +307,9 @@ def test_a_search_with_a_trial_that_cannot_be_is_not_continued(name: str, noted:
 def test_what_is_lined_up_once_is_not_lined_up_twice(home: Home):
     with pytest.raises(KeyboardInterrupt):
         ran(home, run=stopping(0, KeyboardInterrupt()))
-    found = opened(home)
-    assert search.requeue(found) == [0]
-    assert search.requeue(found) == []
+    optuna_study = opened(home)
+    assert search.requeue(optuna_study) == [0]
+    assert search.requeue(optuna_study) == []
 
 
 @pytest.mark.parametrize("interrupted_at", [None, 3])
@@ -317,10 +319,10 @@ def test_the_grid_visits_each_point_once(interrupted_at: int | None, home: Home,
     if interrupted_at is not None:
         with pytest.raises(KeyboardInterrupt):
             ran(home, config, stopping(interrupted_at, KeyboardInterrupt()))
-    found = ran(home, config)
+    optuna_study = ran(home, config)
     visited = [
         (trial.params["learning_rate"], trial.params["weight_decay"])
-        for trial in found.trials
+        for trial in optuna_study.trials
         if trial.state == TrialState.COMPLETE
     ]
     assert sorted(visited) == sorted(itertools.product((1e-4, 1e-2, 10.0), repeat=2))
@@ -332,8 +334,8 @@ def test_the_reports_grid_has_64_points_between_1e_minus_4_and_10(home: Home):
     assert (space.GRID[0], space.GRID[-1]) == pytest.approx((1e-4, 10))
     ratios = [after / before for before, after in itertools.pairwise(space.GRID)]
     assert ratios == pytest.approx([ratios[0]] * 7)
-    found = ran(home, replace(QUICK, name="report", sampler="grid", trials=64))
-    assert sorted(points(found)) == sorted(itertools.product(space.GRID, repeat=2))
+    optuna_study = ran(home, replace(QUICK, name="report", sampler="grid", trials=64))
+    assert sorted(points(optuna_study)) == sorted(itertools.product(space.GRID, repeat=2))
 
 
 @pytest.mark.parametrize("pruner", ["percentile", "hyperband", "median"])
@@ -347,13 +349,13 @@ def test_a_pruner_ends_what_falls_behind_but_never_after_the_last_epoch(pruner: 
             score.update(epoch, (0.9 - 0.05 * suggestion.number) * epoch / 9, 1.0)
         return score.accuracy
 
-    found = ran(home, config, run)
-    pruned = [trial for trial in found.trials if trial.state == TrialState.PRUNED]
+    optuna_study = ran(home, config, run)
+    pruned = [trial for trial in optuna_study.trials if trial.state == TrialState.PRUNED]
     assert pruned
     assert {trial.user_attrs["status_reason"] for trial in pruned} == {"pruned"}
     assert all(trial.last_step < 9 for trial in pruned)
-    assert all(trial.last_step == 9 for trial in found.trials if trial.state == TrialState.COMPLETE)
-    assert search.finished(found) == 16
+    assert all(trial.last_step == 9 for trial in optuna_study.trials if trial.state == TrialState.COMPLETE)
+    assert search.finished(optuna_study) == 16
 
 
 def test_a_score_is_the_best_epochs_and_of_equals_the_one_with_the_lower_loss(home: Home):
@@ -390,14 +392,14 @@ def test_the_table_holds_every_finished_trial(home: Home):
         score.update(3, 0.375, 1.0)
         return score.accuracy
 
-    found = ran(home, replace(QUICK, trials=4), run)
-    table = search.trials_table(found)
+    optuna_study = ran(home, replace(QUICK, trials=4), run)
+    table = search.trials_table(optuna_study)
     assert table.columns.tolist() == ["number", "state", "learning_rate", "weight_decay", "val_accuracy", "epochs"]
     assert table["number"].tolist() == [0, 1, 2, 3]
     assert table["state"].tolist() == ["complete", "pruned", "complete", "diverged"]
     assert table["val_accuracy"].tolist() == [0.5, 0.25, 0.5, 0.25]
     assert table["epochs"].tolist() == [3, 1, 3, 1]
-    assert list(zip(table["learning_rate"], table["weight_decay"], strict=True)) == points(found)
+    assert list(zip(table["learning_rate"], table["weight_decay"], strict=True)) == points(optuna_study)
 
 
 def test_importance_sums_to_one_and_finds_what_matters(home: Home):
@@ -458,17 +460,17 @@ def worker(home: Home, folder: Path, total: int, mode: str) -> subprocess.Popen[
 
 def test_two_processes_never_exceed_the_total(home: Home, tmp_path: Path):
     config = replace(QUICK, trials=12)
-    found = opened(home, config)
+    optuna_study = opened(home, config)
     other = worker(home, tmp_path, 12, "together")
 
     def run(suggestion: Suggestion) -> float:
         (tmp_path / "parent").touch()
         return accuracy(suggestion)
 
-    optimise(found, config, at_once(run), lambda running: None)
+    optimise(optuna_study, config, at_once(run), lambda running: None)
     assert other.wait() == 0
-    trials = found.get_trials()
-    assert search.finished(found) == 12
+    trials = optuna_study.get_trials()
+    assert search.finished(optuna_study) == 12
     assert {trial.user_attrs["status_reason"] for trial in trials} <= {"complete", "surplus"}
     counted = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     assert len({trial.user_attrs["worker"] for trial in counted}) == 2
@@ -476,20 +478,20 @@ def test_two_processes_never_exceed_the_total(home: Home, tmp_path: Path):
 
 
 def test_the_trial_of_a_killed_process_is_closed_and_its_place_given_again(home: Home, tmp_path: Path):
-    found = opened(home)
+    optuna_study = opened(home)
     other = worker(home, tmp_path, 6, "hang")
-    assert search.close_orphans(found) == []
+    assert search.close_orphans(optuna_study) == []
     other.kill()
     other.wait()
-    [orphan] = search.close_orphans(found)
-    assert search.close_orphans(found) == []
-    assert found.trials[orphan.number].state == TrialState.FAIL
-    assert found.trials[orphan.number].user_attrs["status_reason"] == "interrupted"
-    search.requeue(found)
-    optimise(found, QUICK, at_once(accuracy), nobody)
-    assert search.finished(found) == 6
-    assert found.trials[1].user_attrs["retry_of"] == orphan.number
-    assert found.trials[1].params == orphan.params
+    [orphan] = search.close_orphans(optuna_study)
+    assert search.close_orphans(optuna_study) == []
+    assert optuna_study.trials[orphan.number].state == TrialState.FAIL
+    assert optuna_study.trials[orphan.number].user_attrs["status_reason"] == "interrupted"
+    search.requeue(optuna_study)
+    optimise(optuna_study, QUICK, at_once(accuracy), nobody)
+    assert search.finished(optuna_study) == 6
+    assert optuna_study.trials[1].user_attrs["retry_of"] == orphan.number
+    assert optuna_study.trials[1].params == orphan.params
 
 
 def taking_turns(log: list[tuple[int, int]], ends: dict[int, int]) -> Callable[[Suggestion], Training]:
@@ -508,11 +510,11 @@ def taking_turns(log: list[tuple[int, int]], ends: dict[int, int]) -> Callable[[
 
 def test_trials_take_turns_and_the_place_of_a_pruned_one_goes_to_the_next(home: Home):
     log: list[tuple[int, int]] = []
-    found = opened(home)
-    optimise(found, QUICK, taking_turns(log, {1: 1}), nobody, places=2)
+    optuna_study = opened(home)
+    optimise(optuna_study, QUICK, taking_turns(log, {1: 1}), nobody, places=2)
     assert log[:8] == [(0, 1), (1, 1), (0, 2), (0, 3), (2, 1), (2, 2), (2, 3), (3, 1)]
     assert sorted(log) == [(0, 1), (0, 2), (0, 3), (1, 1), *itertools.product(range(2, 6), (1, 2, 3))]
-    assert search.finished(found) == 6
+    assert search.finished(optuna_study) == 6
 
 
 def test_trials_that_take_turns_never_exceed_their_places_or_the_total(home: Home):
@@ -525,10 +527,10 @@ def test_trials_that_take_turns_never_exceed_their_places_or_the_total(home: Hom
         under_way.remove(suggestion.number)
         return accuracy(suggestion)
 
-    found = opened(home)
-    optimise(found, QUICK, training, nobody, places=4)
+    optuna_study = opened(home)
+    optimise(optuna_study, QUICK, training, nobody, places=4)
     assert max(most) == 4
-    assert [trial.state for trial in found.trials] == [TrialState.COMPLETE] * 6
+    assert [trial.state for trial in optuna_study.trials] == [TrialState.COMPLETE] * 6
 
 
 def test_a_search_in_turns_repeats(home: Home, other_home: Home):
@@ -540,30 +542,34 @@ def test_a_search_in_turns_repeats(home: Home, other_home: Home):
 
 @pytest.mark.slow
 def test_the_grid_is_tried_once_each_in_turns(home: Home):
-    found = ran(home, replace(QUICK, name="grid", sampler="grid", trials=64), places=5)
-    assert sorted(points(found)) == sorted(itertools.product(space.GRID, repeat=2))
+    optuna_study = ran(home, replace(QUICK, name="grid", sampler="grid", trials=64), places=5)
+    assert sorted(points(optuna_study)) == sorted(itertools.product(space.GRID, repeat=2))
 
 
 def test_all_trials_are_read_twice_for_each_that_begins_and_twice_at_the_end(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ):
-    found, reads, get_trials = opened(home), list[object](), Search.get_trials
+    optuna_study, reads, get_trials = opened(home), list[object](), Search.get_trials
 
     def counted(self: Search, *arguments: Any, **options: Any) -> list[FrozenTrial]:
         reads.append(options)
         return get_trials(self, *arguments, **options)
 
     monkeypatch.setattr(Search, "get_trials", counted)
-    optimise(found, QUICK, at_once(accuracy), nobody)
+    optimise(optuna_study, QUICK, at_once(accuracy), nobody)
     assert len(reads) == 2 * QUICK.trials + 2
 
 
 def test_what_one_trial_raises_ends_the_others_as_interrupted(home: Home):
     with pytest.raises(RuntimeError, match="a bug"):
         ran(home, run=stopping(1, RuntimeError("a bug")), places=3)
-    found = opened(home)
-    assert [trial.user_attrs["status_reason"] for trial in found.trials] == ["complete", "crashed", "interrupted"]
-    assert search.workers(found) == {}
+    optuna_study = opened(home)
+    assert [trial.user_attrs["status_reason"] for trial in optuna_study.trials] == [
+        "complete",
+        "crashed",
+        "interrupted",
+    ]
+    assert search.workers(optuna_study) == {}
 
 
 def test_trials_without_memory_do_not_count_and_three_in_a_row_end_the_search(home: Home):
@@ -572,14 +578,14 @@ def test_trials_without_memory_do_not_count_and_three_in_a_row_end_the_search(ho
             raise OutOfMemory(f"none for {suggestion.number}")
         return accuracy(suggestion)
 
-    found, told = opened(home), []
+    optuna_study, messages = opened(home), []
     with pytest.raises(OutOfMemory, match="none for 5"):
-        optimise(found, QUICK, at_once(run), nobody, listener=Listener(on_memory=told.append))
-    assert told == ["none for 1", "none for 3", "none for 4"]
-    reasons = [trial.user_attrs["status_reason"] for trial in found.trials]
+        optimise(optuna_study, QUICK, at_once(run), nobody, listener=Listener(on_memory=messages.append))
+    assert messages == ["none for 1", "none for 3", "none for 4"]
+    reasons = [trial.user_attrs["status_reason"] for trial in optuna_study.trials]
     assert reasons == ["complete", "out of memory", "complete", *["out of memory"] * 3]
     # Their parameters are tried again, like those of other trials that failed.
-    assert sorted(search.requeue(found)) == [1, 3, 4, 5]
+    assert sorted(search.requeue(optuna_study)) == [1, 3, 4, 5]
 
 
 def test_fewer_trials_take_turns_from_when_one_of_several_finds_no_memory(home: Home):
@@ -596,11 +602,11 @@ def test_fewer_trials_take_turns_from_when_one_of_several_finds_no_memory(home: 
         finally:
             under_way.remove(suggestion.number)
 
-    found, told = opened(home), []
-    optimise(found, QUICK, training, nobody, listener=Listener(on_memory=told.append), places=4)
-    assert told == ["none for 2", "none for 3"]
-    assert search.finished(found) == 6
-    assert {trial.user_attrs["status_reason"] for trial in found.trials} == {"complete", "out of memory"}
+    optuna_study, messages = opened(home), []
+    optimise(optuna_study, QUICK, training, nobody, listener=Listener(on_memory=messages.append), places=4)
+    assert messages == ["none for 2", "none for 3"]
+    assert search.finished(optuna_study) == 6
+    assert {trial.user_attrs["status_reason"] for trial in optuna_study.trials} == {"complete", "out of memory"}
 
 
 def test_trials_that_cannot_be_stopped_in_order_are_closed_all_the_same(home: Home):
@@ -615,9 +621,9 @@ def test_trials_that_cannot_be_stopped_in_order_are_closed_all_the_same(home: Ho
                 raise RuntimeError("still gone")
         return 0.5
 
-    found = opened(home)
+    optuna_study = opened(home)
     with pytest.raises(RuntimeError, match="gone"):
-        optimise(found, QUICK, training, nobody, places=3)
-    reasons = [trial.user_attrs["status_reason"] for trial in found.trials]
+        optimise(optuna_study, QUICK, training, nobody, places=3)
+    reasons = [trial.user_attrs["status_reason"] for trial in optuna_study.trials]
     assert reasons == ["interrupted", "crashed", "interrupted"]
-    assert {trial.state for trial in found.trials} == {TrialState.FAIL}
+    assert {trial.state for trial in optuna_study.trials} == {TrialState.FAIL}

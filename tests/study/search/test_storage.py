@@ -90,10 +90,10 @@ def test_a_storage_that_fails_ends_the_search_with_a_sentence_and_the_next_start
     assert "\n" not in str(raised.value)
     monkeypatch.setattr(processes, "_start", lambda number: "second")
     tune(config, tiny, context)
-    found = in_optuna(context, config, tiny).get_trials()
+    trials = in_optuna(context, config, tiny).get_trials()
     assert search.finished(in_optuna(context, config, tiny)) == config.trials
-    assert [trial.state for trial in found].count(TrialState.COMPLETE) == config.trials
-    assert_runs_mirror(context, config, found)
+    assert [trial.state for trial in trials].count(TrialState.COMPLETE) == config.trials
+    assert_runs_mirror(context, config, trials)
 
 
 def test_waiting_for_a_locked_storage_is_told_and_ends_with_the_lock(context: Context, monkeypatch: pytest.MonkeyPatch):
@@ -119,8 +119,8 @@ def test_a_storage_that_stays_locked_is_given_up(
     monkeypatch.setattr(databases, "PATIENCE", 0)
     monkeypatch.setattr(storage, "TIMEOUT", 0.01)
     engine = storage.open_storage(context.storage).engine
-    told = pytest.raises(StudyError, match="is locked by another process")
-    with held(context), told, storage.storage_failures_explained(context.storage), engine.begin():
+    raised = pytest.raises(StudyError, match="is locked by another process")
+    with held(context), raised, storage.storage_failures_explained(context.storage), engine.begin():
         pass
     assert "retrying for up to" in capsys.readouterr().out
 
@@ -128,9 +128,9 @@ def test_a_storage_that_stays_locked_is_given_up(
 def test_of_two_that_take_the_same_trial_from_the_line_one_gets_it(
     context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ):
-    one, other = (in_optuna(context, SMALL, tiny) for _ in range(2))
-    one.enqueue_trial({"learning_rate": 1e-3, "weight_decay": 1e-3})
-    [waiting] = one.get_trials()
+    first, other = (in_optuna(context, SMALL, tiny) for _ in range(2))
+    first.enqueue_trial({"learning_rate": 1e-3, "weight_decay": 1e-3})
+    [waiting] = first.get_trials()
     whole, taken = RDBStorage.check_trial_is_updatable, []
 
     def meanwhile(*arguments: Any) -> None:
@@ -143,8 +143,8 @@ def test_of_two_that_take_the_same_trial_from_the_line_one_gets_it(
 
     monkeypatch.setattr(storage, "TIMEOUT", 0.01)
     monkeypatch.setattr(RDBStorage, "check_trial_is_updatable", meanwhile)
-    one, other = (in_optuna(context, SMALL, tiny) for _ in range(2))
-    assert one._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+    first, other = (in_optuna(context, SMALL, tiny) for _ in range(2))
+    assert first._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
     assert taken
     assert not other._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
 

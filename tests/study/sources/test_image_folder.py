@@ -55,9 +55,9 @@ def test_what_is_no_image_is_named_with_the_reason_and_can_be_skipped(
     content: bytes, reason: str, folder: Path, home: Home
 ) -> None:
     odd(folder).write_bytes(content)
-    said = refusal(folder, home)
-    assert said.startswith(f"1 of 19 image files cannot be read, the first is {odd(folder)} (")
-    assert reason in said
+    message = refusal(folder, home)
+    assert message.startswith(f"1 of 19 image files cannot be read, the first is {odd(folder)} (")
+    assert reason in message
     assert load(folder, home, skip_unreadable=True).skipped == 1
 
 

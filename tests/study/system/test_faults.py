@@ -91,10 +91,10 @@ def test_a_server_that_fails_is_busy_or_says_nothing_is_away(code: int, answerin
     answering.code = code
     error = raised_by(ask(answering.address))
     assert is_passing(error)
-    said = {429: "too many 429 error responses", 0: "Read timed out. (read timeout=1)"}
+    messages = {429: "too many 429 error responses", 0: "Read timed out. (read timeout=1)"}
     assert str(explanation(error, "http://me:secret@host")) == (
         "The server http://me:***@host does not answer correctly "
-        f"({said.get(code, f'too many {code} error responses')}): start it again, and the same command continues."
+        f"({messages.get(code, f'too many {code} error responses')}): start it again, and the same command continues."
     )
 
 
@@ -193,7 +193,7 @@ def test_a_servers_name_that_nobody_knows_is_away():
     assert "does not answer correctly (Failed to resolve 'nowhere.invalid'" in str(explanation(error, "http://x"))
 
 
-WORDS = [words for found in Fault for words in found.value]
+WORDS = [words for expected in Fault for words in expected.value]
 BUGS = (KeyError, AssertionError, ValueError, RuntimeError, TypeError, LookupError)
 
 
@@ -219,9 +219,9 @@ def test_a_bug_stays_one_whatever_its_text_says(kind: type[Exception], words: st
     ],
 )
 def test_a_failure_without_a_number_is_told_by_its_text(error: Callable[[str], Exception], words: str):
-    found = fault(error(f"one: {words}"))
-    assert found
-    assert words in found.value
+    kind = fault(error(f"one: {words}"))
+    assert kind
+    assert words in kind.value
 
 
 def test_the_statement_and_its_parameters_are_not_taken_for_what_failed():
@@ -247,23 +247,23 @@ FAILED = [
 
 @pytest.mark.parametrize(("cause", "found"), FAILED, ids=lambda value: getattr(value, "name", ""))
 @pytest.mark.parametrize("kind", [MlflowException, StorageInternalError, RuntimeError])
-def test_what_an_error_was_raised_from_counts(kind: type[Exception], cause: Exception, found: Fault):
+def test_what_an_error_was_raised_from_counts(kind: type[Exception], cause: Exception, expected: Fault):
     def wrapping() -> None:
         raise kind("not done") from cause
 
-    assert fault(raised_by(wrapping)) is found
+    assert fault(raised_by(wrapping)) is expected
 
 
 @pytest.mark.parametrize(("cause", "found"), FAILED, ids=lambda value: getattr(value, "name", ""))
 @pytest.mark.parametrize("kind", BUGS)
-def test_a_bug_in_the_handling_of_a_failure_is_a_bug(kind: type[Exception], cause: Exception, found: Fault):
+def test_a_bug_in_the_handling_of_a_failure_is_a_bug(kind: type[Exception], cause: Exception, expected: Fault):
     def handling() -> None:
         try:
             raise cause
         except type(cause):
             raise kind("a bug")  # noqa: B904  # as a bug does
 
-    assert fault(cause) is found
+    assert fault(cause) is expected
     assert fault(raised_by(handling)) is None
 
 

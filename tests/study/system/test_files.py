@@ -67,5 +67,5 @@ def test_a_link_that_leads_out_of_its_folder_is_refused(tmp_path: Path):
 
 def test_a_hash_is_that_of_sha256sum(tmp_path: Path):
     (tmp_path / "a").write_bytes(bytes(range(256)) * 5000)
-    told = subprocess.run(["sha256sum", tmp_path / "a"], check=True, capture_output=True, text=True).stdout
-    assert sha256(tmp_path / "a") == told.split()[0]
+    printed = subprocess.run(["sha256sum", tmp_path / "a"], check=True, capture_output=True, text=True).stdout
+    assert sha256(tmp_path / "a") == printed.split()[0]

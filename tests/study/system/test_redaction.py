@@ -25,9 +25,9 @@ from tests.support.process import study_here
         ("sqlite:////home/anna@work/mlflow.db", "sqlite:////home/anna@work/mlflow.db"),
     ],
 )
-def test_a_password_in_an_address_is_hidden_alone_and_in_a_text(url: str, said: str) -> None:
-    assert masked(url) == said
-    assert masked(f"The store '{url}' of {url} is away.") == f"The store '{said}' of {said} is away."
+def test_a_password_in_an_address_is_hidden_alone_and_in_a_text(url: str, expected: str) -> None:
+    assert masked(url) == expected
+    assert masked(f"The store '{url}' of {url} is away.") == f"The store '{expected}' of {expected} is away."
 
 
 def test_a_given_password_is_hidden_wherever_a_library_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:

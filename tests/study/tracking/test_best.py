@@ -188,8 +188,8 @@ def test_the_finished_seeds_are_those_of_the_trial_its_epochs_and_precision(stor
     seeded(best, 4, precision="float32")
     seeded(best, 5, status="KILLED")
     seeded(other, 6)
-    found = selection.finished_seeds(store, store.get(best), 30, "bf16")
-    assert {seed: run.id for seed, run in found.items()} == {0: first, 2: latest}
+    seeds = selection.finished_seeds(store, store.get(best), 30, "bf16")
+    assert {seed: run.id for seed, run in seeds.items()} == {0: first, 2: latest}
 
 
 def test_a_command_that_is_named_leads_to_the_store_and_the_images_at_hand(store: Store, tmp_path: Path):

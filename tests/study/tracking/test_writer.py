@@ -64,8 +64,8 @@ def test_after_drain_every_point_is_in_the_store_once_with_its_value_and_step(wa
                 writer.log(other, {"loss": -step}, step)
         writer.drain()
         for name, value in (("loss", lambda step: 1 / step), ("accuracy", lambda step: step / 30)):
-            found = {point.step: point.value for point in watched.client.get_metric_history(run_id, name)}
-            assert found == {step: value(step) for step in range(1, 31)}
+            recorded = {point.step: point.value for point in watched.client.get_metric_history(run_id, name)}
+            assert recorded == {step: value(step) for step in range(1, 31)}
             assert watched.steps(run_id, name) == list(range(1, 31))
         assert watched.steps(other, "loss") == list(range(3, 31, 3))
     assert watched.steps(run_id, "loss") == list(range(1, 31))
