@@ -12,7 +12,7 @@ from functools import cache
 import torch
 
 from study.config import PRECISIONS
-from study.errors import OutOfMemory, StudyError, first_line, unknown
+from study.errors import OutOfMemory, StudyError, first_line, require_known, unknown
 
 NO_MEMORY = (
     "can't allocate memory",
@@ -72,8 +72,7 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int = 0) -> 
         StudyError: for an unavailable device or an unknown precision.
     """
     chosen, remark = _device(device)
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
+    require_known("precision", precision, PRECISIONS)
     if precision == "auto":
         precision = "bf16" if has_bf16_units(chosen) else "float32"
     if threads:

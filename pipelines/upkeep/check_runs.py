@@ -107,16 +107,13 @@ def _duplicates(runs: Sequence[Run], where: str, facts: Facts) -> Iterator[Findi
 def _search_run(search: SearchRecord, run: Run, where: str, facts: Facts) -> Iterator[Finding]:
     where = f"{where}, {label(run)}"
     if run.status == "RUNNING":
-        alive = {facts.trial_life(trial) for trial in search.trials if trial.state == "RUNNING"}
+        alive = {facts.life(trial.worker) for trial in search.trials if trial.state == "RUNNING"}
         if (alive | {facts.life(run.worker)}) <= {"gone"}:
             yield _orphaned_run(run, where, facts)
     elif run.status == "FINISHED" and run.trials != search.finished:
         message = f"Its figures are of {run.trials or 'no'} trials; {search.finished} are finished."
-        yield Finding(message, where, "draws them again", partial(_redraw, search, run, facts))
-
-
-def _redraw(search: SearchRecord, run: Run, facts: Facts) -> None:
-    log_results(run.id, facts.storage.opened(search.name), facts.store)
+        redraw = partial(log_results, run.id, facts.storage.opened(search.name), facts.store)
+        yield Finding(message, where, "draws them again", redraw)
 
 
 def _orphaned_run(run: Run, where: str, facts: Facts) -> Finding:
@@ -143,7 +140,7 @@ def _trial(search: SearchRecord, trial: TrialRecord, where: str, facts: Facts) -
         message = f"Optuna's record of it is impossible: {trial.fault}."
         yield Finding(message, where, "nothing: it was altered; restore a backup of the storage")
     elif trial.state == "RUNNING":
-        if facts.trial_life(trial) == "gone":
+        if facts.life(trial.worker) == "gone":
             yield _orphaned_trial(search, trial, where, facts)
     elif trial.has_ended:
         yield from _ended_trial(search, trial, where, facts)
@@ -166,7 +163,7 @@ def _ended_trial(search: SearchRecord, trial: TrialRecord, where: str, facts: Fa
         if trial.counts or trial.run_id or trial.accuracies:
             yield _without_run(search, trial, where, facts)
         return
-    if runs[0].status == "RUNNING" and facts.trial_life(trial) == "lives":
+    if runs[0].status == "RUNNING" and facts.life(trial.worker) == "lives":
         # Its process ends the trial first and then the run.
         return
     yield from _duplicates(runs, where, facts)
@@ -197,15 +194,13 @@ def _without_trial(facts: Facts) -> Iterator[Finding]:
     for run in facts.of_stage("trial"):
         search = known.get(run.search)
         number = run.trial_text
-        if search and not (number.isdecimal() and int(number) < len(search.trials)) and not _is_named(search, run):
+        if search and not (number.isdecimal() and int(number) < len(search.trials)):
+            if any(trial.run_id == run.id for trial in search.trials):
+                continue
             message = f"Optuna has no trial {number or 'that it names'}, of which this is the run."
             repair = _end_as_killed(run, facts) if run.status == "RUNNING" else None
             remedy = "ends it" if repair else "nothing: give Optuna's newer database, or delete the run in `study ui`"
             yield Finding(message, f"search {search.name}, {label(run)}", remedy, repair)
-
-
-def _is_named(search: SearchRecord, run: Run) -> bool:
-    return any(trial.run_id == run.id for trial in search.trials)
 
 
 def check_others(facts: Facts) -> Iterator[Finding]:

@@ -65,7 +65,8 @@ class Facts:
 
     def of_search(self, search: SearchRecord, runs: Sequence[Run] | None = None) -> list[Run]:
         """The runs of a search itself, the one that its trials are below first."""
-        own = [run for run in (self.runs if runs is None else runs) if _belongs_to(run, "search", search.name)]
+        candidates = self.runs if runs is None else runs
+        own = [run for run in candidates if (run.stage, run.search) == ("search", search.name)]
         below = [run.parent for run in self.of_stage("trial")]
         return sorted(own, key=lambda run: -below.count(run.id))
 
@@ -94,10 +95,6 @@ class Facts:
         named = None if deleted else self.by_id.get(trial.run_id)
         runs |= {named.id: named} if named else {}
         return sorted(runs.values(), key=lambda run: (run.id != trial.run_id, run.status != "FINISHED", run.started))
-
-    def trial_life(self, trial: TrialRecord) -> Life:
-        """Whether the process of a trial lives."""
-        return self.life(trial.worker)
 
 
 def read_facts(context: Stores, storage: Searches, life: Callable[[str], Life]) -> Facts:
@@ -129,10 +126,6 @@ def _by_trial(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
     return by_trial
 
 
-def _belongs_to(run: Run, stage: str, search: str) -> bool:
-    return (run.stage, run.search) == (stage, search)
-
-
 def label(run: Run) -> str:
     """A run as a finding names it."""
     return f"run {run.id[:12]} ({run.name})"
@@ -153,7 +146,7 @@ def under_way(facts: Facts) -> list[UnderWay]:
     work = []
     for search in facts.searches:
         for trial in search.trials:
-            if trial.state == "RUNNING" and (alive := facts.trial_life(trial)) != "gone":
+            if trial.state == "RUNNING" and (alive := facts.life(trial.worker)) != "gone":
                 work.append(UnderWay(f"search {search.name}, trial {trial.number}", trial.worker, alive == "lives"))
     for run in facts.runs:
         if run.stage != "trial" and run.status == "RUNNING" and (alive := facts.life(run.worker)) != "gone":

@@ -60,7 +60,7 @@ class Tables:
         """
         with self._transaction() as connection:
             places = {_place(value) for _, _, value in self._values(connection)}
-        pairs = ((place, f"{root}/{_quoted_name(place)}") for place in sorted(places))
+        pairs = ((place, f"{root}/{quote(local(place).name)}") for place in sorted(places))
         return [(old, new) for old, new in pairs if local(old) != local(new) and _has_moved(old, new)]
 
     def _values(self, connection: Connection) -> Iterator[tuple[str, str, str]]:
@@ -125,10 +125,6 @@ def _place(value: str) -> str:
 def local(place: str) -> Path:
     """The path on this machine of a location, as MLflow writes it."""
     return Path(unquote(urlparse(place).path) if place.startswith("file:") else place)
-
-
-def _quoted_name(place: str) -> str:
-    return quote(local(place).name)
 
 
 def _has_moved(old: str, new: str) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from study.config import REPLACEMENTS
-from study.errors import unknown
+from study.errors import require_known
 from study.images import normalise
 from study.models import CNN, flat
 from study.system import interruption
@@ -49,8 +49,7 @@ def replacement_maps(model: CNN, images: Tensor, by: str = "mean") -> dict[str, 
     Raises:
         StudyError: for another replacement.
     """
-    if by not in REPLACEMENTS:
-        raise unknown("replacement", by, REPLACEMENTS)
+    require_known("replacement", by, REPLACEMENTS)
     if by == "zero":
         return {layer: torch.zeros_like(maps[0]) for layer, maps in _pooled(model, images[:1]).items()}
     # In double precision a map that is the same in all images has exactly itself for its mean.

@@ -35,52 +35,27 @@ IGNORED = ""
 """What no one takes for an image: notes, annotations, checksums, code, what file managers leave."""
 
 _UNSUPPORTED = (
-    *(".heic", ".heif", ".hif", ".jxl", ".svg", ".svgz", ".psd", ".psb", ".eps", ".ai", ".xcf", ".tga", ".dds", ".exr"),
-    *(".hdr", ".pcx", ".qoi", ".xbm", ".xpm", ".icns", ".cur", ".emf", ".wmf", ".jxr", ".wdp", ".bpg", ".flif", ".pam"),
-    *(".jpf", ".jpx", ".jpm", ".mj2", ".sgi", ".ras", ".fits", ".fit", ".dcm", ".dicom", ".nii", ".djvu"),
-    *(".avif", ".jp2", ".j2k", ".webp"),
-)
+    ".heic", ".heif", ".hif", ".jxl", ".svg", ".svgz", ".psd", ".psb", ".eps", ".ai", ".xcf", ".tga", ".dds",
+    ".exr", ".hdr", ".pcx", ".qoi", ".xbm", ".xpm", ".icns", ".cur", ".emf", ".wmf", ".jxr", ".wdp", ".bpg",
+    ".flif", ".pam", ".jpf", ".jpx", ".jpm", ".mj2", ".sgi", ".ras", ".fits", ".fit", ".dcm", ".dicom", ".nii",
+    ".djvu", ".avif", ".jp2", ".j2k", ".webp",
+)  # fmt: skip
 _RAW = (".dng", ".nef", ".cr2", ".cr3", ".crw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".raw", ".nrw", ".3fr")
 """Cameras' own formats, many of which begin as TIFF does and then hold a thumbnail alone."""
 _CONTAINERS = (
-    *(".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".npy", ".npz", ".h5", ".hdf5", ".mat"),
-    *(
-        ".parquet",
-        ".arrow",
-        ".feather",
-        ".tfrecord",
-        ".tfrecords",
-        ".lmdb",
-        ".mdb",
-        ".rec",
-        ".pkl",
-        ".pickle",
-        ".beton",
-    ),
-)
+    ".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".npy", ".npz", ".h5", ".hdf5", ".mat",
+    ".parquet", ".arrow", ".feather", ".tfrecord", ".tfrecords", ".lmdb", ".mdb", ".rec", ".pkl", ".pickle",
+    ".beton",
+)  # fmt: skip
 _IGNORED_ENDINGS = (
-    *(
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".xml",
-        ".yaml",
-        ".yml",
-        ".toml",
-        ".ini",
-        ".cfg",
-        ".md",
-        ".rst",
-        ".log",
-    ),
-    *(".html", ".htm", ".db", ".url", ".lnk", ".bib", ".py", ".ipynb", ".sh", ".md5", ".sha1", ".sha256", ".names"),
-)
+    ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".md", ".rst",
+    ".log", ".html", ".htm", ".db", ".url", ".lnk", ".bib", ".py", ".ipynb", ".sh", ".md5", ".sha1", ".sha256",
+    ".names",
+)  # fmt: skip
 _IGNORED_NAMES = (
-    *("readme", "license", "licence", "copying", "authors", "notice", "makefile", "md5sums", "sha1sums", "sha256sums"),
+    "readme", "license", "licence", "copying", "authors", "notice", "makefile", "md5sums", "sha1sums", "sha256sums",
     "icon\r",
-)
+)  # fmt: skip
 
 _HEAD = 264
 """Bytes that are looked at: a tar archive is known by its 257th to 261st."""

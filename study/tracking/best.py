@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from study.config import BUNDLED, MODELS
-from study.errors import StudyError, unknown
+from study.errors import StudyError, require_known
 from study.tracking.hints import command
 from study.tracking.runs import Run, metric
 from study.tracking.store import Store
@@ -84,8 +84,7 @@ def best_retrained(store: Store, model: str, dataset: str | None = None, source:
     Raises:
         StudyError: for an unknown model, or where none is finished.
     """
-    if model not in MODELS:
-        raise unknown("model", model, MODELS)
+    require_known("model", model, MODELS)
     trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model, source)
     retrainings = store.runs(stage="retrain", trial_run=trial.id, seed=str(trial.base_seed))
     # A later, shorter retraining does not replace a longer one; ties go to the latest.
@@ -114,8 +113,7 @@ def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None
     """
     if spec == "best" or spec.startswith("best:"):
         chosen = spec.partition(":")[2] or model
-        if chosen not in MODELS:
-            raise unknown("model", chosen, MODELS)
+        require_known("model", chosen, MODELS)
         return best_trial(store, dataset or latest_dataset(store, "trial", model=chosen), chosen, source)
     run = find(store, spec)
     if run.stage == "retrain":
