@@ -71,7 +71,7 @@ def _resume_run(plan: Plan, dataset: Dataset, context: Context) -> str | None:
         if (run.epochs, run.precision) != (plan.epochs, context.machine.precision):
             continue
         if is_under_way(run):
-            raise StudyError(f"Run {run.id} is this experiment already (process {run.worker}): wait for it.")
+            raise StudyError(f"This experiment is already running (run {run.id}, process {run.worker}): wait for it.")
         # Left by a process that was killed.
         for orphan in context.store.runs([dataset.key], stage="replicate", parent=run.id, status="RUNNING"):
             context.store.finish(orphan.id, "KILLED", "interrupted")

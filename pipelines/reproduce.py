@@ -38,7 +38,7 @@ def _complete(config: SearchConfig, dataset: Dataset, context: Context) -> Searc
         config = replace(config, name=f"{dataset.key}-{config.model.name}")
     points = len(GRID) ** 2
     if config.sampler == "grid" and config.trials > points:
-        context.display.say(f"The grid has {points} points: --trials {config.trials} is taken as {points}.")
+        context.display.say(f"The grid has {points} points: --trials {config.trials} is replaced by {points}.")
         config = replace(config, trials=points)
     return config
 

@@ -96,7 +96,7 @@ def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None
             others += [] if is_under_way(run) else [f"Run {run.id} was interrupted with {changed}"]
             continue
         if is_under_way(run):
-            raise StudyError(f"Run {run.id} is retraining this already (process {run.worker}): wait for it.")
+            raise StudyError(f"Run {run.id} is already retraining this (process {run.worker}): wait for it.")
         if _try_to_continue(run, context):
             return run.id
     if others:

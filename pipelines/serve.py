@@ -56,7 +56,7 @@ def serve(store: Store, host: str, port: int) -> None:
 
 
 def _say_pages(store: Store, base: str) -> None:
-    print(f"MLflow answers at {base} in some 10 seconds; Ctrl-C ends it. Its pages:")
+    print(f"MLflow answers at {base} in about 10 seconds; Ctrl-C stops it. Its pages:")
     for search in store.runs(stage="search"):
         print(f"{one_line(search.name)}\n  trials   {base}{trials_page(search.experiment_id)}")
         # Not found where the experiment was renamed, which can be undone on these pages.

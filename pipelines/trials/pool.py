@@ -175,8 +175,8 @@ class WorkerPool:
             how = f"no epoch in {self._limit} s"
         if self.killed > MAX_KILLED:
             raise StudyError(
-                f"{self.killed} workers were killed and no trial came to its end, the last by {how}: is there memory "
-                "for fewer --workers only? The same command continues the search."
+                f"{self.killed} workers were killed before any trial finished, the last by {how}: if memory is "
+                "short, use fewer --workers; the same command continues the search."
             )
         self.display.say(f"Worker {worker.number} was killed ({how}): another takes its place.")
         self.recovery(stopped=f"its worker was killed ({how})")

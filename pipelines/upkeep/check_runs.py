@@ -101,7 +101,7 @@ def _duplicates(runs: Sequence[Run], where: str, facts: Facts) -> Iterator[Findi
     for run in runs[1:]:
         remedy = f"deletes it (it can be restored in MLflow), and keeps {label(runs[0])}"
         repair = partial(delete_run, facts.store.client, run.id)
-        yield Finding(f"One more run of it: {label(run)}.", where, remedy, repair)
+        yield Finding(f"Duplicate run: {label(run)}.", where, remedy, repair)
 
 
 def _search_run(search: SearchRecord, run: Run, where: str, facts: Facts) -> Iterator[Finding]:
@@ -111,7 +111,7 @@ def _search_run(search: SearchRecord, run: Run, where: str, facts: Facts) -> Ite
         if (alive | {facts.life(run.worker)}) <= {"gone"}:
             yield _orphaned_run(run, where, facts)
     elif run.status == "FINISHED" and run.trials != search.finished:
-        message = f"Its figures are of {run.trials or 'no'} trials; {search.finished} are finished."
+        message = f"Its figures cover {run.trials or 'no'} trials, but {search.finished} are finished."
         redraw = partial(log_results, run.id, facts.storage.opened(search.name), facts.store)
         yield Finding(message, where, "draws them again", redraw)
 
@@ -197,7 +197,7 @@ def _without_trial(facts: Facts) -> Iterator[Finding]:
         if search and not (number.isdecimal() and int(number) < len(search.trials)):
             if any(trial.run_id == run.id for trial in search.trials):
                 continue
-            message = f"Optuna has no trial {number or 'that it names'}, of which this is the run."
+            message = f"It is the run of trial {number or '(none)'}, which Optuna does not have."
             repair = _end_as_killed(run, facts) if run.status == "RUNNING" else None
             remedy = "ends it" if repair else "nothing: give Optuna's newer database, or delete the run in `study ui`"
             yield Finding(message, f"search {search.name}, {label(run)}", remedy, repair)
@@ -217,7 +217,7 @@ def check_others(facts: Facts) -> Iterator[Finding]:
 
 
 def _dangling_retraining(run: Run, facts: Facts) -> Finding:
-    message = f"It trains again a trial's run {run.trial_run[:12]}, which does not exist."
+    message = f"It retrains the trial of run {run.trial_run[:12]}, which does not exist."
     wanted = (run.search, run.trial_text)
     for trial in facts.of_stage("trial"):
         if (trial.search, trial.trial_text) == wanted:

@@ -77,7 +77,7 @@ def _checked(folder: Path, home: Home) -> tuple[Manifest, str]:
     counts = counted(folder)
     for name, count in manifest.counts.items():
         if counts.get(name) != count:
-            raise malformed(f"it has {counts.get(name)} {name[:100]}, and says {count}")
+            raise malformed(f"it has {counts.get(name)} {name[:100]}, not {count} as its manifest says")
     # Opened as copies: opening adds files and may change the verified ones, and MLflow caches connections by path.
     copy = Home(root=folder.parent / uuid4().hex)
     copy.store.mkdir(parents=True)

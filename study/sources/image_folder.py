@@ -177,7 +177,7 @@ def _require_file(path: Path) -> None:
     # Before it is opened: a pipe would wait for a writer, and a device may never end.
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
-        raise ValueError("it is no ordinary file")
+        raise ValueError("it is not a regular file")
     if state.st_size > MAX_BYTES:
         raise ValueError(f"{state.st_size:,} bytes are more than {MAX_BYTES:,}")
 

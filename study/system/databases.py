@@ -51,7 +51,7 @@ def require_database(url: str, *tables: str) -> None:
     if parsed and parsed.get_backend_name() == "sqlite":
         # Every process of a search would have its own in-memory database.
         if parsed.database in (None, "", ":memory:") or parsed.query or not url.startswith(SQLITE):
-            raise StudyError(f"The store {masked(url)} is no file: write sqlite:/// and the path of one.")
+            raise StudyError(f"The store {masked(url)} is not a file: write sqlite:/// and the path of one.")
         _require_sqlite(Path(url.removeprefix(SQLITE)), tables)
     elif parsed and parsed.get_backend_name() in SERVERS:
         _require_answer(parsed, tables)
@@ -80,7 +80,8 @@ def _require_own(tables: Collection[str], needed: Collection[str], name: str) ->
     missing = [table for table in needed if table not in tables]
     if tables and missing:
         raise StudyError(
-            f"The database {name} is of another program, or damaged (it has no table {missing[0]}): name another one."
+            f"The database {name} belongs to another program, or is damaged (it has no table {missing[0]}): "
+            "name another one."
         )
 
 

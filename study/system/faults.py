@@ -129,7 +129,7 @@ _SENTENCES = {
     Fault.READ_ONLY: "{place} cannot be written",
     Fault.LOCKED: "The database {place} is locked by another process",
     Fault.BROKEN: "{place} cannot be read or written properly",
-    Fault.REFUSED: "The server {place} refuses",
+    Fault.REFUSED: "The server {place} denies access",
     Fault.MISNAMED: "{place} cannot be used",
     Fault.AWAY: "The server {place} does not answer correctly",
 }

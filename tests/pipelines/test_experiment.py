@@ -202,7 +202,7 @@ def test_an_experiment_under_way_is_not_begun_again_and_a_killed_one_is_continue
     # As this process, which lives, would have left them while it works; then as one that was killed.
     for run_id in (interrupted.id, stopped.id):
         context.store.resume(run_id)
-    with pytest.raises(StudyError, match=f"Run {interrupted.id} is this experiment already"):
+    with pytest.raises(StudyError, match=rf"This experiment is already running \(run {interrupted.id}"):
         run(plan(), context, tiny)
     # The process that had this one's number before it.
     *named, began = interrupted.tags["worker"].split()

@@ -333,7 +333,7 @@ def test_a_retraining_under_way_is_not_begun_again(context: Context, tiny: Datas
     [stopped] = context.store.runs(stage="retrain")
     # As this process, which lives, would have left it while it works.
     context.store.resume(stopped.id)
-    with pytest.raises(StudyError, match=f"Run {stopped.id} is retraining this already"):
+    with pytest.raises(StudyError, match=f"Run {stopped.id} is already retraining this"):
         retrain(toy, tiny, context, epochs=EPOCHS)
     context.store.tag(stopped.id, worker=" ".join([*stopped.tags["worker"].split()[:-1], "0"]))
     # Killed before anything else, it does not say of how many epochs it was.

@@ -58,7 +58,7 @@ def test_what_cannot_be_opened_is_said_in_one_sentence_without_the_password(data
     messages = {
         "cannot hold both": refused(tracking, tracking, home),
         'database "missing" does not exist': refused(missing, storage, home),
-        "is of another program": refused(storage, tracking, home),
+        "belongs to another program": refused(storage, tracking, home),
         "There can be no tracking store": refused(tracking.replace("postgresql:", "postgres:"), storage, home),
         "is not installed": refused(tracking.replace("postgresql:", "mysql:"), storage, home),
         "Connection refused": refused(re.sub(":[0-9]+/", ":1/", tracking), storage, home),
@@ -88,7 +88,7 @@ def test_another_programs_database_is_refused_and_left_as_it_is(postgres: Cluste
     ):
         ended = study_here(*typed, home=home.root)
         assert ended.code == 2, typed
-        assert "is of another program" in ended.err
+        assert "belongs to another program" in ended.err
     assert tables(foreign) == ["customers"]
 
 
@@ -97,5 +97,5 @@ def test_one_database_under_two_names_of_its_host_is_not_taken_for_two(databases
     other_name = databases.tracking.replace("127.0.0.1", "localhost")
     ended = study_here("doctor", "--tracking-uri", databases.tracking, "--storage", other_name, home=home.root)
     assert ended.code == 2
-    assert "is of another program" in ended.err
+    assert "belongs to another program" in ended.err
     assert tables(databases.tracking) == before

@@ -182,7 +182,7 @@ TRIALS = [
         lose_epoch: "epoch 1 is missing",
         change_best: "MLflow's infinite",
         lose_best: "lacks its best_val_accuracy",
-        second_run: "One more run",
+        second_run: "Duplicate run",
     },
     {
         change_param: "learning_rate is 0.5, not 0.0",
@@ -194,7 +194,7 @@ REMADE = (erase_run, record_twice, change_accuracy, change_best, change_param)
 """What is done to a trial each, and what is said of it."""
 SEARCHES = [
     {erase_search_run: "has no run in MLflow", delete_search_run: "deleted in MLflow"},
-    {leave_search_open: NO_PROCESS, count_otherwise: "figures are of 2 trials; 3 are finished"},
+    {leave_search_open: NO_PROCESS, count_otherwise: "figures cover 2 trials, but 3 are finished"},
 ]
 RETRAININGS = [
     {name_other_trial: "which does not exist", leave_retraining_open: NO_PROCESS},

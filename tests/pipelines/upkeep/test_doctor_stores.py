@@ -82,5 +82,5 @@ def test_another_programs_file_is_refused_and_left_as_it_is(command: tuple[str, 
     before = (tmp_path / "recipes.db").read_bytes()
     ended = study_here(*command, "--storage", f"sqlite:///{tmp_path}/recipes.db", home=home.root)
     assert ended.code == 2
-    assert "is of another program" in ended.err
+    assert "belongs to another program" in ended.err
     assert (tmp_path / "recipes.db").read_bytes() == before

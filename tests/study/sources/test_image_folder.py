@@ -82,7 +82,7 @@ def test_what_is_no_ordinary_file_neither_hangs_nor_is_read(kind: str, folder: P
         path.symlink_to({"device": "/dev/zero", "link to nowhere": "/nowhere"}.get(kind, path))
     if kind == "folder":
         assert len(load(folder, home).train) == 12
-        with pytest.raises(StudyError, match="no ordinary file"):
+        with pytest.raises(StudyError, match="not a regular file"):
             read_image(path)
         return
     assert "1 of 19 image files cannot be read" in refusal(folder, home)
