@@ -32,18 +32,18 @@ LONGEST_NAME = 255
 
 Advance = Callable[[float], None]
 """Takes the number of bytes that were processed."""
-Words = Annotated[str, Field(min_length=1, max_length=500)]
-Line = Annotated[str, Field(min_length=1, max_length=5000)]
+ShortText = Annotated[str, Field(min_length=1, max_length=500)]
+LongText = Annotated[str, Field(min_length=1, max_length=5000)]
 
 
-class Images(BaseModel):
+class DatasetRecord(BaseModel):
     """A data set that the runs need, which is not in the archive."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    key: Words
-    dataset: Words
-    digest: Words
+    key: ShortText
+    dataset: ShortText
+    digest: ShortText
 
 
 class Manifest(BaseModel):
@@ -56,8 +56,8 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     """Versions of the packages, and `git_commit`."""
     counts: dict[str, Annotated[int, Field(ge=0)]]
-    datasets: tuple[Images, ...]
-    gaps: tuple[Line, ...] = ()
+    datasets: tuple[DatasetRecord, ...]
+    gaps: tuple[LongText, ...] = ()
     """What is missing or altered in the archive, a line for each kind."""
 
 

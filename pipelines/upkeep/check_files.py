@@ -25,7 +25,7 @@ CURVE = "test_accuracy"
 
 
 @dataclass(frozen=True)
-class Files:
+class RunFiles:
     """The files of a retrained run, as they were recorded and as they are now."""
 
     run: Run
@@ -104,7 +104,7 @@ class Files:
                     yield f"Its {CURVE} has {count or 'no'} values of epoch {epoch}, of {last}."
 
 
-def read_files(run: Run, store: Store, bar: Bar) -> Files:
+def read_files(run: Run, store: Store, bar: Bar) -> RunFiles:
     """Reads and hashes all files of `run`, and collects the errors of those that cannot be read."""
     listed = [path for part in ("weights", "predictions") for path in _listed(store, run.id, part)]
     listed += [path for path in _listed(store, run.id, "") if path == MODEL_SUMS]
@@ -126,7 +126,7 @@ def read_files(run: Run, store: Store, bar: Bar) -> Files:
             broken[path] = str(error)
     bar.advance()
     root = store.root(run.id)
-    return Files(
+    return RunFiles(
         run=run,
         listed=listed,
         sums=sums[SUMS],
@@ -159,7 +159,7 @@ def _results(
                 yield name, float((kept["logits"].argmax(1) == kept["labels"]).mean())
 
 
-def check_files(all_files: Collection[Files], store: Store) -> Iterator[Finding]:
+def check_files(all_files: Collection[RunFiles], store: Store) -> Iterator[Finding]:
     """Missing, altered and half-written files of all retrained runs."""
     for files in all_files:
         others = [other for other in all_files if _is_same_training(other.run, files.run)]
@@ -173,7 +173,7 @@ def _is_same_training(candidate: Run, run: Run) -> bool:
     return (candidate.seed, candidate.epochs, candidate.precision) == (run.seed, run.epochs, run.precision)
 
 
-def _check(files: Files, twin: Run | None, store: Store) -> Iterator[Finding]:
+def _check(files: RunFiles, twin: Run | None, store: Store) -> Iterator[Finding]:
     run, where = files.run, label(files.run)
     command, damage, repair = retraining(store, run), list(files.damage()), None
     remedy = f"nothing: `{command} --again` trains it again"
@@ -196,7 +196,7 @@ def _check(files: Files, twin: Run | None, store: Store) -> Iterator[Finding]:
             yield Finding(f"MLflow lacks its {name}.", where, "records that of its predictions", record)
 
 
-def _unrecorded(files: Files, unknown: Collection[str], store: Store) -> Finding:
+def _unrecorded(files: RunFiles, unknown: Collection[str], store: Store) -> Finding:
     message = f"The SHA-256 of {len(unknown)} of its files is not recorded: whether they were altered cannot be known."
     remedy = f"records the current ones in {SUMS}; each file is complete"
     sums = {**files.sums, **{path: files.digests[path] for path in unknown}}

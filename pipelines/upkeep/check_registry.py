@@ -5,7 +5,7 @@ from functools import partial
 
 from mlflow.entities.model_registry import ModelVersion
 
-from pipelines.upkeep.check_files import Files
+from pipelines.upkeep.check_files import RunFiles
 from pipelines.upkeep.findings import Facts, Finding, label
 from study.system import interruption
 from study.tracking.queries import every
@@ -24,7 +24,7 @@ from study.tracking.registry import (
 from study.tracking.runs import metric
 
 
-def check_registry(facts: Facts, all_files: Collection[Files]) -> Iterator[Finding]:
+def check_registry(facts: Facts, all_files: Collection[RunFiles]) -> Iterator[Finding]:
     """Models of finished retrainings that are not registered, and aliases on versions that are not the best."""
     damaged = {files.run.id for files in all_files if files.model == {} or files.altered_model}
 
@@ -40,7 +40,7 @@ def check_registry(facts: Facts, all_files: Collection[Files]) -> Iterator[Findi
         yield from _alias(name, usable, facts)
 
 
-def _unregistered(facts: Facts, all_files: Collection[Files]) -> Iterator[Finding]:
+def _unregistered(facts: Facts, all_files: Collection[RunFiles]) -> Iterator[Finding]:
     client = facts.store.client
     for run in sorted((files.run for files in all_files), key=lambda run: run.started):
         interruption.check()

@@ -21,7 +21,7 @@ from pipelines.upkeep.archive import (
     ROOT,
     RUNS,
     SEARCHES,
-    Images,
+    DatasetRecord,
     Manifest,
     Sizes,
     in_words,
@@ -234,13 +234,13 @@ def _manifest(runs: Sequence[Run], folder: Path, gaps: Gaps) -> Manifest:
     )
 
 
-def _images(runs: Sequence[Run]) -> tuple[Images, ...]:
+def _images(runs: Sequence[Run]) -> tuple[DatasetRecord, ...]:
     datasets = {
         (run.dataset_key, run.dataset, run.dataset_digest)
         for run in runs
         if run.dataset_key and run.dataset and run.dataset_digest
     }
-    return tuple(Images(key=key, dataset=name, digest=digest) for key, name, digest in sorted(datasets))
+    return tuple(DatasetRecord(key=key, dataset=name, digest=digest) for key, name, digest in sorted(datasets))
 
 
 def _say(target: Path, manifest: Manifest, sizes: Sizes, context: Stores) -> None:

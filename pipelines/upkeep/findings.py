@@ -132,7 +132,7 @@ def label(run: Run) -> str:
 
 
 @dataclass(frozen=True)
-class UnderWay:
+class Running:
     """A trial or run that is under way, and its process."""
 
     where: str
@@ -141,14 +141,14 @@ class UnderWay:
     """Whether it can be seen here that the process lives."""
 
 
-def under_way(facts: Facts) -> list[UnderWay]:
+def under_way(facts: Facts) -> list[Running]:
     """The trials and runs that a process works on, or may work on where it cannot be seen from here."""
     work = []
     for search in facts.searches:
         for trial in search.trials:
             if trial.state == "RUNNING" and (alive := facts.life(trial.worker)) != "gone":
-                work.append(UnderWay(f"search {search.name}, trial {trial.number}", trial.worker, alive == "lives"))
+                work.append(Running(f"search {search.name}, trial {trial.number}", trial.worker, alive == "lives"))
     for run in facts.runs:
         if run.stage != "trial" and run.status == "RUNNING" and (alive := facts.life(run.worker)) != "gone":
-            work.append(UnderWay(label(run), run.worker, alive == "lives"))
+            work.append(Running(label(run), run.worker, alive == "lives"))
     return work

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from pipelines.upkeep.check_files import Files
+from pipelines.upkeep.check_files import RunFiles
 from study.system.redaction import one_line
 from study.tracking.artifacts import SUMS
 from study.tracking.runs import Run
@@ -28,7 +28,7 @@ class Gaps:
             self._runs[run.id] = run
             self._paths[kind][run.id].update(paths)
 
-    def add_files(self, files: Files) -> None:
+    def add_files(self, files: RunFiles) -> None:
         """Adds what is wrong with the exported files of a retrained run."""
         run, unreadable = files.run, self._paths["unreadable"][files.run.id]
         missing = files.missing | ({MODEL} if files.model == {} else set())

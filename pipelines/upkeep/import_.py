@@ -15,7 +15,7 @@ from pipelines.upkeep.archive import (
     RUNS,
     SEARCHES,
     Advance,
-    Images,
+    DatasetRecord,
     Manifest,
     Sizes,
     files_below,
@@ -131,7 +131,7 @@ def _say(manifest: Manifest, report: str, home: Home, display: Display) -> None:
         display.say("The study is incomplete: this was missing or altered when it was exported.")
 
 
-def _images_needed(images: Images) -> str:
+def _images_needed(images: DatasetRecord) -> str:
     if images.dataset in BUNDLED:
         return f"The images are not in it: {images.dataset}, digest {images.digest[:16]}, as --dataset finds them."
     return (
