@@ -273,7 +273,7 @@ def test_the_winner_and_its_runners_up_are_trained_with_other_seeds_as_long_as_i
 def test_a_winner_without_a_rival_is_refused(searched: Context):
     for run in searched.store.runs(stage="trial", search="digits-cnn", status_reason="complete")[1:]:
         searched.store.tag(run.id, status_reason="pruned")
-    with pytest.raises(StudyError, match="has one complete trial"):
+    with pytest.raises(StudyError, match="has only one complete trial"):
         experiment(ExperimentConfig(name="winner"), searched, DATA)
     assert searched.store.runs(stage="experiment") == []
 

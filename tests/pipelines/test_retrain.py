@@ -298,7 +298,7 @@ def test_a_retraining_whose_weights_are_altered_before_its_end_does_not_finish(
             context.store.log_tensors(run.id, weights_path(1), {"fc.weight": torch.zeros(3)})
 
     monkeypatch.setattr(stage, "_keep_epoch", alter)
-    with pytest.raises(StudyError, match=rf"not whole: {weights_path(1)} is missing or altered; the same command"):
+    with pytest.raises(StudyError, match=rf"incomplete: {weights_path(1)} is missing or altered; the same command"):
         retrain(toy, tiny, context, epochs=EPOCHS)
     monkeypatch.undo()
     [failed] = context.store.runs(stage="retrain")

@@ -80,7 +80,7 @@ def test_a_trial_with_impossible_parameters_is_named_and_nothing_of_it_is_repair
     impossible = replace(COMPLETE, params={**PARAMS, "weight_decay": -1.0})
     mirror = Mirror(store, CONFIG, impossible, run)
     assert [(each.message[:34], each.repair) for each in mirror.differences()] == [
-        ("Optuna's parameters of it are none", None)
+        ("Its parameters in Optuna are invalid", None)
     ]
     mirror.complete()
     assert store.get(run.id) == run

@@ -523,7 +523,7 @@ def test_what_another_machine_works_on_is_left_alone_unless_told_otherwise(
         patient.retrained, worker=this_process().replace(socket.gethostname(), "otherhost", 1).replace("/", "-/")
     )
     assert patient.examine(FIX) == Result()
-    assert "cannot be seen here" in capsys.readouterr().out
+    assert "cannot be seen from here" in capsys.readouterr().out
     assert patient.store.get(patient.retrained).status == "RUNNING"
     assert len(patient.examine(Options(fix=True, all_hosts=True)).repaired) == 1
     assert patient.store.get(patient.retrained).status == "KILLED"

@@ -76,7 +76,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "hashes that are no text": (lambda f: (f / "SHA256SUMS").write_bytes(b"\xff\xfe"), "SHA256SUMS is not text"),
     "a hash from elsewhere": (
         lambda f: append(f / "SHA256SUMS", f"{'0' * 64}  ../../secret\n"),
-        "no path inside it",
+        "not a path inside it",
     ),
     "a hash twice": (
         lambda f: (f / "SHA256SUMS").write_text((f / "SHA256SUMS").read_text() * 2),
@@ -209,7 +209,7 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
         runs("UPDATE experiments SET artifact_location = 's3://bucket/evil' WHERE name = 'digits'"),
         "is not a location of artifacts",
     ),
-    "a model elsewhere": (runs("UPDATE logged_models SET artifact_location = 'file:///etc'"), "is no place"),
+    "a model elsewhere": (runs("UPDATE logged_models SET artifact_location = 'file:///etc'"), "is not a location"),
     "a version elsewhere": (runs("UPDATE model_versions SET source = 'https://host/evil'"), "is no place"),
     "a deleted run": (runs("UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = 'TRIAL'"), "were deleted"),
     "an experiment that is a path": (
@@ -217,7 +217,7 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
         "name of a folder",
     ),
     "a run under way": (runs("UPDATE runs SET status = 'RUNNING' WHERE run_uuid = 'TRIAL'"), "the status 'RUNNING'"),
-    "a time before there was any": (runs("UPDATE runs SET start_time = -1 WHERE run_uuid = 'TRIAL'"), "no time"),
+    "a time before there was any": (runs("UPDATE runs SET start_time = -1 WHERE run_uuid = 'TRIAL'"), "not a valid time"),
     "a parent that is no run": (tag("TRIAL", "mlflow.parentRunId", "../x"), "not a run id"),
     "no stage": (tag("TRIAL", "stage", None), "the stage ''"),
     "an unknown stage": (tag("TRIAL", "stage", "play"), "'play'"),

@@ -170,7 +170,7 @@ def test_the_trial_to_retrain_is_the_best_a_trial_or_a_retrained_runs_own(store:
     assert selection.choose_trial(store, first, "cnn").id == first
     assert selection.choose_trial(store, run_id, "cnn").id == first
     search = store.start("digits", "digits-cnn", tags={"stage": "search", "dataset": "digits"}, params={})
-    assert "is no trial" in refusal(selection.choose_trial, store, search, "cnn")
+    assert "is not a trial" in refusal(selection.choose_trial, store, search, "cnn")
 
 
 def test_the_finished_seeds_are_those_of_the_trial_its_epochs_and_precision(store: Store):
