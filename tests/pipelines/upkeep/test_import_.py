@@ -199,7 +199,7 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "files outside": (runs("UPDATE runs SET artifact_uri = '/etc' WHERE run_uuid = 'TRIAL'"), "'/etc' is no place"),
     "files upwards": (
         runs("UPDATE runs SET artifact_uri = 'file:///study/artifacts/../../etc' WHERE run_uuid = 'TRIAL'"),
-        "no path inside it",
+        "not a path inside it",
     ),
     "files upwards, quoted": (
         runs("UPDATE runs SET artifact_uri = 'file:///study/artifacts/%2e%2e/etc' WHERE run_uuid = 'TRIAL'"),
@@ -210,7 +210,7 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
         "is not a location of artifacts",
     ),
     "a model elsewhere": (runs("UPDATE logged_models SET artifact_location = 'file:///etc'"), "is not a location"),
-    "a version elsewhere": (runs("UPDATE model_versions SET source = 'https://host/evil'"), "is no place"),
+    "a version elsewhere": (runs("UPDATE model_versions SET source = 'https://host/evil'"), "is not a location"),
     "a deleted run": (runs("UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = 'TRIAL'"), "were deleted"),
     "an experiment that is a path": (
         runs("UPDATE experiments SET name = '../../x' WHERE name = 'digits'"),
