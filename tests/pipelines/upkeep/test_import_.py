@@ -196,14 +196,17 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a later MLflow": (runs("UPDATE alembic_version SET version_num = 'ffff'"), "cannot be opened here"),
     "a later Optuna": (searches("UPDATE alembic_version SET version_num = 'v9.9.9.a'"), "cannot be opened here"),
-    "files outside": (runs("UPDATE runs SET artifact_uri = '/etc' WHERE run_uuid = 'TRIAL'"), "'/etc' is no place"),
+    "files outside": (
+        runs("UPDATE runs SET artifact_uri = '/etc' WHERE run_uuid = 'TRIAL'"),
+        "'/etc' is not a location",
+    ),
     "files upwards": (
         runs("UPDATE runs SET artifact_uri = 'file:///study/artifacts/../../etc' WHERE run_uuid = 'TRIAL'"),
         "not a path inside it",
     ),
     "files upwards, quoted": (
         runs("UPDATE runs SET artifact_uri = 'file:///study/artifacts/%2e%2e/etc' WHERE run_uuid = 'TRIAL'"),
-        "no path inside it",
+        "not a path inside it",
     ),
     "files of another machine": (
         runs("UPDATE experiments SET artifact_location = 's3://bucket/evil' WHERE name = 'digits'"),
@@ -217,7 +220,10 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
         "name of a folder",
     ),
     "a run under way": (runs("UPDATE runs SET status = 'RUNNING' WHERE run_uuid = 'TRIAL'"), "the status 'RUNNING'"),
-    "a time before there was any": (runs("UPDATE runs SET start_time = -1 WHERE run_uuid = 'TRIAL'"), "not a valid time"),
+    "a time before there was any": (
+        runs("UPDATE runs SET start_time = -1 WHERE run_uuid = 'TRIAL'"),
+        "not a valid time",
+    ),
     "a parent that is no run": (tag("TRIAL", "mlflow.parentRunId", "../x"), "not a run id"),
     "no stage": (tag("TRIAL", "stage", None), "the stage ''"),
     "an unknown stage": (tag("TRIAL", "stage", "play"), "'play'"),
@@ -292,14 +298,14 @@ def entry(name: str, kind: int = 0) -> zipfile.ZipInfo:
 
 
 ENTRIES: dict[str, tuple[zipfile.ZipInfo, bytes, str]] = {
-    "an absolute path": (entry("/etc/cron.d/evil"), b"x", "no path inside it"),
-    "a path upwards": (entry("../evil"), b"x", "no path inside it"),
-    "a path upwards in the middle": (entry("runs/../../evil"), b"x", "no path inside it"),
-    "a drive letter": (entry("C:/evil"), b"x", "no path inside it"),
-    "another separator": (entry("runs\\..\\..\\evil"), b"x", "no path inside it"),
-    "an empty part": (entry("runs//evil"), b"x", "no path inside it"),
-    "a control character": (entry("runs/\x1b[2Jevil"), b"x", "no path inside it"),
-    "a name too long": (entry("runs/" + "x" * 300), b"x", "no path inside it"),
+    "an absolute path": (entry("/etc/cron.d/evil"), b"x", "not a path inside it"),
+    "a path upwards": (entry("../evil"), b"x", "not a path inside it"),
+    "a path upwards in the middle": (entry("runs/../../evil"), b"x", "not a path inside it"),
+    "a drive letter": (entry("C:/evil"), b"x", "not a path inside it"),
+    "another separator": (entry("runs\\..\\..\\evil"), b"x", "not a path inside it"),
+    "an empty part": (entry("runs//evil"), b"x", "not a path inside it"),
+    "a control character": (entry("runs/\x1b[2Jevil"), b"x", "not a path inside it"),
+    "a name too long": (entry("runs/" + "x" * 300), b"x", "not a path inside it"),
     "a link": (entry("runs/link", stat.S_IFLNK), b"/etc/passwd", "is a link"),
     "a device": (entry("runs/device", stat.S_IFCHR), b"", "is a link or a special file"),
     "the manifest again": (entry("study.json"), b"{}", "in it twice"),
