@@ -16,7 +16,7 @@ from study.home import Home
 from study.tracking.store import Point, Store, default_uri
 from tests.conftest import Finished, copy_of, surroundings
 
-LOOK, FIX = Options(), Options(fix=True)
+CHECK, FIX = Options(), Options(fix=True)
 
 
 def dead_process() -> str:
@@ -74,7 +74,7 @@ class Patient:
         assert root
         return root / name
 
-    def examine(self, options: Options = LOOK) -> Result:
+    def examine(self, options: Options = CHECK) -> Result:
         return examine(surroundings(self.context.home, self.context.machine), options)
 
 

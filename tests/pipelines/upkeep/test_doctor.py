@@ -189,7 +189,7 @@ TRIALS = [
         lose_params: "batch_size is missing, not 30, seed is missing, not 1",
     },
 ]
-REMADE = (erase_run, record_twice, change_accuracy, change_best, change_param)
+RECREATED = (erase_run, record_twice, change_accuracy, change_best, change_param)
 """What a new run is made for, instead of the damaged one: MLflow changes no value."""
 """What is done to a trial each, and what is said of it."""
 SEARCHES = [
@@ -228,7 +228,7 @@ def test_what_is_wrong_with_trials_is_found_and_repaired(patient: Patient, damag
     for (model, number), (damage, what) in zip(trials, damages.items(), strict=False):
         damage(replace(patient, model=model, number=number))
         expected.append((f"search digits-{model}, trial {number}", what))
-        if damage in REMADE and (model, number) in best:
+        if damage in RECREATED and (model, number) in best:
             # The best one's run is named by its retraining.
             expected.append(("retrained", "which does not exist"))
     require_repaired(patient, expected)

@@ -19,7 +19,7 @@ from study.errors import StudyError
 from study.home import Home
 from study.tracking.registry import ready_model
 from tests.conftest import surroundings
-from tests.support.patient import LOOK, Patient, examine
+from tests.support.patient import CHECK, Patient, examine
 from tests.support.process import study_here
 
 LAST = "weights/epoch_002.safetensors"
@@ -119,7 +119,7 @@ def test_what_is_not_whole_is_named_and_the_rest_is_imported(
     assert text in capsys.readouterr().out
     assert {run.id for run in brought.store.runs()} == {run.id for run in patient.store.runs()}
     if make_unreadable not in damages:
-        before, after = (examine(one.context, LOOK).left for one in (patient, brought))
+        before, after = (examine(one.context, CHECK).left for one in (patient, brought))
         assert [(one.message, one.where) for one in before] == [(one.message, one.where) for one in after]
 
 
@@ -133,7 +133,7 @@ def test_a_logged_model_that_was_deleted_is_named_and_left_out(
     assert gaps(tmp_path / "some") == [f"Missing: {run.name} ({run.id[:8]}): its MLflow model."]
     brought = imported(tmp_path / "some", tmp_path / "new", patient)
     assert [model.name for model in brought.store.client.search_registered_models()] == ["digits-ffnn"]
-    assert [finding.message for finding in examine(brought.context, LOOK).left] == ["Its MLflow model is missing."]
+    assert [finding.message for finding in examine(brought.context, CHECK).left] == ["Its MLflow model is missing."]
 
 
 def test_a_version_whose_run_was_deleted_stays_behind(patient: Patient, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_version_whose_run_was_deleted_stays_behind(patient: Patient, tmp_path
     assert export(patient, tmp_path / "some")
     brought = imported(tmp_path / "some", tmp_path / "new", patient)
     assert [version.name for version in brought.store.client.search_model_versions()] == ["digits-ffnn"]
-    assert examine(brought.context, LOOK) == Result()
+    assert examine(brought.context, CHECK) == Result()
 
 
 def test_the_files_of_a_run_that_is_deleted_meanwhile_are_named(
