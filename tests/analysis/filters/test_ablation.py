@@ -81,7 +81,7 @@ def test_the_caption_names_the_most_important_filters_and_the_most_dependent_cla
     assert "its accuracy goes from" in caption(TABLE, "accuracy_lost")
 
 
-@pytest.mark.parametrize(("times", "said"), [(2, "; 1 other filter costs a"), (3, "; 2 other filters cost a")])
+@pytest.mark.parametrize(("times", "expected"), [(2, "; 1 other filter costs a"), (3, "; 2 other filters cost a")])
 def test_filters_that_matter_as_much_are_all_named(times: int, expected: str):
     table = ablation_effects(LOGITS, {"conv1": np.tile(WITHOUT["conv1"], (times, 1, 1))}, LABELS, CLASSES)
     most = int(TABLE[TABLE["layer"] == "conv1"].groupby("filter")["auc_lost"].mean().idxmax())

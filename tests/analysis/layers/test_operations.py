@@ -38,7 +38,7 @@ def test_the_table_gives_the_arrays_back():
 
 
 @pytest.mark.parametrize(
-    ("value", "digits", "said"), [(-0.001, 2, "0.00"), (-3, 0, "−3"), (1234.5, 1, "1,234.5"), (0.25, 1, "0.2")]
+    ("value", "digits", "expected"), [(-0.001, 2, "0.00"), (-3, 0, "−3"), (1234.5, 1, "1,234.5"), (0.25, 1, "0.2")]
 )
 def test_numbers_have_true_minus_signs_and_no_negative_zero(value, digits, expected):
     assert number(value, digits) == expected

@@ -207,7 +207,7 @@ def disagreeing(only: int, also: int, images: int) -> dict[tuple[str, str], Made
 
 
 @pytest.mark.parametrize(
-    ("only", "also", "images", "said"),
+    ("only", "also", "images", "expected"),
     [
         (5, 0, 360, "says that no difference is shown (p = 0.062)."),
         (6, 0, 360, "says that the models differ (p = 0.031)."),

@@ -245,7 +245,7 @@ FAILED = [
 ]
 
 
-@pytest.mark.parametrize(("cause", "found"), FAILED, ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(("cause", "expected"), FAILED, ids=lambda value: getattr(value, "name", ""))
 @pytest.mark.parametrize("kind", [MlflowException, StorageInternalError, RuntimeError])
 def test_what_an_error_was_raised_from_counts(kind: type[Exception], cause: Exception, expected: Fault):
     def wrapping() -> None:
@@ -254,7 +254,7 @@ def test_what_an_error_was_raised_from_counts(kind: type[Exception], cause: Exce
     assert fault(raised_by(wrapping)) is expected
 
 
-@pytest.mark.parametrize(("cause", "found"), FAILED, ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(("cause", "expected"), FAILED, ids=lambda value: getattr(value, "name", ""))
 @pytest.mark.parametrize("kind", BUGS)
 def test_a_bug_in_the_handling_of_a_failure_is_a_bug(kind: type[Exception], cause: Exception, expected: Fault):
     def handling() -> None:

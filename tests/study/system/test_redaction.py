@@ -8,7 +8,7 @@ from tests.support.process import study_here
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "expected"),
     [
         ("postgresql://anna:geheim@host:5432/db", "postgresql://anna:***@host:5432/db"),
         ("postgresql+psycopg2://anna:p/w:x@host/db", "postgresql+psycopg2://anna:***@host/db"),
