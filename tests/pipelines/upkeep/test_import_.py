@@ -84,7 +84,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a link": (lambda f: (f / "artifacts" / "link").symlink_to("/etc/passwd"), "link"),
     "a linked folder": (lambda f: (f / "artifacts" / "link").symlink_to("/etc"), "link"),
-    "a pipe": (lambda f: os.mkfifo(f / "artifacts" / "pipe"), "no file"),
+    "a pipe": (lambda f: os.mkfifo(f / "artifacts" / "pipe"), "a special file"),
 }
 
 
@@ -162,7 +162,10 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a negative count": (manifest(lambda m: m["counts"].update(runs=-1)), "counts, runs"),
     "no database": (lambda f: (f / "optuna.db").unlink(), "no file optuna.db"),
     "no manifest": (lambda f: (f / "study.json").unlink(), "no file study.json"),
-    "a journal of SQLite's": (lambda f: (f / "mlflow.db-journal").write_text("x"), "mlflow.db-journal has no place"),
+    "a journal of SQLite's": (
+        lambda f: (f / "mlflow.db-journal").write_text("x"),
+        "mlflow.db-journal does not belong in it",
+    ),
     "files of no run": (stray, "does not belong in it"),
     "a database that is none": (
         lambda f: (f / "mlflow.db").write_text("a shopping list\n" * 400),
