@@ -14,8 +14,8 @@ LOOSE = np.full(6, np.inf)
 
 def maps(weights: np.ndarray) -> np.ndarray:
     """By filter: (filters, places)."""
-    expected = functional.conv2d(torch.from_numpy(INPUTS).double(), torch.from_numpy(weights).double(), padding=1)
-    return expected.transpose(0, 1).flatten(1).numpy()
+    maps = functional.conv2d(torch.from_numpy(INPUTS).double(), torch.from_numpy(weights).double(), padding=1)
+    return maps.transpose(0, 1).flatten(1).numpy()
 
 
 def values(levels: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -24,8 +24,8 @@ def values(levels: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 0, 1), (1, 2, 1), (2, 1, 1), (3, 2, 2)])
 def test_patches_are_those_of_torch(stride: int, padding: int, dilation: int):
-    expected = functional.unfold(torch.from_numpy(INPUTS), 3, dilation=dilation, padding=padding, stride=stride)
-    expected = expected.transpose(1, 2).flatten(0, 1).numpy()
+    windows = functional.unfold(torch.from_numpy(INPUTS), 3, dilation=dilation, padding=padding, stride=stride)
+    expected = windows.transpose(1, 2).flatten(0, 1).numpy()
     np.testing.assert_array_equal(patches(INPUTS, 3, stride=stride, padding=padding, dilation=dilation), expected)
 
 

@@ -23,7 +23,7 @@ def test_sizes_and_parameters_are_those_of_the_built_network(config: ModelConfig
     assert list(table.index) == ["input", *maps]
     for layer, values in maps.items():
         assert table.loc[layer, "output"] == " × ".join(map(str, values.shape[1:]))
-        owned = [name.numel() for name, name in model.named_parameters() if name.startswith(f"{layer}.")]
+        owned = [tensor.numel() for name, tensor in model.named_parameters() if name.startswith(f"{layer}.")]
         assert table.loc[layer, "parameters"] == sum(owned)
 
 
