@@ -119,6 +119,20 @@ def figure(width: float, height: float, *, compress: bool = False) -> Figure:
         return _Figure(figsize=(width, height), layout=engine)
 
 
+def fix_layout(figure: Figure, dots_per_inch: float) -> None:
+    """Computes the figure's layout for this resolution, and keeps it.
+
+    With a layout engine, even one without effect, `savefig` draws the figure twice.
+    """
+    engine = figure.get_layout_engine()
+    if engine is None:
+        return
+    figure.set_dpi(dots_per_inch)
+    with style():
+        engine.execute(figure)
+    figure.set_layout_engine(None)
+
+
 def plain_logarithms(axis: Axis) -> None:
     """Labels a logarithmic axis as 0.001 and 1e-5: matplotlib's powers of ten need mathtext, which is off."""
     axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}".replace("e-0", "e-")))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.drawing.style import fix_layout
 from analysis.exhibit import Exhibit
 from analysis.page import Section
 from analysis.results import classification
@@ -42,11 +43,10 @@ def write(path: Path, content: bytes | str) -> None:
 
 def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure) -> bytes:
     """Writes `name.png`, `name.svg` and `name.csv` to `folder`, and returns the picture."""
+    fix_layout(figure, DOTS_PER_INCH)
     picture = png(figure)
     write(folder / f"{name}.png", picture)
     interruption.check()
-    # The layout is computed already; computing it again takes as long as drawing.
-    figure.set_layout_engine("none")
     with atomic_write(folder / f"{name}.svg") as file:
         # Without the date, so that the same figure is the same file.
         figure.savefig(file, format="svg", metadata={"Date": None})
