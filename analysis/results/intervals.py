@@ -27,19 +27,22 @@ _KEYS = ["model", "split", "measure"]
 _REPORTED = REPORT_TABLE_2.melt(_KEYS[:2], var_name="measure").set_index(_KEYS)["value"]
 
 
-def measured(predictions: Predictions, classes: Sequence[str]) -> pd.DataFrame:
-    """Table 2 with intervals; for CIFAR-10's classes also the report's numbers, in the column report."""
+def measured(predictions: Predictions, classes: Sequence[str], *, of_cifar10: bool) -> pd.DataFrame:
+    """Table 2 with intervals; for CIFAR-10's classes also the report's numbers, see `with_report`.
+
+    Args:
+        predictions: logits and labels by (model, split).
+        classes: the names.
+        of_cifar10: whether the images are CIFAR-10 as it is published, not merely of classes with the same names.
+    """
     table = intervals(predictions)
-    return with_report(table) if has_groups(classes) else table
+    return with_report(table, same_images=of_cifar10) if has_groups(classes) else table
 
 
 def show(table: pd.DataFrame) -> list[Exhibit]:
     """Table 2 as a table and as a figure; `table` is from `measured`."""
-    heading, about = "Accuracy, precision, recall and F1 (Table 2)", f"{NOT_COMPARED} {note(table)}"
-    if "report" in table:
-        heading, about = "Accuracy, precision, recall and F1 beside the report's (Table 2)", note(table)
     return [
-        Exhibit("table2", heading, caption(table), table, shown=answer(table), note=about),
+        Exhibit("table2", _heading(table), caption(table), table, shown=answer(table), note=note(table)),
         Exhibit(
             "table2_intervals",
             "How far the numbers of Table 2 are certain",
@@ -51,7 +54,22 @@ def show(table: pd.DataFrame) -> list[Exhibit]:
     ]
 
 
-NOT_COMPARED = "Wik's (2023) numbers are of CIFAR-10, and stand beside ours only for its classes."
+NOT_COMPARED = "Wik's (2023) numbers are of CIFAR-10, and are shown only for its classes."
+CHOSEN_BY_TEST = "Wik (2023) chose the settings by test accuracy, which favours those numbers."
+OTHER_IMAGES = (
+    "They are of CIFAR-10 itself; this data set has the names of its classes, but not necessarily its pixels, so that "
+    "a difference may be one of the images."
+)
+
+
+def _heading(table: pd.DataFrame) -> str:
+    beside = f" beside the report's{_elsewhere(table, ' on ')}" if "report" in table else ""
+    return f"Accuracy, precision, recall and F1{beside} (Table 2)"
+
+
+def _elsewhere(rows: Any, before: str, after: str = "") -> str:
+    """Which images the report's numbers of a table or row are of, between two texts; empty if of the same as ours."""
+    return "" if np.all(rows["same_images"]) else f"{before}CIFAR-10 itself{after}"
 
 
 def intervals(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
@@ -105,12 +123,15 @@ def _rows(values: np.ndarray, resampled: np.ndarray, of_shares: tuple[float, flo
     return table.assign(discordant=np.nan, p_value=np.nan)
 
 
-def with_report(table: pd.DataFrame) -> pd.DataFrame:
-    """An `intervals` table with the column report: the measure or difference in Wik (2023), NaN if not given there."""
+def with_report(table: pd.DataFrame, *, same_images: bool) -> pd.DataFrame:
+    """An `intervals` table with the column report: the measure or difference in Wik (2023), NaN if not given there.
+
+    The column same_images says whether the report's numbers are of the same images.
+    """
     keys = table[["split", "measure"]].itertuples(index=False, name=None)
     pairs = zip(table["model"], table["minus"], keys, strict=True)
     numbers = [_reported(model, *key) - (_reported(minus, *key) if minus else 0) for model, minus, key in pairs]
-    return table.assign(report=np.array(numbers, dtype=float))
+    return table.assign(report=np.array(numbers, dtype=float), same_images=same_images)
 
 
 def _reported(model: str, split: str, measure: str) -> float:
@@ -128,7 +149,8 @@ def answer(table: pd.DataFrame) -> pd.DataFrame:
             values, name = part.set_index("measure").loc[MEASURES], _name(str(model), str(minus))
             rows.append([split, name, *_cells(values[["value", "low", "high"]], signed=bool(minus))])
             if "report" in values and values["report"].notna().any():
-                rows.append([split, f"{name} (Wik)", *_cells(values[["report"]], signed=bool(minus))])
+                label = f"{name} (Wik{_elsewhere(part, ', ')})"
+                rows.append([split, label, *_cells(values[["report"]], signed=bool(minus))])
     return pd.DataFrame(rows, columns=["images", "model", *_WORDS.values()])
 
 
@@ -173,7 +195,17 @@ def intervals_caption(table: pd.DataFrame) -> str:
 
 
 def note(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:
-    """The number of images, and how the intervals were computed."""
+    """How far the report's numbers compare with ours, the number of images, and how the intervals were computed."""
+    return f"{_comparability(table)} {_method(table, resamples)}"
+
+
+def _comparability(table: pd.DataFrame) -> str:
+    if "report" not in table:
+        return NOT_COMPARED
+    return CHOSEN_BY_TEST if table["same_images"].all() else f"{CHOSEN_BY_TEST} {OTHER_IMAGES}"
+
+
+def _method(table: pd.DataFrame, resamples: int) -> str:
     images = table.groupby("split", sort=False)["images"].first().items()
     counts = " and ".join(f"{count:,} {split}" for split, count in images)
     return (
@@ -202,7 +234,7 @@ def _accuracy_phrase(row: Mapping[Hashable, Any]) -> str:
     if np.isnan(reported):
         return words
     place = "above" if reported > row["high"] else "below" if reported < row["low"] else "inside"
-    return f"{words} with Wik's (2023) {reported:.3f} {place} it"
+    return f"{words} with Wik's (2023) {reported:.3f}{_elsewhere(row, ' (on ', ')')} {place} it"
 
 
 def _test_clause(row: Mapping[Hashable, Any]) -> str:
@@ -231,7 +263,8 @@ def draw_intervals(table: pd.DataFrame) -> Figure:
         ax.set_axis_off()
     marks = [_mark(model, "this run") for model in dict.fromkeys(table.loc[table["minus"] == "", "model"])]
     if "report" in table and table["report"].notna().any():
-        marks.append(Line2D([], [], color=style.INK, marker="D", markerfacecolor="none", ls="none", label="Wik (2023)"))
+        label = f"Wik (2023){_elsewhere(table, ', on ')}"
+        marks.append(Line2D([], [], color=style.INK, marker="D", markerfacecolor="none", ls="none", label=label))
     figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
     return figure
 

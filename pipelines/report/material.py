@@ -90,7 +90,8 @@ class Material:
     @cached_property
     def table2(self) -> pd.DataFrame:
         """Table 2 with intervals, see `intervals.measured`."""
-        return intervals.measured(self.kept_predictions, self.classes)
+        of_cifar10 = self.network.run.dataset == "cifar10"
+        return intervals.measured(self.kept_predictions, self.classes, of_cifar10=of_cifar10)
 
     @cached_property
     def covariance(self) -> Covariance:

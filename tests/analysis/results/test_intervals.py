@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from analysis.results import bootstrap
 from analysis.results import intervals as s
 from analysis.results.classification import MEASURES, REPORT_TABLE_2, metrics_table
 from analysis.results.proportions import bonett_price, wilson
+from study.config import CIFAR10_CLASSES
 
 Made = tuple[np.ndarray, np.ndarray]
 
@@ -144,17 +147,36 @@ def test_a_single_class_and_no_images_give_no_warnings():
 
 
 def test_the_reports_numbers_and_their_differences_stand_beside_ours():
-    table = s.with_report(s.intervals(BOTH, resamples=20)).set_index(["minus", "model", "measure"])["report"]
+    table = s.measured(BOTH, CIFAR10_CLASSES, of_cifar10=True).set_index(["minus", "model", "measure"])["report"]
     report = REPORT_TABLE_2.set_index(["model", "split"])
     assert table["", "cnn", "f1"] == report.loc[("cnn", "test"), "f1"]
     assert table["ffnn", "cnn", "accuracy"] == pytest.approx(0.710 - 0.520)
-    other = s.with_report(s.intervals({("cnn", "validation"): made(1.0)}, resamples=20))
+    other = s.measured({("cnn", "validation"): made(1.0)}, CIFAR10_CLASSES, of_cifar10=True)
     assert other["report"].isna().all()
+
+
+def test_other_pixels_with_cifar_10s_class_names_are_told_from_cifar_10_everywhere():
+    same, other = (s.measured(BOTH, CIFAR10_CLASSES, of_cifar10=is_it) for is_it in (True, False))
+    texts = [*(exhibit.heading for exhibit in s.show(other)), s.caption(other), s.note(other)]
+    assert texts[0] == "Accuracy, precision, recall and F1 beside the report's on CIFAR-10 itself (Table 2)"
+    assert re.search(r"with Wik's \(2023\) 0.710 \(on CIFAR-10 itself\) \w+ it, FFNN", texts[2])
+    assert "not necessarily its pixels" in texts[3]
+    assert s.answer(other)["model"].tolist()[1] == "CNN (Wik, CIFAR-10 itself)"
+    assert [text.get_text() for text in s.draw_intervals(other).legends[0].get_texts()][-1].endswith("CIFAR-10 itself")
+    of_the_same = [s.show(same)[0].heading, s.caption(same), s.note(same), *s.answer(same)["model"]]
+    assert not any("CIFAR-10" in text for text in of_the_same)
+    assert "by test accuracy, which favours those numbers" in s.note(same)
+
+
+def test_other_classes_have_no_numbers_of_the_report():
+    table = s.measured(BOTH, ["a", "b", "c"], of_cifar10=False)
+    assert "report" not in table
+    assert s.note(table).startswith("Wik's (2023) numbers are of CIFAR-10, and are shown only for its classes. ")
 
 
 def test_the_answer_is_read_model_by_model_with_the_report_below():
     predictions = {**BOTH, ("cnn", "train"): made(2.0), ("ffnn", "train"): made(1.0)}
-    table = s.answer(s.with_report(s.intervals(predictions, resamples=50)))
+    table = s.answer(s.measured(predictions, CIFAR10_CLASSES, of_cifar10=True))
     assert list(table) == ["images", "model", "accuracy", "precision", "recall", "F1"]
     assert table["images"].tolist() == ["test"] * 6 + ["train"] * 6
     assert table["model"].tolist() == ["CNN", "CNN (Wik)", "FFNN", "FFNN (Wik)", "CNN − FFNN", "CNN − FFNN (Wik)"] * 2
@@ -186,7 +208,7 @@ def test_the_caption_says_where_the_reports_numbers_lie_and_whether_the_differen
             {**row, "model": "ffnn", "minus": "", "report": 0.52},
             {**row, **difference, "discordant": 5.0, "p_value": 0.375},
         ]
-    )
+    ).assign(same_images=True)
     text = s.caption(table)
     assert text == (
         "Test accuracy: CNN 0.700 (0.690–0.710) with Wik's (2023) 0.710 inside it, FFNN 0.700 (0.690–0.710) with Wik's "
@@ -225,7 +247,7 @@ def test_mcnemars_test_alone_decides_and_an_interval_that_says_otherwise_is_name
 
 def test_the_figure_has_a_panel_for_each_split_and_each_difference():
     predictions = {**BOTH, ("cnn", "train"): made(2.0, 300), ("ffnn", "train"): made(1.0, 300)}
-    figure = s.draw_intervals(s.with_report(s.intervals(predictions, resamples=50)))
+    figure = s.draw_intervals(s.measured(predictions, CIFAR10_CLASSES, of_cifar10=True))
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == [
         "Test, 200 images",

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_the_answer_is_readable_on_the_page_and_numbers_in_the_file(report: Repo
         logits, labels = network.predictions["test"]
         assert own.loc[(name, "test"), "value"] == pytest.approx(accuracy_score(labels, logits.argmax(axis=1)))
     assert "(" in (report.folder / "table2.md").read_text()
-    assert "Wik's (2023) numbers are of CIFAR-10, and stand beside ours only" in section_of(report, "table2").note
+    assert "Wik's (2023) numbers are of CIFAR-10, and are shown only for" in section_of(report, "table2").note
     assert "report" not in numbers
     assert section_of(report, "table2").heading == "Accuracy, precision, recall and F1 (Table 2)"
 
@@ -108,13 +109,24 @@ def test_one_seed_names_the_command_that_adds_another(report: Report, networks):
 
 
 def test_cifar_10s_classes_bring_the_report_and_the_kinds(networks, finished_study, tmp_path: Path):
-    renamed = {name: replace(network, classes=CIFAR10_CLASSES) for name, network in networks.items()}
-    report, taken = made(renamed, tmp_path / "cifar10")
+    of_cifar10 = {name: replace(network, classes=CIFAR10_CLASSES) for name, network in networks.items()}
+    for name, network in of_cifar10.items():
+        run = replace(network.run, params=network.run.params | {"dataset": "cifar10"})
+        of_cifar10[name] = replace(network, run=run)
+    report, taken = made(of_cifar10, tmp_path / "cifar10")
     assert "groups" in taken
     assert set(pd.read_csv(report.folder / "groups.csv")["model"]) == {"cnn", "ffnn"}
     assert "report" in pd.read_csv(report.folder / "table2.csv")
     assert section_of(report, "table2").heading.endswith("beside the report's (Table 2)")
-    assert "with Wik's (2023) 0.710 " in section_of(report, "table2").text
+    assert re.search(r"with Wik's \(2023\) 0.710 \w+ it", section_of(report, "table2").text)
+
+
+def test_a_folder_with_cifar_10s_class_names_is_not_taken_for_cifar_10(networks, tmp_path: Path):
+    renamed = {name: replace(network, classes=CIFAR10_CLASSES) for name, network in networks.items()}
+    section = section_of(made(renamed, tmp_path / "folder")[0], "table2")
+    assert re.search(r"with Wik's \(2023\) 0.710 \(on CIFAR-10 itself\) \w+ it", section.text)
+    assert section.table is not None
+    assert "CNN (Wik, CIFAR-10 itself)" in section.table["model"].tolist()
 
 
 def test_a_model_alone_with_a_test_folder_of_one_class_is_reported(networks, finished_study, tmp_path: Path):
