@@ -7,14 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from sklearn.metrics import auc, roc_curve
+from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from analysis.drawing import style
-from analysis.drawing.wording import first_few, several, without_middle
+from analysis.drawing.wording import first_few, listed, several, without_middle
 from analysis.exhibit import Exhibit, joined
 from analysis.results.classification import TestPredictions, softmax
 
-COLUMNS = ["class", "false_positive_rate", "true_positive_rate", "threshold", "auc"]
+COLUMNS = ["class", "false_positive_rate", "true_positive_rate", "threshold", "auc", "logit_auc"]
 CURVE_POINTS = 500
 """Most points kept of a ROC curve: enough for the figure, few enough for a small table."""
 MOST_NAMED = 12
@@ -25,15 +25,15 @@ def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
     """The ROC curve of each class against the rest, on the test images."""
     tables = {model: roc(*kept, classes) for model, kept in predictions.items()}
     heading, text = "Each class against the rest (Figure 14)", roc_caption(tables)
-    return Exhibit("roc", heading, text, joined(tables), draw_roc(tables))
+    return Exhibit("roc", heading, text, joined(tables), draw_roc(tables), note=note(tables))
 
 
 def roc(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """One-vs-rest ROC curves: class, false_positive_rate, true_positive_rate, threshold, auc.
+    """One-vs-rest ROC curves: class, false_positive_rate, true_positive_rate, threshold, auc, logit_auc.
 
     Computed from softmax probabilities: one-vs-rest compares scores across images, and logits have no common zero.
-    The curves are thinned to about `CURVE_POINTS` points; the AUC is that of the full curve. A class that has all
-    images or none has no curve: its single row is NaN.
+    `logit_auc` is the AUC of the raw logits, as in the report. The curves are thinned to about `CURVE_POINTS` points;
+    the AUC is that of the full curve. A class that has all images or none has no curve: its single row is NaN.
 
     Args:
         logits: (N, K), finite.
@@ -41,24 +41,26 @@ def roc(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.Da
         classes: the K names.
     """
     probabilities = softmax(logits)
-    parts = [_curve(labels == place, probabilities[:, place], name) for place, name in enumerate(classes)]
+    scores = zip(classes, probabilities.T, logits.T, strict=True)
+    parts = [_curve(labels == place, *of_class) for place, of_class in enumerate(scores)]
     return pd.concat(parts, ignore_index=True)
 
 
-def _curve(positive: np.ndarray, score: np.ndarray, name: str) -> pd.DataFrame:
+def _curve(positive: np.ndarray, name: str, score: np.ndarray, logit: np.ndarray) -> pd.DataFrame:
     if positive.all() or not positive.any():
-        return pd.DataFrame([[name, *[np.nan] * 4]], columns=COLUMNS)
+        return pd.DataFrame([[name, *[np.nan] * 5]], columns=COLUMNS)
     false, true, threshold = roc_curve(positive, score)
     # Points evenly spaced along the monotonic curve, including both ends.
     along = false + true
     kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], CURVE_POINTS)))
     curve = pd.DataFrame(np.stack([false, true, threshold], axis=1)[kept], columns=COLUMNS[1:4])
-    return curve.assign(**{"class": name, "auc": auc(false, true)})[COLUMNS]
+    areas = {"auc": auc(false, true), "logit_auc": roc_auc_score(positive, logit)}
+    return curve.assign(**{"class": name, **areas})[COLUMNS]
 
 
-def class_auc(table: pd.DataFrame) -> pd.Series:
+def class_auc(table: pd.DataFrame, column: str = "auc") -> pd.Series:
     """The AUC of every class of a `roc` table, best first; undefined ones (NaN) last."""
-    return table.groupby("class", sort=False)["auc"].first().sort_values(ascending=False, kind="stable")
+    return table.groupby("class", sort=False)[column].first().sort_values(ascending=False, kind="stable")
 
 
 def _number(value: float) -> str:
@@ -83,6 +85,31 @@ def _model_phrase(model: str, defined: pd.Series) -> str:
         lowest, highest = (several(_classes_at(defined, end)) for end in (defined.min(), defined.max()))
         ends = f"from {worst} for {lowest} to {best} for {highest}"
     return f"{model.upper()} has a mean AUC of {defined.mean():.3f} ({ends})"
+
+
+def note(tables: dict[str, pd.DataFrame]) -> str:
+    """Which scores the curves are of, and what the report's scores give instead."""
+    phrases = [phrase for model, table in tables.items() if (phrase := _logits_phrase(model, table))]
+    also = f" The mean AUC of the logits is {listed(phrases)}." if phrases else ""
+    return f"{FROM_PROBABILITIES}{also}"
+
+
+FROM_PROBABILITIES = (
+    "Curves and AUCs are of the softmax probabilities. Wik (2023) took the logits for Figure 14, whose zero differs "
+    "from image to image."
+)
+
+
+def _logits_phrase(model: str, table: pd.DataFrame) -> str:
+    """The mean AUC of a model's logits, and their best class if it is another; empty if all are undefined."""
+    ours, theirs = (class_auc(table, column).dropna() for column in ("auc", "logit_auc"))
+    if ours.empty:
+        return ""
+    text = f"{theirs.mean():.3f} for the {model.upper()} (here {ours.mean():.3f}"
+    best, best_of_logits = (_classes_at(areas, areas.max()) for areas in (ours, theirs))
+    if set(best) == set(best_of_logits):
+        return f"{text})"
+    return f"{text}; best {several(best_of_logits)} instead of {several(best)})"
 
 
 def _classes_at(areas: pd.Series, end: float) -> list[str]:

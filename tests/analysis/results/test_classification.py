@@ -106,6 +106,28 @@ def test_a_class_without_positives_or_negatives_is_undefined():
     assert roc.roc_caption({"cnn": table, "ffnn": table}).endswith("; undefined, for want of images: ship.")
 
 
+def test_the_roc_note_gives_the_mean_auc_of_the_logits_and_their_best_class_where_it_is_another():
+    labels = np.arange(300) % 3
+    logits = predictions()[0] + 3 * np.eye(3)[labels]
+    # What is added to all logits of an image leaves its probabilities as they are.
+    shifted = logits + 9.0 * (labels == 2)[:, None]
+    tables = {"cnn": roc.roc(shifted, labels, CLASSES), "ffnn": roc.roc(logits, labels, CLASSES)}
+    here = roc.class_auc(tables["cnn"]).mean()
+    assert here == pytest.approx(roc.class_auc(tables["ffnn"]).mean(), abs=1e-9)
+    mean = np.mean([metrics.roc_auc_score(labels == place, shifted[:, place]) for place in range(3)])
+    assert f"{mean:.3f} for the CNN (here {here:.3f}; best ship instead of " in roc.note(tables)
+    assert " and " in roc.note(tables).partition("for the CNN")[2].partition("for the FFNN")[0]
+
+
+def test_the_roc_note_is_silent_on_the_best_class_where_both_scores_have_the_same():
+    labels = np.arange(300) % 3
+    logits = np.random.default_rng(1).normal(size=(300, 3)) + np.eye(3)[labels] * [1.0, 1.0, 5.0]
+    note = roc.note({"cnn": roc.roc(logits, labels, CLASSES)})
+    assert "The mean AUC of the logits is" in note
+    assert "best" not in note
+    assert roc.note({"cnn": roc.roc(logits, np.zeros(300, int), CLASSES)}) == roc.FROM_PROBABILITIES
+
+
 def test_the_roc_caption_names_every_class_that_is_best_or_worst():
     labels = np.array([0, 0, 1, 1, 2, 2])
     logits = np.eye(3)[[0, 0, 1, 1, 2, 2]] * 9
