@@ -90,7 +90,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("covariance", DATA, (DATASET,), lambda m: covariance.show(m.covariance), ("correlation",)),
     Figure("duplicates", DATA, (DATASET,), compose.show_duplicates, ("duplicates_accuracy",)),
     Figure("convergence", TRAINING, (), compose.show_convergence, ("seeds",)),
-    Figure("kernel_convergence", TRAINING, (WEIGHTS, DATASET), compose.show_kernel_convergence),
+    Figure("kernel_convergence", TRAINING, (WEIGHTS, DATASET, IMAGE), compose.show_kernel_convergence),
     Figure("image", INSIDE, OF_LAYERS, lambda m: samples.show_image(m.image.pixels, m.image.description)),
     *_layer_figures("conv1"),
     *_layer_figures("conv2"),

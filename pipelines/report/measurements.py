@@ -177,6 +177,13 @@ def filter_maps(
     return {name: {epoch: by_name[name][filter] for epoch, by_name in maps.items()} for name in MAPS[layer]}
 
 
+def rectified_maps(network: Network, image: SelectedImage) -> dict[str, dict[int, np.ndarray]]:
+    """The ReLU maps (filters, H, W) of `image`, by layer and epoch."""
+    maps = {epoch: network.maps(epoch, image) for epoch in network.epochs(1)}
+    layers = [name for name in maps[network.last] if name.startswith("relu")]
+    return {layer: {epoch: by_name[layer] for epoch, by_name in maps.items()} for layer in layers}
+
+
 def other_images(dataset: Dataset, count: int | None) -> list[SelectedImage]:
     """Test images to show beside the one under study: the first of each class in turn, then the second of each, ….
 

@@ -8,7 +8,7 @@ import torch
 from pipelines.report.exhibits import Report
 from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
-from study.data import normalise
+from study.data import normalise, select_image
 from study.models import build_model
 from tests.support.material import written
 
@@ -19,12 +19,14 @@ def network(finished_study, model: str) -> Network:
 
 
 def analysed(network: Network, finished_study, folder: Path) -> Report:
-    material = Material(network, {network.name: network}, dataset=finished_study.dataset)
+    dataset = finished_study.dataset
+    filters = {"conv1": 3, "conv2": 3} if network.name == "cnn" else {}
+    material = Material(network, {network.name: network}, filters, dataset, select_image(dataset, "train:6"))
     return written(material, folder, ("kernel_convergence", "filter_health"))
 
 
 @pytest.mark.parametrize(("model", "rectified", "all_layers"), [
-    ("cnn", {"conv1": 4, "conv2": 6}, {"conv1": 4, "conv2": 6, "fc": 10}),
+    ("cnn", {"conv1": 4, "conv2": 6}, {"conv1": 4, "conv2": 6, "fc": 10, "relu1": 4, "relu2": 6}),
     ("ffnn", {"fc1": 8}, {"fc1": 8, "fc2": 10}),
 ])  # fmt: skip
 def test_every_filter_of_every_kept_epoch_is_on_the_page(
