@@ -124,7 +124,7 @@ def state_counts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(table: pd.DataFrame, images: int) -> str:
-    """One sentence: how many filters of each layer are dead at the last epoch, since when, and how many recovered.
+    """One sentence: how many filters of each layer are dead at the last epoch, since when, and what came back.
 
     Args:
         table: see `filter_health`.
@@ -143,8 +143,8 @@ def removal_caption(
         return f"None is dead; the test accuracy is {accuracy:.2%}."
     return (
         f"With the maps of all {filters} dead (silent or collapsed) filters set to zero, as a silent one's are anyway, "
-        f"the test accuracy is {accuracy_without:.2%}, against {accuracy:.2%} with them: {parameters_without:,} of "
-        f"{parameters:,} parameters do the work."
+        f"the test accuracy is {accuracy_without:.2%}, against {accuracy:.2%} with them; {parameters_without:,} of "
+        f"{parameters:,} parameters are then in use."
     )
 
 
@@ -157,9 +157,7 @@ def _layer_phrase(layer: str, table: pd.DataFrame) -> str:
     only = int((last["state"] == "collapsed").sum())
     if only:
         text += f", {only} more collapsed without being silent"
-    back, regrown = (_came_back(table, what) for what in ("silent", "collapsed"))
-    text += f", {back} came back after being silent" if back else ""
-    return text + (f", {regrown} grew weights again after they had collapsed" if regrown else "")
+    return text + _reactivated(table) + _regrown(table)
 
 
 def noun(layer: str) -> str:
@@ -172,10 +170,32 @@ def _since(died: pd.Series) -> str:
     return f"since epoch {first}" if first == last else f"since epochs {first} to {last} (median {median:g})"
 
 
-def _came_back(table: pd.DataFrame, what: str) -> int:
-    """The number of filters that left the state `what` (silent or collapsed) again at some epoch."""
-    states = table.pivot(index="filter", columns="epoch", values=what).to_numpy(bool)
-    return int((states[:, :-1] & ~states[:, 1:]).any(1).sum())
+def _reactivated(table: pd.DataFrame) -> str:
+    """A clause: how many filters were active again after they had been silent, and how many of those at the end."""
+    silent = _by_epoch(table, "silent")
+    back = (silent[:, :-1] & ~silent[:, 1:]).any(axis=1)
+    if not back.any():
+        return ""
+    verb, lasting = "was" if back.sum() == 1 else "were", int((back & ~silent[:, -1]).sum())
+    return f", {back.sum()} {verb} active again for some epochs after being silent ({lasting} of them at the end)"
+
+
+def _regrown(table: pd.DataFrame) -> str:
+    """A clause: how many filters collapsed at any epoch, and how many of those grew weights again while silent."""
+    silent, collapsed = _by_epoch(table, "silent"), _by_epoch(table, "collapsed")
+    if not collapsed.any():
+        return ""
+    grown = collapsed[:, :-1] & ~collapsed[:, 1:]
+    text = f", {collapsed.any(axis=1).sum()} collapsed at some epoch"
+    if not grown.any():
+        return text
+    quiet = (grown & silent[:, 1:]).any(axis=1).sum()
+    return f"{text} ({grown.any(axis=1).sum()} of them grew weights again, {quiet} while silent)"
+
+
+def _by_epoch(table: pd.DataFrame, column: str) -> np.ndarray:
+    """A column of one layer's table as an array, bool (filters, epochs)."""
+    return table.pivot(index="filter", columns="epoch", values=column).to_numpy(bool)
 
 
 @style.styled

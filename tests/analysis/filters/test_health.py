@@ -92,7 +92,8 @@ def test_the_states_of_an_epoch_add_up_to_all_filters():
 def test_the_caption_counts_the_silent_and_when_they_died():
     assert caption(health(SILENT, collapsed=1), 10_000) == (
         "At epoch 3, of 10,000 test images: 3 of conv2's 5 filters are silent on every one (1 of them collapsed,"
-        " max |w| < 0.001), since epochs 0 to 3 (median 1), 2 came back after being silent."
+        " max |w| < 0.001), since epochs 0 to 3 (median 1), 2 were active again for some epochs after being silent"
+        " (1 of them at the end), 1 collapsed at some epoch."
     )
     assert "3 of conv2's 5 filters" in caption(health(SILENT, collapsed=0), 7)
     assert "1 more collapsed without being silent" in caption(health(SILENT, collapsed=0), 7)
@@ -135,10 +136,18 @@ def test_of_many_filters_every_fourth_has_its_number_large_enough_to_read():
     assert min(label.get_fontsize() for label in labels) >= 7
 
 
-def test_filters_whose_weights_came_back_after_they_collapsed_are_counted():
-    table = health(np.zeros((3, 3), bool))
-    table["collapsed"] = (table["filter"] == 1) & (table["epoch"] == 1)
-    assert caption(table, 10).endswith(", 1 grew weights again after they had collapsed.")
+def test_filters_that_are_dead_again_at_the_end_are_not_said_to_have_recovered():
+    flickering = np.array([[True, False, True], [True, False, True], [True, True, False], [False, False, False]])
+    assert caption(health(flickering), 10).endswith(
+        ", 3 were active again for some epochs after being silent (1 of them at the end)."
+    )
+    assert "0 of them at the end" in caption(health(flickering[:2]), 10)
+
+
+def test_weights_that_grew_again_are_told_from_those_that_did_so_while_silent():
+    table = health(np.array([[True, True, True], [False, False, False], [True, True, True]]))
+    table["collapsed"] = (table["filter"] < 2) & (table["epoch"] == 1) | (table["filter"] == 2)
+    assert caption(table, 10).endswith(", 3 collapsed at some epoch (2 of them grew weights again, 1 while silent).")
 
 
 def test_collapsed_means_the_same_in_an_experiment_and_in_the_analysis():
