@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import style
-from analysis.drawing.wording import counted, mean_phrase, several
+from analysis.drawing.wording import counted, listed, mean_phrase, several
 from analysis.exhibit import Exhibit
 
 COLUMNS = ["model", "split", "metric", "epoch", "value"]
 METRICS = {"accuracy": "accuracy (%)", "loss": "cross-entropy loss"}
-SPLITS = {"train": "train (running mean over the epoch)", "test": "test (after the epoch)"}
+SPLITS = {"train": "train (mean over the epoch)", "test": "test (after the epoch)"}
+STABLE = 5
+"""The epoch after which Wik (2023) saw the accuracy stable."""
 _DASHES = {"train": (0, (4, 2)), "test": "solid"}
 
 
@@ -31,10 +33,12 @@ def show(histories: dict[str, pd.DataFrame], accuracies: pd.DataFrame, commands:
         f"The {model.upper()} was trained with one seed: `{command}` adds two." for model, command in commands.items()
     ]
     table, spread = convergence(histories), seeds_table(accuracies)
-    figure, text = draw_convergence(table), seeds_caption(spread)
+    after = spread[spread["split"] == "train"].set_index("model")["mean"].dropna().to_dict()
+    heading, text, figure = "Convergence (Figure 7)", caption(table, after), draw_convergence(table)
+    of_seeds, shown = seeds_caption(spread), seeds_readable(spread)
     return [
-        Exhibit("convergence", "Convergence (Figure 7)", caption(table), table, figure, note=note(table)),
-        Exhibit("seeds", "The final accuracy over seeds", text, spread, shown=seeds_readable(spread), points=hints),
+        Exhibit("convergence", heading, text, table, figure, points=stable_points(table), note=note(table)),
+        Exhibit("seeds", "The final accuracy over seeds", of_seeds, spread, shown=shown, points=hints),
     ]
 
 
@@ -69,25 +73,54 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(seeds="count", mean="mean", deviation="std").reset_index()
 
 
-def caption(table: pd.DataFrame) -> str:
-    """One sentence: each model's accuracy at its last epoch, and its highest test accuracy."""
+def caption(table: pd.DataFrame, after: Mapping[str, float]) -> str:
+    """One sentence: each model's accuracy at its last epoch, and its highest test accuracy.
+
+    Args:
+        table: see `convergence`.
+        after: by model, the accuracy on the training images after the last epoch, as far as it was measured.
+    """
     accuracy = over_seeds(table[table["metric"] == "accuracy"])
-    phrases = [_describe(name, part) for name, part in accuracy.groupby("model", sort=False)]
+    phrases = [
+        _describe(str(name), part, after.get(str(name), np.nan)) for name, part in accuracy.groupby("model", sort=False)
+    ]
     return f"{'; '.join(phrases)}." if phrases else "No accuracy was recorded."
 
 
+def stable_points(table: pd.DataFrame) -> list[str]:
+    """A sentence: between which values the test accuracy lies from epoch `STABLE` on; none for shorter trainings."""
+    accuracy = over_seeds(table[(table["metric"] == "accuracy") & (table["split"] == "test")])
+    ranges = [
+        f"{late['mean'].min():.1%} and {late['mean'].max():.1%} ({str(name).upper()})"
+        for name, part in accuracy.groupby("model", sort=False)
+        if len(late := part[part["epoch"] >= STABLE]) > 1
+    ]
+    saw = f"Wik (2023) saw the accuracy stable after epoch {STABLE}"
+    return [f"{saw}: from it on, the test accuracy here lies between {listed(ranges)}."] if ranges else []
+
+
 def note(table: pd.DataFrame) -> str:
-    """What ± and the bands are, if there are any, and how the training values are measured."""
+    """What ± and the bands are, if there are any, and how the values are measured."""
     has_seeds = table.groupby("model")["seed"].nunique().gt(1).any() if len(table) else False
     spread = "The ± and the bands are standard deviations over seeds. " if has_seeds else ""
-    return f"{spread}The training values are means over an epoch while the weights still move."
+    return f"{spread}{MEASURED}"
 
 
-def _describe(name: object, accuracy: pd.DataFrame) -> str:
+MEASURED = (
+    "A training value of the curves is the mean over an epoch while the weights still move; in Wik (2023) it was "
+    "measured after the epoch, as the test values are here. The highest test accuracy is known only in hindsight, and "
+    "chose no epoch."
+)
+
+
+def _describe(name: str, accuracy: pd.DataFrame, after: float) -> str:
     last = accuracy[accuracy["epoch"] == accuracy["epoch"].max()]
-    values = " and ".join(f"{_mean_and_deviation(row)} on the {row['split']} images" for row in last.to_dict("records"))
+    how = {"train": " over the epoch" + ("" if np.isnan(after) else f" ({after:.1%} after it)"), "test": ""}
+    values = " and ".join(
+        f"{_mean_and_deviation(row)} on the {row['split']} images{how[row['split']]}" for row in last.to_dict("records")
+    )
     seeds = f" ({last['seeds'].max()} seeds)" if last["seeds"].max() > 1 else ""
-    text = f"{str(name).upper()}{seeds}: accuracy {values} at epoch {last['epoch'].iloc[0]}"
+    text = f"{name.upper()}{seeds}: accuracy {values} at epoch {last['epoch'].iloc[0]}"
     test = accuracy[accuracy["split"] == "test"]
     if test.empty:
         return text
@@ -107,7 +140,7 @@ def draw_convergence(table: pd.DataFrame) -> Figure:
     """Accuracy and loss over the epochs: test solid, train dashed, one colour per model.
 
     Several seeds are drawn as their mean, with a band of ± one standard deviation. The training values are means over
-    an epoch while the weights still change, so they lag behind the test values.
+    an epoch while the weights still change.
     """
     metrics = [metric for metric in METRICS if (table["metric"] == metric).any()]
     figure = style.figure(style.WIDTH if len(metrics) != 1 else 6.5, 4.0)

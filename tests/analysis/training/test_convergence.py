@@ -11,6 +11,8 @@ from analysis.training.convergence import (
     over_seeds,
     seeds_caption,
     seeds_table,
+    show,
+    stable_points,
 )
 
 CNN = pd.DataFrame(
@@ -39,7 +41,7 @@ def test_lines_hold_the_values_in_the_colour_of_the_model_and_train_is_dashed():
     accuracy, loss = figure.axes
     lines = {str(line.get_label()): line for line in accuracy.lines}
     assert lines["CNN, test (after the epoch)"].get_ydata().tolist() == pytest.approx([10, 70, 60])
-    train = lines["CNN, train (running mean over the epoch)"]
+    train = lines["CNN, train (mean over the epoch)"]
     assert train.get_xdata().tolist() == [1, 2]
     assert train.is_dashed()
     assert not lines["FFNN, test (after the epoch)"].is_dashed()
@@ -51,7 +53,7 @@ def test_lines_hold_the_values_in_the_colour_of_the_model_and_train_is_dashed():
 def test_the_legend_names_each_line_once():
     figure = draw_convergence(convergence({"cnn": CNN}))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "CNN, train (running mean over the epoch)",
+        "CNN, train (mean over the epoch)",
         "CNN, test (after the epoch)",
     ]
 
@@ -70,16 +72,34 @@ def test_nothing_recorded_says_so():
     table = convergence({"cnn": FFNN.assign(test_accuracy=np.nan)})
     assert table.empty
     assert "No accuracy" in draw_convergence(table).axes[0].texts[0].get_text()
-    assert caption(table) == caption(convergence({})) == "No accuracy was recorded."
+    assert caption(table, {}) == caption(convergence({}), {}) == "No accuracy was recorded."
+    assert stable_points(table) == []
 
 
 def test_the_caption_has_the_last_and_the_highest_accuracy():
-    assert caption(convergence({"cnn": CNN})) == (
-        "CNN: accuracy 80.0% on the train images and 60.0% on the test images at epoch 2"
+    assert caption(convergence({"cnn": CNN}), {}) == (
+        "CNN: accuracy 80.0% on the train images over the epoch and 60.0% on the test images at epoch 2"
         " (highest on test: 70.0% at epoch 1)."
     )
     twice = pd.concat([CNN, CNN[CNN["epoch"] == 1].assign(epoch=3)])
-    assert caption(convergence({"cnn": twice})).endswith(" (highest on test: 70.0% at epochs 1 and 3).")
+    assert caption(convergence({"cnn": twice}), {}).endswith(" (highest on test: 70.0% at epochs 1 and 3).")
+
+
+def test_the_training_accuracy_over_the_epoch_is_told_from_that_after_it():
+    exhibit, _ = show({"cnn": seeded(0.0), "ffnn": seeded(0.0)}, ACCURACIES, {})
+    assert "CNN: accuracy 80.0% on the train images over the epoch (83.0% after it) and 60.0%" in exhibit.text
+    assert "FFNN: accuracy 80.0% on the train images over the epoch and 60.0%" in exhibit.text
+    assert "in Wik (2023) it was measured after the epoch" in exhibit.note
+
+
+@pytest.mark.parametrize(("late", "said"), [([0.7, 0.7], "70.0% and 70.0%"), ([0.5, 0.9], "50.0% and 90.0%")])
+def test_the_accuracy_after_the_reports_stable_epoch_is_given_as_its_range(late: list[float], said: str):
+    values = [0.1, 0.2, 0.3, 0.4, 0.5, *late]
+    history = pd.DataFrame({"epoch": range(7), "test_accuracy": values})
+    [sentence] = stable_points(convergence({"cnn": history}))
+    assert sentence.startswith("Wik (2023) saw the accuracy stable after epoch 5: from it on,")
+    assert sentence.endswith(f" lies between {said} (CNN).")
+    assert stable_points(convergence({"cnn": history[:6]})) == []
 
 
 def seeded(*shifts: float) -> pd.DataFrame:
@@ -124,20 +144,20 @@ def test_one_seed_looks_as_without_seeds():
     words = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in (with_seed, before)]
     assert words[0] == words[1]
     assert with_seed.legends[0].get_title().get_text() == ""
-    assert caption(convergence({"cnn": seeded(0.0)})) == caption(convergence({"cnn": CNN}))
+    assert caption(convergence({"cnn": seeded(0.0)}), {}) == caption(convergence({"cnn": CNN}), {})
 
 
 def test_the_caption_of_several_seeds_has_their_spread():
-    assert caption(convergence({"cnn": seeded(0.0, 0.1)})) == (
-        "CNN (2 seeds): accuracy 85.00% ± 7.07% on the train images and 65.00% ± 7.07% on the test images at epoch 2"
-        " (highest on test: 75.0% at epoch 1)."
+    assert caption(convergence({"cnn": seeded(0.0, 0.1)}), {}) == (
+        "CNN (2 seeds): accuracy 85.00% ± 7.07% on the train images over the epoch and 65.00% ± 7.07% on the test"
+        " images at epoch 2 (highest on test: 75.0% at epoch 1)."
     )
     assert "standard deviations over seeds" in note(convergence({"cnn": seeded(0.0, 0.1)}))
     assert "deviations" not in note(convergence({"cnn": seeded(0.0)}))
 
 
 ACCURACIES = pd.DataFrame(
-    [("cnn", "test", 0, 0.70), ("cnn", "test", 1, 0.72), ("cnn", "train", 0, 0.8), ("ffnn", "test", 0, 0.5)],
+    [("cnn", "test", 0, 0.70), ("cnn", "test", 1, 0.72), ("cnn", "train", 0, 0.83), ("ffnn", "test", 0, 0.5)],
     columns=["model", "split", "seed", "accuracy"],
 )
 
