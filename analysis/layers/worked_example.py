@@ -15,6 +15,8 @@ from analysis.layers.operations import MARKS, WHOLE, Place, arrays, signed, size
 
 MOST_WRITTEN = 7
 """Largest side of a kernel whose numbers are shown."""
+FEWEST_DIGITS, MOST_DIGITS = 3, 12
+"""Digits of the terms and their sum."""
 CELL, ACROSS = 0.41, 2.05
 """Inches: side of a cell with a number, and side of a whole kernel without numbers."""
 
@@ -38,10 +40,15 @@ def show(
         image: (H, W, 3), bytes.
         box: see `draw_worked`.
     """
-    table = tabulate(numbers)
+    table, heading = tabulate(numbers), "One value of a feature map, worked out"
     figure = draw_worked(table, image=image, box=box, place=place, bias=bias, title=f"Filter {filter} of conv1")
-    heading, text = "One value of a feature map, worked out", caption(table, filter=filter, place=place, bias=bias)
-    return Exhibit(f"worked_conv1_filter{filter}", heading, text, table, figure)
+    top, left, height, width = box
+    is_within = min(top, left) >= 0 and top + height <= image.shape[0] and left + width <= image.shape[1]
+    text = caption(table, filter=filter, place=place, bias=bias, is_within=is_within)
+    return Exhibit(f"worked_conv1_filter{filter}", heading, text, table, figure, note=NOTE)
+
+
+NOTE = "The sums are of the exact products, not of the rounded ones in the cells."
 
 
 def panels(window: np.ndarray, kernel: np.ndarray, products: np.ndarray, result: np.ndarray) -> dict[str, np.ndarray]:
@@ -63,13 +70,35 @@ def _sums(numbers: dict[str, np.ndarray]) -> list[float]:
     return [float(numbers[f"products, {colour}"].sum()) for colour in COLOURS]
 
 
-def caption(table: pd.DataFrame, *, filter: int, place: Place, bias: float) -> str:
-    """One sentence: the position of the value, and the sum over the colours."""
+def sum_digits(terms: Sequence[float]) -> int:
+    """The fewest digits, from `FEWEST_DIGITS` on, with which the rounded terms add up to their rounded sum."""
+    for digits in range(FEWEST_DIGITS, MOST_DIGITS):
+        rounded = sum(round(term, digits) for term in terms)
+        if round(rounded, digits) == round(sum(terms), digits):
+            return digits
+    return MOST_DIGITS
+
+
+def caption(table: pd.DataFrame, *, filter: int, place: Place, bias: float, is_within: bool) -> str:
+    """One sentence: the position of the value, and the sum over the colours.
+
+    Args:
+        table: `operations.tabulate` of `panels`.
+        filter: the filter's number.
+        place: row and column of the value in the map.
+        bias: the filter's bias.
+        is_within: whether the value is the largest only of those whose window lies within the image.
+    """
     numbers = arrays(table)
-    terms = ", ".join(f"{colour} {number(term, 2)}" for colour, term in zip(COLOURS, _sums(numbers), strict=True))
+    sums, result = _sums(numbers), numbers["map"]
+    digits = sum_digits([*sums, bias])
+    terms = ", ".join(f"{colour} {number(term, digits)}" for colour, term in zip(COLOURS, sums, strict=True))
+    which = f"The largest value of filter {filter}'s map{' whose window lies within the image' if is_within else ''}"
+    if style.is_constant(result, style.limits_around_zero(result)):
+        which = f"One of the equal values of filter {filter}'s map"
     return (
-        f"The largest value of filter {filter}'s map, {number(numbers['map'][place], 2)} at row {place[0]}, column "
-        f"{place[1]}, is the sum of what the colours bring ({terms}) and the bias, {number(bias, 2)}."
+        f"{which}, {number(result[place], digits)} at row {place[0]}, column "
+        f"{place[1]}, is the sum of what the colours bring ({terms}) and the bias, {number(bias, digits)}."
     )
 
 
@@ -89,7 +118,8 @@ def draw_worked(
     numbers = arrays(table)
     result = numbers["map"]
     size = len(numbers["pixels, red"])
-    digits = 2 if size <= MOST_WRITTEN else None
+    sums = _sums(numbers)
+    digits, in_sums = 2 if size <= MOST_WRITTEN else None, sum_digits([*sums, bias])
     side = CELL if digits else ACROSS / size
     weights, products = (
         signed(*(numbers[f"{what}, {colour}"] for colour in COLOURS)) for what in ("weights", "products")
@@ -100,15 +130,15 @@ def draw_worked(
         _picture(result, f"map, {sized(result)}", Outline(*place, 1, 1, MARKS[0], 1.2)),
     ]
     rows: list[list[Item]] = []
-    for count, (colour, colour_sum) in enumerate(zip(COLOURS, _sums(numbers), strict=True)):
+    for count, (colour, colour_sum) in enumerate(zip(COLOURS, sums, strict=True)):
         row: list[Item] = []
         for what, scale in scales.items():
             name = f"{what}, {colour}"
-            below = f"sum {number(colour_sum, 2)}" if what == "products" else ""
+            below = f"sum {number(colour_sum, in_sums)}" if what == "products" else ""
             row.append(Panel(values=numbers[name], title=name, scale=scale, digits=digits, side=side, below=below))
         rows.append([row[0], "×", row[1], "=", row[2], *pictures[count : count + 1]])
-    sum_ = f"{total([*_sums(numbers), bias], 2)} = {number(result[place], 2)}"
-    return draw_rows(rows, title=f"{title}: {sum_} (red, green, blue, bias)")
+    equation = f"{total([*sums, bias], in_sums)} = {number(result[place], in_sums)}"
+    return draw_rows(rows, title=f"{title}: {equation} (red, green, blue, bias)")
 
 
 def _picture(values: np.ndarray, title: str, outline: Outline) -> Panel:

@@ -96,14 +96,17 @@ def pooling(patch: Patch) -> tuple[Panels, int]:
 
 
 def worked_value(network: Network, filter: int, image: SelectedImage) -> dict[str, Any]:
-    """The largest value of the map of a filter of conv1, step by step; the arguments of `worked_example.show`."""
+    """The largest value of the map of a filter of conv1, step by step; the arguments of `worked_example.show`.
+
+    Of all values whose window lies within the image, so that no pixel is padding; of all if there are none.
+    """
     config, weights = network.config.model, network.weights(network.last)
     assert isinstance(config, CNNConfig)
     kernel, bias = weights["conv1.weight"][filter], float(weights["conv1.bias"][filter])
     shape = {"padding": config.padding, "stride": config.stride, "dilation": config.dilation}
     steps = convolve(normalise(image.image), kernel, bias, **shape)
-    row, column = divmod(int(steps.map.argmax()), steps.map.shape[1])
     reach = config.dilation * (config.kernel - 1) + 1
+    row, column = _largest_within(steps.map, config, reach, image.image.shape[-1])
     return {
         "numbers": worked_example.panels(
             steps.windows[row, column], kernel.numpy(), steps.products[row, column], steps.map
@@ -114,3 +117,12 @@ def worked_value(network: Network, filter: int, image: SelectedImage) -> dict[st
         "image": image.pixels,
         "box": [row * config.stride - config.padding, column * config.stride - config.padding, reach, reach],
     }
+
+
+def _largest_within(values: np.ndarray, config: CNNConfig, reach: int, side: int) -> tuple[int, int]:
+    """Row and column of the largest value whose window of `reach` pixels lies within an image of `side` pixels."""
+    firsts = np.arange(len(values)) * config.stride - config.padding
+    is_within = (firsts >= 0) & (firsts + reach <= side)
+    candidates = np.where(np.outer(is_within, is_within), values, -np.inf) if is_within.any() else values
+    row, column = np.unravel_index(candidates.argmax(), values.shape)
+    return int(row), int(column)

@@ -1,3 +1,5 @@
+import re
+from decimal import Decimal
 from itertools import pairwise
 
 import numpy as np
@@ -154,10 +156,43 @@ def test_a_value_is_worked_out_from_the_colours_and_the_bias(size):
     assert [len(written(shown[f"weights, {colour}"])) for colour in ("red", "green", "blue")] == [
         (25 if size == 5 else 0)
     ] * 3
-    assert shown["products, red"].get_xlabel() == f"sum {number((pixels * kernel)[0].sum(), 2)}"
-    assert "and the bias, 0.50." in worked_example.caption(table, filter=1, place=(2, 3), bias=0.5)
+    digits = worked_example.sum_digits([*(pixels * kernel).sum(axis=(1, 2)), 0.5])
+    assert shown["products, red"].get_xlabel() == f"sum {number((pixels * kernel)[0].sum(), digits)}"
     assert figure.get_figwidth() <= 10.1
     figure.draw_without_rendering()
+
+
+def worked(result: np.ndarray, bias: float, sums: list[float], box: list[int]) -> str:
+    """The caption for a value of `result` whose colours sum to `sums`; the window is at `box` in an image."""
+    products = np.zeros((3, 2, 2))
+    products[:, 0, 0] = sums
+    numbers = worked_example.panels(np.ones((3, 2, 2)), products, products, result)
+    return worked_example.show(numbers, 1, place=(0, 0), bias=bias, image=IMAGE, box=box).text
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_written_terms_add_up_to_the_written_sum(seed: int):
+    *sums, bias = (float(term) for term in np.random.default_rng(seed).normal(size=4))
+    result = np.array([[sum(sums) + bias, -9.0]])
+    text = worked(result, bias, sums, [0, 0, 2, 2]).replace("−", "-")
+    value, red, green, blue, last = (Decimal(term) for term in re.findall(r"-?\d+\.\d{3,}", text))
+    assert red + green + blue + last == value
+    assert float(value) == pytest.approx(result[0, 0], abs=6e-4)
+
+
+def test_digits_are_added_until_rounding_hides_nothing():
+    assert worked_example.sum_digits([0.1234, 0.1234, 0.1234]) == 4  # 3 × 0.123 is not 0.370
+    assert worked_example.sum_digits([0.25, -0.5]) == 3
+
+
+def test_the_largest_value_is_said_to_be_so_only_of_the_windows_that_were_compared():
+    result = np.array([[1.0, 5.0], [0.0, 0.0]])
+    assert worked(result, 0.0, [1.0, 0.0, 0.0], [0, 0, 2, 2]).startswith(
+        "The largest value of filter 1's map whose window lies within the image, 1.000 at row 0"
+    )
+    assert worked(result, 0.0, [1.0, 0.0, 0.0], [-1, 0, 2, 2]).startswith("The largest value of filter 1's map, 1.000")
+    flat = worked(np.full((2, 2), 0.5), 0.5, [0.0, 0.0, 0.0], [0, 0, 2, 2])
+    assert flat.startswith("One of the equal values of filter 1's map, 0.500 at row 0")
 
 
 def test_long_titles_are_broken_and_no_wider_than_their_panel():
