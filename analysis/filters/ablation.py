@@ -30,7 +30,7 @@ MOST_WRITTEN = 15
 def show(table: pd.DataFrame) -> Iterator[Exhibit]:
     """What each class loses without each filter, in AUC and in accuracy; `table` is from `ablation_effects`."""
     for measure, what in (("auc_lost", "one-vs-rest AUC"), ("accuracy_lost", "accuracy")):
-        heading, text = f"What each filter is for: {what}", caption(table, measure)
+        heading, text = f"What the classes lose without each filter: {what}", caption(table, measure)
         figure = draw_ablation(table, measure=measure)
         yield Exhibit(f"ablation_{measure}", heading, text, table, figure, points=points(table, measure))
 

@@ -72,7 +72,7 @@ def show(
         else kernel_pictures(weights, responses.dilation),
     )
     about = note(responses.side) + (f" {_INPUTS}" if inputs else "")
-    heading = f"What the filters of {layer} look for"
+    heading = f"The patches that activate the filters of {layer} most"
     return Exhibit(f"patches_{layer}", heading, caption(table), table, figure, note=about)
 
 

@@ -117,14 +117,19 @@ def distance_points(table: pd.DataFrame) -> list[str]:
 
 
 def _lowest(table: pd.DataFrame, channels: Sequence[str]) -> list[str]:
-    """A sentence: the lowest correlation within the length of a row, and the last one; none if undefined."""
+    """A sentence: the lowest correlation up to the longest distance along a row, and the last one; none if undefined.
+
+    Longer distances are those of the few pairs along a diagonal.
+    """
     longest = int(table.loc[table["direction"] == DIRECTIONS[1], "distance"].max())
     means = [correlation(table, channels, distance) for distance in range(longest + 1)]
     if np.isnan(means).all():
         return []
     least = int(np.nanargmin(means))
+    end = f", and {_text(means[-1])} at {longest}" if least < longest else ""
     return [
-        f"It is lowest at {least} pixels' distance, with {_text(means[least])}, and {_text(means[-1])} at {longest}."
+        f"Of distances up to {longest} pixels, the longest along a row, it is lowest at {least}, "
+        f"{_text(means[least])}{end}."
     ]
 
 

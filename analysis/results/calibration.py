@@ -22,7 +22,9 @@ def show(predictions: TestPredictions) -> Exhibit:
     """The reliability diagram of each model, on the test images."""
     tables = {model: reliability(*kept) for model, kept in predictions.items()}
     figure = draw_reliability(tables)
-    return Exhibit("calibration", "As often right as sure?", caption(tables), joined(tables), figure)
+    return Exhibit(
+        "calibration", "Calibration: is confidence as high as accuracy?", caption(tables), joined(tables), figure
+    )
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> pd.DataFrame:

@@ -45,7 +45,7 @@ def show(table: pd.DataFrame) -> list[Exhibit]:
         Exhibit("table2", _heading(table), caption(table), table, shown=answer(table), note=note(table)),
         Exhibit(
             "table2_intervals",
-            "How far the numbers of Table 2 are certain",
+            "How certain the numbers of Table 2 are",
             intervals_caption(table),
             table,
             draw_intervals(table),
@@ -189,9 +189,10 @@ def intervals_caption(table: pd.DataFrame) -> str:
     """One sentence: the widths of the accuracies' intervals."""
     rows = table[(table["measure"] == "accuracy") & (table["minus"] == "")].to_dict("records")
     phrases = [
-        f"{100 * (row['high'] - row['low']):.1f} for the {row['model'].upper()} ({row['split']})" for row in rows
+        f"{100 * (row['high'] - row['low']):.1f} points for the {row['model'].upper()} on the {row['split']} images"
+        for row in rows
     ]
-    return f"The {CONFIDENCE:.0%} interval of the accuracy is so many points wide: {listed(phrases)}."
+    return f"The {CONFIDENCE:.0%} interval of the accuracy spans {listed(phrases)}."
 
 
 def note(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:

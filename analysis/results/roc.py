@@ -24,7 +24,7 @@ MOST_NAMED = 12
 def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
     """The ROC curve of each class against the rest, on the test images."""
     tables = {model: roc(*kept, classes) for model, kept in predictions.items()}
-    heading, text = "Each class against the rest (Figure 14)", roc_caption(tables)
+    heading, text = "ROC curves of each class against the rest (Figure 14)", roc_caption(tables)
     return Exhibit("roc", heading, text, joined(tables), draw_roc(tables), note=note(tables))
 
 

@@ -69,7 +69,7 @@ def show_grid(m: Material, name: str) -> Exhibit:
 def show_explorer(m: Material) -> Exhibit:
     """The page on which every filter and epoch can be chosen."""
     trace, pictures = measurements.trace(m.network, m.images), measurements.pictures(m.images)
-    title = f"{m.network.name.upper()} on {m.network.run.dataset_key}: every filter, epoch by epoch"
+    title = f"{m.network.name.upper()} on {m.network.images}: every filter, epoch by epoch"
     try:
         return explorer.show(trace, pictures, m.classes, title=title, start=next(iter(m.filters.items())))
     except ValueError as error:
@@ -169,7 +169,7 @@ def _experiment(m: Material, name: str, heading: str) -> Iterable[Exhibit]:
     if parent:
         return tracked.experiment_exhibits(m.network.store, parent)
     command = tracked.experiment_command(name, run.dataset, model, m.where)
-    return [not_measured(name, heading, run.dataset_key, command)]
+    return [not_measured(name, heading, m.network.images, command)]
 
 
 def show_architecture(m: Material) -> Exhibit:

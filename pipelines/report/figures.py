@@ -62,8 +62,8 @@ TRIALS = Need(lambda m: bool(m.own_searches) and m.own_searches[0].trials is not
 OF_FILTERS = (CONVOLUTIONS, WEIGHTS, DATASET)
 OF_LAYERS = (CONVOLUTIONS, IMAGE)
 
-RESULTS, DATA, TRAINING = "What the models reach", "What the data are", "How training went"
-INSIDE, FILTERS = "What formed inside", "What each filter is for"
+RESULTS, DATA, TRAINING = "How well the models classify", "The images", "How training went"
+INSIDE, FILTERS = "What formed inside", "What each filter contributes"
 SEARCHES, LAYERS = "The search and the experiments", "How the layers compute"
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 
 import numpy as np
 import pandas as pd
 import torch
 
+from analysis.drawing.names import printable
 from analysis.drawing.wording import sentence
 from study.config import TrainConfig
 from study.data import SelectedImage, normalise
@@ -19,6 +20,7 @@ from study.tracking.hints import retraining
 from study.tracking.runs import Run
 from study.tracking.store import Store
 
+BUNDLED_NAMES = {"cifar10": "CIFAR-10", "digits": "scikit-learn's digits"}
 MOST_NAMED = 3
 """Maximum number of missing files that are named."""
 
@@ -45,6 +47,12 @@ class Network:
     def name(self) -> str:
         """`cnn` or `ffnn`."""
         return self.config.model.name
+
+    @property
+    def images(self) -> str:
+        """Its data set, as a reader knows it."""
+        folder = printable(PurePath(self.run.dataset).name) or self.run.dataset_key
+        return BUNDLED_NAMES.get(self.run.dataset, f"the image folder {folder}")
 
     @property
     def last(self) -> int:

@@ -35,7 +35,7 @@ def write_page(
     """Writes the page to the report's folder."""
     network, config = material.network, material.config
     html = page(
-        f"{network.name.upper()} on {network.run.dataset_key}",
+        f"{network.name.upper()} on {network.images}",
         _lead(material.table2, material.networks),
         parts,
         facts=_facts(material, _command(network, config, material.where, data)),

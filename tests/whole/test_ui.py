@@ -130,7 +130,7 @@ def test_the_report_opens_among_the_artifacts_of_its_run(browser: Chrome, output
     (frame,) = seen(browser, By.TAG_NAME, "iframe")
     browser.switch_to.frame(frame)
     try:
-        assert [heading.text for heading in seen(browser, By.TAG_NAME, "h1")] == ["CNN on digits"]
+        assert [heading.text for heading in seen(browser, By.TAG_NAME, "h1")] == ["CNN on scikit-learn's digits"]
         # What lies beside the page cannot be opened from here, and is named instead.
         links = browser.find_elements(By.TAG_NAME, "a")
         assert links

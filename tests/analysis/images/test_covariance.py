@@ -1,8 +1,16 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.images.covariance import choose, covariance, covariance_caption, draw_covariance, measure, shrink
-from analysis.images.distance import DIRECTIONS, by_distance, correlation, distance_caption, draw_distance
+from analysis.images.distance import (
+    DIRECTIONS,
+    by_distance,
+    correlation,
+    distance_caption,
+    distance_points,
+    draw_distance,
+)
 
 SHAPE = (3, 4, 8)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, *SHAPE), dtype=np.uint8)
@@ -97,6 +105,21 @@ def test_the_captions_have_the_tables_numbers():
     assert f"{correlation(TABLE, ['red–red', 'green–green', 'blue–blue'], 1):.2f} at 1," in caption
     assert "undefined at 15 pixels' distance" in caption
     assert f"{correlation(TABLE, ['red–green'], 0):.2f}".replace("-", "−") + " (red–green)" in caption
+
+
+@pytest.mark.parametrize(
+    ("means", "said"),
+    [
+        ([1.0, 0.5, 0.1, 0.2, -0.6], "it is lowest at 2, 0.10, and 0.20 at 3."),
+        ([1.0, 0.5, 0.3, 0.2, -0.6], "it is lowest at 3, 0.20."),
+    ],
+)
+def test_the_lowest_correlation_is_said_to_be_so_of_the_distances_that_were_compared(means: list[float], said: str):
+    """The distance of 4 is only that of some diagonals."""
+    every = {"channels": "red–red", "direction": DIRECTIONS[0], "distance": range(5), "correlation": means}
+    along = {"channels": "red–red", "direction": DIRECTIONS[1], "distance": range(4), "correlation": 0.0}
+    sentence = distance_points(pd.concat([pd.DataFrame(every), pd.DataFrame(along)]))[-1]
+    assert sentence == f"Of distances up to 3 pixels, the longest along a row, {said}"
 
 
 def test_the_channels_are_marked_and_the_whole_stands_beside_a_piece():

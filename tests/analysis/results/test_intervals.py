@@ -217,7 +217,9 @@ def test_the_caption_says_where_the_reports_numbers_lie_and_whether_the_differen
     )
     assert "On 10 test images; in brackets 95% intervals." in s.note(table)
     assert "percentiles of 2,000 bootstrap resamples" in s.note(table)
-    assert s.intervals_caption(table).endswith("2.0 for the CNN (test) and 2.0 for the FFNN (test).")
+    assert s.intervals_caption(table).endswith(
+        "spans 2.0 points for the CNN on the test images and 2.0 points for the FFNN on the test images."
+    )
     assert "Wik" not in s.caption(table.drop(columns="report"))
 
 

@@ -93,8 +93,8 @@ def test_the_answer_is_readable_on_the_page_and_numbers_in_the_file(report: Repo
 
 
 def test_a_picture_in_words_has_one_mark_after_its_heading(report: Report):
-    assert section_of(report, "calibration").alt.startswith("As often right as sure? ")
-    assert section_of(report, "roc").alt.startswith("Each class against the rest (Figure 14). ")
+    assert section_of(report, "calibration").alt.startswith("Calibration: is confidence as high as accuracy? ")
+    assert section_of(report, "roc").alt.startswith("ROC curves of each class against the rest (Figure 14). ")
 
 
 def test_one_seed_names_the_command_that_adds_another(report: Report, networks):

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
+from pipelines.report.network import pull
 from study.system.processes import this_process
 from tests.conftest import Finished
 from tests.pipelines.report.conftest import Analyse
@@ -45,6 +46,22 @@ def test_an_analysis_that_is_stopped_while_it_is_recorded_ends_its_run(
     store.client.delete_run(left.id)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "known_as"),
+    [
+        ("cifar10", "CIFAR-10"),
+        ("digits", "scikit-learn's digits"),
+        ("/home/me/my birds", "the image folder my birds"),
+        ("", "the image folder birds-1a2b3c4d"),
+    ],
+)
+def test_a_data_set_is_named_as_a_reader_knows_it(finished_study: Finished, recorded: str, known_as: str):
+    store = finished_study.context.store
+    network = pull(store, store.get(finished_study.retrained["cnn"]))
+    run = replace(network.run, tags={"dataset": "birds-1a2b3c4d"}, params={"dataset": recorded})
+    assert replace(network, run=run).images == known_as
+
+
 def test_a_log_is_told_of_every_part_and_of_table_2_only_where_it_was_chosen(
     finished_study: Finished, capsys: pytest.CaptureFixture[str]
 ):
@@ -52,7 +69,7 @@ def test_a_log_is_told_of_every_part_and_of_table_2_only_where_it_was_chosen(
     for only in (ONLY, ONLY[1:]):
         analyse("best", replace(SETTINGS, only=only), finished_study.context, data=finished_study.dataset, again=True)
         messages.append(capsys.readouterr().out)
-    parts = ["What the models reach", "How training went", "What formed inside", "How the layers compute"]
+    parts = ["How well the models classify", "How training went", "What formed inside", "How the layers compute"]
     parts_shown = re.findall(r"^figures (\d+)/5: (.*)$", messages[0], re.MULTILINE)
     assert parts_shown == list(zip(["1", "2", "4", "5"], parts, strict=True))
     assert ["| CNN |" in message for message in messages] == [True, False]
