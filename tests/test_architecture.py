@@ -202,6 +202,7 @@ def test_nothing_imports_the_command():
 
 TESTED_IN = {
     "pipelines/report/test_figures_explorer.py": ["analysis.explorer.exhibit"],
+    "analysis/filters/test_ablation.py": ["analysis.filters.effects"],
     "analysis/filters/test_patches.py": ["analysis.filters.kernel_pictures", "analysis.filters.patch_sheet"],
     "analysis/images/test_covariance.py": ["analysis.images.distance"],
     "analysis/inside/test_kernels.py": ["analysis.drawing.epoch_strips"],

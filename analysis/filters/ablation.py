@@ -1,6 +1,7 @@
 """Filter ablation: what every class loses when a filter's map is replaced by its mean or by zero."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from scipy.stats import rankdata
 
 from analysis.drawing import filter_rows, style
-from analysis.drawing.wording import counted, several, without_middle
+from analysis.drawing.wording import counted, without_middle
 from analysis.exhibit import Exhibit
-from analysis.results.classification import softmax
+from analysis.results import leads
+from analysis.results.proportions import CONFIDENCE
 
 MEASURES = {"auc_lost": "one-vs-rest AUC lost (× 100)", "accuracy_lost": "accuracy lost (percentage points)"}
 """The measures that a class can lose, and their axis labels."""
@@ -21,6 +22,8 @@ REPLACED = {"mean": "its mean over the test images", "zero": "zero"}
 """The possible replacements of a filter's map, described."""
 NO_EFFECT = 1e-5
 """Largest change of a logit that counts as float32 rounding, not as an effect."""
+KEYS = ["layer", "filter", "class"]
+"""The columns that tell a row of the table from the others."""
 MOST_COLUMNS = 32
 """Most filters side by side."""
 MOST_WRITTEN = 15
@@ -28,76 +31,12 @@ MOST_WRITTEN = 15
 
 
 def show(table: pd.DataFrame) -> Iterator[Exhibit]:
-    """What each class loses without each filter, in AUC and in accuracy; `table` is from `ablation_effects`."""
+    """What each class loses without each filter, in AUC and in accuracy; `table` is from `effects.ablation_effects`."""
     for measure, what in (("auc_lost", "one-vs-rest AUC"), ("accuracy_lost", "accuracy")):
         heading, text = f"What the classes lose without each filter: {what}", caption(table, measure)
         figure = draw_ablation(table, measure=measure)
-        yield Exhibit(f"ablation_{measure}", heading, text, table, figure, points=points(table, measure))
-
-
-def ablation_effects(
-    logits: np.ndarray,
-    without: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    classes: Sequence[str],
-    by: str = "mean",
-) -> pd.DataFrame:
-    """What each class loses without each filter: a row for every layer, filter and class.
-
-    Args:
-        logits: (N, K), of the intact network.
-        without: (filters, N, K) by layer, each with one filter's map replaced.
-        labels: (N,), indices of `classes`.
-        classes: the K names.
-        by: what a map was replaced by, a key of `REPLACED`.
-
-    Returns:
-        layer, filter, replaced_by, class; images, how many are of the class; auc, one-vs-rest from the softmax
-        probabilities of the intact network, and auc_lost; accuracy, the share of the class's images that are
-        classified correctly, and accuracy_lost; logit_change, the largest change of the class's logit in any image.
-        A loss is negative if the class gains. Measures that are undefined, for lack of images of the class or of
-        others, are NaN.
-    """
-    whole = _measure(logits, labels)
-    parts = []
-    for layer, changed in without.items():
-        for filter, ablated in enumerate(changed):
-            lost = whole - _measure(ablated, labels)
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "layer": layer,
-                        "filter": filter,
-                        "replaced_by": by,
-                        "class": list(classes),
-                        "images": np.bincount(labels, minlength=len(classes)),
-                        "auc": whole[0],
-                        "auc_lost": lost[0],
-                        "accuracy": whole[1],
-                        "accuracy_lost": lost[1],
-                        "logit_change": np.abs(ablated - logits).max(axis=0),
-                    }
-                )
-            )
-    return pd.concat(parts, ignore_index=True)
-
-
-def _measure(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The one-vs-rest AUC and the accuracy of every class: (2, K).
-
-    The AUC, the area under the ROC curve, is computed as Mann and Whitney's U over the number of pairs: the share of
-    pairs, an image of the class and one of another, that are ranked correctly, with ties counting half.
-    """
-    members = labels[:, None] == np.arange(logits.shape[1])
-    inside = members.sum(axis=0)
-    pairs = inside * (len(labels) - inside)
-    ranks = np.where(members, rankdata(softmax(logits), axis=0), 0).sum(axis=0)
-    right = (members & (logits.argmax(axis=1) == labels)[:, None]).sum(axis=0)
-    return np.stack([_share(ranks - inside * (inside + 1) / 2, pairs), _share(right, inside)])
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+        sentences = points(table, measure)
+        yield Exhibit(f"ablation_{measure}", heading, text, table, figure, points=sentences, note=leads.NOTE)
 
 
 def main_effects(table: pd.DataFrame, measure: str = "auc_lost") -> pd.DataFrame:
@@ -129,34 +68,47 @@ def caption(table: pd.DataFrame, measure: str = "auc_lost") -> str:
 
 
 def points(table: pd.DataFrame, measure: str = "auc_lost") -> list[str]:
-    """A sentence for each layer: its most important filter, and how many have no effect."""
+    """A sentence for each layer, its most important filter and how many have no effect; and one on the main classes."""
     effects = main_effects(table, measure)
     phrases = [
         _layer_sentence(str(layer), part, effects, measure) for layer, part in table.groupby("layer", sort=False)
     ]
-    return [sentence for sentence in phrases if sentence]
+    return [sentence for sentence in (*phrases, _main_class_sentence(table, effects, measure)) if sentence]
 
 
 def _layer_sentence(layer: str, part: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
     working = effects[effects["layer"] == layer]
-    idle = part["filter"].nunique() - len(working)
-    nothing = f"{idle} of the {part['filter'].nunique()} filters of {layer} change nothing" if idle else ""
-    first = _largest_losses(working, "mean_lost")
-    if first.empty:
+    filters = part.drop_duplicates("filter").set_index("filter")
+    idle = len(filters) - len(working)
+    nothing = f"{idle} of the {len(filters)} filters of {layer} change nothing" if idle else ""
+    first = _largest_loss(working, "mean_lost")
+    if first is None:
         return f"{nothing}." if nothing else ""
-    number, lost = first[["filter", "mean_lost"]].iloc[0]
+    number = int(first["filter"])
+    shares = filters[f"{measure}_leads_layer"].to_numpy()
+    also = leads.tied(shares, [filters.index.get_loc(number)])
+    which = f"filter {number} matters most{leads.tie_clause([str(filters.index[place]) for place in also], 'filter')}"
     whole = part.loc[part["filter"] == number, measure.removesuffix("_lost")].mean()
-    which, it = f"filter {int(number)} matters", "it"
-    if len(first) > 1:
-        which, it = f"filters {several([str(tied) for tied in first['filter']])} matter", "any one of them"
-    text = f"In {layer} {which} most: without {it} {_change_phrase('mean ', measure, whole, lost)}"
+    text = f"In {layer} {which}: without it {_change_phrase('mean ', measure, whole, first['mean_lost'])}"
     return f"{text}{nothing and '; '}{nothing}."
 
 
-def _largest_losses(effects: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The rows with the largest loss, several if they tie, as on few images; none if nothing is lost."""
+def _main_class_sentence(table: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
+    losing = effects[effects["lost"] > 0]
+    if losing.empty:
+        return ""
+    shares = table.set_index(["layer", "filter", "class"])[f"{measure}_leads_classes"]
+    sure = sum(share >= CONFIDENCE for share in shares.loc[list(zip(*(losing[name] for name in KEYS), strict=True))])
+    return (
+        f"Of {counted(len(losing), 'filter')} without which a class loses, {sure} {'has' if sure == 1 else 'have'} a "
+        f"class that loses most in {CONFIDENCE:.0%} of the resamples."
+    )
+
+
+def _largest_loss(effects: pd.DataFrame, column: str) -> Mapping[Hashable, Any] | None:
+    """The row with the largest loss; None if nothing is lost."""
     losing = effects[effects[column] > 0]
-    return losing[np.isclose(losing[column], losing[column].max(), rtol=0, atol=1e-12)]
+    return None if losing.empty else losing.loc[losing[column].idxmax()].to_dict()
 
 
 def _change_phrase(of: str, measure: str, whole: float, lost: float) -> str:
@@ -168,19 +120,19 @@ def _change_phrase(of: str, measure: str, whole: float, lost: float) -> str:
 
 
 def _class_sentence(table: pd.DataFrame, effects: pd.DataFrame, measure: str) -> str:
-    leading = _largest_losses(effects, "lost").to_dict("records")
-    if not leading and len(effects) and effects["lost"].isna().all():
+    first = _largest_loss(effects, "lost")
+    if first is None and len(effects) and effects["lost"].isna().all():
         return "What a filter is for is undefined: that takes test images of two classes."
     by = REPLACED[table["replaced_by"].iloc[0]]
-    if not leading:
+    if first is None:
         return f"No class loses anything when any one filter's map is replaced by {by}."
-    layer, number, name = leading[0]["layer"], leading[0]["filter"], leading[0]["class"]
-    row = table[(table["layer"] == layer) & (table["filter"] == number) & (table["class"] == name)].iloc[0]
+    place = int(np.flatnonzero((table[KEYS] == [first[name] for name in KEYS]).all(axis=1))[0])
+    row = table.iloc[place]
     changed = _change_phrase("its ", measure, row[measure.removesuffix("_lost")], row[measure])
-    without = f"with the map of filter {number} of {layer} replaced by {by}"
-    others = len(leading) - 1
-    as_much = f"; {counted(others, 'other filter')} cost{'s' if others == 1 else ''} a class as much" if others else ""
-    return f"The class that depends most on one filter is {name}: {without} {changed}{as_much}."
+    without = f"with the map of filter {row['filter']} of {row['layer']} replaced by {by}"
+    also = table.iloc[leads.tied(table[f"{measure}_leads"].to_numpy(), [place])].to_dict("records")
+    names = [f"{other['class']} without filter {other['filter']} of {other['layer']}" for other in also]
+    return f"The class that depends most on one filter is {row['class']}: {without} {changed}{leads.tie_clause(names)}."
 
 
 @style.styled
@@ -190,7 +142,7 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     Filters are sorted by their main class. Those without an effect are listed below.
 
     Args:
-        table: from `ablation_effects`.
+        table: from `effects.ablation_effects`.
         measure: a key of `MEASURES`.
     """
     effects = main_effects(table, measure)

@@ -56,7 +56,7 @@ def show(
         labels: (N,), indices of `classes`.
         classes: the names.
         selectivity: from `selectivity.class_selectivity`.
-        ablation: from `ablation.ablation_effects`.
+        ablation: from `effects.ablation_effects`.
     """
     corners, weights = (responses.top, responses.left), responses.weights
     table = top_patches(responses.peak, responses.mean, corners, labels, classes)

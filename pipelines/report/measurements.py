@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from analysis.explorer.page import MAPS, Picture, Trace, value_ranges
-from analysis.filters import ablation, health, selectivity
+from analysis.filters import effects, health, selectivity
 from analysis.filters.patches import FilterResponses
 from analysis.images import covariance, distance
-from analysis.results import classification
+from analysis.results import auc, classification, leads
 from pipelines.report.cache import Cache, columns, fingerprint
 from pipelines.report.network import Network
 from study import images as study_images
@@ -128,14 +128,15 @@ class Filters:
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """What every class loses without each filter; see `ablation.ablation_effects`."""
+        """What every class loses without each filter; see `effects.ablation_effects`."""
         weights, settings = self.model.state_dict().values(), str(self.network.config.model)
         inputs = [fingerprint(*weights, self.test.images, self.test.labels), settings, self.network.classes, self.by]
-        return self.cache.table("ablation", inputs, [ablating, ablation, classification, *FORWARD], self._effects)
+        code = [ablating, effects, leads, auc, classification, *FORWARD]
+        return self.cache.table("ablation", inputs, code, self._effects)
 
     def _effects(self) -> pd.DataFrame:
         logits, without = self.logits(self.test.images)
-        return ablation.ablation_effects(logits, without, self.test.labels.numpy(), self.network.classes, self.by)
+        return effects.ablation_effects(logits, without, self.test.labels.numpy(), self.network.classes, self.by)
 
     def logits(self, images: Tensor) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The logits (N, classes) of the images, and those without each filter, (filters, N, classes) by layer."""

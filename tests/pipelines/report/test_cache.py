@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.filters import ablation
+from analysis.filters import effects
 from analysis.images import covariance
 from pipelines.config import AnalysisConfig
 from pipelines.report import cache
@@ -131,7 +131,7 @@ def test_a_second_analysis_computes_none_of_the_slow_tables_and_draws_the_same(
 
     watch(covariance, "measure")
     watch(activity, "activity")
-    watch(ablation, "ablation_effects")
+    watch(effects, "ablation_effects")
     folder = analysed(SLOW)
     first, tables = list(calls), {file.name: file.read_bytes() for file in folder.glob("*.csv")}
     assert sorted(first) == ["ablation_effects", *["activity"] * 3, "measure"]
