@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.wording import counted, several, without_middle
 from analysis.exhibit import Exhibit, joined
+from analysis.results import leads
 from analysis.results.classification import TestPredictions
 
 MOST_COUNTED = 15
@@ -21,12 +22,14 @@ MOST_LABELLED = 40
 def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
     """The confusion matrix of each model on the test images."""
     tables = {model: confusion(*kept, classes) for model, kept in predictions.items()}
-    heading, text = "Confusion matrices (Figure 13)", confusion_caption(tables)
-    return Exhibit("confusion", heading, text, joined(tables), draw_confusion(tables))
+    heading, text, figure = "Confusion matrices (Figure 13)", confusion_caption(tables), draw_confusion(tables)
+    return Exhibit("confusion", heading, text, joined(tables), figure, note=leads.NOTE)
 
 
 def confusion(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """The confusion matrix as a table: true, predicted, count; a row for every pair of classes.
+    """The confusion matrix as a table: true, predicted, count, leads; a row for every pair of classes.
+
+    `leads` is the share of bootstrap resamples in which the pair is the most frequent mistake, see `leads`.
 
     Args:
         logits: (N, K).
@@ -36,7 +39,21 @@ def confusion(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
     size = len(classes)
     pairs = np.bincount(labels * size + logits.argmax(axis=1), minlength=size * size)
     names = pd.MultiIndex.from_product([classes, classes], names=["true", "predicted"])
-    return pd.Series(pairs, index=names, name="count").reset_index()
+    shares = _lead_shares(pairs.reshape(size, size)).ravel()
+    return pd.DataFrame({"count": pairs, "leads": shares}, index=names).reset_index()
+
+
+def _lead_shares(counts: np.ndarray) -> np.ndarray:
+    """The share of resamples of each class's images in which each of the `counts` (K, K) is the largest mistake."""
+    rng, step = np.random.default_rng(0), max(1, leads.DRAWN_AT_ONCE // counts.size)
+    chances = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = np.zeros(counts.size)
+    for start in range(0, leads.RESAMPLES, step):
+        draws = min(step, leads.RESAMPLES - start)
+        drawn = [rng.multinomial(row.sum(), of_row, draws) for row, of_row in zip(counts, chances, strict=True)]
+        mistakes = np.where(np.eye(len(counts), dtype=bool), np.nan, np.stack(drawn, axis=1)).reshape(draws, -1)
+        shares += leads.lead_shares(mistakes) * draws / leads.RESAMPLES
+    return shares.reshape(counts.shape)
 
 
 def _matrix(table: pd.DataFrame) -> pd.DataFrame:
@@ -46,7 +63,7 @@ def _matrix(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def confusion_caption(tables: dict[str, pd.DataFrame]) -> str:
-    """One sentence: each model's most frequent confusion, or several if they tie."""
+    """One sentence: each model's most frequent confusion, several if they are equal, and those tied with it."""
     phrases = []
     for model, table in tables.items():
         wrong = table[(table["true"] != table["predicted"]) & (table["count"] > 0)]
@@ -57,7 +74,9 @@ def confusion_caption(tables: dict[str, pd.DataFrame]) -> str:
         pairs = [f"{true} for {predicted}" for true, predicted in zip(most["true"], most["predicted"], strict=True)]
         count, total = most["count"].iloc[0], table.loc[table["true"] == most["true"].iloc[0], "count"].sum()
         how_often = f"{count:,} of {total:,}" if len(most) == 1 else f"{counted(count, 'image')} each"
-        phrases.append(f"{model.upper()} most often takes {several(pairs)} ({how_often})")
+        also = table.iloc[leads.tied(table["leads"].to_numpy(), most.index.tolist())]
+        ties = [f"{true} for {predicted}" for true, predicted in zip(also["true"], also["predicted"], strict=True)]
+        phrases.append(f"{model.upper()} most often takes {several(pairs)} ({how_often}){leads.tie_clause(ties)}")
     return f"{'; '.join(phrases)}."
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.wording import first_few, several
 from analysis.exhibit import Exhibit, joined
+from analysis.results import leads
 from analysis.results.classification import TestPredictions, class_counts
 from analysis.results.intervals import readable
 from analysis.results.proportions import CONFIDENCE, wilson
@@ -29,16 +30,17 @@ LINE = 32
 def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
     """Precision and recall of each class, on the test images."""
     tables = {model: per_class(*kept, classes) for model, kept in predictions.items()}
-    figure, shown = draw_per_class(tables), side_by_side(tables)
-    return Exhibit("classes", "How hard each class is", caption(tables), joined(tables), figure, shown)
+    heading, figure, shown = "How hard each class is", draw_per_class(tables), side_by_side(tables)
+    return Exhibit("classes", heading, caption(tables), joined(tables), figure, shown, note=leads.NOTE)
 
 
 def per_class(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """Measures of each class: class, support, predicted, recall, precision, f1, and the bounds of the two shares.
+    """Measures of each class: class, support, predicted, recall, precision, f1, bounds of both shares, leads, trails.
 
     `support` is the number of images of the class, `predicted` that of the images predicted as it; ``recall_low`` …
     ``precision_high`` are Wilson's intervals. Recall of a class without images, and precision of a class never
-    predicted, are NaN.
+    predicted, are NaN. `leads` and `trails` are the shares of bootstrap resamples in which the class has the highest
+    and the lowest recall, see `leads`.
 
     Args:
         logits: (N, K).
@@ -51,7 +53,13 @@ def per_class(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
         table[measure] = np.divide(hits, totals, out=np.full(len(hits), np.nan), where=totals > 0)
         table[f"{measure}_low"], table[f"{measure}_high"] = wilson(hits.tolist(), totals.tolist())
     both = sizes + taken
-    return table.assign(f1=np.divide(2 * hits, both, out=np.full(len(hits), np.nan), where=both > 0))
+    drawn = np.random.default_rng(0).binomial(sizes, table["recall"].fillna(0), (leads.RESAMPLES, len(sizes)))
+    resampled = drawn / np.where(sizes, sizes, np.nan)
+    return table.assign(
+        f1=np.divide(2 * hits, both, out=np.full(len(hits), np.nan), where=both > 0),
+        leads=leads.lead_shares(resampled),
+        trails=leads.lead_shares(-resampled),
+    )
 
 
 def side_by_side(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -79,7 +87,11 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
         if len(defined) and len(hardest) == len(defined):
             phrases.append(f"{model.upper()}: {_classes_phrase(defined)}")
         elif len(defined):
-            phrases.append(f"{model.upper()}: hardest {_classes_phrase(hardest)}, easiest {_classes_phrase(easiest)}")
+            ends = [
+                f"{word} {_classes_phrase(rows)}{_tied(defined, rows, column)}"
+                for word, rows, column in (("hardest", hardest, "trails"), ("easiest", easiest, "leads"))
+            ]
+            phrases.append(f"{model.upper()}: {', '.join(ends)}")
         never = list(table.loc[table["precision"].isna(), "class"])
         if never:
             phrases.append(f"{model.upper()} never predicts {first_few(never)} (precision undefined)")
@@ -87,6 +99,12 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
     if missing:
         phrases.append(f"recall is undefined without images: {first_few(missing)}")
     return f"{'; '.join(phrases)}."
+
+
+def _tied(defined: pd.DataFrame, rows: pd.DataFrame, column: str) -> str:
+    places = [defined.index.get_loc(place) for place in rows.index]
+    also = leads.tied(defined[column].to_numpy(), places)
+    return leads.tie_clause(defined["class"].iloc[also].tolist())
 
 
 def _classes_phrase(rows: pd.DataFrame) -> str:

@@ -12,6 +12,8 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 from analysis.drawing import style
 from analysis.drawing.wording import first_few, listed, several, without_middle
 from analysis.exhibit import Exhibit, joined
+from analysis.results import leads
+from analysis.results.auc import auc_contributions
 from analysis.results.classification import TestPredictions, softmax
 
 COLUMNS = ["class", "false_positive_rate", "true_positive_rate", "threshold", "auc", "logit_auc"]
@@ -29,11 +31,13 @@ def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
 
 
 def roc(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """One-vs-rest ROC curves: class, false_positive_rate, true_positive_rate, threshold, auc, logit_auc.
+    """One-vs-rest ROC curves: class, false_positive_rate, true_positive_rate, threshold, auc, logit_auc, leads, trails.
 
     Computed from softmax probabilities: one-vs-rest compares scores across images, and logits have no common zero.
     `logit_auc` is the AUC of the raw logits, as in the report. The curves are thinned to about `CURVE_POINTS` points;
-    the AUC is that of the full curve. A class that has all images or none has no curve: its single row is NaN.
+    the AUC is that of the full curve. `leads` and `trails` are the shares of bootstrap resamples in which the class has
+    the highest and the lowest AUC, see `leads`. A class that has all images or none has no curve: in its single row all
+    that is of the curve is NaN.
 
     Args:
         logits: (N, K), finite.
@@ -43,7 +47,9 @@ def roc(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.Da
     probabilities = softmax(logits)
     scores = zip(classes, probabilities.T, logits.T, strict=True)
     parts = [_curve(labels == place, *of_class) for place, of_class in enumerate(scores)]
-    return pd.concat(parts, ignore_index=True)
+    resampled = leads.sums(labels, auc_contributions(probabilities, labels))
+    shares = {"leads": leads.lead_shares(resampled), "trails": leads.lead_shares(-resampled)}
+    return pd.concat(parts, ignore_index=True).merge(pd.DataFrame({"class": classes, **shares}), on="class")
 
 
 def _curve(positive: np.ndarray, name: str, score: np.ndarray, logit: np.ndarray) -> pd.DataFrame:
@@ -74,24 +80,33 @@ def roc_caption(tables: dict[str, pd.DataFrame]) -> str:
     missing = next((list(area.index[area.isna()]) for area in areas.values()), [])
     if any(area.isna().all() for area in areas.values()):
         return "The AUC is undefined, as all images are of one class: a curve takes images of a class and of others."
-    text = "; ".join(_model_phrase(model, area.dropna()) for model, area in areas.items())
+    text = "; ".join(_model_phrase(model, table.dropna(subset="auc")) for model, table in tables.items())
     return text + (f"; undefined, for want of images: {first_few(missing)}." if missing else ".")
 
 
-def _model_phrase(model: str, defined: pd.Series) -> str:
-    worst, best = (f"{end:.3f}" for end in (defined.min(), defined.max()))
+def _model_phrase(model: str, table: pd.DataFrame) -> str:
+    """A model's mean AUC, its worst and its best class, and those that are tied with these."""
+    areas = class_auc(table)
+    worst, best = (f"{end:.3f}" for end in (areas.min(), areas.max()))
     ends = f"{best} for every class"
     if worst != best:
-        lowest, highest = (several(_classes_at(defined, end)) for end in (defined.min(), defined.max()))
-        ends = f"from {worst} for {lowest} to {best} for {highest}"
-    return f"{model.upper()} has a mean AUC of {defined.mean():.3f} ({ends})"
+        lowest, highest = (_end(table, areas, *end) for end in ((areas.min(), "trails"), (areas.max(), "leads")))
+        ends = f"from {worst} for {lowest}{',' * (', ' in lowest)} to {best} for {highest}"
+    return f"{model.upper()} has a mean AUC of {areas.mean():.3f} ({ends})"
+
+
+def _end(table: pd.DataFrame, areas: pd.Series, end: float, column: str) -> str:
+    """The classes with this AUC, and those that are tied with them."""
+    shares, names = class_auc(table, column)[areas.index], _classes_at(areas, end)
+    also = leads.tied(shares.to_numpy(), [areas.index.get_loc(name) for name in names])
+    return several(names) + leads.tie_clause([str(areas.index[place]) for place in also])
 
 
 def note(tables: dict[str, pd.DataFrame]) -> str:
     """Which scores the curves are of, and what the report's scores give instead."""
     phrases = [phrase for model, table in tables.items() if (phrase := _logits_phrase(model, table))]
     also = f" The mean AUC of the logits is {listed(phrases)}." if phrases else ""
-    return f"{FROM_PROBABILITIES}{also}"
+    return f"{FROM_PROBABILITIES}{also} {leads.NOTE}"
 
 
 FROM_PROBABILITIES = (

@@ -4,7 +4,7 @@ import pytest
 from sklearn import metrics
 
 from analysis.results import classification as c
-from analysis.results import confusion, roc
+from analysis.results import confusion, leads, roc
 
 CLASSES = ["cat", "dog", "ship"]
 
@@ -29,7 +29,8 @@ def test_softmax_of_float32_logits_is_computed_in_float64():
 def test_confusion_agrees_with_scikit_learn_and_keeps_every_pair():
     logits, labels = predictions()
     table = confusion.confusion(logits, labels, CLASSES)
-    assert list(table) == ["true", "predicted", "count"]
+    assert list(table) == ["true", "predicted", "count", "leads"]
+    assert table["leads"].sum() == pytest.approx(1)
     expected = metrics.confusion_matrix(labels, logits.argmax(axis=1))
     np.testing.assert_array_equal(table["count"].to_numpy().reshape(3, 3), expected)
     assert len(confusion.confusion(logits[:1], labels[:1], CLASSES)) == 9
@@ -68,6 +69,24 @@ def test_the_confusion_caption_names_the_most_frequent_mistake():
     )
     right = confusion.confusion(logits, logits.argmax(axis=1), CLASSES)
     assert confusion.confusion_caption({"cnn": right}) == "CNN confuses no classes."
+
+
+@pytest.mark.parametrize(("ships", "said"), [(45, ", tied with dog for ship."), (10, "(50 of 200).")])
+def test_a_mistake_that_is_nearly_as_frequent_is_tied_with_the_most_frequent(ships: int, said: str):
+    labels = np.repeat([0, 1, 2], 200)
+    chosen = labels.copy()
+    chosen[:50] = 1  # cats for dogs
+    chosen[200 : 200 + ships] = 2  # dogs for ships
+    text = confusion.confusion_caption({"cnn": confusion.confusion(np.eye(3)[chosen], labels, CLASSES)})
+    assert text.startswith("CNN most often takes cat for dog (50 of 200)")
+    assert text.endswith(said)
+
+
+def test_many_classes_are_resampled_in_small_parts(monkeypatch: pytest.MonkeyPatch):
+    logits, labels = predictions()
+    whole = confusion.confusion(logits, labels, CLASSES)["leads"]
+    monkeypatch.setattr(leads, "DRAWN_AT_ONCE", 900)
+    np.testing.assert_allclose(confusion.confusion(logits, labels, CLASSES)["leads"], whole, atol=0.05)
 
 
 def test_auc_agrees_with_scikit_learn():
@@ -125,7 +144,7 @@ def test_the_roc_note_is_silent_on_the_best_class_where_both_scores_have_the_sam
     note = roc.note({"cnn": roc.roc(logits, labels, CLASSES)})
     assert "The mean AUC of the logits is" in note
     assert "best" not in note
-    assert roc.note({"cnn": roc.roc(logits, np.zeros(300, int), CLASSES)}) == roc.FROM_PROBABILITIES
+    assert roc.note({"cnn": roc.roc(logits, np.zeros(300, int), CLASSES)}) == f"{roc.FROM_PROBABILITIES} {leads.NOTE}"
 
 
 def test_the_roc_caption_names_every_class_that_is_best_or_worst():
@@ -136,7 +155,20 @@ def test_the_roc_caption_names_every_class_that_is_best_or_worst():
     )
     logits[5] = [0, 12, 3]
     text = roc.roc_caption({"ffnn": roc.roc(logits, labels, CLASSES)})
-    assert text == "FFNN has a mean AUC of 0.917 (from 0.750 for dog to 1.000 for cat and ship)."
+    assert text == (
+        "FFNN has a mean AUC of 0.917 (from 0.750 for dog, tied with cat and ship, to 1.000 for cat and ship, tied "
+        "with dog)."
+    )
+
+
+@pytest.mark.parametrize(("gap", "is_sure"), [(0.0, False), (2.0, True)])
+def test_an_auc_that_other_images_would_not_leave_the_highest_is_tied(gap: float, is_sure: bool):
+    labels = np.repeat([0, 1, 2], 100)
+    logits = np.random.default_rng(0).normal(size=(300, 3)) + np.eye(3)[labels] * [1, 1 + gap, 1 + 2 * gap]
+    text = roc.roc_caption({"cnn": roc.roc(logits, labels, CLASSES)})
+    assert ("tied with" not in text) is is_sure
+    if is_sure:
+        assert " for ship)." in text
 
 
 @pytest.mark.parametrize("classes", [1, 3])
