@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import filter_rows, style
 from analysis.drawing.wording import listed, without_middle
 from analysis.exhibit import Exhibit
+from analysis.results import leads
 
 MOST_BARS = 40
 """Most filters side by side."""
@@ -38,45 +39,80 @@ def class_selectivity(means: Mapping[str, np.ndarray], labels: np.ndarray, class
 
     Returns:
         layer, filter; class, the one with the largest mean, empty for a filter too weak to be rated; mean_highest,
-        mean_rest, and selectivity, NaN if undefined: for such a filter, or if all images are of one class.
+        mean_rest, and selectivity, NaN if undefined: for such a filter, or if all images are of one class; leads and
+        leads_layer, the shares of bootstrap resamples in which it is the largest of all and of its layer, see `leads`.
     """
-    return pd.concat(
-        [_layer_table(values, labels, classes).assign(layer=layer) for layer, values in means.items()],
-        ignore_index=True,
-    )[["layer", "filter", "class", "mean_highest", "mean_rest", "selectivity"]]
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    names = [classes[labels[rows[0]]] for rows in members]
+    by_layer = {
+        layer: np.stack([values[rows].mean(axis=0, dtype=np.float64) for rows in members])
+        for layer, values in means.items()
+    }
+    table = pd.concat([_layer_table(values, names).assign(layer=layer) for layer, values in by_layer.items()])
+    resampled = _resampled(np.concatenate(list(means.values()), axis=1), labels, members)
+    resampled[:, table["selectivity"].isna()] = np.nan
+    of_layers = np.split(resampled, np.cumsum([values.shape[1] for values in by_layer.values()])[:-1], axis=1)
+    shares = {
+        "leads": leads.lead_shares(resampled),
+        "leads_layer": np.concatenate([leads.lead_shares(part) for part in of_layers]),
+    }
+    columns = ["layer", "filter", "class", "mean_highest", "mean_rest", "selectivity"]
+    return table[columns].reset_index(drop=True).assign(**shares)
 
 
-def _layer_table(means: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    present = np.unique(labels)
-    by_class = np.stack([means[labels == label].mean(axis=0, dtype=np.float64) for label in present])
-    highest, best = by_class.max(axis=0), by_class.argmax(axis=0)
-    others = len(present) - 1
-    rest = (by_class.sum(axis=0) - highest) / others if others else np.full(len(highest), np.nan)
+def _resampled(means: np.ndarray, labels: np.ndarray, members: Sequence[np.ndarray]) -> np.ndarray:
+    """The selectivity of each filter in each resample of the images, (resamples, filters)."""
+    values, parts = means.astype(np.float32), []
+    for weights in leads.weights(labels):
+        by_class = np.stack([weights[:, rows] @ values[rows] / len(rows) for rows in members])
+        parts.append(_selectivity(*_highest_and_rest(by_class)))
+    return np.concatenate(parts)
+
+
+def _highest_and_rest(by_class: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The largest of the classes' means (K, …), and the mean of all others, NaN for a single class."""
+    highest, others = by_class.max(axis=0), len(by_class) - 1
+    return highest, (by_class.sum(axis=0) - highest) / others if others else np.full(highest.shape, np.nan)
+
+
+def _selectivity(highest: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    return np.divide(highest - rest, highest + rest, out=np.full(highest.shape, np.nan), where=highest > 0)
+
+
+def _layer_table(by_class: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """The table of one layer from its filters' means (K, filters) by class."""
+    highest, rest = _highest_and_rest(by_class)
     responds = highest > filter_rows.SILENT * highest.max()
-    index = np.divide(highest - rest, highest + rest, out=np.full(len(highest), np.nan), where=responds)
-    names = [classes[present[place]] if rated else "" for place, rated in zip(best, responds, strict=True)]
+    best = [names[place] if rated else "" for place, rated in zip(by_class.argmax(axis=0), responds, strict=True)]
     return pd.DataFrame(
         {
             "filter": np.arange(len(highest)),
-            "class": names,
+            "class": best,
             "mean_highest": highest,
             "mean_rest": rest,
-            "selectivity": index,
+            "selectivity": np.where(responds, _selectivity(highest, rest), np.nan),
         }
     )
 
 
 def caption(table: pd.DataFrame) -> str:
-    """One sentence: the most selective filter of all, and each layer's median index."""
+    """One sentence: the most selective filter of all, those tied with it, and each layer's median index."""
     defined = table.dropna(subset=["selectivity"])
     if defined.empty:
         return "No filter's selectivity is defined."
     [most] = defined.nlargest(1, "selectivity").to_dict("records")
+    also = defined.iloc[_tied(defined, "leads")].to_dict("records")
+    ties = leads.tie_clause([f"filter {row['filter']} of {row['layer']}" for row in also])
     medians = [f"{part['selectivity'].median():.2f} in {layer}" for layer, part in defined.groupby("layer", sort=False)]
     return (
         f"Filter {most['filter']} of {most['layer']} is the most selective with {most['selectivity']:.2f}, for "
-        f"{most['class']}; the median selectivity is {listed(medians)}."
+        f"{most['class']}{ties}; the median selectivity is {listed(medians)}."
     )
+
+
+def _tied(defined: pd.DataFrame, column: str) -> list[int]:
+    """The places of the filters that are tied with the most selective one."""
+    return leads.tied(defined[column].to_numpy(), [int(defined["selectivity"].argmax())])
 
 
 def points(table: pd.DataFrame) -> list[str]:
@@ -91,15 +127,17 @@ def _layer_sentence(layer: str, table: pd.DataFrame) -> str:
     if defined.empty:
         return f"In {layer} no filter's selectivity is defined{quiet}."
     [most] = defined.nlargest(1, "selectivity").to_dict("records")
+    ties = leads.tie_clause(defined["filter"].iloc[_tied(defined, "leads_layer")].astype(str).tolist(), "filter")
     return (
-        f"In {layer} filter {most['filter']} is the most selective with {most['selectivity']:.2f}: its mean activation "
+        f"In {layer} filter {most['filter']} is the most selective with {most['selectivity']:.2f}{ties}: its mean "
+        "activation "
         f"is {most['mean_highest']:.3g} for {most['class']} and {most['mean_rest']:.3g} for the rest{quiet}."
     )
 
 
 NOTE = (
     "Selectivity is the difference between a filter's mean activation for its class and for the rest, over their sum "
-    "(Morcos et al. 2018)."
+    f"(Morcos et al. 2018). {leads.NOTE}"
 )
 
 

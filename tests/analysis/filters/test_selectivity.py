@@ -52,6 +52,30 @@ def test_the_caption_has_the_median_and_the_most_selective_filter():
     assert caption(TABLE).startswith("Filter 5 of conv2 is the most selective with 1.00, for ")
     assert caption(TABLE).endswith(f" and {median:.2f} in conv2.")
     assert points(TABLE)[1].startswith("In conv2 filter 5 is the most selective with 1.00: its mean activation is ")
+    assert ", tied with " not in caption(TABLE)
+
+
+def test_a_filter_that_other_images_would_not_leave_the_most_selective_is_tied():
+    means = RNG.random((60, 3)) + np.array([0, 1, 1]) * (LABELS == 1)[:, None]
+    table = class_selectivity({"conv1": means}, LABELS, CLASSES)
+    [first, other] = table.iloc[1:].sort_values("selectivity", ascending=False)["filter"]
+    assert f"Filter {first} of conv1 is the most selective" in caption(table)
+    assert f", for dog, tied with filter {other} of conv1; the median" in caption(table)
+    assert f", tied with filter {other}: its mean activation is " in points(table)[0]
+    assert table["leads"].tolist() == table["leads_layer"].tolist()
+    assert table["leads"][0] == 0
+
+
+def test_how_often_a_filter_leads_is_what_resampled_images_give():
+    """The oracle draws the images of each class anew, and asks the function itself."""
+    rng, members = np.random.default_rng(1), [np.flatnonzero(label == LABELS) for label in range(3)]
+    leaders = []
+    for _ in range(100):
+        drawn = np.concatenate([rng.choice(rows, len(rows)) for rows in members])
+        again = class_selectivity({"conv1": MEANS["conv1"][drawn]}, LABELS[drawn], CLASSES)
+        leaders.append(again["selectivity"].argmax())
+    shares = TABLE.loc[TABLE["layer"] == "conv1", "leads_layer"]
+    np.testing.assert_allclose(shares, np.bincount(leaders, minlength=5) / 100, atol=0.15)
 
 
 def test_bars_are_the_indices_most_selective_first_and_go_on_below():
