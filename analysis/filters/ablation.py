@@ -86,7 +86,7 @@ def _layer_sentence(layer: str, part: pd.DataFrame, effects: pd.DataFrame, measu
         return f"{nothing}." if nothing else ""
     number = int(first["filter"])
     shares = filters[f"{measure}_leads_layer"].to_numpy()
-    also = leads.tied(shares, [filters.index.get_loc(number)])
+    also = leads.tied(shares, np.flatnonzero(filters.index == number).tolist())
     which = f"filter {number} matters most{leads.tie_clause([str(filters.index[place]) for place in also], 'filter')}"
     whole = part.loc[part["filter"] == number, measure.removesuffix("_lost")].mean()
     text = f"In {layer} {which}: without it {_change_phrase('mean ', measure, whole, first['mean_lost'])}"
@@ -108,7 +108,7 @@ def _main_class_sentence(table: pd.DataFrame, effects: pd.DataFrame, measure: st
 def _largest_loss(effects: pd.DataFrame, column: str) -> Mapping[Hashable, Any] | None:
     """The row with the largest loss; None if nothing is lost."""
     losing = effects[effects[column] > 0]
-    return None if losing.empty else losing.loc[losing[column].idxmax()].to_dict()
+    return None if losing.empty else losing.iloc[int(losing[column].argmax())].to_dict()
 
 
 def _change_phrase(of: str, measure: str, whole: float, lost: float) -> str:

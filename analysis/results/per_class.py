@@ -102,8 +102,7 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
 
 
 def _tied(defined: pd.DataFrame, rows: pd.DataFrame, column: str) -> str:
-    places = [defined.index.get_loc(place) for place in rows.index]
-    also = leads.tied(defined[column].to_numpy(), places)
+    also = leads.tied(defined[column].to_numpy(), np.flatnonzero(defined.index.isin(rows.index)).tolist())
     return leads.tie_clause(defined["class"].iloc[also].tolist())
 
 

@@ -98,7 +98,7 @@ def _model_phrase(model: str, table: pd.DataFrame) -> str:
 def _end(table: pd.DataFrame, areas: pd.Series, end: float, column: str) -> str:
     """The classes with this AUC, and those that are tied with them."""
     shares, names = class_auc(table, column)[areas.index], _classes_at(areas, end)
-    also = leads.tied(shares.to_numpy(), [areas.index.get_loc(name) for name in names])
+    also = leads.tied(shares.to_numpy(), np.flatnonzero(areas.index.isin(names)).tolist())
     return several(names) + leads.tie_clause([str(areas.index[place]) for place in also])
 
 

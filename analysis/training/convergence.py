@@ -33,7 +33,8 @@ def show(histories: dict[str, pd.DataFrame], accuracies: pd.DataFrame, commands:
         f"The {model.upper()} was trained with one seed: `{command}` adds two." for model, command in commands.items()
     ]
     table, spread = convergence(histories), seeds_table(accuracies)
-    after = spread[spread["split"] == "train"].set_index("model")["mean"].dropna().to_dict()
+    trained = spread[spread["split"] == "train"].dropna(subset="mean")
+    after = dict(zip(trained["model"], trained["mean"], strict=True))
     heading, text, figure = "Convergence (Figure 7)", caption(table, after), draw_convergence(table)
     of_seeds, shown = seeds_caption(spread), seeds_readable(spread)
     return [
