@@ -12,7 +12,7 @@ def show(
     """The explorer as an exhibit; arguments and ValueError as in `page.page`."""
     return Exhibit(
         "explorer",
-        "The explorer: every filter at every epoch",
+        "The explorer: every filter over the epochs",
         page.caption(trace),
         note=page.note(trace),
         link=("The explorer: explorer.html, beside this page", "explorer.html"),

@@ -77,7 +77,8 @@ def note(trace: Trace) -> str:
     filters = sum(len(trace.ranges[maps[0]][-1]) for maps in MAPS.values())
     return (
         f"A page of its own shows the kernel of any of the {filters} filters, and its feature map, ReLU and max "
-        f"pooling on {trace.inputs.shape[1]} images side by side, from epoch {trace.epochs[0]} to {trace.epochs[-1]}."
+        f"pooling on {trace.inputs.shape[1]} images side by side, from epoch {trace.epochs[0]} to {trace.epochs[-1]}; "
+        f"where all epochs would make it larger than {MOST_BYTES / 1e6:.0f} MB, it has only every second, third, …."
     )
 
 

@@ -154,10 +154,11 @@ def convolution_caption(table: pd.DataFrame, corner: Place) -> str:
     """One sentence: the sum at the first position, and the range of the map."""
     panels = arrays(table)
     result, whole = panels["map"], panels["whole map"]
+    ends = f"goes from {number(whole.min())} to {number(whole.max())}, positive where green gets brighter to the right"
     return (
         f"At the first place (row {corner[0]}, column {corner[1]} of the image) the products "
         f"{total(panels['products 1'].ravel().tolist())} sum to {number(result[0, 0])}, and the map of the whole image "
-        f"goes from {number(whole.min())} to {number(whole.max())}, positive where green gets brighter to the right."
+        f"{ends if np.ptp(whole) else f'is {number(whole.min())} throughout'}."
     )
 
 

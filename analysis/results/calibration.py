@@ -14,17 +14,17 @@ from analysis.results.proportions import CONFIDENCE, wilson
 
 BINS = 15
 """Number of bins of equal width, as in Guo et al. (2017)."""
-BALANCED = 0.005
-"""Largest difference of mean confidence and accuracy for which a model counts as calibrated on average."""
+NOTE = (
+    f"Over- or under-confident: the mean confidence lies outside the accuracy's {CONFIDENCE:.0%} interval. The "
+    "expected calibration error sums absolute differences: by chance alone it lies above 0 for a calibrated model too."
+)
 
 
 def show(predictions: TestPredictions) -> Exhibit:
     """The reliability diagram of each model, on the test images."""
     tables = {model: reliability(*kept) for model, kept in predictions.items()}
-    figure = draw_reliability(tables)
-    return Exhibit(
-        "calibration", "Calibration: is confidence as high as accuracy?", caption(tables), joined(tables), figure
-    )
+    heading, figure = "Calibration: is confidence as high as accuracy?", draw_reliability(tables)
+    return Exhibit("calibration", heading, caption(tables), joined(tables), figure, note=NOTE)
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> pd.DataFrame:
@@ -67,6 +67,9 @@ def expected_calibration_error(table: pd.DataFrame) -> float:
     return float((gaps * table["images"]).sum() / table["images"].sum())
 
 
+UNCLEAR = "over- or under-confidence on average is not shown"
+
+
 def caption(tables: dict[str, pd.DataFrame]) -> str:
     """One sentence: each model's expected calibration error, and whether it is over- or under-confident."""
     bins = len(next(iter(tables.values())))
@@ -75,8 +78,9 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
         sure, right = (
             np.average(table[name].fillna(0), weights=table["images"]) for name in ("confidence", "accuracy")
         )
-        word = "over-confident" if sure > right else "under-confident"
-        word = "on average as sure as right" if abs(sure - right) < BALANCED else word
+        images = int(table["images"].sum())
+        (low,), (high,) = wilson([round(right * images)], [images])
+        word = "over-confident" if sure > high else "under-confident" if sure < low else UNCLEAR
         phrases.append(
             f"{model.upper()} {expected_calibration_error(table):.3f} (mean confidence {sure:.3f}, accuracy "
             f"{right:.3f}: {word})"

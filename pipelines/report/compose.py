@@ -69,7 +69,7 @@ def show_grid(m: Material, name: str) -> Exhibit:
 def show_explorer(m: Material) -> Exhibit:
     """The page on which every filter and epoch can be chosen."""
     trace, pictures = measurements.trace(m.network, m.images), measurements.pictures(m.images)
-    title = f"{m.network.name.upper()} on {m.network.images}: every filter, epoch by epoch"
+    title = f"{m.network.name.upper()} on {m.network.images}: every filter over the epochs"
     try:
         return explorer.show(trace, pictures, m.classes, title=title, start=next(iter(m.filters.items())))
     except ValueError as error:

@@ -21,6 +21,7 @@ from study.provenance import provenance
 from study.tracking.failures import failure_recorded
 from study.tracking.runs import analysis_tags, data_params, is_under_way
 
+NUMBERED = "Figures and tables are numbered as in Wik (2023), “Tracing the Convolutions of a CNN”."
 PAGE = "index.html"
 """The file name of both pages: of the whole report, and in its subfolder `ONLY` of the figures named with `--only`."""
 
@@ -36,7 +37,7 @@ def write_page(
     network, config = material.network, material.config
     html = page(
         f"{network.name.upper()} on {network.images}",
-        _lead(material.table2, material.networks),
+        f"{_lead(material.table2, material.networks)} {NUMBERED}",
         parts,
         facts=_facts(material, _command(network, config, material.where, data)),
         links=_links(report, config),

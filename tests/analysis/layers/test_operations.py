@@ -195,6 +195,13 @@ def test_the_largest_value_is_said_to_be_so_only_of_the_windows_that_were_compar
     assert flat.startswith("One of the equal values of filter 1's map, 0.500 at row 0")
 
 
+def test_the_map_of_a_black_image_is_not_said_to_be_positive_anywhere():
+    black = np.zeros((8, 8))
+    panels = {"patch": black, "kernel": KERNEL, "map": convolved(black), "whole map": convolved(black)}
+    table = tabulate({**panels, "products 1": black[:3, :3]})
+    assert operations.convolution_caption(table, (0, 0)).endswith("the map of the whole image is 0 throughout.")
+
+
 def test_long_titles_are_broken_and_no_wider_than_their_panel():
     panels = [Panel(values=np.zeros((3, 3)), title="a rather long title over a small panel") for _ in range(3)]
     figure = draw_rows([panels], title="t")

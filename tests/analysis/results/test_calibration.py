@@ -59,15 +59,19 @@ def test_without_images_the_error_is_undefined():
 
 def test_the_caption_says_whether_a_model_is_too_sure():
     over = c.reliability(*HAND)
-    under = c.reliability(*sure([0.6, 0.6], [True, True]))
+    under = c.reliability(*sure([0.6] * 8, [True] * 8))
     even = c.reliability(*sure([0.75] * 4, [True, True, True, False]))
     assert c.caption({"cnn": over}) == (
         "Expected calibration error over 15 bins of equal width: CNN 0.263 (mean confidence 0.803, accuracy 0.667: "
-        "over-confident)."
+        f"{c.UNCLEAR})."
     )
     text = c.caption({"cnn": under, "ffnn": even})
-    assert "accuracy 1.000: under-confident); FFNN 0.000" in text
-    assert "on average as sure as right" in text
+    assert f"accuracy 1.000: under-confident); FFNN 0.000 (mean confidence 0.750, accuracy 0.750: {c.UNCLEAR})." in text
+    text = c.caption({"cnn": c.reliability(*sure([0.9] * 40, [True, False] * 20))})
+    assert text.endswith("accuracy 0.500: over-confident).")
+    for right in (15, 18):
+        tilted = c.reliability(*sure([0.8] * 20, [True] * right + [False] * (20 - right)))
+        assert c.UNCLEAR in c.caption({"cnn": tilted}), "too few images to say so"
 
 
 def test_bars_are_the_accuracies_and_lines_the_confidences():
