@@ -22,6 +22,7 @@ from matplotlib.ticker import NullLocator
 from analysis.drawing import style, wording
 from analysis.exhibit import Exhibit
 from analysis.searches import findings
+from analysis.searches.paired_seeds import TOO_FEW, paired_interval
 
 HEADING = "Why filters fall silent and collapse"
 COUNTS = [f"{kind}_{layer}" for layer in ("conv1", "conv2") for kind in ("silent", "collapsed", "silent_collapsed")]
@@ -45,7 +46,7 @@ def show(replicates: pd.DataFrame, counts: pd.DataFrame) -> Iterator[Exhibit]:
         tables={"dead_filters_trainings": table, "dead_filters_means": means},
     )
     heading = f"{HEADING}: every condition"
-    yield Exhibit("dead_filters_conditions", heading, caption(means), readable(means), note=CONDITIONS_NOTE)
+    yield Exhibit("dead_filters_conditions", heading, caption(table), readable(means), note=CONDITIONS_NOTE)
     heading, text, shown = (
         f"{HEADING}: the comparisons",
         findings.contrasts_caption(contrasts),
@@ -54,7 +55,10 @@ def show(replicates: pd.DataFrame, counts: pd.DataFrame) -> Iterator[Exhibit]:
     yield Exhibit("dead_filters_contrasts", heading, text, contrasts, shown=shown, note=note)
 
 
-CONDITIONS_NOTE = "Means ± standard deviations over the seeds, after the last epoch, on the validation images."
+CONDITIONS_NOTE = (
+    "Means ± standard deviations over the seeds, after the last epoch, on the validation images. Shown to differ: the "
+    "95% t interval of the difference, paired by seed and not corrected for their number, leaves out zero."
+)
 
 
 def ends(replicates: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
@@ -107,17 +111,30 @@ def readable(means: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(first | cells)
 
 
-def caption(means: pd.DataFrame) -> str:
-    """One sentence on a `summary`: where the silent share of the second layer is largest, and where smallest."""
-    measured = means.dropna(subset=["silent_conv2_mean"])
-    if measured.empty:
+def caption(table: pd.DataFrame) -> str:
+    """One sentence on `ends`: where the silent share of the second layer is largest, where smallest, and ties."""
+    by_seed = table.pivot(index="seed", columns="condition", values="silent_share")
+    by_seed = by_seed[table["condition"].unique()].dropna(axis=1, how="all")
+    if by_seed.empty:
         return "Every training diverged."
-    share = measured["silent_conv2_mean"] / measured["filters_conv2"]
-    phrases = [
-        f"with “{row['condition']}” ({row['silent_conv2_mean']:.1f} of {row['filters_conv2']})"
-        for row in measured.iloc[[int(share.argmax()), int(share.argmin())]].to_dict("records")
-    ]
-    return f"The silent share of the second layer is largest {phrases[0]} and smallest {phrases[1]}."
+    means = by_seed.mean()
+    largest, smallest = (
+        f"“{condition}” ({means[condition]:.0%}{_alike(by_seed, condition)})"
+        for condition in (str(means.idxmax()), str(means.idxmin()))
+    )
+    return f"The silent share of the second layer is largest with {largest} and smallest with {smallest}."
+
+
+def _alike(by_seed: pd.DataFrame, condition: str) -> str:
+    """A clause: the other conditions from which this one is not shown to differ, paired by seed; empty for none."""
+    intervals = {
+        str(other): paired_interval(by_seed[condition], by_seed[other])[1:3]
+        for other in by_seed.columns.drop(condition)
+    }
+    if intervals and np.isnan([low for low, _ in intervals.values()]).all():
+        return f"; {TOO_FEW}"
+    alike = [f"“{other}”" for other, (low, high) in intervals.items() if not (low > 0 or high < 0)]
+    return f"; not shown to differ from {wording.several(alike)}" if alike else ""
 
 
 DECAYS = {

@@ -70,6 +70,21 @@ def test_the_ends_are_the_counts_of_the_last_step():
         assert row["silent_share"] == row["silent_conv2"] / row["filters_conv2"]
 
 
+@pytest.mark.parametrize(("spread", "is_alike"), [(0, False), (20, True)])
+def test_a_condition_is_most_silent_only_where_the_seeds_tell_it_from_the_others(spread: int, is_alike: bool):
+    """Condition 3 loses two filters more than condition 4 in the mean: with every seed, or with one of three."""
+
+    def story(row: dict, seed: int) -> tuple[int, int, float]:
+        lead = {"condition 3": 42, "condition 4": 40 + spread * (seed - 1)}.get(row["condition"], 0)
+        return lead, 0, 0.5
+
+    text = dead_filters.caption(tables(story)[0])
+    assert text.startswith("The silent share of the second layer is largest with “condition 3” (66%")
+    assert ("; not shown to differ from “condition 4”)" in text) is is_alike
+    assert " and smallest with “condition 0” (0%; not shown to differ from “condition 1”, “condition 2”, " in text
+    assert dead_filters.caption(tables(story, seeds=2)[0]).count("fewer than 3 seeds are no test") == 2
+
+
 def test_the_summary_has_mean_and_sample_deviation_over_the_seeds():
     table, _ = tables(expected_story)
     summary = dead_filters.summary(table)
