@@ -74,10 +74,16 @@ def draw_history(table: pd.DataFrame) -> Figure:
 
 def show_importance(table: pd.DataFrame, trials: pd.DataFrame) -> Exhibit:
     """The importance of each hyperparameter; arguments as in `importance_caption`."""
-    heading, text = "Which hyperparameter matters", importance_caption(table, trials)
+    heading, text = "Importance of each hyperparameter", importance_caption(table, trials)
     if table.empty:
         return Exhibit("search_importance", heading, text)
-    return Exhibit("search_importance", heading, text, table, draw_importance(table))
+    return Exhibit("search_importance", heading, text, table, draw_importance(table), note=IMPORTANCE_NOTE)
+
+
+IMPORTANCE_NOTE = (
+    "fANOVA fits a random forest to the complete trials; the shares are of that fit, over the values that were tried, "
+    "and have no interval."
+)
 
 
 def importance_caption(table: pd.DataFrame, trials: pd.DataFrame) -> str:
@@ -90,9 +96,9 @@ def importance_caption(table: pd.DataFrame, trials: pd.DataFrame) -> str:
     ]
     complete = int((trials["state"] == "complete").sum())
     return (
-        f"How the validation accuracies of the {complete} complete trials of {len(trials)} vary is due "
-        f"{' and '.join(shares)} (fANOVA); what was pruned is not in it"
-        f"{', and so few trials are too few to tell' if complete < FEWEST else ''}."
+        f"Of how the validation accuracies of the {complete} complete trials of {len(trials)} vary, fANOVA attributes "
+        f"{' and '.join(shares)}{'' if complete == len(trials) else '; what did not complete is not in it'}"
+        f"{'; so few trials are too few to tell' if complete < FEWEST else ''}."
     )
 
 

@@ -157,9 +157,10 @@ def test_two_searches_stand_side_by_side_on_one_scale_of_colours():
 def test_importance_is_said_in_words_and_so_is_its_absence():
     table = pd.DataFrame({"parameter": ["learning_rate", "weight_decay"], "importance": [0.83, 0.17]})
     caption_text = search.importance_caption(table, TRIALS)
-    assert "83% to the learning rate and 17% to the weight decay" in caption_text
+    assert ", fANOVA attributes 83% to the learning rate and 17% to the weight decay; " in caption_text
+    assert "have no interval" in search.show_importance(table, TRIALS).note
     assert f"{(TRIALS['state'] == 'complete').sum()} complete trials of {len(TRIALS)}" in caption_text
     few, many = TRIALS[TRIALS["state"] == "complete"][:1], pd.concat([TRIALS] * 10)
-    assert search.importance_caption(table, few).endswith(", and so few trials are too few to tell.")
-    assert search.importance_caption(table, many).endswith("what was pruned is not in it.")
+    assert search.importance_caption(table, few).endswith("weight decay; so few trials are too few to tell.")
+    assert search.importance_caption(table, many).endswith("; what did not complete is not in it.")
     assert search.importance_caption(table[:0], TRIALS[:0]).startswith("No importance")
