@@ -177,7 +177,17 @@ def record(
     recover(set())
     parts = resident(splits.train, machine), resident(splits.validation, machine)
     optimise(opened, config, partial(_train, *parts, machine), recover)
-    search.curves_table(opened).to_csv(file, index=False, float_format="%.6g")
+    _curves(opened).to_csv(file, index=False, float_format="%.6g")
+
+
+def _curves(opened: search.Search) -> pd.DataFrame:
+    """Every epoch of the finished trials: number, learning_rate, weight_decay, epoch, val_accuracy."""
+    rows = [
+        (trial.number, trial.params["learning_rate"], trial.params["weight_decay"], epoch, value)
+        for trial in opened.get_trials(deepcopy=False, states=search.FINISHED_STATES)
+        for epoch, value in sorted(trial.intermediate_values.items())
+    ]
+    return pd.DataFrame(rows, columns=["number", "learning_rate", "weight_decay", "epoch", "val_accuracy"])
 
 
 def _train(train: Labelled, validation: Labelled, machine: Machine, suggestion: Suggestion) -> Training:

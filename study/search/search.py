@@ -223,16 +223,6 @@ def trials_table(search: Search) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def curves_table(search: Search) -> pd.DataFrame:
-    """Every epoch of the finished trials: number, learning_rate, weight_decay, epoch, val_accuracy."""
-    rows = [
-        (trial.number, trial.params["learning_rate"], trial.params["weight_decay"], epoch, value)
-        for trial in search.get_trials(deepcopy=False, states=FINISHED_STATES)
-        for epoch, value in sorted(trial.intermediate_values.items())
-    ]
-    return pd.DataFrame(rows, columns=["number", "learning_rate", "weight_decay", "epoch", "val_accuracy"])
-
-
 def importance(search: Search) -> pd.DataFrame:
     """How much of the variance of the complete trials' accuracy each hyperparameter explains (fANOVA).
 
