@@ -109,7 +109,7 @@ def test_waiting_for_a_locked_storage_is_told_and_ends_with_the_lock(context: Co
         with engine.begin() as connection:
             assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 60_000
     assert lines == [
-        f"The database {context.storage} is locked by another process (database is locked): retrying, for 60 s at most."
+        f"The database {context.storage} is locked by another process (database is locked): retrying for up to 60 s."
     ]
 
 
