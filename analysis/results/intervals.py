@@ -197,26 +197,23 @@ def intervals_caption(table: pd.DataFrame) -> str:
 
 def note(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:
     """How far the report's numbers compare with ours, the number of images, and how the intervals were computed."""
-    return f"{_comparability(table)} {_method(table, resamples)}"
-
-
-def _comparability(table: pd.DataFrame) -> str:
-    if "report" not in table:
-        return NOT_COMPARED
-    return CHOSEN_BY_TEST if table["same_images"].all() else f"{CHOSEN_BY_TEST} {OTHER_IMAGES}"
-
-
-def _method(table: pd.DataFrame, resamples: int) -> str:
     images = table.groupby("split", sort=False)["images"].first().items()
     counts = " and ".join(f"{count:,} {split}" for split, count in images)
     return (
-        f"On {counts} images; in brackets {CONFIDENCE:.0%} intervals. They say what other images would have changed, "
+        f"{_comparability(table)} On {counts} images; in brackets {CONFIDENCE:.0%} intervals. "
+        "They say what other images would have changed, "
         "not another training. Precision, recall and F1 are averages over the classes, weighted by their size, so that "
         "recall is the accuracy. The intervals of these two are Wilson's (1927), of their differences, image by image, "
         f"Bonett and Price's (2012); of precision and F1 percentiles of {resamples:,} bootstrap resamples of the "
         "images, the same for all models, and none where all resamples are alike. Whether two models differ is "
         "decided by McNemar's test alone: where they disagree on few images, the bootstrap of a difference is too sure."
     )
+
+
+def _comparability(table: pd.DataFrame) -> str:
+    if "report" not in table:
+        return NOT_COMPARED
+    return CHOSEN_BY_TEST if table["same_images"].all() else f"{CHOSEN_BY_TEST} {OTHER_IMAGES}"
 
 
 def figure_note(table: pd.DataFrame) -> str:
@@ -262,17 +259,16 @@ def draw_intervals(table: pd.DataFrame) -> Figure:
         _draw_panel(ax, part)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
-    marks = [_mark(model, "this run") for model in dict.fromkeys(table.loc[table["minus"] == "", "model"])]
+    lines = {model: f"{model.upper()}, this run, {CONFIDENCE:.0%} interval" for model in table["model"].unique()}
+    marks = [
+        Line2D([], [], color=style.model_colour(model), marker="o", markersize=5, label=label)
+        for model, label in lines.items()
+    ]
     if "report" in table and table["report"].notna().any():
         label = f"Wik (2023){_elsewhere(table, ', on ')}"
         marks.append(Line2D([], [], color=style.INK, marker="D", markerfacecolor="none", ls="none", label=label))
     figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
     return figure
-
-
-def _mark(model: str, words: str) -> Line2D:
-    label = f"{model.upper()}, {words}, {CONFIDENCE:.0%} interval"
-    return Line2D([], [], color=style.model_colour(model), marker="o", markersize=5, label=label)
 
 
 def _draw_panel(ax: Axes, table: pd.DataFrame) -> None:

@@ -81,7 +81,7 @@ def roc_caption(tables: dict[str, pd.DataFrame]) -> str:
     if any(area.isna().all() for area in areas.values()):
         return "The AUC is undefined, as all images are of one class: a curve takes images of a class and of others."
     text = "; ".join(_model_phrase(model, table.dropna(subset="auc")) for model, table in tables.items())
-    return text + (f"; undefined, for want of images: {first_few(missing)}." if missing else ".")
+    return text + (f"; undefined without images: {first_few(missing)}." if missing else ".")
 
 
 def _model_phrase(model: str, table: pd.DataFrame) -> str:

@@ -122,7 +122,7 @@ def test_a_class_without_positives_or_negatives_is_undefined():
     ax = roc.draw_roc({"cnn": table}).axes[0]
     assert ax.get_legend().get_texts()[-1].get_text() == "ship undefined"
     assert ax.get_title(loc="left") == f"CNN: mean AUC {roc.class_auc(table).mean():.3f} over 2 of 3 classes"
-    assert roc.roc_caption({"cnn": table, "ffnn": table}).endswith("; undefined, for want of images: ship.")
+    assert roc.roc_caption({"cnn": table, "ffnn": table}).endswith("; undefined without images: ship.")
 
 
 def test_the_roc_note_gives_the_mean_auc_of_the_logits_and_their_best_class_where_it_is_another():
