@@ -15,6 +15,8 @@ from analysis.filters.patch_sheet import draw_top_patches, responding
 
 PATCHES = 9
 """Patches per filter, drawn three by three."""
+DRAWS = 1000
+"""Draws of random patches, which tell by how much filters agree by chance."""
 CONSTANT = 1e-5
 """Share of a filter's peak by which its map must vary, within or between images, to count as a response."""
 
@@ -71,7 +73,7 @@ def show(
         if inputs
         else kernel_pictures(weights, responses.dilation),
     )
-    about = note(responses.side) + (f" {_INPUTS}" if inputs else "")
+    about = f"{note(responses.side)} {chance(table, labels)}" + (f" {_INPUTS}" if inputs else "")
     heading = f"The patches that activate the filters of {layer} most"
     return Exhibit(f"patches_{layer}", heading, caption(table), table, figure, note=about)
 
@@ -196,6 +198,21 @@ def _most_agreed(shown: pd.DataFrame, most: pd.DataFrame) -> str:
     patches = (shown["filter"] == first["filter"]).sum()
     text = f"The patches of filter {first['filter']} agree most on a class: {first['count']} of {patches} show"
     return f"{text} {first['class']}"
+
+
+def chance(table: pd.DataFrame, labels: np.ndarray) -> str:
+    """A sentence: on how many patches some filter would agree by chance; empty if no filter responds.
+
+    Args:
+        table: from `top_patches`.
+        labels: (N,), the classes of the images that the patches were chosen from.
+    """
+    sizes = responding(table).groupby("filter").size().to_numpy()
+    if not len(sizes):
+        return ""
+    rng, shares = np.random.default_rng(0), np.bincount(labels) / len(labels)
+    most = int(np.median(np.max([rng.multinomial(size, shares, DRAWS).max(axis=1) for size in sizes], axis=0)))
+    return f"Of as many filters with patches at random, one would agree on {most} (median of {DRAWS:,} draws)."
 
 
 def note(side: int) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
 from analysis.filters.patch_sheet import draw_top_patches, responding
-from analysis.filters.patches import PATCHES, caption, crop_patches, note, top_patches
+from analysis.filters.patches import PATCHES, caption, chance, crop_patches, note, top_patches
 
 RNG = np.random.default_rng(3)
 CLASSES = ["cat", "dog"]
@@ -106,6 +106,18 @@ def test_the_strongest_inputs_have_the_largest_kernels():
 
 def test_the_caption_has_the_numbers_of_the_table():
     assert note(14).startswith("Patches of 14 × 14 pixels")
+
+
+@pytest.mark.parametrize(("classes", "filters", "most"), [(1, 3, 9), (100, 1, 1), (2, 60, 8)])
+def test_how_far_patches_at_random_would_agree_depends_on_classes_and_filters(classes: int, filters: int, most: int):
+    rng, labels = np.random.default_rng(0), np.arange(1000) % classes
+    peak = rng.random((1000, filters)) + 1
+    places = np.zeros((1000, filters), int)
+    names = [f"class {number}" for number in range(classes)]
+    table = top_patches(peak, peak - 0.5, (places, places), labels, names)
+    assert chance(table, labels).startswith(f"Of as many filters with patches at random, one would agree on {most} (")
+    silent = top_patches(0 * peak, 0 * peak, (places, places), labels, names)
+    assert chance(silent, labels) == ""
     counts = responding(TABLE).groupby("filter")["class"].value_counts()
     filter, name = counts.idxmax()
     assert caption(TABLE) == (
