@@ -132,7 +132,8 @@ def _class_sentence(table: pd.DataFrame, effects: pd.DataFrame, measure: str) ->
     without = f"with the map of filter {row['filter']} of {row['layer']} replaced by {by}"
     also = table.iloc[leads.tied(table[f"{measure}_leads"].to_numpy(), [place])].to_dict("records")
     names = [f"{other['class']} without filter {other['filter']} of {other['layer']}" for other in also]
-    return f"The class that depends most on one filter is {row['class']}: {without} {changed}{leads.tie_clause(names)}."
+    ties = leads.tie_clause(names, mark=";")
+    return f"The class that depends most on one filter is {row['class']}: {without} {changed}{ties}."
 
 
 @style.styled

@@ -155,7 +155,7 @@ def points(table: pd.DataFrame) -> list[str]:
     """One sentence each: how many have settled by the report's epochs, and how far they still turn per epoch."""
     epochs = [epoch for epoch in (STABLE, MAPS_CHANGED) if epoch < table["epoch"].max()]
     phrases = {epoch: _settled_by(table, epoch) for epoch in epochs}
-    sentences = [f"By epoch {epoch} have settled {listed(of_layers)}." for epoch, of_layers in phrases.items()]
+    sentences = [f"By epoch {epoch}, {listed(of_layers)} have settled." for epoch, of_layers in phrases.items()]
     return [*sentences, *_last_steps(table)]
 
 
@@ -198,11 +198,11 @@ def _last_steps(table: pd.DataFrame) -> list[str]:
     layers = table.groupby("layer", sort=False)
     steps = {str(layer): spread(part, "step").set_index("epoch")["median"] for layer, part in layers}
     turns = [
-        f"{step[last]:.2g} in {layer} ({step[STABLE]:.2g})"
+        f"{step[last]:.2g} ({step[STABLE]:.2g}) in {layer}"
         for layer, step in steps.items()
         if {STABLE, last} <= set(step.index)
     ]
-    return [f"Epoch {last} (epoch {STABLE}) turns the median of the living by {', '.join(turns)}."] if turns else []
+    return [f"In epoch {last} (epoch {STABLE}) the median living one turns by {listed(turns)}."] if turns else []
 
 
 @style.styled

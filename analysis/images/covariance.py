@@ -87,14 +87,14 @@ def covariance_caption(measured: Covariance) -> str:
     """One sentence: the share of positive covariances, and their means within a channel and between two."""
     within, between = (_mean_covariance(measured.table, names) for names in channel_pairs(measured.table))
     return (
-        f"Of {measured.images:,} training images ({UNIT}) {measured.positive:.1%} of the covariances are positive, "
-        f"with a mean of {within:.3f} within a channel, {between:.3f} between two, and "
-        f"{measured.variances.mean():.3f} for the variances on the diagonal."
+        f"Of {measured.images:,} training images ({UNIT}) {measured.positive:.1%} of the covariances are positive; the "
+        f"mean of all is {within:.3f} within a channel and {between:.3f} between two, that of the variances on the "
+        f"diagonal {measured.variances.mean():.3f}."
     )
 
 
 COVARIANCE_NOTE = (
-    "Where a covariance is positive, a pixel that is brighter than usual tends to be next to brighter pixels. Each "
+    "Two pixels with a positive covariance tend to be brighter than usual in the same images. Each "
     f"dot of the large picture is the mean of {DOT} × {DOT}; the CSV has the means by distance."
 )
 

@@ -68,7 +68,13 @@ def tied(shares: np.ndarray, leaders: Sequence[int]) -> list[int]:
     return others[: int(np.searchsorted(reached, CONFIDENCE - 1e-9))]
 
 
-def tie_clause(names: Sequence[str], noun: str = "") -> str:
-    """A clause with the names that are tied with the one named before, after their noun; empty for none."""
+def tie_clause(names: Sequence[str], noun: str = "", mark: str = ",") -> str:
+    """A clause with the names that are tied with the one named before, after their noun; empty for none.
+
+    Args:
+        names: of the tied.
+        noun: before the names, in the singular.
+        mark: punctuation before the clause.
+    """
     before = f"{noun}{'s' if len(names) > 1 else ''} " if noun else ""
-    return f", tied with {before}{several(names)}" if names else ""
+    return f"{mark} tied with {before}{several(names)}" if names else ""

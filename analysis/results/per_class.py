@@ -91,7 +91,7 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
                 f"{word} {_classes_phrase(rows)}{_tied(defined, rows, column)}"
                 for word, rows, column in (("hardest", hardest, "trails"), ("easiest", easiest, "leads"))
             ]
-            phrases.append(f"{model.upper()}: {', '.join(ends)}")
+            phrases.append(f"{model.upper()}: {', and '.join(ends)}")
         never = list(table.loc[table["precision"].isna(), "class"])
         if never:
             phrases.append(f"{model.upper()} never predicts {first_few(never)} (precision undefined)")

@@ -33,7 +33,7 @@ def show(
     """
     numbers = joined({name: heatmap(trials) for name, trials in searches.items()}, "search")
     heading, text = "Validation accuracy over learning rate and weight decay", heatmap_caption(searches)
-    hint = f"The report's 8 × 8 grid was not run: `{grid_command}` puts it beside this."
+    hint = f"The 8 × 8 grid of Wik (2023) was not run: `{grid_command}` puts it beside this."
     return Exhibit(
         "search_heatmap",
         heading,
@@ -86,8 +86,9 @@ def _best_phrase(name: str, trials: pd.DataFrame) -> str:
     top, of = best(trials), counted(len(trials), "trial")
     if top is None:
         return f"{name}: none of {of} is complete"
+    which = f"is the best of {of} with" if len(trials) > 1 else "has"
     return (
-        f"{name}: trial {top['number']} is the best of {of} with a validation accuracy of {top['val_accuracy']:.1%}, "
+        f"{name}: trial {top['number']} {which} a validation accuracy of {top['val_accuracy']:.1%}, "
         f"at learning rate {top['learning_rate']:.3g} and weight decay {top['weight_decay']:.3g}"
     )
 

@@ -100,7 +100,7 @@ def test_the_captions_have_the_tables_numbers():
     red = MATRIX[:32, :32].mean()
     within = np.mean([red, MATRIX[32:64, 32:64].mean(), MATRIX[64:, 64:].mean()])
     assert f"Of 40 training images (pixels from −1 to 1) {(MATRIX > 0).mean():.1%}" in text
-    assert f"with a mean of {within:.3f} within a channel" in text
+    assert f"; the mean of all is {within:.3f} within a channel and " in text
     caption = distance_caption(TABLE)
     assert f"{correlation(TABLE, ['red–red', 'green–green', 'blue–blue'], 1):.2f} at 1," in caption
     assert "undefined at 15 pixels' distance" in caption

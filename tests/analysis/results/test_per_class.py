@@ -50,12 +50,12 @@ def test_the_caption_names_the_hardest_and_the_easiest_class():
     logits = np.eye(3)[[0, 0, 1, 0, 2, 2]]
     table = c.per_class(logits, np.array([0, 0, 1, 1, 2, 2]), NAMES)
     assert c.caption({"cnn": table}) == (
-        "CNN: hardest dog with recall 0.500 (0.095–0.905), tied with cat and ship, easiest cat and ship with recall "
-        "1.000, tied with dog."
+        "CNN: hardest dog with recall 0.500 (0.095–0.905), tied with cat and ship, and easiest cat and ship with "
+        "recall 1.000, tied with dog."
     )
     distinct = c.per_class(np.eye(3)[[0, 1, 1, 0, 2, 0]], np.array([0, 1, 1, 1, 2, 2]), NAMES)
     assert c.caption({"cnn": distinct}) == (
-        "CNN: hardest ship with recall 0.500 (0.095–0.905), tied with dog, easiest cat with recall 1.000 "
+        "CNN: hardest ship with recall 0.500 (0.095–0.905), tied with dog, and easiest cat with recall 1.000 "
         "(0.207–1.000), tied with dog and ship."
     )
 
@@ -69,7 +69,7 @@ def test_a_class_that_is_hardest_in_nearly_all_resamples_is_tied_with_none():
     chosen = np.where(np.arange(1500) % 500 < np.repeat([205, 200, 20], 500), (labels + 1) % 3, labels)
     unsure = c.caption({"cnn": c.per_class(np.eye(3)[chosen], labels, NAMES)})
     assert "hardest cat with recall 0.590" in unsure
-    assert ", tied with dog, easiest ship" in unsure
+    assert ", tied with dog, and easiest ship" in unsure
 
 
 def test_classes_that_are_all_as_hard_are_named_together():
