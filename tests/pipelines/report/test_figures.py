@@ -46,12 +46,12 @@ def test_what_a_row_needs_and_is_not_there_is_named(
     lacking = figures.Need(lambda material: False, lambda material: "Nothing was kept.")
     monkeypatch.setattr(figures, "FIGURES", (*figures.FIGURES[:-1], replace(added, needs=(lacking,))))
     with pytest.raises(StudyError, match=r"Left out: sureness\. Nothing was kept\."):
-        analyse("best", ONLY, finished_study.context, data=finished_study.dataset)
+        analyse("best", ONLY, finished_study.context, data=finished_study.dataset, again=True)
     monkeypatch.setattr(
         figures, "FIGURES", (*figures.FIGURES[:-1], replace(added, needs=(figures.Need(lambda material: False),)))
     )
     with pytest.raises(StudyError, match=r"This run has no sureness"):
-        analyse("best", ONLY, finished_study.context, data=finished_study.dataset)
+        analyse("best", ONLY, finished_study.context, data=finished_study.dataset, again=True)
 
 
 def test_a_figure_may_be_called_as_its_file_is():
