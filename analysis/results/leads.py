@@ -14,8 +14,8 @@ RESAMPLES = 1000
 DRAWN_AT_ONCE = 4_000_000
 """Images drawn at once: bounds the memory for any number of images."""
 NOTE = (
-    f"Tied: the fewest that, with the one named first, lead in {CONFIDENCE:.0%} of {RESAMPLES:,} bootstrap resamples "
-    "of each class's test images."
+    f"Tied: the fewest that, with what is named before them, lead in {CONFIDENCE:.0%} of {RESAMPLES:,} bootstrap "
+    "resamples of each class's test images."
 )
 
 
