@@ -4,7 +4,7 @@ Everything about the run comes through MLflow, so its store may be on another ma
 figures that are measured on images. The report names the figures that it lacks, and shows the others.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
@@ -156,15 +156,16 @@ def _filters(config: AnalysisConfig, run: Run) -> dict[str, int]:
     return dict.fromkeys(layers, config.filter)
 
 
-def _needs_images(only: Collection[str]) -> bool:
-    """Whether a chosen figure needs the data set or the image under study."""
-    chosen = (figure for figure in figures.FIGURES if not only or figure.name in only)
-    return any(need in (figures.DATASET, figures.IMAGE) for figure in chosen for need in figure.needs)
+def _needs_images(config: AnalysisConfig) -> bool:
+    """Whether a chosen figure needs the data set or the image under study, or chooses a filter on them."""
+    needs = {figures.DATASET, figures.IMAGE} | ({figures.FOLLOWED} if config.filter is None else set())
+    chosen = (figure for figure in figures.FIGURES if not config.only or figure.name in config.only)
+    return any(needs & set(figure.needs) for figure in chosen)
 
 
 def _images(config: AnalysisConfig, run: Run, loaded: Dataset | None, context: Context) -> _Images:
     """The run's data set and the image under study, as far as they are needed and can be loaded."""
-    if not _needs_images(config.only):
+    if not _needs_images(config):
         return _Images()
     path = Path(config.image).expanduser()
     image = None

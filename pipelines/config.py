@@ -54,11 +54,12 @@ class AnalysisConfig:
     layer: str = ""
     """The convolution to follow over the epochs, `conv1` or `conv2`; empty: both."""
     filter: int | None = None
-    """Number of the filter to follow; by default 12, as in the report, or the last one if there are fewer."""
+    """Number of the filter to follow; by default 12, as in the report, or the last one if there are fewer, and in each
+    convolution the living filter that matters most for the image under study."""
     epochs_every: int = 2
     """Interval between the epochs that are shown."""
     per_map: bool = False
-    """Whether each feature map has its own colour scale; by default a layer shares one over all epochs."""
+    """Whether each map of a layer's grid has its own colour scale; by default they share one."""
     ablation: str = "mean"
     """Replacement of an ablated filter's map: its `mean` over the test images, or `zero`."""
     explorer_images: int | None = None

@@ -205,7 +205,6 @@ TESTED_IN = {
     "analysis/filters/test_ablation.py": ["analysis.filters.effects"],
     "analysis/filters/test_patches.py": ["analysis.filters.kernel_pictures", "analysis.filters.patch_sheet"],
     "analysis/images/test_covariance.py": ["analysis.images.distance"],
-    "analysis/inside/test_kernels.py": ["analysis.drawing.epoch_strips"],
     "analysis/layers/test_operations.py": [
         "analysis.drawing.numbered_cells",
         "analysis.layers.pooling",

@@ -1,80 +1,91 @@
-"""Strips of maps over the epochs, one row per layer or channel: the layout of kernels and activations."""
+"""Maps over the epochs: which epochs are worth drawing, on which scale, and strips of them with a row per channel."""
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
 
-from analysis.drawing import style
+from analysis.drawing import maps, style
+from analysis.drawing.tiles import BAR, GAP, LINE, MARGIN, draw_bar, draw_tile, sheet
 
 MOST_COLUMNS = 16
 """Most epochs side by side; further ones continue below. The report has 0, 2, …, 30."""
-Maps = dict[tuple[str, int], np.ndarray]
-"""Maps (H, W) by row and epoch."""
+NAMES = 0.95
+"""Width in inches of the rows' names."""
+HIDING = 0.5
+"""The first epoch is left out of the common limits if the later ones would use less than this share of them."""
+
+ByEpoch = Mapping[int, np.ndarray]
+"""Maps (…, H, W) by epoch."""
+
+
+def common_scale(kind: str, by_epoch: ByEpoch) -> tuple[style.Scale, bool]:
+    """One scale for the maps of all epochs, see `style.scale`; and whether the first epoch exceeds it.
+
+    A network's first maps can be so large that on their scale all later ones would look empty.
+    """
+    later = sorted(by_epoch)[1:]
+    whole = style.scale(kind, np.stack(list(by_epoch.values())))
+    if not later:
+        return whole, False
+    values = np.stack([by_epoch[epoch] for epoch in later])
+    trained = style.scale(kind, values)
+    exceeds = bool(trained[0][1] < HIDING * whole[0][1]) and maps.flat_label(values, whole[0]) == ""
+    return (trained if exceeds else whole), exceeds
+
+
+def without_empty_end(by_epoch: ByEpoch, limits: style.Limits) -> tuple[list[int], int | None]:
+    """The epochs to draw; and the first of those at the end at which nothing can be seen, if there are several.
+
+    Of these, the first one stands for all. If nothing is seen after the first epoch, no epoch is worth drawing.
+    """
+    epochs = sorted(by_epoch)
+    visible = [place for place, epoch in enumerate(epochs) if _visible(by_epoch[epoch], limits)]
+    last = visible[-1] if visible else -1
+    if last < 1 and len(epochs) > 1:
+        return [], epochs[last + 1]
+    empty = len(epochs) - 1 - last
+    return (epochs[: last + 2], epochs[last + 1]) if empty > 1 else (epochs, None)
+
+
+def _visible(values: np.ndarray, limits: style.Limits) -> bool:
+    return maps.flat_label(values, limits) == "" and maps.faint_label(values, limits) == ""
+
+
+def epoch_titles(epochs: Sequence[int], empty_from: int | None, last: int) -> list[str]:
+    """A title for each epoch: ``epoch 0``, ``2``, ``4``, …, ``14 to 30`` where the first empty one stands for all."""
+    names = [f"{epoch} to {last}" if epoch == empty_from else str(epoch) for epoch in epochs]
+    return [f"epoch {names[0]}", *names[1:]]
 
 
 @style.styled
 def draw_strips(
-    maps: Maps,
-    scales: dict[str, style.Scale],
-    *,
-    title: str,
-    labels: Mapping[str, str],
-    image: np.ndarray | None = None,
+    rows: Mapping[str, ByEpoch], titles: Mapping[int, str], scale: style.Scale, *, title: str, label: str
 ) -> Figure:
-    """A row for each name in `scales`, a column for each epoch; adjacent rows of one scale share a colour bar.
+    """A row for each name in `rows`, a column for each epoch in `titles`, and one colour bar.
 
     Args:
-        maps: a map (H, W) for every row and epoch, see `Maps`.
-        scales: the rows from top to bottom, each with the colour limits and the colour map of its maps.
+        rows: the maps (H, W) by name and epoch.
+        titles: the epochs to draw, with the titles of their columns.
+        scale: of all maps.
         title: of the figure.
-        labels: by row, the label of its colour bar.
-        image: (H, W, 3), bytes; drawn left of the first rows.
+        label: of the colour bar.
     """
-    epochs = sorted({epoch for _, epoch in maps})
+    epochs = list(titles)
     blocks = math.ceil(len(epochs) / MOST_COLUMNS)
     columns = math.ceil(len(epochs) / blocks)
-    # The layout removes what a square panel leaves of its cell, so the image is two panels wide and two high.
-    lead = [] if image is None else [float(min(2, len(scales)))]
-    heights = (([1.0] * len(scales) + [0.3]) * blocks)[:-1]
-    widths = lead + [1.0] * columns + [0.16]
-    side = min(1.1, (style.WIDTH - 1.3) / sum(widths))
-    figure = style.figure(max(4.5, 1.3 + side * sum(widths)), 0.5 + (side + 0.03) * sum(heights), compress=True)
-    grid = figure.add_gridspec(len(heights), len(widths), height_ratios=heights, width_ratios=widths)
+    step = min(1.1, (style.WIDTH - 2 * MARGIN - NAMES - BAR) / columns)
+    deep = LINE + len(rows) * step
+    figure, ax = sheet(2 * MARGIN + NAMES + columns * step + BAR, blocks * deep + MARGIN, title)
+    left = MARGIN + NAMES
     for block in range(blocks):
         shown = epochs[block * columns : (block + 1) * columns]
-        _draw_block(figure, grid, (block * (len(scales) + 1), len(lead)), shown, maps, scales, labels)
-    if image is not None:
-        ax = figure.add_subplot(grid[: min(2, len(scales)), 0])
-        style.picture(ax, image)
-        ax.set_title("image", fontsize=8, loc="center", pad=3)
-    style.head(figure, title)
+        for down, (name, by_epoch) in enumerate(rows.items()):
+            top = block * deep + LINE + down * step
+            ax.text(left - 0.08, top + (step - GAP) / 2, name, ha="right", va="center", fontsize=8, color=style.INK)
+            for across, epoch in enumerate(shown):
+                heading = titles[epoch] if down == 0 else ""
+                draw_tile(ax, by_epoch[epoch], left + across * step, top, step - GAP, scale, heading)
+    draw_bar(ax, left + columns * step + 0.05, LINE, min(deep - LINE - GAP, 2.5), scale, label)
     return figure
-
-
-def _draw_block(
-    figure: Figure,
-    grid: GridSpec,
-    corner: tuple[int, int],
-    epochs: Sequence[int],
-    maps: Maps,
-    scales: dict[str, style.Scale],
-    labels: Mapping[str, str],
-) -> None:
-    top, left = corner
-    for down, (name, (limits, cmap)) in enumerate(scales.items()):
-        for across, epoch in enumerate(epochs):
-            ax = figure.add_subplot(grid[top + down, left + across])
-            style.panel(ax, maps[name, epoch], limits, cmap)
-            if down == 0:
-                ax.set_title(f"{'' if across else 'epoch '}{epoch}", fontsize=8, loc="center", pad=3)
-            if across == 0:
-                ax.set_ylabel(name.replace(" (", "\n("), rotation=0, ha="right", va="center")
-    shared = [(scale, labels[name]) for name, scale in scales.items()]
-    for ((limits, cmap), label), run in groupby(range(len(scales)), key=shared.__getitem__):
-        rows = list(run)
-        ax = figure.add_subplot(grid[top + rows[0] : top + rows[-1] + 1, -1])
-        style.fill_colour_bar(ax, limits, cmap, label, cax=ax)

@@ -1,11 +1,10 @@
 """The style of all figures: sizes, palettes, and how a map is drawn. Does not use pyplot."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
@@ -15,7 +14,6 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
@@ -24,9 +22,13 @@ from analysis.drawing.fonts import families
 COLLAPSED = 1e-3
 """A filter whose largest weight is below this has collapsed; PyTorch's initial weights go up to 0.12 and 0.035."""
 
+MOST = 99
+"""Percentile of the weights at which the colours of kernels end; larger weights have the colour of the limit."""
+
 COLOURS = ("red", "green", "blue")
 
 P = ParamSpec("P")
+F = TypeVar("F", bound=Figure | None)
 Limits = tuple[float, float]
 Scale = tuple[Limits, str]
 """Limits of the values, and the name of a colour map."""
@@ -54,6 +56,8 @@ SHARES = "Blues"
 _RC: Any = {
     # A class name may contain dollar signs.
     "text.parse_math": False,
+    # In SVG files too each map keeps its own pixels, instead of one picture of all of them at 72 dpi.
+    "image.composite_image": False,
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -92,11 +96,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, F]) -> Callable[P, F]:
     """Decorator: runs a drawing function within `style`."""
 
     @wraps(draw)
-    def within(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def within(*args: P.args, **kwargs: P.kwargs) -> F:
         with style():
             return draw(*args, **kwargs)
 
@@ -139,6 +143,16 @@ def plain_logarithms(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def tick_epochs(ax: Axes, epochs: Sequence[int]) -> None:
+    """Ticks at whole epochs, among them the last one; a round one that is too near to it is left out."""
+    if not epochs:
+        return
+    first, last = min(epochs), max(epochs)
+    ticks = [tick for tick in MaxNLocator(8, integer=True).tick_values(first, last) if first <= tick <= last]
+    apart = 0.09 * (last - first)
+    ax.set_xticks([*(int(tick) for tick in ticks if last - tick > apart), last])
+
+
 def model_colour(name: str) -> str:
     """The colour of a model in all figures; grey for an unknown one."""
     return MODEL_COLOURS.get(name, QUIET)
@@ -175,70 +189,35 @@ def limits_around_zero(values: np.ndarray) -> Limits:
     return (-largest, largest) if largest > 0 else (-1.0, 1.0)
 
 
+def limits_of_most(weights: np.ndarray) -> Limits:
+    """Limits around zero at the `MOST`-th percentile of the absolute weights of the kernels (kernels, …) that live.
+
+    A single large weight would make all others look like zero, and collapsed kernels would make the limits small.
+    """
+    sizes = np.abs(weights[alive(weights)])
+    largest = float(np.percentile(sizes, MOST)) if sizes.size else 0.0
+    return (-largest, largest) if largest > 0 else limits_around_zero(weights)
+
+
+def alive(weights: np.ndarray) -> np.ndarray:
+    """Whether each kernel of (kernels, …) has a weight of at least `COLLAPSED`."""
+    return np.abs(weights).reshape(len(weights), -1).max(axis=1) >= COLLAPSED
+
+
 def limits_from_zero(values: np.ndarray) -> Limits:
     """Limits from zero to the largest value, or to 1 if no value is positive."""
     largest = float(np.max(values, initial=0, where=np.isfinite(values)))
     return 0.0, largest if largest > 0 else 1.0
 
 
-def is_constant(array: np.ndarray, limits: Limits) -> bool:
-    """Whether a map varies by at most a millionth of the colour limits' span, as float32's rounding does."""
-    return bool(np.ptp(array) <= 1e-6 * (limits[1] - limits[0]))
-
-
-def flat_label(array: np.ndarray, limits: Limits) -> str:
-    """The label of a constant or non-finite map; empty for any other.
-
-    ``all 0`` is exact; ``≈ 0`` is the map of a collapsed filter's tiny weights.
-    """
-    if not np.isfinite(array).all():
-        return "not\nfinite"
-    if not is_constant(array, limits):
-        return ""
-    if not array.any():
-        return "all 0"
-    value = float(array.mean())
-    return "≈ 0" if abs(value) <= 1e-6 * (limits[1] - limits[0]) else f"constant\n{value:.2g}"
-
-
-def faint_label(array: np.ndarray, limits: Limits) -> str:
-    """The largest absolute value of a map that is too faint to see on this scale; empty for a visible map.
-
-    Without this label, a faint map and a dead one look the same.
-    """
-    largest = float(np.abs(array).max())
-    if not 0 < largest < 0.03 * limits[1]:
-        return ""
-    power = 10.0 ** math.floor(math.log10(largest))
-    bound = math.ceil(largest / power) * power  # rounded up, so that it is an upper bound
-    number = f"{bound:.1g}" if bound >= 1e-3 else f"{bound:.0e}".replace("e-0", "e-")
-    return f"{'±' if limits[0] < 0 else '≤'}{number}"
-
-
-def panel(ax: Axes, array: np.ndarray, limits: Limits, cmap: str) -> AxesImage:
-    """Draws one map (H, W) without ticks; a constant one in the colour of its mean, with a label.
-
-    A map too faint to see is labelled with a bound of its values. NaN and infinities are grey, and labelled.
-    """
-    finite = bool(np.isfinite(array).all())
-    label = flat_label(array, limits)
-    shown = np.full(array.shape, array.mean()) if finite and label else np.ma.masked_invalid(array)
-    image = ax.imshow(shown, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
-    _frame(ax)
-    label = label or faint_label(array, limits)
-    if label:
-        ink = ink_on(cmap, Normalize(*limits)(float(array.mean()))) if finite else INK
-        ax.text(0.5, 0.5, label, transform=ax.transAxes, ha="center", va="center", fontsize=7, color=ink)
-    return image
-
-
 def picture(ax: Axes, image: np.ndarray) -> None:
     """Draws an image (H, W, 3) of bytes without ticks."""
     ax.imshow(image, interpolation="nearest")
-    _frame(ax)
+    frame(ax)
 
 
-def _frame(ax: Axes) -> None:
+def frame(ax: Axes) -> None:
+    """Draws a thin frame in place of ticks."""
     ax.set(xticks=[], yticks=[], facecolor="#dddddd")
     ax.spines[:].set(visible=True, linewidth=0.5, color="#bbbbbb")
 

@@ -22,6 +22,11 @@ def with_minus(number: str) -> str:
     return number.replace("-", "−", 1) if number.startswith("-") else number
 
 
+def minus_signs(number: str) -> str:
+    """A formatted number with true minus signs, in the exponent too, which loses its leading zero: ``−2e−5``."""
+    return number.replace("e-0", "e-").replace("-", "−")
+
+
 def listed(words: Sequence[str]) -> str:
     """The words as a list in a sentence: ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -9,40 +9,65 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.wording import without_middle
+from analysis.drawing.tiles import MARGIN, beside, draw_picture, draw_tile, sheet
+from analysis.drawing.wording import minus_signs, without_middle
 from analysis.exhibit import Exhibit
 from analysis.filters.ablation import NO_EFFECT, REPLACED
+from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
 from analysis.results.classification import softmax
 
-MOST = 10
+MOST = 6
 """Most filters shown per layer for a class, and as many against it."""
+HEAD, STEP, SIDE, IMAGE = 0.5, 0.5, 0.46, 1.25
+"""Inches: over the first row, from row to row, a side of a kernel or a map, and a side of the image."""
+LEFT, BARS = 0.5, 1.55
+"""Inches from the left edge of a layer's panel to its kernels, and to its bars."""
 FOR, AGAINST = "#b2182b", "#2166ac"
 """The ends of the diverging scale, as in the ablation of all classes: red is a loss without the filter."""
 
 
-def show(
-    logits: np.ndarray,
-    without: Mapping[str, np.ndarray],
-    classes: Sequence[str],
-    *,
-    label: int | None,
-    by: str,
-    image: np.ndarray,
-    description: str,
-) -> Exhibit:
+Pictures = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""The kernels (filters, channels, k, k) of each layer, and its filters' maps (filters, H, W) of the image."""
+NOTE = (
+    "Left of each bar the filter's kernel and its map of this image after ReLU, each map on its own scale. Of a "
+    "second-layer kernel, the slice with the largest norm is drawn."
+)
+
+
+def show(table: pd.DataFrame, pictures: Pictures, *, image: np.ndarray, description: str) -> Exhibit:
     """Which filters speak for and against the class of an image.
 
     Args:
-        logits: see `image_effects`, as are `without`, `classes` and `by`.
-        label: index of the image's class in `classes`; None for the predicted class.
+        table: see `image_effects`.
+        pictures: kernels and maps, see `Pictures`.
         image: (H, W, 3), bytes.
         description: which image it is.
     """
-    target = int(logits.argmax()) if label is None else label
-    table = image_effects(logits, without, classes, target, by)
-    figure = draw_image_effects(table, image=image, description=description)
-    heading = f"Which filters speak for and against {classes[target]} in {description}"
-    return Exhibit("ablation_image", heading, caption(table), table, figure, points=points(table))
+    figure = draw_image_effects(table, pictures, image=image, description=description)
+    heading = f"Which filters speak for and against {table['class'].iloc[0]} in {description}"
+    return Exhibit("ablation_image", heading, caption(table), table, figure, points=points(table), note=NOTE)
+
+
+def leading(table: pd.DataFrame, firing: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
+    """The filter of each layer that matters most among those that fire on the image, and why in words.
+
+    Args:
+        table: see `image_effects`.
+        firing: bool (filters,) by layer. A filter that is silent here may matter too, but its maps show nothing.
+    """
+    found = {}
+    for layer, part in table.groupby("layer", sort=False):
+        fires = part[firing[str(layer)][part["filter"]]]
+        if not fires["margin_lost"].any():
+            continue
+        row = fires.iloc[int(fires["margin_lost"].abs().argmax())]
+        found[str(layer)] = (
+            int(row["filter"]),
+            f"the living one that matters most for this image: with its map replaced by "
+            f"{REPLACED[row['replaced_by']]} the margin of {row['class']} goes from {_signed(row['margin'])} to "
+            f"{_signed(row['margin'] - row['margin_lost'])}.",
+        )
+    return found
 
 
 def image_effects(
@@ -135,36 +160,51 @@ def _outcome(row: Mapping[Hashable, Any], without: str = "without it") -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    return minus_signs(f"{value:.2f}")
 
 
 @style.styled
-def draw_image_effects(table: pd.DataFrame, *, image: np.ndarray, description: str) -> Figure:
-    """The image, and ranked bars for each layer: the ten filters most for the class, and the ten most against it.
+def draw_image_effects(table: pd.DataFrame, pictures: Pictures, *, image: np.ndarray, description: str) -> Figure:
+    """The image, and ranked bars for each layer: the six filters most for the class, and the six most against it.
 
     Args:
         table: from `image_effects`.
+        pictures: kernels and maps, see `Pictures`.
         image: (H, W, 3), bytes.
         description: which image it is.
     """
     layers = {str(layer): _ranked(part) for layer, part in table.groupby("layer", sort=False)}
-    longest = max(9, *(len(part) for part in layers.values()))
-    figure = style.figure(style.WIDTH, 1.15 + 0.18 * longest)
-    axes = figure.subplots(1, 1 + len(layers), width_ratios=[0.55, *[1.0] * len(layers)])
-    style.picture(axes[0], image)
-    axes[0].set_anchor("N")
-    axes[0].set_title(without_middle(description, 30), fontsize=8)
-    axes[0].set_xlabel(
-        f"taken for {without_middle(table['predicted'].iloc[0], 18)}\nmargin {_signed(table['margin'].iloc[0])}",
-        loc="left",
-    )
-    limits = _limits(pd.concat(layers.values()))
-    for ax, (layer, part) in zip(axes[1:], layers.items(), strict=True):
-        _draw_bars(ax, part, longest)
-        ax.set(title=_panel_title(layer, part, int((table["layer"] == layer).sum())), xlim=limits)
+    longest = max(3, *(len(part) for part in layers.values()))
     name, by = without_middle(table["class"].iloc[0], 40), REPLACED[table["replaced_by"].iloc[0]]
-    style.head(figure, f"Margin of {name} lost (logits) when a filter's map is replaced by {by}")
+    title = f"Margin of {name} lost (logits) when a filter's map is replaced by {by}"
+    figure, ax = sheet(style.WIDTH, HEAD + longest * STEP + 0.5, title)
+    draw_picture(ax, image, MARGIN, HEAD, IMAGE, without_middle(description, 20))
+    predicted = without_middle(table["predicted"].iloc[0], 14)
+    text = f"classified as\n{predicted}\nmargin {_signed(table['margin'].iloc[0])}"
+    ax.text(MARGIN, HEAD + IMAGE + 0.06, text, va="top", fontsize=8, color=style.INK)
+    across = (style.WIDTH - IMAGE - 2 * MARGIN) / len(layers)
+    limits = _limits(pd.concat(layers.values()), across - BARS - 0.1)
+    for place, (layer, part) in enumerate(layers.items()):
+        left = MARGIN + IMAGE + place * across
+        ax.text(left + LEFT, 0, _panel_title(layer, part, int((table["layer"] == layer).sum())), va="top", fontsize=9)
+        bars = beside(ax, left + BARS, HEAD, across - BARS - 0.1, longest * STEP)
+        _draw_bars(bars, part, longest)
+        bars.set(xlim=limits)
+        _draw_pictures(ax, part["filter"].tolist(), *pictures[layer], left + LEFT)
     return figure
+
+
+def _draw_pictures(ax: Axes, filters: Sequence[int], kernels: np.ndarray, maps: np.ndarray, left: float) -> None:
+    """The number, the kernel and the map of each filter, one below the other."""
+    colours = kernels.shape[1] == len(style.COLOURS)
+    strongest = strongest_inputs(kernels, 1)
+    drawn = kernel_pictures(kernels) if colours else slice_pictures(kernels, strongest)
+    for place, number in enumerate(filters):
+        top = HEAD + place * STEP
+        ax.text(left - 0.06, top + SIDE / 2, str(number), ha="right", va="center", fontsize=8, color=style.INK)
+        draw_picture(ax, drawn[number, 0], left, top, SIDE, "" if place else "kernel")
+        scale = style.limits_from_zero(maps[number]), style.SEQUENTIAL
+        draw_tile(ax, maps[number], left + STEP, top, SIDE, scale, "" if place else "map")
 
 
 def _panel_title(layer: str, part: pd.DataFrame, filters: int) -> str:
@@ -172,18 +212,19 @@ def _panel_title(layer: str, part: pd.DataFrame, filters: int) -> str:
     if len(part) in (0, filters):
         return layer
     favouring = int((part["margin_lost"] > 0).sum())
-    return f"{layer}, {filters} filters\nthe {favouring} most for it, the {len(part) - favouring} most against"
+    return f"{layer}, {filters} filters: the {favouring} most for it,\nthe {len(part) - favouring} most against"
 
 
-def _limits(shown: pd.DataFrame) -> style.Limits:
-    """Limits of the axis: the range of the bars, plus room for their labels."""
+def _limits(shown: pd.DataFrame, width: float) -> style.Limits:
+    """Limits of an axis of `width` inches: the range of the bars, plus room for their labels."""
     lost = shown["margin_lost"]
     least, most = min(0.0, lost.min()), max(0.0, lost.max())
     if least == most:
         return -1.0, 1.0
     changed = shown["predicted_without"] != shown["predicted"]
-    left, right = ((most - least) * (0.45 if changed[side].any() else 0.2) for side in (lost < 0, lost > 0))
-    return least - left, most + right
+    left, right = (1.15 if changed[side].any() else 0.4 if side.any() else 0.0 for side in (lost < 0, lost > 0))
+    inch = (most - least) / (width - left - right)
+    return least - left * inch, most + right * inch
 
 
 def _ranked(part: pd.DataFrame) -> pd.DataFrame:
@@ -198,15 +239,13 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, longest: int) -> None:
         style.placeholder(ax, "no filter changes anything")
         return
     lost = part["margin_lost"].to_numpy(float)
-    ax.barh(range(len(part)), lost, color=np.where(lost > 0, FOR, AGAINST), height=0.75)
+    ax.barh(range(len(part)), lost, color=np.where(lost > 0, FOR, AGAINST), height=0.6)
     ax.axvline(0, color="#666666", linewidth=0.7)
     for place, row in enumerate(part.to_dict("records")):
         end, changed = row["margin_lost"], row["predicted_without"] != row["predicted"]
-        text = f"{end:#.2g}".rstrip(".").replace("-", "−")
-        text += f", then {without_middle(row['predicted_without'], 18)}" if changed else ""
+        text = minus_signs(f"{end:#.2g}".rstrip("."))
+        text += f"\nthen {without_middle(row['predicted_without'], 14)}" if changed else ""
         away, side = (3, "left") if end > 0 else (-3, "right")
         ax.annotate(text, (end, place), (away, 0), textcoords="offset points", va="center", ha=side, fontsize=7)
-    ax.set_yticks(range(len(part)), part["filter"])
-    ax.set(ylim=(longest - 0.5, -0.5), xlabel="margin lost (logits)", ylabel="filter")
+    ax.set(ylim=(longest - 0.5, -0.5), xlabel="margin lost (logits)", yticks=[])
     ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)

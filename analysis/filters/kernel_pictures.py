@@ -12,12 +12,14 @@ from analysis.drawing import style
 def kernel_pictures(weights: np.ndarray, dilation: int = 1) -> np.ndarray:
     """First-layer kernels as RGB pictures (filters, 1, side, side, 3) in 0..1, on one scale: mid-grey is zero.
 
+    The scale ends at a percentile, see `style.limits_of_most`.
+
     Args:
         weights: (filters, 3, k, k), for red, green and blue.
         dilation: distance in pixels of neighbouring weights; the gaps are grey.
     """
-    _, largest = style.limits_around_zero(weights)
-    return 0.5 + _spread_out(weights.transpose(0, 2, 3, 1)[:, None], dilation) / (2 * largest)
+    _, largest = style.limits_of_most(weights)
+    return (0.5 + _spread_out(weights.transpose(0, 2, 3, 1)[:, None], dilation) / (2 * largest)).clip(0, 1)
 
 
 def slice_pictures(weights: np.ndarray, inputs: Sequence[Sequence[int]], dilation: int = 1) -> np.ndarray:
@@ -29,7 +31,7 @@ def slice_pictures(weights: np.ndarray, inputs: Sequence[Sequence[int]], dilatio
         dilation: distance in pixels of neighbouring weights; the gaps are white.
     """
     chosen = np.take_along_axis(weights, np.asarray(inputs)[:, :, None, None], axis=1)
-    shares = Normalize(*style.limits_around_zero(weights))(_spread_out(chosen[..., None], dilation)[..., 0])
+    shares = Normalize(*style.limits_of_most(weights))(_spread_out(chosen[..., None], dilation)[..., 0])
     return matplotlib.colormaps[style.DIVERGING](shares)[..., :3]
 
 

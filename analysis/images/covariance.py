@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.drawing import style
+from analysis.drawing import maps, style
 from analysis.drawing.numbered_cells import axes_at
 from analysis.drawing.style import COLOURS
 from analysis.exhibit import Exhibit
@@ -147,7 +147,7 @@ def _draw_variances(figure: Figure, variances: np.ndarray, corner: tuple[float, 
         down, across = divmod(place, 2)
         left, top = corner[0] + across * (side + 0.1), corner[1] + down * (side + VARIANCE_GAP)
         ax = axes_at(figure, left, top, side, side)
-        style.panel(ax, values, limits, style.SEQUENTIAL)
+        maps.panel(ax, values, limits, style.SEQUENTIAL)
         ax.set_xlabel(name, fontsize=8, labelpad=3)
         if place == 0:
             ax.set_title("variance of each pixel (the diagonal)", fontsize=9)

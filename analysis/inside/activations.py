@@ -1,41 +1,82 @@
 """Feature maps of one image: one filter's over the epochs (the report's Figures 10–12), and all filters' at one."""
 
 import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.drawing import style
-from analysis.drawing.epoch_strips import draw_strips
+from analysis.drawing import style, tiles
+from analysis.drawing.epoch_strips import ByEpoch, common_scale, epoch_titles, without_empty_end
+from analysis.drawing.filter_rows import named
+from analysis.drawing.maps import faint_label, flat_label
 from analysis.drawing.style import scale
-from analysis.drawing.wording import layer_name, measured, with_minus
+from analysis.drawing.tiles import BAR, GAP, LINE, MARGIN
+from analysis.drawing.wording import layer_name, listed, measured, minus_signs
 from analysis.exhibit import Exhibit
 
-Maps = dict[str, dict[int, np.ndarray]]
+Maps = Mapping[str, ByEpoch]
 """One filter's maps (H, W), by layer and epoch."""
+COLUMNS = 8
+"""Epochs side by side: two rows for the report's 0, 2, …, 30."""
+SIDE = 0.94
+"""Side in inches of the tile of a map over the epochs."""
+LARGEST = 1.4
+"""Inches from map to map in a grid, at most."""
+ROW, HEADING = SIDE + LINE + 0.06, 0.25
+"""Height in inches of a row of tiles with their titles, and of the heading over a block of them."""
+REPORT = {"conv1": "Figure 10", "relu1": "Figure 11", "pool1": "Figure 12"}
+"""The report's figures, by layer."""
 
 
 def show_evolution(
-    maps: Maps, layer: str, filter: int, *, image: np.ndarray, description: str, per_map: bool = False
-) -> Exhibit:
-    """The maps of one filter of the convolution `layer` over the epochs, for an image (H, W, 3) of bytes."""
-    table = activation_evolution(maps)
-    title = f"Filter {filter} of {layer} on {description}"
-    figure = draw_activation_evolution(table, image=image, title=title, per_map=per_map)
-    heading = f"Feature map, ReLU and max pooling of {layer}" + (" (Figures 10–12)" if layer == "conv1" else "")
-    return Exhibit(f"maps_{layer}_filter{filter}", heading, caption(table), table, figure)
+    maps: Maps, layer: str, filter: int, *, image: np.ndarray, description: str, followed: str = ""
+) -> Iterator[Exhibit]:
+    """The maps of one filter of the convolution `layer` over the epochs: a figure of each kind of map.
+
+    The kinds of which nothing can be seen after the first epoch share one line.
+
+    Args:
+        maps: the filter's feature map, and what ReLU and pooling make of it.
+        layer: the convolution's name.
+        filter: the filter's number.
+        image: (H, W, 3), bytes.
+        description: which image it is.
+        followed: a sentence on why this filter is followed.
+    """
+    empty: dict[str, pd.DataFrame] = {}
+    for name, by_epoch in maps.items():
+        table = activation_evolution({name: by_epoch})
+        title = f"Filter {filter} of {layer} on {description}: {layer_name(name)}"
+        figure = draw_activation_evolution(table, image=image, title=title)
+        if figure is None:
+            empty[name] = table
+            continue
+        heading = f"Filter {filter} of {layer}: {layer_name(name)}" + (f", as {REPORT[name]}" if name in REPORT else "")
+        about = followed if name == layer else ""
+        yield Exhibit(f"maps_{name}_filter{filter}", heading, caption(table), table, figure, note=about)
+    if empty:
+        kinds = listed([layer_name(name) for name in empty])
+        heading = f"Filter {filter} of {layer}: {kinds}"
+        yield Exhibit(
+            f"maps_{next(iter(empty))}_filter{filter}",
+            heading,
+            empty_caption(empty, description),
+            tables={f"maps_{name}_filter{filter}": table for name, table in empty.items()},
+        )
 
 
 def show_grid(maps: np.ndarray, layer: str, epoch: int, *, description: str, per_map: bool = False) -> Exhibit:
     """The maps (filters, H, W) of all filters of a layer at one epoch, for the image described."""
-    table = activation_grid(maps)
+    table, name = activation_grid(maps), f"grid_{layer}"
     title = f"All maps, {layer_name(layer)}, on {description}, epoch {epoch}"
-    figure, text = (
-        draw_activation_grid(table, layer=layer, title=title, per_map=per_map),
-        grid_caption(table, layer, epoch),
-    )
-    return Exhibit(f"grid_{layer}", f"All maps: {layer_name(layer)}", text, table, figure)
+    heading, text = f"All maps: {layer_name(layer)}", grid_caption(table, layer, epoch, per_map=per_map)
+    figure = draw_activation_grid(table, layer=layer, title=title, per_map=per_map)
+    if figure is None:
+        return Exhibit(name, heading, text, tables={name: table})
+    return Exhibit(name, heading, text, table, figure)
 
 
 def activation_evolution(maps: Maps) -> pd.DataFrame:
@@ -50,8 +91,8 @@ def activation_evolution(maps: Maps) -> pd.DataFrame:
 
 def activation_grid(maps: np.ndarray) -> pd.DataFrame:
     """The maps (filters, H, W) of one layer as a tidy table: filter, row, column, value."""
-    parts = [_tidy(values).assign(filter=number) for number, values in enumerate(maps)]
-    return pd.concat(parts, ignore_index=True)[["filter", "row", "column", "value"]]
+    places = np.indices(maps.shape).reshape(3, -1)
+    return pd.DataFrame({**dict(zip(("filter", "row", "column"), places, strict=True)), "value": maps.ravel()})
 
 
 def _tidy(values: np.ndarray) -> pd.DataFrame:
@@ -59,8 +100,11 @@ def _tidy(values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), "value": values.ravel()})
 
 
-def _map(part: pd.DataFrame) -> np.ndarray:
-    return part.pivot(index="row", columns="column", values="value").to_numpy(float)
+def maps_by(table: pd.DataFrame, key: str) -> dict[int, np.ndarray]:
+    """The maps (H, W) by epoch or filter, from a table of one layer in the order of its rows and columns."""
+    height, width = (int(table[name].max()) + 1 for name in ("row", "column"))
+    groups = table.groupby(key, sort=False)["value"]
+    return {int(str(number)): part.to_numpy(float).reshape(height, width) for number, part in groups}
 
 
 def caption(table: pd.DataFrame) -> str:
@@ -69,47 +113,78 @@ def caption(table: pd.DataFrame) -> str:
     for layer, part in table.groupby("layer", sort=False):
         last = part.loc[part["epoch"] == part["epoch"].max(), "value"]
         zero = f" ({(last == 0).mean():.0%} zero)" if str(layer).startswith(("relu", "pool")) else ""
-        low, high = (with_minus(f"{value:.2g}") for value in (last.min(), last.max()))
+        low, high = (minus_signs(f"{value:.2g}") for value in (last.min(), last.max()))
         phrases.append(f"{layer_name(str(layer))} from {low} to {high}{zero}")
     return f"At epoch {table['epoch'].max()} the values span: {', '.join(phrases)}."
 
 
-def draw_activation_evolution(
-    table: pd.DataFrame, *, image: np.ndarray | None, title: str, per_map: bool = False
-) -> Figure:
-    """A row for each layer and a column for each epoch, beside the image (H, W, 3) of bytes.
+def empty_caption(tables: Mapping[str, pd.DataFrame], description: str) -> str:
+    """One sentence: since when nothing can be seen in the maps, which are not drawn therefore."""
+    maps = {layer: maps_by(table, "epoch") for layer, table in tables.items()}
+    since = max(without_empty_end(by_epoch, _limits(layer, by_epoch))[1] or 0 for layer, by_epoch in maps.items())
+    last = max(max(by_epoch) for by_epoch in maps.values())
+    when = f"from epoch {since} to epoch {last}" if since < last else f"at epoch {last}"
+    return f"On {description} nothing can be seen {when}, so these maps are not drawn: they are zero or constant."
 
-    Each row has one scale for all epochs, which shows a map fade. With `per_map` each map is scaled to its own largest
-    value instead, which shows the structure of faint maps.
+
+def _limits(layer: str, by_epoch: ByEpoch) -> style.Limits:
+    return common_scale(layer, by_epoch)[0][0]
+
+
+@style.styled
+def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray, title: str) -> Figure | None:
+    """One filter's maps of one layer, beside the image (H, W, 3) of bytes: on one scale, and each on its own.
+
+    The common scale shows a map fade, and the others the structure of faint maps. Epochs at the end of which nothing
+    can be seen share a tile; None if that is so from the second epoch on.
     """
-    layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
-    scales = {layer: scale(layer, part["value"].to_numpy(float)) for layer, part in layers.items()}
-    maps = {
-        (layer, epoch): _map(part[part["epoch"] == epoch])
-        for layer, part in layers.items()
-        for epoch in part["epoch"].unique().tolist()
-    }
-    labels = {layer: measured(layer) for layer in layers}
-    if per_map:
-        maps = {(layer, epoch): _normalised(values, scales[layer][0]) for (layer, epoch), values in maps.items()}
-        scales = {layer: _normalised_scale(kind) for layer, kind in scales.items()}
-        labels, title = dict.fromkeys(layers, "share of the largest"), f"{title}; {_EACH}"
-    return draw_strips(
-        {(layer_name(layer), epoch): values for (layer, epoch), values in maps.items()},
-        {layer_name(layer): kind for layer, kind in scales.items()},
-        labels={layer_name(layer): label for layer, label in labels.items()},
-        title=title,
-        image=image,
+    [layer] = table["layer"].unique()
+    by_epoch = maps_by(table, "epoch")
+    common, exceeds = common_scale(layer, by_epoch)
+    epochs, empty_from = without_empty_end(by_epoch, common[0])
+    if not epochs:
+        return None
+    titles = epoch_titles(epochs, empty_from, max(by_epoch))
+    columns, step = min(COLUMNS, len(epochs)), SIDE + GAP
+    height = math.ceil(len(epochs) / columns) * ROW + HEADING + 0.08
+    left = MARGIN + SIDE + 0.2
+    figure, ax = tiles.sheet(left + columns * step + BAR + MARGIN, 2 * height + MARGIN, title)
+    tiles.draw_picture(ax, image, MARGIN, HEADING + LINE, SIDE, "image")
+    own = {epoch: _normalised(values, common[0]) for epoch, values in by_epoch.items()}
+    blocks = (
+        ("One scale for all epochs", by_epoch, common, measured(layer)),
+        ("Each map on its own scale", own, _normalised_scale(common), "share of the largest"),
     )
+    for place, (name, maps, kind, label) in enumerate(blocks):
+        top = place * height
+        ax.text(left, top, name, va="top", fontsize=9, weight="bold", color=style.INK)
+        drawn = _draw_block(ax, [maps[epoch] for epoch in epochs], titles, kind, (left, top + HEADING, columns))
+        extend = "neither"
+        if exceeds and place == 0:
+            largest = float(np.abs(by_epoch[epochs[0]]).max())
+            tiles.mark(drawn[0], f"beyond the\nscale: {minus_signs(f'{largest:.2g}')}")
+            extend = "both" if kind[0][0] < 0 else "max"
+        upper, lower = top + HEADING + LINE, top + height - 0.08 - (ROW - LINE - SIDE)
+        tiles.draw_bar(ax, left + columns * step + 0.03, upper, lower - upper, kind, label, extend)
+    return figure
 
 
-_EACH = "each map on its own scale"
+def _draw_block(
+    ax: Axes, maps: list[np.ndarray], titles: list[str], kind: style.Scale, corner: tuple[float, float, int]
+) -> list[tiles.Tile]:
+    left, top, columns = corner
+    drawn = []
+    for place, (values, title) in enumerate(zip(maps, titles, strict=True)):
+        down, across = divmod(place, columns)
+        where = left + across * (SIDE + GAP), top + LINE + down * ROW
+        drawn.append(tiles.draw_tile(ax, values, *where, SIDE, kind, title))
+    return drawn
 
 
 def _normalised(values: np.ndarray, limits: style.Limits) -> np.ndarray:
     """The map divided by its largest absolute value."""
     # A map that is flat on the shared scale holds only rounding errors: it is not stretched.
-    flat = style.flat_label(values, limits) != ""
+    flat = flat_label(values, limits) != ""
     return values / (limits[1] if flat else np.abs(values).max())
 
 
@@ -118,43 +193,65 @@ def _normalised_scale(kind: style.Scale) -> style.Scale:
     return (-1.0 if limits[0] < 0 else 0.0, 1.0), cmap
 
 
-def grid_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
-    """One sentence: how many of a layer's maps are zero or constant."""
-    flat = _flat(table, layer)
-    silent = sum(label == "all 0" for label in flat.values())
-    constant = sum(label != "" for label in flat.values()) - silent
-    return f"{len(flat)} maps, {layer_name(layer)}, at epoch {epoch}: {silent} zero throughout, {constant} constant."
+FLAT = {"all 0": "zero throughout", "≈ 0": "near zero", "constant": "constant", "not": "not finite"}
+"""What the maps with these labels are called, see `maps.flat_label`."""
+FAINT = "too faint to see"
 
 
-def _flat(table: pd.DataFrame, layer: str) -> dict[int, str]:
-    limits, _ = scale(layer, table["value"].to_numpy(float))
-    groups = table.groupby("filter")["value"]
-    return {int(str(number)): style.flat_label(values.to_numpy(float), limits) for number, values in groups}
+def unseen_maps(maps: Mapping[int, np.ndarray], layer: str, per_map: bool) -> dict[str, list[int]]:
+    """The filters in whose maps there is nothing to see, by what they are called: for picture and sentence alike.
+
+    On a scale of its own a faint map is seen.
+    """
+    limits, _ = scale(layer, np.stack(list(maps.values())))
+    kinds: dict[str, list[int]] = {kind: [] for kind in (*FLAT.values(), FAINT)}
+    for number, values in maps.items():
+        label = flat_label(values, limits).partition("\n")[0]
+        if label:
+            kinds[FLAT[label]].append(number)
+        elif not per_map and faint_label(values, limits):
+            kinds[FAINT].append(number)
+    return {kind: filters for kind, filters in kinds.items() if filters}
+
+
+def grid_caption(table: pd.DataFrame, layer: str, epoch: int, *, per_map: bool = False) -> str:
+    """One sentence: how many of a layer's maps are drawn, and how many are zero, near zero, constant or faint."""
+    maps = maps_by(table, "filter")
+    unseen = unseen_maps(maps, layer, per_map)
+    drawn = len(maps) - sum(map(len, unseen.values()))
+    counts = [f"{drawn} of {len(maps)} maps are drawn", *(f"{len(unseen[kind])} {kind}" for kind in unseen)]
+    return f"{layer_name(layer)} at epoch {epoch}: {', '.join(counts)}."
 
 
 @style.styled
-def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str, per_map: bool = False) -> Figure:
-    """The maps of all filters of a layer, numbered, on one scale; constant maps are labelled.
+def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str, per_map: bool = False) -> Figure | None:
+    """The maps of a layer in which there is something to see, numbered, on one scale; the others are named.
 
-    With `per_map` each map is scaled to its own largest value instead.
+    With `per_map` each map is scaled to its own largest value instead. None if there is no such map.
     """
-    numbers = sorted(table["filter"].unique())
-    columns = min(len(numbers), 8 if len(numbers) <= 32 else 16)
-    rows = math.ceil(len(numbers) / columns)
-    side = min(1.1, (style.WIDTH - 1) / columns)
-    figure = style.figure(max(4.5, 1 + columns * side), 0.3 + rows * (side + 0.17), compress=True)
-    grid = figure.add_gridspec(rows, columns + 1, width_ratios=[*[1.0] * columns, 0.16])
+    maps = maps_by(table, "filter")
+    unseen = unseen_maps(maps, layer, per_map)
     limits, cmap = scale(layer, table["value"].to_numpy(float))
-    maps = {number: _map(table[table["filter"] == number]) for number in numbers}
-    label = measured(layer)
+    left_out = {number for numbers in unseen.values() for number in numbers}
+    shown = {number: values for number, values in maps.items() if number not in left_out}
+    if not shown:
+        return None
+    kind, label = (limits, cmap), measured(layer)
     if per_map:
-        maps = {number: _normalised(values, limits) for number, values in maps.items()}
-        (limits, cmap), title, label = _normalised_scale((limits, cmap)), f"{title}; {_EACH}", "share of the largest"
-    axes = [figure.add_subplot(grid[divmod(place, columns)]) for place in range(len(numbers))]
-    for ax, number in zip(axes, numbers, strict=True):
-        style.panel(ax, maps[number], limits, cmap)
-        ax.set_title(str(number), fontsize=7, loc="left", pad=2)
-    bar = figure.add_subplot(grid[:, -1])
-    style.fill_colour_bar(bar, limits, cmap, label, cax=bar)
-    style.head(figure, title)
+        shown = {number: _normalised(values, limits) for number, values in shown.items()}
+        kind, title, label = _normalised_scale(kind), f"{title}; each map on its own scale", "share of the largest"
+    rows = math.ceil(len(shown) / (COLUMNS if len(shown) <= 4 * COLUMNS else 2 * COLUMNS))
+    columns = math.ceil(len(shown) / rows)
+    step = min(LARGEST, (style.WIDTH - 2 * MARGIN - BAR) / columns)
+    below = rows * (step + LINE) + MARGIN
+    lines = "\n".join(named(numbers, what) for what, numbers in unseen.items())
+    height = below + (LINE * (lines.count("\n") + 1) if lines else 0)
+    width = style.WIDTH if lines else 2 * MARGIN + columns * step + BAR
+    figure, ax = tiles.sheet(width, height, title)
+    for place, (number, values) in enumerate(shown.items()):
+        down, across = divmod(place, columns)
+        where = MARGIN + across * step, LINE + down * (step + LINE)
+        tiles.draw_tile(ax, values, *where, step - GAP, kind, str(number))
+    tiles.draw_bar(ax, MARGIN + columns * step + 0.03, LINE, min(below - LINE - MARGIN, 2.5), kind, label)
+    ax.text(MARGIN, below, lines, va="top", fontsize=8, color="#444444")
     return figure

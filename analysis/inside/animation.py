@@ -1,34 +1,31 @@
 """One filter over the epochs as an animated GIF: its kernel, its maps of one image, and the test accuracy."""
 
 import io
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from matplotlib.transforms import Bbox
 from PIL import Image
 from sklearn.cluster import KMeans
 
 from analysis.drawing import style
-from analysis.drawing.epoch_strips import Maps
 from analysis.drawing.style import scale
+from analysis.drawing.tiles import LINE, MARGIN, beside, draw_picture, draw_tile, set_map, sheet
 from analysis.drawing.wording import layer_name, measured
 from analysis.exhibit import Exhibit
 from analysis.inside.activations import activation_evolution
 from analysis.inside.kernels import channel_names, kernel_evolution
 
-DOTS_PER_INCH = 100
+Maps = dict[tuple[str, int], np.ndarray]
+"""Maps (H, W) by layer, or slice of the kernel, and epoch."""
 MILLISECONDS, LAST_MILLISECONDS = 350, 2000
 """Duration of each epoch's frame, and of the last one."""
-MOST_LETTERS = 120
-"""Most characters in a line of the title, which may hold the long path of an image."""
+LARGE, SMALL, SPACE = 1.65, 0.72, 0.2
+"""Inches: a side of a map, a side of a kernel's slice, and the space between maps."""
 
 
 def show(
@@ -41,7 +38,7 @@ def show(
     image: np.ndarray,
     description: str,
 ) -> Exhibit:
-    """One filter's kernel and maps over all epochs, as an animation.
+    """One filter's kernel and maps over all epochs, as an animation; one line if it never fires after the first.
 
     Args:
         weights: see `kernels.kernel_evolution`.
@@ -53,9 +50,17 @@ def show(
         description: which image it is.
     """
     shown, title = activation_evolution(maps), f"Filter {filter} of {layer} on {description}"
+    name, heading = f"animation_{layer}_filter{filter}", f"Filter {filter} of {layer}, animated"
+    if not _fires(maps):
+        return Exhibit(name, heading, caption(shown))
     pictures = frames(kernel_evolution(weights, filter), shown, accuracy, layer=layer, image=image, title=title)
-    heading = f"Filter {filter} of {layer} from epoch {min(weights)} to {max(weights)}, animated"
-    return Exhibit(f"animation_{layer}_filter{filter}", heading, caption(shown), gif=gif(pictures))
+    return Exhibit(name, heading, caption(shown), gif=gif(pictures))
+
+
+def _fires(maps: dict[str, dict[int, np.ndarray]]) -> bool:
+    """Whether ReLU lets anything pass after the first epoch."""
+    [rectified] = (by_epoch for name, by_epoch in maps.items() if name.startswith("relu"))
+    return any(values.max() > 0 for epoch, values in rectified.items() if epoch > min(rectified))
 
 
 def frames(
@@ -106,70 +111,55 @@ def _draw_frames(
     image: np.ndarray,
     title: str,
 ) -> Iterator[np.ndarray]:
-    figure = style.figure(9.4, 3.6)
+    epochs = sorted({epoch for _, epoch in shown})
+    figure, ax = sheet(2 * MARGIN + 5 * LARGE + 4 * SPACE, 3.45, title)
     canvas = FigureCanvasAgg(figure)
-    style.head(figure, textwrap.fill(title, MOST_LETTERS))
-    grid = figure.add_gridspec(3, 5, height_ratios=[1, 0.05, 0.3])
-    picture = figure.add_subplot(grid[0, 0])
-    style.picture(picture, image)
-    picture.set_title("image", loc="center")
-    axes = _kernel_axes(figure, grid, slices) | _map_axes(figure, grid, [name for name in scales if name not in slices])
-    bars = _draw_bars(figure, grid, slices, scales)
-    epoch_text = figure.add_subplot(grid[2, 0])
-    dot = _draw_curve(figure.add_subplot(grid[2, 1:]), accuracy)
-    for epoch in sorted({epoch for _, epoch in shown}):
-        for name, ax in axes.items():
-            _clear(ax)
-            style.panel(ax, shown[name, epoch], *scales[name])
+    draw_picture(ax, image, MARGIN, LINE, LARGE, "image")
+    tiles = {
+        name: draw_tile(ax, shown[name, epochs[0]], left, top, side, scales[name], heading)
+        for name, (left, top, side, heading) in _places(scales, slices).items()
+    }
+    _draw_bars(ax, slices, scales)
+    text = ax.text(MARGIN, LINE + LARGE + 0.5, "", va="top", fontsize=10, linespacing=1.6, color=style.INK)
+    dot = _draw_curve(beside(ax, 2.35, 2.55, 6.8, 0.45), accuracy)
+    # Only these change from epoch to epoch: drawing the rest again takes most of the time.
+    changing = [artist for tile in tiles.values() for artist in tile] + [text, dot]
+    for artist in changing:
+        artist.set_animated(True)
+    canvas.draw()
+    background = canvas.copy_from_bbox(figure.bbox)
+    for epoch in epochs:
+        canvas.restore_region(background)
+        for name, tile in tiles.items():
+            set_map(tile, shown[name, epoch], scales[name])
         dot.set_data([epoch], [accuracy.get(epoch, np.nan)])
-        _write_epoch(epoch_text, epoch, accuracy)
-        if bars:
-            # Laid out once, so that the panels do not move; then the colour bars get the panels' widths.
-            canvas.draw()
-            figure.set_layout_engine("none")
-            _align(bars, axes, slices)
-            bars = {}
-        canvas.draw()
+        text.set_text(_epoch_text(epoch, accuracy))
+        for artist in changing:
+            ax.draw_artist(artist)
         yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _clear(ax: Axes) -> None:
-    for artist in (*ax.images, *ax.texts):
-        artist.remove()
+def _places(scales: dict[str, style.Scale], slices: list[str]) -> dict[str, tuple[float, float, float, str]]:
+    """Left, top, side and title of each slice of the kernel, two by two, and of each map."""
+    left, places = MARGIN + LARGE + SPACE, {}
+    for place, name in enumerate(slices):
+        down, across = divmod(place, 2)
+        top = LINE + down * (LARGE - SMALL)
+        places[name] = (left + across * (LARGE - SMALL), top, SMALL, name.partition("\n")[0])
+    for place, name in enumerate((name for name in scales if name not in slices), start=1):
+        places[name] = (left + place * (LARGE + SPACE), LINE, LARGE, layer_name(name))
+    return places
 
 
-def _kernel_axes(figure: Figure, grid: GridSpec, slices: list[str]) -> dict[str, Axes]:
-    # Two by two: in a single row or column the slices would be smaller.
-    inner = grid[0, 1].subgridspec(2, 2)
-    axes = {name: figure.add_subplot(inner[divmod(place, 2)]) for place, name in enumerate(slices)}
-    for name, ax in axes.items():
-        ax.set_title(name.partition("\n")[0], loc="center", fontsize=8, pad=2)
-    return axes
-
-
-def _map_axes(figure: Figure, grid: GridSpec, names: list[str]) -> dict[str, Axes]:
-    axes = {name: figure.add_subplot(grid[0, column]) for column, name in enumerate(names, start=2)}
-    for name, ax in axes.items():
-        ax.set_title(layer_name(name), loc="center")
-    return axes
-
-
-def _draw_bars(figure: Figure, grid: GridSpec, slices: list[str], scales: dict[str, style.Scale]) -> dict[str, Axes]:
-    """Colour bars below the kernel, by the name of its first slice, and below each map."""
-    bars = {}
+def _draw_bars(ax: Axes, slices: list[str], scales: dict[str, style.Scale]) -> None:
+    """Colour bars below the kernel and below each map."""
     for column, name in enumerate([slices[0], *(name for name in scales if name not in slices)], start=1):
-        bars[name] = figure.add_subplot(grid[1, column])
+        bar = beside(ax, MARGIN + column * (LARGE + SPACE), LINE + LARGE + 0.08, LARGE, 0.09)
         label = "weight" if name == slices[0] else measured(name)
-        style.fill_colour_bar(bars[name], *scales[name], label, cax=bars[name], orientation="horizontal")
-        bars[name].xaxis.set_major_locator(MaxNLocator(2))  # more could overlap
-    return bars
-
-
-def _align(bars: dict[str, Axes], axes: dict[str, Axes], slices: list[str]) -> None:
-    for name, bar in bars.items():
-        above = Bbox.union([axes[panel].get_position() for panel in (slices if name == slices[0] else [name])])
-        place = bar.get_position()
-        bar.set_position((above.x0, place.y0, above.width, place.height))
+        style.fill_colour_bar(bar, *scales[name], label, cax=bar, orientation="horizontal")
+        bar.xaxis.set_major_locator(MaxNLocator(2))  # more could overlap
+        bar.tick_params(length=2, pad=1)
+        bar.xaxis.labelpad = 0
 
 
 def _draw_curve(ax: Axes, accuracy: Mapping[int, float]) -> Line2D:
@@ -177,21 +167,16 @@ def _draw_curve(ax: Axes, accuracy: Mapping[int, float]) -> Line2D:
     ax.plot(list(accuracy), list(accuracy.values()), color=style.INK, linewidth=1)
     (dot,) = ax.plot([], [], "o", color=style.CLASS_COLOURS[2])
     ax.set(xlabel="epoch", ylim=(0, 1))
-    ax.set_title("test accuracy")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_title("test accuracy", fontsize=8)
+    style.tick_epochs(ax, list(accuracy))
     ax.margins(x=0.02)
-    if len(accuracy) == 1:
-        ax.set_xticks(list(accuracy))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     return dot
 
 
-def _write_epoch(ax: Axes, epoch: int, accuracy: Mapping[int, float]) -> None:
-    _clear(ax)
-    ax.set_axis_off()
-    text = f"test accuracy {accuracy[epoch]:.1%}" if epoch in accuracy else "accuracy not measured"
-    ax.text(0, 0.9, f"epoch {epoch}", transform=ax.transAxes, va="top", fontsize=14)
-    ax.text(0, 0.2, text, transform=ax.transAxes, va="top")
+def _epoch_text(epoch: int, accuracy: Mapping[int, float]) -> str:
+    measured = f"test accuracy {accuracy[epoch]:.1%}" if epoch in accuracy else "accuracy not measured"
+    return f"epoch {epoch}\n{measured}"
 
 
 def caption(maps: pd.DataFrame) -> str:
@@ -236,7 +221,7 @@ def gif(pictures: Iterable[np.ndarray]) -> bytes:
 
 def _clusters(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For colours (N, 3), the last one white: the palette index of each, and the palette, bytes (256, 3)."""
-    clusters = KMeans(min(256, len(colours)), n_init=1, max_iter=50, random_state=0).fit(colours)
+    clusters = KMeans(min(256, len(colours)), n_init=1, max_iter=8, random_state=0).fit(colours)
     palette = np.round(clusters.cluster_centers_).astype(np.uint8)
     # White stays exact: a tinted background would be the most visible error.
     palette[clusters.labels_[-1]] = colours[-1]

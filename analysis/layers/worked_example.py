@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.drawing import style
+from analysis.drawing import maps, style
 from analysis.drawing.numbered_cells import Item, Outline, Panel, draw_rows
 from analysis.drawing.style import COLOURS
 from analysis.drawing.wording import number
@@ -94,7 +94,7 @@ def caption(table: pd.DataFrame, *, filter: int, place: Place, bias: float, is_w
     digits = sum_digits([*sums, bias])
     terms = ", ".join(f"{colour} {number(term, digits)}" for colour, term in zip(COLOURS, sums, strict=True))
     which = f"The largest value of filter {filter}'s map{' whose window lies within the image' if is_within else ''}"
-    if style.is_constant(result, style.limits_around_zero(result)):
+    if maps.is_constant(result, style.limits_around_zero(result)):
         which = f"One of the equal values of filter {filter}'s map"
     return (
         f"{which}, {number(result[place], digits)} at row {place[0]}, column "

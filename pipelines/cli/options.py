@@ -137,10 +137,13 @@ Image = Annotated[str, option("--image", help="train:6, test:12, a class, class/
 Layer = Annotated[str, option("--layer", help="conv1 or conv2; empty: both.")]
 Filter = Annotated[
     int | None,
-    number("--filter", help=f"Number of the filter to follow, from 0; default {REPORT_FILTER}, the report's."),
+    number(
+        "--filter",
+        help=f"Number of the filter to follow, from 0; default {REPORT_FILTER}, the report's, and the most important.",
+    ),
 ]
 EpochsEvery = Annotated[int, number("--epochs-every", help="Interval between the epochs that are shown.", least=1)]
-PerMap = Annotated[bool, option("--per-map", help="Give each feature map its own colour scale.")]
+PerMap = Annotated[bool, option("--per-map", help="Give each map of a layer its own colour scale.")]
 Ablation = Annotated[
     str, option("--ablation", help="What replaces a filter's map: mean (over the test images) or zero.")
 ]

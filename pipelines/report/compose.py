@@ -7,9 +7,10 @@ import pandas as pd
 
 from analysis.exhibit import Exhibit
 from analysis.explorer import exhibit as explorer
+from analysis.explorer.page import MAPS
 from analysis.filters import health, image_ablation, kernel_convergence, patches
 from analysis.images import duplicates
-from analysis.inside import activations, animation, kernels
+from analysis.inside import activations, animation, kernel_sheets, kernels
 from analysis.layers import architecture, operations
 from analysis.results import without_duplicates
 from analysis.searches import dead_filters, heatmap, search, winner
@@ -24,45 +25,43 @@ from study.probes import layer_table
 
 def show_all_kernels(m: Material, layer: str) -> Exhibit:
     """All kernels of a layer after the last epoch."""
-    show = {"conv1": kernels.show_sheet, "conv2": kernels.show_mosaic}[layer]
+    show = {"conv1": kernel_sheets.show_sheet, "conv2": kernel_sheets.show_mosaic}[layer]
     last = m.network.last
     return show(m.network.layer_weights(layer, [last])[last], layer, last)
 
 
-def show_kernel(m: Material, layer: str) -> Exhibit:
-    """The followed kernel of a layer over the epochs."""
-    return kernels.show_evolution(m.network.layer_weights(layer, m.epochs), layer, m.filters[layer])
+def show_kernel(m: Material, layer: str) -> Iterable[Exhibit]:
+    """The followed kernels of a layer over the epochs."""
+    weights = m.network.layer_weights(layer, m.epochs)
+    for filter, why in m.followed(layer).items():
+        yield kernels.show_evolution(weights, layer, filter, followed=why)
 
 
-def show_maps(m: Material, layer: str) -> Exhibit:
-    """The followed filter's maps of the image over the epochs."""
-    maps = measurements.filter_maps(m.network, layer, m.filters[layer], m.epochs, m.image)
-    return activations.show_evolution(
-        maps,
-        layer,
-        m.filters[layer],
-        image=m.image.pixels,
-        description=m.image.description,
-        per_map=m.config.per_map,
-    )
+def show_maps(m: Material, layer: str) -> Iterable[Exhibit]:
+    """The followed filters' maps of the image over the epochs."""
+    for filter, why in m.followed(layer).items():
+        maps, pixels, description = m.filter_maps(layer, filter, m.epochs), m.image.pixels, m.image.description
+        yield from activations.show_evolution(maps, layer, filter, image=pixels, description=description, followed=why)
 
 
-def show_animation(m: Material, layer: str) -> Exhibit:
-    """The followed filter's kernel and maps, animated over all epochs."""
-    return animation.show(
-        m.network.layer_weights(layer),
-        measurements.filter_maps(m.network, layer, m.filters[layer], m.network.epochs(1), m.image),
-        m.network.accuracy,
-        layer,
-        m.filters[layer],
-        image=m.image.pixels,
-        description=m.image.description,
-    )
+def show_animation(m: Material, layer: str) -> Iterable[Exhibit]:
+    """The followed filters' kernels and maps, animated over all epochs."""
+    weights = m.network.layer_weights(layer)
+    for filter in m.followed(layer):
+        yield animation.show(
+            weights,
+            m.filter_maps(layer, filter, m.network.epochs(1)),
+            m.network.accuracy,
+            layer,
+            filter,
+            image=m.image.pixels,
+            description=m.image.description,
+        )
 
 
 def show_grid(m: Material, name: str) -> Exhibit:
     """All maps of the image with this name, e.g. ``relu1``, after the last epoch."""
-    maps, image = m.network.maps(m.network.last, m.image)[name], m.image.description
+    maps, image = m.maps(m.network.last)[name], m.image.description
     return activations.show_grid(maps, name, m.network.last, description=image, per_map=m.config.per_map)
 
 
@@ -71,7 +70,7 @@ def show_explorer(m: Material) -> Exhibit:
     trace, pictures = measurements.trace(m.network, m.images), measurements.pictures(m.images)
     title = f"{m.network.name.upper()} on {m.network.images}: every filter over the epochs"
     try:
-        return explorer.show(trace, pictures, m.classes, title=title, start=next(iter(m.filters.items())))
+        return explorer.show(trace, pictures, m.classes, title=title, start=m.start)
     except ValueError as error:
         raise StudyError(f"The explorer cannot be written. {error}") from None
 
@@ -109,21 +108,17 @@ def show_kernel_convergence(m: Material) -> Exhibit:
 def show_health(m: Material) -> Exhibit:
     """Dead filters, and what removing them changes."""
     removal = measurements.removal(m.network, m.data.test, m.device, m.activity)
-    return health.show(m.activity, len(m.data.test), removal)
+    followed = {layer: m.followed(layer) for layer in m.filters}
+    return health.show(m.activity, len(m.data.test), removal, m.network.accuracy, followed)
 
 
 def show_image_ablation(m: Material) -> Exhibit:
-    """What the image's classes lose without each filter."""
-    logits, without = m.ablated.logits(m.image.image[None])
-    return image_ablation.show(
-        logits[0],
-        {layer: changed[:, 0] for layer, changed in without.items()},
-        m.classes,
-        label=m.image.label,
-        by=m.ablated.by,
-        image=m.image.pixels,
-        description=m.image.description,
-    )
+    """What the image's class loses without each filter."""
+    last = m.network.last
+    pictures = {
+        layer: (m.network.layer_weights(layer, [last])[last], m.maps(last)[names[1]]) for layer, names in MAPS.items()
+    }
+    return image_ablation.show(m.image_effects, pictures, image=m.image.pixels, description=m.image.description)
 
 
 def show_patches(m: Material, layer: str) -> Exhibit:

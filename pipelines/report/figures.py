@@ -57,6 +57,8 @@ IMAGE = Need(lambda m: m.selected is not None, lambda m: m.no_images)
 CONVOLUTIONS = Need(lambda m: bool(m.filters))
 LAYER = {layer: Need(lambda m, layer=layer: layer in m.filters) for layer in MAPS}  # type: ignore[misc]
 CNN = Need(lambda m: m.network.name == "cnn")
+FOLLOWED = Need(lambda m: True)
+"""Marks figures that follow a filter: which one matters most is measured on images, where they are at hand."""
 SEARCH = Need(lambda m: bool(m.own_searches))
 TRIALS = Need(lambda m: bool(m.own_searches) and m.own_searches[0].trials is not None)
 OF_FILTERS = (CONVOLUTIONS, WEIGHTS, DATASET)
@@ -70,9 +72,10 @@ SEARCHES, LAYERS = "The search and the experiments", "How the layers compute"
 def _layer_figures(layer: str) -> Iterable[Figure]:
     """The figures of a convolution: of all its filters, and of the one to follow."""
     kernel, image = (LAYER[layer], WEIGHTS), (LAYER[layer], WEIGHTS, IMAGE)
+    maps = tuple(f"maps_{name}" for name in MAPS[layer][1:])
     yield Figure(f"kernels_{layer}", INSIDE, kernel, lambda m: compose.show_all_kernels(m, layer))
-    yield Figure(f"kernel_{layer}", INSIDE, kernel, lambda m: compose.show_kernel(m, layer))
-    yield Figure(f"maps_{layer}", INSIDE, image, lambda m: compose.show_maps(m, layer))
+    yield Figure(f"kernel_{layer}", INSIDE, (*kernel, FOLLOWED), lambda m: compose.show_kernel(m, layer))
+    yield Figure(f"maps_{layer}", INSIDE, image, lambda m: compose.show_maps(m, layer), maps)
     yield Figure(f"animation_{layer}", INSIDE, image, lambda m: compose.show_animation(m, layer))
     for name in MAPS[layer]:
         yield Figure(f"grid_{name}", INSIDE, image, partial(compose.show_grid, name=name))

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analysis.explorer.page import MAPS
+from analysis.filters import image_ablation
 from analysis.images.covariance import Covariance
 from analysis.results import intervals
-from pipelines.config import AnalysisConfig
+from pipelines.config import REPORT_FILTER, AnalysisConfig
 from pipelines.report import measurements
 from pipelines.report.cache import Cache
 from pipelines.report.demonstrations import Patch, patch
@@ -31,7 +33,7 @@ class Material:
     networks: Mapping[str, Network]
     """It and the other model's best run, by model."""
     filters: Mapping[str, int] = field(default_factory=dict)
-    """The filter to follow in each convolution; empty for a network without any."""
+    """The filter of the report, or the chosen one, in each convolution; empty for a network without any."""
     dataset: Dataset | None = None
     selected: SelectedImage | None = None
     """The image under study."""
@@ -42,6 +44,7 @@ class Material:
     where: Sequence[str] = ()
     """The options that point a command to the home and the store at hand, see `Context.where`."""
     cache: Cache = field(default_factory=Cache)
+    _maps: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -66,6 +69,51 @@ class Material:
         most = self.config.explorer_images
         others = measurements.other_images(self.dataset, most) if self.dataset else []
         return [self.image, *(other for other in others if other.description != self.image.description)][:most]
+
+    def followed(self, layer: str) -> dict[int, str]:
+        """The filters of `layer` to follow over the epochs, with a sentence on why.
+
+        By default the report's filter and, where the images are at hand, the living one that matters most for the image
+        under study; a chosen filter alone.
+        """
+        number = self.filters[layer]
+        if self.config.filter is not None:
+            return {number: ""}
+        leading = self._leading.get(layer)
+        if leading is None:
+            return {number: ""}
+        own = "the report's" if number == REPORT_FILTER else f"the last one, in place of the report's {REPORT_FILTER}"
+        if leading[0] == number:
+            return {number: f"Filter {number} is {own}, and {leading[1]}"}
+        return {number: f"Filter {number} is {own}.", leading[0]: f"Filter {leading[0]} is {leading[1]}"}
+
+    def maps(self, epoch: int) -> dict[str, np.ndarray]:
+        """The output of each layer of the CNN for the image under study, see `Network.maps`; computed once."""
+        if epoch not in self._maps:
+            self._maps[epoch] = self.network.maps(epoch, self.image)
+        return self._maps[epoch]
+
+    def filter_maps(self, layer: str, filter: int, epochs: Sequence[int]) -> dict[str, dict[int, np.ndarray]]:
+        """The maps (H, W) of one filter for the image under study, by the name of the map and epoch."""
+        return {name: {epoch: self.maps(epoch)[name][filter] for epoch in epochs} for name in MAPS[layer]}
+
+    @property
+    def start(self) -> tuple[str, int]:
+        """The layer and the filter that the explorer shows first: one that lives, if there is any."""
+        layer = next(iter(self.filters))
+        return layer, [*self.followed(layer)][-1]
+
+    @cached_property
+    def image_effects(self) -> pd.DataFrame:
+        """What the image's class loses without each filter, see `image_ablation.image_effects`."""
+        return measurements.image_effects(self.ablated, self.image, self.cache)
+
+    @cached_property
+    def _leading(self) -> dict[str, tuple[int, str]]:
+        """The living filter of each layer that matters most for the image under study, and how much it does."""
+        if not self.dataset or not self.selected or not self.network.files:
+            return {}
+        return image_ablation.leading(self.image_effects, measurements.firing(self.maps(self.network.last)))
 
     @property
     def epochs(self) -> list[int]:

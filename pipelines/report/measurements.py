@@ -3,7 +3,7 @@
 Activity takes longest: 44 s of one core's time for 19 epochs of a CNN on 10,000 images (AMD EPYC, float32).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from analysis.explorer.page import MAPS, Picture, Trace, value_ranges
-from analysis.filters import effects, health, selectivity
+from analysis.filters import effects, health, image_ablation, selectivity
 from analysis.filters.patches import FilterResponses
 from analysis.images import covariance, distance
 from analysis.results import auc, classification, leads
@@ -170,12 +170,24 @@ class Filters:
         return selectivity.class_selectivity(means, self.test.labels.numpy(), self.network.classes)
 
 
-def filter_maps(
-    network: Network, layer: str, filter: int, epochs: Iterable[int], image: SelectedImage
-) -> dict[str, dict[int, np.ndarray]]:
-    """The maps (H, W) of one filter for `image`, by the name of the map and epoch."""
-    maps = {epoch: network.maps(epoch, image) for epoch in epochs}
-    return {name: {epoch: by_name[name][filter] for epoch, by_name in maps.items()} for name in MAPS[layer]}
+def image_effects(filters: Filters, image: SelectedImage, cache: Cache) -> pd.DataFrame:
+    """What one image's class, or the predicted one, loses without each filter; see `image_ablation.image_effects`."""
+    network, pixels = filters.network, image.image[None]
+
+    def measure() -> pd.DataFrame:
+        logits, without = filters.logits(pixels)
+        target = int(logits[0].argmax()) if image.label is None else image.label
+        of_image = {layer: changed[:, 0] for layer, changed in without.items()}
+        return image_ablation.image_effects(logits[0], of_image, network.classes, target, filters.by)
+
+    inputs = [fingerprint(*filters.model.state_dict().values(), filters.test.images, pixels)]
+    settings = [str(network.config.model), network.classes, filters.by, image.label]
+    return cache.table("image_ablation", [*inputs, *settings], [ablating, image_ablation, *FORWARD], measure)
+
+
+def firing(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Whether each filter's ReLU map is positive anywhere, (filters,) by convolution; `maps` of an image by layer."""
+    return {layer: maps[names[1]].max(axis=(1, 2)) > 0 for layer, names in MAPS.items()}
 
 
 def rectified_maps(network: Network, image: SelectedImage) -> dict[str, dict[int, np.ndarray]]:

@@ -20,6 +20,7 @@ from study.data import Dataset
 from study.errors import StudyError
 from study.tracking import best
 from tests.support.figures import FFNN_FIGURES, cnn_figures
+from tests.support.legibility import watched
 
 SETTINGS = AnalysisConfig(filter=3, epochs_every=1)
 FIGURES = cnn_figures(filter=3)
@@ -27,10 +28,23 @@ TABLES = {"table2", "mcnemar", "duplicates", "seeds", "architecture"}
 
 
 @pytest.fixture(scope="module")
-def page(finished_study) -> Path:
-    analysis = analyse("best", SETTINGS, finished_study.context, data=finished_study.dataset)
+def drawn(finished_study) -> tuple[Path, dict[str, list[str]]]:
+    """The report's page, and what cannot be read in each of its figures."""
+    with watched() as problems:
+        analysis = analyse("best", SETTINGS, finished_study.context, data=finished_study.dataset)
     assert analysis.missing == ()
-    return analysis.page
+    return analysis.page, problems
+
+
+@pytest.fixture(scope="module")
+def page(drawn: tuple[Path, dict[str, list[str]]]) -> Path:
+    return drawn[0]
+
+
+def test_no_text_of_any_figure_overlaps_another_or_is_cut_off(drawn: tuple[Path, dict[str, list[str]]]):
+    _, problems = drawn
+    assert set(problems) == FIGURES
+    assert {name: found for name, found in problems.items() if found} == {}
 
 
 def shown(page: Path) -> set[str]:
@@ -176,7 +190,8 @@ def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
     assert "The cnn is shown alone." in capsys.readouterr().out
     assert set(pd.read_csv(analysis.page.parent / "table2.csv")["model"]) == {"cnn"}
     assert {file.stem for file in analysis.page.parent.glob("*.png")} == {
-        "table2_intervals", "confusion", "kernel_conv2_filter3", "maps_conv2_filter3", "grid_pool2",
+        "table2_intervals", "confusion", "kernel_conv2_filter3", "maps_conv2_filter3", "maps_relu2_filter3",
+        "maps_pool2_filter3", "grid_pool2",
     }  # fmt: skip
     shutil.rmtree(context.home.reports)
     context.home.reports.write_text("a file where the folder should be")

@@ -1,5 +1,6 @@
 """One analysis of all that is extreme: long names, one class in the test folder, one epoch, every filter dead."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from study.home import Home
 from study.tracking import best
 from tests.conftest import copy_of, surroundings
 from tests.support.figures import cnn_figures
+from tests.support.legibility import watched
 
 CLASSES = (
     "a bird that flew all the way from the far north to be seen here",
@@ -38,7 +40,10 @@ def folder_of_images(root: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def analysis(migrated: Home, machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+def drawn(
+    migrated: Home, machine: Machine, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Analysis, dict[str, list[str]]]:
+    """The analysis, and what cannot be read in each of its figures."""
     folder = tmp_path_factory.mktemp("extremes")
     context = surroundings(copy_of(migrated, folder / "home"), machine)
     data = DataConfig(dataset=str(folder_of_images(folder / "images")))
@@ -55,14 +60,30 @@ def analysis(migrated: Home, machine: Machine, tmp_path_factory: pytest.TempPath
         # As if they had been trained to that.
         name = "weights/epoch_001.safetensors"
         context.store.log_sums(run_id, {**context.store.sums(run_id), name: context.store.digest(run_id, name)})
-    return analyse(run_id, AnalysisConfig(), context, data=dataset)
+    with watched() as problems:
+        return analyse(run_id, AnalysisConfig(), context, data=dataset), problems
+
+
+@pytest.fixture(scope="module")
+def analysis(drawn: tuple[Analysis, dict[str, list[str]]]) -> Analysis:
+    return drawn[0]
+
+
+def test_no_text_overlaps_another_or_is_cut_off_however_long_the_names(drawn: tuple[Analysis, dict[str, list[str]]]):
+    _, problems = drawn
+    assert len(problems) > 20
+    assert {name: found for name, found in problems.items() if found} == {}
 
 
 def test_nothing_is_left_out(analysis: Analysis):
     assert analysis.missing == ()
-    figures = cnn_figures(filter=2)
-    figures = {name.replace("conv2_filter2", "conv2_filter1") for name in figures}
-    assert {path.stem for path in analysis.page.parent.glob("*.png")} == figures - {"search_importance"}
+    empty = re.compile(r"kernels?_conv\d|maps_|grid_|search_importance")
+    figures = {name for name in cnn_figures(filter=2) if not empty.match(name)}
+    folder = analysis.page.parent
+    assert {path.stem for path in folder.glob("*.png")} == figures
+    named = {f"maps_{kind}{layer}_filter{3 - layer}" for kind in ("conv", "relu", "pool") for layer in (1, 2)}
+    named |= {"kernel_conv1_filter2", "kernel_conv2_filter1", "kernels_conv1", "grid_relu2"}
+    assert named < {path.stem for path in folder.glob("*.csv")}, "what is not drawn is written"
     html = analysis.page.read_text()
     assert "$_{100%}$ &amp; &lt;others&gt;" in html
     assert ">nan" not in html.lower()
@@ -80,5 +101,5 @@ def test_every_filter_is_dead_at_the_end_and_none_has_a_purpose(analysis: Analys
     assert health[health["epoch"] == 1]["silent"].all()
     effects = pd.read_csv(analysis.page.parent / "ablation_accuracy_lost.csv")
     assert not effects["logit_change"].any()
-    maps = pd.read_csv(analysis.page.parent / "maps_conv1_filter2.csv")
-    assert (maps[(maps["epoch"] == 1) & (maps["layer"] == "relu1")]["value"] == 0).all()
+    maps = pd.read_csv(analysis.page.parent / "maps_relu1_filter2.csv")
+    assert (maps[maps["epoch"] == 1]["value"] == 0).all()

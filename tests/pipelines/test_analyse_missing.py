@@ -213,7 +213,8 @@ def test_an_image_file_is_shown_without_the_data_set(analysed: Made, tmp_path: P
     assert line.startswith("Left out: samples. Run")
     assert analysis.page.parts[-2:] == ("only", "index.html")
     assert not (analysis.page.parents[1] / "index.html").exists()
-    assert pictures(analysis.page) == {"maps_conv1_filter3", "image", "grid_pool2"}
+    maps = {f"maps_{layer}_filter3" for layer in ("conv1", "relu1", "pool1")}
+    assert pictures(analysis.page) == {*maps, "image", "grid_pool2"}
     assert "photo.png --filter 3 --epochs-every 1 --per-map --only" in analysis.page.read_text().replace(
         str(tmp_path), ""
     )
@@ -235,7 +236,7 @@ def test_the_command_makes_what_is_chosen_without_the_data_set_and_ends_with_0(
     ended = study_here("analyse", home=home.root, STUDY_ONLY="roc, correlation_of_nothing")
     assert ended.code == 2
     assert "'correlation_of_nothing'" in ended.err
-    ended = study_here("analyse", home=home.root, STUDY_ONLY="roc, kernel_conv1_filter3")
+    ended = study_here("analyse", home=home.root, STUDY_ONLY="roc, kernel_conv1_filter3", STUDY_FILTER="3")
     assert ended.code == 0, ended.err
     assert "Dataset" not in ended.out
     (page,) = home.reports.glob("*/only/index.html")

@@ -24,7 +24,8 @@ def cnn_figures(filter: int) -> set[str]:
     return OF_BOTH | {
         "image",
         *(f"kernels_{layer}" for layer in LAYERS),
-        *(f"{kind}_{layer}_filter{filter}" for kind in ("kernel", "maps") for layer in LAYERS),
+        *(f"kernel_{layer}_filter{filter}" for layer in LAYERS),
+        *(f"maps_{kind}{number}_filter{filter}" for kind in ("conv", "relu", "pool") for number in (1, 2)),
         *(f"grid_{kind}{number}" for kind in ("conv", "relu", "pool") for number in (1, 2)),
         "ablation_auc_lost",
         "ablation_accuracy_lost",

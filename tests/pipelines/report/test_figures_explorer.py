@@ -32,7 +32,8 @@ def image(tiny: Dataset) -> SelectedImage:
 
 @pytest.fixture(scope="module")
 def report(network: Network, image: SelectedImage, tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    material = Material(network, {}, {"conv1": 3, "conv2": 5}, tiny, image)
+    config = AnalysisConfig(filter=3)
+    material = Material(network, {}, {"conv1": 3, "conv2": 5}, tiny, image, config=config)
     return written(material, tmp_path_factory.mktemp("report"), ("animation_conv1", "animation_conv2", "explorer"))
 
 
@@ -41,7 +42,7 @@ def test_the_animations_and_the_explorer_are_written_and_on_the_page(report: Rep
     assert {file.name for file in report.folder.iterdir()} == names | {MANIFEST}
     first, second, last = report.sections
     assert first.gif == (report.folder / "animation_conv1_filter3.gif").read_bytes()
-    assert second.heading == "Filter 5 of conv2 from epoch 0 to 2, animated"
+    assert second.heading == "Filter 5 of conv2, animated"
     assert last.link
     assert last.link[1] == "explorer.html"
     assert "any of the 10 filters" in last.note
@@ -53,6 +54,33 @@ def test_an_animation_has_a_frame_for_every_epoch(report: Report, network: Netwo
     assert len(data) < 1_000_000
     with Image.open(io.BytesIO(data)) as opened:
         assert getattr(opened, "n_frames", 1) == len(network.files)
+
+
+def test_the_report_follows_its_filter_and_the_living_one_that_matters_most(
+    network: Network, image: SelectedImage, tiny: Dataset
+):
+    material = Material(network, {}, {"conv1": 0, "conv2": 0}, tiny, image)
+    effects, maps = material.image_effects, network.maps(network.last, image)
+    for layer in ("conv1", "conv2"):
+        part = effects[effects["layer"] == layer].set_index("filter")["margin_lost"].abs()
+        fires = maps[f"relu{layer[-1]}"].max(axis=(1, 2)) > 0
+        expected = part[fires].idxmax()
+        assert list(material.followed(layer)) == list(dict.fromkeys([0, expected]))
+        assert "matters most for this image" in material.followed(layer)[expected]
+    assert material.start == ("conv1", list(material.followed("conv1"))[-1])
+    chosen = replace(material, config=AnalysisConfig(filter=0))
+    assert list(chosen.followed("conv1")) == [0]
+    assert list(replace(material, dataset=None).followed("conv1")) == [0]
+
+
+def test_of_a_network_of_dead_filters_the_reports_one_is_followed(
+    network: Network, image: SelectedImage, tiny: Dataset
+):
+    weights = {name: torch.zeros_like(tensor) for name, tensor in network.weights(network.last).items()}
+    dead = replace(network, _pulled={network.last: weights})
+    material = Material(dead, {}, {"conv1": 2, "conv2": 3}, tiny, image)
+    assert [list(material.followed(layer)) for layer in ("conv1", "conv2")] == [[2], [3]]
+    assert material.start == ("conv1", 2)
 
 
 def test_the_image_under_study_is_shown_once(network: Network, tiny: Dataset, tmp_path: Path):

@@ -1,0 +1,200 @@
+"""The picture of the filters' health: their states, the decay of their weights, and the test accuracy."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
+
+from analysis.drawing import style
+from analysis.drawing.style import COLLAPSED
+from analysis.drawing.tiles import beside, sheet
+from analysis.drawing.wording import minus_signs
+
+STATES = {
+    "active": "#4393c3",
+    "collapsed": "#8a8a8a",
+    "silent": "#fdb863",
+    "silent and collapsed": "#b2182b",
+}
+"""The states of a filter, with their colours."""
+MEANINGS = {
+    "active": "active",
+    "collapsed": f"not silent, but max |w| < {COLLAPSED:g}",
+    "silent": "silent on all test images",
+    "silent and collapsed": f"silent, and max |w| < {COLLAPSED:g}",
+}
+SMALLEST, ZERO = float(np.finfo(np.float32).tiny), 1e-40
+"""The smallest normal number of float32, and where a smaller one is drawn: it counts as zero."""
+ROW, LOW, NUMBERED = 0.105, 1.6, 64
+"""Heights in inches of a filter's row with its number and of the lowest panel, and the most rows with numbers."""
+NOTE = (
+    "In the left panels a row is a filter; a star marks those followed above, which the middle panels draw black. "
+    f"There the weights' scale is logarithmic, on which an exponential decay would be a straight line: Adam rescales "
+    f"the pull of the weight decay on a silent filter to full steps. Weights below {SMALLEST:.1g}, the smallest normal "
+    "number of float32, count as zero."
+)
+
+
+@style.styled
+def draw_filter_health(
+    table: pd.DataFrame, accuracy: Mapping[int, float], followed: Mapping[str, Collection[int]]
+) -> Figure:
+    """A row of panels for each layer: the filters' states over the epochs, their largest weights, and the counts.
+
+    Filters are sorted by the epoch at which they died, living ones on top.
+
+    Args:
+        table: see `health.filter_health`.
+        accuracy: test accuracy (0..1) by epoch, drawn over the counts.
+        followed: the filters to mark, by layer.
+    """
+    layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
+    healthy = {layer for layer, part in layers.items() if (part["state"] == "active").all()}
+    heights = [LOW if layer in healthy else _height(part["filter"].nunique()) for layer, part in layers.items()]
+    figure, sheet_ax = sheet(style.WIDTH, sum(heights) + 0.75 * len(heights) + 0.4, "Filters over the epochs")
+    top = 0.25
+    for (layer, part), height in zip(layers.items(), heights, strict=True):
+        states, weights, counts = (
+            beside(sheet_ax, left, top, width, height) for left, width in ((0.6, 2.9), (4.15, 2.45), (7.25, 2.05))
+        )
+        marked, count = set(followed.get(layer, ())), part["filter"].nunique()
+        _draw_weights(weights, part, marked)
+        weights.set_title("Largest weight, max |w|")
+        if layer in healthy:
+            style.placeholder(states, f"all {count} {noun(layer)} of {layer}\nare active at every epoch")
+            _draw_accuracy(counts, accuracy)
+            counts.set_title("Test accuracy")
+        else:
+            _draw_states(states, part, marked)
+            states.set(title=f"{layer}: state of {count} {noun(layer)}", ylabel=noun(layer).removesuffix("s"))
+            _draw_counts(counts, part)
+            _draw_accuracy(counts.twinx(), accuracy)
+            counts.set_title(f"{noun(layer).capitalize()} in each state")
+        for ax in (states, weights, counts):
+            style.tick_epochs(ax, sorted(part["epoch"].unique().tolist()))
+            ax.set_xlabel("epoch")
+        top += height + 0.75
+    key = [Patch(color=colour, label=MEANINGS[state]) for state, colour in STATES.items()]
+    figure.legend(handles=key, loc="lower center", ncols=len(key))
+    return figure
+
+
+def noun(layer: str) -> str:
+    """The noun for a layer's outputs."""
+    return "filters" if layer.startswith("conv") else "units"
+
+
+def state_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """The number of filters in each state: a row per layer and epoch, a column per state."""
+    counts = pd.crosstab([table["layer"], table["epoch"]], table["state"])
+    counts = counts.reindex(columns=list(STATES), fill_value=0)
+    return counts.loc[list(dict.fromkeys(table["layer"]))].reset_index()
+
+
+def _height(filters: int) -> float:
+    """Height of a panel in inches: room for a number in each row, if there are not too many."""
+    return max(ROW * filters, LOW) if filters <= NUMBERED else ROW * NUMBERED
+
+
+def _order(table: pd.DataFrame) -> list[int]:
+    """The filters in drawing order, from the living ones to the first that died."""
+    groups = table.groupby("filter")
+    keys = pd.DataFrame({"died": groups["died"].first().astype(float).fillna(np.inf), "silent": groups["silent"].sum()})
+    return keys.sort_values(["died", "silent"], ascending=[False, True], kind="stable").index.tolist()
+
+
+def _cells(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A row for each filter in drawing order, a column for each epoch, including missing ones."""
+    cells = table.pivot(index="filter", columns="epoch", values=column).loc[_order(table)]
+    return cells.reindex(columns=np.arange(table["epoch"].min(), table["epoch"].max() + 1))
+
+
+def _draw_states(ax: Axes, table: pd.DataFrame, marked: set[int]) -> None:
+    names = list(STATES)
+    cells = _cells(table.assign(place=table["state"].map(names.index)), "place")
+    extent = (table["epoch"].min() - 0.5, table["epoch"].max() + 0.5, len(cells) - 0.5, -0.5)
+    ax.imshow(
+        np.ma.masked_invalid(cells.to_numpy(float)),
+        aspect="auto",
+        interpolation="nearest",
+        cmap=ListedColormap(list(STATES.values())),
+        vmin=-0.5,
+        vmax=len(names) - 0.5,
+        extent=extent,
+    )
+    ax.set_facecolor("#dddddd")
+    labels = [f"{'★ ' if number in marked else ''}{number}" for number in cells.index]
+    if len(cells) > NUMBERED:
+        labels = [label if "★" in label else "" for label in labels]
+    ax.set_yticks(range(len(cells)), labels, fontsize=6.5)
+    ax.tick_params(axis="y", length=0, pad=1)
+
+
+def _draw_weights(ax: Axes, table: pd.DataFrame, marked: set[int]) -> None:
+    # Zero has no logarithm, and float32 may take `ZERO` for it.
+    cells = _cells(table, "largest_weight").astype(np.float64)
+    values = cells.mask(cells < SMALLEST, ZERO)
+    ends = table[table["epoch"] == table["epoch"].max()].set_index("filter")["state"]
+    lines = [np.column_stack([row.index, row.to_numpy(float)]) for _, row in values.iterrows()]
+    colours = [STATES[ends[number]] for number in values.index]
+    ax.add_collection(LineCollection(lines, colors=colours, linewidths=0.7, alpha=0.8))
+    first, last = table["epoch"].min(), table["epoch"].max()
+    low, high = float(np.nanmin(values)), float(max(1.0, np.nanmax(values)))
+    ax.set(yscale="log", xlim=(first, max(last, first + 1)), ylim=(min(low, 1e-4) / 3, high * 3))
+    _tick_powers(ax, low)
+    ax.axhline(COLLAPSED, color="#666666", linewidth=0.8, linestyle="dashed")
+    ax.annotate(f"{COLLAPSED:g}", (first, COLLAPSED), (3, -2), textcoords="offset points", va="top", fontsize=7)
+    followed = values.loc[sorted(marked & set(values.index))]
+    for _, row in followed.iterrows():
+        ax.plot(row.dropna().index, row.dropna(), color=style.INK, linewidth=1.8)
+    _name_ends(ax, followed[last])
+
+
+def _name_ends(ax: Axes, ends: pd.Series) -> None:
+    """Writes the numbers of the filters at the ends of their lines; one label for ends that are close together."""
+    low, high = np.log10(ax.get_ylim())
+    names: dict[int, list[str]] = {}
+    for number, value in ends.sort_values().items():
+        names.setdefault(round(12 * (np.log10(value) - low) / (high - low)), []).append(str(number))
+    for twelfth, numbers in names.items():
+        text = ", ".join(sorted(numbers, key=int))
+        ax.text(1.02, twelfth / 12, text, transform=ax.transAxes, va="center", fontsize=8)
+
+
+def _tick_powers(ax: Axes, low: float) -> None:
+    """Ticks at powers of ten, at the limit of collapse, and at zero if a weight is drawn there."""
+    step = 10 if low < 1e-20 else 5 if low < 1e-8 else 1
+    powers = [float(f"1e{power}") for power in range(0, -36, -step)]
+    ticks = [tick for tick in powers if tick >= max(low, SMALLEST) / 3] + ([ZERO] if low <= ZERO else [])
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_yticklabels(["0" if tick == ZERO else minus_signs(f"{tick:g}") for tick in ticks])
+
+
+def _draw_counts(ax: Axes, table: pd.DataFrame) -> None:
+    counts = state_counts(table)
+    below = np.zeros(len(counts))
+    for state, colour in STATES.items():
+        height = counts[state].to_numpy(float)
+        ax.bar(counts["epoch"], height, width=1.0, bottom=below, color=colour)
+        below += height
+    ax.set(xlim=(counts["epoch"].min() - 0.5, counts["epoch"].max() + 0.5), ylim=(0, below.max()))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_accuracy(ax: Axes, accuracy: Mapping[int, float]) -> None:
+    """Draws the test accuracy as a line, with its axis on the right."""
+    marker = "." if len(accuracy) == 1 else ""
+    for width, colour in ((3.5, style.PAPER), (1.6, style.INK)):
+        ax.plot(list(accuracy), list(accuracy.values()), color=colour, linewidth=width, marker=marker)
+    ax.yaxis.tick_right()
+    ax.yaxis.set_label_position("right")
+    ax.set(ylim=(0, 1), ylabel="test accuracy")
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.spines["right"].set_visible(True)

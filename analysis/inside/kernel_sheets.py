@@ -1,0 +1,234 @@
+"""Sheets of all kernels of a layer: in colour, or slice by slice."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.drawing.filter_rows import named
+from analysis.drawing.style import COLLAPSED, COLOURS
+from analysis.drawing.tiles import LINE, MARGIN, beside, draw_bar, draw_picture, sheet
+from analysis.drawing.wording import minus_signs
+from analysis.exhibit import Exhibit
+
+DOTS = 150
+"""Dots per inch: in figures saved at this resolution each weight takes a whole number of dots."""
+FAINT = 20
+"""A filter is too faint to see if it has no weight over 1/`FAINT` of the scale's end."""
+TALLEST, PITCH = 6.5, 0.11
+"""Inches: the most height of a mosaic, and the least distance of the numbers along it."""
+
+
+def show_sheet(weights: np.ndarray, layer: str, epoch: int) -> Exhibit:
+    """All kernels (filters, 3, k, k) of a layer whose inputs are colours."""
+    table = layer_weights(weights)
+    figure = draw_kernel_sheet(table, title=f"Kernels of {layer} at epoch {epoch}")
+    heading, text = f"All kernels of {layer} in colour", sheet_caption(table, layer, epoch)
+    return _of_layer(layer, heading, text, table, figure, SHEET_NOTE)
+
+
+def show_mosaic(weights: np.ndarray, layer: str, epoch: int) -> Exhibit:
+    """All kernels (filters, channels, k, k) of a layer."""
+    table = layer_weights(weights)
+    figure = draw_kernel_mosaic(table, title=f"Kernels of {layer} at epoch {epoch}")
+    heading, text = f"All kernels of {layer}", mosaic_caption(table, layer, epoch)
+    return _of_layer(layer, heading, text, table, figure, MOSAIC_NOTE)
+
+
+def _of_layer(layer: str, heading: str, text: str, table: pd.DataFrame, figure: Figure | None, note: str) -> Exhibit:
+    """The exhibit of a layer's kernels; without a picture if all of them collapsed."""
+    name = f"kernels_{layer}"
+    if figure is None:
+        return Exhibit(name, heading, text, tables={name: table})
+    return Exhibit(name, heading, text, table, figure, note=note)
+
+
+def layer_weights(weights: np.ndarray) -> pd.DataFrame:
+    """All weights (filters, channels, k, k) of a layer as a tidy table: filter, channel, row, column, weight."""
+    places = np.indices(weights.shape).reshape(4, -1)
+    names = ("filter", "channel", "row", "column")
+    return pd.DataFrame({**dict(zip(names, places, strict=True)), "weight": weights.ravel()})
+
+
+def _weights(table: pd.DataFrame) -> np.ndarray:
+    shape = [int(table[name].max()) + 1 for name in ("filter", "channel", "row", "column")]
+    return table["weight"].to_numpy(float).reshape(shape)
+
+
+def _colours(table: pd.DataFrame) -> np.ndarray:
+    """The weights of a layer whose inputs are colours.
+
+    Raises:
+        ValueError: for a layer without exactly three input channels.
+    """
+    weights = _weights(table)
+    if weights.shape[1] != len(COLOURS):
+        raise ValueError(f"{weights.shape[1]} input channels are no picture: red, green and blue are needed.")
+    return weights
+
+
+def sheet_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
+    """One sentence: how many kernels weigh colours differently, how many collapsed, and the norms.
+
+    Raises:
+        ValueError: for a layer without exactly three input channels.
+    """
+    weights = _colours(table)
+    norms = np.linalg.norm(weights.reshape(len(weights), -1), axis=1)
+    alive = style.alive(weights)
+    # The part that is equal for all three colours, as a share of the squared norm.
+    grey = 3 * (weights[alive].mean(axis=1) ** 2).sum(axis=(1, 2)) / norms[alive] ** 2
+    return (
+        f"At epoch {epoch}, {(grey > 0.5).sum()} of the {len(weights)} kernels of {layer} are mostly grey, "
+        f"{(grey <= 0.5).sum()} weigh the colours differently and {(~alive).sum()} have collapsed, with norms from "
+        f"{norms.min():.2g} (filter {norms.argmin()}) to {norms.max():.2g} (filter {norms.argmax()})."
+    )
+
+
+BEYOND = (
+    f"The colours end at the {style.MOST}th percentile of the weights drawn; larger weights have the colour of the end."
+)
+SHEET_NOTE = (
+    "Mostly grey: more than half of a kernel's squared norm is common to the three colours. Collapsed: no weight of "
+    f"{COLLAPSED:g} or more. {BEYOND}"
+)
+
+
+@style.styled
+def draw_kernel_sheet(table: pd.DataFrame, *, title: str) -> Figure | None:
+    """The kernels of a layer whose inputs are colours as RGB pictures, on one scale: mid-grey is zero.
+
+    Kernels that collapsed are named instead; None if all did.
+
+    Args:
+        table: from `layer_weights`.
+        title: of the figure.
+
+    Raises:
+        ValueError: for a layer without exactly three input channels.
+    """
+    weights = _colours(table)
+    living = np.flatnonzero(style.alive(weights))
+    if not len(living):
+        return None
+    limits = style.limits_of_most(weights)
+    columns = min(len(living), 8 if len(living) <= 32 else 16)
+    rows = math.ceil(len(living) / columns)
+    side = weights.shape[-1] * (140 if columns <= 8 else 60) // weights.shape[-1] / DOTS
+    across, down = side + 0.12, side + 0.26
+    below = max(0.2 + rows * down, 2)
+    names = named(np.flatnonzero(~style.alive(weights)).tolist(), "collapsed")
+    width = columns * across + 1.5
+    figure, ax = sheet(
+        max(width, style.WIDTH if names else 0), below + LINE * names.count("\n") + 0.3 * bool(names), title
+    )
+    for place, number in enumerate(living):
+        row, column = divmod(place, columns)
+        draw_picture(ax, rgb(weights[number], limits), MARGIN + column * across, 0.2 + row * down, side, str(number))
+    _draw_legend(ax, 0.35 + columns * across, min(1.6, below - 0.9), limits)
+    ax.text(MARGIN, below, names, va="top", fontsize=8, color=style.INK)
+    return figure
+
+
+def rgb(kernel: np.ndarray, limits: style.Limits) -> np.ndarray:
+    """A kernel (3, k, k) as an RGB picture (k, k, 3) of bytes: `limits` map to 0 and 255, so zero is mid-grey."""
+    low, high = limits
+    shares = np.nan_to_num((kernel - low) / (high - low), nan=0.5)
+    return np.rint(255 * shares.clip(0, 1)).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _draw_legend(within: Axes, left: float, height: float, limits: style.Limits) -> None:
+    """Draws the legend: the colour of a weight for one channel alone, from the lower to the upper limit."""
+    ramp, bars = np.linspace(*limits, 101), []
+    for place, name in enumerate(COLOURS):
+        alone = np.zeros((3, len(ramp), 1))
+        alone[place, :, 0] = ramp
+        ax = beside(within, left + 0.22 * place, 0.2, 0.18, height)
+        ax.imshow(rgb(alone, limits), aspect="auto", origin="lower", extent=(0, 1, *limits))
+        ax.set(xticks=[], yticks=[], title=name[0].upper())
+        ax.spines[:].set_visible(False)
+        bars.append(ax)
+    within.text(left, 0.2 + height + 0.06, "weight for one\ncolour alone", va="top", fontsize=8, color=style.INK)
+    bars[-1].yaxis.tick_right()
+    bars[-1].set_yticks([limits[0], 0, limits[1]], [f"−{limits[1]:.2g}", "0", f"+{limits[1]:.2g}"])
+
+
+def mosaic_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
+    """One sentence: how many filters collapsed, and the range of the weights."""
+    weights = _weights(table)
+    collapsed, faint = (len(filters) for filters in unseen(weights).values())
+    low, high = (minus_signs(f"{value:.2g}") for value in (weights.min(), weights.max()))
+    return (
+        f"At epoch {epoch}, {collapsed} of the {len(weights)} filters of {layer} have collapsed and {faint} more are "
+        f"too faint to see; its {weights.size:,} weights go from {low} to {high}."
+    )
+
+
+MOSAIC_NOTE = (
+    f"A filter that collapsed has no weight of {COLLAPSED:g} or more, and one that is too faint none of 1/{FAINT} of "
+    f"the scale's end; they are named instead of drawn. {BEYOND}"
+)
+
+
+def unseen(weights: np.ndarray) -> dict[str, list[int]]:
+    """The filters that collapsed, and those of the others that are too faint to see on the common scale."""
+    alive = style.alive(weights)
+    largest = np.abs(weights).reshape(len(weights), -1).max(axis=1)
+    faint = alive & (largest < style.limits_of_most(weights)[1] / FAINT)
+    return {"collapsed": np.flatnonzero(~alive).tolist(), "too faint to see": np.flatnonzero(faint).tolist()}
+
+
+@style.styled
+def draw_kernel_mosaic(table: pd.DataFrame, *, title: str) -> Figure | None:
+    """Every weight of a layer's filters that can be seen: a slice for each filter and input channel, on one scale.
+
+    The filters are the columns, or the rows where that leaves more room for each weight. None if there is none.
+
+    Args:
+        table: from `layer_weights`.
+        title: of the figure.
+    """
+    weights = _weights(table)
+    limits, left_out = style.limits_of_most(weights), unseen(weights)
+    living = [number for number in range(len(weights)) if not any(number in part for part in left_out.values())]
+    names = "\n".join(named(part, why) for why, part in left_out.items() if part)
+    if not living:
+        return None
+    axes = {"filter": living, "input channel": list(range(weights.shape[1]))}
+    slices = weights[living].swapaxes(0, 1)
+    if _dots(len(slices), len(living)) < _dots(len(living), len(slices)):
+        axes, slices = dict(reversed(axes.items())), slices.swapaxes(0, 1)
+    picture, step = _framed(slices), weights.shape[-1] + 1
+    dots = _dots(*picture.shape)
+    height, width = (length * dots / DOTS for length in picture.shape)
+    below = max(height, 1.2) + 0.5
+    figure, within = sheet(width + 1.8, below + LINE * (names.count("\n") + 1) * bool(names), title)
+    ax = beside(within, 0.65, 0, width, height)
+    ax.imshow(picture, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    ax.set_facecolor("#c8c8c8")
+    pitch = step * dots / DOTS
+    for axis, (name, numbers) in zip((ax.xaxis, ax.yaxis), axes.items(), strict=True):
+        places = [place * step + (step - 2) / 2 for place in range(len(numbers))]
+        # All numbers are written, or none.
+        axis.set_ticks(*((places, list(map(str, numbers))) if pitch >= PITCH else ([], [])))
+        axis.set_label_text(name)
+    ax.tick_params(length=2, labelsize=6 if pitch < 0.14 else 7)
+    draw_bar(within, 0.65 + width + 0.1, 0, max(height, 1.2), (limits, style.DIVERGING), "weight", "both")
+    within.text(MARGIN, below, names, va="top", fontsize=8, color=style.INK)
+    return figure
+
+
+def _dots(down: int, across: int) -> int:
+    """The most dots for the side of each value of a picture, or of each slice, within the size of a figure."""
+    return max(1, int(min((style.WIDTH - 1.8) / across, TALLEST / down) * DOTS))
+
+
+def _framed(slices: np.ndarray) -> np.ndarray:
+    """Slices (rows, columns, k, k) as one masked picture, with a masked line between neighbours."""
+    rows, columns, size, _ = slices.shape
+    framed = np.full((rows, size + 1, columns, size + 1), np.nan)
+    framed[:, :size, :, :size] = slices.transpose(0, 2, 1, 3)
+    return np.ma.masked_invalid(framed.reshape(rows * (size + 1), columns * (size + 1))[:-1, :-1])

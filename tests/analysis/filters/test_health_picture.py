@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from analysis.drawing.style import COLLAPSED
+from analysis.filters.health_picture import STATES, ZERO, draw_filter_health
+from tests.analysis.filters.test_health import SILENT, health
+
+ACCURACY = {0: 0.1, 1: 0.5, 3: 0.6}
+
+
+def draw(table, followed=()):
+    """The panels of the states, of the weights and of the counts."""
+    figure = draw_filter_health(table, ACCURACY, {"conv2": followed})
+    figure.draw_without_rendering()
+    return figure.axes[1:]
+
+
+def test_the_states_are_those_of_the_table_with_the_living_on_top():
+    table = health(SILENT, collapsed=1)
+    states, *_ = draw(table)
+    order = [int(label.get_text()) for label in states.get_yticklabels()]
+    assert order == [0, 2, 3, 1, 4]
+    expected = table.pivot(index="filter", columns="epoch", values="state").loc[order].map(list(STATES).index)
+    np.testing.assert_array_equal(states.images[0].get_array(), expected)
+
+
+def one_silent(filters: int, epochs: int = 3):
+    silent = np.zeros((filters, epochs), bool)
+    silent[-1] = True
+    return health(silent)
+
+
+def test_every_row_has_its_number_or_only_the_followed_ones_have():
+    states, *_ = draw(one_silent(40))
+    assert [label.get_text() for label in states.get_yticklabels()] == list(map(str, range(40)))
+    states, *_ = draw(one_silent(65), followed=[7])
+    assert [label.get_text() for label in states.get_yticklabels() if label.get_text()] == ["★ 7"]
+
+
+def test_the_followed_filters_are_marked_at_their_rows_and_at_their_weights():
+    table = health(SILENT)
+    states, weights, *_ = draw(table, followed=[1, 12])
+    assert [label.get_text() for label in states.get_yticklabels() if "★" in label.get_text()] == ["★ 1"]
+    followed = weights.lines[-1].get_ydata()
+    assert followed.tolist() == table.query("filter == 1").sort_values("epoch")["largest_weight"].tolist()
+    assert "1" in [text.get_text() for text in weights.texts]
+
+
+def test_followed_filters_whose_weights_end_close_together_share_a_label():
+    _, weights, *_ = draw(health(np.zeros((3, 4), bool)), followed=[0, 2])
+    assert "0, 2" in [text.get_text() for text in weights.texts]
+
+
+def test_weights_decay_on_a_logarithmic_scale_down_to_zero():
+    table = health(SILENT)
+    table.loc[(table["filter"] == 4) & (table["epoch"] > 0), "largest_weight"] = [1e-20, 1e-39, 0]
+    _, weights, *_ = draw(table)
+    lines, colours = weights.collections[0].get_segments(), weights.collections[0].get_colors()
+    assert weights.get_yscale() == "log"
+    assert lines[-1][1:, 1].tolist() == [1e-20, ZERO, ZERO]
+    assert weights.get_ylim()[0] < ZERO
+    assert weights.get_yticklabels()[-1].get_text() == "0"
+    assert [to_hex(colours[0]), to_hex(colours[-1])] == [STATES["active"], STATES["silent"]]
+    assert list(weights.lines[0].get_ydata()) == [COLLAPSED] * 2
+
+
+def test_the_accuracy_lies_over_the_counts():
+    *_, counts, accuracy = draw(health(SILENT))
+    tops = [bar.get_y() + bar.get_height() for bar in counts.patches]
+    assert max(tops) == 5
+    assert list(accuracy.lines[-1].get_ydata()) == list(ACCURACY.values())
+    assert accuracy.get_ylim() == (0, 1)
+
+
+def test_a_layer_without_a_dead_filter_has_no_panel_of_one_colour():
+    states, _, accuracy = draw(health(np.zeros((3, 4), bool)))
+    assert not states.images
+    assert states.texts[0].get_text() == "all 3 filters of conv2\nare active at every epoch"
+    assert not accuracy.patches
+    assert list(accuracy.lines[-1].get_ydata()) == list(ACCURACY.values())
+
+
+def test_the_last_epoch_is_ticked_in_every_panel():
+    for ax in draw(one_silent(3, 24)):
+        assert ax.get_xticks()[-1] == 23
+        assert min(np.diff(ax.get_xticks())) > 1
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+@pytest.mark.parametrize("dead", [True, False])
+def test_all_dead_none_dead_and_one_epoch_are_drawn(epochs: int, dead: bool):
+    states, weights, *_ = draw(health(np.full((3, epochs), dead), size=0.0 if dead else 0.1))
+    assert len(states.images) == dead
+    assert len(weights.collections[0].get_segments()) == 3
+
+
+def test_an_epoch_that_was_not_kept_is_a_gap():
+    states, *_ = draw(health(SILENT).query("epoch != 1"))
+    assert np.ma.getmaskarray(states.images[0].get_array()).all(axis=0).tolist() == [False, True, False, False]

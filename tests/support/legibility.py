@@ -1,0 +1,72 @@
+"""Finds texts of figures that overlap, or that the edge cuts off, while a report is drawn."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import combinations
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from pipelines.report import exhibits
+
+TOLERANCE = 1.0
+"""Pixels at 100 dots per inch by which boxes of texts may overlap or leave the figure: a box is larger than its ink."""
+
+
+class Written(NamedTuple):
+    """A text that was drawn, and its place in pixels."""
+
+    text: str
+    box: Bbox
+    slanted: bool
+
+
+def texts(figure: Figure) -> list[Written]:
+    """The texts that are drawn, which are not all that the figure has: an axis has ticks beyond its limits."""
+    written, draw = [], Text.draw
+
+    def record(text: Text, renderer: Any, *rest: Any, **more: Any) -> None:
+        draw(text, renderer, *rest, **more)
+        if text.get_visible() and text.get_text().strip():
+            written.append(Written(text.get_text(), text.get_window_extent(renderer), text.get_rotation() % 90 != 0))
+
+    with patch.object(Text, "draw", record):
+        figure.draw_without_rendering()
+    return written
+
+
+def problems(figure: Figure) -> list[str]:
+    """The texts of the figure that are cut off, and the pairs of texts that overlap."""
+    slack, page = TOLERANCE * figure.dpi / 100, figure.bbox
+    drawn = [
+        (text, Bbox.from_extents(*(box.min + slack), *(box.max - slack)), slanted)
+        for text, box, slanted in texts(figure)
+    ]
+    cut = [
+        f"{text!r} is cut off" for text, box, _ in drawn if not (page.contains(*box.min) and page.contains(*box.max))
+    ]
+    # Boxes around parallel slanted texts overlap where the texts do not.
+    pairs = [
+        f"{one[0]!r} overlaps {other[0]!r}"
+        for one, other in combinations(drawn, 2)
+        if not (one[2] and other[2]) and one[1].overlaps(other[1])
+    ]
+    return cut + pairs
+
+
+@contextmanager
+def watched() -> Iterator[dict[str, list[str]]]:
+    """The problems of each figure that a report writes meanwhile, by the figure's name."""
+    found: dict[str, list[str]] = {}
+    write = exhibits.write_figure
+
+    def write_and_check(folder: Any, name: str, numbers: Any, figure: Figure) -> bytes:
+        picture = write(folder, name, numbers, figure)
+        found[name] = problems(figure)
+        return picture
+
+    with patch.object(exhibits, "write_figure", write_and_check):
+        yield found
