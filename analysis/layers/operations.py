@@ -4,6 +4,7 @@ The tables hold the numbers shown in the figures: panel, row, column, value.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,8 @@ from analysis.exhibit import Exhibit
 
 MARKS = ("#ffa90e", "#832db6", "#5fbfc4")
 """Colours of the marked positions: visible on grey, blue and red."""
-WHOLE = 1.85
-"""Side in inches of the whole image, or of its map."""
+WHOLE, LOWER = 1.85, 1.25
+"""Side in inches of the whole image, or of its map; and of the one beside the products."""
 Place = tuple[int, int]
 """Row and column."""
 
@@ -146,7 +147,9 @@ def draw_convolution(table: pd.DataFrame, *, image: np.ndarray, corner: Place, p
                 below=f"sum {number(result[place])}",
             ),
         ]
-    below.append(picture(whole, f"map of the whole image, {sized(whole)}", signed(whole), boxes[1]))
+    # Smaller than the image above: it is the tallest panel of its row.
+    small = picture(whole, f"whole map, {sized(whole)}", signed(whole), boxes[1])
+    below.append(replace(small, side=LOWER / len(whole)))
     return draw_rows([above, below], title="Convolution: a kernel slides over the image, and its products are summed")
 
 
