@@ -149,7 +149,7 @@ def tick_epochs(ax: Axes, epochs: Sequence[int]) -> None:
         return
     first, last = min(epochs), max(epochs)
     ticks = [tick for tick in MaxNLocator(8, integer=True).tick_values(first, last) if first <= tick <= last]
-    apart = 0.09 * (last - first)
+    apart = 0.12 * (last - first)
     ax.set_xticks([*(int(tick) for tick in ticks if last - tick > apart), last])
 
 

@@ -57,32 +57,57 @@ def draw_filter_health(
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     healthy = {layer for layer, part in layers.items() if (part["state"] == "active").all()}
     heights = [LOW if layer in healthy else _height(part["filter"].nunique()) for layer, part in layers.items()]
-    figure, sheet_ax = sheet(style.WIDTH, sum(heights) + 0.75 * len(heights) + 0.4, "Filters over the epochs")
+    key = [Patch(color=colour, label=MEANINGS[state]) for state, colour in STATES.items()]
+    legend = 0.0 if len(healthy) == len(layers) else 0.4
+    figure, ax = sheet(style.WIDTH, sum(heights) + 0.75 * len(heights) + legend, "Filters over the epochs")
     top = 0.25
     for (layer, part), height in zip(layers.items(), heights, strict=True):
-        states, weights, counts = (
-            beside(sheet_ax, left, top, width, height) for left, width in ((0.6, 2.9), (4.15, 2.45), (7.25, 2.05))
-        )
-        marked, count = set(followed.get(layer, ())), part["filter"].nunique()
-        _draw_weights(weights, part, marked)
-        weights.set_title("Largest weight, max |w|")
+        marked = set(followed.get(layer, ()))
         if layer in healthy:
-            style.placeholder(states, f"all {count} {noun(layer)} of {layer}\nare active at every epoch")
-            _draw_accuracy(counts, accuracy)
-            counts.set_title("Test accuracy")
+            _draw_healthy(ax, top, height, part, marked, accuracy)
         else:
-            _draw_states(states, part, marked)
-            states.set(title=f"{layer}: state of {count} {noun(layer)}", ylabel=noun(layer).removesuffix("s"))
-            _draw_counts(counts, part)
-            _draw_accuracy(counts.twinx(), accuracy)
-            counts.set_title(f"{noun(layer).capitalize()} in each state")
-        for ax in (states, weights, counts):
-            style.tick_epochs(ax, sorted(part["epoch"].unique().tolist()))
-            ax.set_xlabel("epoch")
+            _draw_layer(ax, top, height, part, marked, accuracy)
         top += height + 0.75
-    key = [Patch(color=colour, label=MEANINGS[state]) for state, colour in STATES.items()]
-    figure.legend(handles=key, loc="lower center", ncols=len(key))
+    if legend:
+        figure.legend(handles=key, loc="lower center", ncols=len(key))
     return figure
+
+
+def _draw_layer(
+    sheet: Axes, top: float, height: float, table: pd.DataFrame, marked: set[int], accuracy: Mapping[int, float]
+) -> None:
+    """A row of panels: states, weights, and counts with the accuracy over them."""
+    layer, count = str(table["layer"].iloc[0]), table["filter"].nunique()
+    states, weights, counts = (
+        beside(sheet, left, top, width, height) for left, width in ((0.6, 2.9), (4.15, 2.45), (7.25, 2.05))
+    )
+    _draw_states(states, table, marked)
+    states.set(title=f"{layer}: state of {count} {noun(layer)}", ylabel=noun(layer).removesuffix("s"))
+    _draw_weights(weights, table, marked)
+    weights.set_title("Largest weight, max |w|")
+    _draw_counts(counts, table)
+    counts.set_title(f"{noun(layer).capitalize()} in each state")
+    _draw_accuracy(counts.twinx(), accuracy)
+    _tick_epochs(table, states, weights, counts)
+
+
+def _draw_healthy(
+    sheet: Axes, top: float, height: float, table: pd.DataFrame, marked: set[int], accuracy: Mapping[int, float]
+) -> None:
+    """A row of panels of a layer whose filters are all active: the states would be one colour."""
+    layer, count = str(table["layer"].iloc[0]), table["filter"].nunique()
+    weights, over = (beside(sheet, left, top, width, height) for left, width in ((0.6, 6.0), (7.25, 2.05)))
+    _draw_weights(weights, table, marked)
+    weights.set_title(f"{layer}: largest weight, max |w|; all {count} {noun(layer)} are active at every epoch")
+    _draw_accuracy(over, accuracy)
+    over.set_title("Test accuracy")
+    _tick_epochs(table, weights, over)
+
+
+def _tick_epochs(table: pd.DataFrame, *axes: Axes) -> None:
+    for ax in axes:
+        style.tick_epochs(ax, sorted(table["epoch"].unique().tolist()))
+        ax.set_xlabel("epoch")
 
 
 def noun(layer: str) -> str:

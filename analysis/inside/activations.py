@@ -153,7 +153,7 @@ def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray, title: 
     own = {epoch: _normalised(values, common[0]) for epoch, values in by_epoch.items()}
     blocks = (
         ("One scale for all epochs", by_epoch, common, measured(layer)),
-        ("Each map on its own scale", own, _normalised_scale(common), "share of the largest"),
+        ("Each map on its own scale", own, _normalised_scale(common), "share of max"),
     )
     for place, (name, maps, kind, label) in enumerate(blocks):
         top = place * height
@@ -239,7 +239,7 @@ def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str, per_map
     kind, label = (limits, cmap), measured(layer)
     if per_map:
         shown = {number: _normalised(values, limits) for number, values in shown.items()}
-        kind, title, label = _normalised_scale(kind), f"{title}; each map on its own scale", "share of the largest"
+        kind, title, label = _normalised_scale(kind), f"{title}; each map on its own scale", "share of max"
     rows = math.ceil(len(shown) / (COLUMNS if len(shown) <= 4 * COLUMNS else 2 * COLUMNS))
     columns = math.ceil(len(shown) / rows)
     step = min(LARGEST, (style.WIDTH - 2 * MARGIN - BAR) / columns)

@@ -39,7 +39,7 @@ def test_the_last_epoch_is_ticked_and_no_other_tick_is_close_to_it():
         tick_epochs(ax, range(last + 1))
         ticks = ax.get_xticks()
         assert (ticks[0], ticks[-1]) == (0, last)
-        assert np.diff(ticks).min() >= 0.09 * last
+        assert np.diff(ticks).min() >= 0.1 * last
         assert (ticks == ticks.round()).all()
 
 

@@ -48,7 +48,7 @@ def test_the_followed_filters_are_marked_at_their_rows_and_at_their_weights():
 
 
 def test_followed_filters_whose_weights_end_close_together_share_a_label():
-    _, weights, *_ = draw(health(np.zeros((3, 4), bool)), followed=[0, 2])
+    weights, *_ = draw(health(np.zeros((3, 4), bool)), followed=[0, 2])
     assert "0, 2" in [text.get_text() for text in weights.texts]
 
 
@@ -74,9 +74,10 @@ def test_the_accuracy_lies_over_the_counts():
 
 
 def test_a_layer_without_a_dead_filter_has_no_panel_of_one_colour():
-    states, _, accuracy = draw(health(np.zeros((3, 4), bool)))
-    assert not states.images
-    assert states.texts[0].get_text() == "all 3 filters of conv2\nare active at every epoch"
+    figure = draw_filter_health(health(np.zeros((3, 4), bool)), ACCURACY, {"conv2": [1]})
+    _, weights, accuracy = figure.axes
+    assert weights.get_title("left").endswith("all 3 filters are active at every epoch")
+    assert not figure.legends
     assert not accuracy.patches
     assert list(accuracy.lines[-1].get_ydata()) == list(ACCURACY.values())
 
@@ -90,9 +91,9 @@ def test_the_last_epoch_is_ticked_in_every_panel():
 @pytest.mark.parametrize("epochs", [1, 4])
 @pytest.mark.parametrize("dead", [True, False])
 def test_all_dead_none_dead_and_one_epoch_are_drawn(epochs: int, dead: bool):
-    states, weights, *_ = draw(health(np.full((3, epochs), dead), size=0.0 if dead else 0.1))
-    assert len(states.images) == dead
-    assert len(weights.collections[0].get_segments()) == 3
+    panels = draw(health(np.full((3, epochs), dead), size=0.0 if dead else 0.1))
+    assert len(panels[0].images) == dead
+    assert len(panels[int(dead)].collections[0].get_segments()) == 3
 
 
 def test_an_epoch_that_was_not_kept_is_a_gap():

@@ -70,7 +70,7 @@ def test_the_sixteen_epochs_of_the_report_are_two_rows_of_eight():
 
 
 def test_the_colour_bars_say_what_the_values_are():
-    assert [ax.get_ylabel() for ax in evolution(CONV).axes[1:]] == ["pre-activation", "share of the largest"]
+    assert [ax.get_ylabel() for ax in evolution(CONV).axes[1:]] == ["pre-activation", "share of max"]
     assert evolution(MAPS["relu1"], "relu1").axes[1].get_ylabel() == "activation"
 
 
