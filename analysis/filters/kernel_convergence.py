@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from analysis.drawing import style
 from analysis.drawing.style import COLLAPSED
@@ -231,7 +231,7 @@ def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
         ax.set_ylim(bottom=0)
     for ax in axes[:, 1]:
         _set_decades(ax, table["step"])
-    axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    style.tick_epochs(axes[0, 0], table["epoch"].unique().tolist())
     labelled = [ax.get_legend_handles_labels() for ax in axes.flat]
     legend = {label: artist for artists, labels in labelled for artist, label in zip(artists, labels, strict=True)}
     figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4)

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import style
 from analysis.drawing.wording import counted, listed, mean_phrase, several
@@ -177,7 +176,7 @@ def _draw_metric(ax: Axes, table: pd.DataFrame) -> None:
             low, high = (scale * (part["mean"] + sign * part["deviation"]) for sign in (-1, 1))
             ax.fill_between(part["epoch"], low, high, color=colour, alpha=0.2, linewidth=0)
     ax.grid(True)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    style.tick_epochs(ax, table["epoch"].unique().astype(int).tolist())
 
 
 def seeds_table(accuracies: pd.DataFrame) -> pd.DataFrame:

@@ -200,6 +200,11 @@ def test_the_figure_holds_every_filter_the_median_and_the_share_that_settled():
     figure.draw_without_rendering()
 
 
+def test_the_last_epoch_is_ticked():
+    figure = draw_kernel_convergence(kernel_convergence({"conv1": walk(31)}, nothing_silent(31)))
+    assert {ax.get_xticks()[-1] for ax in figure.axes} == {30}
+
+
 @pytest.mark.parametrize(
     ("epochs", "label"), [(STABLE + 2, "epoch 5 (Wik, 2023)"), (MAPS_CHANGED + 2, "epochs 5 and 16 (Wik, 2023)")]
 )

@@ -50,6 +50,11 @@ def test_lines_hold_the_values_in_the_colour_of_the_model_and_train_is_dashed():
     assert loss.get_ylabel() == "cross-entropy loss"
 
 
+def test_the_last_epoch_is_ticked():
+    for ax in draw_convergence(convergence({"cnn": CNN})).axes:
+        assert ax.get_xticks()[-1] == CNN["epoch"].max()
+
+
 def test_the_legend_names_each_line_once():
     figure = draw_convergence(convergence({"cnn": CNN}))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
