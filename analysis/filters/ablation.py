@@ -46,20 +46,16 @@ def main_effects(table: pd.DataFrame, measure: str = "auc_lost") -> pd.DataFrame
         layer, filter; class, the main class, and lost, its loss; mean_lost, over all classes. Sorted by layer, class
         and loss. If the measure is undefined for all classes, class is empty and both losses are NaN.
     """
-    rows = []
-    classes = list(dict.fromkeys(table["class"]))
-    for (layer, filter), part in table.groupby(["layer", "filter"], sort=False):
-        if part["logit_change"].max() <= NO_EFFECT:
-            continue
-        defined = part.dropna(subset=[measure])
-        first = defined.nlargest(1, measure)
-        name, lost = (first["class"].iloc[0], first[measure].iloc[0]) if len(first) else ("", np.nan)
-        rows.append((layer, filter, name, lost, defined[measure].mean()))
-    effects = pd.DataFrame(rows, columns=["layer", "filter", "class", "lost", "mean_lost"])
+    table, keys, classes = table.reset_index(drop=True), ["layer", "filter"], list(dict.fromkeys(table["class"]))
+    changes = table.groupby(keys, sort=False)["logit_change"].max()
+    losses = table.dropna(subset=[measure]).groupby(keys, sort=False)[measure]
+    first = table.loc[losses.idxmax()].set_index(keys)
+    effects = pd.DataFrame({"class": first["class"], "lost": first[measure], "mean_lost": losses.mean()})
+    effects = effects.reindex(changes[changes > NO_EFFECT].index).fillna({"class": ""}).reset_index()
     effects = effects.astype({"lost": float, "mean_lost": float})  # also if the table is empty
     order = ["", *classes], list(dict.fromkeys(table["layer"]))
-    keys = -effects["lost"], effects["class"].map(order[0].index), effects["layer"].map(order[1].index)
-    return effects.iloc[np.lexsort(keys)].reset_index(drop=True)
+    ranks = -effects["lost"], effects["class"].map(order[0].index), effects["layer"].map(order[1].index)
+    return effects.iloc[np.lexsort(ranks)].reset_index(drop=True)
 
 
 def caption(table: pd.DataFrame, measure: str = "auc_lost") -> str:
