@@ -108,14 +108,19 @@ def maps_by(table: pd.DataFrame, key: str) -> dict[int, np.ndarray]:
 
 
 def caption(table: pd.DataFrame) -> str:
-    """One sentence: the range of each layer's map at its last epoch, and how much of it is zero."""
-    phrases = []
-    for layer, part in table.groupby("layer", sort=False):
-        last = part.loc[part["epoch"] == part["epoch"].max(), "value"]
-        zero = f" ({(last == 0).mean():.0%} zero)" if str(layer).startswith(("relu", "pool")) else ""
-        low, high = (minus_signs(f"{value:.2g}") for value in (last.min(), last.max()))
-        phrases.append(f"{layer_name(str(layer))} from {low} to {high}{zero}")
-    return f"At epoch {table['epoch'].max()} the values span: {', '.join(phrases)}."
+    """One sentence: the range of each layer's map at its last epoch, and how much of it is zero, or why it has none."""
+    phrases = [_range_phrase(str(layer), maps_by(part, "epoch")) for layer, part in table.groupby("layer", sort=False)]
+    return f"At epoch {table['epoch'].max()} {listed(phrases)}."
+
+
+def _range_phrase(layer: str, by_epoch: ByEpoch) -> str:
+    last = by_epoch[max(by_epoch)]
+    label = flat_label(last, _limits(layer, by_epoch)).partition("\n")[0]
+    if label:
+        return f"{layer_name(layer)} is {FLAT[label]}"
+    zero = f" ({(last == 0).mean():.0%} zero)" if layer.startswith(("relu", "pool")) else ""
+    low, high = (minus_signs(f"{value:.2g}") for value in (last.min(), last.max()))
+    return f"{layer_name(layer)} goes from {low} to {high}{zero}"
 
 
 def empty_caption(tables: Mapping[str, pd.DataFrame], description: str) -> str:

@@ -104,8 +104,15 @@ def test_the_image_stands_beside_the_maps():
 def test_the_caption_has_the_range_of_each_layer_at_the_last_epoch():
     text = caption(activation_evolution(MAPS))
     assert text.startswith("At epoch 4")
-    assert f"feature map (conv1) from −{-CONV[4].min():.2g} to {CONV[4].max():.2g}," in text
-    assert "max pooling (pool1) from 0 to 0 (100% zero)" in text
+    assert f"feature map (conv1) goes from −{-CONV[4].min():.2g} to {CONV[4].max():.2g}" in text
+    assert text.endswith("max pooling (pool1) is zero throughout.")
+
+
+def test_a_map_of_rounding_errors_is_not_given_a_range():
+    fading = {0: np.arange(16.0).reshape(4, 4), 4: np.full((4, 4), -9.5e-28)}
+    assert caption(activation_evolution({"conv2": fading})) == "At epoch 4 feature map (conv2) is near zero."
+    stuck = {0: np.arange(16.0).reshape(4, 4), 4: np.full((4, 4), 2.0)}
+    assert caption(activation_evolution({"conv2": stuck})) == "At epoch 4 feature map (conv2) is constant."
 
 
 @pytest.mark.parametrize("count", [1, 6, 33])
