@@ -2,3 +2,16 @@
 if (window.self !== window.top)
   for (const link of document.querySelectorAll('a:not([href^="#"])'))
     link.replaceWith(`${link.textContent}: ${link.getAttribute("href")}, beside this page`);
+
+// An animation is loaded when it comes into view; where it cannot be or is not wanted, its frame stays.
+const moves = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+const seen = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (!isIntersecting) continue;
+    seen.unobserve(target);
+    const animation = new Image();
+    animation.onload = () => { target.src = animation.src; };
+    animation.src = target.dataset.animation;
+  }
+});
+for (const image of document.querySelectorAll("img[data-animation]")) if (moves) seen.observe(image);

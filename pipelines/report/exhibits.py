@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image, ImageSequence
 
 from analysis.drawing.style import fix_layout
 from analysis.exhibit import Exhibit
@@ -39,6 +40,15 @@ def write(path: Path, content: bytes | str) -> None:
     """Writes a file atomically; text as UTF-8."""
     with atomic_write(path) as file:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def last_frame(gif: bytes) -> bytes:
+    """The last frame of an animation, as a PNG picture."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(gif)) as animation:
+        *_, last = ImageSequence.all_frames(animation)
+        last.save(buffer, format="png")
+    return buffer.getvalue()
 
 
 def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure) -> bytes:
@@ -95,6 +105,7 @@ class Report:
             self.add_file(f"{name}.md", classification.to_markdown(shown))
         if exhibit.gif is not None:
             self.add_file(f"{name}.gif", exhibit.gif)
+            picture = last_frame(exhibit.gif)
         for table_name, numbers in exhibit.tables.items():
             self._add_table(table_name, numbers)
         for file_name, content in exhibit.files.items():
@@ -104,9 +115,9 @@ class Report:
             exhibit.text,
             table=exhibit.readable,
             png=picture,
-            alt=exhibit.alt if picture or exhibit.gif else "",
+            alt=exhibit.alt if picture else "",
             csv=None if table is None else f"{name}.csv",
-            gif=exhibit.gif,
+            gif=None if exhibit.gif is None else f"{name}.gif",
             link=exhibit.link,
             points=exhibit.points,
             note=exhibit.note,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from analysis.page import Section, page
 
@@ -65,18 +66,48 @@ def test_a_page_holds_its_facts_links_sections_and_images(png):
     assert image["width"] == "300"
     kind, data = str(image["src"]).split(",")
     assert kind == "data:image/png;base64"
-    assert base64.b64decode(data) == png
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (450, 150)
 
 
-def test_an_animation_is_embedded_and_a_link_is_shown():
-    read = PageParser(
-        page("t", "l", {"p": [Section("h", "t", gif=b"GIF89a", alt="it moves", link=("more", "more.html"))]})
-    )
+def test_of_an_animation_a_frame_is_embedded_and_the_file_is_named_and_linked():
+    section = Section("h", "t", png=picture(3), gif="moving.gif", alt="it moves", link=("more", "more.html"))
+    read = PageParser(page("t", "l", {"p": [section]}))
     (image,) = read.all("img")
     assert image["alt"] == "it moves"
-    assert image["src"] == f"data:image/gif;base64,{base64.b64encode(b'GIF89a').decode()}"
-    assert [link["href"] for link in read.all("a")] == ["more.html"]
+    assert image["data-animation"] == "moving.gif"
+    assert "width" not in image
+    assert str(image["src"]).startswith("data:image/png;base64,")
+    assert [link["href"] for link in read.all("a")] == ["moving.gif", "more.html"]
     assert "more" in read.words
+
+
+def picture(colours: int) -> bytes:
+    """A PNG picture of 450 x 60 pixels with so many colours."""
+    numbers = np.arange(450 * 60).reshape(60, 450) % colours
+    pixels = np.stack([numbers % 256, numbers // 256, numbers % 7], axis=-1).astype(np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "png")
+    return content.getvalue()
+
+
+def embedded(png: bytes) -> tuple[str, Image.Image]:
+    """The kind of picture that the page holds, and the picture."""
+    (image,) = PageParser(page("t", "l", {"p": [Section("h", "t", png=png)]})).all("img")
+    kind, data = str(image["src"]).split(",")
+    return kind, Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+@pytest.mark.parametrize(
+    ("colours", "kind", "mode", "most"), [(200, "png", "P", 0), (2_000, "png", "P", 20), (25_000, "webp", "RGB", 0)]
+)
+def test_a_figure_is_embedded_with_a_palette_and_a_photograph_without_loss(
+    colours: int, kind: str, mode: str, most: int
+):
+    png = picture(colours)
+    embedded_kind, shown = embedded(png)
+    assert (embedded_kind, shown.mode) == (f"data:image/{kind};base64", mode)
+    original = np.asarray(Image.open(io.BytesIO(png))).astype(int)
+    assert abs(np.asarray(shown.convert("RGB")).astype(int) - original).max() <= most
 
 
 def test_points_stand_below_the_caption_and_a_long_note_is_folded_up():
@@ -90,12 +121,12 @@ def test_points_stand_below_the_caption_and_a_long_note_is_folded_up():
     "bad", ["<script>alert(1)</script>", "\" onerror='alert(1)' &", "</title></style></script><b>", "{{ 7 * 6 }}"]
 )
 def test_every_text_is_escaped(png, bad: str):
-    section = Section(bad, bad, pd.DataFrame({bad: [bad]}), png, bad, bad, png, (bad, bad), [bad], bad)
+    section = Section(bad, bad, pd.DataFrame({bad: [bad]}), png, bad, bad, bad, (bad, bad), [bad], bad)
     text = page(bad, bad, {bad: [section], "p": []}, facts={bad: bad}, links={bad: bad}, notices=[bad])
     read, plain = PageParser(text), PageParser(page("t", "l", {}))
     assert read.words.count(bad) == 16
     assert {image["alt"] for image in read.all("img")} == {bad}
-    assert [link["href"] for link in read.all("a")] == ["#part-1", "#part-2", bad, bad, bad]
+    assert [link["href"] for link in read.all("a")] == ["#part-1", "#part-2", bad, bad, bad, bad]
     assert not {"onerror", "b"} & {name for tag, attributes in read.tags for name in (tag, *attributes)}
     assert len(read.all("script")) == len(plain.all("script")) == 1
 

@@ -1,6 +1,5 @@
 """`study reproduce` as a user runs it: on the digits, and on real images where STUDY_TEST_IMAGES names a folder."""
 
-import base64
 import os
 import re
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.page import data_url
 from study.home import Home
 from study.tracking.runs import metric
 from study.tracking.store import Store
@@ -39,7 +39,7 @@ def test_the_page_holds_every_figure_and_the_table(digits: Reproduced) -> None:
     assert {re.sub(r"_filter\d+$", "_filter12", name) for name in pictures} <= FIGURES
     assert all(name.startswith(("kernel_conv", "maps_")) for name in FIGURES - set(pictures))
     for name, picture in pictures.items():
-        assert base64.b64encode(picture).decode() in html, name
+        assert data_url(picture) in html, name
         assert f"{name}.csv" in html
     for model in ("cnn", "ffnn"):
         assert model.upper() in html

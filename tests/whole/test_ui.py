@@ -160,5 +160,9 @@ def test_the_report_page_fits_its_window_and_shows_all_its_figures(
         loaded = "return [...document.images].map(image => image.complete && image.naturalWidth > 0)"
         figures = sum(path.suffix in (".png", ".gif") for path in only_page(digits.home).parent.iterdir())
         assert browser.execute_script(loaded) == [True] * figures
+        animation = seen(browser, By.CSS_SELECTOR, "img[data-animation]")[0]
+        browser.execute_script("arguments[0].scrollIntoView()", animation)
+        name = animation.get_attribute("data-animation")
+        WebDriverWait(browser, 60).until(lambda _: str(animation.get_attribute("src")).endswith(f"/{name}"))
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

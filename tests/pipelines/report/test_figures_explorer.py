@@ -37,11 +37,16 @@ def report(network: Network, image: SelectedImage, tiny: Dataset, tmp_path_facto
     return written(material, tmp_path_factory.mktemp("report"), ("animation_conv1", "animation_conv2", "explorer"))
 
 
-def test_the_animations_and_the_explorer_are_written_and_on_the_page(report: Report):
+def test_the_animations_and_the_explorer_are_written_and_on_the_page(report: Report, network: Network):
     names = {"animation_conv1_filter3.gif", "animation_conv2_filter5.gif", "explorer.html"}
     assert {file.name for file in report.folder.iterdir()} == names | {MANIFEST}
     first, second, last = report.sections
-    assert first.gif == (report.folder / "animation_conv1_filter3.gif").read_bytes()
+    assert first.gif == "animation_conv1_filter3.gif"
+    animation, frame = (
+        Image.open(io.BytesIO(content or b"")) for content in ((report.folder / first.gif).read_bytes(), first.png)
+    )
+    animation.seek(len(network.files) - 1)
+    assert frame.convert("RGB").tobytes() == animation.convert("RGB").tobytes()
     assert second.heading == "Filter 5 of conv2, animated"
     assert last.link
     assert last.link[1] == "explorer.html"
