@@ -2,12 +2,14 @@
 
 import ast
 import csv
+import io
 import os
 import pickle
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 from selenium.webdriver import Chrome
 
 from analysis.page import Section, page
@@ -135,7 +137,10 @@ NASTY = "<script>document.title = 'run'</script><img src=x onerror=\"document.ti
 
 
 def test_a_class_that_is_a_script_does_not_run_in_a_browser(browser: Chrome, tmp_path: Path) -> None:
-    section = Section(NASTY, NASTY, table=pd.DataFrame({NASTY: [NASTY]}), png=b"", alt=NASTY, csv=f"{NASTY}.csv")
+    picture = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(picture, "png")
+    table, png = pd.DataFrame({NASTY: [NASTY]}), picture.getvalue()
+    section = Section(NASTY, NASTY, table=table, png=png, alt=NASTY, csv=f"{NASTY}.csv", gif=NASTY)
     html = page(NASTY, NASTY, {NASTY: [section], "b": []}, facts={NASTY: NASTY}, links={NASTY: NASTY}, notices=[NASTY])
     (tmp_path / "page.html").write_text(html)
     browser.get((tmp_path / "page.html").as_uri())

@@ -79,7 +79,7 @@ def test_a_trial_with_impossible_parameters_is_named_and_nothing_of_it_is_repair
     run = started(store, learning_rate=0.5)
     impossible = replace(COMPLETE, params={**PARAMS, "weight_decay": -1.0})
     mirror = Mirror(store, CONFIG, impossible, run)
-    assert [(each.message[:37], each.repair) for each in mirror.differences()] == [
+    assert [(each.message[:36], each.repair) for each in mirror.differences()] == [
         ("Its parameters in Optuna are invalid", None)
     ]
     mirror.complete()
