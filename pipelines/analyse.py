@@ -22,7 +22,7 @@ from pipelines.report.exhibits import ONLY, Report
 from pipelines.report.inputs import inputs_hash
 from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
-from pipelines.report.page import publish, record, write_page
+from pipelines.report.page import page_command, publish, record, write_page
 from pipelines.session.context import Context
 from study.config import CNNConfig, DataConfig
 from study.data import Dataset, SelectedImage, select_image
@@ -114,8 +114,9 @@ def analyse(
         where=context.where,
         cache=cache.Cache(context.home.reports / cache.FOLDER, again),
     )
-    chosen, data_config = figures.chosen(material, config.only), loaded.config if loaded else None
-    inputs = inputs_hash(material, names, data_config)
+    chosen = figures.chosen(material, config.only)
+    command = page_command(network, config, context.where, loaded.config if loaded else None)
+    inputs = inputs_hash(material, names, command)
     current = None if again else report.missing_from_current(inputs)
     notices = list(filter(None, [numbered_notice(names)]))
     if current is None:
@@ -124,12 +125,12 @@ def analyse(
         missing += [f"Left out: {', '.join(names)}. {reason}" for reason, names in left_out.items()]
         if not parts:
             raise StudyError(f"Nothing can be shown. {' '.join(missing)}")
-        write_page(report, parts, material, [*missing, *notices], data_config)
+        write_page(report, parts, material, [*missing, *notices], command)
         record(material, context)
         report.finish(inputs, missing)
     else:
         missing = list(current)
-        context.display.say("Nothing has changed since this report was made; --again makes it again.")
+        context.display.say("Nothing has changed since this report was made; --again draws it once more.")
     return Analysis(publish(report, material, [*missing, *notices], context), tuple(missing))
 
 

@@ -13,7 +13,6 @@ from analysis.drawing import fonts
 from pipelines.report.cache import PACKAGES, fingerprint
 from pipelines.report.material import Material
 from pipelines.report.network import Network
-from study.config import DataConfig
 from study.errors import StudyError
 from study.provenance import provenance
 from study.system.files import sha256
@@ -25,22 +24,21 @@ SOURCE = (".py", ".html", ".css", ".js")
 ROOT = Path(__file__).parents[2]
 
 
-def inputs_hash(material: Material, names: Mapping[str, str], data: DataConfig | None) -> str:
+def inputs_hash(material: Material, names: Mapping[str, str], command: str) -> str:
     """SHA-256 of the inputs of the whole page: runs, artifacts, images, settings, code and versions.
 
     Args:
         material: what the figures are made from.
         names: the class names that figures show.
-        data: the settings of the data set that the command names.
+        command: the command that makes the page, which it shows.
     """
     described = [
         asdict(material.config),
         dict(material.filters),
-        list(material.where),
+        command,
         str(material.device),
         list(names.items()),
         fonts.families(),
-        asdict(data) if data else None,
         _images(material),
         [list(_network(network)) for network in material.networks.values()],
         list(_runs(material)),

@@ -31,7 +31,7 @@ def write_page(
     parts: Mapping[str, Sequence[Section]],
     material: Material,
     notices: Sequence[str],
-    data: DataConfig | None = None,
+    command: str,
 ) -> None:
     """Writes the page to the report's folder."""
     network, config = material.network, material.config
@@ -39,7 +39,7 @@ def write_page(
         f"{network.name.upper()} on {network.images}",
         f"{_lead(material.table2, material.networks)} {NUMBERED}",
         parts,
-        facts=_facts(material, _command(network, config, material.where, data)),
+        facts=_facts(material, command),
         links=_links(report, config),
         notices=notices,
     )
@@ -129,7 +129,7 @@ def _facts(material: Material, command: str) -> dict[str, str]:
     return facts
 
 
-def _command(network: Network, config: AnalysisConfig, where: Sequence[str], data: DataConfig | None) -> str:
+def page_command(network: Network, config: AnalysisConfig, where: Sequence[str], data: DataConfig | None = None) -> str:
     """The command that makes this page again: the run, and every option that is not its default."""
     words = ["analyse", "--run", network.run.id]
     if data and data.recorded_dataset != network.run.dataset:
