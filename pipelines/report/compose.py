@@ -101,7 +101,7 @@ def show_convergence(m: Material) -> Iterable[Exhibit]:
 def show_kernel_convergence(m: Material) -> Exhibit:
     """How fast the kernels and the maps of the image under study approach their final values."""
     weights = {layer: m.network.layer_weights(layer) for layer in measurements.layers(m.network)}
-    maps = measurements.rectified_maps(m.network, m.image) if m.filters else {}
+    maps = m.rectified_maps() if m.filters else {}
     return kernel_convergence.show(weights, m.activity, maps, m.image.description)
 
 

@@ -97,6 +97,11 @@ class Material:
         """The maps (H, W) of one filter for the image under study, by the name of the map and epoch."""
         return {name: {epoch: self.maps(epoch)[name][filter] for epoch in epochs} for name in MAPS[layer]}
 
+    def rectified_maps(self) -> dict[str, dict[int, np.ndarray]]:
+        """The ReLU maps (filters, H, W) of the image under study, by layer and epoch."""
+        epochs = self.network.epochs(1)
+        return {names[1]: {epoch: self.maps(epoch)[names[1]] for epoch in epochs} for names in MAPS.values()}
+
     @property
     def start(self) -> tuple[str, int]:
         """The layer and the filter that the explorer shows first: one that lives, if there is any."""

@@ -190,13 +190,6 @@ def firing(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {layer: maps[names[1]].max(axis=(1, 2)) > 0 for layer, names in MAPS.items()}
 
 
-def rectified_maps(network: Network, image: SelectedImage) -> dict[str, dict[int, np.ndarray]]:
-    """The ReLU maps (filters, H, W) of `image`, by layer and epoch."""
-    maps = {epoch: network.maps(epoch, image) for epoch in network.epochs(1)}
-    layers = [name for name in maps[network.last] if name.startswith("relu")]
-    return {layer: {epoch: by_name[layer] for epoch, by_name in maps.items()} for layer in layers}
-
-
 def other_images(dataset: Dataset, count: int | None) -> list[SelectedImage]:
     """Test images to show beside the one under study: the first of each class in turn, then the second of each, ….
 
