@@ -5,10 +5,11 @@ import json
 import os
 import stat
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -31,10 +32,13 @@ MAX_BYTES = 512 * 2**20
 DECODING = b"3, transparent on white"
 """Version of the decoding, a part of the cache key: a new version invalidates cached images."""
 CHUNK = 64
-"""Images that a thread decodes between two reports of progress."""
+"""Files that a thread decodes or hashes between two reports of progress."""
+BLOCK = 2**16
+"""Bytes that are read at a time to hash a file."""
 # Pillow's own limit is above ours: its warning becomes the reason why a file cannot be read.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
+Result = TypeVar("Result")
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
 
@@ -142,22 +146,28 @@ def decode(paths: Sequence[Path], progress: Progress | None = None) -> tuple[np.
     images = np.zeros((len(paths), *IMAGE_SHAPE), np.uint8)
     unreadable: dict[int, str] = {}
 
-    def read(start: int) -> int:
-        stop = min(start + CHUNK, len(paths))
-        for position in range(start, stop):
+    def read(positions: range) -> int:
+        for position in positions:
             try:
                 images[position] = _decode(paths[position])
             # Pillow raises whatever its decoders meet in a damaged file: SyntaxError, struct.error, EOFError, …
             except Exception as error:
                 unreadable[position] = _reason(error)
-        return stop
+        return positions.stop
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for done in threads.map(read, range(0, len(paths), CHUNK)):
-            if progress:
-                progress(done, len(paths))
-            interruption.check()
+    for done in _in_chunks(read, len(paths)):
+        if progress:
+            progress(done, len(paths))
     return images, dict(sorted(unreadable.items()))
+
+
+def _in_chunks(read: Callable[[range], Result], count: int) -> Iterator[Result]:
+    """Results of `read` for positions 0 to `count`, `CHUNK` at a time in threads, in order."""
+    chunks = (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for result in threads.map(read, chunks):
+            interruption.check()
+            yield result
 
 
 def _decode(path: Path) -> np.ndarray:
@@ -209,11 +219,14 @@ def cache_path(folder: Path, name: str, root: Path, files: Sequence[Path]) -> Pa
 
     Sizes and times would not do: an archive with fixed times unpacks other files with equal ones.
     """
-    key = hashlib.sha256(DECODING)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for file, content in zip(files, threads.map(_content, files), strict=True):
-            key.update(os.fsencode(str(file).removeprefix(str(root))) + b"\0" + content)
-            interruption.check()
+    key, above = hashlib.sha256(DECODING), str(root)
+
+    def hashed(positions: range) -> bytes:
+        named = ((os.fsencode(str(file).removeprefix(above)), file) for file in files[positions.start : positions.stop])
+        return b"".join(name + b"\0" + _content(file) for name, file in named)
+
+    for part in _in_chunks(hashed, len(files)):
+        key.update(part)
     return folder / f"{name}-{key.hexdigest()[:16]}.safetensors"
 
 
@@ -221,8 +234,12 @@ def _content(path: Path) -> bytes:
     """Hash of a file's content; of a file that cannot be read, of the reason."""
     try:
         _require_file(path)
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        digest = hashlib.sha256()
+        # Not `file_digest`, which makes a buffer of 256 KiB for each of the many small files.
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+        return digest.digest()
     except (OSError, ValueError) as error:
         return hashlib.sha256(_reason(error).encode()).digest()
 
