@@ -172,6 +172,11 @@ class Artifacts:
         Raises:
             StudyError: where the store lists a file that is not directly below `path`.
         """
+        root = self.root(run_id)
+        if root:
+            folder = within(root, path)
+            files = folder.iterdir() if folder.is_dir() else ()
+            return sorted(file.relative_to(root).as_posix() for file in files if file.is_file() and file.name[0] != ".")
         listed = [PurePosixPath(info.path) for info in self.client.list_artifacts(run_id, path) if not info.is_dir]
         for file in listed:
             if file.parent != PurePosixPath(path):
