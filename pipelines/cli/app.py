@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import typer
 
-from pipelines.cli import options, store
+from pipelines.cli import defaults_file, options, store
 from pipelines.cli.options import variables_behind
 from pipelines.config import AnalysisConfig, ExperimentConfig
 from pipelines.session.isolation import isolate, tolerant_output
@@ -30,18 +30,23 @@ from study.system.debugging import show_if_debugging
 from study.system.redaction import one_line, redacted
 
 app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Search, retrain and look into the networks of “Tracing the Convolutions of a CNN”, every run tracked.",
-    epilog="Every option can also be set by its environment variable. STUDY_DEBUG=1 shows the traceback of any "
-    "failure. Start with `study reproduce --dataset digits`.",
+    epilog="Options can also be set by environment variables (--trials by STUDY_TRIALS) or in a file (--config). "
+    "STUDY_DEBUG=1 shows the traceback of any failure. Start with `study reproduce --dataset digits`.",
 )
 app.add_typer(store.app)
 SEARCH = SearchConfig(name=AFTER_DATASET)
 """The defaults of a search."""
 INTERRUPTED = 130
 """The exit code that typer makes of a KeyboardInterrupt."""
+
+
+@app.callback()
+def settings(context: typer.Context, config: options.Config = "", version: options.Version = False) -> None:
+    """Takes the settings of all commands."""
+    defaults_file.apply(context, config)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.cli.versions import show_versions
 from pipelines.config import DEAD_FILTERS_EPOCHS, EXPERIMENTS, MOST_EXPLORER_IMAGES, REPORT_FILTER, WINNER_TOP
 from study.config import SearchConfig, default_trials
 from study.errors import StudyError
@@ -22,11 +23,12 @@ LONGEST = 60
 
 def option(name: str, help: str, variable: str = "", **more: Any) -> Any:
     """An option that can also be set by the environment's `variable`; by default STUDY_ and its name."""
+    help += f" [env var: {variable}]" if variable else ""
     variable = variable or "STUDY_" + name.strip("-").replace("-", "_").upper()
-    return typer.Option(name, help=help, envvar=variable, **more)
+    return typer.Option(name, help=help, envvar=variable, show_envvar=False, **more)
 
 
-def number(name: str, help: str, least: int = 0, most: int = MOST, variable: str = "") -> Any:
+def number(name: str, help: str, least: int = 0, most: int = MOST, variable: str = "", **more: Any) -> Any:
     """An option that is a whole number from `least` to `most`; typer's own messages do not name the bad value."""
 
     def parse(text: str) -> int:
@@ -39,7 +41,7 @@ def number(name: str, help: str, least: int = 0, most: int = MOST, variable: str
             raise StudyError(f"{name} is {value}: it must be {bounds}.")
         return value
 
-    return option(name, help, variable, parser=parse, metavar="INTEGER")
+    return option(name, help, variable, parser=parse, metavar="INTEGER", **more)
 
 
 def variables_behind(text: str, environment: Mapping[str, str]) -> str:
@@ -66,19 +68,42 @@ def _quoted(text: str) -> str:
     return repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 
 
+MACHINE: dict[str, Any] = {"rich_help_panel": "Machine"}
+STORES: dict[str, Any] = {"rich_help_panel": "Stores"}
+"""Groups of options in the help."""
+
+# Of the command itself.
+Config = Annotated[
+    str, option("--config", help="TOML file of option values; empty: tool.study in ./pyproject.toml, if any.")
+]
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        help="Show the versions of study, Python, torch, MLflow and Optuna.",
+        callback=show_versions,
+        is_eager=True,
+    ),
+]
+
 # Of several commands.
 Dataset = Annotated[str, option("--dataset", help="cifar10, digits, or the path of an image folder.")]
 SomeDataset = Annotated[str, option("--dataset", help="cifar10, digits or an image folder; empty: the latest run's.")]
 Skip = Annotated[bool, option("--skip-unreadable", help="Skip image files that cannot be read.")]
 Run = Annotated[str, option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
-Device = Annotated[str, option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
-Precision = Annotated[str, option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.")]
-Threads = Annotated[int, number("--threads", help="CPU threads; 0 leaves it to torch.", most=1024)]
-Home = Annotated[str, option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.")]
-Uri = Annotated[
-    str, option("--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI")
+Device = Annotated[str, option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.", **MACHINE)]
+Precision = Annotated[
+    str, option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.", **MACHINE)
 ]
-Storage = Annotated[str, option("--storage", help="Optuna storage URL; empty: inside the home folder.")]
+Threads = Annotated[int, number("--threads", help="CPU threads; 0 leaves it to torch.", most=1024, **MACHINE)]
+Home = Annotated[str, option("--home", help="Folder of mlruns/, reports/ and data/; empty: the project's.", **STORES)]
+Uri = Annotated[
+    str,
+    option(
+        "--tracking-uri", help="MLflow store; empty: inside the home folder.", variable="MLFLOW_TRACKING_URI", **STORES
+    ),
+]
+Storage = Annotated[str, option("--storage", help="Optuna storage URL; empty: inside the home folder.", **STORES)]
 
 # Of tune and reproduce.
 Model = Annotated[str, option("--model", help="cnn or ffnn.")]
@@ -107,6 +132,7 @@ Workers = Annotated[
         "--workers",
         help="Trials at a time, on a CPU each in a process of its own, on a GPU in turns in one; 0: 1 or 4 of them.",
         most=256,
+        **MACHINE,
     ),
 ]
 TrialTimeout = Annotated[
@@ -115,6 +141,7 @@ TrialTimeout = Annotated[
         "--trial-timeout",
         help="Stop a worker after so many seconds without a finished epoch, and retry its trial; 0: never.",
         most=10**9,
+        **MACHINE,
     ),
 ]
 

@@ -1,0 +1,77 @@
+"""Option values from a file: the command line wins over the environment, and that over the file."""
+
+from pathlib import Path
+
+import pytest
+
+from study.home import Home
+from tests.support.process import Ended, study_here
+
+EVERY_COMMAND = 'limit = 0\nhost = "an.address"\n'
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of a settings file, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "study.toml"
+
+
+def runs(file: Path, home: Home, *arguments: str, **variables: str) -> Ended:
+    return study_here("--config", str(file), "runs", *arguments, home=home.root, **variables)
+
+
+def test_a_file_sets_options_and_is_named(written: Path, home: Home) -> None:
+    written.write_text(EVERY_COMMAND)
+    ended = runs(written, home)
+    assert ended.err.splitlines()[0] == f"Settings from {written}: limit 0."
+    assert "--limit is 0: it must be at least 1" in ended.err
+    assert ended.code == 2
+
+
+def test_a_commands_own_table_wins_over_the_top_the_environment_over_both_and_the_command_line_over_all(
+    written: Path, home: Home
+) -> None:
+    written.write_text(f'{EVERY_COMMAND}\n[runs]\nlimit = "of the table"\n')
+    assert "--limit is 'of the table'" in runs(written, home).err
+    assert "--limit is 'of the environment'" in runs(written, home, STUDY_LIMIT="of the environment").err
+    ended = runs(written, home, "--limit", "typed", STUDY_LIMIT="of the environment")
+    assert "--limit is 'typed'" in ended.err
+
+
+def test_the_current_folders_pyproject_is_read_unless_a_file_is_named(written: Path, home: Home) -> None:
+    Path("pyproject.toml").write_text("[project]\nname = 'mine'\n[tool.study.runs]\nlimit = -1\n")
+    assert "Settings from pyproject.toml: limit -1." in study_here("runs", home=home.root).err
+    written.write_text("")
+    assert "--limit" not in runs(written, home).err
+
+
+def test_options_that_may_be_repeated_take_a_list_or_one(written: Path, home: Home) -> None:
+    for value in ('"of no run"', '["of no run"]'):
+        written.write_text(f"[export]\nrun = {value}\n")
+        target = str(written.with_name("exported"))
+        ended = study_here("--config", str(written), "export", target, home=home.root)
+        assert "Settings from" in ended.err
+        assert "'of no run'" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("trails = 3", ("Unknown key", "'trails'", "trials")),
+        ("[tnue]\ntrials = 3", ("Unknown table", "'tnue'", "tune")),
+        ("[runs]\ntrials = 3", ("Unknown key of runs", "'trials'", "limit")),
+        ("trials 3", ("cannot be read", "line 1")),
+        (None, ("cannot be read", "No such file")),
+    ],
+)
+def test_what_is_no_option_is_named_with_the_choices(
+    text: str | None, expected: tuple[str, ...], written: Path, home: Home
+) -> None:
+    if text is not None:
+        written.write_text(text)
+    ended = runs(written, home)
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1
+    for part in (str(written), *expected):
+        assert part in ended.err
