@@ -8,13 +8,16 @@ import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.session.mlflow_pages import compare_page, run_page, trials_page
+from pipelines.session.setup import store_of
 from study.errors import StudyError, first_line
 from study.system import interruption
 from study.system.redaction import masked, one_line
-from study.tracking.best import complete_trials
-from study.tracking.store import Store
+
+if TYPE_CHECKING:
+    from study.tracking.store import Store
 
 PASSWORD, KEY, CONFIG = "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_CONFIG_PATH"
 KNOWN_SECRETS = ("password", "password1234", "admin", "my-secret-key")
@@ -23,19 +26,27 @@ SHORTEST = 8
 """Minimum length of a password or key."""
 
 
-def serve(store: Store, host: str, port: int) -> None:
-    """Replaces this process by MLflow's server for `store`; prints the addresses of its pages.
+def serve(home: str, uri: str, host: str, port: int) -> None:
+    """Replaces this process by MLflow's server for the store at `uri`; prints the addresses of its pages.
+
+    Args:
+        home: the option --home.
+        uri: the store; empty: inside the home.
+        host: the address it is served on.
+        port: its port.
 
     Raises:
         StudyError: where the store is served already, for an address that would open it to others without a login, or
             a port in use.
     """
-    if store.uri.startswith("http"):
-        raise StudyError(f"The store is a server already: open {masked(store.uri)} in a browser.")
+    # Before MLflow is imported, which takes seconds.
+    if uri.startswith("http"):
+        raise StudyError(f"The store is a server already: open {masked(uri)} in a browser.")
     with_login = not _is_this_machine(host)
     if with_login:
         _require_login(host)
     _require_free(host, port)
+    store = store_of(home, uri)
     _say_pages(store, f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
     arguments = ["server", "--host", host, "--port", str(port), "--workers", "1"]
     if store.artifacts_root:
@@ -55,7 +66,9 @@ def serve(store: Store, host: str, port: int) -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *arguments])
 
 
-def _say_pages(store: Store, base: str) -> None:
+def _say_pages(store: "Store", base: str) -> None:
+    from study.tracking.best import complete_trials
+
     print(f"MLflow answers at {base} in about 10 seconds; Ctrl-C stops it. Its pages:")
     for search in store.runs(stage="search"):
         print(f"{one_line(search.name)}\n  trials   {base}{trials_page(search.experiment_id)}")
@@ -107,7 +120,7 @@ def _configured_password(problem: str) -> str:
         raise StudyError(f"{problem}, but {path} ({CONFIG}) cannot be read: {first_line(error)}") from None
 
 
-def _login_settings(store: Store) -> Path:
+def _login_settings(store: "Store") -> Path:
     """Writes MLflow's login settings, with the database of users beside the store, not in the current folder."""
     path = store.home.store / "basic_auth.ini"
     users = store.home.store / "users.db"

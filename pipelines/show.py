@@ -3,16 +3,19 @@
 Images are shown without MLflow and runs without torch: each function imports what it needs.
 """
 
+import json
 import math
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipelines.session.display import Display
+from pipelines.session.mlflow_pages import run_page
 from study.config import BACKGROUND, DataConfig
 from study.errors import StudyError, unknown
 from study.home import Home
@@ -23,14 +26,14 @@ if TYPE_CHECKING:
     from study.tracking.store import Store
 
 
-def show_data(config: DataConfig, home: Home) -> None:
-    """Loads the images and prints how many each split has of each class."""
+def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
+    """Loads the images and prints how many each split has of each class, as a table or as JSON."""
     import torch
 
     from study.data import load_dataset
     from study.duplicates import find_duplicates
 
-    display = Display()
+    display = Display(is_quiet=as_json)
     with display.bar(f"decoding {config.dataset}", 1) as bar:
         dataset = load_dataset(config, home, display.say, bar.to)
     splits = dataset.splits
@@ -43,17 +46,32 @@ def show_data(config: DataConfig, home: Home) -> None:
     duplicates = find_duplicates(dataset.train, dataset.test, splits.validation_rows)
     display.say(f"Exact duplicates (equal pixels at 32×32): {duplicates}.")
     parts = {"train": splits.train, "validation": splits.validation, "test": dataset.test}
+    counts = {
+        name: torch.bincount(part.labels, minlength=len(dataset.classes)).tolist() for name, part in parts.items()
+    }
+    if as_json:
+        described = {
+            "data_set": dataset.key,
+            "source": dataset.source,
+            "digest": dataset.digest,
+            "background": BACKGROUND,
+            "skipped": dataset.skipped,
+            "left_out": dataset.left_out,
+            "duplicates": {kind: count for kind, (count, _) in duplicates.counts.items()},
+            "splits": {name: dict(zip(dataset.classes, of, strict=True)) for name, of in counts.items()},
+        }
+        print(json.dumps(described, indent=2))
+        return
     table = Table("class", *parts)
-    counts = [torch.bincount(part.labels, minlength=len(dataset.classes)) for part in parts.values()]
-    for label, name in enumerate(dataset.classes):
-        table.add_row(_plain(name), *(f"{int(count[label]):,}" for count in counts))
+    for name, *row in zip(dataset.classes, *counts.values(), strict=True):
+        table.add_row(_plain(name), *(f"{count:,}" for count in row))
     table.add_section()
     table.add_row("all", *(f"{len(part):,}" for part in parts.values()))
     display.console.print(table)
 
 
-def show_runs(store: "Store", *, stage: str, dataset: str, limit: int) -> None:
-    """Prints a table of the latest runs, of one stage or of all but the trials and replicates.
+def show_runs(store: "Store", *, stage: str, dataset: str, limit: int, as_json: bool = False) -> None:
+    """Prints the latest runs, of one stage or of all but the trials and replicates, as a table or as JSON.
 
     `dataset` is the key of their data set; empty for all.
     """
@@ -72,23 +90,13 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int) -> None:
         raise unknown("data set", dataset, sorted(keys))
     if not runs:
         raise StudyError(f"There are no such runs in {masked(store.uri)}: `{command(store, 'tune')}` makes the first.")
-    table = Table("id", "data set", "name", "stage", "status", "val", "test", "started", box=None)
-    for run in runs[:limit]:
-        started = datetime.fromtimestamp(run.started / 1000).strftime("%Y-%m-%d %H:%M")
-        status = run.status.lower() + (f" ({run.reason})" if run.reason not in ("", "complete") else "")
-        table.add_row(
-            run.id[:8],
-            _plain(run.dataset_key),
-            _plain(run.name),
-            _plain(run.stage),
-            _plain(status),
-            _four_decimals(metric(run, "best_val_accuracy")),
-            _four_decimals(metric(run, "final_test_accuracy")),
-            started,
-        )
+    rows = [summary(run, store) for run in runs[:limit]]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
     # Not a terminal: as wide as it needs to be, so that no column is cut for grep.
-    console = Console() if sys.stdout.isatty() else Console(width=160)
-    console.print(table)
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(_table_of(rows))
     if len(runs) > limit:
         console.print(f"{len(runs) - limit} older ones: --limit {len(runs)} shows all.")
 
@@ -97,8 +105,59 @@ def _is_listed(run: Run) -> bool:
     return run.stage not in ("", "trial", "replicate")
 
 
-def _four_decimals(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4f}"
+def summary(run: Run, store: "Store") -> dict[str, Any]:
+    """What is shown of a run in a list; None where it has no such value, `page` where a server has its page."""
+    numbers = {
+        "learning_rate": run.learning_rate,
+        "weight_decay": run.weight_decay,
+        "validation_accuracy": metric(run, "best_val_accuracy"),
+        "test_accuracy": metric(run, "final_test_accuracy"),
+    }
+    return {
+        "id": run.id,
+        "data_set": run.dataset_key,
+        "name": run.name,
+        "stage": run.stage,
+        "model": run.model,
+        "status": run.status.lower(),
+        "reason": run.reason,
+        **{name: None if math.isnan(value) else value for name, value in numbers.items()},
+        "started": datetime.fromtimestamp(run.started / 1000).astimezone().isoformat(timespec="seconds"),
+        "page": store.uri.rstrip("/") + run_page(run) if store.uri.startswith("http") else None,
+    }
+
+
+def _table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None)
+    # Folded, since an id or a key that is cut is of no use.
+    for name in ("id", "data set", "name"):
+        table.add_column(name, overflow="fold")
+    for name in ("stage", "model", "rate", "decay", "status", "val", "test", "started"):
+        table.add_column(name, no_wrap=name in ("rate", "decay", "val", "test"))
+    if any(row["page"] for row in rows):
+        table.add_column("page", overflow="fold")
+    for row in rows:
+        ended = f" ({row['reason']})" if row["reason"] not in ("", "complete") else ""
+        cells = (
+            row["id"][:8],
+            row["data_set"],
+            row["name"],
+            row["stage"],
+            row["model"],
+            _written(row["learning_rate"], ".2e"),
+            _written(row["weight_decay"], ".2e"),
+            row["status"] + ended,
+            _written(row["validation_accuracy"], ".4f"),
+            _written(row["test_accuracy"], ".4f"),
+            row["started"][:16].replace("T", " "),
+            *([masked(row["page"])] if row["page"] else []),
+        )
+        table.add_row(*map(_plain, cells))
+    return table
+
+
+def _written(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 def _plain(text: str) -> Text:

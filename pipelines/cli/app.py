@@ -53,12 +53,13 @@ def settings(context: typer.Context, config: options.Config = "", version: optio
 def data(
     dataset: options.Dataset = DataConfig.dataset,
     skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    json: options.Json = False,
     home: options.Home = "",
 ) -> None:
     """Fetch or check the images; show their splits and the count of each class."""
     from pipelines.show import show_data
 
-    show_data(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable), home_of(home))
+    show_data(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable), home_of(home), json)
 
 
 @app.command()

@@ -105,6 +105,8 @@ Uri = Annotated[
 ]
 Storage = Annotated[str, option("--storage", help="Optuna storage URL; empty: inside the home folder.", **STORES)]
 
+Json = Annotated[bool, option("--json", help="Print JSON instead of a table.")]
+
 # Of tune and reproduce.
 Model = Annotated[str, option("--model", help="cnn or ffnn.")]
 Trials = Annotated[

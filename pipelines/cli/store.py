@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import Home, Storage, Uri, number, option
+from pipelines.cli.options import Home, Json, Storage, Uri, number, option
 from pipelines.session.setup import home_of, store_of, stores_of
 from study.config import STAGES
 from study.errors import unknown
@@ -19,15 +19,31 @@ def runs(
     stage: Annotated[str, option("--stage", help=f"{', '.join(STAGES)}; empty: all but trials and replicates.")] = "",
     dataset: Annotated[str, option("--dataset", help="What is recorded on this data set, by its key.")] = "",
     limit: Annotated[int, number("--limit", help="Number of runs to list.", least=1)] = 20,
+    json: Json = False,
     home: Home = "",
     tracking_uri: Uri = "",
 ) -> None:
-    """List the tracked runs in the terminal, the latest first."""
+    """List the tracked runs, the latest first."""
     if stage not in ("", *STAGES):
         raise unknown("stage", stage, STAGES)
     from pipelines.show import show_runs
 
-    show_runs(store_of(home, tracking_uri), stage=stage, dataset=dataset, limit=limit)
+    show_runs(store_of(home, tracking_uri), stage=stage, dataset=dataset, limit=limit, as_json=json)
+
+
+@app.command()
+def show(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="best, best:ffnn, or any run by its id, a prefix of it, or its name.")
+    ],
+    json: Json = False,
+    home: Home = "",
+    tracking_uri: Uri = "",
+) -> None:
+    """Show a run: its settings, its curves, its files and its page."""
+    from pipelines.show_run import show_run
+
+    show_run(store_of(home, tracking_uri), run, as_json=json)
 
 
 @app.command()
@@ -40,7 +56,7 @@ def ui(
     """Serve MLflow's pages of the tracked runs on this machine."""
     from pipelines.serve import serve
 
-    serve(store_of(home, tracking_uri), host, port)
+    serve(home, tracking_uri, host, port)
 
 
 @app.command()
@@ -50,6 +66,7 @@ def doctor(
         bool, option("--all-hosts", help="Count processes on other machines, which cannot be seen from here, as dead.")
     ] = False,
     no_backup: Annotated[bool, option("--no-backup", help="Repair without backing up the databases.")] = False,
+    json: Json = False,
     home: Home = "",
     tracking_uri: Uri = "",
     storage: Storage = "",
@@ -59,8 +76,10 @@ def doctor(
 
     folder = home_of(home)
     stage.require_whole(folder, tracking_uri, storage)
-    context = stores_of(folder, tracking_uri, storage)
+    context = stores_of(folder, tracking_uri, storage, is_quiet=json)
     result = stage.examine(context, stage.Options(fix=fix, all_hosts=all_hosts, backup=not no_backup))
+    if json:
+        print(stage.as_json(result))
     raise typer.Exit(1 if result.left else 0)
 
 

@@ -34,14 +34,15 @@ class Bar:
 class Display:
     """Prints lines and shows progress bars; bars only on a terminal, where nested ones show below one another."""
 
-    def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
+    def __init__(self, is_quiet: bool = False) -> None:
+        """A quiet one prints and shows nothing."""
+        self.console = Console(highlight=False, soft_wrap=True, quiet=is_quiet)
         self._progress: Progress | None = None
 
     @property
     def has_bars(self) -> bool:
         """Whether there is a terminal to show bars on."""
-        return self.console.is_terminal
+        return self.console.is_terminal and not self.console.quiet
 
     def say(self, text: str) -> None:
         """Prints a line, above any bars."""

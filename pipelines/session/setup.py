@@ -1,5 +1,6 @@
 """The home, the stores and the context of a command, from its options."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ def home_of(folder: str) -> Home:
         return Home(root=Path(folder).expanduser().resolve())
     home = default_home()
     if home.root == Path.cwd() and not (home.root / "pyproject.toml").is_file():
-        print(f"mlruns/, reports/ and data/ are kept in {home.root} (STUDY_HOME chooses another folder).")
+        print(
+            f"mlruns/, reports/ and data/ are kept in {home.root} (STUDY_HOME chooses another folder).", file=sys.stderr
+        )
     return home
 
 
@@ -30,20 +33,21 @@ def store_of(home: str, uri: str) -> "Store":
     return Store(home_of(home), uri or None)
 
 
-def stores_of(home: Home, uri: str, storage: str = "") -> "Stores":
-    """Both stores of `home`, from the options that name them; imports no torch.
+def stores_of(home: Home, uri: str, storage: str = "", is_quiet: bool = False) -> "Stores":
+    """Both stores of `home`, from the options that name them, and a display, which may be quiet; imports no torch.
 
     Raises:
         StudyError: where one database would hold both.
     """
     from pipelines.session.context import Stores
+    from pipelines.session.display import Display
     from study.search.search import default_storage
     from study.tracking.store import Store, default_uri
 
     uri, storage = uri or default_uri(home), storage or default_storage(home)
     require_apart(uri, storage)
     interruption.check()
-    return Stores(home, Store(home, uri), storage)
+    return Stores(home, Store(home, uri), storage, display=Display(is_quiet))
 
 
 def context_of(

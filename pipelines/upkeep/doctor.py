@@ -3,6 +3,7 @@
 Prints the findings as a table. Before anything is changed both databases are copied.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from study.search.storage import storage_failures_explained
 from study.system import interruption
 from study.system.databases import back_up, damage, exists
 from study.system.files import locked
-from study.system.redaction import masked
+from study.system.redaction import masked, redacted
 from study.tracking.hints import command_at
 from study.tracking.store import default_uri
 
@@ -54,6 +55,22 @@ class Result:
     repaired: list[Finding] = field(default_factory=list)
     left: list[Finding] = field(default_factory=list)
     """Findings that remain."""
+
+
+def as_json(result: Result) -> str:
+    """The findings as JSON: for each the text, the place, the remedy, and whether it was repaired or can be."""
+    findings = [(finding, True) for finding in result.repaired] + [(finding, False) for finding in result.left]
+    rows = [
+        {
+            "what": finding.message,
+            "where": finding.where,
+            "remedy": finding.remedy,
+            "is_repaired": is_repaired,
+            "is_repairable": finding.repair is not None,
+        }
+        for finding, is_repaired in findings
+    ]
+    return redacted(json.dumps(rows, indent=2))
 
 
 def require_whole(home: Home, uri: str, storage: str) -> None:
@@ -187,7 +204,9 @@ class _Examination:
         rows = [(finding, "repaired") for finding in result.repaired] + [(finding, "") for finding in result.left]
         if rows:
             # Not a terminal: wide enough for most rows, and for grep.
-            console = display.console if display.console.is_terminal else Console(width=200)
+            console = (
+                display.console if display.console.is_terminal else Console(width=200, quiet=display.console.quiet)
+            )
             console.print(_table(rows, fixed=self.options.fix))
         for work in findings.under_way(self.facts):
             state = (

@@ -96,6 +96,13 @@ class _Recorded(Generic[T]):
             raise StudyError(f"Run {run.name} ({run.id}) has a malformed {self.name}: {text!r}.") from None
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _list(text: str) -> tuple[Any, ...]:
     return tuple(json.loads(text))
 
@@ -169,6 +176,9 @@ class Run:
     """Seed of the initial weights and of the order of the images; for a search, the base of its trials' seeds."""
     device = _Recorded(str, where=PARAMS, default="")
     git_commit = _Recorded(str, where=PARAMS, default="")
+    learning_rate = _Recorded(_number, where=PARAMS, default=math.nan)
+    """Of a training; NaN for a search, which has a range."""
+    weight_decay = _Recorded(_number, where=PARAMS, default=math.nan)
     sampler = _Recorded(str, where=PARAMS)
     pruner = _Recorded(str, where=PARAMS, default="")
 

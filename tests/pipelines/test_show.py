@@ -1,5 +1,7 @@
 """What is shown of what is there: the first line, the tables of runs and images, plain lines for a file or a pipe."""
 
+import json
+
 import pytest
 
 from study.home import Home
@@ -59,3 +61,21 @@ def test_data_shows_how_many_images_of_each_class_each_split_has(home: Home) -> 
     assert list(rows) == list("0123456789")
     assert [sum(column) for column in zip(*rows.values(), strict=True)] == totals
     assert sum(totals) == 1797
+
+
+def test_the_same_as_json(tuned: tuple[Home, Ended]) -> None:
+    home = tuned[0]
+    ended = study_here("runs", "--json", home=home.root)
+    assert (ended.code, ended.err) == (0, "")
+    shown = {run["id"]: run for run in json.loads(ended.out)}
+    runs = [run for run in Store(home).runs() if run.stage != "trial"]
+    assert list(shown) == [run.id for run in runs]
+    retrained, search = runs
+    assert shown[retrained.id]["learning_rate"] == retrained.train_config.learning_rate
+    assert shown[retrained.id]["test_accuracy"] == retrained.metrics["final_test_accuracy"]
+    assert shown[search.id]["learning_rate"] is None, "a search has a range"
+    data = json.loads(study_here("data", "--dataset", "digits", "--json", home=home.root).out)
+    assert sum(sum(counts.values()) for counts in data["splits"].values()) == 1797
+    assert data["digest"] == retrained.dataset_digest
+    ended = study_here("doctor", "--json", home=home.root)
+    assert (ended.code, ended.err, json.loads(ended.out)) == (0, "", [])

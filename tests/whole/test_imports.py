@@ -17,21 +17,25 @@ from pipelines.cli.app import main
 
 # `ui` ends by becoming MLflow's server.
 os.execv = lambda path, arguments: None
-for command in json.loads(sys.argv[1]):
+commands, codes = map(json.loads, sys.argv[1:])
+for command in commands:
     sys.argv = ["study", *command]
     try:
         main()
     except SystemExit as end:
-        assert not end.code, (command, end.code)
+        assert end.code in codes, (command, end.code)
 print("\\nimported", *{name.partition(".")[0] for name in sys.modules})
 """
 HEAVY = {"torch", "torchvision", "mlflow", "optuna", "sklearn", "matplotlib", "pandas"}
 
 
-def imported(*commands: tuple[str, ...], home: Path) -> set[str]:
-    """Those of the heavy packages that the commands import, one after another in a new process."""
+def imported(*commands: tuple[str, ...], home: Path, codes: tuple[int | None, ...] = (None, 0)) -> set[str]:
+    """Those of the heavy packages that the commands import, one after another in a new process.
+
+    Each has to end with one of the exit `codes`.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, json.dumps(commands)],
+        [sys.executable, "-c", COMMANDS, json.dumps(commands), json.dumps(codes)],
         env=environment(home),
         capture_output=True,
         text=True,
@@ -62,3 +66,8 @@ def test_the_images_are_shown_without_stores_and_figures(tmp_path: Path):
     assert imported(("data", "--dataset", "digits"), home=tmp_path).isdisjoint(
         {"mlflow", "optuna", "matplotlib", "torchvision"}
     )
+
+
+def test_pages_are_refused_to_others_and_versions_told_at_once(tmp_path: Path):
+    assert imported(("ui", "--host", "0.0.0.0"), home=tmp_path, codes=(2,)) == set()
+    assert imported(("--version",), home=tmp_path) == set()

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -13,7 +14,8 @@ import pytest
 from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
 from pipelines.retrain import retrain
-from pipelines.upkeep.doctor import Options, Result, examine
+from pipelines.upkeep.doctor import Options, Result, as_json, examine
+from pipelines.upkeep.findings import Finding
 from study.errors import StudyError
 from study.home import Home
 from study.search.records import Searches
@@ -566,3 +568,20 @@ def test_a_search_of_a_model_that_is_not_known_is_named_and_the_rest_is_examined
     [left] = result.left
     assert left.where == "search digits-ffnn"
     assert left.message == "Its settings cannot be read: Unknown model 'resnet': choose one of cnn, ffnn."
+
+
+def test_findings_as_json_say_what_can_be_and_was_repaired() -> None:
+    repairable = Finding("It is open.", "run 1", "closes it", repair=lambda: None)
+    findings = Result(
+        repaired=[repairable], left=[Finding("It is lost.", "run 2 at http://me:secret@host", "train it")]
+    )
+    first, second = json.loads(as_json(findings))
+    assert first == {
+        "what": "It is open.",
+        "where": "run 1",
+        "remedy": "closes it",
+        "is_repaired": True,
+        "is_repairable": True,
+    }
+    assert (second["is_repaired"], second["is_repairable"]) == (False, False)
+    assert "secret" not in second["where"]

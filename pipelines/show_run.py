@@ -1,0 +1,112 @@
+"""One run in the terminal: its settings, its curves, its files and its page."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.session.mlflow_pages import run_page
+from pipelines.show import summary
+from study.system.redaction import masked, one_line
+from study.tracking.best import choose_retrained, find
+from study.tracking.hints import command
+from study.tracking.runs import Run
+from study.tracking.store import Store
+
+FOLDERS = ("", "weights", "predictions", "model", "report")
+"""Folders of artifacts that are listed."""
+LEVELS = "▁▂▃▄▅▆▇█"
+WIDTH = 24
+"""Maximum number of characters of a curve."""
+
+
+def show_run(store: Store, spec: str, as_json: bool = False) -> None:
+    """Prints a run as text or as JSON.
+
+    Args:
+        store: where it is recorded.
+        spec: any run: an id, a unique prefix of one, a name; or a retrained one: best, best:ffnn.
+        as_json: whether to print JSON.
+
+    Raises:
+        StudyError: where there is no such run, or several.
+    """
+    run = choose_retrained(store, spec) if spec.partition(":")[0] == "best" else find(store, spec)
+    history = store.history(run.id)
+    files = {folder: names for folder in FOLDERS if (names := store.artifacts(run.id, folder))}
+    if as_json:
+        described = summary(run, store) | {
+            "params": run.params,
+            "metrics": _finite(run.metrics),
+            "epochs": [_finite(row) for row in history.to_dict("records")],
+            "files": [name for names in files.values() for name in names],
+        }
+        print(json.dumps(described, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    # Not a terminal: so wide that nothing is cut.
+    console.width = console.width if console.is_terminal else 200
+    console.print(Text(one_line(run.name)))
+    console.print(Text(one_line(f"{run.stage} {run.id}, {run.status.lower()} ({run.reason or 'without a reason'})")))
+    console.print(_settings(run.params))
+    if len(curves := _curves(history)):
+        console.print(_table_of_curves(curves))
+    for names in files.values():
+        more = "" if len(names) == 1 else f" … {names[-1].rpartition('/')[2]} ({len(names)} files)"
+        console.print(Text(one_line(names[0] + more)))
+    console.print(_page(run, store), markup=False)
+
+
+def _page(run: Run, store: Store) -> str:
+    if store.uri.startswith("http"):
+        return f"MLflow's page of it: {masked(store.uri.rstrip('/'))}{run_page(run)}"
+    return f"MLflow's page of it: {run_page(run)} at the address of `{command(store, 'ui')}`"
+
+
+def _finite(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """The values with None for what JSON cannot express."""
+    return {str(name): value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _settings(params: Mapping[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in sorted(params.items()):
+        table.add_row(Text(f"  {one_line(name)}"), Text(one_line(value)))
+    return table
+
+
+def _curves(history: pd.DataFrame) -> dict[str, pd.Series]:
+    """By metric, its finite values at the epochs that have one; only metrics with several."""
+    curves = {str(name): column.dropna() for name, column in history.set_index("epoch").items()}
+    return {name: curve[curve.abs() < math.inf] for name, curve in curves.items() if len(curve) > 1}
+
+
+def _table_of_curves(curves: Mapping[str, pd.Series]) -> Table:
+    table = Table(box=None, padding=(0, 1))
+    for heading in ("by epoch", "first", "", "last", "lowest (at)", "highest (at)"):
+        table.add_column(heading, no_wrap=True)
+    for name, curve in curves.items():
+        table.add_row(
+            name,
+            f"{curve.iloc[0]:.4g}",
+            sparkline(curve.tolist()),
+            f"{curve.iloc[-1]:.4g}",
+            f"{curve.min():.4g} ({curve.idxmin():g})",
+            f"{curve.max():.4g} ({curve.idxmax():g})",
+        )
+    return table
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """The values as a line of blocks, from the lowest to the highest; of many, the mean of each of `WIDTH` parts."""
+    size = math.ceil(len(values) / WIDTH)
+    parts = [values[start : start + size] for start in range(0, len(values), size)]
+    means = [sum(part) / len(part) for part in parts]
+    low, high = min(means), max(means)
+    span = (high - low) or 1.0
+    return "".join(LEVELS[round((value - low) / span * (len(LEVELS) - 1))] for value in means)

@@ -1,0 +1,71 @@
+"""`study show RUN`: any run by any of its names, as text and as JSON."""
+
+import json
+import math
+
+import pytest
+
+from pipelines.show_run import WIDTH, show_run, sparkline
+from study.errors import StudyError
+from tests.conftest import Finished
+
+
+def test_a_retrained_run_is_shown_with_its_settings_curves_files_and_page(
+    finished_study: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, run_id = finished_study.context.store, finished_study.retrained["cnn"]
+    show_run(store, "best")
+    text = capsys.readouterr().out
+    run, history = store.get(run_id), store.history(run_id)
+    for part in (run.name, run_id, "finished (complete)", f"/runs/{run_id}", "weights/epoch_000.safetensors"):
+        assert part in text
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+    assert {name: " ".join(rows[name]) for name, value in run.params.items() if value} == {
+        name: value for name, value in run.params.items() if value
+    }
+    curve = history["test_accuracy"]
+    first, blocks, last, *_ = rows["test_accuracy"]
+    assert (first, last) == (f"{curve.iloc[0]:.4g}", f"{curve.iloc[-1]:.4g}")
+    assert len(blocks) == len(curve) == 3
+
+
+def test_a_trial_and_a_search_are_shown_too(finished_study: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    store, search = finished_study.context.store, finished_study.parents["ffnn"]
+    show_run(store, search[:12])
+    assert f"search {search}" in capsys.readouterr().out
+    trial = store.runs(stage="trial", search="digits-ffnn")[0]
+    show_run(store, trial.name)
+    assert f"trial {trial.id}" in capsys.readouterr().out
+
+
+def test_as_json_it_is_whole_and_holds_no_number_that_json_has_not(
+    finished_study: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, run_id = finished_study.context.store, finished_study.retrained["ffnn"]
+    show_run(store, "best:ffnn", as_json=True)
+
+    def refuse(constant: str) -> None:
+        pytest.fail(constant)
+
+    shown = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    run = store.get(run_id)
+    assert (shown["id"], shown["params"], shown["metrics"]) == (run_id, run.params, run.metrics)
+    assert [row["epoch"] for row in shown["epochs"]] == [0, 1, 2]
+    # Nothing is trained before the first epoch.
+    assert shown["epochs"][0]["train_loss"] is None
+    assert math.isfinite(shown["epochs"][1]["train_loss"])
+    assert "predictions/test.safetensors" in shown["files"]
+
+
+def test_an_unknown_run_is_named_with_the_choices(finished_study: Finished) -> None:
+    with pytest.raises(StudyError, match="Unknown run 'fog': choose best"):
+        show_run(finished_study.context.store, "fog")
+
+
+def test_a_curve_goes_from_its_lowest_to_its_highest_value() -> None:
+    assert sparkline([0, 7, 3.5]) == "▁█▅"
+    assert sparkline([2, 2]) == "▁▁"
+    assert sparkline([4]) == "▁"
+    line = sparkline([float(value) for value in range(1000)])
+    assert len(line) <= WIDTH
+    assert (line[0], line[-1], list(line)) == ("▁", "█", sorted(line))
