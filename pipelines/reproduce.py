@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from analysis.drawing.wording import counted
 from pipelines.config import AnalysisConfig
+from pipelines.estimate import say_estimate
 from pipelines.retrain import retrain
 from pipelines.seeds import finished
 from pipelines.session.context import Context
@@ -23,10 +24,16 @@ if TYPE_CHECKING:
 
 
 def search_and_retrain(
-    config: SearchConfig, dataset: Dataset, context: Context, *, epochs: int, workers: int = 0
+    config: SearchConfig, dataset: Dataset, context: Context, *, epochs: int, workers: int = 0, dry_run: bool = False
 ) -> None:
-    """Searches, then retrains the best trial for `epochs` (0: not at all) unless that was done."""
+    """Searches, then retrains the best trial for `epochs` (0: not at all) unless that was done.
+
+    With `dry_run` it says how long that would take.
+    """
     config = _complete(config, dataset, context)
+    if dry_run:
+        say_estimate([config], dataset, context, retrain_epochs=epochs)
+        return
     tune(config, dataset, replace(context, is_part=epochs > 0), workers=workers)
     if epochs:
         _retrain_best(config, dataset, context, epochs)
@@ -65,13 +72,25 @@ def _retrain_best(config: SearchConfig, dataset: Dataset, context: Context, epoc
 
 
 def reproduce(
-    searches: Sequence[SearchConfig], data: DataConfig, context: Context, *, retrain_epochs: int, workers: int = 0
-) -> "Analysis":
-    """Runs every stage for every search's model, then the report; skips what is done already."""
+    searches: Sequence[SearchConfig],
+    data: DataConfig,
+    context: Context,
+    *,
+    retrain_epochs: int,
+    workers: int = 0,
+    dry_run: bool = False,
+) -> "Analysis | None":
+    """Runs every stage for every search's model, then the report; skips what is done already.
+
+    First it says how long that takes, and nothing else is done with `dry_run`.
+    """
+    dataset = context.load(data)
+    say_estimate(searches, dataset, context, retrain_epochs=retrain_epochs)
+    if dry_run:
+        return None
     # Drawing takes seconds to import, which `study tune` need not wait for.
     from pipelines.analyse import analyse
 
-    dataset = context.load(data)
     part, numbers, total = replace(context, is_part=True), count(1), 2 * len(searches) + 1
 
     def begin(text: str) -> None:

@@ -82,6 +82,7 @@ def tune(
     threads: options.Threads = 0,
     workers: options.Workers = 0,
     trial_timeout: options.TrialTimeout = SEARCH.trial_timeout,
+    dry_run: options.DryRun = False,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
     storage: options.Storage = "",
@@ -103,7 +104,8 @@ def tune(
 
     context = context_of(home_of(home), tracking_uri, storage, device, precision, threads)
     loaded = context.load(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable))
-    search_and_retrain(settings, loaded, context, epochs=0 if no_retrain else retrain_epochs, workers=workers)
+    retrained_for = 0 if no_retrain else retrain_epochs
+    search_and_retrain(settings, loaded, context, epochs=retrained_for, workers=workers, dry_run=dry_run)
 
 
 @app.command()
@@ -224,6 +226,7 @@ def reproduce(
     threads: options.Threads = 0,
     workers: options.Workers = 0,
     trial_timeout: options.TrialTimeout = SEARCH.trial_timeout,
+    dry_run: options.DryRun = False,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
     storage: options.Storage = "",
@@ -244,8 +247,8 @@ def reproduce(
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
     context = context_of(home_of(home), tracking_uri, storage, device, precision, threads)
-    analysis = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers)
-    raise typer.Exit(1 if analysis.missing else 0)
+    analysis = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers, dry_run=dry_run)
+    raise typer.Exit(1 if analysis and analysis.missing else 0)
 
 
 def main() -> None:

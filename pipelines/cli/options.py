@@ -137,6 +137,7 @@ Workers = Annotated[
         **MACHINE,
     ),
 ]
+DryRun = Annotated[bool, option("--dry-run", help="Only say how long it would take; train and record nothing.")]
 TrialTimeout = Annotated[
     int,
     number(

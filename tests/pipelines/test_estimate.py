@@ -1,0 +1,54 @@
+"""The time that a search is going to take, said before it starts."""
+
+import re
+
+import optuna
+import pytest
+
+from pipelines import estimate
+from pipelines.estimate import duration, seconds_per_image
+from pipelines.session.context import Context
+from study.config import CNNConfig, FFNNConfig, SearchConfig
+from study.data import Dataset
+from study.device import Machine
+from study.home import Home
+from study.search.search import default_storage
+from study.tracking.store import Store
+from tests.support.process import study_here
+
+
+def test_a_step_takes_time_also_where_there_are_fewer_images_than_a_batch(machine: Machine, tiny: Dataset) -> None:
+    for batch_size in (20, 10_000):
+        assert seconds_per_image(SearchConfig(name="any", model=FFNNConfig(), batch_size=batch_size), tiny, machine) > 0
+
+
+def test_all_images_of_all_epochs_count(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(estimate, "seconds_per_image", lambda *_: 0.5)
+    searches = [SearchConfig(name="a", model=CNNConfig(), trials=2, epochs=3), SearchConfig(name="b", pruner="none")]
+    estimate.say_estimate(searches, tiny, context, retrain_epochs=1)
+    first, second, total = capsys.readouterr().out.splitlines()
+    assert (len(tiny.train), len(tiny.splits.train)) == (120, 108)
+    assert first.startswith("cnn: 2 trials of up to 3 epochs train for at most 5 min, much less with pruning; ")
+    assert first.endswith("; 1 epoch of retraining for 60 s.")
+    assert second.startswith("cnn: 40 trials of up to 10 epochs train for at most 6 h 0 min; 1 epoch")
+    assert total.endswith("at most 6 h 7 min of training in all.")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (119, "2 min"), (3540, "59 min"), (3600, "1 h 0 min")]
+)
+def test_a_duration_has_two_digits_or_so(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("command", ["tune", "reproduce"])
+def test_a_dry_run_says_how_long_it_takes_and_records_nothing(command: str, home: Home) -> None:
+    ended = study_here(command, "--dataset", "digits", "--trials", "2", "--dry-run", home=home.root)
+    assert ended.code == 0, ended.err
+    models = re.findall(r"^(\w+): 2 trials of up to 10 epochs train for at most", ended.out, re.MULTILINE)
+    assert models == (["cnn"] if command == "tune" else ["cnn", "ffnn"])
+    assert "of training in all" in ended.out
+    assert Store(home).runs() == []
+    assert optuna.get_all_study_names(default_storage(home)) == []
