@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from study.errors import StudyError, first_line
 from study.system import interruption
 from study.system.faults import explained
-from study.system.files import atomic_write, is_hidden, sha256, sums_text, within
+from study.system.files import atomic_write, is_hidden, remove_unfinished, sha256, sums_text, within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,7 +188,10 @@ class Artifacts:
         """A file to write, which becomes the artifact `path` when the block ends."""
         root = self.root(run_id)
         if root:
-            with explained(root), atomic_write(within(root, path)) as file:
+            target = within(root, path)
+            # What a killed process left: whoever continues its work writes to the same folder.
+            remove_unfinished(target.parent)
+            with explained(root), atomic_write(target) as file:
                 yield file
             return
         with tempfile.TemporaryDirectory(prefix="study-") as folder:

@@ -1,4 +1,6 @@
 import math
+import os
+import socket
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -40,6 +42,20 @@ def test_tensors_come_back_bit_for_bit(store: Store):
         assert loaded[name].shape == tensor.shape
         assert torch.equal(loaded[name].flatten().view(torch.uint8), tensor.flatten().view(torch.uint8))
     assert store.artifacts(run_id, "weights") == ["weights/epoch_000.safetensors"]
+
+
+def test_a_write_removes_what_a_killed_one_left_beside_it(store: Store):
+    run_id = started(store)
+    store.log_tensors(run_id, "weights/a.safetensors", {"a": torch.zeros(3)})
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    folder, host = file_of(store, run_id, "weights"), socket.gethostname()
+    killed, alive = (folder / f".a.safetensors.{process}@{host}.part" for process in (ended.pid, os.getppid()))
+    for left in (killed, alive):
+        left.write_text("half")
+    store.log_tensors(run_id, "weights/b.safetensors", {"a": torch.zeros(3)})
+    assert not killed.exists()
+    assert alive.exists(), "another process is writing it"
 
 
 @pytest.mark.parametrize("left", [0, 5, 100, -1])
