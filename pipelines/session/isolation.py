@@ -109,6 +109,14 @@ class _Output:
         return getattr(self.stream, name)
 
 
+def _open_closed_streams() -> None:
+    """Opens the null device for standard streams that are closed (`>&-`), whose numbers other files would get."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            null = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  # open until the process ends
+            setattr(sys, name, null)
+
+
 @contextmanager
 def tolerant_output() -> Iterator[_Output]:
     """Keeps the command running where its output is closed, full, or in an encoding that lacks a character.
@@ -116,6 +124,7 @@ def tolerant_output() -> Iterator[_Output]:
     Such characters are replaced. The `failure` of what is yielded says afterwards why output was lost; it is empty
     where the reader stopped early.
     """
+    _open_closed_streams()
     streams = sys.stdout, sys.stderr
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):

@@ -69,6 +69,13 @@ def test_an_output_that_is_full_is_told_as_what_it_is(home: Home, tmp_path: Path
     assert ended.err == "study: The output could not be written: No space left on device.\n"
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_works_with_standard_streams_that_are_closed(closed: str, home: Home):
+    command = ["sh", "-c", f'exec "$0" data --dataset digits {closed}', STUDY]
+    done = subprocess.run(command, env=environment(home.root), capture_output=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
 def test_what_an_output_cannot_encode_is_replaced(encoding: str, home: Home, tmp_path: Path):
     ended = run("data", "--dataset", "digits", home=home, cwd=tmp_path, PYTHONIOENCODING=encoding, LC_ALL="C")
