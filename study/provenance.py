@@ -1,5 +1,6 @@
 """Package versions and git commit of a run."""
 
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -16,10 +17,13 @@ def provenance() -> dict[str, str]:
 
 def git_commit() -> str:
     """The commit of the source tree, or "unknown" for an installed wheel."""
-    here = Path(__file__).parent
+    command = ["git", "-C", str(Path(__file__).parent)]
+    # Git names another repository to the hooks that it runs: GIT_DIR, GIT_INDEX_FILE.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True).stdout
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True, env=environment)
+        return done.stdout
 
     try:
         # An installed wheel may lie inside another repository.

@@ -225,7 +225,6 @@ TESTED_IN = {
         "pipelines.reproduce",
         "pipelines.session.context",
         "pipelines.trials.runner",
-        "study.provenance",
         "study.search.loop",
     ],
     "pipelines/trials/test_pool.py": ["pipelines.trials.worker"],
