@@ -32,12 +32,18 @@ def readable_names(classes: Sequence[str]) -> dict[str, str]:
     shortened), or has characters that no installed font can draw.
     """
     lines = {name: printable(name) for name in classes}
-    looks = Counter(map(_look, lines.values()))
-    plain = {name for name, line in lines.items() if looks[_look(line)] == 1 and _look(line) and not undrawable(line)}
-    return {
-        name: lines[name] if name in plain else f"{number}: {lines[name] if _look(lines[name]) else '(blank)'}"
-        for number, name in enumerate(classes)
+    numbered = {
+        name: f"{number}: {line if _look(line) else '(blank)'}" for number, (name, line) in enumerate(lines.items())
     }
+    looks = Counter(map(_look, lines.values()))
+    # A class may be called as another one is with its number.
+    taken = set(map(_look, numbered.values()))
+    plain = {
+        name
+        for name, line in lines.items()
+        if looks[_look(line)] == 1 and _look(line) and _look(line) not in taken and not undrawable(line)
+    }
+    return {name: lines[name] if name in plain else numbered[name] for name in classes}
 
 
 def numbered_notice(shown: Mapping[str, str]) -> str:

@@ -43,6 +43,11 @@ def test_names_that_look_alike_get_their_numbers(names: tuple[str, str]):
     assert [shown[name] for name in names] == [f"{place}: {printable(name)}" for place, name in enumerate(names, 1)]
 
 
+def test_a_name_like_that_of_another_class_with_its_number_gets_its_own():
+    names = ["cat", "cat ", "0: cat", "dog", "4: 0: cat"]
+    assert list(readable_names(names).values()) == ["0: cat", "1: cat", "2: 0: cat", "dog", "4: 0: cat"]
+
+
 def test_names_that_no_font_can_draw_get_their_numbers_and_one_line_says_so():
     names = ["cat", MIAO, MIAO * 2]
     shown = readable_names(names)
