@@ -1,5 +1,6 @@
 """The experiment: what is trained, on what, how, and where it is recorded."""
 
+import logging
 import os
 
 MLFLOW_SETTINGS = {
@@ -15,4 +16,6 @@ MLFLOW_SETTINGS = {
 
 # Before the first import of mlflow, which reads them.
 os.environ.update(MLFLOW_SETTINGS)
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# MLflow cannot be imported with a level that does not exist.
+if os.environ.get("MLFLOW_LOGGING_LEVEL", "").upper() not in logging.getLevelNamesMapping():
+    os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"

@@ -11,7 +11,7 @@ import typer
 from pipelines.cli import defaults_file, options, store
 from pipelines.cli.options import variables_behind
 from pipelines.config import AnalysisConfig, ExperimentConfig
-from pipelines.session.isolation import isolate, tolerant_output
+from pipelines.session.isolation import invalid_variable, isolate, tolerant_output
 from pipelines.session.setup import context_of, home_of
 from study.config import (
     AFTER_DATASET,
@@ -283,6 +283,9 @@ def _run(environment: Mapping[str, str]) -> int:
         if explained:
             show_if_debugging(error)
             code = _say_error(str(explained), environment)
+        elif invalid := invalid_variable(error):
+            show_if_debugging(error)
+            code = _say_error(invalid, environment)
         else:
             # A bug; its traceback may quote the address of a store.
             print(redacted(traceback.format_exc()), end="", file=sys.stderr)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from study import MLFLOW_SETTINGS
+from study.errors import first_line
 
 RC_FILE = Path(__file__).with_name("matplotlibrc")
 """A matplotlibrc without settings."""
@@ -66,6 +67,18 @@ def _remove_mlflow_variables() -> None:
     for name in [name for name in os.environ if name.lstrip("_").startswith("MLFLOW_")]:
         if not name.startswith((*MLFLOW_READ, *MLFLOW_SETTINGS)):
             del os.environ[name]
+
+
+def invalid_variable(error: Exception) -> str:
+    """A sentence on the variable of MLflow whose value `error` refuses; empty for other errors."""
+    text = first_line(error) if isinstance(error, ValueError) else ""
+    # MLflow calls MLFLOW_SQLALCHEMYSTORE_POOLCLASS the variable `poolclass`.
+    named = [
+        name
+        for name in os.environ
+        if name.startswith(MLFLOW_READ) and (name in text or f" variable {name.rpartition('_')[2].lower()} " in text)
+    ]
+    return f"{max(named, key=len)} cannot be used: {text.rstrip('.')}." if named else ""
 
 
 def _reset_warnings() -> None:

@@ -160,6 +160,15 @@ def test_every_variable_of_mlflow_is_read_on_purpose_or_removed(monkeypatch: pyt
         assert re.search(f"`{beginning}", documented), beginning
 
 
+@pytest.mark.parametrize("name", ["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"])
+def test_a_variable_of_mlflow_with_an_invalid_value_is_named(name: str, home: Home, tmp_path: Path):
+    variables = {name: "abc", "MLFLOW_LOGGING_LEVEL": "loud"}
+    ended = run("runs", home=home, cwd=tmp_path, **variables)
+    assert ended.code == 2
+    assert ended.err.startswith(f"study: {name} cannot be used: ")
+    assert ended.err.count("\n") == 1
+
+
 def test_hostile_variables_are_in_the_table(documented: str):
     for name in HOSTILE:
         family = f"{name.partition('_')[0]}_*" if name.startswith(("LC_", "OPTUNA_")) else name
