@@ -76,6 +76,19 @@ function drawBar(within, limits) {
   within.replaceChildren(canvas, make("div", {}, ...ends));
 }
 
+/** Draws bars of shares: a row of name, bar and number for each. */
+function drawShares(within, shares) {
+  within.replaceChildren(...shares.flatMap(({ name, share, text, own }) => {
+    const bar = make("div");
+    bar.style.width = `${100 * share}%`;
+    return [
+      make("span", { textContent: name, title: name, className: own ? "own" : "" }),
+      make("div", { className: "track" }, bar),
+      make("span", { textContent: text, className: "number" }),
+    ];
+  }));
+}
+
 /* The curve's place of an epoch and of an accuracy, in the picture's own units. */
 const across = (epoch) => 44 + (362 * epoch) / Math.max(meta.epochs.length - 1, 1);
 const above = (accuracy) => 110 - 100 * accuracy;

@@ -1,6 +1,7 @@
 /* The explorer's page: its controls, and what they show. */
 
 const MILLISECONDS = 350; // an epoch's time while it plays
+const MOST_CLASSES = 12; // of which the probabilities are shown
 let weights; // those that are shown: of all filters of the layer, at the epoch
 const shown = { layer: meta.start[0], filter: meta.start[1], epoch: meta.epochs.length - 1, image: 0 };
 let player = null;
@@ -36,6 +37,8 @@ function draw() {
   weights = kernels(layer, epoch);
   drawControls();
   drawState();
+  drawLive();
+  drawProbabilities();
   const size = weights.length / filterCount(layer);
   drawKernelPart(weights.subarray(filter * size, (filter + 1) * size));
   drawMaps();
@@ -76,6 +79,37 @@ function drawState() {
   const dot = byId("dot");
   dot.setAttribute("cx", across(epoch));
   dot.setAttribute("cy", accuracy === null ? 110 : above(accuracy));
+}
+
+/** The share of each layer's filters that are active on any of the images. */
+function drawLive() {
+  drawShares(byId("live"), Object.entries(LAYERS).map(([layer, [, rectified]]) => {
+    const largest = at(arrays[`${rectified}.largest`], shown.epoch);
+    const live = largest.filter((value) => value > 0).length;
+    const share = live / largest.length;
+    return { name: layer, share, text: `${live} of ${largest.length} (${percent(share)})` };
+  }));
+}
+
+/** The class probabilities of an image at an epoch. */
+const probabilities = (image, epoch) => {
+  const count = meta.classes.length;
+  return at(arrays.probabilities, epoch).subarray(image * count, (image + 1) * count);
+};
+
+/** The probabilities of all classes in their order, or of the most probable ones where there are many classes. */
+function drawProbabilities() {
+  const { name, label } = meta.pictures[shown.image];
+  const values = probabilities(shown.image, shown.epoch);
+  const classes = [...meta.classes.keys()];
+  const few = classes.length <= MOST_CLASSES;
+  const drawn = few ? classes : classes.sort((a, b) => values[b] - values[a]).slice(0, MOST_CLASSES);
+  drawShares(byId("probabilities"), drawn.map((index) => (
+    { name: meta.classes[index], share: values[index], text: percent(values[index]), own: index === label }
+  )));
+  const which = few ? "Class probabilities" : `The ${MOST_CLASSES} largest class probabilities`;
+  byId("probabilities-caption").textContent =
+    `${which} of ${name} at this epoch${drawn.includes(label) ? "; its class is in bold" : ""}`;
 }
 
 function drawKernelPart(kernel) {
@@ -124,8 +158,7 @@ function saySideways() {
 }
 
 function drawGuess(image, epoch) {
-  const count = meta.classes.length;
-  const chances = at(arrays.probabilities, epoch).subarray(image * count, (image + 1) * count);
+  const chances = probabilities(image, epoch);
   const best = chances.indexOf(Math.max(...chances));
   const { label } = meta.pictures[image];
   const mark = label === null ? "" : best === label ? "✓ " : "✗ ";

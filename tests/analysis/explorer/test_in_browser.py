@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -235,6 +236,63 @@ def test_the_networks_guess_is_that_of_the_epoch(explored: Callable[..., Shown],
         mark = "✓" if best == image.label else "✗"
         guess = shown.note(f"#guess-{place}")
         assert guess == f"{mark} {shares[best] * 100:.0f} % {shown.expected.network.classes[best]}"
+
+
+def bars(browser: Chrome, id: str) -> list[tuple[str, float, str]]:
+    """The name, the length (0..1) and the number of each bar."""
+    read = """return [...document.querySelectorAll(`#${arguments[0]} .track`)].map((track) => [
+        track.previousElementSibling.textContent, parseFloat(track.firstChild.style.width) / 100,
+        track.nextElementSibling.textContent])"""
+    return [tuple(bar) for bar in browser.execute_script(read, id)]
+
+
+def softmax(shown: Shown, epoch: int, image: int) -> np.ndarray:
+    logits = torch.from_numpy(shown.expected.activations[epoch]["fc"][image])
+    return logits.double().softmax(dim=0).numpy()
+
+
+@pytest.mark.parametrize(("epoch", "image"), [(0, 0), (2, 1), (3, 2)])
+def test_the_bars_are_the_class_probabilities_of_the_chosen_image(
+    explored: Callable[..., Shown], browser: Chrome, epoch: int, image: int
+):
+    shown = explored()
+    shown.open(f"epoch={epoch}&image={image}")
+    names, lengths, numbers = zip(*bars(browser, "probabilities"), strict=True)
+    expected, classes = softmax(shown, epoch, image), shown.expected.network.classes
+    assert names == classes
+    assert sum(lengths) == pytest.approx(1, abs=1e-5)
+    assert lengths == pytest.approx(expected, abs=1e-5)
+    assert [float(number.removesuffix(" %")) for number in numbers] == pytest.approx(100 * expected, abs=0.0501)
+    bold = browser.find_elements(By.CSS_SELECTOR, "#probabilities .own")
+    label = shown.expected.images[image].label
+    assert label is not None
+    assert [name.text for name in bold] == [classes[label]]
+
+
+def test_of_many_classes_the_most_probable_are_shown(explored: Callable[..., Shown], browser: Chrome):
+    shown = explored(CONFIGS[1], tuple(f"class {number}" for number in range(15)))
+    shown.open("epoch=2&image=1")
+    names, lengths, _ = zip(*bars(browser, "probabilities"), strict=True)
+    expected = softmax(shown, 2, 1)
+    order = np.argsort(-expected)[:12]
+    assert names == tuple(f"class {number}" for number in order)
+    assert lengths == pytest.approx(expected[order], abs=1e-5)
+    assert "The 12 largest class probabilities" in browser.find_element(By.ID, "probabilities-caption").text
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_the_share_of_live_filters_is_that_of_the_epoch(explored: Callable[..., Shown], browser: Chrome, epoch: int):
+    shown = explored()
+    shown.open(f"epoch={epoch}")
+    maps = shown.expected.activations[epoch]
+    for (name, length, text), (layer, rectified) in zip(
+        bars(browser, "live"), [("conv1", "relu1"), ("conv2", "relu2")], strict=True
+    ):
+        active = (maps[rectified] > 0).any(axis=(0, 2, 3))
+        assert name == layer
+        assert length == pytest.approx(active.mean(), abs=1e-6)
+        assert text == f"{active.sum()} of {len(active)} ({100 * active.mean():.1f} %)"
+        assert active[DEAD[layer]] == (epoch == 0)
 
 
 def test_the_address_keeps_what_is_shown(explored: Callable[..., Shown], browser: Chrome):
