@@ -1,0 +1,347 @@
+"""Attribution methods: for one decision of a network, a value for each pixel of the image. All are Captum's.
+
+The decision is a margin, the logit of class a minus that of class b, or the logit of a alone. Every method takes the
+twin of a network (`study.probes.twin`), normalised images, the two classes and background images, and returns a map
+per image, summed over the color channels. `METHODS` lists them with what is known of each beforehand: whether its maps
+have a sign, and which number their pixels sum to. Which of them can be believed is measured, not listed.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from captum._utils.models.linear_model import SkLearnRidge
+from captum.attr import (
+    DeepLiftShap,
+    GradientShap,
+    GuidedBackprop,
+    InputXGradient,
+    IntegratedGradients,
+    KernelShap,
+    LayerGradCam,
+    LayerGradientXActivation,
+    Lime,
+    NoiseTunnel,
+    Occlusion,
+    Saliency,
+)
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.transforms.functional import gaussian_blur
+
+from study.probes.twin import margin_index, with_margins
+from study.system import interruption
+
+SEED = 0
+"""Seed of the methods that draw samples; the same images give the same maps."""
+CELL = 4
+"""Side, in pixels, of the cells that LIME and KernelSHAP switch on and off: 8 × 8 of them."""
+WINDOW, STRIDE = 6, 2
+"""Side and step, in pixels, of the square that occlusion covers with grey."""
+STEPS = 500
+"""Steps of integrated gradients: 200 leave up to 1.7 % of the margin unexplained on single images."""
+SAMPLES = {"expected gradients": 500, "lime": 1000, "kernel_shap": 1000, "smoothgrad_squared": 50}
+NOISE = 0.3
+"""Standard deviation of SmoothGrad's noise: 15 % of the range of normalised pixels."""
+BLUR = 4.0
+"""Standard deviation, in pixels, of the blur that integrated gradients start from."""
+BATCH = 250
+"""Images in one pass through the network."""
+
+Pair = tuple[Tensor, Tensor | None]
+"""Class numbers (N,) of a and of b; b None for the logit of a alone."""
+Maps = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
+"""A method: twin, normalised images (N, 3, 32, 32), pair, normalised background images → maps (N, 32, 32)."""
+Reference = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
+"""Takes what a method takes; returns the margin (N,) that the maps' sums are counted from."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """An attribution method and what is known of it beforehand."""
+
+    title: str
+    maps: Maps
+    signed: bool = True
+    """Whether negative values speak against the class."""
+    reference: Reference | None = None
+    """The pixels of a map sum to the margin minus this one; None: to nothing in particular."""
+    less: str = ""
+    """The reference in words: "margin minus …"."""
+    exact: bool = True
+    """Whether the sum holds to rounding; otherwise up to the error of a sample or of finite steps."""
+    layer: str = ""
+    """A layer that the method needs; empty: it applies to any network."""
+
+    def applies(self, network: nn.Sequential) -> bool:
+        """Whether the network has the layer that the method needs."""
+        return not self.layer or self.layer in dict(network.named_children())
+
+
+@torch.no_grad()
+def margins(network: nn.Sequential, images: Tensor, pair: Pair) -> Tensor:
+    """The margins (N,) of a over b for normalised images."""
+    a, b = pair
+    logits = torch.cat([network(batch) for batch in images.split(BATCH)])
+    rows = torch.arange(len(images))
+    return logits[rows, a] - (0 if b is None else logits[rows, b])
+
+
+def pair_of(a: int, b: int | None = None, images: int = 1) -> Pair:
+    """The same two classes for a number of images."""
+    return torch.full((images,), a), None if b is None else torch.full((images,), b)
+
+
+def blurred(images: Tensor) -> Tensor:
+    """The images without anything smaller than about `BLUR` pixels."""
+    return gaussian_blur(images, [31, 31], [BLUR, BLUR])
+
+
+def cells(side: int, cell: int = CELL) -> Tensor:
+    """The number of the square cell of each pixel: int64, (side, side)."""
+    rows = torch.arange(side) // cell
+    return rows[:, None] * (int(rows[-1]) + 1) + rows[None, :]
+
+
+def deep_shap(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """DeepLIFT, averaged over the background images."""
+
+    def of(image: Tensor, target: Tensor) -> Tensor:
+        return DeepLiftShap(with_margins(network)).attribute(image, background, target=target)
+
+    return _each(network, images, pair, of)
+
+
+def expected_gradients(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """Gradients at random points between the image and background images, times their distance."""
+
+    def of(image: Tensor, target: Tensor) -> Tensor:
+        samples = SAMPLES["expected gradients"]
+        return GradientShap(with_margins(network)).attribute(image, background, n_samples=samples, target=target)
+
+    return _each(network, images, pair, of)
+
+
+def integrated_gradients(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """The gradient along the straight line from grey to the image."""
+    return _integrated(network, images, pair, torch.zeros_like)
+
+
+def integrated_gradients_blur(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """The gradient along the straight line from the blurred image to the image."""
+    return _integrated(network, images, pair, blurred)
+
+
+def _integrated(network: nn.Sequential, images: Tensor, pair: Pair, start: Callable[[Tensor], Tensor]) -> Tensor:
+    def of(image: Tensor, target: Tensor) -> Tensor:
+        return IntegratedGradients(with_margins(network)).attribute(
+            image, start(image), target=target, n_steps=STEPS, method="riemann_middle", internal_batch_size=BATCH
+        )
+
+    return _each(network, images, pair, of)
+
+
+def occlusion(
+    network: nn.Sequential,
+    images: Tensor,
+    pair: Pair,
+    background: Tensor,
+    *,
+    window: int = WINDOW,
+    stride: int = STRIDE,
+) -> Tensor:
+    """What the margin loses where a square is covered with grey, averaged over the squares that cover a pixel."""
+
+    def of(image: Tensor, target: Tensor) -> Tensor:
+        channels = image.shape[1]
+        changes = Occlusion(with_margins(network)).attribute(
+            image, (channels, window, window), (channels, stride, stride), 0, target, perturbations_per_eval=BATCH
+        )
+        return changes / channels  # Captum gives the loss to each channel
+
+    return _each(network, images, pair, of)
+
+
+def lime(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """A linear model of the margin, fitted to random choices of cells, the others grey (ridge, as the paper's code)."""
+    return _by_cells(partial(Lime, interpretable_model=SkLearnRidge(alpha=1.0)), "lime", network, images, pair)
+
+
+def kernel_shap(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """Shapley values of the cells against grey, estimated from random coalitions."""
+    return _by_cells(KernelShap, "kernel_shap", network, images, pair)
+
+
+def _by_cells(
+    method: Callable[[nn.Module], Lime], name: str, network: nn.Sequential, images: Tensor, pair: Pair
+) -> Tensor:
+    mask = cells(images.shape[-1])[None, None]
+    pixels = mask.flatten().bincount()[mask] * images.shape[1]
+
+    def of(image: Tensor, target: Tensor) -> Tensor:
+        values = method(with_margins(network)).attribute(
+            image, 0, target, feature_mask=mask, n_samples=SAMPLES[name], perturbations_per_eval=BATCH
+        )
+        return values / pixels  # a cell's value, spread over its pixels
+
+    return _each(network, images, pair, of)
+
+
+def hirescam1(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """Gradient × activation of the first layer's pooled maps, summed over filters."""
+    return _layer(network, images, pair, "pool1")
+
+
+def hirescam2(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """Gradient × activation of the second layer's pooled maps, summed over filters."""
+    return _layer(network, images, pair, "pool2")
+
+
+def _layer(network: nn.Sequential, images: Tensor, pair: Pair, name: str) -> Tensor:
+    def of(image: Tensor, target: Tensor) -> Tensor:
+        explained = with_margins(network)
+        layer = explained.get_submodule(name)
+        return _enlarged(LayerGradientXActivation(explained, layer).attribute(image, target), image)
+
+    return _each(network, images, pair, of)
+
+
+def input_x_gradient(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """The gradient at the image, times the image."""
+    return _each(network, images, pair, InputXGradient(with_margins(network)).attribute)
+
+
+def saliency(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """Magnitude of the gradient at the image."""
+    return _each(network, images, pair, Saliency(with_margins(network)).attribute)
+
+
+def grad_cam(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """Second-layer maps, weighted by their mean gradients, where positive."""
+
+    def of(image: Tensor, target: Tensor) -> Tensor:
+        explained = with_margins(network)
+        layer = explained.get_submodule("pool2")
+        return _enlarged(LayerGradCam(explained, layer).attribute(image, target, relu_attributions=True), image)
+
+    return _each(network, images, pair, of)
+
+
+def smoothgrad_squared(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """Mean of squared gradients at the image with noise."""
+
+    def of(image: Tensor, target: Tensor) -> Tensor:
+        gradient = NoiseTunnel(Saliency(with_margins(network)))
+        samples = SAMPLES["smoothgrad_squared"]
+        return gradient.attribute(
+            image, "smoothgrad_sq", nt_samples=samples, stdevs=NOISE, target=target, abs=False
+        )
+
+    return _each(network, images, pair, of)
+
+
+def guided_backprop(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """The gradient at the image, with negative gradients cut at every ReLU."""
+
+    def of(image: Tensor, target: Tensor) -> Tensor:
+        return GuidedBackprop(with_margins(network)).attribute(image, target)
+
+    return _each(network, images, pair, of)
+
+
+def _enlarged(maps: Tensor, images: Tensor) -> Tensor:
+    """Layer maps (N, C, h, w) at the size of the images: each value spread over its pixels, the sums unchanged."""
+    size = images.shape[-2:]
+    return functional.interpolate(maps, size, mode="nearest") * (maps[0, 0].numel() / size.numel())
+
+
+def _each(
+    network: nn.Sequential, images: Tensor, pair: Pair, attribute: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """The maps (N, 32, 32) of single images, each with the same seed."""
+    a, b = pair
+    targets = margin_index(a, b, network[-1].out_features)
+    maps = []
+    for image, target in zip(images, targets, strict=True):
+        interruption.check()
+        with _seeded(), warnings.catch_warnings():
+            # Captum says which hooks it sets, and that it asks for gradients.
+            warnings.filterwarnings("ignore", category=UserWarning)
+            maps.append(attribute(image[None].clone().requires_grad_(), target[None]).detach().sum(dim=1)[0])
+    return torch.stack(maps)
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Seeds torch and numpy, both of which Captum draws from, and restores their states."""
+    state = np.random.get_state()  # noqa: NPY002 -- Captum draws from it
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            np.random.seed(SEED)  # noqa: NPY002
+            yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _background_margin(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    a, b = pair
+    return torch.stack(
+        [
+            margins(network, background, pair_of(int(a[n]), None if b is None else int(b[n]), len(background))).mean()
+            for n in range(len(images))
+        ]
+    )
+
+
+def _grey_margin(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    return margins(network, torch.zeros_like(images), pair)
+
+
+def _blurred_margin(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    return margins(network, blurred(images), pair)
+
+
+def _bias(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    bias, (a, b) = network[-1].bias.detach(), pair
+    return bias[a] - (0 if b is None else bias[b])
+
+
+_MEAN, _GREY = "the mean margin of the background images", "the margin of a grey image"
+METHODS = {
+    "deep_shap": Method("DeepSHAP", deep_shap, reference=_background_margin, less=_MEAN),
+    "expected_gradients": Method(
+        "expected gradients", expected_gradients, reference=_background_margin, less=_MEAN, exact=False
+    ),
+    "integrated_gradients": Method(
+        "integrated gradients from grey", integrated_gradients, reference=_grey_margin, less=_GREY, exact=False
+    ),
+    "integrated_gradients_blur": Method(
+        "integrated gradients from blur",
+        integrated_gradients_blur,
+        reference=_blurred_margin,
+        less="the margin of the blurred image",
+        exact=False,
+    ),
+    "occlusion": Method("occlusion", occlusion),
+    "lime": Method("LIME", lime),
+    "kernel_shap": Method("KernelSHAP", kernel_shap, reference=_grey_margin, less=_GREY),
+    "hirescam1": Method("HiResCAM, first layer", hirescam1, layer="pool1"),
+    "hirescam2": Method(
+        "HiResCAM, second layer",
+        hirescam2,
+        reference=_bias,
+        less="the difference of the two classes' biases",
+        layer="pool2",
+    ),
+    "input_x_gradient": Method("input × gradient", input_x_gradient),
+    "saliency": Method("saliency", saliency, signed=False),
+    "grad_cam": Method("Grad-CAM", grad_cam, signed=False, layer="pool2"),
+    "smoothgrad_squared": Method("SmoothGrad²", smoothgrad_squared, signed=False),
+    "guided_backprop": Method("guided backprop", guided_backprop),
+}
+"""The methods, by the name that tables and files use."""
