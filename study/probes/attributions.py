@@ -44,7 +44,7 @@ WINDOW, STRIDE = 6, 2
 """Side and step, in pixels, of the square that occlusion covers with grey."""
 STEPS = 500
 """Steps of integrated gradients: 200 leave up to 1.7 % of the margin unexplained on single images."""
-SAMPLES = {"expected gradients": 500, "lime": 1000, "kernel_shap": 1000, "smoothgrad_squared": 50}
+SAMPLES = {"expected_gradients": 300, "lime": 500, "kernel_shap": 1000, "smoothgrad_squared": 50}
 NOISE = 0.3
 """Standard deviation of SmoothGrad's noise: 15 % of the range of normalised pixels."""
 BLUR = 4.0
@@ -120,7 +120,7 @@ def expected_gradients(network: nn.Sequential, images: Tensor, pair: Pair, backg
     """Gradients at random points between the image and background images, times their distance."""
 
     def of(image: Tensor, target: Tensor) -> Tensor:
-        samples = SAMPLES["expected gradients"]
+        samples = SAMPLES["expected_gradients"]
         return GradientShap(with_margins(network)).attribute(image, background, n_samples=samples, target=target)
 
     return _each(network, images, pair, of)
@@ -237,9 +237,7 @@ def smoothgrad_squared(network: nn.Sequential, images: Tensor, pair: Pair, backg
     def of(image: Tensor, target: Tensor) -> Tensor:
         gradient = NoiseTunnel(Saliency(with_margins(network)))
         samples = SAMPLES["smoothgrad_squared"]
-        return gradient.attribute(
-            image, "smoothgrad_sq", nt_samples=samples, stdevs=NOISE, target=target, abs=False
-        )
+        return gradient.attribute(image, "smoothgrad_sq", nt_samples=samples, stdevs=NOISE, target=target, abs=False)
 
     return _each(network, images, pair, of)
 
@@ -259,12 +257,10 @@ def _enlarged(maps: Tensor, images: Tensor) -> Tensor:
     return functional.interpolate(maps, size, mode="nearest") * (maps[0, 0].numel() / size.numel())
 
 
-def _each(
-    network: nn.Sequential, images: Tensor, pair: Pair, attribute: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
+def _each(network: nn.Sequential, images: Tensor, pair: Pair, attribute: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """The maps (N, 32, 32) of single images, each with the same seed."""
     a, b = pair
-    targets = margin_index(a, b, network[-1].out_features)
+    targets = margin_index(a, b, _last(network).out_features)
     maps = []
     for image, target in zip(images, targets, strict=True):
         interruption.check()
@@ -288,6 +284,12 @@ def _seeded() -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
+def _last(network: nn.Sequential) -> nn.Linear:
+    layer = network[-1]
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
 def _background_margin(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
     a, b = pair
     return torch.stack(
@@ -307,7 +309,7 @@ def _blurred_margin(network: nn.Sequential, images: Tensor, pair: Pair, backgrou
 
 
 def _bias(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    bias, (a, b) = network[-1].bias.detach(), pair
+    bias, (a, b) = _last(network).bias.detach(), pair
     return bias[a] - (0 if b is None else bias[b])
 
 

@@ -8,6 +8,7 @@ DeepLift confuses the output of one with the input of the other (its issue 1104)
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,6 +21,14 @@ class Separator(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """The `maps`, times 1."""
         return maps * 1.0
+
+
+class ChannelsLast(nn.Module):
+    """Puts the channels last in memory, where a CPU convolves in half the time."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same `images`."""
+        return images.contiguous(memory_format=torch.channels_last)
 
 
 class Margins(nn.Module):
@@ -51,7 +60,8 @@ def twin(model: Model) -> nn.Sequential:
 
 def with_margins(network: nn.Sequential) -> nn.Sequential:
     """The twin with `Margins` as its last module: each of its outputs is a margin of one class over another."""
-    return nn.Sequential(OrderedDict([*network.named_children(), ("margins", Margins())]))
+    modules = [("channels_last", ChannelsLast()), *network.named_children(), ("margins", Margins())]
+    return nn.Sequential(OrderedDict(modules))
 
 
 def margin_index(a: Tensor, b: Tensor | None, classes: int) -> Tensor:
