@@ -264,11 +264,17 @@ def _each(network: nn.Sequential, images: Tensor, pair: Pair, attribute: Callabl
     maps = []
     for image, target in zip(images, targets, strict=True):
         interruption.check()
-        with _seeded(), warnings.catch_warnings():
-            # Captum says which hooks it sets, and that it asks for gradients.
-            warnings.filterwarnings("ignore", category=UserWarning)
+        with _seeded(), quietly():
             maps.append(attribute(image[None].clone().requires_grad_(), target[None]).detach().sum(dim=1)[0])
     return torch.stack(maps)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Suppresses Captum's warnings, which say that it sets hooks and asks for gradients."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning)
+        yield
 
 
 @contextmanager
