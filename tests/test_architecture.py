@@ -22,7 +22,11 @@ LAYERS = (
     {"study.errors"},
 )
 """The rooms of `study` and `pipelines`: each may import what stands below it, and nothing beside or above it."""
-WITHIN_ANALYSIS = {"analysis.filters": {"analysis.drawing", "analysis.results"}, "analysis.drawing": set()}
+WITHIN_ANALYSIS = {
+    "analysis.filters": {"analysis.drawing", "analysis.results"},
+    "analysis.explanations": {"analysis.drawing", "analysis.filters"},
+    "analysis.drawing": set(),
+}
 """What a room of `analysis` may import of the others, beside the exhibit; those not named here, `drawing` alone."""
 STAGES = {
     f"pipelines.{stage}" for stage in ("tune", "retrain", "analyse", "experiment", "upkeep.export", "upkeep.import_")

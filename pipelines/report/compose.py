@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.exhibit import Exhibit
+from analysis.explanations import confusions
 from analysis.explorer import exhibit as explorer
 from analysis.explorer.page import MAPS
 from analysis.filters import health, image_ablation, kernel_convergence, patches
@@ -16,7 +17,7 @@ from analysis.results import without_duplicates
 from analysis.searches import dead_filters, heatmap, search, winner
 from analysis.searches.paired_seeds import not_measured
 from analysis.training import convergence
-from pipelines.report import demonstrations, measurements, tracked
+from pipelines.report import demonstrations, explanations, measurements, tracked
 from pipelines.report.material import Material
 from study.duplicates import find_duplicates
 from study.errors import StudyError
@@ -110,6 +111,13 @@ def show_health(m: Material) -> Exhibit:
     removal = measurements.removal(m.network, m.data.test, m.device, m.activity)
     followed = {layer: m.followed(layer) for layer in m.filters}
     return health.show(m.activity, len(m.data.test), removal, m.network.accuracy, followed)
+
+
+def show_confusions(m: Material) -> Exhibit:
+    """The filters behind the most frequent confusions."""
+    shares = explanations.confusion_shares(m.network, m.data.test, m.data.train, m.cache)
+    logits, labels = m.network.predictions["test"]
+    return confusions.show(shares, logits.argmax(axis=1), labels, m.classes)
 
 
 def show_image_ablation(m: Material) -> Exhibit:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from analysis.exhibit import Exhibit
+from analysis.explanations import circuit
 from analysis.explorer.page import MAPS
 from analysis.filters import ablation, selectivity
 from analysis.images import covariance, samples
 from analysis.layers import operations, pooling, worked_example
 from analysis.results import calibration, confusion, intervals, kinds, per_class, proportions, roc
-from pipelines.report import compose, demonstrations, measurements
+from pipelines.report import compose, demonstrations, explanations, measurements
 from pipelines.report.material import Material
 from pipelines.report.network import no_weights
 from study.errors import StudyError, unknown
@@ -66,6 +67,7 @@ OF_LAYERS = (CONVOLUTIONS, IMAGE)
 
 RESULTS, DATA, TRAINING = "How well the models classify", "The images", "How training went"
 INSIDE, FILTERS = "What formed inside", "What each filter contributes"
+EXPLAINED = "Why this answer"
 SEARCHES, LAYERS = "The search and the experiments", "How the layers compute"
 
 
@@ -110,6 +112,13 @@ FIGURES: tuple[Figure, ...] = (
     Figure("selectivity", FILTERS, OF_FILTERS, lambda m: selectivity.show(m.ablated.selectivity, m.classes)),
     Figure("patches_conv1", FILTERS, OF_FILTERS, lambda m: compose.show_patches(m, "conv1")),
     Figure("patches_conv2", FILTERS, OF_FILTERS, lambda m: compose.show_patches(m, "conv2")),
+    Figure(
+        "circuit",
+        EXPLAINED,
+        (*OF_FILTERS, IMAGE),
+        lambda m: circuit.show(explanations.decision(m.network, m.image, m.data.train)),
+    ),
+    Figure("confusions_by_filter", EXPLAINED, (*OF_FILTERS, TESTED), compose.show_confusions),
     Figure("search_heatmap", SEARCHES, (SEARCH,), compose.show_heatmap),
     Figure("search_importance", SEARCHES, (TRIALS,), compose.show_importance),
     Figure("dead_filters", SEARCHES, (CNN,), compose.show_dead_filters),

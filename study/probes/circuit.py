@@ -3,8 +3,8 @@
 The margin is the logit of class a minus that of class b. It is counted from its mean over background images, and
 DeepSHAP (DeepLIFT averaged over them) divides the difference four times: among the pixels, the first layer's filters,
 the second layer's, and the links from a filter of one to a filter of the other. Each division sums to the difference.
-The second layer's shares are exact, whatever the method: the last layer is linear in its pooled maps, so that a share is
-what the margin loses with the filter's map replaced by its mean over the background.
+The second layer's shares are exact, whatever the method: the last layer is linear in its pooled maps, so that a share
+is what the margin loses with the filter's map replaced by its mean over the background.
 
 One backward pass serves all classes and links. Between the convolution's output and the last layer each map stays by
 itself, so that DeepLIFT's multipliers there are those of ReLU and pooling, times the weights of the last layer.

@@ -1,0 +1,1 @@
+"""Why a network gave an answer: filters, links and pixels, with what each contributes."""

@@ -1,0 +1,140 @@
+"""Which second-layer filters make the network confuse two classes: their exact shares in the mean margin."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.drawing.wording import counted
+from analysis.exhibit import Exhibit
+from analysis.explanations.circuit import signed
+
+PAIRS = 3
+"""Number of confusions shown: the most frequent, one for each pair of classes."""
+MOST = 10
+"""Filters shown for each confusion."""
+CONFIDENCE = 1.96
+"""Standard errors on either side of a mean: 95 %."""
+COLOURS = ("#1b7837", "#e66101", "#762a83")
+NOTE = (
+    "Exact: the last layer is linear in the second layer's maps, so that a filter's shares in the two logits sum, over "
+    "filters, to the margin less its mean over the background images. Bars: means over the test images of a group, "
+    "with 95 % intervals (1.96 standard errors). Filters: those in which the mistaken images differ most from those of "
+    "their class that are recognised."
+)
+
+
+def show(shares: np.ndarray, predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Exhibit:
+    """The most frequent confusions.
+
+    Args:
+        shares: (N, filters, classes), exact shares of the second layer's filters in the logits of each test image.
+        predicted: (N,), class numbers.
+        labels: (N,), class numbers.
+        classes: the names.
+    """
+    table = confusions(shares, predicted, labels, classes)
+    heading = "Which filters make the network confuse two classes?"
+    if table.empty:
+        return Exhibit("confusions_by_filter", heading, "No test image is classified wrongly.", table)
+    return Exhibit("confusions_by_filter", heading, caption(table), table, draw(table), points=points(table), note=NOTE)
+
+
+def most_frequent(predicted: np.ndarray, labels: np.ndarray, classes: int) -> list[tuple[int, int]]:
+    """The most frequent confusions (true, called), of each pair of classes the more frequent one; `PAIRS` at most."""
+    counts = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    np.fill_diagonal(counts, 0)
+    pairs: list[tuple[int, int]] = []
+    for place in np.argsort(-counts, axis=None, kind="stable"):
+        true, called = divmod(int(place), classes)
+        if counts[true, called] and (called, true) not in pairs:
+            pairs.append((true, called))
+    return pairs[:PAIRS]
+
+
+def confusions(shares: np.ndarray, predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """true, called, group (e.g. ``cat called dog``), images, filter, share (mean), error (standard error), sum."""
+    parts = []
+    for true, called in most_frequent(predicted, labels, len(classes)):
+        margins = shares[:, :, true].astype(np.float64) - shares[:, :, called]
+        for label, answer in ((true, true), (true, called), (called, called)):
+            rows = margins[(labels == label) & (predicted == answer)]
+            if not len(rows):
+                continue
+            spread = rows.std(axis=0, ddof=1) if len(rows) > 1 else np.full(rows.shape[1], np.nan)
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "true": classes[true],
+                        "called": classes[called],
+                        "group": f"{classes[label]} called {classes[answer]}",
+                        "images": len(rows),
+                        "filter": np.arange(rows.shape[1]),
+                        "share": rows.mean(axis=0),
+                        "error": spread / np.sqrt(len(rows)),
+                        "sum": rows.sum(axis=1).mean(),
+                    }
+                )
+            )
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _lacking(part: pd.DataFrame) -> pd.Series:
+    """What the mistaken images of one confusion have less of than those recognised, by filter, most first."""
+    true, called = part["true"].iloc[0], part["called"].iloc[0]
+    means = part.pivot(index="filter", columns="group", values="share")
+    difference = means[f"{true} called {called}"] - means.get(f"{true} called {true}", 0)
+    return difference.sort_values(kind="stable")
+
+
+def _pairs(table: pd.DataFrame) -> list[pd.DataFrame]:
+    return [part for _, part in table.groupby(["true", "called"], sort=False)]
+
+
+def caption(table: pd.DataFrame) -> str:
+    """One sentence on the most frequent confusion."""
+    return _sentence(_pairs(table)[0])
+
+
+def points(table: pd.DataFrame) -> list[str]:
+    """One sentence for each of the other confusions."""
+    return [_sentence(part) for part in _pairs(table)[1:]]
+
+
+def _sentence(part: pd.DataFrame) -> str:
+    true, called, lacking = part["true"].iloc[0], part["called"].iloc[0], _lacking(part)
+    [row] = part[part["group"] == f"{true} called {called}"].drop_duplicates("group").to_dict("records")
+    three = lacking.iloc[:3]
+    return (
+        f"{counted(int(row['images']), 'image')} of {true} called {called}: their margin of {true} over {called} is "
+        f"{signed(row['sum'])} logits from the mean; compared with those recognised, they lack most in the filters "
+        f"{', '.join(map(str, three.index))} ({', '.join(signed(value) for value in three)})."
+    )
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """A panel for each confusion: bars of three groups for the filters that differ most."""
+    parts = _pairs(table)
+    figure = style.figure(style.WIDTH, 2.7 * len(parts))
+    axes = figure.subplots(len(parts), squeeze=False)[:, 0]
+    for ax, part in zip(axes, parts, strict=True):
+        lacking = _lacking(part)
+        chosen = lacking.loc[lacking.abs().sort_values(ascending=False, kind="stable").index[:MOST]].sort_values()
+        groups = part.groupby("group", sort=False)
+        width = 0.8 / len(groups)
+        for place, ((name, rows), colour) in enumerate(zip(groups, COLOURS, strict=False)):
+            shown = rows.set_index("filter").loc[chosen.index]
+            label = f"{name} ({int(rows['images'].iloc[0])}): sum {signed(rows['sum'].iloc[0])}"
+            places = np.arange(len(shown)) + (place - (len(groups) - 1) / 2) * width
+            errors = CONFIDENCE * shown["error"].fillna(0)
+            ax.bar(places, shown["share"], width, color=colour, yerr=errors, error_kw={"linewidth": 0.8}, label=label)
+        ax.axhline(0, color="#666666", linewidth=0.7)
+        ax.set(xticks=range(len(chosen)), ylabel="mean share (logits)", xlabel="second-layer filter")
+        ax.set_xticklabels([str(filter) for filter in chosen.index])
+        true, called = part["true"].iloc[0], part["called"].iloc[0]
+        ax.set_title(f"{true} called {called}: shares in the margin of {true} over {called}")
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure

@@ -1,0 +1,135 @@
+"""The maps of every attribution method for one decision, with what each sums to."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.drawing.tiles import MARGIN, draw_picture, draw_tile, sheet
+from analysis.exhibit import Exhibit
+from analysis.explanations.circuit import signed
+
+SIDE, STEP, COLUMNS, LINE = 1.0, 1.2, 2, 50
+"""Inches: a side of a map, from row to row; the number of columns, and characters in a line of text."""
+NOTE = (
+    "Each map has its own scale, which ends at its largest value: nothing is clipped. Red speaks for the class, blue "
+    "against it; methods without a sign are shown from white to red. Attention maps do not apply: these networks have "
+    "no attention."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """A method's map of one decision."""
+
+    name: str
+    title: str
+    map: np.ndarray
+    """(H, W)."""
+    signed: bool
+    expected: float | None = None
+    """What its pixels should sum to; None: nothing in particular."""
+    less: str = ""
+    """The expected sum in words: "margin less …"."""
+
+
+def show(
+    attributions: Sequence[Attribution],
+    *,
+    image: np.ndarray,
+    description: str,
+    margin: str,
+    ranking: Mapping[str, str] | None = None,
+) -> Exhibit:
+    """A row for each method.
+
+    Args:
+        attributions: in the order of the figure.
+        image: (H, W, 3), bytes.
+        description: which image it is.
+        margin: the decision in words, e.g. ``bird over deer``.
+        ranking: method → a sentence on whether to believe it, from measurements; they decide the order.
+    """
+    known = list(ranking or {})
+    if known:
+        attributions = sorted(attributions, key=lambda a: known.index(a.name) if a.name in known else len(known))
+    table, maps = methods_table(attributions), maps_table(attributions)
+    figure = draw(attributions, image=image, description=description, margin=margin, ranking=ranking or {})
+    heading = f"What every method says of {description}: the margin of {margin}"
+    return Exhibit("methods", heading, caption(table), table, figure, note=NOTE, tables={"methods_maps": maps})
+
+
+def methods_table(attributions: Sequence[Attribution]) -> pd.DataFrame:
+    """method, signed, sum, expected (NaN: nothing in particular), largest; a row for each."""
+    rows = [
+        {
+            "method": item.name,
+            "signed": item.signed,
+            "sum": float(item.map.sum()),
+            "expected": np.nan if item.expected is None else item.expected,
+            "largest": float(np.abs(item.map).max()),
+        }
+        for item in attributions
+    ]
+    return pd.DataFrame(rows, columns=["method", "signed", "sum", "expected", "largest"])
+
+
+def maps_table(attributions: Sequence[Attribution]) -> pd.DataFrame:
+    """method, row, column, value; a row for each pixel of each map."""
+    parts = []
+    for item in attributions:
+        rows, columns = np.indices(item.map.shape)
+        values = {"row": rows.ravel(), "column": columns.ravel(), "value": item.map.ravel()}
+        parts.append(pd.DataFrame({"method": item.name} | values))
+    return pd.concat(parts, ignore_index=True)
+
+
+def caption(table: pd.DataFrame) -> str:
+    """One sentence: how many of the methods add up, and how far the worst of them is off."""
+    adding = table.dropna(subset="expected")
+    if adding.empty:
+        return f"None of the {len(table)} methods divides a known number."
+    off = (adding["sum"] - adding["expected"]).abs()
+    worst = adding["method"].iloc[int(off.argmax())]
+    return (
+        f"{len(adding)} of the {len(table)} methods divide a known number among the pixels; the largest difference "
+        f"between their sum and it is {off.max():.2g} logits ({worst})."
+    )
+
+
+@style.styled
+def draw(
+    attributions: Sequence[Attribution],
+    *,
+    image: np.ndarray,
+    description: str,
+    margin: str,
+    ranking: Mapping[str, str],
+) -> Figure:
+    """The image, and a tile for each method with its sum and what is known of it."""
+    lines = -(-(len(attributions) + 1) // COLUMNS)
+    figure, ax = sheet(style.WIDTH, 0.1 + lines * STEP, f"The margin of {margin}: a map for each method")
+    across = (style.WIDTH - 2 * MARGIN) / COLUMNS
+    draw_picture(ax, image, MARGIN, 0.1, SIDE)
+    ax.text(MARGIN + SIDE + 0.12, 0.14, description, va="top", fontsize=9, color=style.INK)
+    for place, item in enumerate(attributions, start=1):
+        left, top = MARGIN + place // lines * across, 0.1 + place % lines * STEP
+        limits = style.limits_around_zero(item.map)
+        scale = (limits, style.DIVERGING) if item.signed else ((0.0, limits[1]), "Reds")
+        draw_tile(ax, item.map, left, top, SIDE, scale)
+        ax.text(left + SIDE + 0.12, top + 0.04, item.title, va="top", fontsize=9, color=style.INK)
+        words = [_sum_sentence(item), ranking.get(item.name, "")]
+        wrapped = "\n".join(line for text in words for line in textwrap.wrap(text, LINE))
+        ax.text(left + SIDE + 0.12, top + 0.26, wrapped, va="top", fontsize=8, color=style.QUIET)
+    return figure
+
+
+def _sum_sentence(item: Attribution) -> str:
+    text = f"sum {signed(float(item.map.sum()))}" if item.signed else "no sign"
+    if item.expected is None:
+        return f"{text}, which is no known number" if item.signed else text
+    return f"{text}; the margin less {item.less} is {signed(item.expected)}"

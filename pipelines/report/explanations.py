@@ -1,0 +1,100 @@
+"""Collects what the explanations of a decision are drawn from: the circuit, confusions by filter, and all methods."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from analysis.explanations import circuit as drawing
+from analysis.explanations.methods import Attribution
+from analysis.results.classification import softmax
+from pipelines.report.cache import Cache, fingerprint
+from pipelines.report.measurements import FORWARD
+from pipelines.report.network import Network
+from study.data import SelectedImage
+from study.images import Labelled, normalise
+from study.models import CNN
+from study.probes import attributions as probes
+from study.probes import circuit as probing
+from study.probes.twin import twin
+
+
+def final_model(network: Network) -> CNN:
+    """The CNN with its weights after the last epoch."""
+    model = network.model(network.last)
+    assert isinstance(model, CNN)
+    return model.eval()
+
+
+def decision(network: Network, image: SelectedImage, train: Labelled, against: int | None = None) -> drawing.Decision:
+    """The circuit of the predicted class over its rival in one image.
+
+    Args:
+        network: a CNN.
+        image: the image under study.
+        train: the training images, whose sample is the background.
+        against: number of the rival; by default see `rival_of`.
+    """
+    model, background = final_model(network), probing.background(train)
+    logits = network.activations(network.last, image.image[None])["fc"][0]
+    chosen, rival = probing.rival_of(logits, image.label)
+    measured = probing.circuit(model, image.image, chosen, rival if against is None else against, background)
+    layers = tuple(measured.of_logits)
+    return drawing.Decision(
+        image=image.pixels,
+        description=image.description,
+        classes=network.classes,
+        chosen=measured.a,
+        rival=measured.b,
+        probabilities=softmax(measured.logits[None])[0],
+        margin=measured.margin,
+        mean_margin=measured.mean_margin,
+        background=len(background),
+        pixels=measured.pixels,
+        places=measured.places,
+        against={layer: measured.against_each(layer) for layer in layers},
+        links=measured.links,
+        kernels={layer: network.layer_weights(layer, [network.last])[network.last] for layer in layers},
+    )
+
+
+def confusion_shares(network: Network, test: Labelled, train: Labelled, cache: Cache) -> np.ndarray:
+    """The exact shares (N, filters, classes) of the second layer's filters in the logits of each test image."""
+    model, background = final_model(network), probing.background(train)
+
+    def measure() -> dict[str, np.ndarray]:
+        return {"shares": probing.second_layer_shares(model, test.images, background).numpy()}
+
+    inputs = [fingerprint(*model.state_dict().values(), test.images, background), str(network.config.model)]
+    return cache.arrays("confusion_shares", inputs, [probing, *FORWARD], measure)["shares"]
+
+
+def attributions(
+    network: Network,
+    image: SelectedImage,
+    train: Labelled,
+    pair: tuple[int, int],
+    on_method: Callable[[str], None] = lambda title: None,
+) -> list[Attribution]:
+    """The map of each method that applies to the network, for the margin of one class over another.
+
+    Args:
+        network: a CNN or an FFNN.
+        image: the image under study.
+        train: the training images, whose sample is the background.
+        pair: numbers of the class and of its rival.
+        on_method: called with the title of each method before it is computed.
+    """
+    explained = twin(network.model(network.last))
+    images, background = normalise(image.image[None]), normalise(probing.background(train))
+    classes = probes.pair_of(*pair)
+    margin, items = probes.margins(explained, images, classes), []
+    for name, method in probes.METHODS.items():
+        if not method.applies(explained):
+            continue
+        on_method(method.title)
+        values = method.maps(explained, images, classes, background)[0].numpy()
+        expected = None
+        if method.reference:
+            expected = float(margin - method.reference(explained, images, classes, background))
+        items.append(Attribution(name, method.title, values, method.signed, expected, method.less))
+    return items
