@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import SupportsFloat
 
 import numpy as np
 import pandas as pd
@@ -87,7 +88,7 @@ def show(decision: Decision, name: str = "circuit") -> Exhibit:
     chosen, rival = decision.classes[decision.chosen], decision.classes[decision.rival]
     return Exhibit(
         name,
-        f"Which filters, and where, made {decision.description} a {chosen} rather than a {rival}?",
+        f"Which filters, and where, made {decision.description} {chosen} rather than {rival}?",
         caption(decision),
         shares_table(decision),
         draw(decision),
@@ -179,9 +180,9 @@ def _rival_sentence(decision: Decision, layer: str) -> str:
     )
 
 
-def signed(value: float) -> str:
+def signed(value: SupportsFloat) -> str:
     """A share with two decimals and its sign."""
-    text = number(value, 2)
+    text = number(float(value), 2)
     return text if text.startswith("−") or text == "0.00" else f"+{text}"
 
 

@@ -188,6 +188,23 @@ def analyse(
 
 
 @app.command()
+def explain(
+    run: options.Run = "best",
+    image: options.Image = "",
+    against: options.Against = "",
+    dataset: options.SomeDataset = "",
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
+) -> None:
+    """Explain one answer: which filters, where, spoke for the class, and what every attribution method says."""
+    from pipelines.explain import explain as stage
+
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    stage(run, image, against, context_of(home_of(home), tracking_uri), images)
+
+
+@app.command()
 def experiment(
     name: options.ExperimentName = "",
     model: options.ExperimentModel = ExperimentConfig.model,

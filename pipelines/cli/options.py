@@ -193,6 +193,11 @@ AnalyseAgain = Annotated[
     bool, option("--again", help="Draw and compute everything again, even where nothing has changed.")
 ]
 
+# Of explain.
+Against = Annotated[
+    str, option("--against", help="The rival class; empty: the runner-up, where the image is misclassified its class.")
+]
+
 # Of experiment.
 ExperimentName = Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")]
 ExperimentModel = Annotated[str, option("--model", help="For winner, cnn or ffnn; empty: the CNN.")]

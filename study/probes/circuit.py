@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from study.errors import require
 from study.images import Labelled, normalise, pick
 from study.models import CNN
 from study.probes.activity import stratified_rows
@@ -76,7 +77,12 @@ def background(train: Labelled, count: int = BACKGROUND) -> Tensor:
 
 
 def rival_of(logits: np.ndarray, label: int | None = None) -> tuple[int, int]:
-    """The predicted class and its rival: the true class where the prediction is wrong, else the runner-up."""
+    """The predicted class and its rival: the true class where the prediction is wrong, else the runner-up.
+
+    Raises:
+        StudyError: where there is one class alone.
+    """
+    require(len(logits) > 1, "A single class has no rival: an explanation needs two classes.")
     order = logits.argsort(kind="stable")[::-1]
     predicted, runner_up = int(order[0]), int(order[1])
     return predicted, runner_up if label is None or label == predicted else label

@@ -133,6 +133,21 @@ def read_image(path: Path) -> np.ndarray:
     return images[0]
 
 
+def read_photo(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    """Reads a photo, cropped to its middle square and resized: uint8, (3, 32, 32), RGB; and its width and height.
+
+    Raises:
+        StudyError: see `read_image`.
+    """
+    try:
+        photo = _upright(path)
+    # Whatever Pillow's decoders raise, as in `decode`.
+    except Exception as error:
+        raise StudyError(f"{path} cannot be read as an image ({_reason(error)}).") from None
+    square = ImageOps.fit(photo, (SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(square).transpose(2, 0, 1), photo.size
+
+
 def decode(paths: Sequence[Path], progress: Progress | None = None) -> tuple[np.ndarray, dict[int, str]]:
     """Reads image files.
 
@@ -171,16 +186,20 @@ def _in_chunks(read: Callable[[range], Result], count: int) -> Iterator[Result]:
 
 
 def _decode(path: Path) -> np.ndarray:
+    upright = _upright(path)
+    if upright.size != (SIDE, SIDE):
+        upright = upright.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(upright).transpose(2, 0, 1)
+
+
+def _upright(path: Path) -> Image.Image:
     _require_file(path)
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS:,}")
         rgb = to_rgb(image)
         rgb.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
-        upright = ImageOps.exif_transpose(rgb)
-    if upright.size != (SIDE, SIDE):
-        upright = upright.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return np.asarray(upright).transpose(2, 0, 1)
+        return ImageOps.exif_transpose(rgb)
 
 
 def _require_file(path: Path) -> None:

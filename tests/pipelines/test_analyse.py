@@ -25,6 +25,7 @@ from tests.support.legibility import watched
 SETTINGS = AnalysisConfig(filter=3, epochs_every=1)
 FIGURES = cnn_figures(filter=3)
 TABLES = {"table2", "mcnemar", "duplicates", "seeds", "architecture"}
+DATA = {"circuit_links", "circuit_pixels"}
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,7 @@ def shown(page: Path) -> set[str]:
 def test_the_report_holds_every_figure_with_its_numbers(page: Path):
     files = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "csv")}
     files |= {f"{name}.{kind}" for name in TABLES for kind in ("csv", "md")}
+    files |= {f"{name}.csv" for name in DATA}
     files |= {f"animation_{layer}_filter3.gif" for layer in ("conv1", "conv2")}
     assert shown(page) == files | {"index.html", "explorer.html"}
     for name in FIGURES:

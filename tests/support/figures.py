@@ -30,6 +30,8 @@ def cnn_figures(filter: int) -> set[str]:
         "ablation_auc_lost",
         "ablation_accuracy_lost",
         "ablation_image",
+        "circuit",
+        "confusions_by_filter",
         "selectivity",
         *(f"patches_{layer}" for layer in LAYERS),
         *(f"concept_{name}" for name in ("convolution", "padding", "dilation", "stride", "pooling")),

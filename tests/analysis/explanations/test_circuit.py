@@ -1,0 +1,110 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.explanations import circuit
+from analysis.explanations.circuit import Decision
+
+RNG = np.random.default_rng(0)
+
+
+def decision(classes: int = 4, filters: tuple[int, int] = (8, 9)) -> Decision:
+    """Class 1 over class 2: every division sums to the same number."""
+    against = {}
+    for layer, count in zip(("conv1", "conv2"), filters, strict=True):
+        shares = RNG.normal(size=(classes, count))
+        shares[1] = 0
+        shares[:, -1] = 0  # a silent filter
+        shares[2, 0] += 1.5 - shares[2].sum()
+        against[layer] = shares
+    return Decision(
+        image=RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8),
+        description="test:3 (b)",
+        classes=[*"abcdefghijklmnop"][:classes],
+        chosen=1,
+        rival=2,
+        probabilities=np.full(classes, 1 / classes),
+        margin=1.0,
+        mean_margin=-0.5,
+        background=100,
+        pixels=np.full((32, 32), 1.5 / 1024),
+        places={layer: against[layer][2][:, None, None] * np.full((1, 4, 4), 1 / 16) for layer in ("conv1", "conv2")},
+        against=against,
+        links=np.outer(against["conv1"][2], against["conv2"][2]) / 1.5,
+        kernels={
+            "conv1": RNG.normal(size=(filters[0], 3, 5, 5)),
+            "conv2": RNG.normal(size=(filters[1], filters[0], 5, 5)),
+        },
+    )
+
+
+def test_table_has_each_filter_against_each_class_and_the_rival_first():
+    example = decision()
+
+    table = circuit.shares_table(example)
+
+    assert len(table) == (8 + 9) * 3
+    assert table["against"][0] == "c"
+    assert table.groupby(["layer", "against"])["share"].sum()["conv1", "c"] == pytest.approx(1.5)
+    row = table[(table["layer"] == "conv2") & (table["filter"] == 4) & (table["against"] == "a")]
+    assert row["share"].item() == example.against["conv2"][0, 4]
+    assert circuit.links_table(example)["share"].sum() == pytest.approx(1.5)
+    assert circuit.pixels_table(example)["share"].sum() == pytest.approx(1.5)
+
+
+def test_leading_filters_have_the_largest_shares_from_most_for_to_most_against():
+    example = decision()
+    shares = example.shares("conv2")
+
+    leading = example.leading("conv2")
+
+    assert len(leading) == circuit.MOST
+    assert list(shares[leading]) == sorted(shares[leading], reverse=True)
+    assert np.abs(shares[leading]).min() >= np.abs(np.delete(shares, leading)).max()
+
+
+def test_caption_states_margin_mean_and_difference():
+    caption = circuit.caption(decision())
+
+    assert "is +1.00 logits, −0.50 in the mean of 100 training images" in caption
+    assert "of the difference, +1.50, filter" in caption
+
+
+def test_points_name_silent_filters_and_the_filter_whose_sign_depends_on_the_rival():
+    example = decision()
+    example.against["conv2"][:, 5] = [9.0, 0.0, 1.0, -8.0]
+
+    points = circuit.points(example)
+
+    assert "filter 5 of conv2 gives b +9.00 against a and −8.00 against d." in " ".join(points)
+    assert "1 of the 9 second-layer filters contribute exactly 0: they are silent here." in points
+
+
+def test_waterfall_runs_from_the_mean_margin_to_the_margin():
+    figure = circuit.draw(decision())
+
+    [waterfall] = [ax for ax in figure.axes if ax.get_ylabel() == "margin (logits)"]
+    bars = waterfall.patches
+    assert bars[0].get_height() == -0.5
+    assert bars[-1].get_height() == 1.0
+    inner = sum(bar.get_height() for bar in bars[1:-1])
+    assert inner == pytest.approx(1.5)
+    assert bars[-2].get_y() + bars[-2].get_height() == pytest.approx(1.0)
+
+
+def test_a_network_of_silent_filters_and_one_of_many_classes_can_be_drawn():
+    silent = decision()
+    zero = replace(
+        silent,
+        against={layer: values * 0 for layer, values in silent.against.items()},
+        places={layer: values * 0 for layer, values in silent.places.items()},
+        links=silent.links * 0,
+        pixels=silent.pixels * 0,
+    )
+
+    exhibit = circuit.show(zero)
+
+    assert exhibit.figure is not None
+    assert "no filter of the second layer makes a difference" in exhibit.text
+    assert circuit.show(decision(classes=16)).figure is not None

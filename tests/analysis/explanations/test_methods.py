@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from analysis.explanations import methods
+from analysis.explanations.methods import Attribution
+
+MAP = np.linspace(-1, 2, 1024).reshape(32, 32)
+IMAGE = np.zeros((32, 32, 3), np.uint8)
+ITEMS = [
+    Attribution("one", "One", MAP, True, float(MAP.sum()) + 0.25, "the grey margin"),
+    Attribution("two", "Two", np.abs(MAP), False),
+    Attribution("three", "Three", -MAP, True),
+]
+
+
+def show(**more):
+    return methods.show(ITEMS, image=IMAGE, description="test:3", margin="a over b", **more)
+
+
+def test_table_and_caption_state_each_sum_and_the_largest_difference():
+    exhibit = show()
+
+    table = exhibit.table.set_index("method")
+    assert table["sum"]["three"] == pytest.approx(-MAP.sum())
+    assert table["expected"].notna().tolist() == [True, False, False]
+    assert "1 of the 3 methods divide" in exhibit.text
+    assert "is 0.25 logits (one)" in exhibit.text
+    assert len(exhibit.tables["methods_maps"]) == 3 * 1024
+
+
+def test_no_map_is_clipped_and_signed_ones_are_white_at_zero():
+    figure = show().figure
+
+    scales = [image.get_clim() for image in figure.axes[0].images[1:]]
+    assert scales == [(-2.0, 2.0), (0.0, 2.0), (-2.0, 2.0)]
+
+
+def test_a_ranking_orders_the_methods_and_stands_beside_them():
+    exhibit = show(ranking={"three": "Believe it.", "one": "No better than an edge detector."})
+
+    assert list(exhibit.table["method"]) == ["three", "one", "two"]
+    texts = [text.get_text() for text in exhibit.figure.axes[0].texts]
+    assert any("Believe it." in text for text in texts)
+    assert any("No better than an edge detector." in text for text in texts)

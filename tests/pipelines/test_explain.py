@@ -1,0 +1,106 @@
+import re
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipelines.explain import explain
+from study.errors import StudyError
+from study.probes import attributions
+from study.probes.attributions import METHODS
+from tests.support.legibility import watched
+
+
+@pytest.fixture(autouse=True)
+def few_samples(monkeypatch):
+    monkeypatch.setattr(attributions, "SAMPLES", dict.fromkeys(attributions.SAMPLES, 130))
+    monkeypatch.setattr(attributions, "STEPS", 50)
+
+
+def text_of(page: Path) -> str:
+    return unescape(re.sub("<[^>]+>", "", page.read_text()))
+
+
+def test_an_image_of_the_cnn_has_its_circuit_and_every_method_and_is_logged(finished_study, capsys):
+    context = finished_study.context
+
+    with watched() as problems:
+        page = explain("best", "test:12", "", context)
+
+    assert {name: found for name, found in problems.items() if found} == {}
+    assert set(problems) == {"circuit", "methods"}
+    shares = pd.read_csv(page.parent / "circuit.csv")
+    rival = shares["against"][0]
+    sums = shares[shares["against"] == rival].groupby("layer")["share"].sum()
+    links = pd.read_csv(page.parent / "circuit_links.csv")["share"].sum()
+    pixels = pd.read_csv(page.parent / "circuit_pixels.csv")["share"].sum()
+    assert [links, pixels, sums["conv2"]] == pytest.approx([sums["conv1"]] * 3, abs=1e-4)
+    assert set(pd.read_csv(page.parent / "methods.csv")["method"]) == set(METHODS)
+    logged = context.store.artifacts(finished_study.retrained["cnn"], f"report/explanations/{page.parent.name}")
+    assert {Path(file).name for file in logged} >= {"index.html", "circuit.png", "methods.csv"}
+    printed = capsys.readouterr().out
+    assert f"margin over {rival}" in printed
+    assert re.search(r"conv2: filter \d [+−]\d", printed)
+    assert text_of(page).count("Which filters, and where") >= 1
+
+
+def test_against_another_class_the_margin_is_over_that_class(finished_study):
+    page = explain("best", "test:12", "", finished_study.context)
+    shares = pd.read_csv(page.parent / "circuit.csv", dtype={"for": str, "against": str})
+    other = next(
+        name for name in finished_study.dataset.classes if name not in (shares["for"][0], shares["against"][0])
+    )
+
+    against = explain("best", "test:12", other, finished_study.context)
+
+    assert against != page
+    table = pd.read_csv(against.parent / "circuit.csv", dtype={"for": str, "against": str})
+    assert table["against"][0] == other
+    columns = ["layer", "filter", "against"]
+    merged = shares.merge(table, on=columns)
+    assert len(merged) == len(shares)
+    assert np.allclose(merged["share_x"], merged["share_y"], atol=1e-6)
+
+
+def test_an_ffnn_says_that_the_circuit_needs_convolutions_and_shows_the_methods_that_apply(finished_study):
+    page = explain("best:ffnn", "test:12", "", finished_study.context)
+
+    assert not (page.parent / "circuit.png").exists()
+    methods = set(pd.read_csv(page.parent / "methods.csv")["method"])
+    assert methods == {name for name, method in METHODS.items() if not method.layer}
+    assert "The circuit needs convolutions" in text_of(page)
+    assert "no attention" in text_of(page)
+
+
+def test_a_photo_of_any_size_is_cropped_and_resized_and_the_page_says_so(finished_study, tmp_path: Path):
+    pixels = np.zeros((60, 100, 3), np.uint8)
+    pixels[:, 20:80] = 200  # the middle square
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+
+    page = explain("best", str(tmp_path / "photo.png"), "", finished_study.context)
+
+    text = text_of(page)
+    assert "photo.png (100 × 60 pixels) was cropped to its middle square of 60 × 60 and resized to 32 × 32" in text
+    assert page.parent.name == "photo.png"
+
+
+@pytest.mark.parametrize(
+    ("image", "against", "named"),
+    [("test:12", "fish", "is no class: choose one of"), ("nothing", "", "Unknown image"), ("test:99999", "", "99999")],
+)
+def test_what_is_not_there_is_named(image: str, against: str, named: str, finished_study):
+    with pytest.raises(StudyError, match=named):
+        explain("best", image, against, finished_study.context)
+
+
+def test_the_predicted_class_is_no_rival_of_itself(finished_study):
+    page = explain("best", "test:12", "", finished_study.context)
+    predicted = str(pd.read_csv(page.parent / "circuit.csv", dtype=str)["for"][0])
+
+    with pytest.raises(StudyError, match="is what the network predicts: choose one of") as refusal:
+        explain("best", "test:12", predicted, finished_study.context)
+
+    assert len(str(refusal.value).splitlines()) == 1
