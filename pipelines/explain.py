@@ -1,6 +1,6 @@
 """`study explain`: one answer of a retrained run, by the circuit and by every attribution method, logged back to it.
 
-One image takes 10 s on a free core (AMD EPYC), most of it for methods that run the network hundreds of times.
+One image takes 5 s of one core's time (Intel Xeon), most of it for methods that run the network hundreds of times.
 """
 
 import re
