@@ -24,7 +24,7 @@ LAYERS = (
 """The rooms of `study` and `pipelines`: each may import what stands below it, and nothing beside or above it."""
 WITHIN_ANALYSIS = {
     "analysis.filters": {"analysis.drawing", "analysis.results"},
-    "analysis.explanations": {"analysis.drawing", "analysis.filters"},
+    "analysis.explanations": {"analysis.drawing", "analysis.filters", "analysis.results"},
     "analysis.drawing": set(),
 }
 """What a room of `analysis` may import of the others, beside the exhibit; those not named here, `drawing` alone."""

@@ -1,1 +1,1 @@
-"""Why a network gave an answer: filters, links and pixels, with what each contributes."""
+"""Why a network gave an answer, how far explanations can be believed, and how answers bear changes of the image."""

@@ -15,7 +15,7 @@ from analysis.filters import ablation, selectivity
 from analysis.images import covariance, samples
 from analysis.layers import operations, pooling, worked_example
 from analysis.results import calibration, confusion, intervals, kinds, per_class, proportions, roc
-from pipelines.report import compose, demonstrations, explanations, measurements
+from pipelines.report import compose, demonstrations, explanations, measurements, sensitivity
 from pipelines.report.material import Material
 from pipelines.report.network import no_weights
 from study.errors import StudyError, unknown
@@ -119,6 +119,13 @@ FIGURES: tuple[Figure, ...] = (
         lambda m: circuit.show(explanations.decision(m.network, m.image, m.data.train)),
     ),
     Figure("confusions_by_filter", EXPLAINED, (*OF_FILTERS, TESTED), compose.show_confusions),
+    Figure(
+        "sensitivity",
+        EXPLAINED,
+        (WEIGHTS, DATASET),
+        lambda m: sensitivity.show(m.networks, m.data.test, m.device, m.cache),
+        ("sensitivity_epochs", "sensitivity_maps"),
+    ),
     Figure("search_heatmap", SEARCHES, (SEARCH,), compose.show_heatmap),
     Figure("search_importance", SEARCHES, (TRIALS,), compose.show_importance),
     Figure("dead_filters", SEARCHES, (CNN,), compose.show_dead_filters),

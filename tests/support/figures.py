@@ -12,6 +12,7 @@ OF_BOTH = {
     "convergence",
     "kernel_convergence",
     "filter_health",
+    "sensitivity",
     "search_heatmap",
     "search_importance",
 }
