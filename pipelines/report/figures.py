@@ -15,7 +15,7 @@ from analysis.filters import ablation, selectivity
 from analysis.images import covariance, samples
 from analysis.layers import operations, pooling, worked_example
 from analysis.results import calibration, confusion, intervals, kinds, per_class, proportions, roc
-from pipelines.report import compose, demonstrations, explanations, measurements, sensitivity
+from pipelines.report import compose, demonstrations, explanations, faithfulness, measurements, sensitivity
 from pipelines.report.material import Material
 from pipelines.report.network import no_weights
 from study.errors import StudyError, unknown
@@ -60,6 +60,7 @@ LAYER = {layer: Need(lambda m, layer=layer: layer in m.filters) for layer in MAP
 CNN = Need(lambda m: m.network.name == "cnn")
 FOLLOWED = Need(lambda m: True)
 """Marks figures that follow a filter: which one matters most is measured on images, where they are at hand."""
+FAITHFULNESS = Need(lambda m: faithfulness.is_kept(m.network))
 SEARCH = Need(lambda m: bool(m.own_searches))
 TRIALS = Need(lambda m: bool(m.own_searches) and m.own_searches[0].trials is not None)
 OF_FILTERS = (CONVOLUTIONS, WEIGHTS, DATASET)
@@ -125,6 +126,13 @@ FIGURES: tuple[Figure, ...] = (
         (WEIGHTS, DATASET),
         lambda m: sensitivity.show(m.networks, m.data.test, m.device, m.cache),
         ("sensitivity_epochs", "sensitivity_maps"),
+    ),
+    Figure(
+        "faithfulness",
+        EXPLAINED,
+        (FAITHFULNESS,),
+        lambda m: faithfulness.show(m.network),
+        ("faithfulness_scores", "faithfulness_checks"),
     ),
     Figure("search_heatmap", SEARCHES, (SEARCH,), compose.show_heatmap),
     Figure("search_importance", SEARCHES, (TRIALS,), compose.show_importance),

@@ -221,7 +221,7 @@ def _scores(
     tables = []
     for name, infill in infills(image, other).items():
         squares, sets = agreement(sums, drops(network, image, infill, pair, masks), masks, groups)
-        gained = insertion_minus_deletion(network, image, infill, int(pair[0]), sums).numpy()
+        gained = insertion_minus_deletion(network, image, infill, int(pair[0]), sums).double().numpy()
         columns = {"squares": squares, "sets": sets, "insertion_deletion": gained}
         tables.append(pd.DataFrame({"infill": name, "method": list(maps), **columns}))
     return pd.concat(tables)
