@@ -25,7 +25,7 @@ from tests.support.legibility import watched
 SETTINGS = AnalysisConfig(filter=3, epochs_every=1)
 FIGURES = cnn_figures(filter=3)
 TABLES = {"table2", "mcnemar", "duplicates", "seeds", "architecture"}
-DATA = {"circuit_links", "circuit_pixels"}
+DATA = {"circuit_links", "circuit_pixels", "over_epochs_shares", "sensitivity_epochs", "sensitivity_maps"}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,6 @@ def test_the_report_holds_every_figure_with_its_numbers(page: Path):
     files = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg", "csv")}
     files |= {f"{name}.{kind}" for name in TABLES for kind in ("csv", "md")}
     files |= {f"{name}.csv" for name in DATA}
-    files |= {"sensitivity_epochs.csv", "sensitivity_maps.csv"}
     files |= {f"animation_{layer}_filter3.gif" for layer in ("conv1", "conv2")}
     assert shown(page) == files | {"index.html", "explorer.html"}
     for name in FIGURES:

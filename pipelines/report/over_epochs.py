@@ -1,0 +1,70 @@
+"""Compares the epochs of a CNN: its layers' maps, its answers, and the reasons for that to one image; cached."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis.exhibit import Exhibit
+from analysis.explanations import over_epochs
+from pipelines.report.cache import Cache, fingerprint
+from pipelines.report.measurements import FORWARD
+from pipelines.report.network import Network
+from study.data import Dataset, SelectedImage
+from study.models import CNN
+from study.probes import activity, attributions, circuit, similarity, twin
+
+SAMPLED = 500
+"""Test images, as many of each class, whose maps are compared."""
+BACKGROUND = 20
+"""Background images of the reasons; 31 epochs take about 20 s of one core's time (AMD EPYC)."""
+CODE = (similarity, circuit, attributions, twin, *FORWARD)
+
+
+def show(network: Network, dataset: Dataset, image: SelectedImage, cache: Cache) -> Exhibit:
+    """When the layers settle, and when the reasons for the answer to `image` do."""
+    sample = dataset.test.subset(activity.stratified_rows(dataset.test.labels, SAMPLED)).images
+    background, epochs = circuit.background(dataset.train, BACKGROUND), network.epochs(1)
+    weights = [tensor for epoch in epochs for tensor in network.weights(epoch).values()]
+    settings = [str(network.config.model), epochs]
+    similar = cache.table(
+        "similarity",
+        [fingerprint(*weights, sample), *settings],
+        CODE,
+        lambda: similarity.layer_similarity(
+            {epoch: similarity.layers(_cnn(network, epoch), sample) for epoch in epochs}
+        ),
+    )
+    a, b = _pair(network, image)
+    reasons = cache.arrays(
+        "reasons",
+        [fingerprint(*weights, image.image, background), *settings, a, b],
+        CODE,
+        lambda: _reasons(network, epochs, image, (a, b), background),
+    )
+    return over_epochs.show(
+        pd.DataFrame(similar),
+        reasons["margins"].tolist(),
+        reasons["shares"],
+        reasons["pixels"],
+        description=image.description,
+        classes=(network.classes[a], network.classes[b]),
+    )
+
+
+def _cnn(network: Network, epoch: int) -> CNN:
+    model = network.model(epoch).eval()
+    assert isinstance(model, CNN)
+    return model
+
+
+def _pair(network: Network, image: SelectedImage) -> tuple[int, int]:
+    logits = network.activations(network.last, image.image[None])["fc"][0]
+    return circuit.rival_of(logits, image.label)
+
+
+def _reasons(
+    network: Network, epochs: list[int], image: SelectedImage, pair: tuple[int, int], background: torch.Tensor
+) -> dict[str, np.ndarray]:
+    rows = [similarity.reasons(_cnn(network, epoch), image.image, *pair, background) for epoch in epochs]
+    return {name: np.stack(values) for name, values in zip(("margins", "shares", "pixels"), zip(*rows, strict=True),
+                                                           strict=True)}  # fmt: skip
