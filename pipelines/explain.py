@@ -16,7 +16,7 @@ from analysis.explanations import circuit, methods
 from analysis.explanations.circuit import signed
 from analysis.page import Section, page
 from analysis.results.classification import softmax
-from pipelines.report import explanations
+from pipelines.report import explanations, faithfulness
 from pipelines.report.exhibits import Report, command_line
 from pipelines.report.network import Network, no_weights, pull
 from pipelines.report.page import PAGE
@@ -41,7 +41,9 @@ LEADING = 5
 """Number of filters of each layer that are printed."""
 
 
-def explain(spec: str, image: str, against: str, context: Context, data: DataConfig | None = None) -> Path:
+def explain(
+    spec: str, image: str, against: str, context: Context, data: DataConfig | None = None, *, faithful: bool = False
+) -> Path:
     """Explains the answer that a run gives for one image; returns the page.
 
     Args:
@@ -50,6 +52,7 @@ def explain(spec: str, image: str, against: str, context: Context, data: DataCon
         against: name of the rival class; empty: see `rival_of`.
         context: the stores, the machine and the display.
         data: the settings to load the data set, on which `best` is chosen; by default that of the run.
+        faithful: whether to measure which methods can be believed, see `faithfulness.measure`.
 
     Raises:
         StudyError: for an unknown run, one without weights, an unknown image or class, or the predicted class as
@@ -74,6 +77,12 @@ def explain(spec: str, image: str, against: str, context: Context, data: DataCon
     lead = _lead(network, selected, logits, pair)
     context.display.say(lead)
     parts = _parts(network, selected, dataset, pair, report, context)
+    if faithful:
+        faithfulness.measure(network, dataset, context.display)
+    if faithfulness.is_kept(network):
+        section = report.add(faithfulness.show(network))
+        parts["Which of them can be believed"] = [section]
+        context.display.say(section.text)
     notices = [*filter(None, [notice]), *([NO_CIRCUIT] if network.name == "ffnn" else [])]
     for line in notices:
         context.display.say(line)

@@ -192,6 +192,7 @@ def explain(
     run: options.Run = "best",
     image: options.Image = "",
     against: options.Against = "",
+    faithfulness: options.Faithfulness = False,
     dataset: options.SomeDataset = "",
     skip_unreadable: options.Skip = DataConfig.skip_unreadable,
     home: options.Home = "",
@@ -201,7 +202,7 @@ def explain(
     from pipelines.explain import explain as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    stage(run, image, against, context_of(home_of(home), tracking_uri), images)
+    stage(run, image, against, context_of(home_of(home), tracking_uri), images, faithful=faithfulness)
 
 
 @app.command()

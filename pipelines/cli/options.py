@@ -197,6 +197,10 @@ AnalyseAgain = Annotated[
 Against = Annotated[
     str, option("--against", help="The rival class; empty: the runner-up, where the image is misclassified its class.")
 ]
+Faithfulness = Annotated[
+    bool,
+    option("--faithfulness", help="Measure on 100 test images which methods can be believed, once for the run."),
+]
 
 # Of experiment.
 ExperimentName = Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")]
