@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from pipelines.explain import explain
+from pipelines.report import faithfulness
 from study.errors import StudyError
 from study.probes import attributions
 from study.probes.attributions import METHODS
@@ -104,3 +105,12 @@ def test_the_predicted_class_is_no_rival_of_itself(finished_study):
         explain("best", "test:12", predicted, finished_study.context)
 
     assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_the_faithfulness_is_measured_where_it_is_asked_for(finished_study, monkeypatch: pytest.MonkeyPatch):
+    measured = []
+    monkeypatch.setattr(faithfulness, "measure", lambda network, dataset, display: measured.append(network.run.id))
+    page = explain("best", "test:12", "", finished_study.context)
+    assert measured == []
+    assert explain("best", "test:12", "", finished_study.context, faithful=True) == page
+    assert measured == [finished_study.retrained["cnn"]]
