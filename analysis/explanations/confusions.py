@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.wording import counted
+from analysis.drawing.wording import counted, without_middle
 from analysis.exhibit import Exhibit
 from analysis.explanations.circuit import signed
 
@@ -127,14 +127,16 @@ def draw(table: pd.DataFrame) -> Figure:
         width = 0.8 / len(groups)
         for place, ((name, rows), colour) in enumerate(zip(groups, COLOURS, strict=False)):
             shown = rows.set_index("filter").loc[chosen.index]
-            label = f"{name} ({int(rows['images'].iloc[0])}): sum {signed(rows['sum'].iloc[0])}"
+            label = (
+                f"{without_middle(str(name), 40)} ({int(rows['images'].iloc[0])}): sum {signed(rows['sum'].iloc[0])}"
+            )
             places = np.arange(len(shown)) + (place - (len(groups) - 1) / 2) * width
             errors = CONFIDENCE * shown["error"].fillna(0)
             ax.bar(places, shown["share"], width, color=colour, yerr=errors, error_kw={"linewidth": 0.8}, label=label)
         ax.axhline(0, color="#666666", linewidth=0.7)
         ax.set(xticks=range(len(chosen)), ylabel="mean share (logits)", xlabel="second-layer filter")
         ax.set_xticklabels([str(filter) for filter in chosen.index])
-        true, called = part["true"].iloc[0], part["called"].iloc[0]
-        ax.set_title(f"{true} called {called}: shares in the margin of {true} over {called}")
+        true, called = (without_middle(part[column].iloc[0]) for column in ("true", "called"))
+        ax.set_title(f"{true} called {called}: margin of the first")
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
