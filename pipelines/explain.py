@@ -4,7 +4,7 @@ One image takes 5 s of one core's time (Intel Xeon), most of it for methods that
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,12 @@ import torch
 from analysis.drawing.names import readable, readable_names
 from analysis.explanations import circuit, methods
 from analysis.explanations.circuit import signed
+from analysis.explanations.faithfulness import short_verdicts
 from analysis.page import Section, page
 from analysis.results.classification import softmax
-from pipelines.report import explanations, faithfulness
+from pipelines.report import explanations, faithfulness, over_epochs
+from pipelines.report.cache import FOLDER as CACHE
+from pipelines.report.cache import Cache
 from pipelines.report.exhibits import Report, command_line
 from pipelines.report.network import Network, no_weights, pull
 from pipelines.report.page import PAGE
@@ -76,13 +79,14 @@ def explain(
     report = Report(context.report_folder(folder), names)
     lead = _lead(network, selected, logits, pair)
     context.display.say(lead)
-    parts = _parts(network, selected, dataset, pair, report, context)
     if faithful:
         faithfulness.measure(network, dataset, context.display)
-    if faithfulness.is_kept(network):
-        section = report.add(faithfulness.show(network))
-        parts["Which of them can be believed"] = [section]
-        context.display.say(section.text)
+    measured = faithfulness.show(network) if faithfulness.is_kept(network) else None
+    ranking = short_verdicts(measured.table) if measured and measured.table is not None else {}
+    parts = _parts(network, selected, dataset, pair, report, context, ranking)
+    if measured:
+        parts["Which of them can be believed"] = [report.add(measured)]
+        context.display.say(measured.text)
     notices = [*filter(None, [notice]), *([NO_CIRCUIT] if network.name == "ffnn" else [])]
     for line in notices:
         context.display.say(line)
@@ -154,10 +158,11 @@ def _parts(
     pair: tuple[int, int],
     report: Report,
     context: Context,
+    ranking: Mapping[str, str],
 ) -> dict[str, list[Section]]:
-    """The sections of the page: the circuit, for a CNN, and a row for each method."""
+    """The sections of the page: the circuit, what became of it, for a CNN, and a map for each method."""
     parts, train = {}, dataset.train
-    with context.display.bar(f"explaining {image.description}", len(METHODS) + 1) as bar:
+    with context.display.bar(f"explaining {image.description}", len(METHODS) + 2) as bar:
 
         def on_method(title: str) -> None:
             bar.advance()
@@ -170,8 +175,14 @@ def _parts(
             context.display.say(_leading_filters(decision))
         attributions = explanations.attributions(network, image, train, pair, on_method)
         margin = " over ".join(network.classes[place] for place in pair)
-        exhibit = methods.show(attributions, image=image.pixels, description=image.description, margin=margin)
+        exhibit = methods.show(
+            attributions, image=image.pixels, description=image.description, margin=margin, ranking=ranking
+        )
         parts["What every method says"] = [report.add(exhibit)]
+        if network.name == "cnn":
+            bar.note("epochs")
+            exhibit = over_epochs.show(network, dataset, image, Cache(context.home.reports / CACHE))
+            parts["How the reasons formed"] = [report.add(exhibit)]
     return parts
 
 

@@ -151,6 +151,18 @@ def verdict(row: pd.Series, table: pd.DataFrame) -> str:
     return f"{_first(row['title'])}: do not believe it; {', and '.join(reasons)}."
 
 
+def short_verdicts(table: pd.DataFrame) -> dict[str, str]:
+    """By method, from the best: whether to believe it and its agreement, in a few words; of the table of `summary`."""
+    control = _best_control(table)
+    return {
+        row["method"]: (
+            f"{'believe' if row['believe'] else 'do not believe'} it: measured agreement {number(row['agreement'], 2)} "
+            f"({control['title']}: {number(control['agreement'], 2)})"
+        )
+        for _, row in table[~table["control"]].iterrows()
+    }
+
+
 def _first(title: str) -> str:
     return f"{title[0].upper()}{title[1:]}"
 

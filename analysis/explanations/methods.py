@@ -60,7 +60,9 @@ def show(
     table, maps = methods_table(attributions), maps_table(attributions)
     figure = draw(attributions, image=image, description=description, margin=margin, ranking=ranking or {})
     heading = f"What every method says of {description}: the margin of {margin}"
-    return Exhibit("methods", heading, caption(table), table, figure, note=NOTE, tables={"methods_maps": maps})
+    return Exhibit(
+        "methods", heading, caption(table, attributions), table, figure, note=NOTE, tables={"methods_maps": maps}
+    )
 
 
 def methods_table(attributions: Sequence[Attribution]) -> pd.DataFrame:
@@ -88,13 +90,14 @@ def maps_table(attributions: Sequence[Attribution]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def caption(table: pd.DataFrame) -> str:
+def caption(table: pd.DataFrame, attributions: Sequence[Attribution]) -> str:
     """One sentence: how many of the methods add up, and how far the worst of them is off."""
     adding = table.dropna(subset="expected")
     if adding.empty:
         return f"None of the {len(table)} methods divides a known number."
     off = (adding["sum"] - adding["expected"]).abs()
-    worst = adding["method"].iloc[int(off.argmax())]
+    titles = {item.name: item.title for item in attributions}
+    worst = titles[adding["method"].iloc[int(off.argmax())]]
     return (
         f"{len(adding)} of the {len(table)} methods divide a known number among the pixels; the largest difference "
         f"between their sum and it is {off.max():.2g} logits ({worst})."

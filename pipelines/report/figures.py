@@ -15,7 +15,7 @@ from analysis.filters import ablation, selectivity
 from analysis.images import covariance, samples
 from analysis.layers import operations, pooling, worked_example
 from analysis.results import calibration, confusion, intervals, kinds, per_class, proportions, roc
-from pipelines.report import compose, demonstrations, explanations, faithfulness, measurements, over_epochs, sensitivity
+from pipelines.report import compose, demonstrations, explanations, faithfulness, measurements, sensitivity
 from pipelines.report.material import Material
 from pipelines.report.network import no_weights
 from study.errors import StudyError, unknown
@@ -126,13 +126,6 @@ FIGURES: tuple[Figure, ...] = (
         (WEIGHTS, DATASET),
         lambda m: sensitivity.show(m.networks, m.data.test, m.device, m.cache),
         ("sensitivity_epochs", "sensitivity_maps"),
-    ),
-    Figure(
-        "over_epochs",
-        EXPLAINED,
-        (*OF_FILTERS, IMAGE),
-        lambda m: over_epochs.show(m.network, m.data, m.image, m.cache),
-        ("over_epochs_shares",),
     ),
     Figure(
         "faithfulness",

@@ -16,7 +16,7 @@ from study.probes import activity, attributions, circuit, similarity, twin
 SAMPLED = 500
 """Test images, as many of each class, whose maps are compared."""
 BACKGROUND = 20
-"""Background images of the reasons; 31 epochs take about 20 s of one core's time (AMD EPYC)."""
+"""Background images of the reasons; 31 epochs take about 20 s of one core's time (Intel Xeon)."""
 CODE = (similarity, circuit, attributions, twin, *FORWARD)
 
 

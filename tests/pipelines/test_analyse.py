@@ -25,7 +25,7 @@ from tests.support.legibility import watched
 SETTINGS = AnalysisConfig(filter=3, epochs_every=1)
 FIGURES = cnn_figures(filter=3)
 TABLES = {"table2", "mcnemar", "duplicates", "seeds", "architecture"}
-DATA = {"circuit_links", "circuit_pixels", "over_epochs_shares", "sensitivity_epochs", "sensitivity_maps"}
+DATA = {"circuit_links", "circuit_pixels", "sensitivity_epochs", "sensitivity_maps"}
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,6 @@ def cnn_figures(filter: int) -> set[str]:
         "ablation_image",
         "circuit",
         "confusions_by_filter",
-        "over_epochs",
         "selectivity",
         *(f"patches_{layer}" for layer in LAYERS),
         *(f"concept_{name}" for name in ("convolution", "padding", "dilation", "stride", "pooling")),

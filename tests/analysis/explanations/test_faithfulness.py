@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.explanations.faithfulness import CONTROLS, caption, show, summary, verdict
+from analysis.explanations.faithfulness import CONTROLS, caption, short_verdicts, show, summary, verdict
 from tests.support.legibility import problems
 
 RNG = np.random.default_rng(0)
@@ -52,6 +52,16 @@ def test_each_sentence_says_whether_to_believe_and_why():
     assert "below edges" in weak
     assert stuck.startswith("Guided backprop: do not believe it; its map stays the same with random weights (rank")
     assert "for two other classes (rank correlation 0.8" in stuck
+
+
+def test_the_short_verdicts_are_those_of_the_table_the_best_first():
+    table = summary(*tables(), TITLES)
+    short = short_verdicts(table)
+    methods = table[~table["control"]].set_index("method")
+    assert list(short) == list(methods.index)
+    for method, row in methods.iterrows():
+        assert short[method].startswith("believe it" if row["believe"] else "do not believe it")
+        assert f"{row['agreement']:.2f}".replace("-", "−") in short[method]
 
 
 def test_the_caption_names_the_best_method_and_those_not_to_believe():

@@ -24,7 +24,7 @@ def test_table_and_caption_state_each_sum_and_the_largest_difference():
     assert table["sum"]["three"] == pytest.approx(-MAP.sum())
     assert table["expected"].notna().tolist() == [True, False, False]
     assert "1 of the 3 methods divide" in exhibit.text
-    assert "is 0.25 logits (one)" in exhibit.text
+    assert "is 0.25 logits (One)" in exhibit.text
     assert len(exhibit.tables["methods_maps"]) == 3 * 1024
 
 
