@@ -29,7 +29,7 @@ MAX_PIXELS = 50_000_000
 """Maximum number of pixels of an image, checked before decoding: a small file can decompress to fill the memory."""
 MAX_BYTES = 512 * 2**20
 """Maximum size of an image file, checked before opening; `MAX_PIXELS` of 16 bits in three channels are smaller."""
-DECODING = b"3, transparent on white"
+DECODING = b"4, icons and bitmaps without alpha by their masks"
 """Version of the decoding, a part of the cache key: a new version invalidates cached images."""
 CHUNK = 64
 """Files that a thread decodes or hashes between two reports of progress."""

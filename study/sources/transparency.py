@@ -1,18 +1,23 @@
 """Compositing: images of any mode become RGB, with transparent pixels on a background."""
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import IcoImagePlugin, Image
 
 from study.config import BACKGROUND
 
+BITMAP_HEADER, BITS = 40, slice(14, 16)
+"""The length of the header of a bitmap within an icon, and where it has the number of bits of a pixel."""
 
-def to_rgb(image: ImageFile.ImageFile) -> Image.Image:
+
+def to_rgb(image: Image.Image) -> Image.Image:
     """Composites the first frame of `image`, which is not loaded yet, on `BACKGROUND`; opaque pixels stay as they are.
 
     Raises:
         ValueError: for pixels whose range is not known.
     """
-    tile = image.tile[0] if image.tile else None  # loading empties it
+    if isinstance(image, IcoImagePlugin.IcoImageFile):
+        return to_rgb(_of_icon(image))
+    tile = next(iter(getattr(image, "tile", ())), None)  # loading empties it
     image.load()
     if image.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {image.mode} have no known range")
@@ -22,6 +27,9 @@ def to_rgb(image: ImageFile.ImageFile) -> Image.Image:
     elif image.mode.startswith("I;16"):
         # Pillow clips these to 0–255 instead of scaling them.
         rgba = _keyed_grey(np.asarray(image), key)
+    elif image.format == "BMP" and _is_invisible(image):
+        # No alpha was written, as browsers assume too.
+        rgba = image.convert("RGB")
     elif image.has_transparency_data:
         rgba = _unmultiplied(image).convert("RGBA")
     else:
@@ -34,6 +42,29 @@ def to_rgb(image: ImageFile.ImageFile) -> Image.Image:
     if rgba.mode == "RGB":
         return rgba
     return Image.alpha_composite(Image.new("RGBA", rgba.size, BACKGROUND), rgba).convert("RGB")
+
+
+def _of_icon(image: IcoImagePlugin.IcoImageFile) -> Image.Image:
+    """The largest picture of an icon, as browsers show it: where its alpha is 0 everywhere, its mask decides."""
+    icon = image.ico
+    entry = icon.entry[0]
+    icon.buf.seek(entry.offset)
+    bits = int.from_bytes(icon.buf.read(BITS.stop)[BITS], "little")
+    # Pillow relies on the number of bits in the icon's directory, which may be 0 or wrong.
+    icon.entry[0] = entry._replace(bpp=bits)
+    picture = icon.frame(0)
+    if picture.format == "PNG" or bits != 32 or not _is_invisible(picture):
+        return picture
+    width, height = picture.size
+    if entry.size < BITMAP_HEADER + 4 * width * height + (width + 31) // 32 * 4 * height:
+        return picture.convert("RGB")  # it has no mask
+    icon.entry[0] = entry._replace(bpp=24)  # of fewer bits Pillow reads the mask
+    return icon.frame(0)
+
+
+def _is_invisible(image: Image.Image) -> bool:
+    """Whether the image has alpha, which is 0 everywhere."""
+    return image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
 
 
 def _unmultiplied(image: Image.Image) -> Image.Image:

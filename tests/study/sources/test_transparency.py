@@ -45,6 +45,21 @@ def of_two_colours(path: Path, depth: int, kind: int, values: tuple[int, int]) -
     )
 
 
+def icon(path: Path, alpha: tuple[int, int], *, bits: int = 32, mask: bytes = b"\xff\xff\0\0" * 32) -> None:
+    """An icon with a black bitmap of 32 bits; its directory names `bits`, and `alpha` is that of each half."""
+    pixels = b"".join(bytes([0, 0, 0, value]) * 16 for value in alpha) * 32
+    bitmap = struct.pack("<IiiHHIIiiII", 40, 32, 64, 1, 32, 0, 0, 0, 0, 0, 0) + pixels + mask
+    path.write_bytes(struct.pack("<HHHBBBBHHII", 0, 1, 1, 32, 32, 0, 0, 1, bits, len(bitmap), 22) + bitmap)
+
+
+def bitmap(path: Path, alpha: int, header: int = 108) -> None:
+    """A black BMP file of 32 bits; in a header of 108 bytes it declares alpha, in one of 40 the byte is reserved."""
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52) if header == 108 else b""
+    pixels = bytes([0, 0, 0, alpha]) * 32 * 32
+    info = struct.pack("<IiiHHIIiiII", header, 32, 32, 1, 32, 3 if masks else 0, len(pixels), 0, 0, 0, 0) + masks
+    path.write_bytes(struct.pack("<2sIHHI", b"BM", 14 + header + len(pixels), 0, 0, 14 + header) + info + pixels)
+
+
 BLACK = (0, 0, 0)
 WAYS: dict[str, Callable[[Path], object]] = {
     "rgba.png": lambda path: half("RGBA", (*BLACK, 0), (*BLACK, 255)).save(path),
@@ -53,6 +68,12 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "rgba.avif": lambda path: half("RGBA", (*BLACK, 0), (*BLACK, 255)).save(path, quality=100, subsampling="4:4:4"),
     "rgba.jp2": lambda path: half("RGBA", (*BLACK, 0), (*BLACK, 255)).save(path),
     "rgba.ico": lambda path: half("RGBA", (*BLACK, 0), (*BLACK, 255)).save(path),
+    "p.ico": lambda path: indexed().save(path, transparency=0),
+    "bitmap.ico": lambda path: half("RGBA", (*BLACK, 0), (*BLACK, 255)).save(path, bitmap_format="bmp"),
+    "by its mask.ico": lambda path: icon(path, (0, 0)),
+    "by its alpha.ico": lambda path: icon(path, (0, 255), mask=bytes(128)),
+    "of unknown bits.ico": lambda path: icon(path, (0, 255), bits=0, mask=bytes(128)),
+    "of wrong bits.ico": lambda path: icon(path, (0, 255), bits=24, mask=bytes(128)),
     "rgba.tiff": lambda path: half("RGBA", (90, 0, 0, 0), (*BLACK, 255)).save(path),
     "associated.tiff": lambda path: half("RGBA", (*BLACK, 0), (*BLACK, 255)).save(path, tiffinfo={338: 1}),
     "la.png": lambda path: half("LA", (0, 0), (0, 255)).save(path),
@@ -104,3 +125,20 @@ def test_beyond_the_first_frame_of_an_animation_is_nothing(tmp_path: Path) -> No
     content[6:10] = struct.pack("<HH", 64, 32)
     path.write_bytes(content)
     assert (read_image(path)[:, :, 17:] == 255).all()
+
+
+@pytest.mark.parametrize("name", ["no mask.ico", "alpha.bmp", "reserved.bmp"])
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_a_bitmap_without_any_alpha_is_opaque(name: str, alpha: int, tmp_path: Path) -> None:
+    write: dict[str, Callable[[Path], None]] = {
+        "no mask.ico": lambda path: icon(path, (alpha, alpha), mask=b""),
+        "alpha.bmp": lambda path: bitmap(path, alpha),
+        "reserved.bmp": lambda path: bitmap(path, alpha, header=40),
+    }
+    write[name](tmp_path / name)
+    assert not read_image(tmp_path / name).any()
+
+
+def test_an_icon_whose_mask_is_transparent_everywhere_is_white(tmp_path: Path) -> None:
+    icon(tmp_path / "a.ico", (0, 0), mask=b"\xff" * 128)
+    assert (read_image(tmp_path / "a.ico") == 255).all()
