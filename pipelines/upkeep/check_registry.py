@@ -1,5 +1,6 @@
-"""Checks the registered models: versions that are missing, and the alias `best` on the wrong one."""
+"""Checks the registered models: missing versions, altered scores, and the alias `best` on the wrong version."""
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
@@ -8,9 +9,10 @@ from mlflow.entities.model_registry import ModelVersion
 from pipelines.upkeep.check_files import RunFiles
 from pipelines.upkeep.findings import Facts, Finding, label
 from study.system import interruption
-from study.tracking.queries import every
+from study.tracking.queries import every, quoted
 from study.tracking.registry import (
     BEST,
+    SCORE,
     alias_holder,
     best_version,
     is_usable,
@@ -25,7 +27,7 @@ from study.tracking.runs import metric
 
 
 def check_registry(facts: Facts, all_files: Collection[RunFiles]) -> Iterator[Finding]:
-    """Models of finished retrainings that are not registered, and aliases on versions that are not the best."""
+    """Models that are not registered, scores that differ from the trial, and aliases on versions that are not best."""
     damaged = {files.run.id for files in all_files if files.model == {} or files.altered_model}
 
     def usable(version: ModelVersion) -> bool:
@@ -37,7 +39,8 @@ def check_registry(facts: Facts, all_files: Collection[RunFiles]) -> Iterator[Fi
     runs = [run for run in (*facts.runs, *facts.deleted) if run.dataset_key and run.model]
     for name in sorted(registered & set(map(model_name, runs))):
         interruption.check()
-        yield from _alias(name, usable, facts)
+        # By a wrong score the alias would move to the wrong version.
+        yield from list(_scores(name, facts)) or _alias(name, usable, facts)
 
 
 def _unregistered(facts: Facts, all_files: Collection[RunFiles]) -> Iterator[Finding]:
@@ -48,6 +51,21 @@ def _unregistered(facts: Facts, all_files: Collection[RunFiles]) -> Iterator[Fin
         if trial and exported and not versions_of(client, name, exported):
             repair = partial(register, client, exported, name, metric(trial, "best_val_accuracy"))
             yield Finding(f"Its model is not registered as {name}.", label(run), "registers it", repair)
+
+
+def _scores(name: str, facts: Facts) -> Iterator[Finding]:
+    client = facts.store.client
+    for version in every(client.search_model_versions, f"name = {quoted(name)}"):
+        run = facts.by_id.get(str(version.run_id))
+        trial = facts.by_id.get(run.trial_run) if run else None
+        score = metric(trial, "best_val_accuracy") if trial else math.nan
+        if math.isfinite(score) and score_of(version) != score:
+            recorded = version.tags.get(SCORE)
+            message = f"Its tag {SCORE} is {recorded}; its trial has {score:.6g}."
+            if recorded is None:
+                message = f"It has no tag {SCORE}; its trial has {score:.6g}."
+            repair = partial(client.set_model_version_tag, name, str(version.version), SCORE, str(score))
+            yield Finding(message, f"registered model {name}, version {version.version}", "restores it", repair)
 
 
 def _alias(name: str, usable: Callable[[ModelVersion], bool], facts: Facts) -> Iterator[Finding]:

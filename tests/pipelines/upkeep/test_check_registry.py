@@ -8,7 +8,7 @@ import pytest
 from pipelines.retrain import retrain
 from pipelines.upkeep.doctor import Result
 from study.tracking import best
-from study.tracking.registry import ready_model
+from study.tracking.registry import move_alias, ready_model
 from study.tracking.runs import Run
 from tests.support.patient import FIX, Patient
 
@@ -17,6 +17,14 @@ def second(patient: Patient) -> str:
     """Another retraining of the best trial, whose model is version 2."""
     trial = best.best_trial(patient.store, "digits", "cnn")
     return retrain(trial, patient.finished.dataset, patient.context, epochs=1, seed=9)
+
+
+def worse(patient: Patient) -> str:
+    """A retraining of the worst trial, whose model is version 2."""
+    trials = patient.store.runs(stage="trial", search="digits-cnn")
+    worst = min(trials, key=lambda run: run.metrics["best_val_accuracy"])
+    assert worst.id != patient.store.get(patient.retrained).trial_run
+    return retrain(worst, patient.finished.dataset, patient.context, epochs=1)
 
 
 def holder(patient: Patient) -> str:
@@ -74,7 +82,6 @@ def delete_alias(patient: Patient) -> None:
 
 
 def lower_alias(patient: Patient) -> None:
-    patient.store.client.set_model_version_tag("digits-cnn", "2", "val_accuracy", "0.01")
     patient.store.client.set_registered_model_alias("digits-cnn", "best", "2")
 
 
@@ -86,10 +93,44 @@ def test_an_alias_that_is_missing_or_not_on_the_best_is_given_to_it(
     damage: Callable[[Patient], None],
     message: str,
 ) -> None:
-    second(patient)
+    worse(patient)
     damage(patient)
     [finding] = patient.examine(FIX).repaired
     assert (message in finding.message, finding.where) == (True, "registered model digits-cnn")
+    assert holder(patient) == patient.retrained
+    assert patient.examine() == Result()
+
+
+def tag(patient: Patient, value: str) -> None:
+    patient.store.client.set_model_version_tag("digits-cnn", "1", "val_accuracy", value)
+
+
+def untag(patient: Patient) -> None:
+    patient.store.client.delete_model_version_tag("digits-cnn", "1", "val_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("damage", "has_moved", "message"),
+    [
+        (untag, True, "It has no tag val_accuracy; its trial has "),
+        (lambda patient: tag(patient, "0.01"), False, "Its tag val_accuracy is 0.01; its trial has "),
+        (lambda patient: tag(patient, "high"), False, "Its tag val_accuracy is high; its trial has "),
+    ],
+)
+def test_the_score_of_a_version_is_restored_from_its_trial_and_the_alias_follows(
+    patient: Patient, damage: Callable[[Patient], None], has_moved: bool, message: str
+) -> None:
+    worse(patient)
+    before = patient.store.client.get_model_version("digits-cnn", "1").tags
+    damage(patient)
+    if has_moved:
+        move_alias(patient.store.client, "digits-cnn")
+        assert holder(patient) != patient.retrained
+    [finding] = patient.examine().left
+    assert finding.message.startswith(message)
+    assert finding.where == "registered model digits-cnn, version 1"
+    assert len(patient.examine(FIX).repaired) == 1 + has_moved
+    assert patient.store.client.get_model_version("digits-cnn", "1").tags == before
     assert holder(patient) == patient.retrained
     assert patient.examine() == Result()
 
