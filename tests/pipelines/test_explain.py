@@ -32,7 +32,7 @@ def test_an_image_of_the_cnn_has_its_circuit_and_every_method_and_is_logged(fini
         page = explain("best", "test:12", "", context)
 
     assert {name: found for name, found in problems.items() if found} == {}
-    assert set(problems) == {"circuit", "methods", "over_epochs"}
+    assert set(problems) == {"circuit", "methods", "over_epochs", "influence"}
     shares = pd.read_csv(page.parent / "circuit.csv")
     rival = shares["against"][0]
     sums = shares[shares["against"] == rival].groupby("layer")["share"].sum()

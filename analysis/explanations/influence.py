@@ -1,0 +1,175 @@
+"""Training images that moved the loss of one image most, beside its nearest neighbours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.drawing import style
+from analysis.drawing.tiles import MARGIN, draw_picture, sheet
+from analysis.drawing.wording import counted, listed, minus_signs, number, without_middle
+from analysis.exhibit import Exhibit
+
+SHOWN = 6
+"""Training images in each row."""
+GROUPS = {"lowered": "lowered its loss most", "raised": "raised its loss most", "nearest": "nearest by {layer}"}
+"""The rows of the figure, and their titles."""
+CAVEAT = (
+    "An earlier check, not repeated here, retrained 60 networks: TracIn explained no more than such nearest neighbours "
+    "do. Read them as images on which the last layer was corrected in the same or in the opposite direction, not as "
+    "causes."
+)
+NOTE = (
+    "TracIn (Pruthi et al. 2020): the learning rate times the product of the gradients of two losses, the training "
+    "image's and this image's, by the last layer's weights, summed over the epochs; above 0 where a step on the "
+    "training image lowers this image's loss. The network trains with Adam, whose steps are not quite these. Nearest: "
+    "the largest cosine of what the last layer reads, after the last epoch."
+)
+SIDE, ACROSS, DOWN, LEFT = 1.0, 1.22, 1.75, 2.5
+"""Inches: the side of a training image, from one to the next, from row to row, and where they begin."""
+SAME, OTHER = "#0072b2", "#d55e00"
+"""Colours of the image's own class and of the others; Okabe and Ito's palette (2008)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """What was measured of sampled training images for one image."""
+
+    image: np.ndarray
+    """(H, W, 3), bytes."""
+    description: str
+    label: int
+    """The class whose loss is meant."""
+    known: bool
+    """Whether that is its true class; otherwise the predicted one."""
+    classes: tuple[str, ...]
+    epochs: Sequence[int]
+    learning_rate: float
+    layer: str
+    """What the last layer reads, in words."""
+    of: int
+    """Number of all training images, of which a sample was measured."""
+    rows: np.ndarray
+    """Rows of the sample in the training images, ascending: (N,), as all that follow."""
+    labels: np.ndarray
+    images: np.ndarray
+    """(N, H, W, 3), bytes."""
+    scores: np.ndarray
+    """TracIn; above 0: lowered the loss."""
+    similarity: np.ndarray
+    """Cosine."""
+
+
+def show(influence: Influence) -> Exhibit:
+    """The training images that lowered and raised the loss most, and the nearest."""
+    table = leading(influence)
+    return Exhibit(
+        "influence",
+        f"Which training images taught it the answer to {influence.description}?",
+        caption(influence, table),
+        table,
+        draw(influence, table),
+        points=[agreement(influence, table), CAVEAT],
+        note=NOTE,
+    )
+
+
+def leading(influence: Influence) -> pd.DataFrame:
+    """group, place, image (its number among the training images), class, score, cosine; the first of each group first.
+
+    An image whose score has the other sign, or is 0, neither lowered nor raised the loss: a group may be shorter.
+    """
+    values = {"lowered": influence.scores, "raised": -influence.scores, "nearest": influence.similarity}
+    parts = []
+    for group, measured in values.items():
+        order = np.argsort(-measured, kind="stable")[:SHOWN]
+        order = order if group == "nearest" else order[measured[order] > 0]
+        columns = {
+            "place": range(len(order)),
+            "image": influence.rows[order],
+            "class": [influence.classes[label] for label in influence.labels[order]],
+            "score": influence.scores[order],
+            "cosine": influence.similarity[order],
+        }
+        parts.append(pd.DataFrame(columns).assign(group=group))
+    return pd.concat(parts, ignore_index=True)[["group", "place", "image", "class", "score", "cosine"]]
+
+
+def caption(influence: Influence, table: pd.DataFrame) -> str:
+    """One sentence: how it was measured, and of which classes the images are."""
+    measured = len(influence.rows)
+    sample = (
+        f"{number(measured)} of {number(influence.of)} training images, sampled evenly from each class"
+        if measured < influence.of
+        else f"all {number(measured)} training images"
+    )
+    epochs = listed([str(epoch) for epoch in influence.epochs])
+    return (
+        f"By TracIn with the last layer after epoch{'s' if len(influence.epochs) > 1 else ''} {epochs} (learning rate "
+        f"{influence.learning_rate:g}; {sample}), those that lowered the loss of {influence.description} for the "
+        f"{'' if influence.known else 'predicted '}class {influence.classes[influence.label]} most are "
+        f"{_classes(table, 'lowered')}, and those that raised it most {_classes(table, 'raised')}; its nearest "
+        f"neighbours by {influence.layer} are {_classes(table, 'nearest')}."
+    )
+
+
+def _classes(table: pd.DataFrame, group: str) -> str:
+    counts = table.loc[table["group"] == group, "class"].value_counts()
+    return listed([f"{count} {name}" for name, count in counts.items()]) or "none"
+
+
+def agreement(influence: Influence, table: pd.DataFrame) -> str:
+    """One sentence: how many of those that lowered or raised the loss are among the nearest as well."""
+    places = {group: set(members) for group, members in table.groupby("group")["image"]}
+    both = [len(places.get(group, set()) & places["nearest"]) for group in ("lowered", "raised")]
+    return (
+        f"Of the {counted(len(places['nearest']), 'nearest neighbour')}, {both[0] or 'none'} are among those that "
+        f"lowered the loss most and {both[1] or 'none'} among those that raised it most{_correlation(influence)}."
+    )
+
+
+def _correlation(influence: Influence) -> str:
+    sizes = np.abs(influence.scores)
+    if np.ptp(sizes) == 0 or np.ptp(influence.similarity) == 0:
+        return ""
+    correlation = np.corrcoef(sizes, influence.similarity)[0, 1]
+    return f"; over all measured images the size of the score and the cosine correlate {number(correlation, 2)}"
+
+
+@style.styled
+def draw(influence: Influence, table: pd.DataFrame) -> Figure:
+    """The image, and a row for each group; the arguments are those of `caption`."""
+    name = influence.classes[influence.label]
+    kind = "" if influence.known else "predicted "
+    figure, ax = sheet(
+        style.WIDTH,
+        0.3 + len(GROUPS) * DOWN,
+        f"Training images that moved the loss of {influence.description} for the {kind}class {name}",
+    )
+    draw_picture(ax, influence.image, MARGIN, 0.45, 2.0, without_middle(influence.description, 28))
+    for colour, text, line in ((SAME, f"{kind}class {name}", 0), (OTHER, "another class", 1)):
+        ax.text(MARGIN, 2.6 + 0.2 * line, without_middle(text, 32), va="top", fontsize=8, color=colour)
+    for line, (group, title) in enumerate(GROUPS.items()):
+        top = 0.45 + line * DOWN
+        heading = title.format(layer=influence.layer)
+        ax.text(LEFT, top - 0.22, heading, va="bottom", fontsize=9, fontweight="bold", color=style.INK)
+        _draw_row(ax, influence, table[table["group"] == group], top)
+    return figure
+
+
+def _draw_row(ax: Axes, influence: Influence, members: pd.DataFrame, top: float) -> None:
+    """The training images of a group, with class and score, or cosine for the nearest."""
+    if members.empty:
+        ax.text(LEFT, top + 0.1, "none", va="top", fontsize=8, color=style.QUIET)
+    own = influence.classes[influence.label]
+    for row in members.to_dict("records"):
+        left = LEFT + row["place"] * ACROSS
+        picture = influence.images[np.searchsorted(influence.rows, row["image"])]
+        draw_picture(ax, picture, left, top, SIDE, f"train:{row['image']}")
+        nearest = row["group"] == "nearest"
+        value = f"cosine {number(row['cosine'], 2)}" if nearest else minus_signs(f"{row['score']:+#.2g}")
+        label, colour = without_middle(row["class"], 16), SAME if row["class"] == own else OTHER
+        ax.text(left, top + SIDE + 0.05, f"{label}\n{value}", va="top", fontsize=8, color=colour)
