@@ -1,6 +1,6 @@
 """Measures the faithfulness of the attribution methods on a network, and keeps the result with its run.
 
-100 images take about 15 minutes of one core's time for a CNN (Intel Xeon), most of it for LIME, KernelSHAP, integrated
+100 images take about 9 minutes of one core's time for a CNN (Intel Xeon), most of it for LIME, KernelSHAP, integrated
 gradients and DeepSHAP.
 """
 
