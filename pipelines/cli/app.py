@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import typer
 
 from pipelines.cli import defaults_file, options, store
-from pipelines.cli.options import variables_behind
+from pipelines.cli.options import variable_of, variables_behind
 from pipelines.config import AnalysisConfig, ExperimentConfig
 from pipelines.session.isolation import invalid_variable, isolate, tolerant_output
 from pipelines.session.setup import context_of, home_of
@@ -289,9 +289,12 @@ def _run(environment: Mapping[str, str]) -> int:
         if code == INTERRUPTED:
             print(interruption.STOPPED, file=sys.stderr)
             code = 128 + (interruption.requested() or signal.SIGINT)
-    except (StudyError, typer.TyperException) as error:
+    except StudyError as error:
         show_if_debugging(error)
-        code = _say_error(str(error) if isinstance(error, StudyError) else error.format_message(), environment)
+        code = _say_error(str(error), environment)
+    except typer.TyperException as error:
+        show_if_debugging(error)
+        code = _say_error(error.format_message() + variable_of(error, environment), environment)
     except typer.Abort:
         code = INTERRUPTED
     except Exception as error:

@@ -58,6 +58,15 @@ def variables_behind(text: str, environment: Mapping[str, str]) -> str:
     return f" (It comes from {' and '.join(sorted(named))}.)" if named else ""
 
 
+def variable_of(error: typer.TyperException, environment: Mapping[str, str]) -> str:
+    """A sentence on the variable of the `environment` with the value that typer refuses; empty where it was typed."""
+    option: Any = getattr(error, "param", None)
+    variable = getattr(option, "envvar", None)
+    if not isinstance(variable, str) or not environment.get(variable) or {*option.opts} & {*sys.argv}:
+        return ""
+    return f" ({variable} is {_quoted(environment[variable])}.)"
+
+
 def _is_named(value: str, text: str) -> bool:
     # Longer values count as whole words; a short one may occur by chance.
     whole = rf"(?<![\w/]){re.escape(value)}(?![\w/])"
