@@ -1,6 +1,7 @@
 """`study explain`: one answer of a retrained run, by the circuit and by every attribution method, logged back to it.
 
-One image takes 5 s of one core's time (Intel Xeon) for circuit and methods, and 14 s (AMD EPYC) for training images.
+One image takes 5 s of one core's time (Intel Xeon) for circuit and methods, and 14 s, beside other work, for training
+images.
 """
 
 import re
@@ -79,9 +80,11 @@ def explain(
     report = Report(context.report_folder(folder), names)
     lead = _lead(network, selected, logits, pair)
     context.display.say(lead)
+    measured = None
     if faithful:
-        faithfulness.measure(network, dataset, context.display)
-    measured = faithfulness.show(network) if faithfulness.is_kept(network) else None
+        measured = faithfulness.measure(network, dataset, context.display)
+    elif faithfulness.is_kept(network):
+        measured = faithfulness.show(network)
     ranking = short_verdicts(measured.table) if measured and measured.table is not None else {}
     parts = _parts(network, selected, dataset, pair, report, context, ranking)
     if measured:
@@ -181,7 +184,7 @@ def _parts(
         parts["What every method says"] = [report.add(exhibit)]
         if network.name == "cnn":
             bar.note("epochs")
-            exhibit = over_epochs.show(network, dataset, image, Cache(context.home.reports / CACHE))
+            exhibit = over_epochs.show(network, dataset, image, pair, Cache(context.home.reports / CACHE))
             parts["How the reasons formed"] = [report.add(exhibit)]
         bar.note("training images")
         traced = report.add(influence.show(explanations.influence(network, image, train)))

@@ -22,14 +22,14 @@ from study.probes.activity import stratified_rows
 from study.probes.twin import twin
 
 TRACED = 5_000
-"""Training images, as many of each class, whose influence is measured: 14 s of one core's time for a CNN (AMD EPYC)."""
+"""Training images, as many of each class, whose influence is measured: 14 s of one core's time for a CNN."""
 READ = {"cnn": "second-layer maps", "ffnn": "hidden units"}
 """What the last layer reads."""
 
 
-def final_model(network: Network) -> CNN:
-    """The CNN with its weights after the last epoch."""
-    model = network.model(network.last)
+def cnn(network: Network, epoch: int) -> CNN:
+    """The CNN with its weights after an epoch."""
+    model = network.model(epoch)
     assert isinstance(model, CNN)
     return model.eval()
 
@@ -43,7 +43,7 @@ def decision(network: Network, image: SelectedImage, train: Labelled, against: i
         train: the training images, whose sample is the background.
         against: number of the rival; by default see `rival_of`.
     """
-    model, background = final_model(network), probing.background(train)
+    model, background = cnn(network, network.last), probing.background(train)
     logits = network.activations(network.last, image.image[None])["fc"][0]
     chosen, rival = probing.rival_of(logits, image.label)
     measured = probing.circuit(model, image.image, chosen, rival if against is None else against, background)
@@ -68,7 +68,7 @@ def decision(network: Network, image: SelectedImage, train: Labelled, against: i
 
 def confusion_shares(network: Network, test: Labelled, train: Labelled, cache: Cache) -> np.ndarray:
     """The exact shares (N, filters, classes) of the second layer's filters in the logits of each test image."""
-    model, background = final_model(network), probing.background(train)
+    model, background = cnn(network, network.last), probing.background(train)
 
     def measure() -> dict[str, np.ndarray]:
         return {"shares": probing.second_layer_shares(model, test.images, background).numpy()}

@@ -7,10 +7,10 @@ import torch
 from analysis.exhibit import Exhibit
 from analysis.explanations import over_epochs
 from pipelines.report.cache import Cache, fingerprint
+from pipelines.report.explanations import cnn
 from pipelines.report.measurements import FORWARD
 from pipelines.report.network import Network
 from study.data import Dataset, SelectedImage
-from study.models import CNN
 from study.probes import activity, attributions, circuit, similarity, twin
 
 SAMPLED = 500
@@ -20,8 +20,8 @@ BACKGROUND = 20
 CODE = (similarity, circuit, attributions, twin, *FORWARD)
 
 
-def show(network: Network, dataset: Dataset, image: SelectedImage, cache: Cache) -> Exhibit:
-    """When the layers settle, and when the reasons for the answer to `image` do."""
+def show(network: Network, dataset: Dataset, image: SelectedImage, pair: tuple[int, int], cache: Cache) -> Exhibit:
+    """When the layers settle, and when the reasons do for the margin that `image` has of one class over another."""
     sample = dataset.test.subset(activity.stratified_rows(dataset.test.labels, SAMPLED)).images
     background, epochs = circuit.background(dataset.train, BACKGROUND), network.epochs(1)
     weights = [tensor for epoch in epochs for tensor in network.weights(epoch).values()]
@@ -31,10 +31,10 @@ def show(network: Network, dataset: Dataset, image: SelectedImage, cache: Cache)
         [fingerprint(*weights, sample), *settings],
         CODE,
         lambda: similarity.layer_similarity(
-            {epoch: similarity.layers(_cnn(network, epoch), sample) for epoch in epochs}
+            {epoch: similarity.layers(cnn(network, epoch), sample) for epoch in epochs}
         ),
     )
-    a, b = _pair(network, image)
+    a, b = pair
     reasons = cache.arrays(
         "reasons",
         [fingerprint(*weights, image.image, background), *settings, a, b],
@@ -51,20 +51,9 @@ def show(network: Network, dataset: Dataset, image: SelectedImage, cache: Cache)
     )
 
 
-def _cnn(network: Network, epoch: int) -> CNN:
-    model = network.model(epoch).eval()
-    assert isinstance(model, CNN)
-    return model
-
-
-def _pair(network: Network, image: SelectedImage) -> tuple[int, int]:
-    logits = network.activations(network.last, image.image[None])["fc"][0]
-    return circuit.rival_of(logits, image.label)
-
-
 def _reasons(
     network: Network, epochs: list[int], image: SelectedImage, pair: tuple[int, int], background: torch.Tensor
 ) -> dict[str, np.ndarray]:
-    rows = [similarity.reasons(_cnn(network, epoch), image.image, *pair, background) for epoch in epochs]
+    rows = [similarity.reasons(cnn(network, epoch), image.image, *pair, background) for epoch in epochs]
     return {name: np.stack(values) for name, values in zip(("margins", "shares", "pixels"), zip(*rows, strict=True),
                                                            strict=True)}  # fmt: skip

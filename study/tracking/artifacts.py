@@ -176,8 +176,9 @@ class Artifacts:
         if root:
             folder = within(root, path)
             files = folder.iterdir() if folder.is_dir() else ()
-            return sorted(file.relative_to(root).as_posix() for file in files if file.is_file() and file.name[0] != ".")
-        listed = [PurePosixPath(info.path) for info in self.client.list_artifacts(run_id, path) if not info.is_dir]
+            listed = [PurePosixPath(file.relative_to(root)) for file in files if file.is_file()]
+        else:
+            listed = [PurePosixPath(info.path) for info in self.client.list_artifacts(run_id, path) if not info.is_dir]
         for file in listed:
             if file.parent != PurePosixPath(path):
                 raise StudyError(f"The store lists {str(file)!r} in {path or '.'} of run {run_id}: it lies elsewhere.")

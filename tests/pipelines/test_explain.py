@@ -64,6 +64,8 @@ def test_against_another_class_the_margin_is_over_that_class(finished_study):
     merged = shares.merge(table, on=columns)
     assert len(merged) == len(shares)
     assert np.allclose(merged["share_x"], merged["share_y"], atol=1e-6)
+    margins = [pd.read_csv(folder / "over_epochs.csv")["margin"].iloc[-1] for folder in (page.parent, against.parent)]
+    assert margins[0] != margins[1]
 
 
 def test_an_ffnn_says_that_the_circuit_needs_convolutions_and_shows_the_methods_that_apply(finished_study):
