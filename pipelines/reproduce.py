@@ -15,9 +15,10 @@ from pipelines.session.mlflow_pages import run_page
 from pipelines.tune import tune
 from study.config import AFTER_DATASET, DataConfig, SearchConfig
 from study.data import Dataset
+from study.errors import require
 from study.search.space import GRID
 from study.tracking import best
-from study.tracking.runs import is_under_way, metric
+from study.tracking.runs import Run, is_under_way, metric
 
 if TYPE_CHECKING:
     from pipelines.analyse import Analysis
@@ -39,10 +40,22 @@ def search_and_retrain(
         _retrain_best(config, dataset, context, epochs)
 
 
+def run_only_trial(config: SearchConfig, dataset: Dataset, context: Context) -> Run:
+    """Trains the trial of a search of one trial on the validation split, unless that was done, and returns its run.
+
+    Raises:
+        StudyError: where its loss diverges.
+    """
+    config = _complete(config, dataset, context)
+    tune(config, dataset, replace(context, is_part=True))
+    complete = best.complete_trials(context.store, dataset.key, search=config.name)
+    require(bool(complete), f"The only trial of {config.name} was not completed: choose another --lr or --decay.")
+    return complete[0]
+
+
 def _complete(config: SearchConfig, dataset: Dataset, context: Context) -> SearchConfig:
     """The search with its default name filled in, and at most as many trials as its grid has points."""
-    if config.name == AFTER_DATASET:
-        config = replace(config, name=f"{dataset.key}-{config.model.name}")
+    config = replace(config, name=config.name.replace(AFTER_DATASET, f"{dataset.key}-{config.model.name}"))
     points = len(GRID) ** 2
     if config.sampler == "grid" and config.trials > points:
         context.display.say(f"The grid has {points} points: --trials {config.trials} is replaced by {points}.")

@@ -193,15 +193,15 @@ def _read(name: str, kind: Any, text: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """A log-uniform search range, both ends included."""
+    """A log-uniform search range, both ends included; with equal ends one fixed value."""
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
         require(
-            0 < self.low < self.high < math.inf,
-            f"The range {self.low:g}:{self.high:g} is empty or not positive: write LOW:HIGH with 0 < LOW < HIGH.",
+            0 < self.low <= self.high < math.inf,
+            f"The range {self.low:g}:{self.high:g} is empty or not positive: write LOW:HIGH with 0 < LOW ≤ HIGH.",
         )
 
     def __str__(self) -> str:
@@ -210,16 +210,16 @@ class Range:
 
     @classmethod
     def parse(cls, text: str) -> "Range":
-        """Reads ``"LOW:HIGH"``, e.g. ``"1e-5:1e-1"``.
+        """Reads ``"LOW:HIGH"``, e.g. ``"1e-5:1e-1"``, or one fixed value, ``"1e-3"``.
 
         Raises:
             StudyError: for a text that is not two numbers, or an empty range.
         """
-        low, _, high = text.partition(":")
+        low, colon, high = text.partition(":")
         try:
-            return cls(low=float(low), high=float(high))
+            return cls(low=float(low), high=float(high if colon else low))
         except ValueError:
-            raise StudyError(f"{text!r} is not a range: write LOW:HIGH, e.g. 1e-5:1e-1.") from None
+            raise StudyError(f"{text!r} is not a range: write LOW:HIGH, e.g. 1e-5:1e-1, or one value.") from None
 
 
 LONGEST_NAME = 150
@@ -285,6 +285,30 @@ class SearchConfig:
         """The fields that must stay the same when a search is continued."""
         fields = asdict(self) | {"model": self.model.name, "model_settings": asdict(self.model)}
         return {name: value for name, value in fields.items() if name not in ("name", "trials", "trial_timeout")}
+
+
+REPORT_SETTINGS = {"cnn": ("0.002683", "0.000518"), "ffnn": ("0.0001", "0.002683")}
+"""By model, the learning rate and the weight decay that the report's grid search chose (Wik, 2023)."""
+
+
+def fixed_search(model: str, learning_rate: str, weight_decay: str) -> SearchConfig:
+    """A search of one trial, at these values of the hyperparameters.
+
+    Raises:
+        StudyError: for a value that is no positive number.
+    """
+    for name, text in {"--lr": learning_rate, "--decay": weight_decay}.items():
+        require(":" not in text, f"{name} is {text!r}: a retraining needs one value, e.g. 1e-3.")
+    rate, decay = Range.parse(learning_rate), Range.parse(weight_decay)
+    return SearchConfig(
+        name=f"{AFTER_DATASET}-lr-{rate.low}-decay-{decay.low}",
+        model=model_config(model),
+        trials=1,
+        sampler="random",
+        pruner="none",
+        learning_rate=rate,
+        weight_decay=decay,
+    )
 
 
 def default_trials(sampler: str) -> int:

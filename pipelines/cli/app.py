@@ -16,14 +16,16 @@ from pipelines.session.setup import context_of, home_of
 from study.config import (
     AFTER_DATASET,
     MODELS,
+    REPORT_SETTINGS,
     DataConfig,
     Range,
     SearchConfig,
     TrainConfig,
     default_trials,
+    fixed_search,
     model_config,
 )
-from study.errors import StudyError
+from study.errors import StudyError, require, require_known
 from study.home import default_home
 from study.system import interruption
 from study.system.debugging import show_if_debugging
@@ -86,6 +88,7 @@ def tune(
     home: options.Home = "",
     tracking_uri: options.Uri = "",
     storage: options.Storage = "",
+    quiet: options.Quiet = False,
 ) -> None:
     """Search learning rate and weight decay; then retrain the best of all searches. The same command continues."""
     settings = SearchConfig(
@@ -102,7 +105,7 @@ def tune(
     )
     from pipelines.reproduce import search_and_retrain
 
-    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads)
+    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet)
     loaded = context.load(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable))
     retrained_for = 0 if no_retrain else retrain_epochs
     search_and_retrain(settings, loaded, context, epochs=retrained_for, workers=workers, dry_run=dry_run)
@@ -114,6 +117,9 @@ def retrain(
     run: options.Run = "best",
     dataset: options.SomeDataset = "",
     epochs: options.RetrainOnlyEpochs = TrainConfig.epochs,
+    lr: options.GivenRate = "",
+    decay: options.GivenDecay = "",
+    preset: options.Preset = "",
     seed: options.RetrainSeed = None,
     seeds: options.RetrainSeeds = None,
     again: options.RetrainAgain = False,
@@ -123,17 +129,23 @@ def retrain(
     threads: options.Threads = 0,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
+    quiet: options.Quiet = False,
 ) -> None:
     """Train a trial's settings on all training images, keeping the weights of every epoch."""
     if model:
         model_config(model)
+    given = _given_search(model or "cnn", run, lr, decay, preset)
+    from pipelines.reproduce import run_only_trial
     from pipelines.retrain import retrain as retrain_again
     from pipelines.seeds import retrain_once, retrain_seeds
     from study.tracking.best import choose_trial
 
-    context = context_of(home_of(home), tracking_uri, device=device, precision=precision, threads=threads)
-    if dataset:
-        loaded = context.load(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable))
+    context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet)
+    if given or dataset:
+        loaded = context.load(DataConfig(dataset=dataset or DataConfig.dataset, skip_unreadable=skip_unreadable))
+    if given:
+        trial = run_only_trial(given, loaded, context)
+    elif dataset:
         trial = choose_trial(context.store, run, model or "cnn", loaded.key, loaded.config.recorded_dataset)
     else:
         trial = choose_trial(context.store, run, model or "cnn")
@@ -147,6 +159,21 @@ def retrain(
     else:
         train = retrain_again if again else retrain_once
         train(trial, loaded, context, epochs=epochs, seed=seed)
+
+
+def _given_search(model: str, run: str, lr: str, decay: str, preset: str) -> SearchConfig | None:
+    """The search of one trial at the given settings; None where --run names the trial."""
+    if not (lr or decay or preset):
+        return None
+    require(run == "best", f"--run {run} has settings of its own: leave it out, or --lr, --decay and --preset.")
+    if preset:
+        require_known("preset", preset, ["report"])
+        require(
+            not (lr or decay), f"--preset {preset} has a learning rate and a weight decay: leave out --lr and --decay."
+        )
+        return fixed_search(model, *REPORT_SETTINGS[model])
+    require(bool(lr and decay), "A retraining at given settings needs both --lr and --decay.")
+    return fixed_search(model, lr, decay)
 
 
 @app.command()
@@ -165,6 +192,7 @@ def analyse(
     skip_unreadable: options.Skip = DataConfig.skip_unreadable,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
+    quiet: options.Quiet = False,
 ) -> None:
     """Make a retrained run's figures, tables and report, and log them to it."""
     settings = AnalysisConfig(
@@ -183,7 +211,7 @@ def analyse(
     from pipelines.analyse import analyse as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    analysis = stage(run, settings, context_of(home_of(home), tracking_uri), images, again=again)
+    analysis = stage(run, settings, context_of(home_of(home), tracking_uri, is_quiet=quiet), images, again=again)
     raise typer.Exit(1 if analysis.missing else 0)
 
 
@@ -197,12 +225,13 @@ def explain(
     skip_unreadable: options.Skip = DataConfig.skip_unreadable,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
+    quiet: options.Quiet = False,
 ) -> None:
     """Explain one answer: which filters, where, spoke for the class, and what every attribution method says."""
     from pipelines.explain import explain as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    stage(run, image, against, context_of(home_of(home), tracking_uri), images, faithful=faithfulness)
+    stage(run, image, against, context_of(home_of(home), tracking_uri, is_quiet=quiet), images, faithful=faithfulness)
 
 
 @app.command()
@@ -220,15 +249,14 @@ def experiment(
     threads: options.Threads = 0,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare settings over seeds on the validation split: dead-filters, or a search's winner and its runners-up."""
     settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)
     from pipelines.experiment import experiment as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
-    stage(
-        settings, context_of(home_of(home), tracking_uri, device=device, precision=precision, threads=threads), images
-    )
+    stage(settings, context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet), images)
 
 
 @app.command()
@@ -248,6 +276,7 @@ def reproduce(
     home: options.Home = "",
     tracking_uri: options.Uri = "",
     storage: options.Storage = "",
+    quiet: options.Quiet = False,
 ) -> None:
     """Search, retrain and analyse both models; show the report's Table 2 beside ours."""
     searches = [
@@ -264,7 +293,7 @@ def reproduce(
     from pipelines.reproduce import reproduce as stage
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
-    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads)
+    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet)
     analysis = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers, dry_run=dry_run)
     raise typer.Exit(1 if analysis and analysis.missing else 0)
 

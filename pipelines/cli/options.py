@@ -21,11 +21,12 @@ LONGEST = 60
 """Maximum length of a bad value that an error quotes."""
 
 
-def option(name: str, help: str, variable: str = "", **more: Any) -> Any:
+def option(name: str, help: str, variable: str = "", short: str = "", **more: Any) -> Any:
     """An option that can also be set by the environment's `variable`; by default STUDY_ and its name."""
     help += f" [env var: {variable}]" if variable else ""
     variable = variable or "STUDY_" + name.strip("-").replace("-", "_").upper()
-    return typer.Option(name, help=help, envvar=variable, show_envvar=False, **more)
+    names = (name, short) if short else (name,)
+    return typer.Option(*names, help=help, envvar=variable, show_envvar=False, **more)
 
 
 def number(name: str, help: str, least: int = 0, most: int = MOST, variable: str = "", **more: Any) -> Any:
@@ -114,6 +115,7 @@ Uri = Annotated[
 ]
 Storage = Annotated[str, option("--storage", help="Optuna storage URL; empty: inside the home folder.", **STORES)]
 
+Quiet = Annotated[bool, option("--quiet", help="Print errors only, and show no progress.", short="-q")]
 Json = Annotated[bool, option("--json", help="Print JSON instead of a table.")]
 
 # Of tune and reproduce.
@@ -128,8 +130,8 @@ Trials = Annotated[
 ]
 Sampler = Annotated[str, option("--sampler", help="tpe, random, or grid (the report's 8 × 8).")]
 Pruner = Annotated[str, option("--pruner", help="percentile, hyperband, median or none.")]
-LearningRates = Annotated[str, option("--lr", help="Learning rates, LOW:HIGH.")]
-WeightDecays = Annotated[str, option("--decay", help="Weight decays, LOW:HIGH.")]
+LearningRates = Annotated[str, option("--lr", help="Learning rates, LOW:HIGH, or one value.")]
+WeightDecays = Annotated[str, option("--decay", help="Weight decays, LOW:HIGH, or one value.")]
 Epochs = Annotated[int, number("--epochs", help="Passes over the training images in a trial.", least=1)]
 Search = Annotated[str, option("--search", help="The search's name; empty: <dataset>-<model>.")]
 Seed = Annotated[int, number("--seed", help="Base of every seed.", most=LARGEST_SEED)]
@@ -162,6 +164,13 @@ RetrainedModel = Annotated[str, option("--model", help="cnn or ffnn; empty: that
 RetrainOnlyEpochs = Annotated[
     int, number("--epochs", "Passes over all training images.", least=1, variable="STUDY_RETRAIN_EPOCHS")
 ]
+GivenRate = Annotated[
+    str, option("--lr", help="Learning rate, with --decay, in place of --run's.", variable="STUDY_RETRAIN_LR")
+]
+GivenDecay = Annotated[
+    str, option("--decay", help="Weight decay, with --lr, in place of --run's.", variable="STUDY_RETRAIN_DECAY")
+]
+Preset = Annotated[str, option("--preset", help="report: the learning rate and weight decay of the report (2023).")]
 RetrainSeed = Annotated[
     int | None, number("--seed", help="Seed of initial weights and order; default: the search's.", most=LARGEST_SEED)
 ]

@@ -51,9 +51,15 @@ def stores_of(home: Home, uri: str, storage: str = "", is_quiet: bool = False) -
 
 
 def context_of(
-    home: Home, uri: str, storage: str = "", device: str = "cpu", precision: str = "float32", threads: int = 0
+    home: Home,
+    uri: str,
+    storage: str = "",
+    device: str = "cpu",
+    precision: str = "float32",
+    threads: int = 0,
+    is_quiet: bool = False,
 ) -> "Context":
-    """The context of a stage in `home`, from the other options of the command.
+    """The context of a stage in `home`, from the other options of the command; see `stores_of`.
 
     Raises:
         StudyError: where one database would hold both stores.
@@ -62,7 +68,7 @@ def context_of(
     from study.device import prepare
 
     machine = prepare(device, precision, threads)
-    stores = stores_of(home, uri, storage)
+    stores = stores_of(home, uri, storage, is_quiet)
     return Context(home, stores.store, stores.storage, machine, display=stores.display)
 
 

@@ -144,7 +144,9 @@ class Sampler(optuna.samplers.BaseSampler):
         # The points of the grid are enqueued already.
         self.kind = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
         self.seed = config.seed
-        self.space = search_space(config) if config.sampler == "tpe" else {}
+        # A fixed hyperparameter is not drawn.
+        drawn = {name: space for name, space in search_space(config).items() if not space.single()}
+        self.space = drawn if config.sampler == "tpe" else {}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Records the worker and the draw number of the trial, and seeds its sampler."""

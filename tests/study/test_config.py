@@ -31,7 +31,7 @@ BAD = [
     (TrainConfig, {"warmup_steps": -1}, "-1"),
     (TrainConfig, {"optimiser": "sgd"}, "'sgd'"),
     (Range, {"low": 0.0, "high": 1.0}, "0:1"),
-    (Range, {"low": 0.5, "high": 0.5}, "0.5:0.5"),
+    (Range, {"low": 0.5, "high": 0.4}, "0.5:0.4"),
     (Range, {"low": 2.0, "high": 1.0}, "2:1"),
     (Range, {"low": 1.0, "high": float("inf")}, "1:inf"),
     (Range, {"low": float("nan"), "high": 1.0}, "nan:1"),
@@ -169,7 +169,11 @@ def test_a_range_is_two_numbers_with_a_colon_between():
     assert Range.parse(" 1 : 2 ") == Range(low=1, high=2)
 
 
-@pytest.mark.parametrize("text", ["", "1", "1:", ":1", "a:b", "1:2:3", "2:1", "0:1", "-1:1", "1e-3-1e-1"])
+def test_one_number_is_a_range_of_one_value():
+    assert Range.parse("1e-3") == Range.parse("1e-3:1e-3") == Range(low=1e-3, high=1e-3)
+
+
+@pytest.mark.parametrize("text", ["", "1:", ":1", "a:b", "1:2:3", "2:1", "0:1", "-1:1", "1e-3-1e-1"])
 def test_a_text_that_is_no_range_is_named(text: str):
     with pytest.raises(StudyError, match="LOW:HIGH") as raised:
         Range.parse(text)

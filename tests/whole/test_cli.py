@@ -18,6 +18,7 @@ from pipelines.cli import app
 from study.home import Home
 from study.search.search import default_storage
 from study.system import interruption
+from study.tracking.registry import model_name
 from study.tracking.runs import Run
 from study.tracking.store import Store
 from tests.conftest import Finished, copy_of
@@ -69,12 +70,18 @@ MISTAKES = [
     (("fly",), "'fly'"),
     ((*DIGITS, "--lr", "1:0"), "1:0", "LOW:HIGH"),
     ((*DIGITS, "--lr", "abc"), "'abc'", "LOW:HIGH"),
-    ((*DIGITS, "--lr", "1e-1"), "'1e-1'", "LOW:HIGH"),
+    ((*DIGITS, "--lr", "1e-1:"), "'1e-1:'", "LOW:HIGH"),
     ((*DIGITS, "--decay", "0:1"), "0:1", "LOW:HIGH"),
     (("retrain",), "study tune"),
     (("retrain", "--run", "best", "--dataset", "digits"), "study tune"),
     (("retrain", "--run", "best:xyz"), "'xyz'", "cnn, ffnn"),
     (("retrain", "--run", "abcdef"), "'abcdef'", "best"),
+    (("retrain", "--lr", "1e-3"), "--lr", "--decay"),
+    (("retrain", "--lr", "1e-3:1e-2", "--decay", "1e-3"), "'1e-3:1e-2'", "one value"),
+    (("retrain", "--lr", "1e-3", "--decay", "0"), "not positive"),
+    (("retrain", "--preset", "mine"), "'mine'", "report"),
+    (("retrain", "--preset", "report", "--lr", "1e-3"), "--preset report", "leave out --lr"),
+    (("retrain", "--preset", "report", "--run", "abcdef"), "--run abcdef", "leave it out"),
     (("analyse",), "study retrain"),
     (("analyse", "--run", "best:xyz"), "'xyz'", "cnn, ffnn"),
     (("analyse", "--run", "abcdef"), "'abcdef'", "best"),
@@ -199,8 +206,13 @@ def test_a_port_in_use_is_refused(home: Home) -> None:
 
 def test_every_option_has_an_environment_variable() -> None:
     commands = typer.main.get_command(app.app).commands  # type: ignore[attr-defined]
-    # What a trial's epochs are set to must not shorten a retraining.
-    others = {("retrain", "epochs"): "STUDY_RETRAIN_EPOCHS", ("experiment", "epochs"): "STUDY_EXPERIMENT_EPOCHS"}
+    # What is set for a search must not change a retraining or an experiment.
+    others = {
+        ("retrain", "epochs"): "STUDY_RETRAIN_EPOCHS",
+        ("retrain", "lr"): "STUDY_RETRAIN_LR",
+        ("retrain", "decay"): "STUDY_RETRAIN_DECAY",
+        ("experiment", "epochs"): "STUDY_EXPERIMENT_EPOCHS",
+    }
     count = 0
     for name, command in commands.items():
         for option in command.params:
@@ -215,6 +227,20 @@ def test_every_option_has_an_environment_variable() -> None:
 def test_an_environment_variable_sets_its_option(home: Home) -> None:
     ended = study_here("tune", "--dataset", "digits", home=home.root, STUDY_TRIALS="0")
     assert_one_sentence(ended, "trials is 0")
+
+
+def test_a_quiet_retraining_at_the_reports_settings_prints_nothing_and_is_registered(home: Home) -> None:
+    command = ("retrain", "--preset", "report", "--model", "ffnn", "--dataset", "digits", "--epochs", "1", "-q")
+    for _ in range(2):
+        ended = study(*command, home=home.root)
+        assert (ended.code, ended.out, ended.err) == (0, "", "")
+    store = Store(home)
+    [retrained] = store.runs(stage="retrain")
+    settings = retrained.train_config
+    assert (settings.learning_rate, settings.weight_decay, settings.epochs) == (0.0001, 0.002683, 1)
+    [trial] = store.runs(stage="trial")
+    assert retrained.trial_run == trial.id
+    assert store.client.get_model_version_by_alias(model_name(retrained), "best").run_id == retrained.id
 
 
 def test_the_command_alone_shows_what_it_can_do(home: Home) -> None:

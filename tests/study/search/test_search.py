@@ -12,7 +12,7 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import CNNConfig, Range, SearchConfig
+from study.config import MODELS, REPORT_SETTINGS, CNNConfig, Range, SearchConfig, fixed_search
 from study.errors import Diverged, OutOfMemory, StudyError
 from study.home import Home
 from study.search import search, space
@@ -233,6 +233,21 @@ def test_points_stay_within_the_ranges(home: Home):
     rates, decays = zip(*points(ran(home, config)), strict=True)
     assert all(1e-4 <= rate <= 2e-4 for rate in rates)
     assert all(1e-6 <= decay <= 1e-5 for decay in decays)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_fixed_hyperparameter_is_not_drawn(sampler: str, home: Home):
+    # More trials than TPE draws at random at its start.
+    config = replace(QUICK, sampler=sampler, trials=14, learning_rate=Range.parse("1e-3"))
+    drawn = points(ran(home, config))
+    assert {rate for rate, _ in drawn} == {1e-3}
+    assert len({decay for _, decay in drawn}) == 14
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_fixed_search_has_one_trial_at_its_values(model: str, home: Home):
+    config = fixed_search(model, *REPORT_SETTINGS[model])
+    assert points(ran(home, config)) == [tuple(map(float, REPORT_SETTINGS[model]))]
 
 
 def test_each_trial_has_its_own_settings_and_seed(home: Home):
