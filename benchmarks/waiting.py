@@ -116,7 +116,9 @@ def _busy(spawning: multiprocessing.context.SpawnContext, count: int) -> Iterato
 
 
 def _spin() -> None:
-    while True:
+    # A parent that is killed cannot stop it.
+    parent = os.getppid()
+    while os.getppid() == parent:
         pass
 
 

@@ -1,9 +1,13 @@
 import ast
+import re
+import sys
 import tomllib
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("study", "analysis", "pipelines")
@@ -92,6 +96,16 @@ def test_the_files_beside_the_modules_go_into_the_wheel():
     folders = {file: ".".join(file.parent.relative_to(ROOT).parts) for file in others}
     assert {"page.html", "explorer.html", "page.css", "explorer.js"} <= {file.name for file in others}
     assert [file for file in others if not any(file.match(glob) for glob in data.get(folders[file], ()))] == []
+
+
+def test_what_is_imported_is_declared():
+    """Libraries that come with others today may not tomorrow."""
+    imported = {name.partition(".")[0] for names in modules(*PACKAGES, "benchmarks").values() for name in names}
+    imported -= {*PACKAGES, "benchmarks"} | set(sys.stdlib_module_names)
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {canonicalize_name(re.split("[<>=]", requirement)[0]) for requirement in declared}
+    providers = {name: set(map(canonicalize_name, packages_distributions()[name])) for name in imported}
+    assert {name for name, distributions in providers.items() if not distributions & names} == set()
 
 
 def test_the_packages_are_read():

@@ -13,7 +13,7 @@ LIBRARIES = ("torch", "torchvision", "mlflow", "optuna")
 
 def versions() -> str:
     """A line each for study, Python and the libraries; torch's names the CUDA version that it was built for."""
-    lines = [f"study {version('study')}", f"Python {platform.python_version()}"]
+    lines = [f"study {version('tracing-convolutions')}", f"Python {platform.python_version()}"]
     for name in LIBRARIES:
         lines.append(f"{name} {version(name)}{f' ({_cuda()})' if name == 'torch' else ''}")
     return "\n".join(lines)

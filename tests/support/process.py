@@ -8,7 +8,9 @@ import pty
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
+import venv
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from filelock import FileLock
 from pipelines.cli import app
 from tests.support.fork_server import STUDY, Forked, fork_piped, fork_server
 
-TIMEOUT = 240
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 400
 """Seconds after which a process is killed: generous, since nothing here is timed."""
 
 
@@ -53,10 +56,10 @@ def study(*arguments: str, home: Path, **variables: str) -> Ended:
     return end(start(*arguments, home=home, **variables))
 
 
-def study_cold(*arguments: str, home: Path, **variables: str) -> Ended:
+def study_cold(*arguments: str, home: Path, command: str | Path = STUDY, **variables: str) -> Ended:
     """Runs the command in a new interpreter, as a user starts it."""
     cold = subprocess.run(
-        [STUDY, *arguments],
+        [command, *arguments],
         env=environment(home, **variables),
         capture_output=True,
         text=True,
@@ -129,10 +132,31 @@ REPRODUCE = ("reproduce", "--dataset", "digits", "--trials", "3", "--epochs", "2
 class Reproduced:
     home: Path
     ended: Ended
+    command: Path
+    """The command of the wheel that made it."""
+
+
+def wheel_command(folder: Path) -> Path:
+    """The command `study` of a wheel of these packages, in an environment with the libraries of this one."""
+    source, wheels, place = folder / "source", folder / "wheels", folder / "environment"
+    # A copy: a build leaves files in the folder, and takes up those of earlier ones.
+    for package in ("study", "pipelines", "analysis", "benchmarks"):
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+    build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, source)
+    subprocess.run([sys.executable, *pip, *build], check=True)
+    venv.create(place, with_pip=True)
+    subprocess.run([place / "bin" / "python", *pip, "install", "--no-deps", *wheels.iterdir()], check=True)
+    (packages,) = place.glob("lib/python*/site-packages")
+    # Of this environment only the libraries: .pth files in it, as of an editable installation, are not read.
+    (packages / "libraries.pth").write_text(sysconfig.get_path("purelib"))
+    return place / "bin" / "study"
 
 
 def reproduced(factory: pytest.TempPathFactory) -> Reproduced:
-    """The whole study on the digits; made once for all test files, also where several processes run them.
+    """The whole study on the digits, by an installed wheel; made once, also where several processes run the tests.
 
     Read-only, except that a test file may analyse it again meanwhile.
     """
@@ -142,10 +166,14 @@ def reproduced(factory: pytest.TempPathFactory) -> Reproduced:
     with FileLock(folder / "reproduced.lock"):
         if not record.exists():
             # Left by a process that was stopped before it was done.
-            shutil.rmtree(home, ignore_errors=True)
-            home.mkdir()
-            record.write_text(json.dumps(asdict(study(*REPRODUCE, home=home))))
-    return Reproduced(home, Ended(**json.loads(record.read_text())))
+            for left in (home, folder / "wheel"):
+                shutil.rmtree(left, ignore_errors=True)
+                left.mkdir()
+            command = wheel_command(folder / "wheel")
+            ended = study_cold(*REPRODUCE, home=home, command=command)
+            record.write_text(json.dumps({"command": str(command), "ended": asdict(ended)}))
+    recorded = json.loads(record.read_text())
+    return Reproduced(home, Ended(**recorded["ended"]), Path(recorded["command"]))
 
 
 def only_page(home: Path) -> Path:

@@ -13,7 +13,7 @@ from study.home import Home
 from study.tracking.runs import metric
 from study.tracking.store import Store
 from tests.support.figures import cnn_figures
-from tests.support.process import REPRODUCE, Ended, Reproduced, only_page, reproduced, study
+from tests.support.process import REPRODUCE, Ended, Reproduced, only_page, reproduced, study, study_cold
 
 FIGURES = cnn_figures(filter=12)
 
@@ -67,6 +67,10 @@ def test_every_stage_says_what_it_does_and_for_which_model_and_the_end_how_the_p
     assert numbers[0] > lines.index("5/5 Analyse: cnn and ffnn")
 
 
+def test_the_runs_are_of_the_installed_wheel(store: Store) -> None:
+    assert {run.params["git_commit"] for run in store.runs(stage="retrain")} == {"unknown"}
+
+
 def test_every_trial_is_a_run_below_its_search(store: Store) -> None:
     searches = {run.name: run for run in store.runs(stage="search")}
     assert set(searches) == {"digits-cnn", "digits-ffnn"}
@@ -113,7 +117,7 @@ class Again:
 @pytest.fixture(scope="module")
 def again(digits: Reproduced, store: Store) -> Again:
     before = {run.id for run in store.runs()}
-    ended = study(*REPRODUCE, home=digits.home)
+    ended = study_cold(*REPRODUCE, home=digits.home, command=digits.command)
     return Again(before, {run.id for run in store.runs()}, ended)
 
 
