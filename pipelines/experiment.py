@@ -101,5 +101,5 @@ def _publish(parent: Run, context: Context) -> tuple[Path, str]:
         report.add(exhibit)
     text = exhibits[0].in_words
     write(folder / "findings.md", f"{text}\n")
-    context.store.log_folder(parent.id, folder, "experiment")
+    context.store.log_sums(parent.id, context.store.log_folder(parent.id, folder, "experiment"))
     return folder, text

@@ -8,11 +8,11 @@ not used to choose anything.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipelines.checkpoints import Checkpoint, Checkpoints
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.session.mlflow_pages import run_page
@@ -25,6 +25,7 @@ from study.models import Model, build_model
 from study.system.files import locked
 from study.system.processes import this_process
 from study.tracking.artifacts import predictions_path
+from study.tracking.checkpoints import Checkpoint, Checkpoints
 from study.tracking.failures import failure_recorded
 from study.tracking.registry import log_model, model_digests, model_name
 from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric, retrain_tags
@@ -138,8 +139,8 @@ def _start(trial: Run, config: TrainConfig, dataset: Dataset, context: Context) 
     )
 
 
-def _describe(run_id: str, dataset: Dataset, context: Context) -> None:
-    described = {
+def _description(dataset: Dataset) -> dict[str, Any]:
+    return {
         "key": dataset.key,
         "source": dataset.source,
         "digest": dataset.digest,
@@ -148,14 +149,13 @@ def _describe(run_id: str, dataset: Dataset, context: Context) -> None:
         "test": len(dataset.test),
         "test_images_equal_to_a_training_image": find_duplicates(dataset.train, dataset.test).leaked,
     }
-    context.store.log_json(run_id, "dataset.json", described)
 
 
 def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, context: Context) -> None:
     model = build_model(config.model, classes=len(dataset.classes), seed=config.seed)
     state = TrainingState(model, config, context.machine)
     checkpoints = Checkpoints(context.store, run_id)
-    _describe(run_id, dataset, context)
+    checkpoints.keep_description(_description(dataset))
     _restore(run_id, state, checkpoints, context)
     images = len(dataset.train)
     bar_name = f"retraining {config.model.name}"

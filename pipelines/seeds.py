@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Collection
 
-from pipelines.checkpoints import Checkpoints
 from pipelines.retrain import register_model, retrain
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
@@ -12,6 +11,7 @@ from study.errors import StudyError
 from study.models import build_model
 from study.tracking.artifacts import MODEL_SUMS, weights_path
 from study.tracking.best import finished_seeds
+from study.tracking.checkpoints import Checkpoints
 from study.tracking.registry import delete_model, model_digests, model_name, ready_model, register, versions_of
 from study.tracking.runs import Run, metric
 

@@ -239,7 +239,7 @@ TESTED_IN = {
     "pipelines/test_explain.py": ["pipelines.report.explanations"],
     "pipelines/test_analyse.py": ["pipelines.report.compose", "pipelines.report.material", "pipelines.report.network"],
     "pipelines/test_experiment.py": ["pipelines.replicates"],
-    "pipelines/test_retrain.py": ["pipelines.checkpoints", "pipelines.seeds"],
+    "pipelines/test_retrain.py": ["study.tracking.checkpoints", "pipelines.seeds"],
     "pipelines/test_tune.py": [
         "pipelines.report.search_results",
         "pipelines.reproduce",

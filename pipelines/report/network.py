@@ -15,7 +15,7 @@ from study.data import SelectedImage, normalise
 from study.errors import StudyError
 from study.models import CNN, Model, build_model
 from study.system.debugging import show_if_debugging
-from study.tracking.artifacts import SPLITS, epoch_of, predictions_path, weights_path
+from study.tracking.artifacts import DESCRIPTION, SPLITS, epoch_of, predictions_path, weights_path
 from study.tracking.hints import retraining
 from study.tracking.runs import Run
 from study.tracking.store import Store
@@ -140,7 +140,7 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
     except StudyError as error:
         show_if_debugging(error)
         consequence = "the classes are the data set's" if classes else "without the data set its classes are unknown"
-        message = _unreadable(store, run, "dataset.json", error, consequence)
+        message = _unreadable(store, run, DESCRIPTION, error, consequence)
         if not classes:
             raise StudyError(message) from None
         missing.append(message)
@@ -148,9 +148,9 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
 
 
 def _classes(store: Store, run: Run) -> tuple[str, ...]:
-    classes = store.load_json(run.id, "dataset.json").get("classes")
+    classes = store.load_json(run.id, DESCRIPTION).get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise StudyError(f"The artifact dataset.json of run {run.id} names no classes.")
+        raise StudyError(f"The artifact {DESCRIPTION} of run {run.id} names no classes.")
     return tuple(classes)
 
 

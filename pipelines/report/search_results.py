@@ -29,7 +29,7 @@ def log_results(run_id: str, opened: Search, store: Store) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, (numbers, draw) in figures.items():
             write_figure(Path(folder), name, numbers, draw(numbers))
-        store.log_folder(run_id, Path(folder), "search")
+        store.log_sums(run_id, store.log_folder(run_id, Path(folder), "search"))
     complete = table[table["state"] == "complete"]
     if len(complete):
         store.log(run_id, {"best_val_accuracy": float(complete["val_accuracy"].max())}, step=len(table))

@@ -14,7 +14,8 @@ from pipelines.upkeep.findings import Finding, label
 from study.errors import StudyError
 from study.system import interruption
 from study.system.files import is_abandoned
-from study.tracking.artifacts import MODEL_SUMS, SPLITS, SUMS, predictions_path, weights_path
+from study.tracking.artifacts import DESCRIPTION, MODEL_SUMS, SPLITS, SUMS, predictions_path, weights_path
+from study.tracking.checkpoints import is_whole_slot
 from study.tracking.hints import retraining
 from study.tracking.registry import delete_run, model_digests
 from study.tracking.runs import NOT_CONTINUED, Run
@@ -30,13 +31,15 @@ class RunFiles:
 
     run: Run
     listed: Collection[str]
-    """The paths of its weights, its predictions, and the hashes of its model."""
+    """The paths of its weights, its predictions, the description of its images, and the hashes of its model."""
     sums: Mapping[str, str]
     """The recorded SHA-256 of each."""
     broken: Mapping[str, str] = field(default_factory=dict)
     """Why files could not be read, by path."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """The SHA-256 of each as it is now."""
+    altered_slots: Collection[str] = ()
+    """Its files of the training state that differ from the hash within them."""
     unfinished: Collection[Path] = ()
     """Half-written files of killed processes; empty where a server keeps the files."""
     model: Mapping[str, str] | None = None
@@ -54,7 +57,7 @@ class RunFiles:
         if self.run.status != "FINISHED":
             return set(self.sums)
         weights = map(weights_path, range(self.run.epochs + 1))
-        return {*weights, *map(predictions_path, SPLITS), *self.sums}
+        return {*weights, *map(predictions_path, SPLITS), DESCRIPTION, *self.sums}
 
     @property
     def missing(self) -> set[str]:
@@ -107,7 +110,7 @@ class RunFiles:
 def read_files(run: Run, store: Store, bar: Bar) -> RunFiles:
     """Reads and hashes all files of `run`, and collects the errors of those that cannot be read."""
     listed = [path for part in ("weights", "predictions") for path in _listed(store, run.id, part)]
-    listed += [path for path in _listed(store, run.id, "") if path == MODEL_SUMS]
+    listed += [path for path in _listed(store, run.id, "") if path in (DESCRIPTION, MODEL_SUMS)]
     broken, digests = {}, {}
     sums: dict[str, dict[str, str]] = {SUMS: {}, MODEL_SUMS: {}}
     for name in sums:
@@ -121,7 +124,7 @@ def read_files(run: Run, store: Store, bar: Bar) -> RunFiles:
         try:
             digests[path] = store.digest(run.id, path)
             if path not in sums[SUMS] and path != MODEL_SUMS:
-                store.load_arrays(run.id, path)
+                _require_readable(run, path, store)
         except StudyError as error:
             broken[path] = str(error)
     bar.advance()
@@ -132,12 +135,21 @@ def read_files(run: Run, store: Store, bar: Bar) -> RunFiles:
         sums=sums[SUMS],
         broken=broken,
         digests=digests,
+        altered_slots=[path for path in _listed(store, run.id, "resume") if not is_whole_slot(store, run.id, path)],
         unfinished=sorted(filter(is_abandoned, root.rglob(".*.part"))) if root and root.is_dir() else [],
         model=model_digests(store, run.id) if run.status == "FINISHED" else None,
         model_sums=sums[MODEL_SUMS],
         steps=Counter(point.step for point in recorded_points(store, run, CURVE)) if run.status == "FINISHED" else None,
         results=dict(_results(run, store, sums[SUMS], digests)),
     )
+
+
+def _require_readable(run: Run, path: str, store: Store) -> None:
+    """Checks a file without a recorded hash, as far as that is possible."""
+    if path != DESCRIPTION:
+        store.load_arrays(run.id, path)
+    elif store.load_json(run.id, path).get("digest") != run.dataset_digest:
+        raise StudyError("its digest is not that of the images that the run was trained on.")
 
 
 def _listed(store: Store, run_id: str, path: str) -> list[str]:
@@ -184,6 +196,8 @@ def _check(files: RunFiles, twin: Run | None, store: Store) -> Iterator[Finding]
         repair = partial(delete_run, store.client, run.id)
     for message in [*damage, *files.model_damage()]:
         yield Finding(message, where, remedy, repair)
+    for slot in files.altered_slots:
+        yield _altered_slot(run, slot, store)
     for path in files.unfinished:
         yield Finding(f"{path.name} is incomplete.", where, "removes it", partial(path.unlink, missing_ok=True))
     # By its hashes `study retrain` knows whether it can continue a run.
@@ -194,6 +208,14 @@ def _check(files: RunFiles, twin: Run | None, store: Store) -> Iterator[Finding]
         if name not in run.metrics:
             record = partial(store.log, run.id, {name: value}, run.epochs)
             yield Finding(f"MLflow lacks its {name}.", where, "records that of its predictions", record)
+
+
+def _altered_slot(run: Run, path: str, store: Store) -> Finding:
+    message, root = f"{path} was altered: its content is not what the SHA-256 in it says.", store.root(run.id)
+    if root is None:
+        return Finding(message, label(run), "nothing: no training is continued from it")
+    repair = partial((root / path).unlink, missing_ok=True)
+    return Finding(message, label(run), "removes it: no training is continued from it", repair)
 
 
 def _unrecorded(files: RunFiles, unknown: Collection[str], store: Store) -> Finding:

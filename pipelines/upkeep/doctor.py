@@ -16,6 +16,7 @@ from rich.table import Table
 
 from pipelines.session.context import Stores
 from pipelines.upkeep import check_runs, findings
+from pipelines.upkeep.check_figures import check_figures
 from pipelines.upkeep.check_files import check_files, read_files
 from pipelines.upkeep.check_registry import check_registry
 from pipelines.upkeep.findings import Facts, Finding
@@ -198,6 +199,7 @@ class _Examination:
         self.files = sum(len(of_run.listed) for of_run in files)
         yield from check_files(files, facts.store)
         yield from check_registry(facts, files)
+        yield from check_figures(facts)
 
     def _say(self) -> None:
         display, result = self.context.display, self.result

@@ -29,6 +29,7 @@ from pipelines.upkeep.archive import (
 )
 from pipelines.upkeep.archived_tables import compact, counted, keep_only
 from pipelines.upkeep.check_archive import problem_of
+from pipelines.upkeep.check_figures import has_figures, lost_figures
 from pipelines.upkeep.check_files import read_files
 from pipelines.upkeep.gaps import Gaps
 from pipelines.upkeep.pack import copy_readable, packed, read_back, write_sums, written_whole
@@ -215,6 +216,8 @@ def _keep_runs(runs: Sequence[Run], copy: Store, context: Stores, folder: Path, 
         with context.display.bar("checking files", len(retrained)) as bar:
             for run in retrained:
                 gaps.add_files(read_files(run, copy, bar))
+        for run in filter(has_figures, runs):
+            gaps.add_lost(run, *lost_figures(run, copy))
         keep_only(file, {run.id for run in runs})
         for experiment in copy.client.search_experiments(filter_string="name = 'Default'"):
             # MLflow's own experiment, located in the folder where the first command ran.

@@ -1,7 +1,7 @@
 """The gaps of an export: what is missing, altered or left out in it, a line for each kind."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 
 from pipelines.upkeep.check_files import RunFiles
 from study.system.redaction import one_line
@@ -30,12 +30,21 @@ class Gaps:
 
     def add_files(self, files: RunFiles) -> None:
         """Adds what is wrong with the exported files of a retrained run."""
-        run, unreadable = files.run, self._paths["unreadable"][files.run.id]
+        run = files.run
         missing = files.missing | ({MODEL} if files.model == {} else set())
         if run.status == "FINISHED" and not (files.sums or files.broken):
             missing.add(SUMS)
-        altered = files.altered | files.broken.keys() | {f"model/{name}" for name in files.altered_model}
-        # A file that could not be read was not copied either: it is named once.
+        altered = {
+            *files.altered,
+            *files.broken,
+            *files.altered_slots,
+            *(f"model/{name}" for name in files.altered_model),
+        }
+        self.add_lost(run, missing, altered)
+
+    def add_lost(self, run: Run, missing: Set[str], altered: Set[str]) -> None:
+        """Adds the missing and the altered files of a run, but those that could not be read, and so were not copied."""
+        unreadable = self._paths["unreadable"][run.id]
         self.add("missing", run, missing - unreadable)
         self.add("altered", run, altered - unreadable)
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 SUMS = "SHA256SUMS"
 MODEL_SUMS = "MODEL_SHA256SUMS"
 """The same for the files of the run's model, by path within the model's folder."""
+DESCRIPTION = "dataset.json"
+"""Artifact path of the description of a retraining's images."""
 SPLITS = ("train", "test")
 
 
@@ -81,16 +83,16 @@ class Artifacts:
         Raises:
             StudyError: as `load_tensors`.
         """
-        return self._load(run_id, path, "numpy")[0]
+        return self.load_arrays_and_metadata(run_id, path)[0]
+
+    def load_arrays_and_metadata(self, run_id: str, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """As `load_tensors`, without torch."""
+        return self._load(run_id, path, "numpy")
 
     def _load(self, run_id: str, path: str, framework: str) -> tuple[dict[str, Any], dict[str, str]]:
-        expected = self.sums(run_id).get(path)
-        with self._read(run_id, path) as file:
-            if expected and sha256(file) != expected:
-                raise StudyError(f"The artifact {path} of run {run_id} was altered: its hash is not that in {SUMS}.")
-            with safe_open(file, framework) as opened:
-                names = opened.keys()
-                return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
+        with self._checked(run_id, path) as file, safe_open(file, framework) as opened:
+            names = opened.keys()
+            return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
 
     def log_sums(self, run_id: str, sums: Mapping[str, str], name: str = SUMS) -> str:
         """Logs the SHA-256 of files, by path, as the artifact `name`; returns the SHA-256 of that artifact."""
@@ -122,18 +124,19 @@ class Artifacts:
         with self._read(run_id, path) as file:
             return sha256(file)
 
-    def log_json(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
-        """Logs `content` as the JSON artifact `path`."""
+    def log_json(self, run_id: str, path: str, content: Mapping[str, Any]) -> str:
+        """Logs `content` as the JSON artifact `path`; returns its SHA-256."""
         with self._written(run_id, path) as file:
             file.write_text(json.dumps(content, indent=2), encoding="utf-8")
+            return sha256(file)
 
     def load_json(self, run_id: str, path: str) -> dict[str, Any]:
         """The content of the JSON artifact `path`.
 
         Raises:
-            StudyError: where there is no such artifact, or no JSON object in it.
+            StudyError: where there is no such artifact, no JSON object in it, or it differs from its hash.
         """
-        with self._read(run_id, path) as file:
+        with self._checked(run_id, path) as file:
             content = json.loads(file.read_text(encoding="utf-8"))
             if not isinstance(content, dict):
                 raise ValueError("it is no JSON object")
@@ -148,23 +151,26 @@ class Artifacts:
         with self._read(run_id, path) as file:
             return pd.read_csv(file, usecols=list(columns), dtype=dict(columns))
 
-    def log_folder(self, run_id: str, folder: Path, path: str, *, leave_out: str = "") -> None:
-        """Logs all files below `folder` as artifacts below `path`.
+    def log_folder(self, run_id: str, folder: Path, path: str, *, leave_out: str = "") -> dict[str, str]:
+        """Logs all files below `folder` as artifacts below `path`; returns the SHA-256 of each by its path.
 
         Leaves out hidden files and folders, and the subfolder `leave_out`.
         """
+        sums = {}
         for source in sorted(folder.rglob("*")):
             interruption.check()
             name = source.relative_to(folder)
             if source.is_file() and not is_hidden(name) and name.parts[0] != leave_out:
-                self._log_file(run_id, source, str(PurePosixPath(path, name)))
+                artifact = str(PurePosixPath(path, name))
+                sums[artifact] = self._log_file(run_id, source, artifact)
+        return sums
 
-    def _log_file(self, run_id: str, source: Path, path: str) -> None:
-        root = self.root(run_id)
-        if root and (root / path).is_file() and sha256(root / path) == sha256(source):
-            return
-        with self._written(run_id, path) as file:
-            shutil.copyfile(source, file)
+    def _log_file(self, run_id: str, source: Path, path: str) -> str:
+        root, digest = self.root(run_id), sha256(source)
+        if not (root and (root / path).is_file() and sha256(root / path) == digest):
+            with self._written(run_id, path) as file:
+                shutil.copyfile(source, file)
+        return digest
 
     def artifacts(self, run_id: str, path: str = "") -> list[str]:
         """Sorted paths of the files directly below `path`; empty where there are none.
@@ -200,6 +206,15 @@ class Artifacts:
             yield file
             parent = str(PurePosixPath(path).parent)
             self.client.log_artifact(run_id, str(file), None if parent == "." else parent)
+
+    @contextmanager
+    def _checked(self, run_id: str, path: str) -> Iterator[Path]:
+        """The artifact `path` as `_read` gives it, if its hash is the recorded one, where there is one."""
+        expected = self.sums(run_id).get(path)
+        with self._read(run_id, path) as file:
+            if expected and sha256(file) != expected:
+                raise StudyError(f"The artifact {path} of run {run_id} was altered: its hash is not that in {SUMS}.")
+            yield file
 
     @contextmanager
     def _read(self, run_id: str, path: str) -> Iterator[Path]:

@@ -248,7 +248,7 @@ def _check_hashes(run: RecordedRun, broken: Broken) -> None:
         for folder in ("weights", "predictions")
         for file in run.artifacts.glob(f"{folder}/*.safetensors")
     }
-    files["MODEL_SHA256SUMS"] = run.artifacts / "MODEL_SHA256SUMS"
+    files |= {name: run.artifacts / name for name in ("MODEL_SHA256SUMS", "dataset.json")}
     if known.keys() != files.keys():
         broken.unequal.append(f"run {run.id} has hashes of {sorted(known)}, and files {sorted(files)}")
     for path in known.keys() & files.keys():

@@ -13,7 +13,6 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from pipelines import retrain as stage
-from pipelines.checkpoints import SLOTS
 from pipelines.retrain import retrain
 from pipelines.seeds import retrain_once, retrain_seeds
 from pipelines.session.context import Context
@@ -22,6 +21,7 @@ from study.data import Dataset, normalise
 from study.errors import OutOfMemory, StudyError
 from study.models import build_model
 from study.tracking.artifacts import weights_path
+from study.tracking.checkpoints import SLOTS
 from study.tracking.registry import model_digests, ready_model
 from study.tracking.runs import Run
 from study.tracking.store import Store
@@ -320,7 +320,12 @@ def test_another_number_of_threads_begins_anew_and_says_so(
 def test_the_hashes_of_all_weights_and_predictions_are_kept(finished_study):
     store, run_id = finished_study.context.store, finished_study.retrained["cnn"]
     sums = store.sums(run_id)
-    kept = ["MODEL_SHA256SUMS", *store.artifacts(run_id, "predictions"), *store.artifacts(run_id, "weights")]
+    kept = [
+        "MODEL_SHA256SUMS",
+        "dataset.json",
+        *store.artifacts(run_id, "predictions"),
+        *store.artifacts(run_id, "weights"),
+    ]
     assert list(sums) == kept
     assert {path: store.digest(run_id, path) for path in sums} == sums
 

@@ -22,6 +22,7 @@ from study.search.records import Searches
 from study.system.databases import back_up
 from study.system.processes import this_process
 from study.tracking import best
+from study.tracking.checkpoints import SLOTS
 from tests.conftest import surroundings
 from tests.support.patient import FIX, Patient, dead_process
 from tests.support.process import study_here
@@ -440,6 +441,36 @@ def test_hashes_of_a_retraining_that_is_not_continued_are_not_missed(patient: Pa
     patient.store.finish(patient.retrained, "FAILED", reason)
     forget_sums(patient)
     assert patient.examine() == Result()
+
+
+def test_an_altered_training_state_is_found_and_removed(patient: Patient) -> None:
+    even, odd = map(patient.file, SLOTS)
+    alter(odd)
+    require_repaired(patient, [(f"run {patient.retrained[:12]}", f"{SLOTS[1]} was altered")])
+    assert (even.is_file(), odd.exists()) == (True, False)
+
+
+def test_an_altered_description_of_the_images_is_found(patient: Patient) -> None:
+    content = patient.file("dataset.json").read_bytes()
+    patient.file("dataset.json").write_bytes(content.replace(b'"3"', b'"8"'))
+    assert ["dataset.json was altered" in finding.message for finding in patient.examine(FIX).left] == [True]
+    patient.file("dataset.json").unlink()
+    assert [finding.message for finding in patient.examine(FIX).left] == ["dataset.json is missing."]
+
+
+@pytest.mark.parametrize("is_altered", [False, True])
+def test_a_description_without_a_hash_is_told_by_the_digest_in_it(patient: Patient, is_altered: bool) -> None:
+    sums = patient.store.sums(patient.retrained)
+    patient.store.log_sums(patient.retrained, {path: sums[path] for path in sums if path != "dataset.json"})
+    if is_altered:
+        digest = patient.store.get(patient.retrained).dataset_digest.encode()
+        content = patient.file("dataset.json").read_bytes()
+        patient.file("dataset.json").write_bytes(content.replace(digest, digest[::-1]))
+        [finding] = patient.examine(FIX).left
+        assert "dataset.json cannot be read: its digest is not that of the images" in finding.message
+    else:
+        require_repaired(patient, [(f"run {patient.retrained[:12]}", "The SHA-256 of 1 of its files is not recorded")])
+        assert patient.store.sums(patient.retrained) == sums
 
 
 def test_a_missing_model_is_found(patient: Patient) -> None:

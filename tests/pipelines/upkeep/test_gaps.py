@@ -17,6 +17,7 @@ from pipelines.upkeep.import_ import import_study
 from pipelines.upkeep.pack import written_whole
 from study.errors import StudyError
 from study.home import Home
+from study.tracking.checkpoints import SLOTS
 from study.tracking.registry import ready_model
 from tests.conftest import surroundings
 from tests.support.patient import CHECK, Patient, examine
@@ -66,6 +67,47 @@ def lose_sums(patient: Patient) -> None:
     patient.file("SHA256SUMS").unlink()
 
 
+def alter_description(patient: Patient) -> None:
+    file = patient.file("dataset.json")
+    file.write_text(file.read_text().replace('"3"', '"8"'))
+
+
+def lose_description(patient: Patient) -> None:
+    patient.file("dataset.json").unlink()
+
+
+def alter_checkpoint(patient: Patient) -> None:
+    alter_byte(patient.file(SLOTS[0]))
+
+
+def alter_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def figures(patient: Patient) -> Path:
+    """The folder of the figures of the search."""
+    root = patient.store.root(patient.parent)
+    assert root
+    return root / "search"
+
+
+def alter_figure(patient: Patient) -> None:
+    alter_byte(figures(patient) / "history.png")
+
+
+def lose_figure(patient: Patient) -> None:
+    (figures(patient) / "history.csv").unlink()
+
+
+def lose_sums_of_figures(patient: Patient) -> None:
+    (figures(patient).parent / "SHA256SUMS").unlink()
+
+
+FIGURES = (alter_figure, lose_figure, lose_sums_of_figures)
+
+
 def model_id(patient: Patient) -> str:
     model = ready_model(patient.store.client, patient.retrained)
     assert model
@@ -98,6 +140,9 @@ def purge_model(patient: Patient) -> None:
         {truncate: "Altered: RUN: predictions/test.safetensors.", make_unreadable: f"Unreadable: RUN: {LAST}."},
         {lose_sums: "Missing: RUN: SHA256SUMS.", alter_model: "Altered: RUN: model/data/model.pt2."},
         {lose_model: "Missing: RUN: its MLflow model.", lose_all: "Missing: RUN: "},
+        {alter_description: "Altered: RUN: dataset.json.", alter_checkpoint: f"Altered: RUN: {SLOTS[0]}."},
+        {alter_figure: "Altered: RUN: search/history.png.", lose_figure: "Missing: RUN: search/history.csv."},
+        {lose_description: "Missing: RUN: dataset.json.", lose_sums_of_figures: "Missing: RUN: SHA256SUMS."},
     ],
 )
 def test_what_is_not_whole_is_named_and_the_rest_is_imported(
@@ -106,7 +151,7 @@ def test_what_is_not_whole_is_named_and_the_rest_is_imported(
     expected = []
     for model, (damage, line) in zip(("cnn", "ffnn"), damages.items(), strict=True):
         damaged = replace(patient, model=model)
-        run = patient.store.get(damaged.retrained)
+        run = patient.store.get(damaged.parent if damage in FIGURES else damaged.retrained)
         expected.append(line.replace("RUN", f"{run.name} ({run.id[:8]})"))
         damage(damaged)
     assert not export(patient, tmp_path / "some")

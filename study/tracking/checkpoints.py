@@ -4,16 +4,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safetensors.torch import save
-from torch import Tensor
+import numpy as np
+from safetensors.numpy import save
 
 from study.errors import StudyError
 from study.system import interruption
-from study.tracking.artifacts import MODEL_SUMS, SPLITS, predictions_path, weights_path
+from study.tracking.artifacts import DESCRIPTION, MODEL_SUMS, SPLITS, predictions_path, weights_path
 from study.tracking.registry import CHANGING
 from study.tracking.store import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SLOTS = ("resume/even.safetensors", "resume/odd.safetensors")
 """The two files of the training state, written alternately: if one is cut off, the other is whole, an epoch older."""
@@ -23,7 +26,7 @@ class Checkpoint(NamedTuple):
     """The state of a training after an epoch."""
 
     epoch: int
-    tensors: dict[str, Tensor]
+    tensors: "dict[str, Tensor]"
     """The state that `TrainingState.restore` takes."""
     metrics: dict[str, float]
 
@@ -40,7 +43,12 @@ class Checkpoints:
             self._sums = {}
         self._recorded = set(store.history(run_id)["epoch"])
 
-    def keep(self, path: str, tensors: Mapping[str, Tensor]) -> None:
+    def keep_description(self, description: Mapping[str, Any]) -> None:
+        """Writes what the images are, and records the hash."""
+        self._sums[DESCRIPTION] = self._store.log_json(self._run_id, DESCRIPTION, description)
+        self._store.log_sums(self._run_id, self._sums)
+
+    def keep(self, path: str, tensors: "Mapping[str, Tensor]") -> None:
         """Writes tensors that must not change, and records their hash."""
         self._sums[path] = self._store.log_tensors(self._run_id, path, tensors)
         self._store.log_sums(self._run_id, self._sums)
@@ -51,13 +59,13 @@ class Checkpoints:
         self._sums[MODEL_SUMS] = self._store.log_sums(self._run_id, kept, MODEL_SUMS)
         self._store.log_sums(self._run_id, self._sums)
 
-    def keep_epoch(self, weights: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    def keep_epoch(self, weights: "Mapping[str, Tensor]", checkpoint: Checkpoint) -> None:
         """Writes the weights, then the training state, and then records the metrics unless they are recorded."""
         epoch, tensors, metrics = checkpoint
         self.keep(weights_path(epoch), weights)
         # The metrics travel with the state: an interruption before they are recorded loses neither.
         slot, metrics_text = SLOTS[epoch % 2], json.dumps(metrics)
-        digest = _content_digest(tensors, metrics_text)
+        digest = _content_digest({name: tensor.numpy() for name, tensor in tensors.items()}, metrics_text)
         self._store.log_tensors(self._run_id, slot, tensors, metrics=metrics_text, sha256=digest)
         self.record(metrics, epoch)
 
@@ -100,17 +108,22 @@ class Checkpoints:
             return False
 
     def _read_checkpoint(self, path: str) -> Checkpoint | None:
-        if path not in self._store.artifacts(self._run_id, "resume"):
+        listed = self._store.artifacts(self._run_id, "resume")
+        if path not in listed or not is_whole_slot(self._store, self._run_id, path):
             return None
-        try:
-            tensors, metadata = self._store.load_tensors(self._run_id, path)
-        except StudyError:
-            return None
-        if metadata.get("sha256") != _content_digest(tensors, metadata.get("metrics", "")):
-            return None
+        tensors, metadata = self._store.load_tensors(self._run_id, path)
         return Checkpoint(int(tensors["progress"][0]), tensors, json.loads(metadata["metrics"]))
 
 
-def _content_digest(tensors: Mapping[str, Tensor], metrics: str) -> str:
+def is_whole_slot(store: Store, run_id: str, path: str) -> bool:
+    """Whether the content of a file of the training state is what the hash within it says; needs no torch."""
+    try:
+        arrays, metadata = store.load_arrays_and_metadata(run_id, path)
+    except StudyError:
+        return False
+    return metadata.get("sha256") == _content_digest(arrays, metadata.get("metrics", ""))
+
+
+def _content_digest(arrays: Mapping[str, np.ndarray], metrics: str) -> str:
     # Stored within the file: a separate hash would be outdated if the process stopped between the two writes.
-    return hashlib.sha256(save(dict(tensors)) + metrics.encode()).hexdigest()
+    return hashlib.sha256(save(dict(arrays)) + metrics.encode()).hexdigest()
