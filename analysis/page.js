@@ -3,6 +3,14 @@ if (window.self !== window.top)
   for (const link of document.querySelectorAll('a:not([href^="#"])'))
     link.replaceWith(`${link.textContent}: ${link.getAttribute("href")}, beside this page`);
 
+// Where the page is without the figures for narrow screens, which lie beside it, those that it holds are shown.
+for (const source of document.querySelectorAll("source")) {
+  const image = source.nextElementSibling;
+  const showWide = () => source.remove();
+  if (image.complete && !image.naturalWidth) showWide();
+  image.addEventListener("error", showWide);
+}
+
 // An animation is loaded when it comes into view; where it cannot be or is not wanted, its frame stays.
 const moves = !matchMedia("(prefers-reduced-motion: reduce)").matches;
 const seen = new IntersectionObserver((entries) => {

@@ -44,6 +44,8 @@ class Section:
     """Further results, one sentence each."""
     note: str = ""
     """How to read it, or how it was computed."""
+    narrow: tuple[str, bytes] | None = None
+    """The figure for narrow screens: its file, relative to the page, and the picture, which is not embedded."""
 
 
 def page(
@@ -69,7 +71,7 @@ def page(
         cell=_cell,
         data_url=data_url,
         numeric=lambda table: [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes],
-        page_width=_page_width,
+        page_size=_page_size,
         prose=_prose,
     ).get_template("page.html")
     return template.render(
@@ -89,25 +91,23 @@ def _prose(text: str) -> Markup:
 
 
 def data_url(png: bytes) -> str:
-    """The picture as a data URL: as a PNG with a palette of 256 colours, or a photograph as a lossless WebP.
+    """The picture as a data URL: a WebP without loss, but for the colours of a figure, of which it keeps 256.
 
-    The palette makes it about three times smaller; `Quantize.MAXCOVERAGE` keeps lines, text and flat areas as they are.
+    A figure becomes about four times smaller: the palette keeps lines, text and flat areas as they are
+    (`Quantize.MAXCOVERAGE`), and the same as a PNG is a third larger.
     """
     picture, content = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
-    if picture.getcolors(PHOTOGRAPH) is None:
-        kind = "webp"
-        picture.save(content, kind, lossless=True)
-    else:
-        kind = "png"
-        palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        palette.save(content, kind, optimize=True)
-    return f"data:image/{kind};base64,{b64encode(content.getvalue()).decode()}"
+    if picture.getcolors(PHOTOGRAPH) is not None:
+        picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).convert("RGB")
+    picture.save(content, "webp", lossless=True)
+    return f"data:image/webp;base64,{b64encode(content.getvalue()).decode()}"
 
 
-def _page_width(png: bytes) -> int:
-    """The width at `PAGE_PIXELS` per inch, so that text has one size in small and wide figures."""
-    # The first chunk of a PNG, the header, starts with the width.
-    return int.from_bytes(png[16:20], "big") * PAGE_PIXELS // DOTS
+def _page_size(png: bytes) -> tuple[int, int]:
+    """Width and height at `PAGE_PIXELS` per inch, so that text has one size in small and wide figures."""
+    # The first chunk of a PNG, its header, starts with both.
+    width, height = (int.from_bytes(png[place : place + 4], "big") for place in (16, 20))
+    return width * PAGE_PIXELS // DOTS, height * PAGE_PIXELS // DOTS
 
 
 def _cell(value: object) -> str:

@@ -7,10 +7,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.drawing import maps, style
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import BAR, GAP, LINE, MARGIN, draw_bar, draw_tile, sheet
 
 MOST_COLUMNS = 16
 """Most epochs side by side; further ones continue below. The report has 0, 2, …, 30."""
+NARROW_COLUMNS = 3
+"""The same on a narrow screen."""
 NAMES = 0.95
 """Width in inches of the rows' names."""
 HIDING = 0.5
@@ -73,11 +76,11 @@ def draw_strips(
         label: of the colour bar.
     """
     epochs = list(titles)
-    blocks = math.ceil(len(epochs) / MOST_COLUMNS)
+    blocks = math.ceil(len(epochs) / (NARROW_COLUMNS if is_narrow() else MOST_COLUMNS))
     columns = math.ceil(len(epochs) / blocks)
-    step = min(1.1, (style.WIDTH - 2 * MARGIN - NAMES - BAR) / columns)
+    step = min(1.1, (style.page_width() - 3 * MARGIN - NAMES - BAR) / columns)
     deep = LINE + len(rows) * step
-    figure, ax = sheet(2 * MARGIN + NAMES + columns * step + BAR, blocks * deep + MARGIN, title)
+    figure, ax = sheet(3 * MARGIN + NAMES + columns * step + BAR, blocks * deep + MARGIN, title)
     left = MARGIN + NAMES
     for block in range(blocks):
         shown = epochs[block * columns : (block + 1) * columns]

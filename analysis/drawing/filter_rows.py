@@ -5,12 +5,18 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from analysis.drawing import style
+
 LINE = 150
 """Characters of 8 pt that fit across a figure."""
 
-
 SILENT = 1e-6
 """Share of a layer's largest activation up to which a filter's activations count as rounding errors."""
+
+
+def fitting(count: int) -> int:
+    """How many fit across the page, of things of which `count` fit across a figure of `style.WIDTH`."""
+    return max(1, int(count * style.page_width() / style.WIDTH))
 
 
 def in_rows(filters: Sequence[int], most: int) -> list[list[int]]:
@@ -43,14 +49,16 @@ def of_layers(filters: Mapping[str, Sequence[int]], most: int) -> list[Row]:
     return rows
 
 
-def named(filters: Sequence[int], why: str, width: int = LINE) -> str:
-    """A wrapped text that names the filters left out, and why; empty if there are none."""
+def named(filters: Sequence[int], why: str, less: int = 0) -> str:
+    """A text that names the filters left out, and why, `less` characters narrower than the page; empty if none are."""
     if not len(filters):
         return ""
+    if len(filters) == 1:
+        why = why.replace("filters change ", "filter changes ").replace("filters", "filter")
     numbers = ", ".join(map(str, filters))
-    return textwrap.fill(f"{len(filters)} {why}: {numbers}", width)
+    return textwrap.fill(f"{len(filters)} {why}: {numbers}", fitting(LINE) - less)
 
 
 def axis_label(left_out: Sequence[int], why: str) -> str:
     """The label below a row's filter numbers, with the filters left out."""
-    return "\n".join(line for line in ("filter", named(left_out, why, LINE - 20)) if line)
+    return "\n".join(line for line in ("filter", named(left_out, why, 20)) if line)

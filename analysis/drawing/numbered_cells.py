@@ -3,9 +3,10 @@
 Cells are squares of equal size, so that array sizes can be compared and counted by eye.
 """
 
+import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis.drawing import style
+from analysis.drawing.screens import is_narrow
 
 CELL = 0.35
 """Side of a cell in inches: room for five characters."""
@@ -80,17 +82,42 @@ def draw_rows(rows: Sequence[Sequence[Item]], *, title: str) -> Figure:
 
     The panels of a row are centred vertically if there are signs between them, else aligned at the top.
     """
+    rows = _fitting(rows)
     heights = [_height(row) for row in rows]
     widths = _widths(rows)
     width = max(sum(row) + GAP * (len(row) - 1) for row in widths) + 2 * MARGIN
-    figure = style.figure(width, sum(heights) + GAP + MARGIN)
+    if is_narrow():
+        width = style.page_width()
+        title = textwrap.fill(" ".join(title.split()), int((width - 2 * MARGIN) / (CHARACTER * 10 / 8)))
+    above = LINE * 10 / 8 * title.count("\n")
+    figure = style.figure(width, sum(heights) + GAP + MARGIN + above)
     figure.set_layout_engine("none")
     figure.text(MARGIN / width, 1 - MARGIN / figure.get_figheight(), title, va="top", fontsize=10, color=style.INK)
-    top = MARGIN + GAP
+    top = MARGIN + GAP + above
     for row, height, columns in zip(rows, heights, widths, strict=True):
         _draw_row(figure, row, top, columns)
         top += height
     return figure
+
+
+def _fitting(rows: Sequence[Sequence[Item]]) -> list[list[Item]]:
+    """The rows, broken where a narrow screen ends; a sign stays behind its panel, and wide panels become smaller."""
+    if not is_narrow():
+        return [list(row) for row in rows]
+    most = style.page_width() - 2 * MARGIN - GAP
+    broken: list[list[Item]] = []
+    for row in rows:
+        left = math.inf
+        for item in row:
+            if isinstance(item, Panel):
+                item = replace(item, side=min(item.side, most / item.values.shape[1]))
+            needed = item.width + GAP if isinstance(item, Panel) else 0.0
+            if left + needed > style.page_width() - 2 * MARGIN + GAP:
+                broken.append([])
+                left = 0.0
+            broken[-1].append(item)
+            left += needed
+    return broken
 
 
 def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
@@ -111,7 +138,7 @@ def _height(row: Sequence[Item]) -> float:
 
 def _widths(rows: Sequence[Sequence[Item]]) -> list[list[float]]:
     widths = [[item.width for item in row if isinstance(item, Panel)] for row in rows]
-    if len({len(row) for row in widths}) > 1:
+    if is_narrow() or len({len(row) for row in widths}) > 1:
         return widths
     return [[max(column) for column in zip(*widths, strict=True)]] * len(rows)
 

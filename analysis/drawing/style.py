@@ -3,7 +3,8 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from contextvars import ContextVar
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
@@ -35,6 +36,9 @@ Scale = tuple[Limits, str]
 
 WIDTH = 10.0
 """Width of a figure in inches. Saved at 150 dpi and shown 1000 px wide, 8 pt is 11 px on the page."""
+NARROW = 3.58
+"""Width in inches of a figure on a narrow screen: of 390 pixels, 358 are inside the margins."""
+_page_width: ContextVar[float] = ContextVar("page width", default=WIDTH)
 INK, QUIET, PAPER = "#222222", "#8a8a8a", "#ffffff"
 MODEL_COLOURS = {"cnn": "#0072b2", "ffnn": "#d55e00"}
 """Colours of Okabe and Ito's palette (2008)."""
@@ -96,19 +100,40 @@ def style() -> Iterator[None]:
         yield
 
 
+def page_width() -> float:
+    """The width in inches that a figure may take: `WIDTH`, or `NARROW` while one is drawn for a narrow screen."""
+    return _page_width.get()
+
+
+@contextmanager
+def narrow_page() -> Iterator[None]:
+    """Context manager: figures are drawn for a narrow screen."""
+    token = _page_width.set(NARROW)
+    try:
+        yield
+    finally:
+        _page_width.reset(token)
+
+
 def styled(draw: Callable[P, F]) -> Callable[P, F]:
-    """Decorator: runs a drawing function within `style`."""
+    """Decorator: runs a drawing function within `style`, and lets its figure be drawn again."""
 
     @wraps(draw)
     def within(*args: P.args, **kwargs: P.kwargs) -> F:
         with style():
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+        if isinstance(figure, _Figure):
+            figure.redraw = partial(draw, *args, **kwargs)
+        return figure
 
     return within
 
 
 class _Figure(Figure):
     """A figure that applies the style when it is drawn: matplotlib creates ticks only then, outside `styled`."""
+
+    redraw: Callable[[], Figure | None] | None = None
+    """Draws the figure again, for the page's width at that time."""
 
     def draw(self, renderer: RendererBase) -> None:
         with style():
@@ -230,7 +255,10 @@ def ink_on(cmap: str, share: float) -> str:
 
 def colour_bar(axes: Sequence[Axes], limits: Limits, cmap: str, label: str) -> None:
     """Draws one colour bar beside the panels that share it."""
-    fill_colour_bar(axes[0], limits, cmap, label, ax=list(axes), pad=0.01, aspect=30, fraction=0.03)
+    place = {"location": "right", "pad": 0.01, "fraction": 0.03}
+    if page_width() < WIDTH:
+        place = {"location": "bottom", "pad": 0.03, "fraction": 0.03}
+    fill_colour_bar(axes[0], limits, cmap, label, ax=list(axes), aspect=30, **place)
 
 
 def fill_colour_bar(within: Axes, limits: Limits, cmap: str, label: str, **place: Any) -> None:

@@ -4,10 +4,13 @@ Axes of their own for 64 maps take ten times as long to lay out and to draw.
 """
 
 import textwrap
+from functools import cache
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
@@ -35,7 +38,7 @@ def sheet(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
     The title is wrapped, and the figure is higher than `height` by its lines.
     """
-    width = max(width, NARROWEST)
+    width = max(width, min(NARROWEST, style.page_width()))
     lines = textwrap.wrap(title, int((width - 2 * MARGIN) / (CHARACTER * 10 / 8)))
     above = 2 * MARGIN + 0.18 * len(lines)
     figure = style.figure(width, above + height)
@@ -64,12 +67,20 @@ def draw_tile(
     shown, label, ink = maps.drawn(values, *scale)
     # A square, whatever the shape of the map: the extent is of the picture's outer edges.
     extent = (left, left + side, top + side, top)
-    image = ax.imshow(shown, cmap=cmap, vmin=low, vmax=high, interpolation="nearest", extent=extent, aspect="auto")
+    image = ax.imshow(
+        shown, cmap=_colour_map(cmap), vmin=low, vmax=high, interpolation="nearest", extent=extent, aspect="auto"
+    )
     _frame(ax, left, top, side, title)
     text = ax.text(
         left + side / 2, top + side / 2, label, ha="center", va="center", fontsize=7, linespacing=1, color=ink
     )
     return Tile(image, text)
+
+
+@cache
+def _colour_map(name: str) -> Colormap:
+    """The colour map of this name; matplotlib would copy it, and compute its colours again, for each picture."""
+    return matplotlib.colormaps[name]
 
 
 def set_map(tile: Tile, values: np.ndarray, scale: style.Scale) -> None:
@@ -93,7 +104,8 @@ def draw_picture(ax: Axes, image: np.ndarray, left: float, top: float, side: flo
 
 
 def _frame(ax: Axes, left: float, top: float, side: float, title: str) -> None:
-    ax.add_patch(Rectangle((left, top), side, side, facecolor="none", edgecolor="#bbbbbb", linewidth=0.5))
+    # No `add_patch`: the limits are fixed, and to update them for thousands of frames takes seconds.
+    ax.add_artist(Rectangle((left, top), side, side, facecolor="none", edgecolor="#bbbbbb", linewidth=0.5))
     ax.text(left, top - 0.03, title, va="bottom", fontsize=8, color=style.INK)
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis.drawing import filter_rows, style
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.wording import counted, without_middle
 from analysis.exhibit import Exhibit
 from analysis.results import leads
@@ -24,7 +25,7 @@ NO_EFFECT = 1e-5
 """Largest change of a logit that counts as float32 rounding, not as an effect."""
 KEYS = ["layer", "filter", "class"]
 """The columns that tell a row of the table from the others."""
-MOST_COLUMNS = 32
+MOST_COLUMNS, NARROW_COLUMNS = 32, 8
 """Most filters side by side."""
 MOST_WRITTEN = 15
 """Most classes for which the numbers are written into the cells."""
@@ -145,9 +146,11 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     effects = main_effects(table, measure)
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     working = {layer: effects.loc[effects["layer"] == layer, "filter"].tolist() for layer in layers}
-    panels = filter_rows.of_layers(working, MOST_COLUMNS)
+    panels = filter_rows.of_layers(working, NARROW_COLUMNS if is_narrow() else MOST_COLUMNS)
     classes = list(dict.fromkeys(table["class"]))
-    figure = style.figure(style.WIDTH, len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + 0.7) + 0.3)
+    each, beside = (0.85, 1.6) if is_narrow() else (0.7, 0.3)
+    height = len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + each) + beside
+    figure = style.figure(style.page_width(), height)
     axes = list(figure.subplots(len(panels), 1, squeeze=False).ravel())
     limits = style.limits_around_zero(100 * table[measure].to_numpy(float))
     for ax, row in zip(axes, panels, strict=True):
@@ -176,7 +179,7 @@ def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, 
     ax.add_patch(Rectangle((-0.5, -0.5), len(row), len(classes), color="#e4e4e4", zorder=-1))
     ax.set_ylim(len(classes) - 0.5, -0.5)
     ax.set_xticks(range(len(row)), [str(number) for number in row])
-    ax.set_yticks(range(len(classes)), [without_middle(name, 30) for name in classes])
+    ax.set_yticks(range(len(classes)), [without_middle(name, 12 if is_narrow() else 30) for name in classes])
     ax.tick_params(length=0, labelsize=8 if few else max(4, min(8, 240 / len(classes))))
     ax.spines[:].set_visible(False)
     if few:

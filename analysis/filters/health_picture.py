@@ -1,6 +1,6 @@
 """The picture of the filters' health: their states, the decay of their weights, and the test accuracy."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from analysis.drawing import style
+from analysis.drawing.screens import entries_in_row, is_narrow
 from analysis.drawing.style import COLLAPSED
 from analysis.drawing.tiles import beside, sheet
 from analysis.drawing.wording import minus_signs
@@ -31,11 +32,12 @@ MEANINGS = {
 }
 SMALLEST, ZERO = float(np.finfo(np.float32).tiny), 1e-40
 """The smallest normal number of float32, and where a smaller one is drawn: it counts as zero."""
-ROW, LOW, NUMBERED = 0.105, 1.6, 64
-"""Heights in inches of a filter's row with its number and of the lowest panel, and the most rows with numbers."""
+ROW, LOW, SPACE, NUMBERED = 0.105, 1.6, 0.75, 64
+"""Heights in inches of a filter's row with its number, of the lowest panel and of the space below a panel; and the
+most rows with numbers."""
 NOTE = (
-    "In the left panels a row is a filter; a star marks those followed above, which the middle panels draw black. "
-    f"There the weights' scale is logarithmic, on which an exponential decay would be a straight line: Adam rescales "
+    "In the panels of states a row is a filter; a star marks those followed above, whose weights are drawn black. "
+    f"The weights' scale is logarithmic, on which an exponential decay would be a straight line: Adam rescales "
     f"the pull of the weight decay on a silent filter to full steps. Weights below {SMALLEST:.1g}, the smallest normal "
     "number of float32, count as zero."
 )
@@ -59,18 +61,36 @@ def draw_filter_health(
     heights = [LOW if layer in healthy else _height(part["filter"].nunique()) for layer, part in layers.items()]
     key = [Patch(color=colour, label=MEANINGS[state]) for state, colour in STATES.items()]
     legend = 0.0 if len(healthy) == len(layers) else 0.4
-    figure, ax = sheet(style.WIDTH, sum(heights) + 0.75 * len(heights) + legend, "Filters over the epochs")
-    top = 0.25
-    for (layer, part), height in zip(layers.items(), heights, strict=True):
+    if is_narrow():
+        legend *= 2
+    panels = [2 if layer in healthy else 3 for layer in layers]
+    below = [sum(_panel_heights(height, count)) for height, count in zip(heights, panels, strict=True)]
+    figure, ax = sheet(style.page_width(), sum(below) + legend + 0.15 * is_narrow(), "Filters over the epochs")
+    top = 0.4 if is_narrow() else 0.25
+    for (layer, part), height, deep in zip(layers.items(), heights, below, strict=True):
         marked = set(followed.get(layer, ()))
         if layer in healthy:
             _draw_healthy(ax, top, height, part, marked, accuracy)
         else:
             _draw_layer(ax, top, height, part, marked, accuracy)
-        top += height + 0.75
+        top += deep
     if legend:
-        figure.legend(handles=key, loc="lower center", ncols=len(key))
+        figure.legend(handles=key, loc="lower center", ncols=entries_in_row(len(key)))
     return figure
+
+
+def _panel_heights(height: float, panels: int) -> list[float]:
+    """Heights of the rows of a layer's panels: one row, or on a narrow screen one for each panel."""
+    return [height + SPACE, *([LOW + SPACE] * (panels - 1) if is_narrow() else [])]
+
+
+def _places(sheet: Axes, top: float, height: float, across: Sequence[tuple[float, float]]) -> list[Axes]:
+    """Axes for a layer's panels: side by side at these left edges and widths, or stacked on a narrow screen."""
+    if not is_narrow():
+        return [beside(sheet, left, top, width, height) for left, width in across]
+    rows = _panel_heights(height, len(across))
+    tops = np.cumsum([top, *rows[:-1]])
+    return [beside(sheet, 0.6, down, 2.3, row - SPACE) for down, row in zip(tops, rows, strict=True)]
 
 
 def _draw_layer(
@@ -78,9 +98,7 @@ def _draw_layer(
 ) -> None:
     """A row of panels: states, weights, and counts with the accuracy over them."""
     layer, count = str(table["layer"].iloc[0]), table["filter"].nunique()
-    states, weights, counts = (
-        beside(sheet, left, top, width, height) for left, width in ((0.6, 2.9), (4.15, 2.45), (7.25, 2.05))
-    )
+    states, weights, counts = _places(sheet, top, height, ((0.6, 2.9), (4.15, 2.45), (7.4, 1.9)))
     _draw_states(states, table, marked)
     states.set(title=f"{layer}: state of {count} {noun(layer)}", ylabel=noun(layer).removesuffix("s"))
     _draw_weights(weights, table, marked)
@@ -96,9 +114,12 @@ def _draw_healthy(
 ) -> None:
     """A row of panels of a layer whose filters are all active: the states would be one colour."""
     layer, count = str(table["layer"].iloc[0]), table["filter"].nunique()
-    weights, over = (beside(sheet, left, top, width, height) for left, width in ((0.6, 6.0), (7.25, 2.05)))
+    weights, over = _places(sheet, top, height, ((0.6, 6.0), (7.4, 1.9)))
     _draw_weights(weights, table, marked)
-    weights.set_title(f"{layer}: largest weight, max |w|; all {count} {noun(layer)} are active at every epoch")
+    break_line = "\n" if is_narrow() else " "
+    weights.set_title(
+        f"{layer}: largest weight, max |w|;{break_line}all {count} {noun(layer)} are active at every epoch"
+    )
     _draw_accuracy(over, accuracy)
     over.set_title("Test accuracy")
     _tick_epochs(table, weights, over)

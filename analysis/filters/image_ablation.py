@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import MARGIN, beside, draw_picture, draw_tile, sheet
 from analysis.drawing.wording import minus_signs, without_middle
 from analysis.exhibit import Exhibit
@@ -177,30 +178,36 @@ def draw_image_effects(table: pd.DataFrame, pictures: Pictures, *, image: np.nda
     longest = max(3, *(len(part) for part in layers.values()))
     name, by = without_middle(table["class"].iloc[0], 40), REPLACED[table["replaced_by"].iloc[0]]
     title = f"Margin of {name} lost (logits) when a filter's map is replaced by {by}"
-    figure, ax = sheet(style.WIDTH, HEAD + longest * STEP + 0.5, title)
+    narrow = is_narrow()
+    deep = HEAD + longest * STEP + 0.5
+    beginning = HEAD + IMAGE + 0.1 if narrow else 0.0
+    figure, ax = sheet(style.page_width(), beginning + deep * (len(layers) if narrow else 1), title)
     draw_picture(ax, image, MARGIN, HEAD, IMAGE, without_middle(description, 20))
     predicted = without_middle(table["predicted"].iloc[0], 14)
     text = f"classified as\n{predicted}\nmargin {_signed(table['margin'].iloc[0])}"
-    ax.text(MARGIN, HEAD + IMAGE + 0.06, text, va="top", fontsize=8, color=style.INK)
-    across = (style.WIDTH - IMAGE - 2 * MARGIN) / len(layers)
+    beside_image = (2 * MARGIN + IMAGE, HEAD) if narrow else (MARGIN, HEAD + IMAGE + 0.06)
+    ax.text(*beside_image, text, va="top", fontsize=8, color=style.INK)
+    across = style.page_width() if narrow else (style.page_width() - IMAGE - 2 * MARGIN) / len(layers)
     limits = _limits(pd.concat(layers.values()), across - BARS - 0.1)
     for place, (layer, part) in enumerate(layers.items()):
-        left = MARGIN + IMAGE + place * across
-        ax.text(left + LEFT, 0, _panel_title(layer, part, int((table["layer"] == layer).sum())), va="top", fontsize=9)
-        bars = beside(ax, left + BARS, HEAD, across - BARS - 0.1, longest * STEP)
+        left, top = (0.0, beginning + place * deep) if narrow else (MARGIN + IMAGE + place * across, 0.0)
+        ax.text(left + LEFT, top, _panel_title(layer, part, int((table["layer"] == layer).sum())), va="top", fontsize=9)
+        bars = beside(ax, left + BARS, top + HEAD, across - BARS - 0.1, longest * STEP)
         _draw_bars(bars, part, longest)
         bars.set(xlim=limits)
-        _draw_pictures(ax, part["filter"].tolist(), *pictures[layer], left + LEFT)
+        _draw_pictures(ax, part["filter"].tolist(), *pictures[layer], (left + LEFT, top + HEAD))
     return figure
 
 
-def _draw_pictures(ax: Axes, filters: Sequence[int], kernels: np.ndarray, maps: np.ndarray, left: float) -> None:
+def _draw_pictures(
+    ax: Axes, filters: Sequence[int], kernels: np.ndarray, maps: np.ndarray, corner: tuple[float, float]
+) -> None:
     """The number, the kernel and the map of each filter, one below the other."""
     colours = kernels.shape[1] == len(style.COLOURS)
     strongest = strongest_inputs(kernels, 1)
     drawn = kernel_pictures(kernels) if colours else slice_pictures(kernels, strongest)
     for place, number in enumerate(filters):
-        top = HEAD + place * STEP
+        left, top = corner[0], corner[1] + place * STEP
         ax.text(left - 0.06, top + SIDE / 2, str(number), ha="right", va="center", fontsize=8, color=style.INK)
         draw_picture(ax, drawn[number, 0], left, top, SIDE, "" if place else "kernel")
         scale = style.limits_from_zero(maps[number]), style.SEQUENTIAL
@@ -222,7 +229,8 @@ def _limits(shown: pd.DataFrame, width: float) -> style.Limits:
     if least == most:
         return -1.0, 1.0
     changed = shown["predicted_without"] != shown["predicted"]
-    left, right = (1.15 if changed[side].any() else 0.4 if side.any() else 0.0 for side in (lost < 0, lost > 0))
+    wide = 0.85 if is_narrow() else 1.15
+    left, right = (wide if changed[side].any() else 0.4 if side.any() else 0.0 for side in (lost < 0, lost > 0))
     inch = (most - least) / (width - left - right)
     return least - left * inch, most + right * inch
 
@@ -241,10 +249,11 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, longest: int) -> None:
     lost = part["margin_lost"].to_numpy(float)
     ax.barh(range(len(part)), lost, color=np.where(lost > 0, FOR, AGAINST), height=0.6)
     ax.axvline(0, color="#666666", linewidth=0.7)
+    letters = 9 if is_narrow() else 14
     for place, row in enumerate(part.to_dict("records")):
         end, changed = row["margin_lost"], row["predicted_without"] != row["predicted"]
         text = minus_signs(f"{end:#.2g}".rstrip("."))
-        text += f"\nthen {without_middle(row['predicted_without'], 14)}" if changed else ""
+        text += f"\nthen {without_middle(row['predicted_without'], letters)}" if changed else ""
         away, side = (3, "left") if end > 0 else (-3, "right")
         ax.annotate(text, (end, place), (away, 0), textcoords="offset points", va="center", ha=side, fontsize=7)
     ax.set(ylim=(longest - 0.5, -0.5), xlabel="margin lost (logits)", yticks=[])

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from analysis.drawing import style
+from analysis.drawing.screens import entries_in_row, label_first, panels
 from analysis.drawing.style import COLLAPSED
 from analysis.drawing.wording import counted, listed
 from analysis.exhibit import Exhibit
@@ -212,8 +213,7 @@ def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
     Filters dead at the end have no distance to it, and are grey.
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
-    figure = style.figure(style.WIDTH, 0.8 + 1.9 * len(layers))
-    axes = figure.subplots(len(layers), len(MEASURES) + 1, sharex=True, squeeze=False)
+    figure, axes = panels(style.WIDTH, 0.8 + 1.9 * len(layers), len(layers), len(MEASURES) + 1, sharex=True)
     for column in range(len(DISTANCES)):
         for ax in axes[1:, column]:
             ax.sharey(axes[0, column])
@@ -222,7 +222,7 @@ def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
             _draw_measure(ax, part, measure)
         _draw_settled(row[-1], part)
         name = f"maps {layer}" if _is_map(layer) else layer
-        row[0].set_ylabel(f"{name}\n{len(settled_epochs(part))} of {part['filter'].nunique()} alive")
+        label_first(row, f"{name}\n{len(settled_epochs(part))} of {part['filter'].nunique()} alive")
     for ax, title in zip(axes[0], [*MEASURES.values(), "Share settled"], strict=True):
         ax.set_title(title, fontsize=9)
     for ax in axes[-1]:
@@ -234,7 +234,7 @@ def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
     style.tick_epochs(axes[0, 0], table["epoch"].unique().tolist())
     labelled = [ax.get_legend_handles_labels() for ax in axes.flat]
     legend = {label: artist for artists, labels in labelled for artist, label in zip(artists, labels, strict=True)}
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4)
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=entries_in_row(4))
     return figure
 
 

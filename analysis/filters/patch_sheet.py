@@ -1,6 +1,7 @@
 """A sheet of the patches that activate a layer's filters most, beside each filter's kernels."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis.drawing import filter_rows, style
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.wording import without_end
 
 
@@ -23,6 +25,8 @@ GAP, NARROW = 0.12, 0.06
 """Inches between two filters, and between a filter's kernels and its patches."""
 TOP, HEAD, FOOT = 0.35, 0.15, 0.16
 """Heights in inches: the title, a line above a filter's patches, and a line at the bottom."""
+TITLE = 125
+"""Characters of 10 pt that fit across a figure."""
 CHARACTER = 0.056
 """Width in inches of a character above a filter's patches."""
 _WHY = {"silent": "filters silent on all test images", "constant": "filters the same everywhere on all test images"}
@@ -54,18 +58,21 @@ def draw_top_patches(
     filters = sorted(set(shown["filter"]))
     columns, side = _sizes(len(filters), kernels.shape[1])
     head = HEAD * max((len(lines) for lines in notes.values()), default=1)
-    width, height = style.WIDTH / columns, head + side + GAP
+    width, height = style.page_width() / columns, head + side + GAP
     below = [
         filter_rows.named(sorted(set(table.loc[table["state"] == state, "filter"])), why) for state, why in _WHY.items()
     ]
     foot = "\n".join(line for line in (key, *below) if line)
-    bottom = TOP + math.ceil(len(filters) / columns) * height
-    figure, ax = _canvas(bottom + FOOT * (foot.count("\n") + 1))
     edge = "" if crops[..., 3].all() else "; hatched is what lies outside the image"
-    ax.text(NARROW, TOP / 2, f"{title}{edge}", va="center", fontsize=10)
+    title = textwrap.fill(f"{title}{edge}", filter_rows.fitting(TITLE))
+    foot = "\n".join(textwrap.fill(line, filter_rows.fitting(filter_rows.LINE)) for line in foot.splitlines())
+    start = TOP + 0.17 * title.count("\n")
+    bottom = start + math.ceil(len(filters) / columns) * height
+    figure, ax = _canvas(bottom + FOOT * (foot.count("\n") + 1))
+    ax.text(NARROW, start / 2, title, va="center", fontsize=10)
     ax.text(NARROW, bottom, foot, va="top", fontsize=8, color=style.QUIET)
     for place, filter in enumerate(filters):
-        x, y = place % columns * width + GAP / 2, TOP + place // columns * height
+        x, y = place % columns * width + GAP / 2, start + place // columns * height
         _write_head(ax, (x, y), width - GAP, str(filter), notes.get(filter, ()))
         each = side / kernels.shape[1]
         for down, kernel in enumerate(kernels[filter]):
@@ -79,16 +86,16 @@ def _sizes(count: int, kernels: int) -> tuple[int, float]:
 
     The column of its kernels is as high as that square.
     """
-    columns = (4, 5)[count > 24] + (kernels > 1)
-    return columns, (style.WIDTH / columns - GAP - NARROW) / (1 + 1 / kernels)
+    columns = 2 + (kernels > 1) if is_narrow() else (4, 5)[count > 24] + (kernels > 1)
+    return columns, (style.page_width() / columns - GAP - NARROW) / (1 + 1 / kernels)
 
 
 def _canvas(height: float) -> tuple[Figure, Axes]:
     """A figure with axes that cover it, in inches from the upper left corner."""
-    figure = style.figure(style.WIDTH, height)
+    figure = style.figure(style.page_width(), height)
     figure.set_layout_engine("none")
     # One set of axes for all pictures: hundreds would take seconds to lay out.
-    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, style.WIDTH), ylim=(height, 0), autoscale_on=False)
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, style.page_width()), ylim=(height, 0), autoscale_on=False)
     ax.set_axis_off()
     return figure, ax
 
@@ -112,6 +119,6 @@ def _draw_patches(ax: Axes, crops: np.ndarray, x: float, y: float, side: float) 
 def _draw_picture(ax: Axes, picture: np.ndarray, x: float, y: float, side: float) -> None:
     if picture.shape[-1] == 4 and not picture[..., 3].all():
         hatched: Any = {"facecolor": "#f4f4f4", "edgecolor": "#b0b0b0", "hatch": "//////", "linewidth": 0}
-        ax.add_patch(Rectangle((x, y), side, side, zorder=-1, **hatched))
+        ax.add_artist(Rectangle((x, y), side, side, zorder=-1, **hatched))
     ax.imshow(picture, extent=(x, x + side, y + side, y), interpolation="nearest", aspect="auto")
-    ax.add_patch(Rectangle((x, y), side, side, fill=False, edgecolor="#999999", linewidth=0.4))
+    ax.add_artist(Rectangle((x, y), side, side, fill=False, edgecolor="#999999", linewidth=0.4))

@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import filter_rows, style
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.wording import listed, without_middle
 from analysis.exhibit import Exhibit
 from analysis.results import leads
 
 MOST_BARS = 40
 """Most filters side by side."""
-LONGEST = 18
+LONGEST, NARROW_LONGEST = 18, 12
 """Most characters of a class name at a bar."""
 
 
@@ -154,8 +155,10 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         layer: part.dropna(subset=["selectivity"]).sort_values("selectivity", ascending=False, kind="stable")
         for layer, part in layers.items()
     }
-    panels = filter_rows.of_layers({layer: part["filter"].tolist() for layer, part in ordered.items()}, MOST_BARS)
-    figure = style.figure(style.WIDTH, 2.3 * len(panels) + 0.3)
+    panels = filter_rows.of_layers(
+        {layer: part["filter"].tolist() for layer, part in ordered.items()}, filter_rows.fitting(MOST_BARS)
+    )
+    figure = style.figure(style.page_width(), (2.6 if is_narrow() else 2.3) * len(panels) + 0.3)
     axes = figure.subplots(len(panels), 1, squeeze=False, sharey=True).ravel()
     fills = style.class_fills(classes)
     top = min(1.02, table["selectivity"].fillna(0).max() + 0.4)
@@ -178,10 +181,11 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, fills: Mapping[str, Mapping[str, st
     heights = part["selectivity"].to_numpy(float)
     colours, hatches = ([fills[name][key] for name in part["class"]] for key in ("facecolor", "hatch"))
     ax.bar(range(len(part)), heights, color=colours, hatch=hatches, edgecolor=style.PAPER, linewidth=0, width=0.8)
+    longest = NARROW_LONGEST if is_narrow() else LONGEST
     for place, (height, name) in enumerate(zip(heights, part["class"], strict=True)):
         inside = height > 0.55  # no room above the bar
         ax.text(
-            place, height + (-0.03 if inside else 0.02), without_middle(name, LONGEST), rotation=90, ha="center",
+            place, height + (-0.03 if inside else 0.02), without_middle(name, longest), rotation=90, ha="center",
             va="top" if inside else "bottom", fontsize=6.5, bbox=_PLATE if inside else None,
         )  # fmt: skip
     ax.set_xticks(range(len(part)), part.index, fontsize=7.5)

@@ -1,5 +1,6 @@
 """The covariance of all pixels, the report's Figure 6."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import maps, style
 from analysis.drawing.numbered_cells import axes_at
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.style import COLOURS
 from analysis.exhibit import Exhibit
 from analysis.images import distance
@@ -19,6 +21,8 @@ MOST_IMAGES = 6000
 """Images from which the covariance is computed, as in the report."""
 DOT = 4
 """Side of the square of covariances that are averaged into one dot of the figure."""
+NARROW_DOT = 2
+"""Side of the square of dots that are averaged on a narrow screen."""
 ZOOMED_ROWS = 4
 """Rows of the image whose covariance is shown in full."""
 UNIT = "pixels from −1 to 1"
@@ -95,7 +99,8 @@ def covariance_caption(measured: Covariance) -> str:
 
 COVARIANCE_NOTE = (
     "Two pixels with a positive covariance tend to be brighter than usual in the same images. Each "
-    f"dot of the large picture is the mean of {DOT} × {DOT}; the CSV has the means by distance."
+    f"dot of the large picture is the mean of {DOT} × {DOT}, on a narrow screen of {DOT * NARROW_DOT} × "
+    f"{DOT * NARROW_DOT}; the CSV has the means by distance."
 )
 
 
@@ -114,22 +119,32 @@ def shrink(matrix: np.ndarray, by: int = DOT) -> np.ndarray:
 def draw_covariance(measured: Covariance) -> Figure:
     """The whole covariance (`DOT` × `DOT` values to a dot, channels marked), a part in full, and the variances."""
     channels, height, width = measured.variances.shape
-    small = measured.dots
+    small = shrink(measured.dots, NARROW_DOT) if is_narrow() else measured.dots
     # No covariance is larger than the largest variance.
     side, limits = len(small) / 150, style.limits_around_zero(measured.variances)
-    figure = style.figure(style.WIDTH, side + 0.95)
+    if is_narrow():
+        across = style.page_width()
+        right, each = across - 0.55 - 0.9, (across - 1.0) / 2
+        zoomed = 0.35 + side + 0.85
+        varied = zoomed + right + 0.75
+        left = 0.55
+        figure = style.figure(across, varied + 2 * each + VARIANCE_GAP + 0.4)
+        corner = 0.1, varied
+    else:
+        left, right, zoomed = side + 1.45, style.WIDTH - side - 2.75, 0.35
+        each = (right - 0.1) / 2.3
+        figure = style.figure(style.WIDTH, side + 0.95)
+        corner = left, 0.35 + side - 2 * each - VARIANCE_GAP
     figure.set_layout_engine("none")
     ax = axes_at(figure, 0.65, 0.35, side, side)
     ax.imshow(small, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], interpolation="nearest")
     _mark(ax, COLOURS[:channels], len(small) / channels)
-    ax.set_xlabel("pixel, channel by channel and row by row")
+    ax.set_xlabel("\n".join(textwrap.wrap("pixel, channel by channel and row by row", 30 if is_narrow() else 60)))
     ax.set_title("all pixels with all pixels", fontsize=9)
-    left, right = side + 1.45, style.WIDTH - side - 2.75
-    _draw_zoom(axes_at(figure, left, 0.35, right, right), measured.zoom, height, width, limits)
-    bar = axes_at(figure, left + right + 0.1, 0.35, 0.13, right)
+    _draw_zoom(axes_at(figure, left, zoomed, right, right), measured.zoom, height, width, limits)
+    bar = axes_at(figure, left + right + 0.1, zoomed, 0.13, right)
     style.fill_colour_bar(bar, limits, style.DIVERGING, f"covariance ({UNIT})", cax=bar)
-    each = (right - 0.1) / 2.3
-    _draw_variances(figure, measured.variances, (left, 0.35 + side - 2 * each - VARIANCE_GAP), each)
+    _draw_variances(figure, measured.variances, corner, each)
     return figure
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import label_first, panels
 from analysis.drawing.style import COLOURS
 from analysis.drawing.wording import listed, number
 from analysis.exhibit import Exhibit
@@ -136,8 +137,7 @@ def _lowest(table: pd.DataFrame, channels: Sequence[str]) -> list[str]:
 @style.styled
 def draw_distance(table: pd.DataFrame) -> Figure:
     """The correlation against distance: by pair of channels, and within the channels by direction."""
-    figure = style.figure(style.WIDTH, 3.9)
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure, ((left, right),) = panels(style.WIDTH, 3.9, 1, 2, sharey=True)
     same, different = channel_pairs(table)
     every = table[table["direction"] == DIRECTIONS[0]]
     for name in (*same, *different):
@@ -161,5 +161,5 @@ def draw_distance(table: pd.DataFrame) -> Figure:
         ax.grid(True)
         ax.axhline(0, color=style.QUIET, linewidth=1)
         ax.legend()
-    left.set_ylabel("mean correlation")
+    label_first([left, right], "mean correlation")
     return figure

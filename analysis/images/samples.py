@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.numbered_cells import axes_at
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.style import COLOURS
 from analysis.drawing.wording import without_middle
 from analysis.exhibit import Exhibit
@@ -68,14 +69,16 @@ def draw_samples(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
         images: (H, W, 3), bytes, one for each row of the table.
     """
     names = list(dict.fromkeys(table["class"]))
-    side, gap, scale = images[0].shape[0], 2, 3
-    across = int(table["place"].max()) + 1
+    side, gap = images[0].shape[0], 2
+    # On a narrow screen a class has two rows of images.
+    scale, lines = (2, 2) if is_narrow() else (3, 1)
+    across = -(-(int(table["place"].max()) + 1) // lines)
     step = side + gap
-    sheet = np.full((len(names) * step - gap, across * step - gap, 3), 255, np.uint8)
+    sheet = np.full((lines * len(names) * step - gap, across * step - gap, 3), 255, np.uint8)
     for name, place, image in zip(table["class"], table["place"], images, strict=True):
-        top, left = names.index(name) * step, place * step
+        top, left = (lines * names.index(name) + place // across) * step, place % across * step
         sheet[top : top + side, left : left + side] = image
-    phrases = [without_middle(name, MOST_LETTERS) for name in names]
+    phrases = [without_middle(name, 10 if is_narrow() else MOST_LETTERS) for name in names]
     # A whole number of dots per pixel, at 150 dpi.
     height, width = (length * scale / 150 for length in sheet.shape[:2])
     left = 0.2 + _widest(phrases, 9)
@@ -84,7 +87,7 @@ def draw_samples(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
     ax = axes_at(figure, left, 0.1, width, height)
     ax.imshow(sheet, interpolation="nearest")
     ax.set(xticks=[])
-    ax.set_yticks([place * step + side / 2 for place in range(len(names))], phrases, fontsize=9)
+    ax.set_yticks([place * lines * step + side / 2 for place in range(len(names))], phrases, fontsize=9)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return figure
@@ -119,11 +122,13 @@ def image_caption(table: pd.DataFrame, description: str) -> str:
 @style.styled
 def draw_image(image: np.ndarray) -> Figure:
     """An image (H, W, 3) of bytes, and each of its channels in grey on one scale."""
-    side, gap = 2.24, 0.12
-    figure = style.figure(4 * side + 3 * gap + 0.2, side + 0.45)
+    columns, side, gap = (2, 1.62, 0.12) if is_narrow() else (4, 2.24, 0.12)
+    deep = side + 0.45
+    figure = style.figure(columns * side + (columns - 1) * gap + 0.2, 4 // columns * deep)
     figure.set_layout_engine("none")
     for place, name in enumerate(("image", *COLOURS)):
-        ax = axes_at(figure, 0.1 + place * (side + gap), 0.3, side, side)
+        down, across = divmod(place, columns)
+        ax = axes_at(figure, 0.1 + across * (side + gap), 0.3 + down * deep, side, side)
         shown = image if place == 0 else np.repeat(image[..., place - 1 : place], 3, axis=2)
         style.picture(ax, shown)
         ax.set_title(name, fontsize=9)

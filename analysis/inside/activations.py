@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style, tiles
 from analysis.drawing.epoch_strips import ByEpoch, common_scale, epoch_titles, without_empty_end
-from analysis.drawing.filter_rows import named
+from analysis.drawing.filter_rows import fitting, named
 from analysis.drawing.maps import faint_label, flat_label
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.style import scale
 from analysis.drawing.tiles import BAR, GAP, LINE, MARGIN
 from analysis.drawing.wording import layer_name, listed, measured, minus_signs
@@ -21,12 +22,12 @@ Maps = Mapping[str, ByEpoch]
 """One filter's maps (H, W), by layer and epoch."""
 COLUMNS = 8
 """Epochs side by side: two rows for the report's 0, 2, …, 30."""
-SIDE = 0.94
-"""Side in inches of the tile of a map over the epochs."""
-LARGEST = 1.4
-"""Inches from map to map in a grid, at most."""
-ROW, HEADING = SIDE + LINE + 0.06, 0.25
-"""Height in inches of a row of tiles with their titles, and of the heading over a block of them."""
+SIDE, NARROW_SIDE = 0.94, 0.85
+"""Side in inches of the tile of a map over the epochs; on a narrow screen there are three side by side."""
+LARGEST, LOWEST = 1.4, 1.3
+"""Inches from map to map in a grid, at most; and the least height of a grid, for the label of its scale."""
+ROW, HEADING = LINE + 0.06, 0.25
+"""Height in inches of a row of tiles with their titles, without the tiles, and of the heading over a block of them."""
 REPORT = {"conv1": "Figure 10", "relu1": "Figure 11", "pool1": "Figure 12"}
 """The report's figures, by layer."""
 
@@ -150,18 +151,20 @@ def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray, title: 
     if not epochs:
         return None
     titles = epoch_titles(epochs, empty_from, max(by_epoch))
-    columns, step = min(COLUMNS, len(epochs)), SIDE + GAP
-    height = math.ceil(len(epochs) / columns) * ROW + HEADING + 0.08
-    left = MARGIN + SIDE + 0.2
-    figure, ax = tiles.sheet(left + columns * step + BAR + MARGIN, 2 * height + MARGIN, title)
-    tiles.draw_picture(ax, image, MARGIN, HEADING + LINE, SIDE, "image")
+    side, narrow = _side(), is_narrow()
+    step, row = side + GAP, side + ROW
+    left, above = (MARGIN, row) if narrow else (MARGIN + side + 0.2, 0.0)
+    columns = min(int((style.page_width() - left - BAR) / step), COLUMNS, len(epochs))
+    height = math.ceil(len(epochs) / columns) * row + HEADING + 0.08
+    figure, ax = tiles.sheet(left + columns * step + BAR + MARGIN * (not narrow), above + 2 * height + MARGIN, title)
+    tiles.draw_picture(ax, image, MARGIN, LINE if narrow else HEADING + LINE, side, "image")
     own = {epoch: _normalised(values, common[0]) for epoch, values in by_epoch.items()}
     blocks = (
         ("One scale for all epochs", by_epoch, common, measured(layer)),
         ("Each map on its own scale", own, _normalised_scale(common), "share of max"),
     )
     for place, (name, maps, kind, label) in enumerate(blocks):
-        top = place * height
+        top = above + place * height
         ax.text(left, top, name, va="top", fontsize=9, weight="bold", color=style.INK)
         drawn = _draw_block(ax, [maps[epoch] for epoch in epochs], titles, kind, (left, top + HEADING, columns))
         extend = "neither"
@@ -169,7 +172,7 @@ def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray, title: 
             largest = float(np.abs(by_epoch[epochs[0]]).max())
             tiles.mark(drawn[0], f"beyond the\nscale: {minus_signs(f'{largest:.2g}')}")
             extend = "both" if kind[0][0] < 0 else "max"
-        upper, lower = top + HEADING + LINE, top + height - 0.08 - (ROW - LINE - SIDE)
+        upper, lower = top + HEADING + LINE, top + height - 0.08 - (ROW - LINE)
         tiles.draw_bar(ax, left + columns * step + 0.03, upper, lower - upper, kind, label, extend)
     return figure
 
@@ -177,13 +180,17 @@ def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray, title: 
 def _draw_block(
     ax: Axes, maps: list[np.ndarray], titles: list[str], kind: style.Scale, corner: tuple[float, float, int]
 ) -> list[tiles.Tile]:
-    left, top, columns = corner
+    (left, top, columns), side = corner, _side()
     drawn = []
     for place, (values, title) in enumerate(zip(maps, titles, strict=True)):
         down, across = divmod(place, columns)
-        where = left + across * (SIDE + GAP), top + LINE + down * ROW
-        drawn.append(tiles.draw_tile(ax, values, *where, SIDE, kind, title))
+        where = left + across * (side + GAP), top + LINE + down * (side + ROW)
+        drawn.append(tiles.draw_tile(ax, values, *where, side, kind, title))
     return drawn
+
+
+def _side() -> float:
+    return NARROW_SIDE if is_narrow() else SIDE
 
 
 def _normalised(values: np.ndarray, limits: style.Limits) -> np.ndarray:
@@ -245,13 +252,15 @@ def draw_activation_grid(table: pd.DataFrame, *, layer: str, title: str, per_map
     if per_map:
         shown = {number: _normalised(values, limits) for number, values in shown.items()}
         kind, title, label = _normalised_scale(kind), f"{title}; each map on its own scale", "share of max"
-    rows = math.ceil(len(shown) / (COLUMNS if len(shown) <= 4 * COLUMNS else 2 * COLUMNS))
+    most = fitting(2 * COLUMNS) if is_narrow() or len(shown) > 4 * COLUMNS else COLUMNS
+    rows = math.ceil(len(shown) / most)
     columns = math.ceil(len(shown) / rows)
-    step = min(LARGEST, (style.WIDTH - 2 * MARGIN - BAR) / columns)
-    below = rows * (step + LINE) + MARGIN
+    margins = (3 if is_narrow() else 2) * MARGIN
+    step = min(LARGEST, (style.page_width() - margins - BAR) / columns)
+    below = max(rows * (step + LINE) + MARGIN, LOWEST if is_narrow() else 0.0)
     lines = "\n".join(named(numbers, what) for what, numbers in unseen.items())
     height = below + (LINE * (lines.count("\n") + 1) if lines else 0)
-    width = style.WIDTH if lines else 2 * MARGIN + columns * step + BAR
+    width = style.page_width() if lines else margins + columns * step + BAR
     figure, ax = tiles.sheet(width, height, title)
     for place, (number, values) in enumerate(shown.items()):
         down, across = divmod(place, columns)

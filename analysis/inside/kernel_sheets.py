@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.filter_rows import named
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.style import COLLAPSED, COLOURS
 from analysis.drawing.tiles import LINE, MARGIN, beside, draw_bar, draw_picture, sheet
 from analysis.drawing.wording import minus_signs
@@ -18,6 +19,8 @@ DOTS = 150
 """Dots per inch: in figures saved at this resolution each weight takes a whole number of dots."""
 FAINT = 20
 """A filter is too faint to see if it has no weight over 1/`FAINT` of the scale's end."""
+NARROW_CHANNELS = 16
+"""Most slices of a filter side by side on a narrow screen."""
 TALLEST, PITCH = 6.5, 0.11
 """Inches: the most height of a mosaic, and the least distance of the numbers along it."""
 
@@ -115,15 +118,16 @@ def draw_kernel_sheet(table: pd.DataFrame, *, title: str) -> Figure | None:
     if not len(living):
         return None
     limits = style.limits_of_most(weights)
-    columns = min(len(living), 8 if len(living) <= 32 else 16)
+    columns = min(len(living), 4 if is_narrow() else 8 if len(living) <= 32 else 16)
     rows = math.ceil(len(living) / columns)
-    side = weights.shape[-1] * (140 if columns <= 8 else 60) // weights.shape[-1] / DOTS
+    dots = 60 if columns > 8 or is_narrow() else 140
+    side = weights.shape[-1] * dots // weights.shape[-1] / DOTS
     across, down = side + 0.12, side + 0.26
     below = max(0.2 + rows * down, 2)
     names = named(np.flatnonzero(~style.alive(weights)).tolist(), "collapsed")
-    width = columns * across + 1.5
+    width = columns * across + (1.2 if is_narrow() else 1.5)
     figure, ax = sheet(
-        max(width, style.WIDTH if names else 0), below + LINE * names.count("\n") + 0.3 * bool(names), title
+        max(width, style.page_width() if names else 0), below + LINE * names.count("\n") + 0.3 * bool(names), title
     )
     for place, number in enumerate(living):
         row, column = divmod(place, columns)
@@ -198,32 +202,63 @@ def draw_kernel_mosaic(table: pd.DataFrame, *, title: str) -> Figure | None:
     if not living:
         return None
     axes = {"filter": living, "input channel": list(range(weights.shape[1]))}
-    slices = weights[living].swapaxes(0, 1)
-    if _dots(len(slices), len(living)) < _dots(len(living), len(slices)):
+    slices, lines = weights[living].swapaxes(0, 1), 1
+    if is_narrow():
+        lines = math.ceil(weights.shape[1] / NARROW_CHANNELS)
+        axes, slices = {_channels(weights.shape[1]): [], "filter": living}, _in_lines(weights[living], lines)
+    elif _side(len(slices), len(living)) < _side(len(living), len(slices)):
         axes, slices = dict(reversed(axes.items())), slices.swapaxes(0, 1)
-    picture, step = _framed(slices), weights.shape[-1] + 1
-    dots = _dots(*picture.shape)
-    height, width = (length * dots / DOTS for length in picture.shape)
+    picture, step = _framed(slices), lines * (weights.shape[-1] + 1)
+    side = _side(*picture.shape)
+    height, width = (length * side for length in picture.shape)
     below = max(height, 1.2) + 0.5
-    figure, within = sheet(width + 1.8, below + LINE * (names.count("\n") + 1) * bool(names), title)
+    across = style.page_width() if is_narrow() else width + 1.8
+    figure, within = sheet(across, below + LINE * (names.count("\n") + 1) * bool(names), title)
     ax = beside(within, 0.65, 0, width, height)
     ax.imshow(picture, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], interpolation="nearest")
     ax.set_facecolor("#c8c8c8")
-    pitch = step * dots / DOTS
+    pitch = step * side
     for axis, (name, numbers) in zip((ax.xaxis, ax.yaxis), axes.items(), strict=True):
         places = [place * step + (step - 2) / 2 for place in range(len(numbers))]
         # All numbers are written, or none.
         axis.set_ticks(*((places, list(map(str, numbers))) if pitch >= PITCH else ([], [])))
         axis.set_label_text(name)
     ax.tick_params(length=2, labelsize=6 if pitch < 0.14 else 7)
-    draw_bar(within, 0.65 + width + 0.1, 0, max(height, 1.2), (limits, style.DIVERGING), "weight", "both")
+    draw_bar(
+        within,
+        0.65 + width + 0.1,
+        0,
+        min(max(height, 1.2), TALLEST / 2 if is_narrow() else TALLEST),
+        (limits, style.DIVERGING),
+        "weight",
+        "both",
+    )
     within.text(MARGIN, below, names, va="top", fontsize=8, color=style.INK)
     return figure
 
 
-def _dots(down: int, across: int) -> int:
-    """The most dots for the side of each value of a picture, or of each slice, within the size of a figure."""
-    return max(1, int(min((style.WIDTH - 1.8) / across, TALLEST / down) * DOTS))
+def _side(down: int, across: int) -> float:
+    """The most inches for the side of each value of a picture within the size of a figure: a whole number of dots.
+
+    On a narrow screen a picture may be of any height.
+    """
+    fits = (style.page_width() - 1.5) / across if is_narrow() else min((style.WIDTH - 1.8) / across, TALLEST / down)
+    return max(1, int(fits * DOTS)) / DOTS
+
+
+def _channels(count: int) -> str:
+    """Which input channels a row of a filter's slices shows, on a narrow screen."""
+    rows = [f"{first}–{min(first + NARROW_CHANNELS, count) - 1}" for first in range(0, count, NARROW_CHANNELS)]
+    return f"input channels {', then '.join(rows)}" if len(rows) < 4 else f"{NARROW_CHANNELS} input channels in a row"
+
+
+def _in_lines(slices: np.ndarray, lines: int) -> np.ndarray:
+    """Slices (filters, channels, k, k) as rows of `NARROW_CHANNELS`, `lines` of them for each filter."""
+    filters, channels, *size = slices.shape
+    columns = min(channels, NARROW_CHANNELS)
+    padded = np.full((filters, lines * columns, *size), np.nan)
+    padded[:, :channels] = slices
+    return padded.reshape(filters * lines, columns, *size)
 
 
 def _framed(slices: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import label_first, panels
 from analysis.exhibit import Exhibit, joined
 from analysis.results.classification import TestPredictions, softmax
 from analysis.results.proportions import CONFIDENCE, wilson
@@ -94,8 +95,8 @@ def draw_reliability(tables: dict[str, pd.DataFrame]) -> Figure:
 
     The black dash of a bin is its mean confidence: a bar below the dash means over-confidence.
     """
-    figure = style.figure(5.6 if len(tables) == 1 else style.WIDTH, 5.4)
-    axes = figure.subplots(2, len(tables), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1])
+    width = 5.6 if len(tables) == 1 else style.WIDTH
+    figure, axes = panels(width, 5.4, 2, len(tables), sharex=True, sharey="row", height_ratios=[3, 1])
     for column, (model, table) in enumerate(tables.items()):
         top, below = axes[:, column]
         _draw_accuracy(top, model, table)
@@ -103,8 +104,8 @@ def draw_reliability(tables: dict[str, pd.DataFrame]) -> Figure:
         below.set(xlabel="confidence: probability of the predicted class")
         error = expected_calibration_error(table)
         top.set_title(f"{model.upper()}: expected calibration error {error:.3f}, {len(table)} bins")
-    axes[0, 0].set_ylabel("accuracy")
-    axes[1, 0].set_ylabel("images (%)")
+    label_first(axes[0], "accuracy")
+    label_first(axes[1], "images (%)")
     axes[0, 0].legend(loc="upper left")
     return figure
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import label_first, panels
 from analysis.drawing.wording import counted, several, without_middle
 from analysis.exhibit import Exhibit, joined
 from analysis.results import leads
@@ -83,12 +84,12 @@ def confusion_caption(tables: dict[str, pd.DataFrame]) -> str:
 @style.styled
 def draw_confusion(tables: dict[str, pd.DataFrame]) -> Figure:
     """The models' confusion matrices side by side: cells hold counts, coloured by the share of the true class."""
-    figure = style.figure(5.6 if len(tables) == 1 else style.WIDTH, 5.1, compress=True)
-    axes = list(np.atleast_1d(figure.subplots(1, len(tables), sharey=True)))
+    width = 5.6 if len(tables) == 1 else style.WIDTH
+    figure, (axes,) = panels(width, 5.1, 1, len(tables), compress=True, sharey=True)
     for ax, (model, table) in zip(axes, tables.items(), strict=True):
         _draw_matrix(ax, _matrix(table))
         ax.set(title=model.upper(), xlabel="predicted class")
-    axes[0].set_ylabel("true class")
+    label_first(axes, "true class")
     style.colour_bar(axes, (0.0, 100.0), style.SHARES, "share of the true class (%)")
     return figure
 

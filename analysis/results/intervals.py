@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.drawing import style
+from analysis.drawing.screens import entries_in_row, panels
 from analysis.drawing.wording import listed
 from analysis.exhibit import Exhibit
 from analysis.results.bootstrap import RESAMPLES, bootstrap
@@ -252,12 +253,12 @@ def _test_clause(row: Mapping[Hashable, Any]) -> str:
 @style.styled
 def draw_intervals(table: pd.DataFrame) -> Figure:
     """A panel for the measures of each split, and one for each split's differences; open diamonds are the report's."""
-    panels = [part for _, part in table.groupby([table["minus"] != "", "split"], sort=False)]
-    figure = style.figure(style.WIDTH if len(panels) > 1 else 5.6, 0.9 + 2.2 * -(-len(panels) // 2))
-    axes = figure.subplots(-(-len(panels) // 2), min(2, len(panels)), squeeze=False, sharey=True).ravel()
-    for ax, part in zip(axes, panels, strict=False):
+    parts = [part for _, part in table.groupby([table["minus"] != "", "split"], sort=False)]
+    rows, columns = -(-len(parts) // 2), min(2, len(parts))
+    figure, axes = panels(style.WIDTH if len(parts) > 1 else 5.6, 0.9 + 2.2 * rows, rows, columns, sharey=True)
+    for ax, part in zip(axes.flat, parts, strict=False):
         _draw_panel(ax, part)
-    for ax in axes[len(panels) :]:
+    for ax in axes.flat[len(parts) :]:
         ax.set_axis_off()
     lines = {model: f"{model.upper()}, this run, {CONFIDENCE:.0%} interval" for model in table["model"].unique()}
     marks = [
@@ -267,7 +268,7 @@ def draw_intervals(table: pd.DataFrame) -> Figure:
     if "report" in table and table["report"].notna().any():
         label = f"Wik (2023){_elsewhere(table, ', on ')}"
         marks.append(Line2D([], [], color=style.INK, marker="D", markerfacecolor="none", ls="none", label=label))
-    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
+    figure.legend(handles=marks, loc="outside lower center", ncols=entries_in_row(len(marks)))
     return figure
 
 

@@ -80,7 +80,7 @@ NOTE = (
 @style.styled
 def draw_grouped(tables: dict[str, pd.DataFrame]) -> Figure:
     """A bar with its interval for each kind and model, and a dash at the share expected by chance."""
-    figure = style.figure(6.5, 3.6)
+    figure = style.figure(min(6.5, style.page_width()), 3.6)
     ax = figure.add_subplot()
     width = 0.8 / len(tables)
     for place, (model, table) in enumerate(tables.items()):

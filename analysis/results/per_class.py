@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import entries_in_row, is_narrow, label_first, panels
 from analysis.drawing.wording import first_few, several
 from analysis.exhibit import Exhibit, joined
 from analysis.results import leads
@@ -23,8 +24,8 @@ MEASURES = {
 }
 MOST_SHOWN = 30
 """Most classes in the figure; with more classes, half of these are the easiest and half the hardest."""
-LINE = 32
-"""Characters after which the name of a class is wrapped."""
+LINE, NARROW_LINE = 32, 14
+"""Characters after which the name of a class is wrapped, and on a narrow screen."""
 
 
 def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
@@ -117,10 +118,10 @@ def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
     """Recall and precision of each class and model with intervals, the easiest class on top."""
     shown = _shown(tables)
     support = next(iter(tables.values())).set_index("class")["support"]
-    names = [fill(f"{name} ({support[name]:,})", LINE) for name in shown]
+    names = [fill(f"{name} ({support[name]:,})", NARROW_LINE if is_narrow() else LINE) for name in shown]
     lines = max(name.count("\n") + 1 for name in names)
-    figure = style.figure(style.WIDTH, 1.2 + max(0.32, 0.16 * len(tables), 0.15 * lines) * len(shown))
-    axes = figure.subplots(1, len(MEASURES), sharey=True)
+    height = 1.2 + max(0.32, 0.16 * len(tables), 0.15 * lines) * len(shown)
+    figure, (axes,) = panels(style.WIDTH, height, 1, len(MEASURES), shrink=False, sharey=True)
     for ax, (measure, words) in zip(axes, MEASURES.items(), strict=True):
         for place, (model, table) in enumerate(tables.items()):
             rows = table.set_index("class").loc[shown].reset_index()
@@ -129,14 +130,15 @@ def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
         ax.set(xlim=(-0.02, 1.02), xlabel=words, title=measure.capitalize())
         ax.grid(True, axis="x")
     axes[0].set_yticks(range(len(shown)), names)
-    axes[0].set(ylim=(len(shown) - 0.5, -0.5), ylabel="class (images)")
+    axes[0].set_ylim(len(shown) - 0.5, -0.5)
+    label_first(axes, "class (images)")
     cut = f"the {MOST_SHOWN // 2} easiest and the {MOST_SHOWN // 2} hardest of {len(support)} classes"
     handles, models = axes[0].get_legend_handles_labels()
     figure.legend(
         handles,
         [f"{model}, {CONFIDENCE:.0%} interval" for model in models],
         loc="outside lower center",
-        ncols=len(models),
+        ncols=entries_in_row(len(models)),
         title=cut if len(shown) < len(support) else None,
     )
     return figure

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from analysis.drawing import style
+from analysis.drawing.screens import label_first, panels
 from analysis.drawing.wording import first_few, listed, several, without_middle
 from analysis.exhibit import Exhibit, joined
 from analysis.results import leads
@@ -135,12 +136,11 @@ def _classes_at(areas: pd.Series, end: float) -> list[str]:
 @style.styled
 def draw_roc(tables: dict[str, pd.DataFrame]) -> Figure:
     """A panel for each model, a curve for each class, the AUCs in the legend, best first."""
-    figure = style.figure(5.6 if len(tables) == 1 else style.WIDTH, 5.2)
-    axes = list(np.atleast_1d(figure.subplots(1, len(tables), sharey=True)))
+    figure, (axes,) = panels(5.6 if len(tables) == 1 else style.WIDTH, 5.2, 1, len(tables), sharey=True)
     for ax, (model, table) in zip(axes, tables.items(), strict=True):
         _draw_curves(ax, table)
         ax.set(xlabel="false positive rate", title=f"{model.upper()}: {_mean_in_words(class_auc(table))}")
-    axes[0].set_ylabel("true positive rate")
+    label_first(axes, "true positive rate")
     return figure
 
 

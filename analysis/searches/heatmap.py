@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import label_first, panels
 from analysis.drawing.wording import counted, listed, with_minus
 from analysis.exhibit import Exhibit, joined
 from analysis.searches.search import HYPERPARAMETERS, MARKS, NO_TRIALS, STATES, best, states
@@ -115,8 +116,7 @@ def draw_heatmap(trials: pd.DataFrame) -> Figure:
 def draw_heatmaps(searches: dict[str, pd.DataFrame]) -> Figure:
     """The heat maps of several searches by title, side by side on one colour scale; see `draw_heatmap`."""
     wide = len(searches) > 1 or any(map(is_grid, searches.values()))
-    figure = style.figure(style.WIDTH if wide else 8.0, 5.4)
-    axes = list(np.atleast_1d(figure.subplots(1, len(searches))))
+    figure, (axes,) = panels(style.WIDTH if wide else 8.0, 5.4, 1, len(searches))
     tables = {name: heatmap(trials) for name, trials in searches.items()}
     shown = pd.concat(list(tables.values()))
     accuracy = 100 * shown.loc[shown["state"] != "diverged", "val_accuracy"].dropna()
@@ -128,7 +128,7 @@ def draw_heatmaps(searches: dict[str, pd.DataFrame]) -> Figure:
             continue
         (_cells if is_grid(searches[name]) else _points)(ax, table, limits)
         ax.set(xlabel="learning rate", title=name)
-    axes[0].set_ylabel("weight decay")
+    label_first(axes, "weight decay")
     if not shown.empty:
         figure.supxlabel("ring: the best trial · triangle: pruned · cross: diverged", fontsize=8, color=style.QUIET)
     if len(accuracy):

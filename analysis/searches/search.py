@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import style
+from analysis.drawing.screens import entries_in_row, label_first, panels
 from analysis.drawing.wording import counted
 from analysis.exhibit import Exhibit
 
@@ -58,7 +59,7 @@ def caption(table: pd.DataFrame) -> str:
 @style.styled
 def draw_history(table: pd.DataFrame) -> Figure:
     """Validation accuracy of every trial, and the best so far; trials without an accuracy are on the lower edge."""
-    figure = style.figure(style.WIDTH, 3.6)
+    figure = style.figure(style.page_width(), 3.6)
     ax = figure.add_subplot()
     if table.empty:
         style.placeholder(ax, NO_TRIALS)
@@ -105,7 +106,7 @@ def importance_caption(table: pd.DataFrame, trials: pd.DataFrame) -> str:
 @style.styled
 def draw_importance(table: pd.DataFrame) -> Figure:
     """A bar for each hyperparameter of a table with the columns parameter and importance (shares of 1)."""
-    figure = style.figure(style.WIDTH, 1.2 + 0.4 * max(1, len(table)))
+    figure = style.figure(style.page_width(), 1.2 + 0.4 * max(1, len(table)))
     ax = figure.add_subplot()
     if table.empty:
         style.placeholder(ax, _NO_IMPORTANCE)
@@ -125,16 +126,16 @@ def draw_importance(table: pd.DataFrame) -> Figure:
 @style.styled
 def draw_slices(trials: pd.DataFrame) -> Figure:
     """Validation accuracy against each hyperparameter, on logarithmic axes."""
-    figure = style.figure(style.WIDTH, 3.8)
     if trials.empty:
+        figure = style.figure(style.page_width(), 3.8)
         style.placeholder(figure.add_subplot(), NO_TRIALS)
         return figure
-    axes = figure.subplots(1, len(HYPERPARAMETERS), sharey=True)
+    figure, (axes,) = panels(style.WIDTH, 3.8, 1, len(HYPERPARAMETERS), sharey=True)
     for ax, (column, words) in zip(axes, HYPERPARAMETERS.items(), strict=True):
         ax.set(xscale="log", xlabel=words)
         style.plain_logarithms(ax.xaxis)
         _scatter(ax, trials, column)
-    axes[0].set_ylabel("validation accuracy (%)")
+    label_first(axes, "validation accuracy (%)")
     axes[0].set_title("Validation accuracy against each hyperparameter")
     _legend(figure, axes[0])
     return figure
@@ -169,7 +170,7 @@ def _scatter(ax: Axes, trials: pd.DataFrame, column: str) -> None:
 def _legend(figure: Figure, ax: Axes) -> None:
     handles, labels = ax.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=entries_in_row(len(labels)))
 
 
 def states(trials: pd.DataFrame) -> str:

@@ -128,7 +128,7 @@ def _verdict(others: Sequence[Row]) -> str:
 def draw(replicates: pd.DataFrame) -> Figure:
     """Each trial's retrainings as dots with mean and standard deviation; a ring is its accuracy in the search."""
     table = ranking(replicates)
-    figure = style.figure(style.WIDTH, 1.6 + 0.55 * len(table))
+    figure = style.figure(style.page_width(), 1.6 + 0.55 * len(table))
     ax = figure.add_subplot()
     rows = table.to_dict("records")
     for place, row in enumerate(rows):

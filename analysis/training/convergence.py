@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import entries_in_row, panels
 from analysis.drawing.wording import counted, listed, mean_phrase, several
 from analysis.exhibit import Exhibit
 
@@ -143,18 +144,17 @@ def draw_convergence(table: pd.DataFrame) -> Figure:
     an epoch while the weights still change.
     """
     metrics = [metric for metric in METRICS if (table["metric"] == metric).any()]
-    figure = style.figure(style.WIDTH if len(metrics) != 1 else 6.5, 4.0)
+    figure, (axes,) = panels(style.WIDTH if len(metrics) != 1 else 6.5, 4.0, 1, max(1, len(metrics)))
     if not metrics:
-        style.placeholder(figure.add_subplot(), "No accuracy or loss was recorded.")
+        style.placeholder(axes[0], "No accuracy or loss was recorded.")
         return figure
-    axes = np.atleast_1d(figure.subplots(1, len(metrics)))
     for ax, metric in zip(axes, metrics, strict=True):
         _draw_metric(ax, over_seeds(table[table["metric"] == metric]))
         ax.set(xlabel="epoch", ylabel=METRICS[metric], title=metric.capitalize())
     lines = {line.get_label(): line for ax in axes for line in ax.lines}
     banded = any(ax.collections for ax in axes)
     title = "band: mean ± one standard deviation over the seeds" if banded else None
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2, title=title)
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=entries_in_row(2), title=title)
     return figure
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
+from analysis.drawing.screens import narrow_version
 from analysis.drawing.style import fix_layout
 from analysis.exhibit import Exhibit
 from analysis.page import Section
@@ -21,6 +22,8 @@ from study.system import interruption
 from study.system.files import atomic_write, sha256, sums_text, within
 
 DOTS_PER_INCH = 150
+NARROW = "narrow"
+"""Subfolder for figures as narrow screens show them."""
 ONLY = "only"
 """Subfolder for figures chosen with `--only`: their page keeps its files apart from those of the whole report."""
 MANIFEST = ".files.sha256"
@@ -64,6 +67,15 @@ def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure)
     return picture
 
 
+def narrow_png(figure: Figure) -> bytes | None:
+    """The figure as a PNG picture for narrow screens; None if it needs none, see `screens.narrow_version`."""
+    narrow = narrow_version(figure)
+    if narrow is None:
+        return None
+    fix_layout(narrow, DOTS_PER_INCH)
+    return png(narrow)
+
+
 def write_table(folder: Path, name: str, numbers: pd.DataFrame) -> None:
     """Writes `name.csv` to `folder`, with as many digits as float32 has.
 
@@ -95,10 +107,11 @@ class Report:
 
     def add(self, exhibit: Exhibit) -> Section:
         """Writes the files of an exhibit, and puts it on the page."""
-        name, table, picture = exhibit.name, exhibit.table, None
+        name, table, picture, narrow = exhibit.name, exhibit.table, None, None
         if table is not None and exhibit.figure is not None:
             picture = write_figure(self.folder, name, self._with_classes(table), exhibit.figure)
             self._record(*(f"{name}.{kind}" for kind in ("png", "svg", "csv")))
+            narrow = self._add_narrow(name, exhibit.figure)
         elif table is not None:
             self._add_table(name, table)
             shown = table if exhibit.shown is None else exhibit.shown
@@ -115,6 +128,7 @@ class Report:
             exhibit.text,
             table=exhibit.readable,
             png=picture,
+            narrow=narrow,
             alt=exhibit.alt if picture else "",
             csv=None if table is None else f"{name}.csv",
             gif=None if exhibit.gif is None else f"{name}.gif",
@@ -124,6 +138,14 @@ class Report:
         )
         self.sections.append(section)
         return section
+
+    def _add_narrow(self, name: str, figure: Figure) -> tuple[str, bytes] | None:
+        """Writes the picture for narrow screens, if the figure has one; returns the file and the picture."""
+        content, file = narrow_png(figure), f"{NARROW}/{name}.png"
+        if content is None:
+            return None
+        self.add_file(file, content)
+        return file, content
 
     def _with_classes(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with the class names of the data set in place of those that figures show."""

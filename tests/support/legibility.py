@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from analysis.drawing.screens import narrow_version
 from pipelines.report import exhibits
 
 TOLERANCE = 1.0
@@ -57,16 +58,34 @@ def problems(figure: Figure) -> list[str]:
     return cut + pairs
 
 
+def problems_on_screens(figure: Figure | None) -> list[str]:
+    """The problems of a figure that is drawn for wide and for narrow screens."""
+    assert figure is not None
+    narrow = narrow_version(figure)
+    assert narrow is not None
+    return problems(figure) + [f"{problem} on a narrow screen" for problem in problems(narrow)]
+
+
 @contextmanager
 def watched() -> Iterator[dict[str, list[str]]]:
-    """The problems of each figure that a report writes meanwhile, by the figure's name."""
+    """The problems of each figure that a report writes meanwhile, for wide and narrow screens, by the figure's name."""
     found: dict[str, list[str]] = {}
-    write = exhibits.write_figure
+    write, narrowed = exhibits.write_figure, exhibits.narrow_version
 
     def write_and_check(folder: Any, name: str, numbers: Any, figure: Figure) -> bytes:
         picture = write(folder, name, numbers, figure)
         found[name] = problems(figure)
         return picture
 
-    with patch.object(exhibits, "write_figure", write_and_check):
+    def narrow_and_check(figure: Figure) -> Figure | None:
+        narrow = narrowed(figure)
+        if narrow is not None:
+            # After the figure itself, which was the last to be written.
+            found[list(found)[-1]] += [f"{problem} on a narrow screen" for problem in problems(narrow)]
+        return narrow
+
+    with (
+        patch.object(exhibits, "write_figure", write_and_check),
+        patch.object(exhibits, "narrow_version", narrow_and_check),
+    ):
         yield found

@@ -20,6 +20,7 @@ def test_rows_hold_every_filter_once_however_they_divide():
 def test_filters_that_are_left_out_are_named():
     assert named([3, 5], "filters change nothing") == "2 filters change nothing: 3, 5"
     assert named([], "filters change nothing") == ""
-    lines = named(range(64), "silent", 60).splitlines()
+    assert named([7], "filters change nothing") == "1 filter changes nothing: 7"
+    lines = named(range(64), "silent", 90).splitlines()
     assert max(map(len, lines)) <= 60
     assert " ".join(lines).endswith("62, 63")

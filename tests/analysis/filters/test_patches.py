@@ -149,7 +149,7 @@ def test_responding_filters_are_drawn_with_their_patches_and_the_others_named():
     assert written[1].split("\n") == [
         "AUC lost: × 100",
         "2 filters silent on all test images: 1, 3",
-        "1 filters the same everywhere on all test images: 2",
+        "1 filter the same everywhere on all test images: 2",
     ]
     assert any(text.endswith("hatched is what lies outside the image") for text in written)
 

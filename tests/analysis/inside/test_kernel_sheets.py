@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from analysis.drawing import style
+from analysis.drawing.screens import narrow_version
 from analysis.inside import kernel_sheets
+from tests.support.legibility import problems_on_screens
 
 RNG = np.random.default_rng(0)
 FIRST = RNG.normal(size=(4, 3, 5, 5)).astype(np.float32)
@@ -107,6 +109,23 @@ def test_the_mosaic_holds_every_slice_with_the_longer_side_across(shape: tuple[i
     numbers = {"filter": shape[0], "input channel": shape[1]}
     for axis, name in zip((ax.xaxis, ax.yaxis), labels, strict=True):
         assert [label.get_text() for label in axis.get_ticklabels()] == [str(n) for n in range(numbers[name])]
+
+
+@pytest.mark.parametrize(("channels", "rows", "label"), [
+    (8, 1, "input channels 0–7"), (20, 2, "input channels 0–15, then 16–19"), (64, 4, "16 input channels in a row"),
+])  # fmt: skip
+def test_on_a_narrow_screen_the_slices_of_a_filter_continue_below(channels: int, rows: int, label: str):
+    weights = RNG.normal(size=(5, channels, 5, 5))
+    wide = kernel_sheets.draw_kernel_mosaic(kernel_sheets.layer_weights(weights), title="t")
+    assert problems_on_screens(wide) == []
+    narrow = narrow_version(wide)
+    ax = narrow.axes[1]
+    sheet = np.ma.masked_array(ax.images[0].get_array())
+    for filter_, channel in np.ndindex(*weights.shape[:2]):
+        down, across = filter_ * rows + channel // 16, channel % 16
+        np.testing.assert_array_equal(sheet[down * 6 :, across * 6 :][:5, :5], weights[filter_, channel])
+    assert ax.get_xlabel() == label
+    assert [text.get_text() for text in ax.get_yticklabels()] == [str(number) for number in range(5)]
 
 
 def test_filters_that_cannot_be_seen_are_named_below_the_mosaic_and_counted():

@@ -36,6 +36,7 @@ def test_the_folder_holds_what_its_page_shows_and_what_others_put_there(analysed
     analysed(only("kernel_conv1", filter=2))
     others = {name.replace("filter3", "filter2") for name in kernel}
     assert set(files_of(folder)) == {"index.html", "notes.txt", "roc.svg", *others}
+    assert set(files_of(folder / "narrow")) == {"kernel_conv1_filter2.png"}
     analysed(only("kernel_conv1", "table2"))
     assert kernel < set(files_of(folder))
     assert not others & set(files_of(folder))
