@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from analysis.drawing.names import readable, readable_names
+from analysis.drawing.wording import signed
 from analysis.explanations import circuit, influence, methods
-from analysis.explanations.circuit import signed
+from analysis.explanations.decision import Decision
 from analysis.explanations.faithfulness import short_verdicts
 from analysis.page import Section, page
 from analysis.results.classification import softmax
@@ -193,7 +194,7 @@ def _parts(
     return parts
 
 
-def _leading_filters(decision: circuit.Decision) -> str:
+def _leading_filters(decision: Decision) -> str:
     """The filters with the largest shares of both layers, a line for each layer."""
     lines = []
     for layer in decision.against:

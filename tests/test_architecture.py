@@ -221,6 +221,10 @@ def test_nothing_imports_the_command():
 
 TESTED_IN = {
     "pipelines/report/test_figures_explorer.py": ["analysis.explorer.exhibit"],
+    "analysis/explanations/test_circuit.py": [
+        "analysis.explanations.circuit_picture",
+        "analysis.explanations.decision",
+    ],
     "analysis/filters/test_ablation.py": ["analysis.filters.effects"],
     "analysis/filters/test_patches.py": ["analysis.filters.kernel_pictures", "analysis.filters.patch_sheet"],
     "analysis/images/test_covariance.py": ["analysis.images.distance"],

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import SupportsFloat
 
 KINDS = {"conv": "feature map", "relu": "ReLU", "pool": "max pooling"}
 """The output of a layer of filters, by the beginning of the layer's name."""
@@ -73,3 +74,9 @@ def mean_phrase(mean: float, sd: float, form: str, scale: float = 1) -> str:
     if math.isnan(mean):
         return "–"
     return form.format(scale * mean) + ("" if math.isnan(sd) else f" ± {form.format(scale * sd)}")
+
+
+def signed(value: SupportsFloat) -> str:
+    """A share with two decimals and its sign."""
+    text = number(float(value), 2)
+    return text if text.startswith("−") or text == "0.00" else f"+{text}"

@@ -7,12 +7,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.wording import counted, without_middle
+from analysis.drawing.screens import is_narrow, panels
+from analysis.drawing.wording import counted, listed, number, signed, without_middle
 from analysis.exhibit import Exhibit
-from analysis.explanations.circuit import signed
 
 PAIRS = 3
 """Number of confusions shown: the most frequent, one for each pair of classes."""
+LACKING = 3
+"""Filters named in the sentence on a confusion."""
 MOST = 10
 """Filters shown for each confusion."""
 CONFIDENCE = 1.96
@@ -21,8 +23,8 @@ COLOURS = ("#1b7837", "#e66101", "#762a83")
 NOTE = (
     "Exact: the last layer is linear in the second layer's maps, so that a filter's shares in the two logits sum, over "
     "filters, to the margin less its mean over the background images. Bars: means over the test images of a group, "
-    "with 95 % intervals (1.96 standard errors). Filters: those in which the mistaken images differ most from those of "
-    "their class that are recognised."
+    "with 95 % intervals (1.96 standard errors), as after ± in the sentences. Filters: those in which the mistaken "
+    "images differ most from those of their class that are recognised."
 )
 
 
@@ -81,12 +83,20 @@ def confusions(shares: np.ndarray, predicted: np.ndarray, labels: np.ndarray, cl
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def _lacking(part: pd.DataFrame) -> pd.Series:
-    """What the mistaken images of one confusion have less of than those recognised, by filter, most first."""
+def _lacking(part: pd.DataFrame) -> pd.DataFrame:
+    """How the mistaken images of one confusion differ from those recognised, by filter: difference, error.
+
+    The filters of which they have least come first. Where none is recognised, the difference is from the mean.
+    """
     true, called = part["true"].iloc[0], part["called"].iloc[0]
-    means = part.pivot(index="filter", columns="group", values="share")
-    difference = means[f"{true} called {called}"] - means.get(f"{true} called {true}", 0)
-    return difference.sort_values(kind="stable")
+    groups = part.set_index(["group", "filter"])[["share", "error"]]
+    mistaken = groups.loc[f"{true} called {called}"]
+    recognised = f"{true} called {true}"
+    known = groups.loc[recognised] if recognised in groups.index else 0 * mistaken
+    table = pd.DataFrame(
+        {"difference": mistaken["share"] - known["share"], "error": np.hypot(mistaken["error"], known["error"])}
+    )
+    return table.sort_values("difference", kind="stable")
 
 
 def _pairs(table: pd.DataFrame) -> list[pd.DataFrame]:
@@ -106,23 +116,37 @@ def points(table: pd.DataFrame) -> list[str]:
 def _sentence(part: pd.DataFrame) -> str:
     true, called, lacking = part["true"].iloc[0], part["called"].iloc[0], _lacking(part)
     [row] = part[part["group"] == f"{true} called {called}"].drop_duplicates("group").to_dict("records")
-    three = lacking.iloc[:3]
-    return (
+    beginning = (
         f"{counted(int(row['images']), 'image')} of {true} called {called}: their margin of {true} over {called} is "
-        f"{signed(row['sum'])} logits from the mean; compared with those recognised, they lack most in the filters "
-        f"{', '.join(map(str, three.index))} ({', '.join(signed(value) for value in three)})."
+        f"{signed(row['sum'])} logits from the mean"
     )
+    if f"{true} called {true}" not in set(part["group"]):
+        return f"{beginning}; no image of {true} is recognised."
+    less = lacking[lacking["difference"] < 0].iloc[:LACKING]
+    if less.empty:
+        return f"{beginning}; in no filter is their mean share below that of those recognised."
+    filters = [f"{filter} ({_difference(*numbers)})" for filter, *numbers in less.itertuples()]
+    plural = "s" if len(filters) > 1 else ""
+    return (
+        f"{beginning}; compared with those recognised, their mean share is lowest in filter{plural} {listed(filters)}."
+    )
+
+
+def _difference(difference: float, error: float) -> str:
+    """A difference with the half of its 95 % interval, which one image alone does not give."""
+    return signed(difference) if np.isnan(error) else f"{signed(difference)} ± {number(CONFIDENCE * error, 2)}"
 
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """A panel for each confusion: bars of three groups for the filters that differ most."""
     parts = _pairs(table)
-    figure = style.figure(style.WIDTH, 2.7 * len(parts))
-    axes = figure.subplots(len(parts), squeeze=False)[:, 0]
-    for ax, part in zip(axes, parts, strict=True):
+    figure, axes = panels(style.WIDTH, (3.4 if is_narrow() else 2.7) * len(parts), len(parts))
+    for ax, part in zip(axes[:, 0], parts, strict=True):
         lacking = _lacking(part)
-        chosen = lacking.loc[lacking.abs().sort_values(ascending=False, kind="stable").index[:MOST]].sort_values()
+        sizes = lacking["difference"].abs().sort_values(ascending=False, kind="stable")
+        # In the order of the differences.
+        chosen = lacking.loc[lacking.index.isin(sizes.index[:MOST])]
         groups = part.groupby("group", sort=False)
         width = 0.8 / len(groups)
         for place, ((name, rows), colour) in enumerate(zip(groups, COLOURS, strict=False)):
@@ -138,5 +162,7 @@ def draw(table: pd.DataFrame) -> Figure:
         ax.set_xticklabels([str(filter) for filter in chosen.index])
         true, called = (without_middle(part[column].iloc[0]) for column in ("true", "called"))
         ax.set_title(f"{true} called {called}: margin of the first")
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        # Beside the panel, or below it.
+        where, anchor = ("upper center", (0.4, -0.22)) if is_narrow() else ("center left", (1.0, 0.5))
+        ax.legend(loc=where, bbox_to_anchor=anchor)
     return figure

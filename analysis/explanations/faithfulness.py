@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scipy.stats import bootstrap
 
 from analysis.drawing import style
+from analysis.drawing.screens import entries_in_row, is_narrow, panels
 from analysis.drawing.wording import listed, number
 from analysis.exhibit import Exhibit
 
@@ -175,9 +176,9 @@ def _what(name: str) -> str:
 def draw(table: pd.DataFrame, images: str) -> Figure:
     """The ranking, a row for each method and control; `table` from `summary`, `images` says how many were measured."""
     checks = _last_checks(table)
-    figure = style.figure(style.WIDTH, 1.2 + 0.27 * len(table))
+    ratios, height = [1.3, 1.3, 1.1, *[0.9] * len(checks)], 1.2 + 0.27 * len(table)
+    figure, (axes,) = panels(style.WIDTH, height, 1, 3 + len(checks), sharey=True, shrink=False, width_ratios=ratios)
     style.head(figure, f"Agreement of maps with what is measured ({images})")
-    axes = figure.subplots(1, 3 + len(checks), sharey=True, width_ratios=[1.3, 1.3, 1.1, *[0.9] * len(checks)])
     _draw_intervals(axes[0], table, "agreement", "agreement with\nmeasured drops")
     _draw_intervals(axes[1], table, "insertion_deletion", "insertion minus\ndeletion")
     for infill, (label, colour, marker) in INFILLS.items():
@@ -196,10 +197,11 @@ def draw(table: pd.DataFrame, images: str) -> Figure:
         ax.locator_params(axis="x", nbins=4)
     axes[0].set_yticks(range(len(table)), [_label(row) for _, row in table.iterrows()])
     axes[0].set_ylim(len(table) - 0.5, -0.5)
-    for tick, believe in zip(axes[0].get_yticklabels(), table["believe"], strict=True):
-        tick.set_color(style.INK if believe else style.QUIET)
+    for ax in axes if is_narrow() else axes[:1]:
+        for tick, believe in zip(ax.get_yticklabels(), table["believe"], strict=True):
+            tick.set_color(style.INK if believe else style.QUIET)
     handles, labels = axes[2].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower right", ncols=3)
+    figure.legend(handles, labels, loc="outside lower right", ncols=entries_in_row(3, most=2))
     return figure
 
 

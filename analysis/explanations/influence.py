@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import MARGIN, draw_picture, sheet
 from analysis.drawing.wording import counted, listed, minus_signs, number, without_middle
 from analysis.exhibit import Exhibit
@@ -30,6 +31,8 @@ NOTE = (
 )
 SIDE, ACROSS, DOWN, LEFT = 1.0, 1.22, 1.75, 2.5
 """Inches: the side of a training image, from one to the next, from row to row, and where they begin."""
+NARROW_COLUMNS, NARROW_ACROSS, NARROW_DOWN = 3, 1.14, 1.55
+"""Images side by side on a narrow screen, and inches from one to the next and from row to row."""
 SAME, OTHER = "#0072b2", "#d55e00"
 """Colours of the image's own class and of the others; Okabe and Ito's palette (2008)."""
 
@@ -144,32 +147,36 @@ def draw(influence: Influence, table: pd.DataFrame) -> Figure:
     """The image, and a row for each group; the arguments are those of `caption`."""
     name = influence.classes[influence.label]
     kind = "" if influence.known else "predicted "
-    figure, ax = sheet(
-        style.WIDTH,
-        0.3 + len(GROUPS) * DOWN,
-        f"Training images that moved the loss of {influence.description} for the {kind}class {name}",
-    )
-    draw_picture(ax, influence.image, MARGIN, 0.45, 2.0, without_middle(influence.description, 28))
+    title = f"Training images that moved the loss of {influence.description} for the {kind}class {name}"
+    if is_narrow():
+        side, start, left, key = 1.3, 2.35, MARGIN, (1.5, 0.5)
+        deep = 0.25 + -(-SHOWN // NARROW_COLUMNS) * NARROW_DOWN
+    else:
+        side, start, left, key, deep = 2.0, 0.45, LEFT, (MARGIN, 2.6), DOWN
+    figure, ax = sheet(style.page_width(), start - 0.15 + len(GROUPS) * deep, title)
+    draw_picture(ax, influence.image, MARGIN, 0.45, side, without_middle(influence.description, 28))
     for colour, text, line in ((SAME, f"{kind}class {name}", 0), (OTHER, "another class", 1)):
-        ax.text(MARGIN, 2.6 + 0.2 * line, without_middle(text, 32), va="top", fontsize=8, color=colour)
-    for line, (group, title) in enumerate(GROUPS.items()):
-        top = 0.45 + line * DOWN
-        heading = title.format(layer=influence.layer)
-        ax.text(LEFT, top - 0.22, heading, va="bottom", fontsize=9, fontweight="bold", color=style.INK)
-        _draw_row(ax, influence, table[table["group"] == group], top)
+        ax.text(key[0], key[1] + 0.2 * line, without_middle(text, 30), va="top", fontsize=8, color=colour)
+    for line, (group, group_title) in enumerate(GROUPS.items()):
+        top = start + line * deep
+        heading = group_title.format(layer=influence.layer)
+        ax.text(left, top - 0.22, heading, va="bottom", fontsize=9, fontweight="bold", color=style.INK)
+        _draw_images(ax, influence, table[table["group"] == group], (left, top))
     return figure
 
 
-def _draw_row(ax: Axes, influence: Influence, members: pd.DataFrame, top: float) -> None:
+def _draw_images(ax: Axes, influence: Influence, members: pd.DataFrame, corner: tuple[float, float]) -> None:
     """The training images of a group, with class and score, or cosine for the nearest."""
+    columns, across = (NARROW_COLUMNS, NARROW_ACROSS) if is_narrow() else (SHOWN, ACROSS)
     if members.empty:
-        ax.text(LEFT, top + 0.1, "none", va="top", fontsize=8, color=style.QUIET)
+        ax.text(corner[0], corner[1] + 0.1, "none", va="top", fontsize=8, color=style.QUIET)
     own = influence.classes[influence.label]
     for row in members.to_dict("records"):
-        left = LEFT + row["place"] * ACROSS
+        left = corner[0] + row["place"] % columns * across
+        top = corner[1] + row["place"] // columns * NARROW_DOWN
         picture = influence.images[np.searchsorted(influence.rows, row["image"])]
         draw_picture(ax, picture, left, top, SIDE, f"train:{row['image']}")
         nearest = row["group"] == "nearest"
         value = f"cosine {number(row['cosine'], 2)}" if nearest else minus_signs(f"{row['score']:+#.2g}")
-        label, colour = without_middle(row["class"], 16), SAME if row["class"] == own else OTHER
+        label, colour = without_middle(row["class"], 13 if is_narrow() else 16), SAME if row["class"] == own else OTHER
         ax.text(left, top + SIDE + 0.05, f"{label}\n{value}", va="top", fontsize=8, color=colour)

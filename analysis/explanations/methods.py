@@ -9,12 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import MARGIN, draw_picture, draw_tile, sheet
+from analysis.drawing.wording import signed, without_middle
 from analysis.exhibit import Exhibit
-from analysis.explanations.circuit import signed
 
-SIDE, STEP, COLUMNS, LINE = 1.0, 1.2, 2, 50
-"""Inches: a side of a map, from row to row; the number of columns, and characters in a line of text."""
+SIDE, STEP, COLUMNS, LINE, NARROW_LINE = 1.0, 1.2, 2, 50, 33
+"""Inches: a side of a map, from row to row; the number of columns; characters in a line, and on a narrow screen."""
 NOTE = (
     "Each map has its own scale, which ends at its largest value: nothing is clipped. Red speaks for the class, blue "
     "against it; methods without a sign are shown from white to red. Attention maps do not apply: these networks have "
@@ -114,11 +115,12 @@ def draw(
     ranking: Mapping[str, str],
 ) -> Figure:
     """The image, and a tile for each method with its sum and what is known of it."""
-    lines = -(-(len(attributions) + 1) // COLUMNS)
-    figure, ax = sheet(style.WIDTH, 0.1 + lines * STEP, f"The margin of {margin}: a map for each method")
-    across = (style.WIDTH - 2 * MARGIN) / COLUMNS
+    columns, letters = (1, NARROW_LINE) if is_narrow() else (COLUMNS, LINE)
+    lines = -(-(len(attributions) + 1) // columns)
+    figure, ax = sheet(style.page_width(), 0.1 + lines * STEP, f"The margin of {margin}: a map for each method")
+    across = (style.page_width() - 2 * MARGIN) / columns
     draw_picture(ax, image, MARGIN, 0.1, SIDE)
-    ax.text(MARGIN + SIDE + 0.12, 0.14, description, va="top", fontsize=9, color=style.INK)
+    ax.text(MARGIN + SIDE + 0.12, 0.14, without_middle(description, letters), va="top", fontsize=9, color=style.INK)
     for place, item in enumerate(attributions, start=1):
         left, top = MARGIN + place // lines * across, 0.1 + place % lines * STEP
         limits = style.limits_around_zero(item.map)
@@ -126,7 +128,7 @@ def draw(
         draw_tile(ax, item.map, left, top, SIDE, scale)
         ax.text(left + SIDE + 0.12, top + 0.04, item.title, va="top", fontsize=9, color=style.INK)
         words = [_sum_sentence(item), ranking.get(item.name, "")]
-        wrapped = "\n".join(line for text in words for line in textwrap.wrap(text, LINE))
+        wrapped = "\n".join(line for text in words for line in textwrap.wrap(text, letters))
         ax.text(left + SIDE + 0.12, top + 0.26, wrapped, va="top", fontsize=8, color=style.QUIET)
     return figure
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import is_narrow, panels
 from analysis.drawing.wording import listed, number
 from analysis.exhibit import Exhibit
 
@@ -79,7 +80,9 @@ def caption(table: pd.DataFrame) -> str:
     """One sentence: when each settles, and whether the heading's claim holds."""
     epochs = {name: settles(table, name) for name in LINES}
     layers, reasons = max(epochs["pool1"], epochs["pool2"]), [epochs[name] for name in REASONS]
-    if min(reasons) > layers:
+    if layers > table["epoch"].max() / 2:
+        verdict = "The layers do not settle early in this network"
+    elif min(reasons) > layers:
         verdict = "It is so for this network and image"
     elif max(reasons) > layers:
         verdict = "It is half so for this network and image"
@@ -111,9 +114,9 @@ def points(table: pd.DataFrame) -> list[str]:
 @style.styled
 def draw(table: pd.DataFrame, shares: np.ndarray, description: str, classes: tuple[str, str]) -> Figure:
     """The margin, the filters' shares in it, and the similarities, over the epochs; arguments as of `show`."""
-    figure = style.figure(style.WIDTH, 7.2)
+    figure, axes = panels(style.WIDTH, 9.0 if is_narrow() else 7.2, 4, sharex=True, height_ratios=[1, 2.4, 2, 1])
     style.head(figure, f"{description}: {classes[0]} over {classes[1]}")
-    axes = figure.subplots(4, 1, sharex=True, height_ratios=[1, 2.4, 2, 1])
+    axes = axes[:, 0]
     axes[0].plot(table["epoch"], table["margin"], "-o", color=style.INK, markersize=3)
     axes[0].axhline(0, color=style.QUIET, linewidth=0.8)
     axes[0].set(title="margin over the rival", ylabel="logits")
@@ -123,7 +126,10 @@ def draw(table: pd.DataFrame, shares: np.ndarray, description: str, classes: tup
         axes[2].plot(table["epoch"], table[column], marker=marker, markersize=3, color=colour, label=name)
     axes[2].axhline(SETTLED, color=style.QUIET, linewidth=0.8, linestyle="--")
     axes[2].set(title="similarity with the last epoch", ylim=(None, 1.05))
-    axes[2].legend(loc="lower right")
+    if is_narrow():
+        axes[2].legend(loc="upper center", bbox_to_anchor=(0.5, -0.08))
+    else:
+        axes[2].legend(loc="lower right")
     axes[3].plot(table["epoch"], 100 * table["changed"], "-o", color=style.INK, markersize=3)
     axes[3].set(title="test images with another answer than at the epoch before", xlabel="epoch", ylim=(0, None))
     axes[3].yaxis.set_major_formatter("{x:.0f}%")

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import entries_in_row, panels
 from analysis.drawing.wording import listed, number
 from analysis.exhibit import Exhibit
 from analysis.results.proportions import wilson
@@ -126,11 +127,12 @@ def _reason(maps: pd.DataFrame) -> Iterable[str]:
     last = maps[maps["layer"] == "pool2"].dropna(subset="unchanged_back")
     if len(last):
         row = last.iloc[(last["pixels"] - SHIFT).abs().argmin()]
+        rest = " What still changes is due to the border." if row["unchanged_back"] < 1 else ""
         yield (
             f"The linear layer reads fixed positions: there, moved by {row['pixels']:.0f} pixels, the cosine of the "
             f"second layer's maps with the unmoved ones is {number(row['cosine_in_place'], 2)}, and "
             f"{row['unchanged']:.0%} of the answers stay; with the same maps moved back before that layer, "
-            f"{row['unchanged_back']:.0%}. What is left of the change comes from the border."
+            f"{row['unchanged_back']:.0%}.{rest}"
         )
 
 
@@ -144,21 +146,29 @@ def _fills(table: pd.DataFrame) -> Iterable[str]:
 
 
 def _other_changes(table: pd.DataFrame) -> Iterable[str]:
-    """The strongest of each other change, for the models side by side."""
+    """The lowest accuracy under each other change, for the models side by side."""
     for change, (name, _) in UNITS.items():
         part = table[table["change"] == change]
-        worst = part.loc[part.groupby("model", sort=False)["accuracy"].idxmin()]
-        phrases = [f"the {row['model'].upper()} falls to {row['accuracy']:.1%} at {row['strength']:g}" for _, row in
-                   worst.iterrows()]  # fmt: skip
+        phrases = [_lowest(str(model), rows) for model, rows in part.groupby("model", sort=False)]
         yield f"{name[0].upper()}{name[1:]}: {listed(phrases)}{_overtaken(part)}."
 
 
+def _lowest(model: str, part: pd.DataFrame) -> str:
+    """The lowest accuracy of a model at the strengths of one change; the image as it is has the largest `unchanged`."""
+    worst, clean = part.iloc[int(part["accuracy"].argmin())], part.iloc[int(part["unchanged"].argmax())]
+    if worst["accuracy"] >= clean["accuracy"]:
+        return f"the {model.upper()}'s accuracy is nowhere below {clean['accuracy']:.1%}"
+    return f"the {model.upper()} falls to {worst['accuracy']:.1%} at {worst['strength']:g}"
+
+
 def _overtaken(part: pd.DataFrame) -> str:
-    """Where the FFNN, the less accurate on clean images, is the more accurate one."""
-    by_model = part.pivot_table(index="strength", columns="model", values="accuracy")
-    if not {"cnn", "ffnn"} <= set(by_model):
+    """Where the FFNN is the more accurate one, by intervals that do not overlap."""
+    low, high = (
+        part.pivot_table(index="strength", columns="model", values=f"accuracy_{end}") for end in ("low", "high")
+    )
+    if not {"cnn", "ffnn"} <= set(low):
         return ""
-    ahead = by_model.index[by_model["ffnn"] > by_model["cnn"]]
+    ahead = low.index[low["ffnn"] > high["cnn"]]
     return f"; the FFNN is the more accurate at {listed([f'{strength:g}' for strength in ahead])}" if len(ahead) else ""
 
 
@@ -177,9 +187,8 @@ def _over_epochs(epochs: pd.DataFrame) -> Iterable[str]:
 @style.styled
 def draw(table: pd.DataFrame, epochs: pd.DataFrame, maps: pd.DataFrame) -> Figure:
     """Curves of every change, and why a moved image loses its answer; arguments as of `show`, with intervals."""
-    figure = style.figure(style.WIDTH, 5.6)
+    figure, axes = panels(style.WIDTH, 5.6, 2, 4, by_row=True)
     style.head(figure, f"How the answers bear changes of the image ({table['images'].iloc[0]:,} test images)")
-    axes = figure.subplots(2, 4)
     moved = table[table["change"] == "moved"]
     _draw_curves(axes[0, 0], moved, "accuracy", "moved: accuracy", "pixels")
     _draw_curves(axes[0, 1], moved, "unchanged", "moved: unchanged", "pixels")
@@ -188,7 +197,7 @@ def draw(table: pd.DataFrame, epochs: pd.DataFrame, maps: pd.DataFrame) -> Figur
     for ax, (change, (name, unit)) in zip(axes[1], UNITS.items(), strict=True):
         _draw_curves(ax, table[table["change"] == change], "accuracy", f"{name}: accuracy", unit)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels))
+    figure.legend(handles, labels, loc="outside lower left", ncols=entries_in_row(len(labels)))
     return figure
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from analysis.explanations import circuit as drawing
+from analysis.explanations.decision import Decision
 from analysis.explanations.influence import Influence
 from analysis.explanations.methods import Attribution
 from analysis.results.classification import softmax
@@ -34,7 +34,7 @@ def cnn(network: Network, epoch: int) -> CNN:
     return model.eval()
 
 
-def decision(network: Network, image: SelectedImage, train: Labelled, against: int | None = None) -> drawing.Decision:
+def decision(network: Network, image: SelectedImage, train: Labelled, against: int | None = None) -> Decision:
     """The circuit of the predicted class over its rival in one image.
 
     Args:
@@ -48,7 +48,7 @@ def decision(network: Network, image: SelectedImage, train: Labelled, against: i
     chosen, rival = probing.rival_of(logits, image.label)
     measured = probing.circuit(model, image.image, chosen, rival if against is None else against, background)
     layers = tuple(measured.of_logits)
-    return drawing.Decision(
+    return Decision(
         image=image.pixels,
         description=image.description,
         classes=network.classes,

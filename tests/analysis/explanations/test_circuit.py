@@ -2,9 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.patches import PathPatch
 
+from analysis.drawing.screens import narrow_version
 from analysis.explanations import circuit
-from analysis.explanations.circuit import Decision
+from analysis.explanations.decision import MOST, Decision
+from tests.support.legibility import problems_on_screens
 
 RNG = np.random.default_rng(0)
 
@@ -59,7 +62,7 @@ def test_leading_filters_have_the_largest_shares_from_most_for_to_most_against()
 
     leading = example.leading("conv2")
 
-    assert len(leading) == circuit.MOST
+    assert len(leading) == MOST
     assert list(shares[leading]) == sorted(shares[leading], reverse=True)
     assert np.abs(shares[leading]).min() >= np.abs(np.delete(shares, leading)).max()
 
@@ -71,14 +74,22 @@ def test_caption_states_margin_mean_and_difference():
     assert "of the difference, +1.50, filter" in caption
 
 
-def test_points_name_silent_filters_and_the_filter_whose_sign_depends_on_the_rival():
+def test_a_caption_of_one_filter_that_counts_names_it_once():
+    example = decision()
+    alone = {layer: values * (np.arange(values.shape[1]) == 3) for layer, values in example.against.items()}
+    caption = circuit.caption(replace(example, against=alone))
+    assert caption.count("filter 3") == 1
+    assert " and filter" not in caption
+
+
+def test_points_name_filters_without_a_share_and_the_filter_whose_sign_depends_on_the_rival():
     example = decision()
     example.against["conv2"][:, 5] = [9.0, 0.0, 1.0, -8.0]
 
     points = circuit.points(example)
 
     assert "filter 5 of conv2 gives b +9.00 against a and −8.00 against d." in " ".join(points)
-    assert "1 of the 9 second-layer filters contribute exactly 0: they are silent here." in points
+    assert "1 of the 9 second-layer filters contributes exactly 0, whatever the rival." in points
 
 
 def test_waterfall_runs_from_the_mean_margin_to_the_margin():
@@ -105,6 +116,22 @@ def test_a_network_of_silent_filters_and_one_of_many_classes_can_be_drawn():
 
     exhibit = circuit.show(zero)
 
-    assert exhibit.figure is not None
+    assert problems_on_screens(exhibit.figure) == []
     assert "no filter of the second layer makes a difference" in exhibit.text
-    assert circuit.show(decision(classes=16)).figure is not None
+    assert problems_on_screens(circuit.show(decision(classes=16)).figure) == []
+
+
+def test_a_narrow_screen_has_the_same_bars_and_links_below_each_other():
+    wide = circuit.draw(decision())
+    narrow = narrow_version(wide)
+    assert narrow is not None
+    (tall,) = [ax for ax in narrow.axes if ax.get_xlabel() == "margin (logits)"]
+    (broad,) = [ax for ax in wide.axes if ax.get_ylabel() == "margin (logits)"]
+    assert [bar.get_width() for bar in tall.patches] == [bar.get_height() for bar in broad.patches]
+    bands = [
+        sorted(patch.get_linewidth() for patch in figure.axes[0].patches if isinstance(patch, PathPatch))
+        for figure in (wide, narrow)
+    ]
+    assert len(bands[0]) == 36
+    assert bands[0] == bands[1]
+    assert problems_on_screens(wide) == []

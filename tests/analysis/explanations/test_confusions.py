@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from analysis.explanations import confusions
+from tests.support.legibility import problems_on_screens
 
 CLASSES = ["cat", "dog", "ship"]
 LABELS = np.array([0, 0, 0, 0, 0, 1, 1, 2, 1])
@@ -36,9 +37,38 @@ def test_caption_names_the_filters_that_the_mistaken_images_lack():
     exhibit = confusions.show(shares, PREDICTED, LABELS, CLASSES)
 
     assert "3 images of cat called dog" in exhibit.text
-    assert "lack most in the filters 2, " in exhibit.text
-    assert "(−4.00, " in exhibit.text
+    assert exhibit.text.endswith(
+        "compared with those recognised, their mean share is lowest in filter 2 (−4.00 ± 0.00)."
+    )
+
+
+def test_intervals_stand_beside_the_differences():
+    shares = np.zeros((9, 4, 3))
+    shares[:2, 1, 0] = (3.0, 5.0)
+    shares[2:5, 1, 0] = (0.0, 1.0, 2.0)
+    shares[2:5, 3, 0] = -1.0
+    # Standard errors: 1 of the two recognised images, 1 / √3 of the three mistaken ones.
+    assert "in filters 1 (−3.00 ± 2.26) and 3 (−1.00 ± 0.00)." in confusions.show(
+        shares, PREDICTED, LABELS, CLASSES).text  # fmt: skip
+
+
+def test_nothing_is_said_to_be_lacking_where_nothing_is_less():
+    shares = np.zeros((9, 4, 3))
+    shares[2:5, 2, 0] = 1.0
+    assert "in no filter is their mean share below" in confusions.show(shares, PREDICTED, LABELS, CLASSES).text
+
+
+def test_a_class_that_is_never_recognised_is_not_compared_with_what_is_recognised():
+    predicted = np.where(LABELS == 0, 1, LABELS)
+    exhibit = confusions.show(SHARES, predicted, LABELS, CLASSES)
+    assert exhibit.text.endswith("; no image of cat is recognised.")
+    assert exhibit.figure is not None
 
 
 def test_without_mistakes_it_says_so():
     assert confusions.show(SHARES, LABELS, LABELS, CLASSES).figure is None
+
+
+def test_the_figure_is_legible_on_wide_and_narrow_screens():
+    exhibit = confusions.show(np.repeat(SHARES, 16, axis=1), PREDICTED, LABELS, CLASSES)
+    assert problems_on_screens(exhibit.figure) == []

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from analysis.explanations.faithfulness import CONTROLS, caption, short_verdicts, show, summary, verdict
-from tests.support.legibility import problems
+from tests.support.legibility import problems_on_screens
 
 RNG = np.random.default_rng(0)
 AGREEMENT = {"good": 0.5, "weak": 0.1, "stuck": 0.4, **dict.fromkeys(CONTROLS, 0.0), "edges": 0.15}
@@ -76,7 +76,7 @@ def test_the_figure_is_legible_and_its_rows_are_the_table_also_for_one_image():
     exhibit = show(*tables(), TITLES)
     assert exhibit.figure is not None
     assert exhibit.table is not None
-    assert problems(exhibit.figure) == []
+    assert problems_on_screens(exhibit.figure) == []
     assert len(exhibit.points) == 3
     labels = [label.get_text() for label in exhibit.figure.axes[0].get_yticklabels()]
     assert labels[:2] == ["✓ DeepSHAP", "✗ guided backprop"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.explanations.influence import Influence, leading, show
-from tests.support.legibility import problems
+from tests.support.legibility import problems_on_screens
 
 COUNT = 40
 GENERATOR = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def test_the_pictures_are_those_of_the_table_and_legible_with_long_names():
 
     drawn = [int(image.get_array()[0, 0, 0]) for image in figure.axes[0].images]
     assert drawn == [0, 39, 38, 37, 36, 35, 34, *range(6), *range(6)]
-    assert problems(figure) == []
+    assert problems_on_screens(figure) == []
 
 
 def test_images_that_moved_nothing_are_in_neither_row():

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from analysis.explanations.over_epochs import caption, settles, show, similar_to_last
-from tests.support.legibility import problems
+from tests.support.legibility import problems_on_screens
 
 RNG = np.random.default_rng(0)
 EPOCHS = 31
@@ -36,6 +36,12 @@ def test_whether_reasons_settle_later_than_layers_is_said(late: tuple[str, ...],
     assert text.endswith(f"the pixel map at {20 if late else 3} (of 30).")
 
 
+def test_layers_that_settle_late_are_not_said_to_settle_early():
+    later = [0.5] * 28 + [0.95] * (EPOCHS - 28)
+    text = caption(similarity(pool2=LATE, filters=later, pixels=later))
+    assert text.startswith("The layers do not settle early in this network: the first layer's maps settle at epoch 3")
+
+
 def test_similarity_is_the_correlation_with_the_last_row():
     rows = RNG.normal(size=(3, 20))
     rows[0] = 1.0
@@ -51,7 +57,7 @@ def test_the_figure_shows_the_largest_shares_and_is_legible():
         table, [0.1] * EPOCHS, shares, RNG.normal(size=(EPOCHS, 8, 8)), description="train:6", classes=("bird", "deer")
     )
     assert exhibit.figure is not None
-    assert problems(exhibit.figure) == []
+    assert problems_on_screens(exhibit.figure) == []
     rows = [int(label.get_text()) for label in exhibit.figure.axes[1].get_yticklabels()]
     assert set(rows) == set(np.argsort(-np.abs(shares[-1]))[:16])
     assert list(shares[-1][rows]) == sorted(shares[-1][rows], reverse=True)

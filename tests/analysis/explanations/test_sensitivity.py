@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from analysis.explanations.sensitivity import UNITS, caption, points, show, with_intervals
-from tests.support.legibility import problems
+from tests.support.legibility import problems_on_screens
 
 STRENGTHS = {"moved": (0, 1, 4, 8), "brightness": (0.5, 1, 2), "contrast": (0.5, 1), "noise": (0, 0.1), "blur": (0, 1)}
 
@@ -75,13 +75,31 @@ def test_where_the_ffnn_is_ahead_is_said():
     assert any(line.startswith("Gaussian blur") and "FFNN is the more accurate at 1." in line for line in sentences)
 
 
+def test_a_lead_within_the_intervals_is_none():
+    table = with_intervals(pd.concat([changes("cnn", 0.6, 0.30), changes("ffnn", 0.6, 0.33)]))
+    assert not any("more accurate" in line for line in points(table, epochs("cnn", "ffnn"), MAPS))
+
+
+def test_an_accuracy_that_no_change_lowers_is_not_said_to_fall():
+    sentences = points(with_intervals(changes("cnn", 0.6, 0.7)), epochs("cnn"), MAPS)
+    assert "Gaussian blur: the CNN's accuracy is nowhere below 70.0%." in sentences
+    assert "Gaussian blur: the CNN falls to 50.0% at 1." in points(
+        with_intervals(changes("cnn", 0.6)), epochs("cnn"), MAPS
+    )
+
+
+def test_nothing_is_left_to_the_border_where_every_answer_stays():
+    shown = points(with_intervals(changes("cnn", 0.6)), epochs("cnn"), MAPS.assign(unchanged_back=1.0))
+    assert shown[1].endswith("before that layer, 100%.")
+
+
 def test_the_figure_is_legible_for_two_models_and_for_one_without_maps():
     both = pd.concat([changes("cnn", 0.6), changes("ffnn", 0.5)])
     exhibit = show(both, epochs("cnn", "ffnn"), MAPS)
     assert set(exhibit.tables) == {"sensitivity_epochs", "sensitivity_maps"}
     assert [ax.get_title(loc="left") for ax in exhibit.figure.axes][4:] == [f"{name}: accuracy" for name, _ in
                                                                             UNITS.values()]  # fmt: skip
-    assert problems(exhibit.figure) == []
+    assert problems_on_screens(exhibit.figure) == []
     alone = show(changes("ffnn", 0.5), epochs("ffnn"), pd.DataFrame())
-    assert problems(alone.figure) == []
+    assert problems_on_screens(alone.figure) == []
     assert alone.text.endswith("it is not invariant to translation.")
