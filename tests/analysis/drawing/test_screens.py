@@ -58,6 +58,12 @@ def test_columns_of_panels_stay_together():
     assert high == pytest.approx(3 * low)
 
 
+def test_panels_are_stacked_row_by_row_where_they_are_read_so():
+    with style.narrow_page():
+        figure, axes = panels(style.WIDTH, 4.0, 2, 3, by_row=True)
+    assert [figure.axes.index(ax) for ax in axes.flat] == list(range(6))
+
+
 def test_a_figure_that_is_narrow_enough_is_not_drawn_again():
     assert narrow_version(draw(3.0, 1, 1)) is None
 
