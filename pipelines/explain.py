@@ -53,7 +53,7 @@ def explain(
 
     Args:
         spec: see `best.choose_retrained`.
-        image: see `select_image`; a file of any size is cropped to its middle square.
+        image: see `select_image`; a file of any size is resized as for training.
         against: name of the rival class; empty: see `rival_of`.
         context: the stores, the machine and the display.
         data: the settings to load the data set, on which `best` is chosen; by default that of the run.
@@ -117,10 +117,7 @@ def _selected(dataset: Dataset, spec: str) -> tuple[SelectedImage, str]:
     photo = SelectedImage(torch.from_numpy(pixels.copy()), None, path.name)
     if (width, height) == (SIDE, SIDE):
         return photo, ""
-    crop = (
-        "" if width == height else f"cropped to its middle square of {min(width, height)} × {min(width, height)} and "
-    )
-    return photo, f"{path.name} ({width} × {height} pixels) was {crop}resized to {SIDE} × {SIDE}, as the network takes."
+    return photo, f"{path.name} ({width} × {height} pixels) was resized to {SIDE} × {SIDE}, as for training."
 
 
 def _pair(network: Network, image: SelectedImage, against: str) -> tuple[tuple[int, int], np.ndarray]:

@@ -10,14 +10,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.session.mlflow_pages import run_page
 from study.config import TrainConfig
-from study.data import Dataset, normalise
+from study.data import Dataset
 from study.device import failures_explained, release_freed_memory
 from study.duplicates import find_duplicates
 from study.errors import Diverged, Incomplete, StudyError
@@ -31,18 +28,6 @@ from study.tracking.registry import log_model, model_digests, model_name
 from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric, retrain_tags
 from study.tracking.writer import Writer
 from study.training import Epoch, TrainingState, accuracy, fit, predict
-
-
-class Classifier(nn.Module):
-    """The model as it is served: pixel values (N, 3, 32, 32) from 0 to 255, as float32, to class probabilities."""
-
-    def __init__(self, model: Model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Softmax of the model's logits, (N, classes)."""
-        return torch.softmax(self.model(normalise(pixels)), dim=1)
 
 
 def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None = None) -> str:
@@ -238,8 +223,10 @@ def register_model(run_id: str, model: Model, trial: Run, dataset: Dataset, cont
             lambda: log_model(
                 context.store.client,
                 run_id,
-                Classifier(model).eval(),
-                dataset.test.images[:2].float().numpy(),
+                model,
+                trial.train_config.model,
+                dataset.classes,
+                dataset.test.images[0].permute(1, 2, 0).contiguous().numpy(),
                 register_as=model_name(trial),
                 score=metric(trial, "best_val_accuracy"),
             )

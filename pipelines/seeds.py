@@ -9,9 +9,11 @@ from pipelines.session.mlflow_pages import run_page
 from study.data import Dataset
 from study.errors import StudyError
 from study.models import build_model
+from study.served import WEIGHTS
 from study.tracking.artifacts import MODEL_SUMS, weights_path
 from study.tracking.best import finished_seeds
 from study.tracking.checkpoints import Checkpoints
+from study.tracking.packaging import PACKED
 from study.tracking.registry import delete_model, model_digests, model_name, ready_model, register, versions_of
 from study.tracking.runs import Run, metric
 
@@ -19,7 +21,8 @@ from study.tracking.runs import Run, metric
 def finished(trial: Run, dataset: Dataset, context: Context, epochs: int, seeds: Collection[int]) -> dict[int, Run]:
     """The finished and whole retrainings of `trial` for so many epochs in this precision, by those of `seeds`.
 
-    A model that is missing or altered is exported again from the weights; one that is not registered is registered.
+    A model that is missing, altered or of an earlier form is exported again from the weights; one that is not
+    registered is registered.
     """
     runs = finished_seeds(context.store, trial, epochs, context.machine.precision)
     # Only these: checking a run hashes all its files, which a server must send first.
@@ -38,7 +41,9 @@ def _restore_model(run: Run, trial: Run, dataset: Dataset, context: Context) -> 
             context.display.say(f"The model of run {run.id} is registered again, as {name}.")
         register(store.client, exported, name, metric(trial, "best_val_accuracy"))
         return
-    context.display.say(f"The model of run {run.id} is missing or altered: it is exported again from its weights.")
+    context.display.say(
+        f"The model of run {run.id} is missing, altered or of an earlier form: it is exported again from its weights."
+    )
     delete_model(store.client, run.id)
     config = run.train_config
     model = build_model(config.model, classes=len(dataset.classes), seed=0)
@@ -56,7 +61,10 @@ def _is_model_whole(run: Run, context: Context) -> bool:
         recorded_sums, current = store.sums(run.id, MODEL_SUMS), model_digests(store, run.id)
     except StudyError:
         return False
-    return bool(current) and all(current.get(path) == digest for path, digest in recorded_sums.items())
+    # Of models of an earlier form, which take only arrays of one shape, all files may be there too.
+    return f"data/{PACKED}/{WEIGHTS}" in current and all(
+        current.get(path) == digest for path, digest in recorded_sums.items()
+    )
 
 
 def retrain_once(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None) -> str:

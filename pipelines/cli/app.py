@@ -12,7 +12,7 @@ from pipelines.cli import defaults_file, options, store
 from pipelines.cli.options import variable_of, variables_behind
 from pipelines.config import AnalysisConfig, ExperimentConfig
 from pipelines.session.isolation import invalid_variable, isolate, tolerant_output
-from pipelines.session.setup import context_of, home_of
+from pipelines.session.setup import context_of, home_of, store_of
 from study.config import (
     AFTER_DATASET,
     MODELS,
@@ -232,6 +232,26 @@ def explain(
 
     images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
     stage(run, image, against, context_of(home_of(home), tracking_uri, is_quiet=quiet), images, faithful=faithfulness)
+
+
+@app.command()
+def predict(
+    photos: options.Photos,
+    run: options.Run = "best",
+    json: options.Json = False,
+    csv: options.Csv = False,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
+) -> None:
+    """Classify photos of any size by a retrained run: classes with probabilities."""
+    if json and csv:
+        raise StudyError("--json and --csv are two forms of the same output: give one.")
+    from pipelines.predict import predict as stage
+    from pipelines.session.display import Display
+
+    form = "json" if json else "csv" if csv else "table"
+    is_whole = stage(photos, run, store_of(home, tracking_uri), Display(is_quiet=form != "table"), form)
+    raise typer.Exit(0 if is_whole else 2)
 
 
 @app.command()

@@ -220,6 +220,13 @@ Faithfulness = Annotated[
     option("--faithfulness", help="Measure on 100 test images which methods can be believed, once for the run."),
 ]
 
+# Of predict.
+Photos = Annotated[
+    list[str],
+    typer.Argument(metavar="PHOTO…", help="Image files, folders of them, or - for one on the standard input."),
+]
+Csv = Annotated[bool, option("--csv", help="Print CSV instead of a table.")]
+
 # Of experiment.
 ExperimentName = Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")]
 ExperimentModel = Annotated[str, option("--model", help="For winner, cnn or ffnn; empty: the CNN.")]

@@ -7,25 +7,9 @@ import re
 import stat
 from pathlib import Path
 
-from PIL import features
+from study.pictures.decoding import ENDINGS, FORMATS
 
-_OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
-"""Formats that Pillow may have been built without."""
-_ENDINGS = {
-    "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe"),
-    "PNG": (".png", ".apng"),
-    "BMP": (".bmp", ".dib"),
-    "GIF": (".gif",),
-    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
-    "TIFF": (".tif", ".tiff"),
-    "WEBP": (".webp",),
-    "AVIF": (".avif",),
-    "JPEG2000": (".jp2", ".j2k"),
-    "ICO": (".ico",),
-}
-FORMATS = tuple(name for name in _ENDINGS if features.check(_OPTIONAL.get(name, "pil")))
-"""What is read, whatever a file's name ends in: others of Pillow's formats start programs, as PostScript does."""
-SUFFIXES = tuple(ending for name in FORMATS for ending in _ENDINGS[name])
+SUFFIXES = tuple(ending for name in FORMATS for ending in ENDINGS[name])
 """Endings of image files, which are not looked into before they are decoded."""
 
 IMAGES = "images"

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import stat
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,30 +11,22 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from study.errors import StudyError
 from study.images import IMAGE_SHAPE, SIDE, Labelled
-from study.sources.formats import FORMATS
+from study.pictures.decoding import read_upright, require_file, resized, why_unreadable
 from study.sources.listing import Files, list_folder
-from study.sources.transparency import to_rgb
 from study.system import interruption
 from study.system.files import atomic_write, remove_unfinished
 
-MAX_PIXELS = 50_000_000
-"""Maximum number of pixels of an image, checked before decoding: a small file can decompress to fill the memory."""
-MAX_BYTES = 512 * 2**20
-"""Maximum size of an image file, checked before opening; `MAX_PIXELS` of 16 bits in three channels are smaller."""
 DECODING = b"4, icons and bitmaps without alpha by their masks"
 """Version of the decoding, a part of the cache key: a new version invalidates cached images."""
 CHUNK = 64
 """Files that a thread decodes or hashes between two reports of progress."""
 BLOCK = 2**16
 """Bytes that are read at a time to hash a file."""
-# Pillow's own limit is above ours: its warning becomes the reason why a file cannot be read.
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 Result = TypeVar("Result")
 Say = Callable[[str], None]
@@ -127,25 +117,21 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         StudyError: for a file that is no whole image, or has more than `MAX_PIXELS` pixels or `MAX_BYTES` bytes.
     """
-    images, unreadable = decode([path])
-    for reason in unreadable.values():
-        raise StudyError(f"{path} cannot be read as an image ({reason}).")
-    return images[0]
+    return read_photo(path)[0]
 
 
 def read_photo(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
-    """Reads a photo, cropped to its middle square and resized: uint8, (3, 32, 32), RGB; and its width and height.
+    """What `read_image` returns, and the width and height before the image was resized.
 
     Raises:
         StudyError: see `read_image`.
     """
     try:
-        photo = _upright(path)
-    # Whatever Pillow's decoders raise, as in `decode`.
+        photo = read_upright(path)
+    # Whatever Pillow's decoders raise.
     except Exception as error:
-        raise StudyError(f"{path} cannot be read as an image ({_reason(error)}).") from None
-    square = ImageOps.fit(photo, (SIDE, SIDE), Image.Resampling.BILINEAR)
-    return np.asarray(square).transpose(2, 0, 1), photo.size
+        raise StudyError(f"{path} cannot be read as an image ({why_unreadable(error)}).") from None
+    return resized(photo, SIDE), photo.size
 
 
 def decode(paths: Sequence[Path], progress: Progress | None = None) -> tuple[np.ndarray, dict[int, str]]:
@@ -164,10 +150,10 @@ def decode(paths: Sequence[Path], progress: Progress | None = None) -> tuple[np.
     def read(positions: range) -> int:
         for position in positions:
             try:
-                images[position] = _decode(paths[position])
-            # Pillow raises whatever its decoders meet in a damaged file: SyntaxError, struct.error, EOFError, …
+                images[position] = resized(read_upright(paths[position]), SIDE)
+            # Pillow raises whatever its decoders meet in a damaged file.
             except Exception as error:
-                unreadable[position] = _reason(error)
+                unreadable[position] = why_unreadable(error)
         return positions.stop
 
     for done in _in_chunks(read, len(paths)):
@@ -183,40 +169,6 @@ def _in_chunks(read: Callable[[range], Result], count: int) -> Iterator[Result]:
         for result in threads.map(read, chunks):
             interruption.check()
             yield result
-
-
-def _decode(path: Path) -> np.ndarray:
-    upright = _upright(path)
-    if upright.size != (SIDE, SIDE):
-        upright = upright.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return np.asarray(upright).transpose(2, 0, 1)
-
-
-def _upright(path: Path) -> Image.Image:
-    _require_file(path)
-    with Image.open(path, formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS:,}")
-        rgb = to_rgb(image)
-        rgb.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return ImageOps.exif_transpose(rgb)
-
-
-def _require_file(path: Path) -> None:
-    # Before it is opened: a pipe would wait for a writer, and a device may never end.
-    state = path.stat()
-    if not stat.S_ISREG(state.st_mode):
-        raise ValueError("it is not a regular file")
-    if state.st_size > MAX_BYTES:
-        raise ValueError(f"{state.st_size:,} bytes are more than {MAX_BYTES:,}")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "its format is not known"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error) or type(error).__name__
 
 
 def _decode_folder(root: Path, listing: Files, progress: Progress | None = None) -> Decoded:
@@ -252,7 +204,7 @@ def cache_path(folder: Path, name: str, root: Path, files: Sequence[Path]) -> Pa
 def _content(path: Path) -> bytes:
     """Hash of a file's content; of a file that cannot be read, of the reason."""
     try:
-        _require_file(path)
+        require_file(path)
         digest = hashlib.sha256()
         # Not `file_digest`, which makes a buffer of 256 KiB for each of the many small files.
         with path.open("rb", buffering=0) as file:
@@ -260,7 +212,7 @@ def _content(path: Path) -> bytes:
                 digest.update(block)
         return digest.digest()
     except (OSError, ValueError) as error:
-        return hashlib.sha256(_reason(error).encode()).digest()
+        return hashlib.sha256(why_unreadable(error).encode()).digest()
 
 
 def load_cache(path: Path) -> tuple[Decoded, str] | None:

@@ -2,8 +2,7 @@
 
 import math
 import tempfile
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,13 +15,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
+from study.config import ModelConfig
 from study.system.files import sha256
 from study.tracking.queries import every, quoted
 from study.tracking.runs import Run
 from study.tracking.store import Store
 
 if TYPE_CHECKING:
-    from torch import nn
+    from study.models import Model
 
 BEST = "best"
 """Alias of a model's version with the highest score."""
@@ -35,7 +35,15 @@ CHANGING = (DESCRIBED, "registered_model_meta")
 
 
 def log_model(
-    client: MlflowClient, run_id: str, model: "nn.Module", example: np.ndarray, *, register_as: str, score: float
+    client: MlflowClient,
+    run_id: str,
+    model: "Model",
+    config: ModelConfig,
+    classes: Sequence[str],
+    example: np.ndarray,
+    *,
+    register_as: str,
+    score: float,
 ) -> None:
     """Logs `model` as an MLflow model and registers it; the alias `best` moves to it if its `score` is the highest.
 
@@ -44,16 +52,20 @@ def log_model(
     Args:
         client: client of the run's store.
         run_id: the run it belongs to.
-        model: the network to export (torch.export), on the CPU.
-        example: an input of at least two items, which fixes the signature; the batch size stays free.
+        model: the network, on the CPU.
+        config: its settings.
+        classes: the class names, by label.
+        example: an image (H, W, 3; uint8), the example of an input that MLflow shows.
         register_as: the registered model's name.
         score: decides on the alias, e.g. the validation accuracy that chose the settings.
     """
-    model.eval()
+    # Imported here, since most commands need none of it.
+    from study.tracking.packaging import log
+
     exported = ready_model(client, run_id)
     if exported is None:
         _delete_unfinished(client, run_id)
-        exported = _export(client, run_id, model, example)
+        exported = log(client, run_id, model, config, classes, example)
     register(client, exported, register_as, score)
 
 
@@ -120,37 +132,6 @@ def _delete_unfinished(client: MlflowClient, run_id: str) -> None:
 def _logged_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
     experiment = client.get_run(run_id).info.experiment_id
     return list(client.search_logged_models([experiment], f"source_run_id = '{run_id}'"))
-
-
-def _export(client: MlflowClient, run_id: str, model: "nn.Module", example: np.ndarray) -> LoggedModel:
-    import mlflow.pytorch
-    import torch
-    from mlflow.models import infer_signature
-
-    with torch.no_grad():
-        output = model(torch.from_numpy(example)).numpy()
-    run = client.get_run(run_id)
-    # Created here: `log_model` would create it in the default experiment, or end the run.
-    logged = client.create_logged_model(
-        run.info.experiment_id, name="model", source_run_id=run_id, params=dict(run.data.params)
-    )
-    with warnings.catch_warnings():
-        # From torch.export, about weights that are not on the CPU; these are.
-        warnings.filterwarnings("ignore", "No complete tensor found", UserWarning)
-        # From torch 2.11, about the file that it reads back.
-        warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
-        mlflow.pytorch.log_model(
-            model,
-            name="model",
-            model_id=logged.model_id,
-            run_id=run_id,
-            signature=infer_signature(example, output),
-            input_example=example,
-            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"],
-            # It takes as long as the export, and a failure would only be logged; a test does it.
-            validate_serving_input=False,
-        )
-    return logged
 
 
 def delete_run(client: MlflowClient, run_id: str) -> None:

@@ -78,15 +78,15 @@ def test_an_ffnn_says_that_the_circuit_needs_convolutions_and_shows_the_methods_
     assert "no attention" in text_of(page)
 
 
-def test_a_photo_of_any_size_is_cropped_and_resized_and_the_page_says_so(finished_study, tmp_path: Path):
+def test_a_photo_of_any_size_is_resized_and_the_page_says_so(finished_study, tmp_path: Path):
     pixels = np.zeros((60, 100, 3), np.uint8)
-    pixels[:, 20:80] = 200  # the middle square
+    pixels[:, 20:80] = 200
     Image.fromarray(pixels).save(tmp_path / "photo.png")
 
     page = explain("best", str(tmp_path / "photo.png"), "", finished_study.context)
 
     text = text_of(page)
-    assert "photo.png (100 × 60 pixels) was cropped to its middle square of 60 × 60 and resized to 32 × 32" in text
+    assert "photo.png (100 × 60 pixels) was resized to 32 × 32, as for training" in text
     assert page.parent.name == "photo.png"
 
 

@@ -37,7 +37,7 @@ IMPORTED = (
     "pipelines.show",
     "pipelines.trials.pool",
     "pipelines.upkeep.doctor",
-    "mlflow.pytorch",
+    "mlflow.pyfunc",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store",
     "optuna.importance",
@@ -47,7 +47,6 @@ IMPORTED = (
     "sklearn.ensemble",
     "sklearn.model_selection",
     "torch._dynamo",
-    "torch.export",
 )
 
 

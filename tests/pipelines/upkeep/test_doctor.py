@@ -488,12 +488,12 @@ def test_altered_files_of_a_model_are_found_but_those_that_mlflow_changes(patien
     (folder / "registered_model_meta").write_text("model_name: digits-cnn\n")
     (folder / "MLmodel").write_bytes((folder / "MLmodel").read_bytes() + b"\n")
     assert patient.examine() == Result()
-    alter(folder / "data/model.pt2")
+    alter(folder / "data/network/weights.safetensors")
     (folder / "requirements.txt").unlink()
     result = patient.examine(FIX)
     assert [finding.remedy for finding in result.repaired] == ["removes it: no other version is whole"]
     assert [finding.message.partition(" is missing, or was")[0] for finding in result.left] == [
-        "data/model.pt2 of its MLflow model",
+        "data/network/weights.safetensors of its MLflow model",
         "requirements.txt of its MLflow model",
     ]
     assert all("exports the model again" in finding.remedy for finding in result.left)

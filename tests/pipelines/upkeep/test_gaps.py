@@ -119,7 +119,9 @@ def lose_model(patient: Patient) -> None:
 
 
 def alter_model(patient: Patient) -> None:
-    patient.file(f"../../models/{model_id(patient)}/artifacts/data/model.pt2").write_bytes(b"something else")
+    patient.file(f"../../models/{model_id(patient)}/artifacts/data/network/weights.safetensors").write_bytes(
+        b"something else"
+    )
 
 
 def delete_model(patient: Patient) -> None:
@@ -138,7 +140,7 @@ def purge_model(patient: Patient) -> None:
     [
         {lose: f"Missing: RUN: {LAST}.", alter: f"Altered: RUN: {LAST}."},
         {truncate: "Altered: RUN: predictions/test.safetensors.", make_unreadable: f"Unreadable: RUN: {LAST}."},
-        {lose_sums: "Missing: RUN: SHA256SUMS.", alter_model: "Altered: RUN: model/data/model.pt2."},
+        {lose_sums: "Missing: RUN: SHA256SUMS.", alter_model: "Altered: RUN: model/data/network/weights.safetensors."},
         {lose_model: "Missing: RUN: its MLflow model.", lose_all: "Missing: RUN: "},
         {alter_description: "Altered: RUN: dataset.json.", alter_checkpoint: f"Altered: RUN: {SLOTS[0]}."},
         {alter_figure: "Altered: RUN: search/history.png.", lose_figure: "Missing: RUN: search/history.csv."},

@@ -11,7 +11,7 @@ from PIL import Image
 
 from study.errors import StudyError
 from study.home import Home
-from study.sources import image_folder as image_files
+from study.pictures.decoding import MAX_BYTES
 from study.sources.image_folder import decode, read_image
 from tests.study.test_data import load, refusal
 
@@ -106,7 +106,7 @@ def test_a_class_that_is_a_link_is_followed(folder: Path, home: Home) -> None:
 
 def test_a_file_above_the_limit_is_not_opened(folder: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     odd(folder).touch()
-    os.truncate(odd(folder), image_files.MAX_BYTES + 1)
+    os.truncate(odd(folder), MAX_BYTES + 1)
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
     _, unreadable = decode([odd(folder)])
     assert unreadable == {0: "536,870,913 bytes are more than 536,870,912"}

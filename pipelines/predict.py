@@ -1,0 +1,170 @@
+"""`study predict`: the classes of photos with their probabilities, by the weights of a retrained run.
+
+It loads the run's weights, checked by their hash, and not its MLflow model, which is for others to serve.
+"""
+
+import json
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.report.network import recorded_classes
+from pipelines.session.display import Display
+from study.errors import StudyError
+from study.images import SIDE
+from study.models import build_model
+from study.pictures.decoding import read_upright, resized, why_unreadable
+from study.served import BATCH, Served, as_table
+from study.sources.formats import IMAGES, kind_of
+from study.system import interruption
+from study.system.redaction import one_line
+from study.tracking.artifacts import weights_path
+from study.tracking.best import choose_retrained
+from study.tracking.hints import retraining
+from study.tracking.runs import Run
+from study.tracking.store import Store
+
+STDIN = "-"
+FORMS = ("table", "json", "csv")
+RUNNERS_UP = 2
+"""Number of classes after the first that the table shows."""
+
+Source = tuple[str, Path | bytes]
+"""A photo's name, and its file or its bytes."""
+Photo = tuple[np.ndarray, tuple[int, int]]
+"""The pixels as the network takes them, and the width and height before."""
+
+
+def predict(names: Sequence[str], spec: str, store: Store, display: Display, form: str = "table") -> bool:
+    """Prints the class of each photo with the probabilities; returns whether all could be read.
+
+    Args:
+        names: image files, folders of them, or `-` for the bytes of one on the standard input.
+        spec: see `best.choose_retrained`.
+        store: where the run is recorded.
+        display: shows the progress.
+        form: one of `FORMS`.
+
+    Raises:
+        StudyError: for an unknown run, or one that is not finished or whose weights are missing or altered.
+    """
+    run = choose_retrained(store, spec)
+    model = load(store, run)
+    photos, failures = _read(list(_sources(names)), display)
+    pixels = [square for _, (square, _) in photos]
+    parts = [model.probabilities(np.stack(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)]
+    table = as_table(np.concatenate([*parts, np.empty((0, len(model.classes)))]), model.classes)
+    table.insert(0, "image", [name for name, _ in photos])
+    {"table": _print_table, "json": _print_json, "csv": _print_csv}[form](table, run)
+    print(_summary(run, [size for _, (_, size) in photos]), file=sys.stdout if form == "table" else sys.stderr)
+    for name, why in failures.items():
+        print(f"study: {one_line(name)} cannot be read as an image ({one_line(why)}).", file=sys.stderr)
+    return not failures
+
+
+def load(store: Store, run: Run) -> Served:
+    """The network of a retrained run with its last weights, on the CPU.
+
+    Raises:
+        StudyError: where it is not finished, or they are missing or altered.
+    """
+    if run.status != "FINISHED":
+        raise StudyError(
+            f"Run {run.name} ({run.id}) is {run.status.lower()}, not finished: `{retraining(store, run)}` continues it."
+        )
+    classes = recorded_classes(store, run)
+    model = build_model(run.train_config.model, classes=len(classes), seed=0)
+    model.load_state_dict(store.load_tensors(run.id, weights_path(run.epochs))[0])
+    return Served(model, classes)
+
+
+def _sources(names: Collection[str]) -> Iterator[Source]:
+    """Each photo that `names` name; of a folder, all images below it."""
+    for name in names:
+        path = Path(name).expanduser()
+        if name == STDIN:
+            yield name, sys.stdin.buffer.read()
+        elif path.is_dir():
+            files = (file for file in sorted(path.rglob("*")) if not file.name.startswith("."))
+            images = [file for file in files if not file.is_dir() and kind_of(file) == IMAGES]
+            yield from ((str(file), file) for file in images)
+            if not images:
+                yield name, path
+        else:
+            yield name, path
+
+
+def _read(sources: Sequence[Source], display: Display) -> tuple[list[tuple[str, Photo]], dict[str, str]]:
+    """The photos with their names, and by name why others cannot be read."""
+    photos, failures = list[tuple[str, Photo]](), dict[str, str]()
+    with display.bar("reading photos", len(sources)) as bar, ThreadPoolExecutor() as threads:
+        for (name, source), photo in zip(sources, threads.map(_decoded, (of for _, of in sources)), strict=True):
+            interruption.check()
+            bar.advance()
+            if isinstance(photo, str):
+                is_folder = isinstance(source, Path) and source.is_dir()
+                failures[name] = "the folder holds no images" if is_folder else photo
+            else:
+                photos.append((name, photo))
+    return photos, failures
+
+
+def _decoded(source: Path | bytes) -> Photo | str:
+    """The photo, or why it cannot be read."""
+    try:
+        image = read_upright(source)
+        return resized(image, SIDE), image.size
+    # Whatever Pillow's decoders raise.
+    except Exception as error:
+        return why_unreadable(error)
+
+
+def _summary(run: Run, sizes: Collection[tuple[int, int]]) -> str:
+    count = sum(size != (SIDE, SIDE) for size in sizes)
+    how = f"; {count} resized to {SIDE} × {SIDE} pixels, as for training" if count else ""
+    photos = f"{len(sizes)} image{'' if len(sizes) == 1 else 's'}"
+    return f"{photos} classified by the {run.model.upper()} of run {run.id} ({one_line(run.dataset_key)}){how}."
+
+
+def _print_table(table: pd.DataFrame, run: Run) -> None:
+    console = Console(highlight=False)
+    # Not a terminal: so wide that nothing is cut.
+    console.width = console.width if console.is_terminal else 200
+    shown = Table(box=None, padding=(0, 1))
+    shown.add_column("image", overflow="fold")
+    shown.add_column("class", no_wrap=True)
+    shown.add_column("probability", justify="right", no_wrap=True)
+    shown.add_column("then", overflow="fold")
+    probabilities = table.filter(regex="^p_").rename(columns=lambda name: one_line(name.removeprefix("p_")))
+    for (_, row), (_, values) in zip(table.iterrows(), probabilities.iterrows(), strict=True):
+        ranked = values.sort_values(ascending=False, kind="stable")[1 : 1 + RUNNERS_UP]
+        runners_up = ", ".join(f"{name} {share:.1%}" for name, share in ranked.items())
+        cells = one_line(row["image"]), one_line(row["class"]), f"{row['probability']:.1%}", runners_up
+        shown.add_row(*map(Text, cells))
+    if len(table):
+        console.print(shown)
+
+
+def _print_json(table: pd.DataFrame, run: Run) -> None:
+    classes = [name for name in table.columns if name.startswith("p_")]
+    predictions = [
+        {
+            "image": row["image"],
+            "class": row["class"],
+            "probability": row["probability"],
+            "probabilities": {name.removeprefix("p_"): row[name] for name in classes},
+        }
+        for row in table.to_dict("records")
+    ]
+    print(json.dumps({"run": run.id, "predictions": predictions}, indent=2))
+
+
+def _print_csv(table: pd.DataFrame, run: Run) -> None:
+    table.to_csv(sys.stdout, index=False)

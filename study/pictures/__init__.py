@@ -1,0 +1,1 @@
+"""One picture, in whatever form it comes, as pixels."""
