@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.session.mlflow_pages import run_page
+from study.cautions import baseline
 from study.config import TrainConfig
 from study.data import Dataset
 from study.device import failures_explained, release_freed_memory
@@ -62,7 +63,7 @@ def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed
     context.display.say(
         f"Retrained {trial.name}, seed {config.seed}, epochs {epochs}: "
         f"test accuracy {metric(run, 'final_test_accuracy'):.4f}, "
-        f"train accuracy {metric(run, 'final_train_accuracy'):.4f}; run {run_id}."
+        f"train accuracy {metric(run, 'final_train_accuracy'):.4f}; run {run_id}. {baseline(dataset)}"
     )
     context.say_pages(run=run_page(run))
     return run_id

@@ -30,6 +30,7 @@ def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
     """Loads the images and prints how many each split has of each class, as a table or as JSON."""
     import torch
 
+    from study.cautions import baseline, cautions
     from study.data import load_dataset
     from study.duplicates import find_duplicates
 
@@ -43,6 +44,8 @@ def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
         display.say(f"{dataset.skipped} unreadable image files are left out.")
     if dataset.left_out:
         display.say(dataset.left_out)
+    for caution in cautions(dataset) or [baseline(dataset)]:
+        display.say(caution)
     duplicates = find_duplicates(dataset.train, dataset.test, splits.validation_rows)
     display.say(f"Exact duplicates (equal pixels at 32×32): {duplicates}.")
     parts = {"train": splits.train, "validation": splits.validation, "test": dataset.test}
@@ -57,6 +60,7 @@ def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
             "background": BACKGROUND,
             "skipped": dataset.skipped,
             "left_out": dataset.left_out,
+            "cautions": cautions(dataset),
             "duplicates": {kind: count for kind, (count, _) in duplicates.counts.items()},
             "splits": {name: dict(zip(dataset.classes, of, strict=True)) for name, of in counts.items()},
         }

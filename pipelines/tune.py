@@ -3,6 +3,8 @@
 Leaves one run for the search, with its figures, and one run below it for every trial.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from analysis.drawing.wording import counted
@@ -23,7 +25,7 @@ from study.system.processes import this_process
 from study.system.redaction import masked
 from study.tracking.best import complete_trials
 from study.tracking.failures import failure_recorded
-from study.tracking.runs import metric, search_tags
+from study.tracking.runs import Run, metric, search_tags
 
 GPU_WORKERS = 4
 """Default number of trials that take turns on a GPU: while one is recorded, the others keep the device busy."""
@@ -149,7 +151,7 @@ def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset
         best = run.train_config
         context.display.say(
             f"Best: trial {run.trial_number}, learning rate {best.learning_rate:.3e}, weight decay "
-            f"{best.weight_decay:.3e}, validation accuracy {metric(run, 'best_val_accuracy'):.4f}."
+            f"{best.weight_decay:.3e}, validation accuracy {metric(run, 'best_val_accuracy'):.4f}.{_ties(best_first)}"
         )
     if not best_first:
         context.display.say("No trial was completed: widen the ranges (--lr, --decay), or raise --trials.")
@@ -157,3 +159,13 @@ def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset
     context.say_pages(
         trials=trials_page(experiment), compare=compare_page(experiment, [run.id for run in best_first[:10]])
     )
+
+
+def _ties(best_first: Sequence[Run]) -> str:
+    """The other trials with the best validation accuracy, and what decided between them; empty for none."""
+    highest = metric(best_first[0], "best_val_accuracy")
+    tied = [str(run.trial_number) for run in best_first[1:] if metric(run, "best_val_accuracy") == highest]
+    if not tied:
+        return ""
+    named = f"trial {tied[0]}" if len(tied) == 1 else f"{len(tied)} more trials ({', '.join(tied)})"
+    return f" Tied with {named}: the lowest validation loss decided."

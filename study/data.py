@@ -62,6 +62,8 @@ class Dataset:
     test: Labelled
     source: str
     """Origin of the images and of the test split, as a phrase."""
+    kept_for_validation: int = 0
+    """Number of images that the source keeps for validation, the last of `train`; 0: the split is drawn."""
     skipped: int = 0
     """Number of unreadable files that were skipped."""
     left_out: str = ""
@@ -71,11 +73,14 @@ class Dataset:
 
     @cached_property
     def splits(self) -> Splits:
-        """The training images, split into training and validation (stratified and seeded).
+        """The training images, split into training and validation: as the source does, or stratified and seeded.
 
         Raises:
             StudyError: where a class, or the set, is too small to be split.
         """
+        if self.kept_for_validation:
+            rows = torch.arange(len(self.train))
+            return Splits(self.train, rows[: -self.kept_for_validation], rows[-self.kept_for_validation :])
         held_out = self.config.validation_fraction, self.config.split_seed, "validation"
         return Splits(self.train, *_hold_out(self.train, self.classes, *held_out))
 
@@ -125,7 +130,7 @@ def load_dataset(
     ours = (home.data, home.store, home.reports)
     folder = cached or load_folder(root, home.data / "cache", config.skip_unreadable, say, progress, ours)
     name = re.sub(r"[^\w.-]", "-", root.name)  # the model registry takes neither / nor :
-    return _dataset(config, name, f"image folder {root}", *folder)
+    return _dataset(config, name, f"image folder {root}, resized to {SIDE}×{SIDE}", *folder)
 
 
 def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, digest: str) -> Dataset:
@@ -134,6 +139,9 @@ def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, diges
         rest, held_out = _hold_out(train, decoded.classes, TEST_FRACTION, config.split_seed, "test")
         train, test = train.subset(rest), train.subset(held_out)
         source += ", test = seeded stratified fifth of train"
+    if decoded.validation is not None:
+        train = train.joined(decoded.validation)
+        source += ", validation images of its own"
     return Dataset(
         config=config,
         name=name,
@@ -144,6 +152,7 @@ def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, diges
         train=train.channels_last(),
         test=test.channels_last(),
         source=source,
+        kept_for_validation=len(decoded.validation) if decoded.validation else 0,
         skipped=len(decoded.unreadable),
         left_out=decoded.left_out,
         cache=decoded.cache,

@@ -28,6 +28,10 @@ class Labelled:
             chosen = chosen.nonzero().flatten()
         return Labelled(pick(self.images, chosen), self.labels[chosen])
 
+    def joined(self, others: "Labelled") -> "Labelled":
+        """These images, then `others`."""
+        return Labelled(torch.cat([self.images, others.images]), torch.cat([self.labels, others.labels]))
+
     def channels_last(self) -> "Labelled":
         """The same images in the memory layout in which convolutions are fast; copies only if needed."""
         # A view of the labels would keep a whole memory-mapped cache file in memory.

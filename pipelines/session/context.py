@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.session.display import Display
-from study.config import BACKGROUND, DataConfig
+from study.config import BACKGROUND, BUNDLED, DataConfig
 from study.errors import StudyError
 from study.home import Home
 from study.provenance import provenance
@@ -88,19 +88,23 @@ class Context(Stores):
 
     def load(self, config: DataConfig) -> "Dataset":
         """Prints data set, machine and store, and loads the data set."""
-        from study.data import load_dataset
+        from study.cautions import cautions
+        from study.data import SIDE, load_dataset
 
         self.display.say(f"Dataset {config.dataset} · {self.machine} · store {masked(self.store.uri)}")
         with self.display.bar(f"decoding {config.dataset}", 1) as bar:
             dataset = load_dataset(config, self.home, self.display.say, bar.to)
+        resizing = "" if config.dataset in BUNDLED else f", resized to {SIDE} × {SIDE} pixels"
         self.display.say(
             f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
-            f"{len(dataset.classes)} classes."
+            f"{len(dataset.classes)} classes{resizing}."
         )
         if dataset.skipped:
             self.display.say(f"{dataset.skipped} unreadable image files are left out.")
         if dataset.left_out:
             self.display.say(dataset.left_out)
+        for caution in cautions(dataset):
+            self.display.say(caution)
         return dataset
 
     def params(self, dataset: "Dataset") -> dict[str, Any]:

@@ -46,11 +46,14 @@ class Decoded:
     """What else lies in the folder and is not read, see `Listing.left_out`."""
     cache: Path | None = None
     """The file that holds all this; None where it could not be written."""
+    validation: Labelled | None = None
+    """The validation images that the source keeps apart; None where they are to be drawn from the training images."""
 
     @property
     def parts(self) -> dict[str, Labelled]:
         """The sets of images by name."""
-        return {"train": self.train} | ({} if self.test is None else {"test": self.test})
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def digest(self) -> str:
         """SHA-256 over class names, labels and pixels, as hex digits."""
@@ -108,7 +111,9 @@ def _check_readable(root: Path, decoded: Decoded, files: int, skip_unreadable: b
     for name, part in decoded.parts.items():
         missing = set(range(len(decoded.classes))) - set(part.labels.tolist())
         if missing and (name == "train" or not len(part)):
-            raise StudyError(f"No image of {decoded.classes[min(missing)]!r} in {root / name} can be read.")
+            raise StudyError(
+                f"No image of {decoded.classes[min(missing)]!r} among the {name} images of {root} can be read."
+            )
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -182,7 +187,7 @@ def _decode_folder(root: Path, listing: Files, progress: Progress | None = None)
         kept = [row for row, (part, _, _) in enumerate(rows) if part == name and row not in unreadable]
         parts[name] = Labelled(torch.from_numpy(images[kept]), torch.from_numpy(labels[kept]))
     reasons = {str(rows[row][2].relative_to(root)): reason for row, reason in unreadable.items()}
-    return Decoded(classes, parts["train"], parts.get("test"), reasons)
+    return Decoded(classes, parts["train"], parts.get("test"), reasons, validation=parts.get("validation"))
 
 
 def cache_path(folder: Path, name: str, root: Path, files: Sequence[Path]) -> Path:
@@ -223,7 +228,9 @@ def load_cache(path: Path) -> tuple[Decoded, str] | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         parts = {name: Labelled(tensors[f"{name}_images"], tensors[f"{name}_labels"]) for name in described["parts"]}
         classes, unreadable = tuple(described["classes"]), described["unreadable"]
-        decoded = Decoded(classes, parts["train"], parts.get("test"), unreadable, cache=path)
+        decoded = Decoded(
+            classes, parts["train"], parts.get("test"), unreadable, cache=path, validation=parts.get("validation")
+        )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     return (decoded, described["digest"]) if decoded.digest() == described["digest"] else None

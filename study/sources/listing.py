@@ -9,10 +9,13 @@ from study.errors import StudyError
 from study.sources.formats import ARCHIVES, IGNORED, IMAGES, OTHER, SUFFIXES, could_be_image, kind_of
 from study.system.redaction import one_line
 
-PARTS = ("train", "test")
+VALIDATION = ("val", "valid", "validation")
+"""Names of the folder of validation images."""
+PARTS = ("train", *VALIDATION, "test")
 """The folders whose sub-folders are classes."""
-VALIDATION = ("val", "valid", "validation", "dev")
-"""Names, in any case, of folders of validation images, which are not read."""
+LIKE_TRAIN = ("train", "training")
+LIKE_VALIDATION = (*VALIDATION, "dev")
+"""Names, in any case, of folders that are probably validation images."""
 LIKE_TEST = ("test", "tests", "testing", "eval")
 """Names, in any case, of folders that are probably test images and are not called `test`."""
 CLUTTER = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
@@ -21,7 +24,7 @@ MOST_REASONS = 8
 """Maximum number of reasons that are named."""
 
 Files = Mapping[str, Mapping[str, Sequence[Path]]]
-"""Image files by part and class."""
+"""Image files by part (train, validation, test) and class."""
 
 
 class LeftOut:
@@ -71,11 +74,15 @@ class _Lister:
     left_out: LeftOut
     nested: LeftOut
     """The images in sub-folders of a class's folder."""
+    ours: Collection[Path]
+    """Folders that this program writes, of which nothing is said."""
 
-    def part(self, name: str) -> dict[str, list[Path]]:
-        """The images of `train/` or `test/` by class."""
-        folder, classes = self.root / name, list[Path]()
+    def part(self, folder: Path) -> dict[str, list[Path]]:
+        """The images of a folder of class folders, by class."""
+        classes = list[Path]()
         for entry in _entries(folder):
+            if entry in self.ours:
+                continue
             if entry.is_dir() and not _is_hidden(entry.name):
                 classes.append(entry)
             else:
@@ -156,32 +163,50 @@ class _Lister:
 
 
 def list_folder(root: Path, ours: Collection[Path] = ()) -> Listing:
-    """The image files of `train/<class>/` and, if it is there, `test/<class>/`; hidden ones are left out.
+    """The image files of an image folder; hidden ones are left out.
 
     Args:
-        root: the image folder.
+        root: the image folder: `train/<class>/` and, if they are there, `val/<class>/` (or another of `VALIDATION`) and
+            `test/<class>/`; or `<class>/` alone.
         ours: folders that this program writes, of which nothing is said.
 
     Raises:
-        StudyError: for a missing `train/`, fewer than two classes, an empty class, or a test class without training.
+        StudyError: for a missing `train/`, fewer than two classes, an empty class, or another part's class without
+            training.
     """
-    if not (root / "train").is_dir():
-        raise StudyError(
-            f"{root} has no train/: an image folder holds train/<class>/ and, if kept apart, test/<class>/."
-        )
-    lister = _Lister(root, LeftOut(root), LeftOut(root))
-    files = {part: lister.part(part) for part in PARTS if (root / part).is_dir()}
+    folders = _folders(root, ours)
+    lister = _Lister(root, LeftOut(root), LeftOut(root), ours)
+    files = {part: lister.part(folder) for part, folder in folders.items()}
     if len(files["train"]) < 2:
-        raise StudyError(f"{root / 'train'} holds the one class {next(iter(files['train']))!r}: training needs two.")
-    strangers = sorted(set(files.get("test", ())) - set(files["train"]))
-    if strangers:
-        raise StudyError(f"{root / 'test'} holds classes that train/ does not: {', '.join(strangers)}.")
-    for entry in _entries(root):
-        if entry.name not in files and entry not in ours:
+        raise StudyError(f"{folders['train']} holds the one class {next(iter(files['train']))!r}: training needs two.")
+    for part, folder in folders.items():
+        if strangers := sorted(set(files[part]) - set(files["train"])):
+            raise StudyError(f"{folder} holds classes that train/ does not: {', '.join(strangers)}.")
+    for entry in _entries(root) if folders["train"] != root else ():
+        if entry not in folders.values() and entry not in ours:
             lister.aside(entry)
     lines = [f"Not read in {one_line(root.name)}: {lister.left_out}." if str(lister.left_out) else ""]
     lines += [f"{lister.nested} belong to the class folder above them." if str(lister.nested) else ""]
     return Listing(files, " ".join(filter(None, lines)))
+
+
+def _folders(root: Path, ours: Collection[Path]) -> dict[str, Path]:
+    """The folder of each part; of a folder of classes alone, itself as that of the training images."""
+    kept = [root / name for name in VALIDATION if (root / name).is_dir()]
+    if len(kept) > 1:
+        listed = " and ".join(f"{folder.name}/" for folder in kept)
+        raise StudyError(f"{root} holds {listed}: keep the validation images in one of them.")
+    if (root / "train").is_dir():
+        parts = {"train": root / "train", "validation": kept[0] if kept else None, "test": root / "test"}
+        return {part: folder for part, folder in parts.items() if folder and folder.is_dir()}
+    folders = [entry for entry in _entries(root) if entry.is_dir() and not _is_hidden(entry.name)]
+    names = {folder.name.lower() for folder in folders if folder not in ours}
+    if len(names) < 2 or names & {*LIKE_TRAIN, *LIKE_VALIDATION, *LIKE_TEST}:
+        raise StudyError(
+            f"{root} has no train/: an image folder holds train/<class>/ and, if kept apart, val/<class>/ and "
+            "test/<class>/; or a folder for each class alone."
+        )
+    return {"train": root}
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -198,8 +223,8 @@ def _is_hidden(name: str) -> bool:
 def _advice(folder: Path, root: Path) -> str:
     """The folder's name, and how its images would be used."""
     name = f"{os.path.relpath(folder, root)}/"
-    if folder.name.lower() in VALIDATION:
-        return f"{name}, since validation images are drawn from train/: move them there to use them"
+    if folder.name.lower() in LIKE_VALIDATION and folder.parent == root:
+        return f"{name}, since validation images are those in val/: rename it to use them"
     if folder.name.lower() in LIKE_TEST and folder.parent == root:
         return f"{name}, since test images are those in test/: rename it to use them"
     return name

@@ -23,6 +23,7 @@ from study.errors import OutOfMemory, StudyError
 from study.home import Home
 from study.provenance import PACKAGES, git_commit
 from study.search import search
+from study.tracking import best
 from study.tracking.runs import Run
 from study.training import Pending
 from tests.conftest import needs_gpu, surroundings
@@ -386,3 +387,19 @@ def test_a_search_without_a_complete_trial_tells_of_no_best_one(
     out = capsys.readouterr().out
     assert "diverged" in out
     assert "; best none" in out
+
+
+def test_trials_that_are_tied_at_the_best_are_said(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    tune(replace(SMALL, epochs=1), tiny, context)
+    runs = best.complete_trials(context.store, tiny.key, search="small")
+    highest = runs[0].metrics["best_val_accuracy"]
+    tied = [run.trial_number for run in runs[1:] if run.metrics["best_val_accuracy"] == highest]
+    assert ("Tied with" in capsys.readouterr().out) == bool(tied)
+    for equal, words in ((2, f"Tied with trial {runs[1].trial_number}: "), (3, "Tied with 2 more trials (")):
+        values = [replace(run, metrics=run.metrics | {"best_val_accuracy": 0.5}) for run in runs[:equal]]
+        others = [replace(run, metrics=run.metrics | {"best_val_accuracy": 0.4}) for run in runs[equal:]]
+        monkeypatch.setattr("pipelines.tune.complete_trials", lambda *_, shown=[*values, *others], **__: shown)
+        tune(replace(SMALL, epochs=1), tiny, context)
+        assert f"validation accuracy 0.5000. {words}" in capsys.readouterr().out

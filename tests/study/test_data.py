@@ -229,7 +229,7 @@ class TestFolder:
         dataset = load(folder, home)
         assert re.fullmatch("[0-9a-f]{64}", dataset.digest)
         assert (dataset.name, dataset.key) == ("photos", f"photos-{dataset.digest[:8]}")
-        assert dataset.source == f"image folder {folder}"
+        assert dataset.source == f"image folder {folder}, resized to 32×32"
 
     def test_hidden_files_and_other_suffixes_are_left_out(self, folder: Path, home: Home):
         (folder / "train" / "bird" / "notes.txt").write_text("seen at dawn")
@@ -276,7 +276,7 @@ class TestFolder:
         assert not rows(first.train) & rows(first.test)
         assert rows(first.test) == rows(again.test) != rows(other.test)
         assert first.digest == other.digest
-        assert first.source == f"image folder {root}, test = seeded stratified fifth of train"
+        assert first.source == f"image folder {root}, resized to 32×32, test = seeded stratified fifth of train"
 
     def test_progress_counts_to_the_total(self, tmp_path: Path, home: Home):
         root = write_folder(tmp_path / "many", train=130, test=20)
@@ -399,7 +399,7 @@ class TestUnreadable:
             if part == "test" or file.parent.name == "cat":
                 file.write_bytes(b"")
         text = refusal(folder, home, skip_unreadable=True)
-        assert re.search(rf"No image of '(cat|bird)' in {folder / part} can be read", text)
+        assert re.search(rf"No image of '(cat|bird)' among the {part} images of {folder} can be read", text)
 
 
 class TestCache:

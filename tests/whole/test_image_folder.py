@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(cats / "0005.png", root / "train" / "bird" / "copy.png")
     (cats / "0006.png").rename(cats / "without ending")
     (cats / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    write_image(root / "val" / "cat" / "0.jfif.png", seed=5)
+    write_image(root / "extra" / "cat" / "0.jfif.png", seed=5)
     return root
 
 
@@ -39,7 +39,7 @@ def test_data_says_what_is_not_read_and_how_many_images_are_there_twice(folder: 
     assert ended.code == 0, ended.err
     [left_out] = [line for line in ended.out.splitlines() if line.startswith("Not read in photos: ")]
     assert "unsupported HEIC images (1: train/cat/photo.heic)" in left_out
-    assert "images in val/" in left_out
+    assert "images in extra/" in left_out
     assert "Exact duplicates (equal pixels at 32×32): 3 of 6 test images equal to a training" in ended.out
     assert "2 of 31 images in two or more classes" in ended.out
 

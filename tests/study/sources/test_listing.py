@@ -80,7 +80,7 @@ def test_another_image_under_a_name_without_an_ending_is_noticed(folder: Path, h
         ("test/bird/a.HEIF", "unsupported HEIC images (1: test/bird/a.HEIF)"),
         ("train/a.heic", "unsupported HEIC images in no class folder (1: train/a.heic)"),
         ("train/cat/.a.heic", "hidden unsupported HEIC images (1: train/cat/.a.heic)"),
-        ("val/cat/a.heic", "unsupported HEIC images in val/, since validation images are drawn from train/"),
+        ("dev/cat/a.heic", "unsupported HEIC images in dev/, since validation images are those in val/: rename it"),
     ],
 )
 def test_an_image_of_an_unsupported_format_is_counted(name: str, line: str, folder: Path) -> None:
@@ -113,13 +113,13 @@ def test_an_image_that_is_not_where_it_is_read_is_counted(name: str, line: str, 
     assert left_out(folder) == f"Not read in photos: {line}."
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
-def test_of_validation_images_it_is_said_how_they_would_be_used(name: str, folder: Path) -> None:
+@pytest.mark.parametrize("name", ["Val", "Validation", "dev"])
+def test_of_validation_images_under_another_name_it_is_said_how_they_would_be_used(name: str, folder: Path) -> None:
     for number in range(2):
         write_image(folder / name / "cat" / f"{number}.png", seed=number)
     assert left_out(folder) == (
-        f"Not read in photos: images in {name}/, since validation images are drawn from train/: move them there to use "
-        f"them (2, e.g. {name}/cat/0.png)."
+        f"Not read in photos: images in {name}/, since validation images are those in val/: rename it to use them "
+        f"(2, e.g. {name}/cat/0.png)."
     )
 
 
@@ -213,7 +213,53 @@ def test_what_this_program_writes_is_no_part_of_the_folder(folder: Path) -> None
 
 
 def test_the_line_is_said_of_cached_images_too(folder: Path, home: Home) -> None:
-    write_image(folder / "val" / "cat" / "0.png", seed=1)
+    write_image(folder / "extra" / "cat" / "0.png", seed=1)
     first, second = load(folder, home), load(folder, home)
-    assert "images in val/" in first.left_out
+    assert "images in extra/" in first.left_out
     assert second.left_out == first.left_out
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_validation_images_that_are_kept_apart_are_the_validation_split(name: str, folder: Path, home: Home) -> None:
+    drawn = load(folder, home)
+    for number, label in enumerate(["cat", "bird", "cat"]):
+        write_image(folder / name / label / f"{number}.png", seed=100 + number)
+    for dataset in (load(folder, home), load(folder, home)):  # decoded, then cached
+        assert dataset.left_out == ""
+        assert dataset.splits.validation.labels.tolist() == [0, 1, 1]
+        assert dataset.splits.train.images.equal(drawn.train.images)
+        assert len(dataset.train) == len(drawn.train) + 3
+        assert dataset.digest != drawn.digest
+        assert "validation images of its own" in dataset.source
+
+
+def test_two_folders_of_validation_images_are_refused(folder: Path) -> None:
+    for name in ("val", "valid"):
+        write_image(folder / name / "cat" / "0.png", seed=1)
+    with pytest.raises(StudyError, match=r"holds val/ and valid/: keep the validation images in one of them\.$"):
+        list_folder(folder)
+
+
+def test_a_class_of_the_validation_images_alone_is_refused(folder: Path) -> None:
+    write_image(folder / "val" / "dog" / "0.png", seed=1)
+    with pytest.raises(StudyError, match="val holds classes that train/ does not: dog"):
+        list_folder(folder)
+
+
+def test_a_folder_for_each_class_is_taken_as_it_is(folder: Path, home: Home) -> None:
+    classes = (folder / "train").rename(folder.parent / "classes")
+    image(classes / "loose.png")
+    for own in (Home(root=classes).reports, Home(root=classes).store):
+        write_image(own / "page" / "figure.png", seed=1)
+    dataset = load_dataset(DataConfig(dataset=str(classes)), Home(root=classes))
+    assert dataset.classes == ("bird", "cat")
+    assert "test = seeded stratified fifth of train" in dataset.source
+    assert dataset.left_out == "Not read in classes: images in no class folder (1: loose.png)."
+
+
+@pytest.mark.parametrize("name", ["Train", "training", "val", "test"])
+def test_parts_under_other_names_are_not_taken_for_classes(name: str, tmp_path: Path) -> None:
+    for part in (name, "other"):
+        write_image(tmp_path / part / "cat" / "0.png", seed=1)
+    with pytest.raises(StudyError, match=r"has no train/: an image folder holds train/<class>/"):
+        list_folder(tmp_path)

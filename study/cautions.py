@@ -1,0 +1,52 @@
+"""What the numbers of a data set cannot show: a small validation split, unequal classes, a baseline to beat."""
+
+import math
+
+import torch
+
+from study.data import Dataset
+from study.images import Labelled
+
+FEW = 100
+"""Number of validation images below which a caution is said."""
+UNEQUAL = 2
+"""Ratio of the largest class to the smallest from which a caution is said."""
+
+
+def cautions(dataset: Dataset) -> list[str]:
+    """The sentences to be read before the accuracies of `dataset`; none for many images of equal classes."""
+    drawn = math.ceil(dataset.config.validation_fraction * len(dataset.train))
+    count = dataset.kept_for_validation or drawn
+    sentences = []
+    if count < FEW:
+        sentences.append(
+            f"There are only {count} validation images, each {100 / count:.1f} percentage points of the accuracy that "
+            "chooses the settings: closer trials are as good as tied."
+        )
+    sizes = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
+    large, small = int(sizes.argmax()), int(sizes.argmin())
+    if sizes[large] >= UNEQUAL * sizes[small]:
+        sentences.append(
+            f"The classes are unequal: {dataset.classes[large]} has {int(sizes[large]):,} training images, "
+            f"{dataset.classes[small]} {int(sizes[small]):,}; read the balanced accuracy too. {baseline(dataset)}"
+        )
+    for name, part in {"validation": dataset.train.subset(_kept(dataset)), "test": dataset.test}.items():
+        if absent := set(range(len(dataset.classes))) - set(part.labels.tolist()) if len(part) else ():
+            sentences.append(f"No {name} image is of {', '.join(dataset.classes[label] for label in sorted(absent))}.")
+    return sentences
+
+
+def _kept(dataset: Dataset) -> torch.Tensor:
+    """Rows of the validation images that the source keeps apart."""
+    return torch.arange(len(dataset.train) - dataset.kept_for_validation, len(dataset.train))
+
+
+def baseline(dataset: Dataset) -> str:
+    """A sentence with the test accuracy of always answering the most frequent class of the training images."""
+    label = int(torch.bincount(dataset.train.labels).argmax())
+    return f"Always answering {dataset.classes[label]} has a test accuracy of {share(dataset.test, label):.4f}."
+
+
+def share(images: Labelled, label: int) -> float:
+    """The share of `images` that are of the class."""
+    return float((images.labels == label).double().mean())

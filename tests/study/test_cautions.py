@@ -1,0 +1,53 @@
+"""What is said of a data set before its accuracies are read: nothing of many equal classes, else the numbers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from study.cautions import baseline, cautions
+from study.config import DataConfig
+from study.data import Dataset
+from study.images import Labelled
+
+
+def labelled(*counts: int) -> Labelled:
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    return Labelled(torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8), labels)
+
+
+def dataset(train: Labelled, test: Labelled, **more: int) -> Dataset:
+    config = DataConfig(dataset="photos")
+    return Dataset(config=config, name="p", key="p", digest="", classes=("cat", "dog"), train=train, test=test,
+                   source="", **more)  # fmt: skip
+
+
+def test_of_many_images_of_equal_classes_nothing_is_said():
+    assert cautions(dataset(labelled(500, 500), labelled(50, 50))) == []
+    assert cautions(dataset(labelled(600, 500), labelled(9, 1))) == []
+
+
+def test_few_validation_images_are_counted_drawn_or_kept_apart():
+    [drawn] = cautions(dataset(labelled(100, 100), labelled(5, 5)))
+    assert "only 20 validation images, each 5.0 percentage points" in drawn
+    kept = dataset(labelled(500, 500), labelled(5, 5), kept_for_validation=25)
+    few, absent = cautions(kept)
+    assert "only 25 validation images, each 4.0 percentage points" in few
+    assert absent == "No validation image is of cat."
+
+
+def test_unequal_classes_are_named_with_the_accuracy_of_the_most_frequent():
+    [sentence] = cautions(dataset(labelled(1500, 300), labelled(30, 10)))
+    assert "cat has 1,500 training images, dog 300" in sentence
+    assert sentence.endswith("Always answering cat has a test accuracy of 0.7500.")
+
+
+def test_a_class_without_test_images_is_named():
+    images = dataset(labelled(500, 500), labelled(0, 7))
+    assert cautions(images) == ["No test image is of cat."]
+
+
+@pytest.mark.parametrize(("train", "expected"), [((9, 5), 0.2), ((5, 9), 0.8)])
+def test_the_baseline_is_the_class_that_is_most_frequent_in_training(train: tuple[int, int], expected: float):
+    images = dataset(labelled(*train), labelled(2, 8))
+    assert baseline(replace(images, name="other")).endswith(f"has a test accuracy of {expected:.4f}.")
