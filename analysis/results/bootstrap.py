@@ -12,7 +12,7 @@ DRAWN_AT_ONCE = 1_000_000
 def bootstrap(
     predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[tuple[str, str], np.ndarray]:
-    """The `MEASURES` of bootstrap resamples of the images, (resamples, 4) by (model, split).
+    """The `MEASURES` of bootstrap resamples of the images, (resamples, 5) by (model, split).
 
     All models of a split share the resamples, so that their rows can be subtracted as pairs. Instead of images, the
     counts of each combination of class and predictions are drawn from a multinomial distribution, which is equivalent
@@ -35,7 +35,7 @@ def bootstrap(
 
 
 def _resample(outcomes: np.ndarray, classes: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """The measures (models, resamples, 4) of `outcomes` (N, 1 + models): the true class, each model's prediction."""
+    """The measures (models, resamples, 5) of `outcomes` (N, 1 + models): the true class, each model's prediction."""
     images, models = len(outcomes), outcomes.shape[1] - 1
     if not images:
         return np.full((models, resamples, len(MEASURES)), np.nan)

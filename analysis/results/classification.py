@@ -8,7 +8,9 @@ from scipy import special
 
 from analysis.drawing import style
 
-MEASURES = ["accuracy", "precision", "recall", "f1"]
+REPORTED = ["accuracy", "precision", "recall", "f1"]
+"""The measures of the report's Table 2."""
+MEASURES = [*REPORTED, "balanced_accuracy"]
 REPORT_TABLE_2 = pd.DataFrame(
     [
         ("cnn", "test", 0.710, 0.708, 0.710, 0.706),
@@ -16,7 +18,7 @@ REPORT_TABLE_2 = pd.DataFrame(
         ("cnn", "train", 0.832, 0.833, 0.832, 0.829),
         ("ffnn", "train", 0.589, 0.587, 0.589, 0.587),
     ],
-    columns=["model", "split", *MEASURES],
+    columns=["model", "split", *REPORTED],
 )
 """Wik, "Tracing the Convolutions of a CNN" (2023), Table 2."""
 
@@ -32,13 +34,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def metrics_table(predictions: Predictions) -> pd.DataFrame:
-    """Accuracy, and precision, recall and F1 weighted by class size: the report's Table 2.
+    """The report's Table 2 (accuracy; precision, recall and F1 weighted by class size), and the balanced accuracy.
 
     Args:
         predictions: logits and labels by (model, split); without images the measures are NaN.
 
     Returns:
-        model, split, images, accuracy, precision, recall, f1.
+        model, split, images, accuracy, precision, recall, f1, balanced_accuracy.
     """
     rows = [(*key, len(labels), *_measures(logits, labels)) for key, (logits, labels) in predictions.items()]
     return pd.DataFrame(rows, columns=["model", "split", "images", *MEASURES])
@@ -56,10 +58,11 @@ def class_counts(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np
 
 
 def weighted_measures(hits: np.ndarray, sizes: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Accuracy, precision, recall and F1 (..., 4), the last three averaged over the classes, weighted by their size.
+    """The `MEASURES` (..., 5): precision, recall and F1 are averaged over the classes, weighted by their size.
 
-    Equal to scikit-learn's with ``average="weighted", zero_division=0``, for any number of samples at once. NaN
-    without images.
+    Equal to scikit-learn's with ``average="weighted", zero_division=0``, for any number of samples at once. The
+    balanced accuracy is the unweighted mean of the recalls (macro recall), of the classes that have images. NaN without
+    images.
 
     Args:
         hits: (..., K), the correctly predicted images of each class.
@@ -72,7 +75,9 @@ def weighted_measures(hits: np.ndarray, sizes: np.ndarray, taken: np.ndarray) ->
     f1 = (weights * 2 * hits / np.maximum(sizes + taken, 1)).sum(axis=-1)
     # Recall is hits / sizes: weighted by the sizes, its mean is the accuracy.
     accuracy = hits.sum(axis=-1) / images
-    return np.stack([accuracy, precision, accuracy, f1], axis=-1)
+    classes = np.where(sizes.any(axis=-1), np.count_nonzero(sizes, axis=-1), np.nan)
+    balanced = (hits / np.maximum(sizes, 1)).sum(axis=-1) / classes
+    return np.stack([accuracy, precision, accuracy, f1, balanced], axis=-1)
 
 
 def to_markdown(table: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ from analysis.drawing.screens import entries_in_row, panels
 from analysis.drawing.wording import listed
 from analysis.exhibit import Exhibit
 from analysis.results.bootstrap import RESAMPLES, bootstrap
-from analysis.results.classification import MEASURES, REPORT_TABLE_2, Predictions, metrics_table
+from analysis.results.classification import MEASURES, REPORT_TABLE_2, REPORTED, Predictions, metrics_table
 from analysis.results.kinds import has_groups
 from analysis.results.proportions import CONFIDENCE, bonett_price, is_shown, mcnemar, p_in_words, verdict, wilson
 
@@ -23,7 +23,7 @@ SHARES = ["accuracy", "recall"]
 """Measures that are shares of images; the weighted recall equals the accuracy."""
 INTERVAL_COLUMNS = ["model", "minus", "split", "images", "measure", "value", "low", "high", "discordant", "p_value"]
 _Predicted = tuple[np.ndarray, np.ndarray]
-_WORDS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
+_WORDS = {name: name for name in MEASURES} | {"f1": "F1", "balanced_accuracy": "balanced accuracy"}
 _KEYS = ["model", "split", "measure"]
 _REPORTED = REPORT_TABLE_2.melt(_KEYS[:2], var_name="measure").set_index(_KEYS)["value"]
 
@@ -37,7 +37,14 @@ def measured(predictions: Predictions, classes: Sequence[str], *, of_cifar10: bo
         of_cifar10: whether the images are CIFAR-10 as it is published, not merely of classes with the same names.
     """
     table = intervals(predictions)
+    largest = {split: _largest_share(labels) for (_, split), (_, labels) in predictions.items()}
+    table["largest_class"] = table["split"].map(largest)
     return with_report(table, same_images=of_cifar10) if has_groups(classes) else table
+
+
+def _largest_share(labels: np.ndarray) -> float:
+    """The accuracy of always answering the most frequent class; NaN without images."""
+    return float(np.bincount(labels).max() / len(labels)) if len(labels) else np.nan
 
 
 def show(table: pd.DataFrame) -> list[Exhibit]:
@@ -65,7 +72,7 @@ OTHER_IMAGES = (
 
 def _heading(table: pd.DataFrame) -> str:
     beside = f" beside the report's{_elsewhere(table, ' on ')}" if "report" in table else ""
-    return f"Accuracy, precision, recall and F1{beside} (Table 2)"
+    return f"Accuracy, precision, recall, F1 and balanced accuracy{beside} (Table 2)"
 
 
 def _elsewhere(rows: Any, before: str, after: str = "") -> str:
@@ -76,7 +83,7 @@ def _elsewhere(rows: Any, before: str, after: str = "") -> str:
 def intervals(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """Every measure of Table 2 with its interval, then the models' paired differences with theirs.
 
-    Shares of images have Wilson's interval, differences of two shares Bonett and Price's. Precision and F1 have the
+    Shares of images have Wilson's interval, differences of two shares Bonett and Price's. The others have the
     percentile interval of bootstrap resamples at `CONFIDENCE`. It is NaN if all resamples are equal: without a single
     error in the sample, the bootstrap would give 1 an interval of width 0.
 
@@ -151,7 +158,12 @@ def answer(table: pd.DataFrame) -> pd.DataFrame:
             rows.append([split, name, *_cells(values[["value", "low", "high"]], signed=bool(minus))])
             if "report" in values and values["report"].notna().any():
                 label = f"{name} (Wik{_elsewhere(part, ', ')})"
-                rows.append([split, label, *_cells(values[["report"]], signed=bool(minus))])
+                # It has no balanced accuracy.
+                reported = _cells(values.loc[REPORTED, ["report"]], signed=bool(minus))
+                rows.append([split, label, *reported, ""])
+        if "largest_class" in table:
+            share = table.loc[table["split"] == split, "largest_class"].iloc[0]
+            rows.append([split, "always the most frequent class", readable([share]), "", "", "", ""])
     return pd.DataFrame(rows, columns=["images", "model", *_WORDS.values()])
 
 
@@ -204,8 +216,9 @@ def note(table: pd.DataFrame, resamples: int = RESAMPLES) -> str:
         f"{_comparability(table)} On {counts} images; in brackets {CONFIDENCE:.0%} intervals. "
         "They say what other images would have changed, "
         "not another training. Precision, recall and F1 are averages over the classes, weighted by their size, so that "
-        "recall is the accuracy. The intervals of these two are Wilson's (1927), of their differences, image by image, "
-        f"Bonett and Price's (2012); of precision and F1 percentiles of {resamples:,} bootstrap resamples of the "
+        "recall is the accuracy; the balanced accuracy is the unweighted average of the recalls (macro recall). The "
+        "intervals of accuracy and recall are Wilson's (1927), of their differences, image by image, "
+        f"Bonett and Price's (2012); of the others percentiles of {resamples:,} bootstrap resamples of the "
         "images, the same for all models, and none where all resamples are alike. Whether two models differ is "
         "decided by McNemar's test alone: where they disagree on few images, the bootstrap of a difference is too sure."
     )

@@ -239,10 +239,12 @@ def test_measures_agree_with_scikit_learn(kept: list[int]):
     logits, labels = logits[among], labels[among]
     table = c.metrics_table({("cnn", "test"): (logits, labels)})
     report = metrics.classification_report(labels, logits.argmax(axis=1), output_dict=True, zero_division=0)
-    assert list(table) == ["model", "split", "images", "accuracy", "precision", "recall", "f1"]
+    assert list(table) == ["model", "split", "images", "accuracy", "precision", "recall", "f1", "balanced_accuracy"]
     assert table.iloc[0, :3].tolist() == ["cnn", "test", len(labels)]
     average = report["weighted avg"]
     expected = [report["accuracy"], average["precision"], average["recall"], average["f1-score"]]
+    # Of the classes that have images alone.
+    expected.append(np.mean([report[str(name)]["recall"] for name in kept]))
     assert table.iloc[0, 3:].tolist() == pytest.approx(expected)
 
 

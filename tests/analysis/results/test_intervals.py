@@ -35,7 +35,7 @@ def test_resampling_counts_has_the_distribution_of_resampling_images():
         drawn = rng.integers(0, len(labels), len(labels))
         pair = labels[drawn], chosen[drawn]
         weighted = metrics.precision_recall_fscore_support(*pair, average="weighted", zero_division=0)[:3]
-        expected.append([metrics.accuracy_score(*pair), *weighted])
+        expected.append([metrics.accuracy_score(*pair), *weighted, metrics.balanced_accuracy_score(*pair)])
     ours = bootstrap.bootstrap(BOTH, resamples=4000)["cnn", "test"]
     np.testing.assert_allclose(ours.mean(axis=0), np.mean(expected, axis=0), atol=0.005)
     np.testing.assert_allclose(ours.std(axis=0), np.std(expected, axis=0), rtol=0.1)
@@ -91,7 +91,7 @@ def test_where_all_images_are_right_the_share_keeps_a_width_and_the_bootstrap_ha
         "CNN",
         "1.000 (0.989–1.000)",
         "1.000",
-        *["1.000 (0.989–1.000)", "1.000"],
+        *["1.000 (0.989–1.000)", "1.000", "1.000"],
     ]
     assert s.answer(table)["precision"].tolist() == ["1.000", "1.000", "+0.000"]
     assert s.figure_note(table).startswith("A point without a bar: ")
@@ -124,7 +124,7 @@ def test_intervals_hold_the_values_of_the_metrics_table():
     assert list(table) == s.INTERVAL_COLUMNS
     own = table[table["minus"] == ""]
     expected = metrics_table(predictions)
-    np.testing.assert_array_equal(own["value"].to_numpy().reshape(-1, 4), expected[MEASURES].to_numpy())
+    np.testing.assert_array_equal(own["value"].to_numpy().reshape(-1, 5), expected[MEASURES].to_numpy())
     assert own.groupby("split")["images"].first().to_dict() == {"test": 200, "train": 300}
     assert (table["low"] < table["high"]).all()
     assert ((own["low"] <= own["value"]) & (own["value"] <= own["high"])).all()
@@ -158,7 +158,10 @@ def test_the_reports_numbers_and_their_differences_stand_beside_ours():
 def test_other_pixels_with_cifar_10s_class_names_are_told_from_cifar_10_everywhere():
     same, other = (s.measured(BOTH, CIFAR10_CLASSES, of_cifar10=is_it) for is_it in (True, False))
     texts = [*(exhibit.heading for exhibit in s.show(other)), s.caption(other), s.note(other)]
-    assert texts[0] == "Accuracy, precision, recall and F1 beside the report's on CIFAR-10 itself (Table 2)"
+    assert (
+        texts[0]
+        == "Accuracy, precision, recall, F1 and balanced accuracy beside the report's on CIFAR-10 itself (Table 2)"
+    )
     assert re.search(r"with Wik's \(2023\) 0.710 \(on CIFAR-10 itself\) \w+ it, FFNN", texts[2])
     assert "not necessarily its pixels" in texts[3]
     assert s.answer(other)["model"].tolist()[1] == "CNN (Wik, CIFAR-10 itself)"
@@ -177,10 +180,16 @@ def test_other_classes_have_no_numbers_of_the_report():
 def test_the_answer_is_read_model_by_model_with_the_report_below():
     predictions = {**BOTH, ("cnn", "train"): made(2.0), ("ffnn", "train"): made(1.0)}
     table = s.answer(s.measured(predictions, CIFAR10_CLASSES, of_cifar10=True))
-    assert list(table) == ["images", "model", "accuracy", "precision", "recall", "F1"]
-    assert table["images"].tolist() == ["test"] * 6 + ["train"] * 6
-    assert table["model"].tolist() == ["CNN", "CNN (Wik)", "FFNN", "FFNN (Wik)", "CNN − FFNN", "CNN − FFNN (Wik)"] * 2
-    assert table["accuracy"].tolist()[1::2] == ["0.710", "0.520", "+0.190", "0.832", "0.589", "+0.243"]
+    assert list(table) == ["images", "model", "accuracy", "precision", "recall", "F1", "balanced accuracy"]
+    assert table["images"].tolist() == ["test"] * 7 + ["train"] * 7
+    baseline = "always the most frequent class"
+    models = ["CNN", "CNN (Wik)", "FFNN", "FFNN (Wik)", "CNN − FFNN", "CNN − FFNN (Wik)", baseline]
+    assert table["model"].tolist() == models * 2
+    reported = table[table["model"].str.contains("Wik", regex=False)]
+    assert reported["accuracy"].tolist() == ["0.710", "0.520", "+0.190", "0.832", "0.589", "+0.243"]
+    assert set(reported["balanced accuracy"]) == {""}
+    _, labels = made(2.0)
+    assert set(table[table["model"] == baseline]["accuracy"]) == {f"{np.bincount(labels).max() / len(labels):.3f}"}
     assert len(s.answer(s.intervals(predictions, resamples=50))) == 6
 
 
@@ -258,9 +267,15 @@ def test_the_figure_has_a_panel_for_each_split_and_each_difference():
         "Train, 300 images: CNN − FFNN",
     ]
     first = figure.axes[0]
-    assert [label.get_text() for label in first.get_yticklabels()] == ["accuracy", "precision", "recall", "F1"]
+    assert [label.get_text() for label in first.get_yticklabels()] == [
+        "accuracy",
+        "precision",
+        "recall",
+        "F1",
+        "balanced accuracy",
+    ]
     accuracy = metrics_table(predictions)["accuracy"].iloc[0]
-    assert any(line.get_xdata()[0] == accuracy for line in first.lines if len(line.get_xdata()) == 4)
+    assert any(line.get_xdata()[0] == accuracy for line in first.lines if len(line.get_xdata()) == len(MEASURES))
     assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "Wik (2023)"
     alone = s.draw_intervals(s.intervals({("cnn", "test"): made(1.0)}, resamples=50))
     assert len(alone.axes) == 1
