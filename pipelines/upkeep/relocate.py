@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlparse
 
 import sqlalchemy
-from sqlalchemy import Connection, MetaData, Table, select, update
+from sqlalchemy import Connection, TableClause, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.system.faults import explanation
@@ -45,9 +45,6 @@ class Tables:
                 raise explained from error
             raise
 
-    def _table(self, name: str) -> Table:
-        return Table(name, MetaData(), autoload_with=self._engine)
-
     def close(self) -> None:
         """Closes its connections."""
         self._engine.dispose()
@@ -66,7 +63,7 @@ class Tables:
     def _values(self, connection: Connection) -> Iterator[tuple[str, str, str]]:
         """The local artifact locations: table, column and value."""
         for name, column in LOCATIONS:
-            for value in connection.execute(select(self._table(name).c[column]).distinct()).scalars():
+            for value in connection.execute(select(_table(name, column).c[column]).distinct()).scalars():
                 if value and (value.startswith("file:") or ("://" not in value and value.startswith("/"))):
                     yield name, column, value
 
@@ -93,8 +90,13 @@ class Tables:
         return [row for row in self._values(connection) if row[2] == old or row[2].startswith(old + "/")]
 
     def _set(self, connection: Connection, name: str, column: str, value: str, place: str) -> None:
-        table = self._table(name)
+        table = _table(name, column)
         connection.execute(update(table).where(table.c[column] == value).values({column: place}))
+
+
+def _table(name: str, column: str) -> TableClause:
+    # Not reflected from the database, which takes longer than all that is done with it.
+    return sqlalchemy.table(name, sqlalchemy.column(column))
 
 
 def _copy(source: Path, target: Path) -> None:
