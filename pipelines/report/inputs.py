@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -73,7 +73,8 @@ def _runs(material: Material) -> Iterator[object]:
     store, run = material.network.store, material.network.run
     for other in store.runs([run.dataset_key]):
         if other.stage != "analysis":
-            yield other
+            # Every command that looks through a search names its own process in it.
+            yield replace(other, tags={name: value for name, value in other.tags.items() if name != "worker"})
     for search in material.own_searches:
         yield _digest(store, search.id, "search/importance.csv")
 

@@ -44,6 +44,13 @@ def test_an_unchanged_report_is_kept_and_no_analysis_is_recorded(is_drawn, finis
     assert not is_drawn(replace(SETTINGS, per_map=True))
 
 
+def test_a_search_that_another_process_looked_through_draws_nothing(is_drawn, finished_study: Finished):
+    (search,) = finished_study.context.store.runs(stage="search", search="digits-cnn")
+    assert is_drawn()
+    finished_study.context.store.tag(search.id, worker="another")
+    assert not is_drawn()
+
+
 def test_a_file_of_the_report_that_was_altered_or_lost_is_made_again(
     is_drawn, analysed: Analyse, finished_study: Finished
 ):
