@@ -1,7 +1,7 @@
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import optuna
 import pytest
 import torch
+from mlflow.store.db import utils as mlflow_utils
+from optuna.storages._rdb.storage import _VersionManager
 
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
@@ -52,6 +54,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and is_slow(item):
             item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def migrations_read_once() -> Iterator[None]:
+    """MLflow and Optuna import all migrations whenever they open a database, only to name the latest: here, once."""
+    latest: dict[str, str] = {}
+
+    def once(read: Callable[..., str]) -> Callable[..., str]:
+        return lambda *arguments: latest.get(read.__module__) or latest.setdefault(read.__module__, read(*arguments))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in ((mlflow_utils, "_get_latest_schema_revision"), (_VersionManager, "get_head_version")):
+            patch.setattr(owner, name, once(getattr(owner, name)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -43,6 +44,7 @@ EXCEPTIONS: set[tuple[str, str]] = {
 """Imports against the rules, each with its reason."""
 
 
+@cache
 def imports(file: Path) -> set[str]:
     """Every module that `file` names in an import, wherever it stands; `from a import b` names both a and a.b."""
     named = set()
@@ -62,7 +64,6 @@ def modules(*folders: str) -> dict[str, set[str]]:
 
 
 MODULES = modules(*PACKAGES)
-WITH_TESTS = MODULES | modules("tests")
 
 
 def room(module: str) -> str:
@@ -298,9 +299,9 @@ def file_for(module: str) -> str:
 
 def reached(module: str) -> set[str]:
     """All modules that `module`, of the tests or of the product, imports directly or through others."""
-    modules_found, to_read = set[str](), [module]
+    modules_found, to_read, known = set[str](), [module], MODULES | modules("tests")
     while to_read:
-        new = {name for name in WITH_TESTS[to_read.pop()] if name in WITH_TESTS} - modules_found
+        new = {name for name in known[to_read.pop()] if name in known} - modules_found
         modules_found |= new
         to_read += new
     return modules_found
