@@ -76,11 +76,12 @@ function drawBar(within, limits) {
   within.replaceChildren(canvas, make("div", {}, ...ends));
 }
 
-/** Draws bars of shares: a row of name, bar and number for each. */
+/** Draws bars of shares: a row of name, bar and number for each; `start` is the bar's left end, by default 0. */
 function drawShares(within, shares) {
-  within.replaceChildren(...shares.flatMap(({ name, share, text, own }) => {
-    const bar = make("div");
+  within.replaceChildren(...shares.flatMap(({ name, share, text, own, start = 0, kind = "" }) => {
+    const bar = make("div", { className: kind });
     bar.style.width = `${100 * share}%`;
+    bar.style.marginLeft = `${100 * start}%`;
     return [
       make("span", { textContent: name, title: name, className: own ? "own" : "" }),
       make("div", { className: "track" }, bar),

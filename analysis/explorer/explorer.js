@@ -39,6 +39,7 @@ function draw() {
   drawState();
   drawLive();
   drawProbabilities();
+  drawFilterShares();
   const size = weights.length / filterCount(layer);
   drawKernelPart(weights.subarray(filter * size, (filter + 1) * size));
   drawMaps();

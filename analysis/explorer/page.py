@@ -41,6 +41,20 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
+class Shares:
+    """The exact shares of the second convolution's filters in the margin of a class over its rival."""
+
+    pairs: Sequence[tuple[int, int]]
+    """The class and its rival for each picture, the same at all epochs."""
+    margins: np.ndarray
+    """The margins (E, N)."""
+    of_filters: np.ndarray
+    """(E, N, filters): their sum is the margin minus the background's mean margin."""
+    background: int
+    """Number of background images."""
+
+
+@dataclass(frozen=True, eq=False)
 class Trace:
     """A network's weights at E epochs, and its outputs for N pictures."""
 
@@ -57,6 +71,8 @@ class Trace:
     """The inputs of the second convolution: (E, N, C, H, W)."""
     probabilities: np.ndarray
     """The class probabilities, (E, N, classes)."""
+    shares: Shares | None = None
+    """Without background images there are none."""
 
 
 def value_ranges(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -119,6 +135,9 @@ def page(
 def _thinned(trace: Trace, step: int) -> Trace:
     """Every `step`-th epoch, counted back from the last."""
     kept = slice((len(trace.epochs) - 1) % step, None, step)
+    shares = trace.shares
+    if shares:
+        shares = replace(shares, margins=shares.margins[kept], of_filters=shares.of_filters[kept])
     return replace(
         trace,
         epochs=trace.epochs[kept],
@@ -127,6 +146,7 @@ def _thinned(trace: Trace, step: int) -> Trace:
         ranges={name: values[kept] for name, values in trace.ranges.items()},
         inputs=trace.inputs[kept],
         probabilities=trace.probabilities[kept],
+        shares=shares,
     )
 
 
@@ -158,8 +178,12 @@ def _render(trace: Trace, pixels: np.ndarray, fixed: dict[str, Any]) -> str:
         **{f"{layer}.largest": _largest(trace, layer) for layer in MAPS},
         **{f"{maps[1]}.largest": trace.ranges[maps[1]][..., 1].astype("<f4") for maps in MAPS.values()},
     }
+    if trace.shares:
+        arrays |= {"margins": _floats(trace.shares.margins), "shares": _floats(trace.shares.of_filters)}
     meta = {
         **fixed,
+        "pairs": trace.shares and list(trace.shares.pairs),
+        "background": trace.shares and trace.shares.background,
         "epochs": list(trace.epochs),
         "accuracy": [None if np.isnan(value) else float(value) for value in trace.accuracy],
         "tolerance": TOLERANCE,

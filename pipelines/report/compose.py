@@ -69,6 +69,8 @@ def show_grid(m: Material, name: str) -> Exhibit:
 def show_explorer(m: Material) -> Exhibit:
     """The page on which every filter and epoch can be chosen."""
     trace, pictures = measurements.trace(m.network, m.images), measurements.pictures(m.images)
+    if m.dataset:
+        trace = replace(trace, shares=explanations.explorer_shares(m.network, m.images, m.dataset.train))
     title = f"{m.network.name.upper()} on {m.network.images}: every filter over the epochs"
     try:
         return explorer.show(trace, pictures, m.classes, title=title, start=m.start)

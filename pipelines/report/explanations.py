@@ -1,6 +1,6 @@
 """Collects what the explanations are drawn from: circuit, confusions by filter, all methods, training images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ import torch
 from analysis.explanations.decision import Decision
 from analysis.explanations.influence import Influence
 from analysis.explanations.methods import Attribution
+from analysis.explorer.page import Shares
 from analysis.results.classification import softmax
 from pipelines.report.cache import Cache, fingerprint
 from pipelines.report.measurements import FORWARD
@@ -64,6 +65,31 @@ def decision(network: Network, image: SelectedImage, train: Labelled, against: i
         links=measured.links,
         kernels={layer: network.layer_weights(layer, [network.last])[network.last] for layer in layers},
     )
+
+
+def explorer_shares(network: Network, images: Sequence[SelectedImage], train: Labelled) -> Shares | None:
+    """The second layer's shares in each image's margin at every epoch; None for a single class, which has no rival.
+
+    Takes 2 s of one core's time for 30 epochs and 12 images. The class and its rival are those of the last epoch.
+
+    Args:
+        network: a CNN.
+        images: the images of the explorer.
+        train: the training images, whose sample is the background.
+    """
+    if len(network.classes) < 2:
+        return None
+    background, pixels = probing.background(train), torch.stack([image.image for image in images])
+    models = [cnn(network, epoch) for epoch in sorted(network.files)]
+    with torch.no_grad():
+        logits = np.stack([model(normalise(pixels)).numpy() for model in models])
+    pairs = [probing.rival_of(last, image.label) for last, image in zip(logits[-1], images, strict=True)]
+    of_logits = np.stack([probing.second_layer_shares(model, pixels, background).numpy() for model in models])
+
+    def margins(values: np.ndarray) -> np.ndarray:
+        return np.stack([values[:, place, ..., a] - values[:, place, ..., b] for place, (a, b) in enumerate(pairs)], 1)
+
+    return Shares(pairs, margins(logits), margins(of_logits), len(background))
 
 
 def confusion_shares(network: Network, test: Labelled, train: Labelled, cache: Cache) -> np.ndarray:

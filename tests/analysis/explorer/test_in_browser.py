@@ -2,8 +2,9 @@
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from analysis.explorer import page
+from pipelines.report.explanations import explorer_shares
 from pipelines.report.measurements import pictures, trace
 from study.config import CNNConfig
-from study.data import Dataset
+from study.data import Dataset, normalise
+from study.probes.circuit import background, rival_of
 from tests.support.explored import DEAD, Expected, chosen, trained
 
 LONG = (
@@ -84,8 +87,9 @@ def explored(browser: Chrome, tiny: Dataset, tmp_path_factory: pytest.TempPathFa
         if (config, classes, epochs) not in pages:
             network = trained(config, tiny.train, classes, epochs)
             images = chosen(tiny.test, 3, classes)
+            shares = explorer_shares(network, images, tiny.train) if len(network.files) > 1 else None
             html = page.page(
-                trace(network, images),
+                replace(trace(network, images), shares=shares),
                 pictures(images),
                 classes,
                 title=TITLE,
@@ -293,6 +297,45 @@ def test_the_share_of_live_filters_is_that_of_the_epoch(explored: Callable[..., 
         assert length == pytest.approx(active.mean(), abs=1e-6)
         assert text == f"{active.sum()} of {len(active)} ({100 * active.mean():.1f} %)"
         assert active[DEAD[layer]] == (epoch == 0)
+
+
+def number(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+@pytest.mark.parametrize("config", CONFIGS[:2], ids=str)
+@pytest.mark.parametrize(("layer", "epoch", "image"), [("conv2", 3, 1), ("conv1", 1, 2)])
+def test_the_shares_of_the_filters_sum_to_the_margin_minus_the_mean_margin(
+    explored: Callable[..., Shown],
+    browser: Chrome,
+    tiny: Dataset,
+    config: CNNConfig,
+    layer: str,
+    epoch: int,
+    image: int,
+):
+    shown = explored(config)
+    network, picture = shown.expected.network, shown.expected.images[image]
+    a, b = rival_of(shown.expected.activations[3]["fc"][image], picture.label)
+    with torch.no_grad():
+        others = network.model(epoch)(normalise(background(tiny.train))).mean(dim=0)
+    logits = shown.expected.activations[epoch]["fc"][image]
+    margin, mean = float(logits[a] - logits[b]), float(others[a] - others[b])
+    # On conv1 no row is of the chosen filter; on conv2 filter 5, which is dead, has a row in bold.
+    shown.open(f"layer={layer}&filter=5&epoch={epoch}&image={image}")
+    rows = bars(browser, "filter-shares")
+    assert sum(number(text) for _, _, text in rows) == pytest.approx(margin - mean, abs=0.0051 * len(rows))
+    caption = browser.find_element(By.ID, "filter-shares-caption").text
+    assert f"margin of {network.classes[a]} over {network.classes[b]} in {picture.description}" in caption
+    numbers = [number(text) for text in re.findall(r"[+−]\d+\.\d\d", caption)]
+    assert numbers == pytest.approx([margin, mean, margin - mean], abs=0.0051)
+    bold = [name.text for name in browser.find_elements(By.CSS_SELECTOR, "#filter-shares .own")]
+    assert bold == (["filter 5"] if layer == "conv2" else [])
+
+
+def test_without_background_images_no_shares_are_shown(explored: Callable[..., Shown], browser: Chrome):
+    explored(CONFIGS[1], LONG, epochs=0).open()
+    assert not browser.find_element(By.ID, "filter-shares-figure").is_displayed()
 
 
 def test_the_address_keeps_what_is_shown(explored: Callable[..., Shown], browser: Chrome):
