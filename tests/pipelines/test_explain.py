@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 
@@ -12,7 +13,13 @@ from pipelines.report import faithfulness
 from study.errors import StudyError
 from study.probes import attributions
 from study.probes.attributions import METHODS
+from study.tracking.best import best_trial
+from study.tracking.runs import retrain_tags
+from study.tracking.store import Store
+from tests.conftest import Finished, copy_of
 from tests.support.legibility import watched
+from tests.support.process import study_here
+from tests.support.refusal import assert_refused_or_done, contents
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +114,60 @@ def test_the_predicted_class_is_no_rival_of_itself(finished_study):
         explain("best", "test:12", predicted, finished_study.context)
 
     assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def typed(finished_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """`study explain` in a copy of the finished study with a run without weights; returns the sentence it ends with."""
+    root = tmp_path_factory.mktemp("explain")
+    home = copy_of(finished_study.context.home, root / "home")
+    store, run = Store(home), finished_study.context.store.get(finished_study.retrained["cnn"])
+    bare = store.start(
+        run.dataset_key, "bare", tags=retrain_tags(best_trial(store, "digits", "cnn"), 0), params=run.params
+    )
+    (root / "notes.png").write_text("a shopping list\n")
+
+    def refusal(*options: str) -> str:
+        words = [option.format(bare=bare, folder=root) for option in options]
+        before = contents(home.root)
+        ended = study_here("explain", *words, home=home.root)
+        assert ended.code == 2, ended
+        assert_refused_or_done(ended, before, home.root)
+        return ended.err
+
+    return refusal
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--image", "train:99999"], r"There is no image train:99999: choose a number from 0 to \d+\."),
+        (["--image", "test:-1"], r"There is no image test:-1: choose a number from 0 to \d+\."),
+        (["--image", "3/9999"], r"There is no image 3/9999: choose a number from 0 to \d+\."),
+        (["--image", "fish"], r"Unknown image 'fish': choose train:N, test:N, a class \(0, 1, 2, .*\), CLASS/N or"),
+        (["--image", "{folder}"], r"Unknown image '.*': choose train:N"),
+        (["--image", "{folder}/notes.png"], r"notes\.png cannot be read as an image \(.+\)\."),
+        (["--against", "fish"], r"--against 'fish' is no class: choose one of (\d, ){8}\d\."),
+        (["--run", "{bare}"], r"Run bare \([0-9a-f]{32}\) has no weights: name another run, or run `study retrain`"),
+        (["--run", "nobody"], r"nobody"),
+    ],
+)
+def test_bad_input_ends_with_exit_code_2_and_one_sentence_that_names_the_value_and_the_choices(
+    options: list[str], named: str, typed: Callable[..., str]
+):
+    assert re.search(named, typed(*options))
+
+
+def test_a_rival_that_is_the_predicted_class_ends_with_exit_code_2_and_the_other_classes(
+    typed: Callable[..., str], finished_study: Finished
+):
+    page = explain("best", "test:12", "", finished_study.context)
+    predicted = str(pd.read_csv(page.parent / "circuit.csv", dtype=str)["for"][0])
+
+    sentence = typed("--image", "test:12", "--against", predicted)
+
+    others = ", ".join(name for name in finished_study.dataset.classes if name != predicted)
+    assert f"--against '{predicted}' is what the network predicts: choose one of {others}." in sentence
 
 
 def test_the_faithfulness_is_measured_where_it_is_asked_for(finished_study, monkeypatch: pytest.MonkeyPatch):
