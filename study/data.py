@@ -216,8 +216,9 @@ def select_image(dataset: Dataset, spec: str) -> SelectedImage:
 
     Args:
         dataset: the data set to select from.
-        spec: ``"train:6"``, ``"test:12"``, ``"bird"`` (its first training image), ``"bird/3"`` (counted from 0) or
-            an image file; empty: the first bird, where there is none the first class's first image.
+        spec: ``"train:6"``, ``"test:12"``, ``"bird"`` (its first training image), ``"bird/3"`` (counted from 0), an
+            image file, or ``"6"`` for ``"train:6"`` where no class is called 6; empty: the first bird, where there is
+            none the first class's first image.
 
     Raises:
         StudyError: for an index out of range, a file that cannot be read, or anything else.
@@ -231,6 +232,8 @@ def select_image(dataset: Dataset, spec: str) -> SelectedImage:
     path = Path(spec).expanduser()
     if path.is_file():
         return SelectedImage(torch.from_numpy(read_image(path)), None, str(path))
+    if re.fullmatch(r"-?\d+", spec):
+        return _by_index(dataset, "train", int(spec))
     raise StudyError(
         f"Unknown image {spec!r}: choose train:N, test:N, a class ({', '.join(dataset.classes)}), CLASS/N or "
         "the path of an image file."

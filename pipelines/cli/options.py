@@ -181,7 +181,9 @@ RetrainSeeds = Annotated[
 RetrainAgain = Annotated[bool, option("--again", help="Train again even if it was retrained already.")]
 
 # Of analyse.
-Image = Annotated[str, option("--image", help="train:6, test:12, a class, class/3, or a file; empty: the first bird.")]
+Image = Annotated[
+    str, option("--image", help="train:6 or 6, test:12, a class, class/3, or a file; empty: the first bird.")
+]
 Layer = Annotated[str, option("--layer", help="conv1 or conv2; empty: both.")]
 Filter = Annotated[
     int | None,

@@ -733,6 +733,7 @@ class TestSelectImage:
             ("test:8", "test", 8, "test:8 (cat)"),
             ("cat", "train", 12, "train:12 (cat)"),
             ("bird/3", "train", 9, "train:9 (bird)"),
+            ("9", "train", 9, "train:9 (bird)"),
         ],
     )
     def test_an_index_or_a_class_selects(self, dataset: Dataset, spec: str, part: str, index: int, description: str):
