@@ -20,7 +20,6 @@ from study.models import CNN, build_model
 from study.probes.activity import filter_counts
 from study.search.trial import best_epoch
 from study.system.files import locked
-from study.system.processes import this_process
 from study.tracking.failures import failure_recorded
 from study.tracking.runs import experiment_tags, is_under_way, points, replicate_tags
 from study.training import Epoch, TrainingState, fit, resident
@@ -75,8 +74,7 @@ def _resume_run(plan: Plan, dataset: Dataset, context: Context) -> str | None:
         # Left by a process that was killed.
         for orphan in context.store.runs([dataset.key], stage="replicate", parent=run.id, status="RUNNING"):
             context.store.finish(orphan.id, "KILLED", "interrupted")
-        context.store.resume(run.id)
-        context.store.tag(run.id, worker=this_process())
+        context.store.claim(run.id)
         return run.id
     return None
 
@@ -148,8 +146,7 @@ class _Runner:
         count = partial(self._count, run_id, state, counted=set())
 
         def on_epoch(epoch: Epoch) -> None:
-            speed = {"epoch_seconds": epoch.seconds, "images_per_second": epoch.images_per_second}
-            self.context.store.log(run_id, epoch.metrics | speed, epoch.number)
+            self.context.store.log(run_id, epoch.metrics | epoch.speed, epoch.number)
             count()
             epochs.append(epoch)
             bar.note(f"{label} · epoch {epoch.number}/{config.epochs} · val {epoch.metrics['val_accuracy']:.3f}")

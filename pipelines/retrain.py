@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.session.mlflow_pages import run_page
+from pipelines.session.notes import describe_retrained
 from study.cautions import baseline
 from study.config import TrainConfig
 from study.data import Dataset
@@ -21,7 +22,7 @@ from study.duplicates import find_duplicates
 from study.errors import Diverged, Incomplete, StudyError
 from study.models import Model, build_model
 from study.system.files import locked
-from study.system.processes import this_process
+from study.system.processes import usage
 from study.tracking.artifacts import predictions_path
 from study.tracking.checkpoints import Checkpoint, Checkpoints
 from study.tracking.failures import failure_recorded
@@ -48,7 +49,9 @@ def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed
         KeyboardInterrupt: after the run was marked as interrupted.
     """
     if trial.dataset_digest != dataset.digest:
-        raise StudyError(f"Trial {trial.name} was searched on other images than those of {dataset.source}.")
+        raise StudyError(
+            f"Trial {trial.trial_number} of {trial.search} was searched on other images than those of {dataset.source}."
+        )
     seed = trial.base_seed if seed is None else seed
     config = replace(trial.train_config, epochs=epochs, seed=seed)
     with locked(context.home):
@@ -60,6 +63,7 @@ def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed
         raise StudyError(f"The retraining {run_id} diverged: {end}; choose another trial with --run.") from None
     context.store.finish(run_id, "FINISHED", "complete")
     run = context.store.get(run_id)
+    describe_retrained(context.store, run)
     context.display.say(
         f"Retrained {trial.name}, seed {config.seed}, epochs {epochs}: "
         f"test accuracy {metric(run, 'final_test_accuracy'):.4f}, "
@@ -104,8 +108,7 @@ def _try_to_continue(run: Run, context: Context) -> bool:
         context.store.finish(run.id, "FAILED", "incomplete")
         context.display.say(f"Run {run.id} cannot be continued ({_lost_files(lost)}): training starts over.")
         return False
-    context.store.resume(run.id)
-    context.store.tag(run.id, worker=this_process())
+    context.store.claim(run.id)
     return True
 
 
@@ -115,14 +118,14 @@ def _lost_files(lost: Sequence[str]) -> str:
 
 
 def _start(trial: Run, config: TrainConfig, dataset: Dataset, context: Context) -> str:
-    # First the part that differs between runs: MLflow cuts long names.
-    name = f"retrained, seed {config.seed}: trial {trial.trial_number} of {trial.search}"
-    return context.store.start(
+    run_id = context.store.start(
         dataset.key,
-        name,
+        f"{trial.model} · seed {config.seed}",
         tags=retrain_tags(trial, config.seed),
         params={**config.params(), **context.params(dataset)},
     )
+    context.log_dataset(run_id, dataset, train=len(dataset.train), test=len(dataset.test))
+    return run_id
 
 
 def _description(dataset: Dataset) -> dict[str, Any]:
@@ -173,9 +176,7 @@ def _keep_epoch(
     context: Context,
     bar: Bar,
 ) -> None:
-    metrics = dict(epoch.metrics)
-    if epoch.number:
-        metrics |= {"epoch_seconds": epoch.seconds, "images_per_second": epoch.images_per_second}
+    metrics = epoch.metrics | epoch.speed | usage()
     writer.submit(partial(checkpoints.keep_epoch, state.weights(), Checkpoint(state.epoch, state.tensors(), metrics)))
     progress = f"test {metrics['test_accuracy']:.3f}"
     if epoch.number:

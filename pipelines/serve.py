@@ -10,13 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.session.mlflow_pages import compare_page, run_page, trials_page
+from pipelines.session.mlflow_pages import REPORT_FILES, model_page, run_page, search_pages
 from pipelines.session.setup import store_of
 from study.errors import StudyError, first_line
 from study.system import interruption
 from study.system.redaction import masked, one_line
 
 if TYPE_CHECKING:
+    from study.tracking.runs import Run
     from study.tracking.store import Store
 
 PASSWORD, KEY, CONFIG = "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_CONFIG_PATH"
@@ -54,6 +55,9 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
     if with_login:
         arguments += ["--app-name", "basic-auth"]
         os.environ.setdefault(CONFIG, str(_login_settings(store)))
+    # Its log of requests and its warnings would hide the addresses.
+    arguments += ["--uvicorn-opts", "--log-level warning"]
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
     # Job execution starts further processes for features that a study does not use.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     # This middleware keeps the pages of other sites from reaching this server by a name that resolves to it.
@@ -68,22 +72,34 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
 
 def _say_pages(store: "Store", base: str) -> None:
     from study.tracking.best import complete_trials
+    from study.tracking.hints import command
 
     print(f"MLflow answers at {base} in about 10 seconds; Ctrl-C stops it. Its pages:")
+    if not store.runs():
+        print(f"  none yet: `{command(store, 'reproduce', '--dataset', 'digits')}` makes the first runs.")
     for search in store.runs(stage="search"):
-        print(f"{one_line(search.name)}\n  trials   {base}{trials_page(search.experiment_id)}")
+        print(one_line(search.name))
+        complete = []
         # Not found where the experiment was renamed, which can be undone on these pages.
-        compared = []
         with suppress(StudyError):
-            best_first = complete_trials(store, search.dataset_key, search=search.search)
-            compared = [run.id for run in best_first[:10]]
-        if len(compared) > 1:
-            print(f"  compare  {base}{compare_page(search.experiment_id, compared)}")
+            complete = complete_trials(store, search.dataset_key, search=search.search)
+        for kind, page in search_pages(store, search, complete).items():
+            print(f"  {kind:<8} {base}{page}")
     for run in store.runs(stage="retrain")[:5]:
-        print(f"{one_line(run.name)}\n  run      {base}{run_page(run)}")
-        if store.artifacts(run.id, "report"):
-            print(f"  report   {base}{run_page(run, 'report/index.html')}")
+        print(f"{one_line(run.name)} of {one_line(run.search)}")
+        for kind, page in _pages_of(run, store).items():
+            print(f"  {kind:<8} {base}{page}")
     sys.stdout.flush()
+
+
+def _pages_of(run: "Run", store: "Store") -> dict[str, str]:
+    """The pages of a retrained run: itself, what its report has, and its registered model."""
+    files = set(store.artifacts(run.id, "report"))
+    pages = {"run": run_page(run)}
+    pages |= {kind: run_page(run, file) for kind, file in REPORT_FILES.items() if file in files}
+    if versions := store.client.search_model_versions(f"run_id = '{run.id}'"):
+        pages["model"] = model_page(versions[0].name, versions[0].version)
+    return pages
 
 
 def _is_this_machine(host: str) -> bool:

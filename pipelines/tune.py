@@ -10,7 +10,8 @@ import pandas as pd
 from analysis.drawing.wording import counted
 from pipelines.report.search_results import log_results
 from pipelines.session.context import Context
-from pipelines.session.mlflow_pages import compare_page, trials_page
+from pipelines.session.mlflow_pages import search_pages
+from pipelines.session.notes import describe_search
 from pipelines.trials.pool import WorkerPool
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.runner import Tally, run_trials
@@ -21,10 +22,10 @@ from study.errors import StudyError
 from study.search import search
 from study.search.storage import storage_failures_explained
 from study.system.files import locked
-from study.system.processes import this_process
 from study.system.redaction import masked
 from study.tracking.best import complete_trials
 from study.tracking.failures import failure_recorded
+from study.tracking.hints import searching
 from study.tracking.runs import Run, metric, search_tags
 
 GPU_WORKERS = 4
@@ -134,12 +135,14 @@ def _search_run(config: SearchConfig, dataset: Dataset, context: Context) -> str
     # The number of trials may grow and a param cannot change: it is a tag of the run instead.
     params = {**config.settings(), **context.params(dataset)}
     if existing := context.store.runs([dataset.key], stage="search", search=config.name):
-        context.store.resume(existing[0].id)
-        context.store.tag(existing[0].id, worker=this_process())
+        context.store.claim(existing[0].id)
         if not existing[0].params:
             context.store.describe(existing[0].id, params)
         return existing[0].id
-    return context.store.start(dataset.key, config.name, tags=search_tags(config), params=params)
+    run_id = context.store.start(dataset.key, config.name, tags=search_tags(config), params=params)
+    splits = dataset.splits
+    context.log_dataset(run_id, dataset, train=len(splits.train), validation=len(splits.validation))
+    return run_id
 
 
 def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset: Dataset, context: Context) -> None:
@@ -155,10 +158,10 @@ def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset
         )
     if not best_first:
         context.display.say("No trial was completed: widen the ranges (--lr, --decay), or raise --trials.")
-    experiment = context.store.get(parent).experiment_id
-    context.say_pages(
-        trials=trials_page(experiment), compare=compare_page(experiment, [run.id for run in best_first[:10]])
-    )
+    run = context.store.get(parent)
+    pages = search_pages(context.store, run, best_first)
+    describe_search(context.store, run, best_first, pages, searching(config, dataset.config.recorded_dataset))
+    context.say_pages(**pages)
 
 
 def _ties(best_first: Sequence[Run]) -> str:

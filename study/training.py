@@ -42,6 +42,12 @@ class Epoch:
     images_per_second: float
     """Training images per second; 0 for epoch 0."""
 
+    @property
+    def speed(self) -> dict[str, float]:
+        """The speed as metrics, none for epoch 0; MLflow shows those below `system/` on a page of their own."""
+        speed = {"system/epoch_seconds": self.seconds, "system/images_per_second": self.images_per_second}
+        return speed if self.number else {}
+
 
 @dataclass(frozen=True)
 class Pending:

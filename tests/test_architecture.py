@@ -287,7 +287,6 @@ TESTED_IN = {
         "pipelines.session.display",
         "study.tracking.hints",
     ],
-    "whole/test_ui.py": ["pipelines.session.mlflow_pages"],
 }
 """The modules without a file of tests of their own, by the file that tests them."""
 

@@ -16,6 +16,7 @@ from pipelines.report.material import Material
 from pipelines.report.network import Network
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
+from pipelines.session.notes import describe_retrained
 from study.config import DataConfig
 from study.provenance import provenance
 from study.tracking.failures import failure_recorded
@@ -51,6 +52,8 @@ def publish(report: Report, material: Material, notices: Sequence[str], context:
     config, table, run = material.config, material.table2, material.network.run
     path, artifacts = report.folder / PAGE, f"report/{ONLY}" if config.only else "report"
     context.store.log_folder(run.id, report.folder, artifacts, leave_out=ONLY)
+    if not config.only:
+        describe_retrained(context.store, run)
     if len(table) and (not config.only or "table2" in config.only):
         context.display.say(classification.to_markdown(intervals.answer(table)))
     for line in notices:

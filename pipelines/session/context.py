@@ -107,6 +107,11 @@ class Context(Stores):
             self.display.say(caution)
         return dataset
 
+    def log_dataset(self, run_id: str, dataset: "Dataset", **splits: int) -> None:
+        """Records the data set, with the number of images in each split that the run uses, as its dataset input."""
+        source = dataset.config.recorded_dataset
+        self.store.log_dataset(run_id, name=dataset.key, digest=dataset.digest, source=source, splits=splits)
+
     def params(self, dataset: "Dataset") -> dict[str, Any]:
         """The params recorded on every run beside its own settings."""
         return {

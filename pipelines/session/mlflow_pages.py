@@ -1,22 +1,99 @@
-"""Paths of pages in MLflow's UI, to be appended to the address of its server."""
+"""Pages of MLflow's interface: paths to append to the address of its server, and the views that they open with.
+
+A view is a tag of the experiment, in the format of MLflow's "share view": its filter, order, columns and charts.
+"""
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from study.tracking.runs import Run
+from study.tracking.queries import quoted
+from study.tracking.runs import LOG_RATES, Run
+
+if TYPE_CHECKING:
+    from study.tracking.store import Store
+
+MODE = "workflowType=machine_learning"
+"""Without it MLflow opens the pages of its mode for language models, which lack the charts of runs."""
+VIEW = "mlflow.sharedViewState."
+"""Prefix of the tags that hold MLflow's views."""
+REPORT_FILES = {"report": "report/index.html", "explorer": "report/explorer.html"}
+"""The pages of a report among the artifacts of its run."""
+BEST = "best_val_accuracy"
+COLUMNS = (
+    f"metrics.`{BEST}`",
+    "metrics.`best_epoch`",
+    "params.`learning_rate`",
+    "params.`weight_decay`",
+    "tags.`status_reason`",
+)
+"""Columns of the table of trials."""
 
 
 def run_page(run: Run, artifact: str = "") -> str:
     """The page of a run, or one of its artifacts."""
-    return f"/#/experiments/{run.experiment_id}/runs/{run.id}" + (f"/artifacts/{artifact}" if artifact else "")
+    place = f"/artifacts/{artifact}" if artifact else ""
+    return f"/#/experiments/{run.experiment_id}/runs/{run.id}{place}?{MODE}"
 
 
-def trials_page(experiment_id: str) -> str:
-    """The page of an experiment's runs, trials below their search."""
-    return f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+def runs_page(experiment_id: str, query: str, order: str) -> str:
+    """The page of the runs that match a query, those with the highest value of the metric `order` first."""
+    ordered = f"orderByKey={quote(f'metrics.`{order}`')}&orderByAsc=false"
+    return f"/#/experiments/{experiment_id}/runs?{MODE}&searchFilter={quote(query)}&{ordered}"
 
 
-def compare_page(experiment_id: str, run_ids: Sequence[str]) -> str:
-    """The page that compares runs in parallel coordinates."""
-    return f"/#/compare-runs?runs={quote(json.dumps(list(run_ids)))}&experiments={quote(json.dumps([experiment_id]))}"
+def model_page(name: str, version: str | int) -> str:
+    """The page of a version of a registered model."""
+    return f"/#/models/{quote(name, safe='')}/versions/{version}?{MODE}"
+
+
+def search_pages(store: "Store", search: Run, complete: Sequence[Run]) -> dict[str, str]:
+    """The pages of a search, whose views are recorded: its trials, and a comparison where two are `complete`."""
+    views = {"trials": _trials_view(search)}
+    if len(complete) > 1:
+        has_logs = all(name in complete[0].params for name in LOG_RATES)
+        views["compare"] = _compare_view(search, LOG_RATES if has_logs else ("learning_rate", "weight_decay"))
+    keys = {kind: f"{kind}-{search.id}" for kind in views}
+    store.experiments.tag(search.experiment_id, {VIEW + keys[kind]: json.dumps(view) for kind, view in views.items()})
+    charts = {"compare": "&compareRunsMode=CHART"}
+    page = f"/#/experiments/{search.experiment_id}/runs?{MODE}"
+    return {kind: f"{page}&viewStateShareKey={key}{charts.get(kind, '')}" for kind, key in keys.items()}
+
+
+def _trials_view(search: Run) -> dict[str, Any]:
+    """The view of a search's trials, the highest validation accuracy first."""
+    return {
+        "searchFilter": f"tags.stage = 'trial' AND tags.search = {quoted(search.search)}",
+        "orderByKey": f"metrics.`{BEST}`",
+        "orderByAsc": False,
+        "selectedColumns": COLUMNS,
+    }
+
+
+def _compare_view(search: Run, rates: Sequence[str]) -> dict[str, Any]:
+    """The view of a search's complete trials in parallel coordinates: the `rates`, and the accuracy they gave."""
+    view = _trials_view(search)
+    section = {
+        "uuid": "search",
+        "name": "Settings and validation accuracy",
+        "display": True,
+        "isReordered": False,
+        "columns": 1,
+        "cardHeight": 420,
+    }
+    chart = {
+        "uuid": "trials",
+        "type": "PARALLEL",
+        "metricSectionId": section["uuid"],
+        "selectedParams": rates,
+        "selectedMetrics": [BEST],
+        "showAllRuns": True,
+        "isGenerated": False,
+        "deleted": False,
+    }
+    return view | {
+        "searchFilter": f"{view['searchFilter']} AND tags.status_reason = 'complete'",
+        "compareRunSections": [section],
+        "compareRunCharts": [chart],
+    }

@@ -18,7 +18,7 @@ from study.search.records import TrialRecord
 from study.search.space import training
 from study.search.trial import COUNTED, Outcome, best_epoch
 from study.tracking.registry import delete_run
-from study.tracking.runs import Run, as_param, below, points, restored, trial_tags
+from study.tracking.runs import LOG_RATES, Run, as_param, below, log_rates, points, restored, trial_tags
 from study.tracking.store import Point, Store
 
 CURVE = "val_accuracy"
@@ -184,7 +184,7 @@ def make_run(store: Store, config: SearchConfig, trial: TrialRecord, source: Run
 
 def surroundings(config: SearchConfig, source: Run) -> dict[str, str]:
     """The params of a run of the search that are no settings: its data, machine and versions."""
-    settings = training(config, 0, {}).params().keys() | config.settings().keys()
+    settings = {*training(config, 0, {}).params(), *config.settings(), *LOG_RATES}
     return {name: value for name, value in source.params.items() if name not in settings}
 
 
@@ -202,9 +202,9 @@ def start_run(
     """Starts the run of trial `number`, on the data set with key `dataset`; returns its id."""
     return store.start(
         dataset,
-        f"trial {number} of {config.name}",
+        f"trial {number}",
         tags={**trial_tags(config, number, retry_of), **tags},
-        params=params,
+        params={**params, **log_rates(params)},
         parent=parent,
     )
 

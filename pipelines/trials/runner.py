@@ -199,8 +199,7 @@ class _TrialRunner:
             # First, since by default MLflow compares runs by the first metric.
             "val_accuracy": epoch.metrics["val_accuracy"],
             **epoch.metrics,
-            "epoch_seconds": epoch.seconds,
-            "images_per_second": epoch.images_per_second,
+            **epoch.speed,
         }
         self.writer.log(run_id, recorded, epoch.number)
         bar.note(f"val {epoch.metrics['val_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s")

@@ -9,6 +9,7 @@ from pathlib import Path
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
+from pipelines.session.mlflow_pages import VIEW
 from pipelines.upkeep.archive import ARTIFACTS, MANIFEST, ROOT, RUNS, SEARCHES, SUMS, malformed, require_path
 from pipelines.upkeep.relocate import LOCATIONS, local
 from study.system.databases import damage
@@ -17,10 +18,10 @@ from study.tracking.queries import every
 from study.tracking.registry import move_alias
 
 OF_STUDY = {
-    "alembic_version", "experiment_tags", "experiments", "input_tags", "inputs", "latest_metrics", "logged_models",
-    "logged_model_metrics", "logged_model_params", "logged_model_tags", "metrics", "model_version_tags",
-    "model_versions", "params", "registered_model_aliases", "registered_model_tags", "registered_models", "runs",
-    "tags", "workspaces",
+    "alembic_version", "datasets", "experiment_tags", "experiments", "input_tags", "inputs", "latest_metrics",
+    "logged_models", "logged_model_metrics", "logged_model_params", "logged_model_tags", "metrics",
+    "model_version_tags", "model_versions", "params", "registered_model_aliases", "registered_model_tags",
+    "registered_models", "runs", "tags", "workspaces",
 }  # fmt: skip
 """MLflow's tables that a study fills; others, such as secrets and webhooks, are empty in an archive."""
 DELETED = "REDACTED-SOURCE-PATH"
@@ -75,6 +76,10 @@ def keep_only(file: Path, run_ids: Collection[str]) -> None:
     for run_id, _ in runs:
         if run_id not in run_ids:
             store._hard_delete_run(run_id)
+    with opened(file) as database:
+        # The views of searches, which name them.
+        views = [(f"{VIEW}%-{run_id}",) for run_id, _ in runs if run_id not in run_ids]
+        database.executemany("DELETE FROM experiment_tags WHERE key LIKE ?", views)
     kept = {experiment for run_id, experiment in runs if run_id in run_ids}
     # MLflow would create its default experiment again.
     for experiment in experiments - kept - {0}:
@@ -90,8 +95,11 @@ def _empty_unused_tables(file: Path) -> None:
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             if table not in OF_STUDY:
                 database.execute(f"DELETE FROM {_quoted(table)}")
-        # MLflow leaves the links from deleted runs to their models.
-        database.execute("DELETE FROM inputs WHERE source_id NOT IN (SELECT run_uuid FROM runs)")
+        # MLflow leaves the links of deleted runs to their models and data sets.
+        run_side = "CASE source_type WHEN 'DATASET' THEN destination_id ELSE source_id END"
+        database.execute(f"DELETE FROM inputs WHERE {run_side} NOT IN (SELECT run_uuid FROM runs)")
+        database.execute("DELETE FROM input_tags WHERE input_uuid NOT IN (SELECT input_uuid FROM inputs)")
+        database.execute("DELETE FROM datasets WHERE dataset_uuid NOT IN (SELECT source_id FROM inputs)")
 
 
 def compact(source: Path, target: Path) -> None:

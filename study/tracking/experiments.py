@@ -4,7 +4,7 @@ A tag of each run names its data set, so that its runs are found whatever the ex
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from mlflow.entities import Experiment, LifecycleStage, ViewType
@@ -67,6 +67,17 @@ class Experiments:
             raise StudyError(
                 f"The experiment {name} cannot be made in {masked(self._uri)}: {first_line(error)}"
             ) from None
+
+    def tags(self, key: str) -> dict[str, str]:
+        """The tags of the experiment with the id `key`."""
+        return dict(self._client.get_experiment(key).tags)
+
+    def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Sets tags of the experiment with the id `key`, where they differ."""
+        recorded = self.tags(key)
+        for name, value in tags.items():
+            if recorded.get(name) != value:
+                self._client.set_experiment_tag(key, name, value)
 
     def deleted(self) -> dict[str, list[Run]]:
         """The runs of this program in deleted experiments, by the experiment's id."""

@@ -6,10 +6,21 @@ import shutil
 import sys
 from pathlib import Path
 
+from study.config import SearchConfig
 from study.home import Home, default_home
 from study.system.redaction import masked
 from study.tracking.runs import Run
 from study.tracking.store import Store, default_uri
+
+SEARCH_OPTIONS = {
+    "learning_rate": "--lr",
+    "weight_decay": "--decay",
+    "sampler": "--sampler",
+    "pruner": "--pruner",
+    "epochs": "--epochs",
+    "seed": "--seed",
+}
+"""The options of `study tune` by the settings of a search that must stay the same when it is continued."""
 
 
 def command(store: Store, *words: str) -> str:
@@ -26,6 +37,24 @@ def retraining(store: Store, run: Run) -> str:
     """The command that repeats or continues the retraining `run`."""
     settings = ("--epochs", str(run.epochs), "--seed", str(run.seed))
     return command(store, "retrain", "--run", run.trial_run, *settings)
+
+
+def searching(config: SearchConfig, dataset: str) -> str:
+    """The command that continues a search of `dataset`, for any home."""
+    default = SearchConfig(name=config.name, model=config.model)
+    differing = [name for name in SEARCH_OPTIONS if getattr(config, name) != getattr(default, name)]
+    settings = [word for name in differing for word in (SEARCH_OPTIONS[name], str(getattr(config, name)))]
+    words = (
+        "--dataset",
+        dataset,
+        "--model",
+        config.model.name,
+        "--search",
+        config.name,
+        "--trials",
+        str(config.trials),
+    )
+    return shlex.join(["study", "tune", *words, *settings])
 
 
 def where(home: Home, uri: str) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 PARENT = "mlflow.parentRunId"
 """MLflow's tag for the parent run."""
+WORKER, BIRTH = "mlflow.study.worker", "mlflow.study.birth"
+"""The tags of the process that works on a run, and of the request that created it; MLflow's pages hide its own tags."""
 DIGEST = "dataset_digest"
 NOT_CONTINUED = ("diverged", "incomplete")
 """Reasons of ended retrainings that are not continued, since they would end the same way again."""
@@ -44,6 +46,8 @@ REFERENCES = (PARENT, "trial_run", "retrain_run")
 """The tags that are ids of other runs."""
 TRAINING_PARAMS = (DIGEST, "git_commit", "device", "precision")
 """The params that the run of a training must have, besides its settings."""
+LOG_RATES = ("log10_learning_rate", "log10_weight_decay")
+"""The params of a trial that give its rates on the scale on which they are searched; MLflow's charts have none."""
 TAGS, PARAMS = ("tags",), ("params",)
 
 
@@ -63,6 +67,7 @@ class _Recorded(Generic[T]):
     Args:
         read: converts the recorded text; a ValueError means that it is malformed.
         name: of the tag or param, by default that of the attribute.
+        formerly: its name in runs of earlier versions.
         where: attributes of `Run` to look it up in, in this order.
         default: value where the run does not record it.
 
@@ -75,17 +80,19 @@ class _Recorded(Generic[T]):
         read: Callable[[str], T],
         name: str = "",
         *,
+        formerly: str = "",
         where: Sequence[str] = TAGS,
         default: T | EllipsisType = ...,
     ):
-        self.read, self.name, self.where, self.default = read, name, where, default
+        self.read, self.name, self.formerly, self.where, self.default = read, name, formerly, where, default
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = self.name or name
 
     def __get__(self, run: "Run", owner: type) -> T:
         recorded = [getattr(run, where) for where in self.where]
-        text = next((texts[self.name] for texts in recorded if self.name in texts), None)
+        names = (self.name, self.formerly)
+        text = next((texts[name] for name in names for texts in recorded if name in texts), None)
         if text is None:
             if not isinstance(self.default, EllipsisType):
                 return self.default
@@ -130,7 +137,7 @@ class Run:
     model = _Recorded(str, default="")
     dataset_key = _Recorded(str, "dataset", default="")
     """Key of the data set, which also names the experiment of its runs."""
-    worker = _Recorded(str, default="")
+    worker = _Recorded(str, WORKER, formerly="worker", default="")
     """The process that works or worked on the run; see `study.system.processes.this_process`."""
     reason = _Recorded(str, "status_reason", default="")
     """Why it ended."""
@@ -268,6 +275,12 @@ def replicate_tags(experiment: str, condition: Condition) -> dict[str, str]:
     group = {"group": condition.group} if condition.group else {}
     named = {"experiment": experiment, "condition": condition.label, "model": condition.config.model.name}
     return {"stage": "replicate", **named, **group, **condition.tags}
+
+
+def log_rates(params: Mapping[str, Any]) -> dict[str, float]:
+    """The params `LOG_RATES` of a trial with these `params`, as far as it has positive rates."""
+    rates = {name: float(params.get(name.removeprefix("log10_"), 0)) for name in LOG_RATES}
+    return {name: round(math.log10(rate), 4) for name, rate in rates.items() if rate > 0}
 
 
 def seed_param(run: Run) -> dict[str, str]:

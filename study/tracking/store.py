@@ -5,6 +5,7 @@ leaves a failed run marked as finished.
 """
 
 import getpass
+import json
 import logging
 import os
 import sys
@@ -21,8 +22,9 @@ import mlflow
 import mlflow.exceptions
 import pandas as pd
 from alembic.util import CommandError
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import StoreFault, StudyError, first_line
@@ -35,11 +37,13 @@ from study.tracking.artifacts import Artifacts
 from study.tracking.experiments import Experiments
 from study.tracking.queries import every, is_quotable, quoted
 from study.tracking.retry import Retry, RetryingClient
-from study.tracking.runs import PARENT, Point, Run, as_param, as_run, points
+from study.tracking.runs import BIRTH, PARENT, WORKER, Point, Run, as_param, as_run, points
 
 # It logs tracebacks of errors that are raised as well.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
+DIGEST_LENGTH = 16
+"""Characters of a data set's digest in MLflow's dataset inputs, which take up to 36."""
 MAX_BATCH = 1000
 """Maximum number of metrics in one write, set by MLflow."""
 
@@ -134,7 +138,7 @@ class Store(Artifacts):
             "mlflow.source.name": Path(sys.argv[0]).name,
             "mlflow.source.type": "LOCAL",
             "dataset": experiment,
-            "worker": this_process(),
+            WORKER: this_process(),
         }
         if parent:
             own[PARENT] = parent
@@ -143,7 +147,7 @@ class Store(Artifacts):
         return run_id
 
     def _create(self, experiment_id: str, name: str, tags: dict[str, str]) -> str:
-        birth = {"birth": uuid4().hex}
+        birth = uuid4().hex
         attempts = 0
 
         def create() -> str:
@@ -151,15 +155,27 @@ class Store(Artifacts):
             nonlocal attempts
             attempts += 1
             if attempts > 1:
-                for run in self.client.search_runs([experiment_id], f"tags.birth = '{birth['birth']}'"):
+                for run in self.client.search_runs([experiment_id], f"tags.`{BIRTH}` = '{birth}'"):
                     return str(run.info.run_id)
-            return str(self.client.create_run(experiment_id, run_name=name, tags={**tags, **birth}).info.run_id)
+            return str(self.client.create_run(experiment_id, run_name=name, tags={**tags, BIRTH: birth}).info.run_id)
 
         return str(self.wait(create))
 
     def describe(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Records the params of a run, which may never change; `start` does so too, unless it is killed before."""
         self.client.log_batch(run_id, params=[Param(key, as_param(value)) for key, value in params.items()])
+
+    def log_dataset(self, run_id: str, *, name: str, digest: str, source: str, splits: Mapping[str, int]) -> None:
+        """Records the data set of a run as MLflow's dataset input; `splits` are the numbers of images by name."""
+        dataset = Dataset(
+            name=name,
+            digest=digest[:DIGEST_LENGTH],
+            source_type="study",
+            source=json.dumps({"dataset": source}),
+            profile=json.dumps(splits),
+        )
+        context = [InputTag(MLFLOW_DATASET_CONTEXT, " + ".join(splits))]
+        self.client.log_inputs(run_id, [DatasetInput(dataset, context)])
 
     def tag(self, run_id: str, **tags: object) -> None:
         """Sets tags of a run."""
@@ -201,6 +217,11 @@ class Store(Artifacts):
     def resume(self, run_id: str) -> None:
         """Marks an ended run as running again."""
         self.client.update_run(run_id, status="RUNNING")
+
+    def claim(self, run_id: str) -> None:
+        """Marks a run as running again, in this process."""
+        self.resume(run_id)
+        self.tag(run_id, **{WORKER: this_process()})
 
     def get(self, run_id: str) -> Run:
         """The run with exactly this id."""

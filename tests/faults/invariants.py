@@ -220,7 +220,7 @@ def _check_points(run: RecordedRun, broken: Broken) -> None:
 def check_retrained(run: RecordedRun, epochs: int, expected: Path, broken: Broken) -> None:
     """Checks a finished retraining against the artifacts of one that was never interrupted."""
     _check_points(run, broken)
-    for metric, first in (("test_accuracy", 0), ("test_loss", 0), ("train_loss", 1), ("epoch_seconds", 1)):
+    for metric, first in (("test_accuracy", 0), ("test_loss", 0), ("train_loss", 1), ("system/epoch_seconds", 1)):
         if sorted(run.curve(metric)) != list(range(first, epochs + 1)):
             broken.disagreements.append(f"run {run.id} has {metric} of epochs {sorted(run.curve(metric))}")
     _check_hashes(run, broken)

@@ -24,7 +24,7 @@ from study.experiments import Condition, dead_filters
 from study.home import Home
 from study.models import build_model
 from study.probes.activity import filter_counts
-from study.tracking.runs import Run
+from study.tracking.runs import WORKER, Run
 from study.tracking.store import Store
 from study.training import TrainingState, fit
 from tests.conftest import Finished, copy_of, surroundings
@@ -96,7 +96,14 @@ def test_every_condition_and_seed_is_a_run_below_the_experiments(measured: tuple
 def test_losses_are_recorded_by_epoch_and_filters_by_step(measured: tuple[Context, Path]):
     store = measured[0].store
     for run in store.runs(stage="replicate")[:3]:
-        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "epoch_seconds", "images_per_second"):
+        for name in (
+            "train_loss",
+            "train_accuracy",
+            "val_loss",
+            "val_accuracy",
+            "system/epoch_seconds",
+            "system/images_per_second",
+        ):
             assert [point.step for point in store.client.get_metric_history(run.id, name)] == [1, 2]
         for name in experiments.COUNTS:
             # Six steps an epoch: before training, after the tenth step and after either epoch.
@@ -205,8 +212,8 @@ def test_an_experiment_under_way_is_not_begun_again_and_a_killed_one_is_continue
     with pytest.raises(StudyError, match=rf"This experiment is already running \(run {interrupted.id}"):
         run(plan(), context, tiny)
     # The process that had this one's number before it.
-    *named, began = interrupted.tags["worker"].split()
-    context.store.tag(interrupted.id, worker=" ".join([*named, str(int(began) - 1)]))
+    *named, began = interrupted.worker.split()
+    context.store.tag(interrupted.id, **{WORKER: " ".join([*named, str(int(began) - 1)])})
     assert run(plan(), context, tiny).id == interrupted.id
     assert context.store.get(stopped.id).status == "KILLED"
     assert len(context.store.runs(stage="replicate", status="FINISHED")) == 4

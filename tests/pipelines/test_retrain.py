@@ -24,12 +24,13 @@ from study.models import build_model
 from study.tracking.artifacts import weights_path
 from study.tracking.checkpoints import SLOTS, Checkpoints
 from study.tracking.registry import model_digests, ready_model
-from study.tracking.runs import Run
+from study.tracking.runs import WORKER, Run
 from study.tracking.store import Store
 from study.training import Epoch, predict
 
 EPOCHS = 3
-RECORDED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "epoch_seconds", "images_per_second")
+SPEED = ("system/epoch_seconds", "system/images_per_second")
+RECORDED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *SPEED)
 
 
 def trial(context: Context, dataset: Dataset, **changed: object) -> Run:
@@ -343,9 +344,9 @@ def test_a_retraining_under_way_is_not_begun_again(context: Context, tiny: Datas
     context.store.resume(stopped.id)
     with pytest.raises(StudyError, match=f"Run {stopped.id} is already retraining this"):
         retrain(toy, tiny, context, epochs=EPOCHS)
-    context.store.tag(stopped.id, worker=" ".join([*stopped.tags["worker"].split()[:-1], "0"]))
+    context.store.tag(stopped.id, **{WORKER: " ".join([*stopped.worker.split()[:-1], "0"])})
     # Killed before anything else, it does not say of how many epochs it was.
-    tags = {**stopped.tags, "worker": context.store.get(stopped.id).tags["worker"]}
+    tags = {**stopped.tags, WORKER: context.store.get(stopped.id).worker}
     begun = context.store.start(tiny.key, stopped.name, tags=tags, params={})
     assert retrain(toy, tiny, context, epochs=EPOCHS) == stopped.id
     assert {run.id: run.status for run in context.store.runs(stage="retrain")} == {

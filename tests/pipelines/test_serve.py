@@ -12,7 +12,7 @@ import pytest
 from pipelines import serve
 from study.home import Home
 from study.tracking.store import Store
-from tests.conftest import copy_of
+from tests.conftest import Finished, copy_of
 from tests.support.fork_server import STUDY
 from tests.support.process import TIMEOUT, environment, study_here
 from tests.whole.test_cli import assert_one_sentence
@@ -108,3 +108,24 @@ def test_the_pages_are_named_also_of_an_experiment_that_was_renamed(
     store.client.rename_experiment(key, "my digits")
     serve._say_pages(store, "http://127.0.0.1:5000")
     assert f"trials   http://127.0.0.1:5000/#/experiments/{key}" in capsys.readouterr().out
+
+
+def test_an_empty_store_is_said_to_be_empty_with_the_command_that_fills_it(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve._say_pages(store, "http://127.0.0.1:5000")
+    first, hint = capsys.readouterr().out.splitlines()
+    assert first.startswith("MLflow answers at http://127.0.0.1:5000")
+    assert f"`study reproduce --dataset digits --home {store.home.root}`" in hint
+
+
+def test_a_retrained_run_has_the_pages_of_what_it_has(
+    finished_study: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = finished_study.context.store
+    serve._say_pages(store, "")
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("cnn · seed 0 of digits-cnn")
+    run_id = finished_study.retrained["cnn"]
+    assert lines[start + 1].split() == ["run", f"/#/experiments/1/runs/{run_id}?workflowType=machine_learning"]
+    assert "  model    /#/models/digits-cnn/versions/1?workflowType=machine_learning" in lines[start + 2 :]

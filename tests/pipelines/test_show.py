@@ -40,15 +40,15 @@ def test_runs_lists_the_search_and_the_retrained_run_but_no_trials(tuned: tuple[
     _, *rows = listed.splitlines()
     runs = [run for run in Store(tuned[0]).runs() if run.tags["stage"] != "trial"]
     assert [row.split()[0] for row in rows] == [run.id[:8] for run in runs]
-    assert "retrained, seed 0: trial 0 of digits-ffnn" in rows[0]
+    assert "ffnn · seed 0" in rows[0]
     assert "digits-ffnn" in rows[1]
     assert all("finished" in row for row in rows)
 
 
 def test_runs_of_a_stage_are_listed_when_asked_for(tuned: tuple[Home, Ended]) -> None:
     listed = study_here("runs", "--stage", "trial", home=tuned[0].root).out
-    assert "trial 0 of digits-ffnn" in listed
-    assert "retrained" not in listed
+    assert "trial 0" in listed
+    assert "seed 0" not in listed
 
 
 def test_data_shows_how_many_images_of_each_class_each_split_has(home: Home) -> None:

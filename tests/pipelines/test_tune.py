@@ -110,7 +110,14 @@ def test_every_epochs_metrics_are_recorded_exactly_once(finished_study):
     context = finished_study.context
     for run in trials(context, "digits-cnn"):
         epochs = [1, 2] if run.tags["status_reason"] == "complete" else [1]
-        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "epoch_seconds", "images_per_second"):
+        for name in (
+            "train_loss",
+            "train_accuracy",
+            "val_loss",
+            "val_accuracy",
+            "system/epoch_seconds",
+            "system/images_per_second",
+        ):
             assert steps(context, run, name) == epochs
         assert not [name for name in run.metrics if "test" in name]
 

@@ -293,8 +293,8 @@ def test_after_ctrl_c_nothing_is_running_and_the_trial_is_interrupted_in_both_st
     mirrored = {run.name: (run.status, run.tags["status_reason"]) for run in interrupted.runs}
     assert mirrored == {
         "digits-cnn": ("KILLED", "interrupted"),
-        "trial 0 of digits-cnn": ("FINISHED", "complete"),
-        "trial 1 of digits-cnn": ("KILLED", "interrupted"),
+        "trial 0": ("FINISHED", "complete"),
+        "trial 1": ("KILLED", "interrupted"),
     }
 
 
@@ -335,7 +335,7 @@ def test_the_same_command_after_sigterm_continues_the_run_and_trains_each_epoch_
     store = Store(interrupted.home)
     (run,) = store.runs(stage="retrain")
     assert (run.id, run.status) == (before.id, "FINISHED")
-    for metric, first in (("test_accuracy", 0), ("train_accuracy", 1), ("epoch_seconds", 1)):
+    for metric, first in (("test_accuracy", 0), ("train_accuracy", 1), ("system/epoch_seconds", 1)):
         assert [point.step for point in store.client.get_metric_history(run.id, metric)] == list(range(first, 7))
     assert len(store.artifacts(run.id, "weights")) == 7
 

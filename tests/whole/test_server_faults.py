@@ -29,7 +29,8 @@ from tests.support.server import Server
 AWAY = float(os.environ.get("STUDY_TEST_AWAY", "1"))
 """Seconds for which the server stays stopped, before it takes some more to start."""
 EPOCHS = 12
-RECORDED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "epoch_seconds", "images_per_second")
+SPEED = ("system/epoch_seconds", "system/images_per_second")
+RECORDED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *SPEED)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from pipelines.session.mlflow_pages import run_page
 from study.home import Home
+from study.tracking.runs import metric
 from study.tracking.store import Store
 from tests.support.fork_server import STUDY
 from tests.support.process import TIMEOUT, Reproduced, environment, only_page, reproduced
@@ -34,8 +34,8 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def output(digits: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """What `study ui` says, while it serves."""
+def log(digits: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What `study ui` prints, while it serves."""
     port, log = free_port(), tmp_path_factory.mktemp("ui") / "log"
     # Modules of the user's own that are called like those that the server needs are not run.
     for name in ("mlflow", "random", "typing"):
@@ -51,10 +51,15 @@ def output(digits: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> Iter
         )
     try:
         wait_for_answer(f"http://127.0.0.1:{port}/health", process, log)
-        yield log.read_text()
+        yield log
     finally:
         process.terminate()
         process.wait(TIMEOUT)
+
+
+@pytest.fixture(scope="module")
+def output(log: Path) -> str:
+    return log.read_text()
 
 
 def wait_for_answer(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -91,42 +96,85 @@ def seen(browser: Chrome, by: str, what: str, count: int = 1) -> list[WebElement
     return WebDriverWait(browser, 60, ignored_exceptions=None).until(visible, f"{what} never showed")
 
 
-def called(name: str) -> str:
-    return f"//a[normalize-space()={name!r}]"
+def cells(browser: Chrome, column: str, count: int) -> list[str]:
+    """What the visible cells of a column of the table of runs show, from top to bottom, once there are so many."""
+    visible = seen(browser, By.CSS_SELECTOR, f".ag-cell[col-id='{column}']", count)
+    return [cell.text for cell in sorted(visible, key=lambda cell: cell.rect["y"])]
 
 
-def test_the_runs_page_nests_the_trials_below_their_search(browser: Chrome, output: str) -> None:
+@pytest.fixture(scope="module")
+def store(digits: Reproduced) -> Store:
+    return Store(Home(root=digits.home))
+
+
+def test_the_trials_page_shows_the_accuracies_of_the_search_the_best_first(
+    browser: Chrome, output: str, store: Store
+) -> None:
     visit(browser, address(output, "digits-cnn", "trials"))
-    seen(browser, By.XPATH, called("digits-cnn"))
-    assert not browser.find_elements(By.XPATH, called("trial 0 of digits-cnn"))
-    (expander,) = seen(browser, By.XPATH, f"//div[@role='gridcell'][.{called('digits-cnn')}]//button")
-    expander.click()
-    for number in range(3):
-        seen(browser, By.XPATH, called(f"trial {number} of digits-cnn"))
+    trials = store.runs(stage="trial", search="digits-cnn")
+    shown = [float(text.rstrip("…")) for text in cells(browser, "metrics.`best_val_accuracy`", len(trials))]
+    best_first = sorted((metric(run, "best_val_accuracy") for run in trials), reverse=True)
+    assert shown == pytest.approx(best_first, abs=1e-4)
+    rates = cells(browser, "params.`learning_rate`", len(trials))
+    assert {text.rstrip("…")[:6] for text in rates} == {run.params["learning_rate"][:6] for run in trials}
+    names = {element.text for element in seen(browser, By.XPATH, "//a[starts-with(normalize-space(), 'trial ')]")}
+    assert names == {f"trial {run.trial_number}" for run in trials}
 
 
-def test_the_compare_page_shows_the_trials_in_parallel_coordinates(browser: Chrome, output: str) -> None:
+def test_the_compare_page_shows_the_complete_trials_with_the_logarithms_of_their_rates(
+    browser: Chrome, output: str, store: Store
+) -> None:
     visit(browser, address(output, "digits-cnn", "compare"))
-    axes = {axis.text for axis in seen(browser, By.CSS_SELECTOR, ".parcoords .axis-title", 3)}
-    assert {"learning_rate", "weight_decay", "val_accuracy"} <= axes
+    axes = {axis.text for axis in seen(browser, By.CSS_SELECTOR, ".parcoords .dimension .label", 3)}
+    assert axes == {"log10_learning_rate", "log10_weight_decay", "best_val_accuracy"}
+    complete = store.runs(stage="trial", search="digits-cnn", status_reason="complete")
+    names = {element.text for element in seen(browser, By.XPATH, "//a[starts-with(normalize-space(), 'trial ')]")}
+    assert names == {f"trial {run.trial_number}" for run in complete}
+
+
+def test_requests_are_not_printed_below_the_addresses(browser: Chrome, output: str, log: Path) -> None:
+    visit(browser, address(output, "digits-cnn", "trials"))
+    cells(browser, "metrics.`best_val_accuracy`", 1)
+    assert "GET" not in log.read_text()
+
+
+RETRAINED = "cnn · seed 0 of digits-cnn"
+
+
+@pytest.fixture(scope="module")
+def accuracy(store: Store) -> str:
+    (run,) = store.runs(stage="retrain", model="cnn")
+    return f"{metric(run, 'final_test_accuracy'):.2%}"
+
+
+@pytest.mark.parametrize("page", ["run", "model"])
+def test_a_retrained_run_and_its_model_show_their_test_accuracy(
+    browser: Chrome, output: str, page: str, accuracy: str
+) -> None:
+    visit(browser, address(output, RETRAINED, page))
+    (shown,) = seen(browser, By.XPATH, f"//strong[text()='{accuracy}']")
+    top, height = shown.rect["y"], browser.execute_script("return innerHeight")
+    assert 0 < top < height
 
 
 def test_a_retrained_run_shows_its_curve(browser: Chrome, output: str) -> None:
-    name = "retrained, seed 0: trial \\d of digits-cnn"
-    visit(browser, found(output, name) + "/model-metrics")
+    visit(browser, address(output, RETRAINED, "run").replace("?", "/model-metrics?"))
     seen(browser, By.XPATH, "//*[text()='test_accuracy']")
     seen(browser, By.CSS_SELECTOR, ".scatterlayer .js-line")
 
 
-def found(output: str, name: str) -> str:
-    """The address of the run whose name has this pattern."""
-    (line,) = re.findall(rf"^{name}$", output, re.MULTILINE)
-    return address(output, line, "run")
+def test_the_explorer_opens_among_the_artifacts_of_its_run(browser: Chrome, output: str) -> None:
+    visit(browser, address(output, RETRAINED, "explorer"))
+    (frame,) = seen(browser, By.TAG_NAME, "iframe")
+    browser.switch_to.frame(frame)
+    try:
+        WebDriverWait(browser, 60).until(lambda _: "test accuracy" in browser.find_element(By.ID, "state").text)
+    finally:
+        browser.switch_to.default_content()
 
 
-def test_the_report_opens_among_the_artifacts_of_its_run(browser: Chrome, output: str, digits: Reproduced) -> None:
-    (run,) = Store(Home(root=digits.home)).runs(stage="retrain", model="cnn")
-    visit(browser, said_base(output) + run_page(run, "report/index.html"))
+def test_the_report_opens_among_the_artifacts_of_its_run(browser: Chrome, output: str) -> None:
+    visit(browser, address(output, RETRAINED, "report"))
     (frame,) = seen(browser, By.TAG_NAME, "iframe")
     browser.switch_to.frame(frame)
     try:
@@ -138,12 +186,6 @@ def test_the_report_opens_among_the_artifacts_of_its_run(browser: Chrome, output
         assert "explorer.html, beside this page" in browser.find_element(By.TAG_NAME, "main").text
     finally:
         browser.switch_to.default_content()
-
-
-def said_base(output: str) -> str:
-    base = re.search(r"http://127\.0\.0\.1:\d+", output)
-    assert base
-    return base[0]
 
 
 @pytest.mark.parametrize("width", [1200, 390])

@@ -10,6 +10,7 @@ from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
 from pipelines.report.network import pull
 from study.system.processes import this_process
+from study.tracking.runs import WORKER
 from tests.conftest import Finished
 from tests.pipelines.report.conftest import Analyse
 from tests.support.process import study_here
@@ -22,7 +23,7 @@ def test_what_a_killed_analysis_left_open_is_closed_by_the_next(analysed: Analys
     store, mine = finished_study.context.store, this_process()
     tags = {"stage": "analysis", "model": "cnn", "dataset": "digits", "retrain_run": finished_study.retrained["cnn"]}
     gone = mine.replace(f" {os.getpid()} ", " 999999999 ")
-    left, other = (store.start("digits", "left", tags={**tags, "worker": worker}, params={}) for worker in (gone, mine))
+    left, other = (store.start("digits", "left", tags={**tags, WORKER: worker}, params={}) for worker in (gone, mine))
     analysed(replace(SETTINGS, only=("roc",)))
     assert (store.get(left).status, store.get(left).tags["status_reason"]) == ("KILLED", "interrupted")
     assert store.get(other).status == "RUNNING"

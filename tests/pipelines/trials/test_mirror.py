@@ -52,7 +52,7 @@ def test_what_was_recorded_otherwise_stays_until_the_run_is_made_anew(store: Sto
     repair()
     (again,) = store.runs(stage="trial")
     assert again.id != run.id
-    assert again.params == {**run.params, "learning_rate": "0.01"}
+    assert again.params == {**run.params, "learning_rate": "0.01", "log10_learning_rate": "-2.0"}
     assert [point.value for point in recorded_points(store, again, "val_accuracy")] == [0.25, 0.5, 0.5]
     assert [point.value for point in recorded_points(store, again, "val_loss")] == [1.0]
     assert Mirror(store, CONFIG, COMPLETE, again).differences() == []

@@ -23,6 +23,7 @@ from study.system.databases import back_up
 from study.system.processes import this_process
 from study.tracking import best
 from study.tracking.checkpoints import SLOTS
+from study.tracking.runs import WORKER
 from tests.conftest import surroundings
 from tests.support.patient import FIX, Patient, dead_process
 from tests.support.process import study_here
@@ -294,7 +295,7 @@ def test_a_run_made_anew_says_what_the_lost_one_said(patient: Patient) -> None:
     after = patient.store.get(patient.trial)
     assert after.tags["restored"]
     assert after.params == before.params
-    own = ("mlflow.", "worker", "restored", "birth")
+    own = ("mlflow.", "restored")
     tags = {name: value for name, value in after.tags.items() if not name.startswith(own)}
     assert tags == {name: value for name, value in before.tags.items() if not name.startswith(own)}
     assert (after.status, after.name, after.experiment_id) == (before.status, before.name, before.experiment_id)
@@ -540,8 +541,7 @@ def test_a_study_in_another_folder_is_analysed_there(patient: Patient, tmp_path:
 
 
 def test_what_is_under_way_is_left_alone(patient: Patient) -> None:
-    patient.store.resume(patient.retrained)
-    patient.store.tag(patient.retrained, worker=this_process())
+    patient.store.claim(patient.retrained)
     assert not patient.examine().left
     with pytest.raises(StudyError, match="is under way"):
         patient.examine(FIX)
@@ -552,9 +552,8 @@ def test_what_another_machine_works_on_is_left_alone_unless_told_otherwise(
     patient: Patient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     patient.store.resume(patient.retrained)
-    patient.store.tag(
-        patient.retrained, worker=this_process().replace(socket.gethostname(), "otherhost", 1).replace("/", "-/")
-    )
+    elsewhere = this_process().replace(socket.gethostname(), "otherhost", 1).replace("/", "-/")
+    patient.store.tag(patient.retrained, **{WORKER: elsewhere})
     assert patient.examine(FIX) == Result()
     assert "cannot be seen from here" in capsys.readouterr().out
     assert patient.store.get(patient.retrained).status == "RUNNING"

@@ -21,6 +21,7 @@ from pipelines.config import AnalysisConfig
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.session.display import Display
+from pipelines.session.mlflow_pages import VIEW
 from pipelines.tune import tune
 from pipelines.upkeep import export as stage
 from pipelines.upkeep import import_
@@ -79,6 +80,11 @@ def files(store: Store, run: Run) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+def data_sets(store: Store, run: Run) -> list[dict[str, object]]:
+    """The dataset inputs of a run."""
+    return [entry.to_dictionary() for entry in store.client.get_run(run.id).inputs.dataset_inputs]
+
+
 def test_every_run_is_there_with_all_that_was_recorded(finished_study: Finished, elsewhere: Context):
     before, after = finished_study.context.store, elsewhere.store
     assert before.runs() == after.runs()
@@ -86,7 +92,25 @@ def test_every_run_is_there_with_all_that_was_recorded(finished_study: Finished,
     for run in after.runs():
         assert points(before, run) == points(after, run)
         assert files(before, run) == files(after, run)
+        assert data_sets(before, run) == data_sets(after, run)
         assert local(after.client.get_run(run.id).info.artifact_uri).is_relative_to(elsewhere.home.store)
+
+
+def test_descriptions_and_views_are_kept(finished_study: Finished, elsewhere: Context, one_search: Path):
+    before = finished_study.context.store.experiments.tags("1")
+    assert elsewhere.store.experiments.tags("1") == before
+    assert {"mlflow.note.content", *views_of(finished_study, "cnn", "ffnn")} <= before.keys()
+    with contextlib.closing(sqlite3.connect(one_search / "mlflow.db")) as database:
+        kept = {row[0] for row in database.execute("SELECT key FROM experiment_tags")}
+        data_sets_of = database.execute("SELECT count(*) FROM inputs WHERE source_type = 'DATASET'").fetchone()
+    assert kept == {"mlflow.note.content", *views_of(finished_study, "ffnn")}
+    # Of the search and of its retrained run.
+    assert data_sets_of == (2,)
+
+
+def views_of(finished_study: Finished, *models: str) -> set[str]:
+    ids = [finished_study.parents[model] for model in models]
+    return {f"{VIEW}{kind}-{run_id}" for kind in ("trials", "compare") for run_id in ids}
 
 
 def test_searches_are_equal_to_the_last_digit_and_microsecond(finished_study: Finished, elsewhere: Context):

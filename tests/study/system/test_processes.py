@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from study.system import processes
-from study.system.processes import is_gone, this_process
+from study.system.processes import is_gone, this_process, usage
 
 SAYS_ITSELF = (
     "import time; from study.system.processes import this_process; print(this_process(), flush=True); time.sleep(600)"
@@ -87,3 +87,12 @@ def test_a_name_with_a_time_of_day_is_gone_only_where_no_process_has_its_id():
     assert not is_gone(f"{socket.gethostname()} {os.getpid()} 1700000000.5")
     assert is_gone(f"{socket.gethostname()} {2**22 + 1} 1700000000.5")
     assert not is_gone("elsewhere 1 1700000000.5")
+
+
+def test_the_usage_is_of_this_process():
+    before = usage()
+    held = bytearray(50 * 2**20)
+    held[::4096] = b"x" * len(held[::4096])
+    after = usage()
+    assert after["system/memory_megabytes"] > before["system/memory_megabytes"] + 40
+    assert after["system/processor_seconds"] >= before["system/processor_seconds"] > 0

@@ -74,3 +74,12 @@ def test_runs_of_other_programs_in_deleted_experiments_are_none_of_ours(store: S
     store.client.create_run(foreign)
     store.client.delete_experiment(foreign)
     assert store.experiments.deleted() == {}
+
+
+def test_tags_of_an_experiment_are_written_where_they_differ(store: Store, key: str, monkeypatch: pytest.MonkeyPatch):
+    store.experiments.tag(key, {"mlflow.note.content": "toys", "other": "1"})
+    written: list[str] = []
+    monkeypatch.setattr(store.experiments._client, "set_experiment_tag", lambda _, name, value: written.append(name))
+    store.experiments.tag(key, {"mlflow.note.content": "toys", "other": "2"})
+    assert store.experiments.tags(key)["mlflow.note.content"] == "toys"
+    assert written == ["other"]

@@ -8,11 +8,14 @@ from study.errors import StudyError
 from study.experiments import Condition
 from study.tracking.runs import (
     DATA_PARAMS,
+    LOG_RATES,
     STAGE_TAGS,
+    WORKER,
     Run,
     analysis_tags,
     differing_params,
     experiment_tags,
+    log_rates,
     replicate_tags,
     retrain_tags,
     search_tags,
@@ -45,6 +48,17 @@ def test_tags_and_params_are_read_as_what_they_are():
     assert replace(TRIAL, tags={"stopped_epoch": "2"}).stopped_epoch == 2
     compared = run({"conditions": '["a", "b"]', "seeds": "[0, 1]"})
     assert (compared.conditions, compared.seeds) == (("a", "b"), (0, 1))
+
+
+def test_the_worker_is_read_also_where_an_earlier_version_recorded_it():
+    assert run({WORKER: "host 1 2"}).worker == run({"worker": "host 1 2"}).worker == "host 1 2"
+    assert run({WORKER: "host 1 2", "worker": "host 3 4"}).worker == "host 1 2"
+
+
+def test_rates_have_logarithms_as_far_as_they_are_positive():
+    assert log_rates({"learning_rate": 0.01, "weight_decay": "1e-5"}) == dict(zip(LOG_RATES, (-2, -5), strict=True))
+    assert log_rates({"learning_rate": 2e-3, "weight_decay": 0.0}) == {"log10_learning_rate": -2.699}
+    assert log_rates({}) == {}
 
 
 def test_a_run_of_another_program_has_empty_texts():

@@ -1,0 +1,70 @@
+import json
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from pipelines.session.mlflow_pages import COLUMNS, VIEW, model_page, run_page, runs_page, search_pages
+from study.tracking.best import complete_trials
+from study.tracking.runs import LOG_RATES, Run, metric
+from study.tracking.store import Store
+from tests.conftest import Finished
+
+
+def query(page: str) -> dict[str, list[str]]:
+    """The query of the part after the #, which MLflow's pages read."""
+    return parse_qs(urlsplit(urlsplit(page).fragment).query)
+
+
+@pytest.fixture
+def search(finished_study: Finished) -> Run:
+    return finished_study.context.store.get(finished_study.parents["cnn"])
+
+
+def view(store: Store, search: Run, page: str) -> dict[str, object]:
+    (key,) = query(page)["viewStateShareKey"]
+    recorded: dict[str, object] = json.loads(store.experiments.tags(search.experiment_id)[VIEW + key])
+    return recorded
+
+
+def test_every_page_opens_in_the_mode_for_models_that_are_trained(search: Run, finished_study: Finished):
+    store = finished_study.context.store
+    pages = [run_page(search), run_page(search, "report/index.html"), model_page("a name/with a slash", 3)]
+    pages += [runs_page("1", "tags.stage = 'trial'", "val_accuracy"), *search_pages(store, search, []).values()]
+    assert [query(page)["workflowType"] for page in pages] == [["machine_learning"]] * len(pages)
+
+
+def test_a_view_of_the_trials_has_their_search_their_order_and_their_columns(search: Run, finished_study: Finished):
+    store = finished_study.context.store
+    pages = search_pages(store, search, [])
+    assert list(pages) == ["trials"]
+    shown = view(store, search, pages["trials"])
+    assert shown["selectedColumns"] == list(COLUMNS)
+    ordered = store.client.search_runs(
+        [search.experiment_id], str(shown["searchFilter"]), order_by=[f"{shown['orderByKey']} DESC"]
+    )
+    complete = complete_trials(store, "digits", search="digits-cnn")
+    assert ordered[0].data.metrics["best_val_accuracy"] == metric(complete[0], "best_val_accuracy")
+    assert {run.info.run_id for run in ordered} == {run.id for run in store.runs(stage="trial", search=search.search)}
+
+
+def test_the_comparison_is_of_complete_trials_with_the_logarithms_of_their_rates(search: Run, finished_study: Finished):
+    store = finished_study.context.store
+    complete = complete_trials(store, "digits", search="digits-cnn")
+    pages = search_pages(store, search, [*complete, complete[0]])
+    assert query(pages["compare"])["compareRunsMode"] == ["CHART"]
+    shown = view(store, search, pages["compare"])
+    (chart,) = shown["compareRunCharts"]  # type: ignore[misc]
+    assert chart["selectedParams"] == list(LOG_RATES)
+    assert chart["selectedMetrics"] == ["best_val_accuracy"]
+    compared = store.client.search_runs([search.experiment_id], str(shown["searchFilter"]))
+    assert {run.info.run_id for run in compared} == {run.id for run in complete}
+
+
+def test_trials_recorded_without_logarithms_are_compared_by_their_rates(search: Run, finished_study: Finished):
+    store = finished_study.context.store
+    old = complete_trials(store, "digits", search="digits-cnn")[:1]
+    for name in LOG_RATES:
+        old[0].params.pop(name, None)
+    pages = search_pages(store, search, old * 2)
+    (chart,) = view(store, search, pages["compare"])["compareRunCharts"]  # type: ignore[misc]
+    assert chart["selectedParams"] == ["learning_rate", "weight_decay"]
