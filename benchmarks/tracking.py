@@ -38,8 +38,8 @@ from study.home import Home
 from study.images import Labelled
 from study.models import build_model
 from study.search import search
-from study.tracking.runs import search_tags
 from study.tracking.store import Store
+from study.tracking.tags import search_tags
 from study.tracking.writer import Writer
 from study.training import Epoch, TrainingState, fit, resident
 

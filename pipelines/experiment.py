@@ -19,7 +19,8 @@ from study.data import Dataset
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters
 from study.tracking import best as selection
-from study.tracking.runs import Run, trial_reference
+from study.tracking.runs import Run
+from study.tracking.tags import trial_reference
 
 
 def experiment(config: ExperimentConfig, context: Context, data: DataConfig | None = None) -> Path:

@@ -21,7 +21,8 @@ from study.probes.activity import filter_counts
 from study.search.trial import best_epoch
 from study.system.files import locked
 from study.tracking.failures import failure_recorded
-from study.tracking.runs import experiment_tags, is_under_way, points, replicate_tags
+from study.tracking.runs import is_under_way, points
+from study.tracking.tags import experiment_tags, replicate_tags
 from study.training import Epoch, TrainingState, fit, resident
 
 EARLY_STEPS = frozenset({10, 20, 40, 80, 160})

@@ -27,7 +27,8 @@ from study.tracking.artifacts import predictions_path
 from study.tracking.checkpoints import Checkpoint, Checkpoints
 from study.tracking.failures import failure_recorded
 from study.tracking.registry import log_model, model_digests, model_name
-from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric, retrain_tags
+from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric
+from study.tracking.tags import retrain_tags
 from study.tracking.writer import Writer
 from study.training import Epoch, TrainingState, accuracy, fit, predict
 

@@ -26,7 +26,8 @@ from study.system.redaction import masked
 from study.tracking.best import complete_trials
 from study.tracking.failures import failure_recorded
 from study.tracking.hints import searching
-from study.tracking.runs import Run, metric, search_tags
+from study.tracking.runs import Run, metric
+from study.tracking.tags import search_tags
 
 GPU_WORKERS = 4
 """Default number of trials that take turns on a GPU: while one is recorded, the others keep the device busy."""

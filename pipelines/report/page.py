@@ -20,7 +20,8 @@ from pipelines.session.notes import describe_retrained
 from study.config import DataConfig
 from study.provenance import provenance
 from study.tracking.failures import failure_recorded
-from study.tracking.runs import analysis_tags, data_params, is_under_way
+from study.tracking.runs import is_under_way
+from study.tracking.tags import analysis_tags, data_params
 
 NUMBERED = "Figures and tables are numbered as in Wik (2023), “Tracing the Convolutions of a CNN”."
 PAGE = "index.html"

@@ -11,8 +11,9 @@ from pipelines.report.exhibits import command_line
 from pipelines.report.network import SPLITS, Network
 from study.config import CNNConfig
 from study.tracking import best
-from study.tracking.runs import Run, differing_params, experiment_tags, metric
+from study.tracking.runs import Run, differing_params, metric
 from study.tracking.store import Store
+from study.tracking.tags import experiment_tags
 
 MUST_AGREE = ("dataset_digest", "model_settings", "epochs", "precision", "seed", "split_seed", "validation_fraction")
 """Params in which two searches must agree to be compared, as far as both recorded them."""

@@ -18,8 +18,9 @@ from study.search.records import TrialRecord
 from study.search.space import training
 from study.search.trial import COUNTED, Outcome, best_epoch
 from study.tracking.registry import delete_run
-from study.tracking.runs import LOG_RATES, Run, as_param, below, log_rates, points, restored, trial_tags
+from study.tracking.runs import LOG_RATES, Run, as_param, points
 from study.tracking.store import Point, Store
+from study.tracking.tags import below, log_rates, restored, trial_tags
 
 CURVE = "val_accuracy"
 """The metric that Optuna records at every epoch too."""

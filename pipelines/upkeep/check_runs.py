@@ -14,7 +14,8 @@ from study.config import TrainConfig
 from study.search.records import SearchRecord, TrialRecord
 from study.system import interruption
 from study.tracking.registry import delete_run
-from study.tracking.runs import DIGEST, PARENT, Run, restored, search_tags, seed_param
+from study.tracking.runs import DIGEST, PARENT, Run
+from study.tracking.tags import restored, search_tags, seed_param
 
 MAY_DIFFER = {"epochs", "seed"}
 """Params in which a retraining may differ from its trial."""

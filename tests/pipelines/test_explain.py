@@ -14,8 +14,8 @@ from study.errors import StudyError
 from study.probes import attributions
 from study.probes.attributions import METHODS
 from study.tracking.best import best_trial
-from study.tracking.runs import retrain_tags
 from study.tracking.store import Store
+from study.tracking.tags import retrain_tags
 from tests.conftest import Finished, copy_of
 from tests.support.legibility import watched
 from tests.support.process import study_here

@@ -3,25 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from study.config import CNNConfig, DataConfig, FFNNConfig, SearchConfig, TrainConfig
+from study.config import DataConfig, FFNNConfig, SearchConfig, TrainConfig
 from study.errors import StudyError
-from study.experiments import Condition
-from study.tracking.runs import (
-    DATA_PARAMS,
-    LOG_RATES,
-    STAGE_TAGS,
-    WORKER,
-    Run,
-    analysis_tags,
-    differing_params,
-    experiment_tags,
-    log_rates,
-    replicate_tags,
-    retrain_tags,
-    search_tags,
-    trial_reference,
-    trial_tags,
-)
+from study.tracking.runs import DATA_PARAMS, WORKER, Run, differing_params
+from study.tracking.tags import trial_tags
 
 CONFIG = SearchConfig(name="digits-ffnn", model=FFNNConfig(), seed=7)
 TRAINING = TrainConfig(model=FFNNConfig(hidden=3), learning_rate=0.1 + 0.2, epochs=2, seed=9)
@@ -55,12 +40,6 @@ def test_the_worker_is_read_also_where_an_earlier_version_recorded_it():
     assert run({WORKER: "host 1 2", "worker": "host 3 4"}).worker == "host 1 2"
 
 
-def test_rates_have_logarithms_as_far_as_they_are_positive():
-    assert log_rates({"learning_rate": 0.01, "weight_decay": "1e-5"}) == dict(zip(LOG_RATES, (-2, -5), strict=True))
-    assert log_rates({"learning_rate": 2e-3, "weight_decay": 0.0}) == {"log10_learning_rate": -2.699}
-    assert log_rates({}) == {}
-
-
 def test_a_run_of_another_program_has_empty_texts():
     other = Run("1", "other", "FINISHED", "1", 0, {}, {}, {})
     assert (other.stage, other.dataset_key, other.search, other.worker, other.reason, other.parent) == ("",) * 6
@@ -87,25 +66,6 @@ def test_settings_that_cannot_be_read_are_named_with_their_run(params: dict[str,
     with pytest.raises(StudyError) as raised:
         replace(TRIAL, params=TRIAL.params | params).train_config  # noqa: B018
     assert str(raised.value) == f"The settings of run trial 3 (0123) cannot be read: {reason}"
-
-
-def test_the_tags_of_each_stage_are_those_that_its_runs_must_have():
-    # `Store.start` adds the data set's.
-    retrained = run(retrain_tags(TRIAL, 5))
-    condition = Condition("lr 0.1", TrainConfig(model=CNNConfig()), tags=trial_reference(TRIAL))
-    tags = {
-        "search": search_tags(CONFIG),
-        "trial": trial_tags(CONFIG, 0, None),
-        "retrain": retrained.tags,
-        "analysis": analysis_tags(retrained),
-        "experiment": experiment_tags("winner", "ffnn", "digits-ffnn"),
-        "replicate": replicate_tags("winner", condition),
-    }
-    for stage, names in STAGE_TAGS.items():
-        assert tags[stage]["stage"] == stage
-        assert set(names) <= {*tags[stage], "dataset"}
-        assert all(tags[stage].values())
-    assert (retrained.trial_run, retrained.trial_number, retrained.seed) == (TRIAL.id, 3, 5)
 
 
 def test_params_differ_where_both_runs_record_another_value():
