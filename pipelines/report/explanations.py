@@ -20,6 +20,7 @@ from study.probes import attributions as probes
 from study.probes import circuit as probing
 from study.probes import influence as tracing
 from study.probes.activity import stratified_rows
+from study.probes.margins import margins, pair_of
 from study.probes.twin import twin
 
 TRACED = 5_000
@@ -121,8 +122,8 @@ def attributions(
     """
     explained = twin(network.model(network.last))
     images, background = normalise(image.image[None]), normalise(probing.background(train))
-    classes = probes.pair_of(*pair)
-    margin, items = probes.margins(explained, images, classes), []
+    classes = pair_of(*pair)
+    margin, items = margins(explained, images, classes), []
     for name, method in probes.METHODS.items():
         if not method.applies(explained):
             continue

@@ -11,13 +11,13 @@ from pipelines.report.explanations import cnn
 from pipelines.report.measurements import FORWARD
 from pipelines.report.network import Network
 from study.data import Dataset, SelectedImage
-from study.probes import activity, attributions, circuit, similarity, twin
+from study.probes import activity, attributions, circuit, margins, similarity, twin
 
 SAMPLED = 500
 """Test images, as many of each class, whose maps are compared."""
 BACKGROUND = 20
 """Background images of the reasons; 31 epochs take about 20 s of one core's time (Intel Xeon)."""
-CODE = (similarity, circuit, attributions, twin, *FORWARD)
+CODE = (similarity, circuit, attributions, margins, twin, *FORWARD)
 
 
 def show(network: Network, dataset: Dataset, image: SelectedImage, pair: tuple[int, int], cache: Cache) -> Exhibit:

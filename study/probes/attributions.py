@@ -6,7 +6,6 @@ per image, summed over the color channels. `METHODS` lists them with what is kno
 have a sign, and which number their pixels sum to. Which of them can be believed is measured, not listed.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,9 +30,18 @@ from captum.attr import (
 )
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.transforms.functional import gaussian_blur
 
-from study.probes.twin import margin_index, with_margins
+from study.probes.margins import (
+    BATCH,
+    Pair,
+    background_margin,
+    bias_margin,
+    blurred,
+    blurred_margin,
+    grey_margin,
+    last_layer,
+)
+from study.probes.twin import margin_index, quietly, with_margins
 from study.system import interruption
 
 SEED = 0
@@ -47,13 +55,7 @@ STEPS = 500
 SAMPLES = {"expected_gradients": 300, "lime": 500, "kernel_shap": 1000, "smoothgrad_squared": 50}
 NOISE = 0.3
 """Standard deviation of SmoothGrad's noise: 15 % of the range of normalised pixels."""
-BLUR = 4.0
-"""Standard deviation, in pixels, of the blur that integrated gradients start from."""
-BATCH = 250
-"""Images in one pass through the network."""
 
-Pair = tuple[Tensor, Tensor | None]
-"""Class numbers (N,) of a and of b; b None for the logit of a alone."""
 Maps = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
 """A method: twin, normalised images (N, 3, 32, 32), pair, normalised background images → maps (N, 32, 32)."""
 Reference = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
@@ -80,25 +82,6 @@ class Method:
     def applies(self, network: nn.Sequential) -> bool:
         """Whether the network has the layer that the method needs."""
         return not self.layer or self.layer in dict(network.named_children())
-
-
-@torch.no_grad()
-def margins(network: nn.Sequential, images: Tensor, pair: Pair) -> Tensor:
-    """The margins (N,) of a over b for normalised images."""
-    a, b = pair
-    logits = torch.cat([network(batch) for batch in images.split(BATCH)])
-    rows = torch.arange(len(images))
-    return logits[rows, a] - (0 if b is None else logits[rows, b])
-
-
-def pair_of(a: int, b: int | None = None, images: int = 1) -> Pair:
-    """The same two classes for a number of images."""
-    return torch.full((images,), a), None if b is None else torch.full((images,), b)
-
-
-def blurred(images: Tensor) -> Tensor:
-    """The images without anything smaller than about `BLUR` pixels."""
-    return gaussian_blur(images, [31, 31], [BLUR, BLUR])
 
 
 def cells(side: int, cell: int = CELL) -> Tensor:
@@ -191,21 +174,13 @@ def _by_cells(
     return _each(network, images, pair, of)
 
 
-def hirescam1(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """Gradient × activation of the first layer's pooled maps, summed over filters."""
-    return _layer(network, images, pair, "pool1")
+def hirescam(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor, *, layer: str) -> Tensor:
+    """Gradient × activation of a layer's pooled maps, summed over filters."""
 
-
-def hirescam2(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """Gradient × activation of the second layer's pooled maps, summed over filters."""
-    return _layer(network, images, pair, "pool2")
-
-
-def _layer(network: nn.Sequential, images: Tensor, pair: Pair, name: str) -> Tensor:
     def of(image: Tensor, target: Tensor) -> Tensor:
         explained = with_margins(network)
-        layer = explained.get_submodule(name)
-        return _enlarged(LayerGradientXActivation(explained, layer).attribute(image, target), image)
+        method = LayerGradientXActivation(explained, explained.get_submodule(layer))
+        return _enlarged(method.attribute(image, target), image)
 
     return _each(network, images, pair, of)
 
@@ -260,21 +235,13 @@ def _enlarged(maps: Tensor, images: Tensor) -> Tensor:
 def _each(network: nn.Sequential, images: Tensor, pair: Pair, attribute: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """The maps (N, 32, 32) of single images, each with the same seed."""
     a, b = pair
-    targets = margin_index(a, b, _last(network).out_features)
+    targets = margin_index(a, b, last_layer(network).out_features)
     maps = []
     for image, target in zip(images, targets, strict=True):
         interruption.check()
         with _seeded(), quietly():
             maps.append(attribute(image[None].clone().requires_grad_(), target[None]).detach().sum(dim=1)[0])
     return torch.stack(maps)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Suppresses Captum's warnings, which say that it sets hooks and asks for gradients."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning)
-        yield
 
 
 @contextmanager
@@ -290,59 +257,30 @@ def _seeded() -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def _last(network: nn.Sequential) -> nn.Linear:
-    layer = network[-1]
-    assert isinstance(layer, nn.Linear)
-    return layer
-
-
-def _background_margin(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    a, b = pair
-    return torch.stack(
-        [
-            margins(network, background, pair_of(int(a[n]), None if b is None else int(b[n]), len(background))).mean()
-            for n in range(len(images))
-        ]
-    )
-
-
-def _grey_margin(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    return margins(network, torch.zeros_like(images), pair)
-
-
-def _blurred_margin(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    return margins(network, blurred(images), pair)
-
-
-def _bias(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    bias, (a, b) = _last(network).bias.detach(), pair
-    return bias[a] - (0 if b is None else bias[b])
-
-
 _MEAN, _GREY = "the mean margin of the background images", "the margin of a grey image"
 METHODS = {
-    "deep_shap": Method("DeepSHAP", deep_shap, reference=_background_margin, less=_MEAN),
+    "deep_shap": Method("DeepSHAP", deep_shap, reference=background_margin, less=_MEAN),
     "expected_gradients": Method(
-        "expected gradients", expected_gradients, reference=_background_margin, less=_MEAN, exact=False
+        "expected gradients", expected_gradients, reference=background_margin, less=_MEAN, exact=False
     ),
     "integrated_gradients": Method(
-        "integrated gradients from grey", integrated_gradients, reference=_grey_margin, less=_GREY, exact=False
+        "integrated gradients from grey", integrated_gradients, reference=grey_margin, less=_GREY, exact=False
     ),
     "integrated_gradients_blur": Method(
         "integrated gradients from blur",
         integrated_gradients_blur,
-        reference=_blurred_margin,
+        reference=blurred_margin,
         less="the margin of the blurred image",
         exact=False,
     ),
     "occlusion": Method("occlusion", occlusion),
     "lime": Method("LIME", lime),
-    "kernel_shap": Method("KernelSHAP", kernel_shap, reference=_grey_margin, less=_GREY),
-    "hirescam1": Method("HiResCAM, first layer", hirescam1, layer="pool1"),
+    "kernel_shap": Method("KernelSHAP", kernel_shap, reference=grey_margin, less=_GREY),
+    "hirescam1": Method("HiResCAM, first layer", partial(hirescam, layer="pool1"), layer="pool1"),
     "hirescam2": Method(
         "HiResCAM, second layer",
-        hirescam2,
-        reference=_bias,
+        partial(hirescam, layer="pool2"),
+        reference=bias_margin,
         less="the difference of the two classes' biases",
         layer="pool2",
     ),

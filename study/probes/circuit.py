@@ -23,8 +23,9 @@ from study.errors import require
 from study.images import Labelled, normalise, pick
 from study.models import CNN
 from study.probes.activity import stratified_rows
-from study.probes.attributions import deep_shap, pair_of, quietly
-from study.probes.twin import twin
+from study.probes.attributions import deep_shap
+from study.probes.margins import pair_of
+from study.probes.twin import quietly, twin
 from study.system import interruption
 from study.training import EVALUATION_BATCH
 

@@ -26,7 +26,8 @@ from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
 from study.models import Model
-from study.probes.attributions import BATCH, CELL, METHODS, Pair, blurred, cells
+from study.probes.attributions import CELL, METHODS, cells
+from study.probes.margins import BATCH, Pair, blurred
 from study.probes.twin import twin
 
 SIZES = (8, 16, 32)

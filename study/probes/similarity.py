@@ -7,8 +7,9 @@ from torch import Tensor
 
 from study.images import normalise
 from study.models import CNN
-from study.probes.attributions import deep_shap, pair_of
+from study.probes.attributions import deep_shap
 from study.probes.circuit import second_layer_shares
+from study.probes.margins import pair_of
 from study.probes.twin import twin
 from study.training import EVALUATION_BATCH
 

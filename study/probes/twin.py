@@ -6,7 +6,10 @@ gradient. Between ReLU and max pooling stands a module that multiplies by 1: whe
 DeepLift confuses the output of one with the input of the other (its issue 1104), and attributions no longer add up.
 """
 
+import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -67,3 +70,11 @@ def with_margins(network: nn.Sequential) -> nn.Sequential:
 def margin_index(a: Tensor, b: Tensor | None, classes: int) -> Tensor:
     """The column of `Margins` with logit `a` minus logit `b`, for class numbers (N,); for `b` None with logit `a`."""
     return a * (classes + 1) + (classes if b is None else b)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Suppresses Captum's warnings, which say that it sets hooks and asks for gradients."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning)
+        yield

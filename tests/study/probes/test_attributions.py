@@ -8,7 +8,8 @@ from torch import nn
 from study.config import CNNConfig, FFNNConfig
 from study.models import build_model
 from study.probes import attributions
-from study.probes.attributions import METHODS, margins, pair_of
+from study.probes.attributions import METHODS
+from study.probes.margins import margins, pair_of
 from study.probes.twin import twin
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1

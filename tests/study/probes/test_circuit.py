@@ -91,8 +91,7 @@ def test_silent_filters_have_no_share_and_no_links():
 def test_first_layer_maps_and_pixels_agree_with_captums_layer_method():
     from captum.attr import LayerDeepLiftShap
 
-    from study.probes.attributions import quietly
-    from study.probes.twin import margin_index, twin, with_margins
+    from study.probes.twin import margin_index, quietly, twin, with_margins
 
     model = network()
     explained = with_margins(twin(model))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from study.config import CNNConfig
 from study.models import CNN, build_model
 from study.probes import faithfulness
-from study.probes.attributions import METHODS, Method, input_x_gradient, pair_of
+from study.probes.attributions import METHODS, Method, input_x_gradient
 from study.probes.faithfulness import (
     CONTROLS,
     INFILLS,
@@ -24,6 +24,7 @@ from study.probes.faithfulness import (
     randomised,
     rank_correlation,
 )
+from study.probes.margins import pair_of
 from study.probes.twin import twin
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -1,0 +1,66 @@
+"""The decision that is explained: the margin of one class over another, and the margins that maps are counted from."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+
+BLUR = 4.0
+"""Standard deviation, in pixels, of the blur that integrated gradients start from."""
+BATCH = 250
+"""Images in one pass through the network."""
+
+Pair = tuple[Tensor, Tensor | None]
+"""Class numbers (N,) of a and of b; b None for the logit of a alone."""
+
+
+@torch.no_grad()
+def margins(network: nn.Sequential, images: Tensor, pair: Pair) -> Tensor:
+    """The margins (N,) of a over b for normalised images."""
+    a, b = pair
+    logits = torch.cat([network(batch) for batch in images.split(BATCH)])
+    rows = torch.arange(len(images))
+    return logits[rows, a] - (0 if b is None else logits[rows, b])
+
+
+def pair_of(a: int, b: int | None = None, images: int = 1) -> Pair:
+    """The same two classes for a number of images."""
+    return torch.full((images,), a), None if b is None else torch.full((images,), b)
+
+
+def blurred(images: Tensor) -> Tensor:
+    """The images without anything smaller than about `BLUR` pixels."""
+    return gaussian_blur(images, [31, 31], [BLUR, BLUR])
+
+
+def last_layer(network: nn.Sequential) -> nn.Linear:
+    """The last layer of a twin."""
+    layer = network[-1]
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def background_margin(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """The mean margin (N,) of the background images, by the pair of each image."""
+    a, b = pair
+    return torch.stack(
+        [
+            margins(network, background, pair_of(int(a[n]), None if b is None else int(b[n]), len(background))).mean()
+            for n in range(len(images))
+        ]
+    )
+
+
+def grey_margin(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """The margin (N,) of a grey image."""
+    return margins(network, torch.zeros_like(images), pair)
+
+
+def blurred_margin(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """The margins (N,) of the blurred images."""
+    return margins(network, blurred(images), pair)
+
+
+def bias_margin(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
+    """The margin (N,) of the biases of the last layer alone."""
+    bias, (a, b) = last_layer(network).bias.detach(), pair
+    return bias[a] - (0 if b is None else bias[b])
