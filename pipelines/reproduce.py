@@ -67,7 +67,7 @@ def _retrain_best(config: SearchConfig, dataset: Dataset, context: Context, epoc
     trial = best.best_trial(context.store, dataset.key, config.model.name)
     if trial.search != config.name:
         context.display.say(
-            f"The best {config.model.name} of all searches on {dataset.key} is {trial.name}, validation accuracy "
+            f"The best {config.model.name} of all searches on {dataset.key} is {trial.full_name}, validation accuracy "
             f"{metric(trial, 'best_val_accuracy'):.4f}: it is the one that is retrained."
         )
     seed = trial.base_seed
@@ -80,7 +80,7 @@ def _retrain_best(config: SearchConfig, dataset: Dataset, context: Context, epoc
     if run is None:
         retrain(trial, dataset, context, epochs=epochs)
         return
-    context.display.say(f"The best, {trial.name}, is {state}: run {run.id}.")
+    context.display.say(f"The best, {trial.full_name}, is {state}: run {run.id}.")
     context.say_pages(run=run_page(run))
 
 

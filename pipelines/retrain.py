@@ -66,7 +66,7 @@ def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed
     run = context.store.get(run_id)
     describe_retrained(context.store, run)
     context.display.say(
-        f"Retrained {trial.name}, seed {config.seed}, epochs {epochs}: "
+        f"Retrained {trial.full_name}, seed {config.seed}, epochs {epochs}: "
         f"test accuracy {metric(run, 'final_test_accuracy'):.4f}, "
         f"train accuracy {metric(run, 'final_train_accuracy'):.4f}; run {run_id}. {baseline(dataset)}"
     )

@@ -101,7 +101,6 @@ def retrain_seeds(
     accuracies = [metric(context.store.get(run_id), "final_test_accuracy") for run_id in run_ids]
     spread = f" ± {statistics.stdev(accuracies):.4f} (standard deviation)" if seeds > 1 else ""
     of_seeds = f"seeds {first} to {first + seeds - 1}" if seeds > 1 else f"seed {first}"
-    context.display.say(
-        f"Retrained {trial.name}, {of_seeds}, epochs {epochs}: test accuracy {statistics.mean(accuracies):.4f}{spread}."
-    )
+    mean = f"{statistics.mean(accuracies):.4f}{spread}"
+    context.display.say(f"Retrained {trial.full_name}, {of_seeds}, epochs {epochs}: test accuracy {mean}.")
     return run_ids

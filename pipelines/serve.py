@@ -86,7 +86,7 @@ def _say_pages(store: "Store", base: str) -> None:
         for kind, page in search_pages(store, search, complete).items():
             print(f"  {kind:<8} {base}{page}")
     for run in store.runs(stage="retrain")[:5]:
-        print(f"{one_line(run.name)} of {one_line(run.search)}")
+        print(one_line(run.full_name))
         for kind, page in _pages_of(run, store).items():
             print(f"  {kind:<8} {base}{page}")
     sys.stdout.flush()

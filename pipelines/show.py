@@ -120,7 +120,7 @@ def summary(run: Run, store: "Store") -> dict[str, Any]:
     return {
         "id": run.id,
         "data_set": run.dataset_key,
-        "name": run.name,
+        "name": run.full_name,
         "stage": run.stage,
         "model": run.model,
         "status": run.status.lower(),

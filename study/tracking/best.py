@@ -143,7 +143,7 @@ def latest_dataset(store: Store, stage: str, **tags: str) -> str:
 
 
 def find(store: Store, spec: str) -> Run:
-    """The run with this id, unique prefix of an id, or name.
+    """The run with this id, unique prefix of an id, or name, alone or with its search.
 
     Raises:
         StudyError: where there is none, or several.
@@ -151,7 +151,7 @@ def find(store: Store, spec: str) -> Run:
     runs = [run for run in store.runs() if run.stage]
     for matches in (
         [run for run in runs if run.id == spec],
-        [run for run in runs if run.name == spec],
+        [run for run in runs if spec in (run.name, run.full_name)],
         [run for run in runs if spec and run.id.startswith(spec)],
     ):
         if len(matches) == 1:

@@ -188,6 +188,12 @@ class Run:
     pruner = _Recorded(str, where=PARAMS, default="")
 
     @property
+    def full_name(self) -> str:
+        """Its name with its search, which those of earlier versions name already."""
+        end = f" of {self.search}"
+        return self.name if self.stage == "search" or self.name.endswith(end) or not self.search else self.name + end
+
+    @property
     def references(self) -> dict[str, str]:
         """Ids of the runs that it refers to, by tag."""
         return {name: self.tags[name] for name in REFERENCES if name in self.tags}

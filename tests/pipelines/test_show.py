@@ -40,7 +40,7 @@ def test_runs_lists_the_search_and_the_retrained_run_but_no_trials(tuned: tuple[
     _, *rows = listed.splitlines()
     runs = [run for run in Store(tuned[0]).runs() if run.tags["stage"] != "trial"]
     assert [row.split()[0] for row in rows] == [run.id[:8] for run in runs]
-    assert "ffnn · seed 0" in rows[0]
+    assert "ffnn · seed 0 of digits-ffnn" in rows[0]
     assert "digits-ffnn" in rows[1]
     assert all("finished" in row for row in rows)
 

@@ -6,7 +6,7 @@ import pytest
 from study.config import DataConfig, FFNNConfig, SearchConfig, TrainConfig
 from study.errors import StudyError
 from study.tracking.runs import DATA_PARAMS, WORKER, Run, differing_params
-from study.tracking.tags import trial_tags
+from study.tracking.tags import search_tags, trial_tags
 
 CONFIG = SearchConfig(name="digits-ffnn", model=FFNNConfig(), seed=7)
 TRAINING = TrainConfig(model=FFNNConfig(hidden=3), learning_rate=0.1 + 0.2, epochs=2, seed=9)
@@ -38,6 +38,13 @@ def test_tags_and_params_are_read_as_what_they_are():
 def test_the_worker_is_read_also_where_an_earlier_version_recorded_it():
     assert run({WORKER: "host 1 2"}).worker == run({"worker": "host 1 2"}).worker == "host 1 2"
     assert run({WORKER: "host 1 2", "worker": "host 3 4"}).worker == "host 1 2"
+
+
+def test_a_full_name_has_the_search_once():
+    assert replace(TRIAL, name="trial 3").full_name == "trial 3 of digits-ffnn"
+    assert replace(TRIAL, name="trial 3 of digits-ffnn").full_name == "trial 3 of digits-ffnn"
+    assert replace(TRIAL, name="digits-ffnn", tags=search_tags(CONFIG)).full_name == "digits-ffnn"
+    assert run({"stage": "analysis"}).full_name == "trial 3"
 
 
 def test_a_run_of_another_program_has_empty_texts():
