@@ -125,7 +125,7 @@ def _start(trial: Run, config: TrainConfig, dataset: Dataset, context: Context) 
         tags=retrain_tags(trial, config.seed),
         params={**config.params(), **context.params(dataset)},
     )
-    context.log_dataset(run_id, dataset, train=len(dataset.train), test=len(dataset.test))
+    context.log_dataset(run_id, dataset, "train", "test")
     return run_id
 
 

@@ -141,8 +141,7 @@ def _search_run(config: SearchConfig, dataset: Dataset, context: Context) -> str
             context.store.describe(existing[0].id, params)
         return existing[0].id
     run_id = context.store.start(dataset.key, config.name, tags=search_tags(config), params=params)
-    splits = dataset.splits
-    context.log_dataset(run_id, dataset, train=len(splits.train), validation=len(splits.validation))
+    context.log_dataset(run_id, dataset, "train", "validation")
     return run_id
 
 

@@ -107,10 +107,17 @@ class Context(Stores):
             self.display.say(caution)
         return dataset
 
-    def log_dataset(self, run_id: str, dataset: "Dataset", **splits: int) -> None:
-        """Records the data set, with the number of images in each split that the run uses, as its dataset input."""
-        source = dataset.config.recorded_dataset
-        self.store.log_dataset(run_id, name=dataset.key, digest=dataset.digest, source=source, splits=splits)
+    def log_dataset(self, run_id: str, dataset: "Dataset", *used: str) -> None:
+        """Records the data set and the names of the splits that the run uses as its dataset input."""
+        fraction = dataset.config.validation_fraction
+        self.store.log_dataset(
+            run_id,
+            name=dataset.key,
+            digest=dataset.digest,
+            source=dataset.config.recorded_dataset,
+            profile={"train": len(dataset.train), "test": len(dataset.test), "validation_fraction": fraction},
+            used=used,
+        )
 
     def params(self, dataset: "Dataset") -> dict[str, Any]:
         """The params recorded on every run beside its own settings."""

@@ -165,16 +165,27 @@ class Store(Artifacts):
         """Records the params of a run, which may never change; `start` does so too, unless it is killed before."""
         self.client.log_batch(run_id, params=[Param(key, as_param(value)) for key, value in params.items()])
 
-    def log_dataset(self, run_id: str, *, name: str, digest: str, source: str, splits: Mapping[str, int]) -> None:
-        """Records the data set of a run as MLflow's dataset input; `splits` are the numbers of images by name."""
+    def log_dataset(
+        self, run_id: str, *, name: str, digest: str, source: str, profile: Mapping[str, float], used: Sequence[str]
+    ) -> None:
+        """Records the data set of a run as MLflow's dataset input.
+
+        Args:
+            run_id: the run.
+            name: the data set's key.
+            digest: of all its images and labels.
+            source: where it is from.
+            profile: its numbers, the same for all runs: MLflow keeps the first.
+            used: names of the splits that the run uses.
+        """
         dataset = Dataset(
             name=name,
             digest=digest[:DIGEST_LENGTH],
             source_type="study",
             source=json.dumps({"dataset": source}),
-            profile=json.dumps(splits),
+            profile=json.dumps(profile),
         )
-        context = [InputTag(MLFLOW_DATASET_CONTEXT, " + ".join(splits))]
+        context = [InputTag(MLFLOW_DATASET_CONTEXT, " + ".join(used))]
         self.client.log_inputs(run_id, [DatasetInput(dataset, context)])
 
     def tag(self, run_id: str, **tags: object) -> None:

@@ -113,12 +113,14 @@ def test_a_run_records_what_it_was_started_with(store: Store):
 
 def test_the_data_set_of_a_run_is_its_dataset_input(store: Store):
     run_id = store.start("toys", "a run", tags={}, params={})
-    store.log_dataset(run_id, name="toys", digest="ab" * 32, source="/photos", splits={"train": 90, "validation": 10})
+    store.log_dataset(
+        run_id, name="toys", digest="ab" * 32, source="/photos", profile={"train": 90}, used=("train", "test")
+    )
     (entry,) = store.client.get_run(run_id).inputs.dataset_inputs
     dataset = entry.dataset
     assert (dataset.name, dataset.digest, json.loads(dataset.source)) == ("toys", "ab" * 8, {"dataset": "/photos"})
-    assert json.loads(dataset.profile) == {"train": 90, "validation": 10}
-    assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", "train + validation")]
+    assert json.loads(dataset.profile) == {"train": 90}
+    assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", "train + test")]
 
 
 def test_a_history_has_a_row_per_epoch_and_nan_where_nothing_was_recorded(store: Store):
