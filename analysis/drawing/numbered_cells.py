@@ -153,7 +153,9 @@ def _draw_row(figure: Figure, row: Sequence[Item], top: float, widths: Sequence[
             above = middle - item.height / 2 if signs else top + LINE * _lines(row)
             _draw_panel(axes_at(figure, left, above, item.width, item.height), item)
             if item.bar:
-                bar = axes_at(figure, left, above + item.height + 0.06, item.width, 0.07)
+                # The number at its end, which may lie at the edge of a narrow screen, is wider than the margin.
+                inset = 0.1 if is_narrow() else 0.0
+                bar = axes_at(figure, left + inset, above + item.height + 0.06, item.width - 2 * inset, 0.07)
                 style.fill_colour_bar(bar, *item.scale, "", cax=bar, orientation="horizontal")
                 bar.tick_params(labelsize=7, length=2, pad=1)
             left += next(columns) + GAP

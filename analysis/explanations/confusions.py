@@ -161,7 +161,8 @@ def draw(table: pd.DataFrame) -> Figure:
         ax.set(xticks=range(len(chosen)), ylabel="mean share (logits)", xlabel="second-layer filter")
         ax.set_xticklabels([str(filter) for filter in chosen.index])
         true, called = (without_middle(part[column].iloc[0]) for column in ("true", "called"))
-        ax.set_title(f"{true} called {called}: margin of the first")
+        space = "\n" if is_narrow() else " "
+        ax.set_title(f"{true} called{space}{called}:{space}margin of the first")
         # Beside the panel, or below it.
         where, anchor = ("upper center", (0.4, -0.22)) if is_narrow() else ("center left", (1.0, 0.5))
         ax.legend(loc=where, bbox_to_anchor=anchor)

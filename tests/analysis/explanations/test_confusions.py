@@ -70,5 +70,7 @@ def test_without_mistakes_it_says_so():
 
 
 def test_the_figure_is_legible_on_wide_and_narrow_screens():
-    exhibit = confusions.show(np.repeat(SHARES, 16, axis=1), PREDICTED, LABELS, CLASSES)
-    assert problems_on_screens(exhibit.figure) == []
+    long = ["a cat that has come all the way from the far north", "a dog that has never been seen before", "ship"]
+    for classes in (CLASSES, long):
+        exhibit = confusions.show(np.repeat(SHARES, 16, axis=1), PREDICTED, LABELS, classes)
+        assert problems_on_screens(exhibit.figure) == []
