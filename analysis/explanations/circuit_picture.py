@@ -184,7 +184,9 @@ def _draw_waterfall(ax: Axes, decision: Decision, filters: Sequence[int]) -> Non
     heights, bottoms = [decision.mean_margin, *steps, decision.margin], [0.0, *starts[:-1], 0.0]
     inner = [FOR if step > 0 else AGAINST for step in steps]
     colours, places = [style.QUIET, *inner, style.INK], range(len(labels))
-    words: dict[str, Any] = {"fontsize": 8, "textcoords": "offset points"}
+    # The line at zero runs behind the numbers.
+    plate = {"facecolor": style.PAPER, "pad": 0.5, "linewidth": 0}
+    words: dict[str, Any] = {"fontsize": 8, "textcoords": "offset points", "bbox": plate}
     numbers = zip(places, heights, bottoms, strict=True)
     if is_narrow():
         ax.barh(places, heights, left=bottoms, color=colours, height=0.6)

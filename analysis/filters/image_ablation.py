@@ -219,7 +219,9 @@ def _panel_title(layer: str, part: pd.DataFrame, filters: int) -> str:
     if len(part) in (0, filters):
         return layer
     favouring = int((part["margin_lost"] > 0).sum())
-    return f"{layer}, {filters} filters: the {favouring} most for it,\nthe {len(part) - favouring} most against"
+    sides = (("for it", favouring), ("against", len(part) - favouring))
+    counts = [f"the {count} most {side}" if count > 1 else f"{count or 'none'} {side}" for side, count in sides]
+    return f"{layer}, {filters} filters: {counts[0]},\n{counts[1]}"
 
 
 def _limits(shown: pd.DataFrame, width: float) -> style.Limits:
@@ -229,8 +231,8 @@ def _limits(shown: pd.DataFrame, width: float) -> style.Limits:
     if least == most:
         return -1.0, 1.0
     changed = shown["predicted_without"] != shown["predicted"]
-    wide = 0.85 if is_narrow() else 1.15
-    left, right = (wide if changed[side].any() else 0.4 if side.any() else 0.0 for side in (lost < 0, lost > 0))
+    wide, number = 0.85 if is_narrow() else 1.15, 0.07 * lost.map(_written).str.len().max()
+    left, right = (wide if changed[side].any() else number if side.any() else 0.0 for side in (lost < 0, lost > 0))
     inch = (most - least) / (width - left - right)
     return least - left * inch, most + right * inch
 
@@ -252,9 +254,14 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, longest: int) -> None:
     letters = 9 if is_narrow() else 14
     for place, row in enumerate(part.to_dict("records")):
         end, changed = row["margin_lost"], row["predicted_without"] != row["predicted"]
-        text = minus_signs(f"{end:#.2g}".rstrip("."))
+        text = _written(end)
         text += f"\nthen {without_middle(row['predicted_without'], letters)}" if changed else ""
         away, side = (3, "left") if end > 0 else (-3, "right")
         ax.annotate(text, (end, place), (away, 0), textcoords="offset points", va="center", ha=side, fontsize=7)
     ax.set(ylim=(longest - 0.5, -0.5), xlabel="margin lost (logits)", yticks=[])
     ax.spines["left"].set_visible(False)
+
+
+def _written(lost: float) -> str:
+    """A lost margin as it stands at its bar."""
+    return minus_signs(f"{lost:#.2g}".rstrip("."))

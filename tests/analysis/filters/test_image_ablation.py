@@ -85,6 +85,21 @@ def test_each_bar_stands_beside_its_kernel_and_its_map():
         assert tile.x1 < row.x0
 
 
+def test_a_side_of_few_filters_is_counted_and_its_number_stands_beside_the_map():
+    changes = np.zeros((40, 3), np.float32)
+    changes[:8, 1], changes[8, 1] = np.linspace(-1, -0.5, 8), 2.2e-4
+    table = image_effects(
+        LOGITS, {"conv1": LOGITS - np.eye(3, dtype=np.float32)[[1]], "conv2": LOGITS + changes}, CLASSES, 1
+    )
+    figure = draw(table)
+    sheet, _, bars = figure.axes
+    texts = [text.get_text() for text in sheet.texts]
+    assert f"conv2, 40 filters: the {MOST} most for it,\n1 against" in texts
+    [number] = [text for text in bars.texts if text.get_text() == "−0.00022"]
+    tiles = [image.get_window_extent().x1 for image in sheet.images if image.get_array().ndim == 2][1:]
+    assert number.get_window_extent().x0 > max(tiles)
+
+
 def test_of_the_filters_that_fire_on_the_image_the_one_that_matters_most_is_followed():
     fires = {"conv1": np.array([True, True, True]), "conv2": np.ones(40, bool)}
     number, why = leading(TABLE, fires)["conv1"]
