@@ -203,9 +203,12 @@ def test_the_report_page_fits_its_window_and_shows_all_its_figures(
             "return [...document.querySelectorAll('figure')].filter(one => one.scrollWidth > one.clientWidth).length"
         )
         assert browser.execute_script(wider) == 0 or width > 390
-        loaded = "return [...document.images].map(image => image.complete && image.naturalWidth > 0)"
+        # They are loaded as they come into view.
+        loaded = """return [...document.images].map((image) => {
+          image.loading = "eager";
+          return image.complete && image.naturalWidth > 0;
+        })"""
         figures = sum(path.suffix in (".png", ".gif") for path in only_page(digits.home).parent.iterdir())
-        browser.execute_script("for (const image of document.images) image.loading = 'eager'")
         WebDriverWait(browser, 60).until(lambda _: browser.execute_script(loaded) == [True] * figures)
         animation = seen(browser, By.CSS_SELECTOR, "img[data-animation]")[0]
         browser.execute_script("arguments[0].scrollIntoView()", animation)
