@@ -165,9 +165,10 @@ def mosaic_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
     weights = _weights(table)
     collapsed, faint = (len(filters) for filters in unseen(weights).values())
     low, high = (minus_signs(f"{value:.2g}") for value in (weights.min(), weights.max()))
+    have, are = ("has" if collapsed == 1 else "have"), ("is" if faint == 1 else "are")
     return (
-        f"At epoch {epoch}, {collapsed} of the {len(weights)} filters of {layer} have collapsed and {faint} more are "
-        f"too faint to see; its {weights.size:,} weights go from {low} to {high}."
+        f"At epoch {epoch}, {collapsed} of the {len(weights)} filters of {layer} {have} collapsed and {faint} more "
+        f"{are} too faint to see; its {weights.size:,} weights go from {low} to {high}."
     )
 
 

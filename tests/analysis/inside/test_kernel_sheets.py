@@ -135,7 +135,7 @@ def test_filters_that_cannot_be_seen_are_named_below_the_mosaic_and_counted():
     weights[1:] *= np.array([1e-2, 1e-5, 0])[:, None, None, None]
     table = kernel_sheets.layer_weights(weights)
     text = kernel_sheets.mosaic_caption(table, "conv2", 1)
-    assert "2 of the 4 filters of conv2 have collapsed and 1 more are too faint to see" in text
+    assert "2 of the 4 filters of conv2 have collapsed and 1 more is too faint to see" in text
     figure = kernel_sheets.draw_kernel_mosaic(table, title="t")
     assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["0"]
     assert pictures(figure)[1][-1] == "2 collapsed: 2, 3\n1 too faint to see: 1"
