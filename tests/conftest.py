@@ -31,13 +31,19 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 LONGEST = (
     "whole/test_end_to_end.py",
-    "pipelines/trials/test_pool.py",
-    "faults/test_faults.py",
-    "whole/test_disk_faults.py",
     "whole/test_server_faults.py",
-    "pipelines/upkeep/test_export.py",
+    "pipelines/trials/test_pool.py",
+    "pipelines/session/test_isolation.py",
+    "pipelines/test_analyse.py",
+    "faults/test_faults.py",
+    "pipelines/upkeep/test_doctor.py",
+    "pipelines/upkeep/test_gaps.py",
+    "pipelines/trials/test_recovery.py",
+    "test_benchmarks.py",
+    "pipelines/test_retrain.py",
+    "study/test_data.py",
+    "faults/test_load.py",
     "whole/test_cli.py",
-    "pipelines/report/test_cache.py",
 )
 """The slowest files of tests, started first so that no process is left with a long one at the end."""
 DIGITS = DataConfig(dataset="digits")
@@ -64,10 +70,11 @@ def migrations_read_once() -> Iterator[None]:
     def once(read: Callable[..., str]) -> Callable[..., str]:
         return lambda *arguments: latest.get(read.__module__) or latest.setdefault(read.__module__, read(*arguments))
 
-    with pytest.MonkeyPatch.context() as patch:
-        for owner, name in ((mlflow_utils, "_get_latest_schema_revision"), (_VersionManager, "get_head_version")):
-            patch.setattr(owner, name, once(getattr(owner, name)))
-        yield
+    patch = pytest.MonkeyPatch()
+    for owner, name in ((mlflow_utils, "_get_latest_schema_revision"), (_VersionManager, "get_head_version")):
+        patch.setattr(owner, name, once(getattr(owner, name)))
+    yield
+    patch.undo()
 
 
 @pytest.fixture(scope="session")

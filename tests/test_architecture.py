@@ -314,3 +314,7 @@ def test_each_module_has_a_file_of_tests_of_its_name_or_is_tested_in_another():
 @pytest.mark.parametrize("file", TESTED_IN)
 def test_a_file_that_tests_other_modules_reaches_them(file: str):
     assert set(TESTED_IN[file]) <= reached(f"tests.{file.removesuffix('.py').replace('/', '.')}")
+
+
+def test_a_test_that_starts_nothing_is_one_of_make_quick(request: pytest.FixtureRequest):
+    assert request.node.get_closest_marker("slow") is None
