@@ -170,6 +170,8 @@ def _draw_metric(ax: Axes, table: pd.DataFrame) -> None:
             linestyle=_DASHES[str(split)],
             marker="o" if len(part) < 4 else None,
             markersize=4,
+            # A single epoch has no line to tell the splits by.
+            markerfacecolor=style.PAPER if split == "train" else colour,
             label=f"{str(model).upper()}, {SPLITS[str(split)]}{words}",
         )
         if seeds > 1:

@@ -67,9 +67,11 @@ def test_without_losses_there_is_one_panel():
     assert len(draw_convergence(convergence({"ffnn": FFNN})).axes) == 1
 
 
-def test_a_single_epoch_is_a_point_that_can_be_seen():
+def test_a_single_epoch_is_a_point_of_its_split_that_can_be_seen():
     figure = draw_convergence(convergence({"ffnn": FFNN[:1]}))
-    assert figure.axes[0].lines[0].get_marker() == "o"
+    lines = figure.axes[0].lines
+    assert {line.get_marker() for line in lines} == {"o"}
+    assert len({line.get_markerfacecolor() for line in lines}) == len(lines)
     figure.draw_without_rendering()
 
 
