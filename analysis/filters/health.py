@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.drawing.style import COLLAPSED
 from analysis.exhibit import Exhibit
-from analysis.filters.health_picture import NOTE, draw_filter_health, noun
+from analysis.filters.health_picture import draw_filter_health, note, noun
 
 ByEpoch = Mapping[str, Mapping[int, np.ndarray]]
 """Weights (filters, …) by layer and epoch."""
@@ -30,9 +30,11 @@ def show(
         accuracy: test accuracy (0..1) by epoch.
         followed: the filters to mark, by layer.
     """
-    text, without = caption(table, images), removal_caption(**removal)
-    figure = draw_filter_health(table, accuracy, followed)
-    return Exhibit("filter_health", "Which filters are alive", text, table, figure, points=[without], note=NOTE)
+    layers = list(table["layer"].unique())
+    what, text = noun(layers[0]), caption(table, images)
+    figure, points = draw_filter_health(table, accuracy, followed), [removal_caption(**removal, what=what)]
+    heading, about = f"Which {what} are alive", note(layers, followed)
+    return Exhibit("filter_health", heading, text, table, figure, points=points, note=about)
 
 
 def filter_health(weights: ByEpoch, activity: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]]) -> pd.DataFrame:
@@ -112,13 +114,20 @@ def caption(table: pd.DataFrame, images: int) -> str:
 
 
 def removal_caption(
-    *, filters: int, accuracy: float, accuracy_without: float, parameters: int, parameters_without: int
+    *,
+    filters: int,
+    accuracy: float,
+    accuracy_without: float,
+    parameters: int,
+    parameters_without: int,
+    what: str = "filters",
 ) -> str:
-    """One sentence: accuracy (0..1) and number of parameters with and without the dead filters."""
+    """One sentence: accuracy (0..1) and number of parameters with and without the dead filters, or units (`what`)."""
     if not filters:
         return f"None is dead; the test accuracy is {accuracy:.2%}."
+    of, are = ("the maps of ", "one's are") if what == "filters" else ("", "one is")
     return (
-        f"With the maps of all {filters} dead (silent or collapsed) filters set to zero, as a silent one's are anyway, "
+        f"With {of}all {filters} dead (silent or collapsed) {what} set to zero, as a silent {are} anyway, "
         f"the test accuracy is {accuracy_without:.2%}, against {accuracy:.2%} with them; {parameters_without:,} of "
         f"{parameters:,} parameters are then in use."
     )

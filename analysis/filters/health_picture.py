@@ -35,12 +35,17 @@ SMALLEST, ZERO = float(np.finfo(np.float32).tiny), 1e-40
 ROW, LOW, SPACE, NUMBERED = 0.105, 1.6, 0.75, 64
 """Heights in inches of a filter's row with its number, of the lowest panel and of the space below a panel; and the
 most rows with numbers."""
-NOTE = (
-    "In the panels of states a row is a filter; a star marks those followed above, whose weights are drawn black. "
-    f"The weights' scale is logarithmic, on which an exponential decay would be a straight line: Adam rescales "
-    f"the pull of the weight decay on a silent filter to full steps. Weights below {SMALLEST:.1g}, the smallest normal "
-    "number of float32, count as zero."
-)
+
+
+def note(layers: Collection[str], followed: Mapping[str, Collection[int]]) -> str:
+    """How to read the picture."""
+    one = noun(next(iter(layers))).removesuffix("s")
+    star = "; a star marks those followed above, whose weights are drawn black" if any(followed.values()) else ""
+    return (
+        f"In the panels of states a row is a {one}{star}. The weights' scale is logarithmic, on which an exponential "
+        "decay would be a straight line: Adam rescales the pull of the weight decay on a silent "
+        f"{one} to full steps. Weights below {SMALLEST:.1g}, the smallest normal number of float32, count as zero."
+    )
 
 
 @style.styled
@@ -65,7 +70,11 @@ def draw_filter_health(
         legend *= 2
     panels = [2 if layer in healthy else 3 for layer in layers]
     below = [sum(_panel_heights(height, count)) for height, count in zip(heights, panels, strict=True)]
-    figure, ax = sheet(style.page_width(), sum(below) + legend + 0.15 * is_narrow(), "Filters over the epochs")
+    figure, ax = sheet(
+        style.page_width(),
+        sum(below) + legend + 0.15 * is_narrow(),
+        f"{noun(next(iter(layers))).capitalize()} over the epochs",
+    )
     top = 0.4 if is_narrow() else 0.25
     for (layer, part), height, deep in zip(layers.items(), heights, below, strict=True):
         marked = set(followed.get(layer, ()))

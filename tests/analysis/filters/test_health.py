@@ -10,7 +10,7 @@ from analysis.filters.health import (
     from_then_on,
     removal_caption,
 )
-from analysis.filters.health_picture import STATES, state_counts
+from analysis.filters.health_picture import STATES, note, state_counts
 from study.probes import activity as probe
 
 RNG = np.random.default_rng(0)
@@ -109,6 +109,18 @@ def test_removal_says_what_is_left():
     assert "68.60%, against 68.61%" in text
     assert "30,000 of 94,666 parameters" in text
     assert "None is dead" in removal_caption(filters=0, accuracy=0.7, accuracy_without=0.7, **sizes)
+
+
+def test_units_are_not_called_filters_and_no_star_is_explained_where_there_is_none():
+    text = removal_caption(
+        filters=3, accuracy=0.5, accuracy_without=0.5, parameters=90, parameters_without=80, what="units"
+    )
+    assert text.startswith(
+        "With all 3 dead (silent or collapsed) units set to zero, as a silent one is anyway, the test"
+    )
+    assert note(["fc1"], {}).startswith("In the panels of states a row is a unit. The weights' scale")
+    assert "; a star marks those followed above" in note(["conv1"], {"conv1": [12]})
+    assert "filter" not in text + note(["fc1"], {})
 
 
 def test_filters_that_are_dead_again_at_the_end_are_not_said_to_have_recovered():
