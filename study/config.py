@@ -224,7 +224,7 @@ class Range:
 
 LONGEST_NAME = 150
 """Maximum length of a search's name in bytes: files and registered models are named after it."""
-LONGEST_FOLDER_NAME = 120
+LONGEST_FOLDER_NAME = 100
 """Maximum length of an image folder's name in bytes: by default, searches are named after it."""
 
 
@@ -301,7 +301,7 @@ def fixed_search(model: str, learning_rate: str, weight_decay: str) -> SearchCon
         require(":" not in text, f"{name} is {text!r}: a retraining needs one value, e.g. 1e-3.")
     rate, decay = Range.parse(learning_rate), Range.parse(weight_decay)
     return SearchConfig(
-        name=f"{AFTER_DATASET}-lr-{rate.low}-decay-{decay.low}",
+        name=f"{AFTER_DATASET}-lr-{rate.low:g}-decay-{decay.low:g}",
         model=model_config(model),
         trials=1,
         sampler="random",

@@ -71,6 +71,9 @@ _MAGIC = {
     b"P7\n": "PAM",
     b"SIMPLE  =": "FITS",
     b"AT&TFORM": "DJVU",
+    b"\x0a\x05\x01": "PCX",
+    b"\x01\xda\x00": "SGI",
+    b"\x01\xda\x01": "SGI",
     b"PK\x03\x04": ARCHIVES,
     b"\x1f\x8b": ARCHIVES,
     b"BZh": ARCHIVES,
@@ -79,6 +82,10 @@ _MAGIC = {
     b"Rar!\x1a\x07": ARCHIVES,
     b"\x28\xb5\x2f\xfd": ARCHIVES,
     b"\x93NUMPY": ARCHIVES,
+    # Images as MNIST's and CIFAR-10's are kept: IDX, pickle.
+    b"\x00\x00\x08\x03": ARCHIVES,
+    b"\x80\x02}": ARCHIVES,
+    b"\x80\x04\x95": ARCHIVES,
     b"\x89HDF\r\n\x1a\n": ARCHIVES,
 }
 """What a file is by its first bytes: a format's name where it may be one that is not read."""

@@ -20,6 +20,8 @@ LIKE_TEST = ("test", "tests", "testing", "eval")
 """Names, in any case, of folders that are probably test images and are not called `test`."""
 CLUTTER = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
 """Folders of thumbnails, caches or deleted files, which file managers and servers make; they count as hidden."""
+RENAME = "rename it to use them"
+"""Advice on a folder whose name is almost that of a part."""
 MOST_REASONS = 8
 """Maximum number of reasons that are named."""
 
@@ -43,13 +45,15 @@ class LeftOut:
 
     def __str__(self) -> str:
         """The reasons with their counts and an example each; empty where nothing was left out."""
-        counts = sorted(self._counts.items(), key=lambda item: -item[1])
+        # First what the user can mend, then what most files are left out for.
+        counts = sorted(self._counts.items(), key=lambda item: (RENAME not in item[0], -item[1]))
         named = [
             f"{reason} ({count:,}{':' if count == 1 else ', e.g.'} {self._examples[reason]})"
             for reason, count in counts[:MOST_REASONS]
         ]
-        more = len(counts) - MOST_REASONS
-        return one_line("; ".join(named + ([f"and more for {more} other reasons"] if more > 0 else [])))
+        others = [count for _, count in counts[MOST_REASONS:]]
+        more = [f"and {sum(others):,} more for {len(others)} other reasons"] if others else []
+        return one_line("; ".join(named + more))
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +228,7 @@ def _advice(folder: Path, root: Path) -> str:
     """The folder's name, and how its images would be used."""
     name = f"{os.path.relpath(folder, root)}/"
     if folder.name.lower() in LIKE_VALIDATION and folder.parent == root:
-        return f"{name}, since validation images are those in val/: rename it to use them"
+        return f"{name}, since validation images are those in val/: {RENAME}"
     if folder.name.lower() in LIKE_TEST and folder.parent == root:
-        return f"{name}, since test images are those in test/: rename it to use them"
+        return f"{name}, since test images are those in test/: {RENAME}"
     return name

@@ -1,10 +1,23 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from study.config import CNNConfig, DataConfig, FFNNConfig, Range, SearchConfig, TrainConfig, model_config
+from study.config import (
+    AFTER_DATASET,
+    LONGEST_FOLDER_NAME,
+    MODELS,
+    CNNConfig,
+    DataConfig,
+    FFNNConfig,
+    Range,
+    SearchConfig,
+    TrainConfig,
+    fixed_search,
+    model_config,
+)
 from study.errors import StudyError
 
 BAD = [
@@ -171,6 +184,14 @@ def test_a_range_is_two_numbers_with_a_colon_between():
 
 def test_one_number_is_a_range_of_one_value():
     assert Range.parse("1e-3") == Range.parse("1e-3:1e-3") == Range(low=1e-3, high=1e-3)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_fixed_search_on_the_longest_folder_name_has_a_name_that_is_allowed(model: str):
+    config = fixed_search(model, "1.23456789e-05", "1.23456789e-06")
+    key = "x" * LONGEST_FOLDER_NAME + "-0123abcd"
+    name = config.name.replace(AFTER_DATASET, f"{key}-{model}")
+    assert replace(config, name=name).name.endswith("-lr-1.23457e-05-decay-1.23457e-06")
 
 
 @pytest.mark.parametrize("text", ["", "1:", ":1", "a:b", "1:2:3", "2:1", "0:1", "-1:1", "1e-3-1e-1"])

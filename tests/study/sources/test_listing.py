@@ -200,7 +200,31 @@ def test_many_reasons_are_cut_short(folder: Path) -> None:
         write_image(folder / f"extra{number:02}" / "a.png", seed=number)
     line = left_out(folder)
     assert line.count("images in extra") == MOST_REASONS
-    assert line.endswith("; and more for 3 other reasons.")
+    assert line.endswith("; and 3 more for 3 other reasons.")
+
+
+def test_a_folder_that_only_needs_another_name_is_named_before_larger_ones(folder: Path) -> None:
+    write_image(folder / "Val" / "cat" / "a.png", seed=0)
+    for number in range(MOST_REASONS):
+        for name in ("a.png", "b.png"):
+            write_image(folder / f"extra{number:02}" / name, seed=number)
+    assert left_out(folder).startswith("Not read in photos: images in Val/, since validation images are those in val/")
+
+
+@pytest.mark.parametrize(
+    ("head", "line"),
+    [
+        (b"\x00\x00\x08\x03", "archives or data files"),
+        (b"\x80\x02}q\x01", "archives or data files"),
+        (b"\x0a\x05\x01\x08", "unsupported PCX images in no class folder"),
+        (b"\x01\xda\x01\x01", "unsupported SGI images in no class folder"),
+    ],
+)
+def test_images_under_a_name_without_an_ending_are_counted_by_their_first_bytes(
+    head: bytes, line: str, folder: Path
+) -> None:
+    (folder / "data_batch_1").write_bytes(head)
+    assert left_out(folder) == f"Not read in photos: {line} (1: data_batch_1)."
 
 
 def test_what_this_program_writes_is_no_part_of_the_folder(folder: Path) -> None:
