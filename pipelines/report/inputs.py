@@ -16,6 +16,7 @@ from pipelines.report.network import Network
 from study.errors import StudyError
 from study.provenance import provenance
 from study.system.files import sha256
+from study.tracking.runs import WORKER
 from study.tracking.store import Store
 
 CODE = ("study", "pipelines", "analysis")
@@ -74,7 +75,7 @@ def _runs(material: Material) -> Iterator[object]:
     for other in store.runs([run.dataset_key]):
         if other.stage != "analysis":
             # Every command that looks through a search names its own process in it.
-            yield replace(other, tags={name: value for name, value in other.tags.items() if name != "worker"})
+            yield replace(other, tags={name: value for name, value in other.tags.items() if name != WORKER})
     for search in material.own_searches:
         yield _digest(store, search.id, "search/importance.csv")
 
