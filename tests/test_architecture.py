@@ -215,7 +215,7 @@ def test_stages_are_joined_by_reproduce_and_started_by_the_command_or_seed_by_se
         assert importers(stage) <= {
             "pipelines.reproduce",
             "pipelines.seeds",
-            "pipelines.cli.app",
+            "pipelines.cli.stages",
             "pipelines.cli.store",
         }
 
@@ -283,6 +283,7 @@ TESTED_IN = {
     "whole/test_cli.py": [
         "pipelines.cli.app",
         "pipelines.cli.options",
+        "pipelines.cli.stages",
         "pipelines.cli.store",
         "pipelines.session.display",
         "study.tracking.hints",

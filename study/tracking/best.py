@@ -136,7 +136,8 @@ def latest_dataset(store: Store, stage: str, **tags: str) -> str:
         )
         if stage == "trial":
             model = ("--model", tags["model"]) if "model" in tags else ()
-            raise StudyError(f"Nothing was searched yet: run `{command(store, 'tune', *model)}` first.")
+            what = f"No {tags['model']}" if "model" in tags else "Nothing"
+            raise StudyError(f"{what} was searched yet: run `{command(store, 'tune', *model)}` first.")
         todo = f"`{command(store, 'tune')}` or `{command(store, 'retrain')}`"
         raise StudyError(f"Nothing was retrained yet: run {todo} first.")
     return runs[0].dataset_key

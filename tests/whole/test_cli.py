@@ -72,7 +72,7 @@ MISTAKES = [
     ((*DIGITS, "--lr", "abc"), "'abc'", "LOW:HIGH"),
     ((*DIGITS, "--lr", "1e-1:"), "'1e-1:'", "LOW:HIGH"),
     ((*DIGITS, "--decay", "0:1"), "0:1", "LOW:HIGH"),
-    (("retrain",), "study tune"),
+    (("retrain",), "No cnn was searched yet", "study tune"),
     (("retrain", "--run", "best", "--dataset", "digits"), "study tune"),
     (("retrain", "--run", "best:xyz"), "'xyz'", "cnn, ffnn"),
     (("retrain", "--run", "abcdef"), "'abcdef'", "best"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import optuna
 import pytest
 
-from pipelines.cli import app, options
+from pipelines.cli import app, options, stages
 from study.config import CNNConfig, FFNNConfig, Range, SearchConfig, TrainConfig
 from study.home import Home
 from study.search.search import default_storage
@@ -30,6 +30,7 @@ TRAINED = {"epochs": 3}
 def reload() -> None:
     """Has the command read the defaults again, as a new process does."""
     importlib.reload(options)
+    importlib.reload(stages)
     importlib.reload(app)
 
 

@@ -1,0 +1,293 @@
+"""The commands of the stages, which train, analyse and explain: options to settings to calls."""
+
+import os
+
+import typer
+
+from pipelines.cli import options
+from pipelines.config import AnalysisConfig, ExperimentConfig
+from pipelines.session.setup import context_of, home_of, store_of
+from study.config import (
+    AFTER_DATASET,
+    MODELS,
+    REPORT_SETTINGS,
+    DataConfig,
+    Range,
+    SearchConfig,
+    TrainConfig,
+    default_trials,
+    fixed_search,
+    model_config,
+)
+from study.errors import StudyError, require, require_known
+
+app = typer.Typer()
+SEARCH = SearchConfig(name=AFTER_DATASET)
+"""The defaults of a search."""
+
+
+@app.command()
+def data(
+    dataset: options.Dataset = DataConfig.dataset,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    json: options.Json = False,
+    home: options.Home = "",
+) -> None:
+    """Fetch or check the images; show their splits and the count of each class."""
+    from pipelines.show import show_data
+
+    show_data(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable), home_of(home), json)
+
+
+@app.command()
+def tune(
+    model: options.Model = SEARCH.model.name,
+    trials: options.Trials = None,
+    dataset: options.Dataset = DataConfig.dataset,
+    sampler: options.Sampler = SEARCH.sampler,
+    pruner: options.Pruner = SEARCH.pruner,
+    lr: options.LearningRates = str(SEARCH.learning_rate),
+    decay: options.WeightDecays = str(SEARCH.weight_decay),
+    epochs: options.Epochs = SEARCH.epochs,
+    search: options.Search = "",
+    seed: options.Seed = SEARCH.seed,
+    no_retrain: options.NoRetrain = False,
+    retrain_epochs: options.RetrainEpochs = TrainConfig.epochs,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = 0,
+    workers: options.Workers = 0,
+    trial_timeout: options.TrialTimeout = SEARCH.trial_timeout,
+    dry_run: options.DryRun = False,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
+    storage: options.Storage = "",
+    quiet: options.Quiet = False,
+) -> None:
+    """Search learning rate and weight decay; then retrain the best of all searches. The same command continues."""
+    settings = SearchConfig(
+        name=search or AFTER_DATASET,
+        model=model_config(model),
+        trials=default_trials(sampler) if trials is None else trials,
+        sampler=sampler,
+        pruner=pruner,
+        learning_rate=Range.parse(lr),
+        weight_decay=Range.parse(decay),
+        epochs=epochs,
+        seed=seed,
+        trial_timeout=trial_timeout,
+    )
+    from pipelines.reproduce import search_and_retrain
+
+    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet)
+    loaded = context.load(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable))
+    retrained_for = 0 if no_retrain else retrain_epochs
+    search_and_retrain(settings, loaded, context, epochs=retrained_for, workers=workers, dry_run=dry_run)
+
+
+@app.command()
+def retrain(
+    model: options.RetrainedModel = "",
+    run: options.Run = "best",
+    dataset: options.SomeDataset = "",
+    epochs: options.RetrainOnlyEpochs = TrainConfig.epochs,
+    lr: options.GivenRate = "",
+    decay: options.GivenDecay = "",
+    preset: options.Preset = "",
+    seed: options.RetrainSeed = None,
+    seeds: options.RetrainSeeds = None,
+    again: options.RetrainAgain = False,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = 0,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a trial's settings on all training images, keeping the weights of every epoch."""
+    if model:
+        model_config(model)
+    given = _given_search(model or "cnn", run, lr, decay, preset)
+    from pipelines.reproduce import run_only_trial
+    from pipelines.retrain import retrain as retrain_again
+    from pipelines.seeds import retrain_once, retrain_seeds
+    from study.tracking.best import choose_trial
+
+    context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet)
+    if given or dataset:
+        loaded = context.load(DataConfig(dataset=dataset or DataConfig.dataset, skip_unreadable=skip_unreadable))
+    if given:
+        trial = run_only_trial(given, loaded, context)
+    elif dataset:
+        trial = choose_trial(context.store, run, model or "cnn", loaded.key, loaded.config.recorded_dataset)
+    else:
+        trial = choose_trial(context.store, run, model or "cnn")
+        loaded = context.load(trial.data_config)
+    if model and trial.model != model:
+        raise StudyError(f"--run {run} is a {trial.model}, not a {model}: leave out --model, or --run.")
+    if seeds and again:
+        raise StudyError("--seeds trains those that are missing: leave it out, or --again.")
+    if seeds:
+        retrain_seeds(trial, loaded, context, epochs=epochs, seed=seed, seeds=seeds)
+    else:
+        train = retrain_again if again else retrain_once
+        train(trial, loaded, context, epochs=epochs, seed=seed)
+
+
+def _given_search(model: str, run: str, lr: str, decay: str, preset: str) -> SearchConfig | None:
+    """The search of one trial at the given settings; None where --run names the trial."""
+    if not (lr or decay or preset):
+        return None
+    require(run == "best", f"--run {run} has settings of its own: leave it out, or --lr, --decay and --preset.")
+    if preset:
+        require_known("preset", preset, ["report"])
+        require(
+            not (lr or decay), f"--preset {preset} has a learning rate and a weight decay: leave out --lr and --decay."
+        )
+        return fixed_search(model, *REPORT_SETTINGS[model])
+    require(bool(lr and decay), "A retraining at given settings needs both --lr and --decay.")
+    return fixed_search(model, lr, decay)
+
+
+@app.command()
+def analyse(
+    run: options.Run = "best",
+    dataset: options.SomeDataset = "",
+    image: options.Image = AnalysisConfig.image,
+    layer: options.Layer = AnalysisConfig.layer,
+    filter: options.Filter = AnalysisConfig.filter,
+    epochs_every: options.EpochsEvery = AnalysisConfig.epochs_every,
+    per_map: options.PerMap = AnalysisConfig.per_map,
+    ablation: options.Ablation = AnalysisConfig.ablation,
+    explorer_images: options.ExplorerImages = AnalysisConfig.explorer_images,
+    only: options.Only = "",
+    again: options.AnalyseAgain = False,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a retrained run's figures, tables and report, and log them to it."""
+    settings = AnalysisConfig(
+        image=image,
+        layer=layer,
+        filter=filter,
+        epochs_every=epochs_every,
+        per_map=per_map,
+        ablation=ablation,
+        explorer_images=explorer_images,
+        only=tuple(name.strip() for name in only.split(",") if name.strip()),
+    )
+    # Before torch is imported: on a busy machine, threads that spin while they wait made the ablation take six times
+    # as long (2 cores, 3 busy processes).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from pipelines.analyse import analyse as stage
+
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    analysis = stage(run, settings, context_of(home_of(home), tracking_uri, is_quiet=quiet), images, again=again)
+    raise typer.Exit(1 if analysis.missing else 0)
+
+
+@app.command()
+def explain(
+    run: options.Run = "best",
+    image: options.Image = "",
+    against: options.Against = "",
+    faithfulness: options.Faithfulness = False,
+    dataset: options.SomeDataset = "",
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
+    quiet: options.Quiet = False,
+) -> None:
+    """Explain one answer: which filters, where, spoke for the class, and what every attribution method says."""
+    from pipelines.explain import explain as stage
+
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    stage(run, image, against, context_of(home_of(home), tracking_uri, is_quiet=quiet), images, faithful=faithfulness)
+
+
+@app.command()
+def predict(
+    photos: options.Photos,
+    run: options.Run = "best",
+    json: options.Json = False,
+    csv: options.Csv = False,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
+) -> None:
+    """Classify photos of any size by a retrained run: classes with probabilities."""
+    if json and csv:
+        raise StudyError("--json and --csv are two forms of the same output: give one.")
+    from pipelines.predict import predict as stage
+    from pipelines.session.display import Display
+
+    form = "json" if json else "csv" if csv else "table"
+    is_whole = stage(photos, run, store_of(home, tracking_uri), Display(is_quiet=form != "table"), form)
+    raise typer.Exit(0 if is_whole else 2)
+
+
+@app.command()
+def experiment(
+    name: options.ExperimentName = "",
+    model: options.ExperimentModel = ExperimentConfig.model,
+    dataset: options.ExperimentDataset = "",
+    epochs: options.ExperimentEpochs = ExperimentConfig.epochs,
+    seeds: options.ExperimentSeeds = ExperimentConfig.seeds,
+    seed: options.FirstSeed = ExperimentConfig.seed,
+    top: options.Top = ExperimentConfig.top,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = 0,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare settings over seeds on the validation split: dead-filters, or a search's winner and its runners-up."""
+    settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)
+    from pipelines.experiment import experiment as stage
+
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    stage(settings, context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet), images)
+
+
+@app.command()
+def reproduce(
+    dataset: options.Dataset = DataConfig.dataset,
+    trials: options.Trials = None,
+    epochs: options.Epochs = SEARCH.epochs,
+    retrain_epochs: options.RetrainEpochs = TrainConfig.epochs,
+    seed: options.Seed = SEARCH.seed,
+    skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = 0,
+    workers: options.Workers = 0,
+    trial_timeout: options.TrialTimeout = SEARCH.trial_timeout,
+    dry_run: options.DryRun = False,
+    home: options.Home = "",
+    tracking_uri: options.Uri = "",
+    storage: options.Storage = "",
+    quiet: options.Quiet = False,
+) -> None:
+    """Search, retrain and analyse both models; show the report's Table 2 beside ours."""
+    searches = [
+        SearchConfig(
+            name=AFTER_DATASET,
+            model=model_config(model),
+            trials=default_trials(SEARCH.sampler) if trials is None else trials,
+            epochs=epochs,
+            seed=seed,
+            trial_timeout=trial_timeout,
+        )
+        for model in MODELS
+    ]
+    from pipelines.reproduce import reproduce as stage
+
+    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
+    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet)
+    analysis = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers, dry_run=dry_run)
+    raise typer.Exit(1 if analysis and analysis.missing else 0)
