@@ -1,4 +1,4 @@
-"""Serves MLflow's pages of the tracked runs: without a login on this machine only, to others with one."""
+"""Serves MLflow's pages of the tracked runs: to others with a login, on this machine with one if a password is set."""
 
 import configparser
 import ipaddress
@@ -43,9 +43,13 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
     # Before MLflow is imported, which takes seconds.
     if uri.startswith("http"):
         raise StudyError(f"The store is a server already: open {masked(uri)} in a browser.")
-    with_login = not _is_this_machine(host)
-    if with_login:
-        _require_login(host)
+    is_open, has_password = not _is_this_machine(host), bool(os.environ.get(PASSWORD))
+    # With a password on this machine too: a proxy may open its port to others.
+    with_login = is_open or has_password
+    if is_open:
+        _require_login(f"Host {host!r} opens the store to others", "use 127.0.0.1")
+    elif has_password:
+        _require_login(f"{PASSWORD} is set", "unset it")
     _require_free(host, port)
     store = store_of(home, uri)
     _say_pages(store, f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
@@ -109,15 +113,20 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
-def _require_login(host: str) -> None:
-    """Checks that MLflow's basic authentication is configured, with a password that is not a known default."""
-    problem = f"Host {host!r} opens the store to others, so MLflow's basic authentication must be configured"
+def _require_login(reason: str, instead: str) -> None:
+    """Checks that MLflow's basic authentication is configured, with a password that is not a known default.
+
+    Args:
+        reason: why it must be, for the error.
+        instead: what else can be done.
+    """
+    problem = f"{reason}, so MLflow's basic authentication must be configured"
     if find_spec("flask_wtf") is None:
-        raise StudyError(f"{problem}, and it needs a package: pip install 'flask-wtf<2', or use 127.0.0.1.")
+        raise StudyError(f"{problem}, and it needs a package: pip install 'flask-wtf<2', or {instead}.")
     password, key = os.environ.get(PASSWORD) or _configured_password(problem), os.environ.get(KEY, "")
     if not (password and key):
         missing = " and ".join(name for name, value in ((PASSWORD, password), (KEY, key)) if not value)
-        raise StudyError(f"{problem}: set {missing} to secrets of your own, or use 127.0.0.1.")
+        raise StudyError(f"{problem}: set {missing} to secrets of your own, or {instead}.")
     for name, value in ((PASSWORD, password), (KEY, key)):
         if value.lower() in KNOWN_SECRETS or len(value) < SHORTEST:
             raise StudyError(f"{problem}, and {name} is well known or too short (under {SHORTEST}): choose another.")

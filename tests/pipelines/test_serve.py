@@ -1,4 +1,4 @@
-"""`study ui` for others: only behind MLflow's basic authentication, with secrets that nobody knows."""
+"""`study ui` with a login, which it needs for others: MLflow's basic authentication, with secrets that nobody knows."""
 
 import base64
 import subprocess
@@ -50,13 +50,30 @@ def test_a_well_known_password_in_mlflows_own_file_is_refused(home: Home, tmp_pa
     assert_one_sentence(study_here("ui", "--host", "0.0.0.0", home=home.root, **secrets), str(settings), "read")
 
 
-@pytest.fixture(scope="module")
-def served(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+@pytest.mark.parametrize(
+    ("secrets", "words"),
+    [
+        ({"MLFLOW_AUTH_ADMIN_PASSWORD": "the frog in the well"}, ("set MLFLOW_FLASK_SERVER_SECRET_KEY", "unset it")),
+        (SECRETS | {"MLFLOW_AUTH_ADMIN_PASSWORD": "password1234"}, ("MLFLOW_AUTH_ADMIN_PASSWORD is well known",)),
+    ],
+)
+def test_a_password_without_what_a_login_needs_is_not_ignored_on_this_machine(
+    secrets: dict[str, str], words: tuple[str, ...], home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("it was served"))
+    ended = study_here("ui", "--port", str(free_port()), home=home.root, **secrets)
+    assert_one_sentence(ended, "MLFLOW_AUTH_ADMIN_PASSWORD is set", *words)
+
+
+@pytest.fixture(scope="module", params=["0.0.0.0", "127.0.0.1"])
+def served(
+    request: pytest.FixtureRequest, migrated: Home, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     home, port, log = copy_of(migrated, tmp_path_factory.mktemp("served") / "home"), free_port(), None
     log = home.root / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [STUDY, "ui", "--host", "0.0.0.0", "--port", str(port)],
+            [STUDY, "ui", "--host", request.param, "--port", str(port)],
             env=environment(home.root, **SECRETS),
             cwd=home.root,
             stdout=file,
@@ -84,7 +101,7 @@ def answer(port: int, password: str = "", host: str = "") -> int:
         return error.code
 
 
-def test_others_are_answered_with_the_password_alone(served: tuple[int, subprocess.Popen[bytes]]) -> None:
+def test_where_a_password_is_set_it_alone_is_answered(served: tuple[int, subprocess.Popen[bytes]]) -> None:
     port, _ = served
     assert answer(port) == 401
     assert answer(port, "password1234") == 401
