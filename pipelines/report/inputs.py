@@ -13,6 +13,7 @@ from analysis.drawing import fonts
 from pipelines.report.cache import PACKAGES, fingerprint
 from pipelines.report.material import Material
 from pipelines.report.network import Network
+from pipelines.session.notes import NOTE
 from study.errors import StudyError
 from study.provenance import provenance
 from study.system.files import sha256
@@ -74,8 +75,9 @@ def _runs(material: Material) -> Iterator[object]:
     store, run = material.network.store, material.network.run
     for other in store.runs([run.dataset_key]):
         if other.stage != "analysis":
-            # Every command that looks through a search names its own process in it.
-            yield replace(other, tags={name: value for name, value in other.tags.items() if name != WORKER})
+            # Every command that looks through a search names its own process in it, and describes it anew.
+            tags = {name: value for name, value in other.tags.items() if name not in (WORKER, NOTE)}
+            yield replace(other, tags=tags)
     for search in material.own_searches:
         yield _digest(store, search.id, "search/importance.csv")
 

@@ -9,6 +9,7 @@ import pytest
 from pipelines.config import AnalysisConfig
 from pipelines.report import inputs
 from pipelines.report.exhibits import INPUTS
+from pipelines.session.notes import NOTE
 from study.tracking.runs import WORKER
 from tests.conftest import Finished
 from tests.pipelines.report.conftest import Analyse
@@ -48,7 +49,7 @@ def test_an_unchanged_report_is_kept_and_no_analysis_is_recorded(is_drawn, finis
 def test_a_search_that_another_process_looked_through_draws_nothing(is_drawn, finished_study: Finished):
     (search,) = finished_study.context.store.runs(stage="search", search="digits-cnn")
     assert is_drawn()
-    finished_study.context.store.tag(search.id, **{WORKER: "another"})
+    finished_study.context.store.tag(search.id, **{WORKER: "another", NOTE: "described with its report"})
     assert not is_drawn()
 
 
