@@ -20,7 +20,7 @@ from study.home import Home
 from study.search.search import default_storage
 from study.system.processes import this_process
 from study.tracking import retry
-from study.tracking.runs import Run
+from study.tracking.runs import WORKER, Run
 from study.tracking.store import Store, default_uri
 from tests.conftest import copy_of
 from tests.pipelines.test_retrain import trial
@@ -80,7 +80,7 @@ def expected(migrated: Home, machine: Machine, tiny: Dataset, tmp_path_factory: 
 def end_worker(store: Store, toy: Run) -> None:
     """Names, as the worker of an unfinished retraining, a process that has ended, which this one has not."""
     (run,) = store.runs(stage="retrain", trial_run=toy.id)
-    store.tag(run.id, worker=f"{this_process()}0")
+    store.tag(run.id, **{WORKER: f"{this_process()}0"})
 
 
 def hashes(store: Store, run_id: str) -> list[str]:
