@@ -7,6 +7,7 @@ import pytest
 from pipelines.upkeep.doctor import Options, examine
 from study.device import Machine
 from study.home import Home
+from study.tracking.runs import WORKER
 from tests.conftest import Finished, surroundings
 from tests.support.patient import Patient, dead_process, moved_copy
 
@@ -17,7 +18,7 @@ def healthy(finished_study: Finished, machine: Machine, tmp_path_factory: pytest
     gone = dead_process()
     for name, change in {
         "optuna.db": "UPDATE trial_user_attributes SET value_json = json_quote(?) WHERE key = 'worker'",
-        "mlflow.db": "UPDATE tags SET value = ? WHERE key = 'worker'",
+        "mlflow.db": f"UPDATE tags SET value = ? WHERE key = '{WORKER}'",
     }.items():
         with contextlib.closing(sqlite3.connect(home.store / name)) as opened, opened:
             opened.execute(change, (gone,))

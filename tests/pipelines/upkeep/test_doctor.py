@@ -234,7 +234,7 @@ def test_what_is_wrong_with_trials_is_found_and_repaired(patient: Patient, damag
         expected.append((f"search digits-{model}, trial {number}", what))
         if damage in RECREATED and (model, number) in best:
             # The best one's run is named by its retraining.
-            expected.append(("retrained", "which does not exist"))
+            expected.append((f"{model} · seed 0", "which does not exist"))
     require_repaired(patient, expected)
 
 
