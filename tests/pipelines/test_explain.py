@@ -148,7 +148,10 @@ def typed(finished_study: Finished, tmp_path_factory: pytest.TempPathFactory) ->
         (["--image", "{folder}"], r"Unknown image '.*': choose train:N"),
         (["--image", "{folder}/notes.png"], r"notes\.png cannot be read as an image \(.+\)\."),
         (["--against", "fish"], r"--against 'fish' is no class: choose one of (\d, ){8}\d\."),
-        (["--run", "{bare}"], r"Run bare \([0-9a-f]{32}\) has no weights: name another run, or run `study retrain`"),
+        (
+            ["--run", "{bare}"],
+            r"Run bare \([0-9a-f]{32}\) is not finished \(running, 0 epochs' weights\): `study",
+        ),
         (["--run", "nobody"], r"nobody"),
     ],
 )

@@ -34,7 +34,7 @@ def test_a_trial_and_a_search_are_shown_too(finished_study: Finished, capsys: py
     show_run(store, search[:12])
     assert f"search {search}" in capsys.readouterr().out
     trial = store.runs(stage="trial", search="digits-ffnn")[0]
-    show_run(store, trial.name)
+    show_run(store, trial.full_name)
     assert f"trial {trial.id}" in capsys.readouterr().out
 
 

@@ -89,7 +89,7 @@ def test_the_answer_is_readable_on_the_page_and_numbers_in_the_file(report: Repo
     assert "(" in (report.folder / "table2.md").read_text()
     assert "Wik's (2023) numbers are of CIFAR-10, and are shown only for" in section_of(report, "table2").note
     assert "report" not in numbers
-    assert section_of(report, "table2").heading == "Accuracy, precision, recall and F1 (Table 2)"
+    assert section_of(report, "table2").heading == "Accuracy, precision, recall, F1 and balanced accuracy (Table 2)"
 
 
 def test_a_picture_in_words_has_one_mark_after_its_heading(report: Report):
