@@ -36,6 +36,8 @@ LONGEST = (
     "pipelines/session/test_isolation.py",
     "pipelines/test_analyse.py",
     "faults/test_faults.py",
+    # Before the tests of reports, which add analyses to the study that it exports.
+    "pipelines/upkeep/test_export.py",
     "pipelines/upkeep/test_doctor.py",
     "pipelines/upkeep/test_gaps.py",
     "pipelines/trials/test_recovery.py",

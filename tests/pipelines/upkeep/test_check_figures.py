@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipelines.upkeep.doctor import Result
-from study.tracking.runs import experiment_tags
+from study.tracking.tags import experiment_tags
 from tests.support.patient import FIX, Patient
 
 
