@@ -65,10 +65,7 @@ def _dead_filters(config: ExperimentConfig) -> Plan:
 
 def _winner(config: ExperimentConfig, dataset: Dataset, context: Context) -> Plan:
     best = selection.best_trial(context.store, dataset.key, config.model or "cnn", dataset.config.recorded_dataset)
-    if best.dataset_digest != dataset.digest:
-        raise StudyError(
-            f"Trial {best.trial_number} of {best.search} was searched on other images than those of {dataset.source}."
-        )
+    selection.require_searched_on(best, dataset.digest, dataset.source)
     search = best.search
     trials = selection.complete_trials(context.store, dataset.key, model=best.model, search=search)
     trials = trials[: config.top or WINNER_TOP]

@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.drawing.wording import counted
 from pipelines.report.network import recorded_classes
 from pipelines.session.display import Display
 from study.errors import StudyError
 from study.images import SIDE
 from study.models import build_model
 from study.pictures.decoding import read_upright, resized, why_unreadable
-from study.served import BATCH, Served, as_table
+from study.served import Served
 from study.sources.formats import IMAGES, kind_of
 from study.system import interruption
 from study.system.redaction import one_line
@@ -58,9 +59,7 @@ def predict(names: Sequence[str], spec: str, store: Store, display: Display, for
     run = choose_retrained(store, spec)
     model = load(store, run)
     photos, failures = _read(list(_sources(names)), display)
-    pixels = [square for _, (square, _) in photos]
-    parts = [model.probabilities(np.stack(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)]
-    table = as_table(np.concatenate([*parts, np.empty((0, len(model.classes)))]), model.classes)
+    table = model.classify([pixels for _, (pixels, _) in photos])
     table.insert(0, "image", [name for name, _ in photos])
     {"table": _print_table, "json": _print_json, "csv": _print_csv}[form](table, run)
     print(_summary(run, [size for _, (_, size) in photos]), file=sys.stdout if form == "table" else sys.stderr)
@@ -129,8 +128,8 @@ def _decoded(source: Path | bytes) -> Photo | str:
 def _summary(run: Run, sizes: Collection[tuple[int, int]]) -> str:
     count = sum(size != (SIDE, SIDE) for size in sizes)
     how = f"; {count} resized to {SIDE} × {SIDE} pixels, as for training" if count else ""
-    photos = f"{len(sizes)} image{'' if len(sizes) == 1 else 's'}"
-    return f"{photos} classified by the {run.model.upper()} of run {run.id} ({one_line(run.dataset_key)}){how}."
+    photos, network = counted(len(sizes), "image"), f"{run.model.upper()} of run {run.id}"
+    return f"{photos} classified by the {network} ({one_line(run.dataset_key)}){how}."
 
 
 def _print_table(table: pd.DataFrame, run: Run) -> None:

@@ -24,6 +24,7 @@ from study.models import Model, build_model
 from study.system.files import locked
 from study.system.processes import usage
 from study.tracking.artifacts import predictions_path
+from study.tracking.best import require_searched_on
 from study.tracking.checkpoints import Checkpoint, Checkpoints
 from study.tracking.failures import failure_recorded
 from study.tracking.registry import log_model, model_digests, model_name
@@ -49,10 +50,7 @@ def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed
         Incomplete: where a file that was kept is missing or altered at the end.
         KeyboardInterrupt: after the run was marked as interrupted.
     """
-    if trial.dataset_digest != dataset.digest:
-        raise StudyError(
-            f"Trial {trial.trial_number} of {trial.search} was searched on other images than those of {dataset.source}."
-        )
+    require_searched_on(trial, dataset.digest, dataset.source)
     seed = trial.base_seed if seed is None else seed
     config = replace(trial.train_config, epochs=epochs, seed=seed)
     with locked(context.home):

@@ -49,10 +49,13 @@ class Served:
             images = as_images(data, files=SERVER not in os.environ)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        pixels = [resized(image, SIDE) for image in images]
-        parts = [self.probabilities(np.stack(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)]
-        table = as_table(np.concatenate([*parts, np.empty((0, len(self.classes)))]), self.classes)
+        table = self.classify([resized(image, SIDE) for image in images])
         return table.set_index(data.index) if isinstance(data, pd.DataFrame | pd.Series) else table
+
+    def classify(self, pixels: Sequence[np.ndarray]) -> pd.DataFrame:
+        """What `predict` returns, for images (3, 32, 32; uint8)."""
+        parts = [self.probabilities(np.stack(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)]
+        return as_table(np.concatenate([*parts, np.empty((0, len(self.classes)))]), self.classes)
 
     @torch.no_grad()
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:

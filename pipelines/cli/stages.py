@@ -110,7 +110,6 @@ def retrain(
     if model:
         model_config(model)
     given = _given_search(model or "cnn", run, lr, decay, preset)
-    from pipelines.reproduce import run_only_trial
     from pipelines.retrain import retrain as retrain_again
     from pipelines.seeds import retrain_once, retrain_seeds
     from study.tracking.best import choose_trial
@@ -119,6 +118,9 @@ def retrain(
     if given or dataset:
         loaded = context.load(DataConfig(dataset=dataset or DataConfig.dataset, skip_unreadable=skip_unreadable))
     if given:
+        # Draws the search's figures, whose imports other retrainings need not wait for.
+        from pipelines.reproduce import run_only_trial
+
         trial = run_only_trial(given, loaded, context)
     elif dataset:
         trial = choose_trial(context.store, run, model or "cnn", loaded.key, loaded.config.recorded_dataset)
@@ -185,7 +187,7 @@ def analyse(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from pipelines.analyse import analyse as stage
 
-    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    images = _images(dataset, skip_unreadable)
     analysis = stage(run, settings, context_of(home_of(home), tracking_uri, is_quiet=quiet), images, again=again)
     raise typer.Exit(1 if analysis.missing else 0)
 
@@ -205,7 +207,7 @@ def explain(
     """Explain one answer: which filters, where, spoke for the class, and what every attribution method says."""
     from pipelines.explain import explain as stage
 
-    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    images = _images(dataset, skip_unreadable)
     stage(run, image, against, context_of(home_of(home), tracking_uri, is_quiet=quiet), images, faithful=faithfulness)
 
 
@@ -250,8 +252,13 @@ def experiment(
     settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)
     from pipelines.experiment import experiment as stage
 
-    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    images = _images(dataset, skip_unreadable)
     stage(settings, context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet), images)
+
+
+def _images(dataset: str, skip_unreadable: bool) -> DataConfig | None:
+    """The images that --dataset names; None where it is empty, for those of the run."""
+    return DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
 
 
 @app.command()

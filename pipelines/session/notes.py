@@ -4,11 +4,11 @@ Each is Markdown: what it is, how it did, its command, and links to what belongs
 wrote in MLflow stays.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 
 from pipelines.session.mlflow_pages import REPORT_FILES, run_page, runs_page
 from study.system.redaction import one_line
+from study.tracking.hints import retraining_anywhere
 from study.tracking.queries import quoted
 from study.tracking.runs import Run, metric
 from study.tracking.store import Store
@@ -72,8 +72,7 @@ def describe_retrained(store: Store, run: Run) -> None:
     links = [_markdown_link(name, run_page(run, file)) for name, file in REPORT_FILES.items() if file in files]
     siblings = f"tags.stage = 'retrain' AND tags.trial_run = {quoted(run.trial_run)}"
     links.append(_markdown_link("the same settings with other seeds", runs_page(run.experiment_id, siblings, TEST)))
-    words = ["study", "retrain", "--run", run.trial_run, "--epochs", str(run.epochs), "--seed", str(run.seed)]
-    command = f"Trained by `{shlex.join(words)}`; analysed by `study analyse --run {run.id}`."
+    command = f"Trained by `{retraining_anywhere(run)}`; analysed by `study analyse --run {run.id}`."
     _note(store, run, [about, origin, " · ".join(links), command])
     for version in store.client.search_model_versions(f"run_id = '{run.id}'"):
         if _is_ours(version.description or ""):

@@ -123,6 +123,18 @@ def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None
     return run
 
 
+def require_searched_on(trial: Run, digest: str, source: str) -> None:
+    """Checks that `trial` was searched on the images with this `digest`, from `source`.
+
+    Raises:
+        StudyError: where it was not.
+    """
+    if trial.dataset_digest != digest:
+        raise StudyError(
+            f"Trial {trial.trial_number} of {trial.search} was searched on other images than those of {source}."
+        )
+
+
 def latest_dataset(store: Store, stage: str, **tags: str) -> str:
     """The key of the data set of the latest run of `stage`.
 

@@ -35,8 +35,16 @@ def command_at(home: Home, uri: str, *words: str) -> str:
 
 def retraining(store: Store, run: Run) -> str:
     """The command that repeats or continues the retraining `run`."""
-    settings = ("--epochs", str(run.epochs), "--seed", str(run.seed))
-    return command(store, "retrain", "--run", run.trial_run, *settings)
+    return command(store, *_retraining(run))
+
+
+def retraining_anywhere(run: Run) -> str:
+    """Like `retraining`, for any home."""
+    return shlex.join(["study", *_retraining(run)])
+
+
+def _retraining(run: Run) -> tuple[str, ...]:
+    return "retrain", "--run", run.trial_run, "--epochs", str(run.epochs), "--seed", str(run.seed)
 
 
 def searching(config: SearchConfig, dataset: str) -> str:
