@@ -131,7 +131,7 @@ class Filters:
         """What every class loses without each filter; see `effects.ablation_effects`."""
         weights, settings = self.model.state_dict().values(), str(self.network.config.model)
         inputs = [fingerprint(*weights, self.test.images, self.test.labels), settings, self.network.classes, self.by]
-        code = [ablating, effects, leads, auc, classification, *FORWARD]
+        code = [ablating, activity, effects, leads, auc, classification, *FORWARD]
         return self.cache.table("ablation", inputs, code, self._effects)
 
     def _effects(self) -> pd.DataFrame:
@@ -182,7 +182,7 @@ def image_effects(filters: Filters, image: SelectedImage, cache: Cache) -> pd.Da
 
     inputs = [fingerprint(*filters.model.state_dict().values(), filters.test.images, pixels)]
     settings = [str(network.config.model), network.classes, filters.by, image.label]
-    return cache.table("image_ablation", [*inputs, *settings], [ablating, image_ablation, *FORWARD], measure)
+    return cache.table("image_ablation", [*inputs, *settings], [ablating, activity, image_ablation, *FORWARD], measure)
 
 
 def firing(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

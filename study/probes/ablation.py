@@ -23,6 +23,7 @@ from study.config import REPLACEMENTS
 from study.errors import require_known
 from study.images import normalise
 from study.models import CNN, flat
+from study.probes.activity import outweighed
 from study.system import interruption
 from study.training import EVALUATION_BATCH
 
@@ -119,12 +120,17 @@ def _without_first(model: CNN, removed: Tensor, convolved: Tensor) -> Iterator[T
         convolved: output of the second convolution for the whole maps.
     """
     layer = model.conv2
+    # Those that nothing can make active stay zero; where that is all, none is left out, as a convolution needs one.
+    living = ~outweighed(model)["conv2"]
+    living |= ~living.any()
+    weight, convolved = layer.weight[living], convolved[:, living]
+    read = model.fc.weight.unflatten(1, (len(living), -1))[:, living].flatten(1)
     for filter in range(removed.shape[1]):
         part = functional.conv2d(
             removed[:, filter : filter + 1],
-            layer.weight[:, filter : filter + 1],
+            weight[:, filter : filter + 1],
             stride=layer.stride,
             padding=layer.padding,
             dilation=layer.dilation,
         )
-        yield model.fc(flat(_pool(model, convolved - part)))
+        yield functional.linear(flat(_pool(model, convolved - part)), read, model.fc.bias)

@@ -19,8 +19,6 @@ from study.images import pick
 from study.models import Model
 from study.training import EVALUATION_BATCH, predict
 
-ROUNDING = 1e-3
-"""Upper bound of the relative rounding error of a filter's float32 sums."""
 COLLAPSED = 1e-3
 """A filter whose weights are all smaller than this counts as collapsed."""
 
@@ -133,19 +131,23 @@ def _listening(model: Model, hear: Callable[[str, Tensor], None]) -> Iterator[No
 def outweighed(model: Model) -> dict[str, Tensor]:
     """The filters, bool (filters,) by layer, that are silent on any image: the bias outweighs all other terms.
 
-    Bounds go from layer to layer: a normalised image is within [-1, 1], so no output exceeds bias + Σ|w|, which
-    bounds the next layer's inputs. It takes no image, and finds most of the collapsed filters.
+    Bounds go from layer to layer. A normalised image is within [-1, 1], so no output exceeds bias + Σ|w|; a map after
+    ReLU is within 0 and its own bound, so that only positive weights raise what the next layer makes of it. It takes
+    no image, and finds most of the silent filters.
     """
     silent = {}
     highest: Tensor | None = None
     for layer in rectified(model):
         weight, bias = (tensor.double() for tensor in _parameters(model, layer))
-        reach = weight.abs().flatten(1)
+        terms = raising = weight.abs().flatten(1)
         if highest is not None:
-            reach = weight.abs().reshape(len(bias), len(highest), -1).sum(2) * highest
-        gain = reach.sum(1)
-        silent[layer] = bias <= -(1 + ROUNDING) * gain
-        highest = (bias + (1 + ROUNDING) * gain).clamp(min=0)
+            each = highest.repeat_interleave(terms.shape[1] // len(highest))
+            terms, raising = terms * each, weight.flatten(1).clamp(min=0) * each
+        # The bound of the rounding errors of a sum in float32, in any order.
+        rounding = torch.finfo(torch.float32).eps * terms.shape[1] * terms.sum(1)
+        bound = bias + raising.sum(1) + rounding
+        silent[layer] = bound <= 0
+        highest = bound.clamp(min=0)
     return silent
 
 

@@ -23,9 +23,9 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.transforms.v2 import functional as transforms
 
 from study.models import Model
+from study.probes import transforms
 from study.probes.attributions import CELL, METHODS, cells
 from study.probes.margins import BATCH, Pair, blurred
 from study.probes.twin import twin

@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.functional import gaussian_blur
+
+from study.probes import transforms
 
 BLUR = 4.0
 """Standard deviation, in pixels, of the blur that integrated gradients start from."""
@@ -29,7 +30,7 @@ def pair_of(a: int, b: int | None = None, images: int = 1) -> Pair:
 
 def blurred(images: Tensor) -> Tensor:
     """The images without anything smaller than about `BLUR` pixels."""
-    return gaussian_blur(images, [31, 31], [BLUR, BLUR])
+    return transforms.gaussian_blur(images, [31, 31], [BLUR, BLUR])
 
 
 def last_layer(network: nn.Sequential) -> nn.Linear:

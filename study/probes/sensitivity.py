@@ -11,11 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.transforms.v2 import functional as transforms
 
 from study.config import CNNConfig
 from study.images import Labelled, normalise
 from study.models import CNN, Model, flat, receptive_fields
+from study.probes import transforms
 from study.training import predict
 
 SHIFTS = (0, 1, 2, 4, 6, 8)
@@ -36,6 +36,16 @@ def moved(images: Tensor, down: int, right: int, fill: str = "edge") -> Tensor:
     return transforms.crop(padded, reach - down, reach - right, *images.shape[-2:])
 
 
+def brightened(images: Tensor, factor: float) -> Tensor:
+    """The images with brightness times `factor`; black for 0."""
+    return transforms.adjust_brightness(images, factor)
+
+
+def contrasted(images: Tensor, factor: float) -> Tensor:
+    """The images with contrast times `factor`; of one grey for 0."""
+    return transforms.adjust_contrast(images, factor)
+
+
 def noisy(images: Tensor, sigma: float) -> Tensor:
     """The images with Gaussian noise of standard deviation `sigma`, in shares of the range; the same for each call."""
     with torch.random.fork_rng(devices=[]):
@@ -50,8 +60,8 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
 
 
 STRENGTHS: dict[str, tuple[Callable[[Tensor, float], Tensor], tuple[float, ...]]] = {
-    "brightness": (transforms.adjust_brightness, (0.4, 0.7, 1.3, 1.6, 2.0)),
-    "contrast": (transforms.adjust_contrast, (0.2, 0.4, 0.6, 0.8, 1.5)),
+    "brightness": (brightened, (0.4, 0.7, 1.3, 1.6, 2.0)),
+    "contrast": (contrasted, (0.2, 0.4, 0.6, 0.8, 1.5)),
     "noise": (noisy, (0.02, 0.05, 0.1, 0.15, 0.25)),
     "blur": (blurred, (0.5, 0.75, 1.0, 1.5, 2.5)),
 }

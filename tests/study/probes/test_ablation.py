@@ -7,6 +7,7 @@ from study.data import normalise
 from study.errors import StudyError
 from study.models import CNN, build_model
 from study.probes.ablation import Ablation, ablate, replacement_maps
+from study.probes.activity import outweighed
 from study.training import EVALUATION_BATCH, predict
 
 CONFIGS = [
@@ -109,6 +110,17 @@ def test_an_image_outside_the_set_can_be_ablated_with_the_sets_means():
     assert torch.allclose(
         ablated.without["conv1"][2], hooked(model, other, "conv1", 2, means["conv1"][2]), rtol=1e-4, atol=2e-5
     )
+
+
+def test_the_first_layers_filters_are_ablated_exactly_where_some_of_the_second_layer_are_dead():
+    model, shown = network(CONFIGS[0]), images(30)
+    with torch.no_grad():
+        model.conv2.bias[[1, 4]] = -1e3
+    assert outweighed(model)["conv2"].nonzero().flatten().tolist() == [1, 4]
+    means = replacement_maps(model, shown)
+    for filter, without in enumerate(ablate(model, shown, means).without["conv1"]):
+        expected = hooked(model, shown, "conv1", filter, means["conv1"][filter])
+        assert torch.allclose(without, expected, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("by", ["mean", "zero"])

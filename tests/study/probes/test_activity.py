@@ -110,6 +110,20 @@ def test_only_what_is_silent_on_any_image_is_outweighed(config: ModelConfig):
         assert not fires[:, outweighed(model)[layer]].any()
 
 
+def test_negative_weights_raise_a_filter_that_reads_the_image_but_none_that_reads_a_map_after_relu():
+    model = build_model(CNNConfig(filters=(4, 6)), classes=10, seed=1)
+    with torch.no_grad():
+        for layer in ("conv1", "conv2"):
+            model.get_parameter(f"{layer}.weight")[0] = -0.5
+            model.get_parameter(f"{layer}.bias")[0] = -0.1
+    assert {layer: silent[0].item() for layer, silent in outweighed(model).items()} == {"conv1": False, "conv2": True}
+    black = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    assert {layer: fires[0, 0].any().item() for layer, fires in positive(model, black).items()} == {
+        "conv1": True,
+        "conv2": False,
+    }
+
+
 def test_the_sample_has_the_classes_shares_and_no_row_twice():
     labels = torch.tensor([0] * 50 + [2] * 30 + [1] * 20)[
         torch.randperm(100, generator=torch.Generator().manual_seed(0))
