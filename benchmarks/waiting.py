@@ -20,6 +20,7 @@ import typer
 from benchmarks.images import random_images
 from benchmarks.measure import epoch_of, seconds, surroundings
 from benchmarks.output import JsonOption, conclude, show
+from pipelines.session.isolation import SPINS
 from study.config import TrainConfig
 from study.device import prepare
 from study.training import resident
@@ -28,7 +29,7 @@ VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 SETTINGS = {
     "default": {},
     "passive": {"OMP_WAIT_POLICY": "passive"},
-    **{f"{count:,} rounds": {"GOMP_SPINCOUNT": str(count)} for count in (1_000, 10_000, 30_000)},
+    **{f"{count:,} rounds": {"GOMP_SPINCOUNT": str(count)} for count in (10_000, SPINS, 200_000)},
 }
 """The default, and the settings under test."""
 

@@ -1,7 +1,5 @@
 """The commands of the stages, which train, analyse and explain: options to settings to calls."""
 
-import os
-
 import typer
 
 from pipelines.cli import options
@@ -182,9 +180,6 @@ def analyse(
         explorer_images=explorer_images,
         only=tuple(name.strip() for name in only.split(",") if name.strip()),
     )
-    # Before torch is imported: on a busy machine, threads that spin while they wait made the ablation take six times
-    # as long (2 cores, 3 busy processes).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from pipelines.analyse import analyse as stage
 
     images = _images(dataset, skip_unreadable)

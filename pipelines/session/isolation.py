@@ -36,6 +36,8 @@ MLFLOW_READ = (
     "MLFLOW_LOGGING_LEVEL",
 )
 """Prefixes of MLflow's environment variables that are kept: how a store is reached, and by whom."""
+SPINS = 100_000
+"""Rounds that a waiting thread of OpenMP spins before it sleeps; 300,000 is the default of libgomp."""
 LOOPBACK = "127.0.0.1,localhost,::1"
 
 
@@ -60,6 +62,15 @@ def isolate() -> None:
         # matplotlib reads this file in the current folder first, and fails where it cannot.
         with contextlib.chdir(RC_FILE.parent):
             import matplotlib  # noqa: F401
+
+
+def limit_spinning(rounds: int = SPINS) -> None:
+    """Has OpenMP's threads sleep after some rounds of waiting, so that other programs get the core.
+
+    See docs/speed.md. Call it before torch is imported; it has no effect where the user has said how threads wait.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(rounds))
 
 
 def _remove_mlflow_variables() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import mlflow.environment_variables
 import pytest
+from typer.testing import CliRunner
 
-from pipelines.session.isolation import MLFLOW_READ, isolate
+from pipelines.cli.app import app
+from pipelines.session.isolation import MLFLOW_READ, SPINS, isolate
 from study.home import Home
 from study.tracking.store import Store
 from tests.support.process import STUDY, TIMEOUT, Ended, environment, read_until, start, study
@@ -158,6 +160,24 @@ def test_every_variable_of_mlflow_is_read_on_purpose_or_removed(monkeypatch: pyt
     for beginning in MLFLOW_READ:
         assert any(name.startswith(beginning) for name in MLFLOW_VARIABLES), beginning
         assert re.search(f"`{beginning}", documented), beginning
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "expected"),
+    [
+        ("tune", {}, {"GOMP_SPINCOUNT": str(SPINS)}),
+        ("analyse", {}, {"GOMP_SPINCOUNT": "0"}),
+        ("tune", {"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ("analyse", {"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ],
+)
+def test_waiting_threads_spin_for_a_limited_time_unless_the_user_has_said_how_they_wait(
+    command: str, given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    monkeypatch.setattr(os, "environ", {name: os.environ[name] for name in os.environ if name not in names} | given)
+    assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+    assert {name: os.environ[name] for name in names if name in os.environ} == expected
 
 
 @pytest.mark.parametrize("name", ["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"])
