@@ -1,12 +1,12 @@
 """`study explain`: one answer of a retrained run, by the circuit and by every attribution method, logged back to it.
 
-One image takes 47 s of processor time on one thread (Intel Xeon), of which circuit and methods are 5 s, and training
-images 14 s.
+One image takes 47 s of processor time on one thread (Intel Xeon); `SECONDS` says on what.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 
 from analysis.drawing.names import readable, readable_names
 from analysis.drawing.wording import signed
+from analysis.exhibit import Exhibit
 from analysis.explanations import circuit, influence, methods
 from analysis.explanations.decision import Decision
 from analysis.explanations.faithfulness import short_verdicts
@@ -30,7 +31,6 @@ from pipelines.session.mlflow_pages import run_page
 from study.config import DataConfig
 from study.data import SIDE, Dataset, SelectedImage, normalise, select_image
 from study.errors import StudyError
-from study.probes.attributions import METHODS
 from study.probes.circuit import rival_of
 from study.provenance import provenance
 from study.sources.image_folder import read_photo
@@ -38,8 +38,18 @@ from study.tracking import best
 
 FOLDER = "explanations"
 """Subfolder of a report, and of its artifacts, with a folder for each explained image."""
+FILTERS, METHODS, EPOCHS, TRAINING, BELIEVED = (
+    "Which filters, and where",
+    "What every method says",
+    "How the reasons formed",
+    "Which training images taught it this",
+    "Which methods can be believed",
+)
+"""The parts of the page, by their headings."""
+SECONDS = {FILTERS: 1, METHODS: 4, EPOCHS: 20, TRAINING: 14}
+"""Each part's share of the progress: about its seconds of one core's time for a CNN (Intel Xeon)."""
 NO_CIRCUIT = (
-    "The circuit needs convolutions, which the ffnn does not have; the methods that apply to it are shown. Attention "
+    "The circuit needs convolutions, which the FFNN does not have; the methods that apply to it are shown. Attention "
     "maps do not apply either: it has no attention."
 )
 LEADING = 5
@@ -53,7 +63,7 @@ def explain(
 
     Args:
         spec: see `best.choose_retrained`.
-        image: see `select_image`; a file of any size is resized as for training.
+        image: see `select_image`; a file of any size is stretched as for training.
         against: name of the rival class; empty: see `rival_of`.
         context: the stores, the machine and the display.
         data: the settings to load the data set, on which `best` is chosen; by default that of the run.
@@ -63,6 +73,36 @@ def explain(
         StudyError: for an unknown run, one without weights, an unknown image or class, or the predicted class as
             its own rival.
     """
+    network, dataset = _network(spec, data, context)
+    selected, notice = _selected(dataset, image)
+    pair, logits = _pair(network, selected, against)
+    folder = f"{network.run.dataset_key}-{network.name}-{network.run.id[:8]}/{FOLDER}/{_slug(selected, against)}"
+    names = readable_names(network.classes)
+    report = Report(context.report_folder(folder), names)
+    words = ["--image", image or selected.description.split(" ")[0], *(["--against", against] if against else [])]
+    network = replace(network, classes=tuple(names[name] for name in network.classes))
+    selected = replace(selected, description=readable(selected.description))
+    lead = _lead(network, selected, logits, pair)
+    context.display.say(lead)
+    measured = _faithfulness(network, dataset, context, measure=faithful)
+    ranking = short_verdicts(measured.table) if measured and measured.table is not None else {}
+    parts = _parts(network, selected, dataset, pair, report, context, ranking)
+    if measured:
+        parts[BELIEVED] = [report.add(measured)]
+        context.display.say(measured.text)
+    notices = [*filter(None, [notice]), *([NO_CIRCUIT] if network.name == "ffnn" else [])]
+    for line in notices:
+        context.display.say(line)
+    title = f"Why {selected.description} is classified as {network.classes[pair[0]]}"
+    command = command_line(context.where, "explain", "--run", network.run.id, *words)
+    facts = {"Run": network.run.id, "This page": f"{command}, commit {provenance()['git_commit'][:10]}"}
+    links = {"The whole report": f"../../{PAGE}"} if (report.folder / "../.." / PAGE).is_file() else {}
+    report.add_file(PAGE, page(title, lead, parts, facts=facts, links=links, notices=notices))
+    return _logged(report, network, context)
+
+
+def _network(spec: str, data: DataConfig | None, context: Context) -> tuple[Network, Dataset]:
+    """The network of the run that `spec` names, and the images that it was trained on."""
     loaded = context.load(data) if data else None
     source = loaded.config.recorded_dataset if loaded else ""
     run = best.choose_retrained(context.store, spec, loaded.key if loaded else None, source)
@@ -72,39 +112,23 @@ def explain(
     network = pull(context.store, run, dataset.classes)
     if not network.files:
         raise StudyError(no_weights(run))
-    selected, notice = _selected(dataset, image)
-    pair, logits = _pair(network, selected, against)
-    names = readable_names(network.classes)
-    shown = tuple(names[name] for name in network.classes)
-    network, selected = replace(network, classes=shown), replace(selected, description=readable(selected.description))
-    folder = f"{run.dataset_key}-{run.model}-{run.id[:8]}/{FOLDER}/{_slug(selected, against)}"
-    report = Report(context.report_folder(folder), names)
-    lead = _lead(network, selected, logits, pair)
-    context.display.say(lead)
-    measured = None
-    if faithful:
-        measured = faithfulness.measure(network, dataset, context.display)
-    elif faithfulness.is_kept(network):
-        measured = faithfulness.show(network)
-    ranking = short_verdicts(measured.table) if measured and measured.table is not None else {}
-    parts = _parts(network, selected, dataset, pair, report, context, ranking)
-    if measured:
-        parts["Which methods can be believed"] = [report.add(measured)]
-        context.display.say(measured.text)
-    notices = [*filter(None, [notice]), *([NO_CIRCUIT] if network.name == "ffnn" else [])]
-    for line in notices:
-        context.display.say(line)
-    words = ["explain", "--run", run.id, "--image", image or selected.description.split(" ")[0]]
-    command = command_line(context.where, *words, *(["--against", against] if against else []))
-    title = f"Why {selected.description} is classified as {shown[pair[0]]}"
-    links = {"The whole report": f"../../{PAGE}"} if (report.folder / "../.." / PAGE).is_file() else {}
-    facts = {"Run": run.id, "This page": f"{command}, commit {provenance()['git_commit'][:10]}"}
-    report.add_file(PAGE, page(title, lead, parts, facts=facts, links=links, notices=notices))
+    return network, dataset
+
+
+def _faithfulness(network: Network, dataset: Dataset, context: Context, *, measure: bool) -> Exhibit | None:
+    """Which methods can be believed: measured now, kept from an earlier time, or None."""
+    if measure:
+        return faithfulness.measure(network, dataset, context.display)
+    return faithfulness.show(network) if faithfulness.is_kept(network) else None
+
+
+def _logged(report: Report, network: Network, context: Context) -> Path:
+    """Logs the report's folder to the run, and says where the page is; returns the page."""
     report.remove_stale()
     artifacts = f"report/{FOLDER}/{report.folder.name}"
-    context.store.log_folder(run.id, report.folder, artifacts)
+    context.store.log_folder(network.run.id, report.folder, artifacts)
     context.display.say(f"Report: {report.folder / PAGE}")
-    context.say_pages(explanation=run_page(run, f"{artifacts}/{PAGE}"))
+    context.say_pages(explanation=run_page(network.run, f"{artifacts}/{PAGE}"))
     return report.folder / PAGE
 
 
@@ -117,7 +141,7 @@ def _selected(dataset: Dataset, spec: str) -> tuple[SelectedImage, str]:
     photo = SelectedImage(torch.from_numpy(pixels.copy()), None, path.name)
     if (width, height) == (SIDE, SIDE):
         return photo, ""
-    return photo, f"{path.name} ({width} × {height} pixels) was resized to {SIDE} × {SIDE}, as for training."
+    return photo, f"{path.name} ({width} × {height} pixels) was stretched to {SIDE} × {SIDE}, as for training."
 
 
 def _pair(network: Network, image: SelectedImage, against: str) -> tuple[tuple[int, int], np.ndarray]:
@@ -161,34 +185,50 @@ def _parts(
     context: Context,
     ranking: Mapping[str, str],
 ) -> dict[str, list[Section]]:
-    """The sections of the page: for a CNN the circuit and how it formed, a map for each method, training images."""
-    parts, train = {}, dataset.train
-    with context.display.bar(f"explaining {image.description}", len(METHODS) + 3) as bar:
-
-        def on_method(title: str) -> None:
-            bar.advance()
-            bar.note(title)
-
-        if network.name == "cnn":
-            bar.note("circuit")
-            decision = explanations.decision(network, image, train, pair[1])
-            parts["Which filters, and where"] = [report.add(circuit.show(decision))]
-            context.display.say(_leading_filters(decision))
-        attributions = explanations.attributions(network, image, train, pair, on_method)
-        margin = " over ".join(network.classes[place] for place in pair)
-        exhibit = methods.show(
-            attributions, image=image.pixels, description=image.description, margin=margin, ranking=ranking
-        )
-        parts["What every method says"] = [report.add(exhibit)]
-        if network.name == "cnn":
-            bar.note("epochs")
-            exhibit = over_epochs.show(network, dataset, image, pair, Cache(context.home.reports / CACHE))
-            parts["How the reasons formed"] = [report.add(exhibit)]
-        bar.note("training images")
-        traced = report.add(influence.show(explanations.influence(network, image, train)))
-        parts["Which training images taught it this"] = [traced]
-    context.display.say(traced.text)
+    """The parts of the page: for a CNN the circuit and how it formed, a map for each method, training images."""
+    cache = Cache(context.home.reports / CACHE)
+    exhibits: dict[str, Callable[[], Exhibit]] = {
+        FILTERS: partial(_circuit, network, image, dataset, pair, context),
+        METHODS: partial(_methods, network, image, dataset, pair, ranking),
+        EPOCHS: partial(over_epochs.show, network, dataset, image, pair, cache),
+        TRAINING: partial(_training_images, network, image, dataset, context),
+    }
+    if network.name == "ffnn":
+        del exhibits[FILTERS], exhibits[EPOCHS]
+    parts = {}
+    total = sum(SECONDS[heading] for heading in exhibits)
+    with context.display.bar(f"explaining {image.description}", total) as bar:
+        for heading, make_exhibit in exhibits.items():
+            bar.note(heading)
+            parts[heading] = [report.add(make_exhibit())]
+            bar.advance(SECONDS[heading])
     return parts
+
+
+def _circuit(
+    network: Network, image: SelectedImage, dataset: Dataset, pair: tuple[int, int], context: Context
+) -> Exhibit:
+    decision = explanations.decision(network, image, dataset.train, pair[1])
+    context.display.say(_leading_filters(decision))
+    return circuit.show(decision)
+
+
+def _methods(
+    network: Network, image: SelectedImage, dataset: Dataset, pair: tuple[int, int], ranking: Mapping[str, str]
+) -> Exhibit:
+    return methods.show(
+        explanations.attributions(network, image, dataset.train, pair),
+        image=image.pixels,
+        description=image.description,
+        margin=" over ".join(network.classes[place] for place in pair),
+        ranking=ranking,
+    )
+
+
+def _training_images(network: Network, image: SelectedImage, dataset: Dataset, context: Context) -> Exhibit:
+    exhibit = influence.show(explanations.influence(network, image, dataset.train))
+    context.display.say(exhibit.text)
+    return exhibit
 
 
 def _leading_filters(decision: Decision) -> str:

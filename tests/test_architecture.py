@@ -245,7 +245,6 @@ TESTED_IN = {
     "pipelines/report/test_figures_dataset.py": ["analysis.layers.architecture", "pipelines.report.demonstrations"],
     "pipelines/report/test_figures_filters.py": ["pipelines.report.measurements"],
     "pipelines/report/test_figures_search.py": ["pipelines.report.tracked"],
-    "pipelines/test_explain.py": ["pipelines.report.explanations"],
     "pipelines/test_analyse.py": ["pipelines.report.compose", "pipelines.report.material", "pipelines.report.network"],
     "pipelines/test_experiment.py": ["pipelines.replicates"],
     "pipelines/test_retrain.py": ["study.tracking.checkpoints", "pipelines.seeds"],

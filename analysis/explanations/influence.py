@@ -27,7 +27,7 @@ NOTE = (
     "TracIn (Pruthi et al. 2020): the learning rate times the product of the gradients of two losses, the training "
     "image's and this image's, by the last layer's weights, summed over the epochs; above 0 where a step on the "
     "training image lowers this image's loss. The network trains with Adam, whose steps are not quite these. Nearest: "
-    "the largest cosine of what the last layer reads, after the last epoch."
+    "the largest cosine of what the last layer reads, after the last epoch. Images equal to this one are left out."
 )
 SIDE, ACROSS, DOWN, LEFT = 1.0, 1.22, 1.75, 2.5
 """Inches: the side of a training image, from one to the next, from row to row, and where they begin."""
@@ -54,7 +54,7 @@ class Influence:
     layer: str
     """What the last layer reads, in words."""
     of: int
-    """Number of all training images, of which a sample was measured."""
+    """Number of training images but those equal to this image, of which a sample was measured."""
     rows: np.ndarray
     """Rows of the sample in the training images, ascending: (N,), as all that follow."""
     labels: np.ndarray
@@ -121,7 +121,7 @@ def caption(influence: Influence, table: pd.DataFrame) -> str:
 
 def _classes(table: pd.DataFrame, group: str) -> str:
     counts = table.loc[table["group"] == group, "class"].value_counts()
-    return listed([f"{count} {name}" for name, count in counts.items()]) or "none"
+    return listed([f"{count} of class {name}" for name, count in counts.items()]) or "none"
 
 
 def agreement(influence: Influence, table: pd.DataFrame) -> str:

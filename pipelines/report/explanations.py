@@ -1,6 +1,6 @@
 """Collects what the explanations are drawn from: circuit, confusions by filter, all methods, training images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -104,13 +104,7 @@ def confusion_shares(network: Network, test: Labelled, train: Labelled, cache: C
     return cache.arrays("confusion_shares", inputs, [probing, *FORWARD], measure)["shares"]
 
 
-def attributions(
-    network: Network,
-    image: SelectedImage,
-    train: Labelled,
-    pair: tuple[int, int],
-    on_method: Callable[[str], None] = lambda title: None,
-) -> list[Attribution]:
+def attributions(network: Network, image: SelectedImage, train: Labelled, pair: tuple[int, int]) -> list[Attribution]:
     """The map of each method that applies to the network, for the margin of one class over another.
 
     Args:
@@ -118,7 +112,6 @@ def attributions(
         image: the image under study.
         train: the training images, whose sample is the background.
         pair: numbers of the class and of its rival.
-        on_method: called with the title of each method before it is computed.
     """
     explained = twin(network.model(network.last))
     images, background = normalise(image.image[None]), normalise(probing.background(train))
@@ -127,7 +120,6 @@ def attributions(
     for name, method in probes.METHODS.items():
         if not method.applies(explained):
             continue
-        on_method(method.title)
         values = method.maps(explained, images, classes, background)[0].numpy()
         expected = None
         if method.reference:
@@ -150,7 +142,8 @@ def influence(network: Network, image: SelectedImage, train: Labelled) -> Influe
         with torch.no_grad():
             label = int(model(normalise(image.image[None])).argmax())
     rows = stratified_rows(train.labels, TRACED)
-    rows = rows[(train.images[rows] != image.image).flatten(1).any(1)]
+    different = (train.images != image.image).flatten(1).any(1)
+    rows = rows[different[rows]]
     sample, epochs = train.subset(rows), tracing.checkpoint_epochs(network.files)
     studied = Labelled(image.image[None], torch.tensor([label]))
     similarity = tracing.similarity(model, sample.images, image.image)
@@ -164,7 +157,7 @@ def influence(network: Network, image: SelectedImage, train: Labelled) -> Influe
         epochs=epochs,
         learning_rate=network.config.learning_rate,
         layer=READ[network.name],
-        of=len(train),
+        of=int(different.sum()),
         rows=rows.numpy(),
         labels=sample.labels.numpy(),
         images=sample.images.permute(0, 2, 3, 1).numpy(),

@@ -114,7 +114,9 @@ def agreement(sums: Tensor, measured: Tensor, masks: Tensor, groups: Tensor) -> 
         groups: the correlation is within each, that of the sets the mean over their sizes. 0 for a constant map.
     """
     predicted = (sums.double() @ masks.double().T).numpy()
-    of_group = [_correlation(predicted[:, groups == group], measured[groups == group].numpy()) for group in groups.unique()]
+    of_group = [
+        _correlation(predicted[:, groups == group], measured[groups == group].numpy()) for group in groups.unique()
+    ]
     return of_group[0], np.mean(of_group[1:], axis=0)
 
 

@@ -40,7 +40,7 @@ def test_the_sentences_state_epochs_sample_classes_and_what_is_not_measured_here
     exhibit = show(MEASURED)
 
     assert "after epochs 1 and 4 (learning rate 0.001; 40 of 80 training images" in exhibit.text
-    assert "most are 2 airplane, 2 cat and 2 bird" in exhibit.text
+    assert "most are 2 of class airplane, 2 of class cat and 2 of class bird" in exhibit.text
     assert exhibit.points[0].startswith("Of the 6 nearest neighbours, none are among those that lowered the loss")
     assert "6 among those that raised it most" in exhibit.points[0]
     assert "An earlier check, not repeated here, retrained 60 networks" in exhibit.points[1]
