@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 # What the benchmarks that need real images train on: cifar10, or the path of an image folder.
 DATASET ?= cifar10
 
-.PHONY: demo test quick check format bench faults clean
+.PHONY: demo test quick check format docs bench faults clean
 
 demo: $(INSTALLED)  ## The whole study on the bundled digits: search, retrain and analyse both models
 	$(BIN)/study reproduce --dataset digits --epochs 5 --retrain-epochs 15
@@ -28,6 +28,9 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(INSTALLED)  ## The documentation as a site, site/index.html; its search needs `python -m http.server -d site`
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: $(INSTALLED)  ## The benchmarks, their figures also in reports/benchmarks/; DATASET=PATH for an image folder
 	mkdir -p reports/benchmarks
 	set -e; for name in training pruning tracking scaling; do \
@@ -45,7 +48,7 @@ faults: $(INSTALLED)  ## 200 kills of real processes, 1,000 trials of 8 workers,
 	exit $$failed
 
 clean:  ## The environment and caches; never what the study recorded
-	rm -rf .venv .coverage* .pytest_cache .mypy_cache .ruff_cache *.egg-info build
+	rm -rf .venv .coverage* .pytest_cache .mypy_cache .ruff_cache *.egg-info build site
 
 # The stamp is written last, so an interrupted installation is made anew.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -1,6 +1,9 @@
 """The Markdown pages: what they link to, and the files that they name, exist."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +48,34 @@ def test_the_readme_is_short():
 def test_nothing_tells_users_to_install_another_package_of_this_name():
     texts = [*PAGES, *ROOT.glob("study/**/*.py"), *ROOT.glob("pipelines/**/*.py")]
     assert not [text for text in texts if re.search(r"pip install\s+(-U )?['\"]?study\b", text.read_text())]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of `make docs`, of which a warning (a broken link, a page in no menu) is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+def test_the_site_has_every_page_and_the_readme_as_its_home(site: Path):
+    assert {page.stem for page in ROOT.glob("docs/*.md")} <= {page.stem for page in site.glob("*.html")}
+    assert "How do a CNN" in (site / "index.html").read_text()
+
+
+def test_the_site_describes_commands_and_functions(site: Path):
+    assert "--retrain-epochs" in (site / "commands.html").read_text()
+    assert "downloading it if needed" in (site / "python.html").read_text()
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path):
+    for page in site.glob("*.html"):
+        loaded = re.findall(r'<(?:script|img|iframe|link)[^>]*(?:src|href)="(?:https?:)?//[^"]*"', page.read_text())
+        assert not loaded, page
+
+
+def test_figures_of_the_gallery_are_small():
+    assert all(figure.stat().st_size < 100_000 for figure in ROOT.glob("docs/gallery/*"))
