@@ -18,7 +18,7 @@ SETTLED = 0.9
 LINES = {
     "pool1": ("first layer's maps (CKA)", "#08519c"),
     "pool2": ("second layer's maps (CKA)", "#6baed6"),
-    "fc": ("logits (CKA)", "#9e9ac8"),
+    "fc": ("logits (CKA)", "#777777"),
     "filters": ("shares of second-layer filters (correlation)", "#e69f00"),
     "pixels": ("pixel map, DeepSHAP (correlation)", "#cc3311"),
 }

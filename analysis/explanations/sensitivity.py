@@ -27,7 +27,7 @@ UNITS = {
 LAYERS = {"relu1": "first layer, ReLU", "pool1": "first layer, pooled", "pool2": "second layer, pooled"}
 FILL_LINES: Any = {"edge": "-", "grey": ":"}
 FILL_WORDS = {"edge": "the edge repeated", "grey": "grey"}
-MAP_COLOURS = ("#08519c", "#3182bd", "#6baed6")
+MAP_COLOURS = ("#08306b", "#2171b5", "#6baed6")
 NOTE = (
     "Shares of a class-balanced sample of test images; bands: Wilson's 95% interval. Moved images are averaged over "
     "four directions; the border that opens repeats the edge, or (dotted) is grey. A map moves along if the map of the "

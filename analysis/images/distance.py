@@ -14,7 +14,7 @@ from analysis.exhibit import Exhibit
 
 NEAR = (1, 5, 15)
 """Distances in pixels that the caption names."""
-CHANNEL_COLOURS = {"red": "#c1272d", "green": "#2e8b3d", "blue": "#2a5db0"}
+CHANNEL_COLOURS = {"red": "#9b1c20", "green": "#4daf4a", "blue": "#2a5db0"}
 DIRECTIONS = ("any direction", "along a row", "along a column")
 DIRECTION_LOOKS = ((style.INK, "solid"), ("#0072b2", "dashed"), ("#d55e00", "dotted"))
 Shape = tuple[int, int, int]

@@ -143,7 +143,7 @@ DECAYS = {
     ("adam", False): ("no decay (Adam = AdamW)", "#009e73"),
 }
 """Label and colour by optimiser and whether weights decay; colours of Okabe and Ito's palette (2008)."""
-FILTER_COLOURS = ("#cc79a7", "#999999", style.INK)
+FILTER_COLOURS = ("#e69f00", "#999999", style.INK)
 """Colours, from the fewest filters to the most."""
 WIDTHS = (3.4, 2.2, 1.1)
 """Widths of three lines drawn over one another, so that equal ones all stay visible."""
