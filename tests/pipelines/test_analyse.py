@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from pipelines.analyse import analyse
@@ -19,6 +21,7 @@ from study.config import MODELS, CNNConfig, FFNNConfig, SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.tracking import best
+from tests.support.accessibility import violations
 from tests.support.figures import FFNN_FIGURES, cnn_figures
 from tests.support.legibility import watched
 
@@ -79,6 +82,14 @@ def test_the_page_shows_every_figure_and_links_every_table(page: Path, finished_
         assert f'href="{name}.csv"' in html
     for run_id in finished_study.retrained.values():
         assert run_id in html
+
+
+def test_every_figure_is_told_in_words_and_axe_finds_nothing_wrong(page: Path, browser: Chrome):
+    browser.get(page.as_uri())
+    alternatives = [image.get_attribute("alt") for image in browser.find_elements(By.TAG_NAME, "img")]
+    assert len(alternatives) >= len(FIGURES)
+    assert [text for text in alternatives if not text or len(text.split()) < 5] == []
+    assert violations(browser) == []
 
 
 def test_every_caption_is_one_sentence(page: Path):

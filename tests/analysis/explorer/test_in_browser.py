@@ -20,6 +20,7 @@ from pipelines.report.measurements import pictures, trace
 from study.config import CNNConfig
 from study.data import Dataset, normalise
 from study.probes.circuit import background, rival_of
+from tests.support.accessibility import violations
 from tests.support.explored import DEAD, Expected, chosen, trained
 
 LONG = (
@@ -182,6 +183,31 @@ def test_the_arrow_keys_change_epoch_and_filter(explored: Callable[..., Shown], 
     shown.check("conv1", 9, 0)
     keys(browser, *[Keys.ARROW_DOWN] * 12)
     shown.wait("conv1 0 0")
+
+
+def test_the_tabulator_reaches_every_control_and_shows_where_it_is(explored: Callable[..., Shown], browser: Chrome):
+    shown = explored()
+    shown.open()
+    outlined = "return getComputedStyle(document.activeElement).outlineStyle !== 'none'"
+    reached: list[str] = []
+    while len(reached) < 50:
+        keys(browser, Keys.TAB)
+        element = browser.switch_to.active_element
+        name = element.get_attribute("id") or element.tag_name
+        if name in ("body", *reached):
+            break
+        assert browser.execute_script(outlined), name
+        reached.append(name)
+    controls = ["conv1", "conv2", "play", "filter", "epoch", "pick-0", "pick-1", "pick-2"]
+    assert [name for name in reached if name in controls] == controls
+    browser.find_element(By.ID, "pick-1").send_keys(Keys.ENTER)
+    browser.find_element(By.ID, "conv2").send_keys(Keys.SPACE)
+    shown.wait("conv2 2 3 1")
+
+
+def test_axe_finds_nothing_wrong(explored: Callable[..., Shown], browser: Chrome):
+    explored().open("layer=conv2&filter=8&epoch=3")
+    assert violations(browser) == []
 
 
 def test_playing_ends_at_the_last_epoch(explored: Callable[..., Shown], browser: Chrome):
