@@ -54,11 +54,12 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
     store = store_of(home, uri)
     _say_pages(store, f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
     arguments = ["server", "--host", host, "--port", str(port), "--workers", "1"]
-    if store.artifacts_root:
-        arguments += ["--default-artifact-root", store.artifacts_root]
     if with_login:
-        arguments += ["--app-name", "basic-auth"]
+        # Others send their files to this server: a path of its disk would be one of theirs.
+        arguments += ["--app-name", "basic-auth", "--artifacts-destination", str(store.artifacts_root)]
         os.environ.setdefault(CONFIG, str(_login_settings(store)))
+    elif store.artifacts_root:
+        arguments += ["--default-artifact-root", store.artifacts_root]
     # Its log of requests and its warnings would hide the addresses.
     arguments += ["--uvicorn-opts", "--log-level warning"]
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
@@ -150,6 +151,8 @@ def _login_settings(store: "Store") -> Path:
     path = store.home.store / "basic_auth.ini"
     users = store.home.store / "users.db"
     settings = {"default_permission": "READ", "database_uri": f"sqlite:///{users}", "admin_username": "admin"}
+    # To check a password takes half a second, and MLflow would do so at every request.
+    settings["auth_cache_ttl_seconds"] = "60"
     config = configparser.ConfigParser(interpolation=None)
     config["mlflow"] = settings | {"authorization_function": "mlflow.server.auth:authenticate_request_basic_auth"}
     with path.open("w", encoding="utf-8") as file:

@@ -51,8 +51,8 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
     _ = dataset.splits
     with storage_failures_explained(context.storage):
         with locked(context.home):
-            # A deleted or renamed experiment is an error before a search is started.
-            context.store.experiments.find(dataset.key)
+            # An experiment that was deleted, or is not this user's, is an error before a search is started.
+            context.store.writable(dataset.key)
             opened = search.open_search(config, context.storage, digest=dataset.digest)
             _require_matching_runs(opened, config, dataset, context)
             parent = _search_run(config, dataset, context)

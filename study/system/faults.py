@@ -28,11 +28,13 @@ from study.system.redaction import masked
 class Fault(Enum):
     """Kind of failure; `value` holds the phrases that identify it in an error's text."""
 
+    MISADDRESSED = ("Invalid Host header",)
+    FORBIDDEN = ("PERMISSION_DENIED",)
     FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded", "File too large")
     READ_ONLY = ("Read-only file system", "readonly database", "Permission denied", "unable to open database file")
     LOCKED = ("database is locked", "database table is locked", "database schema is locked")
     BROKEN = ("disk I/O error", "database disk image is malformed", "file is not a database", "Input/output error")
-    REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
+    REFUSED = ("UNAUTHENTICATED",)
     MISNAMED = ("File name too long", "Too many levels of symbolic links")
     AWAY = (
         "TEMPORARILY_UNAVAILABLE",
@@ -67,6 +69,8 @@ ALMOST_FULL = 1 << 20
 """A disk with fewer free bytes than this counts as full."""
 BUSY = (408, 429)
 """HTTP status codes, besides 5xx, that call for a retry."""
+CODES = {401: Fault.REFUSED, 403: Fault.FORBIDDEN}
+"""Faults by the HTTP status code of a server's answer."""
 _CAUSED = re.compile(r"Caused by \w+\((['\"])(?:.*\): )?(.*)\1\)")
 """The cause within an error message of urllib3."""
 _POOL = re.compile(r"^HTTPS?Connection(Pool)?\(.*?\): ")
@@ -130,6 +134,8 @@ _SENTENCES = {
     Fault.LOCKED: "The database {place} is locked by another process",
     Fault.BROKEN: "{place} cannot be read or written properly",
     Fault.REFUSED: "The server {place} denies access",
+    Fault.FORBIDDEN: "The server {place} lets this user read, and not write",
+    Fault.MISADDRESSED: "The server {place} does not answer to this name",
     Fault.MISNAMED: "{place} cannot be used",
     Fault.AWAY: "The server {place} does not answer correctly",
 }
@@ -140,6 +146,9 @@ _REMEDIES = {
     Fault.BROKEN: "check the disk, or restore the file from a backup.",
     Fault.MISNAMED: "name another file or folder.",
     Fault.REFUSED: "see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+    Fault.FORBIDDEN: "have the owner of the experiment or registered model, or the server's administrator, grant you "
+    "the permission EDIT on it (docs/team.md), and the same command continues.",
+    Fault.MISADDRESSED: "have it started with this name in MLFLOW_SERVER_ALLOWED_HOSTS.",
     Fault.AWAY: "start it again, and the same command continues.",
 }
 
@@ -191,7 +200,7 @@ def _of(failure: BaseException) -> Fault | None:
     """The fault of a single failure, without its causes."""
     if isinstance(failure, requests.HTTPError) and failure.response is not None:
         code = failure.response.status_code
-        return Fault.AWAY if code >= 500 or code in BUSY else Fault.REFUSED if code in (401, 403) else None
+        return Fault.AWAY if code >= 500 or code in BUSY else CODES.get(code)
     if isinstance(failure, _AWAY) or (isinstance(failure, DBAPIError) and _is_cut_off(failure)):
         return Fault.AWAY
     if isinstance(failure, OSError) and failure.errno:

@@ -19,7 +19,8 @@ SECRET_VARIABLES = (
 # Up to the last @, since a password may hold / and, where someone forgot to encode it, @.
 _LOGIN = re.compile(r"(\w*://)([^\s/@:]*)(:?)(\S*)@")
 _WHOLE_LOGIN = re.compile(r"(\w*://)([^/@:]*)(:?)(.*)@", re.DOTALL)
-_QUERY = re.compile(r"(?i)([?&;][\w.-]*(?:pass(?:word|wd)?|pwd|token|secret|key)=)([^\s&;'\"]*)")
+# MLflow's viewStateShareKey is the name of a view, and part of the addresses that are printed.
+_QUERY = re.compile(r"(?i)([?&;](?!viewStateShareKey=)[\w.-]*(?:pass(?:word|wd)?|pwd|token|secret|key)=)([^\s&;'\"]*)")
 
 
 def masked(text: str) -> str:

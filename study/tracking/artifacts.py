@@ -56,8 +56,9 @@ def predictions_path(split: str) -> str:
 class Artifacts:
     """Artifacts of the runs in the store of `client`."""
 
-    def __init__(self, client: MlflowClient):
-        self.client = client
+    def __init__(self, client: MlflowClient, served: str | None = None):
+        """`served` is the URI of the folder where a server on this store keeps artifacts; None for its clients."""
+        self.client, self._served = client, served
         self._roots: dict[str, Path | None] = {}
 
     def log_tensors(self, run_id: str, path: str, tensors: Mapping[str, "Tensor"], **metadata: str) -> str:
@@ -237,10 +238,15 @@ class Artifacts:
         except (mlflow.exceptions.MlflowException, OSError) as error:
             raise StudyError(f"Run {run_id} has no artifact {path}: {first_line(error)}") from None
 
+    def place(self, uri: str) -> str:
+        """The URI of a folder of artifacts as it is reached from here: on a server's own store without the server."""
+        parts = urlparse(uri)
+        return self._served + parts.path if self._served and parts.scheme == "mlflow-artifacts" else uri
+
     def root(self, run_id: str) -> Path | None:
         """The folder of a run's artifacts; None where a server keeps them."""
         if run_id not in self._roots:
-            uri = str(self.client.get_run(run_id).info.artifact_uri)
+            uri = self.place(str(self.client.get_run(run_id).info.artifact_uri))
             is_local = urlparse(uri).scheme in ("", "file")
             self._roots[run_id] = Path(local_file_uri_to_path(uri)) if is_local else None
         return self._roots[run_id]

@@ -101,7 +101,7 @@ def model_digests(store: Store, run_id: str) -> dict[str, str]:
     for output in run.outputs.model_outputs if run.outputs else []:
         with suppress(MlflowException, OSError), tempfile.TemporaryDirectory(prefix="study-") as copied:
             # Not by MLflow's client, which caches a model's location across stores.
-            place = store.client.get_logged_model(output.model_id).artifact_location
+            place = store.place(store.client.get_logged_model(output.model_id).artifact_location)
             repository = get_artifact_repository(place, tracking_uri=store.uri)
             folder = Path(store.wait(partial(repository.download_artifacts, "", copied)))
             files = [file for file in folder.rglob("*") if file.is_file()]

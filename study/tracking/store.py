@@ -35,6 +35,7 @@ from study.system.processes import this_process
 from study.system.redaction import masked
 from study.tracking.artifacts import Artifacts
 from study.tracking.experiments import Experiments
+from study.tracking.permissions import require_edit, user_at
 from study.tracking.queries import every, is_quotable, quoted
 from study.tracking.retry import Retry, RetryingClient
 from study.tracking.runs import BIRTH, PARENT, WORKER, Point, Run, as_param, as_run, points
@@ -78,7 +79,7 @@ class Store(Artifacts):
             try:
                 mlflow.set_tracking_uri(self.uri)
                 client = self.wait(lambda: MlflowClient(self.uri))
-                super().__init__(cast(MlflowClient, RetryingClient(client, self._retry)))
+                super().__init__(cast(MlflowClient, RetryingClient(client, self._retry)), self.artifacts_root)
                 self.experiments = Experiments(self.client, self.uri, self.artifacts_root)
                 self.client.search_experiments(max_results=1)
             except (mlflow.exceptions.MlflowException, SQLAlchemyError, CommandError, OSError, StoreFault) as error:
@@ -107,8 +108,19 @@ class Store(Artifacts):
     def experiment(self, name: str) -> str:
         """Id of the experiment `name`, created where it is new."""
         if name not in self._ids:
-            self._ids[name] = self.experiments.find(name) or self.experiments.make(name)
+            self._ids[name] = self.writable(name) or self.experiments.make(name)
         return self._ids[name]
+
+    def writable(self, name: str) -> str | None:
+        """Id of the experiment `name`; None where there is none.
+
+        Raises:
+            StudyError: where it was renamed or deleted, or the user of the server may not record in it.
+        """
+        key = self.experiments.find(name)
+        if key and self.uri.startswith("http"):
+            self.wait(lambda: require_edit(self.uri, name, key))
+        return key
 
     @property
     def artifacts_root(self) -> str | None:
@@ -134,7 +146,7 @@ class Store(Artifacts):
     ) -> str:
         """Starts a run in `experiment` (the key of its data set) and returns its id."""
         own = {
-            "mlflow.user": _user(),
+            "mlflow.user": user_at(self.uri) or _user(),
             "mlflow.source.name": Path(sys.argv[0]).name,
             "mlflow.source.type": "LOCAL",
             "dataset": experiment,

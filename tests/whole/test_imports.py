@@ -53,6 +53,10 @@ def test_the_help_imports_nothing_heavy(command: tuple[str, ...], tmp_path: Path
     assert imported((*command, "--help"), home=tmp_path) == set()
 
 
+def test_the_refusal_to_serve_others_without_a_login_imports_nothing_heavy(tmp_path: Path):
+    assert imported(("ui", "--host", "0.0.0.0"), home=tmp_path, codes=(2,)) == set()
+
+
 def test_what_is_done_with_the_stores_alone_imports_no_torch(finished_study: Finished, tmp_path: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

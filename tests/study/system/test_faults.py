@@ -45,13 +45,14 @@ class Answer(http.server.BaseHTTPRequestHandler):
             return
         self.send_response(self.server.code)
         self.end_headers()
+        self.wfile.write(self.server.body)
 
     def log_message(self, *arguments: object) -> None:
         pass
 
 
 class Answering(http.server.ThreadingHTTPServer):
-    code, ended = 200, threading.Event()
+    code, body, ended = 200, b"", threading.Event()
     block_on_close = False
 
     @property
@@ -104,12 +105,21 @@ def test_a_server_that_is_not_there_is_away():
     assert "(Connection refused)" in str(explanation(error, "http://127.0.0.1:9"))
 
 
-@pytest.mark.parametrize("code", [401, 403])
-def test_a_server_that_wants_a_password_says_so_and_waiting_would_not_help(code: int, answering: Answering):
-    answering.code = code
+@pytest.mark.parametrize(
+    ("code", "body", "remedy"),
+    [
+        (401, "You are not authenticated.", "see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        (403, "Permission denied", "grant you the permission EDIT"),
+        (403, "Invalid Host header - possible DNS rebinding attack detected", "MLFLOW_SERVER_ALLOWED_HOSTS"),
+    ],
+)
+def test_a_server_that_refuses_is_told_with_what_it_wants_and_waiting_would_not_help(
+    code: int, body: str, remedy: str, answering: Answering
+):
+    answering.code, answering.body = code, body.encode()
     error = raised_by(ask(answering.address))
     assert not is_passing(error)
-    assert "MLFLOW_TRACKING_PASSWORD" in str(explanation(error, answering.address))
+    assert remedy in str(explanation(error, answering.address))
 
 
 def test_what_a_server_does_not_know_is_no_fault_of_it(answering: Answering):

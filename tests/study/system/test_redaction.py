@@ -22,6 +22,8 @@ from tests.support.process import study_here
         ("postgresql://host/db?sslpassword=geheim&x=1", "postgresql://host/db?sslpassword=***&x=1"),
         ("http://host/?access_token=geheim", "http://host/?access_token=***"),
         ("http://127.0.0.1:5000/path", "http://127.0.0.1:5000/path"),
+        ("http://host/#/runs?a=b&viewStateShareKey=trials-1", "http://host/#/runs?a=b&viewStateShareKey=trials-1"),
+        ("http://host/?x=1&key=geheim", "http://host/?x=1&key=***"),
         ("sqlite:////home/anna@work/mlflow.db", "sqlite:////home/anna@work/mlflow.db"),
     ],
 )

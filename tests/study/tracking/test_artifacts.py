@@ -44,6 +44,16 @@ def test_tensors_come_back_bit_for_bit(store: Store):
     assert store.artifacts(run_id, "weights") == ["weights/epoch_000.safetensors"]
 
 
+def test_files_that_a_server_on_the_same_store_keeps_are_reached_without_it(store: Store):
+    key = store.client.create_experiment("served", artifact_location="mlflow-artifacts:/7")
+    run_id = store.client.create_run(key).info.run_id
+    folder = store.home.store / "artifacts" / "7" / run_id / "artifacts"
+    folder.mkdir(parents=True)
+    (folder / "one.json").write_text('{"a": 1}')
+    assert store.artifacts(run_id) == ["one.json"]
+    assert store.load_json(run_id, "one.json") == {"a": 1}
+
+
 def test_a_write_removes_what_a_killed_one_left_beside_it(store: Store):
     run_id = started(store)
     store.log_tensors(run_id, "weights/a.safetensors", {"a": torch.zeros(3)})

@@ -1,0 +1,50 @@
+"""What a server with a login lets its user do; asked before anything is recorded, so that a refusal leaves nothing."""
+
+from urllib.parse import unquote, urlsplit
+
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+
+from study.errors import StudyError
+
+WRITE = ("EDIT", "MANAGE")
+"""MLflow's permissions that allow to record runs in an experiment."""
+
+
+def user_at(uri: str) -> str:
+    """The user who logs in to the server at `uri`; empty without a login."""
+    if not uri.startswith("http"):
+        return ""
+    return unquote(urlsplit(uri).username or "") or get_default_host_creds(uri).username or ""
+
+
+def require_edit(uri: str, experiment: str, key: str) -> None:
+    """Checks that the user of the server at `uri` may record runs in an experiment.
+
+    Args:
+        uri: the address of the server.
+        experiment: the experiment's name.
+        key: its id.
+
+    Raises:
+        StudyError: where the server says that the user may not; with the command that grants it.
+    """
+    user = user_at(uri)
+    if not user:
+        return
+    asked = {"username": user, "resource_type": "experiment", "resource_id": key}
+    answer = http_request(get_default_host_creds(uri), "/api/3.0/mlflow/users/permissions/get", "GET", params=asked)
+    # Servers with another kind of login do not know this question.
+    if answer.status_code != 200 or answer.json().get("permission") in WRITE:
+        return
+    # Whoever grants it logs in as another user.
+    parts = urlsplit(uri)
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    grant = (
+        f"from mlflow.server import get_app_client; get_app_client('basic-auth', '{address}')"
+        f".grant_user_permission('{user}', 'experiment', '{key}', 'EDIT')"
+    )
+    raise StudyError(
+        f"User {user} may read MLflow's experiment {experiment}, and not record in it: have its owner, or the server's "
+        f'administrator, run `python -c "{grant}"` (docs/team.md), and the same command continues.'
+    )
