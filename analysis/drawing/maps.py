@@ -62,4 +62,4 @@ def panel(ax: Axes, array: np.ndarray, limits: style.Limits, cmap: str) -> None:
     shown, label, ink = drawn(array, limits, cmap)
     ax.imshow(shown, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
     style.frame(ax)
-    ax.text(0.5, 0.5, label, transform=ax.transAxes, ha="center", va="center", fontsize=7, color=ink)
+    ax.text(0.5, 0.5, label, transform=ax.transAxes, ha="center", va="center", fontsize=8, color=ink)

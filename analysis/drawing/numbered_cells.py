@@ -157,7 +157,7 @@ def _draw_row(figure: Figure, row: Sequence[Item], top: float, widths: Sequence[
                 inset = 0.1 if is_narrow() else 0.0
                 bar = axes_at(figure, left + inset, above + item.height + 0.06, item.width - 2 * inset, 0.07)
                 style.fill_colour_bar(bar, *item.scale, "", cax=bar, orientation="horizontal")
-                bar.tick_params(labelsize=7, length=2, pad=1)
+                bar.tick_params(labelsize=8, length=2, pad=1)
             left += next(columns) + GAP
         else:
             figure.text((left - GAP / 2) / across, 1 - middle / down, item, ha="center", va="center", fontsize=13)
@@ -191,7 +191,7 @@ def _write(ax: Axes, panel: Panel, digits: int) -> None:
         ink = style.ink_on(cmap, shares[row, column]) if inside else style.QUIET
         # Adding 0 turns -0 into 0.
         text = f"{round(float(value), digits) + 0:.{digits}f}".replace("-", "−")
-        ax.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
+        ax.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
 
 
 def _rectangle(frame: Outline) -> Rectangle:

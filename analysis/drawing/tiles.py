@@ -72,7 +72,7 @@ def draw_tile(
     )
     _frame(ax, left, top, side, title)
     text = ax.text(
-        left + side / 2, top + side / 2, label, ha="center", va="center", fontsize=7, linespacing=1, color=ink
+        left + side / 2, top + side / 2, label, ha="center", va="center", fontsize=8, linespacing=1, color=ink
     )
     return Tile(image, text)
 

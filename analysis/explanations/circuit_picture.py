@@ -93,7 +93,7 @@ def _draw_layer(ax: Axes, decision: Decision, layer: str, filters: Sequence[int]
     colours = kernels.shape[1] == len(style.COLOURS)
     pictures = kernel_pictures(kernels) if colours else slice_pictures(kernels, strongest_inputs(kernels, 1))
     ax.text(left, start + 0.3, NAMES[layer], va="top", fontsize=9, color=style.INK)
-    ax.text(left, start + 0.48, "kernel · where it counts · share", va="top", fontsize=7, color=style.QUIET)
+    ax.text(left, start + 0.48, "kernel · where it counts · share", va="top", fontsize=8, color=style.QUIET)
     limit = float(np.abs(decision.places[layer]).max())
     for place, filter in enumerate(filters):
         top = start + HEAD + place * STEP
@@ -119,7 +119,7 @@ def _draw_strips(ax: Axes, decision: Decision, layer: str, filters: Sequence[int
     for column, rival in enumerate(rivals):
         middle, bold = left + (column + 0.5) * width, "bold" if rival == decision.rival else "normal"
         name = without_middle(decision.classes[rival], 10)
-        ax.text(middle, start - 0.04, name, rotation=90, ha="center", va="bottom", fontsize=6.5, fontweight=bold)
+        ax.text(middle, start - 0.04, name, rotation=90, ha="center", va="bottom", fontsize=8, fontweight=bold)
     for place, filter in enumerate(filters):
         top = start + place * STEP + 0.2
         row = values[rivals, filter][None]

@@ -145,6 +145,6 @@ def _draw_shares(ax: Axes, epochs: list[int], shares: np.ndarray) -> None:
     edges = np.concatenate([[epochs[0] - 0.5], (np.array(epochs[:-1]) + epochs[1:]) / 2, [epochs[-1] + 0.5]])
     ax.pcolormesh(edges, np.arange(len(rows) + 1), shares[:, rows].T, cmap=style.DIVERGING, vmin=limits[0],
                   vmax=limits[1])  # fmt: skip
-    ax.set_yticks(np.arange(len(rows)) + 0.5, [str(row) for row in rows], fontsize=7)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, [str(row) for row in rows], fontsize=8)
     ax.set(title="shares of second-layer filters in that margin", ylabel="filter", ylim=(len(rows), 0))
     style.colour_bar([ax], limits, style.DIVERGING, "logits")

@@ -231,7 +231,7 @@ def _draw_maps(ax: Axes, maps: pd.DataFrame) -> None:
         ax.plot(part["pixels"], part["cosine_in_place"], color=colour, label=name)
     ax.set(title="maps: • along, – in place", xlabel="pixels", ylabel="cosine with unmoved", ylim=(0, 1.05))
     ax.title.set_fontsize(9)
-    ax.legend(fontsize=7, loc="lower left")
+    ax.legend(fontsize=8, loc="lower left")
     ax.grid(True, axis="y")
 
 

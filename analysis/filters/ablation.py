@@ -194,7 +194,7 @@ def _write(ax: Axes, values: np.ndarray, limits: style.Limits) -> None:
         if abs(value) >= max(0.05, 0.1 * limits[1]):
             ink = style.ink_on(style.DIVERGING, Normalize(*limits)(value))
             text = f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
-            ax.text(right, down, text.replace("-", "−"), ha="center", va="center", fontsize=6.5, color=ink)
+            ax.text(right, down, text.replace("-", "−"), ha="center", va="center", fontsize=8, color=ink)
 
 
 def _say_undefined(ax: Axes, part: pd.DataFrame, measure: str) -> None:
@@ -202,7 +202,7 @@ def _say_undefined(ax: Axes, part: pd.DataFrame, measure: str) -> None:
     for place, (value, images) in enumerate(zip(classes[measure], classes["images"], strict=True)):
         if np.isnan(value):
             why = "all test images are of it" if images else "no test image is of it"
-            ax.text(-0.4, place, f"undefined: {why}", va="center", fontsize=7, color="#555555")
+            ax.text(-0.4, place, f"undefined: {why}", va="center", fontsize=8, color="#555555")
 
 
 def _frame_main(ax: Axes, effects: pd.DataFrame, row: Sequence[int], classes: Sequence[str]) -> None:

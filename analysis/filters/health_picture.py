@@ -187,7 +187,7 @@ def _draw_states(ax: Axes, table: pd.DataFrame, marked: set[int]) -> None:
     labels = [f"{'★ ' if number in marked else ''}{number}" for number in cells.index]
     if len(cells) > NUMBERED:
         labels = [label if "★" in label else "" for label in labels]
-    ax.set_yticks(range(len(cells)), labels, fontsize=6.5)
+    ax.set_yticks(range(len(cells)), labels, fontsize=8)
     ax.tick_params(axis="y", length=0, pad=1)
 
 
@@ -204,7 +204,7 @@ def _draw_weights(ax: Axes, table: pd.DataFrame, marked: set[int]) -> None:
     ax.set(yscale="log", xlim=(first, max(last, first + 1)), ylim=(min(low, 1e-4) / 3, high * 3))
     _tick_powers(ax, low)
     ax.axhline(COLLAPSED, color="#666666", linewidth=0.8, linestyle="dashed")
-    ax.annotate(f"{COLLAPSED:g}", (first, COLLAPSED), (3, -2), textcoords="offset points", va="top", fontsize=7)
+    ax.annotate(f"{COLLAPSED:g}", (first, COLLAPSED), (3, -2), textcoords="offset points", va="top", fontsize=8)
     followed = values.loc[sorted(marked & set(values.index))]
     for _, row in followed.iterrows():
         ax.plot(row.dropna().index, row.dropna(), color=style.INK, linewidth=1.8)

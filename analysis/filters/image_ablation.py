@@ -257,7 +257,7 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, longest: int) -> None:
         text = _written(end)
         text += f"\nthen {without_middle(row['predicted_without'], letters)}" if changed else ""
         away, side = (3, "left") if end > 0 else (-3, "right")
-        ax.annotate(text, (end, place), (away, 0), textcoords="offset points", va="center", ha=side, fontsize=7)
+        ax.annotate(text, (end, place), (away, 0), textcoords="offset points", va="center", ha=side, fontsize=8)
     ax.set(ylim=(longest - 0.5, -0.5), xlabel="margin lost (logits)", yticks=[])
     ax.spines["left"].set_visible(False)
 

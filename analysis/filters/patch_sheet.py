@@ -106,7 +106,7 @@ def _write_head(ax: Axes, corner: tuple[float, float], width: float, number: str
     for line, text in enumerate(notes):
         indent = 0 if line else 0.08 + 0.075 * len(number)
         fitting = without_end(text, int((width - indent) / CHARACTER))
-        ax.text(x + indent, y + (line + 0.5) * HEAD, fitting, va="center", fontsize=7)
+        ax.text(x + indent, y + (line + 0.5) * HEAD, fitting, va="center", fontsize=8)
 
 
 def _draw_patches(ax: Axes, crops: np.ndarray, x: float, y: float, side: float) -> None:

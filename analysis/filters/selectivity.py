@@ -186,8 +186,8 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, fills: Mapping[str, Mapping[str, st
         inside = height > 0.55  # no room above the bar
         ax.text(
             place, height + (-0.03 if inside else 0.02), without_middle(name, longest), rotation=90, ha="center",
-            va="top" if inside else "bottom", fontsize=6.5, bbox=_PLATE if inside else None,
+            va="top" if inside else "bottom", fontsize=8, bbox=_PLATE if inside else None,
         )  # fmt: skip
-    ax.set_xticks(range(len(part)), part.index, fontsize=7.5)
+    ax.set_xticks(range(len(part)), part.index, fontsize=8)
     ax.tick_params(axis="x", length=0)
     ax.grid(True, axis="y")

@@ -21,7 +21,7 @@ FAINT = 20
 """A filter is too faint to see if it has no weight over 1/`FAINT` of the scale's end."""
 NARROW_CHANNELS = 16
 """Most slices of a filter side by side on a narrow screen."""
-TALLEST, PITCH = 6.5, 0.11
+TALLEST, PITCH = 6.5, 0.16
 """Inches: the most height of a mosaic, and the least distance of the numbers along it."""
 
 
@@ -218,13 +218,13 @@ def draw_kernel_mosaic(table: pd.DataFrame, *, title: str) -> Figure | None:
     ax = beside(within, 0.65, 0, width, height)
     ax.imshow(picture, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], interpolation="nearest")
     ax.set_facecolor("#c8c8c8")
-    pitch = step * side
+    # Every number is written, or every second, third, … where they would touch.
+    every = math.ceil(PITCH / (step * side))
     for axis, (name, numbers) in zip((ax.xaxis, ax.yaxis), axes.items(), strict=True):
         places = [place * step + (step - 2) / 2 for place in range(len(numbers))]
-        # All numbers are written, or none.
-        axis.set_ticks(*((places, list(map(str, numbers))) if pitch >= PITCH else ([], [])))
+        axis.set_ticks(places[::every], [str(number) for number in numbers[::every]])
         axis.set_label_text(name)
-    ax.tick_params(length=2, labelsize=6 if pitch < 0.14 else 7)
+    ax.tick_params(length=2)
     draw_bar(
         within,
         0.65 + width + 0.1,

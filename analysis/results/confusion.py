@@ -109,4 +109,4 @@ def _draw_matrix(ax: Axes, counts: pd.DataFrame) -> None:
     if few:
         for (row, column), count in np.ndenumerate(values):
             ink = style.ink_on(style.SHARES, shares[row, column])
-            ax.text(column, row, str(count), ha="center", va="center", fontsize=7, color=ink)
+            ax.text(column, row, str(count), ha="center", va="center", fontsize=8, color=ink)

@@ -125,7 +125,7 @@ def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
     for ax, (measure, words) in zip(axes, MEASURES.items(), strict=True):
         for place, (model, table) in enumerate(tables.items()):
             rows = table.set_index("class").loc[shown].reset_index()
-            heights = np.arange(len(shown)) + 0.28 * (place - (len(tables) - 1) / 2)
+            heights = np.arange(len(shown)) + 0.36 * (place - (len(tables) - 1) / 2)
             _draw_measure(ax, rows, measure, heights, {"color": style.model_colour(model), "label": model.upper()})
         ax.set(xlim=(-0.02, 1.02), xlabel=words, title=measure.capitalize())
         ax.grid(True, axis="x")
@@ -157,4 +157,4 @@ def _draw_measure(ax: Axes, rows: pd.DataFrame, measure: str, heights: np.ndarra
     span = [values - rows[f"{measure}_low"], rows[f"{measure}_high"] - values]
     ax.errorbar(values, heights, xerr=span, fmt="o", markersize=4, capsize=2, linewidth=1.3, **look)
     for height in heights[values.isna()]:
-        ax.text(0.01, height, "undefined", va="center", fontsize=7, color=look["color"])
+        ax.text(0.01, height, "undefined", va="center", fontsize=8, color=look["color"])

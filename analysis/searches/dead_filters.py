@@ -236,7 +236,7 @@ def _draw_accuracy(ax: Axes, table: pd.DataFrame) -> None:
         ax.scatter(values, np.full(len(values), place - 0.15), s=14, color=colour, alpha=0.6, linewidth=0)
         sd = values.std() if len(values) > 1 else 0.0
         ax.errorbar(values.mean(), place + 0.15, xerr=sd, color=colour, marker="D", ms=4, capsize=2, lw=1.2)
-    ax.set_yticks(range(len(labels)), [_two_lines(label) for label in labels], fontsize=7.5)
+    ax.set_yticks(range(len(labels)), [_two_lines(label) for label in labels], fontsize=8)
     ax.set(ylim=(len(labels) - 0.4, -0.6), xlabel="validation accuracy in the end (%)", title="What a cure costs")
     ax.grid(True, axis="x")
 

@@ -1,4 +1,4 @@
-"""Finds texts of figures that overlap, or that the edge cuts off, while a report is drawn."""
+"""Finds texts of figures that overlap, are too small, or that the edge cuts off, while a report is drawn."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +15,8 @@ from pipelines.report import exhibits
 
 TOLERANCE = 1.0
 """Pixels at 100 dots per inch by which boxes of texts may overlap or leave the figure: a box is larger than its ink."""
+SMALLEST = 8
+"""Points, at a figure's own size: 11 pixels where it is shown 1,000 wide."""
 
 
 class Written(NamedTuple):
@@ -23,6 +25,7 @@ class Written(NamedTuple):
     text: str
     box: Bbox
     slanted: bool
+    points: float
 
 
 def texts(figure: Figure) -> list[Written]:
@@ -32,7 +35,9 @@ def texts(figure: Figure) -> list[Written]:
     def record(text: Text, renderer: Any, *rest: Any, **more: Any) -> None:
         draw(text, renderer, *rest, **more)
         if text.get_visible() and text.get_text().strip():
-            written.append(Written(text.get_text(), text.get_window_extent(renderer), text.get_rotation() % 90 != 0))
+            slanted = text.get_rotation() % 90 != 0
+            box = text.get_window_extent(renderer)
+            written.append(Written(text.get_text(), box, slanted, text.get_fontsize()))
 
     with patch.object(Text, "draw", record):
         figure.draw_without_rendering()
@@ -40,12 +45,12 @@ def texts(figure: Figure) -> list[Written]:
 
 
 def problems(figure: Figure) -> list[str]:
-    """The texts of the figure that are cut off, and the pairs of texts that overlap."""
-    slack, page = TOLERANCE * figure.dpi / 100, figure.bbox
+    """The texts of the figure that are cut off or too small, and the pairs of texts that overlap."""
+    slack, page, written = TOLERANCE * figure.dpi / 100, figure.bbox, texts(figure)
     drawn = [
-        (text, Bbox.from_extents(*(box.min + slack), *(box.max - slack)), slanted)
-        for text, box, slanted in texts(figure)
+        (text, Bbox.from_extents(*(box.min + slack), *(box.max - slack)), slanted) for text, box, slanted, _ in written
     ]
+    small = [f"{text!r} has {points:g} points" for text, _, _, points in written if points < SMALLEST]
     cut = [
         f"{text!r} is cut off" for text, box, _ in drawn if not (page.contains(*box.min) and page.contains(*box.max))
     ]
@@ -55,7 +60,7 @@ def problems(figure: Figure) -> list[str]:
         for one, other in combinations(drawn, 2)
         if not (one[2] and other[2]) and one[1].overlaps(other[1])
     ]
-    return cut + pairs
+    return cut + small + pairs
 
 
 def problems_on_screens(figure: Figure | None) -> list[str]:
