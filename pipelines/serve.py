@@ -1,4 +1,7 @@
-"""Serves MLflow's pages of the tracked runs: to others with a login, on this machine with one if a password is set."""
+"""Serves MLflow's pages of the tracked runs: to others with a login, on this machine with one if a password is set.
+
+And optuna-dashboard's pages of the searches, on this machine alone.
+"""
 
 import configparser
 import ipaddress
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.session.mlflow_pages import REPORT_FILES, model_page, run_page, search_pages
-from pipelines.session.setup import store_of
+from pipelines.session.setup import home_of, store_of
 from study.errors import StudyError, first_line
 from study.system import interruption
 from study.system.redaction import masked, one_line
@@ -52,7 +55,7 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
         _require_login(f"{PASSWORD} is set", "unset it")
     _require_free(host, port)
     store = store_of(home, uri)
-    _say_pages(store, f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    _say_pages(store, _address(host, port))
     arguments = ["server", "--host", host, "--port", str(port), "--workers", "1"]
     if with_login:
         # Others send their files to this server: a path of its disk would be one of theirs.
@@ -73,6 +76,44 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
     os.chdir(store.home.store)
     interruption.check()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *arguments])
+
+
+def serve_searches(home: str, storage: str, host: str, port: int) -> None:
+    """Serves optuna-dashboard's pages of the searches to this machine; prints their addresses.
+
+    Args:
+        home: the option --home.
+        storage: the searches' storage; empty: inside the home.
+        host: the address it is served on.
+        port: its port.
+
+    Raises:
+        StudyError: for an address that would open the searches to others, a missing package, a port in use, or where
+            nothing was searched.
+    """
+    if not _is_this_machine(host):
+        raise StudyError(f"optuna-dashboard has no login, and host {host!r} opens it to others: use 127.0.0.1.")
+    if find_spec("optuna_dashboard") is None:
+        raise StudyError("`study ui --optuna` needs a package: pip install 'optuna-dashboard>=0.21,<0.22'")
+    _require_free(host, port)
+    from study.search import dashboard
+    from study.search.search import default_storage
+
+    interruption.check()
+    url = storage or default_storage(home_of(home))
+    pages = dashboard.search_pages(url)
+    if not pages:
+        raise StudyError(f"No search is in {masked(url)}: `study tune --dataset digits` makes the first.")
+    base = _address(host, port)
+    print(f"optuna-dashboard answers at {base}; Ctrl-C stops it. Its pages:")
+    for name, page in pages.items():
+        print(f"  {one_line(name)}  {base}{page}")
+    sys.stdout.flush()
+    dashboard.serve(url, host, port)
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _say_pages(store: "Store", base: str) -> None:

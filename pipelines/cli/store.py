@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.options import Home, Json, Storage, Uri, number, option
-from pipelines.session.setup import home_of, store_of, stores_of
+from pipelines.session.setup import MLFLOW_PORT, OPTUNA_PORT, home_of, store_of, stores_of
 from study.config import STAGES
 from study.errors import unknown
 from study.system import interruption
@@ -48,15 +48,23 @@ def show(
 
 @app.command()
 def ui(
-    port: Annotated[int, number("--port", help="Port of the page.", least=1, most=65535)] = 5000,
+    optuna: Annotated[bool, option("--optuna", help="Serve optuna-dashboard's pages of the searches instead.")] = False,
+    port: Annotated[
+        int | None,
+        number("--port", f"Port of the page; default {MLFLOW_PORT}, --optuna {OPTUNA_PORT}.", least=1, most=65535),
+    ] = None,
     host: Annotated[str, option("--host", help="Address it is served on.")] = "127.0.0.1",
     home: Home = "",
     tracking_uri: Uri = "",
+    storage: Storage = "",
 ) -> None:
     """Serve MLflow's pages of the tracked runs on this machine."""
-    from pipelines.serve import serve
+    from pipelines.serve import serve, serve_searches
 
-    serve(home, tracking_uri, host, port)
+    if optuna:
+        serve_searches(home, storage, host, port or OPTUNA_PORT)
+    else:
+        serve(home, tracking_uri, host, port or MLFLOW_PORT)
 
 
 @app.command()

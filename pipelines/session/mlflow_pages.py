@@ -33,8 +33,12 @@ COLUMNS = (
 
 def run_page(run: Run, artifact: str = "") -> str:
     """The page of a run, or one of its artifacts."""
-    place = f"/artifacts/{artifact}" if artifact else ""
-    return f"/#/experiments/{run.experiment_id}/runs/{run.id}{place}?{MODE}"
+    return page_of(run.experiment_id, run.id, f"/artifacts/{artifact}" if artifact else "")
+
+
+def page_of(experiment_id: str, run_id: str, place: str = "") -> str:
+    """The page of a run, or a `place` on it, by its id."""
+    return f"/#/experiments/{experiment_id}/runs/{run_id}{place}?{MODE}"
 
 
 def runs_page(experiment_id: str, query: str, order: str) -> str:

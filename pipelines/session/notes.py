@@ -6,8 +6,9 @@ wrote in MLflow stays.
 
 from collections.abc import Mapping, Sequence
 
-from pipelines.session.mlflow_pages import REPORT_FILES, run_page, runs_page
-from study.system.redaction import one_line
+from pipelines.session.mlflow_pages import REPORT_FILES, page_of, run_page, runs_page
+from pipelines.session.setup import MLFLOW_PORT
+from study.system.redaction import one_line, without_login
 from study.tracking.hints import retraining_anywhere
 from study.tracking.queries import quoted
 from study.tracking.runs import Run, metric
@@ -43,6 +44,13 @@ def describe_search(store: Store, search: Run, complete: Sequence[Run], pages: M
     about = f"Search for the learning rate and weight decay of a {search.model.upper()} on {_plain(search.dataset_key)}"
     _note(store, search, [f"{about}: {result}.", " · ".join(links), f"Continued by `{command}`."])
     describe_experiment(store, search)
+
+
+def trial_note(store: Store, dataset: str, run_id: str) -> str:
+    """A note on a trial, for optuna-dashboard: the address of its run, on the data set with key `dataset`."""
+    page, is_server = page_of(store.experiment(dataset), run_id), store.uri.startswith("http")
+    server = without_login(store.uri).rstrip("/") if is_server else f"http://127.0.0.1:{MLFLOW_PORT}"
+    return f"[Its run in MLflow]({server}{page})" + ("" if is_server else ", while `study ui` serves it")
 
 
 def describe_experiment(store: Store, run: Run) -> None:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pipelines.session.context import Context, Stores
     from study.tracking.store import Store
 
+MLFLOW_PORT, OPTUNA_PORT = 5000, 8080
+"""Default ports of `study ui`: of MLflow's pages, and of optuna-dashboard's."""
+
 
 def home_of(folder: str) -> Home:
     """The home that the option --home names; prints a default home that is the current folder."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
+from pipelines.session.notes import trial_note
 from pipelines.trials.mirror import end_run, start_run
 from pipelines.trials.recovery import Recovery
 from study.config import SearchConfig
@@ -171,7 +172,7 @@ class _TrialRunner:
             params={**suggestion.config.params(), **self.params},
             parent=self.parent,
         )
-        suggestion.bind(run_id)
+        suggestion.bind(run_id, trial_note(self.context.store, self.dataset.key, run_id))
         return run_id
 
     def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> Iterator[None]:

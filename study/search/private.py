@@ -24,6 +24,18 @@ def set_system_attr(search: optuna.Study, trial: optuna.Trial | FrozenTrial, nam
     search._storage.set_trial_system_attr(trial._trial_id, name, value)
 
 
+def set_note(trial: optuna.Trial, text: str) -> None:
+    """Gives a trial the note, a short text in Markdown, that optuna-dashboard shows; as its own `save_note` does."""
+    storage, search, key = trial.study._storage, trial.study._study_id, f"dashboard:{trial._trial_id}:note"
+    storage.set_study_system_attr(search, f"{key}_str:0", text)
+    storage.set_study_system_attr(search, f"{key}_ver", 1)
+
+
+def study_ids(storage: optuna.storages.BaseStorage) -> dict[str, int]:
+    """Ids of the searches in a storage, by name."""
+    return {search.study_name: search._study_id for search in storage.get_all_studies()}
+
+
 def set_failed(search: optuna.Study, trial: FrozenTrial) -> None:
     """Ends any trial as FAIL.
 

@@ -32,6 +32,8 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 Search = optuna.Study
 
+METRIC = "best_val_accuracy"
+"""Name of a trial's value, as MLflow has it."""
 FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 MAX_RETRIES = 2
 """Maximum number of retries of a failed trial; interrupted trials are always retried."""
@@ -63,6 +65,10 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
             pruner=pruner_of(config.pruner, config.epochs),
             load_if_exists=True,
         )
+    if opened.metric_names is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            opened.set_metric_names([METRIC])
     # JSON makes lists of tuples, as the storage does.
     settings = json.loads(json.dumps({**config.settings(), "dataset": digest[:12]}))
     if "settings" not in opened.user_attrs:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.config import TrainConfig
+from study.search.private import set_note
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,10 @@ class Suggestion:
     config: TrainConfig
     trial: Any
 
-    def bind(self, run_id: str) -> None:
-        """Records the MLflow run that mirrors the trial."""
+    def bind(self, run_id: str, note: str) -> None:
+        """Records the MLflow run that mirrors the trial, and a note on it, in Markdown, for optuna-dashboard."""
         self.trial.set_user_attr("mlflow_run", run_id)
+        set_note(self.trial, note)
 
     @property
     def retry_of(self) -> int | None:

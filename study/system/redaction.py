@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
 SECRET_VARIABLES = (
@@ -43,6 +43,12 @@ def redacted(text: str) -> str:
 def one_line(text: str) -> str:
     """`redacted`, with line ends escaped too."""
     return redacted(text).strip().replace("\n", "\\n")
+
+
+def without_login(url: str) -> str:
+    """The `url` without a user and a password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _without_password(login: re.Match[str]) -> str:

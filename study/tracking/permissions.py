@@ -6,6 +6,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from study.errors import StudyError
+from study.system.redaction import without_login
 
 WRITE = ("EDIT", "MANAGE")
 """MLflow's permissions that allow to record runs in an experiment."""
@@ -38,10 +39,8 @@ def require_edit(uri: str, experiment: str, key: str) -> None:
     if answer.status_code != 200 or answer.json().get("permission") in WRITE:
         return
     # Whoever grants it logs in as another user.
-    parts = urlsplit(uri)
-    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     grant = (
-        f"from mlflow.server import get_app_client; get_app_client('basic-auth', '{address}')"
+        f"from mlflow.server import get_app_client; get_app_client('basic-auth', '{without_login(uri)}')"
         f".grant_user_permission('{user}', 'experiment', '{key}', 'EDIT')"
     )
     raise StudyError(

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import mlflow
@@ -32,7 +31,7 @@ from study.home import Home
 from study.system.databases import OF_RUNS, require_database
 from study.system.files import SQLITE, locked
 from study.system.processes import this_process
-from study.system.redaction import masked
+from study.system.redaction import masked, without_login
 from study.tracking.artifacts import Artifacts
 from study.tracking.experiments import Experiments
 from study.tracking.permissions import require_edit, user_at
@@ -295,10 +294,8 @@ def _as_tags(tags: Mapping[str, object]) -> list[RunTag]:
 
 def _require_server(uri: str) -> None:
     try:
-        parts = urlsplit(uri)
         # Without credentials, which only MLflow's own requests use: urllib would read them as part of the host name.
-        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        with urllib.request.urlopen(address.rstrip("/") + "/health", timeout=10):
+        with urllib.request.urlopen(without_login(uri).rstrip("/") + "/health", timeout=10):
             pass
     except (OSError, HTTPException, ValueError) as error:
         raise StudyError(
