@@ -11,7 +11,7 @@ from analysis.explanations.decision import Decision
 NOTE = (
     "DeepSHAP: pixels, filters of either layer and links between them each sum to the margin less its mean over the "
     "background images. The second layer's shares are exact (the last layer is linear in its maps). Red speaks for "
-    "the class, blue for its rival; each map's color is as strong as its share, on one scale per layer. The small "
+    "the class, blue for its rival; each map's colour is as strong as its share, on one scale per layer. The small "
     "cells give the filter's share for the class against every other class. Of a second-layer kernel, the slice with "
     "the largest norm is drawn."
 )

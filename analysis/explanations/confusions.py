@@ -23,7 +23,7 @@ COLOURS = ("#1b7837", "#e66101", "#762a83")
 NOTE = (
     "Exact: the last layer is linear in the second layer's maps, so that a filter's shares in the two logits sum, over "
     "filters, to the margin less its mean over the background images. Bars: means over the test images of a group, "
-    "with 95 % intervals (1.96 standard errors), as after ± in the sentences. Filters: those in which the mistaken "
+    "with 95% intervals (1.96 standard errors), as after ± in the sentences. Filters: those in which the mistaken "
     "images differ most from those of their class that are recognised."
 )
 
@@ -133,7 +133,7 @@ def _sentence(part: pd.DataFrame) -> str:
 
 
 def _difference(difference: float, error: float) -> str:
-    """A difference with the half of its 95 % interval, which one image alone does not give."""
+    """A difference with the half of its 95% interval, which one image alone does not give."""
     return signed(difference) if np.isnan(error) else f"{signed(difference)} ± {number(CONFIDENCE * error, 2)}"
 
 

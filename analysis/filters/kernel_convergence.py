@@ -149,7 +149,7 @@ def _turn(layer: str, table: pd.DataFrame) -> str:
         return f"an unknown distance in {layer}, where none lives at both"
     median = distances.median()
     answer = "slightly" if 0 < median <= SLIGHTLY else "more than slightly" if median else "not at all"
-    return f"{median:.2g} in {layer} ({answer})"
+    return f"{median:.3g} in {layer} ({answer})"
 
 
 def points(table: pd.DataFrame) -> list[str]:

@@ -181,8 +181,9 @@ def caption(table: pd.DataFrame) -> str:
     """One sentence: the filter whose patches agree most on a class, and how many filters have no patches."""
     shown = responding(table)
     states = table.drop_duplicates("filter")["state"].value_counts()
-    left = [f"{states[state]} {state}" for state in ("silent", "constant") if state in states]
-    of = f"of {states.sum()} filters {' and '.join(left)} on all images" if left else ""
+    counted = [(states[state], state) for state in ("silent", "constant") if state in states]
+    left = [f"{count} {'is' if count == 1 else 'are'} {state}" for count, state in counted]
+    of = f"of {states.sum()} filters, {' and '.join(left)} on all images" if left else ""
     if shown.empty:
         return sentence(of)
     counts = shown.groupby(["filter", "class"], sort=False).size().reset_index(name="count")

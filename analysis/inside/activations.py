@@ -117,11 +117,12 @@ def caption(table: pd.DataFrame) -> str:
 def _range_phrase(layer: str, by_epoch: ByEpoch) -> str:
     last = by_epoch[max(by_epoch)]
     label = flat_label(last, _limits(layer, by_epoch)).partition("\n")[0]
+    name = layer_name(layer) if layer.startswith("conv") else f"map after {layer_name(layer)}"
     if label:
-        return f"{layer_name(layer)} is {FLAT[label]}"
+        return f"the {name} is {FLAT[label]}"
     zero = f" ({(last == 0).mean():.0%} zero)" if layer.startswith(("relu", "pool")) else ""
     low, high = (minus_signs(f"{value:.2g}") for value in (last.min(), last.max()))
-    return f"{layer_name(layer)} goes from {low} to {high}{zero}"
+    return f"the {name} goes from {low} to {high}{zero}"
 
 
 def empty_caption(tables: Mapping[str, pd.DataFrame], description: str) -> str:
@@ -232,7 +233,7 @@ def grid_caption(table: pd.DataFrame, layer: str, epoch: int, *, per_map: bool =
     unseen = unseen_maps(maps, layer, per_map)
     drawn = len(maps) - sum(map(len, unseen.values()))
     counts = [f"{drawn} of {len(maps)} maps are drawn", *(f"{len(unseen[kind])} {kind}" for kind in unseen)]
-    return f"{layer_name(layer)} at epoch {epoch}: {', '.join(counts)}."
+    return f"At epoch {epoch}, {', '.join(counts)}."
 
 
 @style.styled

@@ -207,8 +207,10 @@ def test_tables_show_numbers_for_reading():
         assert words in read.words
 
 
-def test_an_empty_table_has_its_head():
-    assert "f1" in PageParser(page("t", "l", {"p": [Section("h", "", pd.DataFrame({"f1": []}))]})).words
+def test_an_empty_table_is_not_shown():
+    text = page("t", "l", {"p": [Section("h", "None is equal.", pd.DataFrame({"kind": []}))]})
+    assert "None is equal." in text
+    assert "<table" not in text
 
 
 def test_the_parts_are_the_contents_and_what_is_missing_is_said_before_them():

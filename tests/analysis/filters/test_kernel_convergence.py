@@ -121,7 +121,11 @@ def turning(angle: float, epochs: int = STABLE + 3) -> dict[int, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("angle", "answer"),
-    [(0.0, "0 in conv1 (not at all)"), (0.3, "0.045 in conv1 (slightly)"), (1.0, "0.46 in conv1 (more than slightly)")],
+    [
+        (0.0, "0 in conv1 (not at all)"),
+        (0.3, "0.0447 in conv1 (slightly)"),
+        (1.0, "0.46 in conv1 (more than slightly)"),
+    ],
 )
 def test_the_caption_says_whether_kernels_turn_more_than_slightly_after_the_accuracy_was_stable(
     angle: float, answer: str

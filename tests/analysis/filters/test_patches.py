@@ -123,8 +123,8 @@ def test_how_far_patches_at_random_would_agree_depends_on_classes_and_filters(cl
     counts = responding(TABLE).groupby("filter")["class"].value_counts()
     filter, name = counts.idxmax()
     assert caption(TABLE) == (
-        f"The patches of filter {filter} agree most on a class: {counts.max()} of 9 show {name}; of 5 filters 2 silent "
-        "and 1 constant on all images."
+        f"The patches of filter {filter} agree most on a class: {counts.max()} of 9 show {name}; of 5 filters, "
+        "2 are silent and 1 is constant on all images."
     )
 
 
@@ -188,7 +188,7 @@ def test_with_every_filter_dead_all_are_named_and_nothing_is_shown():
     figure = draw(table)
     assert not figure.axes[0].images
     assert any("\n64 filters silent on all test images: 0, 1, 2" in text for text in texts(figure))
-    assert caption(table) == "Of 64 filters 64 silent on all images."
+    assert caption(table) == "Of 64 filters, 64 are silent on all images."
 
 
 def test_fewer_images_than_places_are_all_shown():

@@ -110,9 +110,9 @@ def test_the_caption_has_the_range_of_each_layer_at_the_last_epoch():
 
 def test_a_map_of_rounding_errors_is_not_given_a_range():
     fading = {0: np.arange(16.0).reshape(4, 4), 4: np.full((4, 4), -9.5e-28)}
-    assert caption(activation_evolution({"conv2": fading})) == "At epoch 4 feature map (conv2) is near zero."
+    assert caption(activation_evolution({"conv2": fading})) == "At epoch 4 the feature map (conv2) is near zero."
     stuck = {0: np.arange(16.0).reshape(4, 4), 4: np.full((4, 4), 2.0)}
-    assert caption(activation_evolution({"conv2": stuck})) == "At epoch 4 feature map (conv2) is constant."
+    assert caption(activation_evolution({"conv2": stuck})) == "At epoch 4 the feature map (conv2) is constant."
 
 
 @pytest.mark.parametrize("count", [1, 6, 33])
@@ -133,7 +133,7 @@ def test_the_sentence_and_the_picture_count_the_same_maps_as_flat():
     assert len(images) == 1
     assert texts == ["t", "2", "2 zero throughout: 0, 4\n1 near zero: 3\n1 constant: 1"]
     assert grid_caption(table, "relu2", 3) == (
-        "ReLU (relu2) at epoch 3: 1 of 5 maps are drawn, 2 zero throughout, 1 near zero, 1 constant."
+        "At epoch 3, 1 of 5 maps are drawn, 2 zero throughout, 1 near zero, 1 constant."
     )
 
 
@@ -150,7 +150,7 @@ def test_maps_too_faint_to_see_are_named_unless_each_has_a_scale_of_its_own():
 def test_a_layer_without_a_map_to_see_is_one_line():
     shown = show_grid(np.zeros((3, 4, 4)), "relu2", 3, description="a photo")
     assert (shown.figure, shown.table) == (None, None)
-    assert shown.text == "ReLU (relu2) at epoch 3: 0 of 3 maps are drawn, 3 zero throughout."
+    assert shown.text == "At epoch 3, 0 of 3 maps are drawn, 3 zero throughout."
     assert len(shown.tables["grid_relu2"]) == 3 * 16
 
 
