@@ -120,12 +120,12 @@ def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
     support = next(iter(tables.values())).set_index("class")["support"]
     names = [fill(f"{name} ({support[name]:,})", NARROW_LINE if is_narrow() else LINE) for name in shown]
     lines = max(name.count("\n") + 1 for name in names)
-    height = 1.2 + max(0.32, 0.16 * len(tables), 0.15 * lines) * len(shown)
+    height = 1.2 + max(0.36, 0.18 * len(tables), 0.15 * lines) * len(shown)
     figure, (axes,) = panels(style.WIDTH, height, 1, len(MEASURES), shrink=False, sharey=True)
     for ax, (measure, words) in zip(axes, MEASURES.items(), strict=True):
         for place, (model, table) in enumerate(tables.items()):
             rows = table.set_index("class").loc[shown].reset_index()
-            heights = np.arange(len(shown)) + 0.36 * (place - (len(tables) - 1) / 2)
+            heights = np.arange(len(shown)) + 0.32 * (place - (len(tables) - 1) / 2)
             _draw_measure(ax, rows, measure, heights, {"color": style.model_colour(model), "label": model.upper()})
         ax.set(xlim=(-0.02, 1.02), xlabel=words, title=measure.capitalize())
         ax.grid(True, axis="x")
