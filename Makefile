@@ -29,7 +29,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED)  ## The documentation as a site, site/index.html; its search needs `python -m http.server -d site`
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(INSTALLED)  ## The benchmarks, their figures also in reports/benchmarks/; DATASET=PATH for an image folder
 	mkdir -p reports/benchmarks

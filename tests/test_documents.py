@@ -57,7 +57,7 @@ def test_nothing_tells_users_to_install_another_package_of_this_name():
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of `make docs`, of which a warning (a broken link, a page in no menu) is an error."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
