@@ -35,6 +35,7 @@ LONGEST = (
     "pipelines/trials/test_pool.py",
     "pipelines/session/test_isolation.py",
     "pipelines/test_analyse.py",
+    "whole/test_documented.py",
     "faults/test_faults.py",
     # Before the tests of reports, which add analyses to the study that it exports.
     "pipelines/upkeep/test_export.py",
