@@ -37,14 +37,15 @@ def measured(predictions: Predictions, classes: Sequence[str], *, of_cifar10: bo
         of_cifar10: whether the images are CIFAR-10 as it is published, not merely of classes with the same names.
     """
     table = intervals(predictions)
-    largest = {split: _largest_share(labels) for (_, split), (_, labels) in predictions.items()}
+    by_split = {split: labels for (_, split), (_, labels) in predictions.items()}
+    largest = {split: _largest_share(by_split.get("train", labels), labels) for split, labels in by_split.items()}
     table["largest_class"] = table["split"].map(largest)
     return with_report(table, same_images=of_cifar10) if has_groups(classes) else table
 
 
-def _largest_share(labels: np.ndarray) -> float:
-    """The accuracy of always answering the most frequent class; NaN without images."""
-    return float(np.bincount(labels).max() / len(labels)) if len(labels) else np.nan
+def _largest_share(known: np.ndarray, labels: np.ndarray) -> float:
+    """The accuracy on `labels` of always answering the most frequent class of `known`; NaN without images."""
+    return float((labels == np.bincount(known).argmax()).mean()) if len(known) and len(labels) else np.nan
 
 
 def show(table: pd.DataFrame) -> list[Exhibit]:

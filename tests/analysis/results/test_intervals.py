@@ -193,6 +193,12 @@ def test_the_answer_is_read_model_by_model_with_the_report_below():
     assert len(s.answer(s.intervals(predictions, resamples=50))) == 6
 
 
+def test_the_baseline_is_the_class_that_is_most_frequent_in_training():
+    logits, labels = np.zeros((4, 2)), {"train": np.array([0, 0, 0, 1]), "test": np.array([0, 1, 1, 1])}
+    table = s.measured({("cnn", split): (logits, labels[split]) for split in labels}, ["a", "b"], of_cifar10=False)
+    assert table.groupby("split")["largest_class"].first().to_dict() == {"train": 0.75, "test": 0.25}
+
+
 @pytest.mark.parametrize(
     ("numbers", "signed", "expected"),
     [
