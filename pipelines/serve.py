@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from study.tracking.store import Store
 
 PASSWORD, KEY, CONFIG = "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_CONFIG_PATH"
+ALLOWED_HOSTS = "MLFLOW_SERVER_ALLOWED_HOSTS"
+EVERY_INTERFACE = ("0.0.0.0", "::")
 KNOWN_SECRETS = ("password", "password1234", "admin", "my-secret-key")
 """Passwords and keys in MLflow's own files and documentation, also of earlier versions."""
 SHORTEST = 8
@@ -113,6 +115,10 @@ def serve_searches(home: str, storage: str, host: str, port: int) -> None:
 
 
 def _address(host: str, port: int) -> str:
+    """The address of the pages; where they are served on all interfaces, the first by which others may reach them."""
+    if host in EVERY_INTERFACE:
+        allowed = os.environ.get(ALLOWED_HOSTS, "").partition(",")[0].strip()
+        return f"http://{allowed if allowed and '*' not in allowed else f'127.0.0.1:{port}'}"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -127,6 +127,23 @@ def test_the_pages_are_named_also_of_an_experiment_that_was_renamed(
     assert f"trials   http://127.0.0.1:5000/#/experiments/{key}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("host", "allowed", "address"),
+    [
+        ("127.0.0.1", "", "http://127.0.0.1:5000"),
+        ("::1", "", "http://[::1]:5000"),
+        ("0.0.0.0", "", "http://127.0.0.1:5000"),
+        ("0.0.0.0", "*", "http://127.0.0.1:5000"),
+        ("0.0.0.0", "server.example:5000, localhost:5000", "http://server.example:5000"),
+    ],
+)
+def test_the_printed_address_is_one_that_is_answered(
+    host: str, allowed: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", allowed)
+    assert serve._address(host, 5000) == address
+
+
 def test_an_empty_store_is_said_to_be_empty_with_the_command_that_fills_it(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

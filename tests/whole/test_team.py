@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from PIL import Image
 
 from tests.support.fork_server import STUDY
 from tests.support.postgres import Cluster, programs
@@ -98,6 +99,7 @@ def team(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         )
     try:
         wait_for_answer(f"{team.server}/health", process, log)
+        assert f"MLflow answers at {team.server} " in log.read_text()
         login, roles, _ = blocks("The users")
         ended = team.run("server", login, roles)
         assert ended.code == 0, ended.err
@@ -148,6 +150,9 @@ def test_a_user_who_may_not_record_leaves_nothing_until_the_named_command_was_ru
     create = single.replace("auth.grant", "# auth.grant")
     assert team.run("server", login, create).code == 0
     own = CAROL.replace(*FEWER).replace("study tune", "study tune --search carols")
+    Image.new("RGB", (40, 30)).save(team.folder / "photo.png")
+    reading = ("study show best", f"study predict {team.folder}/photo.png")
+    assert team.run("carol", CAROL.partition("study tune")[0], *reading).code == 0
     refused = team.run("carol", own)
     assert refused.code == 2
     assert "User carol may read MLflow's experiment digits" in refused.err
