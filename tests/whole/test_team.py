@@ -166,6 +166,16 @@ def test_a_user_who_may_not_record_leaves_nothing_until_the_named_command_was_ru
     assert team.searches() == {"digits-cnn", "carols"}
 
 
+def test_a_user_without_the_role_is_let_into_one_experiment(team: Team, shared: Ended) -> None:
+    login, _, single = blocks("The users")
+    ended = team.run("server", login, single.replace("carol", "dora"))
+    assert ended.code == 0, ended.err
+    login = CAROL.partition("study tune")[0].replace("carol", "dora")
+    ended = team.run("dora", login, "study retrain --dataset digits --seed 5 --epochs 1")
+    assert ended.code == 0, ended.err
+    assert "of digits-cnn, seed 5, epochs 1: test accuracy" in ended.out
+
+
 def test_a_name_that_the_server_was_not_told_of_is_refused_with_the_variable_that_tells_it(
     team: Team, shared: Ended
 ) -> None:
