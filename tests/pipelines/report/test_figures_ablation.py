@@ -92,7 +92,7 @@ def test_a_network_with_every_filter_dead_is_shown_as_such(network: Network, fin
     texts_by_csv = {section.csv: section.text for section in report.sections}
     assert "6 of the 6 filters of conv2 change nothing." in report.sections[0].points
     assert "and no filter speaks for " in texts_by_csv["ablation_image.csv"]
-    assert "Of 4 filters 4 silent" in texts_by_csv["patches_conv1.csv"]
+    assert "Of 4 filters, 4 are silent" in texts_by_csv["patches_conv1.csv"]
 
 
 def test_a_test_set_of_one_class_and_long_class_names(network: Network, finished_study, tmp_path: Path):
