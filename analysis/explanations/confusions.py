@@ -1,5 +1,6 @@
 """Which second-layer filters make the network confuse two classes: their exact shares in the mean margin."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,8 @@ LACKING = 3
 """Filters named in the sentence on a confusion."""
 MOST = 10
 """Filters shown for each confusion."""
+NARROW_LINE = 34
+"""Characters in a line of a panel's title on a narrow screen."""
 CONFIDENCE = 1.96
 """Standard errors on either side of a mean: 95 %."""
 COLOURS = ("#1b7837", "#e66101", "#762a83")
@@ -161,8 +164,8 @@ def draw(table: pd.DataFrame) -> Figure:
         ax.set(xticks=range(len(chosen)), ylabel="mean share (logits)", xlabel="second-layer filter")
         ax.set_xticklabels([str(filter) for filter in chosen.index])
         true, called = (without_middle(part[column].iloc[0]) for column in ("true", "called"))
-        space = "\n" if is_narrow() else " "
-        ax.set_title(f"{true} called{space}{called}:{space}margin of the first")
+        title = f"{true} called {called}:", f"margin of {true} over {called}"
+        ax.set_title("\n".join(textwrap.fill(half, NARROW_LINE) for half in title) if is_narrow() else " ".join(title))
         # Beside the panel, or below it.
         where, anchor = ("upper center", (0.4, -0.22)) if is_narrow() else ("center left", (1.0, 0.5))
         ax.legend(loc=where, bbox_to_anchor=anchor)

@@ -17,7 +17,7 @@ HEADING = "Which explanations can be believed?"
 CONTROLS = {
     "random": "random",
     "smooth_random": "smooth random",
-    "edges": "edges (Sobel)",
+    "edges": "Sobel edges",
     "middle": "the middle of the image",
     "distance_from_grey": "distance from grey",
 }
@@ -157,7 +157,7 @@ def short_verdicts(table: pd.DataFrame) -> dict[str, str]:
     control = _best_control(table)
     return {
         row["method"]: (
-            f"{'believe' if row['believe'] else 'do not believe'} it: measured agreement {number(row['agreement'], 2)} "
+            f"{'believe' if row['believe'] else 'do not believe'} it: agreement {number(row['agreement'], 2)} "
             f"({control['title']}: {number(control['agreement'], 2)})"
         )
         for _, row in table[~table["control"]].iterrows()

@@ -14,12 +14,16 @@ from analysis.drawing.tiles import MARGIN, draw_picture, draw_tile, sheet
 from analysis.drawing.wording import signed, without_middle
 from analysis.exhibit import Exhibit
 
-SIDE, STEP, COLUMNS, LINE, NARROW_LINE = 1.0, 1.2, 2, 50, 33
+SIDE, STEP, COLUMNS, LINE, NARROW_LINE = 1.0, 1.2, 2, 54, 33
 """Inches: a side of a map, from row to row; the number of columns; characters in a line, and on a narrow screen."""
 NOTE = (
     "Each map has its own scale, which ends at its largest value: nothing is clipped. Red speaks for the class, blue "
     "against it; methods without a sign are shown from white to red. Attention maps do not apply: these networks have "
     "no attention."
+)
+RANKING_NOTE = (
+    "Agreement: the correlation of a method's maps with the measured drops on other test images, and in brackets that "
+    "of the best map that knows nothing of the network."
 )
 
 
@@ -62,7 +66,13 @@ def show(
     figure = draw(attributions, image=image, description=description, margin=margin, ranking=ranking or {})
     heading = f"What every method says of {description}: the margin of {margin}"
     return Exhibit(
-        "methods", heading, caption(table, attributions), table, figure, note=NOTE, tables={"methods_maps": maps}
+        "methods",
+        heading,
+        caption(table, attributions),
+        table,
+        figure,
+        note=f"{NOTE} {RANKING_NOTE}" if known else NOTE,
+        tables={"methods_maps": maps},
     )
 
 

@@ -45,11 +45,11 @@ def test_each_sentence_says_whether_to_believe_and_why():
     table = summary(*tables(), TITLES)
     good, weak, stuck = (verdict(table[table["method"] == name].iloc[0], table) for name in ("good", "weak", "stuck"))
     assert good.startswith("DeepSHAP: believe it; agreement 0.5")
-    assert "above edges (Sobel)" in good
+    assert "above Sobel edges" in good
     assert weak.startswith(
         "Saliency: do not believe it; it does no better than a map that knows nothing of the network"
     )
-    assert "below edges" in weak
+    assert "below Sobel edges" in weak
     assert stuck.startswith("Guided backprop: do not believe it; its map stays the same with random weights (rank")
     assert "for two other classes (rank correlation 0.8" in stuck
 

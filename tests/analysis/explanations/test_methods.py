@@ -40,11 +40,13 @@ def test_a_ranking_orders_the_methods_and_stands_beside_them():
     exhibit = show(ranking={"three": "Believe it.", "one": "No better than an edge detector."})
 
     assert list(exhibit.table["method"]) == ["three", "one", "two"]
+    assert "Agreement: " in exhibit.note
+    assert "Agreement: " not in show().note
     texts = [text.get_text() for text in exhibit.figure.axes[0].texts]
     assert any("Believe it." in text for text in texts)
     assert any("No better than an edge detector." in text for text in texts)
 
 
 def test_the_figure_is_legible_on_wide_and_narrow_screens():
-    verdict = "do not believe it: measured agreement 0.31 (the middle of the image: 0.44)"
+    verdict = "do not believe it: agreement 0.31 (the middle of the image: 0.44)"
     assert problems_on_screens(show(ranking={"three": verdict, "one": verdict, "two": verdict}).figure) == []
