@@ -1,8 +1,7 @@
 """Measures how the networks' answers bear changes of the test images; the results are cached."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -14,15 +13,13 @@ from pipelines.report.network import Network
 from study.config import CNNConfig
 from study.images import Labelled
 from study.models import CNN, Model
-from study.probes import activity
+from study.probes import activity, influence
 from study.probes import sensitivity as probe
 
 SAMPLED = 500
 """Test images, as many of each class, that are changed; 15 s of one core for a CNN (AMD EPYC), a second for an FFNN."""
 COMPARED = 200
 """Of these, the images whose maps are compared."""
-EPOCHS = 5
-"""Epochs to compare, evenly spaced in the logarithm, since most changes early."""
 
 
 def show(networks: Mapping[str, Network], test: Labelled, device: torch.device, cache: Cache) -> Exhibit:
@@ -35,18 +32,11 @@ def show(networks: Mapping[str, Network], test: Labelled, device: torch.device, 
         epochs[name] = pd.concat(
             [
                 _measured(probe.reference_sensitivity, network, epoch, images, device, cache).assign(epoch=epoch)
-                for epoch in spaced_epochs(network.epochs(1))
+                for epoch in influence.checkpoint_epochs(network.epochs(1))
             ]
         )
     maps = _maps(with_weights["cnn"], images, device, cache) if "cnn" in with_weights else pd.DataFrame()
     return sensitivity.show(joined(changes), joined(epochs), maps)
-
-
-def spaced_epochs(epochs: Sequence[int], count: int = EPOCHS) -> list[int]:
-    """At most `count` of the epochs after training began, evenly spaced in the logarithm; with the first and last."""
-    trained = [epoch for epoch in epochs if epoch > 0] or list(epochs)
-    places = np.geomspace(1, len(trained), count).round().astype(int) - 1
-    return [trained[place] for place in dict.fromkeys(places.tolist())]
 
 
 def _measured(

@@ -21,7 +21,7 @@ from study.system import interruption
 from study.training import EVALUATION_BATCH, predict
 
 CHECKPOINTS = 5
-"""Most epochs whose weights are used."""
+"""Most epochs whose weights are used or compared."""
 
 
 def checkpoint_epochs(saved: Collection[int]) -> list[int]:

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pandas as pd
-import pytest
 import torch
 
 from pipelines.report import sensitivity
@@ -9,13 +8,6 @@ from pipelines.report.cache import Cache
 from pipelines.report.network import pull
 
 CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize(
-    ("epochs", "chosen"), [(range(31), [1, 2, 5, 13, 30]), (range(4), [1, 2, 3]), ([0], [0]), ([0, 7], [7])]
-)
-def test_epochs_are_spaced_with_the_first_and_the_last(epochs, chosen):
-    assert sensitivity.spaced_epochs(list(epochs)) == chosen
 
 
 def test_the_models_stand_side_by_side_and_the_second_time_nothing_is_computed(finished_study, tmp_path: Path):

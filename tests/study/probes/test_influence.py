@@ -58,6 +58,7 @@ def test_similarity_is_the_cosine_of_what_the_last_layer_reads(config: ModelConf
 
 def test_few_epochs_are_chosen_from_the_first_trained_one_to_the_last():
     assert checkpoint_epochs(range(31)) == [1, 2, 5, 13, 30]
+    assert checkpoint_epochs(range(4)) == [1, 2, 3]
     assert checkpoint_epochs({0, 1, 2}) == [1, 2]
     assert checkpoint_epochs([7]) == [7]
     assert checkpoint_epochs([0]) == [0]
