@@ -56,9 +56,9 @@ SAMPLES = {"expected_gradients": 300, "lime": 500, "kernel_shap": 1000, "smoothg
 NOISE = 0.3
 """Standard deviation of SmoothGrad's noise: 15 % of the range of normalised pixels."""
 
-Maps = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
+MapFunction = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
 """A method: twin, normalised images (N, 3, 32, 32), pair, normalised background images → maps (N, 32, 32)."""
-Reference = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
+ReferenceFunction = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
 """Takes what a method takes; returns the margin (N,) that the maps' sums are counted from."""
 
 
@@ -67,10 +67,10 @@ class Method:
     """An attribution method and what is known of it beforehand."""
 
     title: str
-    maps: Maps
+    maps: MapFunction
     signed: bool = True
     """Whether negative values speak against the class."""
-    reference: Reference | None = None
+    reference: ReferenceFunction | None = None
     """The pixels of a map sum to the margin minus this one; None: to nothing in particular."""
     less: str = ""
     """The reference in words: "margin minus …"."""
