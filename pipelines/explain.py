@@ -22,7 +22,7 @@ from analysis.page import Section, page
 from analysis.results.classification import softmax
 from pipelines.report import explanations, faithfulness, over_epochs
 from pipelines.report.cache import FOLDER as CACHE
-from pipelines.report.cache import Cache
+from pipelines.report.cache import Cache, fingerprint
 from pipelines.report.exhibits import Report, command_line
 from pipelines.report.network import Network, no_weights, pull
 from pipelines.report.page import PAGE
@@ -159,7 +159,10 @@ def _pair(network: Network, image: SelectedImage, against: str) -> tuple[tuple[i
 
 
 def _slug(image: SelectedImage, against: str) -> str:
-    name = image.description if image.label is None else image.description.split(" ")[0]
+    """The name of the page's folder; that of a photo tells photos with the same file name apart."""
+    name = image.description.split(" ")[0]
+    if image.label is None:
+        name = f"{image.description}-{fingerprint(image.image)[:6]}"
     return re.sub(r"[^\w.-]+", "-", f"{name}-against-{against}" if against else name).strip("-.") or "image"
 
 
