@@ -16,7 +16,7 @@ demo: $(INSTALLED)  ## The whole study on the bundled digits: search, retrain an
 test: $(INSTALLED)  ## All tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-quick: $(INSTALLED)  ## The tests that start no process, browser or server and train nothing for long: a minute
+quick: $(INSTALLED)  ## The tests that start no process, browser or server and take less than a second each: a minute
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 -m "not slow"
 
 check: $(INSTALLED)  ## Lint, format and types

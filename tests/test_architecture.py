@@ -108,7 +108,8 @@ def test_what_is_imported_is_declared():
     imported -= {*PACKAGES, "benchmarks"} | set(sys.stdlib_module_names)
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = {canonicalize_name(re.split("[<>=]", requirement)[0]) for requirement in declared}
-    providers = {name: set(map(canonicalize_name, packages_distributions()[name])) for name in imported}
+    installed = packages_distributions()
+    providers = {name: set(map(canonicalize_name, installed[name])) for name in imported}
     assert {name for name, distributions in providers.items() if not distributions & names} == set()
 
 

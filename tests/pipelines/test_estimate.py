@@ -43,6 +43,7 @@ def test_a_duration_has_two_digits_or_so(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["tune", "reproduce"])
 def test_a_dry_run_says_how_long_it_takes_and_records_nothing(command: str, home: Home) -> None:
     ended = study_here(command, "--dataset", "digits", "--trials", "2", "--dry-run", home=home.root)

@@ -18,6 +18,7 @@ def tuned(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> tuple[Hom
     return home, study_here(*TUNE, home=home.root)
 
 
+@pytest.mark.slow
 def test_the_first_line_names_dataset_device_precision_and_store(tuned: tuple[Home, Ended]) -> None:
     home, ended = tuned
     assert ended.code == 0, ended.err

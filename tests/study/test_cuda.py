@@ -85,6 +85,7 @@ def trained(config: TrainConfig, dataset: Dataset, machine: Machine) -> tuple[li
     return seen, state.weights()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [

@@ -44,6 +44,7 @@ def test_data_says_what_is_not_read_and_how_many_images_are_there_twice(folder: 
     assert "2 of 31 images in two or more classes" in ended.out
 
 
+@pytest.mark.slow
 def test_tune_says_once_what_is_not_read(tuned: tuple[Home, Ended]) -> None:
     _, ended = tuned
     assert ended.code == 0, ended.err

@@ -48,6 +48,7 @@ def test_a_name_like_that_of_another_class_with_its_number_gets_its_own():
     assert list(readable_names(names).values()) == ["0: cat", "1: cat", "2: 0: cat", "dog", "4: 0: cat"]
 
 
+@pytest.mark.slow
 def test_names_that_no_font_can_draw_get_their_numbers_and_one_line_says_so():
     names = ["cat", MIAO, MIAO * 2]
     shown = readable_names(names)

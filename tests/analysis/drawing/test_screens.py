@@ -26,6 +26,7 @@ def places(figure: Figure) -> np.ndarray:
     return np.array([ax.get_position().min for ax in figure.axes])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "columns"), [(1, 2), (2, 2), (1, 4)])
 def test_panels_side_by_side_are_stacked_on_a_narrow_screen(rows: int, columns: int):
     wide = draw(style.WIDTH, rows, columns)

@@ -93,6 +93,7 @@ def test_nothing_is_left_to_the_border_where_every_answer_stays():
     assert shown[1].endswith("before that layer, 100%.")
 
 
+@pytest.mark.slow
 def test_the_figure_is_legible_for_two_models_and_for_one_without_maps():
     both = pd.concat([changes("cnn", 0.6), changes("ffnn", 0.5)])
     exhibit = show(both, epochs("cnn", "ffnn"), MAPS)

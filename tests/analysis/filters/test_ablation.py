@@ -110,6 +110,7 @@ def test_a_lead_that_rests_on_a_few_images_is_not_sure():
     assert "; tied with cat without filter " in caption(table)
 
 
+@pytest.mark.slow
 def test_how_often_a_loss_leads_is_what_resampled_images_give():
     """The oracle draws the images of each class anew and asks scikit-learn."""
     rng, members = np.random.default_rng(1), [np.flatnonzero(label == LABELS) for label in range(3)]

@@ -31,6 +31,7 @@ def one_silent(filters: int, epochs: int = 3):
     return health(silent)
 
 
+@pytest.mark.slow
 def test_every_row_has_its_number_or_only_the_followed_ones_have():
     states, *_ = draw(one_silent(40))
     assert [label.get_text() for label in states.get_yticklabels()] == list(map(str, range(40)))

@@ -162,6 +162,7 @@ def test_kernels_stand_beside_the_patches():
     assert len(draw().axes[0].images) == 2 * 3 + 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernels", [SLICES, SLICES[:, :1]])
 def test_the_classes_names_of_cifar_10_are_written_in_full(kernels):
     peak = RNG.random((20, 64))
@@ -171,6 +172,7 @@ def test_the_classes_names_of_cifar_10_are_written_in_full(kernels):
     assert sum(text in lines for text in texts(figure)) == 2 * 64
 
 
+@pytest.mark.slow
 def test_every_patch_and_line_lies_within_the_figure():
     many = top_patches(RNG.random((20, 64)), np.zeros((20, 64)), (np.zeros((20, 64), int),) * 2, LABELS, CLASSES)
     notes = {filter: [f"most for {'a class with a long name' * 3}"] * 3 for filter in range(64)}

@@ -50,6 +50,7 @@ def test_there_is_a_picture_for_every_epoch_and_all_have_one_size(pictures):
     assert pictures[0].dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_the_maps_have_their_colours_on_the_scale_of_all_epochs(pictures):
     limits = style.limits_around_zero(np.stack(list(CONV.values())))
     cmap = matplotlib.colormaps[style.DIVERGING]

@@ -16,6 +16,7 @@ def test_the_contributions_sum_to_scikit_learns_auc():
     assert auc_contributions(SCORES, LABELS).sum(axis=0) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_their_sums_over_resamples_spread_like_scikit_learns_aucs():
     ours = leads.sums(LABELS, auc_contributions(SCORES, LABELS))
     rng, members = np.random.default_rng(1), [np.flatnonzero(label == LABELS) for label in range(3)]

@@ -27,6 +27,7 @@ def right(chosen: list[int], labels: list[int]) -> Made:
 BOTH = {("cnn", "test"): made(1.5), ("ffnn", "test"): made(0.8, seed=1)}
 
 
+@pytest.mark.slow
 def test_resampling_counts_has_the_distribution_of_resampling_images():
     """The oracle draws images with replacement and asks scikit-learn."""
     logits, labels = BOTH["cnn", "test"]

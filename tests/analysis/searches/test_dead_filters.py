@@ -225,6 +225,7 @@ def test_the_legends_say_what_shades_and_marks_are_and_conditions_are_written_in
     assert labels[3] == "learning rate 0.001, 100 warm-up steps\nAdam with L2 0.0005"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "steps"), [(1, (0, 7)), (2, (0, 1, 2)), (3, (0, 10, 20, 5000))])
 def test_few_seeds_and_steps_can_be_drawn(seeds: int, steps: tuple[int, ...]):
     table, counts = tables(expected_story, seeds, steps)

@@ -110,6 +110,7 @@ def test_the_ring_is_on_the_best_trial():
     assert np.asarray(ax.collections[-1].get_offsets()).tolist() == [[2e-3, 2e-5]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_search_can_be_drawn(name):
     trials = CASES[name]

@@ -561,6 +561,7 @@ def test_one_missing_trial_needs_no_other_process(context: Context, tiny: Datase
     assert [pid(trial) for trial in trials_of(context.home)] == [os.getpid()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "words"), [("-1", "from 0"), ("257", "to 256"), ("x", "whole number")])
 def test_workers_that_are_no_number_of_processes_are_refused(workers: str, words: str, home: Home) -> None:
     ended = study_here(*TUNE, "--workers", workers, home=home.root)

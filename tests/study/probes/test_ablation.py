@@ -61,6 +61,7 @@ def hooked(model: CNN, batch: Tensor, layer: str, filter: int, map: Tensor) -> T
     return logits
 
 
+@pytest.mark.slow
 @EVERY_SHAPE
 @pytest.mark.parametrize("by", ["mean", "zero"])
 def test_every_ablation_is_what_a_forward_hook_that_replaces_the_map_gives(config: CNNConfig, by: str):

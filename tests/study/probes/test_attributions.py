@@ -125,6 +125,7 @@ class TinyNetwork(nn.Module):
         return torch.stack([products + cells.sum(dim=1), cells[:, 3] * cells[:, 4]], dim=1)
 
 
+@pytest.mark.slow
 def test_kernel_shap_of_eight_cells_equals_shapley_values_over_all_256_coalitions(monkeypatch):
     rows = torch.arange(32)
     mask = (rows // 16)[:, None] * 4 + (rows // 8)[None]

@@ -143,6 +143,7 @@ def test_the_other_question_is_about_other_classes_as_far_as_there_are_any():
     assert explained_pair(torch.tensor([0.1, 3.0]))[1] is None
 
 
+@pytest.mark.slow
 def test_an_edge_detector_fails_the_checks_and_a_method_passes(monkeypatch: pytest.MonkeyPatch):
     def edges(network: nn.Sequential, images: Tensor, pair: object, background: Tensor) -> Tensor:
         return torch.stack([control_maps(image, 0)["edges"] for image in images])

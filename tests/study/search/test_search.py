@@ -101,6 +101,7 @@ def test_continuing_adds_only_the_difference(home: Home):
     assert search.finished(optuna_study) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_continued_search_draws_what_an_uninterrupted_one_draws(sampler: str, home: Home, other_home: Home):
     whole = replace(QUICK, sampler=sampler, trials=14)
@@ -117,6 +118,7 @@ def results(optuna_study: Search) -> list[tuple[TrialState, dict[str, float], di
     return [(trial.state, trial.params, trial.intermediate_values) for trial in counted]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "pruner"), [("tpe", "none"), ("tpe", "percentile"), ("random", "median"), ("grid", "none")]
 )
@@ -226,6 +228,7 @@ def test_another_data_set_is_refused(home: Home):
         opened(home, digest="fedcba9876543210")
 
 
+@pytest.mark.slow
 def test_points_stay_within_the_ranges(home: Home):
     config = replace(
         QUICK, trials=20, learning_rate=Range(low=1e-4, high=2e-4), weight_decay=Range(low=1e-6, high=1e-5)
@@ -235,6 +238,7 @@ def test_points_stay_within_the_ranges(home: Home):
     assert all(1e-6 <= decay <= 1e-5 for decay in decays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_fixed_hyperparameter_is_not_drawn(sampler: str, home: Home):
     # More trials than TPE draws at random at its start.
@@ -327,6 +331,7 @@ def test_what_is_lined_up_once_is_not_lined_up_twice(home: Home):
     assert search.requeue(optuna_study) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interrupted_at", [None, 3])
 def test_the_grid_visits_each_point_once(interrupted_at: int | None, home: Home, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(search, "GRID", (1e-4, 1e-2, 10.0))
@@ -353,6 +358,7 @@ def test_the_reports_grid_has_64_points_between_1e_minus_4_and_10(home: Home):
     assert sorted(points(optuna_study)) == sorted(itertools.product(space.GRID, repeat=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["percentile", "hyperband", "median"])
 def test_a_pruner_ends_what_falls_behind_but_never_after_the_last_epoch(pruner: str, home: Home):
     config = replace(QUICK, trials=16, epochs=9, pruner=pruner)
@@ -417,6 +423,7 @@ def test_the_table_holds_every_finished_trial(home: Home):
     assert list(zip(table["learning_rate"], table["weight_decay"], strict=True)) == points(optuna_study)
 
 
+@pytest.mark.slow
 def test_importance_sums_to_one_and_finds_what_matters(home: Home):
     shares = search.importance(ran(home, replace(QUICK, sampler="random", trials=20))).set_index("parameter")
     assert shares["importance"].sum() == pytest.approx(1)
@@ -548,6 +555,7 @@ def test_trials_that_take_turns_never_exceed_their_places_or_the_total(home: Hom
     assert [trial.state for trial in optuna_study.trials] == [TrialState.COMPLETE] * 6
 
 
+@pytest.mark.slow
 def test_a_search_in_turns_repeats(home: Home, other_home: Home):
     config = replace(QUICK, trials=14)
     first, second = (ran(place, config, places=3) for place in (home, other_home))

@@ -87,6 +87,7 @@ def ask(address: str) -> Callable[[], object]:
     return lambda: MlflowClient(address).get_run("0" * 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [500, 502, 503, 504, 429, 0])
 def test_a_server_that_fails_is_busy_or_says_nothing_is_away(code: int, answering: Answering):
     answering.code = code

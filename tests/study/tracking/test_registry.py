@@ -78,6 +78,7 @@ def test_the_run_that_a_model_belongs_to_goes_on(store: Store):
     assert (model.source_run_id, model.params) == (run_id, {"size": "3"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step",
     ["log_model_artifacts", "finalize_logged_model", "create_model_version", "set_model_version_tag",

@@ -25,6 +25,7 @@ def file_of(store: Store, run_id: str, path: str) -> Path:
     return Path(unquote(urlparse(root).path)) / path
 
 
+@pytest.mark.slow
 def test_a_store_is_made_where_there_is_none(tmp_path: Path):
     home = Home(root=tmp_path / "new" / "home")
     store = Store(home)

@@ -137,6 +137,7 @@ def test_a_points_time_is_when_it_was_handed_over_and_not_when_it_was_written(wa
     assert before <= point.timestamp <= after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refused", [0, 1, 2])
 def test_what_the_store_refuses_is_told_kept_and_delivered_once_by_a_later_drain(refused: int, watched: Watched):
     runs = [watched.new_run() for _ in range(3)]
@@ -185,6 +186,7 @@ def test_leaving_the_block_tells_what_the_store_refused(watched: Watched):
         writer.log(run_id, {"loss": 0.5}, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [None, KeyboardInterrupt(), RuntimeError("a bug")])
 def test_leaving_the_block_waits_until_all_is_written(end: BaseException | None, watched: Watched):
     run_id = watched.new_run()
@@ -227,6 +229,7 @@ def test_a_signal_while_it_waits_for_the_store_loses_nothing(watched: Watched):
     assert watched.steps(run_id, "loss") == [1]
 
 
+@pytest.mark.slow
 def test_more_points_than_mlflow_takes_in_one_write_are_all_recorded(watched: Watched):
     run_id, count = watched.new_run(), MAX_BATCH + 200
     with Writer(watched) as writer:
