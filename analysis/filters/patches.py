@@ -181,8 +181,8 @@ def caption(table: pd.DataFrame) -> str:
     """One sentence: the filter whose patches agree most on a class, and how many filters have no patches."""
     shown = responding(table)
     states = table.drop_duplicates("filter")["state"].value_counts()
-    counted = [(states[state], state) for state in ("silent", "constant") if state in states]
-    left = [f"{count} {'is' if count == 1 else 'are'} {state}" for count, state in counted]
+    without = [state for state in ("silent", "constant") if state in states]
+    left = [f"{states[state]} {'is' if states[state] == 1 else 'are'} {state}" for state in without]
     of = f"of {states.sum()} filters, {' and '.join(left)} on all images" if left else ""
     if shown.empty:
         return sentence(of)

@@ -117,10 +117,11 @@ def caption(table: pd.DataFrame) -> str:
 def _range_phrase(layer: str, by_epoch: ByEpoch) -> str:
     last = by_epoch[max(by_epoch)]
     label = flat_label(last, _limits(layer, by_epoch)).partition("\n")[0]
-    name = layer_name(layer) if layer.startswith("conv") else f"map after {layer_name(layer)}"
+    is_rectified = layer.startswith(("relu", "pool"))
+    name = f"map after {layer_name(layer)}" if is_rectified else layer_name(layer)
     if label:
         return f"the {name} is {FLAT[label]}"
-    zero = f" ({(last == 0).mean():.0%} zero)" if layer.startswith(("relu", "pool")) else ""
+    zero = f" ({(last == 0).mean():.0%} zero)" if is_rectified else ""
     low, high = (minus_signs(f"{value:.2g}") for value in (last.min(), last.max()))
     return f"the {name} goes from {low} to {high}{zero}"
 

@@ -64,7 +64,7 @@ def isolate() -> None:
             import matplotlib  # noqa: F401
 
 
-def limit_spinning(rounds: int = SPINS) -> None:
+def limit_spinning(rounds: int) -> None:
     """Has OpenMP's threads sleep after some rounds of waiting, so that other programs get the core.
 
     See docs/speed.md. Call it before torch is imported; it has no effect where the user has said how threads wait.

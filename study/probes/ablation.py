@@ -93,13 +93,17 @@ def ablate(model: CNN, images: Tensor, replacements: dict[str, Tensor]) -> Ablat
     logits = torch.empty(count, classes)
     without = {layer: torch.empty(len(maps), count, classes) for layer, maps in replacements.items()}
     size = EVALUATION_BATCH[model.fc.weight.device.type]
+    # Second-layer filters that nothing can make active stay zero whatever the first layer gives. Where that is all,
+    # none is left out, as a convolution needs one.
+    living = ~outweighed(model)["conv2"]
+    living |= ~living.any()
     for start, batch in zip(range(0, count, size), images.split(size), strict=True):
         place = slice(start, start + len(batch))
         first, convolved, second = _forward(model, batch)
         whole = model.fc(flat(second))
         logits[place] = whole
         without["conv2"][:, place] = whole - _shares(model, second - replacements["conv2"])
-        for filter, changed in enumerate(_without_first(model, first - replacements["conv1"], convolved)):
+        for filter, changed in enumerate(_without_first(model, first - replacements["conv1"], convolved, living)):
             without["conv1"][filter, place] = changed
         interruption.check()
     return Ablation(logits, without)
@@ -111,18 +115,16 @@ def _shares(model: CNN, maps: Tensor) -> Tensor:
     return maps.flatten(2).transpose(0, 1) @ weights.permute(1, 2, 0)
 
 
-def _without_first(model: CNN, removed: Tensor, convolved: Tensor) -> Iterator[Tensor]:
+def _without_first(model: CNN, removed: Tensor, convolved: Tensor, living: Tensor) -> Iterator[Tensor]:
     """The logits (N, classes) without each filter of the first layer.
 
     Args:
         model: the network.
         removed: (N, filters, H, W), the part to subtract from each pooled map of the first layer.
         convolved: output of the second convolution for the whole maps.
+        living: bool, which filters of the second layer to compute; the others are silent on any image.
     """
     layer = model.conv2
-    # Those that nothing can make active stay zero; where that is all, none is left out, as a convolution needs one.
-    living = ~outweighed(model)["conv2"]
-    living |= ~living.any()
     weight, convolved = layer.weight[living], convolved[:, living]
     read = model.fc.weight.unflatten(1, (len(living), -1))[:, living].flatten(1)
     for filter in range(removed.shape[1]):
