@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.drawing.wording import counted
-from pipelines.report.network import recorded_classes
 from pipelines.session.display import Display
 from study.errors import StudyError
 from study.images import SIDE
@@ -78,7 +77,7 @@ def load(store: Store, run: Run) -> Served:
         raise StudyError(
             f"Run {run.name} ({run.id}) is {run.status.lower()}, not finished: `{retraining(store, run)}` continues it."
         )
-    classes = recorded_classes(store, run)
+    classes = store.classes(run.id)
     model = build_model(run.train_config.model, classes=len(classes), seed=0)
     model.load_state_dict(store.load_tensors(run.id, weights_path(run.epochs))[0])
     return Served(model, classes)

@@ -19,6 +19,8 @@ LAYERS = (
     {"pipelines.upkeep"},
     {"pipelines.trials", "pipelines.report"},
     {"pipelines.session", "pipelines.config"},
+    # The names that `study` offers in Python: training, and the runs that tracking finds.
+    {"study.interface"},
     {"study.tracking", "study.search", "study.probes"},
     {"study"},
     {"study.sources"},
@@ -40,6 +42,8 @@ STAGES = {
 EXCEPTIONS: set[tuple[str, str]] = {
     # MLflow runs it, and answers a client with the message of its own exception alone.
     ("study.served", "mlflow"),
+    # The package offers these names, and imports them at their first use alone.
+    ("study.__init__", "study.interface"),
 }
 """Imports against the rules, each with its reason."""
 

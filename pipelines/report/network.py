@@ -136,7 +136,7 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
             "name another run, or run `study retrain` again."
         )
     try:
-        classes = recorded_classes(store, run)
+        classes = store.classes(run.id)
     except StudyError as error:
         show_if_debugging(error)
         consequence = "the classes are the data set's" if classes else "without the data set its classes are unknown"
@@ -145,18 +145,6 @@ def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:
             raise StudyError(message) from None
         missing.append(message)
     return Network(run, store, config, classes, history, predictions, files, tuple(missing))
-
-
-def recorded_classes(store: Store, run: Run) -> tuple[str, ...]:
-    """The class names that a retraining recorded, by label.
-
-    Raises:
-        StudyError: where they are missing or altered.
-    """
-    classes = store.load_json(run.id, DESCRIPTION).get("classes")
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise StudyError(f"The artifact {DESCRIPTION} of run {run.id} names no classes.")
-    return tuple(classes)
 
 
 def no_weights(run: Run) -> str:

@@ -143,6 +143,17 @@ class Artifacts:
                 raise ValueError("it is no JSON object")
             return content
 
+    def classes(self, run_id: str) -> tuple[str, ...]:
+        """The class names that the retraining `run_id` recorded, by label.
+
+        Raises:
+            StudyError: where they are missing or altered.
+        """
+        names = self.load_json(run_id, DESCRIPTION).get("classes")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise StudyError(f"The artifact {DESCRIPTION} of run {run_id} names no classes.")
+        return tuple(names)
+
     def load_table(self, run_id: str, path: str, columns: Mapping[str, type]) -> pd.DataFrame:
         """Reads `columns`, given with their types, from the CSV artifact `path`.
 
