@@ -71,7 +71,7 @@ def test_the_site_has_every_page_and_the_readme_as_its_home(site: Path):
 
 def test_the_site_describes_commands_and_functions(site: Path):
     assert "--retrain-epochs" in (site / "commands.html").read_text()
-    assert "downloading it if needed" in (site / "python.html").read_text()
+    assert "downloaded if needed" in (site / "python.html").read_text()
 
 
 def test_the_site_loads_nothing_from_elsewhere(site: Path):
