@@ -19,6 +19,7 @@ SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("percentile", "hyperband", "median", "none")
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMISERS = ("adam", "adamw")
+SCHEDULES = ("constant", "cosine")
 REPLACEMENTS = ("mean", "zero")
 BUNDLED = ("cifar10", "digits")
 BACKGROUND = "white"
@@ -134,6 +135,8 @@ class TrainConfig:
     """`adam` or `adamw`."""
     warmup_steps: int = 0
     """Steps of linear learning-rate warm-up from 0; 0 disables it."""
+    schedule: str = "constant"
+    """Learning rate after the warm-up: `constant`, or `cosine`, which falls to 0 by the end of the last epoch."""
     seed: int = 0
     """Seed of the initial weights and of the order of the images."""
 
@@ -144,6 +147,7 @@ class TrainConfig:
         require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
         require_at_least(0, warmup_steps=self.warmup_steps)
         require_known("optimiser", self.optimiser, OPTIMISERS)
+        require_known("schedule", self.schedule, SCHEDULES)
 
     def params(self) -> dict[str, Any]:
         """All fields as the flat params of a run: `model` is the name, next to the model's own fields."""
@@ -259,6 +263,8 @@ class SearchConfig:
     """`adam` or `adamw`."""
     warmup_steps: int = TrainConfig.warmup_steps
     """Steps of linear learning-rate warm-up from 0."""
+    schedule: str = TrainConfig.schedule
+    """Learning rate after the warm-up: `constant` or `cosine`."""
     seed: int = 0
     """Base seed: of the sampler, and of draw n, which is trained with seed + n."""
     trial_timeout: int = 0
@@ -280,6 +286,7 @@ class SearchConfig:
         require_known("sampler", self.sampler, SAMPLERS)
         require_known("pruner", self.pruner, PRUNERS)
         require_known("optimiser", self.optimiser, OPTIMISERS)
+        require_known("schedule", self.schedule, SCHEDULES)
 
     def settings(self) -> dict[str, Any]:
         """The fields that must stay the same when a search is continued."""

@@ -74,8 +74,10 @@ class Pending:
 class TrainingStep:
     """Trains on one batch, and sums up the epoch's losses and right answers; all on the device."""
 
-    def __init__(self, state: TrainingState, train: Labelled, config: TrainConfig, machine: Machine):
+    def __init__(self, state: TrainingState, train: Labelled, config: TrainConfig, machine: Machine, steps: int):
+        """Takes the number of `steps` in all epochs, over which the learning rate is scheduled."""
         self.state, self.train, self.config, self.machine = state, train, config, machine
+        self.steps_in_all = steps
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=machine.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=machine.device)
         self._steps = torch.tensor(state.steps, dtype=state.rate.dtype, device=machine.device)
@@ -88,16 +90,25 @@ class TrainingStep:
         loss = functional.cross_entropy(logits.float(), labels)
         self.state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self._warm_up()
+        self._set_rate()
         self.state.optimiser.step()
         self.loss_sum += loss.detach() * len(rows)
         self.correct += (logits.argmax(1) == labels).sum()
 
-    def _warm_up(self) -> None:
-        if self.config.warmup_steps:
-            self._steps += 1
-            share = (self._steps / self.config.warmup_steps).clamp(max=1)
-            self.state.rate.copy_(share * self.config.learning_rate)
+    def _set_rate(self) -> None:
+        """Sets the learning rate of this step: linear warm-up, then constant or half a cosine."""
+        warmup, is_cosine = self.config.warmup_steps, self.config.schedule == "cosine"
+        if not (warmup or is_cosine):
+            return
+        # Computed on the device from the number of steps before this one, so that a captured step does it too.
+        rate = torch.full_like(self._steps, self.config.learning_rate)
+        if warmup:
+            rate *= ((self._steps + 1) / warmup).clamp(max=1)
+        if is_cosine:
+            done = (self._steps - warmup).clamp(min=0) / max(1, self.steps_in_all - warmup)
+            rate *= (1 + torch.cos(math.pi * done)) / 2
+        self.state.rate.copy_(rate)
+        self._steps += 1
 
     def reset(self) -> None:
         """Begins the sums of another epoch."""
@@ -142,7 +153,8 @@ def epochs(
     with stream.current():
         rows = (torch.arange(len(train)) if rows is None else rows).to(machine.device)
         sets = {name: images.to(machine.device) for name, images in evaluate.items()}
-        training = TrainingStep(state, resident(train, machine), config, machine)
+        steps = config.epochs * math.ceil(len(rows) / config.batch_size)
+        training = TrainingStep(state, resident(train, machine), config, machine, steps)
         step = captured(training, machine)
     state.begun = True
     try:

@@ -133,6 +133,11 @@ Pruner = Annotated[str, option("--pruner", help="percentile, hyperband, median o
 LearningRates = Annotated[str, option("--lr", help="Learning rates, LOW:HIGH, or one value.")]
 WeightDecays = Annotated[str, option("--decay", help="Weight decays, LOW:HIGH, or one value.")]
 Epochs = Annotated[int, number("--epochs", help="Passes over the training images in a trial.", least=1)]
+Optimiser = Annotated[str, option("--optimiser", help="adam or adamw.")]
+Warmup = Annotated[int, number("--warmup", help="Steps over which the learning rate rises to its value; 0: none.")]
+Schedule = Annotated[
+    str, option("--schedule", help="Learning rate after the warm-up: constant, or cosine (falls to 0 by the end).")
+]
 Search = Annotated[str, option("--search", help="The search's name; empty: <dataset>-<model>.")]
 Seed = Annotated[int, number("--seed", help="Base of every seed.", most=LARGEST_SEED)]
 NoRetrain = Annotated[bool, option("--no-retrain", help="Stop after the search.")]

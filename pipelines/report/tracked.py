@@ -17,7 +17,7 @@ from study.tracking.tags import experiment_tags
 
 MUST_AGREE = ("dataset_digest", "model_settings", "epochs", "precision", "seed", "split_seed", "validation_fraction")
 """Params in which two searches must agree to be compared, as far as both recorded them."""
-MAY_DIFFER = ("pruner", "batch_size", "optimiser", "warmup_steps", "device", "git_commit")
+MAY_DIFFER = ("pruner", "batch_size", "optimiser", "warmup_steps", "schedule", "device", "git_commit")
 """Params in which they may differ; the figure then names them."""
 
 

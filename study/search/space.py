@@ -45,6 +45,7 @@ def training(config: SearchConfig, draw: int, drawn: Mapping[str, float]) -> Tra
         batch_size=config.batch_size,
         optimiser=config.optimiser,
         warmup_steps=config.warmup_steps,
+        schedule=config.schedule,
         seed=config.seed + draw,
         **drawn,
     )

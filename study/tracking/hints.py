@@ -18,6 +18,9 @@ SEARCH_OPTIONS = {
     "sampler": "--sampler",
     "pruner": "--pruner",
     "epochs": "--epochs",
+    "optimiser": "--optimiser",
+    "warmup_steps": "--warmup",
+    "schedule": "--schedule",
     "seed": "--seed",
 }
 """The options of `study tune` by the settings of a search that must stay the same when it is continued."""

@@ -43,6 +43,7 @@ BAD = [
     (TrainConfig, {"batch_size": -3}, "batch size is -3"),
     (TrainConfig, {"warmup_steps": -1}, "-1"),
     (TrainConfig, {"optimiser": "sgd"}, "'sgd'"),
+    (TrainConfig, {"schedule": "step"}, "'step'"),
     (Range, {"low": 0.0, "high": 1.0}, "0:1"),
     (Range, {"low": 0.5, "high": 0.4}, "0.5:0.4"),
     (Range, {"low": 2.0, "high": 1.0}, "2:1"),
@@ -56,6 +57,7 @@ BAD = [
     (SearchConfig, {"name": "s", "sampler": "cma"}, "'cma'"),
     (SearchConfig, {"name": "s", "pruner": "asha"}, "'asha'"),
     (SearchConfig, {"name": "s", "optimiser": "lion"}, "'lion'"),
+    (SearchConfig, {"name": "s", "schedule": "linear"}, "'linear'"),
     (SearchConfig, {"name": "s", "warmup_steps": -5}, "-5"),
 ]
 RECORDED = {name: str(value) for name, value in vars(DataConfig()).items()}
@@ -78,6 +80,7 @@ def test_a_value_that_cannot_work_is_named_in_one_sentence(
     ("kind", "values", "choices"),
     [
         (TrainConfig, {"optimiser": "sgd"}, ("adam", "adamw")),
+        (TrainConfig, {"schedule": "step"}, ("constant", "cosine")),
         (SearchConfig, {"name": "s", "sampler": "cma"}, ("tpe", "random", "grid")),
         (SearchConfig, {"name": "s", "pruner": "asha"}, ("percentile", "hyperband", "median", "none")),
         (model_config, {"name": "resnet"}, ("cnn", "ffnn")),
@@ -101,6 +104,7 @@ def test_an_unknown_name_is_answered_with_the_choices(kind: Callable[..., Any], 
             batch_size=7,
             optimiser="adamw",
             warmup_steps=11,
+            schedule="cosine",
             seed=5,
         ),
         TrainConfig(model=FFNNConfig(hidden=3), learning_rate=2.682695795279727e-3),
@@ -118,7 +122,8 @@ def test_every_setting_is_recorded_under_its_own_name():
     params = TrainConfig(model=CNNConfig(filters=(4, 6))).params()
     assert params["model"] == "cnn"
     assert {"filters", "kernel", "padding", "stride", "dilation", "pool"} <= set(params)
-    assert {"learning_rate", "weight_decay", "epochs", "batch_size", "optimiser", "warmup_steps", "seed"} <= set(params)
+    assert {"learning_rate", "weight_decay", "epochs", "batch_size", "seed"} <= set(params)
+    assert {"optimiser", "warmup_steps", "schedule"} <= set(params)
     assert "filters" not in TrainConfig(model=FFNNConfig()).params()
 
 
@@ -149,7 +154,7 @@ LATEST = TrainConfig(learning_rate=0.5, weight_decay=0.25, epochs=7, seed=3)
 AS_RECORDED = {name: json.dumps(value) if name == "filters" else str(value) for name, value in LATEST.params().items()}
 
 
-@pytest.mark.parametrize("name", ["kernel", "filters", "optimiser", "warmup_steps", "batch_size"])
+@pytest.mark.parametrize("name", ["kernel", "filters", "optimiser", "warmup_steps", "schedule", "batch_size"])
 def test_a_setting_that_is_newer_than_a_run_takes_its_default(name: str):
     old = {key: value for key, value in AS_RECORDED.items() if key != name}
     assert TrainConfig.from_params(old) == LATEST

@@ -91,6 +91,7 @@ def trained(config: TrainConfig, dataset: Dataset, machine: Machine) -> tuple[li
     [
         {},
         {"warmup_steps": 9},
+        {"warmup_steps": 9, "schedule": "cosine"},
         {"optimiser": "adamw", "weight_decay": 0.1},
         {"weight_decay": 0.1, "batch_size": 40},
         {"batch_size": 500},

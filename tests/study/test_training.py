@@ -17,7 +17,7 @@ from study.device import Machine, has_bf16_units, prepare
 from study.errors import Diverged
 from study.models import build_model
 from study.system import interruption
-from study.training import Epoch, TrainingState, evaluate, fit, predict
+from study.training import Epoch, TrainingState, epochs, evaluate, fit, predict
 
 SMALL = CNNConfig(filters=(4, 6))
 needs_bf16 = pytest.mark.skipif(not has_bf16_units(torch.device("cpu")), reason="this processor has no bf16 units")
@@ -102,6 +102,8 @@ def test_a_few_epochs_lower_the_loss(precision: str, tiny: Dataset):
         {"optimiser": "adamw", "weight_decay": 1e-2},
         {"warmup_steps": 6},
         {"warmup_steps": 8},
+        {"schedule": "cosine"},
+        {"schedule": "cosine", "warmup_steps": 6},
         {"model": FFNNConfig(hidden=5)},
     ],
     ids=str,
@@ -111,17 +113,19 @@ def test_a_restored_state_continues_as_if_never_interrupted(
 ):
     config = settings(**changed)
     _, expected = train(config, tiny, machine)
-    half = settings(**changed, epochs=2)
-    state = begun(half, machine)
-    train(half, tiny, machine, state)
+    state = begun(config, machine)
+    interrupted = epochs(state, tiny.train, config, machine, evaluate={"test": tiny.test})
+    for _ in range(2):
+        next(interrupted).wait()
+    interrupted.close()
     kept = state.tensors()
     if through_a_file:
         save_file(kept, tmp_path / "state.safetensors")
         kept = load_file(tmp_path / "state.safetensors")
     continued = begun(settings(**changed, seed=77), machine)
     continued.restore(kept)
-    epochs, weights = train(config, tiny, machine, continued)
-    assert [epoch.number for epoch in epochs] == [3, 4]
+    rest, weights = train(config, tiny, machine, continued)
+    assert [epoch.number for epoch in rest] == [3, 4]
     assert_equal(weights[0], expected[3])
     assert_equal(weights[1], expected[4])
 
@@ -281,6 +285,34 @@ def test_the_learning_rate_rises_linearly_over_the_warm_up(tiny: Dataset, machin
     state = begun(config, machine)
     train(config, tiny, machine, state, on_batch=lambda _: rates.append(state.optimiser.param_groups[0]["lr"].item()))
     assert rates == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.01, 0.01])
+
+
+@pytest.mark.parametrize("warmup", [0, 3, 8, 20])
+def test_a_cosine_schedule_is_pytorchs_after_the_warm_up(warmup: int, tiny: Dataset, machine: Machine):
+    config, rates = settings(learning_rate=0.01, warmup_steps=warmup, schedule="cosine", epochs=2), []
+    state = begun(config, machine)
+    train(config, tiny, machine, state, on_batch=lambda _: rates.append(state.optimiser.param_groups[0]["lr"].item()))
+    # 8 steps in all; the last one has a rate a little above 0.
+    reference = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(reference, T_max=max(1, 8 - warmup))
+    expected = [0.01 * (step + 1) / warmup for step in range(min(warmup, 8))]
+    for _ in range(8 - warmup):
+        expected.append(cosine.get_last_lr()[0])
+        reference.step()
+        cosine.step()
+    assert rates == pytest.approx(expected)
+
+
+def test_a_schedule_spans_the_rows_that_are_trained_on(tiny: Dataset, machine: Machine):
+    config, rates = settings(learning_rate=0.01, schedule="cosine", epochs=2, batch_size=10), []
+    state = begun(config, machine)
+
+    def on_batch(images: int) -> None:
+        rates.append(state.rate.item())
+
+    rows = torch.arange(15)
+    fit(state, tiny.train, config, machine, rows=rows, evaluate={}, on_epoch=lambda _: None, on_batch=on_batch)
+    assert rates == pytest.approx([0.01 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)])
 
 
 def test_on_batch_is_told_every_image_once_an_epoch(tiny: Dataset, machine: Machine):
