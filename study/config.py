@@ -24,6 +24,8 @@ REPLACEMENTS = ("mean", "zero")
 BUNDLED = ("cifar10", "digits")
 BACKGROUND = "white"
 """Background of transparent images."""
+IMAGE_SIZE = 32
+"""Default side of the images, in pixels: that of CIFAR-10."""
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}

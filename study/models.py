@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.config import CNNConfig, FFNNConfig, ModelConfig
+from study.config import IMAGE_SIZE, CNNConfig, FFNNConfig, ModelConfig
 from study.errors import StudyError
 
-CHANNELS, SIDE = 3, 32
+CHANNELS = 3
 
 
 def output_size(size: int, kernel: int, *, padding: int = 0, stride: int = 1, dilation: int = 1) -> int:
@@ -40,29 +40,35 @@ class CNN(nn.Module):
 
     layers = ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "fc")
 
-    def __init__(self, config: CNNConfig, classes: int):
+    def __init__(self, config: CNNConfig, classes: int, side: int = IMAGE_SIZE):
         """Builds the layers.
+
+        Args:
+            config: the sizes of the layers.
+            classes: the number of logits.
+            side: side of the images, in pixels.
 
         Raises:
             StudyError: if a layer's output would be empty.
         """
         super().__init__()
+        self.side = side
         first, second = config.filters
-        side = feature_sizes(config)["pool2"]
+        pooled = feature_sizes(config, side)["pool2"]
         shape = (config.kernel, config.stride, config.padding, config.dilation)
         self.conv1 = nn.Conv2d(CHANNELS, first, *shape)
         self.conv2 = nn.Conv2d(first, second, *shape)
         self.pool = config.pool
-        self.fc = nn.Linear(second * side * side, classes)
+        self.fc = nn.Linear(second * pooled**2, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of normalised `images` (N, 3, 32, 32)."""
+        """Logits (N, classes) of normalised `images` (N, 3, side, side)."""
         for convolution in (self.conv1, self.conv2):
             images = functional.relu(functional.max_pool2d(convolution(images), self.pool))
         return cast(Tensor, self.fc(flat(images)))
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs of every layer for normalised `images` (N, 3, 32, 32), by its name in `layers`."""
+        """Outputs of every layer for normalised `images` (N, 3, side, side), by its name in `layers`."""
         outputs = {}
         for number, convolution in enumerate((self.conv1, self.conv2), start=1):
             outputs[f"conv{number}"] = convolution(images)
@@ -77,17 +83,19 @@ class FFNN(nn.Module):
 
     layers = ("fc1", "relu1", "fc2")
 
-    def __init__(self, config: FFNNConfig, classes: int):
+    def __init__(self, config: FFNNConfig, classes: int, side: int = IMAGE_SIZE):
+        """Builds the layers; for the arguments see `CNN`."""
         super().__init__()
-        self.fc1 = nn.Linear(CHANNELS * SIDE * SIDE, config.hidden)
+        self.side = side
+        self.fc1 = nn.Linear(CHANNELS * side**2, config.hidden)
         self.fc2 = nn.Linear(config.hidden, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of normalised `images` (N, 3, 32, 32)."""
+        """Logits (N, classes) of normalised `images` (N, 3, side, side)."""
         return self.activations(images)["fc2"]
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs of every layer for normalised `images` (N, 3, 32, 32), by its name in `layers`."""
+        """Outputs of every layer for normalised `images` (N, 3, side, side), by its name in `layers`."""
         fc1 = self.fc1(flat(images))
         relu1 = functional.relu(fc1)
         return {"fc1": fc1, "relu1": relu1, "fc2": self.fc2(relu1)}
@@ -96,13 +104,17 @@ class FFNN(nn.Module):
 Model = CNN | FFNN
 
 
-def feature_sizes(config: CNNConfig) -> dict[str, int]:
-    """Side, in pixels, of the output maps of each convolution and pooling for a 32 × 32 image (equation 2).
+def feature_sizes(config: CNNConfig, side: int = IMAGE_SIZE) -> dict[str, int]:
+    """Side, in pixels, of the output maps of each convolution and pooling (equation 2).
+
+    Args:
+        config: the sizes of the layers.
+        side: side of the images, in pixels.
 
     Raises:
         StudyError: if a kernel or pooling window is larger than its input.
     """
-    sizes, side = {}, SIDE
+    sizes = {}
     for number in (1, 2):
         for layer, after in (
             (f"conv{number}", _convolved(side, config)),
@@ -133,19 +145,21 @@ class ReceptiveField:
     """Distance between the squares of neighbouring units."""
     start: int
     """First pixel that unit 0 sees; negative within the padding."""
+    image: int = IMAGE_SIZE
+    """Side of the images."""
 
     def inside(self, unit: int) -> bool:
         """Whether the receptive field of this unit, counted in one direction, contains no padding."""
-        return 0 <= self.start + self.step * unit <= SIDE - self.side
+        return 0 <= self.start + self.step * unit <= self.image - self.side
 
 
-def receptive_fields(config: CNNConfig) -> dict[str, ReceptiveField]:
-    """Receptive fields of each convolution and pooling, by the layer's name; those of ReLU are its input's.
+def receptive_fields(config: CNNConfig, side: int = IMAGE_SIZE) -> dict[str, ReceptiveField]:
+    """Receptive fields of each convolution and pooling in images of this side; those of ReLU are its input's.
 
     The recurrences of Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill
     (2019), equations 1 to 3.
     """
-    fields, field = {}, ReceptiveField(1, 1, 0)
+    fields, field = {}, ReceptiveField(1, 1, 0, side)
     extent = config.dilation * (config.kernel - 1) + 1
     for number in (1, 2):
         for layer, window, stride, padding in (
@@ -153,14 +167,21 @@ def receptive_fields(config: CNNConfig) -> dict[str, ReceptiveField]:
             (f"pool{number}", config.pool, config.pool, 0),
         ):
             field = ReceptiveField(
-                field.side + (window - 1) * field.step, field.step * stride, field.start - padding * field.step
+                side=field.side + (window - 1) * field.step,
+                step=field.step * stride,
+                start=field.start - padding * field.step,
+                image=side,
             )
             fields[layer] = field
     return fields
 
 
-def build_model(config: ModelConfig, *, classes: int, seed: int) -> Model:
-    """The network that `config` describes, on the CPU, with initial weights drawn from `seed`."""
+def build_model(config: ModelConfig, *, classes: int, seed: int, side: int = IMAGE_SIZE) -> Model:
+    """The network that `config` describes, for images of this side, on the CPU, with initial weights from `seed`.
+
+    Raises:
+        StudyError: if a layer's output would be empty.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return CNN(config, classes) if isinstance(config, CNNConfig) else FFNN(config, classes)
+        return CNN(config, classes, side) if isinstance(config, CNNConfig) else FFNN(config, classes, side)

@@ -1,17 +1,15 @@
 """The networks layer by layer (the report's Table 1): output shapes and numbers of parameters."""
 
-import math
-
 import pandas as pd
 
-from study.config import CNNConfig, ModelConfig
-from study.models import CHANNELS, SIDE, feature_sizes
+from study.config import IMAGE_SIZE, CNNConfig, ModelConfig
+from study.models import CHANNELS, feature_sizes
 
 COLUMNS = ["model", "layer", "what", "output", "equation_2", "parameters"]
 
 
-def architecture(config: ModelConfig, *, classes: int) -> pd.DataFrame:
-    """A row for each layer: model, layer, what, output, equation_2, parameters.
+def architecture(config: ModelConfig, *, classes: int, side: int = IMAGE_SIZE) -> pd.DataFrame:
+    """A row for each layer, for images of this side: model, layer, what, output, equation_2, parameters.
 
     `output` is the shape for one image, `equation_2` the computation of its side, n_out = (n_in - k + 2p) / s + 1 of
     Wik (2023), with d(k - 1) + 1 for the k of a dilated kernel; empty if it does not apply. Both follow from the
@@ -20,16 +18,16 @@ def architecture(config: ModelConfig, *, classes: int) -> pd.DataFrame:
     Raises:
         StudyError: if a layer's output would be empty.
     """
-    rows = _cnn(config, classes) if isinstance(config, CNNConfig) else _ffnn(config.hidden, classes)
+    rows = _cnn(config, classes, side) if isinstance(config, CNNConfig) else _ffnn(config.hidden, classes, side)
     return pd.DataFrame([(config.name, *row) for row in rows], columns=COLUMNS)
 
 
 Row = tuple[str, str, str, str, int]
 
 
-def _cnn(config: CNNConfig, classes: int) -> list[Row]:
-    sizes, before = feature_sizes(config), (CHANNELS, SIDE)
-    rows: list[Row] = [("input", "image", _shape(*before, SIDE), "", 0)]
+def _cnn(config: CNNConfig, classes: int, side: int) -> list[Row]:
+    sizes, before = feature_sizes(config, side), (CHANNELS, side)
+    rows: list[Row] = [("input", "image", _shape(*before, side), "", 0)]
     for number, filters in enumerate(config.filters, start=1):
         rows += _block(config, number, filters, before, sizes)
         before = filters, sizes[f"pool{number}"]
@@ -62,10 +60,10 @@ def _block(config: CNNConfig, number: int, filters: int, before: tuple[int, int]
     ]
 
 
-def _ffnn(hidden: int, classes: int) -> list[Row]:
+def _ffnn(hidden: int, classes: int, side: int) -> list[Row]:
     return [
-        ("input", "image", _shape(CHANNELS, SIDE, SIDE), "", 0),
-        _linear("fc1", math.prod((CHANNELS, SIDE, SIDE)), hidden),
+        ("input", "image", _shape(CHANNELS, side, side), "", 0),
+        _linear("fc1", CHANNELS * side**2, hidden),
         ("relu1", "ReLU", str(hidden), "", 0),
         _linear("fc2", hidden, classes),
     ]

@@ -12,8 +12,11 @@ from study.models import CNN, FFNN, build_model, feature_sizes, output_size, rec
 BOTH = pytest.mark.parametrize("config", [CNNConfig(), FFNNConfig()], ids=lambda config: config.name)
 
 
-def images(count: int = 4, seed: int = 0) -> torch.Tensor:
-    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+SIDES = pytest.mark.parametrize("side", [32, 29, 48])
+
+
+def images(count: int = 4, seed: int = 0, side: int = 32) -> torch.Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 @pytest.mark.parametrize(("config", "parameters"), [(CNNConfig(), 94_666), (FFNNConfig(), 308_310)])
@@ -38,6 +41,7 @@ def test_equation_2_gives_the_sizes_that_torch_makes(pooling: bool):
     assert checked > 100
 
 
+@SIDES
 @pytest.mark.parametrize(
     "config",
     [
@@ -46,11 +50,17 @@ def test_equation_2_gives_the_sizes_that_torch_makes(pooling: bool):
         CNNConfig(filters=(3, 5), kernel=3, padding=0, dilation=2),
     ],
 )
-def test_maps_have_the_sizes_that_are_told(config: CNNConfig):
-    maps = build_model(config, classes=4, seed=0).activations(images())
-    for layer, side in feature_sizes(config).items():
-        assert maps[layer].shape[2:] == (side, side)
+def test_maps_have_the_sizes_that_are_told(config: CNNConfig, side: int):
+    maps = build_model(config, classes=4, seed=0, side=side).activations(images(side=side))
+    for layer, expected in feature_sizes(config, side).items():
+        assert maps[layer].shape[2:] == (expected, expected)
     assert maps["fc"].shape == (4, 4)
+
+
+def test_the_flattened_image_is_as_long_as_its_side_says():
+    model = build_model(FFNNConfig(hidden=7), classes=4, seed=0, side=48)
+    assert (model.side, model.fc1.in_features) == (48, 3 * 48 * 48)
+    assert model(images(side=48)).shape == (4, 4)
 
 
 def seen(model: CNN, layer: str, unit: int) -> list[int]:
@@ -58,13 +68,14 @@ def seen(model: CNN, layer: str, unit: int) -> list[int]:
 
     By gradient: each image tells of the paths that were open in it.
     """
-    shown = images(200, seed=unit).requires_grad_()
+    shown = images(200, seed=unit, side=model.side).requires_grad_()
     model.activations(shown)[layer][:, :, unit, unit].sum().backward()
     assert shown.grad is not None
     places = torch.nonzero(shown.grad.abs().sum((0, 1)))
     return [*places.amin(0).tolist(), *places.amax(0).tolist()]
 
 
+@SIDES
 @pytest.mark.parametrize(
     "config",
     [
@@ -74,18 +85,19 @@ def seen(model: CNN, layer: str, unit: int) -> list[int]:
     ],
     ids=str,
 )
-def test_receptive_fields_are_what_gradients_reach(config: CNNConfig):
-    model, sizes, fields = build_model(config, classes=4, seed=0), feature_sizes(config), receptive_fields(config)
+def test_receptive_fields_are_what_gradients_reach(config: CNNConfig, side: int):
+    model = build_model(config, classes=4, seed=0, side=side)
+    sizes, fields = feature_sizes(config, side), receptive_fields(config, side)
     assert isinstance(model, CNN)
     last = fields["pool1"].start + (sizes["pool1"] - 1) * fields["pool1"].step + fields["pool1"].side
     for layer, field in fields.items():
         # What the first pooling leaves over is not there for the second layer.
-        end = min(32, last) if layer.endswith("2") else 32
+        end = min(side, last) if layer.endswith("2") else side
         for unit in {0, sizes[layer] // 2, sizes[layer] - 1}:
             first = field.start + unit * field.step
             low, high = max(first, 0), min(first + field.side, end) - 1
             assert seen(model, layer, unit) == [low, low, high, high]
-            assert field.inside(unit) == (first >= 0 and first + field.side <= 32)
+            assert field.inside(unit) == (first >= 0 and first + field.side <= side)
 
 
 def test_a_second_layer_unit_sees_14_pixels_and_a_pooled_one_at_most_as_much_of_its_16():
@@ -139,6 +151,11 @@ def test_pooling_before_relu_gives_the_gradients_of_relu_before_pooling():
 def test_layers_that_do_not_fit_are_named(config: CNNConfig):
     with pytest.raises(StudyError, match=r"The layers do not fit: (conv|pool)[12] leaves nothing"):
         build_model(config, classes=10, seed=0)
+
+
+def test_images_too_small_for_the_layers_are_refused_with_the_layer():
+    with pytest.raises(StudyError, match="The layers do not fit: pool2 leaves nothing of a 1 × 1 input"):
+        build_model(CNNConfig(), classes=10, seed=0, side=3)
 
 
 @BOTH

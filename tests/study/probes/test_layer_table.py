@@ -15,11 +15,12 @@ CONFIGS = [
 ]
 
 
+@pytest.mark.parametrize("side", [32, 48])
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
-def test_sizes_and_parameters_are_those_of_the_built_network(config: ModelConfig):
-    table = architecture(config, classes=4).set_index("layer")
-    model = build_model(config, classes=4, seed=0)
-    maps = model.activations(torch.zeros(1, 3, 32, 32))
+def test_sizes_and_parameters_are_those_of_the_built_network(config: ModelConfig, side: int):
+    table = architecture(config, classes=4, side=side).set_index("layer")
+    model = build_model(config, classes=4, seed=0, side=side)
+    maps = model.activations(torch.zeros(1, 3, side, side))
     assert list(table.index) == ["input", *maps]
     for layer, values in maps.items():
         assert table.loc[layer, "output"] == " × ".join(map(str, values.shape[1:]))
