@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from study.config import MODELS, REPLACEMENTS
 from study.errors import require, require_at_least, require_known
 
-EXPERIMENTS = ("dead-filters", "winner")
+EXPERIMENTS = ("dead-filters", "winner", "recipe")
 DEAD_FILTERS_EPOCHS = 5
 """Default epochs of the experiment dead-filters: deaths come within 40 steps, and weights collapse from the third epoch
 on."""
@@ -21,11 +21,12 @@ class ExperimentConfig:
     """A named comparison of settings, each trained with several seeds and measured on the validation split."""
 
     name: str
-    """`dead-filters` (what silences and collapses filters) or `winner` (is the best trial better than the next?)."""
+    """`dead-filters` (what silences and collapses filters), `winner` (is the best trial better than the next?) or
+    `recipe` (what do schedule, warm-up, optimiser, decay and epochs bring?)."""
     model: str = ""
-    """`cnn` or `ffnn`: whose search `winner` looks at; empty: the CNN's. `dead-filters` is about the CNN."""
+    """`cnn` or `ffnn`: whose search `winner` and `recipe` take; empty: the CNN's. `dead-filters` is about the CNN."""
     epochs: int | None = None
-    """Epochs of each training; by default 5, for `winner` as many as in its search."""
+    """Epochs of each training; by default 5, for `winner` as many as in its search, for `recipe` a retraining's."""
     seeds: int = 3
     """Number of seeds for each setting."""
     seed: int = 0
@@ -42,7 +43,8 @@ class ExperimentConfig:
         require_at_least(2, top=self.top)
         if self.name == "dead-filters":
             require(self.model != "ffnn", "The ffnn has no filters: leave out --model, or choose cnn.")
-            require(self.top is None, "dead-filters compares no trials: leave out --top.")
+        if self.name != "winner":
+            require(self.top is None, f"{self.name} compares no trials: leave out --top.")
 
 
 @dataclass(frozen=True, kw_only=True)

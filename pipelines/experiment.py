@@ -1,8 +1,9 @@
 """`study experiment NAME`: a named comparison over settings and seeds, on the validation split, every run tracked.
 
 `dead-filters` compares settings that may cause or prevent silent and collapsed filters. `winner` trains a search's
-best trials again with other seeds. Leaves one run for the experiment, with its tables and figure, and one run below it
-for each training; the same command continues it.
+best trials again with other seeds. `recipe` changes one choice of training at a time from the best trial. Leaves one
+run for the experiment, with its tables and figure, and one run below it for each training; the same command continues
+it.
 """
 
 from dataclasses import replace
@@ -14,10 +15,10 @@ from pipelines.config import DEAD_FILTERS_EPOCHS, WINNER_TOP, ExperimentConfig
 from pipelines.replicates import Plan
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
-from study.config import DataConfig
+from study.config import DataConfig, TrainConfig
 from study.data import Dataset
 from study.errors import StudyError
-from study.experiments import Condition, dead_filters
+from study.experiments import Condition, dead_filters, recipe
 from study.tracking import best as selection
 from study.tracking.runs import Run
 from study.tracking.tags import trial_reference
@@ -36,7 +37,7 @@ def experiment(config: ExperimentConfig, context: Context, data: DataConfig | No
         KeyboardInterrupt: after the training under way was marked as interrupted.
     """
     dataset = context.load(data or _images(config, context))
-    plan = _dead_filters(config) if config.name == "dead-filters" else _winner(config, dataset, context)
+    plan = _plan(config, dataset, context)
     with replicates.claimed(plan, dataset, context) as parent:
         replicates.run_missing(plan, parent, dataset, context)
         folder, text = _publish(context.store.get(parent), context)
@@ -46,8 +47,16 @@ def experiment(config: ExperimentConfig, context: Context, data: DataConfig | No
     return folder
 
 
+def _plan(config: ExperimentConfig, dataset: Dataset, context: Context) -> Plan:
+    if config.name == "dead-filters":
+        return _dead_filters(config)
+    best = selection.best_trial(context.store, dataset.key, config.model or "cnn", dataset.config.recorded_dataset)
+    selection.require_searched_on(best, dataset.digest, dataset.source)
+    return _winner(config, best, context) if config.name == "winner" else _recipe(config, best)
+
+
 def _images(config: ExperimentConfig, context: Context) -> DataConfig:
-    if config.name != "winner":
+    if config.name == "dead-filters":
         return DataConfig()
     return selection.choose_trial(context.store, "best", config.model or "cnn").data_config
 
@@ -63,11 +72,9 @@ def _dead_filters(config: ExperimentConfig) -> Plan:
     )
 
 
-def _winner(config: ExperimentConfig, dataset: Dataset, context: Context) -> Plan:
-    best = selection.best_trial(context.store, dataset.key, config.model or "cnn", dataset.config.recorded_dataset)
-    selection.require_searched_on(best, dataset.digest, dataset.source)
+def _winner(config: ExperimentConfig, best: Run, context: Context) -> Plan:
     search = best.search
-    trials = selection.complete_trials(context.store, dataset.key, model=best.model, search=search)
+    trials = selection.complete_trials(context.store, best.dataset_key, model=best.model, search=search)
     trials = trials[: config.top or WINNER_TOP]
     if len(trials) < 2:
         raise StudyError(f"Search {search} has only one complete trial: raise --trials of `study tune`.")
@@ -81,6 +88,19 @@ def _winner(config: ExperimentConfig, dataset: Dataset, context: Context) -> Pla
         epochs=epochs,
         model=best.model,
         search=search,
+    )
+
+
+def _recipe(config: ExperimentConfig, best: Run) -> Plan:
+    epochs = config.epochs or TrainConfig.epochs
+    base = replace(best.train_config, epochs=epochs)
+    return Plan(
+        experiment=config.name,
+        conditions=recipe(base, f"trial {best.trial_number} of {best.search}"),
+        seeds=tuple(range(config.seed, config.seed + config.seeds)),
+        epochs=epochs,
+        model=best.model,
+        search=best.search,
     )
 
 

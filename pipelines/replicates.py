@@ -100,9 +100,9 @@ def run_missing(plan: Plan, parent: str, dataset: Dataset, context: Context) -> 
         context.display.say(f"{len(replicates) - len(missing)} of {len(replicates)} trainings are finished already.")
     if missing:
         runner = _Runner(plan, parent, dataset, context)
-        images = plan.epochs * len(runner.rows)
-        with context.display.bar(plan.experiment, len(replicates) * images) as bar:
-            bar.advance((len(replicates) - len(missing)) * images)
+        epochs, left = (sum(config.epochs for _, config in some) for some in (replicates, missing))
+        with context.display.bar(plan.experiment, epochs * len(runner.rows)) as bar:
+            bar.advance((epochs - left) * len(runner.rows))
             for number, (condition, config) in enumerate(missing, start=len(replicates) - len(missing) + 1):
                 runner.run(condition, config, bar, f"{number}/{len(replicates)}")
     context.store.tag(parent, conditions=[condition.label for condition in plan.conditions], seeds=plan.seeds)

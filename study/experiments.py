@@ -1,7 +1,8 @@
 """The conditions that the named experiments compare, each trained with several seeds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from study.config import CNNConfig, TrainConfig
 
@@ -34,6 +35,28 @@ def dead_filters(epochs: int) -> tuple[Condition, ...]:
     algorithm, hence one condition. Group ``filters``: the guess of Wik (2023), too many filters, at its settings.
     """
     return _optimisers(epochs) + _filter_counts(epochs)
+
+
+def recipe(base: TrainConfig, name: str) -> tuple[Condition, ...]:
+    """Choices of training, changed one at a time from the settings `base`, which are called `name` and come first.
+
+    With each, the other schedule, since what a decay or a number of epochs brings may depend on it.
+    """
+    half = max(1, base.epochs // 2)
+    changes: dict[str, dict[str, Any]] = {
+        "AdamW with decay 0.1": {"optimiser": "adamw", "weight_decay": 0.1},
+        "AdamW with decay 1": {"optimiser": "adamw", "weight_decay": 1.0},
+        "a third of the decay": {"weight_decay": base.weight_decay / 3},
+        "three times the decay": {"weight_decay": 3 * base.weight_decay},
+        f"{WARMUP_STEPS} warm-up steps": {"warmup_steps": WARMUP_STEPS},
+        f"{half} epoch{'' if half == 1 else 's'}": {"epochs": half},
+    }
+    other = "constant" if base.schedule == "cosine" else "cosine"
+    scheduled = {f"{other} schedule + {words}": {**change, "schedule": other} for words, change in changes.items()}
+    all_changes = {f"{other} schedule": {"schedule": other}, **changes, **scheduled}
+    # The name keeps apart the trainings of another winner, to which the search may change.
+    conditions = {f"{name}: {words}": replace(base, **change) for words, change in all_changes.items()}
+    return (Condition(name, base), *(Condition(label, config) for label, config in conditions.items()))
 
 
 def _optimisers(epochs: int) -> tuple[Condition, ...]:

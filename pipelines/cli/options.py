@@ -9,7 +9,7 @@ import typer
 
 from pipelines.cli.versions import show_versions
 from pipelines.config import DEAD_FILTERS_EPOCHS, EXPERIMENTS, MOST_EXPLORER_IMAGES, REPORT_FILTER, WINNER_TOP
-from study.config import SearchConfig, default_trials
+from study.config import SearchConfig, TrainConfig, default_trials
 from study.errors import StudyError
 from study.system.debugging import VARIABLE
 
@@ -236,15 +236,17 @@ Csv = Annotated[bool, option("--csv", help="Print CSV instead of a table.")]
 
 # Of experiment.
 ExperimentName = Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")]
-ExperimentModel = Annotated[str, option("--model", help="For winner, cnn or ffnn; empty: the CNN.")]
+ExperimentModel = Annotated[str, option("--model", help="For winner and recipe, cnn or ffnn; empty: the CNN.")]
 ExperimentDataset = Annotated[
-    str, option("--dataset", help="cifar10, digits or an image folder; empty: cifar10, for winner the latest's.")
+    str,
+    option("--dataset", help="cifar10, digits or an image folder; empty: cifar10, for winner and recipe the latest's."),
 ]
 ExperimentEpochs = Annotated[
     int | None,
     number(
         "--epochs",
-        f"Epochs of each training; default {DEAD_FILTERS_EPOCHS}, for winner the search's.",
+        f"Epochs of each training; default {DEAD_FILTERS_EPOCHS}, for winner the search's, for recipe "
+        f"{TrainConfig.epochs}.",
         least=1,
         variable="STUDY_EXPERIMENT_EPOCHS",
     ),

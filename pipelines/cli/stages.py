@@ -249,7 +249,7 @@ def experiment(
     tracking_uri: options.Uri = "",
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare settings over seeds on the validation split: dead-filters, or a search's winner and its runners-up."""
+    """Compare settings over seeds on the validation split: dead-filters, a search's winner, or recipe."""
     settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)
     from pipelines.experiment import experiment as stage
 

@@ -14,7 +14,7 @@ from analysis.images import duplicates
 from analysis.inside import activations, animation, kernel_sheets, kernels
 from analysis.layers import architecture, operations
 from analysis.results import without_duplicates
-from analysis.searches import dead_filters, heatmap, search, winner
+from analysis.searches import dead_filters, heatmap, recipe, search, winner
 from analysis.searches.paired_seeds import not_measured
 from analysis.training import convergence
 from pipelines.report import demonstrations, explanations, measurements, tracked
@@ -165,6 +165,11 @@ def show_dead_filters(m: Material) -> Iterable[Exhibit]:
 def show_winner(m: Material) -> Iterable[Exhibit]:
     """Whether the best trial is better than the next ones, by the experiment of that name."""
     return _experiment(m, "winner", winner.HEADING)
+
+
+def show_recipe(m: Material) -> Iterable[Exhibit]:
+    """What schedule, warm-up, optimiser, decay and epochs bring, by the experiment of that name."""
+    return _experiment(m, "recipe", recipe.HEADING)
 
 
 def _experiment(m: Material, name: str, heading: str) -> Iterable[Exhibit]:

@@ -138,6 +138,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("search_importance", SEARCHES, (TRIALS,), compose.show_importance),
     Figure("dead_filters", SEARCHES, (CNN,), compose.show_dead_filters),
     Figure("winner", SEARCHES, (), compose.show_winner),
+    Figure("recipe", SEARCHES, (), compose.show_recipe),
     Figure("architecture", LAYERS, (), compose.show_architecture),
     Figure("concept_convolution", LAYERS, OF_LAYERS, compose.show_convolution),
     Figure("concept_padding", LAYERS, OF_LAYERS, lambda m: operations.show_padding(demonstrations.padding(m.patch))),

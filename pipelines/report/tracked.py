@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from analysis.exhibit import Exhibit
-from analysis.searches import dead_filters, winner
+from analysis.searches import dead_filters, recipe, winner
 from pipelines.report.exhibits import command_line
 from pipelines.report.network import SPLITS, Network
 from study.config import CNNConfig
@@ -124,6 +124,8 @@ def experiment_exhibits(store: Store, parent: Run) -> list[Exhibit]:
     """Figure and tables of the experiment recorded as the run `parent`; the first states the result."""
     if parent.experiment == "winner":
         return winner.show(winner_table(store, parent))
+    if parent.experiment == "recipe":
+        return recipe.show(recipe_table(store, parent))
     return list(dead_filters.show(*dead_filters_tables(store, parent)))
 
 
@@ -177,6 +179,23 @@ def winner_table(store: Store, parent: Run) -> pd.DataFrame:
                 "searched": metric(store.get(run.trial_run), "best_val_accuracy"),
                 "seed": config.seed,
                 "val_accuracy": math.nan if diverged else metric(run, "best_val_accuracy"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def recipe_table(store: Store, parent: Run) -> pd.DataFrame:
+    """The table that `analysis.searches.recipe` takes: a row per training, the unchanged settings first."""
+    rows = []
+    for run in compared(store, parent):
+        diverged = run.reason == "diverged"
+        rows.append(
+            {
+                # The conditions are called after the first, which says nothing where all have the same.
+                "condition": run.condition.removeprefix(f"{parent.conditions[0]}: "),
+                "epochs": run.train_config.epochs,
+                "seed": run.seed,
+                **{name: math.nan if diverged else metric(run, name) for name in recipe.MEASURES},
             }
         )
     return pd.DataFrame(rows)

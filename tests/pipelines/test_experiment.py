@@ -24,6 +24,7 @@ from study.experiments import Condition, dead_filters
 from study.home import Home
 from study.models import build_model
 from study.probes.activity import filter_counts
+from study.tracking.best import best_trial
 from study.tracking.runs import WORKER, Run
 from study.tracking.store import Store
 from study.training import TrainingState, fit
@@ -275,6 +276,22 @@ def test_the_winner_and_its_runners_up_are_trained_with_other_seeds_as_long_as_i
     table = pd.read_csv(folder / "winner_ranking.csv")
     assert table["searched"].tolist() == pytest.approx([run.metrics["best_val_accuracy"] for run in ranked])
     assert (folder / "winner.png").is_file()
+
+
+def test_choices_of_training_are_changed_one_at_a_time_from_the_best_trial(searched: Context, tiny: Dataset):
+    folder = experiment(ExperimentConfig(name="recipe", model="ffnn", seeds=1, epochs=2), searched)
+    best = best_trial(searched.store, tiny.key, "ffnn")
+    runs = compared(searched.store, parent_of(searched.store))
+    configs = {run.condition: run.train_config for run in runs}
+    name = f"trial {best.trial_number} of {best.search}"
+    assert configs[name] == replace(best.train_config, epochs=2, seed=0)
+    assert configs[f"{name}: cosine schedule"] == replace(configs[name], schedule="cosine")
+    assert configs[f"{name}: cosine schedule + 1 epoch"] == replace(configs[name], schedule="cosine", epochs=1)
+    assert len(configs) == len(set(configs.values())) == 14
+    table = pd.read_csv(folder / "recipe_effects.csv")
+    assert table["condition"].tolist()[:3] == [name, "cosine schedule", "AdamW with decay 0.1"]
+    assert table["val_accuracy_mean"].tolist() == pytest.approx([run.metrics["val_accuracy"] for run in runs])
+    assert (folder / "recipe.png").is_file()
 
 
 def test_a_winner_without_a_rival_is_refused(searched: Context):

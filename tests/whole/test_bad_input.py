@@ -71,7 +71,7 @@ CHOICES = {
     "ablation": ["mean", "zero"],
     "only": ["roc", "roc,fog", ",", "kernels,,"],
     "stage": ["trial", "search"],
-    "name": ["dead-filters", "winner"],
+    "name": ["dead-filters", "winner", "recipe"],
     "host": ["127.0.0.1", "localhost", "::1", "0.0.0.0", "::", "999.1.1.1", "a" * 70 + ".b", "x" * 300],
 }
 ADDRESSES = [
