@@ -32,13 +32,16 @@ from study.system.databases import OF_RUNS, require_database
 from study.system.files import SQLITE, locked
 from study.system.processes import this_process
 from study.system.redaction import masked, without_login
+from study.system.retry import Retry, RetryingClient
 from study.tracking.artifacts import Artifacts
 from study.tracking.experiments import Experiments
 from study.tracking.permissions import require_edit, user_at
 from study.tracking.queries import every, is_quotable, quoted
-from study.tracking.retry import Retry, RetryingClient
 from study.tracking.runs import BIRTH, PARENT, WORKER, Point, Run, as_param, as_run, points
 
+# MLflow's own retries would block for four minutes, and repeat requests that may have succeeded.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 # It logs tracebacks of errors that are raised as well.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 

@@ -18,8 +18,8 @@ from study.device import Machine
 from study.errors import StoreFault
 from study.home import Home
 from study.search.search import default_storage
+from study.system import retry
 from study.system.processes import this_process
-from study.tracking import retry
 from study.tracking.runs import WORKER, Run
 from study.tracking.store import Store, default_uri
 from tests.conftest import copy_of

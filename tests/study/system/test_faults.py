@@ -27,7 +27,7 @@ from study.errors import StudyError
 from study.home import Home
 from study.system.faults import Fault, explanation, fault, is_passing
 from study.system.files import atomic_write
-from study.tracking.retry import Retry
+from study.system.retry import Retry
 from tests.support.process import study_here
 
 FULL = Path("/dev/full")

@@ -11,7 +11,7 @@ from requests.exceptions import ConnectionError as Lost
 
 from study.errors import Diverged, StoreFault
 from study.home import Home
-from study.tracking import retry
+from study.system import retry
 from study.tracking.failures import failure_recorded
 from study.tracking.runs import points
 from study.tracking.store import Store

@@ -1,6 +1,5 @@
 """Retries while a store is unavailable: a server that restarts, a database that another process has locked."""
 
-import os
 import random
 import threading
 import time
@@ -14,10 +13,6 @@ from study.errors import StoreFault
 from study.system import interruption
 from study.system.faults import explained, explanation, failure_sentence, is_passing
 from study.system.variables import seconds
-
-# MLflow's own retries would block for four minutes, and repeat requests that may have succeeded.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 TIMEOUT = 600.0
 """Maximum number of seconds to wait for a store, unless STUDY_STORE_TIMEOUT is set."""
