@@ -19,7 +19,6 @@ from study.experiments import Condition
 from study.models import CNN, build_model
 from study.probes.activity import filter_counts
 from study.search.trial import best_epoch
-from study.system.files import locked
 from study.tracking.failures import failure_recorded
 from study.tracking.runs import is_under_way, points
 from study.tracking.tags import experiment_tags, replicate_tags
@@ -59,7 +58,7 @@ def claimed(plan: Plan, dataset: Dataset, context: Context) -> Iterator[str]:
     Raises:
         StudyError: where another process works on it.
     """
-    with locked(context.home):
+    with context.locked():
         parent = _resume_run(plan, dataset, context) or _start_run(plan, dataset, context)
     with failure_recorded(context.store, parent):
         yield parent

@@ -21,7 +21,6 @@ from study.device import failures_explained, release_freed_memory
 from study.duplicates import find_duplicates
 from study.errors import Diverged, Incomplete, StudyError
 from study.models import Model, build_model
-from study.system.files import locked
 from study.system.processes import usage
 from study.tracking.artifacts import predictions_path
 from study.tracking.best import require_searched_on
@@ -53,7 +52,7 @@ def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed
     require_searched_on(trial, dataset.digest, dataset.source)
     seed = trial.base_seed if seed is None else seed
     config = replace(trial.train_config, epochs=epochs, seed=seed)
-    with locked(context.home):
+    with context.locked():
         run_id = _unfinished(trial, config, context) or _start(trial, config, dataset, context)
     try:
         with failure_recorded(context.store, run_id), failures_explained(context.machine):

@@ -21,7 +21,6 @@ from study.data import Dataset
 from study.errors import StudyError
 from study.search import search
 from study.search.storage import storage_failures_explained
-from study.system.files import locked
 from study.system.redaction import masked
 from study.tracking.best import complete_trials
 from study.tracking.failures import failure_recorded
@@ -50,7 +49,7 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
     # Too few images for a validation split are an error before anything is recorded.
     _ = dataset.splits
     with storage_failures_explained(context.storage):
-        with locked(context.home):
+        with context.locked():
             # An experiment that was deleted, or is not this user's, is an error before a search is started.
             context.store.writable(dataset.key)
             opened = search.open_search(config, context.storage, digest=dataset.digest)
@@ -75,7 +74,7 @@ def _run_missing(
     workers: int,
 ) -> None:
     recovery = Recovery(opened, config, context)
-    with locked(context.home):
+    with context.locked():
         recovery.close(whole=True)
     done = search.finished(opened)
     if done >= config.trials:

@@ -278,6 +278,7 @@ TESTED_IN = {
         "pipelines.upkeep.unpack",
         "study.search.checks",
     ],
+    "study/search/test_heartbeat.py": ["study.system.heartbeat"],
     "study/search/test_search.py": ["study.search.space", "study.search.trial"],
     "study/sources/test_image_folder.py": ["study.pictures.decoding"],
     "study/test_data.py": ["study.images", "study.sources.cifar10"],

@@ -1,6 +1,8 @@
 """The context of a stage: the stores, the machine that computes, the display."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,8 @@ from study.errors import StudyError
 from study.home import Home
 from study.provenance import provenance
 from study.search.search import default_storage
-from study.system.files import within
+from study.system.databases import locked_database
+from study.system.files import locked, within
 from study.system.redaction import masked
 from study.tracking import hints
 from study.tracking.store import Store
@@ -37,6 +40,23 @@ class Stores:
     def __post_init__(self) -> None:
         """Has the display print the store's messages."""
         self.store.say = self.display.say
+
+    @contextmanager
+    def locked(self, *, is_patient: bool = True) -> Iterator[bool]:
+        """Holds the locks of the home and of a storage on PostgreSQL: one process of all machines does what is within.
+
+        Not reentrant. Without `is_patient`, does not wait, and yields whether it holds them.
+
+        Raises:
+            StudyError: if the folder of the stores cannot be written.
+            StoreFault: where the storage is away for too long.
+        """
+        with locked(self.home, is_patient=is_patient) as is_first:
+            if not is_first:
+                yield False
+                return
+            with locked_database(self.storage, is_patient=is_patient) as is_held:
+                yield is_held
 
     def report_folder(self, name: str) -> Path:
         """The folder `name` of the reports, created if needed.

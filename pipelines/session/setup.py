@@ -45,12 +45,18 @@ def stores_of(home: Home, uri: str, storage: str = "", is_quiet: bool = False) -
     from pipelines.session.context import Stores
     from pipelines.session.display import Display
     from study.search.search import default_storage
+    from study.system.databases import OF_SEARCHES, require_database
+    from study.system.files import SQLITE
     from study.tracking.store import Store, default_uri
 
     uri, storage = uri or default_uri(home), storage or default_storage(home)
     require_apart(uri, storage)
     interruption.check()
-    return Stores(home, Store(home, uri), storage, display=Display(is_quiet))
+    store = Store(home, uri)
+    if not storage.startswith(SQLITE):
+        # Before anything waits for it: an address that does not answer at first is more likely misspelt.
+        require_database(storage, *OF_SEARCHES)
+    return Stores(home, store, storage, display=Display(is_quiet))
 
 
 def context_of(

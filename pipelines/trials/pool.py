@@ -21,7 +21,6 @@ from pipelines.trials.runner import EndedTrial
 from pipelines.trials.worker import STOP_TIMEOUT, Assignment, work
 from study.errors import StudyError
 from study.system import interruption
-from study.system.files import locked
 
 MAX_KILLED = 3
 """Maximum number of killed workers that are replaced while no trial ends; one more ends the search, since the cause
@@ -194,7 +193,7 @@ class WorkerPool:
                 self.display.say(str(error))
         timer.cancel()
         # Ends the trials of workers that had to be killed.
-        with locked(self.assignment.home):
+        with self.recovery.context.locked():
             self.recovery.close()
 
     def _kill(self) -> None:

@@ -4,9 +4,8 @@ from pipelines.session.context import Context
 from pipelines.trials.mirror import Mirror, agrees
 from study.config import SearchConfig
 from study.search import search
-from study.search.heartbeat import Pulse
 from study.search.records import TrialRecord, as_record
-from study.system.files import locked
+from study.system.heartbeat import Pulse
 from study.system.processes import is_gone, is_known, this_process
 from study.tracking.runs import Run
 
@@ -21,7 +20,7 @@ class Recovery:
 
     def __call__(self, *, stopped: str = "") -> None:
         """Recovers once; `stopped` says why a worker has just ended, which counts as a failed attempt at its trial."""
-        with locked(self.context.home):
+        with self.context.locked():
             self.close(stopped=stopped)
             requeued = search.requeue(self.opened)
         if requeued:

@@ -17,7 +17,6 @@ from study.models import build_model
 from study.search import search
 from study.search.loop import Listener, Training, optimise
 from study.search.trial import COUNTED, Outcome, Score, Suggestion
-from study.system.files import locked
 from study.tracking.writer import Writer
 from study.training import Epoch, TrainingState, epochs, resident
 
@@ -109,7 +108,7 @@ def run_trials(
     except BaseException:
         # The stop may have come when one store had the start or end of a trial and the other had not yet: closes it
         # there. Where the store cannot be reached, the next command does.
-        with locked(context.home), suppress(StoreFault):
+        with suppress(StoreFault), context.locked():
             recovery.close(and_own=True)
         raise
 

@@ -27,7 +27,6 @@ from study.search.storage import storage_failures_explained
 from study.system import interruption
 from study.system.debugging import show_if_debugging
 from study.system.faults import explanation
-from study.system.files import locked
 from study.tracking.store import Store
 
 STOP_TIMEOUT = 60.0
@@ -150,7 +149,7 @@ def _run(assignment: Assignment, display: _PipedDisplay) -> None:
     if dataset.digest != assignment.digest:
         raise StudyError(f"The images of {assignment.data.dataset} changed while the search was starting: start again.")
     with storage_failures_explained(assignment.storage):
-        with locked(assignment.home):
+        with context.locked():
             opened = search.open_search(assignment.config, assignment.storage, digest=dataset.digest)
         run_trials(
             opened,

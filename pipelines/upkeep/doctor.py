@@ -28,7 +28,6 @@ from study.search.search import default_storage
 from study.search.storage import storage_failures_explained
 from study.system import interruption
 from study.system.databases import back_up, damage, exists
-from study.system.files import locked
 from study.system.redaction import masked, redacted
 from study.tracking.hints import command_at
 from study.tracking.store import default_uri
@@ -104,9 +103,9 @@ def examine(context: Stores, options: Options) -> Result:
     """
     with storage_failures_explained(context.storage):
         # Opening a new database migrates it, and two processes doing that at once crash.
-        with locked(context.home):
+        with context.locked():
             examination = _Examination(context, options)
-        with locked(context.home) if options.fix else nullcontext():
+        with context.locked() if options.fix else nullcontext():
             return examination.run()
 
 

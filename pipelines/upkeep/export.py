@@ -44,7 +44,7 @@ from study.search.storage import open_storage, storage_failures_explained
 from study.system import interruption
 from study.system.databases import begin_immediate, copy_database
 from study.system.faults import explanation
-from study.system.files import SQLITE, locked
+from study.system.files import SQLITE
 from study.system.redaction import masked
 from study.tracking import best
 from study.tracking.runs import Run
@@ -119,7 +119,7 @@ def _seal(folder: Path, target: Path, context: Stores) -> Sizes:
 def _copied_store(context: Stores, home: Home) -> Iterator[Store]:
     """The tracking store in `home`, in which both databases of `context` are copied as of one moment."""
     urls = {SEARCHES: context.storage, RUNS: context.store.uri}
-    with locked(context.home), storage_failures_explained(context.storage):
+    with context.locked(), storage_failures_explained(context.storage):
         open_storage(context.storage)  # creates it where no search was ever started
         with contextlib.ExitStack() as stack:
             for url in urls.values():

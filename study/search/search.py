@@ -19,12 +19,13 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import SearchConfig
 from study.errors import StudyError
 from study.home import Home
-from study.search.heartbeat import COUNTER, Pulse
+from study.search.heartbeat import COUNTER
 from study.search.private import set_failed, set_user_attr
 from study.search.space import GRID, config_of, draw_of, first_attempt, parameters_of, pruner_of
 from study.search.storage import open_storage, opening
 from study.search.trial import Outcome
 from study.system.files import SQLITE
+from study.system.heartbeat import Pulse
 from study.system.processes import is_gone, this_process
 
 # Its warnings repeat, with tracebacks, the reported errors of failed trials.

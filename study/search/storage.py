@@ -1,7 +1,9 @@
 """Optuna's storage: opens it, and explains its failures."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import optuna
 import sqlalchemy
@@ -10,13 +12,37 @@ from optuna.exceptions import OptunaError, StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import StudyError, first_line
-from study.system.databases import OF_SEARCHES, begin_immediate, require_database
+from study.system.databases import OF_SEARCHES, begin_immediate, connection_options, require_database
 from study.system.faults import explanation
 from study.system.files import SQLITE
 from study.system.redaction import masked
+from study.system.retry import Retry
 
 TIMEOUT = 60.0
 """Seconds for which a write to an SQLite database waits, with growing pauses, while others write."""
+CALLS = (
+    "create_new_study",
+    "delete_study",
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "get_all_studies",
+    "_create_new_trial",
+    "_set_trial_param",
+    "get_trial_id_from_study_id_trial_number",
+    "_get_best_trial_id",
+    "set_trial_state_values",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "get_trial",
+    "_get_trials",
+)
+"""The methods of a storage by which Optuna reads and writes, each in a transaction of its own."""
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -48,8 +74,7 @@ def opening(url: str) -> Iterator[None]:
 
 def _opened(url: str) -> optuna.storages.RDBStorage:
     if not url.startswith(SQLITE):
-        # Reopens connections that the server has closed meanwhile.
-        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        return _on_server(url)
     storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT}})
 
     # Optuna keeps two processes from taking the same trial by SELECT … FOR UPDATE, which SQLite lacks: with a
@@ -59,6 +84,25 @@ def _opened(url: str) -> optuna.storages.RDBStorage:
         begin_immediate(connection.exec_driver_sql, url, TIMEOUT)
 
     return storage
+
+
+def _on_server(url: str) -> optuna.storages.RDBStorage:
+    """A storage on a database server, each call of which waits while the server is away or takes no connection.
+
+    A repeated call may have been committed before: values are then set to the same again, a trial that has ended is
+    said to have ended, and one that was created twice is an orphan, which nobody owns, or a duplicate.
+    """
+    retry = Retry(masked(url), partial(print, flush=True))
+    # A process keeps one connection, and opens another where its heartbeat needs one: a server takes about a hundred.
+    options = {"pool_pre_ping": True, "pool_size": 1, "connect_args": connection_options(url)}
+    storage = retry.wait(lambda: optuna.storages.RDBStorage(url, engine_kwargs=options))
+    for name in CALLS:
+        setattr(storage, name, partial(_call, retry, getattr(storage, name)))
+    return storage
+
+
+def _call(retry: Retry, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    return retry.wait(partial(call, *arguments, **options))
 
 
 @contextmanager

@@ -6,18 +6,23 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable, Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from study.errors import StudyError, first_line
 from study.system import interruption
-from study.system.faults import Fault, explanation, failure_sentence, fault, fault_at
+from study.system.faults import Fault, explanation, failure_sentence, fault, fault_at, is_busy
 from study.system.files import SQLITE, atomic_write
+from study.system.heartbeat import Heart, grace
 from study.system.redaction import masked
+from study.system.retry import Retry
 
 SERVERS = ("postgresql", "mysql", "mssql")
 """Supported database servers, as SQLAlchemy and MLflow name them."""
@@ -26,6 +31,16 @@ OF_SEARCHES = ("studies", "trials")
 """Tables that every database of MLflow or Optuna has."""
 TIMEOUT = 10
 """Connection timeout of a database server, in seconds."""
+NETWORK = {"connect_timeout": TIMEOUT, "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4}
+"""Options of a connection to PostgreSQL: one that the network has lost without a word is noticed within a minute."""
+UNACKNOWLEDGED = 30_000
+"""Milliseconds after which what PostgreSQL has not acknowledged ends a connection; Linux alone can do so."""
+LOCK = 0x73747564
+"""Number of the advisory lock in PostgreSQL's databases."""
+LOCK_NOT_AVAILABLE = "55P03"
+"""PostgreSQL's code for a lock that was not free in time."""
+LOCK_TIMEOUT = 1
+"""Seconds between two checks for a signal while waiting for a lock."""
 PATIENCE = 5
 """Seconds of waiting for a locked SQLite database after which a message says so."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -87,11 +102,15 @@ def _require_own(tables: Collection[str], needed: Collection[str], name: str) ->
 
 def _require_answer(url: URL, needed: Collection[str]) -> None:
     name = url.render_as_string(hide_password=True)
-    timeout = {"connect_timeout": TIMEOUT} if url.get_backend_name() == "postgresql" else {}
-    try:
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=timeout)
+
+    def tables() -> list[str]:
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=connection_options(url))
         with engine.connect() as connection:
-            tables = sqlalchemy.inspect(connection).get_table_names()
+            return sqlalchemy.inspect(connection).get_table_names()
+
+    try:
+        # One that does not answer at all is more likely misspelt.
+        present = Retry(name, partial(print, flush=True), is_busy).wait(tables)
     except ImportError as error:
         raise StudyError(
             f"The driver for {name} is not installed ({first_line(error)}): for PostgreSQL, "
@@ -100,7 +119,82 @@ def _require_answer(url: URL, needed: Collection[str]) -> None:
     except (SQLAlchemyError, ValueError) as error:
         reason = first_line(getattr(error, "orig", None) or error)
         raise StudyError(f"The database {name} cannot be used: {reason}.") from None
-    _require_own(tables, needed, name)
+    _require_own(present, needed, name)
+
+
+def connection_options(url: str | URL) -> dict[str, Any]:
+    """Options of the driver for a connection to the database server at `url`."""
+    if make_url(url).get_backend_name() != "postgresql":
+        return {}
+    return NETWORK | ({"tcp_user_timeout": UNACKNOWLEDGED} if sys.platform == "linux" else {})
+
+
+@contextlib.contextmanager
+def locked_database(url: str, *, is_patient: bool = True) -> Iterator[bool]:
+    """Holds the lock of a PostgreSQL database, which one process of all machines at a time can have; not reentrant.
+
+    A process that is stopped, or has lost the network, loses the lock after the grace period of its heartbeats. Other
+    databases are files of one machine, where the lock of a home does it.
+
+    Args:
+        url: of the database.
+        is_patient: whether to wait for the lock; without, yields whether it is held.
+
+    Raises:
+        StoreFault: where the server is away for too long.
+    """
+    if not url.startswith("postgresql"):
+        yield True
+        return
+    engine = sqlalchemy.create_engine(
+        url,
+        poolclass=sqlalchemy.NullPool,
+        isolation_level="AUTOCOMMIT",
+        connect_args=connection_options(url),
+        pool_reset_on_return=None,
+    )
+    connection = Retry(masked(url), partial(print, flush=True)).wait(partial(_acquire, engine, is_patient))
+    if connection is None:
+        yield False
+        return
+    try:
+        with Heart(partial(connection.exec_driver_sql, "SELECT 1")):
+            yield True
+    finally:
+        # Where the connection is lost, so is the lock.
+        with contextlib.suppress(SQLAlchemyError):
+            connection.close()
+
+
+def _acquire(engine: sqlalchemy.Engine, is_patient: bool) -> sqlalchemy.Connection | None:
+    """A connection that holds the lock; None where another one holds it, and nobody waits."""
+    connection = engine.connect()
+    try:
+        if (engine.dialect.server_version_info or ()) >= (14,):
+            connection.exec_driver_sql(f"SET idle_session_timeout = '{1000 * grace():.0f}ms'")
+        if not is_patient:
+            if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({LOCK})").scalar():
+                return connection
+            connection.close()
+            return None
+        connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT}s'")
+        while not _has_lock(connection):
+            interruption.check()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _has_lock(connection: sqlalchemy.Connection) -> bool:
+    """Waits for the lock, in the order in which others asked, for at most `LOCK_TIMEOUT`."""
+    try:
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", "") != LOCK_NOT_AVAILABLE:
+            raise
+        return False
+    return True
 
 
 def begin_immediate(execute: Callable[[str], object], url: str, timeout: float) -> None:

@@ -69,6 +69,16 @@ ALMOST_FULL = 1 << 20
 """A disk with fewer free bytes than this counts as full."""
 BUSY = (408, 429)
 """HTTP status codes, besides 5xx, that call for a retry."""
+BUSY_SERVER = (
+    "too many clients",
+    "too many connections",
+    "remaining connection slots",
+    "is starting up",
+    "is shutting down",
+    "in recovery mode",
+    "not yet accepting connections",
+)
+"""What PostgreSQL says where it takes no connection for now; the client library gives no code of it."""
 CODES = {401: Fault.REFUSED, 403: Fault.FORBIDDEN}
 """Faults by the HTTP status code of a server's answer."""
 _CAUSED = re.compile(r"Caused by \w+\((['\"])(?:.*\): )?(.*)\1\)")
@@ -93,6 +103,15 @@ def fault_at(where: str | Path, error: BaseException) -> Fault | None:
 def is_passing(error: BaseException) -> bool:
     """Whether a retry may succeed: a server that is away, or a locked database."""
     return fault(error) in (Fault.AWAY, Fault.LOCKED)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether a database server answers, and takes no further connection for now."""
+    return any(isinstance(failure, DBAPIError) and _takes_none(failure) for failure in _failures(error))
+
+
+def _takes_none(failure: DBAPIError) -> bool:
+    return any(words in str(failure.orig) for words in BUSY_SERVER)
 
 
 def explanation(error: BaseException, where: str | Path = "") -> StudyError | None:

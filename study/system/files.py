@@ -101,8 +101,10 @@ def sums_text(sums: Mapping[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def locked(home: Home) -> Iterator[None]:
+def locked(home: Home, *, is_patient: bool = True) -> Iterator[bool]:
     """Holds the lock of `home`, which one process of this machine at a time can have; not reentrant.
+
+    Without `is_patient`, does not wait, and yields whether it is held.
 
     Raises:
         StudyError: if the folder of the stores cannot be written.
@@ -112,12 +114,14 @@ def locked(home: Home) -> Iterator[None]:
         lock = FileLock(home.store / ".lock")
         while not lock.is_locked:
             try:
-                lock.acquire(timeout=interruption.POLL)
+                lock.acquire(timeout=interruption.POLL if is_patient else 0)
             except Timeout:
+                if not is_patient:
+                    break
                 interruption.check()
     except OSError as error:
         raise StudyError(f"The folder {home.store} cannot be written ({error.strerror}).") from None
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()

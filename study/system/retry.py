@@ -50,13 +50,13 @@ def at_once() -> Iterator[None]:
 class Retry:
     """Retries calls to a store while it is unavailable."""
 
-    def __init__(self, where: str, say: Callable[[str], None]):
-        """Takes the store's address, and a callback for messages about the waiting.
+    def __init__(self, where: str, say: Callable[[str], None], passes: Callable[[BaseException], bool] = is_passing):
+        """Takes the store's address, a callback for messages about the waiting, and after which errors to wait.
 
         Raises:
             StudyError: where STUDY_STORE_TIMEOUT is no number of seconds.
         """
-        self.where, self.say = where, say
+        self.where, self.say, self._passes = where, say, passes
         _timeout()
         self.is_away = False
         self._gives_up = threading.Event()
@@ -79,7 +79,7 @@ class Retry:
                 self._gives_up.clear()
                 return result
             except Exception as error:
-                if not is_passing(error):
+                if not self._passes(error):
                     raise
                 self.is_away = True
                 if self._gives_up.is_set() or time.monotonic() + pause > deadline:

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import StoreFault, StudyError, first_line
 from study.home import Home
-from study.system.databases import OF_RUNS, require_database
+from study.system.databases import OF_RUNS, locked_database, require_database
 from study.system.files import SQLITE, locked
 from study.system.processes import this_process
 from study.system.redaction import masked, without_login
@@ -73,12 +74,14 @@ class Store(Artifacts):
         self._ids: dict[str, str] = {}
         self._retry = Retry(masked(self.uri).removeprefix(SQLITE), self._say)
         # Opening a new database migrates it, and two processes doing that at once crash.
-        with locked(home):
+        with ExitStack() as locks:
+            locks.enter_context(locked(home))
             if self.uri.startswith(("http://", "https://")):
                 _require_server(self.uri)
             else:
                 require_database(self.uri, *OF_RUNS)
             try:
+                locks.enter_context(locked_database(self.uri))
                 mlflow.set_tracking_uri(self.uri)
                 client = self.wait(lambda: MlflowClient(self.uri))
                 super().__init__(cast(MlflowClient, RetryingClient(client, self._retry)), self.artifacts_root)

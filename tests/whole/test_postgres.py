@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -15,9 +16,12 @@ from study.home import Home
 from study.search import search
 from study.tracking import best
 from study.tracking.store import Store
+from tests.faults import invariants
+from tests.faults.invariants import Broken
+from tests.faults.places import Place
 from tests.pipelines.trials.test_pool import curve
 from tests.support.postgres import SECRET, Cluster, Databases
-from tests.support.process import study_here
+from tests.support.process import end, start, study_here
 
 CONFIG = SearchConfig(name="on-postgres", model=CNNConfig(filters=(4, 6)), trials=3, epochs=2, batch_size=30)
 
@@ -68,6 +72,25 @@ def test_what_cannot_be_opened_is_said_in_one_sentence_without_the_password(data
         assert reason in sentence
         assert SECRET not in sentence
         assert "postgres:***@127.0.0.1" in sentence
+
+
+def test_machines_that_start_at_the_same_second_on_empty_databases_make_one_search(
+    postgres: Cluster, tmp_path: Path
+) -> None:
+    databases = Databases(postgres.new(), postgres.new())
+    stores = ("--tracking-uri", databases.tracking, "--storage", databases.storage)
+    settings = ("--dataset", "digits", "--model", "ffnn", "--trials", "5", "--epochs", "1", "--no-retrain")
+    homes = [tmp_path / name for name in ("first", "second", "third")]
+    for home in homes:
+        home.mkdir()
+    started = [start("tune", *settings, *stores, home=home) for home in homes]
+    for process in started:
+        ended = end(process)
+        assert ended.code == 0, ended.err
+    place = Place(tmp_path, databases.tracking, databases.storage)
+    broken = Broken()
+    assert invariants.check_search(place, "digits-ffnn", 5, {}, broken) == 0
+    assert broken.all() == []
 
 
 def tables(url: str) -> list[str]:

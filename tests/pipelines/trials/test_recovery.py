@@ -22,9 +22,9 @@ from study.data import Dataset
 from study.device import Machine
 from study.home import Home
 from study.search import search, space
-from study.search.heartbeat import Pulse
 from study.search.loop import optimise
 from study.system import processes
+from study.system.heartbeat import Pulse
 from study.tracking.store import Store
 from tests.conftest import surroundings
 from tests.pipelines.test_tune import SMALL, in_optuna, trials

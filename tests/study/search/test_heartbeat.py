@@ -13,10 +13,12 @@ from study.data import Dataset
 from study.device import Machine
 from study.errors import StudyError
 from study.home import Home
-from study.search import heartbeat, search
-from study.search.heartbeat import COUNTER, Heart, Pulse
+from study.search import search
+from study.search.heartbeat import COUNTER, Heart
 from study.search.private import set_system_attr
 from study.search.search import Search
+from study.system import heartbeat
+from study.system.heartbeat import Pulse
 from tests.conftest import surroundings
 from tests.pipelines.test_tune import SMALL, in_optuna, trials
 from tests.study.search.test_search import QUICK, opened

@@ -1,3 +1,5 @@
+import inspect
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -18,11 +20,12 @@ from pipelines.session.context import Context
 from pipelines.trials import runner as stage
 from pipelines.tune import tune
 from study.data import Dataset
-from study.errors import StudyError
+from study.errors import StoreFault, StudyError
 from study.search import search, storage
 from study.system import databases, processes
 from tests.pipelines.test_tune import SMALL, in_optuna
 from tests.pipelines.trials.test_recovery import assert_runs_mirror
+from tests.support.postgres import Cluster, for_optuna, programs, running_cluster
 
 
 @contextmanager
@@ -158,3 +161,83 @@ def test_a_locked_storage_is_told_as_locked_when_it_is_opened(context: Context, 
     monkeypatch.setattr(storage, "TIMEOUT", 0.1)
     with held(context), pytest.raises(StudyError, match=r"optuna\.db is locked by another process"):
         storage.open_storage(context.storage).create_new_study([optuna.study.StudyDirection.MAXIMIZE])
+
+
+def test_each_call_by_which_optuna_reaches_a_server_waits_for_it() -> None:
+    source = inspect.getsource(optuna.storages._cached_storage)
+    called = set(re.findall(r"self\._backend\.(\w+)\(", source))
+    # Optuna's own heartbeats are not used.
+    assert called - set(storage.CALLS) == {
+        "record_heartbeat",
+        "_get_stale_trial_ids",
+        "get_heartbeat_interval",
+        "get_heartbeat_stale_trial_callback",
+    }
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed (its initdb was not found)")
+    with running_cluster() as cluster:
+        yield cluster
+
+
+def test_a_database_that_restarts_is_waited_for_in_the_middle_of_a_trial(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+
+    def start_again(line: str, **options: object) -> None:
+        lines.append(line)
+        cluster.control("start")
+
+    monkeypatch.setattr(storage, "print", start_again, raising=False)
+    opened = optuna.create_study(storage=storage.open_storage(cluster.new(for_optuna)), direction="maximize")
+    for away in ("ask", "report", "tell"):
+        if away == "ask":
+            cluster.control("stop", "-m", "fast")
+        trial = opened.ask()
+        trial.suggest_float("x", 0, 1)
+        if away == "report":
+            cluster.control("stop", "-m", "immediate")
+        trial.report(0.5, 1)
+        if away == "tell":
+            cluster.control("stop", "-m", "fast")
+        opened.tell(trial, 0.5)
+    assert [(trial.state, trial.value) for trial in opened.trials] == [(TrialState.COMPLETE, 0.5)] * 3
+    assert len(lines) == 3
+    assert all("does not answer correctly" in line and "retrying for up to 600 s" in line for line in lines)
+
+
+def test_a_database_that_stays_away_is_given_up_with_a_sentence(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_STORE_TIMEOUT", "0")
+    opened = optuna.create_study(storage=storage.open_storage(cluster.new(for_optuna)))
+    cluster.control("stop", "-m", "immediate")
+    with pytest.raises(StoreFault, match=r"does not answer correctly .*: start it again"):
+        opened.ask()
+    cluster.control("start")
+
+
+def test_a_server_that_takes_no_further_connection_is_waited_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, lines = cluster.new(for_optuna), list[str]()
+    cluster.tell("ALTER SYSTEM SET max_connections = 7")
+    cluster.control("restart")
+    with ExitStack() as taken:
+        # Three are kept for administrators, as whom this test connects.
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        for _ in range(7):
+            taken.enter_context(engine.connect())
+
+        def give_back(line: str, **options: object) -> None:
+            lines.append(line)
+            taken.close()
+
+        monkeypatch.setattr(databases, "print", give_back, raising=False)
+        storage.open_storage(url).engine.dispose()
+    [line] = lines
+    assert "too many clients already" in line
