@@ -56,7 +56,9 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
             _require_matching_runs(opened, config, dataset, context)
             parent = _search_run(config, dataset, context)
         with failure_recorded(context.store, parent):
-            _run_missing(opened, config, dataset, context, parent, workers)
+            recovery = Recovery(opened, config, context)
+            _run_missing(recovery, dataset, parent, workers)
+            recovery.settle()
             table = search.trials_table(opened)
             if context.store.get(parent).trials != len(table):
                 log_results(parent, opened, context.store)
@@ -65,15 +67,8 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
     return parent
 
 
-def _run_missing(
-    opened: search.Search,
-    config: SearchConfig,
-    dataset: Dataset,
-    context: Context,
-    parent: str,
-    workers: int,
-) -> None:
-    recovery = Recovery(opened, config, context)
+def _run_missing(recovery: Recovery, dataset: Dataset, parent: str, workers: int) -> None:
+    opened, config, context = recovery.opened, recovery.config, recovery.context
     with context.locked():
         recovery.close(whole=True)
     done = search.finished(opened)
@@ -81,7 +76,7 @@ def _run_missing(
         context.display.say(f"Search {config.name} has {done} finished trials already; a larger --trials adds to them.")
         return
     recovery()
-    with context.display.bar(f"search {config.name}", config.trials) as bar:
+    with context.display.bar(f"search {config.name}", config.trials) as bar, recovery.watching():
         tally = Tally(context, bar, opened, config.trials)
         on_gpu = context.machine.device.type == "cuda"
         workers = min(workers or (GPU_WORKERS if on_gpu else 1), config.trials - done)

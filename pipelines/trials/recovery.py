@@ -1,12 +1,17 @@
 """Recovery from killed processes: ends their trials in both stores and retries them. Optuna's record is the truth."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pipelines.session.context import Context
 from pipelines.trials.mirror import Mirror, agrees
 from study.config import SearchConfig
 from study.search import search
 from study.search.records import TrialRecord, as_record
-from study.system.heartbeat import Pulse
+from study.system import interruption
+from study.system.heartbeat import Heart, Pulse
 from study.system.processes import is_gone, is_known, this_process
+from study.system.retry import at_once
 from study.tracking.runs import Run
 
 
@@ -22,9 +27,18 @@ class Recovery:
         """Recovers once; `stopped` says why a worker has just ended, which counts as a failed attempt at its trial."""
         with self.context.locked():
             self.close(stopped=stopped)
-            requeued = search.requeue(self.opened)
-        if requeued:
-            self.context.display.say(f"Retrying after an interruption: trial {', '.join(map(str, requeued))}.")
+            self._requeue()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within the block, a thread recovers what workers leave that die meanwhile, while this process goes on."""
+        with Heart(self._watch, self.pulse.every):
+            yield
+
+    def _watch(self) -> None:
+        # It looks again soon: this thread waits neither for a store nor for a lock.
+        with at_once():
+            self._look(and_own=False)
 
     def wait(self) -> None:
         """While others work on the last trials: prints once who does so elsewhere, and recovers."""
@@ -33,10 +47,36 @@ class Recovery:
                 host, process = worker.split()[:2]
                 self.context.display.say(f"Waiting for trial {number}, which runs in process {process} on {host}.")
                 self._named.add(number)
-        self()
+        self._look()
+
+    def settle(self) -> None:
+        """Waits until the runs of ended trials have ended too, if need be by this process."""
+        if not self._look():
+            self.context.display.say("Waiting until the runs of all trials have ended.")
+        while not self._look():
+            interruption.sleep(1)
+
+    def _look(self, *, and_own: bool = True) -> bool:
+        """Recovers unless another process does; returns whether the runs of all ended trials have ended.
+
+        Args:
+            and_own: whether to end the runs of this process too, which works on no trial.
+        """
+        # Each trial is ended by one process alone: Optuna refuses the others.
+        search.close_orphans(self.opened, self.pulse)
+        with self.context.locked(is_patient=False) as is_held:
+            if not is_held:
+                return False
+            is_settled = self._close_runs(and_own=and_own)
+            self._requeue()
+        return is_settled
+
+    def _requeue(self) -> None:
+        if requeued := search.requeue(self.opened):
+            self.context.display.say(f"Retrying after an interruption: trial {', '.join(map(str, requeued))}.")
 
     def close(self, *, and_own: bool = False, stopped: str = "", whole: bool = False) -> None:
-        """Ends trials and runs that no process works on; the caller holds the lock of the home.
+        """Ends trials and runs that no process works on; the caller holds the locks of the context.
 
         Args:
             and_own: whether to end the trials of this process too.
@@ -44,10 +84,15 @@ class Recovery:
             whole: whether to compare the runs of all trials, not only of those under way.
         """
         search.close_orphans(self.opened, self.pulse, and_own=and_own, stopped=stopped)
+        self._close_runs(whole=whole)
+
+    def _close_runs(self, *, and_own: bool = True, whole: bool = False) -> bool:
+        """Ends the runs of ended trials, but those that a living process is about to end; whether there are none."""
         store, status = self.context.store, "" if whole else "RUNNING"
         runs = store.runs(stage="trial", search=self.config.name, status=status)
         # Read after the runs: a trial that begins meanwhile is among the trials, its run not among the runs.
         trials = self.opened.get_trials(deepcopy=False)
+        is_settled = True
         for run in runs:
             number = run.trial_number
             trial = as_record(trials[number]) if number < len(trials) else None
@@ -55,16 +100,21 @@ class Recovery:
                 # No trial of Optuna's has this run.
                 if run.status == "RUNNING":
                     store.finish(run.id, "KILLED", "interrupted")
-            elif self._is_orphaned(run, trial):
+            elif self._is_orphaned(run, trial, and_own):
                 # Read again: its own process may just have ended it.
                 Mirror(store, self.config, trial, store.get(run.id)).complete()
+            else:
+                is_settled &= not trial.has_ended or run.status != "RUNNING"
+        return is_settled
 
-    def _is_orphaned(self, run: Run, trial: TrialRecord) -> bool:
+    def _is_orphaned(self, run: Run, trial: TrialRecord, and_own: bool) -> bool:
         """Whether `run` has not ended as its trial has, and no process is about to end it."""
         if not trial.has_ended or agrees(run, trial.outcome):
             return False
+        if trial.worker == this_process():
+            return and_own
         # A living process ends its trial, and then the run.
-        is_orphaned = not trial.worker or trial.worker == this_process() or is_gone(trial.worker)
+        is_orphaned = trial.is_abandoned or not trial.worker or is_gone(trial.worker)
         return is_orphaned or self.pulse.has_stopped(run.id, run.status)
 
     def fail(self, number: int, reason: str) -> None:

@@ -136,8 +136,7 @@ class _TrialRunner:
 
     def run(self, suggestion: Suggestion) -> Training:
         """Trains `suggestion`; all its metrics are written when it ends, whatever ends it."""
-        run_id, score = self._start(suggestion), Score(suggestion)
-        self.begun[suggestion.number] = run_id, score
+        run_id, score = self._start(suggestion)
         try:
             with failures_explained(self.context.machine, FEWER_WORKERS):
                 yield from self._fit(suggestion, run_id, score)
@@ -152,8 +151,10 @@ class _TrialRunner:
         if outcome.number not in self.begun:
             return
         run_id, score = self.begun.pop(outcome.number)
-        best = score.best
-        end_run(self.context.store, run_id, outcome, best)
+        best, store = score.best, self.context.store
+        # Another machine ends the run of a process that stalls for long.
+        if not store.is_shared or store.get(run_id).status == "RUNNING":
+            end_run(store, run_id, outcome, best)
         if outcome.reason in COUNTED:
             config, detail = score.suggestion.config, outcome.stopped or f"best in epoch {best['best_epoch']}"
             accuracy = best.get("best_val_accuracy")
@@ -161,7 +162,7 @@ class _TrialRunner:
                 EndedTrial(outcome.number, config.learning_rate, config.weight_decay, accuracy, outcome.reason, detail)
             )
 
-    def _start(self, suggestion: Suggestion) -> str:
+    def _start(self, suggestion: Suggestion) -> tuple[str, Score]:
         run_id = start_run(
             self.context.store,
             self.config,
@@ -171,8 +172,10 @@ class _TrialRunner:
             params={**suggestion.config.params(), **self.params},
             parent=self.parent,
         )
+        # First: binding fails where another process has ended the trial, and the run has to be ended then.
+        self.begun[suggestion.number] = run_id, Score(suggestion)
         suggestion.bind(run_id, trial_note(self.context.store, self.dataset.key, run_id))
-        return run_id
+        return self.begun[suggestion.number]
 
     def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> Iterator[None]:
         config, context = suggestion.config, self.context

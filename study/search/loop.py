@@ -12,7 +12,7 @@ from study.config import SearchConfig
 from study.errors import Diverged, OutOfMemory, StoreFault
 from study.search.heartbeat import Heart
 from study.search.search import FINISHED_STATES, Search, outcome, put_back
-from study.search.space import Sampler, train_config
+from study.search.space import Sampler, first_attempt, train_config
 from study.search.trial import Outcome, Pruned, Suggestion
 from study.system import interruption
 from study.system.redaction import masked
@@ -167,16 +167,32 @@ def _next(search: Search, config: SearchConfig) -> Suggestion | None:
         trial = search.ask()
         # Read again: other processes have begun trials meanwhile.
         trials = search.get_trials(deepcopy=False)
-        if _has_place(trials, trial.number, config):
+        if is_duplicate := _is_duplicate(trials, trial.number, config):
+            trial.set_user_attr("is_duplicate", True)
+        elif _has_place(trials, trial.number, config):
             return Suggestion(trial.number, train_config(trial, config), trial)
+        # Another process was first.
+        trial.set_user_attr("status_reason", "surplus")
+        if not is_duplicate:
+            put_back(search, trials[trial.number])
+        search.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
     except UpdateFinishedTrialError:
         # This process stalled for so long that another one has ended the trial.
-        return None
-    # Another process was first.
-    trial.set_user_attr("status_reason", "surplus")
-    put_back(search, trials[trial.number])
-    search.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        pass
     return None
+
+
+def _is_duplicate(trials: Sequence[FrozenTrial], number: int, config: SearchConfig) -> bool:
+    """Whether an earlier trial that has not failed attempts the same: two processes enqueued it at once.
+
+    Of several the first in the order of their numbers counts, so that no process needs a lock to enqueue one.
+    """
+
+    def point(trial: FrozenTrial) -> object:
+        return trial.system_attrs.get("fixed_params") if config.sampler == "grid" else first_attempt(trial)
+
+    own = point(trials[number])
+    return own is not None and any(other.state != TrialState.FAIL and point(other) == own for other in trials[:number])
 
 
 def _has_place(trials: Sequence[FrozenTrial], number: int, config: SearchConfig) -> bool:

@@ -43,6 +43,8 @@ class TrialRecord:
     """Id of the MLflow run that mirrors it."""
     started: float = 0.0
     """Seconds since 1970."""
+    is_abandoned: bool = False
+    """Whether it was ended by another process than its worker, which does not end its run."""
 
     @property
     def counts(self) -> bool:
@@ -137,6 +139,8 @@ def as_record(trial: FrozenTrial) -> TrialRecord:
         **_attempt(trial),
         run_id=attributes.get("mlflow_run", ""),
         started=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
+        # Its worker may have ended it while another process was about to.
+        is_abandoned=trial.state == TrialState.FAIL and "is_abandoned" in attributes,
     )
 
 

@@ -161,7 +161,7 @@ def _is_orphan(trial: FrozenTrial, pulse: Pulse | None) -> bool:
 
 
 def fail(search: Search, trial: FrozenTrial, reason: str = "interrupted", stopped: str = "") -> bool:
-    """Ends a trial as FAIL for `reason`; False where it has ended meanwhile.
+    """Ends a trial that nobody works on as FAIL for `reason`; False where it has ended meanwhile.
 
     Args:
         search: the search.
@@ -170,7 +170,8 @@ def fail(search: Search, trial: FrozenTrial, reason: str = "interrupted", stoppe
         stopped: the error, where it failed by itself: it then counts as a failed attempt.
     """
     is_surplus = trial.user_attrs.get("status_reason") == "surplus"
-    attributes = {"status_reason": "surplus" if is_surplus else reason} | ({"stopped": stopped} if stopped else {})
+    attributes: dict[str, Any] = {"status_reason": "surplus" if is_surplus else reason, "is_abandoned": True}
+    attributes |= {"stopped": stopped} if stopped else {}
     try:
         for name, value in attributes.items():
             set_user_attr(search, trial, name, value)
@@ -195,8 +196,8 @@ def requeue(search: Search) -> list[int]:
 
 
 def put_back(search: Search, trial: FrozenTrial) -> None:
-    """Enqueues again, once, the parameters that a surplus trial had taken from the queue."""
-    enqueued = trial.system_attrs.get("fixed_params")
+    """Enqueues again, once, the parameters that a surplus trial had taken from the queue, unless it is a duplicate."""
+    enqueued = not trial.user_attrs.get("is_duplicate") and trial.system_attrs.get("fixed_params")
     later = search.get_trials(deepcopy=False)[trial.number + 1 :]
     if enqueued and not any(other.system_attrs.get("fixed_params") == enqueued for other in later):
         attributes = {name: value for name, value in trial.user_attrs.items() if name == "retry_of"}

@@ -15,7 +15,7 @@ INTERVAL = 60.0
 MAX_MISSED = 5
 """Number of missed heartbeats after which a worker counts as dead: well above any stall of a database."""
 LONGEST_CHECK = 10.0
-"""Seconds; longer than a look at all trials takes, so that a longer gap is a pause of the observer."""
+"""Seconds; longer than a look at all trials takes, so that a longer gap is a pause of the observer, or of its store."""
 
 
 def interval() -> float:
@@ -60,7 +60,10 @@ class Pulse:
     """The heartbeats of other processes, as observed by this one."""
 
     def __init__(self) -> None:
-        self._interval, self._grace = interval(), grace()
+        self._grace = grace()
+        self._longest = max(interval(), min(LONGEST_CHECK, self._grace / 2))
+        self.every = self._longest / 2
+        """Seconds between two looks that are frequent enough."""
         self._seen: dict[int | str, tuple[object, float, float]] = {}
 
     def has_stopped(self, what: int | str, sign: object, grace: float | None = None) -> bool:
@@ -75,7 +78,7 @@ class Pulse:
         """
         now = time.monotonic()
         before, since, looked = self._seen.get(what, (sign, now, now))
-        if before != sign or now - looked > max(self._interval, LONGEST_CHECK):
+        if before != sign or now - looked > self._longest:
             since = now
         self._seen[what] = (sign, since, now)
         return now - since > (self._grace if grace is None else grace)

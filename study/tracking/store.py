@@ -128,6 +128,11 @@ class Store(Artifacts):
         return key
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other machines may record in it: it is no file."""
+        return not self.uri.startswith(SQLITE)
+
+    @property
     def artifacts_root(self) -> str | None:
         """Root URI of the artifacts of a store without a server; None for a server, which decides itself.
 

@@ -1,11 +1,14 @@
+import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.session.context import Context
+from pipelines.trials import recovery
 from pipelines.trials import runner as stage
 from pipelines.trials.recovery import Recovery
 from pipelines.tune import tune
@@ -13,15 +16,21 @@ from study.data import Dataset
 from study.device import Machine
 from study.errors import StudyError
 from study.home import Home
-from study.search import search
+from study.search import loop, search
 from study.search.heartbeat import COUNTER, Heart
-from study.search.private import set_system_attr
+from study.search.loop import optimise
+from study.search.private import set_system_attr, set_user_attr
 from study.search.search import Search
+from study.search.trial import Outcome
 from study.system import heartbeat
 from study.system.heartbeat import Pulse
+from study.tracking.runs import WORKER
+from study.tracking.store import Store
+from study.tracking.tags import trial_tags
 from tests.conftest import surroundings
 from tests.pipelines.test_tune import SMALL, in_optuna, trials
-from tests.study.search.test_search import QUICK, opened
+from tests.pipelines.trials.test_recovery import assert_runs_mirror
+from tests.study.search.test_search import QUICK, accuracy, at_once, opened
 
 ELSEWHERE = "another-host 12 another-boot/pid:[1] 345"
 
@@ -179,3 +188,79 @@ def test_parameters_that_were_interrupted_are_always_tried_again_but_failures_ar
             optuna_study, optuna_study.trials[number], "timed out after 5 s without an epoch", stopped="timed out"
         )
         assert search.requeue(optuna_study) == ([number] if attempt < search.MAX_RETRIES else [])
+
+
+def run_of(context: Context, number: int) -> str:
+    """The run of a trial that a process of another host has begun."""
+    tags = trial_tags(SMALL, number, None) | {WORKER: ELSEWHERE}
+    return context.store.start("tiny", f"trial {number}", tags=tags, params={})
+
+
+def test_what_a_dead_worker_leaves_is_ended_in_both_stores_and_lined_up_again_while_this_process_works(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STUDY_HEARTBEAT", "0.05")
+    optuna_study = in_optuna(context, SMALL, tiny)
+    optuna_study.enqueue_trial({"learning_rate": 1e-3, "weight_decay": 1e-3})
+    number, run_id = trial_of(optuna_study, ELSEWHERE), run_of(context, 0)
+    set_user_attr(optuna_study, optuna_study.trials[number], "mlflow_run", run_id)
+    with Recovery(optuna_study, SMALL, context).watching():
+        while len(optuna_study.get_trials()) == 1:
+            time.sleep(0.05)
+    assert [trial.state for trial in optuna_study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert optuna_study.trials[1].user_attrs == {"retry_of": 0}
+    run = context.store.get(run_id)
+    assert (run.status, run.reason) == ("KILLED", "interrupted")
+
+
+def test_a_search_ends_when_the_runs_of_all_trials_have_ended(
+    context: Context, tiny: Dataset, clock: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    optuna_study, begun = in_optuna(context, SMALL, tiny), []
+    number, run_id = trial_of(optuna_study, ELSEWHERE), run_of(context, 0)
+    optuna_study.tell(number, state=TrialState.PRUNED)
+
+    def sleep(seconds: float) -> None:
+        begun.append(context.store.get(run_id).status)
+        clock[0] += heartbeat.INTERVAL / 2
+
+    monkeypatch.setattr(recovery.interruption, "sleep", sleep)
+    Recovery(optuna_study, SMALL, context).settle()
+    assert begun == ["RUNNING"] * 11
+    assert context.store.get(run_id).status == "FINISHED"
+
+
+def test_a_run_that_another_machine_has_ended_is_not_ended_again(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    """A worker that stalls between the end of its trial and that of the run, for longer than the grace period."""
+    monkeypatch.setattr(Store, "is_shared", True)
+    whole, ended = loop.outcome, []
+
+    def stall(trial: FrozenTrial) -> Outcome:
+        Recovery(in_optuna(context, SMALL, tiny), SMALL, context).settle()
+        ended.append(context.store.get(trial.user_attrs["mlflow_run"]).status)
+        return whole(trial)
+
+    monkeypatch.setattr(loop, "outcome", stall)
+    tune(SMALL, tiny, context)
+    assert ended == ["FINISHED"] * SMALL.trials
+    assert_runs_mirror(context, SMALL, in_optuna(context, SMALL, tiny).get_trials())
+
+
+def test_what_two_machines_line_up_at_once_is_tried_once(home: Home):
+    optuna_study = opened(home, replace(QUICK, trials=4))
+    optuna_study.enqueue_trial({"learning_rate": 1e-3, "weight_decay": 1e-4})
+    assert search.fail(optuna_study, optuna_study.trials[optuna_study.ask().number])
+    before = optuna_study.get_trials()
+    for _ in range(3):
+        with pytest.MonkeyPatch.context() as patch:
+            # Each has read the trials before the others have lined theirs up.
+            patch.setattr(optuna_study, "get_trials", lambda **options: before)
+            assert search.requeue(optuna_study) == [0]
+    optimise(optuna_study, replace(QUICK, trials=4), at_once(accuracy), lambda running: None)
+    search.requeue(optuna_study)
+    retries = [trial for trial in optuna_study.trials if trial.user_attrs.get("retry_of") == 0]
+    assert [trial.state for trial in retries] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+    assert search.finished(optuna_study) == 4
+    assert {trial.state for trial in optuna_study.trials} == {TrialState.COMPLETE, TrialState.FAIL}
