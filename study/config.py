@@ -20,6 +20,7 @@ PRUNERS = ("percentile", "hyperband", "median", "none")
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("constant", "cosine")
+POOLINGS = ("max", "average")
 REPLACEMENTS = ("mean", "zero")
 BUNDLED = ("cifar10", "digits")
 BACKGROUND = "white"
@@ -68,7 +69,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CNNConfig:
-    """The report's convolutional network: two blocks of convolution, ReLU and max pooling, then a linear layer."""
+    """The report's convolutional network: two blocks of convolution, ReLU and pooling, then a linear layer."""
 
     filters: tuple[int, int] = (32, 64)
     """Number of filters of the first and the second convolution."""
@@ -81,7 +82,9 @@ class CNNConfig:
     dilation: int = 1
     """Spacing between kernel elements, in pixels; 1 is an ordinary convolution."""
     pool: int = 2
-    """Side and stride of the max pooling windows, in pixels."""
+    """Side and stride of the pooling windows, in pixels; 1 is no pooling."""
+    pooling: str = "max"
+    """`max` or `average`."""
 
     name = "cnn"
 
@@ -90,6 +93,7 @@ class CNNConfig:
         require_at_least(1, first_filter_count=self.filters[0], second_filter_count=self.filters[1])
         require_at_least(1, kernel=self.kernel, stride=self.stride, dilation=self.dilation, pool=self.pool)
         require_at_least(0, padding=self.padding)
+        require_known("pooling", self.pooling, POOLINGS)
 
 
 @dataclass(frozen=True, kw_only=True)

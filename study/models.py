@@ -32,9 +32,9 @@ def flat(images: Tensor) -> Tensor:
 
 
 class CNN(nn.Module):
-    """Two blocks of convolution, ReLU and max pooling, then one linear layer.
+    """Two blocks of convolution, ReLU and pooling, then one linear layer.
 
-    Training computes pooling before ReLU: both orders give the same numbers and gradients, since ReLU is
+    Training computes max pooling before ReLU: both orders give the same numbers and gradients, since ReLU is
     monotonic, and this one applies it to a quarter of the values. `activations` gives each layer as it is named.
     """
 
@@ -58,14 +58,26 @@ class CNN(nn.Module):
         shape = (config.kernel, config.stride, config.padding, config.dilation)
         self.conv1 = nn.Conv2d(CHANNELS, first, *shape)
         self.conv2 = nn.Conv2d(first, second, *shape)
-        self.pool = config.pool
+        self.pool, self.pooling = config.pool, config.pooling
         self.fc = nn.Linear(second * pooled**2, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of normalised `images` (N, 3, side, side)."""
         for convolution in (self.conv1, self.conv2):
-            images = functional.relu(functional.max_pool2d(convolution(images), self.pool))
+            images = self.rectified_and_pooled(convolution(images))
         return cast(Tensor, self.fc(flat(images)))
+
+    def rectified_and_pooled(self, maps: Tensor) -> Tensor:
+        """Output of the pooling layer for a convolution's output, `maps` (N, filters, H, W)."""
+        if self.pooling == "max":
+            return functional.relu(functional.max_pool2d(maps, self.pool))
+        # The mean of rectified values is not the rectified mean.
+        return self.pooled(functional.relu(maps))
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """The pooled `maps` (N, filters, H, W)."""
+        pool = functional.max_pool2d if self.pooling == "max" else functional.avg_pool2d
+        return pool(maps, self.pool)
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:
         """Outputs of every layer for normalised `images` (N, 3, side, side), by its name in `layers`."""
@@ -73,7 +85,7 @@ class CNN(nn.Module):
         for number, convolution in enumerate((self.conv1, self.conv2), start=1):
             outputs[f"conv{number}"] = convolution(images)
             outputs[f"relu{number}"] = functional.relu(outputs[f"conv{number}"])
-            outputs[f"pool{number}"] = images = functional.max_pool2d(outputs[f"relu{number}"], self.pool)
+            outputs[f"pool{number}"] = images = self.pooled(outputs[f"relu{number}"])
         outputs["fc"] = self.fc(flat(images))
         return outputs
 

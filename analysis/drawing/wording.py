@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import SupportsFloat
 
-KINDS = {"conv": "feature map", "relu": "ReLU", "pool": "max pooling"}
+KINDS = {"conv": "feature map", "relu": "ReLU", "pool": "pooling"}
 """The output of a layer of filters, by the beginning of the layer's name."""
 
 

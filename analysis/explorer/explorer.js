@@ -194,7 +194,7 @@ function filterPick(number) {
   return pick;
 }
 
-const ROWS = ["Feature map", "ReLU", "Max pooling"];
+const ROWS = ["Feature map", "ReLU", pooling === "average" ? "Average pooling" : "Max pooling"];
 
 /** The headings, then each image with its maps: the grid lays them out as columns, or on a phone as rows. */
 function layOutMaps() {

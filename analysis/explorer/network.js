@@ -4,7 +4,7 @@
 const meta = JSON.parse(document.getElementById("meta").textContent);
 const LAYERS = { conv1: ["conv1", "relu1", "pool1"], conv2: ["conv2", "relu2", "pool2"] };
 const SIDE = 32;
-const { stride, padding, dilation, pool } = meta.geometry;
+const { stride, padding, dilation, pool, pooling } = meta.geometry;
 let arrays; // what the page holds, unpacked
 let K; // the kernels' side
 
@@ -105,20 +105,22 @@ function convolve({ framed, channels, width }, weights, biases, k) {
 
 const relu = (values) => values.map((value) => Math.max(value, 0));
 
-/** The largest value of every pooling window of the maps, `count` of them. */
+/** The largest value of every pooling window of the maps, `count` of them; with average pooling, the mean. */
 function pooled(values, count) {
   const side = Math.round(Math.sqrt(values.length / count));
   const less = Math.floor(side / pool);
   const made = new Float32Array(count * less * less);
   for (let i = 0; i < made.length; i++) {
     const [map, y, x] = [Math.floor(i / (less * less)), Math.floor(i / less) % less, i % less];
-    let most = -Infinity;
+    let [most, sum] = [-Infinity, 0];
     for (let dy = 0; dy < pool; dy++) {
       for (let dx = 0; dx < pool; dx++) {
-        most = Math.max(most, values[(map * side + y * pool + dy) * side + x * pool + dx]);
+        const value = values[(map * side + y * pool + dy) * side + x * pool + dx];
+        most = Math.max(most, value);
+        sum += value;
       }
     }
-    made[i] = most;
+    made[i] = pooling === "average" ? sum / (pool * pool) : most;
   }
   return made;
 }

@@ -63,8 +63,9 @@ class Trace:
     """Test accuracy (0..1) of every epoch; NaN where it was not measured."""
     weights: dict[str, np.ndarray]
     """`conv1.weight`, `conv1.bias`, `conv2.weight` and `conv2.bias` of every epoch, (E, …)."""
-    geometry: dict[str, int]
-    """`stride`, `padding` and `dilation` of the convolutions, and `pool`, the side of the pooling windows."""
+    geometry: dict[str, Any]
+    """`stride`, `padding` and `dilation` of the convolutions, `pool`, the side of the pooling windows, and `pooling`,
+    ``max`` or ``average``."""
     ranges: dict[str, np.ndarray]
     """The smallest and largest value of every map in `MAPS`, over all pictures: (E, filters, 2)."""
     inputs: np.ndarray
@@ -92,7 +93,7 @@ def note(trace: Trace) -> str:
     """What the page shows, in one sentence."""
     filters = sum(len(trace.ranges[maps[0]][-1]) for maps in MAPS.values())
     return (
-        f"A page of its own shows the kernel of any of the {filters} filters, and its feature map, ReLU and max "
+        f"A page of its own shows the kernel of any of the {filters} filters, and its feature map, ReLU and "
         f"pooling on {trace.inputs.shape[1]} images side by side, from epoch {trace.epochs[0]} to {trace.epochs[-1]}; "
         f"where all epochs would make it larger than {MOST_BYTES / 1e6:.0f} MB, it has only every second, third, …."
     )

@@ -12,13 +12,14 @@ from analysis.explorer.page import MAPS
 from analysis.filters import health, image_ablation, kernel_convergence, patches
 from analysis.images import duplicates
 from analysis.inside import activations, animation, kernel_sheets, kernels
-from analysis.layers import architecture, operations
+from analysis.layers import architecture, operations, pooling
 from analysis.results import without_duplicates
 from analysis.searches import dead_filters, heatmap, recipe, search, winner
 from analysis.searches.paired_seeds import not_measured
 from analysis.training import convergence
 from pipelines.report import demonstrations, explanations, measurements, tracked
 from pipelines.report.material import Material
+from study.config import CNNConfig
 from study.duplicates import find_duplicates
 from study.errors import StudyError
 from study.probes import layer_table
@@ -188,6 +189,13 @@ def show_architecture(m: Material) -> Exhibit:
     return architecture.show(
         [layer_table.architecture(network.config.model, classes=len(network.classes)) for network in networks]
     )
+
+
+def show_pooling(m: Material) -> Exhibit:
+    """ReLU and max pooling of the image's patch; says so where the network pools otherwise."""
+    exhibit, model = pooling.show(*demonstrations.pooling(m.patch)), m.network.config.model
+    is_average = isinstance(model, CNNConfig) and model.pooling == "average"
+    return replace(exhibit, note="This network takes the mean of each square instead.") if is_average else exhibit
 
 
 def show_convolution(m: Material) -> Exhibit:

@@ -13,7 +13,7 @@ from analysis.explanations import circuit
 from analysis.explorer.page import MAPS
 from analysis.filters import ablation, selectivity
 from analysis.images import covariance, samples
-from analysis.layers import operations, pooling, worked_example
+from analysis.layers import operations, worked_example
 from analysis.results import calibration, confusion, intervals, kinds, per_class, proportions, roc
 from pipelines.report import compose, demonstrations, explanations, faithfulness, measurements, sensitivity
 from pipelines.report.material import Material
@@ -144,7 +144,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("concept_padding", LAYERS, OF_LAYERS, lambda m: operations.show_padding(demonstrations.padding(m.patch))),
     Figure("concept_dilation", LAYERS, OF_LAYERS, lambda m: operations.show_dilation(demonstrations.dilation(m.patch))),
     Figure("concept_stride", LAYERS, OF_LAYERS, lambda m: operations.show_stride(demonstrations.stride(m.patch))),
-    Figure("concept_pooling", LAYERS, OF_LAYERS, lambda m: pooling.show(*demonstrations.pooling(m.patch))),
+    Figure("concept_pooling", LAYERS, OF_LAYERS, compose.show_pooling),
     Figure(
         "worked_conv1",
         LAYERS,

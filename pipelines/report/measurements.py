@@ -221,7 +221,7 @@ def trace(network: Network, images: Sequence[SelectedImage]) -> Trace:
         epochs=epochs,
         accuracy=[network.accuracy.get(epoch, np.nan) for epoch in epochs],
         weights={name: np.stack([network.weights(epoch)[name].numpy() for epoch in epochs]) for name in names},
-        geometry={name: getattr(config, name) for name in ("stride", "padding", "dilation", "pool")},
+        geometry={name: getattr(config, name) for name in ("stride", "padding", "dilation", "pool", "pooling")},
         ranges={name: np.stack([of_epoch[name] for of_epoch in ranges]) for name in ranges[0]},
         inputs=np.stack(inputs),
         probabilities=np.stack(probabilities),

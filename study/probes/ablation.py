@@ -1,6 +1,6 @@
 """Ablation of the CNN's filters: the exact logits with each filter's map replaced in turn.
 
-A filter is its map as the next layer sees it, after ReLU and max pooling (`pool1`, `pool2`). It is replaced by
+A filter is its map as the next layer sees it, after ReLU and pooling (`pool1`, `pool2`). It is replaced by
 
 - ``mean``: the map's mean over a set of images, at each position by itself. What varies from image to image goes, and
   nothing else: every input of the next layer keeps its mean, in the middle as at the borders, where padding makes the
@@ -69,13 +69,9 @@ def _pooled(model: CNN, images: Tensor) -> dict[str, Tensor]:
 
 def _forward(model: CNN, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Pooled maps of the first layer, output of the second convolution, pooled maps of the second layer."""
-    first = _pool(model, model.conv1(normalise(images.to(model.fc.weight.device))))
+    first = model.rectified_and_pooled(model.conv1(normalise(images.to(model.fc.weight.device))))
     convolved = model.conv2(first)
-    return first, convolved, _pool(model, convolved)
-
-
-def _pool(model: CNN, maps: Tensor) -> Tensor:
-    return functional.relu_(functional.max_pool2d(maps, model.pool))
+    return first, convolved, model.rectified_and_pooled(convolved)
 
 
 @torch.no_grad()
@@ -135,4 +131,4 @@ def _without_first(model: CNN, removed: Tensor, convolved: Tensor, living: Tenso
             padding=layer.padding,
             dilation=layer.dilation,
         )
-        yield functional.linear(flat(_pool(model, convolved - part)), read, model.fc.bias)
+        yield functional.linear(flat(model.rectified_and_pooled(convolved - part)), read, model.fc.bias)

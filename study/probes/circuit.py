@@ -191,5 +191,5 @@ def second_layer_shares(model: CNN, images: Tensor, background: Tensor) -> Tenso
 def _pooled(model: CNN, images: Tensor) -> Tensor:
     maps = normalise(images)
     for convolution in (model.conv1, model.conv2):
-        maps = functional.relu_(functional.max_pool2d(convolution(maps), model.pool))
+        maps = model.rectified_and_pooled(convolution(maps))
     return maps

@@ -52,7 +52,7 @@ def _block(config: CNNConfig, number: int, filters: int, before: tuple[int, int]
         (f"relu{number}", "ReLU", _shape(filters, convolved, convolved), "", 0),
         (
             f"pool{number}",
-            f"max pooling {pool} × {pool}, stride {pool}",
+            f"{config.pooling} pooling {pool} × {pool}, stride {pool}",
             _shape(filters, pooled, pooled),
             _equation_2(convolved, pool, 0, pool, pooled),
             0,

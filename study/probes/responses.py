@@ -34,11 +34,11 @@ class Responses:
 def filter_responses(model: CNN, config: CNNConfig, images: Tensor) -> dict[str, Responses]:
     """Responses of each filter to each of `images`, by `conv1` and `conv2`.
 
-    The unit with a peak is one of the ReLU map: a pooled unit answers with the one that wins its window, and so sees
-    at most what that one sees (5 × 5 pixels in the first layer of the default network, 14 × 14 in the second; the
-    windows taken together are 6 × 6 and 16 × 16). All units count that pooling passes on; in the first layer, where a
-    border of zeros beside a bright or dark image outdoes what is in the image, those alone that see no padding, if
-    there are any.
+    The unit with a peak is one of the ReLU map: with max pooling, a pooled unit answers with the one that wins its
+    window, and so sees at most what that one sees (5 × 5 pixels in the first layer of the default network, 14 × 14 in
+    the second; the windows taken together are 6 × 6 and 16 × 16); with average pooling it answers with the mean of its
+    window. All units count that pooling passes on; in the first layer, where a border of zeros beside a bright or dark
+    image outdoes what is in the image, those alone that see no padding, if there are any.
 
     Args:
         model: the network.
@@ -51,7 +51,7 @@ def filter_responses(model: CNN, config: CNNConfig, images: Tensor) -> dict[str,
         maps = normalise(batch.to(model.fc.weight.device))
         for layer, convolution in (("conv1", model.conv1), ("conv2", model.conv2)):
             passed = functional.relu_(convolution(maps))
-            maps = functional.max_pool2d(passed, model.pool)
+            maps = model.pooled(passed)
             units = slice(spans[layer].start, spans[layer].stop)
             peak, unit = passed[:, :, units, units].flatten(2).max(dim=2)
             parts[layer].append((maps.mean(dim=(2, 3)), peak, unit))

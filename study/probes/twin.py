@@ -46,15 +46,16 @@ def twin(model: Model) -> nn.Sequential:
     """The model as named modules in sequence, with its own parameters and, bit for bit, its logits.
 
     The names are those of `model.layers`, with `flatten` before a linear layer and `separator1`, `separator2` between
-    ReLU and max pooling.
+    ReLU and pooling.
     """
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     if isinstance(model, CNN):
+        pool = nn.MaxPool2d if model.pooling == "max" else nn.AvgPool2d
         for number, convolution in enumerate((model.conv1, model.conv2), start=1):
             modules[f"conv{number}"] = convolution
             modules[f"relu{number}"] = nn.ReLU()
             modules[f"separator{number}"] = Separator()
-            modules[f"pool{number}"] = nn.MaxPool2d(model.pool)
+            modules[f"pool{number}"] = pool(model.pool)
         modules |= {"flatten": nn.Flatten(), "fc": model.fc}
     else:
         modules |= {"flatten": nn.Flatten(), "fc1": model.fc1, "relu1": nn.ReLU(), "fc2": model.fc2}

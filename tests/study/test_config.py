@@ -34,6 +34,7 @@ BAD = [
     (CNNConfig, {"dilation": -2}, "dilation is -2"),
     (CNNConfig, {"pool": 0}, "pool is 0"),
     (CNNConfig, {"padding": -1}, "padding is -1"),
+    (CNNConfig, {"pooling": "mean"}, "'mean'"),
     (FFNNConfig, {"hidden": 0}, "hidden units is 0"),
     (TrainConfig, {"learning_rate": -0.5}, "-0.5"),
     (TrainConfig, {"learning_rate": float("inf")}, "inf"),
@@ -97,7 +98,7 @@ def test_an_unknown_name_is_answered_with_the_choices(kind: Callable[..., Any], 
     [
         TrainConfig(),
         TrainConfig(
-            model=CNNConfig(filters=(4, 6), kernel=3, padding=0, stride=2, dilation=2, pool=3),
+            model=CNNConfig(filters=(4, 6), kernel=3, padding=0, stride=2, dilation=2, pool=3, pooling="average"),
             learning_rate=0.1 + 0.2,
             weight_decay=1e-300,
             epochs=2,
@@ -121,7 +122,7 @@ def test_settings_come_back_exactly_from_what_a_run_records(config: TrainConfig)
 def test_every_setting_is_recorded_under_its_own_name():
     params = TrainConfig(model=CNNConfig(filters=(4, 6))).params()
     assert params["model"] == "cnn"
-    assert {"filters", "kernel", "padding", "stride", "dilation", "pool"} <= set(params)
+    assert {"filters", "kernel", "padding", "stride", "dilation", "pool", "pooling"} <= set(params)
     assert {"learning_rate", "weight_decay", "epochs", "batch_size", "seed"} <= set(params)
     assert {"optimiser", "warmup_steps", "schedule"} <= set(params)
     assert "filters" not in TrainConfig(model=FFNNConfig()).params()
@@ -154,7 +155,9 @@ LATEST = TrainConfig(learning_rate=0.5, weight_decay=0.25, epochs=7, seed=3)
 AS_RECORDED = {name: json.dumps(value) if name == "filters" else str(value) for name, value in LATEST.params().items()}
 
 
-@pytest.mark.parametrize("name", ["kernel", "filters", "optimiser", "warmup_steps", "schedule", "batch_size"])
+@pytest.mark.parametrize(
+    "name", ["kernel", "filters", "pooling", "optimiser", "warmup_steps", "schedule", "batch_size"]
+)
 def test_a_setting_that_is_newer_than_a_run_takes_its_default(name: str):
     old = {key: value for key, value in AS_RECORDED.items() if key != name}
     assert TrainConfig.from_params(old) == LATEST

@@ -82,6 +82,7 @@ def seen(model: CNN, layer: str, unit: int) -> list[int]:
         CNNConfig(filters=(3, 5)),
         CNNConfig(filters=(3, 5), kernel=3, padding=1, stride=2, pool=3),
         CNNConfig(filters=(3, 5), kernel=3, padding=0, dilation=2),
+        CNNConfig(filters=(3, 5), kernel=3, padding=1, pool=3, pooling="average"),
     ],
     ids=str,
 )
@@ -125,8 +126,9 @@ def test_layers_are_named_as_they_are_shown():
     assert FFNN.layers == ("fc1", "relu1", "fc2")
 
 
-def test_pooling_before_relu_gives_the_gradients_of_relu_before_pooling():
-    model = build_model(CNNConfig(filters=(6, 8)), classes=10, seed=1)
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_training_gives_the_gradients_of_relu_before_pooling(pooling: str):
+    model = build_model(CNNConfig(filters=(6, 8), pooling=pooling), classes=10, seed=1)
     labels = torch.tensor([0, 3, 5, 9])
 
     def gradients(logits: torch.Tensor) -> list[torch.Tensor]:
@@ -156,6 +158,14 @@ def test_layers_that_do_not_fit_are_named(config: CNNConfig):
 def test_images_too_small_for_the_layers_are_refused_with_the_layer():
     with pytest.raises(StudyError, match="The layers do not fit: pool2 leaves nothing of a 1 × 1 input"):
         build_model(CNNConfig(), classes=10, seed=0, side=3)
+
+
+@pytest.mark.parametrize(("pooling", "module"), [("max", nn.MaxPool2d(3)), ("average", nn.AvgPool2d(3))])
+def test_the_layers_are_those_of_torch(pooling: str, module: nn.Module):
+    model = build_model(CNNConfig(filters=(6, 8), pool=3, pooling=pooling), classes=10, seed=1)
+    assert isinstance(model, CNN)
+    reference = nn.Sequential(model.conv1, nn.ReLU(), module, model.conv2, nn.ReLU(), module, nn.Flatten(), model.fc)
+    assert torch.allclose(model(images()), reference(images()), atol=1e-6)
 
 
 @BOTH

@@ -124,6 +124,7 @@ CONFIGS = [
     CNNConfig(),
     CNNConfig(filters=(4, 6), kernel=3, padding=1, dilation=2, pool=3),
     CNNConfig(filters=(5, 7), kernel=4, padding=0, stride=2),
+    CNNConfig(filters=(4, 6), pool=3, pooling="average"),
 ]
 
 

@@ -80,7 +80,7 @@ def test_maps_of_which_nothing_is_seen_after_the_first_epoch_are_one_line():
     assert conv.name == "maps_conv1_filter12"
     assert conv.figure
     assert (empty.figure, empty.table) == (None, None)
-    assert empty.heading == "Filter 12 of conv1: ReLU (relu1) and max pooling (pool1)"
+    assert empty.heading == "Filter 12 of conv1: ReLU (relu1) and pooling (pool1)"
     assert empty.text == (
         "On a photo nothing can be seen from epoch 2 to epoch 4, so these maps are not drawn: "
         "they are zero or constant."
@@ -105,7 +105,7 @@ def test_the_caption_has_the_range_of_each_layer_at_the_last_epoch():
     text = caption(activation_evolution(MAPS))
     assert text.startswith("At epoch 4")
     assert f"feature map (conv1) goes from −{-CONV[4].min():.2g} to {CONV[4].max():.2g}" in text
-    assert text.endswith("max pooling (pool1) is zero throughout.")
+    assert text.endswith("pooling (pool1) is zero throughout.")
 
 
 def test_a_map_of_rounding_errors_is_not_given_a_range():

@@ -15,6 +15,7 @@ CONFIGS = [
     CNNConfig(filters=(5, 7), kernel=3, padding=1, stride=2, pool=3),
     CNNConfig(filters=(5, 7), kernel=4, padding=0, stride=1, pool=3),
     CNNConfig(filters=(5, 7), kernel=3, padding=2, dilation=2),
+    CNNConfig(filters=(5, 7), pooling="average"),
 ]
 EVERY_SHAPE = pytest.mark.parametrize("config", CONFIGS, ids=str)
 
@@ -36,7 +37,7 @@ class Pooled(nn.Module):
 
     def __init__(self, model: CNN):
         super().__init__()
-        pool = nn.MaxPool2d(model.pool)
+        pool = (nn.AvgPool2d if model.pooling == "average" else nn.MaxPool2d)(model.pool)
         self.block1 = nn.Sequential(model.conv1, nn.ReLU(), pool)
         self.block2 = nn.Sequential(model.conv2, nn.ReLU(), pool)
         self.fc = model.fc

@@ -18,8 +18,14 @@ from study.probes.activity import (
 )
 from study.training import predict
 
-CONFIGS = [CNNConfig(filters=(4, 6)), CNNConfig(filters=(4, 6), kernel=3, padding=1, pool=3), FFNNConfig(hidden=8)]
-EACH = pytest.mark.parametrize("config", CONFIGS, ids=["cnn", "cnn with a border that pooling drops", "ffnn"])
+CONFIGS = [
+    CNNConfig(filters=(4, 6)),
+    CNNConfig(filters=(4, 6), kernel=3, padding=1, pool=3),
+    FFNNConfig(hidden=8),
+    CNNConfig(filters=(4, 6), pooling="average"),
+]
+NAMES = ["cnn", "cnn with a border that pooling drops", "ffnn", "cnn with average pooling"]
+EACH = pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
 
 
 def network(config: ModelConfig) -> Model:

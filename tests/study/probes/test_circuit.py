@@ -16,6 +16,7 @@ CONFIGS = [
     CNNConfig(filters=(5, 7)),
     CNNConfig(filters=(5, 7), kernel=3, padding=0, pool=3),
     CNNConfig(filters=(5, 7), kernel=3, dilation=2, stride=2),
+    CNNConfig(filters=(5, 7), pool=3, pooling="average"),
 ]
 
 
@@ -88,12 +89,13 @@ def test_silent_filters_have_no_share_and_no_links():
     assert not shares.links[:, SILENT["conv2"]].any()
 
 
-def test_first_layer_maps_and_pixels_agree_with_captums_layer_method():
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[-1]], ids=str)
+def test_first_layer_maps_and_pixels_agree_with_captums_layer_method(config: CNNConfig):
     from captum.attr import LayerDeepLiftShap
 
     from study.probes.twin import margin_index, quietly, twin, with_margins
 
-    model = network()
+    model = network(config)
     explained = with_margins(twin(model))
     target = margin_index(torch.tensor([2]), torch.tensor([0]), 4)
 

@@ -10,6 +10,7 @@ CONFIGS = [
     CNNConfig(),
     CNNConfig(filters=(3, 5), kernel=3, padding=1, stride=2, pool=3),
     CNNConfig(filters=(3, 5), kernel=3, padding=0, dilation=2),
+    CNNConfig(filters=(3, 5), pooling="average"),
     FFNNConfig(),
     FFNNConfig(hidden=7),
 ]
@@ -44,6 +45,12 @@ def test_equation_2_is_written_as_it_reckons(config: CNNConfig):
         formula, result = equation.replace("−", "-").replace("·", "*").replace("/", "//").split(" = ")
         assert eval(formula.strip("⌊").replace("⌋", "")) == int(result)
         assert ("⌊" in equation) == (eval(formula.strip("⌊").replace("⌋", "").replace("//", "/")) != int(result))
+
+
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_the_kind_of_pooling_is_named(pooling: str):
+    table = architecture(CNNConfig(pooling=pooling), classes=10).set_index("layer")
+    assert table.loc["pool2", "what"] == f"{pooling} pooling 2 × 2, stride 2"
 
 
 def test_layers_that_do_not_fit_are_refused():

@@ -9,7 +9,14 @@ IMAGES = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 
 
 
 @pytest.mark.parametrize(
-    "config", [CNNConfig(), CNNConfig(filters=(4, 6), pool=3, padding=0), FFNNConfig(hidden=8)], ids=str
+    "config",
+    [
+        CNNConfig(),
+        CNNConfig(filters=(4, 6), pool=3, padding=0),
+        CNNConfig(filters=(4, 6), pooling="average"),
+        FFNNConfig(hidden=8),
+    ],
+    ids=str,
 )
 def test_twin_has_the_models_logits_bit_for_bit_and_shares_its_parameters(config):
     model = build_model(config, classes=7, seed=0)
