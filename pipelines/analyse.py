@@ -91,8 +91,8 @@ def analyse(
     """
     config = replace(config, only=figures.names_of(config.only))
     loaded = context.load(data) if isinstance(data, DataConfig) else data
-    source = loaded.config.recorded_dataset if loaded else ""
-    run = best.choose_retrained(context.store, spec, loaded.key if loaded else None, source)
+    known = (loaded.key, loaded.config) if loaded else (None, None)
+    run = best.choose_retrained(context.store, spec, *known)
     filters = _filters(config, run)
     images = _images(config, run, loaded, context)
     network = pull(context.store, run, images.data.classes if images.data else ())
@@ -171,7 +171,7 @@ def _images(config: AnalysisConfig, run: Run, loaded: Dataset | None, context: C
     path = Path(config.image).expanduser()
     image = None
     if config.image and path.is_file():
-        image = SelectedImage(torch.from_numpy(read_image(path)), None, config.image)
+        image = SelectedImage(torch.from_numpy(read_image(path, run.image_size)), None, config.image)
     try:
         data = loaded or context.load(run.data_config)
         if run.dataset_digest != data.digest:

@@ -19,7 +19,8 @@ STEPS = 4
 def seconds_per_image(config: SearchConfig, dataset: Dataset, machine: Machine) -> float:
     """Time of a training step per image: the shorter of two short epochs, since the first pays for warming up."""
     settings = TrainConfig(model=config.model, batch_size=config.batch_size, epochs=2)
-    state = TrainingState(build_model(config.model, classes=len(dataset.classes), seed=0), settings, machine)
+    model = build_model(config.model, classes=len(dataset.classes), seed=0, side=dataset.side)
+    state = TrainingState(model, settings, machine)
     rows = torch.arange(min(STEPS * config.batch_size, len(dataset.train)))
     timed: list[Epoch] = []
     with failures_explained(machine):

@@ -50,7 +50,7 @@ def experiment(config: ExperimentConfig, context: Context, data: DataConfig | No
 def _plan(config: ExperimentConfig, dataset: Dataset, context: Context) -> Plan:
     if config.name == "dead-filters":
         return _dead_filters(config)
-    best = selection.best_trial(context.store, dataset.key, config.model or "cnn", dataset.config.recorded_dataset)
+    best = selection.best_trial(context.store, dataset.key, config.model or "cnn", dataset.config)
     selection.require_searched_on(best, dataset.digest, dataset.source)
     return _winner(config, best, context) if config.name == "winner" else _recipe(config, best)
 

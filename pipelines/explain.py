@@ -29,7 +29,7 @@ from pipelines.report.page import PAGE
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
 from study.config import DataConfig
-from study.data import SIDE, Dataset, SelectedImage, normalise, select_image
+from study.data import Dataset, SelectedImage, normalise, select_image
 from study.errors import StudyError
 from study.probes.circuit import rival_of
 from study.provenance import provenance
@@ -104,8 +104,8 @@ def explain(
 def _network(spec: str, data: DataConfig | None, context: Context) -> tuple[Network, Dataset]:
     """The network of the run that `spec` names, and the images that it was trained on."""
     loaded = context.load(data) if data else None
-    source = loaded.config.recorded_dataset if loaded else ""
-    run = best.choose_retrained(context.store, spec, loaded.key if loaded else None, source)
+    known = (loaded.key, loaded.config) if loaded else (None, None)
+    run = best.choose_retrained(context.store, spec, *known)
     dataset = loaded or context.load(run.data_config)
     if run.dataset_digest != dataset.digest:
         raise StudyError(f"Run {run.name} was trained on other images than those of {dataset.source}.")
@@ -137,11 +137,12 @@ def _selected(dataset: Dataset, spec: str) -> tuple[SelectedImage, str]:
     path = Path(spec).expanduser()
     if not spec or not path.is_file():
         return select_image(dataset, spec), ""
-    pixels, (width, height) = read_photo(path)
+    side = dataset.side
+    pixels, (width, height) = read_photo(path, side)
     photo = SelectedImage(torch.from_numpy(pixels.copy()), None, path.name)
-    if (width, height) == (SIDE, SIDE):
+    if (width, height) == (side, side):
         return photo, ""
-    return photo, f"{path.name} ({width} × {height} pixels) was stretched to {SIDE} × {SIDE}, as for training."
+    return photo, f"{path.name} ({width} × {height} pixels) was stretched to {side} × {side}, as for training."
 
 
 def _pair(network: Network, image: SelectedImage, against: str) -> tuple[tuple[int, int], np.ndarray]:

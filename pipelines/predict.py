@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from rich.text import Text
 from analysis.drawing.wording import counted
 from pipelines.session.display import Display
 from study.errors import StudyError
-from study.images import SIDE
 from study.models import build_model
 from study.pictures.decoding import read_upright, resized, why_unreadable
 from study.served import Served
@@ -57,11 +57,12 @@ def predict(names: Sequence[str], spec: str, store: Store, display: Display, for
     """
     run = choose_retrained(store, spec)
     model = load(store, run)
-    photos, failures = _read(list(_sources(names)), display)
+    side = model.model.side
+    photos, failures = _read(list(_sources(names)), side, display)
     table = model.classify([pixels for _, (pixels, _) in photos])
     table.insert(0, "image", [name for name, _ in photos])
     {"table": _print_table, "json": _print_json, "csv": _print_csv}[form](table, run)
-    print(_summary(run, [size for _, (_, size) in photos]), file=sys.stdout if form == "table" else sys.stderr)
+    print(_summary(run, side, [size for _, (_, size) in photos]), file=sys.stdout if form == "table" else sys.stderr)
     for name, why in failures.items():
         print(f"study: {one_line(name)} cannot be read as an image ({one_line(why)}).", file=sys.stderr)
     return not failures
@@ -78,7 +79,7 @@ def load(store: Store, run: Run) -> Served:
             f"Run {run.name} ({run.id}) is {run.status.lower()}, not finished: `{retraining(store, run)}` continues it."
         )
     classes = store.classes(run.id)
-    model = build_model(run.train_config.model, classes=len(classes), seed=0)
+    model = build_model(run.train_config.model, classes=len(classes), seed=0, side=run.image_size)
     model.load_state_dict(store.load_tensors(run.id, weights_path(run.epochs))[0])
     return Served(model, classes)
 
@@ -99,11 +100,12 @@ def _sources(names: Collection[str]) -> Iterator[Source]:
             yield name, path
 
 
-def _read(sources: Sequence[Source], display: Display) -> tuple[list[tuple[str, Photo]], dict[str, str]]:
+def _read(sources: Sequence[Source], side: int, display: Display) -> tuple[list[tuple[str, Photo]], dict[str, str]]:
     """The photos with their names, and by name why others cannot be read."""
     photos, failures = list[tuple[str, Photo]](), dict[str, str]()
+    decoded = partial(_decoded, side=side)
     with display.bar("reading photos", len(sources)) as bar, ThreadPoolExecutor() as threads:
-        for (name, source), photo in zip(sources, threads.map(_decoded, (of for _, of in sources)), strict=True):
+        for (name, source), photo in zip(sources, threads.map(decoded, (of for _, of in sources)), strict=True):
             interruption.check()
             bar.advance()
             if isinstance(photo, str):
@@ -114,19 +116,19 @@ def _read(sources: Sequence[Source], display: Display) -> tuple[list[tuple[str, 
     return photos, failures
 
 
-def _decoded(source: Path | bytes) -> Photo | str:
+def _decoded(source: Path | bytes, side: int) -> Photo | str:
     """The photo, or why it cannot be read."""
     try:
         image = read_upright(source)
-        return resized(image, SIDE), image.size
+        return resized(image, side), image.size
     # Whatever Pillow's decoders raise.
     except Exception as error:
         return why_unreadable(error)
 
 
-def _summary(run: Run, sizes: Collection[tuple[int, int]]) -> str:
-    count = sum(size != (SIDE, SIDE) for size in sizes)
-    how = f"; {count} resized to {SIDE} × {SIDE} pixels, as for training" if count else ""
+def _summary(run: Run, side: int, sizes: Collection[tuple[int, int]]) -> str:
+    count = sum(size != (side, side) for size in sizes)
+    how = f"; {count} resized to {side} × {side} pixels, as for training" if count else ""
     photos, network = counted(len(sizes), "image"), f"{run.model.upper()} of run {run.id}"
     return f"{photos} classified by the {network} ({one_line(run.dataset_key)}){how}."
 

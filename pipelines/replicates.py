@@ -141,7 +141,7 @@ class _Runner:
         )
 
     def _fit(self, run_id: str, config: TrainConfig, epochs: list[Epoch], bar: Bar, label: str) -> None:
-        model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed)
+        model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed, side=self.dataset.side)
         state = TrainingState(model, config, self.context.machine)
         count = partial(self._count, run_id, state, counted=set())
 

@@ -139,7 +139,7 @@ def _description(dataset: Dataset) -> dict[str, Any]:
 
 
 def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, context: Context) -> None:
-    model = build_model(config.model, classes=len(dataset.classes), seed=config.seed)
+    model = build_model(config.model, classes=len(dataset.classes), seed=config.seed, side=dataset.side)
     state = TrainingState(model, config, context.machine)
     checkpoints = Checkpoints(context.store, run_id)
     checkpoints.keep_description(_description(dataset))

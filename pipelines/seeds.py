@@ -46,7 +46,7 @@ def _restore_model(run: Run, trial: Run, dataset: Dataset, context: Context) -> 
     )
     delete_model(store.client, run.id)
     config = run.train_config
-    model = build_model(config.model, classes=len(dataset.classes), seed=0)
+    model = build_model(config.model, classes=len(dataset.classes), seed=0, side=dataset.side)
     model.load_state_dict(store.load_tensors(run.id, weights_path(config.epochs))[0])
     register_model(run.id, model, trial, dataset, context)
     Checkpoints(store, run.id).keep_model(model_digests(store, run.id))

@@ -47,7 +47,7 @@ def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
     for caution in cautions(dataset) or [baseline(dataset)]:
         display.say(caution)
     duplicates = find_duplicates(dataset.train, dataset.test, splits.validation_rows)
-    display.say(f"Exact duplicates (equal pixels at 32×32): {duplicates}.")
+    display.say(f"Exact duplicates (equal pixels at {dataset.side}×{dataset.side}): {duplicates}.")
     parts = {"train": splits.train, "validation": splits.validation, "test": dataset.test}
     counts = {
         name: torch.bincount(part.labels, minlength=len(dataset.classes)).tolist() for name, part in parts.items()
@@ -56,6 +56,7 @@ def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
         described = {
             "data_set": dataset.key,
             "source": dataset.source,
+            "image_size": dataset.side,
             "digest": dataset.digest,
             "background": BACKGROUND,
             "skipped": dataset.skipped,

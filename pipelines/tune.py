@@ -52,7 +52,7 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
         with context.locked():
             # An experiment that was deleted, or is not this user's, is an error before a search is started.
             context.store.writable(dataset.key)
-            opened = search.open_search(config, context.storage, digest=dataset.digest)
+            opened = search.open_search(config, context.storage, digest=dataset.digest, image_size=dataset.side)
             _require_matching_runs(opened, config, dataset, context)
             parent = _search_run(config, dataset, context)
         with failure_recorded(context.store, parent):
@@ -154,7 +154,7 @@ def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset
         context.display.say("No trial was completed: widen the ranges (--lr, --decay), or raise --trials.")
     run = context.store.get(parent)
     pages = search_pages(context.store, run, best_first)
-    describe_search(context.store, run, best_first, pages, searching(config, dataset.config.recorded_dataset))
+    describe_search(context.store, run, best_first, pages, searching(config, dataset.config))
     context.say_pages(**pages)
 
 

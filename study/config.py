@@ -27,6 +27,8 @@ BACKGROUND = "white"
 """Background of transparent images."""
 IMAGE_SIZE = 32
 """Default side of the images, in pixels: that of CIFAR-10."""
+SMALLEST_IMAGE, LARGEST_IMAGE = 16, 256
+"""Limits of the side of the images, in pixels."""
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -49,8 +51,14 @@ class DataConfig:
     """Seed of the validation split, and of the test split where the folder has none."""
     skip_unreadable: bool = False
     """Skip unreadable image files instead of raising an error."""
+    image_size: int = IMAGE_SIZE
+    """Side of the square that all images are resized to, in pixels."""
 
     def __post_init__(self) -> None:
+        require(
+            SMALLEST_IMAGE <= self.image_size <= LARGEST_IMAGE,
+            f"The image size is {self.image_size}: it must be from {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels.",
+        )
         require(
             0 < self.validation_fraction < 1,
             f"The validation fraction is {self.validation_fraction}: it must lie between 0 and 1.",

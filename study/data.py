@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from study.config import BUNDLED, LONGEST_FOLDER_NAME, DataConfig
+from study.config import BUNDLED, IMAGE_SIZE, LONGEST_FOLDER_NAME, DataConfig
 from study.errors import StudyError, unknown
 from study.home import Home
-from study.images import IMAGE_SHAPE, SIDE, Labelled, normalise
+from study.images import Labelled, normalise
 from study.sources.cifar10 import load_cifar10
 from study.sources.image_folder import Decoded, Progress, Say, load_cache, load_folder, read_image
 from study.system import interruption
 
-__all__ = ["IMAGE_SHAPE", "Dataset", "Labelled", "SelectedImage", "Splits", "load_dataset", "normalise", "select_image"]
+__all__ = ["Dataset", "Labelled", "SelectedImage", "Splits", "load_dataset", "normalise", "select_image"]
 
 TEST_FRACTION = 0.2
 """Fraction held out for testing if a source has no test images."""
@@ -52,7 +52,8 @@ class Dataset:
     name: str
     """`cifar10`, `digits` or the image folder's name."""
     key: str
-    """Name of its experiment in MLflow and prefix of its searches: `name`, for a folder with digits of the digest."""
+    """Name of its experiment in MLflow and prefix of its searches: `name`, for a folder with digits of the digest; with
+    the size of the images where it is not the default."""
     digest: str
     """SHA-256 of pixels, labels and class names before a test set is held out; independent of the folder's path."""
     classes: tuple[str, ...]
@@ -70,6 +71,11 @@ class Dataset:
     """Other contents of an image folder, which are not read; see `Listing.left_out`."""
     cache: Path | None = None
     """The file of decoded images that it was loaded from, or written to."""
+
+    @property
+    def side(self) -> int:
+        """Side of its images, in pixels."""
+        return self.config.image_size
 
     @cached_property
     def splits(self) -> Splits:
@@ -96,7 +102,7 @@ def load_dataset(
     """Loads the data set `config.dataset`, downloading it if needed.
 
     Args:
-        config: the data set, the split seed, and whether to skip unreadable files.
+        config: the data set, the size of its images, the split seed, and whether to skip unreadable files.
         home: its data folder holds downloads and decoded images.
         say: called with a sentence for whatever takes long or is unusual.
         progress: called with the number of decoded files and their total.
@@ -107,12 +113,14 @@ def load_dataset(
         StudyError: for an unknown name, a failed download, or a folder without the required contents.
     """
     interruption.check()
+    side = config.image_size
     if config.dataset == "digits":
-        digits = _digits()
-        return _dataset(config, "digits", "scikit-learn's digits, upsampled to 32×32", digits, digits.digest())
+        digits = _digits(side)
+        return _dataset(config, "digits", f"scikit-learn's digits, upsampled to {side}×{side}", digits, digits.digest())
     cached = load_cache(cache) if cache else None
     if config.dataset == "cifar10":
-        return _dataset(config, "cifar10", "CIFAR-10 (torchvision)", *(cached or load_cifar10(home, say)))
+        source = "CIFAR-10 (torchvision)" + ("" if side == IMAGE_SIZE else f", resized to {side}×{side}")
+        return _dataset(config, "cifar10", source, *(cached or load_cifar10(home, say, side)))
     root = Path(config.dataset).expanduser().resolve()
     if not root.is_dir():
         if Path(config.dataset).is_absolute():
@@ -128,9 +136,9 @@ def load_dataset(
             f"{LONGEST_FOLDER_NAME}."
         )
     ours = (home.data, home.store, home.reports)
-    folder = cached or load_folder(root, home.data / "cache", config.skip_unreadable, say, progress, ours)
+    folder = cached or load_folder(root, home.data / "cache", config.skip_unreadable, say, progress, ours, side=side)
     name = re.sub(r"[^\w.-]", "-", root.name)  # the model registry takes neither / nor :
-    return _dataset(config, name, f"image folder {root}, resized to {SIDE}×{SIDE}", *folder)
+    return _dataset(config, name, f"image folder {root}, resized to {side}×{side}", *folder)
 
 
 def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, digest: str) -> Dataset:
@@ -145,7 +153,7 @@ def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, diges
     return Dataset(
         config=config,
         name=name,
-        key=name if config.dataset in BUNDLED else f"{name}-{digest[:8]}",
+        key=_key(config, name, digest),
         digest=digest,
         classes=decoded.classes,
         # The memory format of training, which then needs no second copy.
@@ -157,6 +165,11 @@ def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, diges
         left_out=decoded.left_out,
         cache=decoded.cache,
     )
+
+
+def _key(config: DataConfig, name: str, digest: str) -> str:
+    key = name if config.dataset in BUNDLED else f"{name}-{digest[:8]}"
+    return key if config.image_size == IMAGE_SIZE else f"{key}-{config.image_size}px"
 
 
 def _hold_out(
@@ -183,13 +196,13 @@ def _hold_out(
     return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(held_out))
 
 
-def _digits() -> Decoded:
+def _digits(side: int) -> Decoded:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     grey = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))
-    times = SIDE // grey.shape[-1]
-    enlarged = grey.repeat_interleave(times, 1).repeat_interleave(times, 2)
+    nearest = torch.arange(side) * grey.shape[-1] // side
+    enlarged = grey[:, nearest[:, None], nearest]
     images = enlarged[:, None].repeat(1, 3, 1, 1)
     return Decoded(tuple(map(str, digits.target_names)), Labelled(images, torch.from_numpy(digits.target).long()))
 
@@ -199,7 +212,7 @@ class SelectedImage:
     """The image under study."""
 
     image: torch.Tensor
-    """uint8, (3, 32, 32)."""
+    """uint8, (3, side, side)."""
     label: int | None
     """Number of its class; None for an image file, whose class is unknown."""
     description: str
@@ -207,7 +220,7 @@ class SelectedImage:
 
     @property
     def pixels(self) -> np.ndarray:
-        """The image for drawing: uint8, (32, 32, 3)."""
+        """The image for drawing: uint8, (side, side, 3)."""
         return self.image.permute(1, 2, 0).numpy()
 
 
@@ -231,7 +244,7 @@ def select_image(dataset: Dataset, spec: str) -> SelectedImage:
         return _by_class(dataset, name, int(place or 0))
     path = Path(spec).expanduser()
     if path.is_file():
-        return SelectedImage(torch.from_numpy(read_image(path)), None, str(path))
+        return SelectedImage(torch.from_numpy(read_image(path, dataset.side)), None, str(path))
     if re.fullmatch(r"-?\d+", spec):
         return _by_index(dataset, "train", int(spec))
     raise StudyError(

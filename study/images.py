@@ -5,16 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-SIDE = 32
-IMAGE_SHAPE = (3, SIDE, SIDE)
-
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
     """Images and their class numbers."""
 
     images: torch.Tensor
-    """uint8, (N, 3, 32, 32)."""
+    """uint8, (N, 3, side, side)."""
     labels: torch.Tensor
     """int64, (N,)."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from study import data, models, training
-from study.config import MODELS, DataConfig, TrainConfig, model_kind
+from study.config import IMAGE_SIZE, MODELS, DataConfig, TrainConfig, model_kind
 from study.data import Dataset
 from study.device import prepare
 from study.errors import StudyError
@@ -45,19 +45,22 @@ def load_dataset(dataset: str = "cifar10", *, home: str | Path | None = None, **
     return data.load_dataset(DataConfig(dataset=dataset, **settings), _home(home))
 
 
-def build_model(name: str = "cnn", *, classes: int = 10, seed: int = 0, **settings: Any) -> Model:
+def build_model(
+    name: str = "cnn", *, classes: int = 10, seed: int = 0, side: int = IMAGE_SIZE, **settings: Any
+) -> Model:
     """A network with initial weights drawn from `seed`.
 
     Args:
         name: ``"cnn"`` or ``"ffnn"``, the report's.
         classes: the number of classes.
         seed: the seed of the weights.
+        side: side of the images in pixels, `dataset.side`.
         **settings: fields of `CNNConfig` or `FFNNConfig`, e.g. ``filters=(8, 16)``; by default the report's.
 
     Raises:
         StudyError: for an unknown name, or layers that do not fit.
     """
-    return models.build_model(model_kind(name)(**settings), classes=classes, seed=seed)
+    return models.build_model(model_kind(name)(**settings), classes=classes, seed=seed, side=side)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def train(
     """Trains `model`, in place, on the training images of `dataset`; nothing is recorded in the stores.
 
     Args:
-        model: from `build_model`, or any module that takes normalised images (N, 3, 32, 32) to logits (N, classes).
+        model: from `build_model`, or any module that takes normalised images (N, 3, side, side) to logits (N, classes).
         dataset: from `load_dataset`.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         precision: ``"auto"`` (bf16 if the hardware has units for it), ``"float32"`` or ``"bf16"``.
@@ -125,7 +128,7 @@ def predict(model: nn.Module, images: Tensor | np.ndarray) -> np.ndarray:
 
     Args:
         model: a trained network.
-        images: pixel values as bytes: uint8, (N, 3, 32, 32).
+        images: pixel values as bytes: uint8, (N, 3, side, side).
 
     Raises:
         StudyError: for images of another type or shape.
@@ -182,7 +185,7 @@ class Recorded:
 
     def model(self, epoch: int | None = None) -> Model:
         """The network with its weights after `epoch`, by default the last; on the CPU."""
-        model = models.build_model(self.config.model, classes=len(self.classes), seed=0)
+        model = models.build_model(self.config.model, classes=len(self.classes), seed=0, side=self.run.image_size)
         model.load_state_dict(self.weights(epoch))
         return model
 

@@ -17,7 +17,7 @@ from mlflow import MlflowException
 from safetensors.torch import load_file, save_file
 
 from study.config import ModelConfig, model_kind
-from study.images import SIDE, normalise
+from study.images import normalise
 from study.models import Model, build_model
 from study.pictures.decoding import resized
 from study.pictures.inputs import as_images
@@ -49,17 +49,17 @@ class Served:
             images = as_images(data, files=SERVER not in os.environ)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        table = self.classify([resized(image, SIDE) for image in images])
+        table = self.classify([resized(image, self.model.side) for image in images])
         return table.set_index(data.index) if isinstance(data, pd.DataFrame | pd.Series) else table
 
     def classify(self, pixels: Sequence[np.ndarray]) -> pd.DataFrame:
-        """What `predict` returns, for images (3, 32, 32; uint8)."""
+        """What `predict` returns, for images (3, side, side; uint8)."""
         parts = [self.probabilities(np.stack(pixels[at : at + BATCH])) for at in range(0, len(pixels), BATCH)]
         return as_table(np.concatenate([*parts, np.empty((0, len(self.classes)))]), self.classes)
 
     @torch.no_grad()
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """The probabilities (N, classes) of images (N, 3, 32, 32; uint8)."""
+        """The probabilities (N, classes) of images (N, 3, side, side; uint8)."""
         return torch.softmax(self.model(normalise(torch.from_numpy(pixels))), 1).double().numpy()
 
 
@@ -75,7 +75,7 @@ def as_table(probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
 def save(folder: Path, model: Model, config: ModelConfig, classes: Sequence[str]) -> None:
     """Writes the network to `folder`, for `_load_pyfunc`."""
     save_file({name: weights.contiguous() for name, weights in model.state_dict().items()}, folder / WEIGHTS)
-    described = {"model": config.name, "settings": asdict(config), "classes": list(classes)}
+    described = {"model": config.name, "settings": asdict(config), "side": model.side, "classes": list(classes)}
     (folder / DESCRIPTION).write_text(json.dumps(described, indent=2), encoding="utf-8")
 
 
@@ -83,6 +83,6 @@ def _load_pyfunc(path: str) -> Served:
     """The model whose data is in the folder `path`; MLflow calls it."""
     described = json.loads(Path(path, DESCRIPTION).read_text(encoding="utf-8"))
     config = model_kind(described["model"])(**described["settings"])
-    model = build_model(config, classes=len(described["classes"]), seed=0)
+    model = build_model(config, classes=len(described["classes"]), seed=0, side=described["side"])
     model.load_state_dict(load_file(Path(path, WEIGHTS)))
     return Served(model, described["classes"])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.config import TrainConfig
+from study.config import IMAGE_SIZE, TrainConfig
 from study.cuda import Results, Stream, captured
 from study.device import Machine
 from study.errors import Diverged
@@ -218,15 +218,20 @@ def fit(
         on_epoch(pending.wait())
 
 
+def evaluation_batch(device: torch.device, side: int) -> int:
+    """Number of images of this side to evaluate at once: fewer where they are larger than the default."""
+    return max(1, EVALUATION_BATCH[device.type] * IMAGE_SIZE**2 // max(side, IMAGE_SIZE) ** 2)
+
+
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits (N, classes), float32 on the model's device, of uint8 `images` (N, 3, 32, 32).
+    """Logits (N, classes), float32 on the model's device, of uint8 `images` (N, 3, side, side).
 
     Always computed in float32, whatever the precision of the training, so that saved weights give the same results.
     """
     model.eval()
     device = next(model.parameters()).device
-    size = EVALUATION_BATCH[device.type]
+    size = evaluation_batch(device, images.shape[-1])
     # Filled batch by batch: a list of small results would fragment the memory.
     logits = torch.empty(0)
     for number, batch in enumerate(images.split(size)):

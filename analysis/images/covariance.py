@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,12 @@ from analysis.images.distance import DIRECTIONS, by_distance, channel_pairs
 
 MOST_IMAGES = 6000
 """Images from which the covariance is computed, as in the report."""
+MOST_PIXELS = 32
+"""Maximum side of the images in pixels: the covariance has as many values as the square of the square of it."""
 DOT = 4
 """Side of the square of covariances that are averaged into one dot of the figure."""
+SIDE, NARROW_SIDE = 5.12, 2.56
+"""Side of the picture of the whole matrix, in inches."""
 NARROW_DOT = 2
 """Side of the square of dots that are averaged on a narrow screen."""
 ZOOMED_ROWS = 4
@@ -46,29 +50,52 @@ class Covariance:
     """Share of the covariances that are positive."""
     images: int
     """Number of images."""
+    reduced_by: int = 1
+    """Side of the squares of pixels of the images whose means are its pixels."""
 
 
 def measure(images: np.ndarray) -> Covariance:
-    """The covariance of all pixels of at least two images (N, C, H, W), bytes."""
-    matrix, (channels, height, width) = covariance(images), images.shape[1:]
+    """The covariance of all pixels of at least two images (N, C, H, W), bytes.
+
+    Images larger than `MOST_PIXELS` are reduced, see `reduced`.
+    """
+    by = -(-max(images.shape[2:]) // MOST_PIXELS)
+    sums = reduced(images, by)
+    matrix, (channels, height, width) = covariance(sums) / by**4, sums.shape[1:]
     first = (height - ZOOMED_ROWS) // 2 * width
     zoomed = slice(first, first + ZOOMED_ROWS * width)
     return Covariance(
         table=by_distance(matrix, (channels, height, width)),
         dots=shrink(matrix),
         zoom=matrix[zoomed, zoomed].copy(),
-        variances=matrix.diagonal().reshape(images.shape[1:]),
+        variances=matrix.diagonal().reshape(sums.shape[1:]),
         positive=float((matrix > 0).mean()),
         images=len(images),
+        reduced_by=by,
     )
+
+
+def reduced(images: np.ndarray, by: int) -> np.ndarray:
+    """The sums of the squares of `by` × `by` pixels of images (N, C, H, W); what is left over at the end is cut off."""
+    if by == 1:
+        return images
+    rows, columns = (side // by for side in images.shape[2:])
+    squares = images[..., : rows * by, : columns * by].reshape(*images.shape[:2], rows, by, columns, by)
+    return np.asarray(squares.sum(axis=(3, 5), dtype=np.int64))
 
 
 def show(measured: Covariance) -> Iterator[Exhibit]:
     """The covariance of all pixels, and the correlation against distance."""
     table, heading = measured.table, "The covariance of all pixels (Figure 6)"
     text, figure = covariance_caption(measured), draw_covariance(measured)
-    yield Exhibit("covariance", heading, text, table, figure, note=COVARIANCE_NOTE)
-    yield distance.show(table)
+    yield Exhibit("covariance", heading, text, table, figure, note=" ".join([COVARIANCE_NOTE, *_reduction(measured)]))
+    yield replace(distance.show(table), note=" ".join(_reduction(measured)))
+
+
+def _reduction(measured: Covariance) -> list[str]:
+    """A sentence on what a pixel is, where the images were reduced."""
+    by = measured.reduced_by
+    return [f"A pixel here is the mean of {by} × {by} pixels of the images."] if by > 1 else []
 
 
 def choose(total: int, count: int = MOST_IMAGES, seed: int = 0) -> np.ndarray:
@@ -81,9 +108,9 @@ def covariance(images: np.ndarray) -> np.ndarray:
     """The covariance between all pixels of all channels, (C·H·W, C·H·W) in float64, of pixels scaled to [-1, 1].
 
     Args:
-        images: (N, C, H, W), bytes, at least two. Each is flattened channel by channel, row by row.
+        images: (N, C, H, W), bytes or sums of bytes, at least two. Each is flattened channel by channel, row by row.
     """
-    # Computed from bytes, so that a constant pixel has a variance of exactly zero.
+    # Computed from whole numbers, so that a constant pixel has a variance of exactly zero.
     return np.cov(images.reshape(len(images), -1), rowvar=False, dtype=np.float64) / 127.5**2
 
 
@@ -110,9 +137,11 @@ def _mean_covariance(table: pd.DataFrame, channels: Sequence[str]) -> float:
 
 
 def shrink(matrix: np.ndarray, by: int = DOT) -> np.ndarray:
-    """A square matrix with each block of `by` × `by` values averaged; its side must be a multiple of `by`."""
-    side = len(matrix) // by
-    return matrix.reshape(side, by, side, by).mean(axis=(1, 3))
+    """A square matrix with each block of `by` × `by` values averaged; the last ones may have fewer."""
+    starts = np.arange(0, len(matrix), by)
+    counts = np.diff([*starts, len(matrix)])
+    sums = np.add.reduceat(np.add.reduceat(matrix, starts, axis=0), starts, axis=1)
+    return np.asarray(sums / np.outer(counts, counts))
 
 
 @style.styled
@@ -121,7 +150,7 @@ def draw_covariance(measured: Covariance) -> Figure:
     channels, height, width = measured.variances.shape
     small = shrink(measured.dots, NARROW_DOT) if is_narrow() else measured.dots
     # No covariance is larger than the largest variance.
-    side, limits = len(small) / 150, style.limits_around_zero(measured.variances)
+    side, limits = NARROW_SIDE if is_narrow() else SIDE, style.limits_around_zero(measured.variances)
     if is_narrow():
         across = style.page_width()
         right, each = across - 0.55 - 0.9, (across - 1.0) / 2

@@ -9,7 +9,7 @@ import typer
 
 from pipelines.cli.versions import show_versions
 from pipelines.config import DEAD_FILTERS_EPOCHS, EXPERIMENTS, MOST_EXPLORER_IMAGES, REPORT_FILTER, WINNER_TOP
-from study.config import SearchConfig, TrainConfig, default_trials
+from study.config import LARGEST_IMAGE, SMALLEST_IMAGE, SearchConfig, TrainConfig, default_trials
 from study.errors import StudyError
 from study.system.debugging import VARIABLE
 
@@ -99,6 +99,24 @@ Version = Annotated[
 # Of several commands.
 Dataset = Annotated[str, option("--dataset", help="cifar10, digits, or the path of an image folder.")]
 SomeDataset = Annotated[str, option("--dataset", help="cifar10, digits or an image folder; empty: the latest run's.")]
+ImageSize = Annotated[
+    int,
+    number(
+        "--image-size",
+        help="Side in pixels of the squares that images are resized to.",
+        least=SMALLEST_IMAGE,
+        most=LARGEST_IMAGE,
+    ),
+]
+SomeImageSize = Annotated[
+    int | None,
+    number(
+        "--image-size",
+        help="Side in pixels that --dataset's images are resized to; default: the run's.",
+        least=SMALLEST_IMAGE,
+        most=LARGEST_IMAGE,
+    ),
+]
 Skip = Annotated[bool, option("--skip-unreadable", help="Skip image files that cannot be read.")]
 Run = Annotated[str, option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
 Device = Annotated[str, option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.", **MACHINE)]

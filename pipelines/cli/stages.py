@@ -3,6 +3,7 @@
 import typer
 
 from pipelines.cli import options
+from pipelines.cli.images import data_of, images_of
 from pipelines.config import AnalysisConfig, ExperimentConfig
 from pipelines.session.setup import context_of, home_of, store_of
 from study.config import (
@@ -27,14 +28,16 @@ SEARCH = SearchConfig(name=AFTER_DATASET)
 @app.command()
 def data(
     dataset: options.Dataset = DataConfig.dataset,
+    image_size: options.ImageSize = DataConfig.image_size,
     skip_unreadable: options.Skip = DataConfig.skip_unreadable,
     json: options.Json = False,
     home: options.Home = "",
 ) -> None:
     """Fetch or check the images; show their splits and the count of each class."""
+
     from pipelines.show import show_data
 
-    show_data(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable), home_of(home), json)
+    show_data(data_of(dataset, image_size, skip_unreadable), home_of(home), json)
 
 
 @app.command()
@@ -42,6 +45,7 @@ def tune(
     model: options.Model = SEARCH.model.name,
     trials: options.Trials = None,
     dataset: options.Dataset = DataConfig.dataset,
+    image_size: options.ImageSize = DataConfig.image_size,
     sampler: options.Sampler = SEARCH.sampler,
     pruner: options.Pruner = SEARCH.pruner,
     lr: options.LearningRates = str(SEARCH.learning_rate),
@@ -85,7 +89,7 @@ def tune(
     from pipelines.reproduce import search_and_retrain
 
     context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet)
-    loaded = context.load(DataConfig(dataset=dataset, skip_unreadable=skip_unreadable))
+    loaded = context.load(data_of(dataset, image_size, skip_unreadable))
     retrained_for = 0 if no_retrain else retrain_epochs
     search_and_retrain(settings, loaded, context, epochs=retrained_for, workers=workers, dry_run=dry_run)
 
@@ -95,6 +99,7 @@ def retrain(
     model: options.RetrainedModel = "",
     run: options.Run = "best",
     dataset: options.SomeDataset = "",
+    image_size: options.SomeImageSize = None,
     epochs: options.RetrainOnlyEpochs = TrainConfig.epochs,
     lr: options.GivenRate = "",
     decay: options.GivenDecay = "",
@@ -119,15 +124,16 @@ def retrain(
     from study.tracking.best import choose_trial
 
     context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet)
-    if given or dataset:
-        loaded = context.load(DataConfig(dataset=dataset or DataConfig.dataset, skip_unreadable=skip_unreadable))
     if given:
         # Draws the search's figures, whose imports other retrainings need not wait for.
         from pipelines.reproduce import run_only_trial
 
+        size = image_size or DataConfig.image_size
+        loaded = context.load(data_of(dataset or DataConfig.dataset, size, skip_unreadable))
         trial = run_only_trial(given, loaded, context)
-    elif dataset:
-        trial = choose_trial(context.store, run, model or "cnn", loaded.key, loaded.config.recorded_dataset)
+    elif images := images_of(context.store, run, dataset, image_size, skip_unreadable, stage="trial"):
+        loaded = context.load(images)
+        trial = choose_trial(context.store, run, model or "cnn", loaded.key, loaded.config)
     else:
         trial = choose_trial(context.store, run, model or "cnn")
         loaded = context.load(trial.data_config)
@@ -161,6 +167,7 @@ def _given_search(model: str, run: str, lr: str, decay: str, preset: str) -> Sea
 def analyse(
     run: options.Run = "best",
     dataset: options.SomeDataset = "",
+    image_size: options.SomeImageSize = None,
     image: options.Image = AnalysisConfig.image,
     layer: options.Layer = AnalysisConfig.layer,
     filter: options.Filter = AnalysisConfig.filter,
@@ -188,8 +195,9 @@ def analyse(
     )
     from pipelines.analyse import analyse as stage
 
-    images = _images(dataset, skip_unreadable)
-    analysis = stage(run, settings, context_of(home_of(home), tracking_uri, is_quiet=quiet), images, again=again)
+    context = context_of(home_of(home), tracking_uri, is_quiet=quiet)
+    images = images_of(context.store, run, dataset, image_size, skip_unreadable)
+    analysis = stage(run, settings, context, images, again=again)
     raise typer.Exit(1 if analysis.missing else 0)
 
 
@@ -200,6 +208,7 @@ def explain(
     against: options.Against = "",
     faithfulness: options.Faithfulness = False,
     dataset: options.SomeDataset = "",
+    image_size: options.SomeImageSize = None,
     skip_unreadable: options.Skip = DataConfig.skip_unreadable,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
@@ -208,8 +217,9 @@ def explain(
     """Explain one answer: which filters, where, spoke for the class, and what every attribution method says."""
     from pipelines.explain import explain as stage
 
-    images = _images(dataset, skip_unreadable)
-    stage(run, image, against, context_of(home_of(home), tracking_uri, is_quiet=quiet), images, faithful=faithfulness)
+    context = context_of(home_of(home), tracking_uri, is_quiet=quiet)
+    images = images_of(context.store, run, dataset, image_size, skip_unreadable)
+    stage(run, image, against, context, images, faithful=faithfulness)
 
 
 @app.command()
@@ -237,6 +247,7 @@ def experiment(
     name: options.ExperimentName = "",
     model: options.ExperimentModel = ExperimentConfig.model,
     dataset: options.ExperimentDataset = "",
+    image_size: options.SomeImageSize = None,
     epochs: options.ExperimentEpochs = ExperimentConfig.epochs,
     seeds: options.ExperimentSeeds = ExperimentConfig.seeds,
     seed: options.FirstSeed = ExperimentConfig.seed,
@@ -253,18 +264,14 @@ def experiment(
     settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)
     from pipelines.experiment import experiment as stage
 
-    images = _images(dataset, skip_unreadable)
-    stage(settings, context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet), images)
-
-
-def _images(dataset: str, skip_unreadable: bool) -> DataConfig | None:
-    """The images that --dataset names; None where it is empty, for those of the run."""
-    return DataConfig(dataset=dataset, skip_unreadable=skip_unreadable) if dataset else None
+    context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet)
+    stage(settings, context, images_of(context.store, "best", dataset, image_size, skip_unreadable, stage="trial"))
 
 
 @app.command()
 def reproduce(
     dataset: options.Dataset = DataConfig.dataset,
+    image_size: options.ImageSize = DataConfig.image_size,
     trials: options.Trials = None,
     epochs: options.Epochs = SEARCH.epochs,
     retrain_epochs: options.RetrainEpochs = TrainConfig.epochs,
@@ -295,7 +302,7 @@ def reproduce(
     ]
     from pipelines.reproduce import reproduce as stage
 
-    images = DataConfig(dataset=dataset, skip_unreadable=skip_unreadable)
+    images = data_of(dataset, image_size, skip_unreadable)
     context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet)
     analysis = stage(searches, images, context, retrain_epochs=retrain_epochs, workers=workers, dry_run=dry_run)
     raise typer.Exit(1 if analysis and analysis.missing else 0)

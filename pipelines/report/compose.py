@@ -187,7 +187,10 @@ def show_architecture(m: Material) -> Exhibit:
     """The layers of the networks."""
     networks = m.networks.values()
     return architecture.show(
-        [layer_table.architecture(network.config.model, classes=len(network.classes)) for network in networks]
+        [
+            layer_table.architecture(network.config.model, classes=len(network.classes), side=network.side)
+            for network in networks
+        ]
     )
 
 

@@ -55,6 +55,7 @@ def pixel_covariance(images: Labelled, cache: Cache) -> covariance.Covariance:
         variances=arrays.pop("variances"),
         positive=arrays.pop("positive").item(),
         images=arrays.pop("images").item(),
+        reduced_by=arrays.pop("reduced_by").item(),
         table=pd.DataFrame(arrays),
     )
 

@@ -55,6 +55,11 @@ class Network:
         return BUNDLED_NAMES.get(self.run.dataset, f"the image folder {folder}")
 
     @property
+    def side(self) -> int:
+        """Side of the images that it takes, in pixels."""
+        return self.run.image_size
+
+    @property
     def last(self) -> int:
         """The last epoch that has weights."""
         return max(self.files)
@@ -81,7 +86,7 @@ class Network:
 
     def model(self, epoch: int) -> Model:
         """The network with its weights after `epoch`, on the CPU."""
-        model = build_model(self.config.model, classes=len(self.classes), seed=0)
+        model = build_model(self.config.model, classes=len(self.classes), seed=0, side=self.side)
         model.load_state_dict(self.weights(epoch))
         return model
 
@@ -91,7 +96,7 @@ class Network:
 
     @torch.no_grad()
     def activations(self, epoch: int, images: torch.Tensor) -> dict[str, np.ndarray]:
-        """The output of each layer of the CNN for `images` (N, 3, 32, 32; uint8) after `epoch`, by layer.
+        """The output of each layer of the CNN for `images` (N, 3, side, side; uint8) after `epoch`, by layer.
 
         (N, filters, H, W), for `fc` (N, classes); float32.
         """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.session.display import Display
-from study.config import BACKGROUND, BUNDLED, DataConfig
+from study.config import BACKGROUND, BUNDLED, IMAGE_SIZE, DataConfig
 from study.errors import StudyError
 from study.home import Home
 from study.provenance import provenance
@@ -109,12 +109,13 @@ class Context(Stores):
     def load(self, config: DataConfig) -> "Dataset":
         """Prints data set, machine and store, and loads the data set."""
         from study.cautions import cautions
-        from study.data import SIDE, load_dataset
+        from study.data import load_dataset
 
         self.display.say(f"Dataset {config.dataset} · {self.machine} · store {masked(self.store.uri)}")
+        is_as_published = config.dataset in BUNDLED and config.image_size == IMAGE_SIZE
         with self.display.bar(f"decoding {config.dataset}", 1) as bar:
             dataset = load_dataset(config, self.home, self.display.say, bar.to)
-        resizing = "" if config.dataset in BUNDLED else f", resized to {SIDE} × {SIDE} pixels"
+        resizing = "" if is_as_published else f", resized to {config.image_size} × {config.image_size} pixels"
         self.display.say(
             f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
             f"{len(dataset.classes)} classes{resizing}."
@@ -148,6 +149,7 @@ class Context(Stores):
             "validation_fraction": dataset.config.validation_fraction,
             "split_seed": dataset.config.split_seed,
             "skip_unreadable": dataset.config.skip_unreadable,
+            "image_size": dataset.side,
             **self.machine.params(),
             **provenance(),
         }

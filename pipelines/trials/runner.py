@@ -179,7 +179,7 @@ class _TrialRunner:
 
     def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> Iterator[None]:
         config, context = suggestion.config, self.context
-        model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed)
+        model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed, side=self.dataset.side)
         state = TrainingState(model, config, context.machine)
         with context.display.bar(f"  trial {suggestion.number}", config.epochs * len(self.rows)) as bar:
             training = epochs(

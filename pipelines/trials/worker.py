@@ -150,7 +150,9 @@ def _run(assignment: Assignment, display: _PipedDisplay) -> None:
         raise StudyError(f"The images of {assignment.data.dataset} changed while the search was starting: start again.")
     with storage_failures_explained(assignment.storage):
         with context.locked():
-            opened = search.open_search(assignment.config, assignment.storage, digest=dataset.digest)
+            opened = search.open_search(
+                assignment.config, assignment.storage, digest=dataset.digest, image_size=dataset.side
+            )
         run_trials(
             opened,
             assignment.config,

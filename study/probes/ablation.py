@@ -25,7 +25,7 @@ from study.images import normalise
 from study.models import CNN, flat
 from study.probes.activity import outweighed
 from study.system import interruption
-from study.training import EVALUATION_BATCH
+from study.training import evaluation_batch
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def replacement_maps(model: CNN, images: Tensor, by: str = "mean") -> dict[str, 
 
     Args:
         model: the network.
-        images: uint8, (N, 3, 32, 32), N ≥ 1: the images of the mean.
+        images: uint8, (N, 3, side, side), N ≥ 1: the images of the mean.
         by: ``"mean"`` or ``"zero"``.
 
     Raises:
@@ -55,7 +55,7 @@ def replacement_maps(model: CNN, images: Tensor, by: str = "mean") -> dict[str, 
         return {layer: torch.zeros_like(maps[0]) for layer, maps in _pooled(model, images[:1]).items()}
     # In double precision a map that is the same in all images has exactly itself for its mean.
     totals = {layer: torch.zeros_like(maps[0]).double() for layer, maps in _pooled(model, images[:1]).items()}
-    for batch in images.split(EVALUATION_BATCH[model.fc.weight.device.type]):
+    for batch in images.split(evaluation_batch(model.fc.weight.device, images.shape[-1])):
         for layer, maps in _pooled(model, batch).items():
             totals[layer] += maps.sum(dim=0, dtype=torch.float64)
         interruption.check()
@@ -82,13 +82,13 @@ def ablate(model: CNN, images: Tensor, replacements: dict[str, Tensor]) -> Ablat
 
     Args:
         model: the network.
-        images: uint8, (N, 3, 32, 32).
+        images: uint8, (N, 3, side, side).
         replacements: from `replacement_maps`, of these images or of others.
     """
     count, classes = len(images), model.fc.out_features
     logits = torch.empty(count, classes)
     without = {layer: torch.empty(len(maps), count, classes) for layer, maps in replacements.items()}
-    size = EVALUATION_BATCH[model.fc.weight.device.type]
+    size = evaluation_batch(model.fc.weight.device, images.shape[-1])
     # Second-layer filters that nothing can make active stay zero whatever the first layer gives. Where that is all,
     # none is left out, as a convolution needs one.
     living = ~outweighed(model)["conv2"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from study.images import pick
 from study.models import Model
-from study.training import EVALUATION_BATCH, predict
+from study.training import evaluation_batch, predict
 
 COLLAPSED = 1e-3
 """A filter whose weights are all smaller than this counts as collapsed."""
@@ -53,7 +53,7 @@ def activity(model: Model, images: Tensor, rows: Tensor) -> dict[str, Activity]:
 
     Args:
         model: the network.
-        images: uint8, (N, 3, 32, 32).
+        images: uint8, (N, 3, side, side).
         rows: rows of the sample.
     """
     shares = _shares(model, pick(images, rows))
@@ -71,7 +71,7 @@ def silent_filters(model: Model, images: Tensor, among: Mapping[str, Tensor] | N
 
     Args:
         model: the network, which may be in training.
-        images: uint8, (N, 3, 32, 32).
+        images: uint8, (N, 3, side, side).
         among: candidates, bool (filters,) by layer; by default all.
     """
     silent = outweighed(model)
@@ -163,7 +163,7 @@ def _never_active(model: Model, layer: str, filters: Tensor, images: Tensor) -> 
     def hear(layer: str, output: Tensor) -> None:
         highest[layer] = output.amax((0, 2))
 
-    for batch in images.split(EVALUATION_BATCH[_parameters(model, layer)[0].device.type]):
+    for batch in images.split(evaluation_batch(_parameters(model, layer)[0].device, images.shape[-1])):
         if not len(filters):
             break
         narrow = _narrowed(model, layer, filters)

@@ -31,10 +31,11 @@ from captum.attr import (
 from torch import Tensor, nn
 from torch.nn import functional
 
+from study.config import IMAGE_SIZE
 from study.probes.margins import (
-    BATCH,
     Pair,
     background_margin,
+    batch_size,
     bias_margin,
     blurred,
     blurred_margin,
@@ -46,10 +47,10 @@ from study.system import interruption
 
 SEED = 0
 """Seed of the methods that draw samples; the same images give the same maps."""
-CELL = 4
-"""Side, in pixels, of the cells that LIME and KernelSHAP switch on and off: 8 × 8 of them."""
+GRID = 8
+"""Number of cells along a side of the image; LIME and KernelSHAP switch the 8 × 8 cells on and off."""
 WINDOW, STRIDE = 6, 2
-"""Side and step, in pixels, of the square that occlusion covers with grey."""
+"""Side and step, in pixels of an image of the default size, of the square that occlusion covers with grey."""
 STEPS = 500
 """Steps of integrated gradients: 200 leave up to 1.7 % of the margin unexplained on single images."""
 SAMPLES = {"expected_gradients": 300, "lime": 500, "kernel_shap": 1000, "smoothgrad_squared": 50}
@@ -57,7 +58,7 @@ NOISE = 0.3
 """Standard deviation of SmoothGrad's noise: 15 % of the range of normalised pixels."""
 
 MapFunction = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
-"""A method: twin, normalised images (N, 3, 32, 32), pair, normalised background images → maps (N, 32, 32)."""
+"""A method: twin, normalised images (N, 3, H, W), pair, normalised background images → maps (N, H, W)."""
 ReferenceFunction = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
 """Takes what a method takes; returns the margin (N,) that the maps' sums are counted from."""
 
@@ -84,10 +85,10 @@ class Method:
         return not self.layer or self.layer in dict(network.named_children())
 
 
-def cells(side: int, cell: int = CELL) -> Tensor:
-    """The number of the square cell of each pixel: int64, (side, side)."""
-    rows = torch.arange(side) // cell
-    return rows[:, None] * (int(rows[-1]) + 1) + rows[None, :]
+def cells(side: int) -> Tensor:
+    """The number of the cell of each pixel, of 8 × 8 as equal as the side allows: int64, (side, side)."""
+    rows = torch.arange(side) * GRID // side
+    return rows[:, None] * GRID + rows[None, :]
 
 
 def deep_shap(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
@@ -122,7 +123,12 @@ def integrated_gradients_blur(network: nn.Sequential, images: Tensor, pair: Pair
 def _integrated(network: nn.Sequential, images: Tensor, pair: Pair, start: Callable[[Tensor], Tensor]) -> Tensor:
     def of(image: Tensor, target: Tensor) -> Tensor:
         return IntegratedGradients(with_margins(network)).attribute(
-            image, start(image), target=target, n_steps=STEPS, method="riemann_middle", internal_batch_size=BATCH
+            image,
+            start(image),
+            target=target,
+            n_steps=STEPS,
+            method="riemann_middle",
+            internal_batch_size=batch_size(image),
         )
 
     return _each(network, images, pair, of)
@@ -134,19 +140,35 @@ def occlusion(
     pair: Pair,
     background: Tensor,
     *,
-    window: int = WINDOW,
-    stride: int = STRIDE,
+    window: int | None = None,
+    stride: int | None = None,
 ) -> Tensor:
-    """What the margin loses where a square is covered with grey, averaged over the squares that cover a pixel."""
+    """What the margin loses where a square is covered with grey, averaged over the squares that cover a pixel.
+
+    `window` and `stride` are the square's side and step in pixels; by default `WINDOW` and `STRIDE`, scaled with the
+    images.
+    """
+    window = window or _scaled(WINDOW, images)
+    stride = stride or _scaled(STRIDE, images)
 
     def of(image: Tensor, target: Tensor) -> Tensor:
         channels = image.shape[1]
         changes = Occlusion(with_margins(network)).attribute(
-            image, (channels, window, window), (channels, stride, stride), 0, target, perturbations_per_eval=BATCH
+            image,
+            (channels, window, window),
+            (channels, stride, stride),
+            0,
+            target,
+            perturbations_per_eval=batch_size(image),
         )
         return changes / channels  # Captum gives the loss to each channel
 
     return _each(network, images, pair, of)
+
+
+def _scaled(pixels: int, images: Tensor) -> int:
+    """A length in images of the default size, as pixels of `images`."""
+    return max(1, round(pixels * images.shape[-1] / IMAGE_SIZE))
 
 
 def lime(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
@@ -167,7 +189,7 @@ def _by_cells(
 
     def of(image: Tensor, target: Tensor) -> Tensor:
         values = method(with_margins(network)).attribute(
-            image, 0, target, feature_mask=mask, n_samples=SAMPLES[name], perturbations_per_eval=BATCH
+            image, 0, target, feature_mask=mask, n_samples=SAMPLES[name], perturbations_per_eval=batch_size(image)
         )
         return values / pixels  # a cell's value, spread over its pixels
 
@@ -233,7 +255,7 @@ def _enlarged(maps: Tensor, images: Tensor) -> Tensor:
 
 
 def _each(network: nn.Sequential, images: Tensor, pair: Pair, attribute: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The maps (N, 32, 32) of single images, each with the same seed."""
+    """The maps (N, H, W) of single images, each with the same seed."""
     a, b = pair
     targets = margin_index(a, b, last_layer(network).out_features)
     maps = []

@@ -27,7 +27,7 @@ from study.probes.attributions import deep_shap
 from study.probes.margins import pair_of
 from study.probes.twin import quietly, twin
 from study.system import interruption
-from study.training import EVALUATION_BATCH
+from study.training import evaluation_batch
 
 BACKGROUND = 100
 """Number of background images."""
@@ -44,7 +44,7 @@ class Circuit:
     mean_logits: np.ndarray
     """(classes,), over the background."""
     pixels: np.ndarray
-    """Shares of the pixels: (32, 32)."""
+    """Shares of the pixels: (side, side)."""
     places: dict[str, np.ndarray]
     """Shares of the filters at each position of their pooled maps: (filters, H, W), by `conv1` and `conv2`."""
     links: np.ndarray
@@ -96,10 +96,10 @@ def circuit(model: CNN, image: Tensor, a: int, b: int, background: Tensor) -> Ci
 
     Args:
         model: the network, on the CPU.
-        image: uint8, (3, 32, 32).
+        image: uint8, (3, side, side).
         a: number of the class in whose favour positive shares are.
         b: number of its rival.
-        background: uint8, (N, 3, 32, 32).
+        background: uint8, (N, 3, side, side).
     """
     inputs, others = normalise(image[None]), normalise(background)
     pixels = deep_shap(twin(model), inputs, pair_of(a, b), others)[0]
@@ -176,13 +176,13 @@ def second_layer_shares(model: CNN, images: Tensor, background: Tensor) -> Tenso
 
     Args:
         model: the network, on the CPU.
-        images: uint8, (N, 3, 32, 32).
-        background: uint8, (M, 3, 32, 32).
+        images: uint8, (N, 3, side, side).
+        background: uint8, (M, 3, side, side).
     """
     mean = _pooled(model, background).mean(dim=0)
     weights = model.fc.weight.unflatten(1, (len(mean), -1))
     shares = []
-    for batch in images.split(EVALUATION_BATCH["cpu"]):
+    for batch in images.split(evaluation_batch(images.device, images.shape[-1])):
         interruption.check()
         shares.append(torch.einsum("nfp,cfp->nfc", (_pooled(model, batch) - mean).flatten(2), weights))
     return torch.cat(shares)

@@ -1,11 +1,12 @@
 """Faithfulness of attribution maps: whether they agree with what is measured when parts of the image are replaced.
 
-All parts are made of cells of 4 × 4 pixels, and a map counts by its sum over each cell: pixel by pixel, a blurred map
-scores higher than a sharp one. Parts are replaced by grey, by the blurred image and by another image, since what
-replaces them picks the winner. The drops of the margin are measured once per image; each map is then a matrix product.
+All parts are made of the cells of an 8 × 8 grid (4 × 4 pixels each of a 32 × 32 image), and a map counts by its sum
+over each cell: pixel by pixel, a blurred map scores higher than a sharp one. Parts are replaced by grey, by the blurred
+image and by another image, since what replaces them picks the winner. The drops of the margin are measured once per
+image; each map is then a matrix product.
 
 - agreement: correlation of a map's sums over parts with the measured drops of the margin, of 49 overlapping squares of
-  8 × 8 pixels and of 20 random sets of each of three sizes; within one size only, since a larger set costs more
+  2 × 2 cells and of 20 random sets of each of three sizes; within one size only, since a larger set costs more
   whatever the map says.
 - insertion minus deletion: mean probability of the class while the cells that the map ranks first are put in, minus
   that while they are taken out (Petsiuk et al. 2018, arXiv 1806.07421).
@@ -26,17 +27,18 @@ from torch.nn import functional
 
 from study.models import Model
 from study.probes import transforms
-from study.probes.attributions import CELL, METHODS, cells
-from study.probes.margins import BATCH, Pair, blurred
+from study.probes.attributions import GRID, METHODS, cells
+from study.probes.margins import BLUR, Pair, batch_size, blurred
 from study.probes.twin import twin
 
 SIZES = (8, 16, 32)
-"""Numbers of cells, of the 64 of a 32 × 32 image, in the random sets."""
+"""Numbers of cells, of the 64 of an image, in the random sets."""
 SETS = 20
 """Random sets of each size."""
 STEP = 4
 """Cells that insertion and deletion replace at a time."""
 SEED = 0
+CELLS = GRID**2
 INFILLS = ("grey", "blur", "image")
 CONTROLS = ("random", "smooth_random", "edges", "middle", "distance_from_grey")
 """Maps that know nothing of the network; a method has to do better than the best of them."""
@@ -48,37 +50,38 @@ Maps = dict[str, Tensor]
 
 def parts() -> tuple[Tensor, Tensor]:
     """The parts as masks of cells, float32 (parts, 64), and the group (parts,) of each: 0 for squares, then by size."""
-    grid = cells(32)[::CELL, ::CELL]
-    squares = [grid[row : row + 2, column : column + 2].flatten() for row in range(7) for column in range(7)]
+    grid = cells(GRID)
+    places = range(GRID - 1)
+    squares = [grid[row : row + 2, column : column + 2].flatten() for row in places for column in places]
     generator = torch.Generator().manual_seed(SEED)
-    sets = [torch.randperm(64, generator=generator)[:size] for size in SIZES for _ in range(SETS)]
-    masks = torch.stack([torch.zeros(64).index_fill(0, chosen, 1.0) for chosen in [*squares, *sets]])
+    sets = [torch.randperm(CELLS, generator=generator)[:size] for size in SIZES for _ in range(SETS)]
+    masks = torch.stack([torch.zeros(CELLS).index_fill(0, chosen, 1.0) for chosen in [*squares, *sets]])
     groups = [0] * len(squares) + [group for group in range(1, len(SIZES) + 1) for _ in range(SETS)]
     return masks, torch.tensor(groups)
 
 
 def cell_sums(maps: Tensor) -> Tensor:
-    """The sums of maps (N, 32, 32) over the cells: (N, 64)."""
-    return functional.avg_pool2d(maps[:, None], CELL, divisor_override=1).flatten(1)
+    """The sums of maps (N, H, W) over the cells: (N, 64)."""
+    return maps.new_zeros(len(maps), CELLS).index_add(1, cells(maps.shape[-1]).flatten(), maps.flatten(1))
 
 
 def infills(image: Tensor, other: Tensor) -> dict[str, Tensor]:
-    """What parts of the normalised image (3, 32, 32) are replaced by, in the order of `INFILLS`."""
+    """What parts of the normalised image (3, H, W) are replaced by, in the order of `INFILLS`."""
     return dict(zip(INFILLS, (torch.zeros_like(image), blurred(image[None])[0], other), strict=True))
 
 
 def control_maps(image: Tensor, seed: int) -> Maps:
-    """The maps of `CONTROLS` for a normalised image (3, 32, 32)."""
+    """The maps of `CONTROLS` for a normalised image (3, H, W)."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(2, *image.shape[1:], generator=generator)
     grey = image.mean(0)
     sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     padded = functional.pad(grey[None, None], (1, 1, 1, 1), mode="replicate")
     slopes = functional.conv2d(padded, torch.stack([sobel, sobel.T])[:, None])[0]
-    places = torch.linspace(-1, 1, len(grey))
+    places, blur = torch.linspace(-1, 1, len(grey)), len(grey) * BLUR
     maps = (
         noise[0],
-        transforms.gaussian_blur(noise[1][None], [25, 25], [4.0, 4.0])[0],
+        transforms.gaussian_blur(noise[1][None], [2 * round(3 * blur) + 1] * 2, [blur] * 2)[0],
         slopes.norm(dim=0),
         torch.exp(-2 * (places[:, None] ** 2 + places[None, :] ** 2)),
         image.abs().sum(0),
@@ -101,7 +104,7 @@ def _replaced(image: Tensor, infill: Tensor, masks: Tensor) -> Tensor:
 
 
 def _logits(network: nn.Sequential, images: Tensor) -> Tensor:
-    return torch.cat([network(batch) for batch in images.split(BATCH)])
+    return torch.cat([network(batch) for batch in images.split(batch_size(images))])
 
 
 def agreement(sums: Tensor, measured: Tensor, masks: Tensor, groups: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +183,7 @@ def measure(
 
     Args:
         model: the network, on the CPU.
-        images: normalised, (N, 3, 32, 32), N ≥ 2: each is "another image" to the one before it.
+        images: normalised, (N, 3, H, W), N ≥ 2: each is "another image" to the one before it.
         background: normalised background images of the methods.
         checked: how many of the images, evenly spaced, are checked with random weights and for other classes.
         on_image: called after each image.

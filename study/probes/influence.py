@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from study.images import Labelled, normalise
 from study.models import Model
 from study.system import interruption
-from study.training import EVALUATION_BATCH, predict
+from study.training import evaluation_batch, predict
 
 CHECKPOINTS = 5
 """Most epochs whose weights are used or compared."""
@@ -55,7 +55,7 @@ def tracin(
         interruption.check()
         return normalise(batch[0]), batch[1]
 
-    size = EVALUATION_BATCH["cpu"]
+    size = evaluation_batch(train.images.device, train.images.shape[-1])
     batches = list(zip(train.images.split(size), train.labels.split(size), strict=True))
     # Captum turns on the gradients of the last layer; the others would only take time.
     scores = TracInCPFast(
@@ -70,7 +70,7 @@ def tracin(
 
 
 def similarity(model: Model, images: Tensor, image: Tensor) -> np.ndarray:
-    """Cosine (N,) of the input to the last layer for each of `images` (N, 3, 32, 32; uint8) with that for `image`.
+    """Cosine (N,) of the input to the last layer for each of `images` (N, 3, side, side; uint8) with that for `image`.
 
     For the CNN these are the pooled maps of the second layer, for the FFNN the hidden units after ReLU.
     """

@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from study.config import IMAGE_SIZE
 from study.probes import transforms
 
-BLUR = 4.0
-"""Standard deviation, in pixels, of the blur that integrated gradients start from."""
+BLUR = 1 / 8
+"""Standard deviation of the blur that integrated gradients start from, as a share of the image's side."""
 BATCH = 250
-"""Images in one pass through the network."""
+"""Images of the default size in one pass through the network."""
 
 Pair = tuple[Tensor, Tensor | None]
 """Class numbers (N,) of a and of b; b None for the logit of a alone."""
@@ -18,7 +19,7 @@ Pair = tuple[Tensor, Tensor | None]
 def margins(network: nn.Sequential, images: Tensor, pair: Pair) -> Tensor:
     """The margins (N,) of a over b for normalised images."""
     a, b = pair
-    logits = torch.cat([network(batch) for batch in images.split(BATCH)])
+    logits = torch.cat([network(batch) for batch in images.split(batch_size(images))])
     rows = torch.arange(len(images))
     return logits[rows, a] - (0 if b is None else logits[rows, b])
 
@@ -28,9 +29,15 @@ def pair_of(a: int, b: int | None = None, images: int = 1) -> Pair:
     return torch.full((images,), a), None if b is None else torch.full((images,), b)
 
 
+def batch_size(images: Tensor) -> int:
+    """Number of images as large as these in one pass through the network: fewer where they exceed the default."""
+    return max(1, BATCH * IMAGE_SIZE**2 // max(images.shape[-1], IMAGE_SIZE) ** 2)
+
+
 def blurred(images: Tensor) -> Tensor:
-    """The images without anything smaller than about `BLUR` pixels."""
-    return transforms.gaussian_blur(images, [31, 31], [BLUR, BLUR])
+    """The images without anything smaller than about `BLUR` of their side."""
+    side = images.shape[-1]
+    return transforms.gaussian_blur(images, [2 * (side // 2) - 1] * 2, [side * BLUR] * 2)
 
 
 def last_layer(network: nn.Sequential) -> nn.Linear:

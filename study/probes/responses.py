@@ -11,7 +11,7 @@ from study.config import CNNConfig
 from study.images import normalise
 from study.models import CNN, feature_sizes, receptive_fields
 from study.system import interruption
-from study.training import EVALUATION_BATCH
+from study.training import evaluation_batch
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ def filter_responses(model: CNN, config: CNNConfig, images: Tensor) -> dict[str,
     Args:
         model: the network.
         config: what it was built from.
-        images: uint8, (N, 3, 32, 32), N ≥ 1.
+        images: uint8, (N, 3, side, side), N ≥ 1.
     """
-    spans = {layer: _counted(config, layer) for layer in ("conv1", "conv2")}
+    spans = {layer: _counted(config, layer, model.side) for layer in ("conv1", "conv2")}
     parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {layer: [] for layer in spans}
-    for batch in images.split(EVALUATION_BATCH[model.fc.weight.device.type]):
+    for batch in images.split(evaluation_batch(model.fc.weight.device, images.shape[-1])):
         maps = normalise(batch.to(model.fc.weight.device))
         for layer, convolution in (("conv1", model.conv1), ("conv2", model.conv2)):
             passed = functional.relu_(convolution(maps))
@@ -59,11 +59,11 @@ def filter_responses(model: CNN, config: CNNConfig, images: Tensor) -> dict[str,
     return {layer: _responses(config, layer, spans[layer], parts[layer]) for layer in spans}
 
 
-def _counted(config: CNNConfig, layer: str) -> range:
+def _counted(config: CNNConfig, layer: str, side: int) -> range:
     """The units, in one direction, that count for the peak."""
     pooled = f"pool{layer[-1]}"
-    units = range(feature_sizes(config)[pooled] * config.pool)
-    inside = [unit for unit in units if receptive_fields(config)[layer].inside(unit)]
+    units = range(feature_sizes(config, side)[pooled] * config.pool)
+    inside = [unit for unit in units if receptive_fields(config, side)[layer].inside(unit)]
     return range(inside[0], inside[-1] + 1) if layer == "conv1" and inside else units
 
 

@@ -146,7 +146,7 @@ def map_shifts(model: CNN, config: CNNConfig, images: Labelled) -> pd.DataFrame:
         unchanged_back: the share of answers that stay, as they are and with the maps moved back before the linear
         layer reads them (the border that this opens repeats the edge). Images are moved right, with the edge repeated.
     """
-    fields, rows = receptive_fields(config), []
+    fields, rows = receptive_fields(config, model.side), []
     device = model.fc.weight.device
     before = _maps(model, images.images.to(device))
     clean = model.fc(flat(before["pool2"])).argmax(1)

@@ -11,7 +11,7 @@ from study.probes.attributions import deep_shap
 from study.probes.circuit import second_layer_shares
 from study.probes.margins import pair_of
 from study.probes.twin import twin
-from study.training import EVALUATION_BATCH
+from study.training import evaluation_batch
 
 LAYERS = ("pool1", "pool2", "fc")
 """The layers whose maps are compared; the last one gives the logits."""
@@ -37,7 +37,8 @@ def _centred_kernel(values: Tensor) -> Tensor:
 @torch.no_grad()
 def layers(model: CNN, images: Tensor) -> dict[str, Tensor]:
     """The outputs (N, features) of `LAYERS` for uint8 `images`."""
-    batches = [model.activations(normalise(batch)) for batch in images.split(EVALUATION_BATCH["cpu"])]
+    size = evaluation_batch(images.device, images.shape[-1])
+    batches = [model.activations(normalise(batch)) for batch in images.split(size)]
     return {name: torch.cat([batch[name].flatten(1) for batch in batches]) for name in LAYERS}
 
 
@@ -66,9 +67,9 @@ def _share_differing(answers: Tensor, others: Tensor) -> float:
 
 
 def reasons(model: CNN, image: Tensor, a: int, b: int, background: Tensor) -> tuple[float, np.ndarray, np.ndarray]:
-    """The margin of class a over b, the second layer's exact shares (filters,) in it, and its DeepSHAP map (32, 32).
+    """The margin of class a over b, the second layer's exact shares (filters,) in it, and its DeepSHAP map (H, W).
 
-    `image` (3, 32, 32) and `background` (M, 3, 32, 32) are uint8.
+    `image` (3, H, W) and `background` (M, 3, H, W) are uint8.
     """
     shares = second_layer_shares(model, image[None], background)[0]
     with torch.no_grad():

@@ -16,7 +16,7 @@ import pandas as pd
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import SearchConfig
+from study.config import IMAGE_SIZE, SearchConfig
 from study.errors import StudyError
 from study.home import Home
 from study.search.heartbeat import COUNTER
@@ -47,13 +47,14 @@ def default_storage(home: Home) -> str:
     return SQLITE + str(home.store / "optuna.db")
 
 
-def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
+def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: int = IMAGE_SIZE) -> Search:
     """Opens the search `config.name`, creating it where it is new; only one process at a time may do so.
 
     Args:
         config: its settings; a continued search must have begun with the same.
         storage: an Optuna storage URL.
         digest: the digest of the data set, which must also be the same.
+        image_size: side of its images, in pixels.
 
     Raises:
         StudyError: where the settings differ, the storage is no database, or a trial in it has an impossible record.
@@ -71,7 +72,7 @@ def open_search(config: SearchConfig, storage: str, *, digest: str) -> Search:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             opened.set_metric_names([METRIC])
     # JSON makes lists of tuples, as the storage does.
-    settings = json.loads(json.dumps({**config.settings(), "dataset": digest[:12]}))
+    settings = json.loads(json.dumps({**config.settings(), "image_size": image_size, "dataset": digest[:12]}))
     if "settings" not in opened.user_attrs:
         opened.set_user_attr("settings", settings)
     _require_equal(config.name, opened.user_attrs["settings"], settings)
@@ -97,7 +98,7 @@ def _require_possible(search: Search) -> None:
 
 def _require_equal(name: str, recorded: dict[str, Any], now: dict[str, Any]) -> None:
     # Fields that are newer than the search take their defaults.
-    before = recorded | json.loads(json.dumps(config_of(name, recorded).settings()))
+    before = {"image_size": IMAGE_SIZE} | recorded | json.loads(json.dumps(config_of(name, recorded).settings()))
     differing = [key for key in now if before.get(key) != now[key]]
     if differing:
         what = "; ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in differing)

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
+import numpy as np
 import torch
+from PIL import Image
 
+from study.config import IMAGE_SIZE
 from study.errors import StudyError
 from study.home import Home
 from study.images import Labelled
-from study.sources.image_folder import Decoded, Say, cache_path, load_cache, store_cache
+from study.pictures.decoding import resized
+from study.sources.image_folder import Decoded, Say, cache_path, load_cache, require_memory, store_cache
 from study.system import interruption
 from study.system.files import atomic_write, remove_unfinished, temporary_path
 
@@ -25,30 +29,32 @@ if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
 BATCHES = "cifar-10-batches-py"
+IMAGES = 60_000
 DOWNLOAD_TIMEOUT = 20.0
 """Time-out of the download, seconds without an answer."""
 
 
-def load_cifar10(home: Home, say: Say) -> tuple[Decoded, str]:
-    """Loads CIFAR-10 and its digest, downloading it where it is not in the home's data folder.
+def load_cifar10(home: Home, say: Say, side: int = IMAGE_SIZE) -> tuple[Decoded, str]:
+    """Loads CIFAR-10, resized to this side, and its digest; downloads it where it is not in the home's data folder.
 
     Raises:
-        StudyError: where it cannot be downloaded, unpacked or stored.
+        StudyError: where it cannot be downloaded, unpacked or stored, or does not fit in memory.
     """
-    stored = load_cache(_cache(home.data))
+    require_memory(IMAGES, side)
+    stored = load_cache(_cache(home.data, side))
     if stored is None:
         with _explained(home.data):
-            decoded = _fetch(home.data, say)
-        stored = store_cache(_cache(home.data), decoded, say)
+            decoded = _fetch(home.data, say, side)
+        stored = store_cache(_cache(home.data, side), decoded, say)
     return stored
 
 
-def _cache(folder: Path) -> Path:
+def _cache(folder: Path, side: int) -> Path:
     batches = folder / BATCHES
-    return cache_path(folder / "cache", "cifar10", batches, sorted(batches.glob("*batch*")))
+    return cache_path(folder / "cache", "cifar10", batches, sorted(batches.glob("*batch*")), side)
 
 
-def _fetch(folder: Path, say: Say) -> Decoded:
+def _fetch(folder: Path, say: Say, side: int) -> Decoded:
     """Decodes the batches in `folder`; unpacks or downloads them where one fails its MD5 check."""
     from torchvision.datasets import CIFAR10
 
@@ -60,7 +66,7 @@ def _fetch(folder: Path, say: Say) -> Decoded:
         _unpack(folder)
         train = CIFAR10(folder)
     test = CIFAR10(folder, train=False)
-    return Decoded(tuple(train.classes), _labelled(train), _labelled(test))
+    return Decoded(tuple(train.classes), _labelled(train, side), _labelled(test, side))
 
 
 def _unpack(folder: Path) -> None:
@@ -81,8 +87,15 @@ def _unpack(folder: Path) -> None:
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
-def _labelled(part: "CIFAR10") -> Labelled:
-    return Labelled(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
+def _labelled(part: "CIFAR10", side: int) -> Labelled:
+    labels = torch.tensor(part.targets)
+    if side == IMAGE_SIZE:
+        return Labelled(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), labels)
+    images = np.empty((len(part.data), 3, side, side), np.uint8)
+    for place, pixels in enumerate(part.data):
+        interruption.check()
+        images[place] = resized(Image.fromarray(pixels), side)
+    return Labelled(torch.from_numpy(images), labels)
 
 
 def _provide_archive(folder: Path, say: Say) -> None:

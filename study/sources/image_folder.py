@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from study.config import IMAGE_SIZE
 from study.errors import StudyError
-from study.images import IMAGE_SHAPE, SIDE, Labelled
+from study.images import Labelled
 from study.pictures.decoding import read_upright, require_file, resized, why_unreadable
 from study.sources.listing import Files, list_folder
 from study.system import interruption
@@ -72,6 +74,8 @@ def load_folder(
     say: Say,
     progress: Progress | None = None,
     ours: Collection[Path] = (),
+    *,
+    side: int = IMAGE_SIZE,
 ) -> tuple[Decoded, str]:
     """Loads the images below `root` and their digest, from the cache where its key matches the files.
 
@@ -82,18 +86,21 @@ def load_folder(
         say: called with a message where something takes long or is out of the ordinary.
         progress: called with the number of files decoded so far and their total.
         ours: folders that this program writes, which may lie below `root` and are no part of it.
+        side: side of the square that all images are resized to, in pixels.
 
     Raises:
-        StudyError: for a folder that does not hold what it should, or that holds unreadable files not to be skipped.
+        StudyError: for a folder that does not hold what it should, that holds unreadable files not to be skipped, or
+            whose images do not fit in memory.
     """
     listing = list_folder(root, ours)
     files = listing.every
-    path = cache_path(cache, root.name, root, files)
+    require_memory(len(files), side)
+    path = cache_path(cache, root.name, root, files, side)
     stored = load_cache(path)
     if stored is None:
         say(f"Decoding {len(files):,} images of {root}, once.")
-        decoded = _decode_folder(root, listing.files, progress)
-        if cache_path(cache, root.name, root, files) != path:
+        decoded = _decode_folder(root, listing.files, side, progress)
+        if cache_path(cache, root.name, root, files, side) != path:
             raise StudyError(f"Files of {root} were changed while they were read: try again.")
         stored = store_cache(path, decoded, say)
     decoded, digest = stored
@@ -116,16 +123,31 @@ def _check_readable(root: Path, decoded: Decoded, files: int, skip_unreadable: b
             )
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Reads the image file at `path`, turned upright and resized: uint8, (3, 32, 32), RGB.
+def require_memory(count: int, side: int) -> None:
+    """Checks that the memory has room for `count` images of this side.
+
+    Raises:
+        StudyError: where it has not.
+    """
+    # Twice: as they are decoded or read, and in the memory layout of training.
+    need, free = 2 * count * 3 * side**2, psutil.virtual_memory().available
+    if need > free:
+        raise StudyError(
+            f"{count:,} images of {side} × {side} pixels need {need / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} "
+            "are free: choose a smaller --image-size, or fewer images."
+        )
+
+
+def read_image(path: Path, side: int = IMAGE_SIZE) -> np.ndarray:
+    """Reads the image file at `path`, turned upright and resized: uint8, (3, side, side), RGB.
 
     Raises:
         StudyError: for a file that is no whole image, or has more than `MAX_PIXELS` pixels or `MAX_BYTES` bytes.
     """
-    return read_photo(path)[0]
+    return read_photo(path, side)[0]
 
 
-def read_photo(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+def read_photo(path: Path, side: int = IMAGE_SIZE) -> tuple[np.ndarray, tuple[int, int]]:
     """What `read_image` returns, and the width and height before the image was resized.
 
     Raises:
@@ -136,26 +158,29 @@ def read_photo(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     # Whatever Pillow's decoders raise.
     except Exception as error:
         raise StudyError(f"{path} cannot be read as an image ({why_unreadable(error)}).") from None
-    return resized(photo, SIDE), photo.size
+    return resized(photo, side), photo.size
 
 
-def decode(paths: Sequence[Path], progress: Progress | None = None) -> tuple[np.ndarray, dict[int, str]]:
+def decode(
+    paths: Sequence[Path], side: int = IMAGE_SIZE, progress: Progress | None = None
+) -> tuple[np.ndarray, dict[int, str]]:
     """Reads image files.
 
     Args:
         paths: N files.
+        side: side of the square that they are resized to, in pixels.
         progress: called with the number of files read so far and N.
 
     Returns:
-        uint8 images (N, 3, 32, 32), black where a file cannot be read; and, by position, the reason why it cannot.
+        uint8 images (N, 3, side, side), black where a file cannot be read; and, by position, the reason why it cannot.
     """
-    images = np.zeros((len(paths), *IMAGE_SHAPE), np.uint8)
+    images = np.zeros((len(paths), 3, side, side), np.uint8)
     unreadable: dict[int, str] = {}
 
     def read(positions: range) -> int:
         for position in positions:
             try:
-                images[position] = resized(read_upright(paths[position]), SIDE)
+                images[position] = resized(read_upright(paths[position]), side)
             # Pillow raises whatever its decoders meet in a damaged file.
             except Exception as error:
                 unreadable[position] = why_unreadable(error)
@@ -176,11 +201,11 @@ def _in_chunks(read: Callable[[range], Result], count: int) -> Iterator[Result]:
             yield result
 
 
-def _decode_folder(root: Path, listing: Files, progress: Progress | None = None) -> Decoded:
+def _decode_folder(root: Path, listing: Files, side: int, progress: Progress | None = None) -> Decoded:
     """Decodes the files of `listing`, which lie below `root`; unreadable ones are left out and named."""
     classes = tuple(listing["train"])
     rows = [(part, name, file) for part, group in listing.items() for name, files in group.items() for file in files]
-    images, unreadable = decode([file for _, _, file in rows], progress)
+    images, unreadable = decode([file for _, _, file in rows], side, progress)
     labels = np.array([classes.index(name) for _, name, _ in rows])
     parts = {}
     for name in listing:
@@ -190,12 +215,12 @@ def _decode_folder(root: Path, listing: Files, progress: Progress | None = None)
     return Decoded(classes, parts["train"], parts.get("test"), reasons, validation=parts.get("validation"))
 
 
-def cache_path(folder: Path, name: str, root: Path, files: Sequence[Path]) -> Path:
-    """Path of the cache file of `files`, which lie below `root`; its key is a hash of their paths and contents.
+def cache_path(folder: Path, name: str, root: Path, files: Sequence[Path], side: int = IMAGE_SIZE) -> Path:
+    """Path of the cache file of `files` below `root` as images of this side; its key hashes their paths and contents.
 
     Sizes and times would not do: an archive with fixed times unpacks other files with equal ones.
     """
-    key, above = hashlib.sha256(DECODING), str(root)
+    key, above = hashlib.sha256(DECODING + b", %d" % side), str(root)
 
     def hashed(positions: range) -> bytes:
         named = ((os.fsencode(str(file).removeprefix(above)), file) for file in files[positions.start : positions.stop])

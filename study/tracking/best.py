@@ -7,17 +7,18 @@ registered model is moved by `study.tracking.registry`.
 import math
 from collections.abc import Sequence
 
-from study.config import BUNDLED, MODELS
+from study.config import BUNDLED, IMAGE_SIZE, MODELS, DataConfig
 from study.errors import StudyError, require_known
-from study.tracking.hints import command
+from study.tracking.hints import command, images
 from study.tracking.runs import Run, metric
 from study.tracking.store import Store
 
 
-def best_trial(store: Store, dataset: str, model: str, source: str = "") -> Run:
+def best_trial(store: Store, dataset: str, model: str, data: DataConfig | None = None) -> Run:
     """The trial of `model` on the data set with key `dataset` that has the highest validation accuracy.
 
-    Ties go to the lower validation loss, then to the lower number. `source` is the value of --dataset.
+    Ties go to the lower validation loss, then to the lower number. `data` are the settings that the data set was loaded
+    with, where it was.
 
     Raises:
         StudyError: where no trial was completed.
@@ -27,7 +28,7 @@ def best_trial(store: Store, dataset: str, model: str, source: str = "") -> Run:
         return complete[0]
     trials = store.runs([dataset], stage="trial", model=model)
     if not trials:
-        first = command(store, "tune", "--model", model, *_option(store, dataset, source))
+        first = command(store, "tune", "--model", model, *_options(store, dataset, data))
         raise StudyError(f"No {model} was searched on {dataset}: run `{first}` first.")
     raise StudyError(
         f"None of the {len(trials)} trials of {model} on {dataset} was completed: raise --trials, or change the "
@@ -35,11 +36,14 @@ def best_trial(store: Store, dataset: str, model: str, source: str = "") -> Run:
     )
 
 
-def _option(store: Store, dataset: str, source: str) -> tuple[str, ...]:
-    """The option --dataset for the data set with key `dataset`; empty where its value is unknown."""
-    recorded = (run.dataset for run in store.runs([dataset]))
-    value = dataset if dataset in BUNDLED else source or next(filter(None, recorded), "")
-    return ("--dataset", value) if value else ()
+def _options(store: Store, dataset: str, data: DataConfig | None) -> tuple[str, ...]:
+    """The options that select the data set with key `dataset`; empty where they are unknown."""
+    if dataset in BUNDLED:
+        return images(dataset, IMAGE_SIZE)
+    if data:
+        return images(data.recorded_dataset, data.image_size)
+    recorded = next((run for run in store.runs([dataset]) if run.dataset), None)
+    return images(recorded.dataset, recorded.image_size) if recorded else ()
 
 
 def complete_trials(store: Store, dataset: str, **tags: str) -> list[Run]:
@@ -55,20 +59,20 @@ def _rank(trial: Run) -> tuple[float, float, int]:
     return -metric(trial, "best_val_accuracy"), loss, trial.trial_number
 
 
-def choose_retrained(store: Store, spec: str, dataset: str | None = None, source: str = "") -> Run:
+def choose_retrained(store: Store, spec: str, dataset: str | None = None, data: DataConfig | None = None) -> Run:
     """The retrained run that `spec` names.
 
     Args:
         store: where to look.
         spec: `best` (the CNN), `best:ffnn`, a run id, a unique prefix of one, or a run name.
         dataset: the key of a data set for `best`; by default that of the latest retrained run.
-        source: see `best_trial`.
+        data: see `best_trial`.
 
     Raises:
         StudyError: where there is none, or several.
     """
     if spec == "best" or spec.startswith("best:"):
-        return best_retrained(store, spec.partition(":")[2] or "cnn", dataset, source)
+        return best_retrained(store, spec.partition(":")[2] or "cnn", dataset, data)
     run = find(store, spec)
     if run.stage != "retrain":
         raise StudyError(
@@ -78,19 +82,19 @@ def choose_retrained(store: Store, spec: str, dataset: str | None = None, source
     return run
 
 
-def best_retrained(store: Store, model: str, dataset: str | None = None, source: str = "") -> Run:
+def best_retrained(store: Store, model: str, dataset: str | None = None, data: DataConfig | None = None) -> Run:
     """The longest retraining of the best trial of `model` with the search's own seed; see `choose_retrained`.
 
     Raises:
         StudyError: for an unknown model, or where none is finished.
     """
     require_known("model", model, MODELS)
-    trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model, source)
+    trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model, data)
     retrainings = store.runs(stage="retrain", trial_run=trial.id, seed=str(trial.base_seed))
     # A later, shorter retraining does not replace a longer one; ties go to the latest.
     runs = sorted((run for run in retrainings if run.status == "FINISHED"), key=lambda run: -run.epochs)
     if not runs:
-        words = ("retrain", "--model", model, *_option(store, trial.dataset_key, source))
+        words = ("retrain", "--model", model, *_options(store, trial.dataset_key, data))
         raise StudyError(
             f"The best {model} on {trial.dataset_key} (trial {trial.trial_number} of search {trial.search}) was "
             f"not retrained: run `{command(store, *words)}` first."
@@ -105,7 +109,9 @@ def finished_seeds(store: Store, trial: Run, epochs: int, precision: str) -> dic
     return {run.seed: run for run in reversed(matching)}
 
 
-def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None, source: str = "") -> Run:
+def choose_trial(
+    store: Store, spec: str, model: str, dataset: str | None = None, data: DataConfig | None = None
+) -> Run:
     """The trial that `spec` names, to be retrained: a trial, or the trial of a retrained run.
 
     Raises:
@@ -114,13 +120,30 @@ def choose_trial(store: Store, spec: str, model: str, dataset: str | None = None
     if spec == "best" or spec.startswith("best:"):
         chosen = spec.partition(":")[2] or model
         require_known("model", chosen, MODELS)
-        return best_trial(store, dataset or latest_dataset(store, "trial", model=chosen), chosen, source)
+        return best_trial(store, dataset or latest_dataset(store, "trial", model=chosen), chosen, data)
     run = find(store, spec)
     if run.stage == "retrain":
         return store.get(run.trial_run)
     if run.stage != "trial":
         raise StudyError(f"Run {run.name} ({run.id}) is not a trial: name a trial, a retrained run, or best.")
     return run
+
+
+def image_size(store: Store, spec: str, stage: str, dataset: str) -> int:
+    """Side, in pixels, of the images of the run that `spec` names.
+
+    For `best` it is that of the latest run of `stage` on `dataset` (a value of --dataset); where there is none, of the
+    latest on any, since images may have been moved.
+
+    Raises:
+        StudyError: for an unknown run.
+    """
+    if spec != "best" and not spec.startswith("best:"):
+        return find(store, spec).image_size
+    runs = store.runs(stage=stage)
+    source = DataConfig(dataset=dataset).recorded_dataset
+    chosen = next((run for run in runs if run.dataset == source), runs[0] if runs else None)
+    return chosen.image_size if chosen else IMAGE_SIZE
 
 
 def require_searched_on(trial: Run, digest: str, source: str) -> None:

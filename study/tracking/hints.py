@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from study.config import SearchConfig
+from study.config import IMAGE_SIZE, DataConfig, SearchConfig
 from study.home import Home, default_home
 from study.system.redaction import masked
 from study.tracking.runs import Run
@@ -50,14 +50,13 @@ def _retraining(run: Run) -> tuple[str, ...]:
     return "retrain", "--run", run.trial_run, "--epochs", str(run.epochs), "--seed", str(run.seed)
 
 
-def searching(config: SearchConfig, dataset: str) -> str:
-    """The command that continues a search of `dataset`, for any home."""
+def searching(config: SearchConfig, data: DataConfig) -> str:
+    """The command that continues a search on the data set of `data`, for any home."""
     default = SearchConfig(name=config.name, model=config.model)
     differing = [name for name in SEARCH_OPTIONS if getattr(config, name) != getattr(default, name)]
     settings = [word for name in differing for word in (SEARCH_OPTIONS[name], str(getattr(config, name)))]
     words = (
-        "--dataset",
-        dataset,
+        *images(data.recorded_dataset, data.image_size),
         "--model",
         config.model.name,
         "--search",
@@ -66,6 +65,11 @@ def searching(config: SearchConfig, dataset: str) -> str:
         str(config.trials),
     )
     return shlex.join(["study", "tune", *words, *settings])
+
+
+def images(dataset: str, image_size: int) -> tuple[str, ...]:
+    """The options that select a data set and the size of its images; the default size is left out."""
+    return ("--dataset", dataset, *(() if image_size == IMAGE_SIZE else ("--image-size", str(image_size))))
 
 
 def where(home: Home, uri: str) -> tuple[str, ...]:

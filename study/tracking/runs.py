@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from study.config import DataConfig, TrainConfig
+from study.config import IMAGE_SIZE, DataConfig, TrainConfig
 from study.errors import StudyError
 from study.system.processes import is_gone
 
@@ -25,7 +25,7 @@ WORKER, BIRTH = "mlflow.study.worker", "mlflow.study.birth"
 DIGEST = "dataset_digest"
 NOT_CONTINUED = ("diverged", "incomplete")
 """Reasons of ended retrainings that are not continued, since they would end the same way again."""
-DATA_PARAMS = ("dataset", DIGEST, "validation_fraction", "split_seed", "skip_unreadable")
+DATA_PARAMS = ("dataset", DIGEST, "validation_fraction", "split_seed", "skip_unreadable", "image_size")
 """The params that describe a retrained run's data set, which its analysis records too."""
 STAGE_TAGS = {
     "search": ("search", "model", "dataset"),
@@ -173,6 +173,8 @@ class Run:
 
     dataset = _Recorded(str, where=PARAMS, default="")
     """The data set as the option --dataset names it."""
+    image_size = _Recorded(int, where=PARAMS, default=IMAGE_SIZE)
+    """Side of its images, in pixels; those of earlier versions had the default."""
     dataset_digest = _Recorded(str, where=PARAMS, default="")
     precision = _Recorded(str, where=PARAMS, default="")
     epochs = _Recorded(int, where=PARAMS, default=0)

@@ -25,6 +25,8 @@ BAD = [
     (DataConfig, {"validation_fraction": 1.0}, "1.0"),
     (DataConfig, {"validation_fraction": -0.25}, "-0.25"),
     (DataConfig, {"validation_fraction": float("nan")}, "nan"),
+    (DataConfig, {"image_size": 15}, "image size is 15: it must be from 16 to 256"),
+    (DataConfig, {"image_size": 257}, "image size is 257"),
     (CNNConfig, {"filters": (32,)}, "(32,)"),
     (CNNConfig, {"filters": (32, 64, 128)}, "(32, 64, 128)"),
     (CNNConfig, {"filters": (0, 64)}, "first filter count is 0"),
@@ -130,7 +132,10 @@ def test_every_setting_is_recorded_under_its_own_name():
 
 @pytest.mark.parametrize(
     "config",
-    [DataConfig(), DataConfig(dataset="/photos", validation_fraction=0.3, split_seed=4, skip_unreadable=True)],
+    [
+        DataConfig(),
+        DataConfig(dataset="/photos", validation_fraction=0.3, split_seed=4, skip_unreadable=True, image_size=48),
+    ],
 )
 def test_data_settings_come_back_from_what_a_run_records(config: DataConfig):
     assert DataConfig.from_params({name: str(value) for name, value in vars(config).items()}) == config

@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -202,8 +203,41 @@ class TestDigits:
         whole = torch.bincount(torch.cat([digits.train.labels, digits.test.labels]))
         assert ((torch.bincount(digits.test.labels) - whole / 5).abs() < 1).all()
 
+    @pytest.mark.parametrize("side", [16, 20, 48])
+    def test_are_enlarged_to_the_size_asked_for(self, side: int, home: Home):
+        small, default = load("digits", home, image_size=side), load("digits", home)
+        assert (small.side, small.train.images.shape[1:]) == (side, (3, side, side))
+        first = -(-torch.arange(8) * side // 8)
+        assert torch.equal(small.test.images[..., first, :][..., first], default.test.images[..., ::4, ::4])
+        assert small.key == f"digits-{side}px"
+        assert f"upsampled to {side}×{side}" in small.source
+
 
 class TestFolder:
+    def test_a_size_has_its_own_pixels_digest_key_and_cache(self, folder: Path, home: Home):
+        default, large = load(folder, home), load(folder, home, image_size=48)
+        assert large.train.images.shape == (12, 3, 48, 48)
+        for row, name in enumerate(["bird/0000.png", "bird/0001.png"]):
+            photo = Image.open(folder / "train" / name).resize((48, 48), Image.Resampling.BILINEAR)
+            assert np.array_equal(large.train.images[row].numpy(), np.asarray(photo).transpose(2, 0, 1))
+        assert large.key == f"photos-{large.digest[:8]}-48px"
+        assert large.source == f"image folder {folder}, resized to 48×48"
+        assert len({dataset.digest for dataset in (default, large)}) == 2
+        assert len({dataset.cache for dataset in (default, large)}) == 2
+        messages: list[str] = []
+        again = load_dataset(large.config, home, messages.append)
+        assert (again.digest, messages) == (large.digest, [])
+        assert select_image(large, str(folder / "train/bird/0001.png")).image.equal(large.train.images[1])
+
+    def test_images_that_do_not_fit_in_memory_are_refused(
+        self, folder: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+    ):
+        free = 2 * 18 * 3 * 64**2
+        monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
+        load(folder, home, image_size=64)
+        text = refusal(folder, home, image_size=65)
+        assert text.startswith("18 images of 65 × 65 pixels need 0.0 GiB of memory, and 0.0 are free: choose a smaller")
+
     def test_classes_and_files_are_in_sorted_order(self, folder: Path, home: Home):
         dataset = load(folder, home)
         assert dataset.classes == ("bird", "cat")
@@ -569,6 +603,18 @@ class TestCIFAR10:
         batch = pickle.loads((home.data / BATCHES / "data_batch_1").read_bytes())
         assert np.array_equal(dataset.train.images[:20].numpy(), batch["data"].reshape(-1, 3, 32, 32))
         assert dataset.train.labels[:20].tolist() == batch["labels"]
+
+    def test_is_resized_to_the_size_asked_for_with_a_cache_of_its_own(self, site: Path, home: Home):
+        default, _ = cifar10(home)
+        large = load("cifar10", home, image_size=40)
+        assert (large.key, large.source) == ("cifar10-40px", "CIFAR-10 (torchvision), resized to 40×40")
+        for row in (0, 99):
+            pixels = Image.fromarray(default.train.images[row].permute(1, 2, 0).contiguous().numpy())
+            expected = np.asarray(pixels.resize((40, 40), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+            assert np.array_equal(large.train.images[row].numpy(), expected)
+        assert torch.equal(large.test.labels, default.test.labels)
+        assert large.cache != default.cache
+        assert load("cifar10", home, image_size=40).digest == large.digest
 
     def test_is_reused_without_a_network_and_without_torchvision(
         self, site: Path, home: Home, monkeypatch: pytest.MonkeyPatch

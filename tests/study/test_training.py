@@ -335,6 +335,15 @@ def test_predictions_are_the_models_in_float32_whatever_the_batch(
     assert torch.allclose(logits.double(), expected, atol=1e-5)
 
 
+def test_larger_images_are_evaluated_in_smaller_batches(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(training.EVALUATION_BATCH, "cpu", 8)
+    device = torch.device("cpu")
+    assert [training.evaluation_batch(device, side) for side in (16, 32, 48, 64, 256)] == [8, 8, 3, 2, 1]
+    images = torch.randint(0, 256, (5, 3, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    model = build_model(SMALL, classes=10, seed=0, side=48)
+    assert torch.allclose(predict(model, images), model(normalise(images)), atol=1e-5)
+
+
 def test_evaluation_gives_the_loss_and_accuracy_of_scikit_learn(tiny: Dataset):
     model = build_model(SMALL, classes=10, seed=0)
     probabilities = predict(model, tiny.test.images).double().softmax(1).numpy()

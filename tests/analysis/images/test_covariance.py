@@ -2,7 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.images.covariance import choose, covariance, covariance_caption, draw_covariance, measure, shrink
+from analysis.images.covariance import (
+    COVARIANCE_NOTE,
+    choose,
+    covariance,
+    covariance_caption,
+    draw_covariance,
+    measure,
+    show,
+    shrink,
+)
 from analysis.images.distance import (
     DIRECTIONS,
     by_distance,
@@ -93,6 +102,27 @@ def test_shrinking_averages_squares():
     small = shrink(matrix, 4)
     assert small.shape == (2, 2)
     assert small[0, 1] == matrix[:4, 4:].mean()
+
+
+def test_a_side_that_is_no_multiple_has_smaller_squares_at_its_end():
+    matrix = np.arange(36.0).reshape(6, 6)
+    small = shrink(matrix, 4)
+    assert small.shape == (2, 2)
+    assert small[0, 1] == matrix[:4, 4:].mean()
+    assert small[1, 1] == matrix[4:, 4:].mean()
+
+
+def test_large_images_are_reduced_and_that_is_said():
+    images = IMAGES.repeat(12, axis=2).repeat(6, axis=3)  # 48 × 48
+    covered, correlated = show(measure(images))
+    assert covered.note.endswith("A pixel here is the mean of 2 × 2 pixels of the images.")
+    assert correlated.note == "A pixel here is the mean of 2 × 2 pixels of the images."
+    measured, means = measure(images), images.reshape(40, 3, 24, 2, 24, 2).mean(axis=(3, 5))
+    np.testing.assert_allclose(measured.variances, (means / 127.5).var(axis=0, ddof=1))
+    assert measured.variances.shape == (3, 24, 24)
+    covered.figure.draw_without_rendering()
+    assert not measure(np.full((3, 3, 48, 48), 9, np.uint8)).variances.any()
+    assert next(show(MEASURED)).note == COVARIANCE_NOTE
 
 
 def test_the_captions_have_the_tables_numbers():

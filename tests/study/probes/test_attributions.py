@@ -17,8 +17,8 @@ BACKGROUND = torch.rand(10, 3, 32, 32, generator=torch.Generator().manual_seed(2
 PAIR = pair_of(1, 3, 2)
 
 
-def network(config=None):
-    model = build_model(config or CNNConfig(filters=(8, 6), kernel=5), classes=4, seed=0)
+def network(config=None, side=32):
+    model = build_model(config or CNNConfig(filters=(8, 6), kernel=5), classes=4, seed=0, side=side)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter *= 2  # margins as large as a trained network's
@@ -114,6 +114,41 @@ def test_occlusion_of_the_whole_image_is_the_margin_less_that_of_a_grey_image():
 
     lost = margins(CNN, IMAGES, PAIR) - margins(CNN, torch.zeros_like(IMAGES), PAIR)
     assert torch.allclose(maps, lost[:, None, None].expand_as(maps), atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [20, 64])
+def test_cells_are_eight_by_eight_whatever_the_size(side):
+    cells = attributions.cells(side)
+    assert cells.shape == (side, side)
+    sizes = cells.flatten().bincount()
+    assert len(sizes) == 64
+    assert sizes.max() - sizes.min() <= (0 if side % 8 == 0 else 5)
+    assert (cells[1:] >= cells[:-1]).all()
+    assert (cells[:, 1:] >= cells[:, :-1]).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_images_of_another_size_have_maps_of_theirs_that_add_up_too(name):
+    generator = torch.Generator().manual_seed(4)
+    images, background = (torch.rand(count, 3, 48, 48, generator=generator) * 2 - 1 for count in (1, 5))
+    model, method, pair = network(side=48), METHODS[name], pair_of(1, 3)
+
+    maps = method.maps(model, images, pair, background)
+
+    assert maps.shape == (1, 48, 48)
+    if method.reference:
+        explained = margins(model, images, pair) - method.reference(model, images, pair, background)
+        difference = (maps.sum(dim=(1, 2)) - explained).abs().max()
+        assert difference < (1e-4 if method.exact else 0.1 * explained.abs().max() + 0.2)
+
+
+def test_occlusion_scales_its_square_with_the_images():
+    images = IMAGES.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    model = network(side=64)
+
+    scaled = attributions.occlusion(model, images, PAIR, BACKGROUND)
+
+    assert torch.equal(scaled, attributions.occlusion(model, images, PAIR, BACKGROUND, window=12, stride=4))
 
 
 class TinyNetwork(nn.Module):

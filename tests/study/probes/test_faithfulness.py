@@ -58,6 +58,24 @@ def test_cell_sums_sum_to_the_map():
     assert sums.sum(1) == pytest.approx(IMAGES[:, 0].sum((1, 2)).numpy(), abs=1e-3)
 
 
+def test_cell_sums_of_another_size_sum_to_the_map():
+    maps = torch.rand(2, 20, 20, generator=torch.Generator().manual_seed(1))
+    sums = cell_sums(maps)
+    assert sums.shape == (2, 64)
+    assert sums[:, 0] == pytest.approx(maps[:, :3, :3].sum((1, 2)).numpy(), abs=1e-5)
+    assert sums.sum(1) == pytest.approx(maps.sum((1, 2)).numpy(), abs=1e-4)
+
+
+def test_images_of_another_size_are_measured(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(faithfulness, "METHODS", FEW)
+    images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    model = build_model(CNNConfig(filters=(4, 6)), classes=4, seed=0, side=48)
+    scores, checks = measure(model, images, images, checked=1)
+    assert set(scores["method"]) == {*FEW, *CONTROLS}
+    assert np.isfinite(scores[["squares", "sets", "insertion_deletion"]]).all(axis=None)
+    assert len(checks) > 0
+
+
 def test_on_a_linear_network_input_times_gradient_is_the_measured_drop():
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))
     masks, groups = parts()

@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from study import training
 from study.config import CNNConfig, FFNNConfig, ModelConfig
 from study.images import Labelled, normalise
 from study.models import build_model
-from study.probes import influence
 from study.probes.influence import checkpoint_epochs, similarity, tracin
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -22,7 +22,7 @@ MODELS = [CNNConfig(filters=(4, 6)), FFNNConfig(hidden=8)]
 def test_scores_are_the_sum_over_epochs_of_learning_rate_times_the_product_of_gradients(
     config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(influence, "EVALUATION_BATCH", {"cpu": 8})  # several batches, the last one smaller
+    monkeypatch.setattr(training, "EVALUATION_BATCH", {"cpu": 8})  # several batches, the last one smaller
     epochs = [build_model(config, classes=4, seed=seed) for seed in range(3)]
 
     scores = tracin(

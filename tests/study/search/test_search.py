@@ -202,6 +202,17 @@ def test_changed_settings_are_refused_with_the_difference(changed: dict[str, obj
     opened(home, replace(QUICK, trials=100))
 
 
+def test_images_of_another_size_are_refused_with_both_sizes(home: Home):
+    opened(home)
+    optuna_study = opened(home)
+    with pytest.raises(StudyError, match="image_size was 32, now 48; dataset was"):
+        search.open_search(QUICK, default_storage(home), digest="another", image_size=48)
+    settings = optuna_study.user_attrs["settings"]
+    del settings["image_size"]
+    optuna_study.set_user_attr("settings", settings)
+    opened(home)
+
+
 def test_a_search_that_is_older_than_a_setting_is_continued_with_its_default(home: Home):
     optuna_study = opened(home)
     settings = optuna_study.user_attrs["settings"]

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from study.config import DataConfig
 from study.errors import StudyError
 from study.tracking import best as selection
 from study.tracking.store import Store
@@ -192,14 +193,34 @@ def test_the_finished_seeds_are_those_of_the_trial_its_epochs_and_precision(stor
     assert {seed: run.id for seed, run in seeds.items()} == {0: first, 2: latest}
 
 
+def sized(store: Store, dataset: str, side: int | None) -> str:
+    size = {} if side is None else {"image_size": side}
+    tags = {"stage": "retrain", "dataset": f"{dataset}-{side}px"}
+    return store.start(tags["dataset"], "retrained", tags=tags, params={"dataset": dataset, **size})
+
+
+def test_the_size_of_images_is_that_of_the_run_or_of_the_latest_on_them(store: Store):
+    assert selection.image_size(store, "best", "retrain", "digits") == 32
+    old = sized(store, "digits", None)
+    assert selection.image_size(store, "best:ffnn", "retrain", "digits") == 32
+    large, other = sized(store, "digits", 48), sized(store, "cifar10", 64)
+    sizes = {name: selection.image_size(store, "best", "retrain", name) for name in ("digits", "cifar10")}
+    assert sizes == {"digits": 48, "cifar10": 64}
+    assert selection.image_size(store, "best", "retrain", "/moved/photos") == 64
+    assert [selection.image_size(store, run, "retrain", "digits") for run in (old, large, other)] == [32, 48, 64]
+    with pytest.raises(StudyError, match="Unknown run 'nowhere'"):
+        selection.image_size(store, "nowhere", "retrain", "digits")
+
+
 def test_a_command_that_is_named_leads_to_the_store_and_the_images_at_hand(store: Store, tmp_path: Path):
     where = f"--home {store.home.root}"
     assert f"`study tune --model ffnn --dataset digits {where}`" in refusal(
         selection.best_trial, store, "digits", "ffnn"
     )
     folder = str(tmp_path / "my photos")
-    text = refusal(selection.best_trial, store, "photos-01234567", "cnn", folder)
-    assert f"`study tune --model cnn --dataset '{folder}' {where}`" in text
+    data = DataConfig(dataset=folder, image_size=48)
+    text = refusal(selection.best_trial, store, "photos-01234567-48px", "cnn", data)
+    assert f"`study tune --model cnn --dataset '{folder}' --image-size 48 {where}`" in text
     assert f"`study tune --model ffnn {where}`" in refusal(selection.choose_trial, store, "best", "ffnn")
     assert f"`study retrain {where}`" in refusal(selection.choose_retrained, store, "best")
     retraining(store, trial(store, 0, 0.5))

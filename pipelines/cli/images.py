@@ -1,0 +1,32 @@
+"""The images that the options of a command name: --dataset, --image-size and --skip-unreadable."""
+
+from typing import TYPE_CHECKING
+
+from study.config import DataConfig
+from study.errors import require
+
+if TYPE_CHECKING:
+    from study.tracking.store import Store
+
+
+def data_of(dataset: str, image_size: int, skip_unreadable: bool) -> DataConfig:
+    """The settings of a data set."""
+    return DataConfig(dataset=dataset, image_size=image_size, skip_unreadable=skip_unreadable)
+
+
+def images_of(
+    store: "Store", run: str, dataset: str, image_size: int | None, skip_unreadable: bool, *, stage: str = "retrain"
+) -> DataConfig | None:
+    """The settings of a data set on which `run`, of `stage`, is chosen; None where the run's own images are meant.
+
+    Without an image size, it is that of the run.
+
+    Raises:
+        StudyError: for an image size without a data set, or an unknown run.
+    """
+    if not dataset:
+        require(image_size is None, "--image-size goes with --dataset: a run's own images have the size it recorded.")
+        return None
+    from study.tracking import best
+
+    return data_of(dataset, image_size or best.image_size(store, run, stage, dataset), skip_unreadable)
