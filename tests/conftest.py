@@ -34,9 +34,8 @@ LONGEST = (
     "whole/test_server_faults.py",
     "pipelines/trials/test_pool.py",
     "pipelines/session/test_isolation.py",
-    # Before the tests of reports, which add analyses to the study that it exports.
-    "pipelines/upkeep/test_export.py",
     "pipelines/test_analyse.py",
+    "pipelines/upkeep/test_export.py",
     "whole/test_documented.py",
     "faults/test_faults.py",
     "pipelines/upkeep/test_doctor.py",
