@@ -1,30 +1,27 @@
 """The replicates of an experiment: each of its conditions trained with each of its seeds, a run below the experiment's.
 
 Losses and accuracies are recorded by epoch. The counts of silent and collapsed filters change fastest in the first
-steps: they are recorded by optimiser step, before training, after each of `EARLY_STEPS` and after every epoch.
+steps: they are recorded by optimiser step, before training, in the first steps and after every epoch.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
+from pipelines.trials.trainings import Images, Measured, replicate
+from pipelines.trials.turns import retried, take_turns
 from study.config import TrainConfig
 from study.data import Dataset
 from study.device import failures_explained
 from study.errors import Diverged, StudyError
 from study.experiments import Condition
-from study.models import CNN, build_model
-from study.probes.activity import filter_counts
 from study.search.trial import best_epoch
 from study.tracking.failures import failure_recorded
 from study.tracking.runs import is_under_way, points
 from study.tracking.tags import experiment_tags, replicate_tags
-from study.training import Epoch, TrainingState, fit, resident
-
-EARLY_STEPS = frozenset({10, 20, 40, 80, 160})
+from study.training import Epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +87,10 @@ def _start_run(plan: Plan, dataset: Dataset, context: Context) -> str:
 
 
 def run_missing(plan: Plan, parent: str, dataset: Dataset, context: Context) -> None:
-    """Trains every replicate that is not finished, one after the other, and tags the run with what it compares."""
+    """Trains every replicate that is not finished, and tags the run with what it compares.
+
+    One after the other; on a cluster several at a time.
+    """
     finished = context.store.runs([dataset.key], stage="replicate", parent=parent, status="FINISHED")
     done = {(run.condition, run.seed) for run in finished}
     replicates = plan.replicates()
@@ -100,32 +100,37 @@ def run_missing(plan: Plan, parent: str, dataset: Dataset, context: Context) -> 
     if missing:
         runner = _Runner(plan, parent, dataset, context)
         epochs, left = (sum(config.epochs for _, config in some) for some in (replicates, missing))
-        with context.display.bar(plan.experiment, epochs * len(runner.rows)) as bar:
-            bar.advance((epochs - left) * len(runner.rows))
-            for number, (condition, config) in enumerate(missing, start=len(replicates) - len(missing) + 1):
+        with context.display.bar(plan.experiment, epochs * len(runner.images)) as bar:
+            bar.advance((epochs - left) * len(runner.images))
+            first = len(replicates) - len(missing) + 1
+            trainings = (
                 runner.run(condition, config, bar, f"{number}/{len(replicates)}")
+                for number, (condition, config) in enumerate(missing, start=first)
+            )
+            take_turns(trainings, context.cluster.places if context.cluster else 1)
     context.store.tag(parent, conditions=[condition.label for condition in plan.conditions], seeds=plan.seeds)
 
 
 class _Runner:
     def __init__(self, plan: Plan, parent: str, dataset: Dataset, context: Context):
         self.plan, self.parent, self.dataset, self.context = plan, parent, dataset, context
-        splits = dataset.splits
-        self.images, self.validation = (resident(part, context.machine) for part in (splits.images, splits.validation))
-        self.rows = splits.train_rows
+        self.images = Images.of_splits(dataset, None if context.cluster else context.machine)
         self.params = context.params(dataset)
 
-    def run(self, condition: Condition, config: TrainConfig, bar: Bar, place: str) -> None:
-        """Trains and records one replicate; that its loss diverges is a result too."""
-        run_id, epochs = self._start(condition, config), list[Epoch]()
+    def run(self, condition: Condition, config: TrainConfig, bar: Bar, place: str) -> Generator[None]:
+        """Trains and records one replicate, yielding in between; that its loss diverges is a result too."""
         label = f"{place} {condition.label}, seed {config.seed}"
+        yield from retried(lambda: self._run(condition, config, bar, label), label, self.context.display.say)
+
+    def _run(self, condition: Condition, config: TrainConfig, bar: Bar, label: str) -> Generator[None]:
+        run_id, epochs = self._start(condition, config), list[Epoch]()
         reason, detail, stopped_epoch = "complete", "", None
         with failure_recorded(self.context.store, run_id):
             try:
                 with failures_explained(self.context.machine):
-                    self._fit(run_id, config, epochs, bar, label)
+                    yield from self._fit(run_id, config, epochs, bar, label)
             except Diverged as end:
-                bar.advance((config.epochs - end.epoch) * len(self.rows))
+                bar.advance((config.epochs - end.epoch) * len(self.images))
                 reason, detail, stopped_epoch = "diverged", f"; {end}", end.epoch
         self.context.store.finish(run_id, "FINISHED", reason, points(_best(epochs), 0), stopped_epoch=stopped_epoch)
         accuracy = f"val {epochs[-1].metrics['val_accuracy']:.4f}" if epochs else "no finite result"
@@ -140,39 +145,26 @@ class _Runner:
             parent=self.parent,
         )
 
-    def _fit(self, run_id: str, config: TrainConfig, epochs: list[Epoch], bar: Bar, label: str) -> None:
-        model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed, side=self.dataset.side)
-        state = TrainingState(model, config, self.context.machine)
-        count = partial(self._count, run_id, state, counted=set())
+    def _fit(self, run_id: str, config: TrainConfig, epochs: list[Epoch], bar: Bar, label: str) -> Generator[None]:
+        training = self.context.run(replicate, self.images, config, on_batch=bar.advance)
+        with closing(training):
+            for measured in training:
+                if measured is None:
+                    yield
+                    continue
+                self._record(run_id, measured)
+                if epoch := measured.epoch:
+                    epochs.append(epoch)
+                    accuracy = f"val {epoch.metrics['val_accuracy']:.3f}"
+                    bar.note(f"{label} · epoch {epoch.number}/{config.epochs} · {accuracy}")
+                    if self.context.cluster:
+                        bar.advance(len(self.images))
 
-        def on_epoch(epoch: Epoch) -> None:
+    def _record(self, run_id: str, measured: Measured) -> None:
+        if epoch := measured.epoch:
             self.context.store.log(run_id, epoch.metrics | epoch.speed, epoch.number)
-            count()
-            epochs.append(epoch)
-            bar.note(f"{label} · epoch {epoch.number}/{config.epochs} · val {epoch.metrics['val_accuracy']:.3f}")
-
-        def on_batch(images: int) -> None:
-            bar.advance(images)
-            if state.steps in EARLY_STEPS:
-                count()
-
-        count()
-        fit(
-            state,
-            self.images,
-            config,
-            self.context.machine,
-            rows=self.rows,
-            evaluate={"val": self.validation},
-            on_epoch=on_epoch,
-            on_batch=on_batch,
-        )
-
-    def _count(self, run_id: str, state: TrainingState, counted: set[int]) -> None:
-        """Records the counts of silent and collapsed filters of a CNN, once per step."""
-        if isinstance(state.model, CNN) and state.steps not in counted:
-            counted.add(state.steps)
-            self.context.store.log(run_id, filter_counts(state.model, self.validation.images), state.steps)
+        for step, counts in measured.counts.items():
+            self.context.store.log(run_id, counts, step)
 
 
 def _best(epochs: Sequence[Epoch]) -> dict[str, float]:

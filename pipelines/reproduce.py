@@ -33,6 +33,7 @@ def search_and_retrain(
     """
     config = _complete(config, dataset, context)
     if dry_run:
+        require(context.cluster is None, "--dry-run times steps on this machine: leave out --engine ray.")
         say_estimate([config], dataset, context, retrain_epochs=epochs)
         return
     tune(config, dataset, replace(context, is_part=epochs > 0), workers=workers)

@@ -5,15 +5,22 @@ logits of the final weights on all images, and the model, registered. The test i
 not used to choose anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.session.mlflow_pages import run_page
 from pipelines.session.notes import describe_retrained
+from pipelines.trials.trainings import Images, Trained
+from pipelines.trials.trainings import retraining as train
+from pipelines.trials.turns import retried, take_turns
 from study.cautions import baseline
 from study.config import TrainConfig
 from study.data import Dataset
@@ -21,7 +28,7 @@ from study.device import failures_explained, release_freed_memory
 from study.duplicates import find_duplicates
 from study.errors import Diverged, Incomplete, StudyError
 from study.models import Model, build_model
-from study.system.processes import usage
+from study.state import weights_in
 from study.tracking.artifacts import predictions_path
 from study.tracking.best import require_searched_on
 from study.tracking.checkpoints import Checkpoint, Checkpoints
@@ -30,7 +37,7 @@ from study.tracking.registry import log_model, model_digests, model_name
 from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric
 from study.tracking.tags import retrain_tags
 from study.tracking.writer import Writer
-from study.training import Epoch, TrainingState, accuracy, fit, predict
+from study.training import Epoch, accuracy, predict
 
 
 def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None = None) -> str:
@@ -49,14 +56,30 @@ def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed
         Incomplete: where a file that was kept is missing or altered at the end.
         KeyboardInterrupt: after the run was marked as interrupted.
     """
-    require_searched_on(trial, dataset.digest, dataset.source)
+    images = Images.of_all(dataset)
+    return take_turns([retraining(trial, dataset, images, context, epochs=epochs, seed=seed)], 1)[0]
+
+
+def retraining(
+    trial: Run, dataset: Dataset, images: Images, context: Context, *, epochs: int, seed: int | None = None
+) -> Generator[None, None, str]:
+    """Retrains as `retrain` does, yielding while a node of a cluster trains; `images` are those of `dataset`."""
     seed = trial.base_seed if seed is None else seed
+    name = f"{trial.full_name}, seed {seed}"
+    attempt = partial(_retraining, trial, dataset, images, context, epochs=epochs, seed=seed)
+    return (yield from retried(attempt, name, context.display.say))
+
+
+def _retraining(
+    trial: Run, dataset: Dataset, images: Images, context: Context, *, epochs: int, seed: int
+) -> Generator[None, None, str]:
+    require_searched_on(trial, dataset.digest, dataset.source)
     config = replace(trial.train_config, epochs=epochs, seed=seed)
     with context.locked():
         run_id = _unfinished(trial, config, context) or _start(trial, config, dataset, context)
     try:
         with failure_recorded(context.store, run_id), failures_explained(context.machine):
-            _train(run_id, config, trial, dataset, context)
+            yield from _train(run_id, config, trial, dataset, images, context)
     except Diverged as end:
         raise StudyError(f"The retraining {run_id} diverged: {end}; choose another trial with --run.") from None
     context.store.finish(run_id, "FINISHED", "complete")
@@ -138,26 +161,15 @@ def _description(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, context: Context) -> None:
-    model = build_model(config.model, classes=len(dataset.classes), seed=config.seed, side=dataset.side)
-    state = TrainingState(model, config, context.machine)
+def _train(
+    run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, images: Images, context: Context
+) -> Generator[None]:
     checkpoints = Checkpoints(context.store, run_id)
     checkpoints.keep_description(_description(dataset))
-    _restore(run_id, state, checkpoints, context)
-    images = len(dataset.train)
-    bar_name = f"retraining {config.model.name}"
-    with Writer(context.store) as writer, context.display.bar(bar_name, config.epochs * images) as bar:
-        bar.advance(state.epoch * images)
-        fit(
-            state,
-            dataset.train,
-            config,
-            context.machine,
-            evaluate={"test": dataset.test},
-            on_epoch=lambda epoch: _keep_epoch(epoch, checkpoints, writer, state, config, context, bar),
-            on_batch=bar.advance,
-            from_start=True,
-        )
+    model = build_model(config.model, classes=len(dataset.classes), seed=config.seed, side=dataset.side)
+    model.load_state_dict((yield from _fit(run_id, config, checkpoints, images, context)))
+    # As it was trained.
+    model.to("cpu" if context.cluster else context.machine.device).to(memory_format=torch.channels_last)
     _keep_predictions(run_id, model, checkpoints, config, dataset, context)
     # Before it is registered, after which it may be served as the best.
     _require_whole(run_id, config, context)
@@ -165,31 +177,57 @@ def _train(run_id: str, config: TrainConfig, trial: Run, dataset: Dataset, conte
     checkpoints.keep_model(model_digests(context.store, run_id))
 
 
+def _fit(
+    run_id: str, config: TrainConfig, checkpoints: Checkpoints, images: Images, context: Context
+) -> Generator[None, None, dict[str, Tensor]]:
+    """Trains from the latest checkpoint to the last epoch, and returns the final weights."""
+    before = _latest(run_id, checkpoints, context)
+    begun, weights = (before.epoch, weights_in(before.tensors)) if before else (0, {})
+    with (
+        Writer(context.store) as writer,
+        context.display.bar(f"retraining {config.model.name}", config.epochs * len(images)) as bar,
+    ):
+        bar.advance(begun * len(images))
+        state = before.tensors if before else None
+        with closing(context.run(train, images, config, state, on_batch=bar.advance)) as training:
+            for trained in training:
+                if trained is None:
+                    yield
+                    continue
+                if context.cluster and trained.epoch.number:
+                    bar.advance(len(images))
+                _keep_epoch(trained.epoch, trained, checkpoints, writer, config, context, bar)
+                weights = trained.weights
+    return weights
+
+
 def _keep_epoch(
     epoch: Epoch,
+    trained: Trained,
     checkpoints: Checkpoints,
     writer: Writer,
-    state: TrainingState,
     config: TrainConfig,
     context: Context,
     bar: Bar,
 ) -> None:
-    metrics = epoch.metrics | epoch.speed | usage()
-    writer.submit(partial(checkpoints.keep_epoch, state.weights(), Checkpoint(state.epoch, state.tensors(), metrics)))
+    metrics = epoch.metrics | epoch.speed | trained.usage
+    checkpoint = Checkpoint(epoch.number, trained.state, metrics)
+    writer.submit(partial(checkpoints.keep_epoch, trained.weights, checkpoint))
     progress = f"test {metrics['test_accuracy']:.3f}"
     if epoch.number:
         progress += f" · train {metrics['train_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s"
     bar.note(f"epoch {epoch.number}/{config.epochs} · {progress}")
-    context.display.log(f"epoch {epoch.number}/{config.epochs}: {progress}")
+    # Of several trainings at a time the lines would mix.
+    named = f"seed {config.seed}, " if context.cluster else ""
+    context.display.log(f"{named}epoch {epoch.number}/{config.epochs}: {progress}")
 
 
-def _restore(run_id: str, state: TrainingState, checkpoints: Checkpoints, context: Context) -> None:
-    """Restores the latest whole checkpoint of the run; without one, training starts from the beginning."""
-    if (latest := checkpoints.latest()) is None:
-        return
-    state.restore(latest.tensors)
-    checkpoints.record(latest.metrics, latest.epoch)
-    context.display.say(f"Continuing run {run_id} after epoch {state.epoch}.")
+def _latest(run_id: str, checkpoints: Checkpoints, context: Context) -> Checkpoint | None:
+    """The latest whole checkpoint of the run; without one, training starts from the beginning."""
+    if latest := checkpoints.latest():
+        checkpoints.record(latest.metrics, latest.epoch)
+        context.display.say(f"Continuing run {run_id} after epoch {latest.epoch}.")
+    return latest
 
 
 def _keep_predictions(

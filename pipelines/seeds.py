@@ -3,9 +3,11 @@
 import statistics
 from collections.abc import Collection
 
-from pipelines.retrain import register_model, retrain
+from pipelines.retrain import register_model, retrain, retraining
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
+from pipelines.trials.trainings import Images
+from pipelines.trials.turns import take_turns
 from study.data import Dataset
 from study.errors import StudyError
 from study.models import build_model
@@ -91,13 +93,15 @@ def retrain_seeds(
     first = trial.base_seed if seed is None else seed
     numbers = range(first, first + seeds)
     done = finished(trial, dataset, context, epochs, numbers)
-    run_ids = []
-    for number in numbers:
-        if number in done:
-            context.display.say(f"Seed {number} is retrained already: run {done[number].id}.")
-            run_ids.append(done[number].id)
-        else:
-            run_ids.append(retrain(trial, dataset, context, epochs=epochs, seed=number))
+    for number in done:
+        context.display.say(f"Seed {number} is retrained already: run {done[number].id}.")
+    missing, images = [number for number in numbers if number not in done], Images.of_all(dataset)
+    trainings = (retraining(trial, dataset, images, context, epochs=epochs, seed=number) for number in missing)
+    with context.display.bar(f"seeds {first} to {numbers[-1]}", seeds) as bar:
+        bar.advance(len(done))
+        retrained = take_turns(trainings, context.cluster.places if context.cluster else 1, bar.advance)
+    by_seed = {number: run.id for number, run in done.items()} | dict(zip(missing, retrained, strict=True))
+    run_ids = [by_seed[number] for number in numbers]
     accuracies = [metric(context.store.get(run_id), "final_test_accuracy") for run_id in run_ids]
     spread = f" ± {statistics.stdev(accuracies):.4f} (standard deviation)" if seeds > 1 else ""
     of_seeds = f"seeds {first} to {first + seeds - 1}" if seeds > 1 else f"seed {first}"

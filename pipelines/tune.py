@@ -40,7 +40,7 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
         dataset: the images; trials are compared on a validation split of the training images.
         context: the stores, the machine and the display.
         workers: number of trials at a time: on a CPU each in a process with its share of the threads, on a GPU in turns
-            in this process; 0 chooses by the device.
+            in this process; 0 chooses by the device. A cluster has places of its own.
 
     Raises:
         StudyError: where a search of this name began with other settings.
@@ -78,6 +78,9 @@ def _run_missing(recovery: Recovery, dataset: Dataset, parent: str, workers: int
     recovery()
     with context.display.bar(f"search {config.name}", config.trials) as bar, recovery.watching():
         tally = Tally(context, bar, opened, config.trials)
+        if context.cluster:
+            run_trials(opened, config, dataset, context, parent=parent, on_end=tally.add, places=context.cluster.places)
+            return
         on_gpu = context.machine.device.type == "cuda"
         workers = min(workers or (GPU_WORKERS if on_gpu else 1), config.trials - done)
         # With a timeout trials run in worker processes (on a GPU in one), which can be killed when they hang.

@@ -35,11 +35,13 @@ class Machine:
     threads: int
     remark: str = ""
     """Why a GPU that seems to be present is not used."""
+    gpu: str = ""
+    """The name of a GPU of another machine; that of this one's is known to torch."""
     graphs: bool = True
     """Whether a GPU's training step is captured as a CUDA graph; False for comparisons only."""
 
     def __str__(self) -> str:
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{self.threads} threads"
+        name = self._gpu_name() or f"{self.threads} threads"
         return f"{self.device} ({name}), {self.precision}" + (f", no GPU: {self.remark}" if self.remark else "")
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -53,8 +55,15 @@ class Machine:
 
     def params(self) -> dict[str, str | int]:
         """Params of a run: equal weights need equal device, precision and number of threads."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
-        return {"device": str(self.device), "gpu": name, "precision": self.precision, "threads": self.threads}
+        return {
+            "device": str(self.device),
+            "gpu": self._gpu_name(),
+            "precision": self.precision,
+            "threads": self.threads,
+        }
+
+    def _gpu_name(self) -> str:
+        return self.gpu or (torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "")
 
 
 def prepare(device: str = "auto", precision: str = "auto", threads: int = 0) -> Machine:

@@ -38,6 +38,24 @@ class Diverged(Exception):
         super().__init__(f"{metric} became {value} in epoch {epoch}")
         self.epoch, self.metric, self.value = epoch, metric, value
 
+    def __reduce__(self) -> tuple[type["Diverged"], tuple[int, str, float]]:
+        # By default exceptions are unpickled with their text.
+        return Diverged, (self.epoch, self.metric, self.value)
+
+
+class Lost(Exception):
+    """A training whose worker on another machine is gone; it is retried.
+
+    Attributes:
+        reason: `interrupted`, or `timed out` with the details.
+        is_failure: whether it may have failed by itself, so that it is retried a few times only; else its machine was
+            lost, which says nothing about it.
+    """
+
+    def __init__(self, message: str, *, reason: str = "interrupted", is_failure: bool = True):
+        super().__init__(message)
+        self.reason, self.is_failure = reason, is_failure
+
 
 def causes(error: BaseException) -> Iterator[BaseException]:
     """`error`, what it was raised from or while handling, and so on."""

@@ -56,6 +56,11 @@ class TrainingState:
         self.epoch, self.steps = tensors["progress"].tolist()
 
 
+def weights_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's weights in a checkpoint made by `TrainingState.tensors`."""
+    return {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+
+
 def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
 

@@ -39,6 +39,8 @@ STAGES = {
     f"pipelines.{stage}"
     for stage in ("tune", "retrain", "analyse", "explain", "experiment", "upkeep.export", "upkeep.import_")
 }
+OPTIONAL = ("ray",)
+"""The extras whose packages are imported by name, once the command needs them."""
 EXCEPTIONS: set[tuple[str, str]] = {
     # MLflow runs it, and answers a client with the message of its own exception alone.
     ("study.served", "mlflow"),
@@ -110,7 +112,8 @@ def test_what_is_imported_is_declared():
     """Libraries that come with others today may not tomorrow."""
     imported = {name.partition(".")[0] for names in modules(*PACKAGES, "benchmarks").values() for name in names}
     imported -= {*PACKAGES, "benchmarks"} | set(sys.stdlib_module_names)
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = project["dependencies"] + [each for name in OPTIONAL for each in project["optional-dependencies"][name]]
     names = {canonicalize_name(re.split("[<>=]", requirement)[0]) for requirement in declared}
     installed = packages_distributions()
     providers = {name: set(map(canonicalize_name, installed[name])) for name in imported}
@@ -182,6 +185,12 @@ def test_only_tracking_and_upkeep_import_mlflow():
     assert {room(module) for module in importers("mlflow")} == {"study.tracking", "pipelines.upkeep"}
 
 
+def test_only_the_cluster_imports_ray_and_nothing_at_its_top():
+    assert importers("ray") == {"pipelines.session.cluster"}
+    top = ast.parse((ROOT / "pipelines/session/cluster.py").read_text()).body
+    assert "ray" not in {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+
+
 def named_in_text(module: str) -> set[str]:
     """The tags and params of runs that a module reads, or sets when it starts one, by their names in text."""
     names = set[str]()
@@ -251,7 +260,12 @@ TESTED_IN = {
     "pipelines/report/test_figures_filters.py": ["pipelines.report.measurements"],
     "pipelines/report/test_figures_search.py": ["pipelines.report.tracked"],
     "pipelines/test_analyse.py": ["pipelines.report.compose", "pipelines.report.material", "pipelines.report.network"],
-    "pipelines/test_experiment.py": ["pipelines.replicates"],
+    "pipelines/test_experiment.py": ["pipelines.replicates", "pipelines.trials.trainings"],
+    "pipelines/session/test_cluster.py": [
+        "pipelines.session.engine",
+        "pipelines.session.node",
+        "pipelines.trials.turns",
+    ],
     "pipelines/test_retrain.py": ["study.tracking.checkpoints", "pipelines.seeds"],
     "pipelines/test_tune.py": [
         "pipelines.report.search_results",

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +15,8 @@ from study.system.debugging import VARIABLE
 
 MOST = 1_000_000
 """Maximum of any count, e.g. of trials or epochs: more is a typing error."""
+MOST_WORKERS = 256
+"""Maximum number of trainings at a time."""
 LARGEST_SEED = 2**31 - 1
 """Maximum seed: some generators take 32 bits, and a trial's seed is the base plus the number of its draw."""
 LONGEST = 60
@@ -43,6 +45,17 @@ def number(name: str, help: str, least: int = 0, most: int = MOST, variable: str
         return value
 
     return option(name, help, variable, parser=parse, metavar="INTEGER", **more)
+
+
+def _decimal(name: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise StudyError(f"{name} is {_quoted(text)}: it must be a number.") from None
+        return value
+
+    return parse
 
 
 def variables_behind(text: str, environment: Mapping[str, str]) -> str:
@@ -80,6 +93,7 @@ def _quoted(text: str) -> str:
 
 MACHINE: dict[str, Any] = {"rich_help_panel": "Machine"}
 STORES: dict[str, Any] = {"rich_help_panel": "Stores"}
+CLUSTER: dict[str, Any] = {"rich_help_panel": "Cluster"}
 """Groups of options in the help."""
 
 # Of the command itself.
@@ -166,10 +180,29 @@ Workers = Annotated[
     int,
     number(
         "--workers",
-        help="Trials at a time, on a CPU each in a process of its own, on a GPU in turns in one; 0: 1 or 4 of them.",
-        most=256,
+        help="Trials at a time, on a CPU each in a process of its own, on a GPU in turns in one; 0: 1 or 4 of them, on "
+        "Ray as many as it has room for.",
+        most=MOST_WORKERS,
         **MACHINE,
     ),
+]
+Engine = Annotated[str, option("--engine", help="local, or ray: the nodes of a Ray cluster.", **CLUSTER)]
+Address = Annotated[
+    str, option("--address", help="HOST:PORT of the Ray cluster; empty: the one this machine is in.", **CLUSTER)
+]
+GpusPerTrial = Annotated[
+    float,
+    option(
+        "--gpus-per-trial",
+        help="GPUs of each training on Ray: up to 1, or a whole number; 0: it trains on CPUs.",
+        parser=_decimal("--gpus-per-trial"),
+        metavar="NUMBER",
+        **CLUSTER,
+    ),
+]
+EngineWorkers = Annotated[
+    int,
+    number("--workers", help="Trainings at a time on Ray; 0: as many as fit.", most=MOST_WORKERS, **CLUSTER),
 ]
 DryRun = Annotated[bool, option("--dry-run", help="Only say how long it would take; train and record nothing.")]
 TrialTimeout = Annotated[

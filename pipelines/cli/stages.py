@@ -5,6 +5,7 @@ import typer
 from pipelines.cli import options
 from pipelines.cli.images import data_of, images_of
 from pipelines.config import AnalysisConfig, ExperimentConfig
+from pipelines.session.engine import LOCAL, EngineConfig
 from pipelines.session.setup import context_of, home_of, store_of
 from study.config import (
     AFTER_DATASET,
@@ -64,6 +65,9 @@ def tune(
     threads: options.Threads = 0,
     workers: options.Workers = 0,
     trial_timeout: options.TrialTimeout = SEARCH.trial_timeout,
+    engine: options.Engine = LOCAL.name,
+    address: options.Address = LOCAL.address,
+    gpus_per_trial: options.GpusPerTrial = LOCAL.gpus_per_trial,
     dry_run: options.DryRun = False,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
@@ -71,6 +75,7 @@ def tune(
     quiet: options.Quiet = False,
 ) -> None:
     """Search learning rate and weight decay; then retrain the best of all searches. The same command continues."""
+    on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
     settings = SearchConfig(
         name=search or AFTER_DATASET,
         model=model_config(model),
@@ -88,7 +93,7 @@ def tune(
     )
     from pipelines.reproduce import search_and_retrain
 
-    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet)
+    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet, on)
     loaded = context.load(data_of(dataset, image_size, skip_unreadable))
     retrained_for = 0 if no_retrain else retrain_epochs
     search_and_retrain(settings, loaded, context, epochs=retrained_for, workers=workers, dry_run=dry_run)
@@ -111,11 +116,16 @@ def retrain(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: options.Threads = 0,
+    workers: options.EngineWorkers = 0,
+    engine: options.Engine = LOCAL.name,
+    address: options.Address = LOCAL.address,
+    gpus_per_trial: options.GpusPerTrial = LOCAL.gpus_per_trial,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
     quiet: options.Quiet = False,
 ) -> None:
     """Train a trial's settings on all training images, keeping the weights of every epoch."""
+    on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
     if model:
         model_config(model)
     given = _given_search(model or "cnn", run, lr, decay, preset)
@@ -123,7 +133,7 @@ def retrain(
     from pipelines.seeds import retrain_once, retrain_seeds
     from study.tracking.best import choose_trial
 
-    context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet)
+    context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet, on)
     if given:
         # Draws the search's figures, whose imports other retrainings need not wait for.
         from pipelines.reproduce import run_only_trial
@@ -256,15 +266,20 @@ def experiment(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: options.Threads = 0,
+    workers: options.EngineWorkers = 0,
+    engine: options.Engine = LOCAL.name,
+    address: options.Address = LOCAL.address,
+    gpus_per_trial: options.GpusPerTrial = LOCAL.gpus_per_trial,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
     quiet: options.Quiet = False,
 ) -> None:
     """Compare settings over seeds on the validation split: dead-filters, a search's winner, or recipe."""
+    on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
     settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)
     from pipelines.experiment import experiment as stage
 
-    context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet)
+    context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet, on)
     stage(settings, context, images_of(context.store, "best", dataset, image_size, skip_unreadable, stage="trial"))
 
 

@@ -1,7 +1,7 @@
 """The context of a stage: the stores, the machine that computes, the display."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from study.tracking import hints
 from study.tracking.store import Store
 
 if TYPE_CHECKING:
+    from pipelines.session.cluster import Cluster
     from study.data import Dataset
     from study.device import Machine
 
@@ -105,6 +106,31 @@ class Context(Stores):
     """The context of a stage that computes; only `machine` affects the results."""
 
     machine: "Machine"
+    """What trains: this machine, or one of the cluster's nodes."""
+    _: KW_ONLY
+    cluster: "Cluster | None" = None
+    """Where trainings run; None: in this process."""
+
+    def run(
+        self,
+        training: Callable[..., Generator[Any]],
+        images: Any,
+        *arguments: Any,
+        on_batch: Callable[[int], None],
+        timeout: int = 0,
+    ) -> Generator[Any | None]:
+        """Runs one of the `trainings`; yields its results, and None where others may take their turn.
+
+        Args:
+            training: a generator function.
+            images: its images.
+            *arguments: its further arguments.
+            on_batch: called with the number of images after each step in this process.
+            timeout: see `Cluster.stream`.
+        """
+        if self.cluster:
+            return self.cluster.stream(training, images, *arguments, timeout=timeout)
+        return training(images, self.machine, *arguments, on_batch=on_batch)
 
     def load(self, config: DataConfig) -> "Dataset":
         """Prints data set, machine and store, and loads the data set."""

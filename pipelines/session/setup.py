@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.session.engine import LOCAL, EngineConfig
 from study.errors import StudyError
 from study.home import Home, default_home
 from study.system import interruption
@@ -67,18 +68,27 @@ def context_of(
     precision: str = "float32",
     threads: int = 0,
     is_quiet: bool = False,
+    engine: EngineConfig = LOCAL,
 ) -> "Context":
     """The context of a stage in `home`, from the other options of the command; see `stores_of`.
 
     Raises:
-        StudyError: where one database would hold both stores.
+        StudyError: where one database would hold both stores, or a cluster cannot be used.
     """
     from pipelines.session.context import Context
     from study.device import prepare
 
-    machine = prepare(device, precision, threads)
+    on_cluster = engine.name == "ray"
+    machine = prepare("cpu" if on_cluster else device, "float32" if on_cluster else precision, threads)
     stores = stores_of(home, uri, storage, is_quiet)
-    return Context(home, stores.store, stores.storage, machine, display=stores.display)
+    cluster = None
+    if on_cluster:
+        from pipelines.session.cluster import Cluster
+        from pipelines.session.node import request_of
+
+        cluster = Cluster(engine, request_of(engine, device, precision, threads), stores.display.say)
+        machine = cluster.machine
+    return Context(home, stores.store, stores.storage, machine, display=stores.display, cluster=cluster)
 
 
 def require_apart(uri: str, storage: str) -> None:

@@ -9,16 +9,16 @@ from pipelines.session.display import Bar
 from pipelines.session.notes import trial_note
 from pipelines.trials.mirror import end_run, start_run
 from pipelines.trials.recovery import Recovery
+from pipelines.trials.trainings import Images, trial
 from study.config import SearchConfig
 from study.data import Dataset
 from study.device import failures_explained, release_device_memory
-from study.errors import StoreFault
-from study.models import build_model
+from study.errors import Lost, StoreFault
 from study.search import search
 from study.search.loop import Listener, Training, optimise
 from study.search.trial import COUNTED, Outcome, Score, Suggestion
 from study.tracking.writer import Writer
-from study.training import Epoch, TrainingState, epochs, resident
+from study.training import Epoch
 
 FEWER_WORKERS = "run fewer trials at a time with --workers"
 
@@ -74,7 +74,7 @@ def run_trials(
     on_turn: Callable[[int | None], None] = lambda number: None,
     places: int = 1,
 ) -> None:
-    """Runs trials in this process until the search has its total.
+    """Runs trials in this process, or on the cluster's nodes, until the search has its total.
 
     Args:
         opened: the search.
@@ -84,7 +84,7 @@ def run_trials(
         parent: the id of the search's run.
         on_end: called with each trial that counts, once both stores have it.
         on_turn: called with the number of each trial that is about to train an epoch; with None while waiting.
-        places: number of trials that take turns, epoch by epoch, which keeps a GPU busy.
+        places: number of trials that take turns, epoch by epoch, which keeps a GPU busy, or all nodes.
 
     Raises:
         KeyboardInterrupt: after the trials under way were closed in both stores.
@@ -99,11 +99,16 @@ def run_trials(
         on_turn(None)
         recovery.wait()
 
+    def on_trial_end(outcome: Outcome) -> None:
+        runner.ended(outcome)
+        if outcome.number in runner.lost:
+            recovery()
+
     recovery = Recovery(opened, config, context)
     try:
         with Writer(context.store) as writer:
             runner = _TrialRunner(config, dataset, context, writer, parent, on_end)
-            listener = Listener(on_turn=on_turn, on_end=runner.ended, on_memory=on_memory)
+            listener = Listener(on_turn=on_turn, on_end=on_trial_end, on_memory=on_memory)
             optimise(opened, config, runner.run, on_wait, listener=listener, places=places)
     except BaseException:
         # The stop may have come when one store had the start or end of a trial and the other had not yet: closes it
@@ -126,12 +131,10 @@ class _TrialRunner:
         self.config, self.dataset, self.context, self.writer = config, dataset, context, writer
         self.parent, self.on_end = parent, on_end
         self.begun: dict[int, tuple[str, Score]] = {}
-        splits = dataset.splits
+        self.lost: set[int] = set()
+        """The numbers of trials whose worker was lost."""
         with failures_explained(context.machine, FEWER_WORKERS):
-            self.images, self.validation = (
-                resident(part, context.machine) for part in (splits.images, splits.validation)
-            )
-        self.rows = splits.train_rows
+            self.images = Images.of_splits(dataset, None if context.cluster else context.machine)
         self.params = context.params(dataset)
 
     def run(self, suggestion: Suggestion) -> Training:
@@ -140,6 +143,11 @@ class _TrialRunner:
         try:
             with failures_explained(self.context.machine, FEWER_WORKERS):
                 yield from self._fit(suggestion, run_id, score)
+        except Lost as end:
+            self.context.display.say(f"Trial {suggestion.number}: {end}.")
+            self.lost.add(suggestion.number)
+            self.writer.drain()
+            raise
         except BaseException as end:
             self.writer.drain(is_patient=isinstance(end, Exception))
             raise
@@ -178,24 +186,17 @@ class _TrialRunner:
         return self.begun[suggestion.number]
 
     def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> Iterator[None]:
-        config, context = suggestion.config, self.context
-        model = build_model(config.model, classes=len(self.dataset.classes), seed=config.seed, side=self.dataset.side)
-        state = TrainingState(model, config, context.machine)
-        with context.display.bar(f"  trial {suggestion.number}", config.epochs * len(self.rows)) as bar:
-            training = epochs(
-                state,
-                self.images,
-                config,
-                context.machine,
-                rows=self.rows,
-                evaluate={"val": self.validation},
-                on_batch=bar.advance,
-            )
+        config, context, images = suggestion.config, self.context, len(self.images)
+        with context.display.bar(f"  trial {suggestion.number}", config.epochs * images) as bar:
+            training = context.run(trial, self.images, config, on_batch=bar.advance, timeout=self.config.trial_timeout)
             with closing(training):
-                for pending in training:
-                    # While the device works on this epoch, other trials queue theirs.
-                    yield
-                    self._keep_epoch(pending.wait(), run_id, score, bar)
+                for epoch in training:
+                    if epoch is None:
+                        yield
+                        continue
+                    if context.cluster:
+                        bar.advance(images)
+                    self._keep_epoch(epoch, run_id, score, bar)
 
     def _keep_epoch(self, epoch: Epoch, run_id: str, score: Score, bar: Bar) -> None:
         recorded = {

@@ -9,7 +9,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import SearchConfig
-from study.errors import Diverged, OutOfMemory, StoreFault
+from study.errors import Diverged, Lost, OutOfMemory, StoreFault
 from study.search.heartbeat import Heart
 from study.search.search import FINISHED_STATES, Search, outcome, put_back
 from study.search.space import Sampler, first_attempt, train_config
@@ -59,7 +59,8 @@ def optimise(
     Args:
         search: the opened search.
         config: its settings.
-        run_trial: makes the generator that trains a suggestion; it may raise `Pruned`, `Diverged` or `OutOfMemory`.
+        run_trial: makes the generator that trains a suggestion; it may raise `Pruned`, `Diverged`, `OutOfMemory` or
+            `Lost`.
         on_wait: called with the trials that other processes run, while there is none left to start; requeues
             interrupted trials.
         listener: further callbacks.
@@ -235,6 +236,9 @@ class _Attempt:
         except OutOfMemory as error:
             self.out_of_memory = str(error)
             self._end(TrialState.FAIL, "out of memory", stopped=str(error))
+        except Lost as end:
+            cause: dict[str, Any] = {"stopped": str(end)} if end.is_failure else {}
+            self._end(TrialState.FAIL, end.reason, **cause)
         except UpdateFinishedTrialError:
             # This process stalled for so long that it counted as dead, and its trial was requeued.
             self._end(TrialState.FAIL, "interrupted")

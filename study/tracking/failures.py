@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from study.errors import Diverged, Incomplete, OutOfMemory, StoreFault
+from study.errors import Diverged, Incomplete, Lost, OutOfMemory, StoreFault
 from study.tracking.store import Store
 
 REASONS = {Diverged: "diverged", Incomplete: "incomplete", OutOfMemory: "out of memory"}
@@ -12,11 +12,14 @@ REASONS = {Diverged: "diverged", Incomplete: "incomplete", OutOfMemory: "out of 
 
 @contextmanager
 def failure_recorded(store: Store, run_id: str) -> Iterator[None]:
-    """Ends a run on an exception in the block: KILLED by an interruption, else FAILED; the exception passes."""
+    """Ends a run on an exception in the block, which passes: KILLED if interrupted or lost, else FAILED."""
     try:
         yield
     except KeyboardInterrupt:
         store.give_up()
+        _finish(store, run_id, "KILLED", "interrupted")
+        raise
+    except Lost:
         _finish(store, run_id, "KILLED", "interrupted")
         raise
     except BaseException as error:

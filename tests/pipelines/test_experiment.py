@@ -1,6 +1,7 @@
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,6 +17,8 @@ from pipelines.report import tracked
 from pipelines.report.exhibits import Report
 from pipelines.report.tracked import compared
 from pipelines.session.context import Context
+from pipelines.trials import trainings
+from pipelines.trials.trainings import Measured
 from study.config import CNNConfig, DataConfig, TrainConfig
 from study.data import Dataset
 from study.device import Machine
@@ -167,15 +170,15 @@ def test_more_seeds_and_conditions_train_only_those_and_fewer_compare_fewer(cont
 
 def interrupt_in(number: int, patch: pytest.MonkeyPatch) -> None:
     """Has Ctrl-C come while the training with this number, counted from 1, is under way."""
-    fitted, begun = replicates.fit, []
+    trained, begun = replicates.replicate, []
 
-    def stop(*arguments: object, **more: object) -> None:
+    def stop(*arguments: Any, **more: Any) -> Generator[Measured]:
         begun.append(1)
         if len(begun) == number:
             raise KeyboardInterrupt
-        fitted(*arguments, **more)
+        yield from trained(*arguments, **more)
 
-    patch.setattr(replicates, "fit", stop)
+    patch.setattr(replicates, "replicate", stop)
 
 
 @pytest.fixture
@@ -228,7 +231,7 @@ def test_other_epochs_and_another_precision_are_experiments_of_their_own(context
 
 
 def test_a_crash_is_recorded(context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(replicates, "filter_counts", lambda model, images: 1 / 0)
+    monkeypatch.setattr(trainings, "filter_counts", lambda model, images: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(plan(), context, tiny)
     runs = context.store.runs()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import pipelines.tune as stages
 from pipelines.reproduce import search_and_retrain
 from pipelines.session.context import Context
-from pipelines.trials import runner as stage
+from pipelines.trials import trainings as stage
 from pipelines.trials.runner import run_trials
 from pipelines.tune import tune
 from study.config import CNNConfig, DataConfig, FFNNConfig, Range, SearchConfig, TrainConfig

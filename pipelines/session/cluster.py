@@ -1,0 +1,334 @@
+"""A Ray cluster as the engine: trainings run as tasks on its nodes, and stream their results back to this process.
+
+This process alone talks to the stores, so that nodes need to reach nothing but Ray. The only module that imports ray,
+an optional package.
+"""
+
+import atexit
+import contextlib
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipelines.session.engine import EngineConfig
+from pipelines.session.node import DISTRIBUTION, FEWER, Node, Request, as_arrays, as_labelled, serve, versions
+from study.device import Machine
+from study.errors import Lost, OutOfMemory, StudyError, causes, first_line, require
+from study.images import Labelled
+from study.system import interruption
+
+Say = Callable[[str], None]
+Training = Callable[..., Generator[Any]]
+INSTALL = "pip install 'ray>=2.52,<3', or from a clone of this project pip install '.[ray]'"
+START = "`ray start --head` starts one, as docs/scale.md says."
+JOIN = "`ray start --address HOST:PORT --num-cpus 0` makes it one that trains nothing."
+MAX_KILLED = 3
+"""Maximum number of killed workers while no training gets on; one more ends the command, since the cause persists."""
+ANSWER = 5.0
+"""Seconds that a cluster has to accept a connection."""
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Attempts to reach the cluster, a second each.
+    "RAY_NUM_REDIS_GET_RETRIES": "5",
+    # What Ray is going to do in a later version anyway: leave a task's own choice of no GPU alone.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Ray's environment variables, unless they are set."""
+
+
+class Cluster:
+    """A connection to a Ray cluster; a process has at most one.
+
+    Attributes:
+        machine: device, precision and threads of the trainings.
+        places: number of trainings at a time.
+    """
+
+    def __init__(self, engine: EngineConfig, request: Request, say: Say):
+        """Connects to the cluster of `engine`, whose nodes train with what `request` asks for.
+
+        Raises:
+            StudyError: where Ray is not installed, there is no cluster, it has too little, or runs other versions.
+        """
+        if find_spec("ray") is None:
+            raise StudyError(f"--engine ray needs a package: {INSTALL}")
+        self.name, self._say = f"at {engine.address or 'auto'}", say
+        self._streams: list[Any] = []
+        self._ready: set[Any] = set()
+        self._shared: dict[int, tuple[Any, Any]] = {}
+        self._killed = 0
+        _connect(engine.address or "auto")
+        import ray
+
+        self._ray = ray
+        self._node = self._socket()
+        ray.util.register_serializer(Labelled, serializer=as_arrays, deserializer=as_labelled)
+        self._request = request
+        room = self._room(request.threads, engine.gpus_per_trial)
+        self._task = ray.remote(serve).options(
+            num_returns="streaming", max_retries=0, num_cpus=request.threads, num_gpus=engine.gpus_per_trial
+        )
+        self.places = engine.workers or room
+        self.machine = self._probe()
+        self._known = {self.machine.gpu}
+        # Decided once, so that nodes that would choose otherwise give the same results.
+        self._request = replace(request, precision=self.machine.precision)
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        say(f"Ray cluster {self.name}: {len(nodes)} nodes, {self.places} trainings at a time, each on {self.machine}.")
+
+    def close(self) -> None:
+        """Disconnects, which ends the trainings; as the end of the process does."""
+        self._node.close()
+        self._ray.shutdown()
+
+    def _socket(self) -> socket.socket:
+        """A connection to this machine's node, which closes when the node ends."""
+        here = self._ray.get_runtime_context().get_node_id()
+        [path] = [node["ObjectStoreSocketName"] for node in self._ray.nodes() if node["NodeID"] == here]
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(path)
+        return connection
+
+    def _room(self, cpus: int, gpus: float) -> int:
+        """How many trainings the cluster has room for now."""
+        resources = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        most_cpus, most_gpus = (
+            max((each.get(kind, 0.0) for each in resources), default=0.0) for kind in ("CPU", "GPU")
+        )
+        require(
+            gpus <= most_gpus,
+            f"GPUs per trial is {gpus:g}, but no node of the Ray cluster {self.name} has more than {most_gpus:g}: "
+            "choose fewer with --gpus-per-trial.",
+        )
+        require(
+            cpus <= most_cpus,
+            f"Threads is {cpus}, but no node of the Ray cluster {self.name} has more than {most_cpus:g} CPUs: choose "
+            "fewer with --threads.",
+        )
+        by_gpus = [math.floor(each.get("GPU", 0.0) / gpus) for each in resources] if gpus else None
+        by_cpus = [math.floor(each.get("CPU", 0.0) / cpus) for each in resources]
+        return max(1, sum(map(min, by_cpus, by_gpus) if by_gpus else by_cpus))
+
+    def _probe(self) -> Machine:
+        """The machine of a training on a node."""
+        try:
+            with contextlib.closing(self._items(None)) as items:
+                node = next(item for item in items if item)
+        except self._ray.exceptions.RayError as error:
+            if "No module named" in str(error):
+                raise StudyError(
+                    f"The nodes of the Ray cluster {self.name} lack this program: install the same version on each, "
+                    "with the extra `ray`, before `ray start`."
+                ) from None
+            raise
+        except Lost as error:
+            raise StudyError(f"The Ray cluster {self.name} lost its first task ({error}): start again.") from None
+        self._require_same(node)
+        return node.machine
+
+    def _require_same(self, node: Node) -> None:
+        for name, theirs, ours in zip((DISTRIBUTION, "torch"), node.software, versions(), strict=True):
+            if theirs != ours:
+                raise StudyError(
+                    f"Node {node.host} of the Ray cluster {self.name} has {name} {theirs}, this process {ours}: "
+                    "install one version on all, since results depend on it."
+                )
+
+    def stream(self, training: Training, images: Any, *arguments: Any, timeout: int = 0) -> Generator[Any | None]:
+        """Runs a training on a node; yields its results as they come, and None while there is none.
+
+        Several streams are to be advanced in turns.
+
+        Args:
+            training: a generator function of a module that the nodes can import.
+            images: its first argument, which goes to each node once.
+            *arguments: further ones.
+            timeout: seconds without a result after which its worker is killed; 0: never.
+
+        Raises:
+            Lost: where its node or worker was lost, or the timeout passed.
+            StudyError: what the training itself raised, or where worker after worker is killed.
+        """
+        with contextlib.closing(self._items(training, self._share(images), *arguments, timeout=timeout)) as items:
+            for item in items:
+                if isinstance(item, Node):
+                    self._require_same(item)
+                    self._say_other(item)
+                else:
+                    yield item
+
+    def _say_other(self, node: Node) -> None:
+        gpu = node.machine.gpu
+        if gpu not in self._known:
+            self._known.add(gpu)
+            self._say(f"Node {node.host} trains on another GPU, {gpu}: its results may differ in the last digits.")
+
+    def _share(self, images: Any) -> Any:
+        """The reference to images in the object store, which sends them to each node once."""
+        self._require_node()
+        if id(images) not in self._shared:
+            # With the images, whose id is another object's once they are gone.
+            self._shared[id(images)] = images, self._ray.put(images)
+        return self._shared[id(images)][1]
+
+    def _items(
+        self, training: Callable[..., Generator[Any]] | None, *arguments: Any, timeout: int = 0
+    ) -> Generator[Any]:
+        self._require_node()
+        results, is_started, hangs = self._task.remote(training, self._request, *arguments), False, False
+        self._streams.append(results)
+        since = time.monotonic()
+        try:
+            while True:
+                if self._is_ready(results):
+                    item = self._take(results)
+                    if isinstance(item, Exception):
+                        raise item
+                    yield item
+                    is_started, since = True, time.monotonic()
+                elif hangs := bool(is_started and timeout and time.monotonic() - since > timeout):
+                    reason = f"timed out after {timeout} s without an epoch"
+                    raise Lost(reason, reason=reason)
+                else:
+                    yield None
+        except StopIteration:
+            return
+        finally:
+            self._streams.remove(results)
+            self._ready.discard(results)
+            if not self._has_ended():
+                # Does nothing to a task that has ended.
+                self._ray.cancel(results, force=hangs)
+
+    def _is_ready(self, results: Any) -> bool:
+        """Whether a result of a stream, or its end, has come; waits a moment where no stream has one."""
+        # One stream waits for all: each for itself would keep the results of the others waiting.
+        if not self._ready and results is self._streams[0]:
+            interruption.check()
+            self._require_node()
+            ready, _ = self._ray.wait(self._streams, num_returns=1, timeout=interruption.POLL)
+            self._ready.update(ready)
+        is_ready = results in self._ready
+        self._ready.discard(results)
+        return is_ready
+
+    def _has_ended(self) -> bool:
+        """Whether this machine's node has ended, as it does soon after the head of its cluster."""
+        try:
+            return not self._node.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def _require_node(self) -> None:
+        if self._has_ended():
+            # Without its node Ray ends a process by a crash.
+            atexit.register(_leave)
+            raise StudyError(
+                f"The Ray cluster {self.name} has ended, or this machine's node: start it again, and the same command "
+                "continues."
+            )
+
+    def _take(self, results: Any) -> Any:
+        """The next result of a stream; raises StopIteration at its end."""
+        errors = self._ray.exceptions
+        try:
+            item = self._ray.get(next(results))
+        except errors.OutOfMemoryError as error:
+            raise OutOfMemory(f"A node has no memory left ({first_line(error).rstrip('.')}): {FEWER}.") from None
+        except (errors.NodeDiedError, errors.ObjectLostError, errors.TaskUnschedulableError):
+            raise Lost("its node was lost", is_failure=False) from None
+        except errors.WorkerCrashedError:
+            self._killed += 1
+            if self._killed > MAX_KILLED:
+                raise StudyError(
+                    f"{self._killed} workers were killed before any finished an epoch: if memory is short, {FEWER}; "
+                    "the same command continues."
+                ) from None
+            raise Lost("its worker was killed") from None
+        if not isinstance(item, Node):
+            self._killed = 0
+        return item
+
+
+def _leave() -> NoReturn:
+    """Ends this process with the exit code of a `StudyError`, and without Ray's own end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2)
+
+
+def _connect(address: str) -> None:
+    """Connects this process to the cluster.
+
+    Raises:
+        StudyError: where there is none, it refuses this process, or runs another version.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    _require_answer(address)
+    import ray
+    from ray._private import worker
+
+    # What it prints of lost nodes and workers is told by those that notice the loss.
+    worker.print_to_stdstream = lambda *arguments, **options: None
+    handlers = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    try:
+        # The nodes' processes import from the folder in which this one connects: one of the user's could hide modules.
+        with contextlib.chdir(Path(__file__).parents[2]), _without_native_errors():
+            ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _explained(error, address) from None
+    finally:
+        # Ray's own ends the process in the middle of a step.
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _without_native_errors() -> Iterator[None]:
+    """Hides what Ray's native code writes on the standard error: each failed attempt, which the exception repeats."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def _require_answer(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if address == "auto":
+        return
+    require(bool(host) and port.isdigit(), f"Ray address is {address!r}: it must be auto or HOST:PORT.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StudyError(f"No Ray cluster answers at {address} ({reason}): {START}") from None
+
+
+def _explained(error: Exception, address: str) -> StudyError:
+    if any("AuthenticationError" in f"{type(cause).__name__} {cause}" for cause in causes(error)):
+        return StudyError(
+            f"The Ray cluster at {address} refuses this process: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH to the token that it was started with."
+        )
+    text = " ".join(str(error).split())
+    if "Version mismatch" in text:
+        return StudyError(f"The Ray cluster at {address} runs another version: {text.partition(': ')[2]}.")
+    if "node_ip_address" in text or "Raylet" in text:
+        return StudyError(f"This machine is no node of the Ray cluster at {address}: {JOIN}")
+    return StudyError(f"No Ray cluster was found at {address} ({text.rstrip('.')}): {START}")
