@@ -185,9 +185,9 @@ def test_only_tracking_and_upkeep_import_mlflow():
     assert {room(module) for module in importers("mlflow")} == {"study.tracking", "pipelines.upkeep"}
 
 
-def test_only_the_cluster_imports_ray_and_nothing_at_its_top():
-    assert importers("ray") == {"pipelines.session.cluster"}
-    top = ast.parse((ROOT / "pipelines/session/cluster.py").read_text()).body
+def test_only_the_connection_imports_ray_and_not_at_its_top():
+    assert importers("ray") == {"pipelines.session.ray_connection"}
+    top = ast.parse((ROOT / "pipelines/session/ray_connection.py").read_text()).body
     assert "ray" not in {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
 
 
@@ -264,6 +264,7 @@ TESTED_IN = {
     "pipelines/session/test_cluster.py": [
         "pipelines.session.engine",
         "pipelines.session.node",
+        "pipelines.session.ray_connection",
         "pipelines.trials.turns",
     ],
     "pipelines/test_retrain.py": ["study.tracking.checkpoints", "pipelines.seeds"],

@@ -1,48 +1,29 @@
 """A Ray cluster as the engine: trainings run as tasks on its nodes, and stream their results back to this process.
 
-This process alone talks to the stores, so that nodes need to reach nothing but Ray. The only module that imports ray,
-an optional package.
+This process alone talks to the stores, so that nodes need to reach nothing but Ray.
 """
 
 import atexit
 import contextlib
-import logging
 import math
-import os
-import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pipelines.session.engine import EngineConfig
 from pipelines.session.node import DISTRIBUTION, FEWER, Node, Request, as_arrays, as_labelled, serve, versions
+from pipelines.session.ray_connection import connect, leave
 from study.device import Machine
-from study.errors import Lost, OutOfMemory, StudyError, causes, first_line, require
+from study.errors import Lost, OutOfMemory, StudyError, first_line, require
 from study.images import Labelled
 from study.system import interruption
 
 Say = Callable[[str], None]
 Training = Callable[..., Generator[Any]]
-INSTALL = "pip install 'ray>=2.52,<3', or from a clone of this project pip install '.[ray]'"
-START = "`ray start --head` starts one, as docs/scale.md says."
-JOIN = "`ray start --address HOST:PORT --num-cpus 0` makes it one that trains nothing."
 MAX_KILLED = 3
 """Maximum number of killed workers while no training gets on; one more ends the command, since the cause persists."""
-ANSWER = 5.0
-"""Seconds that a cluster has to accept a connection."""
-SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Attempts to reach the cluster, a second each.
-    "RAY_NUM_REDIS_GET_RETRIES": "5",
-    # What Ray is going to do in a later version anyway: leave a task's own choice of no GPU alone.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-"""Ray's environment variables, unless they are set."""
 
 
 class Cluster:
@@ -59,17 +40,13 @@ class Cluster:
         Raises:
             StudyError: where Ray is not installed, there is no cluster, it has too little, or runs other versions.
         """
-        if find_spec("ray") is None:
-            raise StudyError(f"--engine ray needs a package: {INSTALL}")
-        self.name, self._say = f"at {engine.address or 'auto'}", say
+        self._say = say
         self._streams: list[Any] = []
         self._ready: set[Any] = set()
         self._shared: dict[int, tuple[Any, Any]] = {}
         self._killed = 0
-        _connect(engine.address or "auto")
-        import ray
-
-        self._ray = ray
+        self._ray = ray = connect(engine.address or "auto")
+        self.name = f"at {ray.get_runtime_context().gcs_address}"
         self._node = self._socket()
         ray.util.register_serializer(Labelled, serializer=as_arrays, deserializer=as_labelled)
         self._request = request
@@ -83,7 +60,9 @@ class Cluster:
         # Decided once, so that nodes that would choose otherwise give the same results.
         self._request = replace(request, precision=self.machine.precision)
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        say(f"Ray cluster {self.name}: {len(nodes)} nodes, {self.places} trainings at a time, each on {self.machine}.")
+        say(
+            f"Ray cluster {self.name}, nodes: {len(nodes)}, trainings at a time: {self.places}, each on {self.machine}."
+        )
 
     def close(self) -> None:
         """Disconnects, which ends the trainings; as the end of the process does."""
@@ -233,7 +212,7 @@ class Cluster:
     def _require_node(self) -> None:
         if self._has_ended():
             # Without its node Ray ends a process by a crash.
-            atexit.register(_leave)
+            atexit.register(leave)
             raise StudyError(
                 f"The Ray cluster {self.name} has ended, or this machine's node: start it again, and the same command "
                 "continues."
@@ -259,76 +238,3 @@ class Cluster:
         if not isinstance(item, Node):
             self._killed = 0
         return item
-
-
-def _leave() -> NoReturn:
-    """Ends this process with the exit code of a `StudyError`, and without Ray's own end."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(2)
-
-
-def _connect(address: str) -> None:
-    """Connects this process to the cluster.
-
-    Raises:
-        StudyError: where there is none, it refuses this process, or runs another version.
-    """
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    _require_answer(address)
-    import ray
-    from ray._private import worker
-
-    # What it prints of lost nodes and workers is told by those that notice the loss.
-    worker.print_to_stdstream = lambda *arguments, **options: None
-    handlers = {number: signal.getsignal(number) for number in interruption.SIGNALS}
-    try:
-        # The nodes' processes import from the folder in which this one connects: one of the user's could hide modules.
-        with contextlib.chdir(Path(__file__).parents[2]), _without_native_errors():
-            ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise _explained(error, address) from None
-    finally:
-        # Ray's own ends the process in the middle of a step.
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _without_native_errors() -> Iterator[None]:
-    """Hides what Ray's native code writes on the standard error: each failed attempt, which the exception repeats."""
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
-def _require_answer(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if address == "auto":
-        return
-    require(bool(host) and port.isdigit(), f"Ray address is {address!r}: it must be auto or HOST:PORT.")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StudyError(f"No Ray cluster answers at {address} ({reason}): {START}") from None
-
-
-def _explained(error: Exception, address: str) -> StudyError:
-    if any("AuthenticationError" in f"{type(cause).__name__} {cause}" for cause in causes(error)):
-        return StudyError(
-            f"The Ray cluster at {address} refuses this process: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
-            "RAY_AUTH_TOKEN_PATH to the token that it was started with."
-        )
-    text = " ".join(str(error).split())
-    if "Version mismatch" in text:
-        return StudyError(f"The Ray cluster at {address} runs another version: {text.partition(': ')[2]}.")
-    if "node_ip_address" in text or "Raylet" in text:
-        return StudyError(f"This machine is no node of the Ray cluster at {address}: {JOIN}")
-    return StudyError(f"No Ray cluster was found at {address} ({text.rstrip('.')}): {START}")

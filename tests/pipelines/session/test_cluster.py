@@ -15,7 +15,8 @@ import torch
 
 from pipelines import replicates
 from pipelines.seeds import retrain_seeds
-from pipelines.session import cluster as module
+from pipelines.session import cluster as cluster_module
+from pipelines.session import ray_connection
 from pipelines.session.cluster import Cluster
 from pipelines.session.context import Context
 from pipelines.session.engine import EngineConfig
@@ -65,7 +66,7 @@ def cluster(nodes: Nodes) -> Iterator[Cluster]:
     connected = Cluster(EngineConfig(name="ray", address=nodes.address), Request("cpu", "float32", 1), said.append)
     [line] = said
     assert line == (
-        f"Ray cluster at {nodes.address}: 2 nodes, 2 trainings at a time, each on cpu (1 threads), float32."
+        f"Ray cluster at {nodes.address}, nodes: 2, trainings at a time: 2, each on cpu (1 threads), float32."
     )
     yield connected
     connected.close()
@@ -179,7 +180,7 @@ def test_a_training_that_hangs_is_stopped(cluster: Cluster, tiny: Dataset) -> No
 
 
 def test_workers_that_are_killed_one_after_the_other_end_the_command(cluster: Cluster, tiny: Dataset) -> None:
-    for _ in range(module.MAX_KILLED):
+    for _ in range(cluster_module.MAX_KILLED):
         with pytest.raises(Lost, match="its worker was killed"):
             results(cluster, tiny, odd_trainings.killed)
     with pytest.raises(StudyError, match="4 workers were killed before any finished an epoch"):
@@ -215,7 +216,7 @@ def test_where_no_cluster_answers_the_command_that_starts_one_is_said(home: Home
 
 
 def test_without_the_package_the_command_that_installs_it_is_said(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray_connection, "find_spec", lambda name: None)
     ended = study_here(*TUNE, "--engine", "ray", home=home.root)
     assert_one_sentence(ended, "--engine ray needs a package", "pip install 'ray", "'.[ray]'")
 
@@ -223,7 +224,7 @@ def test_without_the_package_the_command_that_installs_it_is_said(home: Home, mo
 def test_another_version_of_ray_is_named() -> None:
     text = "Version mismatch: The cluster was started with:\n    Ray: 2.51.0\nThis process was:\n    Ray: 2.60.0\n"
     assert "runs another version: The cluster was started with: Ray: 2.51.0" in str(
-        module._explained(RuntimeError(text), "auto")
+        ray_connection._explained(RuntimeError(text), "auto")
     )
 
 
