@@ -33,6 +33,7 @@ LONGEST = (
     "whole/test_end_to_end.py",
     "whole/test_server_faults.py",
     "pipelines/trials/test_pool.py",
+    "pipelines/session/test_cluster.py",
     "pipelines/session/test_isolation.py",
     "pipelines/test_analyse.py",
     "pipelines/upkeep/test_export.py",
