@@ -156,7 +156,13 @@ class Cluster:
         self._require_node()
         if id(images) not in self._shared:
             # With the images, whose id is another object's once they are gone.
-            self._shared[id(images)] = images, self._ray.put(images)
+            try:
+                self._shared[id(images)] = images, self._ray.put(images)
+            except self._ray.exceptions.ObjectStoreFullError:
+                raise StudyError(
+                    "The object store of this machine's Ray node has no room for the images: start the nodes with a "
+                    "larger --object-store-memory."
+                ) from None
         return self._shared[id(images)][1]
 
     def _items(
@@ -195,6 +201,9 @@ class Cluster:
             interruption.check()
             self._require_node()
             ready, _ = self._ray.wait(self._streams, num_returns=1, timeout=interruption.POLL)
+            if ready:
+                # All of them: else the first streams would come first each time.
+                ready, _ = self._ray.wait(self._streams, num_returns=len(self._streams), timeout=0)
             self._ready.update(ready)
         is_ready = results in self._ready
         self._ready.discard(results)
