@@ -19,7 +19,8 @@ from study.errors import Diverged, StudyError
 from study.experiments import Condition
 from study.search.trial import best_epoch
 from study.tracking.failures import failure_recorded
-from study.tracking.runs import is_under_way, points
+from study.tracking.heartbeat import beating, close_dead, require_own
+from study.tracking.runs import Run, is_under_way, points
 from study.tracking.tags import experiment_tags, replicate_tags
 from study.training import Epoch
 
@@ -55,17 +56,23 @@ def claimed(plan: Plan, dataset: Dataset, context: Context) -> Iterator[str]:
     Raises:
         StudyError: where another process works on it.
     """
+    close_dead(context.store, [run for run in _matching(plan, dataset, context) if run.status == "RUNNING"])
     with context.locked():
         parent = _resume_run(plan, dataset, context) or _start_run(plan, dataset, context)
-    with failure_recorded(context.store, parent):
+    with failure_recorded(context.store, parent), beating(context.store, parent):
         yield parent
+        require_own(context.store, parent)
     context.store.finish(parent, "FINISHED", "complete")
 
 
+def _matching(plan: Plan, dataset: Dataset, context: Context) -> list[Run]:
+    """The runs of the same experiment with the same number of epochs and precision."""
+    same = (plan.epochs, context.machine.precision)
+    return [run for run in context.store.runs([dataset.key], **plan.tags) if (run.epochs, run.precision) == same]
+
+
 def _resume_run(plan: Plan, dataset: Dataset, context: Context) -> str | None:
-    for run in context.store.runs([dataset.key], **plan.tags):
-        if (run.epochs, run.precision) != (plan.epochs, context.machine.precision):
-            continue
+    for run in _matching(plan, dataset, context):
         if is_under_way(run):
             raise StudyError(f"This experiment is already running (run {run.id}, process {run.worker}): wait for it.")
         # Left by a process that was killed.
@@ -119,6 +126,7 @@ class _Runner:
 
     def run(self, condition: Condition, config: TrainConfig, bar: Bar, place: str) -> Generator[None]:
         """Trains and records one replicate, yielding in between; that its loss diverges is a result too."""
+        require_own(self.context.store, self.parent)
         label = f"{place} {condition.label}, seed {config.seed}"
         yield from retried(lambda: self._run(condition, config, bar, label), label, self.context.display.say)
 
@@ -162,6 +170,7 @@ class _Runner:
 
     def _record(self, run_id: str, measured: Measured) -> None:
         if epoch := measured.epoch:
+            require_own(self.context.store, run_id)
             self.context.store.log(run_id, epoch.metrics | epoch.speed, epoch.number)
         for step, counts in measured.counts.items():
             self.context.store.log(run_id, counts, step)

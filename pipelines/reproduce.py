@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from analysis.drawing.wording import counted
 from pipelines.config import AnalysisConfig
 from pipelines.estimate import say_estimate
-from pipelines.retrain import retrain
+from pipelines.retrain import close_dead, retrain
 from pipelines.seeds import finished
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
@@ -72,6 +72,7 @@ def _retrain_best(config: SearchConfig, dataset: Dataset, context: Context, epoc
             f"{metric(trial, 'best_val_accuracy'):.4f}: it is the one that is retrained."
         )
     seed = trial.base_seed
+    close_dead(trial, seed, epochs, context)
     run = finished(trial, dataset, context, epochs, [seed]).get(seed)
     state = "retrained already"
     if run is None:

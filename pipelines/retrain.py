@@ -29,10 +29,12 @@ from study.duplicates import find_duplicates
 from study.errors import Diverged, Incomplete, StudyError
 from study.models import Model, build_model
 from study.state import weights_in
+from study.tracking import heartbeat
 from study.tracking.artifacts import predictions_path
 from study.tracking.best import require_searched_on
 from study.tracking.checkpoints import Checkpoint, Checkpoints
 from study.tracking.failures import failure_recorded
+from study.tracking.heartbeat import beating, require_own
 from study.tracking.registry import log_model, model_digests, model_name
 from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric
 from study.tracking.tags import retrain_tags
@@ -75,11 +77,17 @@ def _retraining(
 ) -> Generator[None, None, str]:
     require_searched_on(trial, dataset.digest, dataset.source)
     config = replace(trial.train_config, epochs=epochs, seed=seed)
+    close_dead(trial, seed, epochs, context)
     with context.locked():
         run_id = _unfinished(trial, config, context) or _start(trial, config, dataset, context)
     try:
-        with failure_recorded(context.store, run_id), failures_explained(context.machine):
+        with (
+            failure_recorded(context.store, run_id),
+            beating(context.store, run_id),
+            failures_explained(context.machine),
+        ):
             yield from _train(run_id, config, trial, dataset, images, context)
+            require_own(context.store, run_id)
     except Diverged as end:
         raise StudyError(f"The retraining {run_id} diverged: {end}; choose another trial with --run.") from None
     context.store.finish(run_id, "FINISHED", "complete")
@@ -92,6 +100,12 @@ def _retraining(
     )
     context.say_pages(run=run_page(run))
     return run_id
+
+
+def close_dead(trial: Run, seed: int, epochs: int, context: Context) -> None:
+    """Ends the same training as interrupted where its machine has died; waits for a sign of life to know."""
+    same = context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed), status="RUNNING")
+    heartbeat.close_dead(context.store, [run for run in same if run.epochs in (0, epochs)])
 
 
 def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None:
@@ -233,6 +247,7 @@ def _latest(run_id: str, checkpoints: Checkpoints, context: Context) -> Checkpoi
 def _keep_predictions(
     run_id: str, model: Model, checkpoints: Checkpoints, config: TrainConfig, dataset: Dataset, context: Context
 ) -> None:
+    require_own(context.store, run_id)
     parts = {"train": dataset.train, "test": dataset.test}
     with context.display.bar("predicting", len(parts)) as bar:
         for name, part in parts.items():

@@ -24,6 +24,7 @@ from study.search.storage import storage_failures_explained
 from study.system.redaction import masked
 from study.tracking.best import complete_trials
 from study.tracking.failures import failure_recorded
+from study.tracking.heartbeat import beating
 from study.tracking.hints import searching
 from study.tracking.runs import Run, metric
 from study.tracking.tags import search_tags
@@ -55,7 +56,7 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
             opened = search.open_search(config, context.storage, digest=dataset.digest, image_size=dataset.side)
             _require_matching_runs(opened, config, dataset, context)
             parent = _search_run(config, dataset, context)
-        with failure_recorded(context.store, parent):
+        with failure_recorded(context.store, parent), beating(context.store, parent):
             recovery = Recovery(opened, config, context)
             _run_missing(recovery, dataset, parent, workers)
             recovery.settle()

@@ -25,6 +25,10 @@ class Incomplete(StudyError):
     """Something that a run kept is missing or altered."""
 
 
+class TakenOver(StudyError):
+    """Another process works on what this one worked on, which stalled and counted as dead."""
+
+
 class Diverged(Exception):
     """A training loss became NaN or infinite.
 

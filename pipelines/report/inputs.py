@@ -17,7 +17,7 @@ from pipelines.session.notes import NOTE
 from study.errors import StudyError
 from study.provenance import provenance
 from study.system.files import sha256
-from study.tracking.runs import WORKER
+from study.tracking.runs import HEARTBEAT, WORKER
 from study.tracking.store import Store
 
 CODE = ("study", "pipelines", "analysis")
@@ -76,7 +76,7 @@ def _runs(material: Material) -> Iterator[object]:
     for other in store.runs([run.dataset_key]):
         if other.stage != "analysis":
             # Every command that looks through a search names its own process in it, and describes it anew.
-            tags = {name: value for name, value in other.tags.items() if name not in (WORKER, NOTE)}
+            tags = {name: value for name, value in other.tags.items() if name not in (WORKER, HEARTBEAT, NOTE)}
             yield replace(other, tags=tags)
     for search in material.own_searches:
         yield _digest(store, search.id, "search/importance.csv")

@@ -20,7 +20,7 @@ from pipelines.session.notes import describe_retrained
 from study.config import DataConfig
 from study.provenance import provenance
 from study.tracking.failures import failure_recorded
-from study.tracking.runs import is_under_way
+from study.tracking.heartbeat import close_dead
 from study.tracking.tags import analysis_tags, data_params
 
 NUMBERED = "Figures and tables are numbered as in Wik (2023), “Tracing the Convolutions of a CNN”."
@@ -68,9 +68,7 @@ def record(material: Material, context: Context) -> None:
     """Records the analysis as a run below the retrained one."""
     table, network, config = material.table2, material.network, material.config
     run, store = network.run, context.store
-    for earlier in store.runs([run.dataset_key], stage="analysis", retrain_run=run.id, status="RUNNING"):
-        if not is_under_way(earlier):
-            store.finish(earlier.id, "KILLED", "interrupted")
+    close_dead(store, store.runs([run.dataset_key], stage="analysis", retrain_run=run.id, status="RUNNING"))
     run_id = store.start(
         run.dataset_key,
         f"analysis of {run.name}",

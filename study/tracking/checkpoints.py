@@ -12,6 +12,7 @@ from safetensors.numpy import save
 from study.errors import StudyError
 from study.system import interruption
 from study.tracking.artifacts import DESCRIPTION, MODEL_SUMS, SPLITS, predictions_path, weights_path
+from study.tracking.heartbeat import require_own
 from study.tracking.registry import CHANGING
 from study.tracking.store import Store
 
@@ -60,7 +61,12 @@ class Checkpoints:
         self._store.log_sums(self._run_id, self._sums)
 
     def keep_epoch(self, weights: "Mapping[str, Tensor]", checkpoint: Checkpoint) -> None:
-        """Writes the weights, then the training state, and then records the metrics unless they are recorded."""
+        """Writes the weights, then the training state, and then records the metrics unless they are recorded.
+
+        Raises:
+            TakenOver: where another process continues the retraining, since this one stalled for long.
+        """
+        require_own(self._store, self._run_id)
         epoch, tensors, metrics = checkpoint
         self.keep(weights_path(epoch), weights)
         # The metrics travel with the state: an interruption before they are recorded loses neither.

@@ -22,6 +22,8 @@ PARENT = "mlflow.parentRunId"
 """MLflow's tag for the parent run."""
 WORKER, BIRTH = "mlflow.study.worker", "mlflow.study.birth"
 """The tags of the process that works on a run, and of the request that created it; MLflow's pages hide its own tags."""
+HEARTBEAT = "mlflow.study.heartbeat"
+"""The tag that a process changes while it works on a run."""
 DIGEST = "dataset_digest"
 NOT_CONTINUED = ("diverged", "incomplete")
 """Reasons of ended retrainings that are not continued, since they would end the same way again."""
@@ -137,6 +139,8 @@ class Run:
     """Key of the data set, which also names the experiment of its runs."""
     worker = _Recorded(str, WORKER, formerly="worker", default="")
     """The process that works or worked on the run; see `study.system.processes.this_process`."""
+    heartbeat = _Recorded(str, HEARTBEAT, default="")
+    """Counter that the process increments; see `study.tracking.heartbeat`."""
     reason = _Recorded(str, "status_reason", default="")
     """Why it ended."""
     parent = _Recorded(str, PARENT, default="")

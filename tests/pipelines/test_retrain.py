@@ -3,6 +3,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import mlflow
@@ -19,16 +20,17 @@ from pipelines.seeds import retrain_once, retrain_seeds
 from pipelines.session.context import Context
 from study.config import CNNConfig, TrainConfig
 from study.data import Dataset, normalise
-from study.errors import OutOfMemory, StudyError
+from study.errors import OutOfMemory, StudyError, TakenOver
 from study.models import build_model
 from study.tracking.artifacts import weights_path
-from study.tracking.checkpoints import SLOTS, Checkpoints
+from study.tracking.checkpoints import SLOTS, Checkpoint, Checkpoints
 from study.tracking.registry import model_digests, ready_model
 from study.tracking.runs import WORKER, Run
 from study.tracking.store import Store
 from study.training import Epoch, predict
 
 EPOCHS = 3
+ELSEWHERE = "another-host 12 another-boot/pid:[1] 345"
 SPEED = ("system/epoch_seconds", "system/images_per_second")
 RECORDED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *SPEED)
 
@@ -354,6 +356,44 @@ def test_a_retraining_under_way_is_not_begun_again(context: Context, tiny: Datas
         begun: "KILLED",
     }
     assert context.store.load_json(stopped.id, "dataset.json")["train"] == len(tiny.train)
+
+
+def test_a_retraining_whose_machine_died_is_taken_over_and_continued(
+    context: Context, tiny: Dataset, toy: Run, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(toy, tiny, context, epochs=EPOCHS)
+    [stopped] = context.store.runs(stage="retrain")
+    context.store.resume(stopped.id)
+    context.store.tag(stopped.id, **{WORKER: ELSEWHERE})
+    monkeypatch.setenv("STUDY_HEARTBEAT", "0.02")
+    assert retrain(toy, tiny, context, epochs=EPOCHS) == stopped.id
+    history = context.store.client.get_metric_history(stopped.id, "test_accuracy")
+    assert [point.step for point in history] == list(range(EPOCHS + 1))
+    assert [run.status for run in context.store.runs(stage="retrain")] == ["FINISHED"]
+
+
+def test_a_process_that_wakes_leaves_the_retraining_to_who_took_it_over(
+    context: Context, tiny: Dataset, toy: Run, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Store, "is_shared", True)
+    keep, kept = Checkpoints.keep_epoch, list[int]()
+
+    def taken_over_meanwhile(checkpoints: Checkpoints, weights: Any, checkpoint: Checkpoint) -> None:
+        if checkpoint.epoch == 1:
+            [run] = context.store.runs(stage="retrain")
+            context.store.tag(run.id, **{WORKER: ELSEWHERE})
+        keep(checkpoints, weights, checkpoint)
+        kept.append(checkpoint.epoch)
+
+    monkeypatch.setattr(Checkpoints, "keep_epoch", taken_over_meanwhile)
+    with pytest.raises(TakenOver):
+        retrain(toy, tiny, context, epochs=EPOCHS)
+    [run] = context.store.runs(stage="retrain")
+    assert (kept, run.status, run.worker) == ([0], "RUNNING", ELSEWHERE)
+    assert context.store.artifacts(run.id, "weights") == ["weights/epoch_000.safetensors"]
 
 
 def test_a_diverging_retraining_is_recorded_and_not_continued(context: Context, tiny: Dataset):

@@ -218,6 +218,7 @@ def test_a_search_ends_when_the_runs_of_all_trials_have_ended(
 ):
     optuna_study, begun = in_optuna(context, SMALL, tiny), []
     number, run_id = trial_of(optuna_study, ELSEWHERE), run_of(context, 0)
+    set_user_attr(optuna_study, optuna_study.trials[number], "status_reason", "pruned")
     optuna_study.tell(number, state=TrialState.PRUNED)
 
     def sleep(seconds: float) -> None:
