@@ -43,7 +43,7 @@ from study.device import Machine, prepare
 from study.home import default_home
 from study.images import Labelled
 from study.models import build_model
-from study.search import search, space
+from study.search import sampling, search
 from study.search.loop import Training, optimise
 from study.search.trial import Score, Suggestion
 from study.training import TrainingState, epochs, resident
@@ -56,7 +56,7 @@ app = typer.Typer(add_completion=False)
 
 def candidates(epochs: int) -> dict[str, BasePruner]:
     """The compared pruners for trials of at most `epochs`, those of `study tune` first."""
-    own: dict[str, BasePruner] = {f"--pruner {name}": space.pruner_of(name, epochs) for name in PRUNERS}
+    own: dict[str, BasePruner] = {f"--pruner {name}": sampling.pruner_of(name, epochs) for name in PRUNERS}
     hyperband = {
         f"hyperband, from epoch {least}, factor {factor}": HyperbandPruner(least, epochs, factor)
         for least in (1, 2, 3)

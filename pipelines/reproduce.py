@@ -13,7 +13,7 @@ from pipelines.seeds import finished
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
 from pipelines.tune import tune
-from study.config import AFTER_DATASET, DataConfig, SearchConfig
+from study.config import AFTER_DATASET, DataConfig, SearchConfig, TrainConfig
 from study.data import Dataset
 from study.errors import require
 from study.search.space import GRID
@@ -25,20 +25,36 @@ if TYPE_CHECKING:
 
 
 def search_and_retrain(
-    config: SearchConfig, dataset: Dataset, context: Context, *, epochs: int, workers: int = 0, dry_run: bool = False
+    config: SearchConfig,
+    dataset: Dataset,
+    context: Context,
+    *,
+    epochs: int | None,
+    prefer: str = "",
+    workers: int = 0,
+    dry_run: bool = False,
 ) -> None:
-    """Searches, then retrains the best trial for `epochs` (0: not at all) unless that was done.
+    """Searches, then retrains the best trial unless that was done.
 
-    With `dry_run` it says how long that would take.
+    Args:
+        config: the search.
+        dataset: the images.
+        context: the stores, the machine and the display.
+        epochs: of the retraining; 0: none, None: as of `best.default_epochs`.
+        prefer: which trial is the best, see `best.best_trial`.
+        workers: see `tune`.
+        dry_run: whether only to say how long it would take.
     """
+    best.least_accuracy(prefer)
     config = _complete(config, dataset, context)
     if dry_run:
         require(context.cluster is None, "--dry-run times steps on this machine: leave out --engine ray.")
-        say_estimate([config], dataset, context, retrain_epochs=epochs)
+        most = config.epochs if "epochs" in config.choices else TrainConfig.epochs
+        say_estimate([config], dataset, context, retrain_epochs=most if epochs is None else epochs)
         return
-    tune(config, dataset, replace(context, is_part=epochs > 0), workers=workers)
-    if epochs:
-        _retrain_best(config, dataset, context, epochs)
+    tune(config, dataset, replace(context, is_part=epochs != 0), workers=workers)
+    if epochs != 0:
+        _retrain_best(config, dataset, context, epochs, prefer)
 
 
 def run_only_trial(config: SearchConfig, dataset: Dataset, context: Context) -> Run:
@@ -56,7 +72,8 @@ def run_only_trial(config: SearchConfig, dataset: Dataset, context: Context) -> 
 
 def _complete(config: SearchConfig, dataset: Dataset, context: Context) -> SearchConfig:
     """The search with its default name filled in, and at most as many trials as its grid has points."""
-    config = replace(config, name=config.name.replace(AFTER_DATASET, f"{dataset.key}-{config.model.name}"))
+    name = config.name.replace(AFTER_DATASET, f"{dataset.key}-{config.model.name}")
+    config = replace(config, name=name, image_size=dataset.side)
     points = len(GRID) ** 2
     if config.sampler == "grid" and config.trials > points:
         context.display.say(f"The grid has {points} points: --trials {config.trials} is replaced by {points}.")
@@ -64,9 +81,17 @@ def _complete(config: SearchConfig, dataset: Dataset, context: Context) -> Searc
     return config
 
 
-def _retrain_best(config: SearchConfig, dataset: Dataset, context: Context, epochs: int) -> None:
-    trial = best.best_trial(context.store, dataset.key, config.model.name)
-    if trial.search != config.name:
+def _retrain_best(
+    config: SearchConfig, dataset: Dataset, context: Context, epochs: int | None, prefer: str = ""
+) -> None:
+    trial = best.best_trial(context.store, dataset.key, config.model.name, prefer=prefer)
+    epochs = epochs or best.default_epochs(context.store, trial)
+    if (least := best.least_accuracy(prefer)) is not None:
+        context.display.say(
+            f"The smallest {config.model.name} with a validation accuracy of at least {least:g} is {trial.full_name}: "
+            f"{trial.parameters:,.0f} parameters, {metric(trial, 'best_val_accuracy'):.4f}."
+        )
+    elif trial.search != config.name:
         context.display.say(
             f"The best {config.model.name} of all searches on {dataset.key} is {trial.full_name}, validation accuracy "
             f"{metric(trial, 'best_val_accuracy'):.4f}: it is the one that is retrained."

@@ -1,4 +1,4 @@
-"""Stage 1, `study tune`: search learning rate and weight decay on the validation split, every trial tracked.
+"""Stage 1, `study tune`: search hyperparameters on the validation split, every trial tracked.
 
 Leaves one run for the search, with its figures, and one run below it for every trial.
 """
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.drawing.wording import counted
+from analysis.drawing.wording import counted, settings
 from pipelines.report.search_results import log_results
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import search_pages
@@ -77,6 +77,8 @@ def _run_missing(recovery: Recovery, dataset: Dataset, parent: str, workers: int
         context.display.say(f"Search {config.name} has {done} finished trials already; a larger --trials adds to them.")
         return
     recovery()
+    if len(config.objectives) > 1:
+        context.display.say("Two objectives: every trial trains all its epochs, since Optuna prunes by one alone.")
     with context.display.bar(f"search {config.name}", config.trials) as bar, recovery.watching():
         tally = Tally(context, bar, opened, config.trials)
         if context.cluster:
@@ -149,10 +151,9 @@ def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset
     trials, epochs = counted(len(table), "trial"), counted(int(table["epochs"].sum()), "epoch")
     context.display.say(f"Search {config.name}: {trials} ({counts}), {epochs} in all.")
     for run in best_first[:1]:
-        best = run.train_config
         context.display.say(
-            f"Best: trial {run.trial_number}, learning rate {best.learning_rate:.3e}, weight decay "
-            f"{best.weight_decay:.3e}, validation accuracy {metric(run, 'best_val_accuracy'):.4f}.{_ties(best_first)}"
+            f"Best: trial {run.trial_number}, {settings(run.train_config.differing())}, validation accuracy "
+            f"{metric(run, 'best_val_accuracy'):.4f}.{_ties(best_first)}"
         )
     if not best_first:
         context.display.say("No trial was completed: widen the ranges (--lr, --decay), or raise --trials.")

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from study.errors import StudyError, require, require_at_least, require_known
+from study.ranges import Choices, Range
 
 MODELS = ("cnn", "ffnn")
+SPACES = ("report", "architecture")
+OBJECTIVES = ("accuracy", "parameters")
 SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("percentile", "hyperband", "median", "none")
 PRECISIONS = ("auto", "float32", "bf16")
@@ -167,6 +170,19 @@ class TrainConfig:
         """All fields as the flat params of a run: `model` is the name, next to the model's own fields."""
         return {**asdict(self), **asdict(self.model), "model": self.model.name}
 
+    def hyperparameters(self) -> dict[str, Any]:
+        """All fields that a search can draw, by their names in it: `filters1` and `filters2` for `filters`."""
+        values = {name: value for name, value in self.params().items() if name not in ("model", "batch_size", "seed")}
+        filters = values.pop("filters", ())
+        return values | {f"filters{number}": count for number, count in enumerate(filters, start=1)}
+
+    def differing(self) -> dict[str, Any]:
+        """Both rates, and of the other hyperparameters but epochs those that differ from the report's."""
+        values, default = self.hyperparameters(), TrainConfig(model=type(self.model)()).hyperparameters()
+        rates = ("learning_rate", "weight_decay")
+        rest = {name: value for name, value in values.items() if value != default[name] and name != "epochs"}
+        return {name: values[name] for name in rates} | rest
+
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> "TrainConfig":
         """The settings that a run recorded with `params()`.
@@ -209,37 +225,6 @@ def _read(name: str, kind: Any, text: str) -> Any:
         raise StudyError(f"The param {name} is {text!r}, which is no value of it.") from None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """A log-uniform search range, both ends included; with equal ends one fixed value."""
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        require(
-            0 < self.low <= self.high < math.inf,
-            f"The range {self.low:g}:{self.high:g} is empty or not positive: write LOW:HIGH with 0 < LOW ≤ HIGH.",
-        )
-
-    def __str__(self) -> str:
-        """Text that `parse` reads back exactly."""
-        return f"{self.low}:{self.high}"
-
-    @classmethod
-    def parse(cls, text: str) -> "Range":
-        """Reads ``"LOW:HIGH"``, e.g. ``"1e-5:1e-1"``, or one fixed value, ``"1e-3"``.
-
-        Raises:
-            StudyError: for a text that is not two numbers, or an empty range.
-        """
-        low, colon, high = text.partition(":")
-        try:
-            return cls(low=float(low), high=float(high if colon else low))
-        except ValueError:
-            raise StudyError(f"{text!r} is not a range: write LOW:HIGH, e.g. 1e-5:1e-1, or one value.") from None
-
-
 LONGEST_NAME = 150
 """Maximum length of a search's name in bytes: files and registered models are named after it."""
 LONGEST_FOLDER_NAME = 100
@@ -249,6 +234,12 @@ LONGEST_FOLDER_NAME = 100
 def can_be_name(text: str) -> bool:
     """Whether `text` is valid in file names and in MLflow's filter strings."""
     return text not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f'\"`]", text)
+
+
+DETAILS = ("name", "trials", "image_size", "trial_timeout")
+"""Fields of a search that are no settings; the size of the images goes with the data set."""
+LEARNING_RATES, WEIGHT_DECAYS = Range(low=1e-5, high=1e-1), Range(low=1e-6, high=1e-1)
+"""Default ranges of a search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,10 +256,15 @@ class SearchConfig:
     """`tpe`, `random`, or `grid` (the report's 8 × 8 points)."""
     pruner: str = "percentile"
     """Pruner of unpromising trials: `percentile`, `hyperband`, `median` or `none`."""
-    learning_rate: Range = Range(low=1e-5, high=1e-1)
+    objectives: tuple[str, ...] = ("accuracy",)
+    """What is optimised: the validation `accuracy`, and perhaps the number of `parameters` of the network."""
+    learning_rate: Range = LEARNING_RATES
     """Searched log-uniformly; unused by the grid."""
-    weight_decay: Range = Range(low=1e-6, high=1e-1)
+    weight_decay: Range = WEIGHT_DECAYS
     """Searched log-uniformly; unused by the grid."""
+    choices: Mapping[str, Choices] = field(default_factory=dict)
+    """What further hyperparameters are drawn from, by the names of `TrainConfig.hyperparameters`; see
+    `study.search.space`. Those that are not drawn have the values of `model` and of the fields below."""
     epochs: int = 10
     """Maximum number of epochs of a trial."""
     batch_size: int = TrainConfig.batch_size
@@ -281,6 +277,8 @@ class SearchConfig:
     """Learning rate after the warm-up: `constant` or `cosine`."""
     seed: int = 0
     """Base seed: of the sampler, and of draw n, which is trained with seed + n."""
+    image_size: int = DataConfig.image_size
+    """Side of the images, in pixels, which the layers of all drawn networks must fit."""
     trial_timeout: int = 0
     """Timeout in seconds for each epoch of a trial, after which its worker is stopped; 0 disables it."""
 
@@ -299,13 +297,27 @@ class SearchConfig:
         require_at_least(0, warmup_steps=self.warmup_steps, trial_timeout=self.trial_timeout)
         require_known("sampler", self.sampler, SAMPLERS)
         require_known("pruner", self.pruner, PRUNERS)
+        require(
+            self.objectives in (OBJECTIVES[:1], OBJECTIVES),
+            f"The objectives are {','.join(self.objectives)!r}: choose accuracy, or accuracy,parameters.",
+        )
+        require(
+            self.pruner == "none" or len(self.objectives) == 1,
+            f"The pruner {self.pruner} compares trials by one objective: with two choose --pruner none.",
+        )
         require_known("optimiser", self.optimiser, OPTIMISERS)
         require_known("schedule", self.schedule, SCHEDULES)
+        require(
+            not self.choices or self.sampler != "grid",
+            f"The grid has the report's two hyperparameters alone, not {', '.join(self.choices)}: choose --sampler tpe "
+            "or random.",
+        )
 
     def settings(self) -> dict[str, Any]:
         """The fields that must stay the same when a search is continued."""
         fields = asdict(self) | {"model": self.model.name, "model_settings": asdict(self.model)}
-        return {name: value for name, value in fields.items() if name not in ("name", "trials", "trial_timeout")}
+        fields["choices"] = {name: str(choices) for name, choices in self.choices.items()}
+        return {name: value for name, value in fields.items() if name not in DETAILS}
 
 
 REPORT_SETTINGS = {"cnn": ("0.002683", "0.000518"), "ffnn": ("0.0001", "0.002683")}

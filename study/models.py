@@ -188,6 +188,14 @@ def receptive_fields(config: CNNConfig, side: int = IMAGE_SIZE) -> dict[str, Rec
     return fields
 
 
+def parameter_count(config: ModelConfig, *, classes: int, side: int = IMAGE_SIZE) -> int:
+    """Number of trainable parameters of the network that `config` describes; see `build_model`."""
+    # Without memory, and without random numbers.
+    with torch.device("meta"):
+        model = CNN(config, classes, side) if isinstance(config, CNNConfig) else FFNN(config, classes, side)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def build_model(config: ModelConfig, *, classes: int, seed: int, side: int = IMAGE_SIZE) -> Model:
     """The network that `config` describes, for images of this side, on the CPU, with initial weights from `seed`.
 

@@ -26,6 +26,7 @@ LAYERS = (
     {"study.sources"},
     {"study.system", "study.images", "study.pictures"},
     {"study.config", "study.home"},
+    {"study.ranges"},
     {"study.errors"},
 )
 """The rooms of `study` and `pipelines`: each may import what stands below it, and nothing beside or above it."""
@@ -294,7 +295,8 @@ TESTED_IN = {
         "study.search.checks",
     ],
     "study/search/test_heartbeat.py": ["study.system.heartbeat"],
-    "study/search/test_search.py": ["study.search.space", "study.search.trial"],
+    "study/search/test_search.py": ["study.search.trial"],
+    "study/search/test_space.py": ["study.search.sampling"],
     "study/sources/test_image_folder.py": ["study.pictures.decoding"],
     "study/test_data.py": ["study.images", "study.sources.cifar10"],
     "study/test_training.py": ["study.state"],

@@ -20,7 +20,7 @@ from study.config import MODELS, CNNConfig, FFNNConfig, ModelConfig, SearchConfi
 from study.data import Dataset, normalise
 from study.device import Machine
 from study.models import build_model
-from study.search import space
+from study.search import sampling
 from study.training import TrainingState, fit
 
 RECORDED = sorted(pruning.RECORDED.glob("*.csv"))
@@ -37,7 +37,7 @@ def test_the_default_pruner_finds_the_best_within_half_a_point_for_at_most_60_pe
     curves = pruning.read(file)
     default = SearchConfig(name="default").pruner
     runs = [
-        pruning.replayed(curves, space.pruner_of(default, max(map(len, curves))), order)
+        pruning.replayed(curves, sampling.pruner_of(default, max(map(len, curves))), order)
         for order in range(pruning.ORDERS)
     ]
     regret, share = np.mean(runs, axis=0)

@@ -1,11 +1,34 @@
 """Formats numbers and names for sentences and labels."""
 
 import math
-from collections.abc import Sequence
-from typing import SupportsFloat
+from collections.abc import Mapping, Sequence
+from typing import Any, SupportsFloat
 
 KINDS = {"conv": "feature map", "relu": "ReLU", "pool": "pooling"}
 """The output of a layer of filters, by the beginning of the layer's name."""
+
+HYPERPARAMETERS = {
+    "filters1": "filters of conv1",
+    "filters2": "filters of conv2",
+    "hidden": "hidden units",
+    "kernel": "kernel size",
+    "planned_epochs": "epochs",
+    "pool": "pooling size",
+    "pooling": "kind of pooling",
+    "warmup_steps": "warm-up steps",
+}
+"""Hyperparameters in words, where these are not their names."""
+
+
+def hyperparameter(name: str) -> str:
+    """A hyperparameter in words: ``learning rate``."""
+    return HYPERPARAMETERS.get(name, name.replace("_", " "))
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Hyperparameters with their values: ``learning rate 0.00123, weight decay 2.5e-05, kernel 3``."""
+    written = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+    return ", ".join(f"{hyperparameter(name)} {value}" for name, value in written.items())
 
 
 def layer_name(layer: str) -> str:

@@ -16,7 +16,7 @@ from analysis.drawing import style
 from analysis.drawing.screens import label_first, panels
 from analysis.drawing.wording import counted, listed, with_minus
 from analysis.exhibit import Exhibit, joined
-from analysis.searches.search import HYPERPARAMETERS, MARKS, NO_TRIALS, STATES, best, states
+from analysis.searches.search import MARKS, NO_TRIALS, RATES, STATES, best, states
 
 MOST_CELLS = 12
 """Most distinct values on an axis for which trials are drawn as the cells of a grid."""
@@ -61,15 +61,15 @@ def heatmap(trials: pd.DataFrame) -> pd.DataFrame:
     """
     rank = trials["state"].map({state: place for place, state in enumerate(STATES)})
     ordered = trials.assign(rank=rank).sort_values(["rank", "val_accuracy", "number"], ascending=[True, False, True])
-    table = ordered.drop_duplicates(list(HYPERPARAMETERS)).drop(columns="rank")
-    table = table.sort_values(list(HYPERPARAMETERS), ignore_index=True)
+    table = ordered.drop_duplicates(list(RATES)).drop(columns="rank")
+    table = table.sort_values(list(RATES), ignore_index=True)
     top = best(trials)
     return table.assign(best=False if top is None else table["number"] == top["number"])
 
 
 def is_grid(trials: pd.DataFrame) -> bool:
     """Whether the trials have few enough distinct values to be drawn as cells."""
-    distinct = max(trials[column].nunique() for column in HYPERPARAMETERS)
+    distinct = max(trials[column].nunique() for column in RATES)
     return distinct <= MOST_CELLS and distinct < len(trials)
 
 
@@ -162,14 +162,14 @@ def _points(ax: Axes, table: pd.DataFrame, limits: style.Limits) -> None:
 
 
 def _cells(ax: Axes, table: pd.DataFrame, limits: style.Limits) -> None:
-    across, down = (sorted(table[column].unique()) for column in HYPERPARAMETERS)
+    across, down = (sorted(table[column].unique()) for column in RATES)
     values = (
         table.assign(val_accuracy=table["val_accuracy"].where(table["state"] != "diverged"))
         .pivot(index="weight_decay", columns="learning_rate", values="val_accuracy")
         .to_numpy()
     )
     ax.pcolormesh(100 * np.ma.masked_invalid(values), cmap=style.SEQUENTIAL, norm=Normalize(*limits), ec="white")
-    columns = [*HYPERPARAMETERS, "val_accuracy", "state", "best"]
+    columns = [*RATES, "val_accuracy", "state", "best"]
     for rate, decay, accuracy, state, is_best in table[columns].itertuples(index=False, name=None):
         x, y = across.index(rate) + 0.5, down.index(decay) + 0.5
         if state == "diverged":

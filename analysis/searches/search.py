@@ -1,10 +1,12 @@
 """The hyperparameter search: its history, the importance of each hyperparameter, and slices.
 
 A table of trials has the columns number, state (``complete``, ``pruned`` or ``diverged``), learning_rate and
-weight_decay (both positive), val_accuracy (0..1, the best over the trial's epochs; NaN if it diverged before the first
-was measured) and epochs.
+weight_decay (both positive), further hyperparameters (numbers or words) as far as they are drawn, parameters (of the
+network; NaN where it is unknown, and may be missing), val_accuracy (0..1, the best over the trial's epochs; NaN if it
+diverged before the first was measured) and epochs.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,25 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import style
 from analysis.drawing.screens import entries_in_row, label_first, panels
-from analysis.drawing.wording import counted
+from analysis.drawing.wording import counted, hyperparameter, listed
 from analysis.exhibit import Exhibit
 
 STATES = ("complete", "pruned", "diverged")
-HYPERPARAMETERS = {"learning_rate": "learning rate", "weight_decay": "weight decay"}
+RATES = ("learning_rate", "weight_decay")
+OTHERS = ("number", "state", "parameters", "val_accuracy", "epochs", "best_so_far", "best")
+"""Columns that are no hyperparameters."""
+IN_A_ROW = 4
+"""Most panels side by side."""
+FEW = 5
+"""Most different numbers that stand side by side, without a scale."""
+NAMED = 3
+"""Most hyperparameters whose importance is said in words."""
 FEWEST = 10
 """Fewest complete trials for an importance that can be trusted."""
 NO_TRIALS = "No trial has finished."
 _NO_IMPORTANCE = "No importance: it takes at least two complete trials that differ."
+IMPORTANCES = {"importance": "validation accuracy", "importance_parameters": "number of parameters"}
+"""Columns of a table of importances, and what they are the importance for."""
 MARKS: dict[str, dict[str, Any]] = {
     "complete": {"marker": "o", "color": style.MODEL_COLOURS["cnn"], "s": 28},
     "pruned": {"marker": "v", "facecolor": "none", "edgecolor": style.QUIET, "s": 26},
@@ -91,54 +103,106 @@ def importance_caption(table: pd.DataFrame, trials: pd.DataFrame) -> str:
     """One sentence on a search's importances, a table with the columns parameter and importance (shares of 1)."""
     if table.empty:
         return _NO_IMPORTANCE
-    shares = [
-        f"{share:.0%} to the {HYPERPARAMETERS.get(name, name)}"
-        for name, share in zip(table["parameter"], table["importance"], strict=True)
-    ]
+    shares = _shares(table, "importance")
+    of_size = ""
+    if "importance_parameters" in table:
+        of_size = f"; of how their numbers of parameters vary, {listed(_shares(table, 'importance_parameters'))}"
     complete = int((trials["state"] == "complete").sum())
     return (
         f"Of how the validation accuracies of the {complete} complete trials of {len(trials)} vary, fANOVA attributes "
-        f"{' and '.join(shares)}{'' if complete == len(trials) else '; what did not complete is not in it'}"
+        f"{listed(shares)}{of_size}{'' if complete == len(trials) else '; what did not complete is not in it'}"
         f"{'; so few trials are too few to tell' if complete < FEWEST else ''}."
     )
 
 
+def _shares(table: pd.DataFrame, column: str) -> list[str]:
+    """The largest importances in words, and the sum of the others."""
+    ordered = table.sort_values(column, ascending=False, kind="stable")
+    shares = [
+        f"{share:.0%} to the {hyperparameter(name)}"
+        for name, share in zip(ordered["parameter"], ordered[column], strict=True)
+    ]
+    if len(shares) <= NAMED + 1:
+        return shares
+    return [*shares[:NAMED], f"{ordered[column][NAMED:].sum():.0%} to the {len(shares) - NAMED} others"]
+
+
 @style.styled
 def draw_importance(table: pd.DataFrame) -> Figure:
-    """A bar for each hyperparameter of a table with the columns parameter and importance (shares of 1)."""
-    figure = style.figure(style.page_width(), 1.2 + 0.4 * max(1, len(table)))
+    """A bar for each hyperparameter of a table with the columns parameter and importance (shares of 1).
+
+    With the column importance_parameters, for the number of parameters, two bars.
+    """
+    figure = style.figure(style.page_width(), 1.2 + (0.55 if len(table.columns) > 2 else 0.4) * max(1, len(table)))
     ax = figure.add_subplot()
     if table.empty:
         style.placeholder(ax, _NO_IMPORTANCE)
         return figure
     table = table.sort_values("importance")
-    names = [HYPERPARAMETERS.get(name, name.replace("_", " ")) for name in table["parameter"]]
-    bars = ax.barh(names, table["importance"], height=0.6, color=style.MODEL_COLOURS["cnn"])
-    ax.bar_label(bars, fmt="%.2f", padding=4)
+    names = [hyperparameter(name) for name in table["parameter"]]
+    objectives = {column: words for column, words in IMPORTANCES.items() if column in table}
+    height = 0.6 / len(objectives)
+    for place, (column, words) in enumerate(objectives.items()):
+        colour = style.MODEL_COLOURS["ffnn" if place else "cnn"]
+        places = np.arange(len(table)) - place * height + (len(objectives) - 1) * height / 2
+        bars = ax.barh(places, table[column], height=height, color=colour, label=f"for the {words}")
+        ax.bar_label(bars, fmt="%.2f", padding=4)
+    ax.set_yticks(range(len(table)), names)
+    several = len(objectives) > 1
     ax.set(
         xlim=(0, 1.05),
-        xlabel="importance for the validation accuracy (all sum to 1)",
+        xlabel=f"importance{'' if several else ' for the validation accuracy'} (all sum to 1)",
         title="Importance of each hyperparameter",
     )
+    if several:
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def hyperparameters(trials: pd.DataFrame) -> list[str]:
+    """The columns of a table of trials that are hyperparameters."""
+    return [name for name in trials.columns if name not in OTHERS]
 
 
 @style.styled
 def draw_slices(trials: pd.DataFrame) -> Figure:
-    """Validation accuracy against each hyperparameter, on logarithmic axes."""
+    """Validation accuracy against each hyperparameter; both rates are on logarithmic axes."""
     if trials.empty:
         figure = style.figure(style.page_width(), 3.8)
         style.placeholder(figure.add_subplot(), NO_TRIALS)
         return figure
-    figure, (axes,) = panels(style.WIDTH, 3.8, 1, len(HYPERPARAMETERS), sharey=True)
-    for ax, (column, words) in zip(axes, HYPERPARAMETERS.items(), strict=True):
-        ax.set(xscale="log", xlabel=words)
-        style.plain_logarithms(ax.xaxis)
-        _scatter(ax, trials, column)
-    label_first(axes, "validation accuracy (%)")
-    axes[0].set_title("Validation accuracy against each hyperparameter")
-    _legend(figure, axes[0])
+    names = hyperparameters(trials)
+    columns = min(len(names), IN_A_ROW)
+    rows = math.ceil(len(names) / columns)
+    figure, axes = panels(style.WIDTH, 0.8 + 3.0 * rows, rows, columns, sharey=True, by_row=True)
+    for ax, name in zip(axes.flat, names, strict=False):
+        _slice(ax, trials, name)
+    for ax in axes.flat[len(names) :]:
+        ax.remove()
+    for of_row in axes:
+        label_first(of_row, "validation accuracy (%)")
+    axes[0, 0].set_title("Validation accuracy against each hyperparameter")
+    _legend(figure, axes[0, 0])
     return figure
+
+
+def _slice(ax: Axes, trials: pd.DataFrame, name: str) -> None:
+    """Draws the trials against one hyperparameter; words, and numbers of which there are few, stand side by side."""
+    ax.set_xlabel(hyperparameter(name))
+    if name in RATES:
+        ax.set_xscale("log")
+        style.plain_logarithms(ax.xaxis)
+        _scatter(ax, trials, name)
+        return
+    trials = trials[trials[name].notna()]
+    values = sorted(trials[name].unique())
+    if isinstance(next(iter(values), ""), str) or len(values) <= FEW:
+        trials = trials.assign(**{name: trials[name].map(values.index)})
+        ax.set_xticks(range(len(values)), [str(value) for value in values])
+        ax.margins(x=0.2)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    _scatter(ax, trials, name)
 
 
 def _scatter(ax: Axes, trials: pd.DataFrame, column: str) -> None:

@@ -132,7 +132,13 @@ SomeImageSize = Annotated[
     ),
 ]
 Skip = Annotated[bool, option("--skip-unreadable", help="Skip image files that cannot be read.")]
-Run = Annotated[str, option("--run", help="best, best:ffnn, a run id, a unique prefix of one, or a run name.")]
+Run = Annotated[
+    str,
+    option(
+        "--run",
+        help="best, best:ffnn, best:parameters:0.70 (the smallest that reaches it), a run id, its prefix or a name.",
+    ),
+]
 Device = Annotated[str, option("--device", help="auto (a GPU where there is one), cpu, cuda or cuda:N.", **MACHINE)]
 Precision = Annotated[
     str, option("--precision", help="auto (bf16 where the hardware has it), float32 or bf16.", **MACHINE)
@@ -161,20 +167,77 @@ Trials = Annotated[
     ),
 ]
 Sampler = Annotated[str, option("--sampler", help="tpe, random, or grid (the report's 8 × 8).")]
-Pruner = Annotated[str, option("--pruner", help="percentile, hyperband, median or none.")]
+Pruner = Annotated[
+    str,
+    option(
+        "--pruner",
+        help="percentile, hyperband, median or none.",
+        show_default=f"{SearchConfig.pruner}; none with two objectives",
+    ),
+]
+Objective = Annotated[
+    str, option("--objective", help="accuracy, or accuracy,parameters: also few parameters, without pruning.")
+]
+Prefer = Annotated[
+    str,
+    option(
+        "--prefer",
+        help="Which trial is retrained: accuracy (the highest), or parameters:0.70 (the smallest that reaches it).",
+    ),
+]
 LearningRates = Annotated[str, option("--lr", help="Learning rates, LOW:HIGH, or one value.")]
 WeightDecays = Annotated[str, option("--decay", help="Weight decays, LOW:HIGH, or one value.")]
 Epochs = Annotated[int, number("--epochs", help="Passes over the training images in a trial.", least=1)]
-Optimiser = Annotated[str, option("--optimiser", help="adam or adamw.")]
-Warmup = Annotated[int, number("--warmup", help="Steps over which the learning rate rises to its value; 0: none.")]
+
+
+def drawn(name: str, help: str, variable: str = "") -> Any:
+    """An option of a hyperparameter that a search can draw; empty: as --space says."""
+    return option(name, help, variable, rich_help_panel="Search space (a value, or values to draw from: 3,5 or 8:64)")
+
+
+Space = Annotated[
+    str,
+    option(
+        "--space",
+        help="report (learning rate and weight decay) or architecture (and the network and how it trains).",
+        rich_help_panel="Search space (a value, or values to draw from: 3,5 or 8:64)",
+    ),
+]
+Kernel = Annotated[str, drawn("--kernel", "Side of the kernels in pixels.")]
+Filters = Annotated[str, drawn("--filters", "Filters of each convolution; FIRST/SECOND for different ones.")]
+Padding = Annotated[str, drawn("--padding", "Zero padding in pixels.")]
+Stride = Annotated[str, drawn("--stride", "Stride of the convolutions in pixels.")]
+Dilation = Annotated[str, drawn("--dilation", "Spacing between kernel elements in pixels.")]
+Pool = Annotated[str, drawn("--pool", "Side of the pooling windows in pixels.")]
+Pooling = Annotated[str, drawn("--pooling", "max or average.")]
+Hidden = Annotated[str, drawn("--hidden", "Hidden units of the FFNN.")]
+Optimiser = Annotated[str, drawn("--optimiser", "adam or adamw.")]
+Warmup = Annotated[str, drawn("--warmup", "Steps over which the learning rate rises to its value; 0: none.")]
 Schedule = Annotated[
-    str, option("--schedule", help="Learning rate after the warm-up: constant, or cosine (falls to 0 by the end).")
+    str, drawn("--schedule", "Learning rate after the warm-up: constant, or cosine (falls to 0 by the end).")
+]
+DrawnEpochs = Annotated[
+    str,
+    option(
+        "--epochs",
+        help="Passes over the training images in a trial; LOW:HIGH draws their number.",
+        show_default=f"{SearchConfig.epochs}; architecture: 5:20",
+    ),
 ]
 Search = Annotated[str, option("--search", help="The search's name; empty: <dataset>-<model>.")]
 Seed = Annotated[int, number("--seed", help="Base of every seed.", most=LARGEST_SEED)]
 NoRetrain = Annotated[bool, option("--no-retrain", help="Stop after the search.")]
 RetrainEpochs = Annotated[
     int, number("--retrain-epochs", help="Passes over all training images in a retraining.", least=1)
+]
+SomeRetrainEpochs = Annotated[
+    int | None,
+    number(
+        "--retrain-epochs",
+        help="Passes over all training images in a retraining.",
+        least=1,
+        show_default=f"{TrainConfig.epochs}; those of the trial where they are drawn",
+    ),
 ]
 Workers = Annotated[
     int,
@@ -218,7 +281,14 @@ TrialTimeout = Annotated[
 # Of retrain.
 RetrainedModel = Annotated[str, option("--model", help="cnn or ffnn; empty: that of --run, for best the CNN.")]
 RetrainOnlyEpochs = Annotated[
-    int, number("--epochs", "Passes over all training images.", least=1, variable="STUDY_RETRAIN_EPOCHS")
+    int | None,
+    number(
+        "--epochs",
+        "Passes over all training images.",
+        least=1,
+        variable="STUDY_RETRAIN_EPOCHS",
+        show_default=f"{TrainConfig.epochs}; those of the trial where its search drew them",
+    ),
 ]
 GivenRate = Annotated[
     str, option("--lr", help="Learning rate, with --decay, in place of --run's.", variable="STUDY_RETRAIN_LR")

@@ -10,7 +10,9 @@ from pipelines.session.setup import context_of, home_of, store_of
 from study.config import (
     AFTER_DATASET,
     MODELS,
+    OBJECTIVES,
     REPORT_SETTINGS,
+    SPACES,
     DataConfig,
     Range,
     SearchConfig,
@@ -48,17 +50,28 @@ def tune(
     dataset: options.Dataset = DataConfig.dataset,
     image_size: options.ImageSize = DataConfig.image_size,
     sampler: options.Sampler = SEARCH.sampler,
-    pruner: options.Pruner = SEARCH.pruner,
+    pruner: options.Pruner = "",
+    objective: options.Objective = OBJECTIVES[0],
+    prefer: options.Prefer = "accuracy",
     lr: options.LearningRates = str(SEARCH.learning_rate),
     decay: options.WeightDecays = str(SEARCH.weight_decay),
-    epochs: options.Epochs = SEARCH.epochs,
-    optimiser: options.Optimiser = SEARCH.optimiser,
-    warmup: options.Warmup = SEARCH.warmup_steps,
-    schedule: options.Schedule = SEARCH.schedule,
+    epochs: options.DrawnEpochs = "",
+    space: options.Space = SPACES[0],
+    kernel: options.Kernel = "",
+    filters: options.Filters = "",
+    padding: options.Padding = "",
+    stride: options.Stride = "",
+    dilation: options.Dilation = "",
+    pool: options.Pool = "",
+    pooling: options.Pooling = "",
+    hidden: options.Hidden = "",
+    optimiser: options.Optimiser = "",
+    warmup: options.Warmup = "",
+    schedule: options.Schedule = "",
     search: options.Search = "",
     seed: options.Seed = SEARCH.seed,
     no_retrain: options.NoRetrain = False,
-    retrain_epochs: options.RetrainEpochs = TrainConfig.epochs,
+    retrain_epochs: options.SomeRetrainEpochs = None,
     skip_unreadable: options.Skip = DataConfig.skip_unreadable,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -74,29 +87,45 @@ def tune(
     storage: options.Storage = "",
     quiet: options.Quiet = False,
 ) -> None:
-    """Search learning rate and weight decay; then retrain the best of all searches. The same command continues."""
+    """Search hyperparameters; then retrain the best of all searches. The same command continues."""
     on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
+    given = {
+        "kernel": kernel,
+        "filters": filters,
+        "padding": padding,
+        "stride": stride,
+        "dilation": dilation,
+        "pool": pool,
+        "pooling": pooling,
+        "hidden": hidden,
+        "optimiser": optimiser,
+        "warmup_steps": warmup,
+        "schedule": schedule,
+        "epochs": epochs,
+    }
+    objectives = tuple(name.strip() for name in objective.split(","))
     settings = SearchConfig(
-        name=search or AFTER_DATASET,
+        name=search or (AFTER_DATASET if space == SPACES[0] else f"{AFTER_DATASET}-{space}"),
         model=model_config(model),
         trials=default_trials(sampler) if trials is None else trials,
         sampler=sampler,
-        pruner=pruner,
+        pruner=pruner or (SEARCH.pruner if len(objectives) == 1 else "none"),
+        objectives=objectives,
         learning_rate=Range.parse(lr),
         weight_decay=Range.parse(decay),
-        epochs=epochs,
-        optimiser=optimiser,
-        warmup_steps=warmup,
-        schedule=schedule,
         seed=seed,
+        image_size=image_size,
         trial_timeout=trial_timeout,
     )
     from pipelines.reproduce import search_and_retrain
+    from study.search.space import in_space
+
+    settings = in_space(settings, space, {name: text for name, text in given.items() if text})
 
     context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet, on)
     loaded = context.load(data_of(dataset, image_size, skip_unreadable))
     retrained_for = 0 if no_retrain else retrain_epochs
-    search_and_retrain(settings, loaded, context, epochs=retrained_for, workers=workers, dry_run=dry_run)
+    search_and_retrain(settings, loaded, context, epochs=retrained_for, prefer=prefer, workers=workers, dry_run=dry_run)
 
 
 @app.command()
@@ -105,7 +134,7 @@ def retrain(
     run: options.Run = "best",
     dataset: options.SomeDataset = "",
     image_size: options.SomeImageSize = None,
-    epochs: options.RetrainOnlyEpochs = TrainConfig.epochs,
+    epochs: options.RetrainOnlyEpochs = None,
     lr: options.GivenRate = "",
     decay: options.GivenDecay = "",
     preset: options.Preset = "",
@@ -131,7 +160,7 @@ def retrain(
     given = _given_search(model or "cnn", run, lr, decay, preset)
     from pipelines.retrain import retrain as retrain_again
     from pipelines.seeds import retrain_once, retrain_seeds
-    from study.tracking.best import choose_trial
+    from study.tracking.best import choose_trial, default_epochs
 
     context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet, on)
     if given:
@@ -151,6 +180,7 @@ def retrain(
         raise StudyError(f"--run {run} is a {trial.model}, not a {model}: leave out --model, or --run.")
     if seeds and again:
         raise StudyError("--seeds trains those that are missing: leave it out, or --again.")
+    epochs = epochs or default_epochs(context.store, trial)
     if seeds:
         retrain_seeds(trial, loaded, context, epochs=epochs, seed=seed, seeds=seeds)
     else:

@@ -14,7 +14,7 @@ from analysis.images import duplicates
 from analysis.inside import activations, animation, kernel_sheets, kernels
 from analysis.layers import architecture, operations, pooling
 from analysis.results import without_duplicates
-from analysis.searches import dead_filters, heatmap, recipe, search, winner
+from analysis.searches import dead_filters, heatmap, pareto, recipe, search, winner
 from analysis.searches.paired_seeds import not_measured
 from analysis.training import convergence
 from pipelines.report import demonstrations, explanations, measurements, tracked
@@ -154,8 +154,14 @@ def show_heatmap(m: Material) -> Exhibit:
 
 def show_importance(m: Material) -> Exhibit:
     """The importance of each hyperparameter in the search."""
-    store, own = m.network.store, m.own_searches[0]
-    return search.show_importance(tracked.importance(store, own), tracked.trials(store, own))
+    assert m.trials is not None
+    return search.show_importance(tracked.importance(m.network.store, m.own_searches[0]), m.trials)
+
+
+def show_pareto(m: Material) -> Exhibit:
+    """What each number of parameters buys, beside the report's network."""
+    assert m.trials is not None
+    return pareto.show(m.trials, tracked.reference(m.network))
 
 
 def show_dead_filters(m: Material) -> Iterable[Exhibit]:

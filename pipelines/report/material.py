@@ -13,7 +13,7 @@ from analysis.filters import image_ablation
 from analysis.images.covariance import Covariance
 from analysis.results import intervals
 from pipelines.config import REPORT_FILTER, AnalysisConfig
-from pipelines.report import measurements
+from pipelines.report import measurements, tracked
 from pipelines.report.cache import Cache
 from pipelines.report.demonstrations import Patch, patch
 from pipelines.report.network import SPLITS, Network
@@ -160,6 +160,11 @@ class Material:
     def own_searches(self) -> list[Run]:
         """The search that chose the settings; empty where it has no run."""
         return [run for run in self.searches if run.search == self.network.run.search]
+
+    @cached_property
+    def trials(self) -> pd.DataFrame | None:
+        """The finished trials of the search that chose the settings, see `analysis.searches.search`."""
+        return tracked.trials(self.network.store, self.own_searches[0]) if self.own_searches else None
 
     @cached_property
     def ablated(self) -> measurements.Filters:

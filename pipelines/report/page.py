@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.drawing.wording import counted, listed
+from analysis.drawing.wording import counted, listed, settings
 from analysis.page import Section, page
 from analysis.results import classification, intervals
 from analysis.results.proportions import CONFIDENCE
@@ -119,7 +119,7 @@ def _facts(material: Material, command: str) -> dict[str, str]:
     for name, network in material.networks.items():
         run, config = network.run, network.config
         facts[f"{name.upper()} run"] = (
-            f"{run.id}: learning rate {config.learning_rate:.3e}, weight decay {config.weight_decay:.3e}, "
+            f"{run.id}: {settings(config.differing())}, "
             f"{counted(config.epochs, 'epoch')}, seed {config.seed}, {run.device}, {run.precision}, "
             f"commit {run.git_commit[:10]}"
         )

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from analysis.exhibit import Exhibit
-from analysis.searches import dead_filters, recipe, winner
+from analysis.searches import dead_filters, pareto, recipe, winner
+from analysis.searches.search import RATES
 from pipelines.report.exhibits import command_line
 from pipelines.report.network import SPLITS, Network
-from study.config import CNNConfig
+from study.config import CNNConfig, model_config
+from study.models import parameter_count
 from study.tracking import best
 from study.tracking.runs import Run, differing_params, metric
 from study.tracking.store import Store
@@ -56,24 +58,40 @@ def seed_tables(
 def trials(store: Store, search: Run) -> pd.DataFrame:
     """The finished trials of `search` as `analysis.searches.search` takes them."""
     runs = store.runs([search.dataset_key], stage="trial", search=search.search, status="FINISHED")
-    rows = [
-        {
-            "number": run.trial_number,
-            "state": run.reason,
-            "learning_rate": run.train_config.learning_rate,
-            "weight_decay": run.train_config.weight_decay,
-            "val_accuracy": metric(run, "best_val_accuracy"),
-            "epochs": run.stopped_epoch or run.epochs,
-        }
-        for run in runs
-    ]
-    columns = ["number", "state", "learning_rate", "weight_decay", "val_accuracy", "epochs"]
+    names = {name: "planned_epochs" if name == "epochs" else name for name in (*RATES, *search.choices)}
+    rows = []
+    for run in runs:
+        values = run.train_config.hyperparameters()
+        rows.append(
+            {
+                "number": run.trial_number,
+                "state": run.reason,
+                **{column: values[name] for name, column in names.items()},
+                "parameters": run.parameters,
+                "val_accuracy": metric(run, "best_val_accuracy"),
+                "epochs": run.stopped_epoch or run.epochs,
+            }
+        )
+    columns = ["number", "state", *names.values(), "parameters", "val_accuracy", "epochs"]
     return pd.DataFrame(rows, columns=columns).sort_values("number", ignore_index=True)
+
+
+def reference(network: Network) -> pareto.Reference:
+    """The report's network for these classes, with the highest validation accuracy of all trials that have it."""
+    model = model_config(network.name)
+    complete = best.complete_trials(network.store, network.run.dataset_key, model=network.name)
+    accuracy = (metric(run, "best_val_accuracy") for run in complete if run.train_config.model == model)
+    return pareto.Reference(
+        parameter_count(model, classes=len(network.classes), side=network.side), next(accuracy, math.nan)
+    )
 
 
 def importance(store: Store, search: Run) -> pd.DataFrame:
     """The importance of each hyperparameter, as the search's run keeps it."""
-    return store.load_table(search.id, "search/importance.csv", {"parameter": str, "importance": float})
+    columns = {"parameter": str, "importance": float}
+    if len(search.objectives) > 1:
+        columns["importance_parameters"] = float
+    return store.load_table(search.id, "search/importance.csv", columns)
 
 
 def title(search: Run) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from study.tracking.queries import quoted
-from study.tracking.runs import LOG_RATES, Run
+from study.tracking.runs import LOG_RATES, PARAMETERS, Run
 
 if TYPE_CHECKING:
     from study.tracking.store import Store
@@ -57,12 +57,19 @@ def search_pages(store: "Store", search: Run, complete: Sequence[Run]) -> dict[s
     views = {"trials": _trials_view(search)}
     if len(complete) > 1:
         has_logs = all(name in complete[0].params for name in LOG_RATES)
-        views["compare"] = _compare_view(search, LOG_RATES if has_logs else ("learning_rate", "weight_decay"))
+        rates = LOG_RATES if has_logs else ("learning_rate", "weight_decay")
+        views["compare"] = _compare_view(search, [*rates, *_params(search)])
     keys = {kind: f"{kind}-{search.id}" for kind in views}
     store.experiments.tag(search.experiment_id, {VIEW + keys[kind]: json.dumps(view) for kind, view in views.items()})
     charts = {"compare": "&compareRunsMode=CHART"}
     page = f"/#/experiments/{search.experiment_id}/runs?{MODE}"
     return {kind: f"{page}&viewStateShareKey={key}{charts.get(kind, '')}" for kind, key in keys.items()}
+
+
+def _params(search: Run) -> list[str]:
+    """The params of the hyperparameters that the search draws beside both rates, and of the number of parameters."""
+    names = dict.fromkeys(name.removesuffix("1").removesuffix("2") for name in search.choices)
+    return [*names, PARAMETERS] if names else []
 
 
 def _trials_view(search: Run) -> dict[str, Any]:
@@ -71,12 +78,12 @@ def _trials_view(search: Run) -> dict[str, Any]:
         "searchFilter": f"tags.stage = 'trial' AND tags.search = {quoted(search.search)}",
         "orderByKey": f"metrics.`{BEST}`",
         "orderByAsc": False,
-        "selectedColumns": COLUMNS,
+        "selectedColumns": [*COLUMNS, *(f"params.`{name}`" for name in _params(search))],
     }
 
 
-def _compare_view(search: Run, rates: Sequence[str]) -> dict[str, Any]:
-    """The view of a search's complete trials in parallel coordinates: the `rates`, and the accuracy they gave."""
+def _compare_view(search: Run, params: Sequence[str]) -> dict[str, Any]:
+    """The view of a search's complete trials in parallel coordinates: the `params`, and the accuracy they gave."""
     view = _trials_view(search)
     section = {
         "uuid": "search",
@@ -90,7 +97,7 @@ def _compare_view(search: Run, rates: Sequence[str]) -> dict[str, Any]:
         "uuid": "trials",
         "type": "PARALLEL",
         "metricSectionId": section["uuid"],
-        "selectedParams": rates,
+        "selectedParams": params,
         "selectedMetrics": [BEST],
         "showAllRuns": True,
         "isGenerated": False,

@@ -6,6 +6,7 @@ wrote in MLflow stays.
 
 from collections.abc import Mapping, Sequence
 
+from analysis.drawing.wording import hyperparameter, listed, settings
 from pipelines.session.mlflow_pages import REPORT_FILES, page_of, run_page, runs_page
 from pipelines.session.setup import MLFLOW_PORT
 from study.system.redaction import one_line, without_login
@@ -41,7 +42,8 @@ def describe_search(store: Store, search: Run, complete: Sequence[Run], pages: M
             f"**{metric(best, VALIDATION):.2%}** ({_link(best)}: {_settings(best)})"
         )
     links = [_markdown_link(f"its {name}" if name == "trials" else name, page) for name, page in pages.items()]
-    about = f"Search for the learning rate and weight decay of a {search.model.upper()} on {_plain(search.dataset_key)}"
+    drawn = listed([hyperparameter(name) for name in ("learning_rate", "weight_decay", *search.choices)])
+    about = f"Search for the {drawn} of a {search.model.upper()} on {_plain(search.dataset_key)}"
     _note(store, search, [f"{about}: {result}.", " · ".join(links), f"Continued by `{command}`."])
     describe_experiment(store, search)
 
@@ -90,7 +92,7 @@ def describe_retrained(store: Store, run: Run) -> None:
 
 
 def _settings(run: Run) -> str:
-    return f"learning rate {run.learning_rate:.3g}, weight decay {run.weight_decay:.3g}"
+    return settings(run.train_config.differing())
 
 
 def _note(store: Store, run: Run, parts: Sequence[str]) -> None:

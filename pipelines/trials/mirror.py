@@ -18,7 +18,7 @@ from study.search.records import TrialRecord
 from study.search.space import training
 from study.search.trial import COUNTED, Outcome, best_epoch
 from study.tracking.registry import delete_run
-from study.tracking.runs import LOG_RATES, Run, as_param, points
+from study.tracking.runs import LOG_RATES, PARAMETERS, Run, as_param, points
 from study.tracking.store import Point, Store
 from study.tracking.tags import below, log_rates, restored, trial_tags
 
@@ -75,6 +75,8 @@ class Mirror:
                 f"Its parameters in Optuna are invalid: {error}", "nothing: restore a backup of the storage"
             )
             return
+        if self.trial.parameters is not None:
+            settings[PARAMETERS] = self.trial.parameters
         if self.trial.params:
             yield from self._params({name: as_param(value) for name, value in settings.items()})
         yield from self._tags()
@@ -185,7 +187,7 @@ def make_run(store: Store, config: SearchConfig, trial: TrialRecord, source: Run
 
 def surroundings(config: SearchConfig, source: Run) -> dict[str, str]:
     """The params of a run of the search that are no settings: its data, machine and versions."""
-    settings = {*training(config, 0, {}).params(), *config.settings(), *LOG_RATES}
+    settings = {*training(config, 0, {}).params(), *config.settings(), *LOG_RATES, PARAMETERS}
     return {name: value for name, value in source.params.items() if name not in settings}
 
 

@@ -1,9 +1,11 @@
 """The trials of a search, one after the other or in turns, each mirrored in MLflow as a run below the search's."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from typing import Any
 
+from analysis.drawing.wording import settings
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.session.notes import trial_note
@@ -14,9 +16,11 @@ from study.config import SearchConfig
 from study.data import Dataset
 from study.device import failures_explained, release_device_memory
 from study.errors import Lost, StoreFault
+from study.models import parameter_count
 from study.search import search
 from study.search.loop import Listener, Training, optimise
 from study.search.trial import COUNTED, Outcome, Score, Suggestion
+from study.tracking.runs import PARAMETERS
 from study.tracking.writer import Writer
 from study.training import Epoch
 
@@ -28,8 +32,8 @@ class EndedTrial:
     """The result of a trial that counts."""
 
     number: int
-    learning_rate: float
-    weight_decay: float
+    settings: Mapping[str, Any]
+    """Its hyperparameters, see `TrainConfig.differing`."""
     accuracy: float | None
     """The best on the validation split; None where the trial diverged in its first epoch."""
     reason: str
@@ -58,9 +62,15 @@ class Tally:
         self.bar.note(f"{self.done}/{self.total} trials · best val {best}")
         reached = "no finite result" if trial.accuracy is None else f"val {trial.accuracy:.4f}"
         self.display.log(
-            f"trial {trial.number} ({self.done}/{self.total}): lr {trial.learning_rate:.2e}, decay "
-            f"{trial.weight_decay:.2e}: {reached}, {trial.reason} ({trial.detail}); best {best}"
+            f"trial {trial.number} ({self.done}/{self.total}): {_short(trial.settings)}: {reached}, {trial.reason} "
+            f"({trial.detail}); best {best}"
         )
+
+
+def _short(values: Mapping[str, Any]) -> str:
+    rates = {"lr": values["learning_rate"], "decay": values["weight_decay"]}
+    others = settings({name: value for name, value in values.items() if name not in ("learning_rate", "weight_decay")})
+    return ", ".join([*(f"{name} {rate:.2e}" for name, rate in rates.items()), *filter(None, [others])])
 
 
 def run_trials(
@@ -152,7 +162,8 @@ class _TrialRunner:
             self.writer.drain(is_patient=isinstance(end, Exception))
             raise
         self.writer.drain()
-        return score.accuracy
+        values = {"accuracy": score.accuracy, "parameters": self.parameters(suggestion)}
+        return [values[objective] for objective in self.config.objectives]
 
     def ended(self, outcome: Outcome) -> None:
         """Ends the run of a trial as Optuna ended the trial."""
@@ -166,9 +177,11 @@ class _TrialRunner:
         if outcome.reason in COUNTED:
             config, detail = score.suggestion.config, outcome.stopped or f"best in epoch {best['best_epoch']}"
             accuracy = best.get("best_val_accuracy")
-            self.on_end(
-                EndedTrial(outcome.number, config.learning_rate, config.weight_decay, accuracy, outcome.reason, detail)
-            )
+            self.on_end(EndedTrial(outcome.number, config.differing(), accuracy, outcome.reason, detail))
+
+    def parameters(self, suggestion: Suggestion) -> int:
+        """Number of parameters of a suggestion's network."""
+        return parameter_count(suggestion.config.model, classes=len(self.dataset.classes), side=self.dataset.side)
 
     def _start(self, suggestion: Suggestion) -> tuple[str, Score]:
         run_id = start_run(
@@ -177,12 +190,12 @@ class _TrialRunner:
             suggestion.number,
             retry_of=suggestion.retry_of,
             dataset=self.dataset.key,
-            params={**suggestion.config.params(), **self.params},
+            params={**suggestion.config.params(), **self.params, PARAMETERS: self.parameters(suggestion)},
             parent=self.parent,
         )
         # First: binding fails where another process has ended the trial, and the run has to be ended then.
         self.begun[suggestion.number] = run_id, Score(suggestion)
-        suggestion.bind(run_id, trial_note(self.context.store, self.dataset.key, run_id))
+        suggestion.bind(run_id, trial_note(self.context.store, self.dataset.key, run_id), self.parameters(suggestion))
         return self.begun[suggestion.number]
 
     def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> Iterator[None]:

@@ -73,6 +73,10 @@ def _require_possible(trial: FrozenTrial, config: SearchConfig) -> None:
     for name in ("status_reason", "worker", "mlflow_run"):
         if not isinstance(trial.user_attrs.get(name, ""), str):
             raise ValueError(f"its {name} is {trial.user_attrs[name]!r}")
+    if trial.state == TrialState.COMPLETE and len(trial.values) != len(config.objectives):
+        raise ValueError(f"it has {len(trial.values)} values, and the search {len(config.objectives)} objectives")
+    if type(trial.user_attrs.get("parameters", 0)) is not int:
+        raise ValueError(f"its parameters are {trial.user_attrs['parameters']!r}")
     if not isinstance(trial.system_attrs.get("fixed_params", {}), dict):
         raise ValueError("its fixed_params are no parameters")
     first_attempt(trial)

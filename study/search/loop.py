@@ -11,14 +11,16 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import SearchConfig
 from study.errors import Diverged, Lost, OutOfMemory, StoreFault
 from study.search.heartbeat import Heart
+from study.search.sampling import Sampler
 from study.search.search import FINISHED_STATES, Search, outcome, put_back
-from study.search.space import Sampler, first_attempt, train_config
+from study.search.space import first_attempt, train_config
 from study.search.trial import Outcome, Pruned, Suggestion
 from study.system import interruption
 from study.system.redaction import masked
 
-Training = Generator[None, None, float]
-"""A generator that trains one epoch at each step, and returns the best validation accuracy."""
+Values = float | Sequence[float]
+Training = Generator[None, None, Values]
+"""A generator that trains one epoch at each step, and returns the value of the search's objective, or of each."""
 MAX_OUT_OF_MEMORY = 3
 """Number of consecutive out-of-memory trials that ends the search."""
 
@@ -263,7 +265,7 @@ class _Attempt:
         with suppress(StoreFault):
             self._end(TrialState.FAIL, "interrupted")
 
-    def _end(self, state: TrialState, reason: str, *, value: float | None = None, **attributes: Any) -> None:
+    def _end(self, state: TrialState, reason: str, *, value: Values | None = None, **attributes: Any) -> None:
         self.under_way = False
         try:
             for name, attribute in {"status_reason": reason, **attributes}.items():

@@ -24,6 +24,32 @@ def set_system_attr(search: optuna.Study, trial: optuna.Trial | FrozenTrial, nam
     search._storage.set_trial_system_attr(trial._trial_id, name, value)
 
 
+def report(trial: optuna.Trial, value: float, step: int) -> bool:
+    """Records an intermediate value of a trial; returns whether the pruner ends it.
+
+    With several objectives Optuna refuses intermediate values and has no pruning: the value is recorded all the same.
+    """
+    if len(trial.study.directions) == 1:
+        trial.report(value, step)
+        return trial.should_prune()
+    trial.study._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+    return False
+
+
+class WithoutPruned:
+    """A search as a sampler sees it, without its pruned trials: Optuna's TPE fails on them with several objectives."""
+
+    def __init__(self, search: optuna.Study):
+        self._search = search
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._search, name)
+
+    def _get_trials(self, **options: Any) -> list[FrozenTrial]:
+        states = [state for state in options.pop("states") if state != TrialState.PRUNED]
+        return self._search._get_trials(states=states, **options)
+
+
 def set_note(trial: optuna.Trial, text: str) -> None:
     """Gives a trial the note, a short text in Markdown, that optuna-dashboard shows; as its own `save_note` does."""
     storage, search, key = trial.study._storage, trial.study._study_id, f"dashboard:{trial._trial_id}:note"

@@ -39,6 +39,8 @@ class TrialRecord:
     """Number of the draw that it attempts; see `study.search.space.draw_of`."""
     fault: str = ""
     """Error in a record that this program cannot have written; empty where there is none."""
+    parameters: int | None = None
+    """The network's number of parameters, where it is recorded."""
     run_id: str = ""
     """Id of the MLflow run that mirrors it."""
     started: float = 0.0
@@ -133,10 +135,11 @@ def as_record(trial: FrozenTrial) -> TrialRecord:
         state=trial.state.name,
         outcome=outcome(trial),
         params=parameters_of(trial),
-        value=trial.value if trial.state.name == "COMPLETE" else None,
+        value=trial.values[0] if trial.state.name == "COMPLETE" else None,
         accuracies=dict(sorted(trial.intermediate_values.items())),
         worker=attributes.get("worker", ""),
         **_attempt(trial),
+        parameters=attributes.get("parameters"),
         run_id=attributes.get("mlflow_run", ""),
         started=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
         # Its worker may have ended it while another process was about to.

@@ -8,11 +8,12 @@ import itertools
 import json
 import math
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
@@ -21,7 +22,8 @@ from study.errors import StudyError
 from study.home import Home
 from study.search.heartbeat import COUNTER
 from study.search.private import set_failed, set_user_attr
-from study.search.space import GRID, config_of, draw_of, first_attempt, parameters_of, pruner_of
+from study.search.sampling import pruner_of
+from study.search.space import GRID, SEARCHED, config_of, draw_of, first_attempt, parameters_of
 from study.search.storage import open_storage, opening
 from study.search.trial import Outcome
 from study.system.files import SQLITE
@@ -33,8 +35,11 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 Search = optuna.Study
 
-METRIC = "best_val_accuracy"
-"""Name of a trial's value, as MLflow has it."""
+VALUES: dict[str, tuple[str, Literal["maximize", "minimize"]]] = {
+    "accuracy": ("best_val_accuracy", "maximize"),
+    "parameters": ("parameters", "minimize"),
+}
+"""Name of a trial's value, as MLflow has it, and its direction, by objective."""
 FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 MAX_RETRIES = 2
 """Maximum number of retries of a failed trial; interrupted trials are always retried."""
@@ -63,14 +68,14 @@ def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: 
         opened = optuna.create_study(
             study_name=config.name,
             storage=open_storage(storage),
-            direction="maximize",
+            directions=[VALUES[objective][1] for objective in config.objectives],
             pruner=pruner_of(config.pruner, config.epochs),
             load_if_exists=True,
         )
     if opened.metric_names is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            opened.set_metric_names([METRIC])
+            opened.set_metric_names([VALUES[objective][0] for objective in config.objectives])
     # JSON makes lists of tuples, as the storage does.
     settings = json.loads(json.dumps({**config.settings(), "image_size": image_size, "dataset": digest[:12]}))
     if "settings" not in opened.user_attrs:
@@ -214,34 +219,66 @@ def _is_due(trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
 
 
 def trials_table(search: Search) -> pd.DataFrame:
-    """The finished trials: number, state (complete, pruned, diverged), hyperparameters, best val_accuracy, epochs."""
-    columns = ["number", "state", "learning_rate", "weight_decay", "val_accuracy", "epochs"]
+    """The finished trials.
+
+    Columns: number, state (complete, pruned, diverged), learning_rate, weight_decay and the other hyperparameters that
+    are drawn (the number of epochs as planned_epochs), parameters (of the network; NaN where it is not recorded), the
+    best val_accuracy, and epochs (that were trained).
+    """
+    names = {name: "planned_epochs" if name == "epochs" else name for name in drawn_names(search)}
     rows = []
     for trial in search.get_trials(deepcopy=False, states=FINISHED_STATES):
         curve = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
         rows.append(
-            (
-                trial.number,
-                outcome(trial).reason,
-                trial.params["learning_rate"],
-                trial.params["weight_decay"],
-                max(curve, default=math.nan),
-                max(trial.intermediate_values, default=0),
-            )
+            {
+                "number": trial.number,
+                "state": outcome(trial).reason,
+                **{column: trial.params.get(name) for name, column in names.items()},
+                "parameters": trial.user_attrs.get("parameters", math.nan),
+                "val_accuracy": max(curve, default=math.nan),
+                "epochs": max(trial.intermediate_values, default=0),
+            }
         )
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["number", "state", *names.values(), "parameters", "val_accuracy", "epochs"])
+
+
+def drawn_names(search: Search) -> list[str]:
+    """The names of all hyperparameters that a search draws."""
+    return [*SEARCHED, *search.user_attrs.get("settings", {}).get("choices", {})]
 
 
 def importance(search: Search) -> pd.DataFrame:
     """How much of the variance of the complete trials' accuracy each hyperparameter explains (fANOVA).
 
-    Hutter et al. 2014, as computed by Optuna. Empty where fewer than two complete trials differ.
+    Hutter et al. 2014, as computed by Optuna. Empty where fewer than two complete trials differ. Columns: parameter,
+    importance, and in a search with two objectives importance_parameters, that for the network's number of parameters.
     """
+    table = pd.DataFrame(_importances(search, 0).items(), columns=["parameter", "importance"])
+    if len(search.directions) > 1:
+        table["importance_parameters"] = table["parameter"].map(_importances(search, 1)).fillna(0.0)
+    return table
+
+
+def _importances(search: Search, objective: int) -> dict[str, float]:
     complete = search.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    shares: dict[str, float] = {}
-    if len({trial.value for trial in complete}) > 1:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-            shares = optuna.importance.get_param_importances(search, evaluator=evaluator)
-    return pd.DataFrame(shares.items(), columns=["parameter", "importance"])
+    names = [name for name in drawn_names(search) if all(name in trial.params for trial in complete)]
+    if len({trial.values[objective] for trial in complete}) < 2:
+        return {}
+    # Of hyperparameters whose ranges differ from trial to trial Optuna computes none: each gets the range of all.
+    drawn = {name: _joint([trial.distributions[name] for trial in complete]) for name in names}
+    copy = optuna.create_study(direction="maximize")
+    for trial in complete:
+        params = {name: trial.params[name] for name in names}
+        copy.add_trial(optuna.create_trial(params=params, distributions=drawn, value=trial.values[objective]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return dict(optuna.importance.get_param_importances(copy, evaluator=evaluator))
+
+
+def _joint(distributions: list[BaseDistribution]) -> BaseDistribution:
+    """A distribution that contains all values of these, which are of one kind."""
+    ranges = [each for each in distributions if isinstance(each, IntDistribution) and not each.log]
+    if not ranges:
+        return distributions[0]
+    return IntDistribution(min(each.low for each in ranges), max(each.high for each in ranges))

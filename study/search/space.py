@@ -1,28 +1,193 @@
-"""Search space, samplers and pruners of a search; imports optuna."""
+"""Search spaces: which hyperparameters a search draws, and from what; imports optuna.
+
+`report` is the report's space, learning rate and weight decay. `architecture` adds those of the tables below. They are
+written as on the command line: listed values (``"3,5,7"``), or a range of whole numbers, drawn log-uniformly
+(``"8:64"``).
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import GRID_SIDE, Range, SearchConfig, TrainConfig, model_kind
-from study.search.private import set_user_attr, stored_trials
-from study.system.processes import this_process
+from study.config import (
+    DETAILS,
+    GRID_SIDE,
+    SPACES,
+    CNNConfig,
+    ModelConfig,
+    Range,
+    SearchConfig,
+    TrainConfig,
+    model_kind,
+)
+from study.errors import StudyError, require, require_known
+from study.models import feature_sizes
+from study.ranges import Choices
 
+ARCHITECTURE = {
+    "cnn": {
+        "kernel": "3,5,7",
+        "dilation": "1,2",
+        "stride": "1,2",
+        "pool": "2,3,4",
+        "padding": "0,1,2,3",
+        "pooling": "max,average",
+        "filters1": "8:64",
+        "filters2": "8:128",
+    },
+    "ffnn": {"hidden": "16:512"},
+}
+"""The choices of the architecture, by model, in the order in which they are drawn; see `CNNConfig` and `FFNNConfig`."""
+TRAINING = {
+    "optimiser": "adam,adamw",
+    "warmup_steps": "0,100,500",
+    "schedule": "constant,cosine",
+    "epochs": "5:20",
+}
+"""The choices of training, for each model; see `TrainConfig`."""
+OPTIONS = {"filters1": "--filters", "filters2": "--filters", "warmup_steps": "--warmup"}
+"""The options of `study tune` that are not named after their hyperparameter."""
+SEARCHED = ("learning_rate", "weight_decay")
+"""Names of the hyperparameters that every search draws. They are drawn last: a trial that has them has all."""
+GEOMETRY = ("kernel", "dilation", "stride", "pool", "padding")
+"""The hyperparameters that decide whether the layers fit the image: larger ones leave less of it, more padding more."""
 GRID = tuple(float(value) for value in np.logspace(-4, 1, GRID_SIDE))
 """The report's grid, for the learning rate and for the weight decay."""
 
 
-SEARCHED = ("learning_rate", "weight_decay")
-"""Names of the drawn hyperparameters in both stores."""
+def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> SearchConfig:
+    """`config` that draws what `space` does; a hyperparameter that is `given` is drawn or fixed as its text says.
+
+    Args:
+        config: the search; its model and training are what is not drawn.
+        space: `report` or `architecture`.
+        given: texts by hyperparameter; ``A/B`` for `filters` gives those of the first and the second layer.
+
+    Raises:
+        StudyError: for a hyperparameter that the model does not have, or values with which nothing can be built.
+    """
+    require_known("space", space, SPACES)
+    texts = {**ARCHITECTURE[config.model.name], **TRAINING} if space == "architecture" else {}
+    read = {name: Choices.parse(text, _option(name)) for name, text in (texts | _by_layer(given)).items()}
+    names = _names(config.model)
+    for name in read:
+        require(name in names, f"{_option(name)} is no setting of the {config.model.name}: leave it out.")
+    _require_possible(config, read)
+    fixed: dict[str, Any] = {name: choices.values[0] for name, choices in read.items() if choices.is_fixed}
+    drawn = {name: read[name] for name in names if name in read and name not in fixed}
+    for name, choices in drawn.items():
+        require(
+            name not in GEOMETRY or choices.step is not None,
+            f"{_option(name)} is {choices}: list whole numbers with equal steps, e.g. 3,5,7.",
+        )
+    if "epochs" in drawn:
+        fixed["epochs"] = max(drawn["epochs"].values)
+    of_training = {name: value for name, value in fixed.items() if name in TRAINING}
+    config = replace(config, model=_with_values(config.model, fixed), choices=drawn, **of_training)
+    require(
+        len(config.objectives) == 1 or not drawn.keys().isdisjoint(ARCHITECTURE[config.model.name]),
+        "All networks have the same number of parameters: draw their architecture, too, with --space architecture.",
+    )
+    if isinstance(config.model, CNNConfig):
+        # The error for the roomiest network that there is.
+        feature_sizes(_roomiest(config, {}), config.image_size)
+    return config
 
 
-def search_space(config: SearchConfig) -> dict[str, FloatDistribution]:
-    """Distributions of the drawn hyperparameters; the only place that defines them."""
+def _option(name: str) -> str:
+    return OPTIONS.get(name, f"--{name}")
+
+
+def _by_layer(given: Mapping[str, str]) -> dict[str, str]:
+    """`given` with the filters of each layer under their own names."""
+    texts = dict(given)
+    if filters := texts.pop("filters", ""):
+        first, slash, second = filters.partition("/")
+        texts |= {"filters1": first, "filters2": second if slash else first}
+    return texts
+
+
+def _names(model: ModelConfig) -> list[str]:
+    """The names of all hyperparameters that can be drawn for a model beside the rates, in the order of drawing."""
+    return [*ARCHITECTURE[model.name], *TRAINING]
+
+
+def _with_values(model: ModelConfig, values: Mapping[str, Any]) -> ModelConfig:
+    """`model` with those of the `values` that are of its architecture."""
+    own = {name: values[name] for name in ARCHITECTURE[model.name] if name in values}
+    if isinstance(model, CNNConfig):
+        own["filters"] = own.pop("filters1", model.filters[0]), own.pop("filters2", model.filters[1])
+    return replace(model, **own)
+
+
+def _require_possible(config: SearchConfig, read: Mapping[str, Choices]) -> None:
+    """Raises a `StudyError` for a value that no training can have."""
+    rates = {name: getattr(config, name).low for name in SEARCHED}
+    for name, choices in read.items():
+        for value in choices.values:
+            try:
+                training(config, 0, {**rates, name: value})
+            except TypeError:
+                raise StudyError(f"{_option(name)} is {choices}: {value!r} is no whole number.") from None
+
+
+def _roomiest(config: SearchConfig, drawn: Mapping[str, Any]) -> CNNConfig:
+    """The network with the values `drawn` so far, and for the others those that leave most of the image."""
+    left = {name: config.choices[name].values for name in GEOMETRY if name in config.choices.keys() - drawn.keys()}
+    most = {name: max(values) if name == "padding" else min(values) for name, values in left.items()}
+    model = _with_values(config.model, {**most, **drawn})
+    assert isinstance(model, CNNConfig)
+    return model
+
+
+def possible(config: SearchConfig, name: str, drawn: Mapping[str, Any]) -> Choices | None:
+    """The choices of the hyperparameter `name` after those `drawn` before it; None where it has no effect.
+
+    Of kernel, dilation, stride, pooling and padding they are the values with which, and with some values of what is
+    drawn later, all layers fit. Since each of them only shrinks or only enlarges the maps, these are neighbours in the
+    list.
+    """
+    choices = config.choices[name]
+    if name == "pooling" and drawn.get("pool") == 1:
+        return None
+    if name not in GEOMETRY:
+        return choices
+    values = [int(value) for value in choices.values if _fits(config, {**drawn, name: value})]
+    return replace(choices, values=tuple(values))
+
+
+def _fits(config: SearchConfig, drawn: Mapping[str, Any]) -> bool:
+    try:
+        feature_sizes(_roomiest(config, drawn), config.image_size)
+    except StudyError:
+        return False
+    return True
+
+
+def distribution(choices: Choices, *, is_geometry: bool = False) -> BaseDistribution:
+    """Optuna's distribution of the choices.
+
+    Numbers of a geometry are ranges with a step, which may differ from trial to trial; of listed choices Optuna
+    requires that they are always the same.
+    """
+    if choices.is_range or is_geometry:
+        low, high = int(min(choices.values)), int(max(choices.values))
+        return IntDistribution(low, high, log=choices.is_range, step=choices.step or 1)
+    return CategoricalDistribution(choices.values)
+
+
+def search_space(config: SearchConfig) -> dict[str, BaseDistribution]:
+    """Distributions of all drawn hyperparameters, before any is drawn."""
+    drawn = {name: distribution(choices, is_geometry=name in GEOMETRY) for name, choices in config.choices.items()}
+    return {**drawn, **_rates(config)}
+
+
+def _rates(config: SearchConfig) -> dict[str, FloatDistribution]:
     on_grid = Range(low=GRID[0], high=GRID[-1])
     ranges = {name: on_grid if config.sampler == "grid" else getattr(config, name) for name in SEARCHED}
     return {name: FloatDistribution(bounds.low, bounds.high, log=True) for name, bounds in ranges.items()}
@@ -30,25 +195,34 @@ def search_space(config: SearchConfig) -> dict[str, FloatDistribution]:
 
 def train_config(trial: optuna.Trial, config: SearchConfig) -> TrainConfig:
     """Training settings of `trial`, with hyperparameters drawn from the search space."""
-    drawn = {
-        name: trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-        for name, distribution in search_space(config).items()
-    }
+    drawn: dict[str, Any] = {}
+    for name in config.choices:
+        if choices := possible(config, name, drawn):
+            drawn[name] = _suggested(trial, name, distribution(choices, is_geometry=name in GEOMETRY))
+    for name, bounds in _rates(config).items():
+        drawn[name] = trial.suggest_float(name, bounds.low, bounds.high, log=True)
     return training(config, draw_of(trial), drawn)
 
 
-def training(config: SearchConfig, draw: int, drawn: Mapping[str, float]) -> TrainConfig:
-    """Training settings of draw number `draw`, the same for every attempt at it."""
-    return TrainConfig(
-        model=config.model,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        optimiser=config.optimiser,
-        warmup_steps=config.warmup_steps,
-        schedule=config.schedule,
-        seed=config.seed + draw,
-        **drawn,
-    )
+def _suggested(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, IntDistribution):
+        low, high = distribution.low, distribution.high
+        return trial.suggest_int(name, low, high, step=distribution.step, log=distribution.log)
+    assert isinstance(distribution, CategoricalDistribution)
+    return trial.suggest_categorical(name, distribution.choices)
+
+
+def training(config: SearchConfig, draw: int, drawn: Mapping[str, Any]) -> TrainConfig:
+    """Training settings of draw number `draw`, the same for every attempt at it.
+
+    Raises:
+        StudyError: for a value that no training can have.
+        TypeError: for a value of another type, or a hyperparameter that is not drawn.
+    """
+    fixed = {name: getattr(config, name) for name in ("epochs", "batch_size", "optimiser", "warmup_steps", "schedule")}
+    of_training = {name: value for name, value in drawn.items() if name not in ARCHITECTURE[config.model.name]}
+    model = _with_values(config.model, drawn)
+    return TrainConfig(model=model, seed=config.seed + draw, **{**fixed, **of_training})
 
 
 def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
@@ -67,9 +241,12 @@ def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
     }
     model: dict[str, Any] = {item.name: recorded[item.name] for item in fields(kind) if item.name in recorded}
     ranges: dict[str, Any] = {key: Range(**settings[key]) for key in SEARCHED}
-    others = {item.name for item in fields(SearchConfig)} - {"name", "trials", "model", *SEARCHED}
+    choices = {key: Choices.parse(text, _option(key)) for key, text in settings.get("choices", {}).items()}
+    others = {item.name for item in fields(SearchConfig)} - {"model", "choices", *DETAILS, *SEARCHED}
     own = {key: settings[key] for key in others & settings.keys()}
-    return SearchConfig(name=name, model=kind(**model), **ranges, **own)
+    if "objectives" in own:
+        own["objectives"] = tuple(own["objectives"])
+    return SearchConfig(name=name, model=kind(**model), choices=choices, **ranges, **own)
 
 
 def draw_of(trial: optuna.Trial | FrozenTrial) -> int:
@@ -108,7 +285,7 @@ def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
     return parameters if parameters.keys() >= set(SEARCHED) else {}
 
 
-def _next_draw(trial: FrozenTrial, before: Sequence[FrozenTrial]) -> int:
+def next_draw(trial: FrozenTrial, before: Sequence[FrozenTrial]) -> int:
     """Draw number of a new trial: that of its first attempt, or the next one after the trials `before` it."""
     if (first := first_attempt(trial)) != trial.number:
         return draw_of(before[first])
@@ -119,59 +296,3 @@ def _has_drawn(trial: FrozenTrial) -> bool:
     """Whether a trial has its own draw, or is about to; one that ended before drawing leaves its number to the next."""
     ended_before = trial.state == TrialState.FAIL and not parameters_of(trial)
     return "retry_of" not in trial.user_attrs and not ended_before
-
-
-def pruner_of(name: str, epochs: int) -> optuna.pruners.BasePruner:
-    """The pruner called `name`, one of `PRUNERS`, for trials of at most `epochs`.
-
-    In replays of recorded learning curves of both networks (`benchmarks/pruning.py`), the settings of the first two
-    lost least of the best accuracy for the epochs that they saved; those of the median are Optuna's defaults.
-    """
-    if name == "percentile":
-        return optuna.pruners.PercentilePruner(60, n_startup_trials=5)
-    if name == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=min(2, epochs), max_resource=epochs, reduction_factor=4)
-    return optuna.pruners.MedianPruner() if name == "median" else optuna.pruners.NopPruner()
-
-
-class Sampler(optuna.samplers.BaseSampler):
-    """Draws each trial with its own seed, derived from the search's seed and the number of the draw.
-
-    With one seed per process, two workers, or a resumed one, would repeat the same points. Only attempts at the same
-    draw share a number, so that an interrupted search continues as if it had not been interrupted.
-    """
-
-    def __init__(self, config: SearchConfig):
-        # The points of the grid are enqueued already.
-        self.kind = optuna.samplers.TPESampler if config.sampler == "tpe" else optuna.samplers.RandomSampler
-        self.seed = config.seed
-        # A fixed hyperparameter is not drawn.
-        drawn = {name: space for name, space in search_space(config).items() if not space.single()}
-        self.space = drawn if config.sampler == "tpe" else {}
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Records the worker and the draw number of the trial, and seeds its sampler."""
-        # First, before anything slow: a trial without a worker cannot be told from a running one.
-        set_user_attr(study, trial, "worker", this_process())
-        draw = _next_draw(trial, stored_trials(study)[: trial.number])
-        set_user_attr(study, trial, "draw", draw)
-        # Also in this copy of the stored trial, which the caller continues with.
-        trial.set_user_attr("draw", draw)
-        seed = int(np.random.SeedSequence([self.seed, draw]).generate_state(1)[0])
-        self.drawing = self.kind(seed=seed)
-        self.drawing.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """The parameters that are drawn jointly: all of them for TPE, else none."""
-        # Known here; Optuna would infer it from all earlier trials, which takes longer with each.
-        return dict(self.space)
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-        """Draws the joint parameters."""
-        return self.drawing.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
-    ) -> Any:
-        """Draws one parameter independently."""
-        return self.drawing.sample_independent(study, trial, param_name, param_distribution)

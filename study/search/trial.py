@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.config import TrainConfig
-from study.search.private import set_note
+from study.search.private import report, set_note
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,11 @@ class Suggestion:
     config: TrainConfig
     trial: Any
 
-    def bind(self, run_id: str, note: str) -> None:
-        """Records the MLflow run that mirrors the trial, and a note on it, in Markdown, for optuna-dashboard."""
+    def bind(self, run_id: str, note: str, parameters: int) -> None:
+        """Records the MLflow run that mirrors the trial, a note on it, in Markdown, for optuna-dashboard, and the
+        network's number of parameters."""
         self.trial.set_user_attr("mlflow_run", run_id)
+        self.trial.set_user_attr("parameters", parameters)
         set_note(self.trial, note)
 
     @property
@@ -105,6 +107,6 @@ class Score:
             Pruned: where the pruner ends the trial; never after its last epoch.
         """
         self._accuracies[epoch], self._losses[epoch] = accuracy, loss
-        self.suggestion.trial.report(accuracy, epoch)
-        if epoch < self.suggestion.config.epochs and self.suggestion.trial.should_prune():
+        is_pruned = report(self.suggestion.trial, accuracy, epoch)
+        if epoch < self.suggestion.config.epochs and is_pruned:
             raise Pruned(epoch)

@@ -7,23 +7,27 @@ registered model is moved by `study.tracking.registry`.
 import math
 from collections.abc import Sequence
 
-from study.config import BUNDLED, IMAGE_SIZE, MODELS, DataConfig
-from study.errors import StudyError, require_known
+from study.config import BUNDLED, IMAGE_SIZE, MODELS, DataConfig, TrainConfig
+from study.errors import StudyError, require, require_known
 from study.tracking.hints import command, images
 from study.tracking.runs import Run, metric
 from study.tracking.store import Store
 
 
-def best_trial(store: Store, dataset: str, model: str, data: DataConfig | None = None) -> Run:
+def best_trial(store: Store, dataset: str, model: str, data: DataConfig | None = None, prefer: str = "") -> Run:
     """The trial of `model` on the data set with key `dataset` that has the highest validation accuracy.
 
     Ties go to the lower validation loss, then to the lower number. `data` are the settings that the data set was loaded
-    with, where it was.
+    with, where it was. With `prefer` ``parameters:0.70`` it is the one with the fewest parameters of those that reach
+    this accuracy.
 
     Raises:
-        StudyError: where no trial was completed.
+        StudyError: where no trial was completed, or none reaches the accuracy.
     """
+    least = least_accuracy(prefer)
     complete = complete_trials(store, dataset, model=model)
+    if complete and least is not None:
+        return _smallest(complete, least)
     if complete:
         return complete[0]
     trials = store.runs([dataset], stage="trial", model=model)
@@ -34,6 +38,54 @@ def best_trial(store: Store, dataset: str, model: str, data: DataConfig | None =
         f"None of the {len(trials)} trials of {model} on {dataset} was completed: raise --trials, or change the "
         "ranges with --lr and --decay under another --search."
     )
+
+
+def least_accuracy(prefer: str) -> float | None:
+    """The validation accuracy that a preference asks for; None for the highest, ``"accuracy"`` or an empty text.
+
+    Raises:
+        StudyError: for a preference that is malformed.
+    """
+    kind, _, value = prefer.partition(":")
+    if prefer in ("", "accuracy"):
+        return None
+    try:
+        least = float(value) if kind == "parameters" else -1.0
+    except ValueError:
+        least = -1.0
+    require(
+        0 <= least <= 1,
+        f"The preference is {prefer!r}: choose accuracy, or parameters:0.70 for the smallest network with at least "
+        "this validation accuracy.",
+    )
+    return least
+
+
+def _smallest(complete: Sequence[Run], least: float) -> Run:
+    """Of the `complete` trials, best first, that reach an accuracy the one with the fewest parameters."""
+    reaching = [run for run in complete if metric(run, "best_val_accuracy") >= least and not math.isnan(run.parameters)]
+    if not reaching:
+        highest, place = metric(complete[0], "best_val_accuracy"), complete[0].full_name
+        raise StudyError(f"No trial reaches a validation accuracy of {least:g}: the highest is {highest:.4f}, {place}.")
+    # Of several the best comes first.
+    return min(reaching, key=lambda run: run.parameters)
+
+
+def _best_of(spec: str, model: str) -> tuple[str, str] | None:
+    """The model and the preference of a spec ``best[:MODEL][:PREFERENCE]``, by default `model`; None for another one.
+
+    Raises:
+        StudyError: for an unknown model or a malformed preference.
+    """
+    first, *words = spec.split(":")
+    if first != "best":
+        return None
+    if words and words[0] not in ("accuracy", "parameters"):
+        model = words.pop(0)
+        require_known("model", model, MODELS)
+    prefer = ":".join(words)
+    least_accuracy(prefer)
+    return model, prefer
 
 
 def _options(store: Store, dataset: str, data: DataConfig | None) -> tuple[str, ...]:
@@ -64,15 +116,17 @@ def choose_retrained(store: Store, spec: str, dataset: str | None = None, data: 
 
     Args:
         store: where to look.
-        spec: `best` (the CNN), `best:ffnn`, a run id, a unique prefix of one, or a run name.
+        spec: `best` (the CNN), `best:ffnn`, `best:parameters:0.70` or `best:ffnn:parameters:0.70` (the smallest with
+            at least this validation accuracy), a run id, a unique prefix of one, or a run name.
         dataset: the key of a data set for `best`; by default that of the latest retrained run.
         data: see `best_trial`.
 
     Raises:
         StudyError: where there is none, or several.
     """
-    if spec == "best" or spec.startswith("best:"):
-        return best_retrained(store, spec.partition(":")[2] or "cnn", dataset, data)
+    if best := _best_of(spec, "cnn"):
+        model, prefer = best
+        return best_retrained(store, model, dataset, data, prefer)
     run = find(store, spec)
     if run.stage != "retrain":
         raise StudyError(
@@ -82,24 +136,33 @@ def choose_retrained(store: Store, spec: str, dataset: str | None = None, data: 
     return run
 
 
-def best_retrained(store: Store, model: str, dataset: str | None = None, data: DataConfig | None = None) -> Run:
+def best_retrained(
+    store: Store, model: str, dataset: str | None = None, data: DataConfig | None = None, prefer: str = ""
+) -> Run:
     """The longest retraining of the best trial of `model` with the search's own seed; see `choose_retrained`.
 
     Raises:
         StudyError: for an unknown model, or where none is finished.
     """
     require_known("model", model, MODELS)
-    trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model, data)
+    trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model, data, prefer)
     retrainings = store.runs(stage="retrain", trial_run=trial.id, seed=str(trial.base_seed))
     # A later, shorter retraining does not replace a longer one; ties go to the latest.
     runs = sorted((run for run in retrainings if run.status == "FINISHED"), key=lambda run: -run.epochs)
     if not runs:
-        words = ("retrain", "--model", model, *_options(store, trial.dataset_key, data))
+        chosen = ("--run", f"best:{prefer}") if least_accuracy(prefer) is not None else ()
+        words = ("retrain", "--model", model, *chosen, *_options(store, trial.dataset_key, data))
         raise StudyError(
             f"The best {model} on {trial.dataset_key} (trial {trial.trial_number} of search {trial.search}) was "
             f"not retrained: run `{command(store, *words)}` first."
         )
     return runs[0]
+
+
+def default_epochs(store: Store, trial: Run) -> int:
+    """Epochs for which a trial is retrained by default: its own where its search drew their number."""
+    searches = store.runs([trial.dataset_key], stage="search", search=trial.search)
+    return trial.epochs if any("epochs" in run.choices for run in searches) else TrainConfig.epochs
 
 
 def finished_seeds(store: Store, trial: Run, epochs: int, precision: str) -> dict[int, Run]:
@@ -117,10 +180,9 @@ def choose_trial(
     Raises:
         StudyError: where there is none, or several.
     """
-    if spec == "best" or spec.startswith("best:"):
-        chosen = spec.partition(":")[2] or model
-        require_known("model", chosen, MODELS)
-        return best_trial(store, dataset or latest_dataset(store, "trial", model=chosen), chosen, data)
+    if best := _best_of(spec, model):
+        chosen, prefer = best
+        return best_trial(store, dataset or latest_dataset(store, "trial", model=chosen), chosen, data, prefer)
     run = find(store, spec)
     if run.stage == "retrain":
         return store.get(run.trial_run)

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from study.config import IMAGE_SIZE, DataConfig, SearchConfig
+from study.config import IMAGE_SIZE, DataConfig, SearchConfig, TrainConfig
 from study.home import Home, default_home
 from study.system.redaction import masked
 from study.tracking.runs import Run
@@ -17,10 +17,6 @@ SEARCH_OPTIONS = {
     "weight_decay": "--decay",
     "sampler": "--sampler",
     "pruner": "--pruner",
-    "epochs": "--epochs",
-    "optimiser": "--optimiser",
-    "warmup_steps": "--warmup",
-    "schedule": "--schedule",
     "seed": "--seed",
 }
 """The options of `study tune` by the settings of a search that must stay the same when it is continued."""
@@ -55,6 +51,9 @@ def searching(config: SearchConfig, data: DataConfig) -> str:
     default = SearchConfig(name=config.name, model=config.model)
     differing = [name for name in SEARCH_OPTIONS if getattr(config, name) != getattr(default, name)]
     settings = [word for name in differing for word in (SEARCH_OPTIONS[name], str(getattr(config, name)))]
+    if config.objectives != default.objectives:
+        settings += ["--objective", ",".join(config.objectives)]
+    settings += [word for option, text in _hyperparameters(config).items() for word in (option, text)]
     words = (
         *images(data.recorded_dataset, data.image_size),
         "--model",
@@ -70,6 +69,21 @@ def searching(config: SearchConfig, data: DataConfig) -> str:
 def images(dataset: str, image_size: int) -> tuple[str, ...]:
     """The options that select a data set and the size of its images; the default size is left out."""
     return ("--dataset", dataset, *(() if image_size == IMAGE_SIZE else ("--image-size", str(image_size))))
+
+
+def _hyperparameters(config: SearchConfig) -> dict[str, str]:
+    """The options of `study tune` for what is drawn beside both rates, and for what is not the report's."""
+    trained = {name: getattr(config, name) for name in ("epochs", "optimiser", "warmup_steps", "schedule")}
+    fixed = TrainConfig(model=config.model, **trained).hyperparameters()
+    default = TrainConfig(model=type(config.model)(), epochs=SearchConfig.epochs).hyperparameters()
+    texts = {name: str(config.choices.get(name, value)) for name, value in fixed.items() if name not in SEARCH_OPTIONS}
+    changed = {name for name, text in texts.items() if text != str(default[name])}
+    options = {f"--{name}": text for name, text in texts.items() if name in changed and not name.startswith("filters")}
+    if warmup := options.pop("--warmup_steps", ""):
+        options["--warmup"] = warmup
+    if changed & {"filters1", "filters2"}:
+        options["--filters"] = f"{texts['filters1']}/{texts['filters2']}"
+    return options
 
 
 def where(home: Home, uri: str) -> tuple[str, ...]:

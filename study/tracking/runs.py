@@ -48,6 +48,8 @@ TRAINING_PARAMS = (DIGEST, "git_commit", "device", "precision")
 """The params that the run of a training must have, besides its settings."""
 LOG_RATES = ("log10_learning_rate", "log10_weight_decay")
 """The params of a trial that give its rates on the scale on which they are searched; MLflow's charts have none."""
+PARAMETERS = "parameters"
+"""The param of a trial that is its network's number of parameters."""
 TAGS, PARAMS = ("tags",), ("params",)
 
 
@@ -108,6 +110,10 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict(json.loads(text)))
 
 
 def _list(text: str) -> tuple[Any, ...]:
@@ -190,6 +196,12 @@ class Run:
     learning_rate = _Recorded(_number, where=PARAMS, default=math.nan)
     """Of a training; NaN for a search, which has a range."""
     weight_decay = _Recorded(_number, where=PARAMS, default=math.nan)
+    parameters = _Recorded(_number, PARAMETERS, where=PARAMS, default=math.nan)
+    """Number of parameters of a trial's network; NaN where it is not recorded."""
+    choices = _Recorded[tuple[str, ...]](_names, where=PARAMS, default=())
+    """Names of the hyperparameters that a search draws beside both rates."""
+    objectives = _Recorded[tuple[Any, ...]](_list, where=PARAMS, default=())
+    """Objectives of a search; empty for one of earlier versions, whose only one is the accuracy."""
     sampler = _Recorded(str, where=PARAMS)
     pruner = _Recorded(str, where=PARAMS, default="")
 

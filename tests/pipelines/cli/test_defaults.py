@@ -90,7 +90,7 @@ def test_the_help_shows_an_edited_default(command: str, home: Home) -> None:
     if command == "tune":
         defaults |= {"lr": "0.002:0.30000000000000004", "sampler": "random"}
     for name, value in defaults.items():
-        assert re.search(rf" --{name} [^[]*\[default: {re.escape(value)}\]", helped), name
+        assert re.search(rf" --{name} [^[]*\[default: \(?{re.escape(value)}[\];]", helped), name
 
 
 def test_a_range_is_written_as_it_is_read() -> None:

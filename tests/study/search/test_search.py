@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import MODELS, REPORT_SETTINGS, CNNConfig, Range, SearchConfig, fixed_search
 from study.errors import Diverged, OutOfMemory, StudyError
 from study.home import Home
-from study.search import search, space
+from study.models import parameter_count
+from study.search import sampling, search, space
 from study.search.loop import Listener, Training, optimise
 from study.search.private import set_user_attr
 from study.search.records import Searches
@@ -118,15 +119,33 @@ def results(optuna_study: Search) -> list[tuple[TrialState, dict[str, float], di
     return [(trial.state, trial.params, trial.intermediate_values) for trial in counted]
 
 
+TWO = ("accuracy", "parameters")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sampler", "pruner"), [("tpe", "none"), ("tpe", "percentile"), ("random", "median"), ("grid", "none")]
+    ("sampler", "pruner", "architecture", "objectives"),
+    [
+        ("tpe", "none", "report", TWO[:1]),
+        ("tpe", "percentile", "report", TWO[:1]),
+        ("random", "median", "report", TWO[:1]),
+        ("grid", "none", "report", TWO[:1]),
+        ("tpe", "percentile", "architecture", TWO[:1]),
+        ("tpe", "none", "architecture", TWO),
+    ],
 )
 def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
-    sampler: str, pruner: str, home: Home, other_home: Home, monkeypatch: pytest.MonkeyPatch
+    sampler: str,
+    pruner: str,
+    architecture: str,
+    objectives: tuple[str, ...],
+    home: Home,
+    other_home: Home,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(search, "GRID", space.GRID[:4])
-    config = replace(QUICK, sampler=sampler, pruner=pruner, trials=16, seed=5)
+    config = replace(QUICK, sampler=sampler, pruner=pruner, objectives=objectives, trials=16, seed=5)
+    config = space.in_space(config, architecture, {"epochs": "3", "pool": "1,2"} if architecture != "report" else {})
     left: list[int] = []
 
     def run(suggestion: Suggestion) -> float:
@@ -139,7 +158,8 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
                 if suggestion.config.seed in left:
                     left.remove(suggestion.config.seed)
                     raise KeyboardInterrupt
-        return score.accuracy
+        size = parameter_count(suggestion.config.model, classes=10)
+        return score.accuracy if len(objectives) == 1 else [score.accuracy, size]
 
     whole = ran(home, config, run)
     # The first trial, one twice, one of those that TPE draws from what the earlier ones reached.
@@ -150,6 +170,38 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
     continued = ran(other_home, config, run)
     assert results(continued) == results(whole)
     assert len(continued.trials) == 16 + 4
+    if architecture != "report":
+        assert len({tuple(trial.params.items()) for trial in continued.trials}) == 16
+
+
+def test_a_search_with_two_objectives_goes_on_after_a_diverged_trial_and_keeps_every_accuracy(home: Home):
+    config = space.in_space(replace(QUICK, trials=16, objectives=TWO), "architecture", {"epochs": "2"})
+
+    def run(suggestion: Suggestion) -> list[float]:
+        score = Score(suggestion)
+        score.update(1, 0.25, 1.0)
+        if suggestion.number % 4 == 1:
+            raise Diverged(2, "val_loss", math.inf)
+        score.update(2, accuracy(suggestion), 1.0)
+        return [score.accuracy, parameter_count(suggestion.config.model, classes=10)]
+
+    optuna_study = ran(home, config, run)
+    table = search.trials_table(optuna_study)
+    assert table["state"].value_counts().to_dict() == {"complete": 12, "diverged": 4}
+    assert set(table["epochs"]) == {1, 2}
+    assert len(optuna_study.best_trials) >= 1
+    assert optuna_study.metric_names == ["best_val_accuracy", "parameters"]
+    shares = search.importance(optuna_study)
+    assert shares[["importance", "importance_parameters"]].sum().tolist() == pytest.approx([1, 1])
+    assert shares.set_index("parameter")["importance_parameters"].idxmax() in ("filters1", "filters2", "kernel", "pool")
+
+
+@pytest.mark.slow
+def test_importance_is_known_of_hyperparameters_whose_range_depends_on_others(home: Home):
+    config = space.in_space(replace(QUICK, sampler="random", trials=30), "architecture", {})
+    shares = search.importance(ran(home, config, lambda suggestion: suggestion.config.model.padding / 3))
+    assert set(shares["parameter"]) == {*config.choices, *space.SEARCHED}
+    assert shares["parameter"][0] == "padding"
 
 
 def test_a_search_from_before_draws_were_recorded_goes_on_with_new_ones(home: Home, monkeypatch: pytest.MonkeyPatch):
@@ -160,7 +212,7 @@ def test_a_search_from_before_draws_were_recorded_goes_on_with_new_ones(home: Ho
         return accuracy(suggestion)
 
     with monkeypatch.context() as before:
-        before.setattr(space, "_next_draw", lambda trial, earlier: trial.number)
+        before.setattr(sampling, "next_draw", lambda trial, earlier: trial.number)
         before.setattr(FrozenTrial, "set_user_attr", lambda trial, name, value: None)
         before.setattr(RDBStorage, "set_trial_user_attr", unless("draw", RDBStorage.set_trial_user_attr))
         with pytest.raises(KeyboardInterrupt):
@@ -426,7 +478,8 @@ def test_the_table_holds_every_finished_trial(home: Home):
 
     optuna_study = ran(home, replace(QUICK, trials=4), run)
     table = search.trials_table(optuna_study)
-    assert table.columns.tolist() == ["number", "state", "learning_rate", "weight_decay", "val_accuracy", "epochs"]
+    rates = ["learning_rate", "weight_decay"]
+    assert table.columns.tolist() == ["number", "state", *rates, "parameters", "val_accuracy", "epochs"]
     assert table["number"].tolist() == [0, 1, 2, 3]
     assert table["state"].tolist() == ["complete", "pruned", "complete", "diverged"]
     assert table["val_accuracy"].tolist() == [0.5, 0.25, 0.5, 0.25]
