@@ -4,7 +4,7 @@ Everything about the run comes through MLflow, so its store may be on another ma
 figures that are measured on images. The report names the figures that it lacks, and shows the others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
@@ -14,19 +14,18 @@ import torch
 
 from analysis.drawing.names import numbered_notice, readable, readable_names
 from analysis.drawing.wording import counted
-from analysis.explorer.page import MAPS
 from analysis.page import Section
-from pipelines.config import REPORT_FILTER, AnalysisConfig
-from pipelines.report import cache, figures
+from pipelines.config import AnalysisConfig
+from pipelines.report import cache, figures, layers
 from pipelines.report.exhibits import ONLY, Report
 from pipelines.report.inputs import inputs_hash
 from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
 from pipelines.report.page import page_command, publish, record, write_page
 from pipelines.session.context import Context
-from study.config import CNNConfig, DataConfig
+from study.config import CustomConfig, DataConfig
 from study.data import Dataset, SelectedImage, select_image
-from study.errors import StudyError, unknown
+from study.errors import StudyError
 from study.sources.image_folder import read_image
 from study.system import interruption
 from study.system.debugging import show_if_debugging
@@ -89,12 +88,13 @@ def analyse(
         StudyError: for an unknown run, one without anything to show, an unknown image, layer, filter or figure,
             or a report folder that cannot be written.
     """
-    config = replace(config, only=figures.names_of(config.only))
     loaded = context.load(data) if isinstance(data, DataConfig) else data
     known = (loaded.key, loaded.config) if loaded else (None, None)
     run = best.choose_retrained(context.store, spec, *known)
-    filters = _filters(config, run)
-    images = _images(config, run, loaded, context)
+    shown = layers.choose(config, run.train_config.model, _number_of_classes(run, loaded, context), run.image_size)
+    filters, rows = shown.filters, figures.rows_of(run.train_config.model, shown.maps)
+    config = replace(config, only=figures.names_of(config.only, rows))
+    images = _images(config, run, loaded, context, rows)
     network = pull(context.store, run, images.data.classes if images.data else ())
     networks, missing = _with_other(network, context)
     names = readable_names(network.classes)
@@ -118,7 +118,7 @@ def analyse(
     command = page_command(network, config, context.where, loaded.config if loaded else None)
     inputs = inputs_hash(material, names, command)
     current = None if again else report.missing_from_current(inputs)
-    notices = list(filter(None, [numbered_notice(names)]))
+    notices = list(filter(None, [numbered_notice(names), *layers.notices(material)]))
     if current is None:
         parts, left_out = _draw(chosen, material, report, context)
         missing = [line for line in missing if line not in left_out]
@@ -134,39 +134,29 @@ def analyse(
     return Analysis(publish(report, material, [*missing, *notices], context), tuple(missing))
 
 
+def _number_of_classes(run: Run, loaded: Dataset | None, context: Context) -> int:
+    """The number of classes of a run, on which the layers of the report's networks do not depend."""
+    if not isinstance(run.train_config.model, CustomConfig):
+        return 1
+    return len(loaded.classes if loaded else context.store.classes(run.id))
+
+
 def _display_names(classes: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(names.get(name, name) for name in classes)
 
 
-def _filters(config: AnalysisConfig, run: Run) -> dict[str, int]:
-    """The filter to follow, by convolution; empty for a network that has none."""
-    if config.layer not in ("", *MAPS):
-        raise unknown("layer", config.layer, MAPS)
-    model = run.train_config.model
-    if not isinstance(model, CNNConfig):
-        if config.layer or config.filter is not None:
-            raise StudyError(f"The {model.name} has no convolutions: leave out --layer and --filter.")
-        return {}
-    last = {layer: count - 1 for layer, count in zip(MAPS, model.filters, strict=True)}
-    layers = [config.layer] if config.layer else list(last)
-    if config.filter is None:
-        return {layer: min(REPORT_FILTER, last[layer]) for layer in layers}
-    for layer in layers:
-        if config.filter > last[layer]:
-            raise StudyError(f"Layer {layer} has no filter {config.filter}: choose one from 0 to {last[layer]}.")
-    return dict.fromkeys(layers, config.filter)
-
-
-def _needs_images(config: AnalysisConfig) -> bool:
+def _needs_images(config: AnalysisConfig, rows: Collection[figures.Figure]) -> bool:
     """Whether a chosen figure needs the data set or the image under study, or chooses a filter on them."""
     needs = {figures.DATASET, figures.IMAGE} | ({figures.FOLLOWED} if config.filter is None else set())
-    chosen = (figure for figure in figures.FIGURES if not config.only or figure.name in config.only)
+    chosen = (figure for figure in rows if not config.only or figure.name in config.only)
     return any(needs & set(figure.needs) for figure in chosen)
 
 
-def _images(config: AnalysisConfig, run: Run, loaded: Dataset | None, context: Context) -> _Images:
+def _images(
+    config: AnalysisConfig, run: Run, loaded: Dataset | None, context: Context, rows: Collection[figures.Figure]
+) -> _Images:
     """The run's data set and the image under study, as far as they are needed and can be loaded."""
-    if not _needs_images(config):
+    if not _needs_images(config, rows):
         return _Images()
     path = Path(config.image).expanduser()
     image = None

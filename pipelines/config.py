@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from study.config import MODELS, REPLACEMENTS
+from study.config import REPLACEMENTS
 from study.errors import require, require_at_least, require_known
 
 EXPERIMENTS = ("dead-filters", "winner", "recipe")
@@ -24,7 +24,8 @@ class ExperimentConfig:
     """`dead-filters` (what silences and collapses filters), `winner` (is the best trial better than the next?) or
     `recipe` (what do schedule, warm-up, optimiser, decay and epochs bring?)."""
     model: str = ""
-    """`cnn` or `ffnn`: whose search `winner` and `recipe` take; empty: the CNN's. `dead-filters` is about the CNN."""
+    """`cnn`, `ffnn` or another network: whose search `winner` and `recipe` take; empty: the CNN's. `dead-filters` is
+    about the CNN."""
     epochs: int | None = None
     """Epochs of each training; by default 5, for `winner` as many as in its search, for `recipe` a retraining's."""
     seeds: int = 3
@@ -36,13 +37,14 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         require_known("experiment", self.name, EXPERIMENTS)
-        if self.model:
-            require_known("model", self.model, MODELS)
         require_at_least(1, seeds=self.seeds, epochs=self.epochs)
         require_at_least(0, seed=self.seed)
         require_at_least(2, top=self.top)
         if self.name == "dead-filters":
-            require(self.model != "ffnn", "The ffnn has no filters: leave out --model, or choose cnn.")
+            require(
+                self.model in ("", "cnn"),
+                f"dead-filters trains the cnn, not {self.model}: leave out --model, or choose cnn.",
+            )
         if self.name != "winner":
             require(self.top is None, f"{self.name} compares no trials: leave out --top.")
 
@@ -54,7 +56,7 @@ class AnalysisConfig:
     image: str = ""
     """The image under study, `train:6`, `test:12`, `bird`, `bird/3` or a file; empty: the first training bird."""
     layer: str = ""
-    """The convolution to follow over the epochs, `conv1` or `conv2`; empty: both."""
+    """The convolutions to follow over the epochs, `conv1,conv2`; empty: both, of other networks the first and last."""
     filter: int | None = None
     """Number of the filter to follow; by default 12, as in the report, or the last one if there are fewer, and in each
     convolution the living filter that matters most for the image under study."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from analysis.drawing.names import readable, readable_names
-from analysis.drawing.wording import signed
+from analysis.drawing.wording import model_label, signed
 from analysis.exhibit import Exhibit
 from analysis.explanations import circuit, influence, methods
 from analysis.explanations.decision import Decision
@@ -110,6 +110,11 @@ def _network(spec: str, data: DataConfig | None, context: Context) -> tuple[Netw
     if run.dataset_digest != dataset.digest:
         raise StudyError(f"Run {run.name} was trained on other images than those of {dataset.source}.")
     network = pull(context.store, run, dataset.classes)
+    if network.is_own:
+        raise StudyError(
+            f"study explain follows the exact shares and gradients of the report's networks, cnn and ffnn, not of "
+            f"{network.name}: `study analyse --run {spec}` shows its convolutions."
+        )
     if not network.files:
         raise StudyError(no_weights(run))
     return network, dataset
@@ -174,7 +179,7 @@ def _lead(network: Network, image: SelectedImage, logits: np.ndarray, pair: Sequ
     if image.label is not None and image.label != predicted:
         truth = f", wrongly: it is {network.classes[image.label]}"
     return (
-        f"The {network.name.upper()} classifies {image.description} as {network.classes[predicted]} "
+        f"The {model_label(network.name)} classifies {image.description} as {network.classes[predicted]} "
         f"({probabilities[predicted]:.1%}){truth}; the margin over {network.classes[rival]} "
         f"({probabilities[rival]:.1%}) is {signed(logits[predicted] - logits[rival])} logits."
     )

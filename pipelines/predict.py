@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.drawing.wording import counted
+from analysis.drawing.wording import counted, model_label
 from pipelines.session.display import Display
 from study.errors import StudyError
-from study.models import build_model
+from study.models import trained_model
 from study.pictures.decoding import read_upright, resized, why_unreadable
 from study.served import Served
 from study.sources.formats import IMAGES, kind_of
@@ -57,7 +57,7 @@ def predict(names: Sequence[str], spec: str, store: Store, display: Display, for
     """
     run = choose_retrained(store, spec)
     model = load(store, run)
-    side = model.model.side
+    side = model.side
     photos, failures = _read(list(_sources(names)), side, display)
     table = model.classify([pixels for _, (pixels, _) in photos])
     table.insert(0, "image", [name for name, _ in photos])
@@ -79,9 +79,9 @@ def load(store: Store, run: Run) -> Served:
             f"Run {run.name} ({run.id}) is {run.status.lower()}, not finished: `{retraining(store, run)}` continues it."
         )
     classes = store.classes(run.id)
-    model = build_model(run.train_config.model, classes=len(classes), seed=0, side=run.image_size)
-    model.load_state_dict(store.load_tensors(run.id, weights_path(run.epochs))[0])
-    return Served(model, classes)
+    weights, _ = store.load_tensors(run.id, weights_path(run.epochs))
+    model = trained_model(run.train_config.model, weights, classes=len(classes), side=run.image_size)
+    return Served(model, classes, run.image_size)
 
 
 def _sources(names: Collection[str]) -> Iterator[Source]:
@@ -129,7 +129,7 @@ def _decoded(source: Path | bytes, side: int) -> Photo | str:
 def _summary(run: Run, side: int, sizes: Collection[tuple[int, int]]) -> str:
     count = sum(size != (side, side) for size in sizes)
     how = f"; {count} resized to {side} × {side} pixels, as for training" if count else ""
-    photos, network = counted(len(sizes), "image"), f"{run.model.upper()} of run {run.id}"
+    photos, network = counted(len(sizes), "image"), f"{model_label(run.model)} of run {run.id}"
     return f"{photos} classified by the {network} ({one_line(run.dataset_key)}){how}."
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
@@ -22,12 +22,13 @@ from pipelines.trials.trainings import Images, Trained
 from pipelines.trials.trainings import retraining as train
 from pipelines.trials.turns import retried, take_turns
 from study.cautions import baseline
-from study.config import TrainConfig
+from study.config import ModelConfig, TrainConfig, model_option
+from study.custom import changed, described
 from study.data import Dataset
 from study.device import failures_explained, release_freed_memory
 from study.duplicates import find_duplicates
 from study.errors import Diverged, Incomplete, StudyError
-from study.models import Model, build_model
+from study.models import build_model
 from study.state import weights_in
 from study.tracking import heartbeat
 from study.tracking.artifacts import predictions_path
@@ -76,7 +77,7 @@ def _retraining(
     trial: Run, dataset: Dataset, images: Images, context: Context, *, epochs: int, seed: int
 ) -> Generator[None, None, str]:
     require_searched_on(trial, dataset.digest, dataset.source)
-    config = replace(trial.train_config, epochs=epochs, seed=seed)
+    config = replace(trial.train_config, epochs=epochs, seed=seed, model=_as_it_is_now(trial, dataset, context))
     close_dead(trial, seed, epochs, context)
     with context.locked():
         run_id = _unfinished(trial, config, context) or _start(trial, config, dataset, context)
@@ -108,6 +109,20 @@ def close_dead(trial: Run, seed: int, epochs: int, context: Context) -> None:
     heartbeat.close_dead(context.store, [run for run in same if run.epochs in (0, epochs)])
 
 
+def _as_it_is_now(trial: Run, dataset: Dataset, context: Context) -> ModelConfig:
+    """The network of a trial with the hash that its source has now, which may have changed; it is built to check it.
+
+    Raises:
+        StudyError: where it cannot be built.
+    """
+    model = trial.train_config.model
+    build_model(model, classes=len(dataset.classes), seed=0, side=dataset.side)
+    if not (message := changed(model)):
+        return model
+    context.display.say(f"{message} Its settings were searched with the earlier one.")
+    return described(model_option(model))
+
+
 def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None:
     """The run of the same training that was interrupted, now marked as running again."""
     others = []
@@ -118,8 +133,8 @@ def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None
             continue
         if run.reason in NOT_CONTINUED:
             continue
-        if changed := _changed(run, context):
-            others += [] if is_under_way(run) else [f"Run {run.id} was interrupted with {changed}"]
+        if differing := _changed(run, config, context):
+            others += [] if is_under_way(run) else [f"Run {run.id} was interrupted with {differing}"]
             continue
         if is_under_way(run):
             raise StudyError(f"Run {run.id} is already retraining this (process {run.worker}): wait for it.")
@@ -130,8 +145,10 @@ def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None
     return None
 
 
-def _changed(run: Run, context: Context) -> str:
-    """The settings of the machine that differ from those of `run`, in words; empty where none do."""
+def _changed(run: Run, config: TrainConfig, context: Context) -> str:
+    """The settings of the machine, or the source of the network, that differ from `run`'s, in words; empty if none."""
+    if run.train_config.model != config.model:
+        return "another version of the network"
     now = {key: str(value) for key, value in context.machine.params().items()}
     before = dict.fromkeys(now, "") | run.params
     return ", ".join(f"{key} {before[key]} (now {now[key]})" for key in now if before[key] != now[key])
@@ -245,7 +262,7 @@ def _latest(run_id: str, checkpoints: Checkpoints, context: Context) -> Checkpoi
 
 
 def _keep_predictions(
-    run_id: str, model: Model, checkpoints: Checkpoints, config: TrainConfig, dataset: Dataset, context: Context
+    run_id: str, model: nn.Module, checkpoints: Checkpoints, config: TrainConfig, dataset: Dataset, context: Context
 ) -> None:
     require_own(context.store, run_id)
     parts = {"train": dataset.train, "test": dataset.test}
@@ -268,7 +285,7 @@ def _require_whole(run_id: str, config: TrainConfig, context: Context) -> None:
         )
 
 
-def register_model(run_id: str, model: Model, trial: Run, dataset: Dataset, context: Context) -> None:
+def register_model(run_id: str, model: nn.Module, trial: Run, dataset: Dataset, context: Context) -> None:
     """Exports `model`, which must be on the CPU, to the run and registers it, unless that is done already."""
     release_freed_memory()
     with context.display.bar("exporting the model", 1):
@@ -282,5 +299,6 @@ def register_model(run_id: str, model: Model, trial: Run, dataset: Dataset, cont
                 dataset.test.images[0].permute(1, 2, 0).contiguous().numpy(),
                 register_as=model_name(trial),
                 score=metric(trial, "best_val_accuracy"),
+                say=context.display.say,
             )
         )

@@ -10,7 +10,7 @@ from pipelines.trials.trainings import Images
 from pipelines.trials.turns import take_turns
 from study.data import Dataset
 from study.errors import StudyError
-from study.models import build_model
+from study.models import trained_model
 from study.served import WEIGHTS
 from study.tracking.artifacts import MODEL_SUMS, weights_path
 from study.tracking.best import finished_seeds
@@ -48,8 +48,8 @@ def _restore_model(run: Run, trial: Run, dataset: Dataset, context: Context) -> 
     )
     delete_model(store.client, run.id)
     config = run.train_config
-    model = build_model(config.model, classes=len(dataset.classes), seed=0, side=dataset.side)
-    model.load_state_dict(store.load_tensors(run.id, weights_path(config.epochs))[0])
+    weights, _ = store.load_tensors(run.id, weights_path(config.epochs))
+    model = trained_model(config.model, weights, classes=len(dataset.classes), side=dataset.side)
     register_model(run.id, model, trial, dataset, context)
     Checkpoints(store, run.id).keep_model(model_digests(store, run.id))
 

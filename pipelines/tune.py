@@ -19,6 +19,7 @@ from pipelines.trials.worker import Assignment
 from study.config import SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
+from study.models import build_model
 from study.search import search
 from study.search.storage import storage_failures_explained
 from study.system.redaction import masked
@@ -49,6 +50,8 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
     """
     # Too few images for a validation split are an error before anything is recorded.
     _ = dataset.splits
+    # So is a network that cannot be built.
+    build_model(config.model, classes=len(dataset.classes), seed=config.seed, side=dataset.side)
     with storage_failures_explained(context.storage):
         with context.locked():
             # An experiment that was deleted, or is not this user's, is an error before a search is started.

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from study.errors import StudyError, require, require_at_least, require_known
+from study.errors import StudyError, require, require_at_least, require_known, unknown
 from study.ranges import Choices, Range
 
 MODELS = ("cnn", "ffnn")
@@ -120,18 +120,75 @@ class FFNNConfig:
         require_at_least(1, hidden_units=self.hidden)
 
 
-ModelConfig = CNNConfig | FFNNConfig
+@dataclass(frozen=True, kw_only=True)
+class CustomConfig:
+    """Any other network, by the function that builds it; see `study.custom`."""
+
+    model_path: str
+    """The function, ``package.module:function``."""
+    model_source: str = ""
+    """SHA-256 of the function's file; empty for the functions of `ARCHITECTURES`, which belong to the commit."""
+
+    def __post_init__(self) -> None:
+        require(
+            bool(re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", self.model_path)),
+            f"The model {self.model_path!r} is no function: write package.module:function, e.g. my_network:build.",
+        )
+        require(
+            self.name not in {*MODELS, *ARCHITECTURES} or ARCHITECTURES.get(self.name) == self.model_path,
+            f"The model {self.model_path} would be recorded as {self.name}, which is another network's name: rename "
+            "the function.",
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the function, by which runs are recorded; for one called `build` that of its module."""
+        module, _, function = self.model_path.partition(":")
+        return module.rpartition(".")[2] if function == "build" else function
 
 
-def model_kind(name: str) -> type[CNNConfig] | type[FFNNConfig]:
-    """Class of the settings of the model `name`, ``"cnn"`` or ``"ffnn"``."""
-    require_known("model", name, MODELS)
+ModelConfig = CNNConfig | FFNNConfig | CustomConfig
+
+ARCHITECTURES = {"resnet18": "study.examples:resnet18", "three_layers": "study.examples:three_layers"}
+"""Further networks of this package by name, with the functions that build them."""
+
+
+def model_kind(name: str, recorded: Mapping[str, Any] | None = None) -> type[ModelConfig]:
+    """Class of the settings of the model `name`.
+
+    Args:
+        name: ``"cnn"``, ``"ffnn"``, or the name of any other network whose settings are known.
+        recorded: its recorded settings.
+
+    Raises:
+        StudyError: for an unknown name.
+    """
+    if "model_path" in (recorded or {}):
+        return CustomConfig
+    if name not in MODELS:
+        raise unknown("model", name, [*MODELS, *ARCHITECTURES, "package.module:function for a network of your own"])
     return CNNConfig if name == "cnn" else FFNNConfig
 
 
 def model_config(name: str) -> ModelConfig:
-    """The report's settings of the model `name`."""
-    return model_kind(name)()
+    """The settings of a model by the value of --model: a name, or the path of a function; see `study.custom`.
+
+    Raises:
+        StudyError: for an unknown name.
+    """
+    path = name if ":" in name else ARCHITECTURES.get(name)
+    return CustomConfig(model_path=path) if path else model_kind(name)()  # type: ignore[call-arg]  # CNN or FFNN
+
+
+def default_model(config: ModelConfig) -> ModelConfig:
+    """The report's settings of the same network; a network of the user's own has none but its own."""
+    return config if isinstance(config, CustomConfig) else type(config)()
+
+
+def model_option(config: ModelConfig) -> str:
+    """The value of --model that means this network."""
+    is_path = isinstance(config, CustomConfig) and config.name not in ARCHITECTURES
+    return config.model_path if isinstance(config, CustomConfig) and is_path else config.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +235,7 @@ class TrainConfig:
 
     def differing(self) -> dict[str, Any]:
         """Both rates, and of the other hyperparameters but epochs those that differ from the report's."""
-        values, default = self.hyperparameters(), TrainConfig(model=type(self.model)()).hyperparameters()
+        values, default = self.hyperparameters(), TrainConfig(model=default_model(self.model)).hyperparameters()
         rates = ("learning_rate", "weight_decay")
         rest = {name: value for name, value in values.items() if value != default[name] and name != "epochs"}
         return {name: values[name] for name in rates} | rest
@@ -194,7 +251,7 @@ class TrainConfig:
             StudyError: for a param that is malformed, or one of `ALWAYS_RECORDED` that is missing.
         """
         settings = _recorded(cls, params, required=ALWAYS_RECORDED)
-        kind = model_kind(settings.pop("model"))
+        kind = model_kind(settings.pop("model"), params)
         return cls(model=kind(**_recorded(kind, params)), **settings)
 
 

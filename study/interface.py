@@ -5,7 +5,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from study import data, models, training
-from study.config import IMAGE_SIZE, MODELS, DataConfig, TrainConfig, model_kind
+from study.config import ARCHITECTURES, IMAGE_SIZE, MODELS, DataConfig, TrainConfig
+from study.custom import described
 from study.data import Dataset
 from study.device import prepare
 from study.errors import StudyError
 from study.home import Home, default_home
-from study.models import Model
 from study.state import TrainingState
 from study.tracking.artifacts import epoch_of, predictions_path, weights_path
 from study.tracking.best import choose_retrained
@@ -47,20 +47,21 @@ def load_dataset(dataset: str = "cifar10", *, home: str | Path | None = None, **
 
 def build_model(
     name: str = "cnn", *, classes: int = 10, seed: int = 0, side: int = IMAGE_SIZE, **settings: Any
-) -> Model:
+) -> nn.Module:
     """A network with initial weights drawn from `seed`.
 
     Args:
-        name: ``"cnn"`` or ``"ffnn"``, the report's.
+        name: what `study tune --model` takes: ``"cnn"`` or ``"ffnn"``, the report's, ``"resnet18"``, …, or
+            ``"package.module:function"``.
         classes: the number of classes.
         seed: the seed of the weights.
         side: side of the images in pixels, `dataset.side`.
         **settings: fields of `CNNConfig` or `FFNNConfig`, e.g. ``filters=(8, 16)``; by default the report's.
 
     Raises:
-        StudyError: for an unknown name, or layers that do not fit.
+        StudyError: for an unknown name, layers that do not fit, or a function that returns no network.
     """
-    return models.build_model(model_kind(name)(**settings), classes=classes, seed=seed, side=side)
+    return models.build_model(replace(described(name), **settings), classes=classes, seed=seed, side=side)
 
 
 @dataclass(frozen=True)
@@ -183,11 +184,10 @@ class Recorded:
             )
         return self.store.load_tensors(self.run.id, weights_path(number))[0]
 
-    def model(self, epoch: int | None = None) -> Model:
-        """The network with its weights after `epoch`, by default the last; on the CPU."""
-        model = models.build_model(self.config.model, classes=len(self.classes), seed=0, side=self.run.image_size)
-        model.load_state_dict(self.weights(epoch))
-        return model
+    def model(self, epoch: int | None = None) -> nn.Module:
+        """The network with its weights after `epoch`, by default the last; on the CPU, in evaluation mode."""
+        weights, side = self.weights(epoch), self.run.image_size
+        return models.trained_model(self.config.model, weights, classes=len(self.classes), side=side)
 
     def predictions(self, split: str = "test") -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, classes) and labels (N,) of the last epoch on the ``"train"`` or ``"test"`` images."""
@@ -212,7 +212,7 @@ def best(
         StudyError: where there is none, or several.
     """
     store = Store(_home(home), tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
-    chosen = choose_retrained(store, f"best:{run}" if run in MODELS else run, dataset)
+    chosen = choose_retrained(store, f"best:{run}" if run in {*MODELS, *ARCHITECTURES} else run, dataset)
     return Recorded(chosen, store, store.classes(chosen.id))
 
 

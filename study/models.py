@@ -1,17 +1,19 @@
-"""The report's two networks, and the names of their layers.
+"""The networks, and what the analysis asks of one: its layers, their maps and their weights.
 
-The numbers are those of Wik (2023), Table 1: with its default settings the CNN has 94,666 parameters and the
-FFNN 308,310, initialised as PyTorch does by default.
+The numbers of the report's two are those of Wik (2023), Table 1: with its default settings the CNN has 94,666
+parameters and the FFNN 308,310, initialised as PyTorch does by default. All others are functions, see `study.custom`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.config import IMAGE_SIZE, CNNConfig, FFNNConfig, ModelConfig
+from study import custom
+from study.config import IMAGE_SIZE, CNNConfig, CustomConfig, FFNNConfig, ModelConfig
 from study.errors import StudyError
 
 CHANNELS = 3
@@ -31,6 +33,21 @@ def flat(images: Tensor) -> Tensor:
     return images.contiguous().flatten(1)
 
 
+class Layered(Protocol):
+    """What the analysis asks of a network; `study.convolutions.layered` gives it for any `nn.Module`."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers from the image on: `conv1`, `relu1`, `pool1`, …; ReLU and pooling follow their convolution."""
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """The layers with weights (filters, inputs, …), and the name of each one's weights in the state dict."""
+
+    def activations(self, images: Tensor) -> dict[str, Tensor]:
+        """The output of each of the `layers` for normalised `images` (N, 3, side, side)."""
+
+
 class CNN(nn.Module):
     """Two blocks of convolution, ReLU and pooling, then one linear layer.
 
@@ -39,6 +56,7 @@ class CNN(nn.Module):
     """
 
     layers = ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "fc")
+    weights: Mapping[str, str] = {layer: f"{layer}.weight" for layer in ("conv1", "conv2", "fc")}
 
     def __init__(self, config: CNNConfig, classes: int, side: int = IMAGE_SIZE):
         """Builds the layers.
@@ -94,6 +112,7 @@ class FFNN(nn.Module):
     """One hidden layer of ReLU units on the flattened image."""
 
     layers = ("fc1", "relu1", "fc2")
+    weights: Mapping[str, str] = {layer: f"{layer}.weight" for layer in ("fc1", "fc2")}
 
     def __init__(self, config: FFNNConfig, classes: int, side: int = IMAGE_SIZE):
         """Builds the layers; for the arguments see `CNN`."""
@@ -114,6 +133,7 @@ class FFNN(nn.Module):
 
 
 Model = CNN | FFNN
+"""The report's networks."""
 
 
 def feature_sizes(config: CNNConfig, side: int = IMAGE_SIZE) -> dict[str, int]:
@@ -188,20 +208,39 @@ def receptive_fields(config: CNNConfig, side: int = IMAGE_SIZE) -> dict[str, Rec
     return fields
 
 
-def parameter_count(config: ModelConfig, *, classes: int, side: int = IMAGE_SIZE) -> int:
-    """Number of trainable parameters of the network that `config` describes; see `build_model`."""
-    # Without memory, and without random numbers.
-    with torch.device("meta"):
-        model = CNN(config, classes, side) if isinstance(config, CNNConfig) else FFNN(config, classes, side)
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def build_model(config: ModelConfig, *, classes: int, seed: int, side: int = IMAGE_SIZE) -> Model:
+def build_model(config: ModelConfig, *, classes: int, seed: int, side: int = IMAGE_SIZE) -> nn.Module:
     """The network that `config` describes, for images of this side, on the CPU, with initial weights from `seed`.
 
     Raises:
-        StudyError: if a layer's output would be empty.
+        StudyError: if a layer's output would be empty; for a network of the user's own see `custom.build`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if isinstance(config, CustomConfig):
+            return custom.build(config, classes=classes, side=side)
         return CNN(config, classes, side) if isinstance(config, CNNConfig) else FFNN(config, classes, side)
+
+
+def parameter_count(config: ModelConfig, *, classes: int, side: int = IMAGE_SIZE) -> int:
+    """Number of trainable parameters of the network that `config` describes; see `build_model`."""
+    model = build_model(config, classes=classes, seed=0, side=side)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def trained_model(
+    config: ModelConfig, weights: Mapping[str, Tensor], *, classes: int, side: int = IMAGE_SIZE
+) -> nn.Module:
+    """The network that `config` describes with these weights, on the CPU and in evaluation mode.
+
+    Raises:
+        StudyError: see `build_model`; also where the weights are not those of the network that is built.
+    """
+    model = build_model(config, classes=classes, seed=0, side=side)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        if not isinstance(config, CustomConfig):
+            raise
+        why = custom.changed(config) or "Its code, or that of a library it uses, has changed."
+        raise StudyError(f"The weights do not fit the network that {config.model_path} builds now. {why}") from error
+    return model.eval()

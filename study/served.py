@@ -5,6 +5,7 @@ A logged model carries a copy of it, see `study.tracking.packaging`.
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,14 +16,16 @@ import pandas as pd
 import torch
 from mlflow import MlflowException
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from study.config import ModelConfig, model_kind
+from study.config import CustomConfig, ModelConfig, model_kind
+from study.errors import first_line
 from study.images import normalise
-from study.models import Model, build_model
+from study.models import CHANNELS, trained_model
 from study.pictures.decoding import resized
 from study.pictures.inputs import as_images
 
-WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+WEIGHTS, GRAPH, DESCRIPTION = "weights.safetensors", "network.pt2", "model.json"
 BATCH = 256
 """Maximum number of images that the network classifies at once."""
 SERVER = "__pyfunc_model_path__"
@@ -32,8 +35,9 @@ SERVER = "__pyfunc_model_path__"
 class Served:
     """A trained network that classifies images of any size."""
 
-    def __init__(self, model: Model, classes: Sequence[str]):
-        self.model, self.classes = model.eval(), list(classes)
+    def __init__(self, model: nn.Module, classes: Sequence[str], side: int):
+        """Takes a network in evaluation mode, its class names, and the side in pixels of the images that it takes."""
+        self.model, self.classes, self.side = model, list(classes), side
 
     def predict(self, data: Any) -> pd.DataFrame:
         """The class of each image, its probability, and the probability of every class as column ``p_<class>``.
@@ -49,7 +53,7 @@ class Served:
             images = as_images(data, files=SERVER not in os.environ)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        table = self.classify([resized(image, self.model.side) for image in images])
+        table = self.classify([resized(image, self.side) for image in images])
         return table.set_index(data.index) if isinstance(data, pd.DataFrame | pd.Series) else table
 
     def classify(self, pixels: Sequence[np.ndarray]) -> pd.DataFrame:
@@ -72,17 +76,46 @@ def as_table(probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def save(folder: Path, model: Model, config: ModelConfig, classes: Sequence[str]) -> None:
-    """Writes the network to `folder`, for `_load_pyfunc`."""
-    save_file({name: weights.contiguous() for name, weights in model.state_dict().items()}, folder / WEIGHTS)
-    described = {"model": config.name, "settings": asdict(config), "side": model.side, "classes": list(classes)}
+def save(folder: Path, model: nn.Module, config: ModelConfig, classes: Sequence[str], side: int) -> str:
+    """Writes the network to `folder`, for `_load_pyfunc`: its weights, or of a network of the user's its operations.
+
+    Returns:
+        a sentence, where `torch.export` cannot export the operations: the weights are written instead, and whoever
+        loads them needs the function that builds the network. Else an empty text.
+    """
+    described = {"model": config.name, "settings": asdict(config), "side": side, "classes": list(classes)}
     (folder / DESCRIPTION).write_text(json.dumps(described, indent=2), encoding="utf-8")
+    message = ""
+    if isinstance(config, CustomConfig):
+        try:
+            _export(model, folder / GRAPH, side)
+            return ""
+        except Exception as error:  # it raises errors of many kinds
+            message = (
+                f"torch cannot export the operations of {config.model_path} ({type(error).__name__}: "
+                f"{first_line(error).rstrip('.')}): the registered model is loaded where that function can be imported."
+            )
+    save_file({name: weights.clone().contiguous() for name, weights in model.state_dict().items()}, folder / WEIGHTS)
+    return message
+
+
+def _export(model: nn.Module, file: Path, side: int) -> None:
+    """Writes the operations of the network with its weights, which need neither its code nor the packages behind it."""
+    # With one image the size of the batch would be fixed.
+    images = torch.zeros(2, CHANNELS, side, side)
+    with warnings.catch_warnings():
+        # It warns of its own choice among copies of the same weights.
+        warnings.simplefilter("ignore")
+        program = torch.export.export(model.eval(), (images,), dynamic_shapes=({0: torch.export.Dim("images")},))
+        torch.export.save(program, file)
 
 
 def _load_pyfunc(path: str) -> Served:
     """The model whose data is in the folder `path`; MLflow calls it."""
     described = json.loads(Path(path, DESCRIPTION).read_text(encoding="utf-8"))
-    config = model_kind(described["model"])(**described["settings"])
-    model = build_model(config, classes=len(described["classes"]), seed=0, side=described["side"])
-    model.load_state_dict(load_file(Path(path, WEIGHTS)))
-    return Served(model, described["classes"])
+    classes, side = described["classes"], described["side"]
+    if Path(path, GRAPH).is_file():
+        return Served(torch.export.load(Path(path, GRAPH)).module(), classes, side)
+    config = model_kind(described["model"], described["settings"])(**described["settings"])
+    model = trained_model(config, load_file(Path(path, WEIGHTS)), classes=len(classes), side=side)
+    return Served(model, classes, side)

@@ -6,7 +6,7 @@ before the end of an epoch. What a GPU needs beside that is in `study.cuda`.
 
 import math
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,14 @@ from study.cuda import Results, Stream, captured
 from study.device import Machine
 from study.errors import Diverged
 from study.images import Labelled, normalise, pick
+from study.models import Model
 from study.state import TrainingState
 from study.system import interruption
 
 __all__ = ["Epoch", "Pending", "TrainingState", "epochs", "evaluate", "fit", "predict", "resident"]
 
+SEEDS = 1000
+"""Multiple of a training's seed from which the seeds of the random numbers in its layers are counted, by epoch."""
 EVALUATION_BATCH = {"cpu": 250, "cuda": 1000}
 """Batch size of evaluation by kind of device: small batches fit a CPU's cache, large ones keep a GPU busy."""
 
@@ -155,7 +158,8 @@ def epochs(
         sets = {name: images.to(machine.device) for name, images in evaluate.items()}
         steps = config.epochs * math.ceil(len(rows) / config.batch_size)
         training = TrainingStep(state, resident(train, machine), config, machine, steps)
-        step = captured(training, machine)
+        # Another network may do what cannot be captured, such as to choose by a value.
+        step = captured(training, machine if isinstance(state.model, Model) else replace(machine, graphs=False))
     state.begun = True
     try:
         while state.epoch < config.epochs:
@@ -163,6 +167,9 @@ def epochs(
                 begin = stream.record_event()
                 state.model.train()
                 training.reset()
+                if not isinstance(state.model, Model):
+                    # For layers that draw numbers, such as dropout: a continued training draws the same.
+                    torch.manual_seed(config.seed * SEEDS + state.epoch)
                 order = torch.randperm(len(rows), generator=state.order).to(machine.device)
                 for batch in rows[order].split(config.batch_size):
                     step(batch)

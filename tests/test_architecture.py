@@ -217,7 +217,8 @@ def test_only_tracking_names_the_tags_and_params_of_runs():
 
 
 def test_models_know_nothing_of_training_or_data():
-    assert own("study.models") == {"study.config", "study.errors"}
+    assert own("study.models") == {"study.config", "study.errors", "study.custom"}
+    assert own("study.custom") == {"study.config", "study.errors"}
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))

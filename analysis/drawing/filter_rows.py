@@ -14,6 +14,17 @@ SILENT = 1e-6
 """Share of a layer's largest activation up to which a filter's activations count as rounding errors."""
 
 
+MOST_DRAWN = 128
+"""Most filters of a layer, and most inputs of a filter, that are drawn as kernels or maps; the first ones are."""
+
+
+def cut(filters: int, inputs: int = 0) -> str:
+    """A sentence on what is left out of a layer with so many filters, each with so many inputs; empty for nothing."""
+    counts = {"filters": filters, "input channels of each": inputs}
+    parts = [f"{MOST_DRAWN} of the {count} {what}" for what, count in counts.items() if count > MOST_DRAWN]
+    return f"Drawn and listed in the table are the first {' and the first '.join(parts)}." if parts else ""
+
+
 def fitting(count: int) -> int:
     """How many fit across the page, of things of which `count` fit across a figure of `style.WIDTH`."""
     return max(1, int(count * style.page_width() / style.WIDTH))

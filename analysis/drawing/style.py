@@ -40,7 +40,7 @@ NARROW = 3.58
 """Width in inches of a figure on a narrow screen: of 390 pixels, 358 are inside the margins."""
 _page_width: ContextVar[float] = ContextVar("page width", default=WIDTH)
 INK, QUIET, PAPER = "#222222", "#8a8a8a", "#ffffff"
-MODEL_COLOURS = {"cnn": "#0072b2", "ffnn": "#d55e00"}
+MODEL_COLOURS, OTHER_COLOUR = {"cnn": "#0072b2", "ffnn": "#d55e00"}, "#009e73"
 """Colours of Okabe and Ito's palette (2008)."""
 CLASS_COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
@@ -179,8 +179,8 @@ def tick_epochs(ax: Axes, epochs: Sequence[int]) -> None:
 
 
 def model_colour(name: str) -> str:
-    """The colour of a model in all figures; grey for an unknown one."""
-    return MODEL_COLOURS.get(name, QUIET)
+    """The colour of a model in all figures; another network than the report's two has `OTHER_COLOUR`."""
+    return MODEL_COLOURS.get(name, OTHER_COLOUR)
 
 
 def class_lines(classes: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,8 @@ from typing import Any, SupportsFloat
 
 KINDS = {"conv": "feature map", "relu": "ReLU", "pool": "pooling"}
 """The output of a layer of filters, by the beginning of the layer's name."""
+ABBREVIATIONS = ("cnn", "ffnn")
+"""The models whose names are written in capitals."""
 
 HYPERPARAMETERS = {
     "filters1": "filters of conv1",
@@ -39,6 +41,11 @@ def layer_name(layer: str) -> str:
 def measured(layer: str) -> str:
     """The name of the values in a layer's maps."""
     return "pre-activation" if layer.startswith("conv") else "activation"
+
+
+def model_label(model: object) -> str:
+    """A model as sentences and figures name it: ``CNN``, ``FFNN``; any other one by its own name."""
+    return str(model).upper() if model in ABBREVIATIONS else str(model)
 
 
 def with_minus(number: str) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import entries_in_row, panels
-from analysis.drawing.wording import listed, number
+from analysis.drawing.wording import listed, model_label, number
 from analysis.exhibit import Exhibit
 from analysis.results.proportions import wilson
 
@@ -74,7 +74,7 @@ def caption(table: pd.DataFrame) -> str:
         clean, far = _at(part, 0), _at(part, SHIFT)
         shares[model] = far
         parts.append(
-            f"the {str(model).upper()} keeps {far['unchanged']:.0%} of its answers, and its accuracy goes from "
+            f"the {model_label(model)} keeps {far['unchanged']:.0%} of its answers, and its accuracy goes from "
             f"{clean['accuracy']:.1%} to {far['accuracy']:.1%}"
         )
     return f"For images moved by {SHIFT} pixels {'; '.join(parts)}: {_verdict(shares)}."
@@ -141,7 +141,7 @@ def _fills(table: pd.DataFrame) -> Iterable[str]:
     moved = moved[moved["strength"] == moved["strength"].max()]
     for model, part in moved.groupby("model", sort=False):
         shares = [f"{row['accuracy']:.1%} with {FILL_WORDS[row['fill']]}" for _, row in part.iterrows()]
-        name, pixels = str(model).upper(), number(part["strength"].iloc[0])
+        name, pixels = model_label(model), number(part["strength"].iloc[0])
         yield f"Moved by {pixels} pixels, the {name} is right in {listed(shares)}."
 
 
@@ -157,8 +157,8 @@ def _lowest(model: str, part: pd.DataFrame) -> str:
     """The lowest accuracy of a model at the strengths of one change; the image as it is has the largest `unchanged`."""
     worst, clean = part.iloc[int(part["accuracy"].argmin())], part.iloc[int(part["unchanged"].argmax())]
     if worst["accuracy"] >= clean["accuracy"]:
-        return f"the {model.upper()}'s accuracy is nowhere below {clean['accuracy']:.1%}"
-    return f"the {model.upper()} falls to {worst['accuracy']:.1%} at {worst['strength']:g}"
+        return f"the {model_label(model)}'s accuracy is nowhere below {clean['accuracy']:.1%}"
+    return f"the {model_label(model)} falls to {worst['accuracy']:.1%} at {worst['strength']:g}"
 
 
 def _overtaken(part: pd.DataFrame) -> str:
@@ -180,7 +180,7 @@ def _over_epochs(epochs: pd.DataFrame) -> Iterable[str]:
             yield (
                 f"Over training, the share of answers that stay at a shift by {first['strength']:g} pixels goes from "
                 f"{first['unchanged']:.0%} (epoch {first['epoch']}) to {last['unchanged']:.0%} (epoch "
-                f"{last['epoch']}) in the {str(model).upper()}."
+                f"{last['epoch']}) in the {model_label(model)}."
             )
 
 
@@ -204,7 +204,7 @@ def draw(table: pd.DataFrame, epochs: pd.DataFrame, maps: pd.DataFrame) -> Figur
 def _draw_curves(ax: Axes, table: pd.DataFrame, share: str, title: str, unit: str) -> None:
     for (model, fill), part in table.groupby(["model", "fill"], sort=False):
         colour, line = style.model_colour(str(model)), FILL_LINES.get(fill, "-")
-        label = f"{str(model).upper()}, {FILL_WORDS[str(fill)]}" if fill else str(model).upper()
+        label = f"{model_label(model)}, {FILL_WORDS[str(fill)]}" if fill else model_label(model)
         if line == "-":
             ax.fill_between(
                 part["strength"], 100 * part[f"{share}_low"], 100 * part[f"{share}_high"], color=colour, alpha=0.15,

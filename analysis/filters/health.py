@@ -17,7 +17,7 @@ ByEpoch = Mapping[str, Mapping[int, np.ndarray]]
 def show(
     table: pd.DataFrame,
     images: int,
-    removal: Mapping[str, Any],
+    removal: Mapping[str, Any] | None,
     accuracy: Mapping[int, float],
     followed: Mapping[str, Collection[int]],
 ) -> Exhibit:
@@ -26,13 +26,14 @@ def show(
     Args:
         table: see `filter_health`.
         images: number of images on which silence was tested.
-        removal: the arguments of `removal_caption`.
+        removal: the arguments of `removal_caption`, where it was measured.
         accuracy: test accuracy (0..1) by epoch.
         followed: the filters to mark, by layer.
     """
     layers = list(table["layer"].unique())
     what, text = noun(layers[0]), caption(table, images)
-    figure, points = draw_filter_health(table, accuracy, followed), [removal_caption(**removal, what=what)]
+    figure = draw_filter_health(table, accuracy, followed)
+    points = [removal_caption(**removal, what=what)] if removal else []
     heading, about = f"Which {what} are alive", note(layers, followed)
     return Exhibit("filter_health", heading, text, table, figure, points=points, note=about)
 

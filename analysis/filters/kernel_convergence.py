@@ -27,6 +27,8 @@ SLIGHTLY = WITHIN[-1]
 STABLE, MAPS_CHANGED = 5, 16
 BAND = 0.1, 0.9
 """Quantiles that bound the band around the median: four fifths of the filters."""
+BLOCK = 2**23
+"""Number of weights, of all epochs, that are compared at a time."""
 BANDED = "four fifths of the living"
 COLOUR = style.MODEL_COLOURS["cnn"]
 MEASURES = {
@@ -72,8 +74,20 @@ def kernel_convergence(weights: ByEpoch, health: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for layer, by_epoch in weights.items():
         dead = silent.loc[layer, sorted(by_epoch)].to_numpy(bool) if layer in silent.index else False
-        parts.append(_layer_table(by_epoch, dead).assign(layer=layer))
+        parts.append(_in_blocks(by_epoch, np.asarray(dead)).assign(layer=layer))
     return pd.concat(parts, ignore_index=True)[["layer", "filter", "epoch", "norm", "alive", *DISTANCES, *SETTLED]]
+
+
+def _in_blocks(by_epoch: Mapping[int, np.ndarray], silent: np.ndarray) -> pd.DataFrame:
+    """The table of one layer, a block of its filters at a time: all weights of all epochs may be gigabytes."""
+    values = len(by_epoch) * next(iter(by_epoch.values()))[0].size
+    filters = len(next(iter(by_epoch.values())))
+    tables = []
+    for block in np.array_split(np.arange(filters), min(filters, 1 + filters * values // BLOCK)):
+        part = {epoch: weights[block] for epoch, weights in by_epoch.items()}
+        table = _layer_table(part, silent[block] if silent.ndim else silent)
+        tables.append(table.assign(filter=table["filter"] + block[0]))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _layer_table(by_epoch: Mapping[int, np.ndarray], silent: np.ndarray | bool) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style, tiles
 from analysis.drawing.epoch_strips import ByEpoch, common_scale, epoch_titles, without_empty_end
-from analysis.drawing.filter_rows import fitting, named
+from analysis.drawing.filter_rows import MOST_DRAWN, cut, fitting, named
 from analysis.drawing.maps import faint_label, flat_label
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.style import scale
@@ -71,13 +71,16 @@ def show_evolution(
 
 def show_grid(maps: np.ndarray, layer: str, epoch: int, *, description: str, per_map: bool = False) -> Exhibit:
     """The maps (filters, H, W) of all filters of a layer at one epoch, for the image described."""
-    table, name = activation_grid(maps), f"grid_{layer}"
-    title = f"All maps, {layer_name(layer)}, on {description}, epoch {epoch}"
+    table, name = activation_grid(maps[:MOST_DRAWN]), f"grid_{layer}"
+    left_out = cut(len(maps))
+    title = f"{'Maps' if left_out else 'All maps'}, {layer_name(layer)}, on {description}, epoch {epoch}"
     heading, text = f"All maps: {layer_name(layer)}", grid_caption(table, layer, epoch, per_map=per_map)
+    if left_out:
+        heading = f"The first {MOST_DRAWN} of {len(maps)} maps: {layer_name(layer)}"
     figure = draw_activation_grid(table, layer=layer, title=title, per_map=per_map)
     if figure is None:
-        return Exhibit(name, heading, text, tables={name: table})
-    return Exhibit(name, heading, text, table, figure)
+        return Exhibit(name, heading, text, tables={name: table}, note=left_out)
+    return Exhibit(name, heading, text, table, figure, note=left_out)
 
 
 def activation_evolution(maps: Maps) -> pd.DataFrame:

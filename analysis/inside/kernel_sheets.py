@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.filter_rows import named
+from analysis.drawing.filter_rows import MOST_DRAWN, cut, named
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.style import COLLAPSED, COLOURS
 from analysis.drawing.tiles import LINE, MARGIN, beside, draw_bar, draw_picture, sheet
@@ -35,10 +35,17 @@ def show_sheet(weights: np.ndarray, layer: str, epoch: int) -> Exhibit:
 
 def show_mosaic(weights: np.ndarray, layer: str, epoch: int) -> Exhibit:
     """All kernels (filters, channels, k, k) of a layer."""
-    table = layer_weights(weights)
+    table = layer_weights(weights[:MOST_DRAWN, :MOST_DRAWN])
     figure = draw_kernel_mosaic(table, title=f"Kernels of {layer} at epoch {epoch}")
-    heading, text = f"All kernels of {layer}", mosaic_caption(table, layer, epoch)
-    return _of_layer(layer, heading, text, table, figure, MOSAIC_NOTE)
+    left_out = cut(*weights.shape[:2])
+    heading = f"{'Kernels' if left_out else 'All kernels'} of {layer}"
+    text = mosaic_caption(layer_weights(weights), layer, epoch)
+    return _of_layer(layer, heading, text, table, figure, f"{left_out} {MOSAIC_NOTE}".strip())
+
+
+def are_coloured(weights: np.ndarray) -> bool:
+    """Whether the inputs of a layer's kernels (filters, channels, k, k) are colours, and `show_sheet` can draw them."""
+    return weights.shape[1] == len(COLOURS)
 
 
 def _of_layer(layer: str, heading: str, text: str, table: pd.DataFrame, figure: Figure | None, note: str) -> Exhibit:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import label_first, panels
+from analysis.drawing.wording import model_label
 from analysis.exhibit import Exhibit, joined
 from analysis.results.classification import TestPredictions, softmax
 from analysis.results.proportions import CONFIDENCE, wilson
@@ -83,7 +84,7 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
         (low,), (high,) = wilson([round(right * images)], [images])
         word = "over-confident" if sure > high else "under-confident" if sure < low else UNCLEAR
         phrases.append(
-            f"{model.upper()} {expected_calibration_error(table):.3f} (mean confidence {sure:.3f}, accuracy "
+            f"{model_label(model)} {expected_calibration_error(table):.3f} (mean confidence {sure:.3f}, accuracy "
             f"{right:.3f}: {word})"
         )
     return f"Expected calibration error over {bins} bins of equal width: {'; '.join(phrases)}."
@@ -103,7 +104,7 @@ def draw_reliability(tables: dict[str, pd.DataFrame]) -> Figure:
         below.bar(table["low"], 100 * table["images"] / table["images"].sum(), **_bar_options(table), color=style.QUIET)
         below.set(xlabel="confidence: probability of the predicted class")
         error = expected_calibration_error(table)
-        top.set_title(f"{model.upper()}: expected calibration error {error:.3f}, {len(table)} bins")
+        top.set_title(f"{model_label(model)}: expected calibration error {error:.3f}, {len(table)} bins")
     label_first(axes[0], "accuracy")
     label_first(axes[1], "images (%)")
     axes[0, 0].legend(loc="upper left")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.drawing import style
+from analysis.drawing.wording import model_label
 
 REPORTED = ["accuracy", "precision", "recall", "f1"]
 """The measures of the report's Table 2."""
@@ -93,4 +93,4 @@ def _cell(name: object, value: object) -> str:
         return "" if np.isnan(value) else f"{value:.3f}"
     if isinstance(value, int):
         return f"{value:,}"
-    return str(value).upper() if name == "model" and value in style.MODEL_COLOURS else str(value)
+    return model_label(value) if name == "model" else str(value)

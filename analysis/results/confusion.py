@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import label_first, panels
-from analysis.drawing.wording import counted, several, without_middle
+from analysis.drawing.wording import counted, model_label, several, without_middle
 from analysis.exhibit import Exhibit, joined
 from analysis.results import leads
 from analysis.results.classification import TestPredictions
@@ -69,7 +69,7 @@ def confusion_caption(tables: dict[str, pd.DataFrame]) -> str:
     for model, table in tables.items():
         wrong = table[(table["true"] != table["predicted"]) & (table["count"] > 0)]
         if wrong.empty:
-            phrases.append(f"{model.upper()} confuses no classes")
+            phrases.append(f"{model_label(model)} confuses no classes")
             continue
         most = wrong[wrong["count"] == wrong["count"].max()]
         pairs = [f"{true} for {predicted}" for true, predicted in zip(most["true"], most["predicted"], strict=True)]
@@ -77,7 +77,7 @@ def confusion_caption(tables: dict[str, pd.DataFrame]) -> str:
         how_often = f"{count:,} of {total:,}" if len(most) == 1 else f"{counted(count, 'image')} each"
         also = table.iloc[leads.tied(table["leads"].to_numpy(), most.index.tolist())]
         ties = [f"{true} for {predicted}" for true, predicted in zip(also["true"], also["predicted"], strict=True)]
-        phrases.append(f"{model.upper()} most often takes {several(pairs)} ({how_often}){leads.tie_clause(ties)}")
+        phrases.append(f"{model_label(model)} most often takes {several(pairs)} ({how_often}){leads.tie_clause(ties)}")
     return f"{'; '.join(phrases)}."
 
 
@@ -88,7 +88,7 @@ def draw_confusion(tables: dict[str, pd.DataFrame]) -> Figure:
     figure, (axes,) = panels(width, 5.1, 1, len(tables), compress=True, sharey=True)
     for ax, (model, table) in zip(axes, tables.items(), strict=True):
         _draw_matrix(ax, _matrix(table))
-        ax.set(title=model.upper(), xlabel="predicted class")
+        ax.set(title=model_label(model), xlabel="predicted class")
     label_first(axes, "true class")
     style.colour_bar(axes, (0.0, 100.0), style.SHARES, "share of the true class (%)")
     return figure

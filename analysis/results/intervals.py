@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from analysis.drawing import style
 from analysis.drawing.screens import entries_in_row, panels
-from analysis.drawing.wording import listed
+from analysis.drawing.wording import listed, model_label
 from analysis.exhibit import Exhibit
 from analysis.results.bootstrap import RESAMPLES, bootstrap
 from analysis.results.classification import MEASURES, REPORT_TABLE_2, REPORTED, Predictions, metrics_table
@@ -169,7 +169,7 @@ def answer(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _name(model: str, minus: str) -> str:
-    return f"{model.upper()} − {minus.upper()}" if minus else model.upper()
+    return f"{model_label(model)} − {model_label(minus)}" if minus else model_label(model)
 
 
 def _cells(values: pd.DataFrame, *, signed: bool) -> list[str]:
@@ -203,7 +203,8 @@ def intervals_caption(table: pd.DataFrame) -> str:
     """One sentence: the widths of the accuracies' intervals."""
     rows = table[(table["measure"] == "accuracy") & (table["minus"] == "")].to_dict("records")
     phrases = [
-        f"{100 * (row['high'] - row['low']):.1f} points for the {row['model'].upper()} on the {row['split']} images"
+        f"{100 * (row['high'] - row['low']):.1f} points for the {model_label(row['model'])} on the {row['split']} "
+        "images"
         for row in rows
     ]
     return f"The {CONFIDENCE:.0%} interval of the accuracy spans {listed(phrases)}."
@@ -274,7 +275,7 @@ def draw_intervals(table: pd.DataFrame) -> Figure:
         _draw_panel(ax, part)
     for ax in axes.flat[len(parts) :]:
         ax.set_axis_off()
-    lines = {model: f"{model.upper()}, this run, {CONFIDENCE:.0%} interval" for model in table["model"].unique()}
+    lines = {model: f"{model_label(model)}, this run, {CONFIDENCE:.0%} interval" for model in table["model"].unique()}
     marks = [
         Line2D([], [], color=style.model_colour(model), marker="o", markersize=5, label=label)
         for model, label in lines.items()

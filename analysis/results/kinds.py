@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.drawing import style
-from analysis.drawing.wording import listed, sentence
+from analysis.drawing.wording import listed, model_label, sentence
 from analysis.exhibit import Exhibit, joined
 from analysis.results.classification import TestPredictions
 from analysis.results.confusion import confusion
@@ -63,11 +63,11 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
     for model, table in tables.items():
         total = table["count"].sum()
         if not total:
-            phrases.append(f"the {model.upper()} confuses no classes")
+            phrases.append(f"the {model_label(model)} confuses no classes")
             continue
         rows = table.to_dict("records")
         parts = [f"{row['share']:.0%} are {row['kind']} (chance {row['chance']:.0%})" for row in rows]
-        phrases.append(f"of the {model.upper()}'s {total:,} confusions {listed(parts)}")
+        phrases.append(f"of the {model_label(model)}'s {total:,} confusions {listed(parts)}")
     return sentence("; ".join(phrases))
 
 
@@ -87,7 +87,7 @@ def draw_grouped(tables: dict[str, pd.DataFrame]) -> Figure:
         centres = np.arange(len(KINDS)) + width * (place - (len(tables) - 1) / 2)
         share, chance = 100 * table["share"], 100 * table["chance"]
         span = [share - 100 * table["low"], 100 * table["high"] - share]
-        words = f"{model.upper()}, {table['count'].sum():,} confusions"
+        words = f"{model_label(model)}, {table['count'].sum():,} confusions"
         ax.bar(centres, share, 0.92 * width, color=style.model_colour(model), label=words)
         ax.errorbar(centres, share, yerr=span, fmt="none", color=style.INK, capsize=3, linewidth=1)
         for centre, value, high in zip(centres, share, 100 * table["high"], strict=True):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import entries_in_row, is_narrow, label_first, panels
-from analysis.drawing.wording import first_few, several
+from analysis.drawing.wording import first_few, model_label, several
 from analysis.exhibit import Exhibit, joined
 from analysis.results import leads
 from analysis.results.classification import TestPredictions, class_counts
@@ -67,7 +67,7 @@ def side_by_side(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The `per_class` tables formatted for the page: class, images, each model's recall and precision with bounds."""
     first = next(iter(tables.values()))
     columns = {
-        f"{model.upper()} {measure}": [
+        f"{model_label(model)} {measure}": [
             readable(numbers)
             for numbers in table[[measure, f"{measure}_low", f"{measure}_high"]].itertuples(index=False, name=None)
         ]
@@ -86,16 +86,16 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
             defined[defined["recall"] == end] for end in (defined["recall"].min(), defined["recall"].max())
         )
         if len(defined) and len(hardest) == len(defined):
-            phrases.append(f"{model.upper()}: {_classes_phrase(defined)}")
+            phrases.append(f"{model_label(model)}: {_classes_phrase(defined)}")
         elif len(defined):
             ends = [
                 f"{word} {_classes_phrase(rows)}{_tied(defined, rows, column)}"
                 for word, rows, column in (("hardest", hardest, "trails"), ("easiest", easiest, "leads"))
             ]
-            phrases.append(f"{model.upper()}: {', and '.join(ends)}")
+            phrases.append(f"{model_label(model)}: {', and '.join(ends)}")
         never = list(table.loc[table["precision"].isna(), "class"])
         if never:
-            phrases.append(f"{model.upper()} never predicts {first_few(never)} (precision undefined)")
+            phrases.append(f"{model_label(model)} never predicts {first_few(never)} (precision undefined)")
     missing = next((list(table.loc[table["support"] == 0, "class"]) for table in tables.values()), [])
     if missing:
         phrases.append(f"recall is undefined without images: {first_few(missing)}")
@@ -126,7 +126,7 @@ def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
         for place, (model, table) in enumerate(tables.items()):
             rows = table.set_index("class").loc[shown].reset_index()
             heights = np.arange(len(shown)) + 0.32 * (place - (len(tables) - 1) / 2)
-            _draw_measure(ax, rows, measure, heights, {"color": style.model_colour(model), "label": model.upper()})
+            _draw_measure(ax, rows, measure, heights, {"color": style.model_colour(model), "label": model_label(model)})
         ax.set(xlim=(-0.02, 1.02), xlabel=words, title=measure.capitalize())
         ax.grid(True, axis="x")
     axes[0].set_yticks(range(len(shown)), names)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, chi2, norm
 
+from analysis.drawing.wording import model_label
 from analysis.exhibit import Exhibit
 
 CONFIDENCE = 0.95
@@ -48,7 +49,7 @@ def bonett_price(only: int, also: int, images: int) -> tuple[float, float]:
 def show_mcnemar(predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Exhibit:
     """McNemar's test of two models on the test images."""
     table = mcnemar(predictions)
-    heading = f"{' against '.join(model.upper() for model in predictions)}: McNemar's test"
+    heading = f"{' against '.join(model_label(model) for model in predictions)}: McNemar's test"
     return Exhibit("mcnemar", heading, mcnemar_caption(table), table, shown=mcnemar_readable(table))
 
 
@@ -88,8 +89,8 @@ def mcnemar_caption(table: pd.DataFrame) -> str:
     row = table.iloc[0]
     statistic = "" if np.isnan(row["statistic"]) else f"χ² = {row['statistic']:,.1f}, "
     return (
-        f"Of {row['images']:,} images {row['model'].upper()} alone is right on {row['only_model_right']:,} and "
-        f"{row['other'].upper()} alone on {row['only_other_right']:,} (McNemar's test, {row['variant']}: "
+        f"Of {row['images']:,} images {model_label(row['model'])} alone is right on {row['only_model_right']:,} and "
+        f"{model_label(row['other'])} alone on {row['only_other_right']:,} (McNemar's test, {row['variant']}: "
         f"{statistic}p {p_in_words(row['p_value'])}): {verdict(row['p_value'])}."
     )
 
@@ -97,7 +98,7 @@ def mcnemar_caption(table: pd.DataFrame) -> str:
 def mcnemar_readable(table: pd.DataFrame) -> pd.DataFrame:
     """A `mcnemar` table formatted for the page, with the models' names in the columns."""
     row = table.iloc[0]
-    first, second = row["model"].upper(), row["other"].upper()
+    first, second = model_label(row["model"]), model_label(row["other"])
     cells = {
         "test images": row["images"],
         "both right": row["both_right"],

@@ -11,7 +11,7 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from analysis.drawing import style
 from analysis.drawing.screens import label_first, panels
-from analysis.drawing.wording import first_few, listed, several, without_middle
+from analysis.drawing.wording import first_few, listed, model_label, several, without_middle
 from analysis.exhibit import Exhibit, joined
 from analysis.results import leads
 from analysis.results.auc import auc_contributions
@@ -93,7 +93,7 @@ def _model_phrase(model: str, table: pd.DataFrame) -> str:
     if worst != best:
         lowest, highest = (_end(table, areas, *end) for end in ((areas.min(), "trails"), (areas.max(), "leads")))
         ends = f"from {worst} for {lowest}{',' * (', ' in lowest)} to {best} for {highest}"
-    return f"{model.upper()} has a mean AUC of {areas.mean():.3f} ({ends})"
+    return f"{model_label(model)} has a mean AUC of {areas.mean():.3f} ({ends})"
 
 
 def _end(table: pd.DataFrame, areas: pd.Series, end: float, column: str) -> str:
@@ -121,7 +121,7 @@ def _logits_phrase(model: str, table: pd.DataFrame) -> str:
     ours, theirs = (class_auc(table, column).dropna() for column in ("auc", "logit_auc"))
     if ours.empty:
         return ""
-    text = f"{theirs.mean():.3f} for the {model.upper()} (here {ours.mean():.3f}"
+    text = f"{theirs.mean():.3f} for the {model_label(model)} (here {ours.mean():.3f}"
     best, best_of_logits = (_classes_at(areas, areas.max()) for areas in (ours, theirs))
     if set(best) == set(best_of_logits):
         return f"{text})"
@@ -139,7 +139,7 @@ def draw_roc(tables: dict[str, pd.DataFrame]) -> Figure:
     figure, (axes,) = panels(5.6 if len(tables) == 1 else style.WIDTH, 5.2, 1, len(tables), sharey=True)
     for ax, (model, table) in zip(axes, tables.items(), strict=True):
         _draw_curves(ax, table)
-        ax.set(xlabel="false positive rate", title=f"{model.upper()}: {_mean_in_words(class_auc(table))}")
+        ax.set(xlabel="false positive rate", title=f"{model_label(model)}: {_mean_in_words(class_auc(table))}")
     label_first(axes, "true positive rate")
     return figure
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.drawing.wording import listed
+from analysis.drawing.wording import listed, model_label
 from analysis.exhibit import Exhibit
 from analysis.results.proportions import CONFIDENCE, wilson
 
@@ -56,7 +56,7 @@ def _by_model(table: pd.DataFrame) -> Sequence[pd.DataFrame]:
 def _percent(rows: pd.DataFrame) -> str:
     clean = rows.iloc[1]
     interval = f"{CONFIDENCE:.0%} interval {clean['low']:.1%} to {clean['high']:.1%}"
-    return f"{clean['accuracy']:.1%} ({clean['model'].upper()}, {interval})"
+    return f"{clean['accuracy']:.1%} ({model_label(clean['model'])}, {interval})"
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     ]
     return pd.DataFrame(
         {
-            "model": table["model"].str.upper(),
+            "model": table["model"].map(model_label),
             "test images": np.where(table["without_duplicates"], "without duplicates", "all"),
             "count": table["images"],
             "accuracy": [f"{value:.1%}" if value == value else "undefined" for value in table["accuracy"]],

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import entries_in_row, panels
-from analysis.drawing.wording import counted, listed, mean_phrase, several
+from analysis.drawing.wording import counted, listed, mean_phrase, model_label, several
 from analysis.exhibit import Exhibit
 
 COLUMNS = ["model", "split", "metric", "epoch", "value"]
@@ -30,7 +30,8 @@ def show(histories: dict[str, pd.DataFrame], accuracies: pd.DataFrame, commands:
         commands: by model, the command that adds two seeds; only models trained with one seed.
     """
     hints = [
-        f"The {model.upper()} was trained with one seed: `{command}` adds two." for model, command in commands.items()
+        f"The {model_label(model)} was trained with one seed: `{command}` adds two."
+        for model, command in commands.items()
     ]
     table, spread = convergence(histories), seeds_table(accuracies)
     trained = spread[spread["split"] == "train"].dropna(subset="mean")
@@ -92,7 +93,7 @@ def stable_points(table: pd.DataFrame) -> list[str]:
     """A sentence: between which values the test accuracy lies from epoch `STABLE` on; none for shorter trainings."""
     accuracy = over_seeds(table[(table["metric"] == "accuracy") & (table["split"] == "test")])
     ranges = [
-        f"{late['mean'].min():.1%} and {late['mean'].max():.1%} ({str(name).upper()})"
+        f"{late['mean'].min():.1%} and {late['mean'].max():.1%} ({model_label(name)})"
         for name, part in accuracy.groupby("model", sort=False)
         if len(late := part[part["epoch"] >= STABLE]) > 1
     ]
@@ -121,7 +122,7 @@ def _describe(name: str, accuracy: pd.DataFrame, after: float) -> str:
         f"{_mean_and_deviation(row)} on the {row['split']} images{how[row['split']]}" for row in last.to_dict("records")
     )
     seeds = f" ({last['seeds'].max()} seeds)" if last["seeds"].max() > 1 else ""
-    text = f"{name.upper()}{seeds}: accuracy {values} at epoch {last['epoch'].iloc[0]}"
+    text = f"{model_label(name)}{seeds}: accuracy {values} at epoch {last['epoch'].iloc[0]}"
     test = accuracy[accuracy["split"] == "test"]
     if test.empty:
         return text
@@ -172,7 +173,7 @@ def _draw_metric(ax: Axes, table: pd.DataFrame) -> None:
             markersize=4,
             # A single epoch has no line to tell the splits by.
             markerfacecolor=style.PAPER if split == "train" else colour,
-            label=f"{str(model).upper()}, {SPLITS[str(split)]}{words}",
+            label=f"{model_label(model)}, {SPLITS[str(split)]}{words}",
         )
         if seeds > 1:
             low, high = (scale * (part["mean"] + sign * part["deviation"]) for sign in (-1, 1))
@@ -198,7 +199,7 @@ def seeds_readable(table: pd.DataFrame) -> pd.DataFrame:
     """A `seeds_table` formatted for the page, accuracies in %."""
     rows = [
         {
-            "model": row["model"].upper(),
+            "model": model_label(row["model"]),
             "images": row["split"],
             "seeds": row["seeds"],
             "final accuracy, %": mean_phrase(row["mean"], row["deviation"], "{:.2f}", 100),
@@ -213,7 +214,7 @@ def seeds_readable(table: pd.DataFrame) -> pd.DataFrame:
 def seeds_caption(table: pd.DataFrame) -> str:
     """One sentence: each model's final accuracy on the test images over its seeds."""
     phrases = [
-        f"{row['model'].upper()} {_mean_and_deviation(row)} ({counted(row['seeds'], 'seed')})"
+        f"{model_label(row['model'])} {_mean_and_deviation(row)} ({counted(row['seeds'], 'seed')})"
         for row in table[table["split"] == "test"].to_dict("records")
     ]
     return f"Final test accuracy, mean ± standard deviation: {', '.join(phrases)}."

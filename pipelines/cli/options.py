@@ -9,7 +9,7 @@ import typer
 
 from pipelines.cli.versions import show_versions
 from pipelines.config import DEAD_FILTERS_EPOCHS, EXPERIMENTS, MOST_EXPLORER_IMAGES, REPORT_FILTER, WINNER_TOP
-from study.config import LARGEST_IMAGE, SMALLEST_IMAGE, SearchConfig, TrainConfig, default_trials
+from study.config import ARCHITECTURES, LARGEST_IMAGE, SMALLEST_IMAGE, SearchConfig, TrainConfig, default_trials
 from study.errors import StudyError
 from study.system.debugging import VARIABLE
 
@@ -157,7 +157,9 @@ Quiet = Annotated[bool, option("--quiet", help="Print errors only, and show no p
 Json = Annotated[bool, option("--json", help="Print JSON instead of a table.")]
 
 # Of tune and reproduce.
-Model = Annotated[str, option("--model", help="cnn or ffnn.")]
+Model = Annotated[
+    str, option("--model", help=f"cnn, ffnn, {', '.join(ARCHITECTURES)}, or your function: package.module:function.")
+]
 Trials = Annotated[
     int | None,
     number(
@@ -279,7 +281,7 @@ TrialTimeout = Annotated[
 ]
 
 # Of retrain.
-RetrainedModel = Annotated[str, option("--model", help="cnn or ffnn; empty: that of --run, for best the CNN.")]
+RetrainedModel = Annotated[str, option("--model", help="As for tune; empty: that of --run, for best the CNN.")]
 RetrainOnlyEpochs = Annotated[
     int | None,
     number(
@@ -310,7 +312,9 @@ RetrainAgain = Annotated[bool, option("--again", help="Train again even if it wa
 Image = Annotated[
     str, option("--image", help="train:6 or 6, test:12, a class, class/3, or a file; empty: the first bird.")
 ]
-Layer = Annotated[str, option("--layer", help="conv1 or conv2; empty: both.")]
+Layer = Annotated[
+    str, option("--layer", help="Convolutions, conv1[,conv2…]; empty: both, of other networks the first and the last.")
+]
 Filter = Annotated[
     int | None,
     number(
@@ -357,7 +361,9 @@ Csv = Annotated[bool, option("--csv", help="Print CSV instead of a table.")]
 
 # Of experiment.
 ExperimentName = Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")]
-ExperimentModel = Annotated[str, option("--model", help="For winner and recipe, cnn or ffnn; empty: the CNN.")]
+ExperimentModel = Annotated[
+    str, option("--model", help="For winner and recipe, cnn, ffnn or another network; empty: the CNN.")
+]
 ExperimentDataset = Annotated[
     str,
     option("--dataset", help="cifar10, digits or an image folder; empty: cifar10, for winner and recipe the latest's."),

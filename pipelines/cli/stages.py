@@ -1,5 +1,7 @@
 """The commands of the stages, which train, analyse and explain: options to settings to calls."""
 
+from dataclasses import replace
+
 import typer
 
 from pipelines.cli import options
@@ -13,7 +15,9 @@ from study.config import (
     OBJECTIVES,
     REPORT_SETTINGS,
     SPACES,
+    CustomConfig,
     DataConfig,
+    ModelConfig,
     Range,
     SearchConfig,
     TrainConfig,
@@ -106,7 +110,7 @@ def tune(
     objectives = tuple(name.strip() for name in objective.split(","))
     settings = SearchConfig(
         name=search or (AFTER_DATASET if space == SPACES[0] else f"{AFTER_DATASET}-{space}"),
-        model=model_config(model),
+        model=_network(model),
         trials=default_trials(sampler) if trials is None else trials,
         sampler=sampler,
         pruner=pruner or (SEARCH.pruner if len(objectives) == 1 else "none"),
@@ -155,9 +159,8 @@ def retrain(
 ) -> None:
     """Train a trial's settings on all training images, keeping the weights of every epoch."""
     on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
-    if model:
-        model_config(model)
     given = _given_search(model or "cnn", run, lr, decay, preset)
+    model = model_config(model).name if ":" in model else model
     from pipelines.retrain import retrain as retrain_again
     from pipelines.seeds import retrain_once, retrain_seeds
     from study.tracking.best import choose_trial, default_epochs
@@ -198,9 +201,21 @@ def _given_search(model: str, run: str, lr: str, decay: str, preset: str) -> Sea
         require(
             not (lr or decay), f"--preset {preset} has a learning rate and a weight decay: leave out --lr and --decay."
         )
+        require(model in REPORT_SETTINGS, f"--preset {preset} is for {' and '.join(REPORT_SETTINGS)}, not for {model}.")
         return fixed_search(model, *REPORT_SETTINGS[model])
     require(bool(lr and decay), "A retraining at given settings needs both --lr and --decay.")
-    return fixed_search(model, lr, decay)
+    return replace(fixed_search(model, lr, decay), model=_network(model))
+
+
+def _network(model: str) -> ModelConfig:
+    """The settings of the network that --model names."""
+    config = model_config(model)
+    if not isinstance(config, CustomConfig):
+        return config
+    # Imports torch, which a message about another option need not wait for.
+    from study.custom import described
+
+    return described(model)
 
 
 @app.command()

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pandas as pd
 
+from analysis.drawing.wording import model_label
 from analysis.exhibit import Exhibit
 from analysis.explanations import confusions
 from analysis.explorer import exhibit as explorer
-from analysis.explorer.page import MAPS
 from analysis.filters import health, image_ablation, kernel_convergence, patches
 from analysis.images import duplicates
 from analysis.inside import activations, animation, kernel_sheets, kernels
-from analysis.layers import architecture, operations, pooling
+from analysis.layers import architecture, operations, pooling, worked_example
 from analysis.results import without_duplicates
 from analysis.searches import dead_filters, heatmap, pareto, recipe, search, winner
 from analysis.searches.paired_seeds import not_measured
@@ -27,9 +27,10 @@ from study.probes import layer_table
 
 def show_all_kernels(m: Material, layer: str) -> Exhibit:
     """All kernels of a layer after the last epoch."""
-    show = {"conv1": kernel_sheets.show_sheet, "conv2": kernel_sheets.show_mosaic}[layer]
     last = m.network.last
-    return show(m.network.layer_weights(layer, [last])[last], layer, last)
+    weights = m.network.layer_weights(layer, [last])[last]
+    show = kernel_sheets.show_sheet if kernel_sheets.are_coloured(weights) else kernel_sheets.show_mosaic
+    return show(weights, layer, last)
 
 
 def show_kernel(m: Material, layer: str) -> Iterable[Exhibit]:
@@ -72,7 +73,7 @@ def show_explorer(m: Material) -> Exhibit:
     trace, pictures = measurements.trace(m.network, m.images), measurements.pictures(m.images)
     if m.dataset:
         trace = replace(trace, shares=explanations.explorer_shares(m.network, m.images, m.dataset.train))
-    title = f"{m.network.name.upper()} on {m.network.images}: every filter over the epochs"
+    title = f"{model_label(m.network.name)} on {m.network.images}: every filter over the epochs"
     try:
         return explorer.show(trace, pictures, m.classes, title=title, start=m.start)
     except ValueError as error:
@@ -104,16 +105,19 @@ def show_convergence(m: Material) -> Iterable[Exhibit]:
 
 def show_kernel_convergence(m: Material) -> Exhibit:
     """How fast the kernels and the maps of the image under study approach their final values."""
-    weights = {layer: m.network.layer_weights(layer) for layer in measurements.layers(m.network)}
+    layers = m.filters if m.network.is_own else m.network.structure.weights
+    weights = {layer: m.network.layer_weights(layer) for layer in layers}
     maps = m.rectified_maps() if m.filters else {}
     return kernel_convergence.show(weights, m.activity, maps, m.image.description)
 
 
 def show_health(m: Material) -> Exhibit:
     """Dead filters, and what removing them changes."""
-    removal = measurements.removal(m.network, m.data.test, m.device, m.activity)
+    tested = len(measurements.tested(m.network, m.data.test))
+    # Where weights are normalised, a filter without weights is not one without an output.
+    removal = None if m.network.is_own else measurements.removal(m.network, m.data.test, m.device, m.activity)
     followed = {layer: m.followed(layer) for layer in m.filters}
-    return health.show(m.activity, len(m.data.test), removal, m.network.accuracy, followed)
+    return health.show(m.activity, tested, removal, m.network.accuracy, followed)
 
 
 def show_confusions(m: Material) -> Exhibit:
@@ -127,7 +131,7 @@ def show_image_ablation(m: Material) -> Exhibit:
     """What the image's class loses without each filter."""
     last = m.network.last
     pictures = {
-        layer: (m.network.layer_weights(layer, [last])[last], m.maps(last)[names[1]]) for layer, names in MAPS.items()
+        layer: (m.network.layer_weights(layer, [last])[last], m.maps(last)[name]) for layer, name in m.rectified.items()
     }
     return image_ablation.show(m.image_effects, pictures, image=m.image.pixels, description=m.image.description)
 
@@ -211,3 +215,9 @@ def show_convolution(m: Material) -> Exhibit:
     """A convolution of the image's patch, step by step."""
     panels, places = demonstrations.convolution(m.patch), demonstrations.PLACES
     return operations.show_convolution(panels, m.image.pixels, m.patch.corner, places)
+
+
+def show_worked(m: Material) -> Exhibit:
+    """A value of the first convolution, step by step."""
+    filter = next(iter(m.filters.values()))
+    return worked_example.show(**demonstrations.worked_value(m.network, filter, m.image))

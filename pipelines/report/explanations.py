@@ -113,7 +113,7 @@ def attributions(network: Network, image: SelectedImage, train: Labelled, pair: 
         train: the training images, whose sample is the background.
         pair: numbers of the class and of its rival.
     """
-    explained = twin(network.model(network.last))
+    explained = twin(network.report_model(network.last))
     images, background = normalise(image.image[None]), normalise(probing.background(train))
     classes = pair_of(*pair)
     margin, items = margins(explained, images, classes), []
@@ -136,7 +136,7 @@ def influence(network: Network, image: SelectedImage, train: Labelled) -> Influe
         image: the image under study; training images that are equal to it are left out.
         train: the images that the network was trained on.
     """
-    model = network.model(network.last)
+    model = network.report_model(network.last)
     label = image.label
     if label is None:
         with torch.no_grad():

@@ -42,7 +42,7 @@ def measure(network: Network, dataset: Dataset, display: Display, *, images: int
     )
     with display.bar("faithfulness", total=len(chosen)) as bar:
         tables = probe.measure(
-            network.model(network.last),
+            network.report_model(network.last),
             chosen,
             background,
             checked=max(1, CHECKED * len(chosen) // IMAGES),

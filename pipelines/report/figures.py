@@ -4,22 +4,25 @@ The page's outline, the names that `study analyse --only` takes, and what is mis
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
+from analysis.drawing.wording import listed
 from analysis.exhibit import Exhibit
 from analysis.explanations import circuit
-from analysis.explorer.page import MAPS
 from analysis.filters import ablation, selectivity
 from analysis.images import covariance, samples
-from analysis.layers import operations, worked_example
+from analysis.layers import operations
 from analysis.results import calibration, confusion, intervals, kinds, per_class, proportions, roc
 from analysis.searches import pareto
 from pipelines.report import compose, demonstrations, explanations, faithfulness, measurements, sensitivity
 from pipelines.report.material import Material
 from pipelines.report.network import no_weights
+from study.config import CustomConfig, ModelConfig
+from study.convolutions import maps_of
 from study.errors import StudyError, unknown
+from study.models import CNN
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,8 @@ class Need:
     met: Callable[[Material], bool]
     reason: Callable[[Material], str] | None = None
     """Why it is not met; without a reason, the figure does not apply to such a run and is left out silently."""
+    is_inherent: bool = False
+    """Whether the reason is the network itself: a figure is then called not applicable, instead of missing."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Figure:
     """Collects the figure's numbers, and has a module of `analysis` make the exhibit."""
     files: tuple[str, ...] = ()
     """Further names of its files, which `--only` accepts too."""
+    layer: str = ""
+    """The convolution whose filters it shows, in any network."""
 
 
 def _no_predictions(_: Material) -> str:
@@ -57,15 +64,29 @@ GROUPS = Need(lambda m: bool(m.predictions) and kinds.has_groups(m.classes))
 DATASET = Need(lambda m: m.dataset is not None, lambda m: m.no_images)
 IMAGE = Need(lambda m: m.selected is not None, lambda m: m.no_images)
 CONVOLUTIONS = Need(lambda m: bool(m.filters))
-LAYER = {layer: Need(lambda m, layer=layer: layer in m.filters) for layer in MAPS}  # type: ignore[misc]
-CNN = Need(lambda m: m.network.name == "cnn")
+IS_CNN = Need(lambda m: m.network.name == "cnn")
+REPORT = maps_of(CNN.layers)
+"""The names of the maps of each convolution of the report's CNN."""
+RECTIFIED = Need(
+    lambda m: not m.network.is_own or any(layer in m.rectified for layer in m.filters),
+    lambda m: f"No ReLU follows {listed([*m.filters]) or 'a convolution'} alone, by which filters would be silent.",
+    is_inherent=True,
+)
+EXACT = Need(
+    lambda m: not m.network.is_own,
+    lambda m: (
+        "Computed for the report's CNN alone: two convolutions, each with ReLU and pooling, and one linear layer."
+    ),
+    is_inherent=True,
+)
+"""Marks figures that no other network can have."""
 FOLLOWED = Need(lambda m: True)
 """Marks figures that follow a filter: which one matters most is measured on images, where they are at hand."""
 FAITHFULNESS = Need(lambda m: faithfulness.is_kept(m.network))
 SEARCH = Need(lambda m: bool(m.own_searches))
 TRIALS = Need(lambda m: bool(m.own_searches) and m.own_searches[0].trials is not None)
 SIZES = Need(lambda m: m.trials is not None and pareto.is_shown(m.trials))
-OF_FILTERS = (CONVOLUTIONS, WEIGHTS, DATASET)
+OF_FILTERS = (EXACT, CONVOLUTIONS, WEIGHTS, DATASET)
 OF_LAYERS = (CONVOLUTIONS, IMAGE)
 
 RESULTS, DATA, TRAINING = "How well the models classify", "The images", "How training went"
@@ -74,16 +95,26 @@ EXPLAINED = "Why this answer"
 SEARCHES, LAYERS = "The search and the experiments", "How the layers compute"
 
 
-def _layer_figures(layer: str) -> Iterable[Figure]:
+def _shown(layer: str) -> Need:
+    return Need(lambda m: layer in m.filters)
+
+
+def _layer_figures(layer: str, names: Sequence[str]) -> list[Figure]:
     """The figures of a convolution: of all its filters, and of the one to follow."""
-    kernel, image = (LAYER[layer], WEIGHTS), (LAYER[layer], WEIGHTS, IMAGE)
-    maps = tuple(f"maps_{name}" for name in MAPS[layer][1:])
-    yield Figure(f"kernels_{layer}", INSIDE, kernel, lambda m: compose.show_all_kernels(m, layer))
-    yield Figure(f"kernel_{layer}", INSIDE, (*kernel, FOLLOWED), lambda m: compose.show_kernel(m, layer))
-    yield Figure(f"maps_{layer}", INSIDE, image, lambda m: compose.show_maps(m, layer), maps)
-    yield Figure(f"animation_{layer}", INSIDE, image, lambda m: compose.show_animation(m, layer))
-    for name in MAPS[layer]:
-        yield Figure(f"grid_{name}", INSIDE, image, partial(compose.show_grid, name=name))
+    kernel, image = (_shown(layer), WEIGHTS), (_shown(layer), WEIGHTS, IMAGE)
+    maps = tuple(f"maps_{name}" for name in names[1:])
+    figures = [
+        Figure(f"kernels_{layer}", INSIDE, kernel, partial(compose.show_all_kernels, layer=layer)),
+        Figure(f"kernel_{layer}", INSIDE, (*kernel, FOLLOWED), partial(compose.show_kernel, layer=layer)),
+        Figure(f"maps_{layer}", INSIDE, image, partial(compose.show_maps, layer=layer), maps),
+        # Whether a filter fires is told by its ReLU.
+        *(
+            Figure(f"animation_{layer}", INSIDE, image, partial(compose.show_animation, layer=layer))
+            for _ in names[1:2]
+        ),
+        *(Figure(f"grid_{name}", INSIDE, image, partial(compose.show_grid, name=name)) for name in names),
+    ]
+    return [replace(figure, layer=layer) for figure in figures]
 
 
 FIGURES: tuple[Figure, ...] = (
@@ -98,12 +129,11 @@ FIGURES: tuple[Figure, ...] = (
     Figure("covariance", DATA, (DATASET,), lambda m: covariance.show(m.covariance), ("correlation",)),
     Figure("duplicates", DATA, (DATASET,), compose.show_duplicates, ("duplicates_accuracy",)),
     Figure("convergence", TRAINING, (), compose.show_convergence, ("seeds",)),
-    Figure("kernel_convergence", TRAINING, (WEIGHTS, DATASET, IMAGE), compose.show_kernel_convergence),
+    Figure("kernel_convergence", TRAINING, (RECTIFIED, WEIGHTS, DATASET, IMAGE), compose.show_kernel_convergence),
     Figure("image", INSIDE, OF_LAYERS, lambda m: samples.show_image(m.image.pixels, m.image.description)),
-    *_layer_figures("conv1"),
-    *_layer_figures("conv2"),
-    Figure("explorer", INSIDE, (CONVOLUTIONS, WEIGHTS, IMAGE), compose.show_explorer),
-    Figure("filter_health", FILTERS, (WEIGHTS, DATASET), compose.show_health),
+    *(figure for layer, maps in REPORT.items() for figure in _layer_figures(layer, maps)),
+    Figure("explorer", INSIDE, (EXACT, CONVOLUTIONS, WEIGHTS, IMAGE), compose.show_explorer),
+    Figure("filter_health", FILTERS, (RECTIFIED, WEIGHTS, DATASET), compose.show_health),
     Figure(
         "ablation",
         FILTERS,
@@ -113,8 +143,7 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure("ablation_image", FILTERS, (*OF_FILTERS, IMAGE), compose.show_image_ablation),
     Figure("selectivity", FILTERS, OF_FILTERS, lambda m: selectivity.show(m.ablated.selectivity, m.classes)),
-    Figure("patches_conv1", FILTERS, OF_FILTERS, lambda m: compose.show_patches(m, "conv1")),
-    Figure("patches_conv2", FILTERS, OF_FILTERS, lambda m: compose.show_patches(m, "conv2")),
+    *(Figure(f"patches_{layer}", FILTERS, OF_FILTERS, partial(compose.show_patches, layer=layer)) for layer in REPORT),
     Figure(
         "circuit",
         EXPLAINED,
@@ -139,7 +168,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("search_heatmap", SEARCHES, (SEARCH,), compose.show_heatmap),
     Figure("search_importance", SEARCHES, (TRIALS,), compose.show_importance),
     Figure("search_pareto", SEARCHES, (SIZES,), compose.show_pareto),
-    Figure("dead_filters", SEARCHES, (CNN,), compose.show_dead_filters),
+    Figure("dead_filters", SEARCHES, (IS_CNN,), compose.show_dead_filters),
     Figure("winner", SEARCHES, (), compose.show_winner),
     Figure("recipe", SEARCHES, (), compose.show_recipe),
     Figure("architecture", LAYERS, (), compose.show_architecture),
@@ -148,18 +177,31 @@ FIGURES: tuple[Figure, ...] = (
     Figure("concept_dilation", LAYERS, OF_LAYERS, lambda m: operations.show_dilation(demonstrations.dilation(m.patch))),
     Figure("concept_stride", LAYERS, OF_LAYERS, lambda m: operations.show_stride(demonstrations.stride(m.patch))),
     Figure("concept_pooling", LAYERS, OF_LAYERS, compose.show_pooling),
-    Figure(
-        "worked_conv1",
-        LAYERS,
-        (LAYER["conv1"], WEIGHTS, IMAGE),
-        lambda m: worked_example.show(**demonstrations.worked_value(m.network, m.filters["conv1"], m.image)),
+    *(
+        Figure(f"worked_{layer}", LAYERS, (EXACT, _shown(layer), WEIGHTS, IMAGE), compose.show_worked)
+        for layer in [*REPORT][:1]
     ),
 )
-"""All figures, in the order of the page."""
+"""All figures of the report's networks, in the order of the page."""
+
+
+def rows_of(model: ModelConfig, convolutions: Mapping[str, Sequence[str]]) -> tuple[Figure, ...]:
+    """All figures for a network, in the order of the page.
+
+    Args:
+        model: its settings.
+        convolutions: the names of the maps of each convolution that is shown, of a network that is not the report's.
+    """
+    if not isinstance(model, CustomConfig):
+        return FIGURES
+    place = next(number for number, figure in enumerate(FIGURES) if figure.layer)
+    others = [figure for figure in FIGURES if not figure.layer]
+    own = [figure for layer, names in convolutions.items() for figure in _layer_figures(layer, names)]
+    return (*others[:place], *own, *others[place:])
 
 
 def names() -> list[str]:
-    """The names of all figures."""
+    """The names of all figures of the report's networks."""
     return [figure.name for figure in FIGURES]
 
 
@@ -168,23 +210,51 @@ def parts() -> list[str]:
     return list(dict.fromkeys(figure.part for figure in FIGURES))
 
 
-def names_of(files: Collection[str]) -> tuple[str, ...]:
+def names_of(files: Collection[str], rows: Collection[Figure] = ()) -> tuple[str, ...]:
     """The names of the figures that these files or tables belong to; a figure may also be given by its name.
+
+    Args:
+        files: names of files or figures.
+        rows: the figures; by default those of the report's networks.
 
     Raises:
         StudyError: for a file that no figure has.
     """
-    known = {name: figure.name for figure in FIGURES for name in (figure.name, *figure.files)}
+    rows = rows or FIGURES
+    known = {name: figure.name for figure in rows for name in (figure.name, *figure.files)}
     owners = {file: known.get(re.sub(r"_filter\d+$", "", file)) for file in files}
     for file, name in owners.items():
         if name is None:
-            raise unknown("figure", file, names())
+            raise unknown("figure", file, [figure.name for figure in rows])
     return tuple(dict.fromkeys(name for name in owners.values() if name))
 
 
 def available(material: Material) -> list[Figure]:
     """The figures that apply to the run, including those that lack something."""
-    return [figure for figure in FIGURES if all(need.met(material) for need in figure.needs if need.reason is None)]
+    return [figure for figure in _rows(material) if _applies(figure, material) and not _inherent(figure, material)]
+
+
+def inapplicable(material: Material) -> dict[str, list[str]]:
+    """The figures that this network cannot have, by the reason."""
+    names: dict[str, list[str]] = {}
+    for figure in _rows(material):
+        if reason := _inherent(figure, material):
+            names.setdefault(reason, []).append(figure.name)
+    return names
+
+
+def _rows(material: Material) -> tuple[Figure, ...]:
+    return rows_of(material.network.config.model, material.convolutions)
+
+
+def _inherent(figure: Figure, material: Material) -> str:
+    """Why the network cannot have a figure; empty where it can."""
+    unmet = (need for need in figure.needs if need.is_inherent and not need.met(material))
+    return next((need.reason(material) for need in unmet if need.reason), "")
+
+
+def _applies(figure: Figure, material: Material) -> bool:
+    return all(need.met(material) for need in figure.needs if need.reason is None)
 
 
 def chosen(material: Material, only: Collection[str]) -> list[Figure]:
@@ -194,9 +264,10 @@ def chosen(material: Material, only: Collection[str]) -> list[Figure]:
         StudyError: for one that this run does not have.
     """
     by_name = {figure.name: figure for figure in available(material)}
+    reasons = {name: f" ({reason})" for reason, names in inapplicable(material).items() for name in names}
     for name in only:
         if name not in by_name:
-            raise StudyError(f"This run has no {name}: choose one of {', '.join(by_name)}.")
+            raise StudyError(f"This run has no {name}{reasons.get(name, '')}: choose one of {', '.join(by_name)}.")
     return [figure for name, figure in by_name.items() if not only or name in only]
 
 

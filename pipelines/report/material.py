@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.explorer.page import MAPS
 from analysis.filters import image_ablation
 from analysis.images.covariance import Covariance
 from analysis.results import intervals
@@ -33,7 +32,7 @@ class Material:
     networks: Mapping[str, Network]
     """It and the other model's best run, by model."""
     filters: Mapping[str, int] = field(default_factory=dict)
-    """The filter of the report, or the chosen one, in each convolution; empty for a network without any."""
+    """The filter of the report, or the chosen one, in each convolution that is shown; empty if there is none."""
     dataset: Dataset | None = None
     selected: SelectedImage | None = None
     """The image under study."""
@@ -87,20 +86,33 @@ class Material:
             return {number: f"Filter {number} is {own}, and {leading[1]}"}
         return {number: f"Filter {number} is {own}.", leading[0]: f"Filter {leading[0]} is {leading[1]}"}
 
+    @cached_property
+    def convolutions(self) -> dict[str, tuple[str, ...]]:
+        """The names of the maps of each convolution that is compared: of a large network only those that are shown."""
+        whole = self.network.convolutions
+        return {layer: whole[layer] for layer in self.filters} if self.network.is_own else whole
+
+    @property
+    def rectified(self) -> dict[str, str]:
+        """The name of the ReLU maps of each of the `convolutions` that a ReLU of its own follows."""
+        return {layer: names[1] for layer, names in self.convolutions.items() if len(names) > 1}
+
     def maps(self, epoch: int) -> dict[str, np.ndarray]:
-        """The output of each layer of the CNN for the image under study, see `Network.maps`; computed once."""
+        """The output of the `convolutions`, their ReLU and pooling for the image under study; computed once."""
         if epoch not in self._maps:
-            self._maps[epoch] = self.network.maps(epoch, self.image)
+            shown = {name for names in self.convolutions.values() for name in names}
+            whole = self.network.maps(epoch, self.image)
+            self._maps[epoch] = {name: values for name, values in whole.items() if name in shown}
         return self._maps[epoch]
 
     def filter_maps(self, layer: str, filter: int, epochs: Sequence[int]) -> dict[str, dict[int, np.ndarray]]:
         """The maps (H, W) of one filter for the image under study, by the name of the map and epoch."""
-        return {name: {epoch: self.maps(epoch)[name][filter] for epoch in epochs} for name in MAPS[layer]}
+        return {name: {epoch: self.maps(epoch)[name][filter] for epoch in epochs} for name in self.convolutions[layer]}
 
     def rectified_maps(self) -> dict[str, dict[int, np.ndarray]]:
         """The ReLU maps (filters, H, W) of the image under study, by layer and epoch."""
         epochs = self.network.epochs(1)
-        return {names[1]: {epoch: self.maps(epoch)[names[1]] for epoch in epochs} for names in MAPS.values()}
+        return {name: {epoch: self.maps(epoch)[name] for epoch in epochs} for name in self.rectified.values()}
 
     @property
     def start(self) -> tuple[str, int]:
@@ -115,10 +127,16 @@ class Material:
 
     @cached_property
     def _leading(self) -> dict[str, tuple[int, str]]:
-        """The living filter of each layer that matters most for the image under study, and how much it does."""
+        """The living filter of each layer that matters most for the image under study, and how much it does.
+
+        Of a network that is not the report's, the one that responds most to it.
+        """
         if not self.dataset or not self.selected or not self.network.files:
             return {}
-        return image_ablation.leading(self.image_effects, measurements.firing(self.maps(self.network.last)))
+        maps = self.maps(self.network.last)
+        if self.network.is_own:
+            return measurements.most_active(maps, self.rectified)
+        return image_ablation.leading(self.image_effects, measurements.firing(maps, self.rectified))
 
     @property
     def epochs(self) -> list[int]:
@@ -174,7 +192,7 @@ class Material:
     @cached_property
     def activity(self) -> pd.DataFrame:
         """How active each filter is at every epoch."""
-        return measurements.activity_table(self.network, self.data.test, self.device, self.cache)
+        return measurements.activity_table(self.network, self.data.test, [*self.filters], self.device, self.cache)
 
     @cached_property
     def patch(self) -> Patch:

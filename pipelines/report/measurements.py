@@ -3,7 +3,7 @@
 Activity takes longest: 44 s of one core's time for 19 epochs of a CNN on 10,000 images (AMD EPYC, float32).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from analysis.explorer.page import MAPS, Picture, Trace, value_ranges
+from analysis.explorer.page import Picture, Trace, value_ranges
 from analysis.filters import effects, health, image_ablation, selectivity
 from analysis.filters.patches import FilterResponses
 from analysis.images import covariance, distance
@@ -23,6 +23,7 @@ from pipelines.report.network import Network
 from study import images as study_images
 from study import models, training
 from study.config import CNNConfig
+from study.convolutions import Convolutions
 from study.data import Dataset, SelectedImage, select_image
 from study.images import Labelled
 from study.models import CNN, Model
@@ -65,22 +66,26 @@ def _flat(measured: covariance.Covariance) -> dict[str, np.ndarray]:
     return columns(values.pop("table")) | {name: np.asarray(value) for name, value in values.items()}
 
 
-def _model_on_device(network: Network, epoch: int, device: torch.device) -> Model:
+def _model_on_device(network: Network, epoch: int, device: torch.device) -> nn.Module:
     return network.model(epoch).to(device).to(memory_format=torch.channels_last)
 
 
-def layers(network: Network) -> list[str]:
-    """All layers that have weights, from the image on."""
-    return [name.removesuffix(".weight") for name in network.weights(network.last) if name.endswith(".weight")]
+def activity_table(
+    network: Network, test: Labelled, shown: Collection[str], device: torch.device, cache: Cache
+) -> pd.DataFrame:
+    """How active each filter is at every epoch, and how large its weights are; see `health.filter_health`.
 
-
-def activity_table(network: Network, test: Labelled, device: torch.device, cache: Cache) -> pd.DataFrame:
-    """How active each filter is at every epoch, and how large its weights are; see `health.filter_health`."""
-    rows, images = activity.stratified_rows(test.labels, SAMPLED), test.channels_last().images
-    shared = [fingerprint(images, rows), str(network.config.model), str(device)]
+    Of another network than the report's two, these are the filters of the convolutions `shown`.
+    """
+    rows, images = activity.stratified_rows(test.labels, SAMPLED), tested(network, test).channels_last().images
+    shared = [fingerprint(images, rows), str(network.config.model), str(device), *(shown if network.is_own else ())]
 
     def measure(epoch: int) -> dict[str, np.ndarray]:
-        measured = activity.activity(_model_on_device(network, epoch, device), images, rows)
+        model = _model_on_device(network, epoch, device)
+        if isinstance(model, Model):
+            measured = activity.activity(model, images, rows)
+        else:
+            measured = activity.convolution_activity(Convolutions(model, network.side), images, shown)
         return {f"{layer}.{name}": values for layer, item in measured.items() for name, values in asdict(item).items()}
 
     by_layer: dict[str, dict[int, dict[str, np.ndarray]]] = {}
@@ -92,10 +97,16 @@ def activity_table(network: Network, test: Labelled, device: torch.device, cache
     return health.filter_health({layer: network.layer_weights(layer) for layer in by_layer}, by_layer)
 
 
+def tested(network: Network, test: Labelled) -> Labelled:
+    """The test images on which silence is tested: all, for any but the report's small networks the sample."""
+    return test.subset(activity.stratified_rows(test.labels, SAMPLED)) if network.is_own else test
+
+
 def removal(network: Network, test: Labelled, device: torch.device, table: pd.DataFrame) -> dict[str, Any]:
-    """What the network loses without its dead filters; see `health.removal_caption`."""
+    """What one of the report's networks loses without its dead filters; see `health.removal_caption`."""
     dead = health.dead_filters(table)
     model = _model_on_device(network, network.last, device)
+    assert isinstance(model, Model)
     return {
         "filters": sum(map(len, dead.values())),
         "accuracy": training.evaluate(model, test)[1],
@@ -186,9 +197,27 @@ def image_effects(filters: Filters, image: SelectedImage, cache: Cache) -> pd.Da
     return cache.table("image_ablation", [*inputs, *settings], [ablating, activity, image_ablation, *FORWARD], measure)
 
 
-def firing(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Whether each filter's ReLU map is positive anywhere, (filters,) by convolution; `maps` of an image by layer."""
-    return {layer: maps[names[1]].max(axis=(1, 2)) > 0 for layer, names in MAPS.items()}
+def firing(maps: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Whether each filter's ReLU map is positive anywhere, (filters,) by convolution.
+
+    Args:
+        maps: of an image, by name.
+        names: the name of each convolution's ReLU.
+    """
+    return {layer: maps[name].max(axis=(1, 2)) > 0 for layer, name in names.items()}
+
+
+def most_active(maps: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[str, tuple[int, str]]:
+    """The filter of each convolution that responds most to an image, and why it is followed, see `firing`."""
+    means = {layer: maps[name].mean(axis=(1, 2)) for layer, name in names.items()}
+    return {
+        layer: (
+            int(mean.argmax()),
+            f"the one that responds most to this image: its mean after ReLU is {mean.max():.3g}.",
+        )
+        for layer, mean in means.items()
+        if mean.max() > 0
+    }
 
 
 def other_images(dataset: Dataset, count: int | None) -> list[SelectedImage]:

@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePath, PurePosixPath
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from analysis.drawing.names import printable
 from analysis.drawing.wording import sentence
-from study.config import TrainConfig
+from study.config import CustomConfig, TrainConfig
+from study.convolutions import layered, maps_of
 from study.data import SelectedImage, normalise
 from study.errors import StudyError
-from study.models import CNN, Model, build_model
+from study.models import Layered, Model, build_model, trained_model
 from study.system.debugging import show_if_debugging
 from study.tracking.artifacts import DESCRIPTION, SPLITS, epoch_of, predictions_path, weights_path
 from study.tracking.hints import retraining
@@ -21,6 +24,8 @@ from study.tracking.runs import Run
 from study.tracking.store import Store
 
 BUNDLED_NAMES = {"cifar10": "CIFAR-10", "digits": "scikit-learn's digits"}
+KEPT = 256 * 2**20
+"""Bytes of weights that are kept in memory: all epochs of a small network, one epoch of a large one."""
 MOST_NAMED = 3
 """Maximum number of missing files that are named."""
 
@@ -42,10 +47,11 @@ class Network:
     missing: tuple[str, ...] = ()
     """What the retraining kept and is now missing, a sentence each."""
     _pulled: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
+    _of_layers: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """`cnn` or `ffnn`."""
+        """`cnn`, `ffnn`, or the name of another network."""
         return self.config.model.name
 
     @property
@@ -60,6 +66,22 @@ class Network:
         return self.run.image_size
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is another network than the report's two."""
+        return isinstance(self.config.model, CustomConfig)
+
+    @cached_property
+    def structure(self) -> Layered:
+        """The layers, and which of the weights are theirs."""
+        model = build_model(self.config.model, classes=len(self.classes), seed=0, side=self.side)
+        return layered(model, self.side)
+
+    @cached_property
+    def convolutions(self) -> dict[str, tuple[str, ...]]:
+        """The names of the maps of each convolution, see `maps_of`."""
+        return maps_of(self.structure.layers)
+
+    @property
     def last(self) -> int:
         """The last epoch that has weights."""
         return max(self.files)
@@ -69,14 +91,22 @@ class Network:
         return sorted({epoch for epoch in self.files if epoch % every == 0} | {self.last})
 
     def weights(self, epoch: int) -> dict[str, torch.Tensor]:
-        """The weights after `epoch`, by name."""
+        """The weights after `epoch`, by name; the latest ones are kept, as far as `KEPT` allows."""
         if epoch not in self._pulled:
-            self._pulled[epoch], _ = self.store.load_tensors(self.run.id, self.files[epoch])
+            weights, _ = self.store.load_tensors(self.run.id, self.files[epoch])
+            if (len(self._pulled) + 1) * sum(tensor.nbytes for tensor in weights.values()) > KEPT:
+                self._pulled.clear()
+            self._pulled[epoch] = weights
         return self._pulled[epoch]
 
     def layer_weights(self, layer: str, epochs: Iterable[int] | None = None) -> dict[int, np.ndarray]:
         """The weights (filters, …) of a layer after each of these epochs, by default of all; without the bias."""
-        return {epoch: self.weights(epoch)[f"{layer}.weight"].numpy() for epoch in epochs or sorted(self.files)}
+        return {epoch: self._of_layer(layer, epoch) for epoch in epochs or sorted(self.files)}
+
+    def _of_layer(self, layer: str, epoch: int) -> np.ndarray:
+        if (layer, epoch) not in self._of_layers:
+            self._of_layers[layer, epoch] = self.weights(epoch)[self.structure.weights[layer]].numpy()
+        return self._of_layers[layer, epoch]
 
     @property
     def accuracy(self) -> dict[int, float]:
@@ -84,25 +114,28 @@ class Network:
         measured = self.history.dropna(subset="test_accuracy")
         return dict(zip(measured["epoch"].astype(int), measured["test_accuracy"].astype(float), strict=True))
 
-    def model(self, epoch: int) -> Model:
-        """The network with its weights after `epoch`, on the CPU."""
-        model = build_model(self.config.model, classes=len(self.classes), seed=0, side=self.side)
-        model.load_state_dict(self.weights(epoch))
+    def model(self, epoch: int) -> nn.Module:
+        """The network with its weights after `epoch`, on the CPU and in evaluation mode."""
+        return trained_model(self.config.model, self.weights(epoch), classes=len(self.classes), side=self.side)
+
+    def report_model(self, epoch: int) -> Model:
+        """Like `model`, for one of the report's two networks."""
+        model = self.model(epoch)
+        assert isinstance(model, Model)
         return model
 
     def maps(self, epoch: int, image: SelectedImage) -> dict[str, np.ndarray]:
-        """The output of each layer of the CNN for `image` after `epoch`, (filters, H, W) by layer; float32."""
+        """The output of each layer for `image` after `epoch`, (filters, H, W) by layer; float32."""
         return {name: values[0] for name, values in self.activations(epoch, image.image[None]).items()}
 
     @torch.no_grad()
     def activations(self, epoch: int, images: torch.Tensor) -> dict[str, np.ndarray]:
-        """The output of each layer of the CNN for `images` (N, 3, side, side; uint8) after `epoch`, by layer.
+        """The output of each layer for `images` (N, 3, side, side; uint8) after `epoch`, by layer.
 
-        (N, filters, H, W), for `fc` (N, classes); float32.
+        (N, filters, H, W), for `fc` of the CNN (N, classes); float32.
         """
-        model = self.model(epoch)
-        assert isinstance(model, CNN)
-        return {name: values.numpy() for name, values in model.activations(normalise(images)).items()}
+        network = layered(self.model(epoch), self.side)
+        return {name: values.numpy() for name, values in network.activations(normalise(images)).items()}
 
 
 def pull(store: Store, run: Run, classes: tuple[str, ...] = ()) -> Network:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.drawing.wording import counted, listed, settings
+from analysis.drawing.wording import counted, listed, model_label, settings
 from analysis.page import Section, page
 from analysis.results import classification, intervals
 from analysis.results.proportions import CONFIDENCE
@@ -38,7 +38,7 @@ def write_page(
     """Writes the page to the report's folder."""
     network, config = material.network, material.config
     html = page(
-        f"{network.name.upper()} on {network.images}",
+        f"{model_label(network.name)} on {network.images}",
         f"{_lead(material.table2, material.networks)} {NUMBERED}",
         parts,
         facts=_facts(material, command),
@@ -98,7 +98,7 @@ def _lead(table: pd.DataFrame, networks: Mapping[str, Network]) -> str:
     if not tests:
         return "No predictions of the test images were kept."
     accuracies = [
-        f"the {row['model'].upper()} after {counted(networks[row['model']].config.epochs, 'epoch')} classifies "
+        f"the {model_label(row['model'])} after {counted(networks[row['model']].config.epochs, 'epoch')} classifies "
         f"{row['value']:.1%} correctly "
         f"({CONFIDENCE:.0%} interval {100 * row['low']:.1f} to {row['high']:.1%})"
         for row in tests
@@ -118,7 +118,7 @@ def _facts(material: Material, command: str) -> dict[str, str]:
     facts = {}
     for name, network in material.networks.items():
         run, config = network.run, network.config
-        facts[f"{name.upper()} run"] = (
+        facts[f"{model_label(name)} run"] = (
             f"{run.id}: {settings(config.differing())}, "
             f"{counted(config.epochs, 'epoch')}, seed {config.seed}, {run.device}, {run.precision}, "
             f"commit {run.git_commit[:10]}"

@@ -102,7 +102,17 @@ def title(search: Run) -> str:
 
 def grid_command(search: Run, where: Sequence[str]) -> str:
     """The command that searches the report's grid with the same network and images; unpruned, to train all epochs."""
-    words = ["tune", "--model", search.model, "--dataset", search.dataset, "--sampler", "grid", "--pruner", "none"]
+    words = [
+        "tune",
+        "--model",
+        search.model_option,
+        "--dataset",
+        search.dataset,
+        "--sampler",
+        "grid",
+        "--pruner",
+        "none",
+    ]
     return command_line(
         where, *words, "--epochs", str(search.epochs), "--search", f"{search.search}-grid", "--no-retrain"
     )

@@ -6,7 +6,7 @@ wrote in MLflow stays.
 
 from collections.abc import Mapping, Sequence
 
-from analysis.drawing.wording import hyperparameter, listed, settings
+from analysis.drawing.wording import hyperparameter, listed, model_label, settings
 from pipelines.session.mlflow_pages import REPORT_FILES, page_of, run_page, runs_page
 from pipelines.session.setup import MLFLOW_PORT
 from study.system.redaction import one_line, without_login
@@ -43,7 +43,7 @@ def describe_search(store: Store, search: Run, complete: Sequence[Run], pages: M
         )
     links = [_markdown_link(f"its {name}" if name == "trials" else name, page) for name, page in pages.items()]
     drawn = listed([hyperparameter(name) for name in ("learning_rate", "weight_decay", *search.choices)])
-    about = f"Search for the {drawn} of a {search.model.upper()} on {_plain(search.dataset_key)}"
+    about = f"Search for the {drawn} of a {model_label(search.model)} on {_plain(search.dataset_key)}"
     _note(store, search, [f"{about}: {result}.", " · ".join(links), f"Continued by `{command}`."])
     describe_experiment(store, search)
 
@@ -71,7 +71,7 @@ def describe_retrained(store: Store, run: Run) -> None:
     """Describes a finished retraining, the versions of its model, and its experiment."""
     test, train = (metric(run, f"final_{split}_accuracy") for split in ("test", "train"))
     about = (
-        f"{run.model.upper()} on {_plain(run.dataset_key)}, seed {run.seed}, {run.epochs} epochs: test accuracy "
+        f"{model_label(run.model)} on {_plain(run.dataset_key)}, seed {run.seed}, {run.epochs} epochs: test accuracy "
         f"**{test:.2%}**, {train:.2%} on the training images."
     )
     origin = (

@@ -4,7 +4,7 @@ A filter is a row of any layer that a ReLU follows: a convolution's filter, or a
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from study.convolutions import Convolutions
 from study.images import pick
 from study.models import Model
 from study.training import evaluation_batch, predict
@@ -64,6 +65,41 @@ def activity(model: Model, images: Tensor, rows: Tensor) -> dict[str, Activity]:
     }
 
 
+@torch.no_grad()
+def convolution_activity(network: Convolutions, images: Tensor, layers: Collection[str]) -> dict[str, Activity]:
+    """How active the filters of convolutions of any network are; those that no ReLU of their own follows are left out.
+
+    Silence, too, is of these images alone: where weights are normalised, no bound can tell it.
+
+    Args:
+        network: the convolutions of a network.
+        images: uint8, (N, 3, 32, 32).
+        layers: which convolutions.
+    """
+    rectified = {f"relu{layer.removeprefix('conv')}": layer for layer in layers}
+    sums: dict[str, Tensor] = {}
+
+    def count(name: str, output: Tensor) -> None:
+        if layer := rectified.get(name):
+            sums[layer] = sums.get(layer, 0) + _positive(output.flatten(2))
+
+    device = next(network.model.parameters()).device
+    for batch in images.split(evaluation_batch(device, images.shape[-1])):
+        with network.watching(count):
+            predict(network.model, batch)
+    shares = {layer: (summed / len(images)).cpu().numpy() for layer, summed in sums.items()}
+    return {layer: Activity(of_images, places, of_images == 0) for layer, (of_images, places) in shares.items()}
+
+
+def _positive(output: Tensor) -> Tensor:
+    """Of an output (N, filters, positions), for each filter how many images and which shares of positions are above 0.
+
+    (2, filters), summed over the images.
+    """
+    positive = (output > 0).float().mean(2).double()
+    return torch.stack([(positive > 0).double().sum(0), positive.sum(0)])
+
+
 def silent_filters(model: Model, images: Tensor, among: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Masks, bool (filters,) by layer, of the silent filters: zero after ReLU, everywhere, on every image.
 
@@ -103,9 +139,7 @@ def _shares(model: Model, images: Tensor) -> dict[str, Tensor]:
     sums: dict[str, Tensor] = {}
 
     def count(layer: str, output: Tensor) -> None:
-        positive = (output > 0).float().mean(2).double()
-        batch = torch.stack([(positive > 0).double().sum(0), positive.sum(0)])
-        sums[layer] = sums.get(layer, 0) + batch
+        sums[layer] = sums.get(layer, 0) + _positive(output)
 
     with _listening(model, count):
         predict(model, images)

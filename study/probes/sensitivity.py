@@ -9,12 +9,12 @@ from functools import partial
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from study.config import CNNConfig
 from study.images import Labelled, normalise
-from study.models import CNN, Model, flat, receptive_fields
+from study.models import CNN, flat, receptive_fields
 from study.probes import transforms
 from study.training import predict
 
@@ -92,7 +92,7 @@ def _changed(images: Tensor, change: Callable[[Tensor, float], Tensor], strength
     return change(images, strength)
 
 
-def sensitivity(model: Model, images: Labelled) -> pd.DataFrame:
+def sensitivity(model: nn.Module, images: Labelled) -> pd.DataFrame:
     """Accuracy, and the share of answers that stay the same, under every change.
 
     Returns:
@@ -107,7 +107,7 @@ def sensitivity(model: Model, images: Labelled) -> pd.DataFrame:
     return _table(rows)
 
 
-def reference_sensitivity(model: Model, images: Labelled) -> pd.DataFrame:
+def reference_sensitivity(model: nn.Module, images: Labelled) -> pd.DataFrame:
     """Like `sensitivity`, at the strengths of `REFERENCE` alone: a row for each change, and one for the clean images.
 
     Moved images have the edge repeated.
@@ -126,7 +126,7 @@ def _table(rows: list[tuple[str, str, float, int, float, float]]) -> pd.DataFram
     return table.sort_values(["change", "fill", "strength"], kind="stable", ignore_index=True)
 
 
-def _answers(model: Model, images: Labelled, clean: Tensor, functions: list[Change]) -> tuple[int, float, float]:
+def _answers(model: nn.Module, images: Labelled, clean: Tensor, functions: list[Change]) -> tuple[int, float, float]:
     """The number of images, the accuracy, and the share of answers that equal `clean`; means over `functions`."""
     labels = images.labels.to(clean.device)
     answers = torch.stack([predict(model, change(images.images)).argmax(1) for change in functions])

@@ -105,9 +105,18 @@ def _require_equal(name: str, recorded: dict[str, Any], now: dict[str, Any]) -> 
     # Fields that are newer than the search take their defaults.
     before = {"image_size": IMAGE_SIZE} | recorded | json.loads(json.dumps(config_of(name, recorded).settings()))
     differing = [key for key in now if before.get(key) != now[key]]
+    if differing == ["model_settings"] and _is_same_path(before["model_settings"], now["model_settings"]):
+        raise StudyError(
+            f"The file of {now['model_settings']['model_path']} has changed since the search {name!r} began: restore "
+            "it, or name a new one with --search."
+        )
     if differing:
         what = "; ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in differing)
         raise StudyError(f"The search {name!r} was started with other settings ({what}): name a new one with --search.")
+
+
+def _is_same_path(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    return "model_path" in now and before.get("model_path") == now["model_path"]
 
 
 def _enqueue_grid(search: Search, config: SearchConfig) -> None:

@@ -19,6 +19,7 @@ from study.config import (
     GRID_SIDE,
     SPACES,
     CNNConfig,
+    CustomConfig,
     ModelConfig,
     Range,
     SearchConfig,
@@ -50,6 +51,7 @@ TRAINING = {
     "epochs": "5:20",
 }
 """The choices of training, for each model; see `TrainConfig`."""
+
 OPTIONS = {"filters1": "--filters", "filters2": "--filters", "warmup_steps": "--warmup"}
 """The options of `study tune` that are not named after their hyperparameter."""
 SEARCHED = ("learning_rate", "weight_decay")
@@ -58,6 +60,11 @@ GEOMETRY = ("kernel", "dilation", "stride", "pool", "padding")
 """The hyperparameters that decide whether the layers fit the image: larger ones leave less of it, more padding more."""
 GRID = tuple(float(value) for value in np.logspace(-4, 1, GRID_SIDE))
 """The report's grid, for the learning rate and for the weight decay."""
+
+
+def architecture(model: ModelConfig) -> dict[str, str]:
+    """The choices of the architecture of `model`; none for a network of the user's own, which has no settings."""
+    return {} if isinstance(model, CustomConfig) else ARCHITECTURE[model.name]
 
 
 def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> SearchConfig:
@@ -72,7 +79,7 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
         StudyError: for a hyperparameter that the model does not have, or values with which nothing can be built.
     """
     require_known("space", space, SPACES)
-    texts = {**ARCHITECTURE[config.model.name], **TRAINING} if space == "architecture" else {}
+    texts = {**architecture(config.model), **TRAINING} if space == "architecture" else {}
     read = {name: Choices.parse(text, _option(name)) for name, text in (texts | _by_layer(given)).items()}
     names = _names(config.model)
     for name in read:
@@ -90,7 +97,7 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     of_training = {name: value for name, value in fixed.items() if name in TRAINING}
     config = replace(config, model=_with_values(config.model, fixed), choices=drawn, **of_training)
     require(
-        len(config.objectives) == 1 or not drawn.keys().isdisjoint(ARCHITECTURE[config.model.name]),
+        len(config.objectives) == 1 or not drawn.keys().isdisjoint(architecture(config.model)),
         "All networks have the same number of parameters: draw their architecture, too, with --space architecture.",
     )
     if isinstance(config.model, CNNConfig):
@@ -114,12 +121,12 @@ def _by_layer(given: Mapping[str, str]) -> dict[str, str]:
 
 def _names(model: ModelConfig) -> list[str]:
     """The names of all hyperparameters that can be drawn for a model beside the rates, in the order of drawing."""
-    return [*ARCHITECTURE[model.name], *TRAINING]
+    return [*architecture(model), *TRAINING]
 
 
 def _with_values(model: ModelConfig, values: Mapping[str, Any]) -> ModelConfig:
     """`model` with those of the `values` that are of its architecture."""
-    own = {name: values[name] for name in ARCHITECTURE[model.name] if name in values}
+    own = {name: values[name] for name in architecture(model) if name in values}
     if isinstance(model, CNNConfig):
         own["filters"] = own.pop("filters1", model.filters[0]), own.pop("filters2", model.filters[1])
     return replace(model, **own)
@@ -220,7 +227,7 @@ def training(config: SearchConfig, draw: int, drawn: Mapping[str, Any]) -> Train
         TypeError: for a value of another type, or a hyperparameter that is not drawn.
     """
     fixed = {name: getattr(config, name) for name in ("epochs", "batch_size", "optimiser", "warmup_steps", "schedule")}
-    of_training = {name: value for name, value in drawn.items() if name not in ARCHITECTURE[config.model.name]}
+    of_training = {name: value for name, value in drawn.items() if name not in architecture(config.model)}
     model = _with_values(config.model, drawn)
     return TrainConfig(model=model, seed=config.seed + draw, **{**fixed, **of_training})
 
@@ -234,7 +241,7 @@ def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
         StudyError: for an unknown model, or a value that cannot work.
         LookupError, TypeError, AttributeError: where `settings` are not those of a search.
     """
-    kind = model_kind(settings["model"])
+    kind = model_kind(settings["model"], settings["model_settings"])
     # The storage keeps JSON, which turns tuples into lists.
     recorded = {
         key: tuple(value) if isinstance(value, list) else value for key, value in settings["model_settings"].items()

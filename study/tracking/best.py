@@ -7,7 +7,7 @@ registered model is moved by `study.tracking.registry`.
 import math
 from collections.abc import Sequence
 
-from study.config import BUNDLED, IMAGE_SIZE, MODELS, DataConfig, TrainConfig
+from study.config import ARCHITECTURES, BUNDLED, IMAGE_SIZE, MODELS, DataConfig, TrainConfig
 from study.errors import StudyError, require, require_known
 from study.tracking.hints import command, images
 from study.tracking.runs import Run, metric
@@ -32,7 +32,8 @@ def best_trial(store: Store, dataset: str, model: str, data: DataConfig | None =
         return complete[0]
     trials = store.runs([dataset], stage="trial", model=model)
     if not trials:
-        first = command(store, "tune", "--model", model, *_options(store, dataset, data))
+        option = next((run.model_option for run in store.runs(stage="search", model=model)), model)
+        first = command(store, "tune", "--model", option, *_options(store, dataset, data))
         raise StudyError(f"No {model} was searched on {dataset}: run `{first}` first.")
     raise StudyError(
         f"None of the {len(trials)} trials of {model} on {dataset} was completed: raise --trials, or change the "
@@ -82,10 +83,19 @@ def _best_of(spec: str, model: str) -> tuple[str, str] | None:
         return None
     if words and words[0] not in ("accuracy", "parameters"):
         model = words.pop(0)
-        require_known("model", model, MODELS)
     prefer = ":".join(words)
     least_accuracy(prefer)
     return model, prefer
+
+
+def _require_model(store: Store, model: str) -> None:
+    """Checks that a model is one of this package's, or was searched.
+
+    Raises:
+        StudyError: where it is neither.
+    """
+    if model not in (known := {*MODELS, *ARCHITECTURES}):
+        require_known("model", model, sorted(known | {run.model for run in store.runs(stage="search")}))
 
 
 def _options(store: Store, dataset: str, data: DataConfig | None) -> tuple[str, ...]:
@@ -116,8 +126,8 @@ def choose_retrained(store: Store, spec: str, dataset: str | None = None, data: 
 
     Args:
         store: where to look.
-        spec: `best` (the CNN), `best:ffnn`, `best:parameters:0.70` or `best:ffnn:parameters:0.70` (the smallest with
-            at least this validation accuracy), a run id, a unique prefix of one, or a run name.
+        spec: `best` (the CNN), `best:ffnn` or another network, `best:parameters:0.70` or `best:ffnn:parameters:0.70`
+            (the smallest with at least this validation accuracy), a run id, a unique prefix of one, or a run name.
         dataset: the key of a data set for `best`; by default that of the latest retrained run.
         data: see `best_trial`.
 
@@ -144,7 +154,7 @@ def best_retrained(
     Raises:
         StudyError: for an unknown model, or where none is finished.
     """
-    require_known("model", model, MODELS)
+    _require_model(store, model)
     trial = best_trial(store, dataset or latest_dataset(store, "retrain"), model, data, prefer)
     retrainings = store.runs(stage="retrain", trial_run=trial.id, seed=str(trial.base_seed))
     # A later, shorter retraining does not replace a longer one; ties go to the latest.
@@ -182,6 +192,7 @@ def choose_trial(
     """
     if best := _best_of(spec, model):
         chosen, prefer = best
+        _require_model(store, chosen)
         return best_trial(store, dataset or latest_dataset(store, "trial", model=chosen), chosen, data, prefer)
     run = find(store, spec)
     if run.stage == "retrain":

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from study.config import IMAGE_SIZE, DataConfig, SearchConfig, TrainConfig
+from study.config import IMAGE_SIZE, DataConfig, SearchConfig, TrainConfig, default_model, model_option
 from study.home import Home, default_home
 from study.system.redaction import masked
 from study.tracking.runs import Run
@@ -57,7 +57,7 @@ def searching(config: SearchConfig, data: DataConfig) -> str:
     words = (
         *images(data.recorded_dataset, data.image_size),
         "--model",
-        config.model.name,
+        model_option(config.model),
         "--search",
         config.name,
         "--trials",
@@ -75,7 +75,7 @@ def _hyperparameters(config: SearchConfig) -> dict[str, str]:
     """The options of `study tune` for what is drawn beside both rates, and for what is not the report's."""
     trained = {name: getattr(config, name) for name in ("epochs", "optimiser", "warmup_steps", "schedule")}
     fixed = TrainConfig(model=config.model, **trained).hyperparameters()
-    default = TrainConfig(model=type(config.model)(), epochs=SearchConfig.epochs).hyperparameters()
+    default = TrainConfig(model=default_model(config.model), epochs=SearchConfig.epochs).hyperparameters()
     texts = {name: str(config.choices.get(name, value)) for name, value in fixed.items() if name not in SEARCH_OPTIONS}
     changed = {name for name, text in texts.items() if text != str(default[name])}
     options = {f"--{name}": text for name, text in texts.items() if name in changed and not name.startswith("filters")}

@@ -8,7 +8,7 @@ import base64
 import io
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +20,9 @@ from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, Schema
 from PIL import Image
+from torch import nn
 
-from study import models, served
+from study import served
 from study.config import ModelConfig
 
 PACKAGE = "study_model"
@@ -30,6 +31,7 @@ PACKED = "network"
 CARRIED = (
     "errors.py",
     "config.py",
+    "custom.py",
     "images.py",
     "models.py",
     "served.py",
@@ -46,10 +48,11 @@ REQUIREMENTS = ("torch", "numpy", "pandas", "pillow", "safetensors")
 def log(
     client: MlflowClient,
     run_id: str,
-    model: models.Model,
+    model: nn.Module,
     config: ModelConfig,
     classes: Sequence[str],
     example: np.ndarray,
+    say: Callable[[str], None],
 ) -> LoggedModel:
     """Logs `model` as the model of a run; for the arguments see `study.tracking.registry.log_model`."""
     run = client.get_run(run_id)
@@ -60,7 +63,8 @@ def log(
     with tempfile.TemporaryDirectory(prefix="study-") as folder:
         data = Path(folder, PACKED)
         data.mkdir()
-        served.save(data, model, config, classes)
+        if message := served.save(data, model, config, classes, example.shape[0]):
+            say(message)
         # `mlflow.pyfunc.log_model` takes no run, and loads the model to try the example, which a test does.
         flavor = SimpleNamespace(save_model=lambda validate_serving_input, **how: mlflow.pyfunc.save_model(**how))
         Model.log(

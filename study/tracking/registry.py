@@ -22,7 +22,7 @@ from study.tracking.runs import Run
 from study.tracking.store import Store
 
 if TYPE_CHECKING:
-    from study.models import Model
+    from torch import nn
 
 BEST = "best"
 """Alias of a model's version with the highest score."""
@@ -37,13 +37,14 @@ CHANGING = (DESCRIBED, "registered_model_meta")
 def log_model(
     client: MlflowClient,
     run_id: str,
-    model: "Model",
+    model: "nn.Module",
     config: ModelConfig,
     classes: Sequence[str],
     example: np.ndarray,
     *,
     register_as: str,
     score: float,
+    say: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Logs `model` as an MLflow model and registers it; the alias `best` moves to it if its `score` is the highest.
 
@@ -58,6 +59,7 @@ def log_model(
         example: an image (H, W, 3; uint8), the example of an input that MLflow shows.
         register_as: the registered model's name.
         score: decides on the alias, e.g. the validation accuracy that chose the settings.
+        say: prints a message to the user.
     """
     # Imported here, since most commands need none of it.
     from study.tracking.packaging import log
@@ -65,7 +67,7 @@ def log_model(
     exported = ready_model(client, run_id)
     if exported is None:
         _delete_unfinished(client, run_id)
-        exported = log(client, run_id, model, config, classes, example)
+        exported = log(client, run_id, model, config, classes, example, say)
     register(client, exported, register_as, score)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from study.config import IMAGE_SIZE, DataConfig, TrainConfig
+from study.config import IMAGE_SIZE, CustomConfig, DataConfig, TrainConfig, model_option
 from study.errors import StudyError
 from study.system.processes import is_gone
 
@@ -204,6 +204,21 @@ class Run:
     """Objectives of a search; empty for one of earlier versions, whose only one is the accuracy."""
     sampler = _Recorded(str, where=PARAMS)
     pruner = _Recorded(str, where=PARAMS, default="")
+
+    @property
+    def model_option(self) -> str:
+        """The value of --model that means the network of a search, or of a training."""
+        path = self.params.get("model_path") or self._model_settings.get("model_path")
+        return model_option(CustomConfig(model_path=path)) if path else self.model
+
+    @property
+    def _model_settings(self) -> dict[str, Any]:
+        """The settings of the network of a search; empty where none are recorded."""
+        try:
+            settings = json.loads(self.params.get("model_settings", ""))
+        except ValueError:
+            return {}
+        return settings if isinstance(settings, dict) else {}
 
     @property
     def full_name(self) -> str:

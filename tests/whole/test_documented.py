@@ -30,6 +30,8 @@ def run(page: Path, home: Path) -> None:
     """Runs the blocks of a page in order, in the folder `home`, where everything is recorded too."""
     for language, text in blocks(page):
         if language == "python":
+            if module := re.match(r"# (\w+\.py)\n", text):
+                (home / module[1]).write_text(text)
             subprocess.run([sys.executable, "-c", text], cwd=home, env=environment(home, **THREADS), check=True)
             continue
         commands = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]

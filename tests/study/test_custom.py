@@ -1,0 +1,179 @@
+"""A network of the user's own: it is found, built and checked, and every mistake is a sentence."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from study import custom
+from study.config import ARCHITECTURES, MODELS, CustomConfig, FFNNConfig, TrainConfig, model_config, model_option
+from study.errors import StudyError
+from study.models import build_model, trained_model
+from study.tracking.runs import as_param
+
+SOURCE = """
+import torch
+from torch import nn
+
+counter = 3
+
+def good(classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, classes))
+
+def sized(classes, side, width=5):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * side * side, width), nn.ReLU(), nn.Linear(width, classes))
+
+class Own(nn.Sequential):
+    def __init__(self, classes):
+        super().__init__(nn.Flatten(), nn.Linear(3072, classes))
+
+def no_classes(count):
+    raise SystemExit("was called")
+
+def needy(classes, width, depth):
+    return good(classes)
+
+def a_list(classes):
+    return [classes]
+
+def wrong_shape(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, classes + 1))
+
+def a_tuple(classes):
+    class Two(nn.Flatten):
+        def forward(self, images):
+            return images, images
+    model = Two()
+    model.unused = nn.Linear(1, 1)
+    return model
+
+def no_parameters(classes):
+    return nn.Flatten()
+
+def too_small(classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 33), nn.Flatten(), nn.Linear(4, classes))
+
+def broken(classes):
+    return 1 / 0
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a module of networks."""
+    (tmp_path / "my_networks.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_networks", raising=False)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("function", ["good", "sized", "Own"])
+def test_a_function_or_a_class_builds_a_network(function: str):
+    before = list(sys.path)
+    config = custom.described(f"my_networks:{function}")
+    model = build_model(config, classes=7, seed=3)
+    assert config.name == function
+    assert model.training
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+    again = build_model(config, classes=7, seed=3)
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), again.parameters(), strict=True))
+    assert sys.path == before
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_function_is_given_the_side_of_the_images_if_it_takes_it():
+    model = build_model(custom.described("my_networks:sized"), classes=3, seed=0, side=8)
+    assert model(torch.zeros(1, 3, 8, 8)).shape == (1, 3)
+
+
+MISTAKES = {
+    "nowhere:build": ("no module 'nowhere'", "current folder"),
+    "my_networks:bad": ("no function 'bad'", "good, sized, Own"),
+    "my_networks:counter": ("is a int, not a function",),
+    "my_networks:no_classes": ("has no parameter classes",),
+    "my_networks:needy": ("needs width, depth",),
+    "my_networks:a_list": ("returned a list", "nn.Module"),
+    "my_networks:wrong_shape": ("(2, 11) for images (2, 3, 32, 32)", "(2, 10)"),
+    "my_networks:a_tuple": ("returns a tuple", "(2, 10)"),
+    "my_networks:no_parameters": ("has no parameters",),
+    "my_networks:too_small": ("fails on images (2, 3, 32, 32)", "RuntimeError"),
+    "my_networks:broken": ("failed: ZeroDivisionError: division by zero",),
+    "os:system": ("has no parameter classes",),
+    "resnet": ("'resnet'", "cnn", "ffnn", *ARCHITECTURES, "package.module:function"),
+    "a-b:build": ("'a-b:build'", "package.module:function"),
+    "my_networks:": ("'my_networks:'",),
+}
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("option", MISTAKES)
+def test_a_mistake_is_a_sentence_that_names_it(option: str):
+    with pytest.raises(StudyError) as raised:
+        build_model(custom.described(option), classes=10, seed=0)
+    text = str(raised.value)
+    assert all(words in text for words in MISTAKES[option]), text
+    assert "\n" not in text
+    assert text.endswith(".")
+
+
+def test_an_error_in_the_module_is_told_from_a_missing_module(folder: Path):
+    for name, text, words in (
+        ("bad_syntax", "def build(:", "SyntaxError"),
+        ("bad_import", "import not_installed_anywhere", "No module named 'not_installed_anywhere'"),
+    ):
+        (folder / f"{name}.py").write_text(text)
+        with pytest.raises(StudyError, match=rf"^The module {name} cannot be imported: .*{words}"):
+            custom.described(f"{name}:build")
+
+
+@pytest.mark.parametrize("path", ["mine:cnn", "mine:ffnn", "mine:resnet18"])
+def test_the_name_of_another_network_is_refused(path: str):
+    with pytest.raises(StudyError, match="another network's name: rename"):
+        model_config(path)
+
+
+@pytest.mark.parametrize(("path", "name"), [("a.b:wide", "wide"), ("a.narrow:build", "narrow")])
+def test_a_network_is_called_by_its_function_or_its_module(path: str, name: str):
+    config = model_config(path)
+    assert config.name == name
+    assert model_option(config) == path
+
+
+@pytest.mark.parametrize("name", [*MODELS, *ARCHITECTURES])
+def test_a_network_of_this_package_is_called_by_its_entry_and_builds(name: str):
+    config = custom.described(name)
+    assert (config.name, model_option(config)) == (name, name)
+    assert isinstance(build_model(config, classes=10, seed=0), nn.Module)
+    assert getattr(config, "model_source", "") == ""
+
+
+def test_a_run_records_enough_to_build_the_network_again(folder: Path):
+    config = TrainConfig(model=custom.described("my_networks:good"), epochs=3)
+    params = {name: as_param(value) for name, value in config.params().items()}
+    assert TrainConfig.from_params(params) == config
+    assert params["model"] == "good"
+    assert params["model_source"] == custom.source_hash(config.model) != ""  # type: ignore[arg-type]
+    assert custom.changed(config.model) == ""
+    (folder / "my_networks.py").write_text(SOURCE.replace("3, 4, 3", "3, 5, 3").replace("4 * 30", "5 * 30"))
+    assert "my_networks:good has changed" in custom.changed(config.model)
+    assert custom.changed(FFNNConfig()) == ""
+
+
+def test_weights_of_another_network_are_refused_with_the_reason(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    config = custom.described("my_networks:good")
+    weights = build_model(config, classes=10, seed=0).state_dict()
+    loaded = trained_model(config, weights, classes=10)
+    assert not loaded.training
+    assert torch.equal(loaded.state_dict()["0.weight"], weights["0.weight"])
+    (folder / "my_networks.py").write_text(SOURCE.replace("3, 4, 3", "3, 5, 3").replace("4 * 30", "5 * 30"))
+    monkeypatch.delitem(sys.modules, "my_networks")
+    with pytest.raises(StudyError, match=r"do not fit the network that my_networks:good builds now\. The file of"):
+        trained_model(config, weights, classes=10)
+
+
+def test_the_config_of_a_function_is_no_other_network():
+    with pytest.raises(StudyError, match="no function"):
+        CustomConfig(model_path="../evil:build")
