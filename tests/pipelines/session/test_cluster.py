@@ -242,7 +242,7 @@ class Chaos:
 @pytest.fixture(scope="module")
 def chaos(nodes: Nodes, migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> Chaos:
     home = copy_of(migrated, tmp_path_factory.mktemp("chaos") / "home")
-    command = (*TUNE, "--trials", "4", "--epochs", "150", "--pruner", "none", "--engine", "ray")
+    command = (*TUNE, "--trials", "4", "--epochs", "100", "--pruner", "none", "--engine", "ray")
     command = (*command, "--address", nodes.address)
     first = start(*command, home=home.root)
     try:
@@ -287,7 +287,7 @@ def test_ctrl_c_ends_the_trials_as_interrupted(chaos: Chaos) -> None:
 
 def test_after_a_killed_node_a_killed_process_and_ctrl_c_the_total_is_exact(chaos: Chaos) -> None:
     assert chaos.last.code == 0, chaos.last
-    assert "4 trials (4 complete), 600 epochs in all" in chaos.last.out
+    assert "4 trials (4 complete), 400 epochs in all" in chaos.last.out
     runs = Store(chaos.home).runs(stage="trial")
     assert sorted(run.status for run in runs if run.status != "KILLED") == ["FINISHED"] * 4
     # The node's, the process's and Ctrl-C's.
