@@ -71,7 +71,8 @@ def ui(
 def doctor(
     fix: Annotated[bool, option("--fix", help="Repair what can be repaired, after backing up both databases.")] = False,
     all_hosts: Annotated[
-        bool, option("--all-hosts", help="Count processes on other machines, which cannot be seen from here, as dead.")
+        bool,
+        option("--all-hosts", help="Count processes on other machines as dead, without a look for signs of life."),
     ] = False,
     no_backup: Annotated[bool, option("--no-backup", help="Repair without backing up the databases.")] = False,
     json: Json = False,

@@ -28,6 +28,7 @@ from study.search.search import default_storage
 from study.search.storage import storage_failures_explained
 from study.system import interruption
 from study.system.databases import back_up, damage, exists
+from study.system.heartbeat import Pulse, grace
 from study.system.redaction import masked, redacted
 from study.tracking.hints import command_at
 from study.tracking.store import default_uri
@@ -43,7 +44,7 @@ class Options:
     fix: bool = False
     """Repair what can be repaired."""
     all_hosts: bool = False
-    """Count processes that cannot be seen from here as dead."""
+    """Count processes that cannot be seen from here as dead, without waiting for a sign of life."""
     backup: bool = True
     """Copy the databases before anything in them is changed."""
 
@@ -105,6 +106,7 @@ def examine(context: Stores, options: Options) -> Result:
         # Opening a new database migrates it, and two processes doing that at once crash.
         with context.locked():
             examination = _Examination(context, options)
+        examination.watch()
         with context.locked() if options.fix else nullcontext():
             return examination.run()
 
@@ -117,7 +119,26 @@ class _Examination:
         self.to_back_up = options.backup
         self.result = Result()
         self.files = 0
+        self.dead: set[str] = set()
         self.is_misplaced = False
+
+    def watch(self) -> None:
+        """Waits for a sign of life of each process that cannot be seen from here; one that gives none is dead."""
+        waiting = findings.signs_from_elsewhere(self._facts())
+        if waiting:
+            number = _count(len(waiting), "process", "processes")
+            say = self.context.display.say
+            say(f"Looking for signs of life of {number} on other machines, for up to {grace():.0f} s.")
+        pulse = Pulse()
+        while waiting:
+            now = findings.signs_from_elsewhere(self._facts())
+            stopped = {worker for worker, sign in now.items() if pulse.has_stopped(worker, sign)}
+            self.dead |= stopped & waiting.keys()
+            # One that has changed lives, or has ended.
+            silent = {worker for worker, sign in waiting.items() if now.get(worker) == sign}
+            waiting = {worker: waiting[worker] for worker in silent - stopped}
+            if waiting:
+                interruption.sleep(min(1.0, pulse.every))
 
     def run(self) -> Result:
         self.facts = self._facts()
@@ -137,7 +158,7 @@ class _Examination:
         return self.result
 
     def _facts(self) -> Facts:
-        life = partial(findings.life, all_hosts=self.options.all_hosts)
+        life = partial(findings.life, dead=self.dead, all_hosts=self.options.all_hosts)
         return findings.read_facts(self.context, self.searches, life)
 
     def _require_nothing_under_way(self) -> None:
@@ -210,9 +231,7 @@ class _Examination:
             )
             console.print(_table(rows, fixed=self.options.fix))
         for work in findings.under_way(self.facts):
-            state = (
-                "is under way" if work.is_known else "may still be running elsewhere, which cannot be seen from here"
-            )
+            state = "is under way" if work.is_known else "is under way on another machine, which gives signs of life"
             display.say(f"{work.where} {state} (process {work.worker}).")
         self._say_skipped()
         display.say(self._summary())

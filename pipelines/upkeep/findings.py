@@ -1,6 +1,6 @@
 """The facts that `study doctor` compares, and the findings that it reports."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -15,7 +15,7 @@ from study.tracking.runs import Run, as_run
 from study.tracking.store import Store
 
 Life = Literal["lives", "gone", "elsewhere"]
-"""Whether a process lives; elsewhere: on another host, or in another container, where that cannot be seen."""
+"""Whether a process lives; elsewhere: on another host, or in another container, where only signs of it are seen."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,19 @@ class Finding:
     """Performs the remedy; findings may share one, which is then called once."""
 
 
-def life(worker: str, *, all_hosts: bool = False) -> Life:
+def life(worker: str, *, dead: Container[str] = (), all_hosts: bool = False) -> Life:
     """Whether the process `worker` (from `this_process`) lives; an empty one counts as gone.
 
     Args:
         worker: the process.
-        all_hosts: whether a process of another host, which cannot be seen from here, counts as gone.
+        dead: processes of other hosts that gave no sign of life.
+        all_hosts: whether every process of another host, which cannot be seen from here, counts as gone.
     """
     if not worker or is_gone(worker):
         return "gone"
     if is_known(worker):
         return "lives"
-    return "gone" if all_hosts else "elsewhere"
+    return "gone" if all_hosts or worker in dead else "elsewhere"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,19 @@ def _by_trial(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
 def label(run: Run) -> str:
     """A run as a finding names it."""
     return f"run {run.id[:12]} ({run.name})"
+
+
+def signs_from_elsewhere(facts: Facts) -> dict[str, str]:
+    """What changes while they live of the processes that cannot be seen from here, by process."""
+    signs: dict[str, str] = {}
+    for search in facts.searches:
+        for trial in search.trials:
+            if trial.state == "RUNNING" and facts.life(trial.worker) == "elsewhere":
+                signs[trial.worker] = f"{signs.get(trial.worker)} {trial.number} {trial.heartbeat} {trial.accuracies}"
+    for run in facts.runs:
+        if run.stage != "trial" and run.status == "RUNNING" and facts.life(run.worker) == "elsewhere":
+            signs[run.worker] = f"{signs.get(run.worker)} {run.id} {run.heartbeat} {sorted(run.metrics.items())}"
+    return signs
 
 
 @dataclass(frozen=True)

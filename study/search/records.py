@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.config import SearchConfig
 from study.errors import StudyError, first_line
+from study.search.heartbeat import COUNTER
 from study.search.search import Search, fail, finished, outcome
 from study.search.space import config_of, draw_of, first_attempt, parameters_of
 from study.search.storage import open_storage
@@ -45,6 +46,8 @@ class TrialRecord:
     """Id of the MLflow run that mirrors it."""
     started: float = 0.0
     """Seconds since 1970."""
+    heartbeat: int = 0
+    """Counter that its worker increments; see `study.search.heartbeat`."""
     is_abandoned: bool = False
     """Whether it was ended by another process than its worker, which does not end its run."""
 
@@ -142,6 +145,7 @@ def as_record(trial: FrozenTrial) -> TrialRecord:
         parameters=attributes.get("parameters"),
         run_id=attributes.get("mlflow_run", ""),
         started=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
+        heartbeat=trial.system_attrs.get(COUNTER, 0),
         # Its worker may have ended it while another process was about to.
         is_abandoned=trial.state == TrialState.FAIL and "is_abandoned" in attributes,
     )

@@ -14,6 +14,7 @@ import pytest
 from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
 from pipelines.retrain import retrain
+from pipelines.upkeep import doctor
 from pipelines.upkeep.doctor import Options, Result, as_json, examine
 from pipelines.upkeep.findings import Finding
 from study.errors import StudyError
@@ -23,7 +24,7 @@ from study.system.databases import back_up
 from study.system.processes import this_process
 from study.tracking import best
 from study.tracking.checkpoints import SLOTS
-from study.tracking.runs import WORKER
+from study.tracking.runs import HEARTBEAT, WORKER
 from tests.conftest import surroundings
 from tests.support.patient import FIX, Patient, dead_process
 from tests.support.process import study_here
@@ -548,17 +549,40 @@ def test_what_is_under_way_is_left_alone(patient: Patient) -> None:
     assert patient.store.get(patient.retrained).status == "RUNNING"
 
 
-def test_what_another_machine_works_on_is_left_alone_unless_told_otherwise(
-    patient: Patient, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def on_another_machine(patient: Patient) -> Patient:
     patient.store.resume(patient.retrained)
     elsewhere = this_process().replace(socket.gethostname(), "otherhost", 1).replace("/", "-/")
     patient.store.tag(patient.retrained, **{WORKER: elsewhere})
-    assert patient.examine(FIX) == Result()
-    assert "cannot be seen from here" in capsys.readouterr().out
-    assert patient.store.get(patient.retrained).status == "RUNNING"
-    assert len(patient.examine(Options(fix=True, all_hosts=True)).repaired) == 1
-    assert patient.store.get(patient.retrained).status == "KILLED"
+    return patient
+
+
+def test_what_another_machine_works_on_is_left_alone(
+    on_another_machine: Patient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, run_id = on_another_machine.store, on_another_machine.retrained
+    monkeypatch.setattr(doctor.interruption, "sleep", lambda seconds: store.tag(run_id, **{HEARTBEAT: 1}))
+    assert on_another_machine.examine(FIX) == Result()
+    printed = capsys.readouterr().out
+    assert "Looking for signs of life of 1 process on other machines, for up to 300 s." in printed
+    assert "is under way on another machine, which gives signs of life" in printed
+    assert store.get(run_id).status == "RUNNING"
+
+
+def test_what_gives_no_sign_of_life_is_dead_after_the_grace_period(
+    on_another_machine: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_HEARTBEAT", "0.02")
+    assert len(on_another_machine.examine(FIX).repaired) == 1
+    assert on_another_machine.store.get(on_another_machine.retrained).status == "KILLED"
+
+
+def test_what_other_machines_work_on_can_be_taken_for_dead_at_once(
+    on_another_machine: Patient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(on_another_machine.examine(Options(fix=True, all_hosts=True)).repaired) == 1
+    assert "signs of life" not in capsys.readouterr().out
+    assert on_another_machine.store.get(on_another_machine.retrained).status == "KILLED"
 
 
 def test_the_exit_code_tells(patient: Patient) -> None:
