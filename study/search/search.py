@@ -27,7 +27,7 @@ from study.search.space import GRID, SEARCHED, config_of, draw_of, first_attempt
 from study.search.storage import open_storage, opening
 from study.search.trial import Outcome
 from study.system.files import SQLITE
-from study.system.heartbeat import Pulse
+from study.system.heartbeat import Pulse, interval
 from study.system.processes import is_gone, this_process
 
 # Its warnings repeat, with tracebacks, the reported errors of failed trials.
@@ -81,6 +81,8 @@ def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: 
     if "settings" not in opened.user_attrs:
         opened.set_user_attr("settings", settings)
     _require_equal(config.name, opened.user_attrs["settings"], settings)
+    if not storage.startswith(SQLITE):
+        _require_same_heartbeat(opened)
     _require_possible(opened)
     if config.sampler == "grid" and not opened.user_attrs.get("is_lined_up"):
         _enqueue_grid(opened, config)
@@ -117,6 +119,18 @@ def _require_equal(name: str, recorded: dict[str, Any], now: dict[str, Any]) -> 
 
 def _is_same_path(before: dict[str, Any], now: dict[str, Any]) -> bool:
     return "model_path" in now and before.get("model_path") == now["model_path"]
+
+
+def _require_same_heartbeat(search: Search) -> None:
+    """Checks that other machines, which observe the heartbeats of this one, expect them as often."""
+    now = interval()
+    if (before := search.user_attrs.get("heartbeat")) is None:
+        search.set_user_attr("heartbeat", now)
+    elif before != now:
+        raise StudyError(
+            f"The search {search.study_name!r} has a heartbeat every {before:g} s, and STUDY_HEARTBEAT is {now:g}: "
+            "set it to the same on all machines, or name a new --search."
+        )
 
 
 def _enqueue_grid(search: Search, config: SearchConfig) -> None:

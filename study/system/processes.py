@@ -1,10 +1,15 @@
 """Which process works on something, and whether it is still alive."""
 
 import os
+import re
 import socket
 import time
 from pathlib import Path
 
+from study.errors import StudyError
+
+NAME = re.compile(r"[\w./-]+")
+"""What the name of a worker looks like."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 """Linux's name for the time since it was started: another one after each start."""
 
@@ -12,9 +17,17 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 def this_process() -> str:
     """This process by its host, its id, whose ids these are, and its start; the start, since ids are given again.
 
-    Nothing of it depends on a clock, which may be set while the process lives.
+    Last, the name of its worker, if it has one. Nothing depends on a clock, which may be set while the process lives.
     """
-    return f"{socket.gethostname()} {os.getpid()} {_ids()} {_start(os.getpid())}"
+    return f"{socket.gethostname()} {os.getpid()} {_ids()} {_start(os.getpid())} {_name()}".rstrip()
+
+
+def _name() -> str:
+    """The name of the worker that this process is, which outlives it, from STUDY_WORKER; empty without one."""
+    name = os.environ.get("STUDY_WORKER", "")
+    if name and not NAME.fullmatch(name):
+        raise StudyError(f"STUDY_WORKER is {name!r}: it must be a word of letters, digits, dots, slashes, - and _.")
+    return name
 
 
 def usage() -> dict[str, float]:
@@ -26,16 +39,21 @@ def usage() -> dict[str, float]:
 
 
 def is_gone(process: str) -> bool:
-    """Whether `process` (from `this_process`) has ended; False where that can't be known, as in another container."""
+    """Whether `process` (from `this_process`) has ended; False where that can't be known, as in another container.
+
+    One of the same worker's name as this process has ended, wherever it was: a name is of one process at a time.
+    """
     import psutil
 
     host, number, *rest = process.split()
     here = host == socket.gethostname()
     if len(rest) < 2:  # recorded when the start was still told by the clock
         return here and not psutil.pid_exists(int(number))
-    ids, start = rest
+    ids, start, *name = rest
     if ids == _ids():
         return _start(int(number)) != start
+    if name == [_name()]:
+        return True
     return here and _boot(ids) != _boot(_ids())
 
 

@@ -213,6 +213,24 @@ def test_what_a_dead_worker_leaves_is_ended_in_both_stores_and_lined_up_again_wh
     assert (run.status, run.reason) == ("KILLED", "interrupted")
 
 
+def test_who_starts_under_the_name_of_a_worker_that_is_gone_takes_its_trial_up_at_once(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    optuna_study = in_optuna(context, SMALL, tiny)
+    optuna_study.enqueue_trial({"learning_rate": 1e-3, "weight_decay": 1e-3})
+    number, run_id = trial_of(optuna_study, f"{ELSEWHERE} task-3"), run_of(context, 0)
+    set_user_attr(optuna_study, optuna_study.trials[number], "mlflow_run", run_id)
+    monkeypatch.setenv("STUDY_WORKER", "task-3")
+    tune(SMALL, tiny, context)
+    optuna_trials = in_optuna(context, SMALL, tiny).get_trials()
+    assert optuna_trials[0].state == TrialState.FAIL
+    assert optuna_trials[1].user_attrs["retry_of"] == 0
+    assert search.finished(optuna_study) == SMALL.trials
+    run = context.store.get(run_id)
+    assert (run.status, run.reason) == ("KILLED", "interrupted")
+    assert {trial.user_attrs["worker"].split()[4] for trial in optuna_trials} == {"task-3"}
+
+
 def test_a_search_ends_when_the_runs_of_all_trials_have_ended(
     context: Context, tiny: Dataset, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ):

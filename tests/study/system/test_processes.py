@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 
+from study.errors import StudyError
 from study.system import processes
 from study.system.processes import is_gone, this_process, usage
 
@@ -98,3 +99,23 @@ def test_the_usage_is_of_this_process():
         after = usage()
     assert after["system/memory_megabytes"] > before["system/memory_megabytes"] + 40
     assert after["system/processor_seconds"] >= before["system/processor_seconds"] > 0
+
+
+def test_who_starts_under_the_name_of_a_worker_replaces_it_wherever_it_was(monkeypatch: pytest.MonkeyPatch):
+    elsewhere = "elsewhere 1 another-boot/pid:[1] 345"
+    monkeypatch.setenv("STUDY_WORKER", "job-7/3")
+    assert this_process().split()[4:] == ["job-7/3"]
+    assert is_gone(f"{elsewhere} job-7/3")
+    assert not is_gone(f"{elsewhere} job-7/4")
+    assert not is_gone(elsewhere)
+    # The workers of a pool share the name of their parent.
+    assert not is_gone(this_process())
+    monkeypatch.delenv("STUDY_WORKER")
+    assert not is_gone(f"{elsewhere} job-7/3")
+    assert not is_gone(elsewhere)
+
+
+def test_a_name_of_several_words_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STUDY_WORKER", "job 7")
+    with pytest.raises(StudyError, match="STUDY_WORKER is 'job 7'"):
+        this_process()
