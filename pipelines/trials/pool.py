@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.connection import Connection
@@ -19,7 +19,7 @@ from pipelines.session.display import Bar, Display
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.runner import EndedTrial
 from pipelines.trials.worker import STOP_TIMEOUT, Assignment, work
-from study.errors import StudyError
+from study.errors import StoreFault, StudyError
 from study.system import interruption
 
 MAX_KILLED = 3
@@ -193,7 +193,7 @@ class WorkerPool:
                 self.display.say(str(error))
         timer.cancel()
         # Ends the trials of workers that had to be killed.
-        with self.recovery.context.locked():
+        with suppress(StoreFault), self.recovery.context.locked():
             self.recovery.close()
 
     def _kill(self) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from requests import exceptions as requests
 from safetensors import SafetensorError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import exc as sqlalchemy_exc
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from urllib3 import exceptions as urllib3
 
 from study.errors import StoreFault, StudyError, first_line
@@ -43,11 +44,26 @@ class Fault(Enum):
         "Connection broken",
         "IncompleteRead",
         "Connection aborted",
+        # All connections of a pool are in use; MLflow's server tells it of its own as a bad request.
+        "QueuePool limit",
     )
 
 
-FAILURES = (OSError, HTTPException, urllib3.HTTPError, sqlite3.Error, DBAPIError, SafetensorError)
-"""Exception types of disk, database and server failures; those of requests are OSErrors."""
+FAILURES = (
+    OSError,
+    HTTPException,
+    urllib3.HTTPError,
+    sqlite3.Error,
+    DBAPIError,
+    PendingRollbackError,
+    sqlalchemy_exc.TimeoutError,
+    SafetensorError,
+)
+"""Exception types of disk, database and server failures; those of requests are OSErrors.
+
+After a connection is lost, SQLAlchemy refuses the next statement of its transaction with a `PendingRollbackError`; its
+`TimeoutError` says that all connections of a pool are in use.
+"""
 QUOTING = ("mlflow.exceptions.MlflowException", "optuna.exceptions.StorageInternalError")
 """Exception types that wrap such failures; by name, since importing them takes seconds."""
 NUMBERS = {

@@ -37,6 +37,11 @@ def requested() -> int:
     return _number
 
 
+def is_stopping() -> bool:
+    """Whether a signal has been raised, after which only cleaning up is left."""
+    return _is_raised
+
+
 def check() -> None:
     """Raises `KeyboardInterrupt(number)` after a signal: once, so that cleaning up is not interrupted in turn.
 

@@ -82,7 +82,9 @@ class Retry:
                 if not self._passes(error):
                     raise
                 self.is_away = True
-                if self._gives_up.is_set() or time.monotonic() + pause > deadline:
+                # Closing what is open after a signal waits for nothing.
+                is_given_up = self._gives_up.is_set() or interruption.is_stopping()
+                if is_given_up or time.monotonic() + pause > deadline:
                     self.give_up()
                     raise StoreFault(str(explanation(error, self.where))) from None
                 if reminded is None or time.monotonic() > reminded + REMINDER_INTERVAL:

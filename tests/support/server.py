@@ -16,10 +16,10 @@ from tests.support.process import TIMEOUT
 
 
 class Server:
-    """`mlflow server` on an SQLite database in `folder`."""
+    """`mlflow server` on a database, by default an SQLite file in `folder`."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, database: str = ""):
+        self.folder, self.database = folder, database or f"sqlite:///{folder}/mlflow.db"
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             self.port = unused.getsockname()[1]
@@ -28,14 +28,7 @@ class Server:
 
     def start(self) -> None:
         """Starts the server, and waits until it answers."""
-        command = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--backend-store-uri",
-            f"sqlite:///{self.folder}/mlflow.db",
-        ]
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self.database]
         command += ["--artifacts-destination", str(self.folder / "kept"), "--host", "127.0.0.1", "--workers", "1"]
         command += ["--port", str(self.port)]
         settings = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}

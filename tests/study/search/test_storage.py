@@ -1,5 +1,6 @@
 import inspect
 import re
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -22,7 +23,7 @@ from pipelines.tune import tune
 from study.data import Dataset
 from study.errors import StoreFault, StudyError
 from study.search import search, storage
-from study.system import databases, processes
+from study.system import databases, interruption, processes
 from tests.pipelines.test_tune import SMALL, in_optuna
 from tests.pipelines.trials.test_recovery import assert_runs_mirror
 from tests.support.postgres import Cluster, for_optuna, programs, running_cluster
@@ -221,6 +222,21 @@ def test_a_database_that_stays_away_is_given_up_with_a_sentence(
     cluster.control("start")
 
 
+def test_a_signal_ends_the_waiting_for_a_database_and_closing_waits_no_more(cluster: Cluster) -> None:
+    opened = optuna.create_study(storage=storage.open_storage(cluster.new(for_optuna)))
+    trial = opened.ask()
+    cluster.control("stop", "-m", "immediate")
+    with interruption.signals_noted():
+        interruption.note(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            opened.tell(trial, 0.5)
+        with pytest.raises(StoreFault):
+            opened.tell(trial, state=TrialState.FAIL)
+        with pytest.raises(StoreFault), databases.locked_database(cluster.url("postgres")):
+            pass
+    cluster.control("start")
+
+
 def test_a_server_that_takes_no_further_connection_is_waited_for(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,3 +257,14 @@ def test_a_server_that_takes_no_further_connection_is_waited_for(
         storage.open_storage(url).engine.dispose()
     [line] = lines
     assert "too many clients already" in line
+
+
+def test_machines_with_different_heartbeats_do_not_work_on_one_search(
+    postgres: Cluster, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.new(for_optuna)
+    search.open_search(SMALL, url, digest=tiny.digest)
+    search.open_search(SMALL, url, digest=tiny.digest)
+    monkeypatch.setenv("STUDY_HEARTBEAT", "5")
+    with pytest.raises(StudyError, match="has a heartbeat every 60 s, and STUDY_HEARTBEAT is 5: set it to the same"):
+        search.open_search(SMALL, url, digest=tiny.digest)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import http.server
+import json
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from mlflow.tracking import MlflowClient
 from optuna.exceptions import StorageInternalError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from sqlalchemy.exc import OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 from torch import zeros
 
@@ -98,6 +100,38 @@ def test_a_server_that_fails_is_busy_or_says_nothing_is_away(code: int, answerin
         "The server http://me:***@host does not answer correctly "
         f"({messages.get(code, f'too many {code} error responses')}): start it again, and the same command continues."
     )
+
+
+def test_a_server_whose_database_has_no_free_connection_is_away(answering: Answering):
+    answering.code = 400
+    message = "QueuePool limit of size 5 overflow 10 reached, connection timed out, timeout 30.00"
+    answering.body = json.dumps({"error_code": "BAD_REQUEST", "message": message}).encode()
+    error = raised_by(ask(answering.address))
+    assert is_passing(error)
+    assert message in str(explanation(error, answering.address))
+
+
+def test_a_pool_without_a_free_connection_is_passing(tmp_path: Path):
+    pool = {"poolclass": sqlalchemy.QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": 0.01}
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/one.db", **pool)
+    with engine.connect():
+        assert is_passing(raised_by(engine.connect))
+    engine.dispose()
+
+
+def test_what_follows_a_lost_connection_in_its_transaction_is_passing():
+    """As Optuna's storage does: it goes on with a statement that reads the same in another way."""
+
+    def read() -> None:
+        try:
+            try:
+                raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked"))
+            except OperationalError:
+                raise PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")  # noqa: B904
+        except SQLAlchemyError as error:
+            raise StorageInternalError("An exception is raised during the commit.") from error
+
+    assert is_passing(raised_by(read))
 
 
 def test_a_server_that_is_not_there_is_away():
