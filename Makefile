@@ -43,6 +43,7 @@ faults: $(INSTALLED)  ## 200 kills of real processes, 1,000 trials of 8 workers,
 	failed=0; \
 	$(BIN)/python -m tests.faults $(FAULTS) || failed=1; \
 	$(BIN)/python -m tests.faults.load || failed=1; \
+	$(BIN)/python -m tests.faults.machines || failed=1; \
 	STUDY_TEST_PROFILE=long $(BIN)/python -m pytest --timeout 0 tests/whole/test_bad_input.py tests/whole/test_bad_archives.py || failed=1; \
 	STUDY_TEST_AWAY=30 $(BIN)/python -m pytest tests/whole/test_server_faults.py -k stopped_for_a_while || failed=1; \
 	exit $$failed

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 STUDY = str(Path(sys.executable).with_name("study"))
 ROOT = Path(__file__).parents[2]
@@ -227,6 +227,7 @@ def _become(
     os.environ.update(defaults | environment)
     # Reloaded, since importing it sets some variables.
     importlib.reload(importlib.import_module("study"))
+    _move(os.environ.pop("STUDY_TEST_MACHINE", ""))
     sys.argv = [STUDY, *arguments]
     # The main module that multiprocessing tells child processes to import.
     sys.modules["__main__"] = main_module = types.ModuleType("__main__")
@@ -246,6 +247,14 @@ def _become(
         atexit._run_exitfuncs()
         sys.stdout.flush()
         os._exit(code)
+
+
+def _move(boot: str) -> None:
+    """Takes the command for one of another machine, whose boot id the file `boot` holds; its name is the folder's."""
+    if boot:
+        processes: Any = importlib.import_module("study.system.processes")
+        processes.BOOT = Path(boot)
+        socket.gethostname = lambda: Path(boot).parent.name
 
 
 if __name__ == "__main__":
