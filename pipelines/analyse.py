@@ -23,6 +23,7 @@ from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
 from pipelines.report.page import page_command, publish, record, write_page
 from pipelines.session.context import Context
+from pipelines.session.ties import say_ties
 from study.config import CustomConfig, DataConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError
@@ -91,6 +92,7 @@ def analyse(
     loaded = context.load(data) if isinstance(data, DataConfig) else data
     known = (loaded.key, loaded.config) if loaded else (None, None)
     run = best.choose_retrained(context.store, spec, *known)
+    say_ties(spec, run, context.store, context.display.say)
     shown = layers.choose(config, run.train_config.model, _number_of_classes(run, loaded, context), run.image_size)
     filters, rows = shown.filters, figures.rows_of(run.train_config.model, shown.maps)
     config = replace(config, only=figures.names_of(config.only, rows))

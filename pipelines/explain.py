@@ -28,6 +28,7 @@ from pipelines.report.network import Network, no_weights, pull
 from pipelines.report.page import PAGE
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
+from pipelines.session.ties import say_ties
 from study.config import DataConfig
 from study.data import Dataset, SelectedImage, normalise, select_image
 from study.errors import StudyError
@@ -106,6 +107,7 @@ def _network(spec: str, data: DataConfig | None, context: Context) -> tuple[Netw
     loaded = context.load(data) if data else None
     known = (loaded.key, loaded.config) if loaded else (None, None)
     run = best.choose_retrained(context.store, spec, *known)
+    say_ties(spec, run, context.store, context.display.say)
     dataset = loaded or context.load(run.data_config)
     if run.dataset_digest != dataset.digest:
         raise StudyError(f"Run {run.name} was trained on other images than those of {dataset.source}.")

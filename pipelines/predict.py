@@ -18,6 +18,7 @@ from rich.text import Text
 
 from analysis.drawing.wording import counted, model_label
 from pipelines.session.display import Display
+from pipelines.session.ties import say_ties
 from study.errors import StudyError
 from study.models import trained_model
 from study.pictures.decoding import read_upright, resized, why_unreadable
@@ -56,6 +57,7 @@ def predict(names: Sequence[str], spec: str, store: Store, display: Display, for
         StudyError: for an unknown run, or one that is not finished or whose weights are missing or altered.
     """
     run = choose_retrained(store, spec)
+    say_ties(spec, run, store, display.say)
     model = load(store, run)
     side = model.side
     photos, failures = _read(list(_sources(names)), side, display)

@@ -12,6 +12,7 @@ from pipelines.retrain import close_dead, retrain
 from pipelines.seeds import finished
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
+from pipelines.session.ties import tied_trials, ties
 from pipelines.tune import tune
 from study.config import AFTER_DATASET, DataConfig, SearchConfig, TrainConfig
 from study.data import Dataset
@@ -91,11 +92,14 @@ def _retrain_best(
             f"The smallest {config.model.name} with a validation accuracy of at least {least:g} is {trial.full_name}: "
             f"{trial.parameters:,.0f} parameters, {metric(trial, 'best_val_accuracy'):.4f}."
         )
-    elif trial.search != config.name:
-        context.display.say(
-            f"The best {config.model.name} of all searches on {dataset.key} is {trial.full_name}, validation accuracy "
-            f"{metric(trial, 'best_val_accuracy'):.4f}: it is the one that is retrained."
-        )
+    else:
+        complete = best.complete_trials(context.store, dataset.key, model=config.model.name)
+        if any(run.search != config.name for run in (trial, *tied_trials(complete))):
+            sentence = (
+                f"The best {config.model.name} of all searches on {dataset.key} is {trial.full_name}, validation accuracy "
+                f"{metric(trial, 'best_val_accuracy'):.4f}: it is the one that is retrained. {ties(complete)}"
+            )
+            context.display.say(sentence.rstrip())
     seed = trial.base_seed
     close_dead(trial, seed, epochs, context)
     run = finished(trial, dataset, context, epochs, [seed]).get(seed)

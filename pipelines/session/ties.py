@@ -1,0 +1,54 @@
+"""Says that the best trial is tied with others, so that what chose between them is no evidence for it."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from study.tracking.best import complete_trials
+from study.tracking.runs import Run, metric
+from study.tracking.store import Store
+
+ACCURACY = "best_val_accuracy"
+
+
+def say_ties(spec: str, run: Run, store: Store, say: Callable[[str], None]) -> None:
+    """Says which trials of all searches are tied with the trial that `best` chose; nothing for another `spec`.
+
+    Args:
+        spec: the value of --run.
+        run: the trial, or its retraining.
+        store: where they are recorded.
+        say: called with the sentence.
+    """
+    if spec.partition(":")[0] != "best":
+        return
+    trial = store.get(run.trial_run) if run.trial_run else run
+    complete = complete_trials(store, trial.dataset_key, model=trial.model)
+    # `best:parameters:0.70` chooses another one than the best.
+    if complete[0].id == trial.id and (sentence := ties(complete)):
+        say(f"The best is {trial.full_name}, validation accuracy {metric(trial, ACCURACY):.4f}. {sentence}")
+
+
+def ties(best_first: Sequence[Run]) -> str:
+    """A sentence on the trials with the same validation accuracy as the first, and what decided; empty for none.
+
+    Trials of another search than the first are named with their search.
+    """
+    tied = tied_trials(best_first)
+    if not tied:
+        return ""
+    first = best_first[0]
+    names = [f"{run.trial_number}{'' if run.search == first.search else f' of {run.search}'}" for run in tied]
+    named = f"trial {names[0]}" if len(names) == 1 else f"{len(names)} more trials ({', '.join(names)})"
+    decided = "validation loss" if _loss(first) < _loss(tied[0]) else "number"
+    return f"Tied with {named}: the lowest {decided} decided."
+
+
+def tied_trials(best_first: Sequence[Run]) -> list[Run]:
+    """The trials with the same validation accuracy as the first, without it."""
+    highest = [run for run in best_first if metric(run, ACCURACY) == metric(best_first[0], ACCURACY)]
+    return highest[1:]
+
+
+def _loss(run: Run) -> float:
+    loss = metric(run, "best_val_loss")
+    return math.inf if math.isnan(loss) else loss
