@@ -96,8 +96,8 @@ def _retrain_best(
         complete = best.complete_trials(context.store, dataset.key, model=config.model.name)
         if any(run.search != config.name for run in (trial, *tied_trials(complete))):
             sentence = (
-                f"The best {config.model.name} of all searches on {dataset.key} is {trial.full_name}, validation accuracy "
-                f"{metric(trial, 'best_val_accuracy'):.4f}: it is the one that is retrained. {ties(complete)}"
+                f"The best {config.model.name} of all searches on {dataset.key} is {trial.full_name}, validation "
+                f"accuracy {metric(trial, 'best_val_accuracy'):.4f}: it is the one that is retrained. {ties(complete)}"
             )
             context.display.say(sentence.rstrip())
     seed = trial.base_seed

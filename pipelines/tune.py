@@ -3,8 +3,6 @@
 Leaves one run for the search, with its figures, and one run below it for every trial.
 """
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from analysis.drawing.wording import counted, settings
@@ -12,6 +10,7 @@ from pipelines.report.search_results import log_results
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import search_pages
 from pipelines.session.notes import describe_search
+from pipelines.session.ties import ties
 from pipelines.trials.pool import WorkerPool
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.runner import Tally, run_trials
@@ -27,7 +26,7 @@ from study.tracking.best import complete_trials
 from study.tracking.failures import failure_recorded
 from study.tracking.heartbeat import beating
 from study.tracking.hints import searching
-from study.tracking.runs import Run, metric
+from study.tracking.runs import metric
 from study.tracking.tags import search_tags
 
 GPU_WORKERS = 4
@@ -48,9 +47,8 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
         StudyError: where a search of this name began with other settings.
         KeyboardInterrupt: after every trial under way was closed in both stores.
     """
-    # Too few images for a validation split are an error before anything is recorded.
+    # Too few images for a validation split, or too small ones for the layers, are an error before anything is recorded.
     _ = dataset.splits
-    # So is a network that cannot be built.
     build_model(config.model, classes=len(dataset.classes), seed=config.seed, side=dataset.side)
     with storage_failures_explained(context.storage):
         with context.locked():
@@ -154,23 +152,14 @@ def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset
     trials, epochs = counted(len(table), "trial"), counted(int(table["epochs"].sum()), "epoch")
     context.display.say(f"Search {config.name}: {trials} ({counts}), {epochs} in all.")
     for run in best_first[:1]:
-        context.display.say(
+        sentence = (
             f"Best: trial {run.trial_number}, {settings(run.train_config.differing())}, validation accuracy "
-            f"{metric(run, 'best_val_accuracy'):.4f}.{_ties(best_first)}"
+            f"{metric(run, 'best_val_accuracy'):.4f}. {ties(best_first)}"
         )
+        context.display.say(sentence.rstrip())
     if not best_first:
         context.display.say("No trial was completed: widen the ranges (--lr, --decay), or raise --trials.")
     run = context.store.get(parent)
     pages = search_pages(context.store, run, best_first)
     describe_search(context.store, run, best_first, pages, searching(config, dataset.config))
     context.say_pages(**pages)
-
-
-def _ties(best_first: Sequence[Run]) -> str:
-    """The other trials with the best validation accuracy, and what decided between them; empty for none."""
-    highest = metric(best_first[0], "best_val_accuracy")
-    tied = [str(run.trial_number) for run in best_first[1:] if metric(run, "best_val_accuracy") == highest]
-    if not tied:
-        return ""
-    named = f"trial {tied[0]}" if len(tied) == 1 else f"{len(tied)} more trials ({', '.join(tied)})"
-    return f" Tied with {named}: the lowest validation loss decided."

@@ -156,7 +156,8 @@ def feature_sizes(config: CNNConfig, side: int = IMAGE_SIZE) -> dict[str, int]:
                 raise StudyError(
                     f"The layers do not fit: {layer} leaves nothing of a {side} × {side} input with kernel "
                     f"{config.kernel}, padding {config.padding}, stride {config.stride}, dilation "
-                    f"{config.dilation} and pooling {config.pool}; make kernel, stride or pooling smaller, or pad more."
+                    f"{config.dilation} and pooling {config.pool}; make kernel, stride or pooling "
+                    "smaller, pad more, or take larger images."
                 )
             sizes[layer] = after
         side = sizes[f"pool{number}"]

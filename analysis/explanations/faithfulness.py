@@ -29,11 +29,11 @@ SAME = 0.3
 """Mean rank correlation above which a map counts as the same map: it ignores the weights, or the question."""
 RESAMPLES = 2000
 NOTE = (
-    "Parts of the image are replaced, and the margin's drop is measured; all parts are made of 4 × 4 cells, and a "
-    "map counts by its sum over each. Agreement is the correlation with the drops of 49 squares and 60 sets of fixed "
-    "sizes, mean over three fillings. Bars: bootstrap 95% intervals over images. A method is believed if it agrees "
-    "better than the best control (paired bootstrap of the difference), and if its map does not stay the same (rank "
-    f"correlation above {SAME}) with random weights or for two other classes."
+    "Parts of the image are replaced, and the margin's drop is measured; all parts are made of the cells of an 8 × 8 "
+    "grid, and a map counts by its sum over each. Agreement is the correlation with the drops of 49 squares and 60 "
+    "sets of fixed sizes, mean over three fillings. Bars: bootstrap 95% intervals over images. A method is believed if "
+    "it agrees better than the best control (paired bootstrap of the difference), and if its map does not stay the "
+    f"same (rank correlation above {SAME}) with random weights or for two other classes."
 )
 
 

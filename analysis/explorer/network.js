@@ -3,7 +3,7 @@
 
 const meta = JSON.parse(document.getElementById("meta").textContent);
 const LAYERS = { conv1: ["conv1", "relu1", "pool1"], conv2: ["conv2", "relu2", "pool2"] };
-const SIDE = 32;
+const SIDE = meta.shapes.pixels[2]; // of the images
 const { stride, padding, dilation, pool, pooling } = meta.geometry;
 let arrays; // what the page holds, unpacked
 let K; // the kernels' side

@@ -33,7 +33,7 @@ class Picture:
     """An image whose maps the page shows."""
 
     pixels: np.ndarray
-    """uint8, (32, 32, 3)."""
+    """uint8, (side, side, 3)."""
     name: str
     """The caption: the image's class, or its source."""
     label: int | None

@@ -7,9 +7,7 @@ import pandas as pd
 from analysis.drawing.wording import listed
 from analysis.exhibit import Exhibit
 
-NOTE = (
-    "Duplicates are images whose pixels are equal as the models see them, at 32 × 32; near duplicates are not counted."
-)
+NOTE = "Duplicates are images whose pixels are equal as the models see them, resized; near duplicates are not counted."
 
 
 def show(counts: Mapping[str, tuple[int, int]], duplicates: pd.DataFrame, images: int) -> Exhibit:

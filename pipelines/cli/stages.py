@@ -163,6 +163,7 @@ def retrain(
     model = model_config(model).name if ":" in model else model
     from pipelines.retrain import retrain as retrain_again
     from pipelines.seeds import retrain_once, retrain_seeds
+    from pipelines.session.ties import say_ties
     from study.tracking.best import choose_trial, default_epochs
 
     context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet, on)
@@ -179,6 +180,8 @@ def retrain(
     else:
         trial = choose_trial(context.store, run, model or "cnn")
         loaded = context.load(trial.data_config)
+    if not given:
+        say_ties(run, trial, context.store, context.display.say)
     if model and trial.model != model:
         raise StudyError(f"--run {run} is a {trial.model}, not a {model}: leave out --model, or --run.")
     if seeds and again:

@@ -23,7 +23,8 @@ DEAD = {"conv1": 3, "conv2": 5}
 
 def trained(config: CNNConfig, images: Labelled, classes: tuple[str, ...], epochs: int) -> Network:
     """A network with the weights of each epoch; its `DEAD` filters are silent and collapsed at the last one."""
-    model = build_model(config, classes=len(classes), seed=0)
+    side = images.images.shape[-1]
+    model = build_model(config, classes=len(classes), seed=0, side=side)
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     weights = [{name: values.clone() for name, values in model.state_dict().items()}]
     for _ in range(epochs):
@@ -36,7 +37,7 @@ def trained(config: CNNConfig, images: Labelled, classes: tuple[str, ...], epoch
         for layer, number in DEAD.items():
             weights[-1][f"{layer}.weight"][number] *= 1e-30
             weights[-1][f"{layer}.bias"][number] = -0.01
-    run = Run("0" * 32, "a run", "FINISHED", "0", 0, {"dataset": "digits"}, {}, {})
+    run = Run("0" * 32, "a run", "FINISHED", "0", 0, {"dataset": "digits"}, {"image_size": str(side)}, {})
     return Network(
         run=run,
         store=None,  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from analysis.explorer import page
 from pipelines.report.explanations import explorer_shares
 from pipelines.report.measurements import pictures, trace
 from study.config import CNNConfig
-from study.data import Dataset, normalise
+from study.data import Dataset, Labelled, normalise
 from study.probes.circuit import background, rival_of
 from tests.support.accessibility import violations
 from tests.support.explored import DEAD, Expected, chosen, trained
@@ -84,11 +84,17 @@ def close(drawn: np.ndarray, expected: np.ndarray, what: str) -> None:
 def explored(browser: Chrome, tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Shown]:
     pages: dict[object, Shown] = {}
 
-    def make(config: CNNConfig = CNNConfig(), classes: tuple[str, ...] = tiny.classes, epochs: int = 3) -> Shown:  # noqa: B008
-        if (config, classes, epochs) not in pages:
-            network = trained(config, tiny.train, classes, epochs)
-            images = chosen(tiny.test, 3, classes)
-            shares = explorer_shares(network, images, tiny.train) if len(network.files) > 1 else None
+    def make(
+        config: CNNConfig = CNNConfig(),  # noqa: B008
+        classes: tuple[str, ...] = tiny.classes,
+        epochs: int = 3,
+        side: int = 32,
+    ) -> Shown:
+        if (config, classes, epochs, side) not in pages:
+            train, test = (_resized(part, side) for part in (tiny.train, tiny.test))
+            network = trained(config, train, classes, epochs)
+            images = chosen(test, 3, classes)
+            shares = explorer_shares(network, images, train) if len(network.files) > 1 else None
             html = page.page(
                 replace(trace(network, images), shares=shares),
                 pictures(images),
@@ -98,10 +104,15 @@ def explored(browser: Chrome, tiny: Dataset, tmp_path_factory: pytest.TempPathFa
             )
             file = tmp_path_factory.mktemp("explorer") / "explorer.html"
             file.write_text(html, encoding="utf-8")
-            pages[config, classes, epochs] = Shown(browser, Expected.of(network, images), file)
-        return pages[config, classes, epochs]
+            pages[config, classes, epochs, side] = Shown(browser, Expected.of(network, images), file)
+        return pages[config, classes, epochs, side]
 
     return make
+
+
+def _resized(images: Labelled, side: int) -> Labelled:
+    nearest = torch.arange(side) * images.images.shape[-1] // side
+    return replace(images, images=images.images[..., nearest, :][..., nearest].contiguous())
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +145,18 @@ def test_the_drawn_pixels_are_those_of_torch_and_matplotlib(explored: Callable[.
     for layer, filter, epoch in [("conv1", 0, 0), ("conv1", 3, 2), ("conv2", 1, 0), ("conv2", 4, 3), ("conv2", 5, 2)]:
         shown.open(f"layer={layer}&filter={filter}&epoch={epoch}")
         shown.check(layer, filter, epoch)
+
+
+@pytest.mark.parametrize("side", [21, 48])
+def test_images_of_another_size_are_drawn_as_they_are_and_so_are_their_maps(explored: Callable[..., Shown], side: int):
+    shown = explored(CNNConfig(filters=(4, 6)), side=side)
+    shown.open("layer=conv2&filter=1&epoch=2")
+    shown.check("conv2", 1, 2)
+    shown.open("layer=conv1&filter=2&epoch=3")
+    shown.check("conv1", 2, 3)
+    for place, image in enumerate(shown.expected.images):
+        drawn = shown.pixels(f"#images button:nth-child({place + 1}) canvas")
+        assert np.array_equal(drawn[..., :3], image.pixels)
 
 
 def test_every_filter_of_a_layer_is_in_its_colours_on_the_chosen_image(explored: Callable[..., Shown]):
