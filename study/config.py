@@ -165,8 +165,7 @@ def model_kind(name: str, recorded: Mapping[str, Any] | None = None) -> type[Mod
     """
     if "model_path" in (recorded or {}):
         return CustomConfig
-    if name not in MODELS:
-        raise unknown("model", name, [*MODELS, *ARCHITECTURES, "package.module:function for a network of your own"])
+    require_known("model", name, MODELS)
     return CNNConfig if name == "cnn" else FFNNConfig
 
 
@@ -177,6 +176,8 @@ def model_config(name: str) -> ModelConfig:
         StudyError: for an unknown name.
     """
     path = name if ":" in name else ARCHITECTURES.get(name)
+    if not path and name not in MODELS:
+        raise unknown("model", name, [*MODELS, *ARCHITECTURES, "package.module:function for a network of your own"])
     return CustomConfig(model_path=path) if path else model_kind(name)()  # type: ignore[call-arg]  # CNN or FFNN
 
 

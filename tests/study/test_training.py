@@ -387,3 +387,31 @@ class TestInterruption:
         with pytest.raises(KeyboardInterrupt):
             predict(model, tiny.test.images)
         assert batches == [10, 10]
+
+
+class WithDropout(torch.nn.Sequential):
+    """Draws random numbers in every step, and keeps running means."""
+
+    def __init__(self) -> None:
+        layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Dropout(0.5)]
+        super().__init__(*layers, torch.nn.Flatten(), torch.nn.Linear(4 * 30 * 30, 10))
+
+
+def test_a_network_that_draws_numbers_continues_as_if_never_interrupted(tiny: Dataset, machine: Machine):
+    torch.manual_seed(0)
+    initial = WithDropout().state_dict()
+
+    def state() -> TrainingState:
+        model = WithDropout()
+        model.load_state_dict(initial)
+        return TrainingState(model, settings(), machine)
+
+    expected = train(settings(), tiny, machine, state())[1][-1]
+    begun_with = state()
+    train(settings(epochs=2), tiny, machine, begun_with)
+    torch.rand(7)
+    continued = state()
+    continued.restore(begun_with.tensors())
+    assert_equal(train(settings(), tiny, machine, continued)[1][-1], expected)
+    other = state()
+    assert not torch.equal(train(settings(seed=5), tiny, machine, other)[1][-1]["0.weight"], expected["0.weight"])

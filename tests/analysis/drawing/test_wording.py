@@ -36,3 +36,7 @@ def test_a_mean_is_said_with_its_deviation_where_there_is_one():
     assert wording.mean_phrase(0.7123, 0.004, "{:.1f}", 100) == "71.2 ± 0.4"
     assert wording.mean_phrase(3, np.nan, "{:.0f}") == "3"
     assert wording.mean_phrase(np.nan, np.nan, "{:.0f}") == "–"
+
+
+def test_the_reports_networks_are_abbreviations_and_others_have_names():
+    assert [wording.model_label(name) for name in ("cnn", "ffnn", "resnet18")] == ["CNN", "FFNN", "resnet18"]

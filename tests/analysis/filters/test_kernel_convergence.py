@@ -228,3 +228,11 @@ def test_all_dead_none_moving_and_few_epochs_are_drawn(epochs: int, case: str):
     text = caption(table)
     if epochs == 9:
         assert ("none lives at both" in text) is (case == "all dead")
+
+
+def test_filters_that_are_compared_block_by_block_give_the_same_table(monkeypatch: pytest.MonkeyPatch):
+    weights, silent = walk(4), RNG.random((FILTERS, 4)) < 0.3
+    whole = kernel_convergence({"conv1": weights}, health(silent))
+    for block in (1, 4 * 75 * 2):
+        monkeypatch.setattr("analysis.filters.kernel_convergence.BLOCK", block)
+        pd.testing.assert_frame_equal(kernel_convergence({"conv1": weights}, health(silent)), whole)

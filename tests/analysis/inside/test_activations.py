@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from analysis.drawing import style
+from analysis.drawing.filter_rows import MOST_DRAWN
 from analysis.inside.activations import (
     activation_evolution,
     activation_grid,
@@ -193,3 +194,14 @@ def test_each_map_of_the_grid_on_its_own_scale_reaches_its_end():
     images, _ = tiles(evolution({0: faint, 1: -faint * 2000}))
     assert images[2].get_array().max() == pytest.approx(1)
     assert images[3].get_array().min() == pytest.approx(-1)
+
+
+def test_of_many_maps_the_first_are_drawn_and_the_others_counted():
+    maps = np.random.default_rng(0).random((MOST_DRAWN + 3, 2, 2))
+    shown = show_grid(maps, "relu9", 2, description="an image")
+    assert shown.table is not None
+    assert shown.table["filter"].max() == MOST_DRAWN - 1
+    assert shown.heading.startswith("The first 128 of 131 maps")
+    assert "the first 128 of the 131 filters" in shown.note
+    few = show_grid(maps[:3], "relu9", 2, description="an image")
+    assert (few.note, few.heading) == ("", "All maps: ReLU (relu9)")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from analysis.drawing import style
+from analysis.drawing.filter_rows import MOST_DRAWN
 from analysis.drawing.screens import narrow_version
 from analysis.inside import kernel_sheets
 from tests.support.legibility import problems_on_screens
@@ -139,3 +140,14 @@ def test_filters_that_cannot_be_seen_are_named_below_the_mosaic_and_counted():
     figure = kernel_sheets.draw_kernel_mosaic(table, title="t")
     assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["0"]
     assert pictures(figure)[1][-1] == "2 collapsed: 2, 3\n1 too faint to see: 1"
+
+
+def test_of_a_large_layer_the_first_filters_and_inputs_are_drawn_and_all_are_counted():
+    weights = RNG.normal(size=(MOST_DRAWN + 2, MOST_DRAWN + 1, 1, 1)).astype(np.float32)
+    shown = kernel_sheets.show_mosaic(weights, "conv9", 3)
+    assert shown.table is not None
+    assert (shown.table["filter"].max(), shown.table["channel"].max()) == (MOST_DRAWN - 1, MOST_DRAWN - 1)
+    assert "the first 128 of the 130 filters and the first 128 of the 129 input channels of each." in shown.note
+    assert "of the 130 filters of conv9" in shown.text
+    assert "its 16,770 weights" in shown.text
+    assert "first" not in kernel_sheets.show_mosaic(SECOND, "conv2", 3).note

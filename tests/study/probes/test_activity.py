@@ -3,11 +3,13 @@ import pytest
 import torch
 from torch import nn
 
-from study.config import CNNConfig, FFNNConfig, ModelConfig
+from study.config import CNNConfig, FFNNConfig, ModelConfig, model_config
+from study.convolutions import Convolutions
 from study.data import Dataset, normalise
 from study.models import CNN, Model, build_model
 from study.probes.activity import (
     activity,
+    convolution_activity,
     filter_counts,
     outweighed,
     parameters_without,
@@ -249,3 +251,25 @@ def test_counting_changes_neither_the_weights_nor_torchs_random_numbers(model: C
     filter_counts(model, tiny.train.images)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@torch.no_grad()
+def test_the_activity_of_another_networks_convolutions_is_that_of_plain_inference(tiny: Dataset):
+    model = build_model(model_config("three_layers"), classes=10, seed=1)
+    model.norms[1].bias[3] = -100  # type: ignore[index,union-attr,operator]
+    measured = convolution_activity(Convolutions(model), tiny.test.images, ["conv2", "conv3"])
+    assert list(measured) == ["conv2", "conv3"]
+    maps = Convolutions(model).activations(normalise(tiny.test.images))
+    for layer, item in measured.items():
+        fires = maps[layer.replace("conv", "relu")].flatten(2) > 0
+        assert np.array_equal(item.active_images, fires.any(2).double().mean(0).numpy())
+        assert np.allclose(item.active_positions, fires.double().mean((0, 2)).numpy(), atol=1e-6)
+        assert np.array_equal(item.silent, ~fires.any(2).any(0).numpy())
+    assert measured["conv2"].silent[3]
+    assert not measured["conv2"].silent.all()
+
+
+def test_a_convolution_without_a_relu_of_its_own_has_no_activity(tiny: Dataset):
+    model = build_model(model_config("resnet18"), classes=10, seed=0)
+    measured = convolution_activity(Convolutions(model), tiny.test.images[:2], ["conv2", "conv3"])
+    assert list(measured) == ["conv2"]

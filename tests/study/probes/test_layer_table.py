@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from study.config import CNNConfig, FFNNConfig, ModelConfig
+from study.config import CNNConfig, FFNNConfig, ModelConfig, model_config
 from study.errors import StudyError
 from study.models import build_model
 from study.probes.layer_table import COLUMNS, architecture
@@ -56,3 +56,14 @@ def test_the_kind_of_pooling_is_named(pooling: str):
 def test_layers_that_do_not_fit_are_refused():
     with pytest.raises(StudyError, match="do not fit"):
         architecture(CNNConfig(pool=6), classes=10)
+
+
+def test_the_layers_of_another_network_are_its_modules_as_they_run():
+    table = architecture(model_config("resnet18"), classes=10).set_index("layer")
+    assert table["parameters"].sum() == 11_173_962
+    assert list(table.index[:4]) == ["input", "conv1", "bn1", "relu"]
+    assert table.index[-1] == "fc"
+    assert [layer for layer in table.index if layer.startswith("conv")] == [f"conv{place}" for place in range(1, 21)]
+    row = table.loc["conv6"]
+    assert row["what"] == "layer2.0.conv1: 128 kernels 64 × 3 × 3, padding 1, stride 2"
+    assert (row["output"], row["equation_2"]) == ("128 × 16 × 16", "⌊(32 − 3 + 2·1) / 2⌋ + 1 = 16")

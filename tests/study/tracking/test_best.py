@@ -227,3 +227,11 @@ def test_a_command_that_is_named_leads_to_the_store_and_the_images_at_hand(store
     trial(store, 7, 0.9)
     text = refusal(selection.choose_retrained, store, "best")
     assert f"`study retrain --model cnn --dataset digits {where}`" in text
+
+
+def test_an_unknown_model_is_named_beside_those_that_were_searched(store: Store):
+    store.start("digits", "s", tags={"stage": "search", "model": "my_net", "search": "s"}, params={})
+    message = refusal(selection.best_retrained, store, "my_met", "digits")
+    assert "'my_met'" in message
+    assert "cnn, ffnn, my_net, resnet18" in message
+    assert "No my_net was searched on digits" in refusal(selection.best_trial, store, "digits", "my_net")

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from study.config import DataConfig, FFNNConfig, SearchConfig, TrainConfig
+from study.config import CustomConfig, DataConfig, FFNNConfig, SearchConfig, TrainConfig, model_config
 from study.errors import StudyError
-from study.tracking.runs import DATA_PARAMS, WORKER, Run, differing_params
+from study.tracking.runs import DATA_PARAMS, WORKER, Run, as_param, differing_params
 from study.tracking.tags import search_tags, trial_tags
 
 CONFIG = SearchConfig(name="digits-ffnn", model=FFNNConfig(), seed=7)
@@ -78,3 +78,17 @@ def test_settings_that_cannot_be_read_are_named_with_their_run(params: dict[str,
 def test_params_differ_where_both_runs_record_another_value():
     other = replace(TRIAL, params={**TRIAL.params, "epochs": "5", "pruner": "none"})
     assert differing_params(TRIAL, other, ["epochs", "seed", "pruner", *DATA_PARAMS]) == {"epochs": ("2", "5")}
+
+
+def test_the_option_of_a_network_is_its_name_or_the_path_of_its_function():
+    own = SearchConfig(name="s", model=CustomConfig(model_path="nets:wide"))
+    for model, option in ((own.model, "nets:wide"), (model_config("resnet18"), "resnet18"), (FFNNConfig(), "ffnn")):
+        config = replace(own, model=model)
+        assert (
+            run(
+                {"model": model.name}, {name: as_param(value) for name, value in config.settings().items()}
+            ).model_option
+            == option
+        )
+        assert run({"model": model.name}, texts(TrainConfig(model=model).params())).model_option == option
+    assert run({"model": "cnn"}, {"model_settings": "[broken"}).model_option == "cnn"
