@@ -3,6 +3,7 @@
 A logged model carries a copy of it, see `study.tracking.packaging`.
 """
 
+import io
 import json
 import os
 import warnings
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -110,12 +112,25 @@ def _export(model: nn.Module, file: Path, side: int) -> None:
         torch.export.save(program, file)
 
 
+def _exported(file: Path) -> nn.Module:
+    """The network that `_export` wrote.
+
+    Raises:
+        UnpicklingError: for a file with a pickle of anything but tensors, which `torch.export.load` would run.
+    """
+    with ZipFile(file) as archive:
+        for name in archive.namelist():
+            if name.endswith(".pt"):
+                torch.load(io.BytesIO(archive.read(name)), weights_only=True)
+    return torch.export.load(file).module()
+
+
 def _load_pyfunc(path: str) -> Served:
     """The model whose data is in the folder `path`; MLflow calls it."""
     described = json.loads(Path(path, DESCRIPTION).read_text(encoding="utf-8"))
     classes, side = described["classes"], described["side"]
     if Path(path, GRAPH).is_file():
-        return Served(torch.export.load(Path(path, GRAPH)).module(), classes, side)
+        return Served(_exported(Path(path, GRAPH)), classes, side)
     config = model_kind(described["model"], described["settings"])(**described["settings"])
     model = trained_model(config, load_file(Path(path, WEIGHTS)), classes=len(classes), side=side)
     return Served(model, classes, side)

@@ -32,6 +32,7 @@ def best_trial(store: Store, dataset: str, model: str, data: DataConfig | None =
         return complete[0]
     trials = store.runs([dataset], stage="trial", model=model)
     if not trials:
+        _require_model(store, model)
         option = next((run.model_option for run in store.runs(stage="search", model=model)), model)
         first = command(store, "tune", "--model", option, *_options(store, dataset, data))
         raise StudyError(f"No {model} was searched on {dataset}: run `{first}` first.")

@@ -26,13 +26,15 @@ def test_a_bad_setting_of_an_analysis_is_named_in_one_sentence(values: dict[str,
     ("values", "message"),
     [
         ({"name": "seeds"}, "Unknown experiment 'seeds': choose one of dead-filters, winner, recipe."),
-        ({"name": "winner", "model": "resnet"}, "Unknown model 'resnet': choose one of cnn, ffnn."),
         ({"name": "winner", "seeds": 0}, "seeds is 0: it must be at least 1."),
         ({"name": "winner", "epochs": 0}, "epochs is 0: it must be at least 1."),
         ({"name": "winner", "top": 1}, "top is 1: it must be at least 2."),
         ({"name": "recipe", "top": 2}, "recipe compares no trials: leave out --top."),
         ({"name": "dead-filters", "top": 3}, "dead-filters compares no trials: leave out --top."),
-        ({"name": "dead-filters", "model": "ffnn"}, "The ffnn has no filters: leave out --model, or choose cnn."),
+        (
+            {"name": "dead-filters", "model": "ffnn"},
+            "dead-filters trains the cnn, not ffnn: leave out --model, or choose cnn.",
+        ),
     ],
 )
 def test_a_bad_setting_of_an_experiment_is_named_in_one_sentence(values: dict[str, Any], message: str):

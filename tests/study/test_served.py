@@ -1,11 +1,14 @@
 """The model that MLflow serves: every form of an image gets the answer of the network that was trained."""
 
 import json
+import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import mlflow
 import numpy as np
@@ -14,6 +17,8 @@ import pytest
 import torch
 from mlflow.exceptions import MlflowException
 
+from study import served
+from study.config import model_config
 from study.images import normalise
 from study.models import build_model
 from study.tracking.artifacts import weights_path
@@ -88,3 +93,53 @@ print(json.dumps(answer.to_dict("records")))
     assert ended.returncode == 0, ended.stderr
     [answer] = json.loads(ended.stdout)
     assert answer["class"] in finished_study.dataset.classes
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("was run",)
+
+
+def own_network(folder: Path, build: str = "three_layers") -> tuple[Any, str]:
+    """An exported network of another kind than the report's, and what `save` says."""
+    config = model_config(build)
+    model = build_model(config, classes=3, seed=0, side=48).eval()
+    return model, served.save(folder, model, config, ["a", "b", "c"], 48)
+
+
+def test_any_network_answers_as_its_operations_alone(tmp_path: Path):
+    model, message = own_network(tmp_path)
+    assert message == ""
+    assert not (tmp_path / served.WEIGHTS).exists()
+    loaded = served._load_pyfunc(str(tmp_path))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 48, 48), dtype=np.uint8)
+    expected = torch.softmax(model(normalise(torch.from_numpy(pixels))), 1).detach().numpy()
+    assert np.allclose(loaded.probabilities(pixels), expected, atol=1e-6)
+    assert loaded.side == 48
+
+
+def test_an_exported_network_with_a_foreign_pickle_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    own_network(tmp_path)
+    file, altered = tmp_path / served.GRAPH, tmp_path / "altered"
+    with ZipFile(file) as before, ZipFile(altered, "w") as after:
+        for name in before.namelist():
+            content = pickle.dumps(Evil(), protocol=2) if name.endswith(".pt") else before.read(name)
+            after.writestr(name, content)
+    altered.replace(file)
+    with pytest.raises(pickle.UnpicklingError):
+        served._load_pyfunc(str(tmp_path))
+    assert not (tmp_path / "was run").exists()
+
+
+def test_a_network_that_torch_cannot_export_is_built_by_its_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*arguments: object, **more: object) -> None:
+        raise RuntimeError("Data-dependent branch.\nSee the log.")
+
+    monkeypatch.setattr(torch.export, "export", fail)
+    model, message = own_network(tmp_path)
+    assert "study.examples:three_layers (RuntimeError: Data-dependent branch)" in message
+    assert message.endswith(".")
+    loaded = served._load_pyfunc(str(tmp_path)).model
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), loaded.parameters(), strict=True))
+    assert not loaded.training
