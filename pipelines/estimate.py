@@ -10,6 +10,7 @@ from study.config import SearchConfig, TrainConfig
 from study.data import Dataset
 from study.device import Machine, failures_explained
 from study.models import build_model
+from study.search.space import costliest
 from study.training import Epoch, TrainingState, fit
 
 STEPS = 4
@@ -18,8 +19,8 @@ STEPS = 4
 
 def seconds_per_image(config: SearchConfig, dataset: Dataset, machine: Machine) -> float:
     """Time of a training step per image: the shorter of two short epochs, since the first pays for warming up."""
-    settings = TrainConfig(model=config.model, batch_size=config.batch_size, epochs=2)
-    model = build_model(config.model, classes=len(dataset.classes), seed=0, side=dataset.side)
+    settings = TrainConfig(model=costliest(config), batch_size=config.batch_size, epochs=2)
+    model = build_model(settings.model, classes=len(dataset.classes), seed=0, side=dataset.side)
     state = TrainingState(model, settings, machine)
     rows = torch.arange(min(STEPS * config.batch_size, len(dataset.train)))
     timed: list[Epoch] = []

@@ -152,7 +152,8 @@ def show_heatmap(m: Material) -> Exhibit:
     return heatmap.show(
         {tracked.title(run): tracked.trials(store, run) for run in shown},
         differences=tracked.differences(shown),
-        grid_command="" if grids else tracked.grid_command(own, m.where),
+        # The grid has both rates alone.
+        grid_command="" if grids or own.choices else tracked.grid_command(own, m.where),
     )
 
 

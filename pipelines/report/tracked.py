@@ -124,7 +124,7 @@ def comparable(own: Run, searches: Iterable[Run]) -> list[Run]:
     Those without pruning come first, since they trained each point for all epochs; else in the order of `searches`.
     """
     others = [run for run in searches if (run.sampler == "grid") != (own.sampler == "grid")]
-    alike = [run for run in others if not differing_params(own, run, MUST_AGREE)]
+    alike = [run for run in others if run.choices == own.choices and not differing_params(own, run, MUST_AGREE)]
     return sorted(alike, key=lambda run: run.pruner != "none")
 
 

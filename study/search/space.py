@@ -20,6 +20,7 @@ from study.config import (
     SPACES,
     CNNConfig,
     CustomConfig,
+    FFNNConfig,
     ModelConfig,
     Range,
     SearchConfig,
@@ -166,6 +167,16 @@ def possible(config: SearchConfig, name: str, drawn: Mapping[str, Any]) -> Choic
         return choices
     values = [int(value) for value in choices.values if _fits(config, {**drawn, name: value})]
     return replace(choices, values=tuple(values))
+
+
+def costliest(config: SearchConfig) -> ModelConfig:
+    """A network of the space that takes about the longest to train."""
+    values: dict[str, Any] = {name: max(config.choices[name].values) for name in config.choices if name != "pooling"}
+    for name in ("dilation", "stride", "pool"):
+        if name in values:
+            values[name] = min(config.choices[name].values)
+    costly = replace(config, model=_with_values(config.model, values), choices={})
+    return costly.model if isinstance(costly.model, FFNNConfig) or _fits(costly, {}) else config.model
 
 
 def _fits(config: SearchConfig, drawn: Mapping[str, Any]) -> bool:

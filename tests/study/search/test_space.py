@@ -21,6 +21,7 @@ from study.search.space import (
     GEOMETRY,
     TRAINING,
     config_of,
+    costliest,
     distribution,
     in_space,
     possible,
@@ -181,6 +182,14 @@ def test_a_search_comes_back_from_its_stored_settings(model: ModelConfig):
 def test_a_point_that_no_space_has_is_refused(drawn: dict[str, Any]):
     with pytest.raises((StudyError, TypeError)):
         training(SEARCHES["cnn"], 0, {"learning_rate": 1e-3, "weight_decay": 1e-4, **drawn})
+
+
+def test_the_costliest_network_is_the_largest_that_fits():
+    assert costliest(SEARCHES["cnn"]) == CNNConfig(filters=(64, 128), kernel=7, padding=3)
+    assert costliest(SEARCHES["ffnn"]) == FFNNConfig(hidden=512)
+    assert costliest(SearchConfig(name="s")) == CNNConfig()
+    only_small = in_space(SearchConfig(name="s"), "report", {"kernel": "3,41", "padding": "0"})
+    assert costliest(only_small) == only_small.model
 
 
 def test_ranges_are_logarithmic_steps_are_kept_and_the_rest_is_categorical():
