@@ -65,10 +65,14 @@ def least_accuracy(prefer: str) -> float | None:
 
 def _smallest(complete: Sequence[Run], least: float) -> Run:
     """Of the `complete` trials, best first, that reach an accuracy the one with the fewest parameters."""
-    reaching = [run for run in complete if metric(run, "best_val_accuracy") >= least and not math.isnan(run.parameters)]
+    known = [run for run in complete if not math.isnan(run.parameters)]
+    reaching = [run for run in known if metric(run, "best_val_accuracy") >= least]
     if not reaching:
-        highest, place = metric(complete[0], "best_val_accuracy"), complete[0].full_name
-        raise StudyError(f"No trial reaches a validation accuracy of {least:g}: the highest is {highest:.4f}, {place}.")
+        highest = f"{metric(known[0], 'best_val_accuracy'):.4f}, {known[0].full_name}" if known else "unknown"
+        raise StudyError(
+            f"No trial of a known number of parameters reaches a validation accuracy of {least:g}: the highest is "
+            f"{highest}."
+        )
     # Of several the best comes first.
     return min(reaching, key=lambda run: run.parameters)
 

@@ -18,10 +18,12 @@ def trial(
     model: str = "cnn",
     dataset: str = "digits",
     reason: str = "complete",
+    parameters: int | None = None,
 ) -> str:
     tags = {"stage": "trial", "model": model, "search": f"{dataset}-{model}", "dataset": dataset}
     tags |= {"optuna_trial": str(number), "base_seed": "0"}
-    run_id = store.start(dataset, f"{dataset}-{model} trial {number}", tags=tags, params={"epochs": 2})
+    params = {"epochs": 2} | ({} if parameters is None else {"parameters": parameters})
+    run_id = store.start(dataset, f"{dataset}-{model} trial {number}", tags=tags, params=params)
     store.log(run_id, {"best_val_accuracy": accuracy, "best_val_loss": loss})
     store.finish(run_id, {"complete": "FINISHED", "pruned": "FINISHED"}.get(reason, "KILLED"), reason)
     return run_id
@@ -50,6 +52,48 @@ def test_the_best_trial_has_the_highest_validation_accuracy(store: Store):
     best = trial(store, 1, 0.8)
     trial(store, 2, 0.7)
     assert selection.best_trial(store, "digits", "cnn").id == best
+
+
+def test_the_smallest_network_that_reaches_an_accuracy_can_be_preferred(store: Store):
+    trial(store, 0, 0.9)
+    large = trial(store, 1, 0.8, parameters=5000)
+    small = trial(store, 2, 0.7, parameters=2000)
+    trial(store, 3, 0.65, parameters=2000)
+    trial(store, 4, 0.95, reason="pruned", parameters=10)
+    chosen = {
+        least: selection.best_trial(store, "digits", "cnn", prefer=f"parameters:{least}").id for least in (0.6, 0.7)
+    }
+    assert chosen == {0.6: small, 0.7: small}
+    assert selection.choose_trial(store, "best:parameters:0.75", "cnn").id == large
+    assert selection.choose_trial(store, "best:cnn:parameters:0.5", "ffnn").id == small
+    run = retraining(store, small)
+    assert selection.choose_retrained(store, "best:parameters:0.6").id == run
+    text = refusal(selection.choose_retrained, store, "best:parameters:0.8")
+    assert "study retrain --model cnn --run best:parameters:0.8" in text
+    # One whose number of parameters is unknown does not count.
+    text = refusal(selection.choose_trial, store, "best:parameters:0.85", "cnn")
+    assert text.startswith(
+        "No trial of a known number of parameters reaches a validation accuracy of 0.85: the highest is 0.8"
+    )
+
+
+@pytest.mark.parametrize(
+    "prefer", ["parameters", "parameters:", "parameters:x", "parameters:1.5", "size:0.7", "parameters:nan"]
+)
+def test_a_preference_that_means_nothing_is_named_with_the_choices(prefer: str):
+    text = refusal(selection.least_accuracy, prefer)
+    assert repr(prefer) in text
+    assert "parameters:0.70" in text
+
+
+def test_a_trial_is_retrained_for_its_own_epochs_where_its_search_drew_them(store: Store):
+    run = store.get(trial(store, 0, 0.5))
+    assert selection.default_epochs(store, run) == 30
+    tags = {"stage": "search", "model": "cnn", "search": "digits-cnn", "dataset": "digits"}
+    store.start("digits", "digits-cnn", tags=tags, params={"choices": {"kernel": "3,5"}})
+    assert selection.default_epochs(store, run) == 30
+    store.start("digits", "digits-cnn", tags=tags, params={"choices": {"kernel": "3,5", "epochs": "2:9"}})
+    assert selection.default_epochs(store, run) == 2
 
 
 def test_equal_accuracies_are_told_apart_by_the_loss_and_then_by_the_number(store: Store):
