@@ -20,7 +20,6 @@ from study.config import (
     SPACES,
     CNNConfig,
     CustomConfig,
-    FFNNConfig,
     ModelConfig,
     Range,
     SearchConfig,
@@ -176,7 +175,8 @@ def costliest(config: SearchConfig) -> ModelConfig:
         if name in values:
             values[name] = min(config.choices[name].values)
     costly = replace(config, model=_with_values(config.model, values), choices={})
-    return costly.model if isinstance(costly.model, FFNNConfig) or _fits(costly, {}) else config.model
+    is_cnn = isinstance(costly.model, CNNConfig)
+    return costly.model if not is_cnn or _fits(costly, {}) else config.model
 
 
 def _fits(config: SearchConfig, drawn: Mapping[str, Any]) -> bool:

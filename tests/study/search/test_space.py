@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
-from study.config import CNNConfig, FFNNConfig, ModelConfig, SearchConfig, TrainConfig
+from study.config import CNNConfig, CustomConfig, FFNNConfig, ModelConfig, SearchConfig, TrainConfig
 from study.errors import StudyError
 from study.models import build_model, parameter_count
 from study.ranges import Choices
@@ -188,6 +188,8 @@ def test_the_costliest_network_is_the_largest_that_fits():
     assert costliest(SEARCHES["cnn"]) == CNNConfig(filters=(64, 128), kernel=7, padding=3)
     assert costliest(SEARCHES["ffnn"]) == FFNNConfig(hidden=512)
     assert costliest(SearchConfig(name="s")) == CNNConfig()
+    other = CustomConfig(model_path="study.examples:resnet18")
+    assert costliest(SearchConfig(name="s", model=other)) == other
     only_small = in_space(SearchConfig(name="s"), "report", {"kernel": "3,41", "padding": "0"})
     assert costliest(only_small) == only_small.model
 
