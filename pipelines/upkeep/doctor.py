@@ -4,6 +4,7 @@ Prints the findings as a table. Before anything is changed both databases are co
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from study.search.search import default_storage
 from study.search.storage import storage_failures_explained
 from study.system import interruption
 from study.system.databases import back_up, damage, exists
-from study.system.heartbeat import Pulse, grace
+from study.system.heartbeat import LONGEST_CHECK, Pulse, grace
 from study.system.redaction import masked, redacted
 from study.tracking.hints import command_at
 from study.tracking.store import default_uri
@@ -124,12 +125,14 @@ class _Examination:
 
     def watch(self) -> None:
         """Waits for a sign of life of each process that cannot be seen from here; one that gives none is dead."""
+        begun = time.monotonic()
         waiting = findings.signs_from_elsewhere(self._facts())
+        # Both stores are read for each look.
+        pulse = Pulse(max(LONGEST_CHECK, 3 * (time.monotonic() - begun)))
         if waiting:
             number = _count(len(waiting), "process", "processes")
             say = self.context.display.say
             say(f"Looking for signs of life of {number} on other machines, for up to {grace():.0f} s.")
-        pulse = Pulse()
         while waiting:
             now = findings.signs_from_elsewhere(self._facts())
             stopped = {worker for worker, sign in now.items() if pulse.has_stopped(worker, sign)}

@@ -59,10 +59,11 @@ class Heart:
 class Pulse:
     """The heartbeats of other processes, as observed by this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float = LONGEST_CHECK) -> None:
+        """Takes the seconds that a look takes at most."""
         self._grace = grace()
-        self._longest = max(interval(), min(LONGEST_CHECK, self._grace / 2))
-        self.every = self._longest / 2
+        self._longest = max(interval(), longest)
+        self.every = min(self._longest / 2, self._grace / 4)
         """Seconds between two looks that are frequent enough."""
         self._seen: dict[int | str, tuple[object, float, float]] = {}
 
