@@ -107,7 +107,13 @@ class Scenario:
                 ("cut", storage.replace(f":{cluster.port}/", f":{self.line.port}/")),
             )
         ]
-        stack.callback(lambda: [victim.clear() for machine in self.machines for victim in machine.started])
+        stack.callback(self._clear)
+
+    def _clear(self) -> None:
+        for machine in self.machines:
+            for victim in machine.started:
+                victim.clear()
+                victim.ended(TIMEOUT)
 
     def finished(self) -> int:
         """How many trials are finished."""

@@ -1,6 +1,7 @@
 """A line to a server: a TCP proxy on this machine, which can be cut and mended."""
 
 import contextlib
+import select
 import socket
 import threading
 
@@ -15,7 +16,8 @@ class Line:
         self._is_cut = False
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
 
     def cut(self) -> None:
         """Ends all connections, and every new one."""
@@ -24,7 +26,6 @@ class Line:
             for connection in self._open:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-            self._open.clear()
 
     def mend(self) -> None:
         """Lets new connections pass."""
@@ -34,32 +35,42 @@ class Line:
     def close(self) -> None:
         """Ends the proxy."""
         self.cut()
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        self._thread.join()
 
     def _serve(self) -> None:
+        threads = []
         with contextlib.suppress(OSError):
             while True:
                 ours, _ = self._listening.accept()
-                self._connect(ours)
+                threads.append(threading.Thread(target=self._pass_on, args=(ours,)))
+                threads[-1].start()
+        for thread in threads:
+            thread.join()
 
-    def _connect(self, ours: socket.socket) -> None:
-        with self._lock:
-            try:
+    def _pass_on(self, ours: socket.socket) -> None:
+        with ours, contextlib.suppress(OSError):
+            with self._lock:
                 if self._is_cut:
-                    raise OSError
+                    return
                 theirs = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:
-                ours.close()
+                self._open |= {ours, theirs}
+            with theirs:
+                try:
+                    _pump(ours, theirs)
+                finally:
+                    with self._lock:
+                        self._open -= {ours, theirs}
+
+
+def _pump(first: socket.socket, second: socket.socket) -> None:
+    """Passes on what comes from either, until one of them ends."""
+    others = {first: second, second: first}
+    while True:
+        for source in select.select(list(others), [], [])[0]:
+            data = source.recv(65536)
+            if not data:
                 return
-            self._open |= {ours, theirs}
-        for pair in ((ours, theirs), (theirs, ours)):
-            threading.Thread(target=_pass_on, args=pair, daemon=True).start()
-
-
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    for connection in (source, target):
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+            others[source].sendall(data)

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.session.context import Context
 from pipelines.trials import recovery
-from pipelines.trials import runner as stage
+from pipelines.trials import trainings as stage
 from pipelines.trials.recovery import Recovery
 from pipelines.tune import tune
 from study.data import Dataset
