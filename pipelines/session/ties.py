@@ -39,14 +39,20 @@ def ties(best_first: Sequence[Run]) -> str:
     first = best_first[0]
     names = [f"{run.trial_number}{'' if run.search == first.search else f' of {run.search}'}" for run in tied]
     named = f"trial {names[0]}" if len(names) == 1 else f"{len(names)} more trials ({', '.join(names)})"
-    decided = "validation loss" if _loss(first) < _loss(tied[0]) else "number"
-    return f"Tied with {named}: the lowest {decided} decided."
+    return f"Tied with {named}: {_decided(first, tied[0])} decided."
 
 
 def tied_trials(best_first: Sequence[Run]) -> list[Run]:
     """The trials with the same validation accuracy as the first, without it."""
     highest = [run for run in best_first if metric(run, ACCURACY) == metric(best_first[0], ACCURACY)]
     return highest[1:]
+
+
+def _decided(first: Run, second: Run) -> str:
+    """What ranks the first of two tied trials before the second."""
+    if _loss(first) < _loss(second):
+        return "the lowest validation loss"
+    return "the lowest number" if first.trial_number < second.trial_number else "the later start"
 
 
 def _loss(run: Run) -> float:

@@ -137,11 +137,13 @@ def test_the_clients_of_the_docs_work(
     address: str, expected: dict[str, float], finished_study: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    for name in ("cat.jpg", "boat.png"):
+    photos = ["photos/8.png", "photos/11.png"]
+    Path("photos").mkdir()
+    for name in photos:
         Image.fromarray(PIXELS).save(name, "PNG")
     (at_home,) = [block for block in BLOCKS if "pyfunc" in block]
     (over_http,) = [block for block in BLOCKS if "urllib" in block]
-    at_home = at_home.replace("models:/cifar10-cnn@best", MODEL)
+    assert MODEL in at_home
     at_home = at_home.replace("sqlite:///mlruns/mlflow.db", finished_study.context.store.uri)
     output, names = io.StringIO(), dict[str, Any]()
     with contextlib.redirect_stdout(output):
@@ -150,6 +152,6 @@ def test_the_clients_of_the_docs_work(
     assert output.getvalue().startswith(max(expected, key=expected.__getitem__))
     names = {}
     exec(at_home, names)
-    answer = names["model"].predict(names["pd"].DataFrame({"image": ["cat.jpg", "boat.png"]}))
+    answer = names["model"].predict(names["pd"].DataFrame({"image": photos}))
     assert isinstance(answer, pd.DataFrame)
     assert np.allclose(answer.filter(like="p_"), list(expected.values()), atol=1e-6)

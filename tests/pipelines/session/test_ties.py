@@ -34,6 +34,8 @@ def test_where_the_losses_are_equal_or_unknown_the_number_decided(store: Store):
     for number in (4, 5):
         trial(store, number, 0.6, None)
     assert said(store) == "Tied with trial 5: the lowest number decided."
+    trial(store, 4, 0.6, None, search="second")
+    assert said(store) == "Tied with 2 more trials (4 of first, 5 of first): the later start decided."
 
 
 def test_they_are_said_of_best_and_of_its_retraining_but_not_of_a_run_that_is_named(store: Store):
