@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 from study.device import Machine
@@ -18,8 +19,17 @@ def counting(images: Labelled, machine: Machine, last: int, **options: Any) -> G
 
 
 def echoing(images: Labelled, machine: Machine, **options: Any) -> Generator[Any]:
-    """Yields the machine, and the images, and whether their memory is this process's own."""
-    yield machine, images, images.labels.numpy().flags.writeable
+    """Yields the machine, the images, and the file that their memory is mapped from."""
+    yield machine, images, _file_behind(images.images.data_ptr())
+
+
+def _file_behind(address: int) -> str:
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, _, _, _, *path = line.split(maxsplit=5)
+        first, last = (int(end, 16) for end in span.split("-"))
+        if first <= address < last:
+            return " ".join(path)
+    return ""
 
 
 def hanging(images: Labelled, machine: Machine, **options: Any) -> Generator[int]:
