@@ -30,6 +30,7 @@ PACKED = "network"
 """Folder of the weights and their description, in a model's `data/`."""
 CARRIED = (
     "errors.py",
+    "ranges.py",
     "config.py",
     "custom.py",
     "images.py",
