@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study import custom
 from study.config import IMAGE_SIZE, CNNConfig, CustomConfig, FFNNConfig, ModelConfig
+from study.custom import build, changed
 from study.errors import StudyError
 
 CHANNELS = 3
@@ -218,7 +218,7 @@ def build_model(config: ModelConfig, *, classes: int, seed: int, side: int = IMA
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(config, CustomConfig):
-            return custom.build(config, classes=classes, side=side)
+            return build(config, classes=classes, side=side)
         return CNN(config, classes, side) if isinstance(config, CNNConfig) else FFNN(config, classes, side)
 
 
@@ -242,6 +242,6 @@ def trained_model(
     except RuntimeError as error:
         if not isinstance(config, CustomConfig):
             raise
-        why = custom.changed(config) or "Its code, or that of a library it uses, has changed."
+        why = changed(config) or "Its code, or that of a library it uses, has changed."
         raise StudyError(f"The weights do not fit the network that {config.model_path} builds now. {why}") from error
     return model.eval()
