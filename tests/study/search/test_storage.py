@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from torch import nn
 
 from pipelines.session.context import Context
-from pipelines.trials import runner as stage
+from pipelines.trials import trainings as stage
 from pipelines.tune import tune
 from study.data import Dataset
 from study.errors import StoreFault, StudyError
