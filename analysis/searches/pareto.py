@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.drawing import style
+from analysis.drawing.screens import entries_in_row, is_narrow
 from analysis.drawing.wording import counted
 from analysis.exhibit import Exhibit
 from analysis.searches.search import MARKS, NO_TRIALS, STATES
@@ -116,16 +117,16 @@ def draw(table: pd.DataFrame, reference: Reference | None = None) -> Figure:
         )
     if reference:
         _draw_reference(ax, reference)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1,) if is_narrow() else (1, 2, 5)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.0f}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(True, axis="y")
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=entries_in_row(len(ax.get_legend_handles_labels()[1])))
     return figure
 
 
 def _draw_reference(ax: Axes, reference: Reference) -> None:
-    label = f"the report's network: {reference.parameters:,} parameters"
+    label = f"the report's network ({reference.parameters:,})"
     colour = style.MODEL_COLOURS["ffnn"]
     ax.axvline(reference.parameters, color=colour, ls="--", lw=1, label=label)
     if not np.isnan(reference.accuracy):

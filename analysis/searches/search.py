@@ -155,7 +155,7 @@ def draw_importance(table: pd.DataFrame) -> Figure:
         title="Importance of each hyperparameter",
     )
     if several:
-        figure.legend(loc="outside lower center", ncols=2)
+        figure.legend(loc="outside lower center", ncols=entries_in_row(len(objectives)))
     return figure
 
 
