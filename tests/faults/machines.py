@@ -71,19 +71,6 @@ class Machine:
         self.started[-1].stop(number, whole=True)
 
 
-def wait_for(what: str, condition: Callable[[], object]) -> None:
-    """Waits until the condition holds.
-
-    Raises:
-        TimeoutError: where it does not.
-    """
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.2)
-
-
 class Scenario:
     """The machines, their stores, and what happens to them."""
 
@@ -123,6 +110,21 @@ class Scenario:
         states = invariants.read(self.place.storage, STATES, search=SEARCH)["state"]
         return int(states.isin(invariants.COUNTED).sum())
 
+    def wait_for(self, what: str, condition: Callable[[], object]) -> None:
+        """Waits until the condition holds.
+
+        Raises:
+            RuntimeError: where it does not, or a machine fails meanwhile.
+        """
+        deadline = time.monotonic() + TIMEOUT
+        while not condition():
+            for machine in (self.frozen, self.cut):
+                if machine.started[-1].ended() and machine.started[-1].code:
+                    raise RuntimeError(f"{machine.name} failed: {machine.started[-1].output()[-3000:]}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{what} did not come")
+            time.sleep(0.2)
+
     def trial_on(self, machine: Machine) -> list[int]:
         """The trial that the machine works on."""
         table = invariants.read(self.place.storage, RUNNING_ON, search=SEARCH, worker=f'"{machine.name} %')
@@ -131,7 +133,7 @@ class Scenario:
     def stop_in_a_trial(self, machine: Machine) -> int:
         """Stops all processes of the machine in the middle of a trial, whose number it returns."""
         while True:
-            wait_for(f"a trial on {machine.name}", partial(self.trial_on, machine))
+            self.wait_for(f"a trial on {machine.name}", partial(self.trial_on, machine))
             machine.send(signal.SIGSTOP)
             time.sleep(0.5)
             if trials := self.trial_on(machine):
@@ -157,11 +159,11 @@ class Scenario:
         settings = ("--dataset", "digits", "--model", "ffnn", "--epochs", "4", "--threads", "1", "--no-retrain")
         for machine in self.machines:
             machine.start("tune", *settings, "--search", SEARCH, "--trials", str(trials))
-        wait_for("the first trials", lambda: self.finished() >= 3)
+        self.wait_for("the first trials", lambda: self.finished() >= 3)
         dead, stalled = self.stop_in_a_trial(self.killed), self.stop_in_a_trial(self.frozen)
         self.killed.send(signal.SIGKILL)
         self.say(f"trial {dead} killed, trial {stalled} frozen after {self.finished()} finished trials")
-        wait_for("the takeover", lambda: self.is_taken_over(dead) and self.is_taken_over(stalled))
+        self.wait_for("the takeover", lambda: self.is_taken_over(dead) and self.is_taken_over(stalled))
         self.say(f"both taken over after {self.finished()}")
         self.frozen.send(signal.SIGCONT)
         self.cluster.control("stop", "-m", "fast")
