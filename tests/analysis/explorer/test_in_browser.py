@@ -155,7 +155,7 @@ def test_images_of_another_size_are_drawn_as_they_are_and_so_are_their_maps(expl
     shown.open("layer=conv1&filter=2&epoch=3")
     shown.check("conv1", 2, 3)
     for place, image in enumerate(shown.expected.images):
-        drawn = shown.pixels(f"#images button:nth-child({place + 1}) canvas")
+        drawn = shown.pixels(f'canvas[data-picture="{place}"]')
         assert np.array_equal(drawn[..., :3], image.pixels)
 
 

@@ -5,7 +5,7 @@ from study.tracking.store import Store
 
 def trial(store: Store, number: int, accuracy: float, loss: float | None, search: str = "first") -> str:
     tags = {"stage": "trial", "model": "cnn", "search": search, "dataset": "digits", "optuna_trial": str(number)}
-    run_id = store.start("digits", f"trial {number}", tags=tags)
+    run_id = store.start("digits", f"trial {number}", tags=tags, params={})
     losses = {} if loss is None else {"best_val_loss": loss}
     store.log(run_id, {"best_val_accuracy": accuracy, **losses})
     store.finish(run_id, "FINISHED", "complete")
@@ -42,7 +42,7 @@ def test_they_are_said_of_best_and_of_its_retraining_but_not_of_a_run_that_is_na
     best = trial(store, 0, 0.5, 1.0)
     trial(store, 7, 0.5, 2.0, search="second")
     tags = {"stage": "retrain", "trial_run": best, "dataset": "digits"}
-    retrained = store.get(store.start("digits", "retrained", tags=tags))
+    retrained = store.get(store.start("digits", "retrained", tags=tags, params={}))
     messages: list[str] = []
     for spec, run in (("best", store.get(best)), ("best:cnn", retrained), (best, retrained)):
         say_ties(spec, run, store, messages.append)
