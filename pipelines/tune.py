@@ -18,7 +18,7 @@ from pipelines.trials.worker import Assignment
 from study.config import SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
-from study.models import build_model
+from study.models import parameter_count
 from study.search import search
 from study.search.storage import storage_failures_explained
 from study.system.redaction import masked
@@ -49,7 +49,7 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
     """
     # Too few images for a validation split, or too small ones for the layers, are an error before anything is recorded.
     _ = dataset.splits
-    build_model(config.model, classes=len(dataset.classes), seed=config.seed, side=dataset.side)
+    parameter_count(config.model, classes=len(dataset.classes), side=dataset.side)
     with storage_failures_explained(context.storage):
         with context.locked():
             # An experiment that was deleted, or is not this user's, is an error before a search is started.

@@ -4,8 +4,10 @@ The numbers of the report's two are those of Wik (2023), Table 1: with its defau
 parameters and the FFNN 308,310, initialised as PyTorch does by default. All others are functions, see `study.custom`.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, cast
 
 import torch
@@ -222,9 +224,16 @@ def build_model(config: ModelConfig, *, classes: int, seed: int, side: int = IMA
         return CNN(config, classes, side) if isinstance(config, CNNConfig) else FFNN(config, classes, side)
 
 
+@cache
 def parameter_count(config: ModelConfig, *, classes: int, side: int = IMAGE_SIZE) -> int:
-    """Number of trainable parameters of the network that `config` describes; see `build_model`."""
-    model = build_model(config, classes=classes, seed=0, side=side)
+    """Number of trainable parameters of the network that `config` describes; cached.
+
+    Raises:
+        StudyError: see `build_model`.
+    """
+    # The report's networks take no memory on this device.
+    with contextlib.nullcontext() if isinstance(config, CustomConfig) else torch.device("meta"):
+        model = build_model(config, classes=classes, seed=0, side=side)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
