@@ -4,6 +4,7 @@ import pytest
 
 from pipelines.session.mlflow_pages import search_pages
 from pipelines.session.notes import NOTE, describe_retrained, describe_search
+from study.config import TrainConfig
 from study.tracking.best import complete_trials
 from study.tracking.runs import Run, metric
 from study.tracking.store import Store
@@ -29,7 +30,8 @@ def test_a_search_says_its_best_accuracy_its_links_and_the_command_that_continue
     command = re.search(r"Continued by `(.*)`\.", note)
     assert command
     assert command[1] == (
-        "study tune --dataset digits --model cnn --search digits-cnn --trials 3 --lr 0.001:0.01 --epochs 2"
+        "study tune --dataset digits --model cnn --search digits-cnn --trials 3 --lr 0.001:0.01 --epochs 2 "
+        "--filters 4/6"
     )
     assert "[its trials](#/experiments/" in note
 
@@ -65,7 +67,7 @@ def test_a_description_by_somebody_else_stays(store: Store, retrained: Run, fini
 
 def test_names_are_no_markdown(store: Store, retrained: Run):
     tags = {"stage": "search", "search": "a_b*c*", "model": "cnn"}
-    run = store.get(store.start("digits", "a [name](x)", tags=tags, params={}))
+    run = store.get(store.start("digits", "a [name](x)", tags=tags, params=TrainConfig().params()))
     describe_search(store, run, [run], {}, "study tune")
     note = store.get(run.id).tags[NOTE]
     store.client.delete_run(run.id)
