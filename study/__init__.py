@@ -24,6 +24,9 @@ MLFLOW_SETTINGS = {
 }
 """MLflow's settings, whatever the environment says."""
 
+TRACKING_URI = os.environ.get("MLFLOW_TRACKING_URI") or None
+"""The tracking store that the user's environment names; MLflow sets the variable to each that is opened."""
+
 # Before the first import of mlflow, which reads them.
 os.environ.update(MLFLOW_SETTINGS)
 # MLflow cannot be imported with a level that does not exist.

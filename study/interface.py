@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from study import data, models, training
+from study import TRACKING_URI, data, models, training
 from study.config import ARCHITECTURES, IMAGE_SIZE, MODELS, DataConfig, TrainConfig
 from study.custom import described
 from study.data import Dataset
@@ -211,7 +211,7 @@ def best(
     Raises:
         StudyError: where there is none, or several.
     """
-    store = Store(_home(home), tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
+    store = Store(_home(home), tracking_uri or TRACKING_URI)
     chosen = choose_retrained(store, f"best:{run}" if run in {*MODELS, *ARCHITECTURES} else run, dataset)
     return Recorded(chosen, store, store.classes(chosen.id))
 

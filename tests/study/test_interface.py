@@ -138,3 +138,9 @@ def test_weights_of_another_epoch_name_the_choices(finished_study: Finished):
 def test_an_unknown_run_names_the_choices(finished_study: Finished):
     with pytest.raises(StudyError, match=r"Unknown run 'cnnn'"):
         study.best("cnnn", home=finished_study.context.home.root)
+
+
+def test_another_home_has_another_store_whatever_was_opened_before(finished_study: Finished, tmp_path: Path):
+    study.best("cnn", home=finished_study.context.home.root)
+    with pytest.raises(StudyError, match="Nothing was retrained yet"):
+        study.best("cnn", home=tmp_path)

@@ -1,7 +1,7 @@
 """A line to a server: a TCP proxy on this machine, which can be cut and mended."""
 
 import contextlib
-import select
+import selectors
 import socket
 import threading
 
@@ -67,10 +67,14 @@ class Line:
 
 def _pump(first: socket.socket, second: socket.socket) -> None:
     """Passes on what comes from either, until one of them ends."""
-    others = {first: second, second: first}
-    while True:
-        for source in select.select(list(others), [], [])[0]:
-            data = source.recv(65536)
-            if not data:
-                return
-            others[source].sendall(data)
+    with selectors.DefaultSelector() as ready:
+        ready.register(first, selectors.EVENT_READ, second)
+        ready.register(second, selectors.EVENT_READ, first)
+        while True:
+            for key, _ in ready.select():
+                source, other = key.fileobj, key.data
+                assert isinstance(source, socket.socket)
+                data = source.recv(65536)
+                if not data:
+                    return
+                other.sendall(data)

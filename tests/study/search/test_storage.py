@@ -201,7 +201,7 @@ def test_a_database_that_restarts_is_waited_for_in_the_middle_of_a_trial(
         trial = opened.ask()
         trial.suggest_float("x", 0, 1)
         if away == "report":
-            cluster.control("stop", "-m", "immediate")
+            cluster.control("stop", "-m", "fast")
         trial.report(0.5, 1)
         if away == "tell":
             cluster.control("stop", "-m", "fast")
