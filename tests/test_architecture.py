@@ -217,7 +217,7 @@ def test_only_tracking_names_the_tags_and_params_of_runs():
 
 
 def test_models_know_nothing_of_training_or_data():
-    assert own("study.models") == {"study.config", "study.errors", "study.custom"}
+    assert own("study.models") == {"study.config", "study.custom", "study.errors", "study.geometry"}
     assert own("study.custom") == {"study.config", "study.errors"}
 
 
@@ -300,6 +300,7 @@ TESTED_IN = {
     "study/search/test_space.py": ["study.search.sampling"],
     "study/sources/test_image_folder.py": ["study.pictures.decoding"],
     "study/test_data.py": ["study.images", "study.sources.cifar10"],
+    "study/test_models.py": ["study.geometry"],
     "study/test_training.py": ["study.state"],
     "study/system/test_redaction.py": ["pipelines.session.setup", "study.system.variables"],
     "study/tracking/test_store.py": ["study.tracking.queries"],

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from study.config import IMAGE_SIZE, CNNConfig, CustomConfig, ModelConfig
 from study.convolutions import Convolutions
-from study.models import CHANNELS, build_model, feature_sizes
+from study.geometry import feature_sizes
+from study.models import CHANNELS, build_model
 
 COLUMNS = ["model", "layer", "what", "output", "equation_2", "parameters"]
 

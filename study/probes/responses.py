@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from study.config import CNNConfig
+from study.geometry import feature_sizes, receptive_fields
 from study.images import normalise
-from study.models import CNN, feature_sizes, receptive_fields
+from study.models import CNN
 from study.system import interruption
 from study.training import evaluation_batch
 

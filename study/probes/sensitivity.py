@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from study.config import CNNConfig
+from study.geometry import receptive_fields
 from study.images import Labelled, normalise
-from study.models import CNN, flat, receptive_fields
+from study.models import CNN, flat
 from study.probes import transforms
 from study.training import predict
 

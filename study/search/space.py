@@ -27,7 +27,7 @@ from study.config import (
     model_kind,
 )
 from study.errors import StudyError, require, require_known
-from study.models import feature_sizes
+from study.geometry import feature_sizes
 from study.ranges import Choices
 
 ARCHITECTURE = {

@@ -33,6 +33,7 @@ CARRIED = (
     "ranges.py",
     "config.py",
     "custom.py",
+    "geometry.py",
     "images.py",
     "models.py",
     "served.py",

@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from study.config import CNNConfig, FFNNConfig, ModelConfig
 from study.errors import StudyError
-from study.models import CNN, FFNN, build_model, feature_sizes, output_size, receptive_fields
+from study.geometry import feature_sizes, output_size, receptive_fields
+from study.models import CNN, FFNN, build_model
 
 BOTH = pytest.mark.parametrize("config", [CNNConfig(), FFNNConfig()], ids=lambda config: config.name)
 

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from study.config import CNNConfig
 from study.data import normalise
-from study.models import CNN, build_model, feature_sizes, receptive_fields
+from study.geometry import feature_sizes, receptive_fields
+from study.models import CNN, build_model
 from study.probes.responses import filter_responses
 from study.training import EVALUATION_BATCH
 
