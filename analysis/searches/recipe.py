@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.wording import counted, mean_phrase, several
+from analysis.drawing.wording import counted, mean_phrase, sentence, several
 from analysis.exhibit import Exhibit
 from analysis.searches.paired_seeds import TOO_FEW, Row, difference_phrase, paired_interval
 
@@ -81,7 +81,7 @@ def _names(rows: Sequence[Row]) -> str:
 def points(table: pd.DataFrame) -> list[str]:
     """The difference that each change makes, in percentage points, a sentence each; the largest first."""
     changes = table.iloc[1:].sort_values("difference", ascending=False, na_position="last").to_dict("records")
-    return [f"{row['condition'].capitalize()}: {_difference(row)}." for row in changes]
+    return [sentence(f"{row['condition']}: {_difference(row)}") for row in changes]
 
 
 def _difference(row: Row) -> str:

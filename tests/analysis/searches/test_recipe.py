@@ -24,12 +24,12 @@ def replicates(**accuracies: tuple[float, ...]) -> pd.DataFrame:
 
 BASE = (0.70, 0.71, 0.72)
 HIGHER, LOWER, SAME = (0.72, 0.731, 0.74), (0.60, 0.61, 0.621), (0.69, 0.72, 0.72)
-CLEAR = replicates(trial_3=BASE, cosine=HIGHER, decay=LOWER, warm_up=SAME)
+CLEAR = replicates(trial_3=BASE, cosine=HIGHER, AdamW=LOWER, warm_up=SAME)
 
 
 def test_the_differences_are_paired_by_seed():
     table = recipe.effects(CLEAR)
-    assert table["condition"].tolist() == ["trial 3", "cosine", "decay", "warm up"]
+    assert table["condition"].tolist() == ["trial 3", "cosine", "AdamW", "warm up"]
     assert table["val_accuracy_mean"].tolist() == pytest.approx([0.71, 0.730333, 0.610333, 0.71], abs=1e-5)
     assert table["best_val_accuracy_mean"][0] == pytest.approx(0.72)
     assert table["difference"].tolist() == pytest.approx([np.nan, 0.020333, -0.099667, 0], nan_ok=True, abs=1e-5)
@@ -48,9 +48,9 @@ def test_the_seeds_are_matched_whatever_their_order():
 def test_the_caption_tells_what_raises_what_lowers_and_what_is_unclear():
     assert recipe.caption(recipe.effects(CLEAR)) == (
         "trial 3 ends at a validation accuracy of 71.00 ± 1.00% (3 seeds): higher is that with cosine; lower that with "
-        "decay; 1 change does not differ clearly."
+        "AdamW; 1 change does not differ clearly."
     )
-    assert recipe.points(recipe.effects(CLEAR))[-1].startswith("Decay: −9.97 [")
+    assert recipe.points(recipe.effects(CLEAR))[-1].startswith("AdamW: −9.97 [")
     assert recipe.points(recipe.effects(CLEAR))[1].endswith("which may be nothing.")
 
 
