@@ -21,7 +21,7 @@ from study.models import Model
 from study.state import TrainingState
 from study.system import interruption
 
-__all__ = ["Epoch", "Pending", "TrainingState", "epochs", "evaluate", "fit", "predict", "resident"]
+__all__ = ["Epoch", "Pending", "TrainingState", "before_training", "epochs", "evaluate", "fit", "predict", "resident"]
 
 SEEDS = 1000
 """Multiple of a training's seed from which the seeds of the random numbers in its layers are counted, by epoch."""
@@ -218,9 +218,7 @@ def fit(
         Diverged: when a loss is NaN or infinite.
     """
     if from_start and not state.begun:
-        sets = {name: images.to(machine.device) for name, images in evaluate.items()}
-        metrics = {name: value.item() for name, value in _evaluate_all(state.model, sets).items()}
-        on_epoch(Epoch(0, metrics, 0.0, 0.0))
+        on_epoch(before_training(state.model, evaluate, machine))
     for pending in epochs(state, train, config, machine, rows=rows, evaluate=evaluate, on_batch=on_batch):
         on_epoch(pending.wait())
 
@@ -228,6 +226,12 @@ def fit(
 def evaluation_batch(device: torch.device, side: int) -> int:
     """Number of images of this side to evaluate at once: fewer where they are larger than the default."""
     return max(1, EVALUATION_BATCH[device.type] * IMAGE_SIZE**2 // max(side, IMAGE_SIZE) ** 2)
+
+
+def before_training(model: nn.Module, evaluate: Mapping[str, Labelled], machine: Machine) -> Epoch:
+    """The result of epoch 0: `model` as it is on these sets, by the prefix of their metrics."""
+    sets = {name: images.to(machine.device) for name, images in evaluate.items()}
+    return Epoch(0, {name: value.item() for name, value in _evaluate_all(model, sets).items()}, 0.0, 0.0)
 
 
 @torch.no_grad()

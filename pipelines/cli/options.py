@@ -193,17 +193,13 @@ Epochs = Annotated[int, number("--epochs", help="Passes over the training images
 
 
 def drawn(name: str, help: str, variable: str = "") -> Any:
-    """An option of a hyperparameter that a search can draw; empty: as --space says."""
+    """An option of the search space: of a hyperparameter that a search can draw, where empty means as --space says."""
     return option(name, help, variable, rich_help_panel="Search space (a value, or values to draw from: 3,5 or 8:64)")
 
 
 Space = Annotated[
     str,
-    option(
-        "--space",
-        help="report (learning rate and weight decay) or architecture (and the network and how it trains).",
-        rich_help_panel="Search space (a value, or values to draw from: 3,5 or 8:64)",
-    ),
+    drawn("--space", "report (learning rate and weight decay) or architecture (and the network and how it trains)."),
 ]
 Kernel = Annotated[str, drawn("--kernel", "Side of the kernels in pixels.")]
 Filters = Annotated[str, drawn("--filters", "Filters of each convolution; FIRST/SECOND for different ones.")]

@@ -41,7 +41,6 @@ def data(
     home: options.Home = "",
 ) -> None:
     """Fetch or check the images; show their splits and the count of each class."""
-
     from pipelines.show import show_data
 
     show_data(data_of(dataset, image_size, skip_unreadable), home_of(home), json)

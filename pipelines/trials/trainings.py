@@ -19,7 +19,7 @@ from study.models import CNN, build_model
 from study.probes.activity import filter_counts
 from study.state import TrainingState
 from study.system.processes import usage
-from study.training import Epoch, epochs, evaluate, resident
+from study.training import Epoch, before_training, epochs, resident
 
 EARLY_STEPS = frozenset({10, 20, 40, 80, 160})
 """Optimiser steps after which filters are counted, beside every epoch."""
@@ -173,11 +173,10 @@ def retraining(
     state = _new_state(images, machine, config)
     if checkpoint:
         state.restore(checkpoint)
-    after = partial(_trained, state)
+    after, evaluate = partial(_trained, state), {"test": images.held_out}
     if not state.begun:
-        loss, accuracy = evaluate(state.model, images.held_out.to(machine.device))
-        yield after(Epoch(0, {"test_loss": loss, "test_accuracy": accuracy}, 0.0, 0.0))
-    training = epochs(state, images.train, config, machine, evaluate={"test": images.held_out}, on_batch=on_batch)
+        yield after(before_training(state.model, evaluate, machine))
+    training = epochs(state, images.train, config, machine, evaluate=evaluate, on_batch=on_batch)
     with closing(training):
         for pending in training:
             yield after(pending.wait())
