@@ -28,7 +28,8 @@ from study.search.records import Searches
 from study.search.search import default_storage
 from study.search.storage import storage_failures_explained
 from study.system import interruption
-from study.system.databases import back_up, damage, exists
+from study.system.backups import back_up, damage
+from study.system.databases import exists
 from study.system.heartbeat import LONGEST_CHECK, Pulse, grace
 from study.system.redaction import masked, redacted
 from study.tracking.hints import command_at

@@ -42,7 +42,8 @@ from study.search.records import Searches
 from study.search.search import default_storage
 from study.search.storage import open_storage, storage_failures_explained
 from study.system import interruption
-from study.system.databases import begin_immediate, copy_database
+from study.system.backups import copy_database
+from study.system.databases import begin_immediate
 from study.system.faults import explanation
 from study.system.files import SQLITE
 from study.system.redaction import masked

@@ -1,13 +1,11 @@
-"""Databases by URL: a quick check that one can be used, backups, and integrity checks."""
+"""Databases by URL: a quick check that one can be used, and the locks that processes share."""
 
 import contextlib
 import logging
 import os
-import shutil
 import sqlite3
-import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from study.errors import StudyError, first_line
 from study.system import interruption
 from study.system.faults import Fault, explanation, failure_sentence, fault, fault_at, is_busy
-from study.system.files import SQLITE, atomic_write
+from study.system.files import SQLITE
 from study.system.heartbeat import Heart, grace
 from study.system.redaction import masked
 from study.system.retry import Retry
@@ -35,6 +33,8 @@ NETWORK = {"connect_timeout": TIMEOUT, "keepalives_idle": 20, "keepalives_interv
 """Options of a connection to PostgreSQL: one that the network has lost without a word is noticed within a minute."""
 UNACKNOWLEDGED = 30_000
 """Milliseconds after which what PostgreSQL has not acknowledged ends a connection; Linux alone can do so."""
+STALLED = "idle_in_transaction_session_timeout"
+"""PostgreSQL's setting of the milliseconds after which it ends a transaction whose process does nothing."""
 LOCK = 0x73747564
 """Number of the advisory lock in PostgreSQL's databases."""
 LOCK_NOT_AVAILABLE = "55P03"
@@ -43,8 +43,6 @@ LOCK_TIMEOUT = 1
 """Seconds between two checks for a signal while waiting for a lock."""
 PATIENCE = 5
 """Seconds of waiting for a locked SQLite database after which a message says so."""
-DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""SQLite's error codes for a damaged database."""
 
 # psycopg warns of writes that MLflow retries without what is already recorded.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
@@ -102,6 +100,7 @@ def _require_own(tables: Collection[str], needed: Collection[str], name: str) ->
 
 def _require_answer(url: URL, needed: Collection[str]) -> None:
     name = url.render_as_string(hide_password=True)
+    _end_stalled_transactions()
 
     def tables() -> list[str]:
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=connection_options(url))
@@ -120,6 +119,16 @@ def _require_answer(url: URL, needed: Collection[str]) -> None:
         reason = first_line(getattr(error, "orig", None) or error)
         raise StudyError(f"The database {name} cannot be used: {reason}.") from None
     _require_own(present, needed, name)
+
+
+def _end_stalled_transactions() -> None:
+    """Has PostgreSQL release the row locks of this process where it is stopped in a transaction, as others need them.
+
+    Applies to all later connections, also those of MLflow, which takes no options of a connection.
+    """
+    options, ours = os.environ.get("PGOPTIONS", ""), f"-c {STALLED}={1000 * grace():.0f}"
+    if not options.endswith(ours):
+        os.environ["PGOPTIONS"] = f"{options} {ours}".strip()
 
 
 def connection_options(url: str | URL) -> dict[str, Any]:
@@ -242,79 +251,3 @@ def _parsed(url: str) -> URL | None:
         return make_url(url)
     except (ArgumentError, ValueError):
         return None
-
-
-def back_up(databases: Mapping[str, str], folder: Path) -> None:
-    """Backs up databases to `folder`: SQLite as files, PostgreSQL with pg_dump.
-
-    Args:
-        databases: their URLs, by the names of the backup files without extension.
-        folder: a new folder, which is created.
-
-    Raises:
-        StudyError: if the folder cannot be written, or a database cannot be backed up.
-    """
-    try:
-        folder.mkdir(parents=True)
-        for name, url in databases.items():
-            if url.startswith(SQLITE):
-                copy_database(url, folder / f"{name}.db")
-            else:
-                _dump(url, folder / f"{name}.dump")
-    except (OSError, sqlite3.Error) as error:
-        raise StudyError(f"The backup {folder} cannot be written ({error}): nothing was changed.") from None
-
-
-def copy_database(url: str, target: Path) -> None:
-    """Copies the SQLite database at `url` to the file `target`, also while others use it."""
-    # A plain copy of the file would miss SQLite's write-ahead log.
-    with (
-        atomic_write(target) as file,
-        contextlib.closing(sqlite3.connect(url.removeprefix(SQLITE))) as original,
-        contextlib.closing(sqlite3.connect(file)) as copy,
-    ):
-        original.backup(copy)
-
-
-def _dump(url: str, target: Path) -> None:
-    program = shutil.which("pg_dump") if url.startswith("postgresql") else None
-    if program is None:
-        raise StudyError(
-            f"There is no pg_dump here that could back up {masked(url)}: back it up yourself, then give --no-backup."
-        )
-    parsed = make_url(url)
-    # The password is no argument, since all users can see those. pg_dump does not know SQLAlchemy's driver names.
-    address = parsed.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
-    secret = {"PGPASSWORD": str(parsed.password)} if parsed.password else {}
-    with atomic_write(target) as file:
-        command = [program, "-Fc", "-f", str(file), "-d", address]
-        with subprocess.Popen(command, env={**os.environ, **secret}, stderr=subprocess.PIPE, text=True) as process:
-            try:
-                _, errors = interruption.in_thread(process.communicate)
-            finally:
-                process.kill()
-        if process.returncode:
-            reason = masked((errors.strip().splitlines() or ["no reason given"])[-1])
-            raise StudyError(
-                f"pg_dump could not back up {masked(url)} ({reason}): back it up yourself, then give --no-backup."
-            )
-
-
-def damage(url: str) -> str:
-    """Damage that SQLite's integrity check finds in the database at `url`; empty for an intact, new or other database.
-
-    Raises:
-        StudyError: if it cannot be checked, since it is locked or cannot be opened.
-    """
-    path = Path(url.removeprefix(SQLITE))
-    if not url.startswith(SQLITE) or not path.is_file():
-        return ""
-    try:
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            findings = [str(row[0]) for row in database.execute("PRAGMA integrity_check(3)")]
-    except sqlite3.Error as error:
-        # The lowest byte is the primary error code.
-        if error.sqlite_errorcode & 0xFF in DAMAGED:
-            return str(error)
-        raise explanation(error, url) or error from error
-    return "" if findings == ["ok"] else " ".join("; ".join(findings).split())

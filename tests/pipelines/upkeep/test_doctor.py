@@ -20,7 +20,7 @@ from pipelines.upkeep.findings import Finding
 from study.errors import StudyError
 from study.home import Home
 from study.search.records import Searches
-from study.system.databases import back_up
+from study.system.backups import back_up
 from study.system.processes import this_process
 from study.tracking import best
 from study.tracking.checkpoints import SLOTS

@@ -24,6 +24,7 @@ from study.data import Dataset
 from study.errors import StoreFault, StudyError
 from study.search import search, storage
 from study.system import databases, interruption, processes
+from study.system.faults import is_passing
 from tests.pipelines.test_tune import SMALL, in_optuna
 from tests.pipelines.trials.test_recovery import assert_runs_mirror
 from tests.support.postgres import Cluster, for_optuna, programs, running_cluster
@@ -209,6 +210,26 @@ def test_a_database_that_restarts_is_waited_for_in_the_middle_of_a_trial(
     assert [(trial.state, trial.value) for trial in opened.trials] == [(TrialState.COMPLETE, 0.5)] * 3
     assert len(lines) == 3
     assert all("does not answer correctly" in line and "retrying for up to 600 s" in line for line in lines)
+
+
+def test_who_stops_within_a_transaction_holds_up_nobody_for_longer_than_the_grace_period(
+    postgres: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_HEARTBEAT", "0.1")
+    monkeypatch.setenv("PGOPTIONS", "")
+    url = postgres.new(for_optuna)
+    stopped, other = (storage.open_storage(url) for _ in range(2))
+    opened = optuna.create_study(storage=stopped, study_name="some")
+    trial = opened.ask()
+    with stopped.engine.connect() as connection:
+        # What Optuna locks to give a trial its number, and to end it.
+        connection.exec_driver_sql("SELECT 1 FROM studies, trials FOR UPDATE")
+        assert other.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        assert optuna.load_study(storage=other, study_name="some").ask().number == 1
+        with pytest.raises(sqlalchemy.exc.DBAPIError) as raised:
+            connection.exec_driver_sql("SELECT 1")
+    assert is_passing(raised.value)
+    assert opened.ask().number == 2
 
 
 def test_a_database_that_stays_away_is_given_up_with_a_sentence(
