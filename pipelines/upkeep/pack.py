@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pipelines.upkeep.archive import MEGABYTE, SUMS, Advance, files_below, require_path
-from study.errors import StudyError, first_line
+from study.errors import StoreFault, StudyError, first_line
 from study.system import interruption
 from study.system.faults import explanation
 from study.system.files import flush, is_hidden, remove_unfinished, sha256, sums_text, temporary_path
@@ -32,11 +32,11 @@ def written_whole(target: Path) -> Iterator[Path]:
         _require_new(target)  # another export may have been first
         _packed_path(work / "study", target).rename(target)
         flush(target.parent)
-    except StudyError:
-        raise
     except Exception as error:
-        # Not only an OSError: libraries copy the databases to the same disk, and raise errors of their own.
-        if explained := explanation(error, target.parent):
+        # Not only an OSError: libraries copy the databases to the same disk, and raise errors of their own. A sentence
+        # about the copied store would name a temporary path.
+        cause = error.__context__ if isinstance(error, StudyError | StoreFault) and str(work) in str(error) else error
+        if cause and not isinstance(cause, StudyError) and (explained := explanation(cause, target.parent)):
             raise StudyError(f"{target} was not written: {explained}") from error
         raise
     finally:

@@ -128,7 +128,7 @@ def test_an_analysis_that_finds_the_disk_full_continues_later(
     assert {file.stem for file in report.parent.glob("*.png")} == set(ONLY.split(","))
 
 
-@pytest.mark.parametrize("room", [4_000, 3_000_000])
+@pytest.mark.parametrize("room", [4_000, 1_500_000, 3_000_000])
 def test_an_export_that_finds_the_disk_full_names_it_and_leaves_nothing(
     room: int, disk: Path, finished_study: Finished
 ):

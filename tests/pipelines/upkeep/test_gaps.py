@@ -5,10 +5,12 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from pipelines.session.display import Display
 from pipelines.upkeep import export as stage
@@ -17,6 +19,8 @@ from pipelines.upkeep.import_ import import_study
 from pipelines.upkeep.pack import written_whole
 from study.errors import StudyError
 from study.home import Home
+from study.search.storage import storage_failures_explained
+from study.system.faults import explained
 from study.tracking.checkpoints import SLOTS
 from study.tracking.registry import ready_model
 from tests.conftest import surroundings
@@ -267,6 +271,20 @@ def test_a_full_disk_is_told_with_the_target_and_nothing_is_left(
     with pytest.raises(StudyError, match=rf"{target} was not written: The disk of .* is full"):
         export(patient, target)
     assert not list(target.parent.iterdir())
+
+
+@pytest.mark.parametrize("explaining", [explained, storage_failures_explained])
+def test_a_full_disk_under_the_copied_store_is_told_with_the_target_and_no_temporary_path(
+    explaining: Callable[[str], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    target = tmp_path / "some.zip"
+    is_full = rf"^{target} was not written: The disk of {tmp_path} is full \(.*database or disk is full\)"
+    with (
+        pytest.raises(StudyError, match=is_full),
+        written_whole(target) as folder,
+        explaining(f"sqlite:///{folder / 'mlflow.db'}"),
+    ):
+        raise DBAPIError("UPDATE …", None, FULL_DATABASE)
 
 
 @pytest.mark.parametrize("name", ["some.zip", "some"])
