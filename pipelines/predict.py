@@ -21,7 +21,7 @@ from pipelines.session.display import Display
 from pipelines.session.ties import say_ties
 from study.errors import StudyError
 from study.models import trained_model
-from study.pictures.decoding import read_upright, resized, why_unreadable
+from study.pictures.decoding import has_more, read_upright, resized, why_unreadable
 from study.served import Served
 from study.sources.formats import IMAGES, kind_of
 from study.system import interruption
@@ -39,8 +39,8 @@ RUNNERS_UP = 2
 
 Source = tuple[str, Path | bytes]
 """A photo's name, and its file or its bytes."""
-Photo = tuple[np.ndarray, tuple[int, int]]
-"""The pixels as the network takes them, and the width and height before."""
+Photo = tuple[np.ndarray, tuple[int, int], bool]
+"""The pixels as the network takes them, the width and height before, and whether the file has further pages."""
 
 
 def predict(names: Sequence[str], spec: str, store: Store, display: Display, form: str = "table") -> bool:
@@ -61,10 +61,11 @@ def predict(names: Sequence[str], spec: str, store: Store, display: Display, for
     model = load(store, run)
     side = model.side
     photos, failures = _read(list(_sources(names)), side, display)
-    table = model.classify([pixels for _, (pixels, _) in photos])
+    table = model.classify([pixels for _, (pixels, *_) in photos])
     table.insert(0, "image", [name for name, _ in photos])
     {"table": _print_table, "json": _print_json, "csv": _print_csv}[form](table, run)
-    print(_summary(run, side, [size for _, (_, size) in photos]), file=sys.stdout if form == "table" else sys.stderr)
+    summary = _summary(run, side, [photo for _, photo in photos])
+    print(summary, file=sys.stdout if form == "table" else sys.stderr)
     for name, why in failures.items():
         print(f"study: {one_line(name)} cannot be read as an image ({one_line(why)}).", file=sys.stderr)
     return not failures
@@ -122,17 +123,19 @@ def _decoded(source: Path | bytes, side: int) -> Photo | str:
     """The photo, or why it cannot be read."""
     try:
         image = read_upright(source)
-        return resized(image, side), image.size
+        return resized(image, side), image.size, has_more(source)
     # Whatever Pillow's decoders raise.
     except Exception as error:
         return why_unreadable(error)
 
 
-def _summary(run: Run, side: int, sizes: Collection[tuple[int, int]]) -> str:
-    count = sum(size != (side, side) for size in sizes)
+def _summary(run: Run, side: int, photos: Collection[Photo]) -> str:
+    count = sum(size != (side, side) for _, size, _ in photos)
     how = f"; {count} resized to {side} × {side} pixels, as for training" if count else ""
-    photos, network = counted(len(sizes), "image"), f"{model_label(run.model)} of run {run.id}"
-    return f"{photos} classified by the {network} ({one_line(run.dataset_key)}){how}."
+    pages = sum(more for *_, more in photos)
+    how += f"; of {pages} with several pages or frames, the first" if pages else ""
+    network = f"{model_label(run.model)} of run {run.id}"
+    return f"{counted(len(photos), 'image')} classified by the {network} ({one_line(run.dataset_key)}){how}."
 
 
 def _print_table(table: pd.DataFrame, run: Run) -> None:

@@ -3,6 +3,7 @@
 import io
 import stat
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,18 +36,31 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 def read_upright(source: Path | bytes) -> Image.Image:
-    """The image in a file, or in its bytes, turned upright: RGB.
+    """The image in a file, or in its bytes, turned upright: RGB; of several pages or frames, the first.
 
     Raises:
         Exception: whatever Pillow's decoders meet in a damaged file (SyntaxError, struct.error, EOFError, …), an
             OSError, or a ValueError for what is no file or too large; `why_unreadable` says it in words.
     """
+    with _opened(source) as image:
+        return upright(image)
+
+
+def has_more(source: Path | bytes) -> bool:
+    """Whether an image file that can be read has pages or frames beyond the first, which are not read."""
+    # Whatever Pillow's decoders raise.
+    with suppress(Exception), _opened(source) as image:
+        # Beside a photo, MPO keeps a preview or a map of depths.
+        return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+    return False
+
+
+def _opened(source: Path | bytes) -> Image.Image:
     if isinstance(source, Path):
         require_file(source)
     elif len(source) > MAX_BYTES:
         raise ValueError(f"{len(source):,} bytes are more than {MAX_BYTES:,}")
-    with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image:
-        return upright(image)
+    return Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS)
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -79,6 +79,24 @@ def test_the_table_and_csv_say_the_same_and_nothing_is_said_of_resizing_where_no
     assert [float(rows[1][f"p_{name}"]) for name in answers] == pytest.approx(list(answers.values()), abs=1e-6)
 
 
+def test_of_several_pages_or_frames_the_first_is_classified_and_that_is_said(
+    finished_study: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    first, other = Image.fromarray(PIXELS), Image.fromarray(255 - PIXELS)
+    for name in ("pages.tiff", "frames.webp", "frames.png"):
+        first.save(tmp_path / name, save_all=True, append_images=[other], lossless=True)
+    first.save(tmp_path / "preview.jpg", "MPO", save_all=True, append_images=[other])
+    first.save(tmp_path / "one.tiff")
+    assert predict([str(tmp_path)], "best", finished_study.context.store, Display(True), "json")
+    captured = capsys.readouterr()
+    assert "5 images classified" in captured.err
+    assert captured.err.endswith("; of 3 with several pages or frames, the first.\n")
+    answers = {answer["image"]: answer for answer in json.loads(captured.out)["predictions"]}
+    for name in ("pages.tiff", "frames.webp", "frames.png", "one.tiff"):
+        found = answers[str(tmp_path / name)]["probabilities"]
+        assert found == pytest.approx(expected(finished_study, "cnn"), abs=1e-6)
+
+
 def test_standard_input_is_one_image(
     finished_study: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
