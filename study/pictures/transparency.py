@@ -1,12 +1,16 @@
 """Compositing: images of any mode become RGB, with transparent pixels on a background."""
 
+from typing import IO
+
 import numpy as np
-from PIL import IcoImagePlugin, Image
+from PIL import IcoImagePlugin, Image, ImageChops
 
 from study.config import BACKGROUND
 
 BITMAP_HEADER, BITS = 40, slice(14, 16)
 """The length of the header of a bitmap within an icon, and where it has the number of bits of a pixel."""
+OF_16_BITS = ";16B"
+"""How Pillow calls samples of 16 bits in a PNG."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -18,12 +22,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if isinstance(image, IcoImagePlugin.IcoImageFile):
         return to_rgb(_of_icon(image))
     tile = next(iter(getattr(image, "tile", ())), None)  # loading empties it
+    file = getattr(image, "fp", None)
+    low = _low_bytes(file) if file and tile and str(tile.args) == f"RGB{OF_16_BITS}" else None
     image.load()
     if image.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {image.mode} have no known range")
     key = image.info.get("transparency")
     if key is not None and image.mode in ("1", "L", "RGB") and image.format == "PNG":
         rgba = _keyed(image.convert("RGB"), _key_colour(key, str(tile.args) if tile else ""))
+        if low:
+            # Colours that differ in their low bytes alone are not transparent.
+            opaque = _keyed(low, np.asarray(key) & 255).getchannel("A")
+            rgba.putalpha(ImageChops.lighter(rgba.getchannel("A"), opaque))
     elif image.mode.startswith("I;16"):
         # Pillow clips these to 0–255 instead of scaling them.
         rgba = _keyed_grey(np.asarray(image), key)
@@ -77,9 +87,21 @@ def _key_colour(key: int | tuple[int, int, int], raw: str) -> np.ndarray:
     values = np.broadcast_to(np.asarray(key), 3)
     if raw == "1":
         return np.where(values, 255, 0)
-    if raw.endswith(";16B"):
+    if raw.endswith(OF_16_BITS):
         return values >> 8
     return values * {"L;2": 85, "L;4": 17}.get(raw, 1)
+
+
+def _low_bytes(file: IO[bytes]) -> Image.Image:
+    """The low bytes of a PNG of 16 bits in three channels, of which Pillow reads the high ones; the file stays."""
+    place = file.tell()
+    file.seek(0)
+    low = Image.open(file, formats=["PNG"])
+    # In the other order of bytes, the low one is taken for the high one.
+    low.tile = [low.tile[0]._replace(args="RGB;16L")]
+    low.load()
+    file.seek(place)
+    return low
 
 
 def _keyed(image: Image.Image, key: np.ndarray) -> Image.Image:

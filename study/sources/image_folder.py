@@ -23,7 +23,7 @@ from study.sources.listing import Files, list_folder
 from study.system import interruption
 from study.system.files import atomic_write, remove_unfinished
 
-DECODING = b"4, icons and bitmaps without alpha by their masks"
+DECODING = b"5, transparent colours of 16 bits"
 """Version of the decoding, a part of the cache key: a new version invalidates cached images."""
 CHUNK = 64
 """Files that a thread decodes or hashes between two reports of progress."""

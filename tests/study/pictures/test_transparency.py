@@ -142,3 +142,12 @@ def test_a_bitmap_without_any_alpha_is_opaque(name: str, alpha: int, tmp_path: P
 def test_an_icon_whose_mask_is_transparent_everywhere_is_white(tmp_path: Path) -> None:
     icon(tmp_path / "a.ico", (0, 0), mask=b"\xff" * 128)
     assert (read_image(tmp_path / "a.ico") == 255).all()
+
+
+@pytest.mark.parametrize("kind", [0, 2])
+def test_of_16_bits_only_the_whole_colour_is_transparent(tmp_path: Path, kind: int) -> None:
+    path = tmp_path / "almost.png"
+    of_two_colours(path, 16, kind, (0x1234, 0x1235))
+    pixels = read_image(path)
+    assert (pixels[:, :, :16] == 255).all()
+    assert (pixels[:, :, 16:] == 0x12).all()
