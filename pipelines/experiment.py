@@ -6,7 +6,8 @@ run for the experiment, with its tables and figure, and one run below it for eac
 it.
 """
 
-from dataclasses import replace
+import shlex
+from dataclasses import fields, replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from pipelines import replicates
 from pipelines.config import DEAD_FILTERS_EPOCHS, WINNER_TOP, ExperimentConfig
 from pipelines.replicates import Plan
 from pipelines.session.context import Context
-from pipelines.session.mlflow_pages import run_page
+from pipelines.session.mlflow_pages import COMPARISON_FILES, run_page
+from pipelines.session.notes import describe_comparison
 from study.config import DataConfig, TrainConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.experiments import Condition, dead_filters, recipe
 from study.tracking import best as selection
+from study.tracking.hints import images
 from study.tracking.runs import Run
 from study.tracking.tags import trial_reference
 
@@ -41,6 +44,7 @@ def experiment(config: ExperimentConfig, context: Context, data: DataConfig | No
     with replicates.claimed(plan, dataset, context) as parent:
         replicates.run_missing(plan, parent, dataset, context)
         folder, text = _publish(context.store.get(parent), context)
+        describe_comparison(context.store, context.store.get(parent), text, _command(config, dataset))
     context.display.say(text)
     context.display.say(f"Tables and figure: {folder}")
     context.say_pages(experiment=run_page(context.store.get(parent)))
@@ -121,5 +125,20 @@ def _publish(parent: Run, context: Context) -> tuple[Path, str]:
         report.add(exhibit)
     text = exhibits[0].in_words
     write(folder / "findings.md", f"{text}\n")
-    context.store.log_sums(parent.id, context.store.log_folder(parent.id, folder, "experiment"))
+    context.store.log_sums(parent.id, context.store.log_folder(parent.id, folder, COMPARISON_FILES))
     return folder, text
+
+
+def _command(config: ExperimentConfig, dataset: Dataset) -> str:
+    """The command that continues the experiment, for any home."""
+    options = {item.name: getattr(config, item.name) for item in fields(config) if item.name != "name"}
+    defaults = ExperimentConfig(name=config.name)
+    given = [
+        word
+        for name, value in options.items()
+        if value != getattr(defaults, name)
+        for word in (f"--{name}", str(value))
+    ]
+    return shlex.join(
+        ["study", "experiment", config.name, *images(dataset.config.recorded_dataset, dataset.side), *given]
+    )

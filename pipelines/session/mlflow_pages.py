@@ -20,6 +20,8 @@ VIEW = "mlflow.sharedViewState."
 """Prefix of the tags that hold MLflow's views."""
 REPORT_FILES = {"report": "report/index.html", "explorer": "report/explorer.html"}
 """The pages of a report among the artifacts of its run."""
+COMPARISON_FILES = "experiment"
+"""The folder of the tables and figure of a `study experiment` among the artifacts of its run."""
 BEST = "best_val_accuracy"
 COLUMNS = (
     f"metrics.`{BEST}`",

@@ -1,4 +1,4 @@
-"""Descriptions that MLflow shows on the pages of an experiment, a search, a retrained run and a model's version.
+"""Descriptions that MLflow shows on the pages of an experiment, a search, a retrained run, a comparison and a model.
 
 Each is Markdown: what it is, how it did, its command, and links to what belongs to it. A description that somebody
 wrote in MLflow stays.
@@ -7,7 +7,7 @@ wrote in MLflow stays.
 from collections.abc import Mapping, Sequence
 
 from analysis.drawing.wording import hyperparameter, listed, model_label, settings
-from pipelines.session.mlflow_pages import REPORT_FILES, page_of, run_page, runs_page
+from pipelines.session.mlflow_pages import COMPARISON_FILES, REPORT_FILES, page_of, run_page, runs_page
 from pipelines.session.setup import MLFLOW_PORT
 from study.system.redaction import one_line, without_login
 from study.tracking.hints import retraining_anywhere
@@ -86,8 +86,22 @@ def describe_retrained(store: Store, run: Run) -> None:
     _note(store, run, [about, origin, " · ".join(links), command])
     for version in store.client.search_model_versions(f"run_id = '{run.id}'"):
         if _is_ours(version.description or ""):
-            text = _signed([about, origin, f"The run: {_link(run)}"])
+            text = _signed([about, origin, " · ".join([f"the run: {_link(run)}", *links]), command])
             store.client.update_model_version(version.name, version.version, text)
+    describe_experiment(store, run)
+
+
+def describe_comparison(store: Store, run: Run, result: str, command: str) -> None:
+    """Describes the run of a `study experiment`, and the experiment of MLflow that holds it.
+
+    Args:
+        store: where it is.
+        run: the run.
+        result: what was found, in words.
+        command: repeats or continues it.
+    """
+    link = _markdown_link("tables and figure", run_page(run, COMPARISON_FILES))
+    _note(store, run, [f"**{_plain(result)}**", link, f"Continued by `{command}`."])
     describe_experiment(store, run)
 
 

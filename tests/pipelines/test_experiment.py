@@ -17,6 +17,7 @@ from pipelines.report import tracked
 from pipelines.report.exhibits import Report
 from pipelines.report.tracked import compared
 from pipelines.session.context import Context
+from pipelines.session.notes import NOTE
 from pipelines.trials import trainings
 from pipelines.trials.trainings import Measured
 from study.config import CNNConfig, DataConfig, TrainConfig
@@ -327,6 +328,9 @@ def test_the_command_runs_an_experiment_and_says_what_was_found(home: Home):
     assert "12/12" in ended.out
     assert "fewer than 3 seeds are no test" in ended.out
     assert "Tables and figure: " in ended.out
+    (run,) = Store(home).runs(stage="experiment")
+    assert "fewer than 3 seeds are no test" in run.tags[NOTE]
+    assert "`study experiment dead-filters --dataset digits --epochs 1 --seeds 1`" in run.tags[NOTE]
     listed = study_here("runs", home=home.root).out
     assert "dead-filters on digits, 1 epoch" in listed
     assert "seed 0" not in listed

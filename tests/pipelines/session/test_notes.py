@@ -42,7 +42,8 @@ def test_a_retrained_run_and_its_model_say_their_test_accuracy_and_origin(store:
     for note in (retrained.tags[NOTE], version.description):
         assert f"test accuracy {accuracy}" in note
         assert f"settings of trial {retrained.trial_number} of the search digits-cnn" in note
-    assert f"`study retrain --run {retrained.trial_run} --epochs 2 --seed 0`" in retrained.tags[NOTE]
+        assert f"`study retrain --run {retrained.trial_run} --epochs 2 --seed 0`" in note
+        assert "[the same settings with other seeds](#/experiments/" in note
     assert f"runs/{retrained.id}" in version.description
 
 
