@@ -89,6 +89,7 @@ def analyse(
         StudyError: for an unknown run, one without anything to show, an unknown image, layer, filter or figure,
             or a report folder that cannot be written.
     """
+    figures.require_possible(config.only)
     loaded = context.load(data) if isinstance(data, DataConfig) else data
     known = (loaded.key, loaded.config) if loaded else (None, None)
     run = best.choose_retrained(context.store, spec, *known)

@@ -36,6 +36,7 @@ class ExperimentConfig:
     """Number of the search's best trials that `winner` compares; by default 3."""
 
     def __post_init__(self) -> None:
+        require(self.name != "", f"Name an experiment: choose one of {', '.join(EXPERIMENTS)}.")
         require_known("experiment", self.name, EXPERIMENTS)
         require_at_least(1, seeds=self.seeds, epochs=self.epochs)
         require_at_least(0, seed=self.seed)

@@ -15,18 +15,27 @@ def data_of(dataset: str, image_size: int, skip_unreadable: bool) -> DataConfig:
 
 
 def images_of(
-    store: "Store", run: str, dataset: str, image_size: int | None, skip_unreadable: bool, *, stage: str = "retrain"
+    store: "Store",
+    run: str,
+    dataset: str,
+    image_size: int | None,
+    skip_unreadable: bool,
+    *,
+    stage: str = "retrain",
+    model: str = "",
 ) -> DataConfig | None:
     """The settings of a data set on which `run`, of `stage`, is chosen; None where the run's own images are meant.
 
-    Without an image size, it is that of the run.
+    Without an image size, it is that of the run. `model` is the one that `best` means, by default the CNN.
 
     Raises:
-        StudyError: for an image size without a data set, or an unknown run.
+        StudyError: for an image size without a data set, or an unknown run or model.
     """
     if not dataset:
         require(image_size is None, "--image-size goes with --dataset: a run's own images have the size it recorded.")
         return None
     from study.tracking import best
 
+    # Before the images are loaded, which may take minutes.
+    best.require_possible(store, run, model or "cnn")
     return data_of(dataset, image_size or best.image_size(store, run, stage, dataset), skip_unreadable)

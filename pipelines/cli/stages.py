@@ -173,7 +173,7 @@ def retrain(
         size = image_size or DataConfig.image_size
         loaded = context.load(data_of(dataset or DataConfig.dataset, size, skip_unreadable))
         trial = run_only_trial(given, loaded, context)
-    elif images := images_of(context.store, run, dataset, image_size, skip_unreadable, stage="trial"):
+    elif images := images_of(context.store, run, dataset, image_size, skip_unreadable, stage="trial", model=model):
         loaded = context.load(images)
         trial = choose_trial(context.store, run, model or "cnn", loaded.key, loaded.config)
     else:
@@ -327,7 +327,8 @@ def experiment(
     from pipelines.experiment import experiment as stage
 
     context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet, on)
-    stage(settings, context, images_of(context.store, "best", dataset, image_size, skip_unreadable, stage="trial"))
+    images = images_of(context.store, "best", dataset, image_size, skip_unreadable, stage="trial", model=model)
+    stage(settings, context, images)
 
 
 @app.command()

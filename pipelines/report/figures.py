@@ -221,12 +221,29 @@ def names_of(files: Collection[str], rows: Collection[Figure] = ()) -> tuple[str
         StudyError: for a file that no figure has.
     """
     rows = rows or FIGURES
-    known = {name: figure.name for figure in rows for name in (figure.name, *figure.files)}
-    owners = {file: known.get(re.sub(r"_filter\d+$", "", file)) for file in files}
+    owners = {file: _owner(file, rows) for file in files}
     for file, name in owners.items():
         if name is None:
             raise unknown("figure", file, [figure.name for figure in rows])
     return tuple(dict.fromkeys(name for name in owners.values() if name))
+
+
+def require_possible(files: Collection[str]) -> None:
+    """Checks that each file belongs to a figure of some network, before a run, and with it the network, is chosen.
+
+    Raises:
+        StudyError: for one that no network has.
+    """
+    for file in files:
+        # Other networks have figures of further layers.
+        if _owner(file, FIGURES) is None and _owner(re.sub(r"(conv|relu|pool)\d+", r"\g<1>1", file), FIGURES) is None:
+            raise unknown("figure", file, names())
+
+
+def _owner(file: str, rows: Collection[Figure]) -> str | None:
+    """The name of the figure that a file, or a figure's name, belongs to."""
+    known = {name: figure.name for figure in rows for name in (figure.name, *figure.files)}
+    return known.get(re.sub(r"_filter\d+$", "", file))
 
 
 def available(material: Material) -> list[Figure]:

@@ -77,6 +77,23 @@ def _smallest(complete: Sequence[Run], least: float) -> Run:
     return min(reaching, key=lambda run: run.parameters)
 
 
+def require_possible(store: Store, spec: str, model: str = "cnn") -> None:
+    """Checks a spec as far as it can be without a data set: its model and preference, or that there is such a run.
+
+    Args:
+        store: where to look.
+        spec: see `choose_retrained`.
+        model: what a `best` without a model means.
+
+    Raises:
+        StudyError: for an unknown model or run, or a malformed preference.
+    """
+    if best := _best_of(spec, model):
+        _require_model(store, best[0])
+    else:
+        find(store, spec)
+
+
 def _best_of(spec: str, model: str) -> tuple[str, str] | None:
     """The model and the preference of a spec ``best[:MODEL][:PREFERENCE]``, by default `model`; None for another one.
 

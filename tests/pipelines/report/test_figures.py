@@ -61,6 +61,12 @@ def test_a_figure_may_be_called_as_its_file_is():
         figures.names_of(["fog_filter2"])
 
 
+def test_before_a_run_is_chosen_a_figure_of_any_layer_of_any_network_is_possible():
+    figures.require_possible(["table2", "kernels_conv17", "grid_relu20_filter3", "maps_relu4"])
+    with pytest.raises(StudyError, match=r"'kernels_fog1'.*kernels_conv1"):
+        figures.require_possible(["table2", "kernels_fog1"])
+
+
 def test_every_name_stands_once_and_every_part_in_one_piece():
     assert len(set(figures.names())) == len(figures.names())
     parts = [figure.part for figure in figures.FIGURES]
