@@ -10,7 +10,7 @@ import typer
 
 from pipelines.cli import defaults_file, options, stages, store
 from pipelines.cli.options import variable_of, variables_behind
-from pipelines.session.isolation import SPINS, invalid_variable, isolate, limit_spinning, tolerant_output
+from pipelines.session.isolation import SPINS, invalid_variable, isolate, limit_spinning, say_starting, tolerant_output
 from study.errors import StudyError
 from study.home import default_home
 from study.system import interruption
@@ -37,6 +37,7 @@ def settings(context: typer.Context, config: options.Config = "", version: optio
     # processes).
     limit_spinning(0 if context.invoked_subcommand == "analyse" else SPINS)
     defaults_file.apply(context, config)
+    say_starting(str(context.invoked_subcommand))
 
 
 def main() -> None:

@@ -39,6 +39,8 @@ MLFLOW_READ = (
 SPINS = 100_000
 """Rounds that a waiting thread of OpenMP spins before it sleeps; 300,000 is the default of libgomp."""
 LOOPBACK = "127.0.0.1,localhost,::1"
+ERASE = "\r\x1b[K"
+"""Erases a terminal's line."""
 
 
 def isolate() -> None:
@@ -102,13 +104,33 @@ def _reset_warnings() -> None:
             warnings.simplefilter("ignore", category)
 
 
+class _Notice:
+    """A line on a terminal, erased before anything else is written."""
+
+    def __init__(self) -> None:
+        self._terminal: TextIO | None = None
+
+    def show(self, text: str, terminal: TextIO) -> None:
+        if terminal.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+            self._terminal = terminal
+            with contextlib.suppress(OSError):
+                print(text, end="", file=terminal, flush=True)
+
+    def erase(self) -> None:
+        if self._terminal:
+            with contextlib.suppress(OSError):
+                print(ERASE, end="", file=self._terminal, flush=True)
+            self._terminal = None
+
+
 class _Output:
     """A stream that drops text once its target is closed or full."""
 
-    def __init__(self, stream: TextIO):
-        self.stream, self.failure = stream, ""
+    def __init__(self, stream: TextIO, notice: _Notice):
+        self.stream, self.notice, self.failure = stream, notice, ""
 
     def write(self, text: str) -> int:
+        self.notice.erase()
         try:
             return self.stream.write(text)
         except OSError as error:
@@ -153,10 +175,18 @@ def tolerant_output() -> Iterator[_Output]:
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    output, errors = map(_Output, streams)
+    notice = _Notice()
+    output, errors = (_Output(stream, notice) for stream in streams)
     sys.stdout, sys.stderr = cast(TextIO, output), cast(TextIO, errors)
     try:
         yield output
         output.flush()
     finally:
+        notice.erase()
         sys.stdout, sys.stderr = streams
+
+
+def say_starting(command: str) -> None:
+    """Shows on a terminal that a command starts, until it writes something: its imports take seconds."""
+    if isinstance(errors := sys.stderr, _Output):
+        errors.notice.show(f"study {command} is starting …", errors.stream)
