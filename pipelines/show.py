@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,10 @@ from rich.text import Text
 from pipelines.session.display import Display
 from pipelines.session.mlflow_pages import run_page
 from study.config import BACKGROUND, DataConfig
-from study.errors import StudyError, unknown
+from study.errors import StudyError
 from study.home import Home
 from study.system.redaction import masked, one_line
-from study.tracking.runs import Run, metric
+from study.tracking.runs import Run, dataset_keys, metric
 
 if TYPE_CHECKING:
     from study.tracking.store import Store
@@ -78,21 +79,22 @@ def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
 def show_runs(store: "Store", *, stage: str, dataset: str, limit: int, as_json: bool = False) -> None:
     """Prints the latest runs, of one stage or of all but the trials and replicates, as a table or as JSON.
 
-    `dataset` is the key of their data set; empty for all.
+    `dataset` is the key of their data set, or a value of --dataset; empty for all.
     """
     from study.tracking.hints import command
 
     def is_wanted(run: Run) -> bool:
         is_of_stage = run.stage == stage if stage else _is_listed(run)
-        return is_of_stage and dataset in ("", run.dataset_key)
+        return is_of_stage and (not dataset or run.dataset_key in keys)
 
-    recorded = store.runs()
+    recorded, keys = store.runs(), {dataset}
+    with suppress(StudyError):
+        keys = dataset_keys(recorded, dataset)
     runs = [run for run in recorded if is_wanted(run)]
     if not runs:
         store.experiments.require_not_deleted(is_wanted)
-    keys = {run.dataset_key for run in recorded} - {""}
-    if dataset and keys and dataset not in keys:
-        raise unknown("data set", dataset, sorted(keys))
+        if dataset and recorded:
+            dataset_keys(recorded, dataset)
     if not runs:
         raise StudyError(f"There are no such runs in {masked(store.uri)}: `{command(store, 'tune')}` makes the first.")
     rows = [summary(run, store) for run in runs[:limit]]
@@ -124,6 +126,7 @@ def summary(run: Run, store: "Store") -> dict[str, Any]:
         "name": run.full_name,
         "stage": run.stage,
         "model": run.model,
+        "epochs": _epochs(run),
         "status": run.status.lower(),
         "reason": run.reason,
         **{name: None if math.isnan(value) else value for name, value in numbers.items()},
@@ -132,12 +135,19 @@ def summary(run: Run, store: "Store") -> dict[str, Any]:
     }
 
 
+def _epochs(run: Run) -> int | None:
+    """Epochs of a training, or of each in a search; None for a run that has none, or a malformed number."""
+    with suppress(StudyError):
+        return run.epochs or None
+    return None
+
+
 def _table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None)
     # Folded, since an id or a key that is cut is of no use.
     for name in ("id", "data set", "name"):
         table.add_column(name, overflow="fold")
-    for name in ("stage", "model", "rate", "decay", "status", "val", "test", "started"):
+    for name in ("stage", "model", "epochs", "rate", "decay", "status", "val", "test", "started"):
         table.add_column(name, no_wrap=name in ("rate", "decay", "val", "test"))
     if any(row["page"] for row in rows):
         table.add_column("page", overflow="fold")
@@ -149,6 +159,7 @@ def _table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
             row["name"],
             row["stage"],
             row["model"],
+            str(row["epochs"] or ""),
             _written(row["learning_rate"], ".2e"),
             _written(row["weight_decay"], ".2e"),
             row["status"] + ended,

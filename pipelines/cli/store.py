@@ -12,12 +12,15 @@ from study.errors import unknown
 from study.system import interruption
 
 app = typer.Typer()
+ON_DATASET = "What is recorded on this data set: its key, or as for tune."
 
 
 @app.command()
 def runs(
     stage: Annotated[str, option("--stage", help=f"{', '.join(STAGES)}; empty: all but trials and replicates.")] = "",
-    dataset: Annotated[str, option("--dataset", help="What is recorded on this data set, by its key.")] = "",
+    dataset: Annotated[
+        str, option("--dataset", help="What is recorded on this data set: its key, or as for tune.")
+    ] = "",
     limit: Annotated[int, number("--limit", help="Number of runs to list.", least=1)] = 20,
     json: Json = False,
     home: Home = "",
@@ -96,9 +99,7 @@ def doctor(
 def export(
     target: Annotated[Path, typer.Argument(metavar="DIR|FILE.zip", help="Path to write; must not exist yet.")],
     search: Annotated[list[str] | None, option("--search", help="This search with its runs; may be repeated.")] = None,
-    dataset: Annotated[
-        list[str] | None, option("--dataset", help="What is recorded on this data set, by its key.")
-    ] = None,
+    dataset: Annotated[list[str] | None, option("--dataset", help=ON_DATASET)] = None,
     run: Annotated[
         list[str] | None,
         option("--run", help="This run with what it needs: best, best:ffnn, an id, a prefix or a name."),

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from study.errors import StudyError, unknown
-from study.tracking.runs import Run
+from study.tracking.runs import Run, dataset_keys
 
 
 def chosen(
@@ -19,21 +19,17 @@ def chosen(
     known = {run.id: run for run in runs if run.stage}
     if not (searches or datasets or ids):
         return list(known.values())
-    _require_found("search", searches, {run.search for run in known.values()})
-    _require_found("data set", datasets, {run.dataset_key for run in known.values()})
+    choices = sorted({run.search for run in known.values()} - {""})
+    for search in searches:
+        if search not in choices:
+            raise unknown("search", search, choices or ["none: nothing was searched yet"])
+    keys = {key for dataset in datasets for key in dataset_keys(known.values(), dataset)}
     chosen_ids = {
-        run.id for run in known.values() if run.search in searches or run.dataset_key in datasets or run.id in ids
+        run.id for run in known.values() if run.search in searches or run.dataset_key in keys or run.id in ids
     }
     while more := {run.id for run in known.values() if run.id not in chosen_ids and _is_needed(run, chosen_ids, known)}:
         chosen_ids |= more
     return [run for run in known.values() if run.id in chosen_ids]
-
-
-def _require_found(kind: str, wanted: Collection[str], recorded: Collection[str]) -> None:
-    choices = sorted(set(recorded) - {""})
-    for value in wanted:
-        if value not in choices:
-            raise unknown(kind, value, choices or ["none: nothing was searched yet"])
 
 
 def _is_needed(run: Run, others: Collection[str], known: Mapping[str, Run]) -> bool:

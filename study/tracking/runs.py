@@ -7,13 +7,13 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from study.config import IMAGE_SIZE, CustomConfig, DataConfig, TrainConfig, model_option
-from study.errors import StudyError
+from study.errors import StudyError, unknown
 from study.system.processes import is_gone
 
 T = TypeVar("T")
@@ -263,6 +263,21 @@ def as_run(run: Any) -> Run:
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
     )
+
+
+def dataset_keys(runs: Iterable[Run], dataset: str) -> set[str]:
+    """The keys of the data sets of `runs` that `dataset` names: a key, or a value of --dataset.
+
+    Raises:
+        StudyError: where no run is on such a data set.
+    """
+    sources = {run.dataset_key: run.dataset for run in runs if run.dataset_key and run.dataset}
+    if dataset in sources:
+        return {dataset}
+    source = DataConfig(dataset=dataset).recorded_dataset
+    if keys := {key for key, recorded in sources.items() if recorded == source}:
+        return keys
+    raise unknown("data set", dataset, sorted(sources) or ["none: nothing was searched yet"])
 
 
 def differing_params(run: Run, other: Run, names: Sequence[str]) -> dict[str, tuple[str, str]]:

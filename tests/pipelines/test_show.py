@@ -1,13 +1,16 @@
 """What is shown of what is there: the first line, the tables of runs and images, plain lines for a file or a pipe."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from pipelines.session.isolation import ERASE
 from study.home import Home
 from study.tracking.store import Store
 from tests.conftest import copy_of
-from tests.support.process import Ended, study_here
+from tests.support.process import Ended, on_a_terminal, study_here
 
 TUNE = ("tune", "--model", "ffnn", "--dataset", "digits", "--trials", "1", "--epochs", "1", "--retrain-epochs", "1")
 
@@ -36,12 +39,20 @@ def test_where_no_terminal_listens_lines_are_plain(tuned: tuple[Home, Ended]) ->
     assert "\r" not in ended.out + ended.err
 
 
+def test_a_terminal_shows_that_a_command_starts_until_there_is_more(tuned: tuple[Home, Ended]) -> None:
+    code, screen = on_a_terminal("runs", home=tuned[0].root)
+    assert code == 0
+    assert screen.startswith(f"study runs is starting …{ERASE}")
+    assert "digits-ffnn" in screen
+
+
 def test_runs_lists_the_search_and_the_retrained_run_but_no_trials(tuned: tuple[Home, Ended]) -> None:
     listed = study_here("runs", home=tuned[0].root).out
     _, *rows = listed.splitlines()
     runs = [run for run in Store(tuned[0]).runs() if run.tags["stage"] != "trial"]
     assert [row.split()[0] for row in rows] == [run.id[:8] for run in runs]
-    assert "ffnn · seed 0 of digits-ffnn" in rows[0]
+    # Runs of other numbers of epochs have the same name.
+    assert re.search(r"ffnn · seed 0 of digits-ffnn +retrain +ffnn +1 ", rows[0])
     assert "digits-ffnn" in rows[1]
     assert all("finished" in row for row in rows)
 
@@ -80,3 +91,18 @@ def test_the_same_as_json(tuned: tuple[Home, Ended]) -> None:
     assert data["digest"] == retrained.dataset_digest
     ended = study_here("doctor", "--json", home=home.root)
     assert (ended.code, ended.err, json.loads(ended.out)) == (0, "", [])
+
+
+def test_runs_takes_a_data_set_by_its_key_and_as_the_other_commands_do(store: Store, tmp_path: Path) -> None:
+    for key, source in (("birds-1a2b", tmp_path), ("birds-1a2b-64px", tmp_path), ("digits", "digits")):
+        store.start(key, f"of {key}", tags={"stage": "search"}, params={"dataset": str(source)})
+    for named, keys in (
+        ("digits", {"digits"}),
+        ("birds-1a2b", {"birds-1a2b"}),
+        (f"{tmp_path}/", {"birds-1a2b", "birds-1a2b-64px"}),
+    ):
+        listed = json.loads(study_here("runs", "--json", "--dataset", named, home=store.home.root).out)
+        assert {run["data_set"] for run in listed} == keys
+    refused = study_here("runs", "--dataset", "dreams", home=store.home.root)
+    assert refused.code == 2
+    assert "'dreams': choose one of birds-1a2b, birds-1a2b-64px, digits" in refused.err
