@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.drawing.wording import counted
 from pipelines.session.mlflow_pages import REPORT_FILES, model_page, run_page, search_pages
 from pipelines.session.setup import home_of, store_of
 from study.errors import StudyError, first_line
@@ -66,7 +67,8 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
     elif store.artifacts_root:
         arguments += ["--default-artifact-root", store.artifacts_root]
     # Its log of requests and its warnings would hide the addresses.
-    arguments += ["--uvicorn-opts", "--log-level warning"]
+    # Its lifespan, which cleans up after MLflow's assistant, would end in a traceback on Ctrl-C.
+    arguments += ["--uvicorn-opts", "--log-level warning --lifespan off"]
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     # Job execution starts further processes for features that a study does not use.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
@@ -138,7 +140,7 @@ def _say_pages(store: "Store", base: str) -> None:
         for kind, page in search_pages(store, search, complete).items():
             print(f"  {kind:<8} {base}{page}")
     for run in store.runs(stage="retrain")[:5]:
-        print(one_line(run.full_name))
+        print(f"{one_line(run.full_name)}, {counted(run.epochs, 'epoch')}")
         for kind, page in _pages_of(run, store).items():
             print(f"  {kind:<8} {base}{page}")
     sys.stdout.flush()

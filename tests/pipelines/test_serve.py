@@ -159,7 +159,7 @@ def test_a_retrained_run_has_the_pages_of_what_it_has(
     store = finished_study.context.store
     serve._say_pages(store, "")
     lines = capsys.readouterr().out.splitlines()
-    start = lines.index("cnn · seed 0 of digits-cnn")
+    start = lines.index("cnn · seed 0 of digits-cnn, 2 epochs")
     run_id = finished_study.retrained["cnn"]
     assert lines[start + 1].split() == ["run", f"/#/experiments/1/runs/{run_id}?workflowType=machine_learning"]
     assert "  model    /#/models/digits-cnn/versions/1?workflowType=machine_learning" in lines[start + 2 :]

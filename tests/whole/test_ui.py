@@ -1,6 +1,8 @@
 """What a user sees in a browser: MLflow's pages as `study ui` serves and names them, and the report's page."""
 
+import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -53,8 +55,10 @@ def log(digits: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         wait_for_answer(f"http://127.0.0.1:{port}/health", process, log)
         yield log
     finally:
-        process.terminate()
+        # As Ctrl-C does, to all processes of the terminal.
+        os.killpg(process.pid, signal.SIGINT)
         process.wait(TIMEOUT)
+    assert "Traceback" not in log.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +142,7 @@ def test_requests_are_not_printed_below_the_addresses(browser: Chrome, output: s
     assert "GET" not in log.read_text()
 
 
-RETRAINED = "cnn · seed 0 of digits-cnn"
+RETRAINED = "cnn · seed 0 of digits-cnn, 2 epochs"
 
 
 @pytest.fixture(scope="module")
