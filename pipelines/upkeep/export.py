@@ -33,7 +33,7 @@ from pipelines.upkeep.check_figures import has_figures, lost_figures
 from pipelines.upkeep.check_files import read_files
 from pipelines.upkeep.gaps import Gaps
 from pipelines.upkeep.pack import copy_readable, packed, read_back, write_sums, written_whole
-from pipelines.upkeep.relocate import Tables, local
+from pipelines.upkeep.relocate import SERVED, Tables, local
 from pipelines.upkeep.selection import chosen, require_ended
 from study.errors import StudyError
 from study.home import Home
@@ -200,7 +200,7 @@ def _copy_artifacts(runs: Sequence[Run], copy: Store, context: Stores, target: P
 
 def _copy_folder(place: str, target: Path, context: Stores) -> list[str]:
     """Copies the files at `place`, which may be missing; returns the paths of those that cannot be read."""
-    root, source = local(str(context.store.artifacts_root)), local(place)
+    root, source = local(str(context.store.artifacts_root)), local(context.store.place(place))
     if not source.is_relative_to(root):
         command = context.search_command("doctor", "--fix")
         raise StudyError(f"MLflow looks for files in {place}, outside {root}: run `{command}` first.")
@@ -212,7 +212,8 @@ def _keep_runs(runs: Sequence[Run], copy: Store, context: Stores, folder: Path, 
     file, copied_root = copy.home.store / RUNS, (folder / ARTIFACTS).resolve().as_uri()
     tables = Tables(SQLITE + str(file))
     try:
-        tables.relocate(str(context.store.artifacts_root), copied_root, folder / ARTIFACTS)
+        for recorded_root in (str(context.store.artifacts_root), SERVED):
+            tables.relocate(recorded_root, copied_root, folder / ARTIFACTS)
         retrained = [run for run in runs if run.stage == "retrain"]
         with context.display.bar("checking files", len(retrained)) as bar:
             for run in retrained:

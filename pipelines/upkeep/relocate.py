@@ -23,6 +23,8 @@ LOCATIONS = (
     ("model_versions", "storage_location"),
 )
 """The columns of MLflow's tables that hold artifact locations."""
+SERVED = "mlflow-artifacts:"
+"""What locations start with that a server on this database recorded, which keeps their files."""
 TIMEOUT = 60
 """Seconds that a write waits for other writers."""
 
@@ -56,15 +58,15 @@ class Tables:
             root: the folder of all artifacts, as a file URI.
         """
         with self._transaction() as connection:
-            places = {_place(value) for _, _, value in self._values(connection)}
+            places = {_place(value) for _, _, value in self._values(connection) if not value.startswith(SERVED)}
         pairs = ((place, f"{root}/{quote(local(place).name)}") for place in sorted(places))
         return [(old, new) for old, new in pairs if local(old) != local(new) and _has_moved(old, new)]
 
     def _values(self, connection: Connection) -> Iterator[tuple[str, str, str]]:
-        """The local artifact locations: table, column and value."""
+        """The artifact locations on this machine, and `SERVED` ones: table, column and value."""
         for name, column in LOCATIONS:
             for value in connection.execute(select(_table(name, column).c[column]).distinct()).scalars():
-                if value and (value.startswith("file:") or ("://" not in value and value.startswith("/"))):
+                if value and (value.startswith(("file:", SERVED)) or ("://" not in value and value.startswith("/"))):
                     yield name, column, value
 
     def move(self, old: str, new: str) -> None:

@@ -27,7 +27,8 @@ from pipelines.upkeep import export as stage
 from pipelines.upkeep import import_
 from pipelines.upkeep.doctor import Options, Result, examine
 from pipelines.upkeep.export import export
-from pipelines.upkeep.relocate import local
+from pipelines.upkeep.relocate import SERVED, Tables, local
+from study.device import Machine
 from study.errors import StudyError
 from study.home import Home
 from study.search import search
@@ -94,6 +95,18 @@ def test_every_run_is_there_with_all_that_was_recorded(finished_study: Finished,
         assert files(before, run) == files(after, run)
         assert data_sets(before, run) == data_sets(after, run)
         assert local(after.client.get_run(run.id).info.artifact_uri).is_relative_to(elsewhere.home.store)
+
+
+def test_what_a_server_on_the_store_recorded_is_exported_as_well(archive: Path, machine: Machine, tmp_path: Path):
+    served = imported(archive, Home(root=tmp_path / "served"), machine)
+    tables, root = Tables(served.store.uri), str(served.store.artifacts_root)
+    tables.relocate(root, SERVED, local(root))
+    tables.close()
+    served = surroundings(served.home, machine)
+    assert {run.info.artifact_uri[: len(SERVED)] for run in served.store.client.search_runs(["1"])} == {SERVED}
+    after = imported(exported(served, tmp_path / "archive"), Home(root=tmp_path / "after"), machine)
+    assert after.store.runs() == served.store.runs()
+    assert examine(after, Options()) == Result()
 
 
 def test_descriptions_and_views_are_kept(finished_study: Finished, elsewhere: Context, one_search: Path):
