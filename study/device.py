@@ -41,7 +41,7 @@ class Machine:
     """Whether a GPU's training step is captured as a CUDA graph; False for comparisons only."""
 
     def __str__(self) -> str:
-        name = self._gpu_name() or f"{self.threads} threads"
+        name = self._gpu_name() or f"{self.threads} thread{'' if self.threads == 1 else 's'}"
         return f"{self.device} ({name}), {self.precision}" + (f", no GPU: {self.remark}" if self.remark else "")
 
     def autocast(self) -> AbstractContextManager[None]:

@@ -51,7 +51,7 @@ def test_a_machine_that_does_without_its_gpu_says_why_in_its_first_line(old_driv
 
 
 def test_the_cpu_that_was_asked_for_needs_no_remark(old_driver: None):
-    assert str(prepare("cpu", "float32", 1)) == "cpu (1 threads), float32"
+    assert str(prepare("cpu", "float32", 1)) == "cpu (1 thread), float32"
 
 
 def test_workers_share_the_threads_and_nothing_else():

@@ -66,7 +66,7 @@ def cluster(nodes: Nodes) -> Iterator[Cluster]:
     connected = Cluster(EngineConfig(name="ray", address=nodes.address), Request("cpu", "float32", 1), said.append)
     [line] = said
     assert line == (
-        f"Ray cluster at {nodes.address}, nodes: 2, trainings at a time: 2, each on cpu (1 threads), float32."
+        f"Ray cluster at {nodes.address}, nodes: 2, trainings at a time: 2, each on cpu (1 thread), float32."
     )
     yield connected
     connected.close()
