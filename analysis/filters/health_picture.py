@@ -32,9 +32,9 @@ MEANINGS = {
 }
 SMALLEST, ZERO = float(np.finfo(np.float32).tiny), 1e-40
 """The smallest normal number of float32, and where a smaller one is drawn: it counts as zero."""
-ROW, LOW, SPACE, NUMBERED = 0.105, 1.6, 0.75, 64
-"""Heights in inches of a filter's row with its number, of the lowest panel and of the space below a panel; and the
-most rows with numbers."""
+ROW, LOW, SPACE, NARROW_SPACE, NUMBERED = 0.105, 1.6, 0.75, 0.9, 64
+"""Heights in inches of a filter's row with its number, of the lowest panel and of the space below a panel, on a wide
+and on a narrow screen; and the most rows with numbers."""
 
 
 def note(layers: Collection[str], followed: Mapping[str, Collection[int]]) -> str:
@@ -90,7 +90,12 @@ def draw_filter_health(
 
 def _panel_heights(height: float, panels: int) -> list[float]:
     """Heights of the rows of a layer's panels: one row, or on a narrow screen one for each panel."""
-    return [height + SPACE, *([LOW + SPACE] * (panels - 1) if is_narrow() else [])]
+    return [height + _space(), *([LOW + _space()] * (panels - 1) if is_narrow() else [])]
+
+
+def _space() -> float:
+    """Height below a panel, in inches: titles take two lines on a narrow screen."""
+    return NARROW_SPACE if is_narrow() else SPACE
 
 
 def _places(sheet: Axes, top: float, height: float, across: Sequence[tuple[float, float]]) -> list[Axes]:
@@ -99,7 +104,7 @@ def _places(sheet: Axes, top: float, height: float, across: Sequence[tuple[float
         return [beside(sheet, left, top, width, height) for left, width in across]
     rows = _panel_heights(height, len(across))
     tops = np.cumsum([top, *rows[:-1]])
-    return [beside(sheet, 0.6, down, 2.3, row - SPACE) for down, row in zip(tops, rows, strict=True)]
+    return [beside(sheet, 0.6, down, 2.3, row - _space()) for down, row in zip(tops, rows, strict=True)]
 
 
 def _draw_layer(

@@ -21,8 +21,8 @@ MOST = 6
 """Most filters shown per layer for a class, and as many against it."""
 HEAD, STEP, SIDE, IMAGE = 0.5, 0.5, 0.46, 1.25
 """Inches: over the first row, from row to row, a side of a kernel or a map, and a side of the image."""
-LEFT, BARS = 0.5, 1.55
-"""Inches from the left edge of a layer's panel to its kernels, and to its bars."""
+LEFT, BARS, EDGE = 0.5, 1.55, 0.2
+"""Inches from the left edge of a layer's panel to its kernels, and to its bars; and beside these, for half a number."""
 FOR, AGAINST = "#b2182b", "#2166ac"
 """The ends of the diverging scale, as in the ablation of all classes: red is a loss without the filter."""
 
@@ -188,11 +188,11 @@ def draw_image_effects(table: pd.DataFrame, pictures: Pictures, *, image: np.nda
     beside_image = (2 * MARGIN + IMAGE, HEAD) if narrow else (MARGIN, HEAD + IMAGE + 0.06)
     ax.text(*beside_image, text, va="top", fontsize=8, color=style.INK)
     across = style.page_width() if narrow else (style.page_width() - IMAGE - 2 * MARGIN) / len(layers)
-    limits = _limits(pd.concat(layers.values()), across - BARS - 0.1)
+    limits = _limits(pd.concat(layers.values()), across - BARS - EDGE)
     for place, (layer, part) in enumerate(layers.items()):
         left, top = (0.0, beginning + place * deep) if narrow else (MARGIN + IMAGE + place * across, 0.0)
         ax.text(left + LEFT, top, _panel_title(layer, part, int((table["layer"] == layer).sum())), va="top", fontsize=9)
-        bars = beside(ax, left + BARS, top + HEAD, across - BARS - 0.1, longest * STEP)
+        bars = beside(ax, left + BARS, top + HEAD, across - BARS - EDGE, longest * STEP)
         _draw_bars(bars, part, longest)
         bars.set(xlim=limits)
         _draw_pictures(ax, part["filter"].tolist(), *pictures[layer], (left + LEFT, top + HEAD))

@@ -153,7 +153,7 @@ def draw_covariance(measured: Covariance) -> Figure:
     side, limits = NARROW_SIDE if is_narrow() else SIDE, style.limits_around_zero(measured.variances)
     if is_narrow():
         across = style.page_width()
-        right, each = across - 0.55 - 0.9, (across - 1.0) / 2
+        right, each = across - 0.55 - 0.9, (across - 1.15) / 2
         zoomed = 0.35 + side + 0.85
         varied = zoomed + right + 0.75
         left = 0.55
