@@ -30,7 +30,9 @@ def quantise(
     rows[np.abs(rows) < NEGLIGIBLE] = 0
     finest = np.abs(rows).max(axis=1) * FINEST
     # Rounding errors are uniform and independent: over a patch they add up to this standard deviation per step.
-    spread = max(float(np.sqrt((seen.astype(np.float64) ** 2).sum(axis=1).max() / 12)), 1e-12)
+    # Not `(seen.astype(float) ** 2).sum(axis=1)`, whose two copies of all patches take gigabytes for large images.
+    squares = np.einsum("ij,ij->i", seen, seen, dtype=np.float64)
+    spread = max(float(np.sqrt(squares.max() / 12)), 1e-12)
     step = np.clip(np.minimum(2 * weight_error, map_error / (4 * spread)), np.maximum(finest, NEGLIGIBLE), None)
     while True:
         step = step.astype(np.float32).astype(np.float64)
