@@ -110,21 +110,21 @@ def test_a_lead_that_rests_on_a_few_images_is_not_sure():
     assert "; tied with cat without filter " in caption(table)
 
 
-@pytest.mark.slow
 def test_how_often_a_loss_leads_is_what_resampled_images_give():
-    """The oracle draws the images of each class anew and asks scikit-learn."""
+    """The oracle draws the images of each class anew, and compares each of a class with each of the others."""
     rng, members = np.random.default_rng(1), [np.flatnonzero(label == LABELS) for label in range(3)]
-    changed = [changed for layer in WITHOUT.values() for changed in layer]
+    networks = np.stack([softmax(logits) for logits in (LOGITS, *WITHOUT["conv1"], *WITHOUT["conv2"])])
     leaders = []
-    for _ in range(150):
-        drawn = np.concatenate([rng.choice(rows, len(rows)) for rows in members])
-        aucs = [
-            [roc_auc_score(LABELS[drawn] == label, softmax(logits[drawn])[:, label]) for label in range(3)]
-            for logits in (LOGITS, *changed)
-        ]
-        leaders.append((np.array(aucs[0]) - aucs[1:]).argmax())
-    expected = np.bincount(leaders, minlength=30) / 150
-    np.testing.assert_allclose(TABLE["auc_lost_leads"], expected, atol=0.1)
+    for _ in range(500):
+        drawn = [rng.choice(rows, len(rows)) for rows in members]
+        aucs = np.empty((len(networks), 3))
+        for label, rows in enumerate(drawn):
+            others = np.concatenate([each for each in drawn if each is not rows])
+            differences = networks[:, rows, label][:, :, None] - networks[:, others, label][:, None]
+            aucs[:, label] = ((np.sign(differences) + 1) / 2).mean(axis=(1, 2))
+        leaders.append((aucs[0] - aucs[1:]).argmax())
+    expected = np.bincount(leaders, minlength=30) / 500
+    np.testing.assert_allclose(TABLE["auc_lost_leads"], expected, atol=0.06)
     of_one_filter = TABLE.groupby(["layer", "filter"])["auc_lost_leads_classes"].sum()
     assert of_one_filter.to_numpy() == pytest.approx(1)
     of_one_layer = TABLE.drop_duplicates(["layer", "filter"]).groupby("layer")["auc_lost_leads_layer"].sum()
