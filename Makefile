@@ -6,6 +6,9 @@ INSTALLED := .venv/installed
 # What the benchmarks that need real images train on: cifar10, or the path of an image folder.
 DATASET ?= cifar10
 
+# Containers often set it; each process of the tests would then compile all modules, and rewrite all assertions, anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test quick check format docs bench faults clean
 
 demo: $(INSTALLED)  ## The whole study on the bundled digits: search, retrain and analyse both models
@@ -17,7 +20,7 @@ test: $(INSTALLED)  ## All tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 quick: $(INSTALLED)  ## The tests that start no process, browser or server and take less than a second each: a minute
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 -m "not slow"
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m "not slow"
 
 check: $(INSTALLED)  ## Lint, format and types
 	$(BIN)/ruff check .

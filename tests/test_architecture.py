@@ -64,13 +64,17 @@ def imports(file: Path) -> set[str]:
     return named
 
 
+@cache
 def modules(*folders: str) -> dict[str, set[str]]:
     """What each module in these folders imports, by the module's name."""
     files = (file for folder in folders for file in sorted((ROOT / folder).rglob("*.py")))
     return {".".join(file.relative_to(ROOT).with_suffix("").parts): imports(file) for file in files}
 
 
-MODULES = modules(*PACKAGES)
+@cache
+def product() -> dict[str, set[str]]:
+    """What each module of the product imports."""
+    return modules(*PACKAGES)
 
 
 def room(module: str) -> str:
@@ -80,13 +84,13 @@ def room(module: str) -> str:
 
 def own(module: str) -> set[str]:
     """The modules of this project that `module` imports."""
-    return {name for name in MODULES[module] if name in MODULES and (module, name) not in EXCEPTIONS}
+    return {name for name in product()[module] if name in product() and (module, name) not in EXCEPTIONS}
 
 
 def importers(target: str) -> set[str]:
     return {
         module
-        for module, named in MODULES.items()
+        for module, named in product().items()
         if any(name == target or name.startswith(f"{target}.") for name in named) and (module, target) not in EXCEPTIONS
     }
 
@@ -98,7 +102,7 @@ def layer(module: str) -> int:
 
 def of(*names: str) -> set[str]:
     """The modules of these packages."""
-    return {module for module in MODULES if module.split(".")[0] in names}
+    return {module for module in product() if module.split(".")[0] in names}
 
 
 def test_the_files_beside_the_modules_go_into_the_wheel():
@@ -122,12 +126,12 @@ def test_what_is_imported_is_declared():
 
 
 def test_the_packages_are_read():
-    assert {"study.config", "analysis.drawing.style", *STAGES, "pipelines.cli.app"} <= set(MODULES)
+    assert {"study.config", "analysis.drawing.style", *STAGES, "pipelines.cli.app"} <= set(product())
     assert "study.errors" in own("study.config")
 
 
 def test_every_exception_is_one():
-    assert {pair for pair in EXCEPTIONS if pair[1] not in MODULES[pair[0]]} == set()
+    assert {pair for pair in EXCEPTIONS if pair[1] not in product()[pair[0]]} == set()
 
 
 def test_a_module_imports_its_own_room_and_rooms_below_it():
@@ -149,7 +153,7 @@ def test_analysis_knows_neither_study_nor_pipelines():
 
 def test_analysis_needs_neither_torch_nor_global_plotting_state():
     assert not (importers("torch") | importers("torchvision")) & of("analysis")
-    named = {name for module in of("analysis") for name in MODULES[module]}
+    named = {name for module in of("analysis") for name in product()[module]}
     assert not {name for name in named if "pyplot" in name or "pylab" in name}
 
 
@@ -159,7 +163,7 @@ def test_study_knows_neither_pipelines_nor_analysis():
 
 def test_no_circle():
     try:
-        TopologicalSorter({module: own(module) for module in MODULES}).prepare()
+        TopologicalSorter({module: own(module) for module in product()}).prepare()
     except CycleError as error:
         pytest.fail(" → ".join(error.args[1]))
 
@@ -323,7 +327,7 @@ def file_for(module: str) -> str:
 
 def reached(module: str) -> set[str]:
     """All modules that `module`, of the tests or of the product, imports directly or through others."""
-    modules_found, to_read, known = set[str](), [module], MODULES | modules("tests")
+    modules_found, to_read, known = set[str](), [module], product() | modules("tests")
     while to_read:
         new = {name for name in known[to_read.pop()] if name in known} - modules_found
         modules_found |= new
@@ -332,7 +336,7 @@ def reached(module: str) -> set[str]:
 
 
 def test_each_module_has_a_file_of_tests_of_its_name_or_is_tested_in_another():
-    without = {m for m in MODULES if not m.endswith("__init__") and not (ROOT / file_for(m)).is_file()}
+    without = {m for m in product() if not m.endswith("__init__") and not (ROOT / file_for(m)).is_file()}
     assert without == {module for tested in TESTED_IN.values() for module in tested}
 
 

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from study.home import Home
 from study.search import private
 from tests.study.search.test_search import opened
-from tests.test_architecture import MODULES, ROOT
+from tests.test_architecture import ROOT, product
 
 
 def private_names() -> set[str]:
@@ -31,7 +31,7 @@ def test_no_other_module_takes_a_private_attribute_of_an_optuna_object():
     assert {"_storage", "_study_id", "_trial_id"} <= names
     users = {
         module
-        for module in MODULES
+        for module in product()
         if names & private_attributes((ROOT / (module.replace(".", "/") + ".py")).read_text())
     }
     assert users == {"study.search.private"}
