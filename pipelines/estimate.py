@@ -34,7 +34,7 @@ def say_estimate(searches: Sequence[SearchConfig], dataset: Dataset, context: Co
     total = 0.0
     for config in searches:
         each = seconds_per_image(config, dataset, context.machine)
-        searched = each * config.trials * config.epochs * len(dataset.splits.train)
+        searched = each * config.trials * config.epochs * len(dataset.splits.train_rows)
         retrained = each * retrain_epochs * len(dataset.train)
         total += searched + retrained
         pruned = ", much less with pruning" if config.pruner != "none" else ""

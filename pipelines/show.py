@@ -49,10 +49,13 @@ def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
         display.say(caution)
     duplicates = find_duplicates(dataset.train, dataset.test, splits.validation_rows)
     display.say(f"Exact duplicates (equal pixels at {dataset.side}×{dataset.side}): {duplicates}.")
-    parts = {"train": splits.train, "validation": splits.validation, "test": dataset.test}
-    counts = {
-        name: torch.bincount(part.labels, minlength=len(dataset.classes)).tolist() for name, part in parts.items()
+    labels = dataset.train.labels
+    parts = {
+        "train": labels[splits.train_rows],
+        "validation": labels[splits.validation_rows],
+        "test": dataset.test.labels,
     }
+    counts = {name: torch.bincount(part, minlength=len(dataset.classes)).tolist() for name, part in parts.items()}
     if as_json:
         described = {
             "data_set": dataset.key,

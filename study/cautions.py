@@ -30,15 +30,11 @@ def cautions(dataset: Dataset) -> list[str]:
             f"The classes are unequal: {dataset.classes[large]} has {int(sizes[large]):,} training images, "
             f"{dataset.classes[small]} {int(sizes[small]):,}; read the balanced accuracy too. {baseline(dataset)}"
         )
-    for name, part in {"validation": dataset.train.subset(_kept(dataset)), "test": dataset.test}.items():
-        if absent := set(range(len(dataset.classes))) - set(part.labels.tolist()) if len(part) else ():
+    kept = dataset.train.labels[len(dataset.train) - dataset.kept_for_validation :]
+    for name, labels in {"validation": kept, "test": dataset.test.labels}.items():
+        if absent := set(range(len(dataset.classes))) - set(labels.tolist()) if len(labels) else ():
             sentences.append(f"No {name} image is of {', '.join(dataset.classes[label] for label in sorted(absent))}.")
     return sentences
-
-
-def _kept(dataset: Dataset) -> torch.Tensor:
-    """Rows of the validation images that the source keeps apart."""
-    return torch.arange(len(dataset.train) - dataset.kept_for_validation, len(dataset.train))
 
 
 def baseline(dataset: Dataset) -> str:

@@ -14,7 +14,7 @@ from study.errors import StudyError, unknown
 from study.home import Home
 from study.images import Labelled, normalise
 from study.sources.cifar10 import load_cifar10
-from study.sources.image_folder import Decoded, Progress, Say, load_cache, load_folder, read_image
+from study.sources.image_folder import Decoded, Progress, Say, is_large, load_cache, load_folder, read_image
 from study.system import interruption
 
 __all__ = ["Dataset", "Labelled", "SelectedImage", "Splits", "load_dataset", "normalise", "select_image"]
@@ -116,11 +116,12 @@ def load_dataset(
     side = config.image_size
     if config.dataset == "digits":
         digits = _digits(side)
-        return _dataset(config, "digits", f"scikit-learn's digits, upsampled to {side}×{side}", digits, digits.digest())
+        source = f"scikit-learn's digits, upsampled to {side}×{side}"
+        return _dataset(config, say, "digits", source, digits, digits.digest())
     cached = load_cache(cache) if cache else None
     if config.dataset == "cifar10":
         source = "CIFAR-10 (torchvision)" + ("" if side == IMAGE_SIZE else f", resized to {side}×{side}")
-        return _dataset(config, "cifar10", source, *(cached or load_cifar10(home, say, side)))
+        return _dataset(config, say, "cifar10", source, *(cached or load_cifar10(home, say, side)))
     root = Path(config.dataset).expanduser().resolve()
     if not root.is_dir():
         if Path(config.dataset).is_absolute():
@@ -138,10 +139,19 @@ def load_dataset(
     ours = (home.data, home.store, home.reports)
     folder = cached or load_folder(root, home.data / "cache", config.skip_unreadable, say, progress, ours, side=side)
     name = re.sub(r"[^\w.-]", "-", root.name)  # the model registry takes neither / nor :
-    return _dataset(config, name, f"image folder {root}, resized to {side}×{side}", *folder)
+    return _dataset(config, say, name, f"image folder {root}, resized to {side}×{side}", *folder)
 
 
-def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, digest: str) -> Dataset:
+def _dataset(config: DataConfig, say: Say, name: str, source: str, decoded: Decoded, digest: str) -> Dataset:
+    count = sum(map(len, decoded.parts.values()))
+    if folder := decoded.train.on_disk:
+        if is_large(count, config.image_size):
+            say(
+                f"{count:,} images of {config.image_size} × {config.image_size} pixels are more than the free memory "
+                f"has room for: they are read from {folder} whenever they are needed."
+            )
+        else:
+            decoded = decoded.in_memory()
     train, test = decoded.train, decoded.test
     if test is None:
         rest, held_out = _hold_out(train, decoded.classes, TEST_FRACTION, config.split_seed, "test")
@@ -156,9 +166,8 @@ def _dataset(config: DataConfig, name: str, source: str, decoded: Decoded, diges
         key=_key(config, name, digest),
         digest=digest,
         classes=decoded.classes,
-        # The memory format of training, which then needs no second copy.
-        train=train.channels_last(),
-        test=test.channels_last(),
+        train=train,
+        test=test,
         source=source,
         kept_for_validation=len(decoded.validation) if decoded.validation else 0,
         skipped=len(decoded.unreadable),
@@ -204,7 +213,8 @@ def _digits(side: int) -> Decoded:
     nearest = torch.arange(side) * grey.shape[-1] // side
     enlarged = grey[:, nearest[:, None], nearest]
     images = enlarged[:, None].repeat(1, 3, 1, 1)
-    return Decoded(tuple(map(str, digits.target_names)), Labelled(images, torch.from_numpy(digits.target).long()))
+    labelled = Labelled(images, torch.from_numpy(digits.target).long()).channels_last()
+    return Decoded(tuple(map(str, digits.target_names)), labelled)
 
 
 @dataclass(frozen=True, eq=False)

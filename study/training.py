@@ -171,7 +171,7 @@ def epochs(
                     # For layers that draw numbers, such as dropout: a continued training draws the same.
                     torch.manual_seed(config.seed * SEEDS + state.epoch)
                 order = torch.randperm(len(rows), generator=state.order).to(machine.device)
-                for batch in rows[order].split(config.batch_size):
+                for batch in training.train.prefetched(rows[order].split(config.batch_size)):
                     step(batch)
                     state.steps += 1
                     if on_batch:

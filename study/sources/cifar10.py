@@ -6,13 +6,13 @@ import shutil
 import socket
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -21,7 +21,7 @@ from study.errors import StudyError
 from study.home import Home
 from study.images import Labelled
 from study.pictures.decoding import resized
-from study.sources.image_folder import Decoded, Say, cache_path, load_cache, require_memory, store_cache
+from study.sources.image_folder import Decoded, Say, cache_path, load_cache, room, store_cache
 from study.system import interruption
 from study.system.files import atomic_write, remove_unfinished, temporary_path
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
 BATCHES = "cifar-10-batches-py"
-IMAGES = 60_000
 DOWNLOAD_TIMEOUT = 20.0
 """Time-out of the download, seconds without an answer."""
 
@@ -38,9 +37,8 @@ def load_cifar10(home: Home, say: Say, side: int = IMAGE_SIZE) -> tuple[Decoded,
     """Loads CIFAR-10, resized to this side, and its digest; downloads it where it is not in the home's data folder.
 
     Raises:
-        StudyError: where it cannot be downloaded, unpacked or stored, or does not fit in memory.
+        StudyError: where it cannot be downloaded, unpacked or stored.
     """
-    require_memory(IMAGES, side)
     stored = load_cache(_cache(home.data, side))
     if stored is None:
         with _explained(home.data):
@@ -66,7 +64,8 @@ def _fetch(folder: Path, say: Say, side: int) -> Decoded:
         _unpack(folder)
         train = CIFAR10(folder)
     test = CIFAR10(folder, train=False)
-    return Decoded(tuple(train.classes), _labelled(train, side), _labelled(test, side))
+    cache = folder / "cache"
+    return Decoded(tuple(train.classes), _labelled(train, side, cache), _labelled(test, side, cache))
 
 
 def _unpack(folder: Path) -> None:
@@ -87,15 +86,15 @@ def _unpack(folder: Path) -> None:
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
-def _labelled(part: "CIFAR10", side: int) -> Labelled:
+def _labelled(part: "CIFAR10", side: int, cache: Path) -> Labelled:
     labels = torch.tensor(part.targets)
     if side == IMAGE_SIZE:
-        return Labelled(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), labels)
-    images = np.empty((len(part.data), 3, side, side), np.uint8)
+        return Labelled(torch.from_numpy(part.data).permute(0, 3, 1, 2), labels).channels_last()
+    images = room(len(part.data), side, cache)
     for place, pixels in enumerate(part.data):
         interruption.check()
-        images[place] = resized(Image.fromarray(pixels), side)
-    return Labelled(torch.from_numpy(images), labels)
+        images.images[place] = torch.from_numpy(resized(Image.fromarray(pixels), side))
+    return replace(images, labels=labels)
 
 
 def _provide_archive(folder: Path, say: Say) -> None:

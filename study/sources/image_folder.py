@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 
 from study.config import IMAGE_SIZE
 from study.errors import StudyError
-from study.images import Labelled
+from study.images import COPIED, Labelled, empty_images
 from study.pictures.decoding import read_upright, require_file, resized, why_unreadable
 from study.sources.listing import Files, list_folder
 from study.system import interruption
 from study.system.files import atomic_write, remove_unfinished
 
-DECODING = b"5, transparent colours of 16 bits"
+DECODING = b"6, channels last"
 """Version of the decoding, a part of the cache key: a new version invalidates cached images."""
 CHUNK = 64
 """Files that a thread decodes or hashes between two reports of progress."""
@@ -57,13 +57,19 @@ class Decoded:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in parts.items() if part is not None}
 
+    def in_memory(self) -> "Decoded":
+        """The same with the images in memory, which may be in a file."""
+        parts: dict[str, Any] = {name: part.in_memory() for name, part in self.parts.items()}
+        return replace(self, **parts)
+
     def digest(self) -> str:
         """SHA-256 over class names, labels and pixels, as hex digits."""
         sizes = {name: len(part) for name, part in self.parts.items()}
         digest = hashlib.sha256(json.dumps([self.classes, sizes]).encode())
         for part in self.parts.values():
             digest.update(part.labels.numpy().data)
-            digest.update(part.images.numpy().data)
+            for images in part.images.split(COPIED):
+                digest.update(images.contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -90,16 +96,15 @@ def load_folder(
 
     Raises:
         StudyError: for a folder that does not hold what it should, that holds unreadable files not to be skipped, or
-            whose images do not fit in memory.
+            whose images fit neither in memory nor on the disk.
     """
     listing = list_folder(root, ours)
     files = listing.every
-    require_memory(len(files), side)
     path = cache_path(cache, root.name, root, files, side)
     stored = load_cache(path)
     if stored is None:
         say(f"Decoding {len(files):,} images of {root}, once.")
-        decoded = _decode_folder(root, listing.files, side, progress)
+        decoded = _decode_folder(root, listing.files, room(len(files), side, cache), progress)
         if cache_path(cache, root.name, root, files, side) != path:
             raise StudyError(f"Files of {root} were changed while they were read: try again.")
         stored = store_cache(path, decoded, say)
@@ -123,19 +128,28 @@ def _check_readable(root: Path, decoded: Decoded, files: int, skip_unreadable: b
             )
 
 
-def require_memory(count: int, side: int) -> None:
-    """Checks that the memory has room for `count` images of this side.
+def is_large(count: int, side: int) -> bool:
+    """Whether the free memory has no room for `count` images of this side."""
+    return count * 3 * side**2 > psutil.virtual_memory().available
+
+
+def room(count: int, side: int, folder: Path) -> Labelled:
+    """Black images without labels, to decode to: in memory, or in a file in `folder` where the memory has no room.
 
     Raises:
-        StudyError: where it has not.
+        StudyError: where the disk has no room either.
     """
-    # Twice: as they are decoded or read, and in the memory layout of training.
-    need, free = 2 * count * 3 * side**2, psutil.virtual_memory().available
-    if need > free:
+    if not is_large(count, side):
+        return Labelled(empty_images(count, side), torch.empty(0))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Labelled(empty_images(count, side, folder), torch.empty(0), folder)
+    except OSError as error:
         raise StudyError(
-            f"{count:,} images of {side} × {side} pixels need {need / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} "
-            "are free: choose a smaller --image-size, or fewer images."
-        )
+            f"{count:,} images of {side} × {side} pixels need {count * 3 * side**2 / 2**30:.1f} GiB, more than the "
+            f"free memory, and cannot be kept in {folder} ({error.strerror}): make room there, or choose a smaller "
+            "--image-size or fewer images."
+        ) from None
 
 
 def read_image(path: Path, side: int = IMAGE_SIZE) -> np.ndarray:
@@ -161,26 +175,23 @@ def read_photo(path: Path, side: int = IMAGE_SIZE) -> tuple[np.ndarray, tuple[in
     return resized(photo, side), photo.size
 
 
-def decode(
-    paths: Sequence[Path], side: int = IMAGE_SIZE, progress: Progress | None = None
-) -> tuple[np.ndarray, dict[int, str]]:
+def decode(paths: Sequence[Path], images: np.ndarray, progress: Progress | None = None) -> dict[int, str]:
     """Reads image files.
 
     Args:
         paths: N files.
-        side: side of the square that they are resized to, in pixels.
+        images: where they are written, resized: uint8, (N, 3, side, side).
         progress: called with the number of files read so far and N.
 
     Returns:
-        uint8 images (N, 3, side, side), black where a file cannot be read; and, by position, the reason why it cannot.
+        By position, the reasons why files cannot be read.
     """
-    images = np.zeros((len(paths), 3, side, side), np.uint8)
     unreadable: dict[int, str] = {}
 
     def read(positions: range) -> int:
         for position in positions:
             try:
-                images[position] = resized(read_upright(paths[position]), side)
+                images[position] = resized(read_upright(paths[position]), images.shape[-1])
             # Pillow raises whatever its decoders meet in a damaged file.
             except Exception as error:
                 unreadable[position] = why_unreadable(error)
@@ -189,7 +200,7 @@ def decode(
     for done in _in_chunks(read, len(paths)):
         if progress:
             progress(done, len(paths))
-    return images, dict(sorted(unreadable.items()))
+    return dict(sorted(unreadable.items()))
 
 
 def _in_chunks(read: Callable[[range], Result], count: int) -> Iterator[Result]:
@@ -201,16 +212,18 @@ def _in_chunks(read: Callable[[range], Result], count: int) -> Iterator[Result]:
             yield result
 
 
-def _decode_folder(root: Path, listing: Files, side: int, progress: Progress | None = None) -> Decoded:
-    """Decodes the files of `listing`, which lie below `root`; unreadable ones are left out and named."""
+def _decode_folder(root: Path, listing: Files, room: Labelled, progress: Progress | None = None) -> Decoded:
+    """Decodes the files of `listing`, which lie below `root`, to `room`; unreadable ones are left out and named."""
     classes = tuple(listing["train"])
     rows = [(part, name, file) for part, group in listing.items() for name, files in group.items() for file in files]
-    images, unreadable = decode([file for _, _, file in rows], side, progress)
-    labels = np.array([classes.index(name) for _, name, _ in rows])
-    parts = {}
-    for name in listing:
-        kept = [row for row, (part, _, _) in enumerate(rows) if part == name and row not in unreadable]
-        parts[name] = Labelled(torch.from_numpy(images[kept]), torch.from_numpy(labels[kept]))
+    unreadable = decode([file for _, _, file in rows], room.images.numpy(), progress)
+    kept = [row for row in range(len(rows)) if row not in unreadable]
+    for place, row in enumerate(kept) if unreadable else ():
+        room.images[place] = room.images[row]
+    labels = torch.tensor([classes.index(rows[row][1]) for row in kept], dtype=torch.int64)
+    sizes = [sum(rows[row][0] == part for row in kept) for part in listing]
+    split = zip(listing, room.images[: len(kept)].split(sizes), labels.split(sizes), strict=True)
+    parts = {part: Labelled(images, of, room.on_disk) for part, images, of in split}
     reasons = {str(rows[row][2].relative_to(root)): reason for row, reason in unreadable.items()}
     return Decoded(classes, parts["train"], parts.get("test"), reasons, validation=parts.get("validation"))
 
@@ -246,26 +259,34 @@ def _content(path: Path) -> bytes:
 
 
 def load_cache(path: Path) -> tuple[Decoded, str] | None:
-    """Reads a cache file: the images and their digest; None where it is missing, damaged or altered."""
+    """Maps a cache file: the images and their digest; None where it is missing, damaged or altered."""
     try:
-        with safe_open(path, framework="pt") as file:
-            described = json.loads(file.metadata()["decoded"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-        parts = {name: Labelled(tensors[f"{name}_images"], tensors[f"{name}_labels"]) for name in described["parts"]}
-        classes, unreadable = tuple(described["classes"]), described["unreadable"]
-        decoded = Decoded(
-            classes, parts["train"], parts.get("test"), unreadable, cache=path, validation=parts.get("validation")
-        )
+        decoded, digest = _mapped(path)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
-    return (decoded, described["digest"]) if decoded.digest() == described["digest"] else None
+    return (decoded, digest) if decoded.digest() == digest else None
+
+
+def _mapped(path: Path) -> tuple[Decoded, str]:
+    """The images and the digest in a cache file, unchecked."""
+    with safe_open(path, framework="pt") as file:
+        described = json.loads(file.metadata()["decoded"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    parts = {
+        name: Labelled(tensors[f"{name}_images"].permute(0, 3, 1, 2), tensors[f"{name}_labels"].clone(), path.parent)
+        for name in described["parts"]
+    }
+    classes, unreadable = tuple(described["classes"]), described["unreadable"]
+    test, validation = parts.get("test"), parts.get("validation")
+    return Decoded(classes, parts["train"], test, unreadable, cache=path, validation=validation), described["digest"]
 
 
 def store_cache(path: Path, decoded: Decoded, say: Say) -> tuple[Decoded, str]:
-    """Writes a cache file, atomically, and returns what `load_cache` would read from it."""
+    """Writes a cache file, atomically; returns its images, those that were in memory from there, and their digest."""
     digest = decoded.digest()
     described = {"classes": decoded.classes, "parts": list(decoded.parts), "unreadable": dict(decoded.unreadable)}
-    tensors = {f"{name}_images": part.images for name, part in decoded.parts.items()}
+    # As they lie in memory.
+    tensors = {f"{name}_images": part.images.permute(0, 2, 3, 1) for name, part in decoded.parts.items()}
     tensors |= {f"{name}_labels": part.labels for name, part in decoded.parts.items()}
     try:
         remove_unfinished(path.parent)
@@ -274,4 +295,4 @@ def store_cache(path: Path, decoded: Decoded, say: Say) -> tuple[Decoded, str]:
     except (OSError, SafetensorError) as error:
         say(f"The decoded images cannot be kept in {path.parent} ({error}): the next start decodes them again.")
         return decoded, digest
-    return replace(decoded, cache=path), digest
+    return _mapped(path) if decoded.train.on_disk else (replace(decoded, cache=path), digest)

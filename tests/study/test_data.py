@@ -14,7 +14,6 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -228,15 +227,6 @@ class TestFolder:
         again = load_dataset(large.config, home, messages.append)
         assert (again.digest, messages) == (large.digest, [])
         assert select_image(large, str(folder / "train/bird/0001.png")).image.equal(large.train.images[1])
-
-    def test_images_that_do_not_fit_in_memory_are_refused(
-        self, folder: Path, home: Home, monkeypatch: pytest.MonkeyPatch
-    ):
-        free = 2 * 18 * 3 * 64**2
-        monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
-        load(folder, home, image_size=64)
-        text = refusal(folder, home, image_size=65)
-        assert text.startswith("18 images of 65 × 65 pixels need 0.0 GiB of memory, and 0.0 are free: choose a smaller")
 
     def test_classes_and_files_are_in_sorted_order(self, folder: Path, home: Home):
         dataset = load(folder, home)
