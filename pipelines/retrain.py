@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipelines.ranks import shared
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.session.mlflow_pages import run_page
@@ -150,7 +151,7 @@ def _changed(run: Run, config: TrainConfig, context: Context) -> str:
     if run.train_config.model != config.model:
         return "another version of the network"
     now = {key: str(value) for key, value in context.machine.params().items()}
-    before = dict.fromkeys(now, "") | run.params
+    before = dict.fromkeys(now, "") | {"world_size": "1"} | run.params
     return ", ".join(f"{key} {before[key]} (now {now[key]})" for key in now if before[key] != now[key])
 
 
@@ -198,7 +199,7 @@ def _train(
     checkpoints = Checkpoints(context.store, run_id)
     checkpoints.keep_description(_description(dataset))
     model = build_model(config.model, classes=len(dataset.classes), seed=config.seed, side=dataset.side)
-    model.load_state_dict((yield from _fit(run_id, config, checkpoints, images, context)))
+    model.load_state_dict((yield from _fit(run_id, config, checkpoints, images, dataset, context)))
     # As it was trained.
     model.to("cpu" if context.cluster else context.machine.device).to(memory_format=torch.channels_last)
     _keep_predictions(run_id, model, checkpoints, config, dataset, context)
@@ -209,7 +210,7 @@ def _train(
 
 
 def _fit(
-    run_id: str, config: TrainConfig, checkpoints: Checkpoints, images: Images, context: Context
+    run_id: str, config: TrainConfig, checkpoints: Checkpoints, images: Images, dataset: Dataset, context: Context
 ) -> Generator[None, None, dict[str, Tensor]]:
     """Trains from the latest checkpoint to the last epoch, and returns the final weights."""
     before = _latest(run_id, checkpoints, context)
@@ -220,7 +221,12 @@ def _fit(
     ):
         bar.advance(begun * len(images))
         state = before.tensors if before else None
-        with closing(context.run(train, images, config, state, on_batch=bar.advance)) as training:
+        results: Generator[Trained | None]
+        if context.machine.world_size > 1:
+            results = shared(images, dataset, context.machine, config, state, on_batch=bar.advance)
+        else:
+            results = context.run(train, images, config, state, on_batch=bar.advance)
+        with closing(results) as training:
             for trained in training:
                 if trained is None:
                     yield

@@ -12,7 +12,8 @@ from functools import cache
 import torch
 
 from study.config import PRECISIONS
-from study.errors import OutOfMemory, StudyError, first_line, require_known, unknown
+from study.errors import OutOfMemory, StudyError, first_line, require, require_known, unknown
+from study.system.torchrun import local_rank
 
 NO_MEMORY = (
     "can't allocate memory",
@@ -37,12 +38,16 @@ class Machine:
     """Why a GPU that seems to be present is not used."""
     gpu: str = ""
     """The name of a GPU of another machine; that of this one's is known to torch."""
+    world_size: int = 1
+    """Number of processes that share each training; see `study.distributed`."""
     graphs: bool = True
     """Whether a GPU's training step is captured as a CUDA graph; False for comparisons only."""
 
     def __str__(self) -> str:
         name = self._gpu_name() or f"{self.threads} thread{'' if self.threads == 1 else 's'}"
-        return f"{self.device} ({name}), {self.precision}" + (f", no GPU: {self.remark}" if self.remark else "")
+        processes = f", {self.world_size} processes" if self.world_size > 1 else ""
+        remark = f", no GPU: {self.remark}" if self.remark else ""
+        return f"{self.device} ({name}), {self.precision}{processes}{remark}"
 
     def autocast(self) -> AbstractContextManager[None]:
         """Context for bf16 convolutions and matrix products if that is the precision; weights and sums stay float32."""
@@ -54,12 +59,13 @@ class Machine:
         return replace(self, threads=max(1, self.threads // workers))
 
     def params(self) -> dict[str, str | int]:
-        """Params of a run: equal weights need equal device, precision and number of threads."""
+        """Params of a run: equal weights need equal device, precision, and number of threads and processes."""
         return {
             "device": str(self.device),
             "gpu": self._gpu_name(),
             "precision": self.precision,
             "threads": self.threads,
+            "world_size": self.world_size,
         }
 
     def _gpu_name(self) -> str:
@@ -144,10 +150,13 @@ def _device(name: str) -> tuple[torch.device, str]:
                 f"Device {name!r} was asked for, but torch finds no usable GPU{reason}: choose cpu or auto."
             )
         raise unknown("device", name, choices)
-    if name == "auto":
-        return (torch.device("cuda", 0), "") if count else (torch.device("cpu"), complaint)
+    if name == "auto" and not count:
+        return torch.device("cpu"), complaint
+    if name not in ("auto", "cuda"):
+        return torch.device(name), ""
+    require(local_rank() < count, f"torchrun has started more processes than this machine has GPUs ({count}).")
     # With its number, which is recorded, and which torch asks for where it makes a device the current one.
-    return torch.device("cuda", 0) if name == "cuda" else torch.device(name), ""
+    return torch.device("cuda", local_rank()), ""
 
 
 @cache

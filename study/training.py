@@ -15,6 +15,7 @@ from torch.nn import functional
 from study.config import IMAGE_SIZE, TrainConfig
 from study.cuda import Results, Stream, captured
 from study.device import Machine
+from study.distributed import Ranks
 from study.errors import Diverged
 from study.images import Labelled, normalise, pick
 from study.models import Model
@@ -80,6 +81,8 @@ class TrainingStep:
     def __init__(self, state: TrainingState, train: Labelled, config: TrainConfig, machine: Machine, steps: int):
         """Takes the number of `steps` in all epochs, over which the learning rate is scheduled."""
         self.state, self.train, self.config, self.machine = state, train, config, machine
+        self.ranks = Ranks() if machine.world_size > 1 else None
+        self.network = self.ranks.wrapped(state.model) if self.ranks else state.model
         self.steps_in_all = steps
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=machine.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=machine.device)
@@ -87,15 +90,21 @@ class TrainingStep:
 
     def __call__(self, rows: Tensor) -> None:
         """One step on the images at `rows`, (batch,) int64."""
-        images, labels = pick(self.train.images, rows), self.train.labels.index_select(0, rows)
+        share = self.ranks.share(rows) if self.ranks else rows
+        images, labels = pick(self.train.images, share), self.train.labels.index_select(0, share)
         with self.machine.autocast():
-            logits = self.state.model(normalise(images))
-        loss = functional.cross_entropy(logits.float(), labels)
+            logits = self.network(normalise(images))
+        if self.ranks:
+            total = functional.cross_entropy(logits.float(), labels, reduction="sum")
+            loss = self.ranks.loss(total, len(rows))
+        else:
+            loss = functional.cross_entropy(logits.float(), labels)
+            total = loss.detach() * len(rows)
         self.state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._set_rate()
         self.state.optimiser.step()
-        self.loss_sum += loss.detach() * len(rows)
+        self.loss_sum += total.detach()
         self.correct += (logits.argmax(1) == labels).sum()
 
     def _set_rate(self) -> None:
@@ -120,6 +129,8 @@ class TrainingStep:
 
     def means(self, images: int) -> dict[str, Tensor]:
         """The metrics of an epoch of so many images."""
+        if self.ranks:
+            self.ranks.add(self.loss_sum, self.correct)
         return {"train_loss": self.loss_sum / images, "train_accuracy": self.correct.double() / images}
 
 
@@ -158,8 +169,9 @@ def epochs(
         sets = {name: images.to(machine.device) for name, images in evaluate.items()}
         steps = config.epochs * math.ceil(len(rows) / config.batch_size)
         training = TrainingStep(state, resident(train, machine), config, machine, steps)
-        # Another network may do what cannot be captured, such as to choose by a value.
-        step = captured(training, machine if isinstance(state.model, Model) else replace(machine, graphs=False))
+        # Another network may do what cannot be captured, such as to choose by a value; and processes wait for others.
+        is_captured = isinstance(state.model, Model) and not training.ranks
+        step = captured(training, machine if is_captured else replace(machine, graphs=False))
     state.begun = True
     try:
         while state.epoch < config.epochs:

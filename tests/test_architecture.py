@@ -308,6 +308,7 @@ TESTED_IN = {
     "study/test_training.py": ["study.state"],
     "study/system/test_redaction.py": ["pipelines.session.setup", "study.system.variables"],
     "study/tracking/test_store.py": ["study.tracking.queries"],
+    "whole/test_torchrun.py": ["pipelines.ranks", "study.system.torchrun"],
     "whole/test_cli.py": [
         "pipelines.cli.app",
         "pipelines.cli.options",

@@ -11,11 +11,12 @@ import typer
 from pipelines.cli import defaults_file, options, stages, store
 from pipelines.cli.options import variable_of, variables_behind
 from pipelines.session.isolation import SPINS, invalid_variable, isolate, limit_spinning, say_starting, tolerant_output
-from study.errors import StudyError
+from study.errors import StudyError, require
 from study.home import default_home
 from study.system import interruption
 from study.system.debugging import show_if_debugging
 from study.system.redaction import one_line, redacted
+from study.system.torchrun import rank, world_size
 
 app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,7 +38,13 @@ def settings(context: typer.Context, config: options.Config = "", version: optio
     # processes).
     limit_spinning(0 if context.invoked_subcommand == "analyse" else SPINS)
     defaults_file.apply(context, config)
-    say_starting(str(context.invoked_subcommand))
+    command = str(context.invoked_subcommand)
+    require(
+        world_size() == 1 or command == "retrain",
+        f"torchrun has started {world_size()} processes of study {command}: it is for study retrain.",
+    )
+    if not rank():
+        say_starting(command)
 
 
 def main() -> None:

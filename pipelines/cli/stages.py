@@ -26,6 +26,7 @@ from study.config import (
     model_config,
 )
 from study.errors import StudyError, require, require_known
+from study.system.torchrun import rank, world_size
 
 app = typer.Typer()
 SEARCH = SearchConfig(name=AFTER_DATASET)
@@ -158,6 +159,12 @@ def retrain(
 ) -> None:
     """Train a trial's settings on all training images, keeping the weights of every epoch."""
     on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
+    require(world_size() == 1 or engine == LOCAL.name, f"torchrun does what --engine {engine} does: leave out one.")
+    if rank():
+        from pipelines.ranks import follow
+
+        follow(home_of(home), device, precision, threads)
+        return
     given = _given_search(model or "cnn", run, lr, decay, preset)
     model = model_config(model).name if ":" in model else model
     from pipelines.retrain import retrain as retrain_again
@@ -166,6 +173,10 @@ def retrain(
     from study.tracking.best import choose_trial, default_epochs
 
     context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet, on)
+    if world_size() > 1:
+        from pipelines.ranks import lead
+
+        context = lead(context)
     if given:
         # Draws the search's figures, whose imports other retrainings need not wait for.
         from pipelines.reproduce import run_only_trial

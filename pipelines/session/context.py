@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +130,8 @@ class Context(Stores):
         """
         if self.cluster:
             return self.cluster.stream(training, images, *arguments, timeout=timeout)
-        return training(images, self.machine, *arguments, on_batch=on_batch)
+        # By this process alone.
+        return training(images, replace(self.machine, world_size=1), *arguments, on_batch=on_batch)
 
     def load(self, config: DataConfig) -> "Dataset":
         """Prints data set, machine and store, and loads the data set."""
