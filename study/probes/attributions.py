@@ -36,11 +36,13 @@ from study.probes.margins import (
     Pair,
     background_margin,
     batch_size,
+    batch_sizes,
     bias_margin,
     blurred,
     blurred_margin,
     grey_margin,
     last_layer,
+    mean_of,
 )
 from study.probes.twin import margin_index, quietly, with_margins
 from study.system import interruption
@@ -95,7 +97,8 @@ def deep_shap(network: nn.Sequential, images: Tensor, pair: Pair, background: Te
     """DeepLIFT, averaged over the background images."""
 
     def of(image: Tensor, target: Tensor) -> Tensor:
-        return DeepLiftShap(with_margins(network)).attribute(image, background, target=target)
+        method, batches = DeepLiftShap(with_margins(network)), background.split(batch_size(background))
+        return mean_of([(len(batch), method.attribute(image, batch, target=target)) for batch in batches])
 
     return _each(network, images, pair, of)
 
@@ -104,8 +107,8 @@ def expected_gradients(network: nn.Sequential, images: Tensor, pair: Pair, backg
     """Gradients at random points between the image and background images, times their distance."""
 
     def of(image: Tensor, target: Tensor) -> Tensor:
-        samples = SAMPLES["expected_gradients"]
-        return GradientShap(with_margins(network)).attribute(image, background, n_samples=samples, target=target)
+        method, sizes = GradientShap(with_margins(network)), batch_sizes(SAMPLES["expected_gradients"], image)
+        return mean_of([(size, method.attribute(image, background, n_samples=size, target=target)) for size in sizes])
 
     return _each(network, images, pair, of)
 
@@ -233,8 +236,15 @@ def smoothgrad_squared(network: nn.Sequential, images: Tensor, pair: Pair, backg
 
     def of(image: Tensor, target: Tensor) -> Tensor:
         gradient = NoiseTunnel(Saliency(with_margins(network)))
-        samples = SAMPLES["smoothgrad_squared"]
-        return gradient.attribute(image, "smoothgrad_sq", nt_samples=samples, stdevs=NOISE, target=target, abs=False)
+        return gradient.attribute(
+            image,
+            "smoothgrad_sq",
+            nt_samples=SAMPLES["smoothgrad_squared"],
+            nt_samples_batch_size=batch_size(image),
+            stdevs=NOISE,
+            target=target,
+            abs=False,
+        )
 
     return _each(network, images, pair, of)
 

@@ -10,7 +10,8 @@ One backward pass serves all classes and links. Between the convolution's output
 itself, so that DeepLIFT's multipliers there are those of ReLU and pooling, times the weights of the last layer.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from study.images import Labelled, normalise, pick
 from study.models import CNN
 from study.probes.activity import stratified_rows
 from study.probes.attributions import deep_shap
-from study.probes.margins import pair_of
+from study.probes.margins import batch_size, mean_of, pair_of
 from study.probes.twin import quietly, twin
 from study.system import interruption
 from study.training import evaluation_batch
@@ -101,6 +102,27 @@ def circuit(model: CNN, image: Tensor, a: int, b: int, background: Tensor) -> Ci
         b: number of its rival.
         background: uint8, (N, 3, side, side).
     """
+    # Of large images a few at a time: the maps of 100 images of 256 pixels would take 24 GB.
+    batches, parts = background.split(batch_size(background)), list[Circuit]()
+    for batch in batches:
+        interruption.check()
+        parts.append(_circuit(model, image, a, b, batch))
+
+    def mean(arrays: Iterable[np.ndarray]) -> np.ndarray:
+        return mean_of([(len(batch), torch.from_numpy(of)) for batch, of in zip(batches, arrays, strict=True)]).numpy()
+
+    return replace(
+        parts[0],
+        mean_logits=mean(part.mean_logits for part in parts),
+        pixels=mean(part.pixels for part in parts),
+        places={layer: mean(part.places[layer] for part in parts) for layer in parts[0].places},
+        links=mean(part.links for part in parts),
+        of_logits={layer: mean(part.of_logits[layer] for part in parts) for layer in parts[0].of_logits},
+    )
+
+
+def _circuit(model: CNN, image: Tensor, a: int, b: int, background: Tensor) -> Circuit:
+    """The circuit over a background of few images; all but the image's logits are means over it."""
     inputs, others = normalise(image[None]), normalise(background)
     pixels = deep_shap(twin(model), inputs, pair_of(a, b), others)[0]
     with torch.no_grad():
@@ -179,10 +201,11 @@ def second_layer_shares(model: CNN, images: Tensor, background: Tensor) -> Tenso
         images: uint8, (N, 3, side, side).
         background: uint8, (M, 3, side, side).
     """
-    mean = _pooled(model, background).mean(dim=0)
+    size = evaluation_batch(images.device, images.shape[-1])
+    mean = torch.cat([_pooled(model, batch) for batch in background.split(size)]).mean(dim=0)
     weights = model.fc.weight.unflatten(1, (len(mean), -1))
     shares = []
-    for batch in images.split(evaluation_batch(images.device, images.shape[-1])):
+    for batch in images.split(size):
         interruption.check()
         shares.append(torch.einsum("nfp,cfp->nfc", (_pooled(model, batch) - mean).flatten(2), weights))
     return torch.cat(shares)

@@ -1,5 +1,7 @@
 """The decision that is explained: the margin of one class over another, and the margins that maps are counted from."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,18 @@ def pair_of(a: int, b: int | None = None, images: int = 1) -> Pair:
 def batch_size(images: Tensor) -> int:
     """Number of images as large as these in one pass through the network: fewer where they exceed the default."""
     return max(1, BATCH * IMAGE_SIZE**2 // max(images.shape[-1], IMAGE_SIZE) ** 2)
+
+
+def batch_sizes(count: int, images: Tensor) -> list[int]:
+    """Sizes of the batches for `count` images as large as these: one batch of images of at most the default size."""
+    size = max(1, count * IMAGE_SIZE**2 // max(images.shape[-1], IMAGE_SIZE) ** 2)
+    return [min(size, count - start) for start in range(0, count, size)]
+
+
+def mean_of(parts: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """The mean over the images of several batches, from the size of each and the mean over its images."""
+    total = sum(size for size, _ in parts)
+    return torch.stack([values * (size / total) for size, values in parts]).sum(dim=0)
 
 
 def blurred(images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from study.config import CNNConfig
 from study.images import Labelled, normalise
 from study.models import build_model
+from study.probes import margins
 from study.probes.ablation import ablate, replacement_maps
 from study.probes.circuit import background, circuit, rival_of, second_layer_shares
 
@@ -53,6 +54,25 @@ def test_links_sum_to_the_shares_of_the_filters_that_they_join_and_places_to_tho
     assert np.allclose(shares.links.sum(axis=0), shares.shares("conv2"), atol=1e-5)
     for layer, places in shares.places.items():
         assert np.allclose(places.sum(axis=(1, 2)), shares.shares(layer), atol=1e-5)
+
+
+def test_a_background_that_passes_in_batches_gives_the_same(monkeypatch: pytest.MonkeyPatch):
+    whole = circuit(network(), IMAGE, 2, 0, OTHERS)
+    monkeypatch.setattr(margins, "BATCH", 6)
+
+    parts = circuit(network(), IMAGE, 2, 0, OTHERS)
+
+    assert parts.mean_margin == pytest.approx(whole.mean_margin, abs=1e-6)
+    assert np.allclose(parts.pixels, whole.pixels, atol=1e-6)
+    assert np.allclose(parts.links, whole.links, atol=1e-6)
+    for layer in SILENT:
+        assert np.allclose(parts.places[layer], whole.places[layer], atol=1e-6)
+        assert np.allclose(parts.of_logits[layer], whole.of_logits[layer], atol=1e-6)
+
+
+def test_samples_are_drawn_in_one_batch_for_small_images_and_in_smaller_ones_for_large():
+    assert margins.batch_sizes(300, torch.empty(1, 3, 32, 32)) == [300]
+    assert margins.batch_sizes(300, torch.empty(1, 3, 90, 90)) == [37] * 8 + [4]
 
 
 def test_shares_for_a_against_b_are_minus_those_for_b_against_a():
