@@ -19,7 +19,7 @@ from study.models import CNN, flat
 from study.probes import transforms
 from study.training import predict
 
-SHIFTS = (0, 1, 2, 4, 6, 8)
+SHIFTS = (1, 2, 4, 6, 8)
 """Pixels by which the images are moved."""
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 """Right, down, left and up, as (down, right)."""
@@ -77,7 +77,7 @@ def changes(fills: Collection[str] = tuple(FILLS)) -> Iterator[tuple[str, str, f
     """Every change: its name, the fill of the border, its strength, and the functions whose results are averaged."""
     for fill in fills:
         for pixels in SHIFTS:
-            steps = [(pixels * down, pixels * right) for down, right in DIRECTIONS[: 4 if pixels else 1]]
+            steps = [(pixels * down, pixels * right) for down, right in DIRECTIONS]
             yield (
                 "moved",
                 fill,
@@ -101,8 +101,8 @@ def sensitivity(model: nn.Module, images: Labelled) -> pd.DataFrame:
         accuracy, unchanged. Those of a moved image are means over the directions.
     """
     clean = predict(model, images.images).argmax(1)
-    unchanged = (len(images), (clean == images.labels.to(clean.device)).double().mean().item(), 1.0)
-    rows = [(name, "", strength, *unchanged) for name, strength in NEUTRAL.items()]
+    neutral = [*((name, "", strength) for name, strength in NEUTRAL.items()), *(("moved", fill, 0) for fill in FILLS)]
+    rows = [(*change, *_unchanged(images, clean)) for change in neutral]
     for name, fill, strength, functions in changes():
         rows.append((name, fill, strength, *_answers(model, images, clean, functions)))
     return _table(rows)
@@ -114,7 +114,7 @@ def reference_sensitivity(model: nn.Module, images: Labelled) -> pd.DataFrame:
     Moved images have the edge repeated.
     """
     clean = predict(model, images.images).argmax(1)
-    rows = [("clean", "", 0.0, *_answers(model, images, clean, [lambda batch: batch]))]
+    rows = [("clean", "", 0.0, *_unchanged(images, clean))]
     for name, fill, strength, functions in changes(["edge"]):
         if strength in REFERENCE[name]:
             rows.append((name, fill, strength, *_answers(model, images, clean, functions)))
@@ -125,6 +125,11 @@ def _table(rows: list[tuple[str, str, float, int, float, float]]) -> pd.DataFram
     columns = ["change", "fill", "strength", "images", "accuracy", "unchanged"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values(["change", "fill", "strength"], kind="stable", ignore_index=True)
+
+
+def _unchanged(images: Labelled, clean: Tensor) -> tuple[int, float, float]:
+    """What `_answers` gives for the images as they are, whose answers are `clean`."""
+    return len(images), _share(clean, images.labels.to(clean.device)), 1.0
 
 
 def _answers(model: nn.Module, images: Labelled, clean: Tensor, functions: list[Change]) -> tuple[int, float, float]:
@@ -151,7 +156,7 @@ def map_shifts(model: CNN, config: CNNConfig, images: Labelled) -> pd.DataFrame:
     device = model.fc.weight.device
     before = _maps(model, images.images.to(device))
     clean = model.fc(flat(before["pool2"])).argmax(1)
-    for pixels in SHIFTS[1:]:
+    for pixels in SHIFTS:
         after = _maps(model, moved(images.images.to(device), 0, pixels))
         for layer, unmoved in before.items():
             field = fields[layer.replace("relu", "conv")]
@@ -184,8 +189,10 @@ def _along(unmoved: Tensor, after: Tensor, steps: int, columns: list[int], rows:
     """How well the moved map agrees with the map of the moved image, at `columns` and `rows` of the latter."""
     if not (columns and rows):
         return {}
-    there = after[:, :, rows][..., columns]
-    here = unmoved[:, :, rows][..., [column - steps for column in columns]]
+    # Units that count are neighbours, so that both are views.
+    down, across = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    there = after[:, :, down, across]
+    here = unmoved[:, :, down, across.start - steps : across.stop - steps]
     largest = max(float(unmoved.abs().max()), 1e-30)
     return {"cosine_along": _cosine(here, there), "difference_along": float((here - there).abs().max()) / largest}
 
@@ -193,8 +200,8 @@ def _along(unmoved: Tensor, after: Tensor, steps: int, columns: list[int], rows:
 def _cosine(a: Tensor, b: Tensor) -> float:
     """The cosine of the images' maps, mean over the images for which neither is zero."""
     a, b = a.flatten(1), b.flatten(1)
-    alive = (a != 0).any(1) & (b != 0).any(1)
-    return float(functional.cosine_similarity(a[alive], b[alive]).mean())
+    alive = a.any(1) & b.any(1)
+    return float(functional.cosine_similarity(a, b)[alive].mean())
 
 
 def _share(answers: Tensor, others: Tensor) -> float:
