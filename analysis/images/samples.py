@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from analysis.drawing import style
 from analysis.drawing.numbered_cells import axes_at
@@ -17,6 +18,8 @@ SAMPLES = 10
 """Images shown per class."""
 MOST_CLASSES = 20
 """Most classes shown."""
+DOTS, NARROW_DOTS = 96, 64
+"""About how many dots a side of an image has, on a wide and on a narrow screen."""
 MOST_LETTERS = 32
 """Most characters of a class's name shown."""
 
@@ -26,7 +29,9 @@ def show(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Exhi
     table = class_samples(labels, classes)
     figure = draw_samples(table, [images[index] for index in table["index"]])
     text = samples_caption(table, labels, classes)
-    return Exhibit("samples", "Images of each class (Figure 5)", text, table, figure)
+    note = f"The images are reduced to {DOTS} × {DOTS} pixels, on a narrow screen to {NARROW_DOTS} × {NARROW_DOTS}."
+    larger = images.shape[1] > DOTS
+    return Exhibit("samples", "Images of each class (Figure 5)", text, table, figure, note=note if larger else "")
 
 
 def class_samples(labels: np.ndarray, classes: Sequence[str], count: int = SAMPLES) -> pd.DataFrame:
@@ -69,9 +74,11 @@ def draw_samples(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
         images: (H, W, 3), bytes, one for each row of the table.
     """
     names = list(dict.fromkeys(table["class"]))
-    side, gap = images[0].shape[0], 2
     # On a narrow screen a class has two rows of images.
-    scale, lines = (2, 2) if is_narrow() else (3, 1)
+    dots, lines = (NARROW_DOTS, 2) if is_narrow() else (DOTS, 1)
+    images = [_reduced(image, dots) for image in images]
+    side, gap = images[0].shape[0], 2
+    scale = round(dots / side)
     across = -(-(int(table["place"].max()) + 1) // lines)
     step = side + gap
     sheet = np.full((lines * len(names) * step - gap, across * step - gap, 3), 255, np.uint8)
@@ -91,6 +98,13 @@ def draw_samples(table: pd.DataFrame, images: Sequence[np.ndarray]) -> Figure:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return figure
+
+
+def _reduced(image: np.ndarray, side: int) -> np.ndarray:
+    """An image with at most `side` rows and columns."""
+    if len(image) <= side:
+        return image
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
 
 
 def _widest(names: Sequence[str], size: float) -> float:

@@ -9,6 +9,7 @@ from analysis.images.samples import (
     image_caption,
     image_table,
     samples_caption,
+    show,
 )
 
 RNG = np.random.default_rng(0)
@@ -66,3 +67,13 @@ def test_the_image_is_its_table_and_shown_with_its_channels():
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), IMAGES[0])
     np.testing.assert_array_equal(np.asarray(figure.axes[3].images[0].get_array())[..., 0], IMAGES[0][..., 2])
     assert f"red {IMAGES[0][..., 0].mean():.0f}," in image_caption(table, "train:6 (bird)")
+
+
+def test_large_images_are_reduced_so_that_the_figure_keeps_its_size():
+    large = IMAGES.repeat(8, axis=1).repeat(8, axis=2)
+    exhibits = [show(images, LABELS, CLASSES) for images in (IMAGES, large)]
+    (width, height), (of_large, high) = (exhibit.figure.get_size_inches() for exhibit in exhibits)
+    assert (of_large, high) == pytest.approx((width, height), rel=0.1)
+    (drawn,) = exhibits[1].figure.axes[0].images
+    assert np.array_equal(drawn.get_array()[:96:3, :96:3], IMAGES[0])
+    assert ["reduced to 96" in exhibit.note for exhibit in exhibits] == [False, True]
