@@ -1,9 +1,9 @@
 """Fork server: runs `study` commands as forks of a process that has imported everything, which saves seconds each.
 
-A forked command is a process in its own session, with the environment, working folder, streams and signal handlers of a
-new process; it ends as an interpreter does, with threads joined and exit handlers run. Its interpreter, however, was
-not started with its environment: tests of variables that are read before `main`, or of the start itself, need a real
-process.
+It also runs Python code, as `python -c` does. A forked command is a process in its own session, with the environment,
+working folder, streams and signal handlers of a new process; it ends as an interpreter does, with threads joined and
+exit handlers run. Its interpreter, however, was not started with its environment: tests of variables that are read
+before `main`, or of the start itself, need a real process.
 """
 
 import atexit
@@ -236,7 +236,12 @@ def _become(
 
     code = 1
     try:
-        main()
+        if arguments[:1] == ["-c"]:
+            sys.path.insert(0, "")
+            exec(compile(arguments[1], "<string>", "exec"), vars(main_module))
+            code = 0
+        else:
+            main()
     except SystemExit as end:
         code = int(end.code or 0)
     except BaseException:

@@ -56,6 +56,11 @@ def study(*arguments: str, home: Path, **variables: str) -> Ended:
     return end(start(*arguments, home=home, **variables))
 
 
+def python(code: str, home: Path, **variables: str) -> Ended:
+    """Runs Python code as `python -c` does."""
+    return study("-c", code, home=home, **variables)
+
+
 def study_cold(*arguments: str, home: Path, command: str | Path = STUDY, **variables: str) -> Ended:
     """Runs the command in a new interpreter, as a user starts it."""
     cold = subprocess.run(

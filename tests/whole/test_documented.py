@@ -6,15 +6,13 @@ The README's commands on CIFAR-10 run on a few images in its place, with fewer t
 import contextlib
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.process import environment, study, study_here
+from tests.support.process import python, study, study_here
 
 ROOT = Path(__file__).parents[2]
 RUNNABLE = re.compile(r"^<!-- runnable -->\n```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -37,7 +35,9 @@ def run(page: Path, home: Path) -> None:
         if language == "python":
             if module := re.match(r"# (\w+\.py)\n", text):
                 (home / module[1]).write_text(text)
-            subprocess.run([sys.executable, "-c", text], cwd=home, env=environment(home, **THREADS), check=True)
+            with contextlib.chdir(home):
+                ended = python(text, home, **THREADS)
+            assert ended.code == 0, (text, ended)
             continue
         commands = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
         assert language == "console"
