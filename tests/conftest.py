@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 import sqlite3
@@ -52,6 +53,16 @@ LONGEST = (
 DIGITS = DataConfig(dataset="digits")
 pytest_plugins = ("tests.support.postgres", "tests.support.server")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+
+
+def pytest_collection_finish() -> None:
+    # The libraries' million objects stay: looking through them took as long as a tenth of the tests.
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    # Libraries complain of frozen objects when the interpreter ends.
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

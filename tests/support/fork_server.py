@@ -164,6 +164,8 @@ def serve(requests: socket.socket) -> NoReturn:
         importlib.import_module(name)
     # Collecting garbage would copy the memory that forked processes share.
     gc.freeze()
+    # Python's default, which `tests/__init__.py` changes.
+    gc.set_threshold(700, 10, 10)
     # Variables that the imports have set, and libraries read later.
     defaults = {name: value for name, value in os.environ.items() if name not in initial}
     signal.signal(signal.SIGCHLD, _reap)
