@@ -828,6 +828,7 @@ def real_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(unpacked.rglob("train")).parent
 
 
+@pytest.mark.slow
 class TestRealImages:
     def test_are_all_there_balanced_and_kept(self, real_images: Path, home: Home):
         first = load(real_images, home)
