@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from study.tracking.store import Store
 
 PASSWORD, KEY, CONFIG = "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_CONFIG_PATH"
+USER, USER_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 ALLOWED_HOSTS = "MLFLOW_SERVER_ALLOWED_HOSTS"
 EVERY_INTERFACE = ("0.0.0.0", "::")
 KNOWN_SECRETS = ("password", "password1234", "admin", "my-secret-key")
@@ -58,7 +59,7 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
         _require_login(f"{PASSWORD} is set", "unset it")
     _require_free(host, port)
     store = store_of(home, uri)
-    _say_pages(store, _address(host, port))
+    _say_pages(store, _address(host, port), with_login)
     arguments = ["server", "--host", host, "--port", str(port), "--workers", "1"]
     if with_login:
         # Others send their files to this server: a path of its disk would be one of theirs.
@@ -124,13 +125,16 @@ def _address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _say_pages(store: "Store", base: str) -> None:
+def _say_pages(store: "Store", base: str, with_login: bool = False) -> None:
     from study.tracking.best import complete_trials
-    from study.tracking.hints import command
+    from study.tracking.hints import command_at
 
     print(f"MLflow answers at {base} in about 10 seconds; Ctrl-C stops it. Its pages:")
     if not store.runs():
-        print(f"  none yet: `{command(store, 'reproduce', '--dataset', 'digits')}` makes the first runs.")
+        # With a login, all record through the server, which keeps their files.
+        first = command_at(store.home, base if with_login else store.uri, "reproduce", "--dataset", "digits")
+        who = f" with {USER} and {USER_PASSWORD} set" if with_login else ""
+        print(f"  none yet: `{first}` makes the first runs{who}.")
     for search in store.runs(stage="search"):
         print(one_line(search.name))
         complete = []

@@ -153,6 +153,15 @@ def test_an_empty_store_is_said_to_be_empty_with_the_command_that_fills_it(
     assert f"`study reproduce --dataset digits --home {store.home.root}`" in hint
 
 
+def test_with_a_login_the_first_runs_are_recorded_through_the_server(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve._say_pages(store, "http://server.example:5000", with_login=True)
+    *_, hint = capsys.readouterr().out.splitlines()
+    assert "--tracking-uri http://server.example:5000` makes the first runs with MLFLOW_TRACKING_USERNAME and" in hint
+    assert "mlflow.db" not in hint
+
+
 def test_a_retrained_run_has_the_pages_of_what_it_has(
     finished_study: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
