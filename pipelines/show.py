@@ -5,16 +5,17 @@ Images are shown without MLflow and runs without torch: each function imports wh
 
 import json
 import math
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from analysis.drawing.wording import listed
 from pipelines.session.display import Display
 from pipelines.session.mlflow_pages import run_page
 from study.config import BACKGROUND, DataConfig
@@ -25,6 +26,12 @@ from study.tracking.runs import Run, dataset_keys, metric
 
 if TYPE_CHECKING:
     from study.tracking.store import Store
+
+COLUMNS = (
+    "id", "data set", "name", "stage", "model", "epochs", "rate", "decay", "status", "val", "test", "started", "page",
+)  # fmt: skip
+DISPENSABLE = ("page", "started", "stage", "decay", "rate", "model", "data set")
+"""Columns that are left out, in this order, where the terminal is too narrow; most names tell model and data set."""
 
 
 def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
@@ -104,9 +111,18 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int, as_json: 
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    # Not a terminal: as wide as it needs to be, so that no column is cut for grep.
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(_table_of(rows))
+    console, table = Console(), _table_of(rows)
+    if not console.is_terminal:
+        # So wide that no cell is folded, for grep.
+        console.width = _width(table, console)
+    left_out = list[str]()
+    dispensable = [name for name in DISPENSABLE if name in [column.header for column in table.columns]]
+    while _width(table, console) > console.width and len(left_out) < len(dispensable):
+        left_out.append(dispensable[len(left_out)])
+        table = _table_of(rows, left_out)
+    console.print(table)
+    if left_out:
+        console.print(f"Too narrow for {listed(sorted(left_out))}: a wider terminal, or --json, shows all.")
     if len(runs) > limit:
         console.print(f"{len(runs) - limit} older ones: --limit {len(runs)} shows all.")
 
@@ -145,33 +161,36 @@ def _epochs(run: Run) -> int | None:
     return None
 
 
-def _table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _width(table: Table, console: Console) -> int:
+    """The width at which no cell is folded."""
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+
+
+def _table_of(rows: Sequence[Mapping[str, Any]], left_out: Collection[str] = ()) -> Table:
+    """The table of `rows`, without the columns that are `left_out`."""
     table = Table(box=None)
-    # Folded, since an id or a key that is cut is of no use.
-    for name in ("id", "data set", "name"):
-        table.add_column(name, overflow="fold")
-    for name in ("stage", "model", "epochs", "rate", "decay", "status", "val", "test", "started"):
-        table.add_column(name, no_wrap=name in ("rate", "decay", "val", "test"))
-    if any(row["page"] for row in rows):
-        table.add_column("page", overflow="fold")
+    names = [name for name in COLUMNS if name not in left_out and (name != "page" or any(row["page"] for row in rows))]
+    for name in names:
+        # Folded, since a key that is cut is of no use.
+        table.add_column(name, overflow="fold", no_wrap=name in ("id", "rate", "decay", "val", "test"))
     for row in rows:
         ended = f" ({row['reason']})" if row["reason"] not in ("", "complete") else ""
-        cells = (
-            row["id"][:8],
-            row["data_set"],
-            row["name"],
-            row["stage"],
-            row["model"],
-            str(row["epochs"] or ""),
-            _written(row["learning_rate"], ".2e"),
-            _written(row["weight_decay"], ".2e"),
-            row["status"] + ended,
-            _written(row["validation_accuracy"], ".4f"),
-            _written(row["test_accuracy"], ".4f"),
-            row["started"][:16].replace("T", " "),
-            *([masked(row["page"])] if row["page"] else []),
-        )
-        table.add_row(*map(_plain, cells))
+        cells = {
+            "id": row["id"][:8],
+            "data set": row["data_set"],
+            "name": row["name"],
+            "stage": row["stage"],
+            "model": row["model"],
+            "epochs": str(row["epochs"] or ""),
+            "rate": _written(row["learning_rate"], ".2e"),
+            "decay": _written(row["weight_decay"], ".2e"),
+            "status": row["status"] + ended,
+            "val": _written(row["validation_accuracy"], ".4f"),
+            "test": _written(row["test_accuracy"], ".4f"),
+            "started": row["started"][:16].replace("T", " "),
+            "page": masked(row["page"] or ""),
+        }
+        table.add_row(*(_plain(cells[name]) for name in names))
     return table
 
 

@@ -103,10 +103,11 @@ def read_until(process: Forked, text: str) -> str:
     raise AssertionError(f"{text!r} was never printed, only:\n{output}\n{end(process).err}")
 
 
-def on_a_terminal(*arguments: str, home: Path) -> tuple[int, str]:
+def on_a_terminal(*arguments: str, home: Path, **variables: str) -> tuple[int, str]:
     """Runs the command on a terminal; its exit code and all that it wrote."""
     ours, theirs = pty.openpty()
-    process = fork_server().start(arguments, environment(home, TERM="xterm", COLUMNS="120"), (theirs,) * 3)
+    settings = environment(home, **{"TERM": "xterm", "COLUMNS": "120", **variables})
+    process = fork_server().start(arguments, settings, (theirs,) * 3)
     os.close(theirs)
     watchdog = threading.Timer(TIMEOUT, process.kill)
     watchdog.start()
