@@ -97,11 +97,13 @@ def describe_comparison(store: Store, run: Run, result: str, command: str) -> No
     Args:
         store: where it is.
         run: the run.
-        result: what was found, in words.
+        result: what was found, in words; lines after the first may be items of a list.
         command: repeats or continues it.
     """
+    first, *rest = result.splitlines()
+    lines = [f"- {_plain(line.removeprefix('- '))}" if line.startswith("- ") else _plain(line) for line in rest]
     link = _markdown_link("tables and figure", run_page(run, COMPARISON_FILES))
-    _note(store, run, [f"**{_plain(result)}**", link, f"Continued by `{command}`."])
+    _note(store, run, [f"**{_plain(first)}**", "\n".join(lines), link, f"Continued by `{command}`."])
     describe_experiment(store, run)
 
 
