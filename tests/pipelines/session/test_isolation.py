@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import mlflow.environment_variables
@@ -14,24 +15,32 @@ from pipelines.cli.app import app
 from pipelines.session.isolation import MLFLOW_READ, SPINS, isolate
 from study.home import Home
 from study.tracking.store import Store
+from tests.support.fork_server import fork_server
 from tests.support.process import STUDY, TIMEOUT, Ended, environment, read_until, start, study
 
 TUNE = ("tune", "--model", "ffnn", "--dataset", "digits", "--trials", "2", "--epochs", "1", "--no-retrain")
 
 
-def run(*arguments: str, home: Home, cwd: Path, stdout: int = subprocess.PIPE, **variables: str) -> Ended:
+def run(*arguments: str, home: Home, cwd: Path, **variables: str) -> Ended:
+    """Runs the command in a new interpreter."""
     done = subprocess.run(
         [STUDY, *arguments],
         env=environment(home.root, **variables),
         cwd=cwd,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=TIMEOUT,
         check=False,
     )
-    return Ended(
-        done.returncode, (done.stdout or b"").decode(variables.get("PYTHONIOENCODING", "utf-8")), done.stderr.decode()
-    )
+    return Ended(done.returncode, done.stdout.decode(variables.get("PYTHONIOENCODING", "utf-8")), done.stderr.decode())
+
+
+def run_into(output: int, *arguments: str, home: Home) -> tuple[int, str]:
+    """Runs the command with this file descriptor as its stdout; returns its exit code and stderr."""
+    with tempfile.TemporaryFile("w+") as errors, Path(os.devnull).open() as nothing:
+        streams = nothing.fileno(), output, errors.fileno()
+        code = fork_server().start(arguments, environment(home.root), streams).wait(TIMEOUT)
+        errors.seek(0)
+        return code, errors.read()
 
 
 def statuses(home: Home) -> list[str]:
@@ -55,34 +64,34 @@ def closed_pipe() -> int:
     return theirs
 
 
-def test_a_search_goes_on_when_its_reader_leaves(home: Home, tmp_path: Path):
+def test_a_search_goes_on_when_its_reader_leaves(home: Home):
     output = closed_pipe()
-    ended = run(*TUNE, home=home, cwd=tmp_path, stdout=output)
+    assert run_into(output, *TUNE, home=home) == (0, "")
     os.close(output)
-    assert (ended.code, ended.err) == (0, "")
     assert statuses(home) == ["FINISHED"] * 3
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_an_output_that_is_full_is_told_as_what_it_is(home: Home, tmp_path: Path):
+def test_an_output_that_is_full_is_told_as_what_it_is(home: Home):
     with Path("/dev/full").open("wb") as full:
-        ended = run("data", "--dataset", "digits", home=home, cwd=tmp_path, stdout=full.fileno())
-    assert ended.code == 2
-    assert ended.err == "study: The output could not be written: No space left on device.\n"
+        ended = run_into(full.fileno(), "data", "--dataset", "digits", home=home)
+    assert ended == (2, "study: The output could not be written: No space left on device.\n")
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_command_works_with_standard_streams_that_are_closed(closed: str, home: Home):
-    command = ["sh", "-c", f'exec "$0" data --dataset digits {closed}', STUDY]
-    done = subprocess.run(command, env=environment(home.root), capture_output=True, timeout=TIMEOUT, check=False)
+@pytest.mark.parametrize(
+    ("command", "closed"), [("--help", ">&-"), ("--help", "2>&-"), ("data --dataset digits", "<&- >&- 2>&-")]
+)
+def test_a_command_works_with_standard_streams_that_are_closed(command: str, closed: str, home: Home):
+    shell = ["sh", "-c", f'exec "$0" {command} {closed}', STUDY]
+    done = subprocess.run(shell, env=environment(home.root), capture_output=True, timeout=TIMEOUT, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
 def test_what_an_output_cannot_encode_is_replaced(encoding: str, home: Home, tmp_path: Path):
-    ended = run("data", "--dataset", "digits", home=home, cwd=tmp_path, PYTHONIOENCODING=encoding, LC_ALL="C")
+    ended = run("--help", home=home, cwd=tmp_path, PYTHONIOENCODING=encoding, LC_ALL="C", COLUMNS="200")
     assert ended.code == 0, ended.err
-    assert "1,293" in ended.out
+    assert "?Tracing the Convolutions of a CNN?" in ended.out
 
 
 def test_a_terminal_that_closes_ends_a_search_in_order(home: Home):
@@ -95,12 +104,11 @@ def test_a_terminal_that_closes_ends_a_search_in_order(home: Home):
     assert "RUNNING" not in statuses(home)
 
 
-def test_a_listing_ends_without_a_word_when_its_reader_leaves(home: Home, tmp_path: Path):
-    assert study(*TUNE, home=home.root).code == 0
+def test_a_listing_ends_without_a_word_when_its_reader_leaves(home: Home):
+    Store(home).start("digits", "a search", tags={"stage": "search"}, params={})
     output = closed_pipe()
-    ended = run("runs", home=home, cwd=tmp_path, stdout=output)
+    assert run_into(output, "runs", home=home) == (0, "")
     os.close(output)
-    assert (ended.code, ended.err) == (0, "")
 
 
 RELIABILITY = Path(__file__).parents[3] / "docs" / "reliability.md"
@@ -212,7 +220,7 @@ def test_a_hostile_environment_changes_nothing_of_what_is_recorded(home: Home, o
     assert recorded(other_home) == recorded(home)
 
 
-def test_a_server_on_this_machine_is_not_asked_for_through_a_proxy(server: str, home: Home, tmp_path: Path):
+def test_a_server_on_this_machine_is_not_asked_for_through_a_proxy(server: str, home: Home):
     variables = {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "example.org", "STUDY_STORE_TIMEOUT": "0"}
-    ended = run("runs", "--tracking-uri", server, home=home, cwd=tmp_path, **variables)
+    ended = study("runs", "--tracking-uri", server, home=home.root, **variables)
     assert "There are no such runs" in ended.err
