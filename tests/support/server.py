@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from study.home import Home
+from study.system.databases import copy_database
+from study.tracking.store import default_uri
 from tests.support.process import TIMEOUT
 
 
@@ -55,8 +58,16 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = Server(tmp_path_factory.mktemp("server"))
+def server_folder(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for a server, with its database, which the server would take seconds to create."""
+    folder = tmp_path_factory.mktemp("server")
+    copy_database(default_uri(migrated), folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(server_folder: Path) -> Iterator[str]:
+    server = Server(server_folder)
     try:
         server.start()
         yield server.address

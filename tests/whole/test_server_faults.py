@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -34,8 +35,8 @@ RECORDED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *SPEED
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
+def server(server_folder: Path) -> Iterator[Server]:
+    server = Server(server_folder)
     try:
         server.start()
         yield server
