@@ -192,6 +192,7 @@ def retrained(context: Context, dataset: Dataset, model: CNNConfig | FFNNConfig)
     return retrain(best.best_trial(context.store, dataset.key, model.name), dataset, context, epochs=1)
 
 
+@pytest.mark.usefixtures("unpictured")
 def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
     context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
 ):
@@ -211,6 +212,7 @@ def test_a_cnn_without_an_ffnn_is_shown_alone_and_says_so(
     assert "The report cannot be written" in refusal(run_id, SETTINGS, context, tiny)
 
 
+@pytest.mark.usefixtures("unpictured")
 def test_an_ffnn_is_shown_without_kernels_and_maps(context: Context, tiny: Dataset):
     run_id = retrained(context, tiny, FFNNConfig(hidden=4))
     analysis = analyse("best:ffnn", AnalysisConfig(), context, data=tiny)

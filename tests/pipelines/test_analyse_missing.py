@@ -45,7 +45,7 @@ Made = Callable[..., Analysis]
 
 
 @pytest.fixture
-def analysed(finished_study: Finished) -> Iterator[Made]:
+def analysed(finished_study: Finished, unpictured: None) -> Iterator[Made]:
     """Analyses the finished study's CNN anew; its reports are gone afterwards."""
     reports = finished_study.context.home.reports
     before = reports.rename(reports.with_name("reports of other tests")) if reports.exists() else None

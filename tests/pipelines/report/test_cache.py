@@ -120,6 +120,7 @@ def test_a_fingerprint_is_of_values_shape_and_type():
     assert fingerprint(images) == fingerprint(images.contiguous(memory_format=torch.channels_last))
 
 
+@pytest.mark.usefixtures("unpictured")
 def test_a_second_analysis_computes_none_of_the_slow_tables_and_draws_the_same(
     analysed: Analyse, monkeypatch: pytest.MonkeyPatch
 ):

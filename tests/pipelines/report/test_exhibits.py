@@ -42,6 +42,7 @@ def test_the_folder_holds_what_its_page_shows_and_what_others_put_there(analysed
     assert not others & set(files_of(folder))
 
 
+@pytest.mark.usefixtures("unpictured")
 def test_chosen_figures_leave_the_whole_report_and_its_files_as_they_are(
     analysed: Analyse, finished_study: Finished, monkeypatch: pytest.MonkeyPatch
 ):
@@ -65,6 +66,7 @@ def test_chosen_figures_leave_the_whole_report_and_its_files_as_they_are(
     assert not (kept / "only").exists(), "not logged with the whole report"
 
 
+@pytest.mark.usefixtures("unpictured")
 def test_what_an_interrupted_analysis_wrote_is_gone_after_the_next(analysed: Analyse, monkeypatch: pytest.MonkeyPatch):
     folder = analysed(only("roc"))
     with monkeypatch.context() as patch:
