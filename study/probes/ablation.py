@@ -121,7 +121,8 @@ def _without_first(model: CNN, removed: Tensor, convolved: Tensor, living: Tenso
         living: bool, which filters of the second layer to compute; the others are silent on any image.
     """
     layer = model.conv2
-    weight, convolved = layer.weight[living], convolved[:, living]
+    # Choosing channels puts them first in memory, where pooling takes a CPU nine times as long.
+    weight, convolved = layer.weight[living], convolved[:, living].contiguous(memory_format=torch.channels_last)
     read = model.fc.weight.unflatten(1, (len(living), -1))[:, living].flatten(1)
     for filter in range(removed.shape[1]):
         part = functional.conv2d(
@@ -131,4 +132,5 @@ def _without_first(model: CNN, removed: Tensor, convolved: Tensor, living: Tenso
             padding=layer.padding,
             dilation=layer.dilation,
         )
-        yield functional.linear(flat(model.rectified_and_pooled(convolved - part)), read, model.fc.bias)
+        left = torch.sub(convolved, part, out=part)
+        yield functional.linear(flat(model.rectified_and_pooled(left)), read, model.fc.bias)
