@@ -19,10 +19,14 @@ from analysis.results.proportions import CONFIDENCE
 
 MEASURES = {"auc_lost": "one-vs-rest AUC lost (× 100)", "accuracy_lost": "accuracy lost (percentage points)"}
 """The measures that a class can lose, and their axis labels."""
+SHORT = {"auc_lost": "AUC", "accuracy_lost": "accuracy"}
+"""The same in a word."""
 REPLACED = {"mean": "its mean over the test images", "zero": "zero"}
 """The possible replacements of a filter's map, described."""
 NO_EFFECT = 1e-5
 """Largest change of a logit that counts as float32 rounding, not as an effect."""
+ROUNDING = 1e-12
+"""Largest loss that counts as rounding of float64."""
 KEYS = ["layer", "filter", "class"]
 """The columns that tell a row of the table from the others."""
 MOST_COLUMNS, NARROW_COLUMNS = 32, 8
@@ -109,7 +113,7 @@ def _largest_loss(effects: pd.DataFrame, column: str) -> Mapping[Hashable, Any] 
 
 
 def _change_phrase(of: str, measure: str, whole: float, lost: float) -> str:
-    name, digits = ("AUC", ".3f") if measure == "auc_lost" else ("accuracy", ".1%")
+    name, digits = SHORT[measure], ".3f" if measure == "auc_lost" else ".1%"
     before, after = f"{whole:{digits}}", f"{whole - lost:{digits}}"
     if before == after:
         return f"{of}{name}, {before}, falls by {lost:.1g}"
@@ -137,7 +141,7 @@ def _class_sentence(table: pd.DataFrame, effects: pd.DataFrame, measure: str) ->
 def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     """A heat map of classes × filters for every layer, red where a class loses; each filter's main class is framed.
 
-    Filters are sorted by their main class. Those without an effect are listed below.
+    Filters are sorted by their main class. Those without an effect, or without one on the measure, are listed below.
 
     Args:
         table: from `effects.ablation_effects`.
@@ -146,7 +150,9 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     effects = main_effects(table, measure)
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     working = {layer: effects.loc[effects["layer"] == layer, "filter"].tolist() for layer in layers}
-    panels = filter_rows.of_layers(working, NARROW_COLUMNS if is_narrow() else MOST_COLUMNS)
+    level = {layer: _level(part, measure) & set(working[layer]) for layer, part in layers.items()}
+    drawn = {layer: [number for number in numbers if number not in level[layer]] for layer, numbers in working.items()}
+    panels = filter_rows.of_layers(drawn, NARROW_COLUMNS if is_narrow() else MOST_COLUMNS)
     classes = list(dict.fromkeys(table["class"]))
     each, beside = (0.85, 1.6) if is_narrow() else (0.7, 0.3)
     height = len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + each) + beside
@@ -157,14 +163,24 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
         _draw_cells(ax, layers[row.layer], row.filters, measure, limits)
         _frame_main(ax, effects[effects["layer"] == row.layer], row.filters, classes)
         ax.set(xlim=(-0.5, max(1, *(len(panel.filters) for panel in panels)) - 0.5), title=row.title)
-        idle = sorted(set(layers[row.layer]["filter"]) - set(working[row.layer])) if row.last else []
-        ax.set_xlabel(filter_rows.axis_label(idle, "filters change nothing"), loc="left", fontsize=8)
+        if row.last:
+            idle = sorted(set(layers[row.layer]["filter"]) - set(working[row.layer]))
+            left_out = {"filters change nothing": idle, f"filters change no {SHORT[measure]}": sorted(level[row.layer])}
+        else:
+            left_out = {}
+        ax.set_xlabel(filter_rows.axis_label(left_out), loc="left", fontsize=8)
     style.colour_bar(axes, limits, style.DIVERGING, MEASURES[measure])
     what, by = MEASURES[measure], REPLACED[table["replaced_by"].iloc[0]]
     style.head(
         figure, f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}; each filter's largest is framed"
     )
     return figure
+
+
+def _level(part: pd.DataFrame, measure: str) -> set[int]:
+    """The filters without which no class gains or loses anything of `measure`, although logits may change."""
+    unchanged = (part[measure].abs() <= ROUNDING).groupby(part["filter"]).all()
+    return set(unchanged.index[unchanged])
 
 
 def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, limits: style.Limits) -> None:
@@ -175,7 +191,8 @@ def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, 
         shown = np.ma.masked_invalid(values)
         ax.imshow(shown, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="nearest")
     else:
-        ax.text(0.01, 0.5, "no filter changes anything", transform=ax.transAxes, va="center", color=style.QUIET)
+        nothing = f"no filter changes a class's {SHORT[measure]}"
+        ax.text(0.01, 0.5, nothing, transform=ax.transAxes, va="center", color=style.QUIET)
     ax.add_patch(Rectangle((-0.5, -0.5), len(row), len(classes), color="#e4e4e4", zorder=-1))
     ax.set_ylim(len(classes) - 0.5, -0.5)
     ax.set_xticks(range(len(row)), [str(number) for number in row])

@@ -167,7 +167,7 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], fills)
         ax.set(xlim=(-0.6, widest - 0.4), ylim=(0, top), title=row.title, ylabel="class selectivity")
         faint = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist() if row.last else []
-        ax.set_xlabel(filter_rows.axis_label(faint, "filters too weak to be rated"), loc="left", fontsize=8)
+        ax.set_xlabel(filter_rows.axis_label({"filters too weak to be rated": faint}), loc="left", fontsize=8)
     return figure
 
 

@@ -174,6 +174,17 @@ def test_more_filters_than_fit_side_by_side_go_on_below():
     assert [ax.get_title(loc="left") for ax in shown] == ["conv2", "conv2, continued"]
 
 
+def test_filters_that_change_logits_and_no_answer_are_listed_instead_of_drawn():
+    slight = LOGITS + np.eye(3, dtype=np.float32)[LOGITS.argmax(axis=1)]
+    table = ablation_effects(LOGITS, {"conv1": slight[None], "conv2": WITHOUT["conv2"]}, LABELS, CLASSES)
+    assert main_effects(table, "accuracy_lost")["layer"].tolist().count("conv1") == 1
+    first, second, *_ = draw_ablation(table, measure="accuracy_lost").axes
+    assert (len(first.images), len(second.images)) == (0, 1)
+    assert first.texts[0].get_text() == "no filter changes a class's accuracy"
+    assert first.get_xlabel() == "filter\n1 filter changes no accuracy: 0"
+    assert "no accuracy" not in second.get_xlabel()
+
+
 def test_filters_that_no_class_loses_by_are_not_said_to_matter():
     helped = {"conv1": (LOGITS + 3 * np.eye(3)[LABELS])[None]}
     table = ablation_effects(LOGITS, helped, LABELS, CLASSES)
@@ -193,7 +204,7 @@ def test_with_every_filter_dead_nothing_is_named_as_important():
     ]
     figure = draw_ablation(table, measure="auc_lost")
     figure.draw_without_rendering()
-    assert [ax.texts[0].get_text() for ax in figure.axes[:2]] == ["no filter changes anything"] * 2
+    assert [ax.texts[0].get_text() for ax in figure.axes[:2]] == ["no filter changes a class's AUC"] * 2
 
 
 def test_undefined_classes_are_drawn_and_said_as_such():
