@@ -97,7 +97,7 @@ def importance(store: Store, search: Run) -> pd.DataFrame:
 def title(search: Run) -> str:
     """E.g. ``Grid search digits-cnn``."""
     sampler = search.sampler
-    return f"{'Grid' if sampler == 'grid' else sampler.upper()} search {search.search}"
+    return f"{'TPE' if sampler == 'tpe' else sampler.capitalize()} search {search.search}"
 
 
 def grid_command(search: Run, where: Sequence[str]) -> str:
