@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.drawing import style
-from analysis.drawing.screens import entries_in_row, panels
+from analysis.drawing.screens import entries_in_row, is_narrow, panels
 from analysis.drawing.wording import listed, model_label
 from analysis.exhibit import Exhibit
 from analysis.results.bootstrap import RESAMPLES, bootstrap
@@ -300,11 +300,13 @@ def _draw_panel(ax: Axes, table: pd.DataFrame) -> None:
             ax.plot(part["report"], heights, "D", color=colour, markerfacecolor="none", markersize=7)
     first = table.iloc[0]
     difference = _name(first["model"], first["minus"]) if first["minus"] else ""
+    break_line = "\n" if is_narrow() else " "
+    after = f":{break_line}{difference}" if difference else ""
     ax.set_yticks(range(len(MEASURES)), list(_WORDS.values()))
     ax.set(
         ylim=(len(MEASURES) - 0.5, -0.5),
         xlabel=f"difference {difference}" if difference else "share (0 to 1)",
-        title=f"{first['split'].capitalize()}, {first['images']:,} images" + (f": {difference}" if difference else ""),
+        title=f"{first['split'].capitalize()}, {first['images']:,} images{after}",
     )
     if not difference:
         low, high = ax.get_xlim()

@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
+from analysis.drawing.screens import narrow_version
 from analysis.results import bootstrap
 from analysis.results import intervals as s
 from analysis.results.classification import MEASURES, REPORT_TABLE_2, metrics_table
 from analysis.results.proportions import bonett_price, wilson
 from study.config import CIFAR10_CLASSES
+from tests.support.legibility import problems
 
 Made = tuple[np.ndarray, np.ndarray]
 
@@ -286,3 +288,10 @@ def test_the_figure_has_a_panel_for_each_split_and_each_difference():
     assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "Wik (2023)"
     alone = s.draw_intervals(s.intervals({("cnn", "test"): made(1.0)}, resamples=50))
     assert len(alone.axes) == 1
+
+
+def test_with_five_digits_of_images_no_title_is_cut_off_on_a_narrow_screen():
+    table = s.intervals(BOTH, resamples=50).assign(images=50_000)
+    narrow = narrow_version(s.draw_intervals(table))
+    assert narrow is not None
+    assert problems(narrow) == []
