@@ -36,6 +36,9 @@ ROW, LOW, SPACE, NARROW_SPACE, NUMBERED = 0.105, 1.6, 0.75, 0.9, 64
 """Heights in inches of a filter's row with its number, of the lowest panel and of the space below a panel, on a wide
 and on a narrow screen; and the most rows with numbers."""
 
+CLOSE = 1 / 12
+"""Share of a panel's height within which the ends of two lines share a label."""
+
 
 def note(layers: Collection[str], followed: Mapping[str, Collection[int]]) -> str:
     """How to read the picture."""
@@ -219,12 +222,15 @@ def _draw_weights(ax: Axes, table: pd.DataFrame, marked: set[int]) -> None:
 def _name_ends(ax: Axes, ends: pd.Series) -> None:
     """Writes the numbers of the filters at the ends of their lines; one label for ends that are close together."""
     low, high = np.log10(ax.get_ylim())
-    names: dict[int, list[str]] = {}
-    for number, value in ends.sort_values().items():
-        names.setdefault(round(12 * (np.log10(value) - low) / (high - low)), []).append(str(number))
-    for twelfth, numbers in names.items():
+    places = (np.log10(ends.sort_values()) - low) / (high - low)
+    names: dict[float, list[str]] = {}
+    for number, place in places.items():
+        if not names or place - max(names) > CLOSE:
+            names[place] = []
+        names[max(names)].append(str(number))
+    for place, numbers in names.items():
         text = ", ".join(sorted(numbers, key=int))
-        ax.text(1.02, twelfth / 12, text, transform=ax.transAxes, va="center", fontsize=8)
+        ax.text(1.02, place, text, transform=ax.transAxes, va="center", fontsize=8)
 
 
 def _tick_powers(ax: Axes, low: float) -> None:

@@ -53,6 +53,15 @@ def test_followed_filters_whose_weights_end_close_together_share_a_label():
     assert "0, 2" in [text.get_text() for text in weights.texts]
 
 
+def test_the_number_of_a_followed_filter_stands_where_its_line_ends():
+    table = health(SILENT)
+    table.loc[table["filter"] == 0, "largest_weight"] = 0.37
+    _, weights, *_ = draw(table, followed=[0])
+    (name,) = [text for text in weights.texts if text.get_text() == "0"]
+    low, high = np.log10(weights.get_ylim())
+    assert name.get_position()[1] == pytest.approx((np.log10(0.37) - low) / (high - low))
+
+
 def test_weights_decay_on_a_logarithmic_scale_down_to_zero():
     table = health(SILENT)
     table.loc[(table["filter"] == 4) & (table["epoch"] > 0), "largest_weight"] = [1e-20, 1e-39, 0]
