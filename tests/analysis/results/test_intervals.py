@@ -291,7 +291,8 @@ def test_the_figure_has_a_panel_for_each_split_and_each_difference():
 
 
 def test_with_five_digits_of_images_no_title_is_cut_off_on_a_narrow_screen():
-    table = s.intervals(BOTH, resamples=50).assign(images=50_000)
+    trained = {(model, "train"): predictions for (model, _), predictions in BOTH.items()}
+    table = s.intervals({**BOTH, **trained}, resamples=50).assign(images=50_000)
     narrow = narrow_version(s.draw_intervals(table))
     assert narrow is not None
     assert problems(narrow) == []
