@@ -4,7 +4,9 @@ Everything about the run comes through MLflow, so its store may be on another ma
 figures that are measured on images. The report names the figures that it lacks, and shows the others.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import gc
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
@@ -200,7 +202,7 @@ def _draw(
     parts: dict[str, list[Section]] = {}
     left_out: dict[str, list[str]] = {}
     done = 0
-    with context.display.bar(f"analysing {material.network.name}", len(chosen)) as bar:
+    with context.display.bar(f"analysing {material.network.name}", len(chosen)) as bar, frozen_objects():
         for part, in_part in groupby(chosen, key=attrgetter("part")):
             for figure in in_part:
                 interruption.check()
@@ -216,3 +218,13 @@ def _draw(
             context.display.log(f"figures {done}/{len(chosen)}: {part}")
     context.display.say(f"{counted(len(chosen) - sum(map(len, left_out.values())), 'figure')} drawn.")
     return {part: sections for part, sections in parts.items() if sections}, left_out
+
+
+@contextmanager
+def frozen_objects() -> Iterator[None]:
+    """Keeps the objects that there are out of garbage collection: of figures many are left, of imports none."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -1,3 +1,4 @@
+import gc
 import re
 import shlex
 import shutil
@@ -11,7 +12,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from pipelines.analyse import analyse
+from pipelines.analyse import analyse, frozen_objects
 from pipelines.config import AnalysisConfig
 from pipelines.report import figures
 from pipelines.retrain import retrain
@@ -227,3 +228,17 @@ def test_a_retraining_that_is_not_finished_is_named(context: Context, tiny: Data
     context.store.finish(run_id, "KILLED", "interrupted")
     text = refusal(run_id, AnalysisConfig(), context, tiny)
     assert "is not finished (killed, 2 epochs' weights)" in text
+
+
+def test_objects_are_kept_out_of_garbage_collection_only_while_figures_are_drawn():
+    counts = []
+
+    def draw():
+        with frozen_objects():
+            counts.append(gc.get_freeze_count())
+            raise StudyError("")
+
+    with pytest.raises(StudyError):
+        draw()
+    assert counts[0] > 10_000
+    assert gc.get_freeze_count() == 0
