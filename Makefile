@@ -36,7 +36,7 @@ docs: $(INSTALLED)  ## The documentation as a site, site/index.html; its search 
 
 bench: $(INSTALLED)  ## The benchmarks, their figures also in reports/benchmarks/; DATASET=PATH for an image folder
 	mkdir -p reports/benchmarks
-	set -e; for name in training pruning tracking scaling; do \
+	set -e; for name in training pruning tracking scaling coordination; do \
 		$(BIN)/python -m benchmarks.$$name --json reports/benchmarks/$$name.json; done
 	set -e; for name in search memory startup; do \
 		$(BIN)/python -m benchmarks.$$name --dataset $(DATASET) --json reports/benchmarks/$$name.json; done

@@ -11,37 +11,34 @@ The share of a search is relative to an epoch of the CNN, timed on random images
 share counts one write per epoch, as if the training waited for it.
 """
 
-import math
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from unittest import mock
 
 import numpy as np
-import torch
 import typer
 
+from benchmarks import untrained
 from benchmarks.images import random_images
 from benchmarks.measure import seconds, surroundings
 from benchmarks.output import JsonOption, conclude, show
 from pipelines.session.context import Context
-from pipelines.session.display import Display
 from pipelines.trials import runner as stage
-from study.config import DataConfig, SearchConfig, TrainConfig
-from study.data import Dataset
+from study.config import SearchConfig, TrainConfig
 from study.device import Machine, prepare
 from study.home import Home
-from study.images import Labelled
 from study.models import build_model
 from study.search import search
 from study.tracking.store import Store
 from study.tracking.tags import search_tags
 from study.tracking.writer import Writer
-from study.training import Epoch, TrainingState, fit, resident
+from study.training import TrainingState, fit, resident
 
 SHORT = 20
 """Number of trials of a short search, and of the timed end of the long one."""
@@ -57,12 +54,6 @@ class Timed:
     epochs: list[list[float]] = field(default_factory=list)
     write: float = 0.0
     """Seconds to write the metrics of one epoch."""
-
-
-class _NoBars(Display):
-    @property
-    def has_bars(self) -> bool:
-        return False
 
 
 def main(
@@ -107,10 +98,10 @@ def _share(trial: float, epochs: float, write: float, training: float) -> float:
 def _search(total: int, machine: Machine) -> Timed:
     """Runs a search of `total` trials without training, in its own stores."""
     timed = Timed()
-    with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(stage, **_untrained(timed)):
+    with tempfile.TemporaryDirectory() as folder, _untrained(timed):
         home = Home(root=Path(folder))
-        context = Context(home, Store(home), search.default_storage(home), machine, display=_NoBars())
-        config, dataset = SearchConfig(name="tracking", trials=total), _dataset()
+        context = Context(home, Store(home), search.default_storage(home), machine, display=untrained.NoBars())
+        config, dataset = SearchConfig(name="tracking", trials=total), untrained.dataset()
         opened = search.open_search(config, context.storage, digest=dataset.digest)
         parent = context.store.start(dataset.key, config.name, tags=search_tags(config), params=config.settings())
         clock = time.perf_counter()
@@ -125,37 +116,24 @@ def _search(total: int, machine: Machine) -> Timed:
     return timed
 
 
-def _dataset() -> Dataset:
-    images = Labelled(torch.zeros(100, 3, 32, 32, dtype=torch.uint8), torch.arange(100) % 10)
-    return Dataset(DataConfig(), "random", "random", "0" * 64, tuple(map(str, range(10))), images, images, "zeros")
+@contextmanager
+def _untrained(timed: Timed) -> Iterator[None]:
+    """Replaces the training of trials, and times what they do at the end of each epoch."""
 
+    @contextmanager
+    def around() -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:  # being pruned takes time as well
+            timed.epochs[-1].append(time.perf_counter() - start)
 
-def _untrained(timed: Timed) -> dict[str, Any]:
-    """Replacements of the model, its state and its training in a trial."""
+    def curve(config: TrainConfig) -> np.ndarray:
+        timed.epochs.append([])
+        return untrained.curve(config)
 
-    def train(state: Any, images: Labelled, config: TrainConfig, *others: Any, on_epoch: Any, **more: Any) -> None:
-        durations: list[float] = []
-        timed.epochs.append(durations)
-        for number, accuracy in enumerate(_curve(config), 1):
-            names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-            metrics = dict(zip(names, (2.3 - 2 * accuracy, accuracy, 2.3 - 2 * accuracy, accuracy), strict=True))
-            start = time.perf_counter()
-            try:
-                on_epoch(Epoch(number, metrics, 1.0, 1.0))
-            finally:  # being pruned takes time as well
-                durations.append(time.perf_counter() - start)
-
-    nothing = mock.Mock(return_value=None)
-    return {"build_model": nothing, "TrainingState": nothing, "fit": train}
-
-
-def _curve(config: TrainConfig) -> np.ndarray:
-    """Synthetic validation accuracies: they rise to a height that depends on the settings, with some noise."""
-    noise = np.random.default_rng(config.seed).normal(0, 0.005, config.epochs)
-    height = 0.7 - 0.1 * (math.log10(config.learning_rate) + 3) ** 2 - 0.5 * math.sqrt(config.weight_decay)
-    rise = 1 - np.exp(-np.arange(1, config.epochs + 1) / 2.5)
-    curve: np.ndarray = 0.1 + max(height - 0.1, 0) * rise + noise
-    return curve.clip(0, 1)
+    with mock.patch.object(stage, "trial", untrained.trial_on(curve, around=around)):
+        yield
 
 
 def _write_seconds(store: Store, run_id: str) -> float:

@@ -116,7 +116,7 @@ def test_the_files_beside_the_modules_go_into_the_wheel():
 def test_what_is_imported_is_declared():
     """Libraries that come with others today may not tomorrow."""
     imported = {name.partition(".")[0] for names in modules(*PACKAGES, "benchmarks").values() for name in names}
-    imported -= {*PACKAGES, "benchmarks"} | set(sys.stdlib_module_names)
+    imported -= {*PACKAGES, "benchmarks", "tests"} | set(sys.stdlib_module_names)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = project["dependencies"] + [each for name in OPTIONAL for each in project["optional-dependencies"][name]]
     names = {canonicalize_name(re.split("[<>=]", requirement)[0]) for requirement in declared}

@@ -1,0 +1,81 @@
+"""The figure of the coordination benchmark: trials a second by workers, and what limits them.
+
+python -m benchmarks.pace_figure coordination.json pace.png   # from what the benchmark wrote
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from analysis.drawing.style import CLASS_COLOURS, INK, figure, plain_logarithms, styled
+from benchmarks.coordination_worker import CONFIG
+
+Row = dict[str, float]
+
+
+def whole(row: Row) -> float:
+    """Milliseconds of processor time of a worker for a trial with all its epochs."""
+    return row["trial"] + CONFIG.epochs * row["epoch"]
+
+
+def draw(rows: Sequence[Row], pause: float, cores: int, file: Path) -> None:
+    """Draws the rows with the most frequent number of finished trials into `file`."""
+    numbers = [row["finished"] for row in rows]
+    usual = max(numbers, key=numbers.count)
+    pace_by_workers([row for row in rows if row["finished"] == usual], CONFIG.epochs * pause, cores).savefig(
+        file, dpi=150
+    )
+
+
+@styled
+def pace_by_workers(rows: Sequence[Row], length: float, cores: int) -> Figure:
+    """Trials a second by number of workers, measured, and as processor times allow.
+
+    Args:
+        rows: what was measured, by increasing numbers of workers.
+        length: seconds for which a trial sleeps.
+        cores: processor cores, which workers and servers share.
+    """
+    first = rows[0]
+    used = {"workers": whole(first), "MLflow's server": first["mlflow"], "PostgreSQL": first["postgresql"]}
+    most = 1000 * cores / sum(used.values())
+    counts = [int(row["workers"]) for row in rows]
+    drawn = figure(7.0, 3.6)
+    ax = drawn.add_subplot()
+    line = np.geomspace(counts[0], counts[-1], 200)
+    model = np.minimum(line / (length + sum(used.values()) / 1000), most)
+    ax.plot(line, model, color=INK, label="cost model")
+    ax.plot(counts, [row["pace"] for row in rows], "o", color=CLASS_COLOURS[0], label="measured")
+    parts = " + ".join(f"{name} {value:.0f}" for name, value in used.items())
+    ax.annotate(
+        f"processor: {cores} cores, {parts} ms a trial",
+        (counts[0], most),
+        xytext=(0, 5),
+        textcoords="offset points",
+        color="#555555",
+        fontsize=8,
+    )
+    ax.set(xscale="log", yscale="log", xlabel="workers", ylabel="trials per second")
+    ax.set_title(f"Trials of {length:g} s that only sleep; workers and servers on one machine of {cores} cores")
+    ax.set_ylim(top=2 * most)
+    ax.xaxis.set_major_locator(FixedLocator(counts))
+    ax.xaxis.set_minor_locator(NullLocator())
+    for axis in (ax.xaxis, ax.yaxis):
+        plain_logarithms(axis)
+    ax.legend(loc="lower right")
+    return drawn
+
+
+def main(figures: Path, file: Path, cores: int = 2) -> None:
+    """Draw the figure from the benchmark's JSON file."""
+    measured = json.loads(figures.read_text())
+    draw(measured["rows"], measured["pause"], cores, file)
+
+
+if __name__ == "__main__":
+    typer.run(main)
