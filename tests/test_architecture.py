@@ -317,6 +317,7 @@ TESTED_IN = {
         "pipelines.session.display",
         "study.tracking.hints",
     ],
+    "study/search/test_cache.py": ["study.search.database"],
 }
 """The modules without a file of tests of their own, by the file that tests them."""
 

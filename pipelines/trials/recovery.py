@@ -114,7 +114,7 @@ class Recovery:
         if trial.worker == this_process():
             return and_own
         # A living process ends its trial, and then the run.
-        is_orphaned = trial.is_abandoned or not trial.worker or is_gone(trial.worker)
+        is_orphaned = trial.outcome.is_abandoned or not trial.worker or is_gone(trial.worker)
         return is_orphaned or self.pulse.has_stopped(run.id, run.status)
 
     def fail(self, number: int, reason: str) -> None:

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import SearchConfig
 from study.errors import Diverged, Lost, OutOfMemory, StoreFault
 from study.search.heartbeat import Heart
+from study.search.private import together
 from study.search.sampling import Sampler
 from study.search.search import FINISHED_STATES, Search, outcome, put_back
 from study.search.space import first_attempt, train_config
@@ -162,26 +163,31 @@ def _more_to_come(search: Search, config: SearchConfig, on_wait: Callable[[set[i
 
 def _next(search: Search, config: SearchConfig) -> Suggestion | None:
     """Begins the next trial; None where the total is reached or no grid point is left."""
+    try:
+        with together(search):
+            return _begun(search, config)
+    except UpdateFinishedTrialError:
+        # This process stalled for so long that another one has ended the trial.
+        return None
+
+
+def _begun(search: Search, config: SearchConfig) -> Suggestion | None:
     trials = search.get_trials(deepcopy=False)
     is_full = len(_numbers(trials, *FINISHED_STATES, TrialState.RUNNING)) >= config.trials
     if is_full or (config.sampler == "grid" and not _numbers(trials, TrialState.WAITING)):
         return None
-    try:
-        trial = search.ask()
-        # Read again: other processes have begun trials meanwhile.
-        trials = search.get_trials(deepcopy=False)
-        if is_duplicate := _is_duplicate(trials, trial.number, config):
-            trial.set_user_attr("is_duplicate", True)
-        elif _has_place(trials, trial.number, config):
-            return Suggestion(trial.number, train_config(trial, config), trial)
-        # Another process was first.
-        trial.set_user_attr("status_reason", "surplus")
-        if not is_duplicate:
-            put_back(search, trials[trial.number])
-        search.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-    except UpdateFinishedTrialError:
-        # This process stalled for so long that another one has ended the trial.
-        pass
+    trial = search.ask()
+    # Read again: other processes have begun trials meanwhile.
+    trials = search.get_trials(deepcopy=False)
+    if is_duplicate := _is_duplicate(trials, trial.number, config):
+        trial.set_user_attr("is_duplicate", True)
+    elif _has_place(trials, trial.number, config):
+        return Suggestion(trial.number, train_config(trial, config), trial)
+    # Another process was first.
+    trial.set_user_attr("status_reason", "surplus")
+    if not is_duplicate:
+        put_back(search, trials[trial.number])
+    search.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
     return None
 
 
@@ -268,9 +274,10 @@ class _Attempt:
     def _end(self, state: TrialState, reason: str, *, value: Values | None = None, **attributes: Any) -> None:
         self.under_way = False
         try:
-            for name, attribute in {"status_reason": reason, **attributes}.items():
-                self.trial.set_user_attr(name, attribute)
-            ended = self.search.tell(self.trial, value, state, skip_if_finished=True)
+            with together(self.search):
+                for name, attribute in {"status_reason": reason, **attributes}.items():
+                    self.trial.set_user_attr(name, attribute)
+                ended = self.search.tell(self.trial, value, state, skip_if_finished=True)
         except UpdateFinishedTrialError:
             # Another process has ended the trial: its record stays.
             ended = self.search.get_trials(deepcopy=False)[self.trial.number]

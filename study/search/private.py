@@ -4,10 +4,25 @@ Optuna's public interface writes to a trial only through the object that `ask` r
 killed processes, and sets attributes of a trial before `ask` returns.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+
+from study.search.cache import Cache
+
+
+def together(search: optuna.Study) -> AbstractContextManager[None]:
+    """Context manager in which the writes to a trial of this process are one transaction; see `Cache.together`."""
+    storage = search._storage
+    return storage.together() if isinstance(storage, Cache) else nullcontext()
+
+
+def flush(search: optuna.Study) -> None:
+    """Writes what was set within `together` so far."""
+    if isinstance(search._storage, Cache):
+        search._storage.flush()
 
 
 def set_user_attr(search: optuna.Study, trial: FrozenTrial, name: str, value: Any) -> None:
@@ -52,9 +67,13 @@ class WithoutPruned:
 
 def set_note(trial: optuna.Trial, text: str) -> None:
     """Gives a trial the note, a short text in Markdown, that optuna-dashboard shows; as its own `save_note` does."""
-    storage, search, key = trial.study._storage, trial.study._study_id, f"dashboard:{trial._trial_id}:note"
-    storage.set_study_system_attr(search, f"{key}_str:0", text)
-    storage.set_study_system_attr(search, f"{key}_ver", 1)
+    storage, key = trial.study._storage, f"dashboard:{trial._trial_id}:note"
+    note: dict[str, Any] = {f"{key}_str:0": text, f"{key}_ver": 1}
+    if isinstance(storage, Cache):
+        storage.set_study_system_attrs(trial._trial_id, note)
+        return
+    for name, value in note.items():
+        storage.set_study_system_attr(trial.study._study_id, name, value)
 
 
 def study_ids(storage: optuna.storages.BaseStorage) -> dict[str, int]:

@@ -48,8 +48,6 @@ class TrialRecord:
     """Seconds since 1970."""
     heartbeat: int = 0
     """Counter that its worker increments; see `study.search.heartbeat`."""
-    is_abandoned: bool = False
-    """Whether it was ended by another process than its worker, which does not end its run."""
 
     @property
     def counts(self) -> bool:
@@ -146,8 +144,6 @@ def as_record(trial: FrozenTrial) -> TrialRecord:
         run_id=attributes.get("mlflow_run", ""),
         started=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
         heartbeat=trial.system_attrs.get(COUNTER, 0),
-        # Its worker may have ended it while another process was about to.
-        is_abandoned=trial.state == TrialState.FAIL and "is_abandoned" in attributes,
     )
 
 

@@ -7,7 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from study.config import SearchConfig
-from study.search.private import WithoutPruned, set_user_attr, stored_trials
+from study.search.private import WithoutPruned, flush, set_user_attr, stored_trials
 from study.search.space import next_draw, search_space
 from study.system.processes import this_process
 
@@ -46,10 +46,11 @@ class Sampler(optuna.samplers.BaseSampler):
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Records the worker and the draw number of the trial, and seeds its sampler."""
-        # First, before anything slow: a trial without a worker cannot be told from a running one.
         set_user_attr(study, trial, "worker", this_process())
         draw = next_draw(trial, stored_trials(study)[: trial.number])
         set_user_attr(study, trial, "draw", draw)
+        # Before what is slow: a trial without a worker cannot be told from an orphan.
+        flush(study)
         # Also in this copy of the stored trial, which the caller continues with.
         trial.set_user_attr("draw", draw)
         seed = int(np.random.SeedSequence([self.seed, draw]).generate_state(1)[0])

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import IMAGE_SIZE, SearchConfig
 from study.errors import StudyError
 from study.home import Home
+from study.search.cache import cached
 from study.search.heartbeat import COUNTER
 from study.search.private import set_failed, set_user_attr
 from study.search.sampling import pruner_of
@@ -67,7 +68,7 @@ def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: 
     with opening(storage):
         opened = optuna.create_study(
             study_name=config.name,
-            storage=open_storage(storage),
+            storage=cached(open_storage(storage), SEARCHED),
             directions=[VALUES[objective][1] for objective in config.objectives],
             pruner=pruner_of(config.pruner, config.epochs),
             load_if_exists=True,
@@ -158,7 +159,14 @@ def outcome(trial: FrozenTrial) -> Outcome:
     reason = trial.user_attrs.get("status_reason", "interrupted")
     if trial.state == TrialState.COMPLETE:
         reason = "complete"
-    return Outcome(trial.number, reason, trial.user_attrs.get("stopped", ""), trial.user_attrs.get("stopped_epoch"))
+    # Its worker may have ended it while another process was about to.
+    return Outcome(
+        number=trial.number,
+        reason=reason,
+        stopped=trial.user_attrs.get("stopped", ""),
+        epoch=trial.user_attrs.get("stopped_epoch"),
+        is_abandoned=trial.state == TrialState.FAIL and "is_abandoned" in trial.user_attrs,
+    )
 
 
 def close_orphans(

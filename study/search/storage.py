@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import optuna
 import sqlalchemy
 from alembic.util import CommandError
 from optuna.exceptions import OptunaError, StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import StudyError, first_line
+from study.search.database import Database
 from study.system.databases import OF_SEARCHES, begin_immediate, connection_options, require_database
 from study.system.faults import explanation
 from study.system.files import SQLITE
@@ -41,11 +41,14 @@ CALLS = (
     "set_trial_system_attr",
     "get_trial",
     "_get_trials",
+    "states",
+    "load",
+    "write",
 )
-"""The methods of a storage by which Optuna reads and writes, each in a transaction of its own."""
+"""The methods of a storage by which Optuna and a search's cache read and write, each in a transaction of its own."""
 
 
-def open_storage(url: str) -> optuna.storages.RDBStorage:
+def open_storage(url: str) -> Database:
     """Opens the storage at `url`, creating its tables where it is new; only one process at a time may do so.
 
     Raises:
@@ -72,10 +75,10 @@ def opening(url: str) -> Iterator[None]:
         raise explanation(error, url) or plain from None
 
 
-def _opened(url: str) -> optuna.storages.RDBStorage:
+def _opened(url: str) -> Database:
     if not url.startswith(SQLITE):
         return _on_server(url)
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT}})
+    storage = Database(url, engine_kwargs={"connect_args": {"timeout": TIMEOUT}})
 
     # Optuna keeps two processes from taking the same trial by SELECT … FOR UPDATE, which SQLite lacks: with a
     # plain BEGIN both read that it is waiting, and both set it running.
@@ -86,7 +89,7 @@ def _opened(url: str) -> optuna.storages.RDBStorage:
     return storage
 
 
-def _on_server(url: str) -> optuna.storages.RDBStorage:
+def _on_server(url: str) -> Database:
     """A storage on a database server, each call of which waits while the server is away or takes no connection.
 
     A repeated call may have been committed before: values are then set to the same again, a trial that has ended is
@@ -95,7 +98,7 @@ def _on_server(url: str) -> optuna.storages.RDBStorage:
     retry = Retry(masked(url), partial(print, flush=True))
     # A process keeps one connection, and opens another where its heartbeat needs one: a server takes about a hundred.
     options = {"pool_pre_ping": True, "pool_size": 1, "connect_args": connection_options(url)}
-    storage = retry.wait(lambda: optuna.storages.RDBStorage(url, engine_kwargs=options))
+    storage = retry.wait(lambda: Database(url, engine_kwargs=options))
     for name in CALLS:
         setattr(storage, name, partial(_call, retry, getattr(storage, name)))
     return storage

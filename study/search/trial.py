@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.config import TrainConfig
-from study.search.private import report, set_note
+from study.search.private import report, set_note, together
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,10 @@ class Suggestion:
     def bind(self, run_id: str, note: str, parameters: int) -> None:
         """Records the MLflow run that mirrors the trial, a note on it, in Markdown, for optuna-dashboard, and the
         network's number of parameters."""
-        self.trial.set_user_attr("mlflow_run", run_id)
-        self.trial.set_user_attr("parameters", parameters)
-        set_note(self.trial, note)
+        with together(self.trial.study):
+            self.trial.set_user_attr("mlflow_run", run_id)
+            self.trial.set_user_attr("parameters", parameters)
+            set_note(self.trial, note)
 
     @property
     def retry_of(self) -> int | None:
@@ -46,6 +47,8 @@ class Outcome:
     """Message of what stopped it early; empty where it was complete, or interrupted from outside."""
     epoch: int | None = None
     """The epoch in which it was pruned or diverged."""
+    is_abandoned: bool = False
+    """Whether it was ended by another process than its worker."""
 
     @property
     def status(self) -> str:

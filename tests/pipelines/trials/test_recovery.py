@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from pipelines import tune as stage
@@ -22,6 +21,7 @@ from study.data import Dataset
 from study.device import Machine
 from study.home import Home
 from study.search import search, space
+from study.search.database import Database
 from study.search.loop import optimise
 from study.system import processes
 from study.system.heartbeat import Pulse
@@ -39,6 +39,7 @@ IN_OPTUNA = (
     "set_trial_intermediate_value",
     "set_trial_user_attr",
     "set_trial_system_attr",
+    "write",
 )
 IN_MLFLOW = ("create_run", "log_batch", "set_terminated", "update_run")
 ENOUGH = 1_000_000
@@ -71,7 +72,7 @@ def lived(number: int, writes: int) -> Iterator[Life]:
     """All that is done in the block is done by a process of its own, that lives for so many writes."""
     life = Life(writes)
     with pytest.MonkeyPatch.context() as patch:
-        for where, names in ((RDBStorage, IN_OPTUNA), (MlflowClient, IN_MLFLOW)):
+        for where, names in ((Database, IN_OPTUNA), (MlflowClient, IN_MLFLOW)):
             for name in names:
                 patch.setattr(where, name, life.write(getattr(where, name)))
         patch.setattr(processes, "_start", lambda process_id: str(number))
@@ -167,7 +168,7 @@ def test_a_search_that_is_killed_between_any_two_writes_is_continued_as_if_it_ne
         assert results == (whole := whole or results)
         if life.left >= 0:
             break
-    assert writes > 30
+    assert writes > 20
 
 
 def recovered(home: Home, config: SearchConfig) -> list[FrozenTrial]:
@@ -203,4 +204,4 @@ def test_a_grid_that_is_killed_between_any_two_writes_visits_each_point_once(
         assert_all_is_as_never_interrupted(optuna_study, total=4)
         if life.left >= 0:
             break
-    assert writes > 30
+    assert writes > 20

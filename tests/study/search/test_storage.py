@@ -22,7 +22,7 @@ from pipelines.trials import trainings as stage
 from pipelines.tune import tune
 from study.data import Dataset
 from study.errors import StoreFault, StudyError
-from study.search import search, storage
+from study.search import cache, search, storage
 from study.system import databases, interruption, processes
 from study.system.faults import is_passing
 from tests.pipelines.test_tune import SMALL, in_optuna
@@ -175,6 +175,9 @@ def test_each_call_by_which_optuna_reaches_a_server_waits_for_it() -> None:
         "get_heartbeat_interval",
         "get_heartbeat_stale_trial_callback",
     }
+    called = set(re.findall(r"self\._database\.(\w+)\(", inspect.getsource(cache)))
+    assert called == {"states", "load", "write"}
+    assert called <= set(storage.CALLS)
 
 
 @pytest.fixture
@@ -185,8 +188,9 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.mark.parametrize("last", [None, ("x",)], ids=["Optuna's cache", "cache"])
 def test_a_database_that_restarts_is_waited_for_in_the_middle_of_a_trial(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    last: tuple[str, ...] | None, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
 
@@ -195,7 +199,8 @@ def test_a_database_that_restarts_is_waited_for_in_the_middle_of_a_trial(
         cluster.control("start")
 
     monkeypatch.setattr(storage, "print", start_again, raising=False)
-    opened = optuna.create_study(storage=storage.open_storage(cluster.new(for_optuna)), direction="maximize")
+    database = storage.open_storage(cluster.new(for_optuna))
+    opened = optuna.create_study(storage=cache.Cache(database, last) if last else database, direction="maximize")
     for away in ("ask", "report", "tell"):
         if away == "ask":
             cluster.control("stop", "-m", "fast")
