@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from study.home import Home
-from study.system.databases import copy_database
+from study.system.backups import copy_database
 from study.tracking.store import default_uri
 from tests.support.process import TIMEOUT
 
