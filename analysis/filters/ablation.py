@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from analysis.drawing import filter_rows, style
 from analysis.drawing.screens import is_narrow
+from analysis.drawing.tiles import CHARACTER
 from analysis.drawing.wording import counted, without_middle
 from analysis.exhibit import Exhibit
 from analysis.results import leads
@@ -31,6 +32,10 @@ KEYS = ["layer", "filter", "class"]
 """The columns that tell a row of the table from the others."""
 MOST_COLUMNS, NARROW_COLUMNS = 32, 8
 """Most filters side by side."""
+LONGEST = 30
+"""Most characters of a class name."""
+BESIDE, CELL = 1.2, 0.25
+"""Inches: beside the cells and the class names, and the width of a cell in which a number fits."""
 MOST_WRITTEN = 15
 """Most classes for which the numbers are written into the cells."""
 
@@ -152,8 +157,8 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     working = {layer: effects.loc[effects["layer"] == layer, "filter"].tolist() for layer in layers}
     level = {layer: _level(part, measure) & set(working[layer]) for layer, part in layers.items()}
     drawn = {layer: [number for number in numbers if number not in level[layer]] for layer, numbers in working.items()}
-    panels = filter_rows.of_layers(drawn, NARROW_COLUMNS if is_narrow() else MOST_COLUMNS)
     classes = list(dict.fromkeys(table["class"]))
+    panels = filter_rows.of_layers(drawn, NARROW_COLUMNS if is_narrow() else _columns(classes))
     each, beside = (0.85, 1.6) if is_narrow() else (0.7, 0.3)
     height = len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + each) + beside
     figure = style.figure(style.page_width(), height)
@@ -177,6 +182,12 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     return figure
 
 
+def _columns(classes: Sequence[str]) -> int:
+    """How many filters fit side by side beside the names of the classes, with numbers in their cells."""
+    names = CHARACTER * max(len(without_middle(name, LONGEST)) for name in classes)
+    return min(MOST_COLUMNS, int((style.WIDTH - BESIDE - names) / CELL))
+
+
 def _level(part: pd.DataFrame, measure: str) -> set[int]:
     """The filters without which no class gains or loses anything of `measure`, although logits may change."""
     unchanged = (part[measure].abs() <= ROUNDING).groupby(part["filter"]).all()
@@ -196,7 +207,7 @@ def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, 
     ax.add_patch(Rectangle((-0.5, -0.5), len(row), len(classes), color="#e4e4e4", zorder=-1))
     ax.set_ylim(len(classes) - 0.5, -0.5)
     ax.set_xticks(range(len(row)), [str(number) for number in row])
-    ax.set_yticks(range(len(classes)), [without_middle(name, 12 if is_narrow() else 30) for name in classes])
+    ax.set_yticks(range(len(classes)), [without_middle(name, 12 if is_narrow() else LONGEST) for name in classes])
     ax.tick_params(length=0, labelsize=8 if few else max(4, min(8, 240 / len(classes))))
     ax.spines[:].set_visible(False)
     if few:

@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 from analysis.filters.ablation import caption, draw_ablation, main_effects, points
 from analysis.filters.effects import ablation_effects
 from analysis.results.classification import softmax
+from tests.support.legibility import problems
 
 RNG = np.random.default_rng(0)
 CLASSES = ["cat", "dog", "frog"]
@@ -233,6 +234,12 @@ def test_long_class_names_are_cut_and_do_not_push_the_cells_out():
     figure = draw_ablation(ablation_effects(LOGITS, WITHOUT, LABELS, LONG), measure="auc_lost")
     figure.draw_without_rendering()
     assert figure.axes[0].get_position().width > 0.6
+
+
+def test_numbers_beside_long_class_names_stay_in_their_cells():
+    without = {"conv1": LOGITS + RNG.normal(scale=2, size=(32, 75, 3)).astype(np.float32)}
+    figure = draw_ablation(ablation_effects(LOGITS, without, LABELS, LONG), measure="accuracy_lost")
+    assert problems(figure) == []
 
 
 def test_many_classes_are_drawn_without_numbers_in_the_cells():
