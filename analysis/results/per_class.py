@@ -127,7 +127,9 @@ def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
             rows = table.set_index("class").loc[shown].reset_index()
             heights = np.arange(len(shown)) + 0.32 * (place - (len(tables) - 1) / 2)
             _draw_measure(ax, rows, measure, heights, {"color": style.model_colour(model), "label": model_label(model)})
-        ax.set(xlim=(-0.02, 1.02), xlabel=words, title=measure.capitalize())
+        ax.set(xlim=(-0.02, 1.02), title=measure.capitalize())
+        # Long names leave a narrow axis, whose label has room to its left alone.
+        ax.set_xlabel(words, loc="right" if is_narrow() else "center")
         ax.grid(True, axis="x")
     axes[0].set_yticks(range(len(shown)), names)
     axes[0].set_ylim(len(shown) - 0.5, -0.5)

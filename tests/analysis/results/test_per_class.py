@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from analysis.drawing.screens import narrow_version
 from analysis.results import per_class as c
 from analysis.results.proportions import wilson
+from tests.support.legibility import problems
 
 NAMES = ["cat", "dog", "ship"]
 
@@ -123,3 +125,10 @@ def test_equal_recalls_keep_the_order_of_the_classes():
     figure = c.draw_per_class({"cnn": table})
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [f"{name} (1)" for name in NAMES]
     assert table["recall"].tolist() == pytest.approx([1, 1, 1])
+
+
+def test_beside_wide_names_nothing_is_cut_off_on_a_narrow_screen():
+    wide = [f"{'W' * 40}{name}" for name in NAMES]
+    narrow = narrow_version(c.draw_per_class({"cnn": c.per_class(*predictions(), wide)}))
+    assert narrow is not None
+    assert problems(narrow) == []
