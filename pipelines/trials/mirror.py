@@ -16,7 +16,7 @@ from study.config import SearchConfig
 from study.errors import StudyError
 from study.search.records import TrialRecord
 from study.search.space import training
-from study.search.trial import COUNTED, Outcome, best_epoch
+from study.search.trial import Outcome, best_epoch
 from study.tracking.registry import delete_run
 from study.tracking.runs import LOG_RATES, PARAMETERS, Run, as_param, points
 from study.tracking.store import Point, Store
@@ -212,11 +212,10 @@ def start_run(
     )
 
 
-def end_run(store: Store, run_id: str, outcome: Outcome, best: Mapping[str, float] | None = None) -> None:
-    """Ends the run of a trial as the trial ended, with the metrics of its best epoch where it counts."""
+def end_run(store: Store, run_id: str, outcome: Outcome) -> None:
+    """Ends the run of a trial as the trial ended; a repeated call changes nothing."""
     stopped_by = outcome.stopped if outcome.reason == "diverged" else None
-    last = points(best, 0) if best and outcome.reason in COUNTED else []
-    store.finish(run_id, outcome.status, outcome.reason, last, stopped_epoch=outcome.epoch, stopped_by=stopped_by)
+    store.finish(run_id, outcome.status, outcome.reason, stopped_epoch=outcome.epoch, stopped_by=stopped_by)
 
 
 def agrees(run: Run, outcome: Outcome) -> bool:

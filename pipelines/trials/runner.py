@@ -15,11 +15,11 @@ from pipelines.trials.trainings import Images, trial
 from study.config import SearchConfig
 from study.data import Dataset
 from study.device import failures_explained, release_device_memory
-from study.errors import Lost, StoreFault
+from study.errors import Diverged, Lost, StoreFault
 from study.models import parameter_count
 from study.search import search
 from study.search.loop import Listener, Training, optimise
-from study.search.trial import COUNTED, Outcome, Score, Suggestion
+from study.search.trial import COUNTED, Outcome, Pruned, Score, Suggestion
 from study.tracking.runs import PARAMETERS
 from study.tracking.writer import Writer
 from study.training import Epoch
@@ -159,8 +159,11 @@ class _TrialRunner:
             self.writer.drain()
             raise
         except BaseException as end:
+            if isinstance(end, Pruned | Diverged):
+                self.writer.log(run_id, score.best)
             self.writer.drain(is_patient=isinstance(end, Exception))
             raise
+        self.writer.log(run_id, score.best)
         self.writer.drain()
         values = {"accuracy": score.accuracy, "parameters": self.parameters(suggestion)}
         return [values[objective] for objective in self.config.objectives]
@@ -171,9 +174,9 @@ class _TrialRunner:
             return
         run_id, score = self.begun.pop(outcome.number)
         best, store = score.best, self.context.store
-        # Another machine ends the run of a process that stalls for long.
-        if not store.is_shared or store.get(run_id).status == "RUNNING":
-            end_run(store, run_id, outcome, best)
+        # Who ends the trial of a process that stalls for long ends its run, too.
+        if not outcome.is_abandoned or store.get(run_id).status == "RUNNING":
+            end_run(store, run_id, outcome)
         if outcome.reason in COUNTED:
             config, detail = score.suggestion.config, outcome.stopped or f"best in epoch {best['best_epoch']}"
             accuracy = best.get("best_val_accuracy")

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
@@ -218,33 +218,21 @@ class Store(Artifacts):
         """Records metrics of one step, in one write."""
         self.log_points(run_id, points(metrics, step))
 
-    def log_points(self, run_id: str, recorded: Sequence[Point]) -> None:
-        """Records values of metrics, of any number of steps, in as few writes as MLflow allows."""
-        for start in range(0, len(recorded), MAX_BATCH):
-            self._log_batch(run_id, recorded[start : start + MAX_BATCH])
+    def log_points(self, run_id: str, recorded: Sequence[Point], **tags: object) -> None:
+        """Records values of metrics, of any number of steps, and tags, in as few writes as MLflow allows.
 
-    def _log_batch(self, run_id: str, recorded: Sequence[Point], tags: Mapping[str, object] | None = None) -> None:
-        attempts = 0
-
-        def write() -> None:
-            # A request that failed may have reached the server, and MLflow would record the values twice.
-            nonlocal attempts
-            attempts += 1
-            known = self._recorded(run_id, {point.name for point in recorded}) if attempts > 1 else set()
-            new = [Metric(*point) for point in recorded if (point.name, point.step) not in known]
-            self.client.log_batch(run_id, metrics=new, tags=_as_tags(tags or {}))
-
-        self.wait(write)
-
-    def _recorded(self, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
-        """The name and step of each recorded value of these metrics of a run."""
-        return {(name, point.step) for name in names for point in self.client.get_metric_history(run_id, name)}
+        A request that failed may have reached the server. Repeated, it changes nothing: MLflow leaves out values that
+        it has with the same step and time.
+        """
+        for start in range(0, max(len(recorded), bool(tags)), MAX_BATCH):
+            metrics = [Metric(*point) for point in recorded[start : start + MAX_BATCH]]
+            self.client.log_batch(run_id, metrics=metrics, tags=_as_tags({} if start else tags))
 
     def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
         """Ends a run as FINISHED, FAILED or KILLED for `reason`, with its `last` metrics; tags of None are ignored."""
         ended = time.time_ns() // 1_000_000
         known = {name: value for name, value in tags.items() if value is not None}
-        self._log_batch(run_id, last, {"status_reason": reason, **known})
+        self.log_points(run_id, last, status_reason=reason, **known)
         self.client.set_terminated(run_id, status, ended)
 
     def resume(self, run_id: str) -> None:

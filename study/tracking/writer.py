@@ -9,8 +9,8 @@ from study.system import interruption
 from study.tracking.runs import points
 from study.tracking.store import Point, Store
 
-BATCH_SECONDS = 0.25
-"""Seconds for which metrics are gathered before a write: on a GPU, an epoch is as short as a write."""
+BATCH_SECONDS = 5.0
+"""Seconds for which metrics are gathered before a write: it costs more than all else that is recorded of an epoch."""
 POLL = 0.05
 """Seconds between two checks, while waiting for a write, whether the store is away or a signal came."""
 

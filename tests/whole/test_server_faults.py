@@ -1,7 +1,9 @@
-"""A tracking server that goes away in the middle of a retraining: it is finished, and its record is whole."""
+"""A tracking server that goes away or is slow in the middle of a training: it is finished, and its record is whole."""
 
+import contextlib
 import http.client
 import http.server
+import itertools
 import os
 import threading
 import time
@@ -10,10 +12,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from optuna.trial import TrialState
 
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.session.display import Display
+from pipelines.tune import tune
 from study.data import Dataset
 from study.device import Machine
 from study.errors import StoreFault
@@ -25,10 +29,14 @@ from study.tracking.runs import WORKER, Run
 from study.tracking.store import Store, default_uri
 from tests.conftest import copy_of
 from tests.pipelines.test_retrain import trial
+from tests.pipelines.test_tune import SMALL, in_optuna
+from tests.pipelines.trials.test_recovery import assert_runs_mirror
 from tests.support.server import Server
 
 AWAY = float(os.environ.get("STUDY_TEST_AWAY", "1"))
 """Seconds for which the server stays stopped, before it takes some more to start."""
+PATIENCE = 1
+"""Seconds that a request waits for its answer, where one comes late."""
 EPOCHS = 12
 SPEED = ("system/epoch_seconds", "system/images_per_second")
 RECORDED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *SPEED)
@@ -97,10 +105,11 @@ def assert_whole(store: Store, run_id: str, expected: list[str]) -> None:
 
 
 class Between(http.server.BaseHTTPRequestHandler):
-    """Hands requests on to the server; by `fault` it answers 500 itself, keeps the answer, or the end of it."""
+    """Hands requests on; by `fault` it answers 500 itself, or late, or keeps the answer, or the end of it."""
 
     fault: ClassVar[str] = ""
     port: ClassVar[int] = 0
+    requests: ClassVar[Iterator[int]] = itertools.count()
     protocol_version = "HTTP/1.1"
 
     def handle_one(self) -> None:
@@ -112,6 +121,9 @@ class Between(http.server.BaseHTTPRequestHandler):
             response = connection.getresponse()
             status, answer, kind = response.status, response.read(), response.headers.get_content_type()
             connection.close()
+        if self.fault == "late" and next(self.requests) % 4 == 0:
+            # Nobody waits for the answer any more.
+            time.sleep(1.5 * PATIENCE)
         if self.fault == "no answer":
             self.close_connection = True
             return
@@ -121,7 +133,8 @@ class Between(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         is_file = "artifacts/" in self.path
         is_cut = self.fault == "cut off" or (self.fault == "files cut off" and self.command == "GET" and is_file)
-        self.wfile.write(answer[:-1] if is_cut else answer)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.wfile.write(answer[:-1] if is_cut else answer)
         self.close_connection = is_cut
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one
@@ -232,3 +245,18 @@ def test_requests_that_fail_or_are_heard_without_an_answer_leave_every_epoch_onc
     )
     run_id = train(trial(context, tiny), tiny, context)
     assert_whole(context.store, run_id, expected)
+
+
+def test_a_server_that_answers_slowly_slows_a_search_and_fails_no_trial(
+    between: str, home: Home, machine: Machine, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    context = surroundings(home, between, machine)
+    monkeypatch.setattr(retry, "FIRST", 0.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE))
+    fail(monkeypatch, "late")
+    tune(SMALL, tiny, context)
+    fail(monkeypatch, "")
+    assert any("does not answer correctly" in text for text in said(context))
+    trials = in_optuna(context, SMALL, tiny).get_trials()
+    assert [each.state for each in trials] == [TrialState.COMPLETE] * SMALL.trials
+    assert_runs_mirror(context, SMALL, trials)

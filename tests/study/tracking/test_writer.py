@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from study.home import Home
 from study.system import interruption
+from study.tracking import writer as writer_module
 from study.tracking.store import MAX_BATCH, Point, Store
 from study.tracking.writer import Writer
 
@@ -25,10 +26,10 @@ class Watched(Store):
         self.busy, self.is_open = threading.Event(), threading.Event()
         self.is_open.set()
 
-    def log_points(self, run_id: str, recorded: Sequence[Point]) -> None:
+    def log_points(self, run_id: str, recorded: Sequence[Point], **tags: object) -> None:
         self.busy.set()
         assert self.is_open.wait(TIMEOUT), "held up for longer than a test should take"
-        super().log_points(run_id, recorded)
+        super().log_points(run_id, recorded, **tags)
         self.writes.append((run_id, list(recorded)))
 
     def new_run(self) -> str:
@@ -47,7 +48,9 @@ class Watched(Store):
 
 
 @pytest.fixture
-def watched(home: Home) -> Watched:
+def watched(home: Home, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    # Tests that hold it up wait until it has begun to write.
+    monkeypatch.setattr(writer_module, "BATCH_SECONDS", 0.25)
     return Watched(home)
 
 
