@@ -128,7 +128,8 @@ def _measured(
     context = start_context()
     ready, results = context.Barrier(workers + 1), context.Queue()
     homes = [Path(tempfile.mkdtemp(dir=folder)) for _ in range(workers)]
-    processes = [context.Process(target=work, args=(order, home, ready, results)) for home in homes]
+    # Ended with this process.
+    processes = [context.Process(target=work, args=(order, home, ready, results), daemon=True) for home in homes]
     for process in processes:
         process.start()
     ready.wait()

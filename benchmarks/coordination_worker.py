@@ -98,14 +98,17 @@ class Meter:
 
     def _timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **options: Any) -> Any:
-            before, self._thread.call = getattr(self._thread, "call", ""), name
+            if getattr(self._thread, "call", ""):
+                # A part of another one.
+                return call(*arguments, **options)
+            self._thread.call = name
             start, processor = time.perf_counter(), time.thread_time()
             try:
                 return call(*arguments, **options)
             finally:
                 self.cost.durations[name].append(time.perf_counter() - start)
                 self.cost.processors[name] += time.thread_time() - processor
-                self._thread.call = before
+                self._thread.call = ""
 
         return timed
 

@@ -12,7 +12,7 @@ import typer
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from analysis.drawing.style import CLASS_COLOURS, INK, figure, plain_logarithms, styled
+from analysis.drawing.style import CLASS_COLOURS, INK, QUIET, figure, plain_logarithms, styled
 from benchmarks.coordination_worker import CONFIG
 
 Row = dict[str, float]
@@ -47,13 +47,15 @@ def pace_by_workers(rows: Sequence[Row], length: float, cores: int) -> Figure:
     counts = [int(row["workers"]) for row in rows]
     drawn = figure(7.0, 3.6)
     ax = drawn.add_subplot()
-    line = np.geomspace(counts[0], counts[-1], 200)
-    model = np.minimum(line / (length + sum(used.values()) / 1000), most)
-    ax.plot(line, model, color=INK, label="cost model")
+    own = length + sum(used.values()) / 1000
+    # Beyond the number of workers with which the processor is at its limit.
+    line = np.geomspace(counts[0], max(counts[-1], 2 * most * own), 200)
+    ax.plot(line, np.minimum(line / own, most), color=INK, label="cost model, an idle machine")
+    ax.axhline(most, color=QUIET, linewidth=0.8, linestyle=(0, (4, 2)))
     ax.plot(counts, [row["pace"] for row in rows], "o", color=CLASS_COLOURS[0], label="measured")
     parts = " + ".join(f"{name} {value:.0f}" for name, value in used.items())
     ax.annotate(
-        f"processor: {cores} cores, {parts} ms a trial",
+        f"limit: the processor ({cores} cores; {parts} ms a trial)",
         (counts[0], most),
         xytext=(0, 5),
         textcoords="offset points",
@@ -63,7 +65,7 @@ def pace_by_workers(rows: Sequence[Row], length: float, cores: int) -> Figure:
     ax.set(xscale="log", yscale="log", xlabel="workers", ylabel="trials per second")
     ax.set_title(f"Trials of {length:g} s that only sleep; workers and servers on one machine of {cores} cores")
     ax.set_ylim(top=2 * most)
-    ax.xaxis.set_major_locator(FixedLocator(counts))
+    ax.xaxis.set_major_locator(FixedLocator([2**power for power in range(20) if counts[0] <= 2**power <= line[-1]]))
     ax.xaxis.set_minor_locator(NullLocator())
     for axis in (ax.xaxis, ax.yaxis):
         plain_logarithms(axis)

@@ -61,11 +61,11 @@ def test_the_tracking_benchmark_times_each_trial_and_epoch(machine: Machine):
 def test_the_figure_shows_what_was_measured_and_names_the_limit():
     rows = [{**ROW, "workers": workers, "pace": pace} for workers, pace in ((1, 0.3), (8, 2.0), (64, 12.0))]
     (ax,) = pace_by_workers(rows, length=3.0, cores=2).axes
-    model, points = ax.lines
+    model, limit, points = ax.lines
     assert points.get_xydata().tolist() == [[1, 0.3], [8, 2.0], [64, 12.0]]
     # 20 + 10 × 3 ms of a worker, and the servers' 90 ms.
     assert model.get_ydata()[0] == pytest.approx(1 / 3.14)
-    assert model.get_ydata()[-1] == pytest.approx(2 / 0.14)
+    assert model.get_ydata()[-1] == limit.get_ydata()[0] == pytest.approx(2 / 0.14)
     assert [text.get_text() for text in ax.texts] == [
-        "processor: 2 cores, workers 50 + MLflow's server 60 + PostgreSQL 30 ms a trial"
+        "limit: the processor (2 cores; workers 50 + MLflow's server 60 + PostgreSQL 30 ms a trial)"
     ]
