@@ -14,6 +14,9 @@ from study.system.processes import is_gone, is_known, this_process
 from study.system.retry import at_once
 from study.tracking.runs import Run
 
+RARELY = 10
+"""Number of looks of a watching thread, one of which reads the runs where nothing seems to need it."""
+
 
 class Recovery:
     """Ends orphaned trials in both stores, and enqueues their parameters again."""
@@ -22,6 +25,7 @@ class Recovery:
         self.opened, self.config, self.context = opened, config, context
         self.pulse = Pulse()
         self._named: set[int] = set()
+        self._watched, self._is_settled = 0, True
 
     def __call__(self, *, stopped: str = "") -> None:
         """Recovers once; `stopped` says why a worker has just ended, which counts as a failed attempt at its trial."""
@@ -38,7 +42,12 @@ class Recovery:
     def _watch(self) -> None:
         # It looks again soon: this thread waits neither for a store nor for a lock.
         with at_once():
-            self._look(and_own=False)
+            self._watched += 1
+            closed = search.close_orphans(self.opened, self.pulse)
+            # Reading the runs under way is what costs a tracking server most, where many machines look.
+            if closed or not self._is_settled or self._watched % RARELY == 0:
+                self._is_settled = False  # where the look fails
+                self._is_settled = self._look(and_own=False)
 
     def wait(self) -> None:
         """While others work on the last trials: prints once who does so elsewhere, and recovers."""

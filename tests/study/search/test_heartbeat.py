@@ -10,11 +10,11 @@ from optuna.trial import FrozenTrial, TrialState
 from pipelines.session.context import Context
 from pipelines.trials import recovery
 from pipelines.trials import trainings as stage
-from pipelines.trials.recovery import Recovery
+from pipelines.trials.recovery import RARELY, Recovery
 from pipelines.tune import tune
 from study.data import Dataset
 from study.device import Machine
-from study.errors import StudyError
+from study.errors import StoreFault, StudyError
 from study.home import Home
 from study.search import loop, search
 from study.search.heartbeat import COUNTER, Heart
@@ -24,7 +24,7 @@ from study.search.search import Search
 from study.search.trial import Outcome
 from study.system import heartbeat
 from study.system.heartbeat import Pulse
-from study.tracking.runs import WORKER
+from study.tracking.runs import WORKER, Run
 from study.tracking.store import Store
 from study.tracking.tags import trial_tags
 from tests.conftest import surroundings
@@ -211,6 +211,34 @@ def test_what_a_dead_worker_leaves_is_ended_in_both_stores_and_lined_up_again_wh
     assert optuna_study.trials[1].user_attrs == {"retry_of": 0}
     run = context.store.get(run_id)
     assert (run.status, run.reason) == ("KILLED", "interrupted")
+
+
+def test_a_watching_thread_reads_the_runs_again_until_all_is_settled_and_rarely_where_nothing_is_left_to_do(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    optuna_study = in_optuna(context, SMALL, tiny)
+    number, run_id = trial_of(optuna_study, ELSEWHERE), run_of(context, 0)
+    watching, whole, read = Recovery(optuna_study, SMALL, context), context.store.runs, list[str]()
+
+    def runs(*arguments: Any, **options: Any) -> list[Run]:
+        read.append(options["status"])
+        if len(read) == 1:
+            raise StoreFault("The server does not answer.")
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(context.store, "runs", runs)
+    for _ in range(RARELY - 1):
+        watching._watch()
+    assert read == []
+    monkeypatch.setattr(watching.pulse, "has_stopped", lambda *arguments: True)
+    with pytest.raises(StoreFault):
+        watching._watch()
+    assert optuna_study.trials[number].state == TrialState.FAIL
+    watching._watch()
+    assert context.store.get(run_id).status == "KILLED"
+    for _ in range(RARELY):
+        watching._watch()
+    assert read == ["RUNNING"] * 3
 
 
 def test_who_starts_under_the_name_of_a_worker_that_is_gone_takes_its_trial_up_at_once(
