@@ -143,8 +143,8 @@ def load_dataset(
 
 
 def _dataset(config: DataConfig, say: Say, name: str, source: str, decoded: Decoded, digest: str) -> Dataset:
-    count = sum(map(len, decoded.parts.values()))
     if folder := decoded.train.on_disk:
+        count = sum(map(len, decoded.parts.values()))
         if is_large(count, config.image_size):
             say(
                 f"{count:,} images of {config.image_size} × {config.image_size} pixels are more than the free memory "

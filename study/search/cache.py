@@ -114,12 +114,13 @@ class Cache(_CachedStorage):
         place = self._trial_id_to_study_id_and_number.get(trial_id)
         return self._studies[place[0]].trials.get(place[1]) if place else None
 
-    def _write(self, trial_id: int, model: Model, **row: Any) -> None:
-        row, pending = {"trial_id": trial_id, **row}, self._pending
+    def _write(self, trial_id: int, model: Model, *rows: dict[str, Any]) -> None:
+        """Writes rows that belong to a trial of this process, within `together` later."""
+        pending = self._pending
         if pending is None:
-            self._database.write(trial_id, {model: [row]})
+            self._database.write(trial_id, {model: list(rows)})
         else:
-            pending.setdefault(trial_id, {}).setdefault(model, []).append(row)
+            pending.setdefault(trial_id, {}).setdefault(model, []).extend(rows)
 
     def _remember(self, trial_id: int, mapping: str, key: Any, value: Any) -> None:
         """Sets an item of one of the mappings of a trial of this process."""
@@ -139,7 +140,7 @@ class Cache(_CachedStorage):
             check_distribution_compatibility(before, distribution)
             text = distribution_to_json(distribution)
             row = {"param_name": param_name, "param_value": param_value_internal, "distribution_json": text}
-            self._write(trial_id, models.TrialParamModel, **row)
+            self._write(trial_id, models.TrialParamModel, {"trial_id": trial_id, **row})
         if trial_id in self._own:
             self._remember(trial_id, "params", param_name, distribution.to_external_repr(param_value_internal))
             self._remember(trial_id, "distributions", param_name, distribution)
@@ -150,34 +151,32 @@ class Cache(_CachedStorage):
             return
         model = models.TrialIntermediateValueModel
         stored, kind = model.intermediate_value_to_stored_repr(intermediate_value)
-        self._write(trial_id, model, step=step, intermediate_value=stored, intermediate_value_type=kind)
+        row = {"step": step, "intermediate_value": stored, "intermediate_value_type": kind}
+        self._write(trial_id, model, {"trial_id": trial_id, **row})
         self._remember(trial_id, "intermediate_values", step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if trial_id not in self._own:
+        if trial_id in self._own:
+            self._set_attr(trial_id, models.TrialUserAttributeModel, "user_attrs", key, value)
+        else:
             super().set_trial_user_attr(trial_id, key, value)
-            return
-        text = json.dumps(value)
-        self._write(trial_id, models.TrialUserAttributeModel, key=key, value_json=text)
-        self._remember(trial_id, "user_attrs", key, json.loads(text))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if trial_id not in self._own:
+        if trial_id in self._own:
+            self._set_attr(trial_id, models.TrialSystemAttributeModel, "system_attrs", key, value)
+        else:
             super().set_trial_system_attr(trial_id, key, value)
-            return
+
+    def _set_attr(self, trial_id: int, model: Model, mapping: str, key: str, value: Any) -> None:
         text = json.dumps(value)
-        self._write(trial_id, models.TrialSystemAttributeModel, key=key, value_json=text)
-        self._remember(trial_id, "system_attrs", key, json.loads(text))
+        self._write(trial_id, model, {"trial_id": trial_id, "key": key, "value_json": text})
+        self._remember(trial_id, mapping, key, json.loads(text))
 
     def set_study_system_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
         """Sets attributes of the search that belong to a trial of this process."""
         study_id, _ = self._trial_id_to_study_id_and_number[trial_id]
-        pending = self._pending
         rows = [{"study_id": study_id, "key": key, "value_json": json.dumps(attributes[key])} for key in attributes]
-        if pending is None:
-            self._database.write(trial_id, {models.StudySystemAttributeModel: rows})
-        else:
-            pending.setdefault(trial_id, {}).setdefault(models.StudySystemAttributeModel, []).extend(rows)
+        self._write(trial_id, models.StudySystemAttributeModel, *rows)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         with self._lock:

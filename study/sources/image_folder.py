@@ -282,7 +282,7 @@ def _mapped(path: Path) -> tuple[Decoded, str]:
 
 
 def store_cache(path: Path, decoded: Decoded, say: Say) -> tuple[Decoded, str]:
-    """Writes a cache file, atomically; returns its images, those that were in memory from there, and their digest."""
+    """Writes a cache file, atomically; returns the digest and the images, which stay in memory if they were there."""
     digest = decoded.digest()
     described = {"classes": decoded.classes, "parts": list(decoded.parts), "unreadable": dict(decoded.unreadable)}
     # As they lie in memory.

@@ -7,19 +7,18 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import psutil
 import pytest
 import torch
 
-from study.config import CNNConfig, DataConfig, TrainConfig
+from study.config import CNNConfig, DataConfig
 from study.data import Dataset, load_dataset
-from study.device import prepare
 from study.errors import StudyError
 from study.home import Home
 from study.images import Labelled, pick
+from study.interface import train
 from study.models import build_model
-from study.state import TrainingState
-from study.training import Epoch, fit
 from tests.study.test_data import write_folder, write_image
 
 SMALL = CNNConfig(filters=(4, 6))
@@ -53,25 +52,11 @@ def is_mapped(images: torch.Tensor) -> bool:
     )
 
 
-def trained(dataset: Dataset) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
-    """The epochs and the weights of a short training on the training split."""
-    splits, config, machine = (
-        dataset.splits,
-        TrainConfig(model=SMALL, epochs=2, batch_size=5),
-        prepare("cpu", "float32", 1),
-    )
-    state = TrainingState(build_model(SMALL, classes=len(dataset.classes), seed=0), config, machine)
-    epochs: list[Epoch] = []
-    fit(
-        state,
-        splits.images,
-        config,
-        machine,
-        rows=splits.train_rows,
-        evaluate={"val": splits.validation},
-        on_epoch=epochs.append,
-    )
-    return epochs, state.weights()
+def trained(dataset: Dataset) -> tuple[pd.DataFrame, list[dict[str, torch.Tensor]]]:
+    """The metrics and the weights of each epoch of a short training on the training split."""
+    model = build_model(SMALL, classes=len(dataset.classes), seed=0)
+    result = train(model, dataset, device="cpu", precision="float32", threads=1, epochs=2, batch_size=5)
+    return result.history, result.weights
 
 
 @pytest.mark.parametrize("layout", ["test folder", "no test folder", "val folder", "unreadable file"])
@@ -103,9 +88,10 @@ def test_images_read_from_the_disk_are_the_same_and_train_to_the_same_weights(
         assert mine.images.equal(other.images)
         assert mine.labels.equal(other.labels)
     assert (mapped.digest, mapped.key, mapped.skipped) == (here.digest, here.key, here.skipped)
-    (epochs, weights), (expected, theirs) = trained(mapped), trained(here)
-    assert [epoch.metrics for epoch in epochs] == [epoch.metrics for epoch in expected]
-    assert all(weights[name].equal(theirs[name]) for name in theirs)
+    (history, weights), (expected, theirs) = trained(mapped), trained(here)
+    pd.testing.assert_frame_equal(history, expected, check_exact=True)
+    assert len(weights) == len(theirs) == 3
+    assert all(mine[name].equal(of[name]) for mine, of in zip(weights, theirs, strict=True) for name in of)
 
 
 def test_images_that_fit_are_in_memory_also_from_the_cache(photos: Path, home: Home) -> None:
