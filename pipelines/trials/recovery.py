@@ -47,7 +47,7 @@ class Recovery:
             # Reading the runs under way is what costs a tracking server most, where many machines look.
             if closed or not self._is_settled or self._watched % RARELY == 0:
                 self._is_settled = False  # where the look fails
-                self._is_settled = self._look(and_own=False)
+                self._is_settled = self._follow_up(and_own=False)
 
     def wait(self) -> None:
         """While others work on the last trials: prints once who does so elsewhere, and recovers."""
@@ -65,14 +65,18 @@ class Recovery:
         while not self._look():
             interruption.sleep(1)
 
-    def _look(self, *, and_own: bool = True) -> bool:
-        """Recovers unless another process does; returns whether the runs of all ended trials have ended.
+    def _look(self) -> bool:
+        """Recovers unless another process does; returns whether the runs of all ended trials have ended."""
+        # Each trial is ended by one process alone: Optuna refuses the others.
+        search.close_orphans(self.opened, self.pulse)
+        return self._follow_up(and_own=True)
+
+    def _follow_up(self, *, and_own: bool) -> bool:
+        """Ends the runs of ended trials, and retries, unless another process does; returns whether all have ended.
 
         Args:
             and_own: whether to end the runs of this process too, which works on no trial.
         """
-        # Each trial is ended by one process alone: Optuna refuses the others.
-        search.close_orphans(self.opened, self.pulse)
         with self.context.locked(is_patient=False) as is_held:
             if not is_held:
                 return False
