@@ -46,6 +46,8 @@ PATIENCE = 5
 
 # psycopg warns of writes that MLflow retries without what is already recorded.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
+# SQLAlchemy logs with its traceback that a lost connection could not be rolled back; the retry tells the loss.
+logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 def require_database(url: str, *tables: str) -> None:
