@@ -107,6 +107,10 @@ class Watch:
         optuna_study = optuna.load_study(study_name=NAME, storage=self.storage)
         return optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
+    def under_way(self, first: int = 1, last: int = EPOCHS * 3 // 4) -> list[FrozenTrial]:
+        """The running trials that have reported an epoch and are not near their last."""
+        return [trial for trial in self.running() if first <= epoch(trial) <= last]
+
     def two_trials(self, first: int = 1, last: int = EPOCHS * 3 // 4) -> list[FrozenTrial]:
         """Two trials that are under way, between two of their epochs; the one that has longer to go comes first."""
         deadline = time.monotonic() + TIMEOUT
@@ -183,14 +187,15 @@ class KilledWorker:
 def killed(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> KilledWorker:
     """A search of which one worker was killed, as a machine out of memory does it; then came Ctrl-C."""
     with started(SEARCH, copy_of(migrated, tmp_path_factory.mktemp("workers") / "home")) as watch:
-        other, victim = watch.two_trials()
+        _, victim = watch.two_trials()
         os.kill(pid(victim), signal.SIGKILL)
         output = read_until(watch.process, "Retrying")
-        while len(watch.workers()) < 2:
+        # The other trial may have ended meanwhile, and its worker begun the next.
+        while len(watch.workers()) < 2 or not (under_way := watch.under_way()):
             assert watch.process.poll() is None
             time.sleep(0.01)
         # At once, while the parent is about to start it. A terminal's Ctrl-C goes to all processes of the command.
-        return KilledWorker(victim, left_by(watch, os.killpg, signal.SIGINT, output, [other]))
+        return KilledWorker(victim, left_by(watch, os.killpg, signal.SIGINT, output, under_way))
 
 
 @pytest.fixture(scope="module")
