@@ -23,8 +23,8 @@ from pipelines.trials.trainings import Images, Trained
 from pipelines.trials.trainings import retraining as train
 from pipelines.trials.turns import retried, take_turns
 from study.cautions import baseline
-from study.config import ModelConfig, TrainConfig, model_option
-from study.custom import changed, described
+from study.config import CustomConfig, ModelConfig, TrainConfig
+from study.custom import changed, source_hash
 from study.data import Dataset
 from study.device import failures_explained, release_freed_memory
 from study.duplicates import find_duplicates
@@ -121,7 +121,8 @@ def _as_it_is_now(trial: Run, dataset: Dataset, context: Context) -> ModelConfig
     if not (message := changed(model)):
         return model
     context.display.say(f"{message} Its settings were searched with the earlier one.")
-    return described(model_option(model))
+    assert isinstance(model, CustomConfig)
+    return replace(model, model_source=source_hash(model))
 
 
 def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None:

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,9 @@ class CustomConfig:
     """The function, ``package.module:function``."""
     model_source: str = ""
     """SHA-256 of the function's file; empty for the functions of `ARCHITECTURES`, which belong to the commit."""
+    # A hash without it is that of equal ones all the same.
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Further arguments of the function, by name; a search can draw them."""
 
     def __post_init__(self) -> None:
         require(
@@ -182,8 +185,8 @@ def model_config(name: str) -> ModelConfig:
 
 
 def default_model(config: ModelConfig) -> ModelConfig:
-    """The report's settings of the same network; a network of the user's own has none but its own."""
-    return config if isinstance(config, CustomConfig) else type(config)()
+    """The report's settings of the same network; a network of the user's own without further arguments."""
+    return replace(config, arguments={}) if isinstance(config, CustomConfig) else type(config)()
 
 
 def model_option(config: ModelConfig) -> str:
@@ -225,12 +228,17 @@ class TrainConfig:
         require_known("schedule", self.schedule, SCHEDULES)
 
     def params(self) -> dict[str, Any]:
-        """All fields as the flat params of a run: `model` is the name, next to the model's own fields."""
-        return {**asdict(self), **asdict(self.model), "model": self.model.name}
+        """All fields as the flat params of a run: `model` is the name, next to the model's own fields.
+
+        The arguments of a network of the user's own are there twice: by their names, and all in `arguments`.
+        """
+        own = asdict(self.model)
+        return {**own.get("arguments", {}), **asdict(self), **own, "model": self.model.name}
 
     def hyperparameters(self) -> dict[str, Any]:
         """All fields that a search can draw, by their names in it: `filters1` and `filters2` for `filters`."""
-        values = {name: value for name, value in self.params().items() if name not in ("model", "batch_size", "seed")}
+        others = ("model", "batch_size", "seed", "arguments")
+        values = {name: value for name, value in self.params().items() if name not in others}
         filters = values.pop("filters", ())
         return values | {f"filters{number}": count for number, count in enumerate(filters, start=1)}
 
@@ -238,7 +246,7 @@ class TrainConfig:
         """Both rates, and of the other hyperparameters but epochs those that differ from the report's."""
         values, default = self.hyperparameters(), TrainConfig(model=default_model(self.model)).hyperparameters()
         rates = ("learning_rate", "weight_decay")
-        rest = {name: value for name, value in values.items() if value != default[name] and name != "epochs"}
+        rest = {name: value for name, value in values.items() if value != default.get(name) and name != "epochs"}
         return {name: values[name] for name in rates} | rest
 
     @classmethod
@@ -277,6 +285,8 @@ def _read(name: str, kind: Any, text: str) -> Any:
     try:
         if kind == tuple[int, int]:
             return tuple(map(int, json.loads(text)))
+        if kind == Mapping[str, Any]:
+            return dict(json.loads(text))
         # A model is recorded by its name.
         return text if kind == ModelConfig else kind(text)
     except (ValueError, TypeError):

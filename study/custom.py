@@ -1,6 +1,7 @@
 """Networks of the user's own: finds the function that builds one, calls it, and checks what it returns.
 
 The function takes the number of classes as `classes`, and the side of the images as `side` if it has such a parameter.
+Of its other parameters, those that are given values (`--argument`) are recorded with them, and can be searched.
 Its module is imported from the current folder or from what is installed. A run records where the function is and the
 hash of its file; a function without a parameter `classes` is never called, so that a recorded path runs none of the
 functions of the standard library.
@@ -9,74 +10,117 @@ functions of the standard library.
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from hashlib import sha256
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from study.config import ARCHITECTURES, CustomConfig, ModelConfig, model_config
-from study.errors import StudyError, first_line, require
+from study.config import (
+    ARCHITECTURES,
+    BOOLEANS,
+    CustomConfig,
+    DataConfig,
+    ModelConfig,
+    SearchConfig,
+    TrainConfig,
+    model_config,
+)
+from study.errors import StudyError, Unbuildable, first_line, require, unknown
+from study.ranges import Choices
 
 CHANNELS = 3
+KNOWN = ("classes", "side")
+"""The parameters that get their values from the data set."""
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+"""The types of defaults to which the values of a search are converted."""
+NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+TAKEN = {item.name for config in (TrainConfig, DataConfig, SearchConfig, CustomConfig) for item in fields(config)}
+"""Names of settings, which an argument of the user's own function cannot have beside them."""
 
 
-def described(option: str) -> ModelConfig:
+def described(option: str, arguments: Mapping[str, Any] | None = None) -> ModelConfig:
     """The settings of the network that --model names, with the hash of its source.
 
+    Args:
+        option: the value of --model.
+        arguments: further arguments of the function, by name; a text may name several values, as in a search.
+
+    Returns:
+        the settings; of a text with several values, they have the first.
+
     Raises:
-        StudyError: for an unknown name, or a function that cannot be imported or called.
+        StudyError: for an unknown name, a function that cannot be imported or called, or arguments that it, or a
+            network of the report's, does not take.
     """
-    config = model_config(option)
+    config, arguments = model_config(option), arguments or {}
     if not isinstance(config, CustomConfig):
+        require(
+            not arguments,
+            f"The {option} takes no --argument {', '.join(arguments)}: its own options are in `study tune --help`.",
+        )
         return config
-    _function(config)
-    return replace(config, model_source=source_hash(config))
+    parameters = _parameters(_function(config, arguments), config.model_path)
+    own = [name for name, item in parameters.items() if name not in KNOWN and item.kind in NAMED]
+    for name in arguments:
+        if name not in own:
+            raise unknown(f"argument of {config.model_path}", name, own or ["none: it takes no further ones"])
+        require(
+            name not in TAKEN, f"The argument {name} of {config.model_path} has the name of another setting: rename it."
+        )
+    values = {
+        name: Choices.parse(value, f"--argument {name}").values if isinstance(value, str) else (value,)
+        for name, value in arguments.items()
+    }
+    for name, choices in values.items():
+        for value in choices:
+            _converted(name, value, parameters[name].default)
+    first = {name: choices[0] for name, choices in values.items()}
+    return replace(config, model_source=source_hash(config), arguments=first)
 
 
 def build(config: CustomConfig, *, classes: int, side: int) -> nn.Module:
     """Calls the function, and checks that the network takes images and returns logits.
 
     Raises:
-        StudyError: where it fails, or returns anything else.
+        Unbuildable: where it fails, or returns anything else.
     """
-    function, path = _function(config), config.model_path
+    function, path = _function(config, config.arguments), config.model_path
     with _current_folder():
         try:
-            model = function(**_arguments(function, path, classes=classes, side=side))
+            model = function(**_arguments(function, config, classes=classes, side=side))
         except StudyError:
             raise
         except Exception as error:
-            raise StudyError(f"The model {path} failed: {_described(error)}.") from error
-    require(
-        isinstance(model, nn.Module),
-        f"The model {path} returned a {type(model).__name__}: it must return an nn.Module.",
-    )
-    assert isinstance(model, nn.Module)
+            raise Unbuildable(f"The model {path} failed: {_described(error)}.") from error
+    if not isinstance(model, nn.Module):
+        raise Unbuildable(f"The model {path} returned a {type(model).__name__}: it must return an nn.Module.")
     model = model.cpu()
     _require_logits(model, path, classes, side)
     return model.train()
 
 
 def _require_logits(model: nn.Module, path: str, classes: int, side: int) -> None:
-    require(any(True for _ in model.parameters()), f"The model {path} has no parameters: there is nothing to train.")
+    if not any(True for _ in model.parameters()):
+        raise Unbuildable(f"The model {path} has no parameters: there is nothing to train.")
     images = torch.zeros(2, CHANNELS, side, side)
     try:
         with torch.no_grad():
             logits = model.eval()(images)
     except Exception as error:
-        raise StudyError(f"The model {path} fails on images {tuple(images.shape)}: {_described(error)}.") from error
+        raise Unbuildable(f"The model {path} fails on images {tuple(images.shape)}: {_described(error)}.") from error
     wanted = (len(images), classes)
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-    require(
-        shape == wanted,
-        f"The model {path} returns {shape} for images {tuple(images.shape)}: it must return logits {wanted}, one for "
-        "each class.",
-    )
+    if shape != wanted:
+        raise Unbuildable(
+            f"The model {path} returns {shape} for images {tuple(images.shape)}: it must return logits {wanted}, one "
+            "for each class."
+        )
 
 
 def source_hash(config: CustomConfig) -> str:
@@ -98,7 +142,8 @@ def changed(config: ModelConfig) -> str:
     return f"The file of {config.model_path} has changed since the training: it may build another network."
 
 
-def _function(config: CustomConfig) -> Callable[..., Any]:
+def _function(config: CustomConfig, given: Collection[str]) -> Callable[..., Any]:
+    """The function, which needs no other arguments than those that are known and `given`."""
     module, name = _module(config), config.model_path.partition(":")[2]
     function = getattr(module, name, None)
     if function is None:
@@ -110,28 +155,59 @@ def _function(config: CustomConfig) -> Callable[..., Any]:
         choices = f": choose one of {', '.join(own)}" if own else ""
         raise StudyError(f"The module {module.__name__} has no function {name!r}{choices}.")
     require(callable(function), f"{config.model_path} is a {type(function).__name__}, not a function.")
-    _arguments(function, config.model_path, classes=0, side=0)
+    parameters = _parameters(function, config.model_path)
+    needed = [
+        name
+        for name, item in parameters.items()
+        if item.default is item.empty and item.kind in NAMED and name not in {*KNOWN, *given}
+    ]
+    require(
+        not needed,
+        f"The function {config.model_path} needs {', '.join(needed)}: give them defaults, or values by --argument.",
+    )
     return cast(Callable[..., Any], function)
 
 
-def _arguments(function: Callable[..., Any], path: str, **known: int) -> dict[str, int]:
-    """Those of the `known` arguments that the function takes.
+def _parameters(function: Callable[..., Any], path: str) -> dict[str, Parameter]:
+    """The parameters of the function.
 
     Raises:
-        StudyError: where `classes` is none of them, or it needs others.
+        StudyError: where `classes` is none of them.
     """
     try:
         parameters = dict(inspect.signature(function).parameters)
     except ValueError:
         parameters = {}
     require("classes" in parameters, f"The function {path} has no parameter classes, the number of logits: add it.")
-    needed = [
-        name
-        for name, item in parameters.items()
-        if item.default is item.empty and item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL) and name not in known
-    ]
-    require(not needed, f"The function {path} needs {', '.join(needed)}: give them defaults; only classes is passed.")
-    return {name: value for name, value in known.items() if name in parameters}
+    return parameters
+
+
+def _arguments(function: Callable[..., Any], config: CustomConfig, **known: int) -> dict[str, Any]:
+    """Those of the `known` arguments that the function takes, and those of `config` as the types of their defaults.
+
+    Raises:
+        StudyError: for a value that has not the type of its default.
+    """
+    parameters = _parameters(function, config.model_path)
+    given = {
+        name: _converted(name, value, parameters[name].default)
+        for name, value in config.arguments.items()
+        if name in parameters
+    }
+    return {name: value for name, value in known.items() if name in parameters} | given
+
+
+def _converted(name: str, value: Any, default: Any) -> Any:
+    """A value of a search, a whole number or a word, as the type of the parameter's default."""
+    kind = type(default)
+    if kind not in KINDS:
+        return value
+    try:
+        return BOOLEANS[str(value).lower()] if kind is bool else kind(value)
+    except (ValueError, TypeError, KeyError):
+        raise StudyError(
+            f"--argument {name} is {value!r}: it must be {KINDS[kind]}, as its default {default}."
+        ) from None
 
 
 def _module(config: CustomConfig) -> Any:

@@ -14,6 +14,10 @@ class OutOfMemory(StudyError):
     """Memory gave out, of the computer or of its GPU; its text names the options that need less."""
 
 
+class Unbuildable(StudyError):
+    """The function of a user's own network failed, or built none that takes the images."""
+
+
 class StoreFault(Exception):
     """A store cannot be worked with any longer; its text is a sentence, as that of a `StudyError`.
 

@@ -56,12 +56,14 @@ def build_model(
         classes: the number of classes.
         seed: the seed of the weights.
         side: side of the images in pixels, `dataset.side`.
-        **settings: fields of `CNNConfig` or `FFNNConfig`, e.g. ``filters=(8, 16)``; by default the report's.
+        **settings: fields of `CNNConfig` or `FFNNConfig`, e.g. ``filters=(8, 16)``, by default the report's; or further
+            arguments of the function.
 
     Raises:
         StudyError: for an unknown name, layers that do not fit, or a function that returns no network.
     """
-    return models.build_model(replace(described(name), **settings), classes=classes, seed=seed, side=side)
+    config = described(name, settings) if ":" in name else replace(described(name), **settings)
+    return models.build_model(config, classes=classes, seed=seed, side=side)
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,7 @@ def test_of_the_rooms_of_study_its_root_needs_the_sources_of_images_alone():
         "study.config",
         "study.home",
         "study.errors",
+        "study.ranges",
     }
 
 
@@ -222,7 +223,7 @@ def test_only_tracking_names_the_tags_and_params_of_runs():
 
 def test_models_know_nothing_of_training_or_data():
     assert own("study.models") == {"study.config", "study.custom", "study.errors", "study.geometry"}
-    assert own("study.custom") == {"study.config", "study.errors"}
+    assert own("study.custom") == {"study.config", "study.errors", "study.ranges"}
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))

@@ -10,7 +10,7 @@ import typer
 from pipelines.cli.versions import show_versions
 from pipelines.config import DEAD_FILTERS_EPOCHS, EXPERIMENTS, MOST_EXPLORER_IMAGES, REPORT_FILTER, WINNER_TOP
 from study.config import ARCHITECTURES, LARGEST_IMAGE, SMALLEST_IMAGE, SearchConfig, TrainConfig, default_trials
-from study.errors import StudyError
+from study.errors import StudyError, require
 from study.system.debugging import VARIABLE
 
 MOST = 1_000_000
@@ -192,6 +192,17 @@ WeightDecays = Annotated[str, option("--decay", help="Weight decays, LOW:HIGH, o
 Epochs = Annotated[int, number("--epochs", help="Passes over the training images in a trial.", least=1)]
 
 
+def assignments(words: list[str] | None) -> dict[str, str]:
+    """The values of each ``NAME=VALUES``, by name.
+
+    Raises:
+        StudyError: for a word that is none.
+    """
+    for word in words or ():
+        require(word.partition("=")[2] != "", f"--argument is {_quoted(word)}: write NAME=VALUES, e.g. width=8:64.")
+    return {name.strip(): values for name, _, values in (word.partition("=") for word in words or ())}
+
+
 def drawn(name: str, help: str, variable: str = "") -> Any:
     """An option of the search space: of a hyperparameter that a search can draw, where empty means as --space says."""
     return option(name, help, variable, rich_help_panel="Search space (a value, or values to draw from: 3,5 or 8:64)")
@@ -209,6 +220,10 @@ Dilation = Annotated[str, drawn("--dilation", "Spacing between kernel elements i
 Pool = Annotated[str, drawn("--pool", "Side of the pooling windows in pixels.")]
 Pooling = Annotated[str, drawn("--pooling", "max or average.")]
 Hidden = Annotated[str, drawn("--hidden", "Hidden units of the FFNN.")]
+Arguments = Annotated[
+    list[str] | None,
+    drawn("--argument", "Of a network of your own: NAME=VALUES, a further argument of its function; may be repeated."),
+]
 Optimiser = Annotated[str, drawn("--optimiser", "adam or adamw.")]
 Warmup = Annotated[str, drawn("--warmup", "Steps over which the learning rate rises to its value; 0: none.")]
 Schedule = Annotated[

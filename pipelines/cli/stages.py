@@ -1,5 +1,6 @@
 """The commands of the stages, which train, analyse and explain: options to settings to calls."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import typer
@@ -72,6 +73,7 @@ def tune(
     optimiser: options.Optimiser = "",
     warmup: options.Warmup = "",
     schedule: options.Schedule = "",
+    argument: options.Arguments = None,
     search: options.Search = "",
     seed: options.Seed = SEARCH.seed,
     no_retrain: options.NoRetrain = False,
@@ -107,10 +109,11 @@ def tune(
         "schedule": schedule,
         "epochs": epochs,
     }
+    arguments = options.assignments(argument)
     objectives = tuple(name.strip() for name in objective.split(","))
     settings = SearchConfig(
         name=search or (AFTER_DATASET if space == SPACES[0] else f"{AFTER_DATASET}-{space}"),
-        model=_network(model),
+        model=_network(model, arguments),
         trials=default_trials(sampler) if trials is None else trials,
         sampler=sampler,
         pruner=pruner or (SEARCH.pruner if len(objectives) == 1 else "none"),
@@ -124,7 +127,7 @@ def tune(
     from pipelines.reproduce import search_and_retrain
     from study.search.space import in_space
 
-    settings = in_space(settings, space, {name: text for name, text in given.items() if text})
+    settings = in_space(settings, space, {name: text for name, text in given.items() if text} | arguments)
 
     context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet, on)
     loaded = context.load(data_of(dataset, image_size, skip_unreadable))
@@ -220,15 +223,15 @@ def _given_search(model: str, run: str, lr: str, decay: str, preset: str) -> Sea
     return replace(fixed_search(model, lr, decay), model=_network(model))
 
 
-def _network(model: str) -> ModelConfig:
-    """The settings of the network that --model names."""
+def _network(model: str, arguments: Mapping[str, str] | None = None) -> ModelConfig:
+    """The settings of the network that --model names, with these further arguments."""
     config = model_config(model)
-    if not isinstance(config, CustomConfig):
+    if not isinstance(config, CustomConfig) and not arguments:
         return config
     # Imports torch, which a message about another option need not wait for.
     from study.custom import described
 
-    return described(model)
+    return described(model, arguments)
 
 
 @app.command()

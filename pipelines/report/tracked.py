@@ -69,7 +69,7 @@ def trials(store: Store, search: Run) -> pd.DataFrame:
                 **{column: values[name] for name, column in names.items()},
                 "parameters": run.parameters,
                 "val_accuracy": metric(run, "best_val_accuracy"),
-                "epochs": run.stopped_epoch or run.epochs,
+                "epochs": run.epochs if run.stopped_epoch is None else run.stopped_epoch,
             }
         )
     columns = ["number", "state", *names.values(), "parameters", "val_accuracy", "epochs"]

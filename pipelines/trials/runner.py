@@ -15,7 +15,7 @@ from pipelines.trials.trainings import Images, trial
 from study.config import SearchConfig
 from study.data import Dataset
 from study.device import failures_explained, release_device_memory
-from study.errors import Diverged, Lost, StoreFault
+from study.errors import Diverged, Lost, StoreFault, Unbuildable
 from study.models import parameter_count
 from study.search import search
 from study.search.loop import Listener, Training, optimise
@@ -35,7 +35,7 @@ class EndedTrial:
     settings: Mapping[str, Any]
     """Its hyperparameters, see `TrainConfig.differing`."""
     accuracy: float | None
-    """The best on the validation split; None where the trial diverged in its first epoch."""
+    """The best on the validation split; None where no epoch had a finite result."""
     reason: str
     """`complete`, `pruned` or `diverged`."""
     detail: str
@@ -187,18 +187,26 @@ class _TrialRunner:
         return parameter_count(suggestion.config.model, classes=len(self.dataset.classes), side=self.dataset.side)
 
     def _start(self, suggestion: Suggestion) -> tuple[str, Score]:
+        unbuildable: Unbuildable | None = None
+        try:
+            count = self.parameters(suggestion)
+        except Unbuildable as error:
+            count, unbuildable = None, error
         run_id = start_run(
             self.context.store,
             self.config,
             suggestion.number,
             retry_of=suggestion.retry_of,
             dataset=self.dataset.key,
-            params={**suggestion.config.params(), **self.params, PARAMETERS: self.parameters(suggestion)},
+            params={**suggestion.config.params(), **self.params} | ({} if count is None else {PARAMETERS: count}),
             parent=self.parent,
         )
         # First: binding fails where another process has ended the trial, and the run has to be ended then.
         self.begun[suggestion.number] = run_id, Score(suggestion)
-        suggestion.bind(run_id, trial_note(self.context.store, self.dataset.key, run_id), self.parameters(suggestion))
+        suggestion.bind(run_id, trial_note(self.context.store, self.dataset.key, run_id), count)
+        if unbuildable:
+            # As Optuna recommends for infeasible points: the sampler learns to avoid a pruned trial, not a failed one.
+            raise Pruned(0, str(unbuildable)) from unbuildable
         return self.begun[suggestion.number]
 
     def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> Iterator[None]:

@@ -63,8 +63,15 @@ GRID = tuple(float(value) for value in np.logspace(-4, 1, GRID_SIDE))
 
 
 def architecture(model: ModelConfig) -> dict[str, str]:
-    """The choices of the architecture of `model`; none for a network of the user's own, which has no settings."""
-    return {} if isinstance(model, CustomConfig) else ARCHITECTURE[model.name]
+    """The choices of the architecture of `model`; for a network of the user's own its arguments as they are."""
+    if isinstance(model, CustomConfig):
+        return {name: str(value) for name, value in model.arguments.items()}
+    return ARCHITECTURE[model.name]
+
+
+def _geometry(model: ModelConfig) -> tuple[str, ...]:
+    """The hyperparameters of `model` with which its layers may not fit the image; unknown for one of the user's own."""
+    return GEOMETRY if isinstance(model, CNNConfig) else ()
 
 
 def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> SearchConfig:
@@ -80,17 +87,19 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     """
     require_known("space", space, SPACES)
     texts = {**architecture(config.model), **TRAINING} if space == "architecture" else {}
-    read = {name: Choices.parse(text, _option(name)) for name, text in (texts | _by_layer(given)).items()}
+    if not isinstance(config.model, CustomConfig):
+        given = _by_layer(given)
+    read = {name: Choices.parse(text, _option(name, config.model)) for name, text in (texts | dict(given)).items()}
     names = _names(config.model)
     for name in read:
-        require(name in names, f"{_option(name)} is no setting of the {config.model.name}: leave it out.")
+        require(name in names, f"{_option(name, config.model)} is no setting of the {config.model.name}: leave it out.")
     _require_possible(config, read)
     fixed: dict[str, Any] = {name: choices.values[0] for name, choices in read.items() if choices.is_fixed}
     drawn = {name: read[name] for name in names if name in read and name not in fixed}
     for name, choices in drawn.items():
         require(
-            name not in GEOMETRY or choices.step is not None,
-            f"{_option(name)} is {choices}: list whole numbers with equal steps, e.g. 3,5,7.",
+            name not in _geometry(config.model) or choices.step is not None,
+            f"{_option(name, config.model)} is {choices}: list whole numbers with equal steps, e.g. 3,5,7.",
         )
     if "epochs" in drawn:
         fixed["epochs"] = max(drawn["epochs"].values)
@@ -98,7 +107,8 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     config = replace(config, model=_with_values(config.model, fixed), choices=drawn, **of_training)
     require(
         len(config.objectives) == 1 or not drawn.keys().isdisjoint(architecture(config.model)),
-        "All networks have the same number of parameters: draw their architecture, too, with --space architecture.",
+        "All networks have the same number of parameters: draw their architecture, too, with --space architecture, or "
+        "--argument for a network of your own.",
     )
     if isinstance(config.model, CNNConfig):
         # The error for the roomiest network that there is.
@@ -106,7 +116,9 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     return config
 
 
-def _option(name: str) -> str:
+def _option(name: str, model: ModelConfig) -> str:
+    if isinstance(model, CustomConfig) and name in model.arguments:
+        return f"--argument {name}"
     return OPTIONS.get(name, f"--{name}")
 
 
@@ -127,6 +139,8 @@ def _names(model: ModelConfig) -> list[str]:
 def _with_values(model: ModelConfig, values: Mapping[str, Any]) -> ModelConfig:
     """`model` with those of the `values` that are of its architecture."""
     own = {name: values[name] for name in architecture(model) if name in values}
+    if isinstance(model, CustomConfig):
+        return replace(model, arguments={**model.arguments, **own})
     if isinstance(model, CNNConfig):
         own["filters"] = own.pop("filters1", model.filters[0]), own.pop("filters2", model.filters[1])
     return replace(model, **own)
@@ -140,7 +154,7 @@ def _require_possible(config: SearchConfig, read: Mapping[str, Choices]) -> None
             try:
                 training(config, 0, {**rates, name: value})
             except TypeError:
-                raise StudyError(f"{_option(name)} is {choices}: {value!r} is no whole number.") from None
+                raise StudyError(f"{_option(name, config.model)} is {choices}: {value!r} is no whole number.") from None
 
 
 def _roomiest(config: SearchConfig, drawn: Mapping[str, Any]) -> CNNConfig:
@@ -160,9 +174,10 @@ def possible(config: SearchConfig, name: str, drawn: Mapping[str, Any]) -> Choic
     list.
     """
     choices = config.choices[name]
-    if name == "pooling" and drawn.get("pool") == 1:
+    geometry = _geometry(config.model)
+    if geometry and name == "pooling" and drawn.get("pool") == 1:
         return None
-    if name not in GEOMETRY:
+    if name not in geometry:
         return choices
     values = [int(value) for value in choices.values if _fits(config, {**drawn, name: value})]
     return replace(choices, values=tuple(values))
@@ -201,7 +216,8 @@ def distribution(choices: Choices, *, is_geometry: bool = False) -> BaseDistribu
 
 def search_space(config: SearchConfig) -> dict[str, BaseDistribution]:
     """Distributions of all drawn hyperparameters, before any is drawn."""
-    drawn = {name: distribution(choices, is_geometry=name in GEOMETRY) for name, choices in config.choices.items()}
+    geometry = _geometry(config.model)
+    drawn = {name: distribution(choices, is_geometry=name in geometry) for name, choices in config.choices.items()}
     return {**drawn, **_rates(config)}
 
 
@@ -216,7 +232,7 @@ def train_config(trial: optuna.Trial, config: SearchConfig) -> TrainConfig:
     drawn: dict[str, Any] = {}
     for name in config.choices:
         if choices := possible(config, name, drawn):
-            drawn[name] = _suggested(trial, name, distribution(choices, is_geometry=name in GEOMETRY))
+            drawn[name] = _suggested(trial, name, distribution(choices, is_geometry=name in _geometry(config.model)))
     for name, bounds in _rates(config).items():
         drawn[name] = trial.suggest_float(name, bounds.low, bounds.high, log=True)
     return training(config, draw_of(trial), drawn)
@@ -259,7 +275,7 @@ def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
     }
     model: dict[str, Any] = {item.name: recorded[item.name] for item in fields(kind) if item.name in recorded}
     ranges: dict[str, Any] = {key: Range(**settings[key]) for key in SEARCHED}
-    choices = {key: Choices.parse(text, _option(key)) for key, text in settings.get("choices", {}).items()}
+    choices = {key: Choices.parse(text, f"--{key}") for key, text in settings.get("choices", {}).items()}
     others = {item.name for item in fields(SearchConfig)} - {"model", "choices", *DETAILS, *SEARCHED}
     own = {key: settings[key] for key in others & settings.keys()}
     if "objectives" in own:

@@ -17,12 +17,13 @@ class Suggestion:
     config: TrainConfig
     trial: Any
 
-    def bind(self, run_id: str, note: str, parameters: int) -> None:
+    def bind(self, run_id: str, note: str, parameters: int | None) -> None:
         """Records the MLflow run that mirrors the trial, a note on it, in Markdown, for optuna-dashboard, and the
-        network's number of parameters."""
+        network's number of parameters, unless it could not be built."""
         with together(self.trial.study):
             self.trial.set_user_attr("mlflow_run", run_id)
-            self.trial.set_user_attr("parameters", parameters)
+            if parameters is not None:
+                self.trial.set_user_attr("parameters", parameters)
             set_note(self.trial, note)
 
     @property
@@ -78,10 +79,10 @@ def best_epoch(accuracies: Mapping[int, float], losses: Mapping[int, float]) -> 
 
 
 class Pruned(Exception):
-    """The pruner ended a trial after this epoch."""
+    """The pruner ended a trial after this epoch; or, before its first, it could not begin for the reason `why`."""
 
-    def __init__(self, epoch: int):
-        super().__init__(f"pruned after epoch {epoch}")
+    def __init__(self, epoch: int, why: str = ""):
+        super().__init__(why or f"pruned after epoch {epoch}")
         self.epoch = epoch
 
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from study.config import IMAGE_SIZE, DataConfig, SearchConfig, TrainConfig, default_model, model_option
+from study.config import IMAGE_SIZE, CustomConfig, DataConfig, SearchConfig, TrainConfig, default_model, model_option
 from study.home import Home, default_home
 from study.system.redaction import masked
 from study.tracking.runs import Run
@@ -53,7 +53,7 @@ def searching(config: SearchConfig, data: DataConfig) -> str:
     settings = [word for name in differing for word in (SEARCH_OPTIONS[name], str(getattr(config, name)))]
     if config.objectives != default.objectives:
         settings += ["--objective", ",".join(config.objectives)]
-    settings += [word for option, text in _hyperparameters(config).items() for word in (option, text)]
+    settings += [word for option, text in _hyperparameters(config) for word in (option, text)]
     words = (
         *images(data.recorded_dataset, data.image_size),
         "--model",
@@ -71,19 +71,21 @@ def images(dataset: str, image_size: int) -> tuple[str, ...]:
     return ("--dataset", dataset, *(() if image_size == IMAGE_SIZE else ("--image-size", str(image_size))))
 
 
-def _hyperparameters(config: SearchConfig) -> dict[str, str]:
+def _hyperparameters(config: SearchConfig) -> list[tuple[str, str]]:
     """The options of `study tune` for what is drawn beside both rates, and for what is not the report's."""
     trained = {name: getattr(config, name) for name in ("epochs", "optimiser", "warmup_steps", "schedule")}
     fixed = TrainConfig(model=config.model, **trained).hyperparameters()
     default = TrainConfig(model=default_model(config.model), epochs=SearchConfig.epochs).hyperparameters()
     texts = {name: str(config.choices.get(name, value)) for name, value in fixed.items() if name not in SEARCH_OPTIONS}
-    changed = {name for name, text in texts.items() if text != str(default[name])}
-    options = {f"--{name}": text for name, text in texts.items() if name in changed and not name.startswith("filters")}
+    changed = {name for name, text in texts.items() if text != str(default.get(name))}
+    arguments = {name for name in changed if isinstance(config.model, CustomConfig) and name in config.model.arguments}
+    filters = {name for name in ("filters1", "filters2") if name not in arguments}
+    options = {f"--{name}": text for name, text in texts.items() if name in changed - arguments - filters}
     if warmup := options.pop("--warmup_steps", ""):
         options["--warmup"] = warmup
-    if changed & {"filters1", "filters2"}:
+    if changed & filters:
         options["--filters"] = f"{texts['filters1']}/{texts['filters2']}"
-    return options
+    return [*options.items(), *(("--argument", f"{name}={texts[name]}") for name in sorted(arguments))]
 
 
 def where(home: Home, uri: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """A network of the user's own: it is found, built and checked, and every mistake is a sentence."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 from study import custom
 from study.config import ARCHITECTURES, MODELS, CustomConfig, FFNNConfig, TrainConfig, model_config, model_option
 from study.errors import StudyError
-from study.models import build_model, trained_model
+from study.models import build_model, parameter_count, trained_model
 from study.tracking.runs import as_param
 
 SOURCE = """
@@ -25,9 +26,17 @@ def good(classes):
 def sized(classes, side, width=5):
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * side * side, width), nn.ReLU(), nn.Linear(width, classes))
 
+def searched(classes, width=5, dropout=0.1, norm=True, act="relu"):
+    assert [type(value) for value in (width, dropout, norm, act)] == [int, float, bool, str]
+    norms = [nn.LayerNorm(width)] if norm else []
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, width), *norms, nn.Dropout(dropout), nn.Linear(width, classes))
+
 class Own(nn.Sequential):
     def __init__(self, classes):
         super().__init__(nn.Flatten(), nn.Linear(3072, classes))
+
+def clashing(classes, epochs=3):
+    return good(classes)
 
 def no_classes(count):
     raise SystemExit("was called")
@@ -91,9 +100,47 @@ def test_a_function_is_given_the_side_of_the_images_if_it_takes_it():
     assert model(torch.zeros(1, 3, 8, 8)).shape == (1, 3)
 
 
+@pytest.mark.usefixtures("folder")
+def test_further_arguments_have_the_types_of_their_defaults_and_are_recorded():
+    config = custom.described("my_networks:searched", {"width": "6,7", "dropout": "0", "norm": "false", "act": "gelu"})
+    _, first, dropout, last = build_model(config, classes=3, seed=0)
+    assert (first.out_features, dropout.p, last.in_features) == (6, 0.0, 6)
+    params = {name: as_param(value) for name, value in TrainConfig(model=config).params().items()}
+    assert params["width"] == "6"
+    assert TrainConfig.from_params(params).model == config
+    assert parameter_count(config, classes=3) != parameter_count(replace(config, arguments={"width": 7}), classes=3)
+    assert TrainConfig(model=config).differing().items() >= {"width": 6, "norm": "false"}.items()
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_argument_without_a_default_needs_a_value():
+    needy = custom.described("my_networks:needy", {"width": "3", "depth": "2"})
+    assert build_model(needy, classes=2, seed=0)(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
+
+
+WRONG_ARGUMENTS = {
+    ("my_networks:searched", "height", "3"): ("'height'", "width, dropout, norm, act"),
+    ("my_networks:searched", "width", "3,wide"): ("--argument width is 'wide'", "whole number", "5"),
+    ("my_networks:searched", "dropout", "much"): ("--argument dropout is 'much'", "a number"),
+    ("my_networks:searched", "norm", "perhaps"): ("--argument norm is 'perhaps'", "true or false"),
+    ("my_networks:good", "width", "3"): ("'width'", "takes no further ones"),
+    ("my_networks:sized", "side", "3"): ("'side'", "width"),
+    ("my_networks:clashing", "epochs", "3"): ("epochs", "another setting", "rename it"),
+    ("cnn", "width", "3"): ("The cnn takes no --argument width",),
+}
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("option", "name", "values"), WRONG_ARGUMENTS)
+def test_a_wrong_argument_is_a_sentence_that_names_the_choices(option: str, name: str, values: str):
+    with pytest.raises(StudyError) as raised:
+        custom.described(option, {name: values})
+    assert all(words in str(raised.value) for words in WRONG_ARGUMENTS[option, name, values]), raised.value
+
+
 MISTAKES = {
     "nowhere:build": ("no module 'nowhere'", "current folder"),
-    "my_networks:bad": ("no function 'bad'", "good, sized, Own"),
+    "my_networks:bad": ("no function 'bad'", "good, sized, searched, Own"),
     "my_networks:counter": ("is a int, not a function",),
     "my_networks:no_classes": ("has no parameter classes",),
     "my_networks:needy": ("needs width, depth",),

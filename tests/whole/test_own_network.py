@@ -1,6 +1,7 @@
 """A network of the user's own from the search to the page, by the command and in the folder that holds its module."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
 from pipelines.report import figures
 from pipelines.reproduce import search_and_retrain
-from study.config import DataConfig, Range, SearchConfig, model_config
+from study.config import CustomConfig, DataConfig, Range, SearchConfig, model_config
 from study.data import load_dataset
 from study.device import Machine
 from study.home import Home
@@ -46,6 +47,10 @@ class Net(nn.Module):
 
 def build(classes):
     return Net(classes)
+
+def sized(classes, width=4, kernel=3):
+    pool = nn.AdaptiveAvgPool2d(4)
+    return nn.Sequential(nn.Conv2d(3, width, kernel), nn.ReLU(), pool, nn.Flatten(), nn.Linear(16 * width, classes))
 """
 TUNE = ("tune", "--model", "my_network:build", "--dataset", "digits", "--trials", "2", "--lr", "3e-3", "--epochs", "1")
 NOT_APPLICABLE = "explorer, ablation, ablation_image, selectivity, patches_conv1, patches_conv2, circuit, "
@@ -187,6 +192,40 @@ def test_a_changed_module_is_told_and_continues_no_search(tuned: tuple[Home, End
         assert len(sources) == 2
     finally:
         (here / "my_network.py").write_text(SOURCE)
+
+
+@pytest.mark.usefixtures("here")
+def test_its_arguments_are_searched_and_those_that_do_not_fit_are_avoided(migrated: Home, tmp_path: Path):
+    home = copy_of(migrated, tmp_path / "home")
+    search = (*TUNE[:2], "my_network:sized", "--dataset", "digits", "--trials", "4", "--epochs", "1")
+    search = (*search, "--argument", "width=4:9", "--argument", "kernel=3,99", "--retrain-epochs", "1")
+    ended = study_here(*search, home=home.root)
+    assert ended.code == 0, ended.err
+    store = Store(home)
+    pruned, complete = [], []
+    for run in store.runs(stage="trial"):
+        model = run.train_config.model
+        assert isinstance(model, CustomConfig)
+        assert {name: int(run.params[name]) for name in ("width", "kernel")} == model.arguments
+        assert 4 <= model.arguments["width"] <= 9
+        if model.arguments["kernel"] == 99:
+            pruned.append(run.reason)
+            assert math.isnan(run.parameters)
+        else:
+            complete.append(run.reason)
+            width = model.arguments["width"]
+            assert run.parameters == 28 * width + 10 * (16 * width + 1)
+    assert (set(pruned), set(complete)) == ({"pruned"}, {"complete"})
+    assert "no finite result, pruned (The model my_network:sized fails on images" in ended.out
+    best = choose_retrained(store, "best:sized")
+    width = best.train_config.model.arguments["width"]  # type: ignore[union-attr]
+    assert store.load_tensors(best.id, weights_path(1))[0]["0.weight"].shape == (width, 3, 3, 3)
+    [above] = store.runs(stage="search")
+    assert "--argument kernel=3,99 --argument width=4:9" in above.tags["mlflow.note.content"]
+    again = study_here(*search, home=home.root)
+    assert "has 4 finished trials already" in again.out
+    checked = study_here("doctor", home=home.root)
+    assert "No problems found" in checked.out
 
 
 def test_a_network_that_cannot_be_built_leaves_nothing(here: Path, tmp_path: Path):
