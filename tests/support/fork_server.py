@@ -230,7 +230,8 @@ def _become(
     # Reloaded, since importing it sets some variables.
     importlib.reload(importlib.import_module("study"))
     _move(os.environ.pop("STUDY_TEST_MACHINE", ""))
-    sys.argv = [STUDY, *arguments]
+    is_code = arguments[:1] == ["-c"]
+    sys.argv = ["-c", *arguments[2:]] if is_code else [STUDY, *arguments]
     # The main module that multiprocessing tells child processes to import.
     sys.modules["__main__"] = main_module = types.ModuleType("__main__")
     main_module.__file__ = STUDY
@@ -238,7 +239,7 @@ def _become(
 
     code = 1
     try:
-        if arguments[:1] == ["-c"]:
+        if is_code:
             sys.path.insert(0, "")
             exec(compile(arguments[1], "<string>", "exec"), vars(main_module))
             code = 0
