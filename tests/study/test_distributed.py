@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing import spawn
 from torch.nn import functional
 
 from study import distributed
@@ -62,7 +63,7 @@ def free_port() -> int:
 
 
 def test_two_processes_train_to_the_weights_of_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(in_process, (2, free_port(), tmp_path), nprocs=2)
+    spawn(in_process, (2, free_port(), tmp_path), nprocs=2)
     epochs, weights = trained(prepare("cpu", "float32", 1))
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     assert [given for given, _, _ in results] == ["from the first"] * 2

@@ -2,17 +2,21 @@
 
 import subprocess
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 
 import pytest
+import torch.multiprocessing
 
 from pipelines.session.context import Context
 from pipelines.trials.pool import WorkerPool
 from tests.support.fork_server import ForkServer
+from tests.support.process import study_here
 
-SLOW = (subprocess, get_context, WorkerPool, ForkServer, Context)
+SLOW = (subprocess, get_context, torch.multiprocessing.spawn, WorkerPool, ForkServer, Context)
 """Callables that start processes, or that only whole searches, trainings and analyses need."""
+IN_FIXTURES = (*SLOW, study_here)
+"""The same for fixtures, whose commands do something, where those of tests are refused at once."""
 READ = ("tests", "benchmarks")
 """The packages whose functions are searched for calls, recursively."""
 
@@ -20,21 +24,26 @@ READ = ("tests", "benchmarks")
 def is_slow(item: pytest.Function) -> bool:
     """Whether a test or one of its fixtures opens a browser, starts a process, or has a stage search or train."""
     fixtures = [fixture.func for named in item._fixtureinfo.name2fixturedefs.values() for fixture in named]
-    return "browser" in item.fixturenames or any(_reaches(function, set()) for function in (item.function, *fixtures))
+    return (
+        "browser" in item.fixturenames
+        or _reaches(item.function, SLOW, set())
+        or any(_reaches(fixture, IN_FIXTURES, set()) for fixture in fixtures)
+    )
 
 
-def _reaches(function: object, seen: set[object]) -> bool:
+def _reaches(function: object, slow: Sequence[object], seen: set[object]) -> bool:
     if isinstance(function, type):
-        return any(_reaches(method, seen) for method in vars(function).values())
+        return any(_reaches(method, slow, seen) for method in vars(function).values())
     function = getattr(function, "__wrapped__", function)
     if not isinstance(function, types.FunctionType) or function in seen:
         return False
     seen.add(function)
     used = set(_used(function))
     # A fixture that is requested by name may be any.
-    if "getfixturevalue" in _names(function.__code__) or not used.isdisjoint(SLOW):
+    if "getfixturevalue" in _names(function.__code__) or not used.isdisjoint(slow):
         return True
-    return any(_reaches(value, seen) for value in used if (getattr(value, "__module__", None) or "").startswith(READ))
+    read = (value for value in used if (getattr(value, "__module__", None) or "").startswith(READ))
+    return any(_reaches(value, slow, seen) for value in read)
 
 
 def _used(function: types.FunctionType) -> Iterator[object]:

@@ -94,6 +94,7 @@ def two_classes(folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_on_cifar_10_run_on_images_in_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
