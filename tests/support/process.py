@@ -153,8 +153,10 @@ def wheel_command(folder: Path) -> Path:
     pip = ("-m", "pip", "--quiet", "--disable-pip-version-check")
     build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, source)
     subprocess.run([sys.executable, *pip, *build], check=True)
-    venv.create(place, with_pip=True)
-    subprocess.run([place / "bin" / "python", *pip, "install", "--no-deps", *wheels.iterdir()], check=True)
+    # Without its own pip, whose installation takes longer than that of the wheel.
+    venv.create(place)
+    install = ("--python", place / "bin" / "python", "install", "--no-deps", *wheels.iterdir())
+    subprocess.run([sys.executable, *pip, *install], check=True)
     (packages,) = place.glob("lib/python*/site-packages")
     # Of this environment only the libraries: .pth files in it, as of an editable installation, are not read.
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib"))
