@@ -6,7 +6,6 @@ training, of one epoch on the bundled digits.
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,11 +16,9 @@ from pathlib import Path
 
 from tests.faults.invariants import read
 from tests.faults.places import Place
-from tests.faults.victims import surroundings
-from tests.support.fork_server import ROOT
+from tests.faults.victims import start_forked
 from tests.support.postgres import for_mlflow, for_optuna, programs, running_cluster
 
-COMMAND = "import sys; sys.argv[0] = 'study'; from pipelines.cli.app import main; main()"
 SEARCH = "load"
 OF_SEARCH = "FROM trials JOIN studies USING (study_id) WHERE study_name = 'load'"
 OF_TRIALS = "FROM runs JOIN tags USING (run_uuid) WHERE key = 'stage' AND value = 'trial'"
@@ -72,18 +69,11 @@ def load(place: Place, *, workers: int, trials: int, sampler: str) -> Loaded:
     arguments += ["--threads", str(workers), "--home", str(place.home), "--storage", place.storage]
     arguments += ["--tracking-uri", place.tracking]
     begun = time.monotonic()
-    process = subprocess.run(
-        [sys.executable, "-c", COMMAND, *arguments],
-        cwd=ROOT,
-        env=surroundings(place.home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    victim = start_forked(tuple(arguments), place.home, place.home / "log")
+    code = victim.process.wait()
     seconds = time.monotonic() - begun
     counts = {name: int(read(getattr(place, store), query).iloc[0, 0]) for name, (store, query) in FACTS.items()}
-    return Loaded(process.returncode, process.stdout, counts, seconds)
+    return Loaded(code, victim.output(), counts, seconds)
 
 
 @contextmanager

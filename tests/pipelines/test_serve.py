@@ -1,7 +1,7 @@
 """`study ui` with a login, which it needs for others: MLflow's basic authentication, with secrets that nobody knows."""
 
 import base64
-import subprocess
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from pipelines import serve
 from study.home import Home
 from study.tracking.store import Store
 from tests.conftest import Finished, copy_of
-from tests.support.fork_server import STUDY
-from tests.support.process import TIMEOUT, environment, study_here
+from tests.support.fork_server import Forked
+from tests.support.process import TIMEOUT, start_logged, study_here
 from tests.whole.test_cli import assert_one_sentence
 from tests.whole.test_ui import free_port, wait_for_answer
 
@@ -68,23 +68,15 @@ def test_a_password_without_what_a_login_needs_is_not_ignored_on_this_machine(
 @pytest.fixture(scope="module", params=["0.0.0.0", "127.0.0.1"])
 def served(
     request: pytest.FixtureRequest, migrated: Home, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    home, port, log = copy_of(migrated, tmp_path_factory.mktemp("served") / "home"), free_port(), None
+) -> Iterator[tuple[int, Forked]]:
+    home, port = copy_of(migrated, tmp_path_factory.mktemp("served") / "home"), free_port()
     log = home.root / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [STUDY, "ui", "--host", request.param, "--port", str(port)],
-            env=environment(home.root, **SECRETS),
-            cwd=home.root,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    process = start_logged("ui", "--host", request.param, "--port", str(port), home=home.root, log=log, **SECRETS)
     try:
         wait_for_answer(f"http://127.0.0.1:{port}/health", process, log)
         yield port, process
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         process.wait(TIMEOUT)
 
 
@@ -101,7 +93,7 @@ def answer(port: int, password: str = "", host: str = "") -> int:
         return error.code
 
 
-def test_where_a_password_is_set_it_alone_is_answered(served: tuple[int, subprocess.Popen[bytes]]) -> None:
+def test_where_a_password_is_set_it_alone_is_answered(served: tuple[int, Forked]) -> None:
     port, _ = served
     assert answer(port) == 401
     assert answer(port, "password1234") == 401
@@ -110,7 +102,7 @@ def test_where_a_password_is_set_it_alone_is_answered(served: tuple[int, subproc
     assert answer(port, SECRETS["MLFLOW_AUTH_ADMIN_PASSWORD"], host="evil.example") == 403
 
 
-def test_no_argument_of_the_server_names_its_store(served: tuple[int, subprocess.Popen[bytes]]) -> None:
+def test_no_argument_of_the_server_names_its_store(served: tuple[int, Forked]) -> None:
     _, process = served
     arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
     assert "basic-auth" in arguments

@@ -12,11 +12,13 @@ import gc
 import importlib
 import json
 import os
+import select
 import selectors
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import types
@@ -26,10 +28,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from tests.support.warm_workers import LARGEST, fork_workers_server
+
 STUDY = str(Path(sys.executable).with_name("study"))
 ROOT = Path(__file__).parents[2]
-LARGEST = 2**17
-"""Maximum size of a request in bytes; most of it is the environment."""
 IMPORTED = (
     "pipelines.reproduce",
     "pipelines.analyse",
@@ -109,18 +111,25 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._folder = tempfile.TemporaryDirectory(prefix="study-")
+        self.address = f"{self._folder.name}/requests"
+        """Where other processes ask, see `warm_path`."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(self.address)
+        listener.listen()
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "MLFLOW_"))}
         # Spinning OpenMP threads are slow on a machine that is busy otherwise.
         settings = {**clean, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "passive"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno()), str(listener.fileno())],
             cwd=ROOT,
             env=settings,
             stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), listener.fileno()],
             start_new_session=True,
         )
         theirs.close()
+        listener.close()
         if self._ours.recv(LARGEST) != b"ready":
             raise RuntimeError("The fork server did not start.")
 
@@ -136,6 +145,7 @@ class ForkServer:
         """Ends the server."""
         self._ours.close()
         self.process.wait()
+        self._folder.cleanup()
 
 
 @cache
@@ -157,8 +167,8 @@ def fork_piped(arguments: Sequence[str], environment: dict[str, str]) -> Forked:
     return forked
 
 
-def serve(requests: socket.socket) -> NoReturn:
-    """Forks a command for each request, until the client closes the socket."""
+def serve(requests: socket.socket, listener: socket.socket) -> NoReturn:
+    """Forks a command for each request, until the client closes the socket `requests`."""
     initial = dict(os.environ)
     for name in IMPORTED:
         importlib.import_module(name)
@@ -170,17 +180,26 @@ def serve(requests: socket.socket) -> NoReturn:
     defaults = {name: value for name, value in os.environ.items() if name not in initial}
     signal.signal(signal.SIGCHLD, _reap)
     requests.send(b"ready")
+    sockets = [requests, listener]
     while True:
-        message, descriptors, _, _ = socket.recv_fds(requests, LARGEST, 4)
-        if not message:
-            os._exit(0)
-        if os.fork() == 0:
-            requests.close()
-            *streams, status = descriptors
-            _supervise(streams, status)
-            _become(streams, defaults, **json.loads(message))
-        for descriptor in descriptors:
-            os.close(descriptor)
+        for ready in select.select(sockets, (), ())[0]:
+            if ready is listener:
+                sockets.append(listener.accept()[0])
+                continue
+            message, descriptors, _, _ = socket.recv_fds(ready, LARGEST, 4)
+            if not message and ready is requests:
+                os._exit(0)
+            if not message:
+                sockets.remove(ready)
+                ready.close()
+            elif os.fork() == 0:
+                for each in sockets:
+                    each.close()
+                *streams, status = descriptors
+                _supervise(streams, status)
+                _become(streams, defaults, **json.loads(message))
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 def _reap(number: int, frame: object) -> None:
@@ -237,6 +256,8 @@ def _become(
     main_module.__file__ = STUDY
     from pipelines.cli.app import main
 
+    if "--workers" in arguments:
+        fork_workers_server()
     code = 1
     try:
         if is_code:
@@ -266,4 +287,4 @@ def _move(boot: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(*(socket.socket(fileno=int(number)) for number in sys.argv[1:]))

@@ -43,6 +43,13 @@ def start(*arguments: str, home: Path, **variables: str) -> Forked:
     return fork_piped(arguments, environment(home, **variables))
 
 
+def start_logged(*arguments: str, home: Path, log: Path, **variables: str) -> Forked:
+    """Starts the command in the folder of `log`, to which its output goes."""
+    with log.open("w") as file, Path(os.devnull).open() as nothing, contextlib.chdir(log.parent):
+        streams = nothing.fileno(), file.fileno(), file.fileno()
+        return fork_server().start(arguments, environment(home, **variables), streams)
+
+
 def end(process: Forked, output: str = "") -> Ended:
     """Waits for `process`; `output` is the part of its stdout that was read before."""
     try:
@@ -122,13 +129,8 @@ def on_a_terminal(*arguments: str, home: Path, **variables: str) -> tuple[int, s
 
 
 def workers_of(parent: psutil.Process) -> list[psutil.Process]:
-    """The workers of a search: the children of multiprocessing's fork server, a child of `parent`."""
-    return [
-        worker
-        for child in parent.children()
-        if "multiprocessing.forkserver" in " ".join(child.cmdline())
-        for worker in child.children()
-    ]
+    """The workers of a search: the children of multiprocessing's fork server, a child of `parent`; no other has any."""
+    return [worker for child in parent.children() for worker in child.children()]
 
 
 REPRODUCE = ("reproduce", "--dataset", "digits", "--trials", "3", "--epochs", "2", "--retrain-epochs", "2")

@@ -19,7 +19,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from study.home import Home
 from study.tracking.runs import metric
 from study.tracking.store import Store
-from tests.support.fork_server import STUDY
+from tests.support.fork_server import STUDY, Forked
 from tests.support.process import TIMEOUT, Reproduced, environment, only_page, reproduced
 
 
@@ -66,7 +66,7 @@ def output(log: Path) -> str:
     return log.read_text()
 
 
-def wait_for_answer(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_answer(address: str, process: subprocess.Popen[bytes] | Forked, log: Path) -> None:
     for _ in range(TIMEOUT):
         assert process.poll() is None, log.read_text()
         try:

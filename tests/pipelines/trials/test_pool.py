@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 
 import optuna
 import psutil
@@ -22,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.session.context import Context
 from pipelines.session.display import Display
-from pipelines.trials.pool import WorkerPool
+from pipelines.trials.pool import WorkerPool, start_context
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.worker import Assignment
 from pipelines.tune import tune
@@ -422,11 +423,30 @@ class Heard(Display):
         self.said.append(text)
 
 
-@pytest.fixture
-def errors(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """What was written to standard error, by workers too: their fork server keeps that of its own start."""
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file that workers of this process have as standard error: that of their fork server, when it starts."""
+    path, before = tmp_path_factory.mktemp("workers") / "stderr", os.dup(2)
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
-    return lambda: capfd.readouterr().err
+    # As the pool starts it.
+    resource_tracker.ensure_running()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, interruption.SIGNALS)
+    with path.open("w") as file:
+        os.dup2(file.fileno(), 2)
+        start_context()
+        forkserver.ensure_running()
+        os.dup2(before, 2)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    os.close(before)
+    yield path
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def errors(written: Path, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What was written to standard error since the test began, by workers too."""
+    begun = written.stat().st_size
+    return lambda: capfd.readouterr().err + written.read_text()[begun:]
 
 
 @pytest.fixture(scope="module")

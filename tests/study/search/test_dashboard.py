@@ -2,7 +2,7 @@
 
 import http.client
 import json
-import subprocess
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,8 @@ from pipelines import serve
 from study.home import Home
 from study.search.search import default_storage
 from tests.conftest import Finished
-from tests.support.fork_server import STUDY
-from tests.support.process import TIMEOUT, environment, study_here
+from tests.support.fork_server import Forked
+from tests.support.process import TIMEOUT, start_logged, study_here
 from tests.whole.test_cli import assert_one_sentence
 from tests.whole.test_ui import free_port, wait_for_answer
 
@@ -23,7 +23,7 @@ from tests.whole.test_ui import free_port, wait_for_answer
 @dataclass(frozen=True)
 class Served:
     port: int
-    process: subprocess.Popen[bytes]
+    process: Forked
     log: Path
 
     def get(self, path: str, host: str = "127.0.0.1") -> tuple[int, bytes]:
@@ -49,15 +49,12 @@ class Served:
 def served(finished_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     port, log = free_port(), tmp_path_factory.mktemp("dashboard") / "log"
     home = finished_study.context.home.root
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [STUDY, "ui", "--optuna", "--port", str(port)], env=environment(home), stdout=file, stderr=file
-        )
+    process = start_logged("ui", "--optuna", "--port", str(port), home=home, log=log)
     try:
         wait_for_answer(f"http://127.0.0.1:{port}/dashboard", process, log)
         yield Served(port, process, log)
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT) == 0
 
 
