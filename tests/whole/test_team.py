@@ -16,6 +16,7 @@ from PIL import Image
 from tests.support.fork_server import STUDY
 from tests.support.postgres import Cluster, programs
 from tests.support.process import ROOT, TIMEOUT, Ended, environment
+from tests.support.warm_path import warm_path
 from tests.whole.test_ui import free_port, wait_for_answer
 
 PAGE = (ROOT / "docs" / "team.md").read_text()
@@ -68,10 +69,12 @@ class Team:
 
     def run(self, who: str, *commands: str) -> Ended:
         """Runs commands of the page in a shell, in a home of `who`."""
-        script = self.script(*commands)
+        script, variables = self.script(*commands), self.variables(who)
+        tools = self.folder / "tools"
+        tools.mkdir(exist_ok=True)
         ended = subprocess.run(
             ["bash", "-c", script],
-            env=self.variables(who),
+            env=variables | {"PATH": f"{warm_path(tools)}:{variables['PATH']}"},
             capture_output=True,
             text=True,
             timeout=TIMEOUT,
