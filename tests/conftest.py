@@ -33,8 +33,10 @@ pytest_plugins = ()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # As pytest-xdist decides it; each of its workers runs all tests that it is given itself.
+    is_distributed = config.getoption("dist", "no") != "no" and config.getoption("tx", ())
     # The process that only hands out the tests needs no fixtures, whose imports would take it four seconds.
-    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+    if config.option.collectonly or not is_distributed:
         config.pluginmanager.import_plugin(SHARED)
 
 
