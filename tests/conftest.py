@@ -10,22 +10,21 @@ import pytest
 TESTS = Path(__file__).parent
 LONGEST = (
     "whole/test_end_to_end.py",
-    "whole/test_server_faults.py",
-    "pipelines/trials/test_pool.py",
-    "pipelines/session/test_cluster.py",
-    "pipelines/session/test_isolation.py",
+    "whole/test_team.py",
     "pipelines/test_analyse.py",
-    "pipelines/upkeep/test_export.py",
     "whole/test_documented.py",
+    "pipelines/session/test_cluster.py",
+    "whole/test_server_faults.py",
+    "pipelines/trials/test_recovery.py",
+    "pipelines/session/test_isolation.py",
+    "pipelines/upkeep/test_export.py",
     "faults/test_faults.py",
+    "pipelines/trials/test_pool.py",
     "pipelines/upkeep/test_doctor.py",
     "pipelines/upkeep/test_gaps.py",
-    "pipelines/trials/test_recovery.py",
     "test_benchmarks.py",
     "pipelines/test_retrain.py",
     "study/test_data.py",
-    "faults/test_load.py",
-    "whole/test_cli.py",
 )
 """The slowest files of tests, started first so that no process is left with a long one at the end."""
 SHARED = "tests.support.studies"
@@ -63,7 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def place(item: pytest.Item) -> int:
         path = item.path.relative_to(TESTS).as_posix()
-        return LONGEST.index(path) if path in LONGEST else len(LONGEST)
+        # Those that run the product as a process are longer than others, and would come last.
+        return LONGEST.index(path) if path in LONGEST else len(LONGEST) + (not path.startswith("whole/"))
 
     items.sort(key=place)
     for item in items:

@@ -256,7 +256,7 @@ def _become(
     main_module.__file__ = STUDY
     from pipelines.cli.app import main
 
-    if "--workers" in arguments:
+    if "--workers" in arguments and not is_code:
         fork_workers_server()
     code = 1
     try:
