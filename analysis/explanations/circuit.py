@@ -64,7 +64,7 @@ def pixels_table(decision: Decision) -> pd.DataFrame:
 
 
 def caption(decision: Decision) -> str:
-    """One sentence: the margin, what of it the shares explain, and the filter with the largest share."""
+    """One sentence: the margin, what of it the shares explain, and the filters most for the class and most against."""
     chosen, rival = decision.classes[decision.chosen], decision.classes[decision.rival]
     text = (
         f"The margin of {chosen} ({decision.probabilities[decision.chosen]:.1%}) over {rival} "
@@ -75,11 +75,11 @@ def caption(decision: Decision) -> str:
     if not leading:
         return f"{text}; no filter of the second layer makes a difference."
     shares = decision.shares("conv2")
-    most, least = leading[0], leading[-1]
-    other = "" if least == most else f" and filter {least} {signed(shares[least])}"
+    ends = [filter for filter, sign in ((leading[0], 1), (leading[-1], -1)) if sign * shares[filter] > 0]
+    also = "".join(f" and filter {filter} {signed(shares[filter])}" for filter in ends[1:])
     return (
-        f"{text}: of the difference, {signed(decision.explained)}, filter {most} of the second layer contributes "
-        f"{signed(shares[most])}{other}."
+        f"{text}: of the difference, {signed(decision.explained)}, filter {ends[0]} of the second layer contributes "
+        f"{signed(shares[ends[0]])}{also}."
     )
 
 
@@ -105,7 +105,8 @@ def _rival_sentence(decision: Decision, layer: str) -> str:
     rivals = np.delete(np.arange(len(decision.classes)), decision.chosen)
     both = np.minimum(shares.max(axis=0), -shares.min(axis=0))
     filter = int(both.argmax())
-    if both[filter] <= 0:
+    # Shares that are written as zero would show no dependence.
+    if both[filter] < 0.005:
         return ""
     most, least = shares[:, filter].argmax(), shares[:, filter].argmin()
     chosen = decision.classes[decision.chosen]

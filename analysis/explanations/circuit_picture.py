@@ -12,7 +12,7 @@ from matplotlib.path import Path
 
 from analysis.drawing import style
 from analysis.drawing.screens import is_narrow
-from analysis.drawing.tiles import MARGIN, beside, draw_picture, sheet
+from analysis.drawing.tiles import CHARACTER, MARGIN, beside, draw_picture, sheet
 from analysis.drawing.wording import signed, without_middle
 from analysis.explanations.decision import MOST, Decision
 from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
@@ -116,10 +116,12 @@ def _draw_strips(ax: Axes, decision: Decision, layer: str, filters: Sequence[int
     values, (left, start) = decision.against[layer], corner
     width = (END - STRIP) / len(rivals)
     limits = style.limits_around_zero(values[:, filters])
+    names = {rival: without_middle(decision.classes[rival], 10) for rival in rivals}
+    angle = 90 if CHARACTER * max(map(len, names.values())) > width else 0
     for column, rival in enumerate(rivals):
         middle, bold = left + (column + 0.5) * width, "bold" if rival == decision.rival else "normal"
-        name = without_middle(decision.classes[rival], 10)
-        ax.text(middle, start - 0.04, name, rotation=90, ha="center", va="bottom", fontsize=8, fontweight=bold)
+        look: dict[str, Any] = {"rotation": angle, "fontsize": 8, "fontweight": bold}
+        ax.text(middle, start - 0.04, names[rival], ha="center", va="bottom", **look)
     for place, filter in enumerate(filters):
         top = start + place * STEP + 0.2
         row = values[rivals, filter][None]
@@ -201,7 +203,7 @@ def _draw_waterfall(ax: Axes, decision: Decision, filters: Sequence[int]) -> Non
         return
     ax.bar(places, heights, bottom=bottoms, color=colours, width=0.6)
     for place, height, bottom in numbers:
-        ax.annotate(signed(height), (place, max(bottom, bottom + height)), (0, 2), ha="center", **words)
+        ax.annotate(signed(height), (place, max(bottom, bottom + height)), (0, 4), ha="center", **words)
     ax.axhline(0, color="#666666", linewidth=0.7)
     ax.margins(y=0.18)
     ax.set_xticks(places, labels)

@@ -82,6 +82,26 @@ def test_a_caption_of_one_filter_that_counts_names_it_once():
     assert " and filter" not in caption
 
 
+def test_a_filter_is_only_said_to_speak_against_the_class_where_its_share_is_negative():
+    example = decision()
+    for_it = {layer: np.abs(values) for layer, values in example.against.items()}
+    assert circuit.caption(replace(example, against=for_it)).count("filter ") == 1
+    against = {layer: -values for layer, values in for_it.items()}
+    caption = circuit.caption(replace(example, against=against))
+    least = int(against["conv2"][2].argmin())
+    assert f"filter {least} of the second layer contributes −" in caption
+    assert caption.count("filter ") == 1
+
+
+def test_shares_that_are_written_as_zero_are_not_said_to_depend_on_the_rival():
+    example = decision()
+    shares = {layer: np.abs(values) for layer, values in example.against.items()}
+    shares["conv2"][:, 5] = [0.9, 0.0, 1.0, -0.004]
+    assert not any("depends on the rival" in point for point in circuit.points(replace(example, against=shares)))
+    shares["conv2"][3, 5] = -0.006
+    assert any("−0.01 against d" in point for point in circuit.points(replace(example, against=shares)))
+
+
 def test_points_name_filters_without_a_share_and_the_filter_whose_sign_depends_on_the_rival():
     example = decision()
     example.against["conv2"][:, 5] = [9.0, 0.0, 1.0, -8.0]
