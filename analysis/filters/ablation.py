@@ -38,6 +38,8 @@ BESIDE, CELL = 1.2, 0.25
 """Inches: beside the cells and the class names, and the width of a cell in which a number fits."""
 MOST_WRITTEN = 15
 """Most classes for which the numbers are written into the cells."""
+LEAST_WRITTEN = 0.3
+"""Least largest number for which they are: with one decimal, smaller ones would be alike."""
 
 
 def show(table: pd.DataFrame) -> Iterator[Exhibit]:
@@ -218,6 +220,8 @@ def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, 
 
 def _write(ax: Axes, values: np.ndarray, limits: style.Limits) -> None:
     """Writes the numbers of the cells that differ visibly from the scale's white."""
+    if limits[1] < LEAST_WRITTEN:
+        return
     for (down, right), value in np.ndenumerate(values):
         if abs(value) >= max(0.05, 0.1 * limits[1]):
             ink = style.ink_on(style.DIVERGING, Normalize(*limits)(value))

@@ -92,7 +92,7 @@ def _notes(
     """For each filter: the class it responds to most, the class that loses most AUC without it, and its inputs."""
     effects = main_effects(ablation)
     losses = {
-        row["filter"]: f"AUC lost {100 * row['lost']:.1f}: {row['class']}"
+        row["filter"]: f"AUC lost {_written(100 * row['lost'])}: {row['class']}"
         for row in effects[(effects["layer"] == layer) & (effects["lost"] > 0)].to_dict("records")
     }
     notes = {}
@@ -105,6 +105,11 @@ def _notes(
         if inputs is not None:
             notes[number].append(f"inputs {', '.join(map(str, inputs[number]))}")
     return notes
+
+
+def _written(lost: float) -> str:
+    """A loss above a filter's patches, with a digit that is not zero."""
+    return f"{lost:.1f}" if lost >= 0.095 else f"{lost:.2f}" if lost >= 0.005 else "<0.01"
 
 
 def top_patches(

@@ -167,6 +167,13 @@ def test_cells_are_the_losses_times_100_on_one_scale_with_white_at_zero(measure:
     assert "replaced by its mean over the test images; each filter's largest is framed" in figure.get_suptitle()
 
 
+def test_numbers_that_would_all_be_written_alike_are_left_to_the_colours():
+    written = [len(draw_ablation(TABLE.assign(auc_lost=TABLE["auc_lost"] * shrunk), measure="auc_lost").axes[0].texts)
+               for shrunk in (1, 1e-4)]  # fmt: skip
+    assert written[0] > 0
+    assert written[1] == 0
+
+
 def test_more_filters_than_fit_side_by_side_go_on_below():
     without = {"conv2": LOGITS + RNG.normal(size=(64, 75, 3)).astype(np.float32)}
     figure = draw_ablation(ablation_effects(LOGITS, without, LABELS, CLASSES), measure="auc_lost")

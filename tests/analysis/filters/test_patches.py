@@ -5,7 +5,7 @@ import pytest
 from analysis.drawing import style
 from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
 from analysis.filters.patch_sheet import draw_top_patches, responding
-from analysis.filters.patches import PATCHES, caption, chance, crop_patches, note, top_patches
+from analysis.filters.patches import PATCHES, _notes, caption, chance, crop_patches, note, top_patches
 
 RNG = np.random.default_rng(3)
 CLASSES = ["cat", "dog"]
@@ -182,6 +182,15 @@ def test_every_patch_and_line_lies_within_the_figure():
         extent = artist.get_window_extent()
         assert box.x0 <= extent.x0 <= extent.x1 <= box.x1
         assert box.y0 <= extent.y0 <= extent.y1 <= box.y1
+
+
+@pytest.mark.parametrize(("lost", "written"), [(0.0213, "2.1"), (0.0002, "0.02"), (2e-6, "<0.01")])
+def test_a_loss_is_written_with_a_digit_that_is_not_zero(lost: float, written: str):
+    ablation = pd.DataFrame(
+        {"layer": "conv1", "filter": 0, "class": CLASSES, "logit_change": 1.0, "auc_lost": [lost, -1.0]}
+    )
+    selectivity = pd.DataFrame({"layer": ["conv1"], "filter": [0], "class": ["dog"]})
+    assert _notes("conv1", selectivity, ablation, None) == {0: ["most for dog", f"AUC lost {written}: cat"]}
 
 
 def test_with_every_filter_dead_all_are_named_and_nothing_is_shown():
