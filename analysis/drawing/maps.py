@@ -9,6 +9,9 @@ from matplotlib.colors import Normalize
 from analysis.drawing import style
 from analysis.drawing.wording import minus_signs
 
+FAINT = 20
+"""A map, or a filter's kernel, is too faint to see if no value is over 1/`FAINT` of the scale's end."""
+
 
 def is_constant(array: np.ndarray, limits: style.Limits) -> bool:
     """Whether a map varies by at most a millionth of the colour limits' span, as float32's rounding does."""
@@ -36,7 +39,7 @@ def faint_label(array: np.ndarray, limits: style.Limits) -> str:
     Without this label, a faint map and a dead one look the same.
     """
     largest = float(np.abs(array).max())
-    if not 0 < largest < 0.03 * limits[1]:
+    if not 0 < largest < limits[1] / FAINT:
         return ""
     power = 10.0 ** math.floor(math.log10(largest))
     bound = math.ceil(largest / power) * power  # rounded up, so that it is an upper bound

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.filter_rows import MOST_DRAWN, cut, named
+from analysis.drawing.maps import FAINT
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.style import COLLAPSED, COLOURS
 from analysis.drawing.tiles import LINE, MARGIN, beside, draw_bar, draw_picture, sheet
@@ -17,8 +18,6 @@ from analysis.exhibit import Exhibit
 
 DOTS = 150
 """Dots per inch: in figures saved at this resolution each weight takes a whole number of dots."""
-FAINT = 20
-"""A filter is too faint to see if it has no weight over 1/`FAINT` of the scale's end."""
 NARROW_CHANNELS = 16
 """Most slices of a filter side by side on a narrow screen."""
 TALLEST, PITCH = 6.5, 0.16
