@@ -16,6 +16,8 @@ NARROW_COLUMNS = 3
 """The same on a narrow screen."""
 NAMES = 0.95
 """Width in inches of the rows' names."""
+LARGE, LARGEST, FEW = 1.1, 1.5, 4
+"""Inches from map to map, at most; and for fewer epochs than `FEW`, which would leave the page empty."""
 HIDING = 0.5
 """The first epoch is left out of the common limits if the later ones would use less than this share of them."""
 
@@ -78,7 +80,7 @@ def draw_strips(
     epochs = list(titles)
     blocks = math.ceil(len(epochs) / (NARROW_COLUMNS if is_narrow() else MOST_COLUMNS))
     columns = math.ceil(len(epochs) / blocks)
-    step = min(1.1, (style.page_width() - 3 * MARGIN - NAMES - BAR) / columns)
+    step = min(LARGEST if columns < FEW else LARGE, (style.page_width() - 3 * MARGIN - NAMES - BAR) / columns)
     deep = LINE + len(rows) * step
     figure, ax = sheet(3 * MARGIN + NAMES + columns * step + BAR, blocks * deep + MARGIN, title)
     left = MARGIN + NAMES

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style, tiles
-from analysis.drawing.epoch_strips import ByEpoch, common_scale, epoch_titles, without_empty_end
+from analysis.drawing.epoch_strips import NARROW_COLUMNS, ByEpoch, common_scale, epoch_titles, without_empty_end
 from analysis.drawing.filter_rows import MOST_DRAWN, cut, fitting, named
 from analysis.drawing.maps import faint_label, flat_label
 from analysis.drawing.screens import is_narrow
@@ -156,7 +156,7 @@ def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray, title: 
     if not epochs:
         return None
     titles = epoch_titles(epochs, empty_from, max(by_epoch))
-    side, narrow = _side(), is_narrow()
+    side, narrow = _side(len(epochs)), is_narrow()
     step, row = side + GAP, side + ROW
     left, above = (MARGIN, row) if narrow else (MARGIN + side + 0.2, 0.0)
     columns = min(int((style.page_width() - left - BAR) / step), COLUMNS, len(epochs))
@@ -185,7 +185,7 @@ def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray, title: 
 def _draw_block(
     ax: Axes, maps: list[np.ndarray], titles: list[str], kind: style.Scale, corner: tuple[float, float, int]
 ) -> list[tiles.Tile]:
-    (left, top, columns), side = corner, _side()
+    (left, top, columns), side = corner, _side(len(maps))
     drawn = []
     for place, (values, title) in enumerate(zip(maps, titles, strict=True)):
         down, across = divmod(place, columns)
@@ -194,8 +194,13 @@ def _draw_block(
     return drawn
 
 
-def _side() -> float:
-    return NARROW_SIDE if is_narrow() else SIDE
+def _side(epochs: int) -> float:
+    """Side of a tile in inches: few epochs, and on a wide screen the image beside them, share the width of a row."""
+    least, most = (NARROW_SIDE, NARROW_COLUMNS) if is_narrow() else (SIDE, COLUMNS)
+    if epochs >= most:
+        return least
+    room = style.page_width() - BAR - 4 * MARGIN
+    return min(LARGEST, room / (epochs + (not is_narrow())) - GAP)
 
 
 def _normalised(values: np.ndarray, limits: style.Limits) -> np.ndarray:

@@ -3,6 +3,7 @@ import pytest
 
 from analysis.drawing import style
 from analysis.drawing.filter_rows import MOST_DRAWN
+from analysis.drawing.screens import narrow_version
 from analysis.inside.activations import (
     activation_evolution,
     activation_grid,
@@ -13,6 +14,7 @@ from analysis.inside.activations import (
     show_evolution,
     show_grid,
 )
+from tests.support.legibility import problems
 
 RNG = np.random.default_rng(0)
 CONV = {epoch: RNG.normal(size=(8, 8)) for epoch in (4, 0, 2)}
@@ -68,6 +70,16 @@ def test_the_sixteen_epochs_of_the_report_are_two_rows_of_eight():
     assert len(images) == len(corners) == 32
     assert len({left for left, _ in corners}) == 8
     assert len({top for _, top in corners}) == 4
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 8, 16])
+def test_however_few_the_epochs_no_more_than_a_fifth_of_the_width_is_empty(epochs: int):
+    figure = evolution(dict.fromkeys(range(epochs), CONV[0]))
+    for drawn in (figure, narrow_version(figure)):
+        assert drawn is not None
+        assert problems(drawn) == []
+        end = drawn.axes[1].yaxis.label.get_window_extent().x1
+        assert end > 0.8 * drawn.bbox.x1 or epochs == 1
 
 
 def test_the_colour_bars_say_what_the_values_are():
