@@ -212,7 +212,6 @@ def _draw_weights(ax: Axes, table: pd.DataFrame, marked: set[int]) -> None:
     ax.set(yscale="log", xlim=(first, max(last, first + 1)), ylim=(min(low, 1e-4) / 3, high * 3))
     _tick_powers(ax, low)
     ax.axhline(COLLAPSED, color="#666666", linewidth=0.8, linestyle="dashed")
-    ax.annotate(f"{COLLAPSED:g}", (first, COLLAPSED), (3, -2), textcoords="offset points", va="top", fontsize=8)
     followed = values.loc[sorted(marked & set(values.index))]
     for _, row in followed.iterrows():
         ax.plot(row.dropna().index, row.dropna(), color=style.INK, linewidth=1.8)
@@ -236,8 +235,10 @@ def _name_ends(ax: Axes, ends: pd.Series) -> None:
 def _tick_powers(ax: Axes, low: float) -> None:
     """Ticks at powers of ten, at the limit of collapse, and at zero if a weight is drawn there."""
     step = 10 if low < 1e-20 else 5 if low < 1e-8 else 1
-    powers = [float(f"1e{power}") for power in range(0, -36, -step)]
-    ticks = [tick for tick in powers if tick >= max(low, SMALLEST) / 3] + ([ZERO] if low <= ZERO else [])
+    # Where ten powers lie between two ticks, 1 is too close to the limit.
+    powers = [float(f"1e{power}") for power in range(-step if step == 10 else 0, -36, -step)]
+    ticks = [tick for tick in powers if tick >= max(min(low, 1e-4), SMALLEST) / 3 and tick != COLLAPSED]
+    ticks += [COLLAPSED] + ([ZERO] if low <= ZERO else [])
     ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.set_yticklabels(["0" if tick == ZERO else minus_signs(f"{tick:g}") for tick in ticks])

@@ -5,6 +5,7 @@ from matplotlib.colors import to_hex
 from analysis.drawing.style import COLLAPSED
 from analysis.filters.health_picture import STATES, ZERO, draw_filter_health
 from tests.analysis.filters.test_health import SILENT, health
+from tests.support.legibility import problems_on_screens
 
 ACCURACY = {0: 0.1, 1: 0.5, 3: 0.6}
 
@@ -109,3 +110,15 @@ def test_all_dead_none_dead_and_one_epoch_are_drawn(epochs: int, dead: bool):
 def test_an_epoch_that_was_not_kept_is_a_gap():
     states, *_ = draw(health(SILENT).query("epoch != 1"))
     assert np.ma.getmaskarray(states.images[0].get_array()).all(axis=0).tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("smallest", [0.03, 1e-4, 1e-9, 1e-15, 1e-25, 0])
+@pytest.mark.parametrize("silent", [True, False])
+def test_the_limit_of_collapse_is_a_tick_where_no_line_hides_it(smallest: float, silent: bool):
+    table = health(SILENT) if silent else health(np.zeros((3, 4), bool))
+    table.loc[table["epoch"] == 3, "largest_weight"] = smallest
+    figure = draw_filter_health(table, ACCURACY, {"conv2": [1]})
+    assert problems_on_screens(figure) == []
+    (weights,) = [ax for ax in figure.axes if ax.get_yscale() == "log"]
+    ticks = dict(zip([label.get_text() for label in weights.get_yticklabels()], weights.get_yticks(), strict=True))
+    assert ticks["0.001"] == COLLAPSED
