@@ -157,9 +157,19 @@ def _draw_bars(ax: Axes, slices: list[str], scales: dict[str, style.Scale]) -> N
         bar = beside(ax, MARGIN + column * (LARGE + SPACE), LINE + LARGE + 0.08, LARGE, 0.09)
         label = "weight" if name == slices[0] else measured(name)
         style.fill_colour_bar(bar, *scales[name], label, cax=bar, orientation="horizontal")
-        bar.xaxis.set_major_locator(MaxNLocator(2))  # more could overlap
+        _tick_within(bar, scales[name][0])
         bar.tick_params(length=2, pad=1)
         bar.xaxis.labelpad = 0
+
+
+def _tick_within(bar: Axes, limits: style.Limits) -> None:
+    """Few ticks, whose labels stay over the bar: they would overlap each other, and those of the next bar."""
+    low, high = limits
+    ticks = [tick for tick in MaxNLocator(2).tick_values(low, high) if low <= tick <= high]
+    bar.set_xticks(ticks)
+    for tick, label in zip(ticks, bar.get_xticklabels(), strict=True):
+        place = (tick - low) / (high - low)
+        label.set_ha("left" if place < 0.15 else "right" if place > 0.85 else "center")
 
 
 def _draw_curve(ax: Axes, accuracy: Mapping[int, float]) -> Line2D:

@@ -6,11 +6,13 @@ from itertools import combinations
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from analysis.drawing.screens import narrow_version
+from analysis.inside import animation
 from pipelines.report import exhibits
 
 TOLERANCE = 1.0
@@ -73,9 +75,13 @@ def problems_on_screens(figure: Figure | None) -> list[str]:
 
 @contextmanager
 def watched() -> Iterator[dict[str, list[str]]]:
-    """The problems of each figure that a report writes meanwhile, for wide and narrow screens, by the figure's name."""
+    """The problems of each figure that a report writes meanwhile, for wide and narrow screens, by the figure's name.
+
+    Of animations, by their titles, those of the texts that are in every frame.
+    """
     found: dict[str, list[str]] = {}
-    write, narrowed = exhibits.write_figure, exhibits.narrow_version
+    write, narrowed, sheet = exhibits.write_figure, exhibits.narrow_version, animation.sheet
+    animated: dict[str, Figure] = {}
 
     def write_and_check(folder: Any, name: str, numbers: Any, figure: Figure) -> bytes:
         picture = write(folder, name, numbers, figure)
@@ -89,8 +95,15 @@ def watched() -> Iterator[dict[str, list[str]]]:
             found[list(found)[-1]] += [f"{problem} on a narrow screen" for problem in problems(narrow)]
         return narrow
 
+    def animate(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+        drawn = sheet(width, height, title)
+        animated[f"animation: {title}"] = drawn[0]
+        return drawn
+
     with (
+        patch.object(animation, "sheet", animate),
         patch.object(exhibits, "write_figure", write_and_check),
         patch.object(exhibits, "narrow_version", narrow_and_check),
     ):
         yield found
+        found.update({title: problems(figure) for title, figure in animated.items()})

@@ -9,6 +9,7 @@ from analysis.drawing import style
 from analysis.inside.activations import activation_evolution
 from analysis.inside.animation import LAST_MILLISECONDS, MILLISECONDS, caption, frames, gif
 from analysis.inside.kernels import kernel_evolution
+from tests.support.legibility import watched
 
 RNG = np.random.default_rng(0)
 EPOCHS = (0, 2, 3)
@@ -126,3 +127,11 @@ def test_drawing_leaves_the_callers_settings_alone():
     before = dict(matplotlib.rcParams)
     drawn({0: CONV[0]})
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("size", [0.9, 1.5, 1.52, 2.0, 11.0])
+def test_numbers_of_two_colour_bars_do_not_run_into_each_other(size: float):
+    largest = np.abs(CONV[0]).max()
+    with watched() as found:
+        drawn({0: CONV[0] / largest * size})
+    assert list(found.values()) == [[]]
