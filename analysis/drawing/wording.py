@@ -1,8 +1,12 @@
 """Formats numbers and names for sentences and labels."""
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, SupportsFloat
+
+from analysis.drawing.fonts import undrawable
 
 KINDS = {"conv": "feature map", "relu": "ReLU", "pool": "pooling"}
 """The output of a layer of filters, by the beginning of the layer's name."""
@@ -84,14 +88,29 @@ def sentence(text: str) -> str:
 
 
 def without_middle(name: str, most: int = 24) -> str:
-    """The name in at most `most` characters; a longer one loses its middle, since its ends distinguish it."""
+    """The name in the width of `most` characters; a longer one loses its middle, since its ends distinguish it."""
     tail = most // 3
-    return name if len(name) <= most else f"{name[: most - tail - 1]}…{name[-tail:]}"
+    return name if width(name) <= most else f"{_start(name, most - tail - 1)}…{_start(name[::-1], tail)[::-1]}"
 
 
 def without_end(name: str, most: int) -> str:
-    """The name in at most `most` characters; a longer one ends in an ellipsis."""
-    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
+    """The name in the width of `most` characters; a longer one ends in an ellipsis."""
+    return name if width(name) <= most else f"{_start(name, most - 1).rstrip()}…"
+
+
+def width(text: str) -> int:
+    """The width of the text in Latin characters: wide ones, and the boxes for those that no font has, count twice."""
+    return len(text) if text.isascii() else sum(_widths(text))
+
+
+def _widths(text: str) -> list[int]:
+    boxes = undrawable(text)
+    return [1 + (character in boxes or unicodedata.east_asian_width(character) in "WF") for character in text]
+
+
+def _start(text: str, most: int) -> str:
+    """As many of the first characters as fit into the width of `most` Latin ones."""
+    return text[: sum(total <= most for total in accumulate(_widths(text)))]
 
 
 def number(value: float, digits: int = 0) -> str:

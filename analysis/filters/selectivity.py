@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import filter_rows, style
 from analysis.drawing.screens import is_narrow
-from analysis.drawing.wording import listed, without_middle
+from analysis.drawing.tiles import CHARACTER
+from analysis.drawing.wording import listed, width, without_middle
 from analysis.exhibit import Exhibit
 from analysis.results import leads
 
@@ -17,6 +18,8 @@ MOST_BARS = 40
 """Most filters side by side."""
 LONGEST, NARROW_LONGEST = 18, 12
 """Most characters of a class name at a bar."""
+BARS = 1.45
+"""Height in inches that bars and names share in a panel."""
 
 
 def show(table: pd.DataFrame, classes: Sequence[str]) -> Exhibit:
@@ -161,7 +164,7 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
     figure = style.figure(style.page_width(), (2.6 if is_narrow() else 2.3) * len(panels) + 0.3)
     axes = figure.subplots(len(panels), 1, squeeze=False, sharey=True).ravel()
     fills = style.class_fills(classes)
-    top = min(1.02, table["selectivity"].fillna(0).max() + 0.4)
+    top = _top(float(table["selectivity"].fillna(0).max()), max(map(width, fills)))
     widest = max(1, *(len(row.filters) for row in panels))
     for ax, row in zip(axes, panels, strict=True):
         _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], fills)
@@ -169,6 +172,12 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         faint = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist() if row.last else []
         ax.set_xlabel(filter_rows.axis_label({"filters too weak to be rated": faint}), loc="left", fontsize=8)
     return figure
+
+
+def _top(largest: float, longest: int) -> float:
+    """The end of the axis: room for the largest bar and the longest name above it."""
+    names = CHARACTER * min(longest, LONGEST) + 0.1
+    return min(1.02, largest + 0.4, largest / (1 - names / BARS) or 1)
 
 
 _PLATE = {"facecolor": style.PAPER, "alpha": 0.8, "edgecolor": "none", "pad": 1}
@@ -182,10 +191,11 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, fills: Mapping[str, Mapping[str, st
     colours, hatches = ([fills[name][key] for name in part["class"]] for key in ("facecolor", "hatch"))
     ax.bar(range(len(part)), heights, color=colours, hatch=hatches, edgecolor=style.PAPER, linewidth=0, width=0.8)
     longest = NARROW_LONGEST if is_narrow() else LONGEST
+    angle = 90 if max(map(width, fills)) > 2 else 0
     for place, (height, name) in enumerate(zip(heights, part["class"], strict=True)):
         inside = height > 0.55  # no room above the bar
         ax.text(
-            place, height + (-0.03 if inside else 0.02), without_middle(name, longest), rotation=90, ha="center",
+            place, height + (-0.03 if inside else 0.02), without_middle(name, longest), rotation=angle, ha="center",
             va="top" if inside else "bottom", fontsize=8, bbox=_PLATE if inside else None,
         )  # fmt: skip
     ax.set_xticks(range(len(part)), part.index, fontsize=8)

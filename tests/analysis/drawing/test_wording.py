@@ -40,3 +40,10 @@ def test_a_mean_is_said_with_its_deviation_where_there_is_one():
 
 def test_the_reports_networks_are_abbreviations_and_others_have_names():
     assert [wording.model_label(name) for name in ("cnn", "ffnn", "resnet18")] == ["CNN", "FFNN", "resnet18"]
+
+
+def test_wide_characters_and_boxes_for_those_that_no_font_has_take_the_room_of_two():
+    assert wording.width("翠鳥 1") == 6
+    assert wording.width("\U00014fff" * 4) == 8
+    assert wording.without_end("翠鳥翠鳥", 7) == "翠鳥翠…"
+    assert wording.without_middle("翠鳥翠鳥翠", 9) == "翠鳥…翠"

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from analysis.filters.selectivity import caption, class_selectivity, draw_selectivity, points
+from tests.support.legibility import problems_on_screens
 
 RNG = np.random.default_rng(2)
 CLASSES = ["cat", "dog", "frog"]
@@ -117,3 +118,13 @@ def test_long_names_are_cut():
     figure = draw_selectivity(class_selectivity(MEANS, LABELS, names), names)
     figure.draw_without_rendering()
     assert max(len(text.get_text()) for text in figure.axes[0].texts) == 18
+
+
+def test_names_take_no_more_room_above_the_bars_than_they_need():
+    low = TABLE.assign(selectivity=TABLE["selectivity"] / 4)
+    for names in (CLASSES, [*"abc"], ["a class with a long name", "dog", "frog"]):
+        figure = draw_selectivity(low.replace({"class": dict(zip(CLASSES, names, strict=True))}), names)
+        assert problems_on_screens(figure) == []
+    short = draw_selectivity(low.replace({"class": dict(zip(CLASSES, "abc", strict=True))}), [*"abc"])
+    assert low["selectivity"].max() > 0.8 * short.axes[0].get_ylim()[1]
+    assert {text.get_rotation() for text in short.axes[0].texts} == {0}
