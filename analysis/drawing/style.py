@@ -16,7 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis.drawing.fonts import families
 
@@ -164,6 +164,10 @@ def fix_layout(figure: Figure, dots_per_inch: float) -> None:
 
 def plain_logarithms(axis: Axis) -> None:
     """Labels a logarithmic axis as 0.001 and 1e-5: matplotlib's powers of ten need mathtext, which is off."""
+    low, high = axis.get_view_interval()
+    if high < 100 * low:
+        # Powers of ten alone could leave an axis with a single label.
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}".replace("e-0", "e-")))
     axis.set_minor_formatter(NullFormatter())
 

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from analysis.searches import heatmap, search
+from tests.support.legibility import problems_on_screens
 
 TRIALS = pd.DataFrame(
     [
@@ -140,6 +141,14 @@ def test_logarithmic_axes_are_labelled_in_plain_numbers():
         labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
         assert "0.001" in labels
         assert not [label for label in labels if "$" in label]
+
+
+def test_an_axis_within_a_power_of_ten_has_more_than_one_label():
+    close = TRIALS.assign(learning_rate=np.linspace(0.002, 0.03, len(TRIALS)))
+    figure = heatmap.draw_heatmap(close)
+    low, high = figure.axes[0].get_xlim()
+    assert sum(low <= tick <= high for tick in figure.axes[0].get_xticks()) >= 3
+    assert problems_on_screens(figure) == []
 
 
 def test_two_searches_stand_side_by_side_on_one_scale_of_colours():
