@@ -40,6 +40,8 @@ class Machine:
     """The name of a GPU of another machine; that of this one's is known to torch."""
     world_size: int = 1
     """Number of processes that share each training; see `study.distributed`."""
+    workers: int = 1
+    """Number of processes that train at a time."""
     graphs: bool = True
     """Whether a GPU's training step is captured as a CUDA graph; False for comparisons only."""
 
@@ -56,7 +58,7 @@ class Machine:
 
     def shared_by(self, workers: int) -> "Machine":
         """The machine of each of several workers, with its share of the threads."""
-        return replace(self, threads=max(1, self.threads // workers))
+        return replace(self, threads=max(1, self.threads // workers), workers=workers)
 
     def params(self) -> dict[str, str | int]:
         """Params of a run: equal weights need equal device, precision, and number of threads and processes."""

@@ -18,6 +18,7 @@ from study.device import Machine
 from study.distributed import Ranks
 from study.errors import Diverged
 from study.images import Labelled, normalise, pick
+from study.memory import require_memory
 from study.models import Model
 from study.state import TrainingState
 from study.system import interruption
@@ -167,6 +168,7 @@ def epochs(
     with stream.current():
         rows = (torch.arange(len(train)) if rows is None else rows).to(machine.device)
         sets = {name: images.to(machine.device) for name, images in evaluate.items()}
+        require_memory(state.model, config, train.images.shape[-1], len(rows), machine)
         steps = config.epochs * math.ceil(len(rows) / config.batch_size)
         training = TrainingStep(state, resident(train, machine), config, machine, steps)
         # Another network may do what cannot be captured, such as to choose by a value; and processes wait for others.

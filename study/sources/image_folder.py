@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,6 +21,7 @@ from study.pictures.decoding import read_upright, require_file, resized, why_unr
 from study.sources.listing import Files, list_folder
 from study.system import interruption
 from study.system.files import atomic_write, remove_unfinished
+from study.system.memory import free_memory
 
 DECODING = b"6, channels last"
 """Version of the decoding, a part of the cache key: a new version invalidates cached images."""
@@ -130,7 +130,7 @@ def _check_readable(root: Path, decoded: Decoded, files: int, skip_unreadable: b
 
 def is_large(count: int, side: int) -> bool:
     """Whether the free memory has no room for `count` images of this side."""
-    return count * 3 * side**2 > psutil.virtual_memory().available
+    return count * 3 * side**2 > free_memory()
 
 
 def room(count: int, side: int, folder: Path) -> Labelled:

@@ -54,10 +54,10 @@ def test_the_cpu_that_was_asked_for_needs_no_remark(old_driver: None):
     assert str(prepare("cpu", "float32", 1)) == "cpu (1 thread), float32"
 
 
-def test_workers_share_the_threads_and_nothing_else():
+def test_workers_share_the_threads_and_know_how_many_they_are():
     machine = Machine(torch.device("cpu"), "bf16", 5, remark="of it")
     shared = machine.shared_by(2)
-    assert shared == Machine(torch.device("cpu"), "bf16", 2, remark="of it")
+    assert shared == Machine(torch.device("cpu"), "bf16", 2, remark="of it", workers=2)
     assert machine.shared_by(9).threads == 1
 
 

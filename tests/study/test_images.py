@@ -5,7 +5,6 @@ import os
 import shutil
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import psutil
@@ -35,7 +34,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def full_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1))
+    monkeypatch.setattr("study.sources.image_folder.free_memory", lambda: 1)
 
 
 def loaded(photos: Path, home: Home, say: list[str] | None = None, **settings: object) -> Dataset:
