@@ -34,7 +34,7 @@ from study.data import Dataset, SelectedImage, normalise, select_image
 from study.errors import StudyError
 from study.probes.circuit import rival_of
 from study.provenance import provenance
-from study.sources.image_folder import read_photo
+from study.sources.image_folder import read_file
 from study.tracking import best
 
 FOLDER = "explanations"
@@ -75,6 +75,7 @@ def explain(
             its own rival.
     """
     network, dataset = _network(spec, data, context)
+    context.store.writable(network.run.dataset_key)
     selected, notice = _selected(dataset, image)
     pair, logits = _pair(network, selected, against)
     folder = f"{network.run.dataset_key}-{network.name}-{network.run.id[:8]}/{FOLDER}/{_slug(selected, against)}"
@@ -144,12 +145,15 @@ def _selected(dataset: Dataset, spec: str) -> tuple[SelectedImage, str]:
     path = Path(spec).expanduser()
     if not spec or not path.is_file():
         return select_image(dataset, spec), ""
-    side = dataset.side
-    pixels, (width, height) = read_photo(path, side)
-    photo = SelectedImage(torch.from_numpy(pixels.copy()), None, path.name)
-    if (width, height) == (side, side):
-        return photo, ""
-    return photo, f"{path.name} ({width} × {height} pixels) was stretched to {side} × {side}, as for training."
+    side, read = dataset.side, read_file(path, dataset.side)
+    photo = SelectedImage(torch.from_numpy(read.pixels.copy()), None, path.name)
+    remarks = []
+    if read.size != (side, side):
+        width, height = read.size
+        remarks.append(f"{path.name} ({width} × {height} pixels) was stretched to {side} × {side}, as for training.")
+    if read.has_more:
+        remarks.append(f"{path.name} has several pages or frames: the first is explained.")
+    return photo, " ".join(remarks)
 
 
 def _pair(network: Network, image: SelectedImage, against: str) -> tuple[tuple[int, int], np.ndarray]:

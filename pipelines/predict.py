@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +20,7 @@ from pipelines.session.display import Display
 from pipelines.session.ties import say_ties
 from study.errors import StudyError
 from study.models import trained_model
-from study.pictures.decoding import has_more, read_upright, resized, why_unreadable
+from study.pictures.decoding import Photo, read_photo, why_unreadable
 from study.served import Served
 from study.sources.formats import IMAGES, kind_of
 from study.system import interruption
@@ -39,8 +38,6 @@ RUNNERS_UP = 2
 
 Source = tuple[str, Path | bytes]
 """A photo's name, and its file or its bytes."""
-Photo = tuple[np.ndarray, tuple[int, int], bool]
-"""The pixels as the network takes them, the width and height before, and whether the file has further pages."""
 
 
 def predict(names: Sequence[str], spec: str, store: Store, display: Display, form: str = "table") -> bool:
@@ -61,7 +58,7 @@ def predict(names: Sequence[str], spec: str, store: Store, display: Display, for
     model = load(store, run)
     side = model.side
     photos, failures = _read(list(_sources(names)), side, display)
-    table = model.classify([pixels for _, (pixels, *_) in photos])
+    table = model.classify([photo.pixels for _, photo in photos])
     table.insert(0, "image", [name for name, _ in photos])
     {"table": _print_table, "json": _print_json, "csv": _print_csv}[form](table, run)
     summary = _summary(run, side, [photo for _, photo in photos])
@@ -113,7 +110,8 @@ def _read(sources: Sequence[Source], side: int, display: Display) -> tuple[list[
             bar.advance()
             if isinstance(photo, str):
                 is_folder = isinstance(source, Path) and source.is_dir()
-                failures[name] = "the folder holds no images" if is_folder else photo
+                what = "The standard input" if name == STDIN else name
+                failures[what] = "the folder holds no images" if is_folder else photo
             else:
                 photos.append((name, photo))
     return photos, failures
@@ -122,17 +120,16 @@ def _read(sources: Sequence[Source], side: int, display: Display) -> tuple[list[
 def _decoded(source: Path | bytes, side: int) -> Photo | str:
     """The photo, or why it cannot be read."""
     try:
-        image = read_upright(source)
-        return resized(image, side), image.size, has_more(source)
+        return read_photo(source, side)
     # Whatever Pillow's decoders raise.
     except Exception as error:
         return why_unreadable(error)
 
 
 def _summary(run: Run, side: int, photos: Collection[Photo]) -> str:
-    count = sum(size != (side, side) for _, size, _ in photos)
+    count = sum(photo.size != (side, side) for photo in photos)
     how = f"; {count} resized to {side} × {side} pixels, as for training" if count else ""
-    pages = sum(more for *_, more in photos)
+    pages = sum(photo.has_more for photo in photos)
     how += f"; of {pages} with several pages or frames, the first" if pages else ""
     network = f"{model_label(run.model)} of run {run.id}"
     return f"{counted(len(photos), 'image')} classified by the {network} ({one_line(run.dataset_key)}){how}."

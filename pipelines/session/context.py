@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.drawing.wording import counted
 from pipelines.session.display import Display
 from study.config import BACKGROUND, BUNDLED, IMAGE_SIZE, DataConfig
 from study.errors import StudyError
@@ -148,7 +149,7 @@ class Context(Stores):
             f"{len(dataset.classes)} classes{resizing}."
         )
         if dataset.skipped:
-            self.display.say(f"{dataset.skipped} unreadable image files are left out.")
+            self.display.say(f"Left out, since they cannot be read: {counted(dataset.skipped, 'image file')}.")
         if dataset.left_out:
             self.display.say(dataset.left_out)
         for caution in cautions(dataset):

@@ -4,6 +4,7 @@ import io
 import stat
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,29 @@ FORMATS = tuple(name for name in ENDINGS if features.check(_OPTIONAL.get(name, "
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """The image in a file, as a network takes it."""
+
+    pixels: np.ndarray
+    """uint8, (3, side, side)."""
+    size: tuple[int, int]
+    """Width and height before it was resized."""
+    has_more: bool
+    """Whether the file has pages or frames beyond the first, which are not read."""
+
+
+def read_photo(source: Path | bytes, side: int) -> Photo:
+    """The image in a file, or in its bytes, stretched to a square of `side` pixels.
+
+    Raises:
+        Exception: see `read_upright`.
+    """
+    with _opened(source) as image:
+        photo = upright(image)
+        return Photo(resized(photo, side), photo.size, _has_more(image))
+
+
 def read_upright(source: Path | bytes) -> Image.Image:
     """The image in a file, or in its bytes, turned upright: RGB; of several pages or frames, the first.
 
@@ -46,10 +70,10 @@ def read_upright(source: Path | bytes) -> Image.Image:
         return upright(image)
 
 
-def has_more(source: Path | bytes) -> bool:
-    """Whether an image file that can be read has pages or frames beyond the first, which are not read."""
+def _has_more(image: Image.Image) -> bool:
+    """Whether an image that was read has further pages or frames."""
     # Whatever Pillow's decoders raise.
-    with suppress(Exception), _opened(source) as image:
+    with suppress(Exception):
         # Beside a photo, MPO keeps a preview or a map of depths.
         return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
     return False

@@ -17,13 +17,14 @@ from safetensors.torch import save_file
 from study.config import IMAGE_SIZE
 from study.errors import StudyError
 from study.images import COPIED, Labelled, empty_images
-from study.pictures.decoding import read_upright, require_file, resized, why_unreadable
+from study.pictures.decoding import Photo, read_photo, require_file, why_unreadable
 from study.sources.listing import Files, list_folder
 from study.system import interruption
 from study.system.files import atomic_write, remove_unfinished
 from study.system.memory import free_memory
+from study.system.redaction import one_line
 
-DECODING = b"6, channels last"
+DECODING = b"7, channels last"
 """Version of the decoding, a part of the cache key: a new version invalidates cached images."""
 CHUNK = 64
 """Files that a thread decodes or hashes between two reports of progress."""
@@ -44,6 +45,8 @@ class Decoded:
     test: Labelled | None = None
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """The image files that cannot be read: path within the source, and why."""
+    several: Sequence[str] = ()
+    """The image files with further pages or frames, which are not read: paths within the source."""
     left_out: str = ""
     """What else lies in the folder and is not read, see `Listing.left_out`."""
     cache: Path | None = None
@@ -110,7 +113,16 @@ def load_folder(
         stored = store_cache(path, decoded, say)
     decoded, digest = stored
     _check_readable(root, decoded, len(files), skip_unreadable)
-    return replace(decoded, left_out=listing.left_out), digest
+    left_out = " ".join(filter(None, [listing.left_out, _of_several(decoded.several)]))
+    return replace(decoded, left_out=left_out), digest
+
+
+def _of_several(files: Sequence[str]) -> str:
+    """A sentence on the image files with several pages or frames; empty where there are none."""
+    if not files:
+        return ""
+    count, more = ("1 image file", "") if len(files) == 1 else (f"{len(files):,} image files", " …")
+    return f"Of {count} with several pages or frames only the first is read: {one_line(files[0])}{more}."
 
 
 def _check_readable(root: Path, decoded: Decoded, files: int, skip_unreadable: bool) -> None:
@@ -158,24 +170,25 @@ def read_image(path: Path, side: int = IMAGE_SIZE) -> np.ndarray:
     Raises:
         StudyError: for a file that is no whole image, or has more than `MAX_PIXELS` pixels or `MAX_BYTES` bytes.
     """
-    return read_photo(path, side)[0]
+    return read_file(path, side).pixels
 
 
-def read_photo(path: Path, side: int = IMAGE_SIZE) -> tuple[np.ndarray, tuple[int, int]]:
-    """What `read_image` returns, and the width and height before the image was resized.
+def read_file(path: Path, side: int = IMAGE_SIZE) -> Photo:
+    """Reads the image file at `path`.
 
     Raises:
         StudyError: see `read_image`.
     """
     try:
-        photo = read_upright(path)
+        return read_photo(path, side)
     # Whatever Pillow's decoders raise.
     except Exception as error:
         raise StudyError(f"{path} cannot be read as an image ({why_unreadable(error)}).") from None
-    return resized(photo, side), photo.size
 
 
-def decode(paths: Sequence[Path], images: np.ndarray, progress: Progress | None = None) -> dict[int, str]:
+def decode(
+    paths: Sequence[Path], images: np.ndarray, progress: Progress | None = None
+) -> tuple[dict[int, str], list[int]]:
     """Reads image files.
 
     Args:
@@ -184,23 +197,28 @@ def decode(paths: Sequence[Path], images: np.ndarray, progress: Progress | None 
         progress: called with the number of files read so far and N.
 
     Returns:
-        By position, the reasons why files cannot be read.
+        By position, the reasons why files cannot be read; and the positions of those with several pages or frames.
     """
     unreadable: dict[int, str] = {}
+    several: list[int] = []
 
     def read(positions: range) -> int:
         for position in positions:
             try:
-                images[position] = resized(read_upright(paths[position]), images.shape[-1])
+                photo = read_photo(paths[position], images.shape[-1])
             # Pillow raises whatever its decoders meet in a damaged file.
             except Exception as error:
                 unreadable[position] = why_unreadable(error)
+                continue
+            images[position] = photo.pixels
+            if photo.has_more:
+                several.append(position)
         return positions.stop
 
     for done in _in_chunks(read, len(paths)):
         if progress:
             progress(done, len(paths))
-    return dict(sorted(unreadable.items()))
+    return dict(sorted(unreadable.items())), sorted(several)
 
 
 def _in_chunks(read: Callable[[range], Result], count: int) -> Iterator[Result]:
@@ -216,7 +234,7 @@ def _decode_folder(root: Path, listing: Files, room: Labelled, progress: Progres
     """Decodes the files of `listing`, which lie below `root`, to `room`; unreadable ones are left out and named."""
     classes = tuple(listing["train"])
     rows = [(part, name, file) for part, group in listing.items() for name, files in group.items() for file in files]
-    unreadable = decode([file for _, _, file in rows], room.images.numpy(), progress)
+    unreadable, several = decode([file for _, _, file in rows], room.images.numpy(), progress)
     kept = [row for row in range(len(rows)) if row not in unreadable]
     for place, row in enumerate(kept) if unreadable else ():
         room.images[place] = room.images[row]
@@ -225,7 +243,8 @@ def _decode_folder(root: Path, listing: Files, room: Labelled, progress: Progres
     split = zip(listing, room.images[: len(kept)].split(sizes), labels.split(sizes), strict=True)
     parts = {part: Labelled(images, of, room.on_disk) for part, images, of in split}
     reasons = {str(rows[row][2].relative_to(root)): reason for row, reason in unreadable.items()}
-    return Decoded(classes, parts["train"], parts.get("test"), reasons, validation=parts.get("validation"))
+    paged = [str(rows[row][2].relative_to(root)) for row in several]
+    return Decoded(classes, parts["train"], parts.get("test"), reasons, paged, validation=parts.get("validation"))
 
 
 def cache_path(folder: Path, name: str, root: Path, files: Sequence[Path], side: int = IMAGE_SIZE) -> Path:
@@ -276,15 +295,20 @@ def _mapped(path: Path) -> tuple[Decoded, str]:
         name: Labelled(tensors[f"{name}_images"].permute(0, 3, 1, 2), tensors[f"{name}_labels"].clone(), path.parent)
         for name in described["parts"]
     }
-    classes, unreadable = tuple(described["classes"]), described["unreadable"]
+    classes, left = tuple(described["classes"]), (described["unreadable"], described["several"])
     test, validation = parts.get("test"), parts.get("validation")
-    return Decoded(classes, parts["train"], test, unreadable, cache=path, validation=validation), described["digest"]
+    return Decoded(classes, parts["train"], test, *left, cache=path, validation=validation), described["digest"]
 
 
 def store_cache(path: Path, decoded: Decoded, say: Say) -> tuple[Decoded, str]:
     """Writes a cache file, atomically; returns the digest and the images, which stay in memory if they were there."""
     digest = decoded.digest()
-    described = {"classes": decoded.classes, "parts": list(decoded.parts), "unreadable": dict(decoded.unreadable)}
+    described = {
+        "classes": decoded.classes,
+        "parts": list(decoded.parts),
+        "unreadable": dict(decoded.unreadable),
+        "several": list(decoded.several),
+    }
     # As they lie in memory.
     tensors = {f"{name}_images": part.images.permute(0, 2, 3, 1) for name, part in decoded.parts.items()}
     tensors |= {f"{name}_labels": part.labels for name, part in decoded.parts.items()}

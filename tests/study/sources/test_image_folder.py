@@ -108,7 +108,7 @@ def test_a_file_above_the_limit_is_not_opened(folder: Path, home: Home, monkeypa
     odd(folder).touch()
     os.truncate(odd(folder), MAX_BYTES + 1)
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
-    unreadable = decode([odd(folder)], np.zeros((1, 3, 32, 32), np.uint8))
+    unreadable, _ = decode([odd(folder)], np.zeros((1, 3, 32, 32), np.uint8))
     assert unreadable == {0: "536,870,913 bytes are more than 536,870,912"}
 
 
@@ -117,6 +117,19 @@ def test_the_first_frame_of_an_animation_counts(folder: Path) -> None:
     path = odd(folder, "moving.gif")
     frames[0].save(path, save_all=True, append_images=frames[1:])
     assert read_image(path)[:, 5, 5].tolist() == [255, 0, 0]
+
+
+def test_pages_and_frames_that_are_not_read_are_counted_at_every_load(folder: Path, home: Home) -> None:
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    assert "pages" not in load(folder, home).left_out
+    frames[0].save(odd(folder, "scan.tiff"), save_all=True, append_images=frames[1:])
+    for _ in range(2):  # decoded, then from the cache
+        dataset = load(folder, home)
+        assert dataset.left_out.endswith(
+            "Of 1 image file with several pages or frames only the first is read: train/cat/scan.tiff."
+        )
+    frames[0].save(odd(folder, "moving.gif"), save_all=True, append_images=frames[1:])
+    assert "Of 2 image files with several pages or frames" in load(folder, home).left_out
 
 
 @pytest.mark.parametrize(
