@@ -18,6 +18,7 @@ from pipelines.session.mlflow_pages import REPORT_FILES, model_page, run_page, s
 from pipelines.session.setup import home_of, store_of
 from study.errors import StudyError, first_line
 from study.system import interruption
+from study.system.extras import installing
 from study.system.redaction import masked, one_line
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def serve_searches(home: str, storage: str, host: str, port: int) -> None:
     if not _is_this_machine(host):
         raise StudyError(f"optuna-dashboard has no login, and host {host!r} opens it to others: use 127.0.0.1.")
     if find_spec("optuna_dashboard") is None:
-        raise StudyError("`study ui --optuna` needs a package: pip install 'optuna-dashboard>=0.21,<0.22'")
+        raise StudyError(f"`study ui --optuna` needs a package: {installing('dashboard')}.")
     _require_free(host, port)
     from study.search import dashboard
     from study.search.search import default_storage
@@ -176,7 +177,7 @@ def _require_login(reason: str, instead: str) -> None:
     """
     problem = f"{reason}, so MLflow's basic authentication must be configured"
     if find_spec("flask_wtf") is None:
-        raise StudyError(f"{problem}, and it needs a package: pip install 'flask-wtf<2', or {instead}.")
+        raise StudyError(f"{problem}, and it needs a package: {installing('login')}, or {instead}.")
     password, key = os.environ.get(PASSWORD) or _configured_password(problem), os.environ.get(KEY, "")
     if not (password and key):
         missing = " and ".join(name for name, value in ((PASSWORD, password), (KEY, key)) if not value)

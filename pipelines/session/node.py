@@ -13,8 +13,8 @@ from pipelines.session.engine import EngineConfig
 from study.device import Machine, failures_explained, prepare
 from study.errors import Diverged, StudyError, require
 from study.images import Labelled
+from study.system.extras import DISTRIBUTION
 
-DISTRIBUTION = "tracing-convolutions"
 FEWER = "train fewer at a time with --workers"
 
 

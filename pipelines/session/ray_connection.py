@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 from study.errors import StudyError, causes, require
 from study.system import interruption
+from study.system.extras import installing
 
-INSTALL = "pip install 'ray>=2.52,<3', or from a clone of this project pip install '.[ray]'"
+INSTALL = f"{installing('ray')}, or from a clone of this project pip install '.[ray]'"
 START = "`ray start --head` starts one, as docs/scale.md says."
 JOIN = "`ray start --address HOST:PORT --num-cpus 0` makes it one that trains nothing."
 ANSWER = 5.0

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from study.errors import StudyError, first_line
 from study.system import interruption
+from study.system.extras import installing
 from study.system.faults import Fault, explanation, failure_sentence, fault, fault_at, is_busy
 from study.system.files import SQLITE
 from study.system.heartbeat import Heart, grace
@@ -114,8 +115,7 @@ def _require_answer(url: URL, needed: Collection[str]) -> None:
         present = Retry(name, partial(print, flush=True), is_busy).wait(tables)
     except ImportError as error:
         raise StudyError(
-            f"The driver for {name} is not installed ({first_line(error)}): for PostgreSQL, "
-            "`pip install 'psycopg[binary]'`."
+            f"The driver for {name} is not installed ({first_line(error)}): for PostgreSQL, `{installing('postgres')}`."
         ) from None
     except (SQLAlchemyError, ValueError) as error:
         reason = first_line(getattr(error, "orig", None) or error)
