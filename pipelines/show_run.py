@@ -43,7 +43,7 @@ def show_run(store: Store, spec: str, as_json: bool = False) -> None:
         described = summary(run, store) | {
             "params": run.params,
             "metrics": _finite(run.metrics),
-            "epochs": [_finite(row) for row in history.to_dict("records")],
+            "history": [_finite(row) for row in history.to_dict("records")],
             "files": [name for names in files.values() for name in names],
         }
         print(json.dumps(described, indent=2))

@@ -50,10 +50,10 @@ def test_as_json_it_is_whole_and_holds_no_number_that_json_has_not(
     shown = json.loads(capsys.readouterr().out, parse_constant=refuse)
     run = store.get(run_id)
     assert (shown["id"], shown["params"], shown["metrics"]) == (run_id, run.params, run.metrics)
-    assert [row["epoch"] for row in shown["epochs"]] == [0, 1, 2]
+    assert [row["epoch"] for row in shown["history"]] == [0, 1, 2]
     # Nothing is trained before the first epoch.
-    assert shown["epochs"][0]["train_loss"] is None
-    assert math.isfinite(shown["epochs"][1]["train_loss"])
+    assert shown["history"][0]["train_loss"] is None
+    assert math.isfinite(shown["history"][1]["train_loss"])
     assert "predictions/test.safetensors" in shown["files"]
 
 
