@@ -15,7 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from analysis.drawing.wording import listed
+from analysis.drawing.wording import counted, listed
 from pipelines.session.display import Display
 from pipelines.session.mlflow_pages import run_page
 from study.config import BACKGROUND, DataConfig
@@ -49,7 +49,7 @@ def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
     display.say(f"{dataset.key}: {dataset.source}; digest {dataset.digest[:16]}")
     display.say(f"Transparent pixels are shown on {BACKGROUND}.")
     if dataset.skipped:
-        display.say(f"{dataset.skipped} unreadable image files are left out.")
+        display.say(f"Left out, since they cannot be read: {counted(dataset.skipped, 'image file')}.")
     if dataset.left_out:
         display.say(dataset.left_out)
     for caution in cautions(dataset) or [baseline(dataset)]:
