@@ -46,7 +46,6 @@ def search_and_retrain(
         workers: see `tune`.
         dry_run: whether only to say how long it would take.
     """
-    best.least_accuracy(prefer)
     config = _complete(config, dataset, context)
     if dry_run:
         require(context.cluster is None, "--dry-run times steps on this machine: leave out --engine ray.")

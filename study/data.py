@@ -123,7 +123,8 @@ def load_dataset(
         source = "CIFAR-10 (torchvision)" + ("" if side == IMAGE_SIZE else f", resized to {side}×{side}")
         return _dataset(config, say, "cifar10", source, *(cached or load_cifar10(home, say, side)))
     root = Path(config.dataset).expanduser().resolve()
-    if not root.is_dir():
+    # An empty path would be that of the current folder.
+    if not config.dataset or not root.is_dir():
         if Path(config.dataset).is_absolute():
             # Either mistyped, or recorded before the images were moved.
             raise StudyError(

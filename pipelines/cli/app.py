@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping
+from typing import Any
 
 import typer
 
@@ -75,7 +76,7 @@ def _run(environment: Mapping[str, str]) -> int:
         code = _say_error(str(error), environment)
     except typer.TyperException as error:
         show_if_debugging(error)
-        code = _say_error(error.format_message() + variable_of(error, environment), environment)
+        code = _say_error(_explained(error) + variable_of(error, environment), environment)
     except typer.Abort:
         code = INTERRUPTED
     except Exception as error:
@@ -93,6 +94,17 @@ def _run(environment: Mapping[str, str]) -> int:
             print(redacted(traceback.format_exc()), end="", file=sys.stderr)
             code = 1
     return code or 0
+
+
+def _explained(error: typer.TyperException) -> str:
+    """What typer says; beside an unknown command those that there are, and where an option of `study` itself goes."""
+    context: Any = getattr(error, "ctx", None)
+    if context and "No such command" in error.message:
+        return f"{error.message} Choose one of {', '.join(context.command.commands)}."
+    option = getattr(error, "option_name", "")
+    if context and context.parent and any(option in each.opts for each in context.parent.command.params):
+        return f"{option} goes before the command: `study {option} … {context.info_name}`."
+    return error.format_message()
 
 
 def _say_error(text: str, environment: Mapping[str, str]) -> int:

@@ -5,6 +5,7 @@ table with a command's name, e.g. `[tune]`, are for that command alone, and win.
 environment variables win over the file.
 """
 
+import os
 import sys
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
@@ -29,10 +30,19 @@ def apply(context: typer.Context, config: str) -> None:
         for name, command in commands.items()
     }
     path, context.default_map = read(config, options)
-    if given := context.default_map.get(str(context.invoked_subcommand)):
-        text = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in given.items())
+    command = str(context.invoked_subcommand)
+    values = context.default_map.get(command, {})
+    given = {key: values[option.name] for key, option in options[command].items() if option.name in values}
+    used = {key: value for key, value in given.items() if not _is_set(options[command][key])}
+    if used and not used.get("quiet") and not ("quiet" in options[command] and _is_set(options[command]["quiet"])):
+        text = ", ".join(f"{key} {value}" for key, value in used.items())
         # Not among the output, which may be JSON.
         print(f"Settings from {path}: {text}.", file=sys.stderr)
+
+
+def _is_set(option: Any) -> bool:
+    """Whether an option is given on the command line or by its environment variable, which win over the file."""
+    return bool(os.environ.get(option.envvar)) or any(word.partition("=")[0] in option.opts for word in sys.argv)
 
 
 def read(config: str, options: Options) -> tuple[Path | None, dict[str, dict[str, Any]]]:
@@ -54,7 +64,8 @@ def read(config: str, options: Options) -> tuple[Path | None, dict[str, dict[str
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StudyError(f"The settings in {path} cannot be read: {first_line(error)}") from None
+        reason = (getattr(error, "strerror", None) or "").lower() or first_line(error)
+        raise StudyError(f"The settings in {path} cannot be read ({reason}).") from None
     if path.name == PYPROJECT:
         content = content.get("tool", {}).get("study", {})
     return (path, _by_command(content, options, path)) if content else (None, {})
@@ -69,7 +80,7 @@ def _by_command(content: Mapping[str, Any], options: Options, path: Path) -> dic
         _require_known(table, options[command], f"key of {command} in {path}")
     return {
         command: {
-            of_command[_dashed(key)].name: _as_typed(value, of_command[_dashed(key)].multiple)
+            of_command[_dashed(key)].name: _as_typed(key, value, of_command[_dashed(key)], path)
             for key, value in {**shared, **tables.get(command, {})}.items()
             if _dashed(key) in of_command
         }
@@ -87,8 +98,10 @@ def _dashed(key: str) -> str:
     return key.replace("_", "-")
 
 
-def _as_typed(value: Any, is_repeated: bool) -> Any:
+def _as_typed(key: str, value: Any, option: Any, path: Path) -> Any:
     """The value as it would be typed on the command line, so that it is checked as such."""
-    if is_repeated:
+    if option.is_flag and not isinstance(value, bool):
+        raise StudyError(f"{key} in {path} is {value!r}: it must be true or false.")
+    if option.multiple:
         return [str(each) for each in (value if isinstance(value, list) else [value])]
     return value if isinstance(value, bool) else str(value)

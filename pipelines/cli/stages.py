@@ -94,6 +94,7 @@ def tune(
     quiet: options.Quiet = False,
 ) -> None:
     """Search hyperparameters; then retrain the best of all searches. The same command continues."""
+    _require_said(dry_run, quiet)
     on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
     given = {
         "kernel": kernel,
@@ -126,8 +127,10 @@ def tune(
     )
     from pipelines.reproduce import search_and_retrain
     from study.search.space import in_space
+    from study.tracking.best import least_accuracy
 
     settings = in_space(settings, space, {name: text for name, text in given.items() if text} | arguments)
+    least_accuracy(prefer)
 
     context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet, on)
     loaded = context.load(data_of(dataset, image_size, skip_unreadable))
@@ -221,6 +224,10 @@ def _given_search(model: str, run: str, lr: str, decay: str, preset: str) -> Sea
         return fixed_search(model, *REPORT_SETTINGS[model])
     require(bool(lr and decay), "A retraining at given settings needs both --lr and --decay.")
     return replace(fixed_search(model, lr, decay), model=_network(model))
+
+
+def _require_said(dry_run: bool, quiet: bool) -> None:
+    require(not (dry_run and quiet), "--dry-run prints an estimate, and --quiet prints none: leave out one.")
 
 
 def _network(model: str, arguments: Mapping[str, str] | None = None) -> ModelConfig:
@@ -366,6 +373,7 @@ def reproduce(
     quiet: options.Quiet = False,
 ) -> None:
     """Search, retrain and analyse both models; show the report's Table 2 beside ours."""
+    _require_said(dry_run, quiet)
     searches = [
         SearchConfig(
             name=AFTER_DATASET,

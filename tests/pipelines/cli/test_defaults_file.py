@@ -39,6 +39,19 @@ def test_a_commands_own_table_wins_over_the_top_the_environment_over_both_and_th
     assert "--limit is 'typed'" in ended.err
 
 
+def test_values_that_do_not_win_are_not_announced_and_a_quiet_command_announces_none(written: Path, home: Home) -> None:
+    written.write_text('limit = 0\nstage = "retrain"\n[tune]\ntrials = 0\n')
+    assert f"Settings from {written}: stage retrain." in runs(written, home, STUDY_LIMIT="-1").err
+    assert f"Settings from {written}: limit 0." in runs(written, home, "--stage=trial").err
+    ended = study_here("--config", str(written), "tune", "-q", home=home.root)
+    assert ended.err == "study: --trials is 0: it must be at least 1.\n"
+
+
+def test_a_switch_is_true_or_false(written: Path, home: Home) -> None:
+    written.write_text('json = "maybe"\n')
+    assert runs(written, home).err == f"study: json in {written} is 'maybe': it must be true or false.\n"
+
+
 def test_the_current_folders_pyproject_is_read_unless_a_file_is_named(written: Path, home: Home) -> None:
     Path("pyproject.toml").write_text("[project]\nname = 'mine'\n[tool.study.runs]\nlimit = -1\n")
     assert "Settings from pyproject.toml: limit -1." in study_here("runs", home=home.root).err
@@ -62,7 +75,7 @@ def test_options_that_may_be_repeated_take_a_list_or_one(written: Path, home: Ho
         ("[tnue]\ntrials = 3", ("Unknown table", "'tnue'", "tune")),
         ("[runs]\ntrials = 3", ("Unknown key of runs", "'trials'", "limit")),
         ("trials 3", ("cannot be read", "line 1")),
-        (None, ("cannot be read", "No such file")),
+        (None, ("cannot be read (no such file or directory)",)),
     ],
 )
 def test_what_is_no_option_is_named_with_the_choices(
