@@ -125,6 +125,8 @@ def analyse(
     current = None if again else report.missing_from_current(inputs)
     notices = list(filter(None, [numbered_notice(names), *layers.notices(material)]))
     if current is None:
+        # Drawing takes minutes, which are lost to a user who may not record.
+        context.store.writable(run.dataset_key)
         parts, left_out = _draw(chosen, material, report, context)
         missing = [line for line in missing if line not in left_out]
         missing += [f"Left out: {', '.join(names)}. {reason}" for reason, names in left_out.items()]

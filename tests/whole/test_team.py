@@ -160,6 +160,10 @@ def test_a_user_who_may_not_record_leaves_nothing_until_the_named_command_was_ru
     assert refused.code == 2
     assert "User carol may read MLflow's experiment digits" in refused.err
     assert team.searches() == {"digits-cnn"}
+    drawing = team.run("carol", CAROL.partition("study tune")[0], "study analyse --only table2")
+    assert drawing.code == 2
+    assert "may read MLflow's experiment digits" in drawing.err
+    assert "figure" not in drawing.out
     (command,) = re.findall(r"`(python .*)`", refused.err)
     owner = ALICE.partition("study tune")[0]
     granted = team.run("alice", owner, command)
