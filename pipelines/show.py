@@ -105,6 +105,9 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int, as_json: 
         store.experiments.require_not_deleted(is_wanted)
         if dataset and recorded:
             dataset_keys(recorded, dataset)
+    others = sorted({run.stage for run in recorded if run.stage and (not dataset or run.dataset_key in keys)})
+    if not runs and stage and others:
+        raise StudyError(f"No run of stage {stage} is in {masked(store.uri)}: there are those of {listed(others)}.")
     if not runs:
         raise StudyError(f"There are no such runs in {masked(store.uri)}: `{command(store, 'tune')}` makes the first.")
     rows = [summary(run, store) for run in runs[:limit]]

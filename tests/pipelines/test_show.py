@@ -78,6 +78,13 @@ def test_runs_of_a_stage_are_listed_when_asked_for(tuned: tuple[Home, Ended]) ->
     assert "seed 0" not in listed
 
 
+def test_a_stage_without_runs_is_named_with_those_that_there_are(tuned: tuple[Home, Ended]) -> None:
+    ended = study_here("runs", "--stage", "experiment", home=tuned[0].root)
+    assert ended.code == 2
+    assert ended.err.startswith("study: No run of stage experiment is in ")
+    assert ended.err.endswith(": there are those of retrain, search and trial.\n")
+
+
 def test_data_shows_how_many_images_of_each_class_each_split_has(home: Home) -> None:
     ended = study_here("data", "--dataset", "digits", home=home.root)
     assert ended.code == 0, ended.err
