@@ -158,7 +158,16 @@ def choose_retrained(store: Store, spec: str, dataset: str | None = None, data: 
     """
     if best := _best_of(spec, "cnn"):
         model, prefer = best
-        return best_retrained(store, model, dataset, data, prefer)
+        _require_model(store, model)
+        try:
+            return best_retrained(store, model, dataset, data, prefer)
+        except StudyError as error:
+            retrained = store.runs([dataset or latest_dataset(store, "retrain")], stage="retrain", status="FINISHED")
+            others = sorted({run.model for run in retrained})
+            if model in others or not others:
+                raise
+            choices = " or ".join(f"--run best:{other}" for other in others)
+            raise StudyError(f"{str(error).removesuffix('.')}, or choose {choices}.") from None
     run = find(store, spec)
     if run.stage != "retrain":
         raise StudyError(

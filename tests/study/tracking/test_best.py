@@ -32,7 +32,8 @@ def trial(
 def retraining(
     store: Store, of: str, *, seed: int = 0, epochs: int = 30, status: str = "FINISHED", name: str = "retrained"
 ) -> str:
-    tags = {"stage": "retrain", "trial_run": of, "seed": str(seed), "dataset": store.get(of).tags["dataset"]}
+    trained = {name: store.get(of).tags[name] for name in ("dataset", "model")}
+    tags = {"stage": "retrain", "trial_run": of, "seed": str(seed), **trained}
     run_id = store.start(tags["dataset"], name, tags=tags, params={"epochs": epochs})
     store.finish(run_id, status, "complete" if status == "FINISHED" else "interrupted")
     return run_id
@@ -52,6 +53,17 @@ def test_the_best_trial_has_the_highest_validation_accuracy(store: Store):
     best = trial(store, 1, 0.8)
     trial(store, 2, 0.7)
     assert selection.best_trial(store, "digits", "cnn").id == best
+
+
+def test_where_only_another_network_was_retrained_it_is_named(store: Store):
+    text = refusal(selection.choose_retrained, store, "best")
+    assert "best:" not in text
+    retraining(store, trial(store, 0, 0.5, model="ffnn"))
+    text = refusal(selection.choose_retrained, store, "best")
+    assert text.startswith("No cnn was searched on digits: run `")
+    assert text.endswith("first, or choose --run best:ffnn.")
+    trial(store, 0, 0.5)
+    assert refusal(selection.choose_retrained, store, "best").endswith("first, or choose --run best:ffnn.")
 
 
 def test_the_smallest_network_that_reaches_an_accuracy_can_be_preferred(store: Store):
