@@ -62,7 +62,8 @@ def predict(names: Sequence[str], spec: str, store: Store, display: Display, for
     table.insert(0, "image", [name for name, _ in photos])
     {"table": _print_table, "json": _print_json, "csv": _print_csv}[form](table, run)
     summary = _summary(run, side, [photo for _, photo in photos])
-    print(summary, file=sys.stdout if form == "table" else sys.stderr)
+    if photos:
+        print(summary, file=sys.stdout if form == "table" else sys.stderr)
     for name, why in failures.items():
         print(f"study: {one_line(name)} cannot be read as an image ({one_line(why)}).", file=sys.stderr)
     return not failures
