@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import combinations
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -30,9 +30,10 @@ class Written(NamedTuple):
     points: float
 
 
-def texts(figure: Figure) -> list[Written]:
-    """The texts that are drawn, which are not all that the figure has: an axis has ticks beyond its limits."""
-    written, draw = [], Text.draw
+@contextmanager
+def recorded() -> Iterator[list[Written]]:
+    """The texts that are drawn meanwhile, which are not all that a figure has: an axis has ticks beyond its limits."""
+    written, draw = list[Written](), Text.draw
 
     def record(text: Text, renderer: Any, *rest: Any, **more: Any) -> None:
         draw(text, renderer, *rest, **more)
@@ -42,27 +43,41 @@ def texts(figure: Figure) -> list[Written]:
             written.append(Written(text.get_text(), box, slanted, text.get_fontsize()))
 
     with patch.object(Text, "draw", record):
+        yield written
+
+
+def texts(figure: Figure) -> list[Written]:
+    """The texts of the figure, which is drawn for them."""
+    with recorded() as written:
         figure.draw_without_rendering()
     return written
 
 
 def problems(figure: Figure) -> list[str]:
     """The texts of the figure that are cut off or too small, and the pairs of texts that overlap."""
-    slack, page, written = TOLERANCE * figure.dpi / 100, figure.bbox, texts(figure)
-    drawn = [
-        (text, Bbox.from_extents(*(box.min + slack), *(box.max - slack)), slanted) for text, box, slanted, _ in written
-    ]
+    return _problems(figure, texts(figure))
+
+
+def _problems(figure: Figure, written: list[Written]) -> list[str]:
+    slack, page = TOLERANCE * figure.dpi / 100, figure.bbox
+    boxes = [Bbox.from_extents(*(box.min + slack), *(box.max - slack)) for _, box, _, _ in written]
     small = [f"{text!r} has {points:g} points" for text, _, _, points in written if points < SMALLEST]
     cut = [
-        f"{text!r} is cut off" for text, box, _ in drawn if not (page.contains(*box.min) and page.contains(*box.max))
+        f"{text!r} is cut off"
+        for (text, *_), box in zip(written, boxes, strict=True)
+        if not (page.contains(*box.min) and page.contains(*box.max))
     ]
-    # Boxes around parallel slanted texts overlap where the texts do not.
-    pairs = [
-        f"{one[0]!r} overlaps {other[0]!r}"
-        for one, other in combinations(drawn, 2)
-        if not (one[2] and other[2]) and one[1].overlaps(other[1])
-    ]
+    pairs = [f"{written[one].text!r} overlaps {written[other].text!r}" for one, other in _overlapping(written, boxes)]
     return cut + small + pairs
+
+
+def _overlapping(written: list[Written], boxes: list[Bbox]) -> Iterator[tuple[int, int]]:
+    """The pairs of texts that overlap, by their places in the list."""
+    low, high = (np.array([getattr(box, end) for box in boxes]).reshape(-1, 2) for end in ("min", "max"))
+    slanted = np.array([text.slanted for text in written], bool)
+    meet = ((low[:, None] <= high) & (low <= high[:, None])).all(2)
+    # Boxes around parallel slanted texts overlap where the texts do not.
+    return zip(*np.nonzero(np.triu(meet & ~(slanted[:, None] & slanted), 1)), strict=True)
 
 
 def problems_on_screens(figure: Figure | None) -> list[str]:
@@ -79,21 +94,23 @@ def watched() -> Iterator[dict[str, list[str]]]:
 
     Of animations, by their titles, those of the texts that are in every frame.
     """
-    found: dict[str, list[str]] = {}
-    write, narrowed, sheet = exhibits.write_figure, exhibits.narrow_version, animation.sheet
-    animated: dict[str, Figure] = {}
+    found, names, animated = dict[str, list[str]](), list[str](), dict[str, Figure]()
+    write, png, sheet = exhibits.write_figure, exhibits.png, animation.sheet
 
-    def write_and_check(folder: Any, name: str, numbers: Any, figure: Figure) -> bytes:
-        picture = write(folder, name, numbers, figure)
-        found[name] = problems(figure)
+    def named(folder: Any, name: str, numbers: Any, figure: Figure) -> bytes:
+        names.append(name)
+        return write(folder, name, numbers, figure)
+
+    def checked(figure: Figure) -> bytes:
+        with recorded() as written:
+            picture = png(figure)
+        problems = _problems(figure, written)
+        # A version for narrow screens comes after the figure itself.
+        if names[-1] in found:
+            found[names[-1]] += [f"{problem} on a narrow screen" for problem in problems]
+        else:
+            found[names[-1]] = problems
         return picture
-
-    def narrow_and_check(figure: Figure) -> Figure | None:
-        narrow = narrowed(figure)
-        if narrow is not None:
-            # After the figure itself, which was the last to be written.
-            found[list(found)[-1]] += [f"{problem} on a narrow screen" for problem in problems(narrow)]
-        return narrow
 
     def animate(width: float, height: float, title: str) -> tuple[Figure, Axes]:
         drawn = sheet(width, height, title)
@@ -102,8 +119,8 @@ def watched() -> Iterator[dict[str, list[str]]]:
 
     with (
         patch.object(animation, "sheet", animate),
-        patch.object(exhibits, "write_figure", write_and_check),
-        patch.object(exhibits, "narrow_version", narrow_and_check),
+        patch.object(exhibits, "write_figure", named),
+        patch.object(exhibits, "png", checked),
     ):
         yield found
         found.update({title: problems(figure) for title, figure in animated.items()})
