@@ -63,6 +63,6 @@ def drawn(array: np.ndarray, limits: style.Limits, cmap: str) -> tuple[np.ndarra
 def panel(ax: Axes, array: np.ndarray, limits: style.Limits, cmap: str) -> None:
     """Draws one map (H, W) without ticks in Axes of its own, see `drawn`."""
     shown, label, ink = drawn(array, limits, cmap)
-    ax.imshow(shown, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    ax.imshow(shown, cmap=style.colour_map(cmap), vmin=limits[0], vmax=limits[1], interpolation="nearest")
     style.frame(ax)
     ax.text(0.5, 0.5, label, transform=ax.transAxes, ha="center", va="center", fontsize=8, color=ink)

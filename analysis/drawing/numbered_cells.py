@@ -168,7 +168,7 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
         style.picture(ax, panel.values)
     else:
         (low, high), cmap = panel.scale
-        ax.imshow(panel.values, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
+        ax.imshow(panel.values, cmap=style.colour_map(cmap), vmin=low, vmax=high, interpolation="nearest")
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set(visible=True, linewidth=0.5, color="#bbbbbb")
         if panel.digits is not None:

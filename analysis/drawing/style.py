@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -251,9 +251,15 @@ def frame(ax: Axes) -> None:
     ax.spines[:].set(visible=True, linewidth=0.5, color="#bbbbbb")
 
 
+@cache
+def colour_map(name: str) -> Colormap:
+    """The colour map of this name; matplotlib would copy it, and compute its colours again, for each use."""
+    return matplotlib.colormaps[name]
+
+
 def ink_on(cmap: str, share: float) -> str:
     """Black or white, whichever is readable on the colour at `share` (0..1) of the colour map."""
-    red, green, blue = np.array(matplotlib.colormaps[cmap](float(share))[:3]) ** 2.2
+    red, green, blue = np.array(colour_map(cmap)(float(share))[:3]) ** 2.2
     return INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.25 else PAPER
 
 

@@ -4,13 +4,10 @@ Axes of their own for 64 maps take ten times as long to lay out and to draw.
 """
 
 import textwrap
-from functools import cache
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
@@ -68,19 +65,13 @@ def draw_tile(
     # A square, whatever the shape of the map: the extent is of the picture's outer edges.
     extent = (left, left + side, top + side, top)
     image = ax.imshow(
-        shown, cmap=_colour_map(cmap), vmin=low, vmax=high, interpolation="nearest", extent=extent, aspect="auto"
+        shown, cmap=style.colour_map(cmap), vmin=low, vmax=high, interpolation="nearest", extent=extent, aspect="auto"
     )
     _frame(ax, left, top, side, title)
     text = ax.text(
         left + side / 2, top + side / 2, label, ha="center", va="center", fontsize=8, linespacing=1, color=ink
     )
     return Tile(image, text)
-
-
-@cache
-def _colour_map(name: str) -> Colormap:
-    """The colour map of this name; matplotlib would copy it, and compute its colours again, for each picture."""
-    return matplotlib.colormaps[name]
 
 
 def set_map(tile: Tile, values: np.ndarray, scale: style.Scale) -> None:

@@ -126,7 +126,9 @@ def _draw_strips(ax: Axes, decision: Decision, layer: str, filters: Sequence[int
         top = start + place * STEP + 0.2
         row = values[rivals, filter][None]
         extent = (left, left + width * len(rivals), top + 0.22, top)
-        ax.imshow(row, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], extent=extent, aspect="auto")
+        ax.imshow(
+            row, cmap=style.colour_map(style.DIVERGING), vmin=limits[0], vmax=limits[1], extent=extent, aspect="auto"
+        )
         place_of_rival = left + rivals.index(decision.rival) * width
         ax.add_patch(Rectangle((place_of_rival, top), width, 0.22, fill=False, edgecolor=style.INK, linewidth=0.8))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.colors import Normalize
 
@@ -32,7 +31,7 @@ def slice_pictures(weights: np.ndarray, inputs: Sequence[Sequence[int]], dilatio
     """
     chosen = np.take_along_axis(weights, np.asarray(inputs)[:, :, None, None], axis=1)
     shares = Normalize(*style.limits_of_most(weights))(_spread_out(chosen[..., None], dilation)[..., 0])
-    return matplotlib.colormaps[style.DIVERGING](shares)[..., :3]
+    return style.colour_map(style.DIVERGING)(shares)[..., :3]
 
 
 def _spread_out(weights: np.ndarray, dilation: int) -> np.ndarray:
