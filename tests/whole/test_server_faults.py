@@ -37,7 +37,7 @@ AWAY = float(os.environ.get("STUDY_TEST_AWAY", "1"))
 """Seconds for which the server stays stopped, before it takes some more to start."""
 PATIENCE = 1
 """Seconds that a request waits for its answer, where one comes late."""
-EPOCHS = 12
+EPOCHS = 9
 SPEED = ("system/epoch_seconds", "system/images_per_second")
 RECORDED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *SPEED)
 
