@@ -31,6 +31,8 @@ COLUMNS = (
     "tags.`status_reason`",
 )
 """Columns of the table of trials."""
+BY_STATUS = {"aggregateFunction": "max", "groupByKeys": [{"mode": "tag", "groupByData": "status_reason"}]}
+"""Trials by how they ended: the best epoch of a pruned one would else stand among the results of the complete ones."""
 
 
 def run_page(run: Run, artifact: str = "") -> str:
@@ -75,11 +77,12 @@ def _params(search: Run) -> list[str]:
 
 
 def _trials_view(search: Run) -> dict[str, Any]:
-    """The view of a search's trials, the highest validation accuracy first."""
+    """The view of a search's trials by how they ended, the highest validation accuracy first."""
     return {
         "searchFilter": f"tags.stage = 'trial' AND tags.search = {quoted(search.search)}",
         "orderByKey": f"metrics.`{BEST}`",
         "orderByAsc": False,
+        "groupBy": BY_STATUS,
         "selectedColumns": [*COLUMNS, *(f"params.`{name}`" for name in _params(search))],
     }
 
@@ -107,6 +110,7 @@ def _compare_view(search: Run, params: Sequence[str]) -> dict[str, Any]:
     }
     return view | {
         "searchFilter": f"{view['searchFilter']} AND tags.status_reason = 'complete'",
+        "groupBy": None,
         "compareRunSections": [section],
         "compareRunCharts": [chart],
     }

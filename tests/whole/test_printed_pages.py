@@ -15,7 +15,7 @@ from study.tracking.runs import Run, metric
 from study.tracking.store import Store
 from tests.support.process import REPRODUCE, reproduced, study, study_here
 from tests.support.server import Server
-from tests.whole.test_ui import cells, seen, visit
+from tests.whole.test_ui import cells_of, seen, visit
 
 TUNE = ("tune", "--model", "ffnn", "--dataset", "digits", "--trials", "3", "--epochs", "2", "--retrain-epochs", "2")
 WINNER = ("experiment", "winner", "--model", "ffnn", "--top", "2", "--seeds", "1", "--epochs", "1")
@@ -97,7 +97,7 @@ def test_tune_names_its_trials_and_the_retrained_run(browser: Chrome, served: Se
     assert set(pages) == {"trials", "compare", "run"}
     trials = served.store.runs(stage="trial", search="digits-ffnn")
     visit(browser, pages["trials"])
-    shown = [float(text.rstrip("…")) for text in cells(browser, "metrics.`best_val_accuracy`", len(trials))]
+    shown = [float(text.rstrip("…")) for text in cells_of(browser, trials, "metrics.`best_val_accuracy`")]
     assert shown == pytest.approx(sorted((metric(run, "best_val_accuracy") for run in trials), reverse=True), abs=1e-4)
     visit(browser, pages["compare"])
     axes = {axis.text for axis in seen(browser, By.CSS_SELECTOR, ".parcoords .dimension .label", 3)}

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from study.home import Home
-from study.tracking.runs import metric
+from study.tracking.runs import Run, metric
 from study.tracking.store import Store
 from tests.support.fork_server import STUDY, Forked
 from tests.support.process import TIMEOUT, Reproduced, environment, only_page, reproduced
@@ -106,6 +106,18 @@ def cells(browser: Chrome, column: str, count: int) -> list[str]:
     return [cell.text for cell in sorted(visible, key=lambda cell: cell.rect["y"])]
 
 
+def cells_of(browser: Chrome, trials: Sequence[Run], column: str) -> list[str]:
+    """What the visible cells of a column show of the trials, without the heading of each group: complete, pruned, …"""
+    groups = {run.reason for run in trials}
+    cells(browser, column, len(trials) + len(groups))
+    rows = browser.find_elements(By.CSS_SELECTOR, ".ag-row")
+    headings = {row.get_attribute("row-index") for row in rows if "Group: " in row.text}
+    assert len(headings) == len(groups)
+    of_trials = [row for row in rows if row.get_attribute("row-index") not in headings]
+    shown = [cell for row in of_trials for cell in row.find_elements(By.CSS_SELECTOR, f"[col-id='{column}']")]
+    return [cell.text for cell in sorted(shown, key=lambda cell: cell.rect["y"])]
+
+
 @pytest.fixture(scope="module")
 def store(digits: Reproduced) -> Store:
     return Store(Home(root=digits.home))
@@ -116,10 +128,10 @@ def test_the_trials_page_shows_the_accuracies_of_the_search_the_best_first(
 ) -> None:
     visit(browser, address(output, "digits-cnn", "trials"))
     trials = store.runs(stage="trial", search="digits-cnn")
-    shown = [float(text.rstrip("…")) for text in cells(browser, "metrics.`best_val_accuracy`", len(trials))]
-    best_first = sorted((metric(run, "best_val_accuracy") for run in trials), reverse=True)
-    assert shown == pytest.approx(best_first, abs=1e-4)
-    rates = cells(browser, "params.`learning_rate`", len(trials))
+    shown = [float(text.rstrip("…")) for text in cells_of(browser, trials, "metrics.`best_val_accuracy`")]
+    complete_first = sorted(trials, key=lambda run: (run.reason, -metric(run, "best_val_accuracy")))
+    assert shown == pytest.approx([metric(run, "best_val_accuracy") for run in complete_first], abs=1e-4)
+    rates = cells_of(browser, trials, "params.`learning_rate`")
     assert {text.rstrip("…")[:6] for text in rates} == {run.params["learning_rate"][:6] for run in trials}
     names = {element.text for element in seen(browser, By.XPATH, "//a[starts-with(normalize-space(), 'trial ')]")}
     assert names == {f"trial {run.trial_number}" for run in trials}

@@ -3,7 +3,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from pipelines.session.mlflow_pages import COLUMNS, VIEW, model_page, run_page, runs_page, search_pages
+from pipelines.session.mlflow_pages import BY_STATUS, COLUMNS, VIEW, model_page, run_page, runs_page, search_pages
 from study.tracking.best import complete_trials
 from study.tracking.runs import LOG_RATES, Run, metric
 from study.tracking.store import Store
@@ -39,6 +39,7 @@ def test_a_view_of_the_trials_has_their_search_their_order_and_their_columns(sea
     assert list(pages) == ["trials"]
     shown = view(store, search, pages["trials"])
     assert shown["selectedColumns"] == list(COLUMNS)
+    assert shown["groupBy"] == BY_STATUS
     ordered = store.client.search_runs(
         [search.experiment_id], str(shown["searchFilter"]), order_by=[f"{shown['orderByKey']} DESC"]
     )
