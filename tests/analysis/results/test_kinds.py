@@ -3,6 +3,7 @@ import pytest
 
 from analysis.results import kinds as g
 from analysis.results.confusion import confusion
+from tests.support.legibility import problems_on_screens
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -62,6 +63,7 @@ def test_a_model_without_mistakes_has_no_shares():
 def test_bars_are_shares_with_chance_beside_them():
     counts = table([("cat", "dog"), ("cat", "ship"), ("truck", "ship")])
     figure = g.draw_grouped({"cnn": counts, "ffnn": counts})
+    assert problems_on_screens(figure) == []
     [ax] = figure.axes
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([*100 * counts["share"]] * 2)
     assert [label.get_text() for label in ax.get_xticklabels()] == list(g.KINDS)

@@ -4,6 +4,7 @@ import pytest
 
 from analysis.searches import pareto
 from analysis.searches.pareto import Reference
+from tests.support.legibility import problems_on_screens
 
 TRIALS = pd.DataFrame(
     [
@@ -83,7 +84,7 @@ def test_the_figure_has_the_front_and_the_reports_network_on_a_logarithmic_axis(
     assert set(line.get_xdata()) == {94_666}
     assert ax.get_xscale() == "log"
     assert np.asarray(ax.collections[-1].get_offsets()).tolist() == [[94_666, pytest.approx(60)]]
-    ax.figure.draw_without_rendering()
+    assert problems_on_screens(ax.figure) == []
     labels = {label.get_text() for label in ax.get_xticklabels()}
     assert {"1,000", "100,000"} <= labels
 
