@@ -114,7 +114,11 @@ def draw_heatmap(trials: pd.DataFrame) -> Figure:
 
 @style.styled
 def draw_heatmaps(searches: dict[str, pd.DataFrame]) -> Figure:
-    """The heat maps of several searches by title, side by side on one colour scale; see `draw_heatmap`."""
+    """The heat maps of several searches by title, side by side on one colour scale; see `draw_heatmap`.
+
+    A search without a trial leaves its room to the others.
+    """
+    searches = {name: trials for name, trials in searches.items() if len(trials)} or searches
     wide = len(searches) > 1 or any(map(is_grid, searches.values()))
     figure, (axes,) = panels(style.WIDTH if wide else 8.0, 5.4, 1, len(searches))
     tables = {name: heatmap(trials) for name, trials in searches.items()}

@@ -164,6 +164,13 @@ def test_two_searches_stand_side_by_side_on_one_scale_of_colours():
     assert "(▽) is a pruned trial, whose accuracy is the best of fewer epochs: " in note
 
 
+def test_a_search_without_a_trial_leaves_its_room_to_the_other():
+    searches = {"TPE search": TRIALS, "Grid search": TRIALS[:0]}
+    panel, _ = heatmap.draw_heatmaps(searches).axes
+    assert panel.get_title(loc="left") == "TPE search"
+    assert "Grid search: none of 0 trials is complete" in heatmap.heatmap_caption(searches)
+
+
 def test_importance_is_said_in_words_and_so_is_its_absence():
     table = pd.DataFrame({"parameter": ["learning_rate", "weight_decay"], "importance": [0.83, 0.17]})
     caption_text = search.importance_caption(table, TRIALS)
