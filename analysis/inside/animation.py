@@ -18,7 +18,7 @@ from analysis.drawing.tiles import LINE, MARGIN, beside, draw_picture, draw_tile
 from analysis.drawing.wording import layer_name, measured
 from analysis.exhibit import Exhibit
 from analysis.inside.activations import activation_evolution
-from analysis.inside.kernels import channel_names, kernel_evolution
+from analysis.inside.kernels import channel_names, kernel_evolution, note
 
 Maps = dict[tuple[str, int], np.ndarray]
 """Maps (H, W) by layer, or slice of the kernel, and epoch."""
@@ -53,8 +53,9 @@ def show(
     name, heading = f"animation_{layer}_filter{filter}", f"Filter {filter} of {layer}, animated"
     if not _fires(maps):
         return Exhibit(name, heading, caption(shown))
-    pictures = frames(kernel_evolution(weights, filter), shown, accuracy, layer=layer, image=image, title=title)
-    return Exhibit(name, heading, caption(shown), gif=gif(pictures))
+    kernel = kernel_evolution(weights, filter)
+    pictures = frames(kernel, shown, accuracy, layer=layer, image=image, title=title)
+    return Exhibit(name, heading, caption(shown), note=note(kernel, weights[min(weights)].shape[1]), gif=gif(pictures))
 
 
 def _fires(maps: dict[str, dict[int, np.ndarray]]) -> bool:

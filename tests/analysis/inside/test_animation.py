@@ -7,7 +7,7 @@ from PIL import Image
 
 from analysis.drawing import style
 from analysis.inside.activations import activation_evolution
-from analysis.inside.animation import LAST_MILLISECONDS, MILLISECONDS, caption, frames, gif
+from analysis.inside.animation import LAST_MILLISECONDS, MILLISECONDS, caption, frames, gif, show
 from analysis.inside.kernels import kernel_evolution
 from tests.support.legibility import watched
 
@@ -121,6 +121,16 @@ def test_the_caption_follows_the_strongest_activation():
     dying = caption(tables({0: CONV[0], 1: -np.ones((16, 16))})[1])
     assert dying.endswith("0 at epoch 1; it is silent at 1 of 2 epochs.")
     assert caption(tables({0: -np.ones((16, 16))})[1]) == "Its ReLU is zero everywhere at every epoch from 0 to 0."
+
+
+def test_it_says_which_input_channels_are_shown():
+    maps = {"conv2": CONV, "relu2": {epoch: np.maximum(shown, 0) for epoch, shown in CONV.items()}}
+    maps["pool2"] = {epoch: shown[::2, ::2] for epoch, shown in maps["relu2"].items()}
+    for channels, said in ((8, "Shown are the 4 of the 8 input channels"), (4, "")):
+        weights = {epoch: RNG.normal(size=(2, channels, 5, 5)) for epoch in CONV}
+        exhibit = show(weights, maps, ACCURACY, "conv2", 1, image=IMAGE, description="an image")
+        assert exhibit.note.startswith(said)
+        assert bool(exhibit.note) == bool(said)
 
 
 def test_drawing_leaves_the_callers_settings_alone():
