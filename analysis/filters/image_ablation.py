@@ -44,9 +44,11 @@ def show(table: pd.DataFrame, pictures: Pictures, *, image: np.ndarray, descript
         image: (H, W, 3), bytes.
         description: which image it is.
     """
+    heading, text = f"Which filters speak for and against {table['class'].iloc[0]} in {description}", caption(table)
+    if not table["margin_lost"].any():
+        return Exhibit("ablation_image", heading, text, tables={"ablation_image": table})
     figure = draw_image_effects(table, pictures, image=image, description=description)
-    heading = f"Which filters speak for and against {table['class'].iloc[0]} in {description}"
-    return Exhibit("ablation_image", heading, caption(table), table, figure, points=points(table), note=NOTE)
+    return Exhibit("ablation_image", heading, text, table, figure, points=points(table), note=NOTE)
 
 
 def leading(table: pd.DataFrame, firing: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
@@ -135,12 +137,14 @@ def caption(table: pd.DataFrame) -> str:
 
 
 def points(table: pd.DataFrame) -> list[str]:
-    """One sentence each: the filter that speaks most against the target, and how many change the prediction."""
+    """One sentence each: the filter most against the target, layers without effect, how many change the answer."""
     [worst] = table.nsmallest(1, "margin_lost").to_dict("records")
     if not table["margin_lost"].any():
         return []
     phrases = [f"Filter {worst['filter']} of {worst['layer']} speaks most against {worst['class']}: {_outcome(worst)}."]
-    return [*(phrases if worst["margin_lost"] < 0 else []), _decisive_sentence(table)]
+    changing = table["margin_lost"].ne(0).groupby(table["layer"], sort=False).any()
+    idle = [f"No filter of {layer} changes the margin." for layer in changing.index[~changing]]
+    return [*(phrases if worst["margin_lost"] < 0 else []), *idle, _decisive_sentence(table)]
 
 
 def _decisive_sentence(table: pd.DataFrame) -> str:
@@ -168,20 +172,25 @@ def _signed(value: float) -> str:
 def draw_image_effects(table: pd.DataFrame, pictures: Pictures, *, image: np.ndarray, description: str) -> Figure:
     """The image, and ranked bars for each layer: the six filters most for the class, and the six most against it.
 
+    A layer whose filters change nothing is left out.
+
     Args:
         table: from `image_effects`.
         pictures: kernels and maps, see `Pictures`.
         image: (H, W, 3), bytes.
         description: which image it is.
     """
-    layers = {str(layer): _ranked(part) for layer, part in table.groupby("layer", sort=False)}
-    longest = max(3, *(len(part) for part in layers.values()))
+    changing = table[table["margin_lost"] != 0]
+    layers = {str(layer): _ranked(part) for layer, part in changing.groupby("layer", sort=False)}
+    bars = {layer: max(3, len(part)) for layer, part in layers.items()}
     name, by = without_middle(table["class"].iloc[0], 40), REPLACED[table["replaced_by"].iloc[0]]
     title = f"Margin of {name} lost (logits) when a filter's map is replaced by {by}"
     narrow = is_narrow()
-    deep = HEAD + longest * STEP + 0.5
+    if not narrow:
+        bars = dict.fromkeys(bars, max(bars.values()))
+    deep = [HEAD + count * STEP + 0.5 for count in bars.values()]
     beginning = HEAD + IMAGE + 0.1 if narrow else 0.0
-    figure, ax = sheet(style.page_width(), beginning + deep * (len(layers) if narrow else 1), title)
+    figure, ax = sheet(style.page_width(), beginning + (sum(deep) if narrow else deep[0]), title)
     draw_picture(ax, image, MARGIN, HEAD, IMAGE, without_middle(description, 20))
     predicted = without_middle(table["predicted"].iloc[0], 14)
     text = f"classified as\n{predicted}\nmargin {_signed(table['margin'].iloc[0])}"
@@ -190,11 +199,11 @@ def draw_image_effects(table: pd.DataFrame, pictures: Pictures, *, image: np.nda
     across = style.page_width() if narrow else (style.page_width() - IMAGE - 2 * MARGIN) / len(layers)
     limits = _limits(pd.concat(layers.values()), across - BARS - EDGE)
     for place, (layer, part) in enumerate(layers.items()):
-        left, top = (0.0, beginning + place * deep) if narrow else (MARGIN + IMAGE + place * across, 0.0)
+        left, top = (0.0, beginning + sum(deep[:place])) if narrow else (MARGIN + IMAGE + place * across, 0.0)
         ax.text(left + LEFT, top, _panel_title(layer, part, int((table["layer"] == layer).sum())), va="top", fontsize=9)
-        bars = beside(ax, left + BARS, top + HEAD, across - BARS - EDGE, longest * STEP)
-        _draw_bars(bars, part, longest)
-        bars.set(xlim=limits)
+        panel = beside(ax, left + BARS, top + HEAD, across - BARS - EDGE, bars[layer] * STEP)
+        _draw_bars(panel, part, bars[layer])
+        panel.set(xlim=limits)
         _draw_pictures(ax, part["filter"].tolist(), *pictures[layer], (left + LEFT, top + HEAD))
     return figure
 
@@ -216,7 +225,7 @@ def _draw_pictures(
 
 def _panel_title(layer: str, part: pd.DataFrame, filters: int) -> str:
     """The title of a panel: the number of filters shown, and of all."""
-    if len(part) in (0, filters):
+    if len(part) == filters:
         return layer
     favouring = int((part["margin_lost"] > 0).sum())
     sides = (("for it", favouring), ("against", len(part) - favouring))
@@ -228,8 +237,6 @@ def _limits(shown: pd.DataFrame, width: float) -> style.Limits:
     """Limits of an axis of `width` inches: the range of the bars, plus room for their labels."""
     lost = shown["margin_lost"]
     least, most = min(0.0, lost.min()), max(0.0, lost.max())
-    if least == most:
-        return -1.0, 1.0
     changed = shown["predicted_without"] != shown["predicted"]
     wide, number = 0.85 if is_narrow() else 1.15, 0.07 * lost.map(_written).str.len().max()
     left, right = (wide if changed[side].any() else number if side.any() else 0.0 for side in (lost < 0, lost > 0))
@@ -239,15 +246,12 @@ def _limits(shown: pd.DataFrame, width: float) -> style.Limits:
 
 def _ranked(part: pd.DataFrame) -> pd.DataFrame:
     """The filters of one layer to show, from most for the class to most against it."""
-    ordered = part[part["margin_lost"] != 0].sort_values("margin_lost", ascending=False, kind="stable")
+    ordered = part.sort_values("margin_lost", ascending=False, kind="stable")
     favouring, opposing = (ordered[ordered["margin_lost"] > 0], ordered[ordered["margin_lost"] < 0])
     return pd.concat([favouring.head(MOST), opposing.tail(MOST)])
 
 
 def _draw_bars(ax: Axes, part: pd.DataFrame, longest: int) -> None:
-    if part.empty:
-        style.placeholder(ax, "no filter changes anything")
-        return
     lost = part["margin_lost"].to_numpy(float)
     ax.barh(range(len(part)), lost, color=np.where(lost > 0, FOR, AGAINST), height=0.6)
     ax.axvline(0, color="#666666", linewidth=0.7)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from analysis.filters.image_ablation import MOST, caption, draw_image_effects, image_effects, leading, points
+from analysis.filters.image_ablation import MOST, caption, draw_image_effects, image_effects, leading, points, show
 from analysis.results.classification import softmax
+from tests.support.legibility import problems_on_screens
 
 RNG = np.random.default_rng(1)
 CLASSES = ["cat", "dog", "frog"]
@@ -116,20 +117,25 @@ def test_rounding_is_no_effect():
     assert table["margin_lost"].tolist() == [0.0]
 
 
-def test_with_every_filter_dead_the_figure_and_the_caption_say_so():
+def test_with_every_filter_dead_there_is_one_line_and_no_figure():
     table = image_effects(LOGITS, {"conv1": np.stack([LOGITS] * 4), "conv2": np.stack([LOGITS] * 5)}, CLASSES, 1)
-    figure = draw(table)
-    assert [ax.texts[0].get_text() for ax in figure.axes[1:]] == ["no filter changes anything"] * 2
+    exhibit = show(table, PICTURES, image=IMAGE, description="train:6 (dog)")
+    assert exhibit.figure is None
+    assert exhibit.tables["ablation_image"] is table
     assert caption(table).endswith(
         "and no filter speaks for dog when its map is replaced by its mean over the test images."
     )
     assert points(table) == []
 
 
-def test_one_dead_layer_leaves_the_other():
-    figure = draw(image_effects(LOGITS, {"conv1": WITHOUT["conv1"], "conv2": np.stack([LOGITS] * 5)}, CLASSES, 1))
-    assert len(figure.axes[1].patches) == 2
-    assert figure.axes[2].texts[0].get_text() == "no filter changes anything"
+def test_one_dead_layer_leaves_its_room_to_the_other():
+    table = image_effects(LOGITS, {"conv1": WITHOUT["conv1"], "conv2": np.stack([LOGITS] * 5)}, CLASSES, 1)
+    figure = draw(table)
+    _, bars = figure.axes
+    assert len(bars.patches) == 2
+    assert bars.get_position().width > 0.5
+    assert problems_on_screens(figure) == []
+    assert "No filter of conv2 changes the margin." in points(table)
 
 
 def test_long_names_leave_room_for_the_bars():
