@@ -118,6 +118,7 @@ MLFLOW_VARIABLES = sorted(
     if isinstance(variable, mlflow.environment_variables._EnvironmentVariable)
 )
 HOSTILE = {
+    "MLFLOW_LOGGING_LEVEL": "loud",
     "MLFLOW_RUN_ID": "0" * 32,
     "MLFLOW_EXPERIMENT_ID": "17",
     "MLFLOW_EXPERIMENT_NAME": "another",
@@ -189,9 +190,8 @@ def test_waiting_threads_spin_for_a_limited_time_unless_the_user_has_said_how_th
 
 
 @pytest.mark.parametrize("name", ["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"])
-def test_a_variable_of_mlflow_with_an_invalid_value_is_named(name: str, home: Home, tmp_path: Path):
-    variables = {name: "abc", "MLFLOW_LOGGING_LEVEL": "loud"}
-    ended = run("runs", home=home, cwd=tmp_path, **variables)
+def test_a_variable_of_mlflow_with_an_invalid_value_is_named(name: str, home: Home):
+    ended = study("runs", home=home.root, **{name: "abc"})
     assert ended.code == 2
     assert ended.err.startswith(f"study: {name} cannot be used: ")
     assert ended.err.count("\n") == 1
