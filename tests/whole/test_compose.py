@@ -14,6 +14,7 @@ import pytest
 from tests.support.fork_server import STUDY
 from tests.support.postgres import Cluster
 from tests.support.process import ROOT, TIMEOUT, environment
+from tests.support.warm_path import warm_path
 from tests.test_deploy import DEPLOY, PAGE, loaded
 from tests.whole.test_ui import free_port, wait_for_answer
 
@@ -92,12 +93,14 @@ def test_the_tasks_of_an_array_share_a_search_on_what_compose_starts(served: Ser
         "--workers",
         "1",
     )
+    tools = tmp_path / "tools"
+    tools.mkdir()
     tasks = [
         subprocess.Popen(
             ["bash", DEPLOY / "search.slurm", *small],
             env=environment(
                 tmp_path,
-                PATH=f"{Path(STUDY).parent}:{os.environ['PATH']}",
+                PATH=f"{warm_path(tools)}:{os.environ['PATH']}",
                 STUDY_ENV=str(tmp_path / "study.env"),
                 TMPDIR=str(tmp_path),
                 SLURM_JOB_NAME="study",
