@@ -170,7 +170,7 @@ def _tick_within(bar: Axes, limits: style.Limits) -> None:
     bar.set_xticks(ticks)
     for tick, label in zip(ticks, bar.get_xticklabels(), strict=True):
         place = (tick - low) / (high - low)
-        label.set_ha("left" if place < 0.15 else "right" if place > 0.85 else "center")
+        label.set_horizontalalignment("left" if place < 0.15 else "right" if place > 0.85 else "center")
 
 
 def _draw_curve(ax: Axes, accuracy: Mapping[int, float]) -> Line2D:

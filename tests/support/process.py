@@ -157,8 +157,8 @@ def wheel_command(folder: Path) -> Path:
     subprocess.run([sys.executable, *pip, *build], check=True)
     # Without its own pip, whose installation takes longer than that of the wheel.
     venv.create(place)
-    install = ("--python", place / "bin" / "python", "install", "--no-deps", *wheels.iterdir())
-    subprocess.run([sys.executable, *pip, *install], check=True)
+    into = ("--python", place / "bin" / "python", "install", "--no-deps")
+    subprocess.run([sys.executable, *pip, *into, *wheels.iterdir()], check=True)
     (packages,) = place.glob("lib/python*/site-packages")
     # Of this environment only the libraries: .pth files in it, as of an editable installation, are not read.
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib"))

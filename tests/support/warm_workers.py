@@ -37,7 +37,7 @@ def fork_workers_server() -> None:
             socket.send_fds(ours, [json.dumps(request).encode()], list(descriptors))
         return number
 
-    util.spawnv_passfds = spawn_or_ask
+    util.spawnv_passfds = spawn_or_ask  # type: ignore[assignment]
 
 
 def _wait(requests: socket.socket) -> NoReturn:
