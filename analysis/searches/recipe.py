@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import entries_in_row, is_narrow, panels
 from analysis.drawing.wording import counted, mean_phrase, sentence, several
 from analysis.exhibit import Exhibit
 from analysis.searches.paired_seeds import TOO_FEW, Row, difference_phrase, paired_interval
@@ -117,15 +118,15 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def draw(replicates: pd.DataFrame) -> Figure:
     """Left the accuracy of each training with its mean; right the difference from the first condition by seed."""
     table = effects(replicates)
-    figure = style.figure(style.page_width(), 1.5 + 0.42 * len(table))
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure, (axes,) = panels(style.WIDTH, 1.5 + 0.42 * len(table), 1, 2, sharey=True)
+    left, right = axes
     _draw_accuracies(left, replicates, table)
     _draw_differences(right, replicates, table)
     names = [f"{row['condition']}" for row in table.to_dict("records")]
     left.set_yticks(range(len(table)), names)
     left.set_ylim(len(table) - 0.5, -0.5)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=entries_in_row(2))
     return figure
 
 
@@ -135,7 +136,8 @@ def _draw_accuracies(ax: Axes, replicates: pd.DataFrame, table: pd.DataFrame) ->
     ax.scatter(100 * replicates["val_accuracy"], rows, s=16, color=style.QUIET, alpha=0.7, label="a seed")
     means = 100 * table["val_accuracy_mean"]
     ax.scatter(means, range(len(table)), marker="D", s=25, color=style.MODEL_COLOURS["cnn"], label="mean of the seeds")
-    ax.set(xlabel="validation accuracy, last epoch (%)")
+    line = "\n" if is_narrow() else " "
+    ax.set(xlabel=f"validation accuracy,{line}last epoch (%)")
     ax.grid(True, axis="x")
 
 
@@ -152,5 +154,6 @@ def _draw_differences(ax: Axes, replicates: pd.DataFrame, table: pd.DataFrame) -
         if np.isfinite(row["low"]):
             ax.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour)
     ax.axvline(0, color=style.INK, linewidth=0.8)
-    ax.set(xlabel="difference from the first, by seed (points)")
+    line = "\n" if is_narrow() else " "
+    ax.set(xlabel=f"difference from the first,{line}by seed (points)")
     ax.grid(True, axis="x")

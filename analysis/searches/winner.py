@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.screens import entries_in_row, is_narrow
 from analysis.drawing.wording import counted, listed, mean_phrase, with_minus
 from analysis.exhibit import Exhibit
 from analysis.searches.paired_seeds import TOO_FEW, Row, difference_phrase, paired_interval
@@ -128,7 +129,7 @@ def _verdict(others: Sequence[Row]) -> str:
 def draw(replicates: pd.DataFrame) -> Figure:
     """Each trial's retrainings as dots with mean and standard deviation; a ring is its accuracy in the search."""
     table = ranking(replicates)
-    figure = style.figure(style.page_width(), 1.6 + 0.55 * len(table))
+    figure = style.figure(style.page_width(), 1.6 + (0.7 if is_narrow() else 0.55) * len(table))
     ax = figure.add_subplot()
     rows = table.to_dict("records")
     for place, row in enumerate(rows):
@@ -149,14 +150,17 @@ def draw(replicates: pd.DataFrame) -> Figure:
                 label="mean ± standard deviation of these",
             )
     ax.set_yticks(range(len(table)), [_name(row) for row in rows])
-    ax.set(ylim=(len(table) - 0.5, -0.5), xlabel="validation accuracy, best epoch (%)")
-    ax.set_title("The search's best trials, trained again with other seeds")
+    line = "\n" if is_narrow() else " "
+    ax.set(ylim=(len(table) - 0.5, -0.5), xlabel=f"validation accuracy,{line}best epoch (%)")
+    ax.set_title(f"The search's best trials,{line}trained again{line}with other seeds")
     ax.grid(True, axis="x")
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3)
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=entries_in_row(3))
     return figure
 
 
 def _name(row: Row) -> str:
-    return f"trial {row['trial']}: learning rate {row['learning_rate']:.3g},\nweight decay {row['weight_decay']:.3g}"
+    line = "\n" if is_narrow() else " "
+    rates = f"learning rate {row['learning_rate']:.3g},\nweight decay {row['weight_decay']:.3g}"
+    return f"trial {row['trial']}:{line}{rates}"

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from analysis.searches import winner
+from tests.support.legibility import problems_on_screens
 
 
 def replicates(*accuracies: tuple[float, ...]) -> pd.DataFrame:
@@ -70,7 +71,7 @@ def test_the_caption_says_what_the_numbers_say(trainings: pd.DataFrame, words: t
 )
 def test_every_training_and_what_the_search_had_are_drawn(trainings: pd.DataFrame):
     figure = winner.draw(trainings)
-    figure.draw_without_rendering()
+    assert problems_on_screens(figure) == []
     (ax,) = figure.axes
     drawn = {round(float(x), 6) for marks in ax.collections for x, _ in np.asarray(marks.get_offsets(), float)}
     expected = {*(100 * trainings["val_accuracy"].dropna()).round(6), *(100 * trainings["searched"]).round(6)}
