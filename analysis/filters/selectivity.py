@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import filter_rows, style
 from analysis.drawing.screens import is_narrow
@@ -18,8 +19,8 @@ MOST_BARS = 40
 """Most filters side by side."""
 LONGEST, NARROW_LONGEST = 18, 12
 """Most characters of a class name at a bar."""
-BARS = 1.45
-"""Height in inches that bars and names share in a panel."""
+BARS, BELOW = 1.2, 0.75
+"""Heights in inches of the highest bar of a panel, without the name above it, and of the panel's title and labels."""
 
 
 def show(table: pd.DataFrame, classes: Sequence[str]) -> Exhibit:
@@ -158,45 +159,36 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         layer: part.dropna(subset=["selectivity"]).sort_values("selectivity", ascending=False, kind="stable")
         for layer, part in layers.items()
     }
+    fills = style.class_fills(classes)
     panels = filter_rows.of_layers(
         {layer: part["filter"].tolist() for layer, part in ordered.items()}, filter_rows.fitting(MOST_BARS)
     )
-    figure = style.figure(style.page_width(), (2.6 if is_narrow() else 2.3) * len(panels) + 0.3)
+    longest = min(max(map(width, fills)), NARROW_LONGEST if is_narrow() else LONGEST)
+    angle = 90 if longest > 2 else 0
+    names = CHARACTER * (longest if angle else 2) + 0.15
+    figure = style.figure(style.page_width(), (BARS + names + BELOW) * len(panels) + 0.3)
     axes = figure.subplots(len(panels), 1, squeeze=False, sharey=True).ravel()
-    fills = style.class_fills(classes)
-    top = _top(float(table["selectivity"].fillna(0).max()), max(map(width, fills)))
+    top = (float(table["selectivity"].fillna(0).max()) or 1.0) * (1 + names / BARS)
     widest = max(1, *(len(row.filters) for row in panels))
     for ax, row in zip(axes, panels, strict=True):
-        _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], fills)
+        _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], fills, longest, angle)
         ax.set(xlim=(-0.6, widest - 0.4), ylim=(0, top), title=row.title, ylabel="class selectivity")
+        ax.set_yticks([tick for tick in MaxNLocator(5).tick_values(0, top) if tick <= min(1, top)])
         faint = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist() if row.last else []
         ax.set_xlabel(filter_rows.axis_label({"filters too weak to be rated": faint}), loc="left", fontsize=8)
     return figure
 
 
-def _top(largest: float, longest: int) -> float:
-    """The end of the axis: room for the largest bar and the longest name above it."""
-    names = CHARACTER * min(longest, LONGEST) + 0.1
-    return min(1.02, largest + 0.4, largest / (1 - names / BARS) or 1)
-
-
-_PLATE = {"facecolor": style.PAPER, "alpha": 0.8, "edgecolor": "none", "pad": 1}
-"""Background of a name within a bar, which makes it readable on any colour."""
-
-
-def _draw_bars(ax: Axes, part: pd.DataFrame, fills: Mapping[str, Mapping[str, str]]) -> None:
+def _draw_bars(ax: Axes, part: pd.DataFrame, fills: Mapping[str, Mapping[str, str]], longest: int, angle: int) -> None:
     if part.empty:
         ax.text(0.01, 0.5, "undefined for every filter", transform=ax.transAxes, va="center", color=style.QUIET)
     heights = part["selectivity"].to_numpy(float)
     colours, hatches = ([fills[name][key] for name in part["class"]] for key in ("facecolor", "hatch"))
     ax.bar(range(len(part)), heights, color=colours, hatch=hatches, edgecolor=style.PAPER, linewidth=0, width=0.8)
-    longest = NARROW_LONGEST if is_narrow() else LONGEST
-    angle = 90 if max(map(width, fills)) > 2 else 0
     for place, (height, name) in enumerate(zip(heights, part["class"], strict=True)):
-        inside = height > 0.55  # no room above the bar
-        ax.text(
-            place, height + (-0.03 if inside else 0.02), without_middle(name, longest), rotation=angle, ha="center",
-            va="top" if inside else "bottom", fontsize=8, bbox=_PLATE if inside else None,
+        ax.annotate(
+            without_middle(name, longest), (place, height), (0, 2), textcoords="offset points", rotation=angle,
+            ha="center", va="bottom", fontsize=8,
         )  # fmt: skip
     ax.set_xticks(range(len(part)), part.index, fontsize=8)
     ax.tick_params(axis="x", length=0)
