@@ -3,8 +3,9 @@
 import unicodedata
 from collections.abc import Iterator
 
-from matplotlib.font_manager import FontEntry, findfont, findSystemFonts, fontManager, weight_dict
+from matplotlib.font_manager import FontEntry, FontProperties, findfont, findSystemFonts, fontManager, weight_dict
 from matplotlib.ft2font import FT2Font
+from matplotlib.textpath import text_to_path
 
 FIRST = "DejaVu Sans"
 _families = [FIRST]
@@ -36,6 +37,13 @@ def undrawable(text: str) -> set[str]:
         if covered and entry.name not in _families:
             _families.append(entry.name)
     return characters & _lacking
+
+
+def inches(text: str, points: float) -> float:
+    """The width of a line of text in figures."""
+    font = FontProperties(family=families(), size=points)
+    # Letters that are fitted to dots are up to 3 % wider.
+    return 1.03 * float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
 
 
 def _is_visible(character: str) -> bool:

@@ -20,6 +20,8 @@ MOST = 10
 """Filters shown for each confusion."""
 NARROW_LINE = 34
 """Characters in a line of a panel's title on a narrow screen."""
+LONGEST = 20
+"""Characters of a class's name in such a title, which holds four of them."""
 CONFIDENCE = 1.96
 """Standard errors on either side of a mean: 95 %."""
 COLOURS = ("#1b7837", "#e66101", "#762a83")
@@ -163,7 +165,7 @@ def draw(table: pd.DataFrame) -> Figure:
         ax.axhline(0, color="#666666", linewidth=0.7)
         ax.set(xticks=range(len(chosen)), ylabel="mean share (logits)", xlabel="second-layer filter")
         ax.set_xticklabels([str(filter) for filter in chosen.index])
-        true, called = (without_middle(part[column].iloc[0]) for column in ("true", "called"))
+        true, called = (without_middle(part[column].iloc[0], LONGEST) for column in ("true", "called"))
         title = f"{true} called {called}:", f"margin of {true} over {called}"
         ax.set_title("\n".join(textwrap.fill(half, NARROW_LINE) for half in title) if is_narrow() else " ".join(title))
         # Beside the panel, or below it.

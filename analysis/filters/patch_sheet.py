@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis.drawing import filter_rows, style
+from analysis.drawing.fonts import inches
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.wording import without_end
 
@@ -27,8 +28,6 @@ TOP, HEAD, FOOT = 0.35, 0.15, 0.16
 """Heights in inches: the title, a line above a filter's patches, and a line at the bottom."""
 TITLE = 125
 """Characters of 10 pt that fit across a figure."""
-CHARACTER = 0.056
-"""Width in inches of a character above a filter's patches."""
 _WHY = {"silent": "filters silent on all test images", "constant": "filters the same everywhere on all test images"}
 
 
@@ -105,8 +104,15 @@ def _write_head(ax: Axes, corner: tuple[float, float], width: float, number: str
     ax.text(x, y + HEAD / 2, number, va="center", fontsize=8, weight="bold")
     for line, text in enumerate(notes):
         indent = 0 if line else 0.08 + 0.075 * len(number)
-        fitting = without_end(text, int((width - indent) / CHARACTER))
-        ax.text(x + indent, y + (line + 0.5) * HEAD, fitting, va="center", fontsize=8)
+        ax.text(x + indent, y + (line + 0.5) * HEAD, _fitting(text, width - indent), va="center", fontsize=8)
+
+
+def _fitting(text: str, width: float) -> str:
+    """As much of the text as fits into these inches."""
+    most = len(text)
+    while inches(without_end(text, most), 8) > width:
+        most -= 1
+    return without_end(text, most)
 
 
 def _draw_patches(ax: Axes, crops: np.ndarray, x: float, y: float, side: float) -> None:

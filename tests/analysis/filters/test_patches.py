@@ -6,6 +6,7 @@ from analysis.drawing import style
 from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
 from analysis.filters.patch_sheet import draw_top_patches, responding
 from analysis.filters.patches import PATCHES, _notes, caption, chance, crop_patches, note, top_patches
+from tests.support.legibility import problems_on_screens
 
 RNG = np.random.default_rng(3)
 CLASSES = ["cat", "dog"]
@@ -206,3 +207,16 @@ def test_fewer_images_than_places_are_all_shown():
     few = top_patches(PEAK[:4], MEAN[:4], (TOP[:4], LEFT[:4]), LABELS[:4], CLASSES)
     assert (few["filter"] == 0).sum() == 4
     draw(few)
+
+
+@pytest.mark.slow
+def test_no_line_above_the_patches_runs_into_the_next_ones():
+    many = top_patches(RNG.random((20, 64)), np.zeros((20, 64)), (np.zeros((20, 64), int),) * 2, LABELS, CLASSES)
+    for name in (
+        "common_european_kingfisher",
+        "MINIMUM MAMMALIAN WOMBATS",
+        "翠鳥翠鳥翠鳥翠鳥翠鳥翠鳥",
+        "\U00014fff" * 12,
+    ):
+        lines = [f"most for {name}", f"AUC lost 0.2: {name}"]
+        assert problems_on_screens(draw(many, notes=dict.fromkeys(range(64), lines))) == []
