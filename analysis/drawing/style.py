@@ -166,8 +166,9 @@ def plain_logarithms(axis: Axis) -> None:
     """Labels a logarithmic axis as 0.001 and 1e-5: matplotlib's powers of ten need mathtext, which is off."""
     low, high = axis.get_view_interval()
     if high < 100 * low:
-        # Powers of ten alone could leave an axis with a single label.
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        # Powers of ten alone could leave an axis with a single label; below a factor of 5 so could 1, 2 and 5, and
+        # matplotlib would then label more values than a narrow axis has room for.
+        axis.set_major_locator(MaxNLocator(3) if high < 5 * low else LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}".replace("e-0", "e-")))
     axis.set_minor_formatter(NullFormatter())
 

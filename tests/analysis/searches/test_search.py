@@ -143,11 +143,12 @@ def test_logarithmic_axes_are_labelled_in_plain_numbers():
         assert not [label for label in labels if "$" in label]
 
 
-def test_an_axis_within_a_power_of_ten_has_more_than_one_label():
-    close = TRIALS.assign(learning_rate=np.linspace(0.002, 0.03, len(TRIALS)))
+@pytest.mark.parametrize(("low", "high"), [(0.002, 0.03), (0.0035, 0.0095), (0.0051, 0.0098)])
+def test_an_axis_within_a_power_of_ten_has_more_than_one_label(low: float, high: float):
+    close = TRIALS.assign(learning_rate=np.linspace(low, high, len(TRIALS)))
     figure = heatmap.draw_heatmap(close)
     low, high = figure.axes[0].get_xlim()
-    assert sum(low <= tick <= high for tick in figure.axes[0].get_xticks()) >= 3
+    assert sum(low <= tick <= high for tick in figure.axes[0].get_xticks()) >= 2
     assert problems_on_screens(figure) == []
 
 
