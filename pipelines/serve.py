@@ -77,7 +77,8 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
     # This middleware keeps the pages of other sites from reaching this server by a name that resolves to it.
     os.environ.pop("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", None)
     # Not as an argument: every user of the machine sees those, and the URI may hold a password.
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri
+    # Registered models are there too; unless told, MLflow says so below the addresses.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = os.environ["MLFLOW_REGISTRY_STORE_URI"] = store.uri
     # MLflow's server imports from the current folder first, where the user may have a mlflow.py.
     os.chdir(store.home.store)
     interruption.check()
