@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, SupportsFloat
 
-from analysis.drawing.fonts import undrawable
-
 KINDS = {"conv": "feature map", "relu": "ReLU", "pool": "pooling"}
 """The output of a layer of filters, by the beginning of the layer's name."""
 ABBREVIATIONS = ("cnn", "ffnn")
@@ -104,6 +102,11 @@ def width(text: str) -> int:
 
 
 def _widths(text: str) -> list[int]:
+    if text.isascii():
+        return [1] * len(text)
+    # Here, since commands that draw nothing write sentences, too, and need no matplotlib.
+    from analysis.drawing.fonts import undrawable
+
     boxes = undrawable(text)
     return [1 + (character in boxes or unicodedata.east_asian_width(character) in "WF") for character in text]
 
