@@ -275,12 +275,13 @@ def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
     }
     model: dict[str, Any] = {item.name: recorded[item.name] for item in fields(kind) if item.name in recorded}
     ranges: dict[str, Any] = {key: Range(**settings[key]) for key in SEARCHED}
-    choices = {key: Choices.parse(text, f"--{key}") for key, text in settings.get("choices", {}).items()}
+    network = kind(**model)
+    choices = {key: Choices.parse(text, _option(key, network)) for key, text in settings.get("choices", {}).items()}
     others = {item.name for item in fields(SearchConfig)} - {"model", "choices", *DETAILS, *SEARCHED}
     own = {key: settings[key] for key in others & settings.keys()}
     if "objectives" in own:
         own["objectives"] = tuple(own["objectives"])
-    return SearchConfig(name=name, model=kind(**model), choices=choices, **ranges, **own)
+    return SearchConfig(name=name, model=network, choices=choices, **ranges, **own)
 
 
 def draw_of(trial: optuna.Trial | FrozenTrial) -> int:
