@@ -28,6 +28,8 @@ LONGEST = (
 )
 """The slowest files of tests, started first so that no process is left with a long one at the end."""
 SHARED = "tests.support.studies"
+# Before a conftest of a folder imports it: it would be too late when it becomes a plugin.
+pytest.register_assert_rewrite(SHARED)
 pytest_plugins = ()
 
 

@@ -472,8 +472,15 @@ def one_worker(config: SearchConfig, digest: str, context: Context, data: DataCo
     WorkerPool(assignment, Heard(), lambda ended: None, Recovery(opened, config, context)).run(1)
 
 
+@pytest.fixture
+def workers_left() -> Callable[[], list[psutil.Process]]:
+    """The workers that this process has now and had not before the test; a browser of other tests has children, too."""
+    before = workers_of(psutil.Process())
+    return lambda: [worker for worker in workers_of(psutil.Process()) if worker not in before]
+
+
 def test_a_bug_in_a_worker_is_one_failure_with_its_traceback(
-    context: Context, digits: Dataset, errors: Callable[[], str]
+    context: Context, digits: Dataset, errors: Callable[[], str], workers_left: Callable[[], list[psutil.Process]]
 ) -> None:
     config = SearchConfig(name=NAME, model=CustomConfig(model_path="tests.support.broken_network:build"), trials=2)
     with pytest.raises(RuntimeError, match="LookupError: a bug") as raised:
@@ -485,7 +492,7 @@ def test_a_bug_in_a_worker_is_one_failure_with_its_traceback(
     assert (trial.state, trial.user_attrs["status_reason"]) == (TrialState.FAIL, "crashed")
     [run] = context.store.runs(stage="trial")
     assert (run.status, run.tags["status_reason"]) == ("FAILED", "crashed")
-    assert workers_of(psutil.Process()) == []
+    assert workers_left() == []
 
 
 def test_memory_that_gives_out_in_a_worker_is_told_in_one_sentence(
@@ -502,14 +509,17 @@ def test_memory_that_gives_out_in_a_worker_is_told_in_one_sentence(
 
 
 def test_what_the_user_can_repair_in_a_worker_is_one_sentence_and_its_traceback_where_it_is_asked_for(
-    context: Context, errors: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    context: Context,
+    errors: Callable[[], str],
+    workers_left: Callable[[], list[psutil.Process]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(StudyError, match="images of digits changed while the search was starting") as raised:
         one_worker(SearchConfig(name=NAME, trials=2), "of what was loaded before", context)
     assert "\n" not in str(raised.value)
     assert "Traceback" not in errors()
     assert context.store.runs(stage="trial") == []
-    assert workers_of(psutil.Process()) == []
+    assert workers_left() == []
 
     # The fork server was started without it.
     monkeypatch.setenv("STUDY_DEBUG", "1")
@@ -545,11 +555,13 @@ class InterruptedWhenSent(DataConfig):
 
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_while_a_worker_is_being_started_is_not_lost(context: Context, digits: Dataset) -> None:
+def test_ctrl_c_while_a_worker_is_being_started_is_not_lost(
+    context: Context, digits: Dataset, workers_left: Callable[[], list[psutil.Process]]
+) -> None:
     config = SearchConfig(name=NAME, model=FFNNConfig(hidden=4), trials=1, epochs=1)
     with pytest.raises(KeyboardInterrupt):
         one_worker(config, digits.digest, context, InterruptedWhenSent(dataset="digits"))
-    assert workers_of(psutil.Process()) == []
+    assert workers_left() == []
     assert trials_of(context.home) == []
 
 
