@@ -15,7 +15,7 @@ from analysis.filters import ablation, selectivity
 from analysis.images import covariance, samples
 from analysis.layers import operations
 from analysis.results import calibration, confusion, intervals, kinds, per_class, proportions, roc
-from analysis.searches import pareto
+from analysis.searches import network_sizes, pareto
 from pipelines.report import compose, demonstrations, explanations, faithfulness, measurements, sensitivity
 from pipelines.report.material import Material
 from pipelines.report.network import no_weights
@@ -86,6 +86,7 @@ FAITHFULNESS = Need(lambda m: faithfulness.is_kept(m.network))
 SEARCH = Need(lambda m: bool(m.own_searches))
 TRIALS = Need(lambda m: bool(m.own_searches) and m.own_searches[0].trials is not None)
 SIZES = Need(lambda m: m.trials is not None and pareto.is_shown(m.trials))
+RETRAINED_SIZES = Need(lambda m: network_sizes.is_shown(m.retrained, m.network.name))
 OF_FILTERS = (EXACT, CONVOLUTIONS, WEIGHTS, DATASET)
 OF_LAYERS = (CONVOLUTIONS, IMAGE)
 
@@ -168,6 +169,13 @@ FIGURES: tuple[Figure, ...] = (
     Figure("search_heatmap", SEARCHES, (SEARCH,), compose.show_heatmap),
     Figure("search_importance", SEARCHES, (TRIALS,), compose.show_importance),
     Figure("search_pareto", SEARCHES, (SIZES,), compose.show_pareto),
+    Figure(
+        "network_sizes",
+        SEARCHES,
+        (RETRAINED_SIZES,),
+        lambda m: network_sizes.show(m.retrained),
+        ("network_sizes_seeds",),
+    ),
     Figure("dead_filters", SEARCHES, (IS_CNN,), compose.show_dead_filters),
     Figure("winner", SEARCHES, (), compose.show_winner),
     Figure("recipe", SEARCHES, (), compose.show_recipe),

@@ -185,6 +185,11 @@ class Material:
         return tracked.trials(self.network.store, self.own_searches[0]) if self.own_searches else None
 
     @cached_property
+    def retrained(self) -> pd.DataFrame:
+        """The finished retrainings on the same data set, see `analysis.searches.network_sizes`."""
+        return tracked.retrained(self.network.store, self.network.run.dataset_key)
+
+    @cached_property
     def ablated(self) -> measurements.Filters:
         """The filters of the last epoch: what each responds to, and what is lost without it."""
         return measurements.Filters(self.network, self.data.test, self.config.ablation, self.cache)

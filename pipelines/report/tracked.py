@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 
 import pandas as pd
 
+from analysis.drawing.wording import settings
 from analysis.exhibit import Exhibit
-from analysis.searches import dead_filters, pareto, recipe, winner
+from analysis.searches import dead_filters, network_sizes, pareto, recipe, winner
 from analysis.searches.search import RATES
 from pipelines.report.exhibits import command_line
 from pipelines.report.network import SPLITS, Network
@@ -84,6 +86,38 @@ def reference(network: Network) -> pareto.Reference:
     return pareto.Reference(
         parameter_count(model, classes=len(network.classes), side=network.side), next(accuracy, math.nan)
     )
+
+
+def retrained(store: Store, dataset: str) -> pd.DataFrame:
+    """The finished retrainings on the data set with key `dataset`, as `analysis.searches.network_sizes` takes them.
+
+    Those whose trial does not record its number of parameters are left out.
+    """
+    trials = {run.id: run for run in store.runs([dataset], stage="trial")}
+    rows = []
+    for run in store.runs([dataset], stage="retrain", status="FINISHED"):
+        trial = trials.get(run.trial_run)
+        if trial is None or math.isnan(trial.parameters):
+            continue
+        config = run.train_config
+        values = config.differing()
+        training = {item.name: values.pop(item.name) for item in fields(config) if item.name in values}
+        rows.append(
+            {
+                "model": run.model,
+                "network": settings(values) or "default settings",
+                "training": settings(training),
+                "parameters": trial.parameters,
+                "epochs": config.epochs,
+                "trial": trial.trial_number,
+                "search": trial.search,
+                "is_report": config.model == CNNConfig(),
+                "seed": config.seed,
+                "test_accuracy": metric(run, "final_test_accuracy"),
+            }
+        )
+    columns = [*network_sizes.OF_NETWORK, "seed", "test_accuracy"]
+    return pd.DataFrame(rows, columns=columns).drop_duplicates([*network_sizes.OF_NETWORK, "seed"], ignore_index=True)
 
 
 def importance(store: Store, search: Run) -> pd.DataFrame:

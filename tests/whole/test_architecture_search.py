@@ -98,6 +98,28 @@ def test_its_figures_have_every_hyperparameter_the_front_and_the_reports_network
     assert _has_figures(home)
 
 
+def test_retrained_networks_of_several_sizes_are_compared(searched: tuple[Home, Ended]) -> None:
+    home, _ = searched
+    [largest] = Store(home).runs(stage="trial", optuna_trial=str(_largest(home)))
+    for words in (("--run", largest.id, "--epochs", "1", "--seeds", "2"), ("--preset", "report", "--epochs", "1")):
+        ended = study_here("retrain", "--dataset", "digits", *words, *ON, home=home.root)
+        assert ended.code == 0, ended.err
+    ended = study_here("analyse", "--run", "best:parameters:0.02", "--only", "network_sizes", home=home.root)
+    assert ended.code == 0, ended.err
+    [page] = home.reports.glob("*/only/index.html")
+    table = pd.read_csv(page.parent / "network_sizes.csv")
+    runs = Store(home).runs(stage="retrain")
+    assert table["seeds"].sum() == len(runs) == 4
+    assert table.loc[table["is_report"], "parameters"].tolist() == [94_666]
+    seeds = pd.read_csv(page.parent / "network_sizes_seeds.csv")
+    assert sorted(seeds["test_accuracy"]) == pytest.approx(sorted(run.metrics["final_test_accuracy"] for run in runs))
+    assert seeds.groupby("parameters")["test_accuracy"].mean().tolist() == pytest.approx([*table["test_accuracy"]])
+
+
+def _largest(home: Home) -> int:
+    return max(Store(home).runs(stage="trial"), key=lambda run: run.parameters).trial_number
+
+
 def _has_figures(home: Home) -> bool:
     store = Store(home)
     [search] = store.runs(stage="search")
