@@ -19,15 +19,18 @@ def resnet18(classes: int) -> nn.Module:
     return model
 
 
-def three_layers(classes: int) -> nn.Module:
-    """Three convolutions of 3 × 3 with batch normalisation, then the mean over all places: 24,346 parameters."""
-    return ThreeLayers(classes)
+def three_layers(classes: int, width: int = 16) -> nn.Module:
+    """Three convolutions of 3 × 3 with batch normalisation, then the mean over all places: 24,346 parameters.
+
+    They have `width`, twice and four times as many filters.
+    """
+    return ThreeLayers(classes, (width, 2 * width, 4 * width))
 
 
 class ThreeLayers(nn.Module):
     """Three blocks of convolution, batch normalisation, ReLU and max pooling, then the mean of each map."""
 
-    def __init__(self, classes: int, filters: tuple[int, int, int] = (16, 32, 64)):
+    def __init__(self, classes: int, filters: tuple[int, int, int]):
         super().__init__()
         inputs = (3, *filters)
         pairs = list(zip(inputs, filters, strict=False))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from study import TRACKING_URI, data, models, training
-from study.config import ARCHITECTURES, IMAGE_SIZE, MODELS, DataConfig, TrainConfig
+from study.config import ARCHITECTURES, IMAGE_SIZE, MODELS, CustomConfig, DataConfig, TrainConfig, model_config
 from study.custom import described
 from study.data import Dataset
 from study.device import prepare
@@ -62,7 +62,8 @@ def build_model(
     Raises:
         StudyError: for an unknown name, layers that do not fit, or a function that returns no network.
     """
-    config = described(name, settings) if ":" in name else replace(described(name), **settings)
+    is_own = isinstance(model_config(name), CustomConfig)
+    config = described(name, settings) if is_own else replace(described(name), **settings)
     return models.build_model(config, classes=classes, seed=seed, side=side)
 
 

@@ -131,10 +131,11 @@ def draw(table: pd.DataFrame, retrained: pd.DataFrame) -> Figure:
             fontsize=8,
             color=style.INK,
         )
-    if (of_report := table[table["is_report"]]).size:
+    of_report = table[table["is_report"]]
+    if len(of_report):
         means = 100 * of_report["test_accuracy"]
-        ring = {"facecolor": "none", "edgecolor": style.INK, "s": 130, "label": "the report's network"}
-        ax.scatter(of_report["parameters"], means, **ring)
+        label = "the report's network"
+        ax.scatter(of_report["parameters"], means, s=130, facecolor="none", edgecolor=style.INK, label=label)
     ax.set(xscale="log", xlabel="parameters of the network", ylabel="test accuracy (%)", title=HEADING)
     ax.margins(x=0.08)
     ax.xaxis.set_major_locator(LogLocator(subs=(1,) if is_narrow() else (1, 2, 5)))

@@ -30,6 +30,8 @@ def test_a_model_has_the_report_s_settings_or_those_given():
     hidden = study.build_model("ffnn", hidden=7)
     assert isinstance(hidden, FFNN)
     assert hidden.fc1.out_features == 7
+    wide = study.build_model("three_layers", width=31)
+    assert sum(weights.numel() for weights in wide.parameters()) == 89_011
 
 
 def test_the_seed_draws_the_weights():
