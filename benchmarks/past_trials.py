@@ -9,9 +9,8 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.untrained import curve
-from study.config import SearchConfig, TrainConfig
+from study.config import RATES, SearchConfig, TrainConfig, search_space
 from study.search.search import open_search
-from study.search.space import SEARCHED, search_space
 
 TEMPLATES = 50
 """Number of trials that Optuna writes, and that are then copied with other numbers and hyperparameters."""
@@ -46,7 +45,7 @@ def fill(storage: str, config: SearchConfig, count: int, *, digest: str) -> None
 def _trial(config: SearchConfig, number: int, draws: np.random.Generator) -> FrozenTrial:
     space = search_space(config)
     params: dict[str, Any] = {}
-    for name in SEARCHED:
+    for name in RATES:
         bounds = getattr(config, name)
         # Copies have between half and twice the value.
         params[name] = math.exp(draws.uniform(math.log(2 * bounds.low), math.log(bounds.high / 2)))
@@ -63,7 +62,7 @@ def _trial(config: SearchConfig, number: int, draws: np.random.Generator) -> Fro
         datetime_start=datetime.now(),
         datetime_complete=datetime.now(),
         params=params,
-        distributions={name: space[name] for name in SEARCHED},
+        distributions={name: space[name] for name in RATES},
         intermediate_values=dict(enumerate(accuracies, 1)),
         user_attrs={
             "worker": "elsewhere 1 elsewhere 1",

@@ -89,7 +89,8 @@ def _retrain_best(
     if (least := best.least_accuracy(prefer)) is not None:
         context.display.say(
             f"The smallest {config.model.name} with a validation accuracy of at least {least:g} is {trial.full_name}: "
-            f"{trial.parameters:,.0f} parameters, {metric(trial, 'best_val_accuracy'):.4f}."
+            f"{trial.parameters:,.0f} parameters, {metric(trial, 'best_val_accuracy'):.4f}. Other commands name it by "
+            f"--run best:{'' if config.model.name == 'cnn' else f'{config.model.name}:'}{prefer}."
         )
     else:
         complete = best.complete_trials(context.store, dataset.key, model=config.model.name)

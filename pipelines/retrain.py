@@ -24,7 +24,7 @@ from pipelines.trials.trainings import retraining as train
 from pipelines.trials.turns import retried, take_turns
 from study.cautions import baseline
 from study.config import CustomConfig, ModelConfig, TrainConfig
-from study.custom import changed, source_hash
+from study.custom import change_warning, source_hash
 from study.data import Dataset
 from study.device import failures_explained, release_freed_memory
 from study.duplicates import find_duplicates
@@ -118,7 +118,7 @@ def _as_it_is_now(trial: Run, dataset: Dataset, context: Context) -> ModelConfig
     """
     model = trial.train_config.model
     build_model(model, classes=len(dataset.classes), seed=0, side=dataset.side)
-    if not (message := changed(model)):
+    if not (message := change_warning(model)):
         return model
     context.display.say(f"{message} Its settings were searched with the earlier one.")
     assert isinstance(model, CustomConfig)

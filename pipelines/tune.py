@@ -20,6 +20,7 @@ from study.data import Dataset
 from study.errors import StudyError
 from study.models import parameter_count
 from study.search import search
+from study.search.space import roomiest
 from study.search.storage import storage_failures_explained
 from study.system.redaction import masked
 from study.tracking.best import complete_trials
@@ -49,7 +50,7 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
     """
     # Too few images for a validation split, or too small ones for the layers, are an error before anything is recorded.
     _ = dataset.splits
-    parameter_count(config.model, classes=len(dataset.classes), side=dataset.side)
+    parameter_count(roomiest(config), classes=len(dataset.classes), side=dataset.side)
     with storage_failures_explained(context.storage):
         with context.locked():
             # An experiment that was deleted, or is not this user's, is an error before a search is started.

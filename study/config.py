@@ -128,7 +128,7 @@ class CustomConfig:
     """The function, ``package.module:function``."""
     model_source: str = ""
     """SHA-256 of the function's file; empty for the functions of `ARCHITECTURES`, which belong to the commit."""
-    # A hash without it is that of equal ones all the same.
+    # Not hashable; equality still compares it.
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Further arguments of the function, by name; a search can draw them."""
 
@@ -152,6 +152,8 @@ class CustomConfig:
 
 ModelConfig = CNNConfig | FFNNConfig | CustomConfig
 
+MOST = 1_000_000
+"""Maximum of any count, e.g. of trials or epochs: more is a typing error."""
 ARCHITECTURES = {"resnet18": "study.examples:resnet18", "three_layers": "study.examples:three_layers"}
 """Further networks of this package by name, with the functions that build them."""
 
@@ -219,7 +221,7 @@ class TrainConfig:
     """Seed of the initial weights and of the order of the images."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "weight_decay"):
+        for name in RATES:
             value = getattr(self, name)
             require(math.isfinite(value) and value >= 0, f"{name} is {value}: it must be a finite number, 0 or more.")
         require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
@@ -239,15 +241,14 @@ class TrainConfig:
         """All fields that a search can draw, by their names in it: `filters1` and `filters2` for `filters`."""
         others = ("model", "batch_size", "seed", "arguments")
         values = {name: value for name, value in self.params().items() if name not in others}
-        filters = values.pop("filters", ())
+        filters = values.pop("filters") if isinstance(self.model, CNNConfig) else ()
         return values | {f"filters{number}": count for number, count in enumerate(filters, start=1)}
 
     def differing(self) -> dict[str, Any]:
         """Both rates, and of the other hyperparameters but epochs those that differ from the report's."""
         values, default = self.hyperparameters(), TrainConfig(model=default_model(self.model)).hyperparameters()
-        rates = ("learning_rate", "weight_decay")
         rest = {name: value for name, value in values.items() if value != default.get(name) and name != "epochs"}
-        return {name: values[name] for name in rates} | rest
+        return {name: values[name] for name in RATES} | rest
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> "TrainConfig":
@@ -304,6 +305,8 @@ def can_be_name(text: str) -> bool:
     return text not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f'\"`]", text)
 
 
+RATES = ("learning_rate", "weight_decay")
+"""The hyperparameters that every search draws. They are drawn last: a trial that has them has all."""
 DETAILS = ("name", "trials", "image_size", "trial_timeout")
 """Fields of a search that are no settings; the size of the images goes with the data set."""
 LEARNING_RATES, WEIGHT_DECAYS = Range(low=1e-5, high=1e-1), Range(low=1e-6, high=1e-1)

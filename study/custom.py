@@ -40,19 +40,25 @@ KNOWN = ("classes", "side")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 """The types of defaults to which the values of a search are converted."""
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-TAKEN = {item.name for config in (TrainConfig, DataConfig, SearchConfig, CustomConfig) for item in fields(config)}
-"""Names of settings, which an argument of the user's own function cannot have beside them."""
+SETTINGS = {item.name for config in (TrainConfig, DataConfig, SearchConfig, CustomConfig) for item in fields(config)}
+RESERVED = SETTINGS | {
+    *("background", "device", "git_commit", "gpu", "precision", "threads", "world_size", "dataset_digest"),
+    *("number", "state", "parameters", "val_accuracy", "planned_epochs", "best", "best_so_far"),
+}
+"""Names that an argument of the user's own function cannot have: the other params of a run, and columns of a table of
+trials.
+"""
 
 
-def described(option: str, arguments: Mapping[str, Any] | None = None) -> ModelConfig:
+def network_settings(option: str, arguments: Mapping[str, Any] | None = None) -> ModelConfig:
     """The settings of the network that --model names, with the hash of its source.
 
     Args:
         option: the value of --model.
-        arguments: further arguments of the function, by name; a text may name several values, as in a search.
+        arguments: further arguments of the function, by name; `Choices` for one that a search draws.
 
     Returns:
-        the settings; of a text with several values, they have the first.
+        the settings; of `Choices` they have the first value.
 
     Raises:
         StudyError: for an unknown name, a function that cannot be imported or called, or arguments that it, or a
@@ -69,14 +75,13 @@ def described(option: str, arguments: Mapping[str, Any] | None = None) -> ModelC
     own = [name for name, item in parameters.items() if name not in KNOWN and item.kind in NAMED]
     for name in arguments:
         if name not in own:
-            raise unknown(f"argument of {config.model_path}", name, own or ["none: it takes no further ones"])
+            require(bool(own), f"{config.model_path} has no argument {name!r}: it takes no further ones.")
+            raise unknown(f"argument of {config.model_path}", name, own)
         require(
-            name not in TAKEN, f"The argument {name} of {config.model_path} has the name of another setting: rename it."
+            name not in RESERVED,
+            f"The argument {name} of {config.model_path} has the name of another setting or result: rename it.",
         )
-    values = {
-        name: Choices.parse(value, f"--argument {name}").values if isinstance(value, str) else (value,)
-        for name, value in arguments.items()
-    }
+    values = {name: value.values if isinstance(value, Choices) else (value,) for name, value in arguments.items()}
     for name, choices in values.items():
         for value in choices:
             _converted(name, value, parameters[name].default)
@@ -135,7 +140,7 @@ def source_hash(config: CustomConfig) -> str:
     return sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
-def changed(config: ModelConfig) -> str:
+def change_warning(config: ModelConfig) -> str:
     """A sentence for a network whose source is not the recorded one; empty where it is."""
     if not isinstance(config, CustomConfig) or not config.model_source or source_hash(config) == config.model_source:
         return ""
@@ -186,14 +191,12 @@ def _arguments(function: Callable[..., Any], config: CustomConfig, **known: int)
     """Those of the `known` arguments that the function takes, and those of `config` as the types of their defaults.
 
     Raises:
-        StudyError: for a value that has not the type of its default.
+        StudyError: for an argument that the function does not take, or a value that has not the type of its default.
     """
     parameters = _parameters(function, config.model_path)
-    given = {
-        name: _converted(name, value, parameters[name].default)
-        for name, value in config.arguments.items()
-        if name in parameters
-    }
+    if lost := ", ".join(config.arguments.keys() - parameters):
+        raise StudyError(f"The function {config.model_path} takes no {lost}, with which the network was recorded.")
+    given = {name: _converted(name, value, parameters[name].default) for name, value in config.arguments.items()}
     return {name: value for name, value in known.items() if name in parameters} | given
 
 
@@ -203,7 +206,10 @@ def _converted(name: str, value: Any, default: Any) -> Any:
     if kind not in KINDS:
         return value
     try:
-        return BOOLEANS[str(value).lower()] if kind is bool else kind(value)
+        converted = BOOLEANS[str(value).lower()] if kind is bool else kind(value)
+        if isinstance(value, float) and converted != value:
+            raise ValueError(value)
+        return converted
     except (ValueError, TypeError, KeyError):
         raise StudyError(
             f"--argument {name} is {value!r}: it must be {KINDS[kind]}, as its default {default}."

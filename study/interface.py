@@ -5,7 +5,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from study import TRACKING_URI, data, models, training
 from study.config import ARCHITECTURES, IMAGE_SIZE, MODELS, CustomConfig, DataConfig, TrainConfig, model_config
-from study.custom import described
+from study.custom import network_settings
 from study.data import Dataset
 from study.device import prepare
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 from study.home import Home, default_home
 from study.state import TrainingState
 from study.tracking.artifacts import epoch_of, predictions_path, weights_path
@@ -62,8 +62,15 @@ def build_model(
     Raises:
         StudyError: for an unknown name, layers that do not fit, or a function that returns no network.
     """
-    is_own = isinstance(model_config(name), CustomConfig)
-    config = described(name, settings) if is_own else replace(described(name), **settings)
+    config = model_config(name)
+    if isinstance(config, CustomConfig):
+        config = network_settings(name, settings)
+    else:
+        try:
+            config = replace(config, **settings)
+        except TypeError as error:
+            known = ", ".join(item.name for item in fields(config))
+            raise StudyError(f"The {name} cannot have {settings}: {first_line(error)}; it takes {known}.") from None
     return models.build_model(config, classes=classes, seed=seed, side=side)
 
 
@@ -204,8 +211,8 @@ def best(
     """The retrained network that `run` names, from the tracking store.
 
     Args:
-        run: a model's name for its best trial retrained (``"cnn"``, ``"ffnn"``), or what `study analyse --run` takes:
-            a run's id, a unique prefix of it, or its name.
+        run: a model's name for its best trial retrained (``"cnn"``, ``"ffnn"``, that of a network of your own), or what
+            `study analyse --run` takes: ``"best:parameters:0.70"``, a run's id, a unique prefix of it, or its name.
         dataset: the experiment of the data set, e.g. ``"digits"``; by default that of the latest retrained run.
         home: the folder that holds `mlruns/`; by default that of the command.
         tracking_uri: an MLflow tracking server, or another store; by default `MLFLOW_TRACKING_URI`, or the one in
@@ -215,7 +222,8 @@ def best(
         StudyError: where there is none, or several.
     """
     store = Store(_home(home), tracking_uri or TRACKING_URI)
-    chosen = choose_retrained(store, f"best:{run}" if run in {*MODELS, *ARCHITECTURES} else run, dataset)
+    models_ = {*MODELS, *ARCHITECTURES} | {other.model for other in store.runs(stage="search")}
+    chosen = choose_retrained(store, f"best:{run}" if run in models_ else run, dataset)
     return Recorded(chosen, store, store.classes(chosen.id))
 
 

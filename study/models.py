@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from study.config import IMAGE_SIZE, CNNConfig, CustomConfig, FFNNConfig, ModelConfig
-from study.custom import build, changed
+from study.custom import build, change_warning
 from study.errors import StudyError
 from study.geometry import feature_sizes
 
@@ -170,6 +170,6 @@ def trained_model(
     except RuntimeError as error:
         if not isinstance(config, CustomConfig):
             raise
-        why = changed(config) or "Its code, or that of a library it uses, has changed."
+        why = change_warning(config) or "Its code, or that of a library it uses, has changed."
         raise StudyError(f"The weights do not fit the network that {config.model_path} builds now. {why}") from error
     return model.eval()

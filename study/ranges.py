@@ -1,6 +1,7 @@
 """What a search draws a hyperparameter from: a range of real numbers, or whole numbers and words."""
 
 import math
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -83,6 +84,6 @@ class Choices:
             raise StudyError(
                 f"{option} is {text!r}: write one value, several (3,5,7), or a range of whole numbers from 1 on (8:64)."
             ) from None
-        if all(word.lstrip("-").isdecimal() for word in words):
+        if all(re.fullmatch(r"-?\d+", word) for word in words):
             return cls(values=tuple(sorted({int(word) for word in words})))
         return cls(values=tuple(dict.fromkeys(words)))

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.drawing import style
 
@@ -48,6 +50,13 @@ def _wrap_texts(figure: Figure) -> None:
         letters = int(inches / (0.52 * float(text.get_fontsize()) / 72))
         if text.get_rotation() == 0 and max(map(len, text.get_text().splitlines()), default=0) > letters:
             text.set_text("\n".join(textwrap.fill(line, letters) for line in text.get_text().splitlines()))
+
+
+def label_counts(axis: Axis) -> None:
+    """Labels a logarithmic axis of counts as 1,000 and 20,000; on a narrow screen by powers of ten alone."""
+    axis.set_major_locator(LogLocator(subs=(1,) if is_narrow() else (1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def panels(

@@ -142,7 +142,7 @@ def draw_heatmaps(searches: dict[str, pd.DataFrame]) -> Figure:
 
 def _points(ax: Axes, table: pd.DataFrame, limits: style.Limits) -> None:
     kept = table[(table["state"] != "diverged") & table["val_accuracy"].notna()]
-    lost = table[table["state"] == "diverged"]
+    lost = table.drop(kept.index)
     for state, part in kept.groupby("state"):
         ax.scatter(
             part["learning_rate"],
@@ -156,7 +156,8 @@ def _points(ax: Axes, table: pd.DataFrame, limits: style.Limits) -> None:
             linewidth=0.5,
             zorder=3,
         )
-    ax.scatter(lost["learning_rate"], lost["weight_decay"], **MARKS["diverged"])
+    for state, part in lost.groupby("state"):
+        ax.scatter(part["learning_rate"], part["weight_decay"], **MARKS[str(state)])
     top = table[table["best"]]
     ax.scatter(top["learning_rate"], top["weight_decay"], **_ring(190))
     ax.set(xscale="log", yscale="log")
@@ -176,9 +177,9 @@ def _cells(ax: Axes, table: pd.DataFrame, limits: style.Limits) -> None:
     columns = [*RATES, "val_accuracy", "state", "best"]
     for rate, decay, accuracy, state, is_best in table[columns].itertuples(index=False, name=None):
         x, y = across.index(rate) + 0.5, down.index(decay) + 0.5
-        if state == "diverged":
-            ax.scatter(x, y, **MARKS["diverged"])
-        elif np.isfinite(accuracy):
+        if state == "diverged" or np.isnan(accuracy):
+            ax.scatter(x, y, **MARKS[state])
+        else:
             ink = style.ink_on(style.SEQUENTIAL, Normalize(*limits)(100 * accuracy))
             mark = " ▽" if state == "pruned" else ""
             ax.text(x, y, f"{100 * accuracy:.1f}{mark}", ha="center", va="center", fontsize=8, color=ink)

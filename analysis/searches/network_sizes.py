@@ -7,10 +7,9 @@ parameters, epochs, trial (its number), search, is_report (whether it is the rep
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.drawing import style
-from analysis.drawing.screens import entries_in_row, is_narrow
+from analysis.drawing.screens import entries_in_row, label_counts
 from analysis.drawing.wording import mean_phrase, model_label
 from analysis.exhibit import Exhibit
 from analysis.searches.paired_seeds import Row
@@ -18,9 +17,9 @@ from analysis.searches.paired_seeds import Row
 HEADING = "Test accuracy against the number of parameters"
 OF_NETWORK = ["model", "network", "training", "parameters", "epochs", "trial", "search", "is_report"]
 NOTE = (
-    "All finished retrainings on this data set. Means ± standard deviations over the seeds of one trial's retrainings "
-    "with the same number of epochs. A network that is picked here is chosen by the test images, which favours it: "
-    "choose by validation accuracy."
+    "All finished retrainings on this data set whose trials record the number of parameters. Means ± standard "
+    "deviations over the seeds of one trial's retrainings with the same number of epochs. A network that is picked "
+    "here is chosen by the test images, which favours it: choose by validation accuracy."
 )
 
 
@@ -61,9 +60,9 @@ def networks(retrained: pd.DataFrame) -> pd.DataFrame:
 def caption(table: pd.DataFrame) -> str:
     """One sentence on `networks`: the best, and the smallest that is no worse than the report's."""
     rows = table.to_dict("records")
-    best = max(rows, key=lambda row: row["test_accuracy"])
     report = max((row for row in rows if row["is_report"]), key=lambda row: row["test_accuracy"], default=None)
     if report is None:
+        best = max(rows, key=lambda row: row["test_accuracy"])
         return f"The highest mean test accuracy has {_named(best)}; the report's network was not retrained."
     fitting = [row for row in rows if row["parameters"] <= report["parameters"]]
     best = max(fitting, key=lambda row: row["test_accuracy"])
@@ -138,9 +137,7 @@ def draw(table: pd.DataFrame, retrained: pd.DataFrame) -> Figure:
         ax.scatter(of_report["parameters"], means, s=130, facecolor="none", edgecolor=style.INK, label=label)
     ax.set(xscale="log", xlabel="parameters of the network", ylabel="test accuracy (%)", title=HEADING)
     ax.margins(x=0.08)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1,) if is_narrow() else (1, 2, 5)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.0f}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    label_counts(ax.xaxis)
     ax.grid(True, axis="y")
     figure.legend(loc="outside lower center", ncols=entries_in_row(len(ax.get_legend_handles_labels()[1])))
     return figure

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.drawing import style
-from analysis.drawing.screens import entries_in_row, is_narrow
+from analysis.drawing.screens import entries_in_row, label_counts
 from analysis.drawing.wording import counted
 from analysis.exhibit import Exhibit
 from analysis.searches.search import MARKS, NO_TRIALS, STATES
@@ -34,8 +33,8 @@ def is_shown(trials: pd.DataFrame) -> bool:
     return bool(trials["parameters"].nunique() > 1)
 
 
-def show(trials: pd.DataFrame, reference: Reference) -> Exhibit:
-    """The trials, the front, and the report's network."""
+def show(trials: pd.DataFrame, reference: Reference | None) -> Exhibit:
+    """The trials, the front, and the report's network, if it is of its kind."""
     table = front(trials)
     return Exhibit("search_pareto", HEADING, caption(table, reference), table, draw(table, reference), note=NOTE)
 
@@ -57,7 +56,7 @@ def front(trials: pd.DataFrame) -> pd.DataFrame:
     return table.assign(on_front=accuracy > before).reset_index(drop=True)
 
 
-def caption(table: pd.DataFrame, reference: Reference) -> str:
+def caption(table: pd.DataFrame, reference: Reference | None) -> str:
     """One sentence on a `front`: its ends, and the smallest network that is no worse than the report's."""
     on_front = table[table["on_front"]]
     if on_front.empty:
@@ -70,7 +69,7 @@ def caption(table: pd.DataFrame, reference: Reference) -> str:
     text = f"The front has {counted(len(on_front), 'network')}, " + (
         f"from {ends[0]} to {ends[1]}" if len(on_front) > 1 else f"of {ends[0]}"
     )
-    return f"{text}; {_compared(on_front, reference)}."
+    return f"{text}; {_compared(on_front, reference)}." if reference else f"{text}."
 
 
 def _compared(on_front: pd.DataFrame, reference: Reference) -> str:
@@ -117,9 +116,7 @@ def draw(table: pd.DataFrame, reference: Reference | None = None) -> Figure:
         )
     if reference:
         _draw_reference(ax, reference)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1,) if is_narrow() else (1, 2, 5)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.0f}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    label_counts(ax.xaxis)
     ax.grid(True, axis="y")
     figure.legend(loc="outside lower center", ncols=entries_in_row(len(ax.get_legend_handles_labels()[1])))
     return figure

@@ -9,12 +9,18 @@ import typer
 
 from pipelines.cli.versions import show_versions
 from pipelines.config import DEAD_FILTERS_EPOCHS, EXPERIMENTS, MOST_EXPLORER_IMAGES, REPORT_FILTER, WINNER_TOP
-from study.config import ARCHITECTURES, LARGEST_IMAGE, SMALLEST_IMAGE, SearchConfig, TrainConfig, default_trials
+from study.config import (
+    ARCHITECTURES,
+    LARGEST_IMAGE,
+    MOST,
+    SMALLEST_IMAGE,
+    SearchConfig,
+    TrainConfig,
+    default_trials,
+)
 from study.errors import StudyError, require
 from study.system.debugging import VARIABLE
 
-MOST = 1_000_000
-"""Maximum of any count, e.g. of trials or epochs: more is a typing error."""
 MOST_WORKERS = 256
 """Maximum number of trainings at a time."""
 LARGEST_SEED = 2**31 - 1
@@ -196,16 +202,20 @@ def assignments(words: list[str] | None) -> dict[str, str]:
     """The values of each ``NAME=VALUES``, by name.
 
     Raises:
-        StudyError: for a word that is none.
+        StudyError: for a word that is none, or a name that stands twice.
     """
+    values: dict[str, str] = {}
     for word in words or ():
-        require(word.partition("=")[2] != "", f"--argument is {_quoted(word)}: write NAME=VALUES, e.g. width=8:64.")
-    return {name.strip(): values for name, _, values in (word.partition("=") for word in words or ())}
+        name, _, text = word.partition("=")
+        require(text != "", f"--argument is {_quoted(word)}: write NAME=VALUES, e.g. width=8:64.")
+        require(name.strip() not in values, f"--argument {name} stands twice: list its values in one, e.g. width=8,16.")
+        values[name.strip()] = text
+    return values
 
 
 def drawn(name: str, help: str, variable: str = "") -> Any:
-    """An option of the search space: of a hyperparameter that a search can draw, where empty means as --space says."""
-    return option(name, help, variable, rich_help_panel="Search space (a value, or values to draw from: 3,5 or 8:64)")
+    """An option of a hyperparameter that a search can draw; left empty, --space decides."""
+    return option(name, help, variable, rich_help_panel="Search space (one value, several: 3,5, or counts: 8:64)")
 
 
 Space = Annotated[
@@ -237,7 +247,13 @@ DrawnEpochs = Annotated[
         show_default=f"{SearchConfig.epochs}; architecture: 5:20",
     ),
 ]
-Search = Annotated[str, option("--search", help="The search's name; empty: <dataset>-<model>.")]
+Search = Annotated[
+    str,
+    option(
+        "--search",
+        help="The search's name; empty: <dataset>-<model>, or <dataset>-<model>-architecture.",
+    ),
+]
 Seed = Annotated[int, number("--seed", help="Base of every seed.", most=LARGEST_SEED)]
 NoRetrain = Annotated[bool, option("--no-retrain", help="Stop after the search.")]
 RetrainEpochs = Annotated[

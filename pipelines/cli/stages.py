@@ -27,6 +27,7 @@ from study.config import (
     model_config,
 )
 from study.errors import StudyError, require, require_known
+from study.ranges import Choices
 from study.system.torchrun import rank, world_size
 
 app = typer.Typer()
@@ -236,9 +237,10 @@ def _network(model: str, arguments: Mapping[str, str] | None = None) -> ModelCon
     if not isinstance(config, CustomConfig) and not arguments:
         return config
     # Imports torch, which a message about another option need not wait for.
-    from study.custom import described
+    from study.custom import network_settings
 
-    return described(model, arguments)
+    values = {name: Choices.parse(text, f"--argument {name}") for name, text in (arguments or {}).items()}
+    return network_settings(model, values)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from pipelines.report import figures
 from pipelines.report.material import Material
 from study.config import IMAGE_SIZE, CustomConfig, ModelConfig
 from study.convolutions import Convolutions, layered, maps_of
-from study.custom import changed
+from study.custom import change_warning
 from study.errors import StudyError, unknown
 from study.models import build_model
 
@@ -87,4 +87,4 @@ def notices(material: Material) -> list[str]:
     if not material.config.only:
         left_out = figures.inapplicable(material)
         lines += [f"Not applicable: {', '.join(without)}. {reason}" for reason, without in left_out.items()]
-    return [*lines, *filter(None, [changed(network.config.model)])]
+    return [*lines, *filter(None, [change_warning(network.config.model)])]

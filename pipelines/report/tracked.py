@@ -12,7 +12,7 @@ from analysis.searches import dead_filters, network_sizes, pareto, recipe, winne
 from analysis.searches.search import RATES
 from pipelines.report.exhibits import command_line
 from pipelines.report.network import SPLITS, Network
-from study.config import CNNConfig, model_config
+from study.config import MODELS, CNNConfig, model_config
 from study.models import parameter_count
 from study.tracking import best
 from study.tracking.runs import Run, differing_params, metric
@@ -78,8 +78,13 @@ def trials(store: Store, search: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values("number", ignore_index=True)
 
 
-def reference(network: Network) -> pareto.Reference:
-    """The report's network for these classes, with the highest validation accuracy of all trials that have it."""
+def reference(network: Network) -> pareto.Reference | None:
+    """The report's network for these classes, with the highest validation accuracy of all trials that have it.
+
+    None for another network than the report's two.
+    """
+    if network.name not in MODELS:
+        return None
     model = model_config(network.name)
     complete = best.complete_trials(network.store, network.run.dataset_key, model=network.name)
     accuracy = (metric(run, "best_val_accuracy") for run in complete if run.train_config.model == model)

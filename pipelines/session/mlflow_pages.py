@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from study.config import RATES
 from study.tracking.queries import quoted
 from study.tracking.runs import LOG_RATES, PARAMETERS, Run
 
@@ -61,7 +62,7 @@ def search_pages(store: "Store", search: Run, complete: Sequence[Run]) -> dict[s
     views = {"trials": _trials_view(search)}
     if len(complete) > 1:
         has_logs = all(name in complete[0].params for name in LOG_RATES)
-        rates = LOG_RATES if has_logs else ("learning_rate", "weight_decay")
+        rates = LOG_RATES if has_logs else RATES
         views["compare"] = _compare_view(search, [*rates, *_params(search)])
     keys = {kind: f"{kind}-{search.id}" for kind in views}
     store.experiments.tag(search.experiment_id, {VIEW + keys[kind]: json.dumps(view) for kind, view in views.items()})

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from analysis.drawing.wording import hyperparameter, listed, model_label, settings
 from pipelines.session.mlflow_pages import COMPARISON_FILES, REPORT_FILES, page_of, run_page, runs_page
 from pipelines.session.setup import MLFLOW_PORT
+from study.config import RATES
 from study.system.redaction import one_line, without_login
 from study.tracking.hints import retraining_anywhere
 from study.tracking.queries import quoted
@@ -42,7 +43,7 @@ def describe_search(store: Store, search: Run, complete: Sequence[Run], pages: M
             f"**{metric(best, VALIDATION):.2%}** ({_link(best)}: {_settings(best)})"
         )
     links = [_markdown_link(f"its {name}" if name == "trials" else name, page) for name, page in pages.items()]
-    drawn = listed([hyperparameter(name) for name in ("learning_rate", "weight_decay", *search.choices)])
+    drawn = listed([hyperparameter(name) for name in (*RATES, *search.choices)])
     about = f"Search for the {drawn} of a {model_label(search.model)} on {_plain(search.dataset_key)}"
     _note(store, search, [f"{about}: {result}.", " · ".join(links), f"Continued by `{command}`."])
     describe_experiment(store, search)

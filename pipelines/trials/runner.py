@@ -12,7 +12,7 @@ from pipelines.session.notes import trial_note
 from pipelines.trials.mirror import end_run, start_run
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.trainings import Images, trial
-from study.config import SearchConfig
+from study.config import RATES, SearchConfig
 from study.data import Dataset
 from study.device import failures_explained, release_device_memory
 from study.errors import Diverged, Lost, StoreFault, Unbuildable
@@ -69,7 +69,7 @@ class Tally:
 
 def _short(values: Mapping[str, Any]) -> str:
     rates = {"lr": values["learning_rate"], "decay": values["weight_decay"]}
-    others = settings({name: value for name, value in values.items() if name not in ("learning_rate", "weight_decay")})
+    others = settings({name: value for name, value in values.items() if name not in RATES})
     return ", ".join([*(f"{name} {rate:.2e}" for name, rate in rates.items()), *filter(None, [others])])
 
 

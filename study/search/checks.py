@@ -8,14 +8,14 @@ from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.config import SearchConfig
+from study.config import RATES, SearchConfig
 from study.errors import StudyError, first_line
+from study.search.draws import draw_of, first_attempt
 from study.search.private import require_valid
 from study.search.search import Search
-from study.search.space import config_of, draw_of, first_attempt, training
+from study.search.space import config_of, training
 from study.search.storage import open_storage
 
-PARAMS = {"learning_rate", "weight_decay"}
 IMPOSSIBLE = (
     StudyError,
     ValueError,
@@ -68,7 +68,7 @@ def _require_possible(trial: FrozenTrial, config: SearchConfig) -> None:
     require_valid(trial)
     if trial.state == TrialState.RUNNING:
         raise ValueError("it is under way")
-    if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and not set(trial.params) >= PARAMS:
+    if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and not set(trial.params) >= set(RATES):
         raise ValueError("it has no learning_rate and weight_decay")
     for name in ("status_reason", "worker", "mlflow_run"):
         if not isinstance(trial.user_attrs.get(name, ""), str):
@@ -81,5 +81,5 @@ def _require_possible(trial: FrozenTrial, config: SearchConfig) -> None:
         raise ValueError("its fixed_params are no parameters")
     first_attempt(trial)
     draw = draw_of(trial)
-    if set(trial.params) >= PARAMS:
+    if set(trial.params) >= set(RATES):
         training(config, draw, trial.params)

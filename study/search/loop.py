@@ -10,11 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.config import SearchConfig
 from study.errors import Diverged, Lost, OutOfMemory, StoreFault
+from study.search.draws import first_attempt
 from study.search.heartbeat import Heart
 from study.search.private import together
 from study.search.sampling import Sampler
 from study.search.search import FINISHED_STATES, Search, outcome, put_back
-from study.search.space import first_attempt, train_config
+from study.search.space import train_config
 from study.search.trial import Outcome, Pruned, Suggestion
 from study.system import interruption
 from study.system.redaction import masked

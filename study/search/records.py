@@ -12,9 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.config import SearchConfig
 from study.errors import StudyError, first_line
+from study.search.draws import draw_of, first_attempt, parameters_of
 from study.search.heartbeat import COUNTER
 from study.search.search import Search, fail, finished, outcome
-from study.search.space import config_of, draw_of, first_attempt, parameters_of
+from study.search.space import config_of
 from study.search.storage import open_storage
 from study.search.trial import COUNTED, Outcome
 from study.system.redaction import masked
@@ -37,7 +38,7 @@ class TrialRecord:
     """The process that works on it; see `study.system.processes.this_process`."""
     retry_of: int | None = None
     draw: int = 0
-    """Number of the draw that it attempts; see `study.search.space.draw_of`."""
+    """Number of the draw that it attempts; see `study.search.draws.draw_of`."""
     fault: str = ""
     """Error in a record that this program cannot have written; empty where there is none."""
     parameters: int | None = None

@@ -7,8 +7,9 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from study.config import SearchConfig
+from study.search.draws import next_draw
 from study.search.private import WithoutPruned, flush, set_user_attr, stored_trials
-from study.search.space import next_draw, search_space
+from study.search.space import search_space
 from study.system.processes import this_process
 
 

@@ -17,14 +17,15 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import IMAGE_SIZE, SearchConfig
+from study.config import IMAGE_SIZE, RATES, SearchConfig
 from study.errors import StudyError
 from study.home import Home
 from study.search.cache import cached
+from study.search.draws import draw_of, first_attempt, parameters_of
 from study.search.heartbeat import COUNTER
 from study.search.private import set_failed, set_user_attr
 from study.search.sampling import pruner_of
-from study.search.space import GRID, SEARCHED, config_of, draw_of, first_attempt, parameters_of
+from study.search.space import GRID, config_of
 from study.search.storage import open_storage, opening
 from study.search.trial import Outcome
 from study.system.files import SQLITE
@@ -68,7 +69,7 @@ def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: 
     with opening(storage):
         opened = optuna.create_study(
             study_name=config.name,
-            storage=cached(open_storage(storage), SEARCHED),
+            storage=cached(open_storage(storage), RATES),
             directions=[VALUES[objective][1] for objective in config.objectives],
             pruner=pruner_of(config.pruner, config.epochs),
             load_if_exists=True,
@@ -275,7 +276,7 @@ def trials_table(search: Search) -> pd.DataFrame:
 
 def drawn_names(search: Search) -> list[str]:
     """The names of all hyperparameters that a search draws."""
-    return [*SEARCHED, *search.user_attrs.get("settings", {}).get("choices", {})]
+    return [*RATES, *search.user_attrs.get("settings", {}).get("choices", {})]
 
 
 def importance(search: Search) -> pd.DataFrame:

@@ -5,18 +5,19 @@ written as on the command line: listed values (``"3,5,7"``), or a range of whole
 (``"8:64"``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
 
 from study.config import (
     DETAILS,
     GRID_SIDE,
+    MOST,
+    RATES,
     SPACES,
     CNNConfig,
     CustomConfig,
@@ -29,6 +30,7 @@ from study.config import (
 from study.errors import StudyError, require, require_known
 from study.geometry import feature_sizes
 from study.ranges import Choices
+from study.search.draws import draw_of
 
 ARCHITECTURE = {
     "cnn": {
@@ -54,10 +56,13 @@ TRAINING = {
 
 OPTIONS = {"filters1": "--filters", "filters2": "--filters", "warmup_steps": "--warmup"}
 """The options of `study tune` that are not named after their hyperparameter."""
-SEARCHED = ("learning_rate", "weight_decay")
-"""Names of the hyperparameters that every search draws. They are drawn last: a trial that has them has all."""
+SIZES = {"cnn": "--filters 8:64", "ffnn": "--hidden 16:512"}
+"""Examples of options by which the networks of a search differ in their number of parameters, by model."""
 GEOMETRY = ("kernel", "dilation", "stride", "pool", "padding")
-"""The hyperparameters that decide whether the layers fit the image: larger ones leave less of it, more padding more."""
+"""The hyperparameters that decide whether the layers fit the image.
+
+Larger values leave smaller maps, larger ones of the padding larger maps.
+"""
 GRID = tuple(float(value) for value in np.logspace(-4, 1, GRID_SIDE))
 """The report's grid, for the learning rate and for the weight decay."""
 
@@ -92,10 +97,11 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     read = {name: Choices.parse(text, _option(name, config.model)) for name, text in (texts | dict(given)).items()}
     names = _names(config.model)
     for name in read:
-        require(name in names, f"{_option(name, config.model)} is no setting of the {config.model.name}: leave it out.")
+        require(name in names, f"The model {config.model.name} has no {_option(name, config.model)}: leave it out.")
     _require_possible(config, read)
     fixed: dict[str, Any] = {name: choices.values[0] for name, choices in read.items() if choices.is_fixed}
-    drawn = {name: read[name] for name in names if name in read and name not in fixed}
+    model = _with_values(config.model, fixed)
+    drawn = {name: read[name] for name in names if name in read and name not in fixed and _has_effect(name, model)}
     for name, choices in drawn.items():
         require(
             name not in _geometry(config.model) or choices.step is not None,
@@ -104,15 +110,16 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     if "epochs" in drawn:
         fixed["epochs"] = max(drawn["epochs"].values)
     of_training = {name: value for name, value in fixed.items() if name in TRAINING}
-    config = replace(config, model=_with_values(config.model, fixed), choices=drawn, **of_training)
+    config = replace(config, model=model, choices=drawn, **of_training)
     require(
-        len(config.objectives) == 1 or not drawn.keys().isdisjoint(architecture(config.model)),
-        "All networks have the same number of parameters: draw their architecture, too, with --space architecture, or "
-        "--argument for a network of your own.",
+        len(config.objectives) == 1 or not drawn.keys().isdisjoint(architecture(model).keys() - {"pooling"}),
+        f"--objective is {','.join(config.objectives)}, but all networks of this search have the same number of "
+        f"parameters: draw their size, e.g. {SIZES.get(model.name, '--argument NAME=8:64')}.",
     )
-    if isinstance(config.model, CNNConfig):
-        # The error for the roomiest network that there is.
-        feature_sizes(_roomiest(config, {}), config.image_size)
+    fitting = roomiest(config)
+    if isinstance(fitting, CNNConfig):
+        # Raises if not even this one fits.
+        feature_sizes(fitting, config.image_size)
     return config
 
 
@@ -126,8 +133,12 @@ def _by_layer(given: Mapping[str, str]) -> dict[str, str]:
     """`given` with the filters of each layer under their own names."""
     texts = dict(given)
     if filters := texts.pop("filters", ""):
-        first, slash, second = filters.partition("/")
-        texts |= {"filters1": first, "filters2": second if slash else first}
+        counts = [count.strip() for count in filters.split("/")]
+        require(
+            all(counts) and len(counts) <= 2,
+            f"--filters is {filters!r}: write counts for both layers (8:64), or FIRST/SECOND (8:32/16:64).",
+        )
+        texts |= {"filters1": counts[0], "filters2": counts[-1]}
     return texts
 
 
@@ -148,22 +159,41 @@ def _with_values(model: ModelConfig, values: Mapping[str, Any]) -> ModelConfig:
 
 def _require_possible(config: SearchConfig, read: Mapping[str, Choices]) -> None:
     """Raises a `StudyError` for a value that no training can have."""
-    rates = {name: getattr(config, name).low for name in SEARCHED}
+    rates = {name: getattr(config, name).low for name in RATES}
     for name, choices in read.items():
+        is_said = f"{_option(name, config.model)} is {choices}"
+        is_count = not isinstance(config.model, CustomConfig) or name in TRAINING
         for value in choices.values:
+            if is_count and isinstance(value, int):
+                require(value <= MOST, f"{is_said}: it must be at most {MOST}.")
             try:
                 training(config, 0, {**rates, name: value})
             except TypeError:
-                raise StudyError(f"{_option(name, config.model)} is {choices}: {value!r} is no whole number.") from None
+                # One word among numbers makes all of them words.
+                word = next(word for word in choices.values if not str(word).isdecimal())
+                raise StudyError(f"{is_said}: {word!r} is no whole number.") from None
+            except StudyError as error:
+                # The message names the hyperparameter, not its option.
+                raise StudyError(f"{is_said}: {str(error).rpartition(': ')[2]}") from None
 
 
-def _roomiest(config: SearchConfig, drawn: Mapping[str, Any]) -> CNNConfig:
-    """The network with the values `drawn` so far, and for the others those that leave most of the image."""
-    left = {name: config.choices[name].values for name in GEOMETRY if name in config.choices.keys() - drawn.keys()}
-    most = {name: max(values) if name == "padding" else min(values) for name, values in left.items()}
-    model = _with_values(config.model, {**most, **drawn})
-    assert isinstance(model, CNNConfig)
-    return model
+def roomiest(config: SearchConfig, drawn: Mapping[str, Any] | None = None) -> ModelConfig:
+    """The network with the values `drawn` so far, and for the others those that leave the largest maps.
+
+    Where it does not fit the image, no network of the space does.
+    """
+    drawn = drawn or {}
+    open_ = config.choices.keys() - drawn.keys()
+    left = {name: config.choices[name].values for name in _geometry(config.model) if name in open_}
+    largest = {name: max(values) if name == "padding" else min(values) for name, values in left.items()}
+    return _with_values(config.model, {**largest, **drawn})
+
+
+def _has_effect(name: str, model: ModelConfig) -> bool:
+    """Whether a hyperparameter changes `model`: with windows or kernels of one pixel pooling or dilation does not."""
+    if not isinstance(model, CNNConfig):
+        return True
+    return not ((name == "pooling" and model.pool == 1) or (name == "dilation" and model.kernel == 1))
 
 
 def possible(config: SearchConfig, name: str, drawn: Mapping[str, Any]) -> Choices | None:
@@ -174,10 +204,9 @@ def possible(config: SearchConfig, name: str, drawn: Mapping[str, Any]) -> Choic
     list.
     """
     choices = config.choices[name]
-    geometry = _geometry(config.model)
-    if geometry and name == "pooling" and drawn.get("pool") == 1:
+    if not _has_effect(name, _with_values(config.model, drawn)):
         return None
-    if name not in geometry:
+    if name not in _geometry(config.model):
         return choices
     values = [int(value) for value in choices.values if _fits(config, {**drawn, name: value})]
     return replace(choices, values=tuple(values))
@@ -190,13 +219,14 @@ def costliest(config: SearchConfig) -> ModelConfig:
         if name in values:
             values[name] = min(config.choices[name].values)
     costly = replace(config, model=_with_values(config.model, values), choices={})
-    is_cnn = isinstance(costly.model, CNNConfig)
-    return costly.model if not is_cnn or _fits(costly, {}) else config.model
+    return costly.model if _fits(costly, {}) else roomiest(config)
 
 
 def _fits(config: SearchConfig, drawn: Mapping[str, Any]) -> bool:
+    model = roomiest(config, drawn)
     try:
-        feature_sizes(_roomiest(config, drawn), config.image_size)
+        if isinstance(model, CNNConfig):
+            feature_sizes(model, config.image_size)
     except StudyError:
         return False
     return True
@@ -223,7 +253,7 @@ def search_space(config: SearchConfig) -> dict[str, BaseDistribution]:
 
 def _rates(config: SearchConfig) -> dict[str, FloatDistribution]:
     on_grid = Range(low=GRID[0], high=GRID[-1])
-    ranges = {name: on_grid if config.sampler == "grid" else getattr(config, name) for name in SEARCHED}
+    ranges = {name: on_grid if config.sampler == "grid" else getattr(config, name) for name in RATES}
     return {name: FloatDistribution(bounds.low, bounds.high, log=True) for name, bounds in ranges.items()}
 
 
@@ -274,60 +304,11 @@ def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
         key: tuple(value) if isinstance(value, list) else value for key, value in settings["model_settings"].items()
     }
     model: dict[str, Any] = {item.name: recorded[item.name] for item in fields(kind) if item.name in recorded}
-    ranges: dict[str, Any] = {key: Range(**settings[key]) for key in SEARCHED}
+    ranges: dict[str, Any] = {key: Range(**settings[key]) for key in RATES}
     network = kind(**model)
     choices = {key: Choices.parse(text, _option(key, network)) for key, text in settings.get("choices", {}).items()}
-    others = {item.name for item in fields(SearchConfig)} - {"model", "choices", *DETAILS, *SEARCHED}
+    others = {item.name for item in fields(SearchConfig)} - {"model", "choices", *DETAILS, *RATES}
     own = {key: settings[key] for key in others & settings.keys()}
     if "objectives" in own:
         own["objectives"] = tuple(own["objectives"])
     return SearchConfig(name=name, model=network, choices=choices, **ranges, **own)
-
-
-def draw_of(trial: optuna.Trial | FrozenTrial) -> int:
-    """Number of the draw that a trial attempts; all its seeds derive from it.
-
-    In a search that was never interrupted, it is the trial's number, as for old trials, which do not record it.
-
-    Raises:
-        ValueError: where the recorded number is impossible.
-    """
-    return _recorded_number(trial, "draw", most=trial.number)
-
-
-def first_attempt(trial: optuna.Trial | FrozenTrial) -> int:
-    """The number of the trial that first tried these hyperparameters: its own, unless it is a retry.
-
-    Raises:
-        ValueError: where the recorded number is impossible.
-    """
-    return _recorded_number(trial, "retry_of", most=trial.number - 1)
-
-
-def _recorded_number(trial: optuna.Trial | FrozenTrial, name: str, most: int) -> int:
-    """The attribute `name` of a trial; its own number where there is none."""
-    recorded = trial.user_attrs.get(name)
-    if recorded is None:
-        return trial.number
-    if type(recorded) is not int or not 0 <= recorded <= most:
-        raise ValueError(f"its {name} is {recorded!r}, and its number {trial.number}")
-    return recorded
-
-
-def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
-    """Parameters of a trial, enqueued or drawn; empty where it ended before all were drawn."""
-    parameters = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    return parameters if parameters.keys() >= set(SEARCHED) else {}
-
-
-def next_draw(trial: FrozenTrial, before: Sequence[FrozenTrial]) -> int:
-    """Draw number of a new trial: that of its first attempt, or the next one after the trials `before` it."""
-    if (first := first_attempt(trial)) != trial.number:
-        return draw_of(before[first])
-    return max((draw_of(earlier) for earlier in before if _has_drawn(earlier)), default=-1) + 1
-
-
-def _has_drawn(trial: FrozenTrial) -> bool:
-    """Whether a trial has its own draw, or is about to; one that ended before drawing leaves its number to the next."""
-    ended_before = trial.state == TrialState.FAIL and not parameters_of(trial)
-    return "retry_of" not in trial.user_attrs and not ended_before

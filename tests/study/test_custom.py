@@ -12,6 +12,7 @@ from study import custom
 from study.config import ARCHITECTURES, MODELS, CustomConfig, FFNNConfig, TrainConfig, model_config, model_option
 from study.errors import StudyError
 from study.models import build_model, parameter_count, trained_model
+from study.ranges import Choices
 from study.tracking.runs import as_param
 
 SOURCE = """
@@ -35,7 +36,7 @@ class Own(nn.Sequential):
     def __init__(self, classes):
         super().__init__(nn.Flatten(), nn.Linear(3072, classes))
 
-def clashing(classes, epochs=3):
+def clashing(classes, epochs=3, filters=4, state="off"):
     return good(classes)
 
 def no_classes(count):
@@ -84,7 +85,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("function", ["good", "sized", "Own"])
 def test_a_function_or_a_class_builds_a_network(function: str):
     before = list(sys.path)
-    config = custom.described(f"my_networks:{function}")
+    config = custom.network_settings(f"my_networks:{function}")
     model = build_model(config, classes=7, seed=3)
     assert config.name == function
     assert model.training
@@ -96,13 +97,15 @@ def test_a_function_or_a_class_builds_a_network(function: str):
 
 @pytest.mark.usefixtures("folder")
 def test_a_function_is_given_the_side_of_the_images_if_it_takes_it():
-    model = build_model(custom.described("my_networks:sized"), classes=3, seed=0, side=8)
+    model = build_model(custom.network_settings("my_networks:sized"), classes=3, seed=0, side=8)
     assert model(torch.zeros(1, 3, 8, 8)).shape == (1, 3)
 
 
 @pytest.mark.usefixtures("folder")
 def test_further_arguments_have_the_types_of_their_defaults_and_are_recorded():
-    config = custom.described("my_networks:searched", {"width": "6,7", "dropout": "0", "norm": "false", "act": "gelu"})
+    config = custom.network_settings(
+        "my_networks:searched", {"width": Choices.parse("6,7", ""), "dropout": 0, "norm": "false", "act": "gelu"}
+    )
     _, first, dropout, last = build_model(config, classes=3, seed=0)
     assert (first.out_features, dropout.p, last.in_features) == (6, 0.0, 6)
     params = {name: as_param(value) for name, value in TrainConfig(model=config).params().items()}
@@ -114,7 +117,7 @@ def test_further_arguments_have_the_types_of_their_defaults_and_are_recorded():
 
 @pytest.mark.usefixtures("folder")
 def test_an_argument_without_a_default_needs_a_value():
-    needy = custom.described("my_networks:needy", {"width": "3", "depth": "2"})
+    needy = custom.network_settings("my_networks:needy", {"width": "3", "depth": "2"})
     assert build_model(needy, classes=2, seed=0)(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
 
 
@@ -123,9 +126,10 @@ WRONG_ARGUMENTS = {
     ("my_networks:searched", "width", "3,wide"): ("--argument width is 'wide'", "whole number", "5"),
     ("my_networks:searched", "dropout", "much"): ("--argument dropout is 'much'", "a number"),
     ("my_networks:searched", "norm", "perhaps"): ("--argument norm is 'perhaps'", "true or false"),
-    ("my_networks:good", "width", "3"): ("'width'", "takes no further ones"),
+    ("my_networks:good", "width", "3"): ("has no argument 'width'", "takes no further ones"),
     ("my_networks:sized", "side", "3"): ("'side'", "width"),
     ("my_networks:clashing", "epochs", "3"): ("epochs", "another setting", "rename it"),
+    ("my_networks:clashing", "state", "on"): ("state", "another setting", "rename it"),
     ("cnn", "width", "3"): ("The cnn takes no --argument width",),
 }
 
@@ -134,7 +138,7 @@ WRONG_ARGUMENTS = {
 @pytest.mark.parametrize(("option", "name", "values"), WRONG_ARGUMENTS)
 def test_a_wrong_argument_is_a_sentence_that_names_the_choices(option: str, name: str, values: str):
     with pytest.raises(StudyError) as raised:
-        custom.described(option, {name: values})
+        custom.network_settings(option, {name: Choices.parse(values, "")})
     assert all(words in str(raised.value) for words in WRONG_ARGUMENTS[option, name, values]), raised.value
 
 
@@ -161,7 +165,7 @@ MISTAKES = {
 @pytest.mark.parametrize("option", MISTAKES)
 def test_a_mistake_is_a_sentence_that_names_it(option: str):
     with pytest.raises(StudyError) as raised:
-        build_model(custom.described(option), classes=10, seed=0)
+        build_model(custom.network_settings(option), classes=10, seed=0)
     text = str(raised.value)
     assert all(words in text for words in MISTAKES[option]), text
     assert "\n" not in text
@@ -175,7 +179,7 @@ def test_an_error_in_the_module_is_told_from_a_missing_module(folder: Path):
     ):
         (folder / f"{name}.py").write_text(text)
         with pytest.raises(StudyError, match=rf"^The module {name} cannot be imported: .*{words}"):
-            custom.described(f"{name}:build")
+            custom.network_settings(f"{name}:build")
 
 
 @pytest.mark.parametrize("path", ["mine:cnn", "mine:ffnn", "mine:resnet18"])
@@ -193,26 +197,26 @@ def test_a_network_is_called_by_its_function_or_its_module(path: str, name: str)
 
 @pytest.mark.parametrize("name", [*MODELS, *ARCHITECTURES])
 def test_a_network_of_this_package_is_called_by_its_entry_and_builds(name: str):
-    config = custom.described(name)
+    config = custom.network_settings(name)
     assert (config.name, model_option(config)) == (name, name)
     assert isinstance(build_model(config, classes=10, seed=0), nn.Module)
     assert getattr(config, "model_source", "") == ""
 
 
 def test_a_run_records_enough_to_build_the_network_again(folder: Path):
-    config = TrainConfig(model=custom.described("my_networks:good"), epochs=3)
+    config = TrainConfig(model=custom.network_settings("my_networks:good"), epochs=3)
     params = {name: as_param(value) for name, value in config.params().items()}
     assert TrainConfig.from_params(params) == config
     assert params["model"] == "good"
     assert params["model_source"] == custom.source_hash(config.model) != ""  # type: ignore[arg-type]
-    assert custom.changed(config.model) == ""
+    assert custom.change_warning(config.model) == ""
     (folder / "my_networks.py").write_text(SOURCE.replace("3, 4, 3", "3, 5, 3").replace("4 * 30", "5 * 30"))
-    assert "my_networks:good has changed" in custom.changed(config.model)
-    assert custom.changed(FFNNConfig()) == ""
+    assert "my_networks:good has changed" in custom.change_warning(config.model)
+    assert custom.change_warning(FFNNConfig()) == ""
 
 
 def test_weights_of_another_network_are_refused_with_the_reason(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    config = custom.described("my_networks:good")
+    config = custom.network_settings("my_networks:good")
     weights = build_model(config, classes=10, seed=0).state_dict()
     loaded = trained_model(config, weights, classes=10)
     assert not loaded.training

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,23 @@ def test_a_model_has_the_report_s_settings_or_those_given():
     assert hidden.fc1.out_features == 7
     wide = study.build_model("three_layers", width=31)
     assert sum(weights.numel() for weights in wide.parameters()) == 89_011
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("cnn", {"kernel": "5"}, ("{'kernel': '5'}", "it takes filters, kernel")),
+        ("cnn", {"filters": 8}, ("{'filters': 8}",)),
+        ("ffnn", {"width": 8}, ("'width'", "it takes hidden")),
+        ("three_layers", {"width": 2.7}, ("width is 2.7", "a whole number")),
+        ("three_layers", {"width": "8:64"}, ("width is '8:64'", "a whole number")),
+        ("three_layers", {"depth": 2}, ("'depth'", "width")),
+    ],
+)
+def test_settings_that_a_model_cannot_have_are_named(name: str, settings: dict[str, Any], words: tuple[str, ...]):
+    with pytest.raises(StudyError) as raised:
+        study.build_model(name, **settings)
+    assert all(word in str(raised.value) for word in words), raised.value
 
 
 def test_the_seed_draws_the_weights():

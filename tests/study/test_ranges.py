@@ -14,6 +14,7 @@ from study.ranges import Choices
         ("-1", (-1,), False, 1),
         ("max, average", ("max", "average"), False, None),
         ("3,five", ("3", "five"), False, None),
+        ("--3", ("--3",), False, None),
         ("8:64", (8, 64), True, None),
         (" 8 : 8 ", (8, 8), True, None),
     ],

@@ -52,6 +52,7 @@ def test_the_smallest_network_is_retrained_as_it_was_drawn(searched: tuple[Home,
     smallest = min(trials, key=lambda run: run.parameters)
     assert retrained.trial_run == smallest.id
     assert f"The smallest cnn with a validation accuracy of at least 0.02 is trial {smallest.trial_number}" in ended.out
+    assert "Other commands name it by --run best:parameters:0.02." in ended.out
     config = retrained.train_config
     assert isinstance(config.model, CNNConfig)
     assert (config.model, config.epochs) == (smallest.train_config.model, smallest.train_config.epochs)

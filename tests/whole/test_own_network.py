@@ -10,11 +10,13 @@ import mlflow
 import pytest
 import torch
 
+import study
 from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
 from pipelines.report import figures
 from pipelines.reproduce import search_and_retrain
 from study.config import CustomConfig, DataConfig, Range, SearchConfig, model_config
+from study.custom import RESERVED
 from study.data import load_dataset
 from study.device import Machine
 from study.home import Home
@@ -197,7 +199,7 @@ def test_a_changed_module_is_told_and_continues_no_search(tuned: tuple[Home, End
 @pytest.mark.usefixtures("here")
 def test_its_arguments_are_searched_and_those_that_do_not_fit_are_avoided(migrated: Home, tmp_path: Path):
     home = copy_of(migrated, tmp_path / "home")
-    search = (*TUNE[:2], "my_network:sized", "--dataset", "digits", "--trials", "4", "--epochs", "1")
+    search = (*TUNE[:2], "my_network:sized", "--dataset", "digits", "--trials", "6", "--epochs", "1")
     search = (*search, "--argument", "width=4:9", "--argument", "kernel=3,99", "--retrain-epochs", "1")
     ended = study_here(*search, home=home.root)
     assert ended.code == 0, ended.err
@@ -222,10 +224,19 @@ def test_its_arguments_are_searched_and_those_that_do_not_fit_are_avoided(migrat
     assert store.load_tensors(best.id, weights_path(1))[0]["0.weight"].shape == (width, 3, 3, 3)
     [above] = store.runs(stage="search")
     assert "--argument kernel=3,99 --argument width=4:9" in above.tags["mlflow.note.content"]
+    # No argument may have the name of a param of every trial.
+    params = {name for run in store.runs(stage="trial") for name in run.params}
+    assert {name for name in params - {"width", "kernel"} if not name.startswith(("version_", "log10_"))} <= RESERVED
     again = study_here(*search, home=home.root)
-    assert "has 4 finished trials already" in again.out
+    assert "has 6 finished trials already" in again.out
     checked = study_here("doctor", home=home.root)
     assert "No problems found" in checked.out
+    ended = study_here("analyse", "--run", "best:sized", "--only", "search_pareto", home=home.root)
+    assert ended.code == 0, ended.err
+    [page] = home.reports.glob("digits-sized-*/only/index.html")
+    assert "The front has " in page.read_text()
+    assert "the report's" not in page.read_text().partition("The front has ")[2].partition("</")[0]
+    assert study.best("sized", home=home.root).run.id == best.id
 
 
 def test_a_network_that_cannot_be_built_leaves_nothing(here: Path, tmp_path: Path):

@@ -16,7 +16,14 @@ TRIALS = pd.DataFrame(
     columns=["number", "state", "learning_rate", "weight_decay", "val_accuracy", "epochs"],
 )
 DIVERGED = TRIALS.assign(state="diverged", val_accuracy=np.nan)
-CASES = {"mixed": TRIALS, "single": TRIALS[:1], "none complete": TRIALS[1:2], "diverged": DIVERGED, "empty": TRIALS[:0]}
+CASES = {
+    "mixed": TRIALS,
+    "single": TRIALS[:1],
+    "none complete": TRIALS[1:2],
+    "diverged": DIVERGED,
+    "pruned before an epoch": DIVERGED.assign(state="pruned"),
+    "empty": TRIALS[:0],
+}
 
 
 def grid(side: int) -> pd.DataFrame:
@@ -121,6 +128,10 @@ def test_every_search_can_be_drawn(name):
         heatmap.draw_heatmap(trials),
     ):
         figure.draw_without_rendering()
+    # Each trial has its place on the map, with an accuracy or without.
+    assert trials.empty or {tuple(place) for place in offsets(heatmap.draw_heatmap(trials).axes[0])} == {
+        (row["learning_rate"], row["weight_decay"]) for row in trials.to_dict("records")
+    }
 
 
 def test_importance_is_drawn_in_words_with_its_numbers():

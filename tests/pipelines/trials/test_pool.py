@@ -34,9 +34,9 @@ from study.errors import StudyError
 from study.home import Home
 from study.models import build_model
 from study.search import sampling, search
+from study.search.draws import draw_of
 from study.search.loop import optimise
 from study.search.search import default_storage
-from study.search.space import draw_of
 from study.system import interruption
 from study.tracking.runs import Run
 from study.tracking.store import Store

@@ -20,7 +20,7 @@ from study.config import SearchConfig
 from study.data import Dataset
 from study.device import Machine
 from study.home import Home
-from study.search import search, space
+from study.search import draws, search
 from study.search.database import Database
 from study.search.loop import optimise
 from study.system import processes
@@ -85,7 +85,7 @@ def lived(number: int, writes: int) -> Iterator[Life]:
 
 
 def drawn(trial: FrozenTrial) -> tuple[float, ...]:
-    return tuple(space.parameters_of(trial).values())
+    return tuple(draws.parameters_of(trial).values())
 
 
 def attempts(optuna_study: list[FrozenTrial]) -> list[list[FrozenTrial]]:

@@ -12,11 +12,11 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import MODELS, REPORT_SETTINGS, CNNConfig, Range, SearchConfig, fixed_search
+from study.config import MODELS, RATES, REPORT_SETTINGS, CNNConfig, Range, SearchConfig, fixed_search
 from study.errors import Diverged, OutOfMemory, StudyError
 from study.home import Home
 from study.models import parameter_count
-from study.search import sampling, search, space
+from study.search import draws, sampling, search, space
 from study.search.loop import Listener, Training, optimise
 from study.search.private import set_user_attr
 from study.search.records import Searches
@@ -115,7 +115,7 @@ def test_a_continued_search_draws_what_an_uninterrupted_one_draws(sampler: str, 
 
 def results(optuna_study: Search) -> list[tuple[TrialState, dict[str, float], dict[int, float]]]:
     """What the trials that count ended as, tried and reached, in the order in which they were drawn."""
-    counted = sorted(optuna_study.get_trials(states=search.FINISHED_STATES), key=space.draw_of)
+    counted = sorted(optuna_study.get_trials(states=search.FINISHED_STATES), key=draws.draw_of)
     return [(trial.state, trial.params, trial.intermediate_values) for trial in counted]
 
 
@@ -200,7 +200,7 @@ def test_a_search_with_two_objectives_goes_on_after_a_diverged_trial_and_keeps_e
 def test_importance_is_known_of_hyperparameters_whose_range_depends_on_others(home: Home):
     config = space.in_space(replace(QUICK, sampler="random", trials=30), "architecture", {})
     shares = search.importance(ran(home, config, lambda suggestion: suggestion.config.model.padding / 3))
-    assert set(shares["parameter"]) == {*config.choices, *space.SEARCHED}
+    assert set(shares["parameter"]) == {*config.choices, *RATES}
     assert shares["parameter"][0] == "padding"
 
 
@@ -221,7 +221,7 @@ def test_a_search_from_before_draws_were_recorded_goes_on_with_new_ones(home: Ho
         ran(home, replace(config, trials=4), run)
     optuna_study = ran(home, config, run)
     assert seeds == [3, 4, 5, 6]
-    assert [space.draw_of(trial) for trial in optuna_study.trials] == list(range(7))
+    assert [draws.draw_of(trial) for trial in optuna_study.trials] == list(range(7))
     assert len(set(points(optuna_study))) == 6
 
 

@@ -1,5 +1,6 @@
 """The search spaces: all that they propose can be built, and nothing that was searched before changes."""
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
-from study.config import CNNConfig, CustomConfig, FFNNConfig, ModelConfig, SearchConfig, TrainConfig
+from study.config import CNNConfig, CustomConfig, FFNNConfig, ModelConfig, SearchConfig, TrainConfig, model_config
 from study.errors import StudyError
 from study.models import build_model, parameter_count
 from study.ranges import Choices
@@ -25,6 +26,7 @@ from study.search.space import (
     distribution,
     in_space,
     possible,
+    roomiest,
     search_space,
     train_config,
     training,
@@ -94,8 +96,21 @@ def test_so_does_every_point_of_a_space_of_ones_own(data: st.DataObject, given: 
         if "The layers do not fit" not in str(error):
             raise
         # With none of the choices.
+        space = {name: Choices.parse(text, name) for name, text in (ARCHITECTURE["cnn"] | given).items()}
+        assert not any(
+            _fits(CNNConfig(filters=(1, 1), **dict(zip(GEOMETRY, point, strict=True))), side)  # type: ignore[arg-type]
+            for point in itertools.product(*(space[name].values for name in GEOMETRY))
+        )
         return
     assert_works(train_config(Proposed(data.draw), search), side)  # type: ignore[arg-type]
+
+
+def _fits(model: CNNConfig, side: int = 32) -> bool:
+    try:
+        build_model(model, classes=2, seed=0, side=side)
+    except StudyError:
+        return False
+    return True
 
 
 def every_geometry(search: SearchConfig, drawn: dict[str, int], names: tuple[str, ...] = GEOMETRY) -> list[tuple[int]]:
@@ -121,11 +136,8 @@ def test_the_space_leaves_out_no_combination_that_fits():
                 for pool in values[3]:
                     for padding in values[4]:
                         point = dict(zip(GEOMETRY, (kernel, dilation, stride, pool, padding), strict=True))
-                        try:
-                            build_model(CNNConfig(filters=(1, 1), **point), classes=2, seed=0)
-                        except StudyError:
-                            continue
-                        fitting.append(tuple(point.values()))
+                        if _fits(CNNConfig(filters=(1, 1), **point)):
+                            fitting.append(tuple(point.values()))
     assert sorted(proposed) == sorted(fitting)
     # Else the conditions would not matter.
     assert 0.5 < len(fitting) / 144 < 0.9
@@ -191,7 +203,55 @@ def test_the_costliest_network_is_the_largest_that_fits():
     other = CustomConfig(model_path="study.examples:resnet18")
     assert costliest(SearchConfig(name="s", model=other)) == other
     only_small = in_space(SearchConfig(name="s"), "report", {"kernel": "3,41", "padding": "0"})
-    assert costliest(only_small) == only_small.model
+    assert costliest(only_small) == CNNConfig(kernel=3, padding=0)
+
+
+def test_a_space_may_hold_no_network_with_the_default_values():
+    search = in_space(SearchConfig(name="s"), "architecture", {"stride": "2", "pool": "4", "filters": "2"})
+    assert not _fits(search.model)  # type: ignore[arg-type]
+    assert every_geometry(search, {}, ("kernel", "dilation", "padding")) == [(3, 1, 3)]
+    assert roomiest(search) == costliest(search) == CNNConfig(filters=(2, 2), kernel=3, padding=3, stride=2, pool=4)
+
+
+def test_what_has_no_effect_is_not_drawn():
+    without = in_space(SearchConfig(name="s"), "architecture", {"pool": "1", "kernel": "1"})
+    assert without.choices.keys().isdisjoint({"pooling", "dilation"})
+    some = in_space(SearchConfig(name="s"), "architecture", {"pool": "1,2", "kernel": "1,3"})
+    drawn = {"kernel": 1, "pool": 1}
+    assert [possible(some, name, drawn) for name in ("pooling", "dilation")] == [None, None]
+    drawn = {"kernel": 3, "pool": 2}
+    assert None not in [possible(some, name, drawn) for name in ("pooling", "dilation")]
+
+
+TWO = ("accuracy", "parameters")
+WRONG = {
+    ("cnn", "kernel", "3,abc"): "--kernel is 3,abc: 'abc' is no whole number.",
+    ("cnn", "kernel", "-3"): "--kernel is -3: it must be at least 1.",
+    ("cnn", "padding", "-1,1"): "--padding is -1,1: it must be at least 0.",
+    ("cnn", "pooling", "max,median"): "--pooling is max,median: choose one of max, average.",
+    ("cnn", "filters", "0"): "--filters is 0: it must be at least 1.",
+    ("cnn", "filters", "8/"): "--filters is '8/': write counts for both layers (8:64), or FIRST/SECOND (8:32/16:64).",
+    ("cnn", "filters", "8/16/32"): "--filters is '8/16/32': write counts",
+    ("cnn", "filters", "99999999999999999999"): "--filters is 99999999999999999999: it must be at most 1000000.",
+    ("cnn", "warmup_steps", "-5"): "--warmup is -5: it must be at least 0.",
+    ("cnn", "epochs", "9999999"): "--epochs is 9999999: it must be at most 1000000.",
+    ("cnn", "hidden", "8"): "The model cnn has no --hidden: leave it out.",
+    ("ffnn", "hidden", "9999999"): "--hidden is 9999999: it must be at most 1000000.",
+}
+
+
+@pytest.mark.parametrize(("model", "name", "text"), WRONG)
+def test_a_wrong_value_is_named_with_its_option(model: str, name: str, text: str):
+    with pytest.raises(StudyError) as raised:
+        in_space(SearchConfig(name="s", model=model_config(model)), "report", {name: text})
+    assert WRONG[model, name, text] in str(raised.value)
+
+
+@pytest.mark.parametrize("given", [{}, {"pooling": "max,average"}, {"optimiser": "adam,adamw"}])
+def test_networks_of_one_size_have_no_second_objective(given: dict[str, str]):
+    with pytest.raises(StudyError, match=r"--objective is accuracy,parameters, but all .* e\.g\. --filters 8:64\."):
+        in_space(SearchConfig(name="s", objectives=TWO, pruner="none"), "report", given)
+    assert in_space(SearchConfig(name="s", objectives=TWO, pruner="none"), "report", {**given, "kernel": "3,5"}).choices
 
 
 def test_ranges_are_logarithmic_steps_are_kept_and_the_rest_is_categorical():
