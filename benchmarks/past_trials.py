@@ -9,8 +9,9 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.untrained import curve
-from study.config import RATES, SearchConfig, TrainConfig, search_space
+from study.config import RATES, SearchConfig, TrainConfig
 from study.search.search import open_search
+from study.search.space import search_space
 
 TEMPLATES = 50
 """Number of trials that Optuna writes, and that are then copied with other numbers and hyperparameters."""

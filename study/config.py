@@ -152,6 +152,8 @@ class CustomConfig:
 
 ModelConfig = CNNConfig | FFNNConfig | CustomConfig
 
+CHANNELS = 3
+"""Colour channels of an image that a network takes."""
 MOST = 1_000_000
 """Maximum of any count, e.g. of trials or epochs: more is a typing error."""
 ARCHITECTURES = {"resnet18": "study.examples:resnet18", "three_layers": "study.examples:three_layers"}

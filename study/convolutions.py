@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from study.config import IMAGE_SIZE
-from study.models import CHANNELS, CNN, FFNN, Layered
+from study.config import CHANNELS, IMAGE_SIZE
+from study.models import CNN, FFNN, Layered
 
 ORDER = ("conv", "relu", "pool")
 RELU = {functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
@@ -28,7 +28,10 @@ NEXT: dict[tuple[str, Any], str] = {
     **{("relu", function): "relu" for function in DROPOUT},
     **{("relu", function): "pool" for function in POOLING},
 }
-"""What a function makes of the output of a convolution, or of the ReLU after it; of all others, nothing that counts."""
+"""What a function makes of the output of a convolution, or of the ReLU after it.
+
+After any other function the values belong to no single convolution.
+"""
 
 
 def layered(model: nn.Module, side: int = IMAGE_SIZE) -> Layered:
@@ -56,7 +59,7 @@ class Convolutions:
     """
 
     def __init__(self, model: nn.Module, side: int = IMAGE_SIZE):
-        """Runs the network once, on an image of zeros, to see which layers there are."""
+        """Sets the network to evaluation, and runs it once, on an image of zeros, to see which layers there are."""
         self.model = model.eval()
         self.names: Mapping[str, str] = {}
         parameters = dict(model.named_parameters())

@@ -24,6 +24,7 @@ from torch import nn
 from study.config import (
     ARCHITECTURES,
     BOOLEANS,
+    CHANNELS,
     CustomConfig,
     DataConfig,
     ModelConfig,
@@ -34,7 +35,6 @@ from study.config import (
 from study.errors import StudyError, Unbuildable, first_line, require, unknown
 from study.ranges import Choices
 
-CHANNELS = 3
 KNOWN = ("classes", "side")
 """The parameters that get their values from the data set."""
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}

@@ -20,10 +20,10 @@ from mlflow import MlflowException
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from study.config import CustomConfig, ModelConfig, model_kind
+from study.config import CHANNELS, CustomConfig, ModelConfig, model_kind
 from study.errors import first_line
 from study.images import normalise
-from study.models import CHANNELS, trained_model
+from study.models import trained_model
 from study.pictures.decoding import resized
 from study.pictures.inputs import as_images
 

@@ -47,12 +47,12 @@ def networks(retrained: pd.DataFrame) -> pd.DataFrame:
     """A row per network and training, from the smallest: its columns, and over the seeds those below.
 
     Returns:
-        number (from 1), the columns of `OF_NETWORK`, seeds (how many), test_accuracy (the mean) and deviation (divisor
-        n − 1; NaN for one seed).
+        number (from 1), the columns of `OF_NETWORK`, seeds (how many), test_accuracy_mean, and test_accuracy_sd
+        (divisor n − 1; NaN for one seed).
     """
     grouped = retrained.groupby(OF_NETWORK, sort=False)["test_accuracy"]
-    table = grouped.agg(seeds="count", test_accuracy="mean", deviation="std").reset_index()
-    table = table.sort_values(["parameters", "test_accuracy"], ignore_index=True)
+    table = grouped.agg(seeds="count", test_accuracy_mean="mean", test_accuracy_sd="std").reset_index()
+    table = table.sort_values(["parameters", "test_accuracy_mean"], ignore_index=True)
     table.insert(0, "number", range(1, len(table) + 1))
     return table
 
@@ -60,13 +60,13 @@ def networks(retrained: pd.DataFrame) -> pd.DataFrame:
 def caption(table: pd.DataFrame) -> str:
     """One sentence on `networks`: the best, and the smallest that is no worse than the report's."""
     rows = table.to_dict("records")
-    report = max((row for row in rows if row["is_report"]), key=lambda row: row["test_accuracy"], default=None)
+    report = max((row for row in rows if row["is_report"]), key=lambda row: row["test_accuracy_mean"], default=None)
     if report is None:
-        best = max(rows, key=lambda row: row["test_accuracy"])
+        best = max(rows, key=lambda row: row["test_accuracy_mean"])
         return f"The highest mean test accuracy has {_named(best)}; the report's network was not retrained."
     fitting = [row for row in rows if row["parameters"] <= report["parameters"]]
-    best = max(fitting, key=lambda row: row["test_accuracy"])
-    smallest = next(row for row in rows if row["test_accuracy"] >= report["test_accuracy"])
+    best = max(fitting, key=lambda row: row["test_accuracy_mean"])
+    smallest = next(row for row in rows if row["test_accuracy_mean"] >= report["test_accuracy_mean"])
     if best is report:
         return f"No network with at most as many parameters is better than the report's, {_named(report)}."
     text = (
@@ -83,19 +83,19 @@ def _named(row: Row) -> str:
 
 
 def _accuracy(row: Row) -> str:
-    return f"{mean_phrase(row['test_accuracy'], row['deviation'], '{:.1f}', 100)}%, n = {row['seeds']}"
+    return f"{mean_phrase(row['test_accuracy_mean'], row['test_accuracy_sd'], '{:.1f}', 100)}%, n = {row['seeds']}"
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """`networks` formatted for the page, accuracies in %."""
     rows = [
         {
-            "": row["number"],
+            "number": row["number"],
             "network": f"{model_label(row['model'])}, {row['network']}",
             "parameters": f"{row['parameters']:,.0f}",
             "trained with": f"{row['epochs']} epochs, {row['training']}",
             "seeds": row["seeds"],
-            "test accuracy, %": mean_phrase(row["test_accuracy"], row["deviation"], "{:.2f}", 100),
+            "test accuracy, %": mean_phrase(row["test_accuracy_mean"], row["test_accuracy_sd"], "{:.2f}", 100),
         }
         for row in table.to_dict("records")
     ]
@@ -117,13 +117,13 @@ def draw(table: pd.DataFrame, retrained: pd.DataFrame) -> Figure:
         colour = style.model_colour(str(model))
         own = seeds[seeds["model"] == model]
         ax.scatter(own["parameters"], 100 * own["test_accuracy"], s=14, color=colour, alpha=0.35, linewidth=0)
-        means, spread = 100 * part["test_accuracy"], 100 * part["deviation"].fillna(0)
+        means, spread = 100 * part["test_accuracy_mean"], 100 * part["test_accuracy_sd"].fillna(0)
         label = f"{model_label(model)}, mean ± sd over the seeds"
         ax.errorbar(part["parameters"], means, spread, fmt="D", ms=5, color=colour, capsize=3, lw=1, label=label)
     for row in table.to_dict("records"):
         ax.annotate(
             str(row["number"]),
-            (row["parameters"], 100 * row["test_accuracy"]),
+            (row["parameters"], 100 * row["test_accuracy_mean"]),
             (9, 0),
             textcoords="offset points",
             va="center",
@@ -132,7 +132,7 @@ def draw(table: pd.DataFrame, retrained: pd.DataFrame) -> Figure:
         )
     of_report = table[table["is_report"]]
     if len(of_report):
-        means = 100 * of_report["test_accuracy"]
+        means = 100 * of_report["test_accuracy_mean"]
         label = "the report's network"
         ax.scatter(of_report["parameters"], means, s=130, facecolor="none", edgecolor=style.INK, label=label)
     ax.set(xscale="log", xlabel="parameters of the network", ylabel="test accuracy (%)", title=HEADING)

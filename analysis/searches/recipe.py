@@ -32,7 +32,7 @@ def show(replicates: pd.DataFrame) -> list[Exhibit]:
     table = effects(replicates)
     text = caption(table)
     return [
-        Exhibit("recipe", HEADING, text, replicates, draw(replicates), points=points(table), note=NOTE),
+        Exhibit("recipe", HEADING, text, replicates, draw(table, replicates), points=points(table), note=NOTE),
         Exhibit("recipe_effects", f"{HEADING}: the numbers", text, table, shown=readable(table), note=NOTE),
     ]
 
@@ -115,15 +115,18 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @style.styled
-def draw(replicates: pd.DataFrame) -> Figure:
-    """Left the accuracy of each training with its mean; right the difference from the first condition by seed."""
-    table = effects(replicates)
+def draw(table: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
+    """Left the accuracy of each training with its mean; right the difference from the first condition by seed.
+
+    Args:
+        table: from `effects`.
+        replicates: a row per training.
+    """
     figure, (axes,) = panels(style.WIDTH, 1.5 + 0.42 * len(table), 1, 2, sharey=True)
     left, right = axes
     _draw_accuracies(left, replicates, table)
     _draw_differences(right, replicates, table)
-    names = [f"{row['condition']}" for row in table.to_dict("records")]
-    left.set_yticks(range(len(table)), names)
+    left.set_yticks(range(len(table)), table["condition"])
     left.set_ylim(len(table) - 0.5, -0.5)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=entries_in_row(2))

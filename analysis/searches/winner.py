@@ -23,7 +23,8 @@ TRIAL = ["trial", "learning_rate", "weight_decay", "searched"]
 
 def show(replicates: pd.DataFrame) -> list[Exhibit]:
     """Whether the search's winner stays ahead: the figure, then the table of trials."""
-    table, figure = ranking(replicates), draw(replicates)
+    table = ranking(replicates)
+    figure = draw(table, replicates)
     text, about = caption(table), table_caption(table)
     return [
         Exhibit("winner", HEADING, text, replicates, figure, points=points(table), note=NOTE),
@@ -126,9 +127,13 @@ def _verdict(others: Sequence[Row]) -> str:
 
 
 @style.styled
-def draw(replicates: pd.DataFrame) -> Figure:
-    """Each trial's retrainings as dots with mean and standard deviation; a ring is its accuracy in the search."""
-    table = ranking(replicates)
+def draw(table: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
+    """Each trial's retrainings as dots with mean and standard deviation; a ring is its accuracy in the search.
+
+    Args:
+        table: from `ranking`.
+        replicates: a row per training.
+    """
     figure = style.figure(style.page_width(), 1.6 + (0.7 if is_narrow() else 0.55) * len(table))
     ax = figure.add_subplot()
     rows = table.to_dict("records")
@@ -138,11 +143,10 @@ def draw(replicates: pd.DataFrame) -> Figure:
         ax.scatter(100 * row["searched"], place, s=60, facecolor="none", edgecolor=style.INK, label="in the search")
         ax.scatter(values, np.full(len(values), place - 0.15), s=16, color=colour, alpha=0.6, label="another seed")
         if len(values):
-            sd = values.std() if len(values) > 1 else 0.0
             ax.errorbar(
-                values.mean(),
+                100 * row["val_accuracy_mean"],
                 place + 0.15,
-                xerr=sd,
+                xerr=100 * np.nan_to_num(row["val_accuracy_sd"]),
                 color=colour,
                 fmt="D",
                 ms=5,

@@ -6,10 +6,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from study.config import IMAGE_SIZE, CNNConfig, CustomConfig, ModelConfig
+from study.config import CHANNELS, IMAGE_SIZE, CNNConfig, CustomConfig, ModelConfig
 from study.convolutions import Convolutions
 from study.geometry import feature_sizes
-from study.models import CHANNELS, build_model
+from study.models import build_model
 
 COLUMNS = ["model", "layer", "what", "output", "equation_2", "parameters"]
 

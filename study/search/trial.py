@@ -18,8 +18,13 @@ class Suggestion:
     trial: Any
 
     def bind(self, run_id: str, note: str, parameters: int | None) -> None:
-        """Records the MLflow run that mirrors the trial, a note on it, in Markdown, for optuna-dashboard, and the
-        network's number of parameters, unless it could not be built."""
+        """Records what the trial is elsewhere.
+
+        Args:
+            run_id: the MLflow run that mirrors it.
+            note: on this run, in Markdown, for optuna-dashboard.
+            parameters: of its network; None where that could not be built.
+        """
         with together(self.trial.study):
             self.trial.set_user_attr("mlflow_run", run_id)
             if parameters is not None:

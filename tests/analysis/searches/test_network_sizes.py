@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 
 from analysis.searches import network_sizes
 from tests.support.legibility import problems_on_screens
@@ -29,8 +30,8 @@ def test_networks_are_means_over_seeds_from_the_smallest():
     assert table["parameters"].tolist() == [20_000, 40_000, 60_000, 94_666, 308_310]
     assert table["number"].tolist() == [1, 2, 3, 4, 5]
     assert table["seeds"].tolist() == [3, 1, 3, 3, 2]
-    np.testing.assert_allclose(table["test_accuracy"], [0.71, 0.74, 0.76, 0.73, 0.545])
-    np.testing.assert_allclose(table["deviation"], [0.01, np.nan, 0, 0.01, 0.005 * 2**0.5], atol=1e-12)
+    np.testing.assert_allclose(table["test_accuracy_mean"], [0.71, 0.74, 0.76, 0.73, 0.545])
+    np.testing.assert_allclose(table["test_accuracy_sd"], [0.01, np.nan, 0, 0.01, 0.005 * 2**0.5], atol=1e-12)
 
 
 def test_the_caption_names_the_best_and_the_smallest_that_reaches_the_report():
@@ -73,6 +74,16 @@ def test_networks_of_one_size_are_not_shown():
     assert not network_sizes.is_shown(RETRAINED.iloc[:0], "cnn")
 
 
-def test_the_figure_is_legible_on_all_screens():
+def test_the_figure_shows_each_seed_the_means_by_number_and_a_ring_around_the_report():
     table = network_sizes.networks(RETRAINED)
-    assert problems_on_screens(network_sizes.draw(table, RETRAINED)) == []
+    figure = network_sizes.draw(table, RETRAINED)
+    [ax] = figure.axes
+    *seeds, ring = [np.asarray(marks.get_offsets()) for marks in ax.collections if isinstance(marks, PathCollection)]
+    assert sum(map(len, seeds)) == len(RETRAINED)
+    assert ring.tolist() == [[94_666, pytest.approx(73)]]
+    places = {text.get_text(): (text.xy[0], round(text.xy[1], 6)) for text in ax.texts}  # type: ignore[attr-defined]
+    assert places == {
+        str(row["number"]): (row["parameters"], round(100 * row["test_accuracy_mean"], 6))
+        for row in table.to_dict("records")
+    }
+    assert problems_on_screens(figure) == []

@@ -74,7 +74,7 @@ def test_the_caption_claims_no_more_than_was_measured(trainings: pd.DataFrame, s
 
 @pytest.mark.parametrize("trainings", [CLEAR, replicates(trial_3=BASE, decay=(np.nan,) * 3)], ids=["clear", "lost"])
 def test_every_training_is_drawn(trainings: pd.DataFrame):
-    figure = recipe.draw(trainings)
+    figure = recipe.draw(recipe.effects(trainings), trainings)
     assert problems_on_screens(figure) == []
     left, right = figure.axes
     drawn = {round(float(x), 6) for marks in left.collections for x, _ in np.asarray(marks.get_offsets(), float)}

@@ -70,7 +70,7 @@ def test_the_caption_says_what_the_numbers_say(trainings: pd.DataFrame, words: t
     ids=["clear", "one", "lost"],
 )
 def test_every_training_and_what_the_search_had_are_drawn(trainings: pd.DataFrame):
-    figure = winner.draw(trainings)
+    figure = winner.draw(winner.ranking(trainings), trainings)
     assert problems_on_screens(figure) == []
     (ax,) = figure.axes
     drawn = {round(float(x), 6) for marks in ax.collections for x, _ in np.asarray(marks.get_offsets(), float)}
