@@ -7,6 +7,7 @@ training and counted step: condition, seed, step (optimiser steps so far) and th
 """
 
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from analysis.drawing import style, wording
+from analysis.drawing.screens import entries_in_row, is_narrow
 from analysis.exhibit import Exhibit
 from analysis.searches import findings
 from analysis.searches.paired_seeds import TOO_FEW, paired_interval
@@ -147,6 +149,8 @@ FILTER_COLOURS = ("#e69f00", "#999999", style.INK)
 """Colours, from the fewest filters to the most."""
 WIDTHS = (3.4, 2.2, 1.1)
 """Widths of three lines drawn over one another, so that equal ones all stay visible."""
+NARROW_LABEL, NARROW_ROW = 24, 0.62
+"""Characters in a line of a condition's label, and inches from one condition to the next, on narrow screens."""
 
 
 @style.styled
@@ -159,20 +163,29 @@ def draw(table: pd.DataFrame, counts: pd.DataFrame) -> Figure:
         table: see `ends`.
         counts: see the module's docstring.
     """
-    figure = style.figure(style.WIDTH, 8.4)
-    # Separate subfigures: the long labels below would push the panels above apart.
-    parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.4))
-    above, below = parts
     curves = counts.merge(table[[*SETTINGS, "seed"]], on=["condition", "seed"])
     optimisers = curves[curves["group"] == "optimiser"]
     rates = _rates(optimisers)
-    for ax, (rate, warmup) in zip(above.subplots(1, len(rates), sharex=True, sharey=True), rates, strict=True):
+    beside, heights = (1, len(rates)), (3.5, 4.9)
+    if is_narrow():
+        beside, heights = (len(rates), 1), (1.2 + 2.2 * len(rates), 3.4 + NARROW_ROW * table["condition"].nunique())
+    figure = style.figure(style.page_width(), sum(heights))
+    # Separate subfigures: the long labels below would push the panels above apart.
+    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+    above, below = parts
+    panels = above.subplots(*beside, sharex=True, sharey=True, squeeze=False).flat
+    for ax, (rate, warmup) in zip(panels, rates, strict=True):
         rows = optimisers[(optimisers["learning_rate"] == rate) & (optimisers["warmup_steps"] == warmup)]
         _draw_decays(ax, rows, f"Learning rate {rate:g}\n{warmup or 'no'} warm-up steps")
-    above.axes[0].set_ylabel(f"second-layer filters (of {optimisers['filters_conv2'].max()})")
-    left, right = below.subplots(1, 2, width_ratios=(1, 1.3))
-    _draw_filter_counts(left, curves[curves["group"] == "filters"])
-    _draw_accuracy(right, table)
+    above.axes[len(rates) // 2 if is_narrow() else 0].set_ylabel(
+        f"second-layer filters (of {optimisers['filters_conv2'].max()})"
+    )
+    if is_narrow():
+        first, second = below.subplots(2, 1, height_ratios=(2.6, heights[1] - 2.6))
+    else:
+        first, second = below.subplots(1, 2, width_ratios=(1, 1.3))
+    _draw_filter_counts(first, curves[curves["group"] == "filters"])
+    _draw_accuracy(second, table)
     _legend(above)
     _legend_of_marks(below)
     return figure
@@ -199,7 +212,8 @@ def _draw_filter_counts(ax: Axes, rows: pd.DataFrame) -> None:
         _draw_counts(
             ax, part, 100 / part["filters_conv2"].max(), colour, width, f"{part['filters_conv1'].max()}/{filters}"
         )
-    ax.set(ylabel="share of the second layer's filters (%)", ylim=(-2, 102), title="Too many filters?")
+    line = "\n" if is_narrow() else " "
+    ax.set(ylabel=f"share of the{line}second layer's filters (%)", ylim=(-2, 102), title="Too many filters?")
     ax.legend(title="filters, 1st/2nd layer", loc="best")
     _step_axis(ax, rows)
 
@@ -236,14 +250,18 @@ def _draw_accuracy(ax: Axes, table: pd.DataFrame) -> None:
         ax.scatter(values, np.full(len(values), place - 0.15), s=14, color=colour, alpha=0.6, linewidth=0)
         sd = values.std() if len(values) > 1 else 0.0
         ax.errorbar(values.mean(), place + 0.15, xerr=sd, color=colour, marker="D", ms=4, capsize=2, lw=1.2)
-    ax.set_yticks(range(len(labels)), [_two_lines(label) for label in labels], fontsize=8)
-    ax.set(ylim=(len(labels) - 0.4, -0.6), xlabel="validation accuracy in the end (%)", title="What a cure costs")
+    ax.set_yticks(range(len(labels)), [_in_lines(label) for label in labels], fontsize=8)
+    line = "\n" if is_narrow() else " "
+    ax.set(ylim=(len(labels) - 0.4, -0.6), xlabel=f"validation accuracy{line}in the end (%)", title="What a cure costs")
+    if is_narrow():
+        ax.xaxis.set_major_locator(MaxNLocator(3))
     ax.grid(True, axis="x")
 
 
-def _two_lines(label: str) -> str:
-    """A condition's label in two lines, the decay in the second."""
-    return "\n".join(re.sub(r"\blr\b", "learning rate", label).rsplit(", ", 1))
+def _in_lines(label: str) -> str:
+    """A condition's label in two lines, the decay in the second; on a narrow screen in more."""
+    settings = re.sub(r"\blr\b", "learning rate", label)
+    return textwrap.fill(settings, NARROW_LABEL) if is_narrow() else "\n".join(settings.rsplit(", ", 1))
 
 
 def _colour(row: pd.Series) -> str:
@@ -259,7 +277,7 @@ def _legend(figure: SubFigure) -> None:
         Line2D([], [], color=style.QUIET, linestyle=(0, (3, 2)), label="collapsed"),
         Patch(color=style.QUIET, alpha=0.3, linewidth=0, label="lowest to highest seed"),
     ]
-    figure.legend(handles=lines, loc="outside upper left", ncols=len(lines))
+    figure.legend(handles=lines, loc="outside upper left", ncols=entries_in_row(len(lines)))
 
 
 def _legend_of_marks(figure: SubFigure) -> None:
@@ -268,4 +286,4 @@ def _legend_of_marks(figure: SubFigure) -> None:
         Line2D([], [], marker="o", ms=4, label="one seed", **look),
         Line2D([], [], marker="D", ms=4, label="mean ± standard deviation over the seeds", **look),
     ]
-    figure.legend(handles=marks, loc="outside lower right", ncols=len(marks))
+    figure.legend(handles=marks, loc="outside lower right", ncols=entries_in_row(len(marks)))

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.legend import Legend
 
 from analysis.searches import dead_filters, findings
-from tests.support.legibility import problems
+from tests.support.legibility import problems_on_screens
 
 STEPS = (0, 10, 20, 40, 225, 450)
 RATES = ((1e-3, 0), (2.683e-3, 0), (2.683e-3, 100))
@@ -230,5 +230,5 @@ def test_the_legends_say_what_shades_and_marks_are_and_conditions_are_written_in
 @pytest.mark.parametrize(("seeds", "steps"), [(1, (0, 7)), (2, (0, 1, 2)), (3, (0, 10, 20, 5000))])
 def test_few_seeds_and_steps_can_be_drawn(seeds: int, steps: tuple[int, ...]):
     table, counts = tables(expected_story, seeds, steps)
-    assert problems(dead_filters.draw(table, counts)) == []
+    assert problems_on_screens(dead_filters.draw(table, counts)) == []
     assert "after 40 steps" not in said(table, counts)
