@@ -56,7 +56,7 @@ TRAINING = {
 
 OPTIONS = {"filters1": "--filters", "filters2": "--filters", "warmup_steps": "--warmup"}
 """The options of `study tune` that are not named after their hyperparameter."""
-SIZES = {"cnn": "--filters 8:64", "ffnn": "--hidden 16:512"}
+SIZES = {"cnn": "--filters 8:64 or --space architecture", "ffnn": "--hidden 16:512"}
 """Examples of options by which the networks of a search differ in their number of parameters, by model."""
 GEOMETRY = ("kernel", "dilation", "stride", "pool", "padding")
 """The hyperparameters that decide whether the layers fit the image.
@@ -105,7 +105,7 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     for name, choices in drawn.items():
         require(
             name not in _geometry(config.model) or choices.step is not None,
-            f"{_option(name, config.model)} is {choices}: list whole numbers with equal steps, e.g. 3,5,7.",
+            f"{_option(name, config.model)} is {str(choices)!r}: list whole numbers with equal steps, e.g. 3,5,7.",
         )
     if "epochs" in drawn:
         fixed["epochs"] = max(drawn["epochs"].values)
@@ -161,20 +161,20 @@ def _require_possible(config: SearchConfig, read: Mapping[str, Choices]) -> None
     """Raises a `StudyError` for a value that no training can have."""
     rates = {name: getattr(config, name).low for name in RATES}
     for name, choices in read.items():
-        is_said = f"{_option(name, config.model)} is {choices}"
+        option = _option(name, config.model)
         is_count = not isinstance(config.model, CustomConfig) or name in TRAINING
         for value in choices.values:
             if is_count and isinstance(value, int):
-                require(value <= MOST, f"{is_said}: it must be at most {MOST}.")
+                require(value <= MOST, f"{option} is {value}: it must be at most {MOST}.")
             try:
                 training(config, 0, {**rates, name: value})
             except TypeError:
                 # One word among numbers makes all of them words.
                 word = next(word for word in choices.values if not str(word).isdecimal())
-                raise StudyError(f"{is_said}: {word!r} is no whole number.") from None
+                raise StudyError(f"{option} is {str(choices)!r}: {word!r} is no whole number.") from None
             except StudyError as error:
                 # The message names the hyperparameter, not its option.
-                raise StudyError(f"{is_said}: {str(error).rpartition(': ')[2]}") from None
+                raise StudyError(f"{option} is {value!r}: {str(error).rpartition(': ')[2]}") from None
 
 
 def roomiest(config: SearchConfig, drawn: Mapping[str, Any] | None = None) -> ModelConfig:

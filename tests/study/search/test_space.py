@@ -225,10 +225,10 @@ def test_what_has_no_effect_is_not_drawn():
 
 TWO = ("accuracy", "parameters")
 WRONG = {
-    ("cnn", "kernel", "3,abc"): "--kernel is 3,abc: 'abc' is no whole number.",
+    ("cnn", "kernel", "3,abc"): "--kernel is '3,abc': 'abc' is no whole number.",
     ("cnn", "kernel", "-3"): "--kernel is -3: it must be at least 1.",
-    ("cnn", "padding", "-1,1"): "--padding is -1,1: it must be at least 0.",
-    ("cnn", "pooling", "max,median"): "--pooling is max,median: choose one of max, average.",
+    ("cnn", "padding", "-1,1"): "--padding is -1: it must be at least 0.",
+    ("cnn", "pooling", "max,median"): "--pooling is 'median': choose one of max, average.",
     ("cnn", "filters", "0"): "--filters is 0: it must be at least 1.",
     ("cnn", "filters", "8/"): "--filters is '8/': write counts for both layers (8:64), or FIRST/SECOND (8:32/16:64).",
     ("cnn", "filters", "8/16/32"): "--filters is '8/16/32': write counts",
@@ -249,7 +249,10 @@ def test_a_wrong_value_is_named_with_its_option(model: str, name: str, text: str
 
 @pytest.mark.parametrize("given", [{}, {"pooling": "max,average"}, {"optimiser": "adam,adamw"}])
 def test_networks_of_one_size_have_no_second_objective(given: dict[str, str]):
-    with pytest.raises(StudyError, match=r"--objective is accuracy,parameters, but all .* e\.g\. --filters 8:64\."):
+    with pytest.raises(
+        StudyError,
+        match=r"--objective is accuracy,parameters, but all .* e\.g\. --filters 8:64 or --space architecture\.",
+    ):
         in_space(SearchConfig(name="s", objectives=TWO, pruner="none"), "report", given)
     assert in_space(SearchConfig(name="s", objectives=TWO, pruner="none"), "report", {**given, "kernel": "3,5"}).choices
 
