@@ -66,7 +66,8 @@ def caption(table: pd.DataFrame) -> str:
         return f"The highest mean test accuracy has {_named(best)}; the report's network was not retrained."
     fitting = [row for row in rows if row["parameters"] <= report["parameters"]]
     best = max(fitting, key=lambda row: row["test_accuracy_mean"])
-    smallest = next(row for row in rows if row["test_accuracy_mean"] >= report["test_accuracy_mean"])
+    reaching = [row for row in rows if row["test_accuracy_mean"] >= report["test_accuracy_mean"]]
+    smallest = min(reaching, key=lambda row: (row["parameters"], -row["test_accuracy_mean"]))
     if best is report:
         return f"No network with at most as many parameters is better than the report's, {_named(report)}."
     text = (
