@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from study import TRACKING_URI, data, models, training
-from study.config import ARCHITECTURES, IMAGE_SIZE, MODELS, CustomConfig, DataConfig, TrainConfig, model_config
+from study.config import IMAGE_SIZE, CustomConfig, DataConfig, TrainConfig, model_config
 from study.custom import network_settings
 from study.data import Dataset
 from study.device import prepare
@@ -23,7 +23,7 @@ from study.errors import StudyError, first_line
 from study.home import Home, default_home
 from study.state import TrainingState
 from study.tracking.artifacts import epoch_of, predictions_path, weights_path
-from study.tracking.best import choose_retrained
+from study.tracking.best import choose_retrained, is_model
 from study.tracking.runs import Run
 from study.tracking.store import Store
 from study.training import Epoch
@@ -222,8 +222,7 @@ def best(
         StudyError: where there is none, or several.
     """
     store = Store(_home(home), tracking_uri or TRACKING_URI)
-    models_ = {*MODELS, *ARCHITECTURES} | {other.model for other in store.runs(stage="search")}
-    chosen = choose_retrained(store, f"best:{run}" if run in models_ else run, dataset)
+    chosen = choose_retrained(store, f"best:{run}" if is_model(store, run) else run, dataset)
     return Recorded(chosen, store, store.classes(chosen.id))
 
 

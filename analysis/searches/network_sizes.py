@@ -113,11 +113,10 @@ def draw(table: pd.DataFrame, retrained: pd.DataFrame) -> Figure:
     """
     figure = style.figure(style.page_width(), 4.4)
     ax = figure.add_subplot()
-    seeds = retrained.merge(table[["number", *OF_NETWORK]], on=OF_NETWORK)
     for model, part in table.groupby("model", sort=False):
         colour = style.model_colour(str(model))
-        own = seeds[seeds["model"] == model]
-        ax.scatter(own["parameters"], 100 * own["test_accuracy"], s=14, color=colour, alpha=0.35, linewidth=0)
+        seeds = retrained[retrained["model"] == model]
+        ax.scatter(seeds["parameters"], 100 * seeds["test_accuracy"], s=14, color=colour, alpha=0.35, linewidth=0)
         means, spread = 100 * part["test_accuracy_mean"], 100 * part["test_accuracy_sd"].fillna(0)
         label = f"{model_label(model)}, mean ± sd over the seeds"
         ax.errorbar(part["parameters"], means, spread, fmt="D", ms=5, color=colour, capsize=3, lw=1, label=label)

@@ -116,10 +116,7 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
         f"--objective is {','.join(config.objectives)}, but all networks of this search have the same number of "
         f"parameters: draw their size, e.g. {SIZES.get(model.name, '--argument NAME=8:64')}.",
     )
-    fitting = roomiest(config)
-    if isinstance(fitting, CNNConfig):
-        # Raises if not even this one fits.
-        feature_sizes(fitting, config.image_size)
+    _require_fit(config, {})
     return config
 
 
@@ -223,13 +220,18 @@ def costliest(config: SearchConfig) -> ModelConfig:
 
 
 def _fits(config: SearchConfig, drawn: Mapping[str, Any]) -> bool:
-    model = roomiest(config, drawn)
     try:
-        if isinstance(model, CNNConfig):
-            feature_sizes(model, config.image_size)
+        _require_fit(config, drawn)
     except StudyError:
         return False
     return True
+
+
+def _require_fit(config: SearchConfig, drawn: Mapping[str, Any]) -> None:
+    """Raises a `StudyError` if, with the values `drawn` so far, no network of the space fits the image."""
+    model = roomiest(config, drawn)
+    if isinstance(model, CNNConfig):
+        feature_sizes(model, config.image_size)
 
 
 def distribution(choices: Choices, *, is_geometry: bool = False) -> BaseDistribution:

@@ -8,10 +8,13 @@ import math
 from collections.abc import Sequence
 
 from study.config import ARCHITECTURES, BUNDLED, IMAGE_SIZE, MODELS, DataConfig, TrainConfig
-from study.errors import StudyError, require, require_known
+from study.errors import StudyError, require, unknown
 from study.tracking.hints import command, images
 from study.tracking.runs import Run, metric
 from study.tracking.store import Store
+
+PACKAGED = {*MODELS, *ARCHITECTURES}
+"""The models of this package."""
 
 
 def best_trial(store: Store, dataset: str, model: str, data: DataConfig | None = None, prefer: str = "") -> Run:
@@ -116,8 +119,17 @@ def _require_model(store: Store, model: str) -> None:
     Raises:
         StudyError: where it is neither.
     """
-    if model not in (known := {*MODELS, *ARCHITECTURES}):
-        require_known("model", model, sorted(known | {run.model for run in store.runs(stage="search")}))
+    if not is_model(store, model):
+        raise unknown("model", model, sorted(PACKAGED | _searched_models(store)))
+
+
+def is_model(store: Store, name: str) -> bool:
+    """Whether `name` is that of a model of this package, or of one that was searched."""
+    return name in PACKAGED or name in _searched_models(store)
+
+
+def _searched_models(store: Store) -> set[str]:
+    return {run.model for run in store.runs(stage="search")}
 
 
 def _options(store: Store, dataset: str, data: DataConfig | None) -> tuple[str, ...]:
