@@ -28,6 +28,11 @@ def is_narrow() -> bool:
     return style.page_width() < style.WIDTH
 
 
+def break_if_narrow() -> str:
+    """What stands between two words of a long label: a line break on a narrow screen, else a space."""
+    return "\n" if is_narrow() else " "
+
+
 def narrow_version(figure: Figure) -> Figure | None:
     """The figure drawn again for a narrow screen; None if it is narrow already, or its drawing does not become so."""
     redraw = getattr(figure, "redraw", None)

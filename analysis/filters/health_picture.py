@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from analysis.drawing import style
-from analysis.drawing.screens import entries_in_row, is_narrow
+from analysis.drawing.screens import break_if_narrow, entries_in_row, is_narrow
 from analysis.drawing.style import COLLAPSED
 from analysis.drawing.tiles import beside, sheet
 from analysis.drawing.wording import minus_signs
@@ -133,7 +133,7 @@ def _draw_healthy(
     layer, count = str(table["layer"].iloc[0]), table["filter"].nunique()
     weights, over = _places(sheet, top, height, ((0.6, 6.0), (7.4, 1.9)))
     _draw_weights(weights, table, marked)
-    break_line = "\n" if is_narrow() else " "
+    break_line = break_if_narrow()
     weights.set_title(
         f"{layer}: largest weight, max |w|;{break_line}all {count} {noun(layer)} are active at every epoch"
     )

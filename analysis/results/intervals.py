@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.drawing import style
-from analysis.drawing.screens import entries_in_row, is_narrow, panels
+from analysis.drawing.screens import break_if_narrow, entries_in_row, panels
 from analysis.drawing.wording import listed, model_label
 from analysis.exhibit import Exhibit
 from analysis.results.bootstrap import RESAMPLES, bootstrap
@@ -300,7 +300,7 @@ def _draw_panel(ax: Axes, table: pd.DataFrame) -> None:
             ax.plot(part["report"], heights, "D", color=colour, markerfacecolor="none", markersize=7)
     first = table.iloc[0]
     difference = _name(first["model"], first["minus"]) if first["minus"] else ""
-    break_line = "\n" if is_narrow() else " "
+    break_line = break_if_narrow()
     after = f":{break_line}{difference}" if difference else ""
     ax.set_yticks(range(len(MEASURES)), list(_WORDS.values()))
     ax.set(

@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from analysis.drawing import style, wording
-from analysis.drawing.screens import entries_in_row, is_narrow
+from analysis.drawing.screens import break_if_narrow, entries_in_row, is_narrow
 from analysis.exhibit import Exhibit
 from analysis.searches import findings
 from analysis.searches.paired_seeds import TOO_FEW, paired_interval
@@ -212,7 +212,7 @@ def _draw_filter_counts(ax: Axes, rows: pd.DataFrame) -> None:
         _draw_counts(
             ax, part, 100 / part["filters_conv2"].max(), colour, width, f"{part['filters_conv1'].max()}/{filters}"
         )
-    line = "\n" if is_narrow() else " "
+    line = break_if_narrow()
     ax.set(ylabel=f"share of the{line}second layer's filters (%)", ylim=(-2, 102), title="Too many filters?")
     ax.legend(title="filters, 1st/2nd layer", loc="best")
     _step_axis(ax, rows)
@@ -251,7 +251,7 @@ def _draw_accuracy(ax: Axes, table: pd.DataFrame) -> None:
         sd = values.std() if len(values) > 1 else 0.0
         ax.errorbar(values.mean(), place + 0.15, xerr=sd, color=colour, marker="D", ms=4, capsize=2, lw=1.2)
     ax.set_yticks(range(len(labels)), [_in_lines(label) for label in labels], fontsize=8)
-    line = "\n" if is_narrow() else " "
+    line = break_if_narrow()
     ax.set(ylim=(len(labels) - 0.4, -0.6), xlabel=f"validation accuracy{line}in the end (%)", title="What a cure costs")
     if is_narrow():
         ax.xaxis.set_major_locator(MaxNLocator(3))

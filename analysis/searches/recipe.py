@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.screens import entries_in_row, is_narrow, panels
+from analysis.drawing.screens import break_if_narrow, entries_in_row, panels
 from analysis.drawing.wording import counted, mean_phrase, sentence, several
 from analysis.exhibit import Exhibit
 from analysis.searches.paired_seeds import TOO_FEW, Row, difference_phrase, paired_interval
@@ -139,7 +139,7 @@ def _draw_accuracies(ax: Axes, replicates: pd.DataFrame, table: pd.DataFrame) ->
     ax.scatter(100 * replicates["val_accuracy"], rows, s=16, color=style.QUIET, alpha=0.7, label="a seed")
     means = 100 * table["val_accuracy_mean"]
     ax.scatter(means, range(len(table)), marker="D", s=25, color=style.MODEL_COLOURS["cnn"], label="mean of the seeds")
-    line = "\n" if is_narrow() else " "
+    line = break_if_narrow()
     ax.set(xlabel=f"validation accuracy,{line}last epoch (%)")
     ax.grid(True, axis="x")
 
@@ -157,6 +157,6 @@ def _draw_differences(ax: Axes, replicates: pd.DataFrame, table: pd.DataFrame) -
         if np.isfinite(row["low"]):
             ax.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour)
     ax.axvline(0, color=style.INK, linewidth=0.8)
-    line = "\n" if is_narrow() else " "
+    line = break_if_narrow()
     ax.set(xlabel=f"difference from the first,{line}by seed (points)")
     ax.grid(True, axis="x")

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.screens import entries_in_row, is_narrow
+from analysis.drawing.screens import break_if_narrow, entries_in_row, is_narrow
 from analysis.drawing.wording import counted, listed, mean_phrase, with_minus
 from analysis.exhibit import Exhibit
 from analysis.searches.paired_seeds import TOO_FEW, Row, difference_phrase, paired_interval
@@ -154,7 +154,7 @@ def draw(table: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
                 label="mean ± standard deviation of these",
             )
     ax.set_yticks(range(len(table)), [_name(row) for row in rows])
-    line = "\n" if is_narrow() else " "
+    line = break_if_narrow()
     ax.set(ylim=(len(table) - 0.5, -0.5), xlabel=f"validation accuracy,{line}best epoch (%)")
     ax.set_title(f"The search's best trials,{line}trained again{line}with other seeds")
     ax.grid(True, axis="x")
@@ -165,6 +165,6 @@ def draw(table: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
 
 
 def _name(row: Row) -> str:
-    line = "\n" if is_narrow() else " "
+    line = break_if_narrow()
     rates = f"learning rate {row['learning_rate']:.3g},\nweight decay {row['weight_decay']:.3g}"
     return f"trial {row['trial']}:{line}{rates}"
