@@ -11,6 +11,7 @@ from analysis.drawing import style
 from analysis.drawing.screens import is_narrow, panels
 from analysis.drawing.wording import counted, listed, number, signed, without_middle
 from analysis.exhibit import Exhibit
+from analysis.results import leads
 
 PAIRS = 3
 """Number of confusions shown: the most frequent, one for each pair of classes."""
@@ -29,7 +30,7 @@ NOTE = (
     "Exact: the last layer is linear in the second layer's maps, so that a filter's shares in the two logits sum, over "
     "filters, to the margin less its mean over the background images. Bars: means over the test images of a group, "
     "with 95% intervals (1.96 standard errors), as after ± in the sentences. Filters: those in which the mistaken "
-    "images differ most from those of their class that are recognised."
+    f"images differ most from those of their class that are recognised. {leads.NOTE}"
 )
 
 
@@ -62,7 +63,13 @@ def most_frequent(predicted: np.ndarray, labels: np.ndarray, classes: int) -> li
 
 
 def confusions(shares: np.ndarray, predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """true, called, group (e.g. ``cat called dog``), images, filter, share (mean), error (standard error), sum."""
+    """The mean shares of each filter in the margins of the images of a group, a row a filter.
+
+    Returns:
+        true, called, group (e.g. ``cat called dog``), images, filter, share (mean), error (standard error), sum (over
+        filters); lowest, of the mistaken images: the share of bootstrap resamples in which no filter's mean share is
+        further below that of the recognised images, see `leads`; NaN for other groups, or if none is recognised.
+    """
     parts = []
     for true, called in most_frequent(predicted, labels, len(classes)):
         margins = shares[:, :, true].astype(np.float64) - shares[:, :, called]
@@ -71,6 +78,8 @@ def confusions(shares: np.ndarray, predicted: np.ndarray, labels: np.ndarray, cl
             if not len(rows):
                 continue
             spread = rows.std(axis=0, ddof=1) if len(rows) > 1 else np.full(rows.shape[1], np.nan)
+            is_mistaken = label != answer
+            recognised = margins[(labels == true) & (predicted == true)]
             parts.append(
                 pd.DataFrame(
                     {
@@ -82,10 +91,19 @@ def confusions(shares: np.ndarray, predicted: np.ndarray, labels: np.ndarray, cl
                         "share": rows.mean(axis=0),
                         "error": spread / np.sqrt(len(rows)),
                         "sum": rows.sum(axis=1).mean(),
+                        "lowest": _lowest(rows, recognised) if is_mistaken and len(recognised) else np.nan,
                     }
                 )
             )
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _lowest(mistaken: np.ndarray, recognised: np.ndarray) -> np.ndarray:
+    """The share of resamples in which a filter's mean margin (N, filters) falls furthest below the recognised images'."""
+    groups = np.repeat([0, 1], [len(mistaken), len(recognised)])
+    # The size of a group is the same in every resample, so that the difference of means is one sum.
+    falls = np.concatenate([-mistaken / len(mistaken), recognised / len(recognised)])
+    return leads.lead_shares(leads.sums(groups, falls))
 
 
 def _lacking(part: pd.DataFrame) -> pd.DataFrame:
@@ -130,10 +148,12 @@ def _sentence(part: pd.DataFrame) -> str:
     less = lacking[lacking["difference"] < 0].iloc[:LACKING]
     if less.empty:
         return f"{beginning}; in no filter is their mean share below that of those recognised."
-    filters = [f"{filter} ({_difference(*numbers)})" for filter, *numbers in less.itertuples()]
-    plural = "s" if len(filters) > 1 else ""
+    first, *others = (f"filter {filter} ({_difference(*numbers)})" for filter, *numbers in less.itertuples())
+    shares = part.dropna(subset=["lowest"]).set_index("filter")["lowest"]
+    also = [str(shares.index[place]) for place in leads.tied(shares.to_numpy(), [shares.index.get_loc(less.index[0])])]
     return (
-        f"{beginning}; compared with those recognised, their mean share is lowest in filter{plural} {listed(filters)}."
+        f"{beginning}; compared with those recognised, their mean share is lowest in {first}"
+        f"{leads.tie_clause(also, 'filter')}{'; next: ' if others else ''}{listed(others)}."
     )
 
 

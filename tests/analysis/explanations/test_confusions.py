@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -48,8 +50,25 @@ def test_intervals_stand_beside_the_differences():
     shares[2:5, 1, 0] = (0.0, 1.0, 2.0)
     shares[2:5, 3, 0] = -1.0
     # Standard errors: 1 of the two recognised images, 1 / √3 of the three mistaken ones.
-    assert "in filters 1 (−3.00 ± 2.26) and 3 (−1.00 ± 0.00)." in confusions.show(
-        shares, PREDICTED, LABELS, CLASSES).text  # fmt: skip
+    text = confusions.show(shares, PREDICTED, LABELS, CLASSES).text
+    assert text.endswith("lowest in filter 1 (−3.00 ± 2.26); next: filter 3 (−1.00 ± 0.00).")
+
+
+def test_filters_that_resamples_do_not_tell_from_the_lowest_are_tied_with_it():
+    labels = np.zeros(40, int)
+    predicted = np.repeat([0, 1], 20)
+    shares = np.zeros((40, 4, 2))
+    # The means of filters 1 and 3 differ by less than their standard errors; that of filter 2 is far from both.
+    shares[20:, 1, 0] = np.linspace(-6, 0, 20)
+    shares[20:, 3, 0] = np.linspace(0, -5.8, 20)
+    shares[20:, 2, 0] = -0.5
+
+    exhibit = confusions.show(shares, predicted, labels, CLASSES[:2])
+
+    assert re.search(r"lowest in filter 1 \(−3\.00 ± 0\.8\d\), tied with filter 3; next: filter 3", exhibit.text)
+    mistaken = exhibit.table.query("group == 'cat called dog'").set_index("filter")["lowest"]
+    assert 0.1 < mistaken[3] < 0.5 < mistaken[1] < 0.9
+    assert mistaken[2] == mistaken[0] == 0
 
 
 def test_nothing_is_said_to_be_lacking_where_nothing_is_less():
