@@ -28,6 +28,8 @@ class Exhibit:
     """How to read it, or how it was computed."""
     gif: bytes | None = None
     """An animation, written to `name.gif`."""
+    narrow_gif: bytes | None = None
+    """The animation for narrow screens."""
     link: tuple[str, str] | None = None
     """The link's text and address."""
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)

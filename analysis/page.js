@@ -17,9 +17,11 @@ const seen = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     if (!isIntersecting) continue;
     seen.unobserve(target);
+    const source = target.parentElement.querySelector("source");
+    const isNarrow = source !== null && matchMedia(source.media).matches;
     const animation = new Image();
-    animation.onload = () => { target.src = animation.src; };
-    animation.src = target.dataset.animation;
+    animation.onload = () => { if (isNarrow) source.srcset = animation.src; else target.src = animation.src; };
+    animation.src = (isNarrow ? source : target).dataset.animation;
   }
 });
 for (const image of document.querySelectorAll("img[data-animation]")) if (moves) seen.observe(image);

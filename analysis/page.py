@@ -12,10 +12,9 @@ import pandas as pd
 from markupsafe import Markup, escape
 from PIL import Image
 
+from analysis.drawing.style import DOTS_PER_INCH, PAGE_PIXELS
 from analysis.drawing.templates import templates
 
-DOTS, PAGE_PIXELS = 150, 100
-"""Pixels per inch of a figure: in the PNG, and as shown on the page."""
 PHOTOGRAPH = 20_000
 """Number of colours from which a picture counts as a photograph."""
 LONG_NOTE = 160
@@ -46,6 +45,8 @@ class Section:
     """How to read it, or how it was computed."""
     narrow: tuple[str, bytes] | None = None
     """The figure for narrow screens: its file, relative to the page, and the picture, which is not embedded."""
+    narrow_gif: str | None = None
+    """The file of the animation for narrow screens."""
 
 
 def page(
@@ -107,7 +108,7 @@ def _page_size(png: bytes) -> tuple[int, int]:
     """Width and height at `PAGE_PIXELS` per inch, so that text has one size in small and wide figures."""
     # The first chunk of a PNG, its header, starts with both.
     width, height = (int.from_bytes(png[place : place + 4], "big") for place in (16, 20))
-    return width * PAGE_PIXELS // DOTS, height * PAGE_PIXELS // DOTS
+    return width * PAGE_PIXELS // DOTS_PER_INCH, height * PAGE_PIXELS // DOTS_PER_INCH
 
 
 def _cell(value: object) -> str:

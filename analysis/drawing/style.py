@@ -34,8 +34,10 @@ Limits = tuple[float, float]
 Scale = tuple[Limits, str]
 """Limits of the values, and the name of a colour map."""
 
+DOTS_PER_INCH, PAGE_PIXELS = 150, 100
+"""Pixels per inch of a figure: in its file, and as shown on the page, where 8 pt is 11 pixels high."""
 WIDTH = 10.0
-"""Width of a figure in inches. Saved at 150 dpi and shown 1000 px wide, 8 pt is 11 px on the page."""
+"""Width of a figure in inches."""
 NARROW = 3.58
 """Width in inches of a figure on a narrow screen: of 390 pixels, 358 are inside the margins."""
 _page_width: ContextVar[float] = ContextVar("page width", default=WIDTH)
@@ -148,15 +150,15 @@ def figure(width: float, height: float, *, compress: bool = False) -> Figure:
         return _Figure(figsize=(width, height), layout=engine)
 
 
-def fix_layout(figure: Figure, dots_per_inch: float) -> None:
-    """Computes the figure's layout for this resolution, and keeps it.
+def fix_layout(figure: Figure) -> None:
+    """Computes the figure's layout for the resolution of its file, and keeps it.
 
     With a layout engine, even one without effect, `savefig` draws the figure twice.
     """
     engine = figure.get_layout_engine()
     if engine is None:
         return
-    figure.set_dpi(dots_per_inch)
+    figure.set_dpi(DOTS_PER_INCH)
     with style():
         engine.execute(figure)
     figure.set_layout_engine(None)
@@ -173,13 +175,13 @@ def plain_logarithms(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def tick_epochs(ax: Axes, epochs: Sequence[int]) -> None:
-    """Ticks at whole epochs, among them the last one; a round one that is too near to it is left out."""
+def tick_epochs(ax: Axes, epochs: Sequence[int], most: int = 8) -> None:
+    """About `most` ticks at whole epochs, among them the last one; a round one that is too near to it is left out."""
     if not epochs:
         return
     first, last = min(epochs), max(epochs)
-    ticks = [tick for tick in MaxNLocator(8, integer=True).tick_values(first, last) if first <= tick <= last]
-    apart = 0.12 * (last - first)
+    ticks = [tick for tick in MaxNLocator(most, integer=True).tick_values(first, last) if first <= tick <= last]
+    apart = 0.96 / most * (last - first)
     ax.set_xticks([*(int(tick) for tick in ticks if last - tick > apart), last])
 
 

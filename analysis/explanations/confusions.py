@@ -99,7 +99,7 @@ def confusions(shares: np.ndarray, predicted: np.ndarray, labels: np.ndarray, cl
 
 
 def _lowest(mistaken: np.ndarray, recognised: np.ndarray) -> np.ndarray:
-    """The share of resamples in which a filter's mean margin (N, filters) falls furthest below the recognised images'."""
+    """In which share of resamples a filter's mean margin, from (N, filters), falls furthest below the recognised's."""
     groups = np.repeat([0, 1], [len(mistaken), len(recognised)])
     # The size of a group is the same in every resample, so that the difference of means is one sum.
     falls = np.concatenate([-mistaken / len(mistaken), recognised / len(recognised)])
@@ -150,7 +150,8 @@ def _sentence(part: pd.DataFrame) -> str:
         return f"{beginning}; in no filter is their mean share below that of those recognised."
     first, *others = (f"filter {filter} ({_difference(*numbers)})" for filter, *numbers in less.itertuples())
     shares = part.dropna(subset=["lowest"]).set_index("filter")["lowest"]
-    also = [str(shares.index[place]) for place in leads.tied(shares.to_numpy(), [shares.index.get_loc(less.index[0])])]
+    places = leads.tied(shares.to_numpy(), np.flatnonzero(shares.index == less.index[0]).tolist())
+    also = [str(shares.index[place]) for place in places]
     return (
         f"{beginning}; compared with those recognised, their mean share is lowest in {first}"
         f"{leads.tie_clause(also, 'filter')}{'; next: ' if others else ''}{listed(others)}."

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from PIL import Image
 from sklearn.cluster import KMeans
 
 from analysis.drawing import style
+from analysis.drawing.screens import is_narrow
 from analysis.drawing.style import scale
 from analysis.drawing.tiles import LINE, MARGIN, beside, draw_picture, draw_tile, set_map, sheet
 from analysis.drawing.wording import layer_name, measured
@@ -24,8 +26,10 @@ Maps = dict[tuple[str, int], np.ndarray]
 """Maps (H, W) by layer, or slice of the kernel, and epoch."""
 MILLISECONDS, LAST_MILLISECONDS = 350, 2000
 """Duration of each epoch's frame, and of the last one."""
-LARGE, SMALL, SPACE = 1.65, 0.72, 0.2
-"""Inches: a side of a map, a side of a kernel's slice, and the space between maps."""
+SPACE, BAR, CURVE = 0.2, 0.5, 1.13
+"""Inches: between maps, below them for a colour bar, and below the last ones for the curve."""
+KERNEL = 0.45
+"""Side of a slice of the kernel, as a share of that of a map: two by two take its place."""
 
 
 def show(
@@ -54,8 +58,14 @@ def show(
     if not _fires(maps):
         return Exhibit(name, heading, caption(shown))
     kernel = kernel_evolution(weights, filter)
-    pictures = frames(kernel, shown, accuracy, layer=layer, image=image, title=title)
-    return Exhibit(name, heading, caption(shown), note=note(kernel, weights[min(weights)].shape[1]), gif=gif(pictures))
+
+    def drawn() -> bytes:
+        return gif(frames(kernel, shown, accuracy, layer=layer, image=image, title=title))
+
+    with style.narrow_page():
+        narrow = drawn()
+    channels = weights[min(weights)].shape[1]
+    return Exhibit(name, heading, caption(shown), note=note(kernel, channels), gif=drawn(), narrow_gif=narrow)
 
 
 def _fires(maps: dict[str, dict[int, np.ndarray]]) -> bool:
@@ -113,16 +123,36 @@ def _draw_frames(
     title: str,
 ) -> Iterator[np.ndarray]:
     epochs = sorted({epoch for _, epoch in shown})
-    figure, ax = sheet(2 * MARGIN + 5 * LARGE + 4 * SPACE, 3.45, title)
+    maps = [name for name in scales if name not in slices]
+    columns, side = (2, (style.NARROW - 2 * MARGIN - SPACE) / 2) if is_narrow() else (5, 1.65)
+    # The image, the kernel, the maps, and on a narrow screen the accuracy, row by row.
+    rows = -(-(2 + len(maps) + is_narrow()) // columns)
+    places = [
+        (MARGIN + across * (side + SPACE), LINE + down * (LINE + side + BAR))
+        for down, across in product(range(rows), range(columns))
+    ]
+    end = rows * (LINE + side + BAR)
+    height = end if is_narrow() else end + CURVE
+    figure, ax = sheet(2 * MARGIN + columns * side + (columns - 1) * SPACE, height, title)
+    # The pixels of the page; the screens of phones have two or three for each of these.
+    figure.set_dpi(style.DOTS_PER_INCH if is_narrow() else style.PAGE_PIXELS)
     canvas = FigureCanvasAgg(figure)
-    draw_picture(ax, image, MARGIN, LINE, LARGE, "image")
-    tiles = {
-        name: draw_tile(ax, shown[name, epochs[0]], left, top, side, scales[name], heading)
-        for name, (left, top, side, heading) in _places(scales, slices).items()
-    }
-    _draw_bars(ax, slices, scales)
-    text = ax.text(MARGIN, LINE + LARGE + 0.5, "", va="top", fontsize=10, linespacing=1.6, color=style.INK)
-    dot = _draw_curve(beside(ax, 2.35, 2.55, 6.8, 0.45), accuracy)
+    draw_picture(ax, image, *places[0], side, "image")
+    tiles = {}
+    left, top = places[1]
+    for number, name in enumerate(slices):
+        down, across = divmod(number, 2)
+        place = left + across * (1 - KERNEL) * side, top + down * (1 - KERNEL) * side
+        heading = name.partition("\n")[0]
+        tiles[name] = draw_tile(ax, shown[name, epochs[0]], *place, KERNEL * side, scales[name], heading)
+    _draw_bar(ax, left, top, side, scales[slices[0]], "weight")
+    for place, name in zip(places[2:], maps, strict=False):
+        tiles[name] = draw_tile(ax, shown[name, epochs[0]], *place, side, scales[name], layer_name(name))
+        _draw_bar(ax, *place, side, scales[name], measured(name))
+    left, top = places[2 + len(maps)] if is_narrow() else (MARGIN, end)
+    text = ax.text(left, top, "", va="top", fontsize=10, linespacing=1.6, color=style.INK)
+    curve = (left + 0.45, top + 0.85, side - 0.55, 0.55) if is_narrow() else (2.35, end + 0.23, 6.8, 0.45)
+    dot = _draw_curve(beside(ax, *curve), accuracy)
     # Only these change from epoch to epoch: drawing the rest again takes most of the time.
     changing = [artist for tile in tiles.values() for artist in tile] + [text, dot]
     for artist in changing:
@@ -140,27 +170,13 @@ def _draw_frames(
         yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _places(scales: dict[str, style.Scale], slices: list[str]) -> dict[str, tuple[float, float, float, str]]:
-    """Left, top, side and title of each slice of the kernel, two by two, and of each map."""
-    left, places = MARGIN + LARGE + SPACE, {}
-    for place, name in enumerate(slices):
-        down, across = divmod(place, 2)
-        top = LINE + down * (LARGE - SMALL)
-        places[name] = (left + across * (LARGE - SMALL), top, SMALL, name.partition("\n")[0])
-    for place, name in enumerate((name for name in scales if name not in slices), start=1):
-        places[name] = (left + place * (LARGE + SPACE), LINE, LARGE, layer_name(name))
-    return places
-
-
-def _draw_bars(ax: Axes, slices: list[str], scales: dict[str, style.Scale]) -> None:
-    """Colour bars below the kernel and below each map."""
-    for column, name in enumerate([slices[0], *(name for name in scales if name not in slices)], start=1):
-        bar = beside(ax, MARGIN + column * (LARGE + SPACE), LINE + LARGE + 0.08, LARGE, 0.09)
-        label = "weight" if name == slices[0] else measured(name)
-        style.fill_colour_bar(bar, *scales[name], label, cax=bar, orientation="horizontal")
-        _tick_within(bar, scales[name][0])
-        bar.tick_params(length=2, pad=1)
-        bar.xaxis.labelpad = 0
+def _draw_bar(ax: Axes, left: float, top: float, side: float, scale: style.Scale, label: str) -> None:
+    """A colour bar below a map, or below the kernel."""
+    bar = beside(ax, left, top + side + 0.08, side, 0.09)
+    style.fill_colour_bar(bar, *scale, label, cax=bar, orientation="horizontal")
+    _tick_within(bar, scale[0])
+    bar.tick_params(length=2, pad=1)
+    bar.xaxis.labelpad = 0
 
 
 def _tick_within(bar: Axes, limits: style.Limits) -> None:
@@ -176,10 +192,10 @@ def _tick_within(bar: Axes, limits: style.Limits) -> None:
 def _draw_curve(ax: Axes, accuracy: Mapping[int, float]) -> Line2D:
     """Draws the accuracy over the epochs, and returns the dot that marks the current epoch."""
     ax.plot(list(accuracy), list(accuracy.values()), color=style.INK, linewidth=1)
-    (dot,) = ax.plot([], [], "o", color=style.CLASS_COLOURS[2])
+    (dot,) = ax.plot([], [], "o", color=style.CLASS_COLOURS[2], clip_on=False)
     ax.set(xlabel="epoch", ylim=(0, 1))
     ax.set_title("test accuracy", fontsize=8)
-    style.tick_epochs(ax, list(accuracy))
+    style.tick_epochs(ax, list(accuracy), most=3 if is_narrow() else 8)
     ax.margins(x=0.02)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     return dot

@@ -11,13 +11,11 @@ from analysis.drawing import style
 from analysis.drawing.filter_rows import MOST_DRAWN, cut, named
 from analysis.drawing.maps import FAINT
 from analysis.drawing.screens import is_narrow
-from analysis.drawing.style import COLLAPSED, COLOURS
+from analysis.drawing.style import COLLAPSED, COLOURS, DOTS_PER_INCH
 from analysis.drawing.tiles import LINE, MARGIN, beside, draw_bar, draw_picture, sheet
 from analysis.drawing.wording import minus_signs
 from analysis.exhibit import Exhibit
 
-DOTS = 150
-"""Dots per inch: in figures saved at this resolution each weight takes a whole number of dots."""
 NARROW_CHANNELS = 16
 """Most slices of a filter side by side on a narrow screen."""
 TALLEST, PITCH = 6.5, 0.16
@@ -127,7 +125,7 @@ def draw_kernel_sheet(table: pd.DataFrame, *, title: str) -> Figure | None:
     columns = min(len(living), 4 if is_narrow() else 8 if len(living) <= 32 else 16)
     rows = math.ceil(len(living) / columns)
     dots = 60 if columns > 8 or is_narrow() else 140
-    side = weights.shape[-1] * dots // weights.shape[-1] / DOTS
+    side = weights.shape[-1] * dots // weights.shape[-1] / DOTS_PER_INCH
     across, down = side + 0.12, side + 0.26
     below = max(0.2 + rows * down, 2)
     names = named(np.flatnonzero(~style.alive(weights)).tolist(), "collapsed")
@@ -250,7 +248,7 @@ def _side(down: int, across: int) -> float:
     On a narrow screen a picture may be of any height.
     """
     fits = (style.page_width() - 1.5) / across if is_narrow() else min((style.WIDTH - 1.8) / across, TALLEST / down)
-    return max(1, int(fits * DOTS)) / DOTS
+    return max(1, int(fits * DOTS_PER_INCH)) / DOTS_PER_INCH
 
 
 def _channels(count: int) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
 from analysis.drawing.screens import narrow_version
-from analysis.drawing.style import fix_layout
+from analysis.drawing.style import DOTS_PER_INCH, fix_layout
 from analysis.exhibit import Exhibit
 from analysis.page import Section
 from analysis.results import classification
@@ -21,7 +21,6 @@ from study.errors import StudyError
 from study.system import interruption
 from study.system.files import atomic_write, sha256, sums_text, within
 
-DOTS_PER_INCH = 150
 NARROW = "narrow"
 """Subfolder for figures as narrow screens show them."""
 ONLY = "only"
@@ -56,7 +55,7 @@ def last_frame(gif: bytes) -> bytes:
 
 def write_figure(folder: Path, name: str, numbers: pd.DataFrame, figure: Figure) -> bytes:
     """Writes `name.png`, `name.svg` and `name.csv` to `folder`, and returns the picture."""
-    fix_layout(figure, DOTS_PER_INCH)
+    fix_layout(figure)
     picture = png(figure)
     write(folder / f"{name}.png", picture)
     interruption.check()
@@ -72,7 +71,7 @@ def narrow_png(figure: Figure) -> bytes | None:
     narrow = narrow_version(figure)
     if narrow is None:
         return None
-    fix_layout(narrow, DOTS_PER_INCH)
+    fix_layout(narrow)
     return png(narrow)
 
 
@@ -111,7 +110,7 @@ class Report:
         if table is not None and exhibit.figure is not None:
             picture = write_figure(self.folder, name, self._with_classes(table), exhibit.figure)
             self._record(*(f"{name}.{kind}" for kind in ("png", "svg", "csv")))
-            narrow = self._add_narrow(name, exhibit.figure)
+            narrow = self._add_narrow(f"{name}.png", narrow_png(exhibit.figure))
         elif table is not None:
             self._add_table(name, table)
             shown = table if exhibit.shown is None else exhibit.shown
@@ -119,6 +118,9 @@ class Report:
         if exhibit.gif is not None:
             self.add_file(f"{name}.gif", exhibit.gif)
             picture = last_frame(exhibit.gif)
+        if exhibit.narrow_gif is not None:
+            narrow = self._add_narrow(f"{name}.png", last_frame(exhibit.narrow_gif))
+            self.add_file(f"{NARROW}/{name}.gif", exhibit.narrow_gif)
         for table_name, numbers in exhibit.tables.items():
             self._add_table(table_name, numbers)
         for file_name, content in exhibit.files.items():
@@ -132,6 +134,7 @@ class Report:
             alt=exhibit.alt if picture else "",
             csv=None if table is None else f"{name}.csv",
             gif=None if exhibit.gif is None else f"{name}.gif",
+            narrow_gif=None if exhibit.narrow_gif is None else f"{NARROW}/{name}.gif",
             link=exhibit.link,
             points=exhibit.points,
             note=exhibit.note,
@@ -139,13 +142,12 @@ class Report:
         self.sections.append(section)
         return section
 
-    def _add_narrow(self, name: str, figure: Figure) -> tuple[str, bytes] | None:
-        """Writes the picture for narrow screens, if the figure has one; returns the file and the picture."""
-        content, file = narrow_png(figure), f"{NARROW}/{name}.png"
+    def _add_narrow(self, name: str, content: bytes | None) -> tuple[str, bytes] | None:
+        """Writes the picture for narrow screens, if there is one; returns the file and the picture."""
         if content is None:
             return None
-        self.add_file(file, content)
-        return file, content
+        self.add_file(f"{NARROW}/{name}", content)
+        return f"{NARROW}/{name}", content
 
     def _with_classes(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with the class names of the data set in place of those that figures show."""

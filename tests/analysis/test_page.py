@@ -85,6 +85,20 @@ def test_of_an_animation_a_frame_is_embedded_and_the_file_is_named_and_linked():
     assert "more" in read.words
 
 
+def test_of_an_animation_for_narrow_screens_the_frame_is_shown_until_it_is_loaded():
+    narrow = ("narrow/it.png", picture(3))
+    read = PageParser(
+        page(
+            "t",
+            "l",
+            {"p": [Section("h", "t", png=picture(3), gif="it.gif", narrow=narrow, narrow_gif="narrow/it.gif")]},
+        )
+    )
+    [source] = read.all("source")
+    assert (source["srcset"], source["data-animation"]) == ("narrow/it.png", "narrow/it.gif")
+    assert (source["width"], source["height"]) == ("300", "40")
+
+
 def picture(colours: int) -> bytes:
     """A PNG picture of 450 x 60 pixels with so many colours."""
     numbers = np.arange(450 * 60).reshape(60, 450) % colours

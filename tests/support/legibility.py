@@ -94,7 +94,7 @@ def watched() -> Iterator[dict[str, list[str]]]:
 
     Of animations, by their titles, those of the texts that are in every frame.
     """
-    found, names, animated = dict[str, list[str]](), list[str](), dict[str, Figure]()
+    found, names, animated = dict[str, list[str]](), list[str](), list[tuple[str, Figure]]()
     write, png, sheet = exhibits.write_figure, exhibits.png, animation.sheet
 
     def named(folder: Any, name: str, numbers: Any, figure: Figure) -> bytes:
@@ -114,7 +114,7 @@ def watched() -> Iterator[dict[str, list[str]]]:
 
     def animate(width: float, height: float, title: str) -> tuple[Figure, Axes]:
         drawn = sheet(width, height, title)
-        animated[f"animation: {title}"] = drawn[0]
+        animated.append((f"animation: {title}", drawn[0]))
         return drawn
 
     with (
@@ -123,4 +123,5 @@ def watched() -> Iterator[dict[str, list[str]]]:
         patch.object(exhibits, "png", checked),
     ):
         yield found
-        found.update({title: problems(figure) for title, figure in animated.items()})
+        for title, figure in animated:
+            found.setdefault(title, []).extend(problems(figure))

@@ -230,7 +230,8 @@ def test_the_report_page_fits_its_window_and_shows_all_its_figures(
         WebDriverWait(browser, 60).until(lambda _: browser.execute_script(loaded) == [True] * figures)
         animation = seen(browser, By.CSS_SELECTOR, "img[data-animation]")[0]
         browser.execute_script("arguments[0].scrollIntoView()", animation)
-        name = animation.get_attribute("data-animation")
-        WebDriverWait(browser, 60).until(lambda _: str(animation.get_attribute("src")).endswith(f"/{name}"))
+        narrow = "narrow/" if width == 390 else ""
+        name = f"{only_page(digits.home).parent.as_uri()}/{narrow}{animation.get_attribute('data-animation')}"
+        WebDriverWait(browser, 60).until(lambda _: animation.get_property("currentSrc") == name)
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -1,4 +1,5 @@
 import io
+from contextlib import nullcontext
 
 import matplotlib
 import numpy as np
@@ -139,9 +140,24 @@ def test_drawing_leaves_the_callers_settings_alone():
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.parametrize("page", [nullcontext, style.narrow_page])
 @pytest.mark.parametrize("size", [0.9, 1.5, 1.52, 2.0, 11.0])
-def test_numbers_of_two_colour_bars_do_not_run_into_each_other(size: float):
+def test_numbers_of_two_colour_bars_do_not_run_into_each_other(size: float, page):
     largest = np.abs(CONV[0]).max()
-    with watched() as found:
-        drawn({0: CONV[0] / largest * size})
+    with watched() as found, page():
+        drawn({0: CONV[0] / largest * size}, dict.fromkeys(range(31), 0.5))
     assert list(found.values()) == [[]]
+
+
+def test_on_a_narrow_screen_the_maps_stand_below_each_other():
+    shown = {0: CONV[0], 2: CONV[2]}
+    with style.narrow_page():
+        [picture, _] = drawn(shown, {0: 0.1, 2: 0.5})
+        kernel, maps = tables(shown)
+        unpooled = maps[maps["layer"] != "pool1"]
+        two_maps = frames(kernel, unpooled, {0: 0.1, 2: 0.5}, layer="conv1", image=IMAGE, title="Filter 1")
+    height, width, _ = picture.shape
+    assert width == int(style.NARROW * style.DOTS_PER_INCH)
+    assert height > 1.8 * width
+    # Without a pooled map the accuracy still has a row of its own.
+    assert two_maps[0].shape == picture.shape

@@ -10,7 +10,7 @@ from PIL import Image
 from analysis.explorer import page
 from pipelines.config import AnalysisConfig
 from pipelines.report import measurements
-from pipelines.report.exhibits import MANIFEST, Report
+from pipelines.report.exhibits import MANIFEST, NARROW, Report
 from pipelines.report.material import Material
 from pipelines.report.measurements import other_images, pictures, trace
 from pipelines.report.network import Network, pull
@@ -39,7 +39,7 @@ def report(network: Network, image: SelectedImage, tiny: Dataset, tmp_path_facto
 
 def test_the_animations_and_the_explorer_are_written_and_on_the_page(report: Report, network: Network):
     names = {"animation_conv1_filter3.gif", "animation_conv2_filter5.gif", "explorer.html"}
-    assert {file.name for file in report.folder.iterdir()} == names | {MANIFEST}
+    assert {file.name for file in report.folder.iterdir()} == names | {MANIFEST, NARROW}
     first, second, last = report.sections
     assert first.gif == "animation_conv1_filter3.gif"
     animation, frame = (
@@ -47,6 +47,11 @@ def test_the_animations_and_the_explorer_are_written_and_on_the_page(report: Rep
     )
     animation.seek(len(network.files) - 1)
     assert frame.convert("RGB").tobytes() == animation.convert("RGB").tobytes()
+    assert first.narrow_gif == f"{NARROW}/{first.gif}"
+    assert first.narrow is not None
+    with Image.open(report.folder / first.narrow_gif) as narrow, Image.open(report.folder / first.narrow[0]) as still:
+        assert narrow.size == still.size
+        assert narrow.height > narrow.width
     assert second.heading == "Filter 5 of conv2, animated"
     assert last.link
     assert last.link[1] == "explorer.html"
