@@ -170,9 +170,7 @@ def _images(
     if config.image and path.is_file():
         image = SelectedImage(torch.from_numpy(read_image(path, run.image_size)), None, config.image)
     try:
-        data = loaded or context.load(run.data_config)
-        if run.dataset_digest != data.digest:
-            raise StudyError(f"Run {run.name} was trained on other images than those of {data.source}.")
+        data = context.images_of(run, loaded)
     except StudyError as error:
         show_if_debugging(error)
         return _Images(image=image, reason=str(error))

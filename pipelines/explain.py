@@ -33,7 +33,7 @@ from study.config import DataConfig
 from study.data import Dataset, SelectedImage, normalise, select_image
 from study.errors import StudyError
 from study.probes.circuit import rival_of
-from study.provenance import provenance
+from study.provenance import git_commit, short_commit
 from study.sources.image_folder import read_file
 from study.tracking import best
 
@@ -97,7 +97,7 @@ def explain(
         context.display.say(line)
     title = f"Why {selected.description} is classified as {network.classes[pair[0]]}"
     command = command_line(context.where, "explain", "--run", network.run.id, *words)
-    facts = {"Run": network.run.id, "This page": f"{command}, commit {provenance()['git_commit'][:10]}"}
+    facts = {"Run": network.run.id, "This page": f"{command}, commit {short_commit(git_commit())}"}
     links = {"The whole report": f"../../{PAGE}"} if (report.folder / "../.." / PAGE).is_file() else {}
     report.add_file(PAGE, page(title, lead, parts, facts=facts, links=links, notices=notices))
     return _logged(report, network, context)
@@ -109,9 +109,7 @@ def _network(spec: str, data: DataConfig | None, context: Context) -> tuple[Netw
     known = (loaded.key, loaded.config) if loaded else (None, None)
     run = best.choose_retrained(context.store, spec, *known)
     say_ties(spec, run, context.store, context.display.say)
-    dataset = loaded or context.load(run.data_config)
-    if run.dataset_digest != dataset.digest:
-        raise StudyError(f"Run {run.name} was trained on other images than those of {dataset.source}.")
+    dataset = context.images_of(run, loaded)
     network = pull(context.store, run, dataset.classes)
     if network.is_own:
         raise StudyError(

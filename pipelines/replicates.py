@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
+from analysis.drawing.wording import counted
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.trials.trainings import Images, Measured, replicate
@@ -86,7 +87,7 @@ def _resume_run(plan: Plan, dataset: Dataset, context: Context) -> str | None:
 def _start_run(plan: Plan, dataset: Dataset, context: Context) -> str:
     return context.store.start(
         dataset.key,
-        f"{plan.experiment} on {dataset.key}, {plan.epochs} epoch{'' if plan.epochs == 1 else 's'}",
+        f"{plan.experiment} on {dataset.key}, {counted(plan.epochs, 'epoch')}",
         tags=plan.tags,
         # Not the conditions and seeds: they may grow, which params cannot, so the last comparison's are tags.
         params={"epochs": plan.epochs, **context.params(dataset)},

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,8 +83,10 @@ def _settings(params: Mapping[str, str]) -> Table:
 
 def _curves(history: pd.DataFrame) -> dict[str, pd.Series]:
     """By metric, its finite values at the epochs that have one; only metrics with several."""
-    curves = {str(name): column.dropna() for name, column in history.set_index("epoch").items()}
-    return {name: curve[curve.abs() < math.inf] for name, curve in curves.items() if len(curve) > 1}
+    # MLflow returns infinity as the largest float.
+    finite = history.set_index("epoch").where(lambda values: values.abs() < sys.float_info.max)
+    curves = {str(name): column.dropna() for name, column in finite.items()}
+    return {name: curve for name, curve in curves.items() if len(curve) > 1}
 
 
 def _table_of_curves(curves: Mapping[str, pd.Series]) -> Table:

@@ -125,7 +125,7 @@ def _require_matching_runs(opened: search.Search, config: SearchConfig, dataset:
     trials = opened.get_trials(deepcopy=False)
     named = {trial.user_attrs["mlflow_run"] for trial in trials if "mlflow_run" in trial.user_attrs}
     # No trial names a run that doctor restored, nor its own run if it was killed before it recorded the id.
-    is_comparable = any(not run.is_restored for run in below) and (named or not trials)
+    is_comparable = any(not run.restored for run in below) and (named or not trials)
     if is_comparable and not named & {run.id for run in below}:
         raise StudyError(
             f"The runs of {config.name} in {masked(context.store.uri)} are of another search than the trials in "

@@ -32,7 +32,6 @@ IMAGE_SIZE = 32
 """Default side of the images, in pixels: that of CIFAR-10."""
 SMALLEST_IMAGE, LARGEST_IMAGE = 16, 256
 """Limits of the side of the images, in pixels."""
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 """Accepted spellings of a boolean setting, case-insensitive."""
@@ -296,7 +295,7 @@ def _read(name: str, kind: Any, text: str) -> Any:
         raise StudyError(f"The param {name} is {text!r}, which is no value of it.") from None
 
 
-LONGEST_NAME = 150
+LONGEST_NAME = 160
 """Maximum length of a search's name in bytes: files and registered models are named after it."""
 LONGEST_FOLDER_NAME = 100
 """Maximum length of an image folder's name in bytes: by default, searches are named after it."""
@@ -407,7 +406,7 @@ def fixed_search(model: str, learning_rate: str, weight_decay: str) -> SearchCon
         require(":" not in text, f"{name} is {text!r}: a retraining needs one value, e.g. 1e-3.")
     rate, decay = Range.parse(learning_rate), Range.parse(weight_decay)
     return SearchConfig(
-        name=f"{AFTER_DATASET}-lr-{rate.low:g}-decay-{decay.low:g}",
+        name=f"{AFTER_DATASET}-lr-{rate.low:.10g}-decay-{decay.low:.10g}",
         model=model_config(model),
         trials=1,
         sampler="random",

@@ -15,6 +15,11 @@ def provenance() -> dict[str, str]:
     return {**versions, "version_python": platform.python_version(), "git_commit": git_commit()}
 
 
+def short_commit(commit: str) -> str:
+    """The first ten characters of a recorded commit, with the "+" of uncommitted changes."""
+    return commit[:10] + ("+" if commit.endswith("+") else "")
+
+
 def git_commit() -> str:
     """The commit of the source tree, or "unknown" for an installed wheel."""
     command = ["git", "-C", str(Path(__file__).parent)]

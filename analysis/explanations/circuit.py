@@ -69,7 +69,7 @@ def caption(decision: Decision) -> str:
     text = (
         f"The margin of {chosen} ({decision.probabilities[decision.chosen]:.1%}) over {rival} "
         f"({decision.probabilities[decision.rival]:.1%}) is {signed(decision.margin)} logits, "
-        f"{signed(decision.mean_margin)} in the mean of {decision.background} training images"
+        f"{signed(decision.mean_margin)} on average over {decision.background} training images"
     )
     leading = decision.leading("conv2")
     if not leading:

@@ -225,6 +225,6 @@ def note(side: int) -> str:
     """How the patches of `side` pixels were chosen, and what the lines beside a filter's number mean."""
     return (
         f"Patches of {side} × {side} pixels, each filter's of different test images. Beside a filter's number stands "
-        "the class that it responds to most in the mean, and below it how much AUC (× 100) the class that depends most "
+        "the class that it responds to most on average, and below it how much AUC (× 100) the class that depends most "
         "on it loses."
     )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import entries_in_row, label_counts
-from analysis.drawing.wording import mean_phrase, model_label
+from analysis.drawing.wording import counted, mean_phrase, model_label, sentence
 from analysis.exhibit import Exhibit
 from analysis.searches.paired_seeds import Row
 
@@ -63,7 +63,7 @@ def caption(table: pd.DataFrame) -> str:
     report = max((row for row in rows if row["is_report"]), key=lambda row: row["test_accuracy_mean"], default=None)
     if report is None:
         best = max(rows, key=lambda row: row["test_accuracy_mean"])
-        return f"The highest mean test accuracy has {_named(best)}; the report's network was not retrained."
+        return sentence(f"{_named(best)} has the highest mean test accuracy; the report's network was not retrained")
     fitting = [row for row in rows if row["parameters"] <= report["parameters"]]
     best = max(fitting, key=lambda row: row["test_accuracy_mean"])
     reaching = [row for row in rows if row["test_accuracy_mean"] >= report["test_accuracy_mean"]]
@@ -71,8 +71,8 @@ def caption(table: pd.DataFrame) -> str:
     if best is report:
         return f"No network with at most as many parameters is better than the report's, {_named(report)}."
     text = (
-        f"Of the networks with at most the report's {report['parameters']:,.0f} parameters ({_accuracy(report)}) the "
-        f"highest mean test accuracy has {_named(best)}"
+        f"Of the networks with at most the report's {report['parameters']:,.0f} parameters ({_accuracy(report)}), "
+        f"{_named(best)} has the highest mean test accuracy"
     )
     if smallest is best:
         return f"{text}; no smaller one reaches the report's."
@@ -94,7 +94,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "number": row["number"],
             "network": f"{model_label(row['model'])}, {row['network']}",
             "parameters": f"{row['parameters']:,.0f}",
-            "trained with": f"{row['epochs']} epochs, {row['training']}",
+            "trained with": f"{counted(row['epochs'], 'epoch')}, {row['training']}",
             "seeds": row["seeds"],
             "test accuracy, %": mean_phrase(row["test_accuracy_mean"], row["test_accuracy_sd"], "{:.2f}", 100),
         }

@@ -83,7 +83,7 @@ def table_caption(table: pd.DataFrame) -> str:
     if np.isnan(overrated[0]):
         return "Every new training of the winner diverged."
     own, mean = (with_minus(f"{value:+.2f}") for value in (overrated[0], overrated[1:].mean()))
-    others = "" if overrated[1:].isna().all() else f", the others by {mean} in the mean"
+    others = "" if overrated[1:].isna().all() else f", the others by {mean} on average"
     return f"The search's number for its winner lies {own} points from the mean of the new seeds{others}."
 
 
@@ -120,9 +120,9 @@ def _verdict(others: Sequence[Row]) -> str:
         return TOO_FEW
     better = [f"trial {row['trial']}" for row in measured if row["high"] < 0]
     if better:
-        return f"better than the search's winner is {listed(better)}"
+        return f"{listed(better)} {'is' if len(better) == 1 else 'are'} better than the search's winner"
     if all(row["low"] > 0 for row in measured):
-        return "the winner is really the winner"
+        return "the search's winner is confirmed"
     return "the intervals do not settle which is best"
 
 

@@ -1,4 +1,4 @@
-"""The command `study`, and how its failures are told. Heavy imports wait until a command needs them."""
+"""The command `study`, and how its failures are reported. Heavy imports wait until a command needs them."""
 
 import gc
 import os

@@ -100,8 +100,9 @@ def _dashed(key: str) -> str:
 
 def _as_typed(key: str, value: Any, option: Any, path: Path) -> Any:
     """The value as it would be typed on the command line, so that it is checked as such."""
-    if option.is_flag and not isinstance(value, bool):
-        raise StudyError(f"{key} in {path} is {value!r}: it must be true or false.")
+    if option.is_flag != isinstance(value, bool):
+        kind = "true or false" if option.is_flag else "a number or a text"
+        raise StudyError(f"{key} in {path} is {value!r}: it must be {kind}.")
     if option.multiple:
         return [str(each) for each in (value if isinstance(value, list) else [value])]
     return value if isinstance(value, bool) else str(value)

@@ -202,13 +202,13 @@ def assignments(words: list[str] | None) -> dict[str, str]:
     """The values of each ``NAME=VALUES``, by name.
 
     Raises:
-        StudyError: for a word that is none, or a name that stands twice.
+        StudyError: for a word that is none, or a name that is given twice.
     """
     values: dict[str, str] = {}
     for word in words or ():
         name, _, text = word.partition("=")
         require(text != "", f"--argument is {_quoted(word)}: write NAME=VALUES, e.g. width=8:64.")
-        require(name.strip() not in values, f"--argument {name} stands twice: list its values in one, e.g. width=8,16.")
+        require(name.strip() not in values, f"--argument {name} is given twice: list all values in one: width=8,16.")
         values[name.strip()] = text
     return values
 

@@ -162,10 +162,12 @@ def retrain(
     gpus_per_trial: options.GpusPerTrial = LOCAL.gpus_per_trial,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
+    storage: options.Storage = "",
     quiet: options.Quiet = False,
 ) -> None:
     """Train a trial's settings on all training images, keeping the weights of every epoch."""
     on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
+    require(not (seeds and again), "--seeds trains those that are missing: leave it out, or --again.")
     require(world_size() == 1 or engine == LOCAL.name, f"torchrun does what --engine {engine} does: leave out one.")
     if rank():
         from pipelines.ranks import follow
@@ -179,7 +181,7 @@ def retrain(
     from pipelines.session.ties import say_ties
     from study.tracking.best import choose_trial, default_epochs
 
-    context = context_of(home_of(home), tracking_uri, "", device, precision, threads, quiet, on)
+    context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet, on)
     if world_size() > 1:
         from pipelines.ranks import lead
 
@@ -201,8 +203,6 @@ def retrain(
         say_ties(run, trial, context.store, context.display.say)
     if model and trial.model != model:
         raise StudyError(f"--run {run} is a {trial.model}, not a {model}: leave out --model, or --run.")
-    if seeds and again:
-        raise StudyError("--seeds trains those that are missing: leave it out, or --again.")
     epochs = epochs or default_epochs(context.store, trial)
     if seeds:
         retrain_seeds(trial, loaded, context, epochs=epochs, seed=seed, seeds=seeds)

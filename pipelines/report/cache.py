@@ -19,7 +19,7 @@ from study.system.files import atomic_write, sha256
 
 FOLDER = ".cache"
 """Subfolder of the reports' folder, shared by all reports; it may be deleted at any time."""
-PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "torch")
+PACKAGES = ("captum", "numpy", "pandas", "scipy", "scikit-learn", "torch", "torchvision")
 Arrays = Mapping[str, np.ndarray]
 
 

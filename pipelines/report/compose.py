@@ -153,7 +153,7 @@ def show_heatmap(m: Material) -> Exhibit:
         {tracked.title(run): tracked.trials(store, run) for run in shown},
         differences=tracked.differences(shown),
         # The grid has both rates alone.
-        grid_command="" if grids or own.choices else tracked.grid_command(own, m.where),
+        grid_command="" if grids or own.choices else tracked.grid_command(own, m.network.config, m.where),
     )
 
 

@@ -108,13 +108,12 @@ def _layer_figures(layer: str, names: Sequence[str]) -> list[Figure]:
         Figure(f"kernels_{layer}", INSIDE, kernel, partial(compose.show_all_kernels, layer=layer)),
         Figure(f"kernel_{layer}", INSIDE, (*kernel, FOLLOWED), partial(compose.show_kernel, layer=layer)),
         Figure(f"maps_{layer}", INSIDE, image, partial(compose.show_maps, layer=layer), maps),
-        # Whether a filter fires is told by its ReLU.
-        *(
-            Figure(f"animation_{layer}", INSIDE, image, partial(compose.show_animation, layer=layer))
-            for _ in names[1:2]
-        ),
         *(Figure(f"grid_{name}", INSIDE, image, partial(compose.show_grid, name=name)) for name in names),
     ]
+    if len(names) > 1:
+        # Whether a filter fires is told by its ReLU.
+        animation = Figure(f"animation_{layer}", INSIDE, image, partial(compose.show_animation, layer=layer))
+        figures.insert(3, animation)
     return [replace(figure, layer=layer) for figure in figures]
 
 
@@ -185,10 +184,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("concept_dilation", LAYERS, OF_LAYERS, lambda m: operations.show_dilation(demonstrations.dilation(m.patch))),
     Figure("concept_stride", LAYERS, OF_LAYERS, lambda m: operations.show_stride(demonstrations.stride(m.patch))),
     Figure("concept_pooling", LAYERS, OF_LAYERS, compose.show_pooling),
-    *(
-        Figure(f"worked_{layer}", LAYERS, (EXACT, _shown(layer), WEIGHTS, IMAGE), compose.show_worked)
-        for layer in [*REPORT][:1]
-    ),
+    Figure("worked_conv1", LAYERS, (EXACT, _shown("conv1"), WEIGHTS, IMAGE), compose.show_worked),
 )
 """All figures of the report's networks, in the order of the page."""
 

@@ -1,7 +1,6 @@
 """Compares the epochs of a CNN: its layers' maps, its answers, and the reasons for that to one image; cached."""
 
 import numpy as np
-import pandas as pd
 import torch
 
 from analysis.exhibit import Exhibit
@@ -42,7 +41,7 @@ def show(network: Network, dataset: Dataset, image: SelectedImage, pair: tuple[i
         lambda: _reasons(network, epochs, image, (a, b), background),
     )
     return over_epochs.show(
-        pd.DataFrame(similar),
+        similar,
         reasons["margins"].tolist(),
         reasons["shares"],
         reasons["pixels"],
@@ -55,5 +54,5 @@ def _reasons(
     network: Network, epochs: list[int], image: SelectedImage, pair: tuple[int, int], background: torch.Tensor
 ) -> dict[str, np.ndarray]:
     rows = [similarity.reasons(cnn(network, epoch), image.image, *pair, background) for epoch in epochs]
-    return {name: np.stack(values) for name, values in zip(("margins", "shares", "pixels"), zip(*rows, strict=True),
-                                                           strict=True)}  # fmt: skip
+    margins, shares, pixels = (np.stack(values) for values in zip(*rows, strict=True))
+    return {"margins": margins, "shares": shares, "pixels": pixels}

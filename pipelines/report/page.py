@@ -18,7 +18,7 @@ from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
 from pipelines.session.notes import describe_retrained
 from study.config import DataConfig
-from study.provenance import provenance
+from study.provenance import git_commit, provenance, short_commit
 from study.tracking.failures import failure_recorded
 from study.tracking.heartbeat import close_dead
 from study.tracking.tags import analysis_tags, data_params
@@ -121,13 +121,13 @@ def _facts(material: Material, command: str) -> dict[str, str]:
         facts[f"{model_label(name)} run"] = (
             f"{run.id}: {settings(config.differing())}, "
             f"{counted(config.epochs, 'epoch')}, seed {config.seed}, {run.device}, {run.precision}, "
-            f"commit {run.git_commit[:10]}"
+            f"commit {short_commit(run.git_commit)}"
         )
     analysed = material.network.run
     facts["Data set"] = f"{analysed.dataset}, digest {analysed.dataset_digest[:16]}"
     if material.selected:
         facts["Image under study"] = material.selected.description
-    facts["This page"] = f"{command}, commit {provenance()['git_commit'][:10]}"
+    facts["This page"] = f"{command}, commit {short_commit(git_commit())}"
     return facts
 
 

@@ -12,9 +12,12 @@ from analysis.searches import dead_filters, network_sizes, pareto, recipe, winne
 from analysis.searches.search import RATES
 from pipelines.report.exhibits import command_line
 from pipelines.report.network import SPLITS, Network
-from study.config import MODELS, CNNConfig, model_config
+from study.config import MODELS, CNNConfig, DataConfig, SearchConfig, TrainConfig, default_trials, model_config
 from study.models import parameter_count
+from study.provenance import short_commit
+from study.search.space import has_effect
 from study.tracking import best
+from study.tracking.hints import search_words
 from study.tracking.runs import Run, differing_params, metric
 from study.tracking.store import Store
 from study.tracking.tags import experiment_tags
@@ -63,19 +66,27 @@ def trials(store: Store, search: Run) -> pd.DataFrame:
     names = {name: "planned_epochs" if name == "epochs" else name for name in (*RATES, *search.choices)}
     rows = []
     for run in runs:
-        values = run.train_config.hyperparameters()
+        config = run.train_config
+        values = {name: value for name, value in config.hyperparameters().items() if has_effect(name, config.model)}
         rows.append(
             {
                 "number": run.trial_number,
                 "state": run.reason,
-                **{column: values[name] for name, column in names.items()},
+                **{column: values.get(name) for name, column in names.items()},
                 "parameters": run.parameters,
                 "val_accuracy": metric(run, "best_val_accuracy"),
-                "epochs": run.epochs if run.stopped_epoch is None else run.stopped_epoch,
+                "epochs": _trained_epochs(run),
             }
         )
     columns = ["number", "state", *names.values(), "parameters", "val_accuracy", "epochs"]
     return pd.DataFrame(rows, columns=columns).sort_values("number", ignore_index=True)
+
+
+def _trained_epochs(trial: Run) -> int:
+    """How many epochs a trial trained; of a diverged one without the epoch in which it diverged, as Optuna has it."""
+    if trial.stopped_epoch is None:
+        return trial.epochs
+    return trial.stopped_epoch - (trial.reason == "diverged")
 
 
 def reference(network: Network) -> pareto.Reference | None:
@@ -139,22 +150,28 @@ def title(search: Run) -> str:
     return f"{'TPE' if sampler == 'tpe' else sampler.capitalize()} search {search.search}"
 
 
-def grid_command(search: Run, where: Sequence[str]) -> str:
-    """The command that searches the report's grid with the same network and images; unpruned, to train all epochs."""
-    words = [
-        "tune",
-        "--model",
-        search.model_option,
-        "--dataset",
-        search.dataset,
-        "--sampler",
-        "grid",
-        "--pruner",
-        "none",
-    ]
-    return command_line(
-        where, *words, "--epochs", str(search.epochs), "--search", f"{search.search}-grid", "--no-retrain"
+def grid_command(search: Run, trained: TrainConfig, where: Sequence[str]) -> str:
+    """The command that searches the report's grid with the same network and images; unpruned, to train all epochs.
+
+    Args:
+        search: that it is to be compared with.
+        trained: the settings of one of its trials.
+        where: the options of the home and the store.
+    """
+    grid = SearchConfig(
+        name=f"{search.search}-grid",
+        model=trained.model,
+        trials=default_trials("grid"),
+        sampler="grid",
+        pruner="none",
+        epochs=search.epochs,
+        seed=search.seed,
+        optimiser=trained.optimiser,
+        warmup_steps=trained.warmup_steps,
+        schedule=trained.schedule,
     )
+    data = DataConfig(dataset=search.dataset, image_size=search.image_size)
+    return command_line(where, *search_words(grid, data), "--no-retrain")
 
 
 def comparable(own: Run, searches: Iterable[Run]) -> list[Run]:
@@ -173,7 +190,9 @@ def differences(shown: Sequence[Run]) -> dict[str, tuple[str, str]]:
         return {}
     own, other = shown
     differing = differing_params(own, other, MAY_DIFFER)
-    return {name: (ours[:10], theirs[:10]) for name, (ours, theirs) in differing.items()}
+    if commits := differing.get("git_commit"):
+        differing["git_commit"] = short_commit(commits[0]), short_commit(commits[1])
+    return differing
 
 
 def latest_experiment(store: Store, name: str, dataset: str, model: str) -> Run | None:

@@ -18,6 +18,7 @@ from study.system.databases import locked_database
 from study.system.files import locked, within
 from study.system.redaction import masked
 from study.tracking import hints
+from study.tracking.runs import Run
 from study.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -154,6 +155,17 @@ class Context(Stores):
             self.display.say(dataset.left_out)
         for caution in cautions(dataset):
             self.display.say(caution)
+        return dataset
+
+    def images_of(self, run: Run, loaded: "Dataset | None") -> "Dataset":
+        """The data set that `run` was trained on: `loaded`, or where that is None the one that the run records.
+
+        Raises:
+            StudyError: where its images are others, or cannot be loaded.
+        """
+        dataset = loaded or self.load(run.data_config)
+        if run.dataset_digest != dataset.digest:
+            raise StudyError(f"Run {run.name} was trained on other images than those of {dataset.source}.")
         return dataset
 
     def log_dataset(self, run_id: str, dataset: "Dataset", *used: str) -> None:

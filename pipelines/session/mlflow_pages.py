@@ -73,7 +73,9 @@ def search_pages(store: "Store", search: Run, complete: Sequence[Run]) -> dict[s
 
 def _params(search: Run) -> list[str]:
     """The params of the hyperparameters that the search draws beside both rates, and of the number of parameters."""
-    names = dict.fromkeys(name.removesuffix("1").removesuffix("2") for name in search.choices)
+    # A CNN's filters are drawn for each layer, and recorded as one param.
+    of_layers = ("filters1", "filters2") if search.model == "cnn" else ()
+    names = dict.fromkeys("filters" if name in of_layers else name for name in search.choices)
     return [*names, PARAMETERS] if names else []
 
 

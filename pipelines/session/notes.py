@@ -6,7 +6,7 @@ wrote in MLflow stays.
 
 from collections.abc import Mapping, Sequence
 
-from analysis.drawing.wording import hyperparameter, listed, model_label, settings
+from analysis.drawing.wording import counted, hyperparameter, listed, model_label, settings
 from pipelines.session.mlflow_pages import COMPARISON_FILES, REPORT_FILES, page_of, run_page, runs_page
 from pipelines.session.setup import MLFLOW_PORT
 from study.config import RATES
@@ -72,8 +72,8 @@ def describe_retrained(store: Store, run: Run) -> None:
     """Describes a finished retraining, the versions of its model, and its experiment."""
     test, train = (metric(run, f"final_{split}_accuracy") for split in ("test", "train"))
     about = (
-        f"{model_label(run.model)} on {_plain(run.dataset_key)}, seed {run.seed}, {run.epochs} epochs: test accuracy "
-        f"**{test:.2%}**, {train:.2%} on the training images."
+        f"{model_label(run.model)} on {_plain(run.dataset_key)}, seed {run.seed}, {counted(run.epochs, 'epoch')}: test "
+        f"accuracy **{test:.2%}**, {train:.2%} on the training images."
     )
     origin = (
         f"Trained with the settings of trial {run.trial_number} of the search {_plain(run.search)} ({_settings(run)}) "

@@ -1,9 +1,8 @@
 """Says that the best trial is tied with others, so that what chose between them is no evidence for it."""
 
-import math
 from collections.abc import Callable, Sequence
 
-from study.tracking.best import complete_trials
+from study.tracking.best import complete_trials, rank
 from study.tracking.runs import Run, metric
 from study.tracking.store import Store
 
@@ -50,11 +49,6 @@ def tied_trials(best_first: Sequence[Run]) -> list[Run]:
 
 def _decided(first: Run, second: Run) -> str:
     """What ranks the first of two tied trials before the second."""
-    if _loss(first) < _loss(second):
+    if rank(first)[1] < rank(second)[1]:
         return "the lowest validation loss"
     return "the lowest number" if first.trial_number < second.trial_number else "the later start"
-
-
-def _loss(run: Run) -> float:
-    loss = metric(run, "best_val_loss")
-    return math.inf if math.isnan(loss) else loss

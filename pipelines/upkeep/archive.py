@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from analysis.drawing.wording import counted, listed
 from study.errors import StudyError
 
 FORMAT: Literal[2] = 2
@@ -75,10 +76,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise malformed(f"{MANIFEST}{where}: {first['msg']}") from None
 
 
-def in_words(counted: Mapping[str, int]) -> str:
+def in_words(counts: Mapping[str, int]) -> str:
     """The counts as text, without those that are zero."""
-    words = [f"{count:,} {kind if count != 1 else _SINGULAR[kind]}" for kind, count in counted.items() if count]
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words) or "nothing"
+    return listed([counted(count, _SINGULAR[kind]) for kind, count in counts.items() if count]) or "nothing"
 
 
 _SINGULAR = {"runs": "run", "models": "model", "searches": "search", "trials": "trial"}

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.drawing.wording import counted
 from pipelines.session.context import Stores
 from pipelines.upkeep import check_runs, findings
 from pipelines.upkeep.check_figures import check_figures
@@ -131,7 +132,7 @@ class _Examination:
         # Both stores are read for each look.
         pulse = Pulse(max(LONGEST_CHECK, 3 * (time.monotonic() - begun)))
         if waiting:
-            number = _count(len(waiting), "process", "processes")
+            number = counted(len(waiting), "process")
             say = self.context.display.say
             say(f"Looking for signs of life of {number} on other machines, for up to {grace():.0f} s.")
         while waiting:
@@ -249,9 +250,9 @@ class _Examination:
     def _summary(self) -> str:
         facts = self.facts
         checked = (
-            f"Checked: {_count(len(facts.searches), 'search', 'searches')}, "
-            f"{_count(sum(len(search.trials) for search in facts.searches), 'trial')}, "
-            f"{_count(len(facts.runs), 'run')}, {_count(self.files, 'file')}."
+            f"Checked: {counted(len(facts.searches), 'search')}, "
+            f"{counted(sum(len(search.trials) for search in facts.searches), 'trial')}, "
+            f"{counted(len(facts.runs), 'run')}, {counted(self.files, 'file')}."
         )
         left, repaired = self.result.left, self.result.repaired
         if not (left or repaired):
@@ -261,16 +262,12 @@ class _Examination:
         fixable = sum(bool(finding.repair) for finding in left)
         command = self.context.search_command("doctor", "--fix")
         repairs = f"`{command}` repairs {fixable} of them." if fixable else "--fix can repair none of them."
-        return f"{checked} {_count(len(left), 'problem', 'problems')} found; {repairs}"
+        return f"{checked} {counted(len(left), 'problem')} found; {repairs}"
 
 
 def _old_folder_warning(place: str) -> str:
     """The end of a message where the old folder still exists."""
     return ", and would write new ones there" if local(place).is_dir() else ""
-
-
-def _count(number: int, singular: str, plural: str = "") -> str:
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def _table(rows: Sequence[tuple[Finding, str]], *, fixed: bool) -> Table:

@@ -73,7 +73,7 @@ def convolution_activity(network: Convolutions, images: Tensor, layers: Collecti
 
     Args:
         network: the convolutions of a network.
-        images: uint8, (N, 3, 32, 32).
+        images: uint8, (N, 3, side, side).
         layers: which convolutions.
     """
     rectified = {f"relu{layer.removeprefix('conv')}": layer for layer in layers}

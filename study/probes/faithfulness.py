@@ -28,6 +28,7 @@ from torch.nn import functional
 from study.models import Model
 from study.probes import transforms
 from study.probes.attributions import GRID, METHODS, cells
+from study.probes.convolution import EDGES
 from study.probes.margins import BLUR, Pair, batch_size, blurred
 from study.probes.twin import twin
 
@@ -75,9 +76,8 @@ def control_maps(image: Tensor, seed: int) -> Maps:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(2, *image.shape[1:], generator=generator)
     grey = image.mean(0)
-    sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     padded = functional.pad(grey[None, None], (1, 1, 1, 1), mode="replicate")
-    slopes = functional.conv2d(padded, torch.stack([sobel, sobel.T])[:, None])[0]
+    slopes = functional.conv2d(padded, torch.stack([EDGES, EDGES.T])[:, None])[0]
     places, blur = torch.linspace(-1, 1, len(grey)), len(grey) * BLUR
     maps = (
         noise[0],

@@ -70,6 +70,7 @@ def _counted(config: CNNConfig, layer: str, side: int) -> range:
 
 def _responses(config: CNNConfig, layer: str, units: range, parts: list[tuple[Tensor, Tensor, Tensor]]) -> Responses:
     mean, peak, unit = (torch.cat(values).cpu().numpy() for values in zip(*parts, strict=True))
+    # Where a field starts, its step and its side do not depend on the size of the image.
     field = receptive_fields(config)[layer]
     top, left = (field.start + field.step * (units.start + place) for place in np.divmod(unit, len(units)))
     return Responses(mean, peak, top, left, field.side)

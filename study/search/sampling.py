@@ -40,8 +40,9 @@ class Sampler(optuna.samplers.BaseSampler):
         # A fixed hyperparameter is not drawn, and one that only some trials have is drawn by itself: the joint
         # distribution knows only trials that have all.
         drawn = {name: space for name, space in search_space(config).items() if not space.single()}
-        if 1 in (config.choices["pool"].values if "pool" in config.choices else ()):
-            drawn.pop("pooling", None)
+        for name, without in (("pool", "pooling"), ("kernel", "dilation")):
+            if name in config.choices and 1 in config.choices[name].values:
+                drawn.pop(without, None)
         # With two objectives Optuna recommends to draw each by itself.
         self.space = drawn if config.sampler == "tpe" and len(config.objectives) == 1 else {}
 

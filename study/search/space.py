@@ -101,7 +101,7 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     _require_possible(config, read)
     fixed: dict[str, Any] = {name: choices.values[0] for name, choices in read.items() if choices.is_fixed}
     model = _with_values(config.model, fixed)
-    drawn = {name: read[name] for name in names if name in read and name not in fixed and _has_effect(name, model)}
+    drawn = {name: read[name] for name in names if name in read and name not in fixed and has_effect(name, model)}
     for name, choices in drawn.items():
         require(
             name not in _geometry(config.model) or choices.step is not None,
@@ -186,7 +186,7 @@ def roomiest(config: SearchConfig, drawn: Mapping[str, Any] | None = None) -> Mo
     return _with_values(config.model, {**largest, **drawn})
 
 
-def _has_effect(name: str, model: ModelConfig) -> bool:
+def has_effect(name: str, model: ModelConfig) -> bool:
     """Whether a hyperparameter changes `model`: with windows or kernels of one pixel pooling or dilation does not."""
     if not isinstance(model, CNNConfig):
         return True
@@ -201,7 +201,7 @@ def possible(config: SearchConfig, name: str, drawn: Mapping[str, Any]) -> Choic
     list.
     """
     choices = config.choices[name]
-    if not _has_effect(name, _with_values(config.model, drawn)):
+    if not has_effect(name, _with_values(config.model, drawn)):
         return None
     if name not in _geometry(config.model):
         return choices

@@ -93,7 +93,7 @@ def _on_server(url: str) -> Database:
     """A storage on a database server, each call of which waits while the server is away or takes no connection.
 
     A repeated call may have been committed before: values are then set to the same again, a trial that has ended is
-    said to have ended, and one that was created twice is an orphan, which nobody owns, or a duplicate.
+    reported as ended, and one that was created twice is an orphan, without an owner, or a duplicate.
     """
     retry = Retry(masked(url), partial(print, flush=True))
     # A process keeps one connection, and opens another where its heartbeat needs one: a server takes about a hundred.

@@ -86,5 +86,5 @@ def _start(number: int) -> str:
         state, *fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return ""
-    # One that nobody asked yet how it ended is there, and gone all the same.
+    # A zombie process is listed, but has ended.
     return "" if state in "ZX" else fields[18]

@@ -145,10 +145,11 @@ def _options(store: Store, dataset: str, data: DataConfig | None) -> tuple[str, 
 def complete_trials(store: Store, dataset: str, **tags: str) -> list[Run]:
     """The completed trials with these tags on the data set with key `dataset`, the best first; see `best_trial`."""
     trials = store.runs([dataset], stage="trial", status="FINISHED", status_reason="complete", **tags)
-    return sorted((run for run in trials if math.isfinite(metric(run, "best_val_accuracy"))), key=_rank)
+    return sorted((run for run in trials if math.isfinite(metric(run, "best_val_accuracy"))), key=rank)
 
 
-def _rank(trial: Run) -> tuple[float, float, int]:
+def rank(trial: Run) -> tuple[float, float, int]:
+    """What the best trial has the lowest of: its negative validation accuracy, then its loss, then its number."""
     loss = metric(trial, "best_val_loss")
     # A run that `study doctor` restored has no loss, and NaN cannot be sorted.
     loss = math.inf if math.isnan(loss) else loss

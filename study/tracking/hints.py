@@ -48,22 +48,19 @@ def _retraining(run: Run) -> tuple[str, ...]:
 
 def searching(config: SearchConfig, data: DataConfig) -> str:
     """The command that continues a search on the data set of `data`, for any home."""
+    return shlex.join(["study", *search_words(config, data)])
+
+
+def search_words(config: SearchConfig, data: DataConfig) -> list[str]:
+    """`study tune` and its options for a search on the data set of `data`; without those at their default."""
     default = SearchConfig(name=config.name, model=config.model)
     differing = [name for name in SEARCH_OPTIONS if getattr(config, name) != getattr(default, name)]
     settings = [word for name in differing for word in (SEARCH_OPTIONS[name], str(getattr(config, name)))]
     if config.objectives != default.objectives:
         settings += ["--objective", ",".join(config.objectives)]
     settings += [word for option, text in _hyperparameters(config) for word in (option, text)]
-    words = (
-        *images(data.recorded_dataset, data.image_size),
-        "--model",
-        model_option(config.model),
-        "--search",
-        config.name,
-        "--trials",
-        str(config.trials),
-    )
-    return shlex.join(["study", "tune", *words, *settings])
+    named = ("--model", model_option(config.model), "--search", config.name, "--trials", str(config.trials))
+    return ["tune", *images(data.recorded_dataset, data.image_size), *named, *settings]
 
 
 def images(dataset: str, image_size: int) -> tuple[str, ...]:

@@ -153,8 +153,8 @@ class Run:
     """Id of the parent run."""
     mlflow_name = _Recorded(str, "mlflow.runName", default="")
     """Its name in MLflow's own tag."""
-    is_restored = _Recorded(bool, "restored", default=False)
-    """Whether it was restored from Optuna's record, after the original was lost."""
+    restored = _Recorded(str, default="")
+    """When it was restored from Optuna's record, after the original was lost; empty if it was not."""
 
     search = _Recorded(str, default="")
     """The search that it is, belongs to, or whose trial it retrains."""

@@ -2,10 +2,12 @@
 
 import json
 import math
+import sys
 
+import pandas as pd
 import pytest
 
-from pipelines.show_run import WIDTH, show_run, sparkline
+from pipelines.show_run import WIDTH, _curves, show_run, sparkline
 from study.errors import StudyError
 from tests.conftest import Finished
 
@@ -60,6 +62,13 @@ def test_as_json_it_is_whole_and_holds_no_number_that_json_has_not(
 def test_an_unknown_run_is_named_with_the_choices(finished_study: Finished) -> None:
     with pytest.raises(StudyError, match="Unknown run 'fog': choose best"):
         show_run(finished_study.context.store, "fog")
+
+
+def test_infinite_values_are_left_out_of_a_curve() -> None:
+    # As MLflow returns infinity.
+    values = {"epoch": [0, 1, 2], "loss": [1.0, sys.float_info.max, 0.5], "once": [1.0, sys.float_info.max, math.nan]}
+    curves = _curves(pd.DataFrame(values))
+    assert {name: curve.to_dict() for name, curve in curves.items()} == {"loss": {0: 1.0, 2: 0.5}}
 
 
 def test_a_curve_goes_from_its_lowest_to_its_highest_value() -> None:

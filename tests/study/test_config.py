@@ -201,10 +201,10 @@ def test_one_number_is_a_range_of_one_value():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_fixed_search_on_the_longest_folder_name_has_a_name_that_is_allowed(model: str):
-    config = fixed_search(model, "1.23456789e-05", "1.23456789e-06")
+    config = fixed_search(model, "1.2345678912e-05", "1.2345678912e-06")
     key = "x" * LONGEST_FOLDER_NAME + "-0123abcd"
     name = config.name.replace(AFTER_DATASET, f"{key}-{model}")
-    assert replace(config, name=name).name.endswith("-lr-1.23457e-05-decay-1.23457e-06")
+    assert replace(config, name=name).name.endswith("-lr-1.234567891e-05-decay-1.234567891e-06")
 
 
 @pytest.mark.parametrize("text", ["", "1:", ":1", "a:b", "1:2:3", "2:1", "0:1", "-1:1", "1e-3-1e-1"])

@@ -127,6 +127,7 @@ MISTAKES = [
     (("experiment", "winner"), "study tune"),
     (("experiment", "winner", "--dataset", "digits"), "study tune"),
     (("retrain", "--seeds", "0"), "--seeds", "at least 1"),
+    (("retrain", "--seeds", "2", "--again", "--preset", "report", "--dataset", "digits"), "--seeds", "--again"),
     (("ui", "--host", "0.0.0.0"), "'0.0.0.0'", "127.0.0.1"),
     (("ui", "--port", "99999"), "--port", "65535"),
     (("runs", "--tracking-uri", "http://127.0.0.1:9"), "http://127.0.0.1:9", "MLFLOW_TRACKING_URI"),
@@ -256,8 +257,9 @@ def test_an_environment_variable_sets_its_option(home: Home) -> None:
 def test_a_quiet_retraining_at_the_reports_settings_prints_nothing_and_is_registered(home: Home) -> None:
     command = ("retrain", "--preset", "report", "--model", "ffnn", "--dataset", "digits", "--epochs", "1", "-q")
     for _ in range(2):
-        ended = study(*command, home=home.root)
+        ended = study(*command, home=home.root, STUDY_STORAGE=f"sqlite:///{home.root}/searches.db")
         assert (ended.code, ended.out, ended.err) == (0, "", "")
+    assert (home.root / "searches.db").is_file()
     store = Store(home)
     [retrained] = store.runs(stage="retrain")
     settings = retrained.train_config

@@ -52,6 +52,11 @@ def test_a_switch_is_true_or_false(written: Path, home: Home) -> None:
     assert runs(written, home).err == f"study: json in {written} is 'maybe': it must be true or false.\n"
 
 
+def test_a_number_is_not_true_or_false(written: Path, home: Home) -> None:
+    written.write_text("limit = true\n")
+    assert runs(written, home).err == f"study: limit in {written} is True: it must be a number or a text.\n"
+
+
 def test_the_current_folders_pyproject_is_read_unless_a_file_is_named(written: Path, home: Home) -> None:
     Path("pyproject.toml").write_text("[project]\nname = 'mine'\n[tool.study.runs]\nlimit = -1\n")
     assert "Settings from pyproject.toml: limit -1." in study_here("runs", home=home.root).err

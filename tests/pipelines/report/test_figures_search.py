@@ -1,11 +1,13 @@
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 
 from pipelines.report.material import Material
 from pipelines.report.network import pull
-from pipelines.report.tracked import comparable, trials
+from pipelines.report.tracked import comparable, differences, grid_command, trials
+from study.config import CNNConfig, TrainConfig
 from study.tracking.runs import Run
 from tests.support.material import written
 
@@ -56,3 +58,31 @@ def test_the_heatmaps_numbers_have_the_epochs_and_the_command_that_adds_a_grid(f
     [point] = report.sections[0].points
     for words in ("--sampler grid --pruner none", f"--epochs {search.params['epochs']}", "--home '/a folder'"):
         assert words in point
+
+
+def test_the_command_of_the_grid_has_all_that_must_agree():
+    search = replace(OWN, params={**SETTINGS, "dataset": "digits", "image_size": "64", "seed": "3", "epochs": "4"})
+    trained = TrainConfig(model=CNNConfig(kernel=3, filters=(8, 16)), optimiser="adamw", schedule="cosine")
+    words = grid_command(search, trained, ())
+    for option in ("--image-size 64", "--seed 3", "--kernel 3", "--filters 8/16", "--epochs 4", "--schedule cosine"):
+        assert option in words
+    assert "--optimiser adamw" in words
+
+
+def test_of_a_diverged_trial_the_whole_epochs_count_and_what_it_did_not_draw_is_empty(finished_study):
+    store = finished_study.context.store
+    [search] = store.runs(stage="search", model="cnn")
+    trial = store.runs(stage="trial", search=search.search, status_reason="complete")[0]
+    without_pooling = {**trial.params, "pool": "1", "pooling": "average", "epochs": "9"}
+    diverged = replace(
+        trial, params=without_pooling, tags={**trial.tags, "status_reason": "diverged", "stopped_epoch": "3"}
+    )
+    with patch.object(store, "runs", lambda *args, **kwargs: [diverged]):
+        drawn = replace(search, params={**search.params, "choices": '{"pool": "1,2", "pooling": "max,average"}'})
+        [row] = trials(store, drawn).to_dict("records")
+    assert (row["epochs"], row["pool"], row["pooling"]) == (2, 1, None)
+
+
+def test_commits_with_and_without_changes_differ():
+    own, other = (grid(name, git_commit=commit) for name, commit in (("a", "0123456789ab"), ("b", "0123456789ab+")))
+    assert differences([own, other]) == {"git_commit": ("0123456789", "0123456789+")}

@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from analysis.page import Section
+from analysis.results.kinds import GROUPS
 from pipelines.report import figures
 from pipelines.report.exhibits import Report
 from pipelines.report.material import Material
@@ -16,10 +17,12 @@ from pipelines.report.tracked import runs_by_seed
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.tune import tune
-from study.config import CIFAR10_CLASSES, FFNNConfig, SearchConfig
+from study.config import FFNNConfig, SearchConfig
 from study.data import Dataset
 from study.tracking import best
 from tests.support.material import written
+
+CIFAR10_CLASSES = tuple(sorted(name for names in GROUPS.values() for name in names))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -46,6 +47,23 @@ def test_a_view_of_the_trials_has_their_search_their_order_and_their_columns(sea
     complete = complete_trials(store, "digits", search="digits-cnn")
     assert ordered[0].data.metrics["best_val_accuracy"] == metric(complete[0], "best_val_accuracy")
     assert {run.info.run_id for run in ordered} == {run.id for run in store.runs(stage="trial", search=search.search)}
+
+
+@pytest.mark.parametrize(
+    ("model", "drawn", "params"),
+    [
+        ("cnn", ("filters1", "filters2", "kernel"), ["filters", "kernel"]),
+        ("custom", ("width1", "block12"), ["width1", "block12"]),
+    ],
+)
+def test_what_a_search_draws_is_named_as_its_runs_record_it(
+    search: Run, finished_study: Finished, model: str, drawn: tuple[str, ...], params: list[str]
+):
+    choices = json.dumps(dict.fromkeys(drawn, "1,2"))
+    drawing = replace(search, tags={**search.tags, "model": model}, params={**search.params, "choices": choices})
+    store = finished_study.context.store
+    shown = view(store, search, search_pages(store, drawing, [])["trials"])
+    assert shown["selectedColumns"] == [*COLUMNS, *(f"params.`{name}`" for name in [*params, "parameters"])]
 
 
 def test_the_comparison_is_of_complete_trials_with_the_logarithms_of_their_rates(search: Run, finished_study: Finished):

@@ -157,6 +157,14 @@ def test_samplers_draw_only_what_fits_and_vary_all(sampler: str):
         assert len({trial.params.get(name) for trial in study.trials}) > 1, name
 
 
+@pytest.mark.parametrize(("without", "conditional"), [({"pool": "1,2"}, "pooling"), ({"kernel": "1,3,5"}, "dilation")])
+def test_what_some_trials_do_not_draw_is_not_drawn_jointly(without: dict[str, str], conditional: str):
+    # Else the joint distribution would leave out the trials that did not draw it.
+    given = {"kernel": "3,5", "dilation": "1,2", "pool": "2", "pooling": "max,average", **without}
+    search = in_space(SearchConfig(name="s"), "report", given)
+    assert search_space(search).keys() - Sampler(search).space.keys() == {conditional}
+
+
 def test_the_reports_space_draws_what_it_always_drew():
     search = in_space(SearchConfig(name="s"), "report", {})
     assert search == SearchConfig(name="s")

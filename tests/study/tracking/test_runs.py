@@ -50,7 +50,7 @@ def test_a_full_name_has_the_search_once():
 def test_a_run_of_another_program_has_empty_texts():
     other = Run("1", "other", "FINISHED", "1", 0, {}, {}, {})
     assert (other.stage, other.dataset_key, other.search, other.worker, other.reason, other.parent) == ("",) * 6
-    assert (other.epochs, other.trials, other.conditions, other.is_restored) == (0, None, (), False)
+    assert (other.epochs, other.trials, other.conditions, other.restored) == (0, None, (), "")
 
 
 @pytest.mark.parametrize(("name", "recorded"), [("trial_number", "optuna_trial"), ("base_seed", "base_seed")])
