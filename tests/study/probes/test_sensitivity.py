@@ -13,6 +13,7 @@ from study.probes.sensitivity import (
     map_shifts,
     moved,
     moved_back,
+    moved_in_turn,
     noisy,
     reference_sensitivity,
     sensitivity,
@@ -41,6 +42,13 @@ def test_a_moved_image_is_the_image_inside_and_filled_outside(fill: str, down: i
     if right == 1:
         border = IMAGES[..., :1].expand(-1, -1, -1, 3) if fill == "edge" else torch.full((30, 3, 32, 3), 128)
         assert torch.equal(changed[..., :3], border.to(torch.uint8))
+
+
+def test_images_are_moved_in_the_four_directions_in_turn():
+    changed = moved_in_turn(IMAGES, 2)
+    for number in range(len(IMAGES)):
+        down, right = DIRECTIONS[number % 4]
+        assert torch.equal(changed[number], moved(IMAGES[number : number + 1], 2 * down, 2 * right)[0])
 
 
 def test_noise_is_the_same_for_each_call_and_leaves_the_global_generator_alone():
