@@ -77,7 +77,8 @@ def several(names: Sequence[str], most: int = 3) -> str:
 
 def counted(number: int, what: str) -> str:
     """A count with its noun: ``1 seed``, ``3 seeds``, ``1,000 seeds``; ``4 searches``."""
-    plural = "es" if what.endswith(("ch", "sh", "s", "x")) else "s"
+    # The ch of epoch is a k, that of search and batch is not.
+    plural = "es" if what.endswith(("search", "batch", "s", "x")) else "s"
     return f"{number:,} {what}{'' if number == 1 else plural}"
 
 

@@ -29,10 +29,10 @@ FILL_LINES: Any = {"edge": "-", "grey": ":"}
 FILL_WORDS = {"edge": "the edge repeated", "grey": "grey"}
 MAP_COLOURS = ("#08306b", "#2171b5", "#6baed6")
 NOTE = (
-    "Shares of a class-balanced sample of test images; bands: Wilson's 95% interval. Each image is moved in one of four "
-    "directions; the border that opens repeats the edge, or (dotted) is grey. A map moves along if the map of the moved "
-    "image is the map of the unmoved image, moved: compared at units whose field lies inside both images, for shifts "
-    "by whole units."
+    "Shares of a class-balanced sample of test images; bands: Wilson's 95% interval. Each image is moved in one of "
+    "four directions; the border that opens repeats the edge, or (dotted) is grey. A map moves along if the map of "
+    "the moved image is the map of the unmoved image, moved: compared at units whose field lies inside both images, "
+    "for shifts by whole units."
 )
 
 
