@@ -6,15 +6,14 @@ And optuna-dashboard's pages of the searches, on this machine alone.
 import configparser
 import ipaddress
 import os
+import shlex
 import socket
 import sys
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.drawing.wording import counted
-from pipelines.session.mlflow_pages import REPORT_FILES, model_page, run_page, search_pages
 from pipelines.session.setup import home_of, store_of
 from study.errors import StudyError, first_line
 from study.system import interruption
@@ -22,7 +21,6 @@ from study.system.extras import installing
 from study.system.redaction import masked, one_line
 
 if TYPE_CHECKING:
-    from study.tracking.runs import Run
     from study.tracking.store import Store
 
 PASSWORD, KEY, CONFIG = "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_CONFIG_PATH"
@@ -105,12 +103,16 @@ def serve_searches(home: str, storage: str, host: str, port: int) -> None:
     _require_free(host, port)
     from study.search import dashboard
     from study.search.search import default_storage
+    from study.tracking.hints import command_at
+    from study.tracking.store import default_uri
 
     interruption.check()
     url = storage or default_storage(home_of(home))
     pages = dashboard.search_pages(url)
     if not pages:
-        raise StudyError(f"No search is in {masked(url)}: `study tune --dataset digits` makes the first.")
+        first = command_at(home_of(home), default_uri(home_of(home)), "tune", "--dataset", "digits")
+        named = f" --storage {shlex.quote(masked(url))}" if storage else ""
+        raise StudyError(f"No search is in {masked(url)}: `{first}{named}` makes the first.")
     base = _address(host, port)
     print(f"optuna-dashboard answers at {base}; Ctrl-C stops it. Its pages:")
     for name, page in pages.items():
@@ -128,7 +130,7 @@ def _address(host: str, port: int) -> str:
 
 
 def _say_pages(store: "Store", base: str, with_login: bool = False) -> None:
-    from study.tracking.best import complete_trials
+    from pipelines.session.mlflow_pages import pages_of
     from study.tracking.hints import command_at
 
     print(f"MLflow answers at {base} in about 10 seconds; Ctrl-C stops it. Its pages:")
@@ -137,29 +139,13 @@ def _say_pages(store: "Store", base: str, with_login: bool = False) -> None:
         first = command_at(store.home, base if with_login else store.uri, "reproduce", "--dataset", "digits")
         who = f" with {USER} and {USER_PASSWORD} set" if with_login else ""
         print(f"  none yet: `{first}` makes the first runs{who}.")
-    for search in store.runs(stage="search"):
-        print(one_line(search.name))
-        complete = []
-        # Not found where the experiment was renamed, which can be undone on these pages.
-        with suppress(StudyError):
-            complete = complete_trials(store, search.dataset_key, search=search.search)
-        for kind, page in search_pages(store, search, complete).items():
-            print(f"  {kind:<8} {base}{page}")
-    for run in store.runs(stage="retrain")[:5]:
-        print(f"{one_line(run.full_name)}, {counted(run.epochs, 'epoch')}")
-        for kind, page in _pages_of(run, store).items():
-            print(f"  {kind:<8} {base}{page}")
+    for run in [*store.runs(stage="search"), *store.runs(stage="retrain")[:5]]:
+        is_search = run.stage == "search"
+        print(one_line(run.name) if is_search else f"{one_line(run.full_name)}, {counted(run.epochs, 'epoch')}")
+        for kind, page in pages_of(store, run).items():
+            if not (is_search and kind == "run"):
+                print(f"  {kind:<8} {base}{page}")
     sys.stdout.flush()
-
-
-def _pages_of(run: "Run", store: "Store") -> dict[str, str]:
-    """The pages of a retrained run: itself, what its report has, and its registered model."""
-    files = set(store.artifacts(run.id, "report"))
-    pages = {"run": run_page(run)}
-    pages |= {kind: run_page(run, file) for kind, file in REPORT_FILES.items() if file in files}
-    if versions := store.client.search_model_versions(f"run_id = '{run.id}'"):
-        pages["model"] = model_page(versions[0].name, versions[0].version)
-    return pages
 
 
 def _is_this_machine(host: str) -> bool:
@@ -181,8 +167,9 @@ def _require_login(reason: str, instead: str) -> None:
         raise StudyError(f"{problem}, and it needs a package: {installing('login')}, or {instead}.")
     password, key = os.environ.get(PASSWORD) or _configured_password(problem), os.environ.get(KEY, "")
     if not (password and key):
-        missing = " and ".join(name for name, value in ((PASSWORD, password), (KEY, key)) if not value)
-        raise StudyError(f"{problem}: set {missing} to secrets of your own, or {instead}.")
+        missing = [name for name, value in ((PASSWORD, password), (KEY, key)) if not value]
+        secret = "a secret" if len(missing) == 1 else "secrets"
+        raise StudyError(f"{problem}: set {' and '.join(missing)} to {secret} of your own, or {instead}.")
     for name, value in ((PASSWORD, password), (KEY, key)):
         if value.lower() in KNOWN_SECRETS or len(value) < SHORTEST:
             raise StudyError(f"{problem}, and {name} is well known or too short (under {SHORTEST}): choose another.")

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 COLUMNS = (
     "id", "data set", "name", "stage", "model", "epochs", "rate", "decay", "status", "val", "test", "started", "page",
 )  # fmt: skip
-DISPENSABLE = ("page", "started", "stage", "decay", "rate", "model", "data set")
-"""Columns that are left out, in this order, where the terminal is too narrow; most names tell model and data set."""
+DISPENSABLE = ("page", "started", "stage", "epochs", "decay", "data set", "status", "rate", "model")
+"""Columns that are left out, in this order, where the terminal is too narrow; the ids are links to the pages."""
+LONGEST_NAME = 24
+"""Characters of a name in a line where the terminal is too narrow."""
 
 
 def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
@@ -109,7 +111,8 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int, as_json: 
     if not runs and stage and others:
         raise StudyError(f"No run of stage {stage} is in {masked(store.uri)}: there are those of {listed(others)}.")
     if not runs:
-        raise StudyError(f"There are no such runs in {masked(store.uri)}: `{command(store, 'tune')}` makes the first.")
+        first = command(store, "reproduce", "--dataset", "digits")
+        raise StudyError(f"There are no such runs in {masked(store.uri)}: `{first}` makes the first.")
     rows = [summary(run, store) for run in runs[:limit]]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -122,7 +125,7 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int, as_json: 
     dispensable = [name for name in DISPENSABLE if name in [column.header for column in table.columns]]
     while _width(table, console) > console.width and len(left_out) < len(dispensable):
         left_out.append(dispensable[len(left_out)])
-        table = _table_of(rows, left_out)
+        table = _table_of(rows, left_out, LONGEST_NAME)
     console.print(table)
     if left_out:
         console.print(f"Too narrow for {listed(sorted(left_out))}: a wider terminal, or --json, shows all.")
@@ -169,17 +172,19 @@ def _width(table: Table, console: Console) -> int:
     return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
 
 
-def _table_of(rows: Sequence[Mapping[str, Any]], left_out: Collection[str] = ()) -> Table:
-    """The table of `rows`, without the columns that are `left_out`."""
+def _table_of(
+    rows: Sequence[Mapping[str, Any]], left_out: Collection[str] = (), longest_name: int | None = None
+) -> Table:
+    """The table of `rows`, without the columns that are `left_out`, longer names folded."""
     table = Table(box=None)
     names = [name for name in COLUMNS if name not in left_out and (name != "page" or any(row["page"] for row in rows))]
     for name in names:
         # Folded, since a key that is cut is of no use.
-        table.add_column(name, overflow="fold", no_wrap=name in ("id", "rate", "decay", "val", "test"))
+        most = longest_name if name == "name" else None
+        table.add_column(name, overflow="fold", max_width=most, no_wrap=name in ("id", "rate", "decay", "val", "test"))
     for row in rows:
         ended = f" ({row['reason']})" if row["reason"] not in ("", "complete") else ""
         cells = {
-            "id": row["id"][:8],
             "data set": row["data_set"],
             "name": row["name"],
             "stage": row["stage"],
@@ -193,7 +198,9 @@ def _table_of(rows: Sequence[Mapping[str, Any]], left_out: Collection[str] = ())
             "started": row["started"][:16].replace("T", " "),
             "page": masked(row["page"] or ""),
         }
-        table.add_row(*(_plain(cells[name]) for name in names))
+        # Terminals that know no links show the text alone.
+        link = Text(row["id"][:8], style=f"link {masked(row['page'])}" if row["page"] else "")
+        table.add_row(*(link if name == "id" else _plain(cells[name]) for name in names))
     return table
 
 

@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.session.mlflow_pages import run_page
+from pipelines.session.mlflow_pages import pages_of
+from pipelines.session.ties import say_ties
 from pipelines.show import summary
 from study.system.redaction import masked, one_line
 from study.tracking.best import choose_retrained, find
 from study.tracking.hints import command
-from study.tracking.runs import Run
 from study.tracking.store import Store
 
-FOLDERS = ("", "weights", "predictions", "model", "report")
+FOLDERS = ("", "weights", "predictions", "model", "report", "search", "experiment")
 """Folders of artifacts that are listed."""
 LEVELS = "▁▂▃▄▅▆▇█"
 WIDTH = 24
@@ -38,6 +38,8 @@ def show_run(store: Store, spec: str, as_json: bool = False) -> None:
         StudyError: where there is no such run, or several.
     """
     run = choose_retrained(store, spec) if spec.partition(":")[0] == "best" else find(store, spec)
+    if not as_json:
+        say_ties(spec, run, store, print)
     history = store.history(run.id)
     files = {folder: names for folder in FOLDERS if (names := store.artifacts(run.id, folder))}
     if as_json:
@@ -60,13 +62,15 @@ def show_run(store: Store, spec: str, as_json: bool = False) -> None:
     for names in files.values():
         more = "" if len(names) == 1 else f" … {names[-1].rpartition('/')[2]} ({len(names)} files)"
         console.print(Text(one_line(names[0] + more)))
-    console.print(_page(run, store), markup=False)
-
-
-def _page(run: Run, store: Store) -> str:
-    if store.uri.startswith("http"):
-        return f"MLflow's page of it: {masked(store.uri.rstrip('/'))}{run_page(run)}"
-    return f"MLflow's page of it: {run_page(run)} at the address of `{command(store, 'ui')}`"
+    shown = run.references.get("retrain_run", run.id)
+    for page in sorted(store.home.reports.glob(f"*-{shown[:8]}/index.html")):
+        console.print(f"Report: {page}", markup=False)
+    is_served = store.uri.startswith("http")
+    if not is_served:
+        console.print(f"MLflow's pages, at the address of `{command(store, 'ui')}`:", markup=False)
+    for kind, place in pages_of(store, run).items():
+        base = masked(store.uri.rstrip("/")) if is_served else ""
+        console.print(f"{kind}: {base}{place}", markup=False)
 
 
 def _finite(values: Mapping[Any, Any]) -> dict[str, Any]:

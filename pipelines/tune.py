@@ -76,7 +76,8 @@ def _run_missing(recovery: Recovery, dataset: Dataset, parent: str, workers: int
         recovery.close(whole=True)
     done = search.finished(opened)
     if done >= config.trials:
-        context.display.say(f"Search {config.name} has {done} finished trials already; a larger --trials adds to them.")
+        more = "" if config.is_fixed else "; a larger --trials adds to them"
+        context.display.say(f"Search {config.name} has {counted(done, 'finished trial')} already{more}.")
         return
     recovery()
     if len(config.objectives) > 1:

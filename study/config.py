@@ -385,6 +385,12 @@ class SearchConfig:
             "or random.",
         )
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether its space is one point."""
+        rates = self.learning_rate, self.weight_decay
+        return not self.choices and all(rate.low == rate.high for rate in rates)
+
     def settings(self) -> dict[str, Any]:
         """The fields that must stay the same when a search is continued."""
         fields = asdict(self) | {"model": self.model.name, "model_settings": asdict(self.model)}
@@ -402,9 +408,10 @@ def fixed_search(model: str, learning_rate: str, weight_decay: str) -> SearchCon
     Raises:
         StudyError: for a value that is no positive number.
     """
-    for name, text in {"--lr": learning_rate, "--decay": weight_decay}.items():
-        require(":" not in text, f"{name} is {text!r}: a retraining needs one value, e.g. 1e-3.")
-    rate, decay = Range.parse(learning_rate), Range.parse(weight_decay)
+    options = {"--lr": learning_rate, "--decay": weight_decay}
+    for option, text in options.items():
+        require(_is_positive(text), f"{option} is {text!r}: a retraining needs one positive value, e.g. 1e-3.")
+    rate, decay = (Range.parse(text, option) for option, text in options.items())
     return SearchConfig(
         name=f"{AFTER_DATASET}-lr-{rate.low:.10g}-decay-{decay.low:.10g}",
         model=model_config(model),
@@ -414,6 +421,13 @@ def fixed_search(model: str, learning_rate: str, weight_decay: str) -> SearchCon
         learning_rate=rate,
         weight_decay=decay,
     )
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def default_trials(sampler: str) -> int:

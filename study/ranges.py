@@ -26,8 +26,8 @@ class Range:
         return f"{self.low}:{self.high}"
 
     @classmethod
-    def parse(cls, text: str) -> "Range":
-        """Reads ``"LOW:HIGH"``, e.g. ``"1e-5:1e-1"``, or one fixed value, ``"1e-3"``.
+    def parse(cls, text: str, option: str) -> "Range":
+        """Reads the value of an option: ``"LOW:HIGH"``, e.g. ``"1e-5:1e-1"``, or one fixed value, ``"1e-3"``.
 
         Raises:
             StudyError: for a text that is not two numbers, or an empty range.
@@ -36,7 +36,9 @@ class Range:
         try:
             return cls(low=float(low), high=float(high if colon else low))
         except ValueError:
-            raise StudyError(f"{text!r} is not a range: write LOW:HIGH, e.g. 1e-5:1e-1, or one value.") from None
+            raise StudyError(f"{option} is {text!r}: write LOW:HIGH, e.g. 1e-5:1e-1, or one value.") from None
+        except StudyError as error:
+            raise StudyError(f"{option} is {text!r}. {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

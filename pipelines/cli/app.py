@@ -103,8 +103,21 @@ def _explained(error: typer.TyperException) -> str:
         return f"{error.message} Choose one of {', '.join(context.command.commands)}."
     option = getattr(error, "option_name", "")
     if context and context.parent and any(option in each.opts for each in context.parent.command.params):
-        return f"{option} goes before the command: `study {option} … {context.info_name}`."
+        is_last = option in ("--version", "--install-completion", "--show-completion")
+        return f"{option} goes before the command: `study {option}{'' if is_last else f' … {context.info_name}'}`."
+    if context and not context.parent and "No such option" in error.message and option in _options(context.command):
+        return f"{option} goes after the command, e.g. `study {_options(context.command)[option]} {option}`."
     return error.format_message()
+
+
+def _options(group: Any) -> dict[str, str]:
+    """A command for each option that the commands of `group` have."""
+    return {
+        option: name
+        for name, command in reversed(group.commands.items())
+        for each in command.params
+        for option in each.opts
+    }
 
 
 def _say_error(text: str, environment: Mapping[str, str]) -> int:

@@ -105,4 +105,6 @@ def _as_typed(key: str, value: Any, option: Any, path: Path) -> Any:
         raise StudyError(f"{key} in {path} is {value!r}: it must be {kind}.")
     if option.multiple:
         return [str(each) for each in (value if isinstance(value, list) else [value])]
+    if isinstance(value, list):
+        return ",".join(map(str, value))
     return value if isinstance(value, bool) else str(value)

@@ -43,7 +43,7 @@ def data(
     json: options.Json = False,
     home: options.Home = "",
 ) -> None:
-    """Fetch or check the images; show their splits and the count of each class."""
+    """Fetch or check the images; show the splits and class counts."""
     from pipelines.show import show_data
 
     show_data(data_of(dataset, image_size, skip_unreadable), home_of(home), json)
@@ -94,7 +94,10 @@ def tune(
     storage: options.Storage = "",
     quiet: options.Quiet = False,
 ) -> None:
-    """Search hyperparameters; then retrain the best of all searches. The same command continues."""
+    """Search hyperparameters, then retrain the best of all searches.
+
+    The same command continues a search that was interrupted, or adds trials where --trials is larger.
+    """
     _require_said(dry_run, quiet)
     on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
     given = {
@@ -120,8 +123,8 @@ def tune(
         sampler=sampler,
         pruner=pruner or (SEARCH.pruner if len(objectives) == 1 else "none"),
         objectives=objectives,
-        learning_rate=Range.parse(lr),
-        weight_decay=Range.parse(decay),
+        learning_rate=Range.parse(lr, "--lr"),
+        weight_decay=Range.parse(decay, "--decay"),
         seed=seed,
         image_size=image_size,
         trial_timeout=trial_timeout,
@@ -165,7 +168,10 @@ def retrain(
     storage: options.Storage = "",
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a trial's settings on all training images, keeping the weights of every epoch."""
+    """Train a trial's settings; keep the weights of every epoch.
+
+    On all training images, the validation split included.
+    """
     on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
     require(not (seeds and again), "--seeds trains those that are missing: leave it out, or --again.")
     require(world_size() == 1 or engine == LOCAL.name, f"torchrun does what --engine {engine} does: leave out one.")
@@ -262,7 +268,10 @@ def analyse(
     tracking_uri: options.Uri = "",
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a retrained run's figures, tables and report, and log them to it."""
+    """Make the figures, tables and report of a retrained run.
+
+    They are logged to the run, too. Where nothing has changed, nothing is made again.
+    """
     settings = AnalysisConfig(
         image=image,
         layer=layer,
@@ -294,7 +303,10 @@ def explain(
     tracking_uri: options.Uri = "",
     quiet: options.Quiet = False,
 ) -> None:
-    """Explain one answer: which filters, where, spoke for the class, and what every attribution method says."""
+    """Explain one answer: which filters spoke for it, and where.
+
+    Beside the exact shares of the filters stands what every attribution method says.
+    """
     from pipelines.explain import explain as stage
 
     context = context_of(home_of(home), tracking_uri, is_quiet=quiet)
@@ -311,7 +323,7 @@ def predict(
     home: options.Home = "",
     tracking_uri: options.Uri = "",
 ) -> None:
-    """Classify photos of any size by a retrained run: classes with probabilities."""
+    """Classify photos of any size: classes with probabilities."""
     if json and csv:
         raise StudyError("--json and --csv are two forms of the same output: give one.")
     from pipelines.predict import predict as stage
@@ -344,7 +356,11 @@ def experiment(
     tracking_uri: options.Uri = "",
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare settings over seeds on the validation split: dead-filters, a search's winner, or recipe."""
+    """Compare settings over seeds: dead-filters, winner or recipe.
+
+    dead-filters: why filters fall silent. winner: the best trials of a search, with other seeds. recipe: what each
+    choice of training brings. All on the validation split.
+    """
     on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
     settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)
     from pipelines.experiment import experiment as stage
@@ -374,7 +390,10 @@ def reproduce(
     storage: options.Storage = "",
     quiet: options.Quiet = False,
 ) -> None:
-    """Search, retrain and analyse both models; show the report's Table 2 beside ours."""
+    """Search, retrain and analyse both models, as the report did.
+
+    For CIFAR-10 the report's Table 2 stands beside ours.
+    """
     _require_said(dry_run, quiet)
     searches = [
         SearchConfig(

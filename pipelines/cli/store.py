@@ -43,7 +43,7 @@ def show(
     home: Home = "",
     tracking_uri: Uri = "",
 ) -> None:
-    """Show a run: its settings, its curves, its files and its page."""
+    """Show a run: its settings, curves, files and pages."""
     from pipelines.show_run import show_run
 
     show_run(store_of(home, tracking_uri), run, as_json=json)
@@ -83,7 +83,7 @@ def doctor(
     tracking_uri: Uri = "",
     storage: Storage = "",
 ) -> None:
-    """Check both stores against each other and against the files; with --fix, repair them."""
+    """Check both stores and the files; --fix repairs them."""
     from pipelines.upkeep import doctor as stage
 
     folder = home_of(home)
@@ -108,7 +108,10 @@ def export(
     tracking_uri: Uri = "",
     storage: Storage = "",
 ) -> None:
-    """Write a snapshot of the home, with the hash of every file; by default of all runs, searches and models."""
+    """Write a snapshot of the home, with the hash of every file.
+
+    By default of all runs, searches and models.
+    """
     from pipelines.upkeep.export import export as stage
     from pipelines.upkeep.export import require_files
     from study.search.search import default_storage
@@ -129,7 +132,10 @@ def import_(
     ] = 20,
     home: Home = "",
 ) -> None:
-    """Create a new home (--home NEW) from an exported study, after checking all of it."""
+    """Create a new home from an exported study, after checking it.
+
+    --home names the new folder.
+    """
     from pipelines.session.display import Display
     from pipelines.upkeep.import_ import import_study
 

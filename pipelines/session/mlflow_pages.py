@@ -5,10 +5,13 @@ A view is a tag of the experiment, in the format of MLflow's "share view": its f
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from study.config import RATES
+from study.errors import StudyError
+from study.tracking.best import complete_trials
 from study.tracking.queries import quoted
 from study.tracking.runs import LOG_RATES, PARAMETERS, Run
 
@@ -55,6 +58,28 @@ def runs_page(experiment_id: str, query: str, order: str) -> str:
 def model_page(name: str, version: str | int) -> str:
     """The page of a version of a registered model."""
     return f"/#/models/{quote(name, safe='')}/versions/{version}?{MODE}"
+
+
+def pages_of(store: "Store", run: Run) -> dict[str, str]:
+    """The pages of a run: itself; of a search its views; of a retraining what its report has, and its model.
+
+    Those of an analysis are of the retraining that it analysed.
+    """
+    if analysed := run.references.get("retrain_run"):
+        run = store.get(analysed)
+    pages = {"run": run_page(run)}
+    if run.stage == "search":
+        complete = []
+        # Not found where the experiment was renamed, which can be undone on these pages.
+        with suppress(StudyError):
+            complete = complete_trials(store, run.dataset_key, search=run.search)
+        return pages | search_pages(store, run, complete)
+    if run.stage == "retrain":
+        files = set(store.artifacts(run.id, "report"))
+        pages |= {kind: run_page(run, file) for kind, file in REPORT_FILES.items() if file in files}
+        if versions := store.client.search_model_versions(f"run_id = '{run.id}'"):
+            pages["model"] = model_page(versions[0].name, versions[0].version)
+    return pages
 
 
 def search_pages(store: "Store", search: Run, complete: Sequence[Run]) -> dict[str, str]:

@@ -149,7 +149,7 @@ def _picked(
     picked = chosen(copy.runs(), searches, datasets, ids)
     if not picked:
         context.store.experiments.require_not_deleted(lambda run: True)
-        first = context.search_command("tune")
+        first = context.search_command("reproduce", "--dataset", "digits")
         raise StudyError(f"There are no runs in {masked(context.store.uri)}: `{first}` makes the first.")
     require_ended(picked)
     return picked

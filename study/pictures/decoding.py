@@ -84,6 +84,8 @@ def _opened(source: Path | bytes) -> Image.Image:
         require_file(source)
     elif len(source) > MAX_BYTES:
         raise ValueError(f"{len(source):,} bytes are more than {MAX_BYTES:,}")
+    if not (source.stat().st_size if isinstance(source, Path) else source):
+        raise ValueError("it is empty")
     return Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS)
 
 

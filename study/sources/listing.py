@@ -148,7 +148,8 @@ class _Lister:
             self.left_out.add(f"folders that cannot be opened, {reason}", Path(error.filename))
 
         # A link to a folder above would be followed for ever, and two of them double the ways at every step.
-        entered = set[str]() if followlinks else {os.path.realpath(self.root / part) for part in PARTS}
+        parts = _part_folders(self.root).values()
+        entered = set[str]() if followlinks else {os.path.realpath(part) for part in parts}
         hidden: set[Path] = set()
         for name, folders, files in os.walk(folder, followlinks=followlinks, onerror=skip):
             parent, real = Path(name), os.path.realpath(name)
@@ -196,21 +197,32 @@ def list_folder(root: Path, ours: Collection[Path] = ()) -> Listing:
 
 def _folders(root: Path, ours: Collection[Path]) -> dict[str, Path]:
     """The folder of each part; of a folder of classes alone, itself as that of the training images."""
-    kept = [root / name for name in VALIDATION if (root / name).is_dir()]
+    parts = _part_folders(root)
+    kept = [parts[name] for name in VALIDATION if name in parts]
     if len(kept) > 1:
         listed = " and ".join(f"{folder.name}/" for folder in kept)
         raise StudyError(f"{root} holds {listed}: keep the validation images in one of them.")
-    if (root / "train").is_dir():
-        parts = {"train": root / "train", "validation": kept[0] if kept else None, "test": root / "test"}
-        return {part: folder for part, folder in parts.items() if folder and folder.is_dir()}
+    if "train" in parts:
+        found = {"train": parts["train"], "validation": kept[0] if kept else None, "test": parts.get("test")}
+        return {part: folder for part, folder in found.items() if folder}
     folders = [entry for entry in _entries(root) if entry.is_dir() and not _is_hidden(entry.name)]
     names = {folder.name.lower() for folder in folders if folder not in ours}
-    if len(names) < 2 or names & {*LIKE_TRAIN, *LIKE_VALIDATION, *LIKE_TEST}:
+    is_part = bool(names & {*LIKE_TRAIN, *LIKE_VALIDATION, *LIKE_TEST})
+    if len(names) == 1 and not is_part:
+        raise StudyError(f"{root} holds the one class {next(iter(names))!r}: training needs two.")
+    if not names or is_part:
         raise StudyError(
             f"{root} has no train/: an image folder holds train/<class>/ and, if kept apart, val/<class>/ and "
             "test/<class>/; or a folder for each class alone."
         )
     return {"train": root}
+
+
+def _part_folders(root: Path) -> dict[str, Path]:
+    """The folders of `PARTS`, by name: written so, or otherwise in another case, as ``Train``."""
+    named = {entry.name.lower(): entry for entry in _entries(root) if entry.is_dir()}
+    named |= {name: root / name for name in PARTS if (root / name).is_dir()}
+    return {name: named[name] for name in PARTS if name in named}
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from pipelines.config import AnalysisConfig
 from pipelines.report import figures
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
+from pipelines.show_run import show_run
 from pipelines.tune import tune
 from study.config import MODELS, CNNConfig, FFNNConfig, SearchConfig
 from study.data import Dataset
@@ -84,6 +85,11 @@ def test_the_page_shows_every_figure_and_links_every_table(page: Path, finished_
         assert f'href="{name}.csv"' in html
     for run_id in finished_study.retrained.values():
         assert run_id in html
+
+
+def test_the_page_is_named_where_the_run_is_shown(page: Path, finished_study, capsys: pytest.CaptureFixture[str]):
+    show_run(finished_study.context.store, finished_study.retrained["cnn"])
+    assert f"Report: {page}\n" in capsys.readouterr().out
 
 
 def test_every_figure_is_told_in_words_and_axe_finds_nothing_wrong(page: Path, browser: Chrome):

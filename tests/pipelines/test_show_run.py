@@ -21,12 +21,13 @@ def test_a_retrained_run_is_shown_with_its_settings_curves_files_and_page(
     run, history = store.get(run_id), store.history(run_id)
     for part in (run.name, run_id, "finished (complete)", f"/runs/{run_id}", "weights/epoch_000.safetensors"):
         assert part in text
-    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.startswith("  ")}
     assert {name: " ".join(rows[name]) for name, value in run.params.items() if value} == {
         name: value for name, value in run.params.items() if value
     }
     curve = history["test_accuracy"]
-    first, blocks, last, *_ = rows["test_accuracy"]
+    [row] = [line.split() for line in text.splitlines() if line.startswith(" test_accuracy")]
+    _, first, blocks, last, *_ = row
     assert (first, last) == (f"{curve.iloc[0]:.4g}", f"{curve.iloc[-1]:.4g}")
     assert len(blocks) == len(curve) == 3
 
@@ -34,7 +35,9 @@ def test_a_retrained_run_is_shown_with_its_settings_curves_files_and_page(
 def test_a_trial_and_a_search_are_shown_too(finished_study: Finished, capsys: pytest.CaptureFixture[str]) -> None:
     store, search = finished_study.context.store, finished_study.parents["ffnn"]
     show_run(store, search[:12])
-    assert f"search {search}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    for part in (f"search {search}", "search/heatmap.csv", f"trials-{search}", f"compare-{search}"):
+        assert part in text
     trial = store.runs(stage="trial", search="digits-ffnn")[0]
     show_run(store, trial.full_name)
     assert f"trial {trial.id}" in capsys.readouterr().out

@@ -53,7 +53,7 @@ BAD = [
     (Range, {"low": 1.0, "high": float("inf")}, "1:inf"),
     (Range, {"low": float("nan"), "high": 1.0}, "nan:1"),
     (SearchConfig, {"name": " "}, "empty name"),
-    (SearchConfig, {"name": "ä" * 76}, "152 bytes"),
+    (SearchConfig, {"name": "ä" * 81}, "162 bytes"),
     (SearchConfig, {"name": "s", "trials": 0}, "trials is 0"),
     (SearchConfig, {"name": "s", "epochs": 0}, "epochs is 0"),
     (SearchConfig, {"name": "s", "batch_size": 0}, "batch size is 0"),
@@ -191,12 +191,12 @@ def test_a_recorded_model_must_be_known():
 
 
 def test_a_range_is_two_numbers_with_a_colon_between():
-    assert Range.parse("1e-5:0.1") == Range(low=1e-5, high=0.1)
-    assert Range.parse(" 1 : 2 ") == Range(low=1, high=2)
+    assert Range.parse("1e-5:0.1", "--lr") == Range(low=1e-5, high=0.1)
+    assert Range.parse(" 1 : 2 ", "--lr") == Range(low=1, high=2)
 
 
 def test_one_number_is_a_range_of_one_value():
-    assert Range.parse("1e-3") == Range.parse("1e-3:1e-3") == Range(low=1e-3, high=1e-3)
+    assert Range.parse("1e-3", "--lr") == Range.parse("1e-3:1e-3", "--lr") == Range(low=1e-3, high=1e-3)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -210,7 +210,7 @@ def test_a_fixed_search_on_the_longest_folder_name_has_a_name_that_is_allowed(mo
 @pytest.mark.parametrize("text", ["", "1:", ":1", "a:b", "1:2:3", "2:1", "0:1", "-1:1", "1e-3-1e-1"])
 def test_a_text_that_is_no_range_is_named(text: str):
     with pytest.raises(StudyError, match="LOW:HIGH") as raised:
-        Range.parse(text)
+        Range.parse(text, "--lr")
     assert repr(text) in str(raised.value) or text in str(raised.value)
 
 

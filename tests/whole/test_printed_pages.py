@@ -111,7 +111,7 @@ def test_retrain_names_the_run_with_its_test_accuracy(browser: Chrome, served: S
 
 
 def test_show_names_the_page_of_a_run(browser: Chrome, served: Served) -> None:
-    page = served.page("MLflow's page of it", "show", "best")
+    page = served.page("run", "show", "best")
     shows(browser, page, f"{accuracy(retrained(served, 'cnn')):.2%}")
 
 

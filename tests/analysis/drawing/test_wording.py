@@ -19,6 +19,8 @@ def test_those_that_tie_are_all_named_where_they_are_few():
 
 def test_one_is_counted_without_an_s():
     assert [wording.counted(number, "seed") for number in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
+    several = [wording.counted(1000, noun) for noun in ("epoch", "search", "process")]
+    assert several == ["1,000 epochs", "1,000 searches", "1,000 processes"]
 
 
 def test_a_name_loses_its_end_or_its_middle_only_where_it_is_too_long():

@@ -95,4 +95,4 @@ def test_the_help_shows_an_edited_default(command: str, home: Home) -> None:
 
 def test_a_range_is_written_as_it_is_read() -> None:
     for ends in (Range(low=1e-5, high=0.1), Range(low=1 / 3, high=2 / 3), Range(low=1e-300, high=1e300)):
-        assert Range.parse(str(ends)) == ends
+        assert Range.parse(str(ends), "--lr") == ends

@@ -52,6 +52,13 @@ def test_a_switch_is_true_or_false(written: Path, home: Home) -> None:
     assert runs(written, home).err == f"study: json in {written} is 'maybe': it must be true or false.\n"
 
 
+def test_a_list_is_what_one_types_with_commas(written: Path, home: Home) -> None:
+    written.write_text('[analyse]\nonly = ["roc", "fog"]\n[tune]\nkernel = [3, 5, 9]\n')
+    assert "Unknown figure 'fog'" in study_here("--config", str(written), "analyse", home=home.root).err
+    ended = study_here("--config", str(written), "tune", "--dataset", "digits", home=home.root)
+    assert "--kernel is '3,5,9'" in ended.err
+
+
 def test_a_number_is_not_true_or_false(written: Path, home: Home) -> None:
     written.write_text("limit = true\n")
     assert runs(written, home).err == f"study: limit in {written} is True: it must be a number or a text.\n"

@@ -4,7 +4,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from pipelines.session.mlflow_pages import BY_STATUS, COLUMNS, VIEW, model_page, run_page, runs_page, search_pages
+from pipelines.session.mlflow_pages import (
+    BY_STATUS,
+    COLUMNS,
+    VIEW,
+    model_page,
+    pages_of,
+    run_page,
+    runs_page,
+    search_pages,
+)
 from study.tracking.best import complete_trials
 from study.tracking.runs import LOG_RATES, Run, metric
 from study.tracking.store import Store
@@ -32,6 +41,16 @@ def test_every_page_opens_in_the_mode_for_models_that_are_trained(search: Run, f
     pages = [run_page(search), run_page(search, "report/index.html"), model_page("a name/with a slash", 3)]
     pages += [runs_page("1", "tags.stage = 'trial'", "val_accuracy"), *search_pages(store, search, []).values()]
     assert [query(page)["workflowType"] for page in pages] == [["machine_learning"]] * len(pages)
+
+
+def test_of_an_analysis_the_pages_are_those_of_what_it_analysed(finished_study: Finished):
+    store, retrained = finished_study.context.store, finished_study.retrained["cnn"]
+    analysed = store.get(retrained)
+    analysis = replace(analysed, id="0", tags={"stage": "analysis", "retrain_run": retrained})
+    pages = pages_of(store, analysis)
+    assert pages == pages_of(store, analysed)
+    assert pages["run"] == run_page(analysed)
+    assert pages["model"] == model_page("digits-cnn", 1)
 
 
 def test_a_view_of_the_trials_has_their_search_their_order_and_their_columns(search: Run, finished_study: Finished):

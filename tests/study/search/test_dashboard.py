@@ -104,5 +104,7 @@ def test_without_a_search_the_command_that_makes_one_is_said(home: Home, tmp_pat
     new.mkdir()
     for root in (home.root, new):
         ended = study_here("ui", "--optuna", "--port", str(free_port()), home=root)
-        assert_one_sentence(ended, default_storage(Home(root=root)), "`study tune --dataset digits`")
+        assert_one_sentence(
+            ended, default_storage(Home(root=root)), f"tune --dataset digits --home {root}` makes the first"
+        )
     assert list(new.iterdir()) == []

@@ -305,7 +305,7 @@ def test_points_stay_within_the_ranges(home: Home):
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_fixed_hyperparameter_is_not_drawn(sampler: str, home: Home):
     # More trials than TPE draws at random at its start.
-    config = replace(QUICK, sampler=sampler, trials=14, learning_rate=Range.parse("1e-3"))
+    config = replace(QUICK, sampler=sampler, trials=14, learning_rate=Range(low=1e-3, high=1e-3))
     drawn = points(ran(home, config))
     assert {rate for rate, _ in drawn} == {1e-3}
     assert len({decay for _, decay in drawn}) == 14

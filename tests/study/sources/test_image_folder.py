@@ -36,7 +36,7 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "format is not known"),
+        (b"", "it is empty"),
         (b"a shopping list", "format is not known"),
         (b"GIF89a", ""),
         (b"\x89PNG\r\n\x1a\n", ""),

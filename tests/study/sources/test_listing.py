@@ -113,7 +113,7 @@ def test_an_image_that_is_not_where_it_is_read_is_counted(name: str, line: str, 
     assert left_out(folder) == f"Not read in photos: {line}."
 
 
-@pytest.mark.parametrize("name", ["Val", "Validation", "dev"])
+@pytest.mark.parametrize("name", ["dev", "DEV"])
 def test_of_validation_images_under_another_name_it_is_said_how_they_would_be_used(name: str, folder: Path) -> None:
     for number in range(2):
         write_image(folder / name / "cat" / f"{number}.png", seed=number)
@@ -204,11 +204,11 @@ def test_many_reasons_are_cut_short(folder: Path) -> None:
 
 
 def test_a_folder_that_only_needs_another_name_is_named_before_larger_ones(folder: Path) -> None:
-    write_image(folder / "Val" / "cat" / "a.png", seed=0)
+    write_image(folder / "Dev" / "cat" / "a.png", seed=0)
     for number in range(MOST_REASONS):
         for name in ("a.png", "b.png"):
             write_image(folder / f"extra{number:02}" / name, seed=number)
-    assert left_out(folder).startswith("Not read in photos: images in Val/, since validation images are those in val/")
+    assert left_out(folder).startswith("Not read in photos: images in Dev/, since validation images are those in val/")
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,24 @@ def test_a_folder_for_each_class_is_taken_as_it_is(folder: Path, home: Home) -> 
     assert dataset.left_out == "Not read in classes: images in no class folder (1: loose.png)."
 
 
-@pytest.mark.parametrize("name", ["Train", "training", "val", "test"])
+def test_parts_are_taken_in_any_case(folder: Path) -> None:
+    write_image(folder / "Val" / "cat" / "0.png", seed=1)
+    for name in ("train", "test"):
+        (folder / name).rename(folder / name.upper())
+    listing = list_folder(folder)
+    assert {part: sum(map(len, classes.values())) for part, classes in listing.files.items()} == {
+        "train": 12, "validation": 1, "test": 6,
+    }  # fmt: skip
+    assert listing.left_out == ""
+
+
+def test_one_class_alone_is_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / "cat" / "0.png", seed=1)
+    with pytest.raises(StudyError, match=r"holds the one class 'cat': training needs two\.$"):
+        list_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["training", "val", "test"])
 def test_parts_under_other_names_are_not_taken_for_classes(name: str, tmp_path: Path) -> None:
     for part in (name, "other"):
         write_image(tmp_path / part / "cat" / "0.png", seed=1)
