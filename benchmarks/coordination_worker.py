@@ -29,7 +29,7 @@ from study.search import loop, search
 from study.search import trial as of_trial
 from study.search.sampling import pruner_of
 from study.search.space import search_space
-from study.tracking.heartbeat import beating
+from study.tracking.heartbeat import sending_heartbeats
 from study.tracking.store import Store
 
 CONFIG = SearchConfig(name="coordination")
@@ -144,7 +144,7 @@ def work(order: Order, home: Path, ready: Any, results: "Queue[Cost]") -> None:
 
     recovery = Recovery(opened, config, context)
     untimed = mock.patch.object(stage, "trial", untrained.trial_on(curve, pause=order.pause))
-    with untimed, meter.installed(), beating(context.store, order.parent), recovery.watching():
+    with untimed, meter.installed(), sending_heartbeats(context.store, order.parent), recovery.watching():
         ready.wait()
         stage.run_trials(opened, config, untrained.dataset(), context, parent=order.parent, on_end=on_end)
     results.put(costs[-1])

@@ -46,7 +46,7 @@ class Analysis:
 
 
 @dataclass(frozen=True)
-class _Images:
+class _Loaded:
     """The data set and the image under study, as far as they could be loaded."""
 
     data: Dataset | None = None
@@ -55,7 +55,7 @@ class _Images:
     reason: str = ""
     """Why the data set is missing."""
 
-    def with_names(self, names: Mapping[str, str]) -> "_Images":
+    def with_names(self, names: Mapping[str, str]) -> "_Loaded":
         """A copy with the class names that figures show."""
         data, image = self.data, self.image
         if data:
@@ -161,10 +161,10 @@ def _needs_images(config: AnalysisConfig, rows: Collection[figures.Figure]) -> b
 
 def _images(
     config: AnalysisConfig, run: Run, loaded: Dataset | None, context: Context, rows: Collection[figures.Figure]
-) -> _Images:
+) -> _Loaded:
     """The run's data set and the image under study, as far as they are needed and can be loaded."""
     if not _needs_images(config, rows):
-        return _Images()
+        return _Loaded()
     path = Path(config.image).expanduser()
     image = None
     if config.image and path.is_file():
@@ -173,8 +173,8 @@ def _images(
         data = context.images_of(run, loaded)
     except StudyError as error:
         show_if_debugging(error)
-        return _Images(image=image, reason=str(error))
-    return _Images(data, image or select_image(data, config.image))
+        return _Loaded(image=image, reason=str(error))
+    return _Loaded(data, image or select_image(data, config.image))
 
 
 def _with_other(network: Network, context: Context) -> tuple[dict[str, Network], list[str]]:

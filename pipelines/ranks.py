@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines.session.context import Context
-from pipelines.trials.trainings import Images, OnBatch, Trained, retraining
+from pipelines.trials.trainings import Images, OnBatch, TrainedEpoch, retraining
 from study import distributed
 from study.data import Dataset, load_dataset
 from study.device import Machine, prepare
@@ -35,7 +35,7 @@ def _dismiss() -> None:
 
 def shared(
     images: Images, dataset: Dataset, machine: Machine, *arguments: Any, on_batch: OnBatch
-) -> Generator[Trained]:
+) -> Generator[TrainedEpoch]:
     """Runs `retraining` in all processes; yields what it yields in the first one, which calls this.
 
     Args:

@@ -20,7 +20,7 @@ from study.errors import Diverged, StudyError
 from study.experiments import Condition
 from study.search.trial import best_epoch
 from study.tracking.failures import failure_recorded
-from study.tracking.heartbeat import beating, close_dead, require_own
+from study.tracking.heartbeat import close_dead, require_own, sending_heartbeats
 from study.tracking.runs import Run, is_under_way, points
 from study.tracking.tags import experiment_tags, replicate_tags
 from study.training import Epoch
@@ -60,7 +60,7 @@ def claimed(plan: Plan, dataset: Dataset, context: Context) -> Iterator[str]:
     close_dead(context.store, [run for run in _matching(plan, dataset, context) if run.status == "RUNNING"])
     with context.locked():
         parent = _resume_run(plan, dataset, context) or _start_run(plan, dataset, context)
-    with failure_recorded(context.store, parent), beating(context.store, parent):
+    with failure_recorded(context.store, parent), sending_heartbeats(context.store, parent):
         yield parent
         require_own(context.store, parent)
     context.store.finish(parent, "FINISHED", "complete")

@@ -19,7 +19,7 @@ from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.session.mlflow_pages import run_page
 from pipelines.session.notes import describe_retrained
-from pipelines.trials.trainings import Images, Trained
+from pipelines.trials.trainings import Images, TrainedEpoch
 from pipelines.trials.trainings import retraining as train
 from pipelines.trials.turns import retried, take_turns
 from study.cautions import baseline
@@ -36,7 +36,7 @@ from study.tracking.artifacts import predictions_path
 from study.tracking.best import require_searched_on
 from study.tracking.checkpoints import Checkpoint, Checkpoints
 from study.tracking.failures import failure_recorded
-from study.tracking.heartbeat import beating, require_own
+from study.tracking.heartbeat import require_own, sending_heartbeats
 from study.tracking.registry import log_model, model_digests, model_name
 from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric
 from study.tracking.tags import retrain_tags
@@ -85,7 +85,7 @@ def _retraining(
     try:
         with (
             failure_recorded(context.store, run_id),
-            beating(context.store, run_id),
+            sending_heartbeats(context.store, run_id),
             failures_explained(context.machine),
         ):
             yield from _train(run_id, config, trial, dataset, images, context)
@@ -222,7 +222,7 @@ def _fit(
     ):
         bar.advance(begun * len(images))
         state = before.tensors if before else None
-        results: Generator[Trained | None]
+        results: Generator[TrainedEpoch | None]
         if context.machine.world_size > 1:
             results = shared(images, dataset, context.machine, config, state, on_batch=bar.advance)
         else:
@@ -241,7 +241,7 @@ def _fit(
 
 def _keep_epoch(
     epoch: Epoch,
-    trained: Trained,
+    trained: TrainedEpoch,
     checkpoints: Checkpoints,
     writer: Writer,
     config: TrainConfig,

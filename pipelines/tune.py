@@ -20,12 +20,12 @@ from study.data import Dataset
 from study.errors import StudyError
 from study.models import parameter_count
 from study.search import search
-from study.search.space import roomiest
+from study.search.space import largest_feature_maps
 from study.search.storage import storage_failures_explained
 from study.system.redaction import masked
 from study.tracking.best import complete_trials
 from study.tracking.failures import failure_recorded
-from study.tracking.heartbeat import beating
+from study.tracking.heartbeat import sending_heartbeats
 from study.tracking.hints import searching
 from study.tracking.runs import metric
 from study.tracking.tags import search_tags
@@ -50,7 +50,7 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
     """
     # Too few images for a validation split, or too small ones for the layers, are an error before anything is recorded.
     _ = dataset.splits
-    parameter_count(roomiest(config), classes=len(dataset.classes), side=dataset.side)
+    parameter_count(largest_feature_maps(config), classes=len(dataset.classes), side=dataset.side)
     with storage_failures_explained(context.storage):
         with context.locked():
             # An experiment that was deleted, or is not this user's, is an error before a search is started.
@@ -58,7 +58,7 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
             opened = search.open_search(config, context.storage, digest=dataset.digest, image_size=dataset.side)
             _require_matching_runs(opened, config, dataset, context)
             parent = _search_run(config, dataset, context)
-        with failure_recorded(context.store, parent), beating(context.store, parent):
+        with failure_recorded(context.store, parent), sending_heartbeats(context.store, parent):
             recovery = Recovery(opened, config, context)
             _run_missing(recovery, dataset, parent, workers)
             recovery.settle()

@@ -124,14 +124,14 @@ def styled(draw: Callable[P, F]) -> Callable[P, F]:
     def within(*args: P.args, **kwargs: P.kwargs) -> F:
         with style():
             figure = draw(*args, **kwargs)
-        if isinstance(figure, _Figure):
+        if isinstance(figure, _StyledFigure):
             figure.redraw = partial(draw, *args, **kwargs)
         return figure
 
     return within
 
 
-class _Figure(Figure):
+class _StyledFigure(Figure):
     """A figure that applies the style when it is drawn: matplotlib creates ticks only then, outside `styled`."""
 
     redraw: Callable[[], Figure | None] | None = None
@@ -147,7 +147,7 @@ def figure(width: float, height: float, *, compress: bool = False) -> Figure:
     pad = 0.02 if compress else 0.05
     with style():
         engine = ConstrainedLayoutEngine(w_pad=pad, h_pad=pad, compress=compress)
-        return _Figure(figsize=(width, height), layout=engine)
+        return _StyledFigure(figsize=(width, height), layout=engine)
 
 
 def fix_layout(figure: Figure) -> None:

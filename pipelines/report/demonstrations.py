@@ -10,7 +10,7 @@ from analysis.layers import worked_example
 from pipelines.report.network import Network
 from study.config import CNNConfig
 from study.data import SelectedImage, normalise
-from study.probes.convolution import EDGES, convolve, liveliest, rectify_and_pool
+from study.probes.convolution import EDGES, convolve, highest_variance_patch, rectify_and_pool
 
 PATCH = 8
 """Side in pixels of the patch whose numbers are written out."""
@@ -40,7 +40,7 @@ class Patch:
 def patch(image: SelectedImage) -> Patch:
     """The patch in which the image varies most."""
     channel = image.image[GREEN]
-    top, left = liveliest(channel, PATCH)
+    top, left = highest_variance_patch(channel, PATCH)
     return Patch(channel[None], channel[None, top : top + PATCH, left : left + PATCH], (top, left))
 
 
@@ -87,7 +87,7 @@ def pooling(patch: Patch) -> tuple[Panels, int]:
     rectified, pooled, _ = rectify_and_pool(whole, POOL)
     panels = {"whole map": whole, "whole ReLU": rectified, "whole pooled": pooled}
     # Not the patch of the other figures, but the one that varies most after ReLU.
-    top, left = liveliest(torch.from_numpy(rectified), PATCH)
+    top, left = highest_variance_patch(torch.from_numpy(rectified), PATCH)
     piece = whole[top : top + PATCH, left : left + PATCH].copy()
     rectified, pooled, places = rectify_and_pool(piece, POOL)
     kept = np.zeros(piece.shape)

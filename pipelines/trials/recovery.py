@@ -9,7 +9,7 @@ from study.config import SearchConfig
 from study.search import search
 from study.search.records import TrialRecord, as_record
 from study.system import interruption
-from study.system.heartbeat import Heart, Pulse
+from study.system.heartbeat import HeartbeatMonitor, PeriodicCall
 from study.system.processes import is_gone, is_known, this_process
 from study.system.retry import at_once
 from study.tracking.runs import Run
@@ -23,7 +23,7 @@ class Recovery:
 
     def __init__(self, opened: search.Search, config: SearchConfig, context: Context):
         self.opened, self.config, self.context = opened, config, context
-        self.pulse = Pulse()
+        self.monitor = HeartbeatMonitor()
         self._named: set[int] = set()
         self._watched, self._is_settled = 0, True
 
@@ -36,14 +36,14 @@ class Recovery:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Within the block, a thread recovers what workers leave that die meanwhile, while this process goes on."""
-        with Heart(self._watch, self.pulse.every):
+        with PeriodicCall(self._watch, self.monitor.every):
             yield
 
     def _watch(self) -> None:
         # It looks again soon: this thread waits neither for a store nor for a lock.
         with at_once():
             self._watched += 1
-            closed = search.close_orphans(self.opened, self.pulse)
+            closed = search.close_orphans(self.opened, self.monitor)
             # Reading the runs under way is what costs a tracking server most, where many machines look.
             if closed or not self._is_settled or self._watched % RARELY == 0:
                 self._is_settled = False  # where the look fails
@@ -68,7 +68,7 @@ class Recovery:
     def _look(self) -> bool:
         """Recovers unless another process does; returns whether the runs of all ended trials have ended."""
         # Each trial is ended by one process alone: Optuna refuses the others.
-        search.close_orphans(self.opened, self.pulse)
+        search.close_orphans(self.opened, self.monitor)
         return self._follow_up(and_own=True)
 
     def _follow_up(self, *, and_own: bool) -> bool:
@@ -96,7 +96,7 @@ class Recovery:
             stopped: see `__call__`.
             whole: whether to compare the runs of all trials, not only of those under way.
         """
-        search.close_orphans(self.opened, self.pulse, and_own=and_own, stopped=stopped)
+        search.close_orphans(self.opened, self.monitor, and_own=and_own, stopped=stopped)
         self._close_runs(whole=whole)
 
     def _close_runs(self, *, and_own: bool = True, whole: bool = False) -> bool:
@@ -128,7 +128,7 @@ class Recovery:
             return and_own
         # A living process ends its trial, and then the run.
         is_orphaned = trial.outcome.is_abandoned or not trial.worker or is_gone(trial.worker)
-        return is_orphaned or self.pulse.has_stopped(run.id, run.status)
+        return is_orphaned or self.monitor.has_stopped(run.id, run.status)
 
     def fail(self, number: int, reason: str) -> None:
         """Ends, in both stores, a trial whose worker was stopped for `reason`, which counts as an attempt."""

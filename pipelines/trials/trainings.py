@@ -146,7 +146,7 @@ def _but(counts: Mapping[int, dict[str, int]], sent: set[int]) -> dict[int, dict
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedEpoch:
     """What a retraining yields after each epoch, and for a new one before training, as epoch 0."""
 
     epoch: Epoch
@@ -164,7 +164,7 @@ def retraining(
     checkpoint: Mapping[str, Tensor] | None = None,
     *,
     on_batch: OnBatch = None,
-) -> Generator[Trained]:
+) -> Generator[TrainedEpoch]:
     """Trains on all training images, from new weights or the state `checkpoint`.
 
     Raises:
@@ -182,5 +182,5 @@ def retraining(
             yield after(pending.wait())
 
 
-def _trained(state: TrainingState, epoch: Epoch) -> Trained:
-    return Trained(epoch, state.weights(), state.tensors(), usage())
+def _trained(state: TrainingState, epoch: Epoch) -> TrainedEpoch:
+    return TrainedEpoch(epoch, state.weights(), state.tensors(), usage())

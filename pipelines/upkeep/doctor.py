@@ -31,7 +31,7 @@ from study.search.storage import storage_failures_explained
 from study.system import interruption
 from study.system.backups import back_up, damage
 from study.system.databases import exists
-from study.system.heartbeat import LONGEST_CHECK, Pulse, grace
+from study.system.heartbeat import LONGEST_CHECK, HeartbeatMonitor, grace
 from study.system.redaction import masked, redacted
 from study.tracking.hints import command_at
 from study.tracking.store import default_uri
@@ -130,20 +130,20 @@ class _Examination:
         begun = time.monotonic()
         waiting = findings.signs_from_elsewhere(self._facts())
         # Both stores are read for each look.
-        pulse = Pulse(max(LONGEST_CHECK, 3 * (time.monotonic() - begun)))
+        monitor = HeartbeatMonitor(max(LONGEST_CHECK, 3 * (time.monotonic() - begun)))
         if waiting:
             number = counted(len(waiting), "process")
             say = self.context.display.say
             say(f"Looking for signs of life of {number} on other machines, for up to {grace():.0f} s.")
         while waiting:
             now = findings.signs_from_elsewhere(self._facts())
-            stopped = {worker for worker, sign in now.items() if pulse.has_stopped(worker, sign)}
+            stopped = {worker for worker, sign in now.items() if monitor.has_stopped(worker, sign)}
             self.dead |= stopped & waiting.keys()
             # One that has changed lives, or has ended.
             silent = {worker for worker, sign in waiting.items() if now.get(worker) == sign}
             waiting = {worker: waiting[worker] for worker in silent - stopped}
             if waiting:
-                interruption.sleep(min(1.0, pulse.every))
+                interruption.sleep(min(1.0, monitor.every))
 
     def run(self) -> Result:
         self.facts = self._facts()

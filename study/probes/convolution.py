@@ -56,7 +56,7 @@ def rectify_and_pool(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndar
     return rectified.numpy(), pooled[0].numpy(), places
 
 
-def liveliest(channel: Tensor, side: int) -> tuple[int, int]:
+def highest_variance_patch(channel: Tensor, side: int) -> tuple[int, int]:
     """Top row and left column of the square of `side` pixels with the highest variance in `channel` (H, W).
 
     Ties: the first one, row by row.

@@ -23,7 +23,7 @@ from study.search.database import Database, Model, Rows
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
 
-class Cache(_CachedStorage):
+class TrialCache(_CachedStorage):
     """The trials of a database, as one process sees them."""
 
     def __init__(self, database: Database, last: Sequence[str]):
@@ -219,6 +219,6 @@ class Cache(_CachedStorage):
         return state == TrialState.RUNNING and trial_id not in self._own and not is_drawn
 
 
-def cached(database: Database, last: Sequence[str]) -> Cache | Database:
+def cached(database: Database, last: Sequence[str]) -> TrialCache | Database:
     """The cache of a database; the database itself, for Optuna's own cache, where it cannot replace rows."""
-    return Cache(database, last) if database.can_replace else database
+    return TrialCache(database, last) if database.can_replace else database

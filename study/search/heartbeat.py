@@ -13,7 +13,7 @@ COUNTER = "heartbeat"
 """The system attribute of a trial that holds the counter."""
 
 
-class Heart(heartbeat.Heart):
+class TrialHeartbeats(heartbeat.PeriodicCall):
     """Sends heartbeats for the running trials of this process."""
 
     def __init__(self, search: optuna.Study):
@@ -22,7 +22,7 @@ class Heart(heartbeat.Heart):
         self._search, self._count = search, 0
         self._trials: dict[int, optuna.Trial] = {}
 
-    def __enter__(self) -> "Heart":
+    def __enter__(self) -> "TrialHeartbeats":
         super().__enter__()
         return self
 

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config import SearchConfig
 from study.errors import Diverged, Lost, OutOfMemory, StoreFault
 from study.search.draws import first_attempt
-from study.search.heartbeat import Heart
+from study.search.heartbeat import TrialHeartbeats
 from study.search.private import together
 from study.search.sampling import Sampler
 from study.search.search import FINISHED_STATES, Search, outcome, put_back
@@ -75,8 +75,8 @@ def optimise(
     """
     search.sampler = Sampler(config)
     with (
-        Heart(search) as heart,
-        closing(_UnderWay(search, config, run_trial, places, heart, listener)) as under_way,
+        TrialHeartbeats(search) as heartbeats,
+        closing(_RunningTrials(search, config, run_trial, places, heartbeats, listener)) as under_way,
     ):
         while True:
             interruption.check()
@@ -89,7 +89,7 @@ def optimise(
                 listener.on_memory(message)
 
 
-class _UnderWay:
+class _RunningTrials:
     """The running trials of this process, and whether there is room for more."""
 
     def __init__(
@@ -98,11 +98,11 @@ class _UnderWay:
         config: SearchConfig,
         run_trial: Callable[[Suggestion], Training],
         places: int,
-        heart: Heart,
+        heartbeats: TrialHeartbeats,
         listener: Listener,
     ):
         self.search, self.config, self.run_trial, self.places = search, config, run_trial, places
-        self.heart, self.listener = heart, listener
+        self.heartbeats, self.listener = heartbeats, listener
         self.attempts: list[_Attempt] = []
         self.has_room = True
         self._failures = 0
@@ -118,13 +118,13 @@ class _UnderWay:
         """Starts trials in the free places."""
         while self.has_room and len(self.attempts) < self.places:
             if suggestion := _next(self.search, self.config):
-                self.heart.add(suggestion.trial)
+                self.heartbeats.add(suggestion.trial)
                 self.attempts.append(_Attempt(self.search, suggestion, self.run_trial, self._ended))
             else:
                 self.has_room = False
 
     def _ended(self, trial: FrozenTrial) -> None:
-        self.heart.remove(trial.number)
+        self.heartbeats.remove(trial.number)
         self.listener.on_end(outcome(trial))
 
     def advance(self) -> Iterator[str]:

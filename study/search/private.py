@@ -10,18 +10,18 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.search.cache import Cache
+from study.search.cache import TrialCache
 
 
 def together(search: optuna.Study) -> AbstractContextManager[None]:
-    """Context manager in which the writes to a trial of this process are one transaction; see `Cache.together`."""
+    """Context manager in which the writes to a trial of this process are one transaction; see `TrialCache.together`."""
     storage = search._storage
-    return storage.together() if isinstance(storage, Cache) else nullcontext()
+    return storage.together() if isinstance(storage, TrialCache) else nullcontext()
 
 
 def flush(search: optuna.Study) -> None:
     """Writes what was set within `together` so far."""
-    if isinstance(search._storage, Cache):
+    if isinstance(search._storage, TrialCache):
         search._storage.flush()
 
 
@@ -69,7 +69,7 @@ def set_note(trial: optuna.Trial, text: str) -> None:
     """Gives a trial the note, a short text in Markdown, that optuna-dashboard shows; as its own `save_note` does."""
     storage, key = trial.study._storage, f"dashboard:{trial._trial_id}:note"
     note: dict[str, Any] = {f"{key}_str:0": text, f"{key}_ver": 1}
-    if isinstance(storage, Cache):
+    if isinstance(storage, TrialCache):
         storage.set_study_system_attrs(trial._trial_id, note)
         return
     for name, value in note.items():

@@ -29,7 +29,7 @@ from study.search.space import GRID, config_of
 from study.search.storage import open_storage, opening
 from study.search.trial import Outcome
 from study.system.files import SQLITE
-from study.system.heartbeat import Pulse, interval
+from study.system.heartbeat import HeartbeatMonitor, interval
 from study.system.processes import is_gone, this_process
 
 # Its warnings repeat, with tracebacks, the reported errors of failed trials.
@@ -171,31 +171,31 @@ def outcome(trial: FrozenTrial) -> Outcome:
 
 
 def close_orphans(
-    search: Search, pulse: Pulse | None = None, *, and_own: bool = False, stopped: str = ""
+    search: Search, monitor: HeartbeatMonitor | None = None, *, and_own: bool = False, stopped: str = ""
 ) -> list[FrozenTrial]:
     """Ends orphaned trials, whose process has ended or sends no heartbeat, as FAIL; returns them.
 
     Args:
         search: the search.
-        pulse: the heartbeats observed so far; without it, only ended processes of this machine are detected.
+        monitor: the heartbeats observed so far; without it, only ended processes of this machine are detected.
         and_own: whether trials of this process are ended too.
         stopped: the cause, where it is known and counts as a failed attempt.
     """
     under_way = search.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     own = this_process()
     is_orphan = {
-        trial.number: and_own if trial.user_attrs.get("worker") == own else _is_orphan(trial, pulse)
+        trial.number: and_own if trial.user_attrs.get("worker") == own else _is_orphan(trial, monitor)
         for trial in under_way
     }
     return [trial for trial in under_way if is_orphan[trial.number] and fail(search, trial, stopped=stopped)]
 
 
-def _is_orphan(trial: FrozenTrial, pulse: Pulse | None) -> bool:
+def _is_orphan(trial: FrozenTrial, monitor: HeartbeatMonitor | None) -> bool:
     worker = trial.user_attrs.get("worker")
     if worker and is_gone(worker):
         return True
     sign = (worker, trial.system_attrs.get(COUNTER), trial.last_step)
-    return pulse is not None and pulse.has_stopped(trial.number, sign, None if worker else UNOWNED)
+    return monitor is not None and monitor.has_stopped(trial.number, sign, None if worker else UNOWNED)
 
 
 def fail(search: Search, trial: FrozenTrial, reason: str = "interrupted", stopped: str = "") -> bool:

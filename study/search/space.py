@@ -174,7 +174,7 @@ def _require_possible(config: SearchConfig, read: Mapping[str, Choices]) -> None
                 raise StudyError(f"{option} is {value!r}: {str(error).rpartition(': ')[2]}") from None
 
 
-def roomiest(config: SearchConfig, drawn: Mapping[str, Any] | None = None) -> ModelConfig:
+def largest_feature_maps(config: SearchConfig, drawn: Mapping[str, Any] | None = None) -> ModelConfig:
     """The network with the values `drawn` so far, and for the others those that leave the largest maps.
 
     Where it does not fit the image, no network of the space does.
@@ -216,7 +216,7 @@ def costliest(config: SearchConfig) -> ModelConfig:
         if name in values:
             values[name] = min(config.choices[name].values)
     costly = replace(config, model=_with_values(config.model, values), choices={})
-    return costly.model if _fits(costly, {}) else roomiest(config)
+    return costly.model if _fits(costly, {}) else largest_feature_maps(config)
 
 
 def _fits(config: SearchConfig, drawn: Mapping[str, Any]) -> bool:
@@ -229,7 +229,7 @@ def _fits(config: SearchConfig, drawn: Mapping[str, Any]) -> bool:
 
 def _require_fit(config: SearchConfig, drawn: Mapping[str, Any]) -> None:
     """Raises a `StudyError` if, with the values `drawn` so far, no network of the space fits the image."""
-    model = roomiest(config, drawn)
+    model = largest_feature_maps(config, drawn)
     if isinstance(model, CNNConfig):
         feature_sizes(model, config.image_size)
 

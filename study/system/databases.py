@@ -19,7 +19,7 @@ from study.system import interruption
 from study.system.extras import installing
 from study.system.faults import Fault, explanation, failure_sentence, fault, fault_at, is_busy
 from study.system.files import SQLITE
-from study.system.heartbeat import Heart, grace
+from study.system.heartbeat import PeriodicCall, grace
 from study.system.redaction import masked
 from study.system.retry import Retry
 
@@ -169,7 +169,7 @@ def locked_database(url: str, *, is_patient: bool = True) -> Iterator[bool]:
         yield False
         return
     try:
-        with Heart(partial(connection.exec_driver_sql, "SELECT 1")):
+        with PeriodicCall(partial(connection.exec_driver_sql, "SELECT 1")):
             yield True
     finally:
         # Where the connection is lost, so is the lock.

@@ -32,16 +32,16 @@ def grace() -> float:
     return MAX_MISSED * interval()
 
 
-class Heart:
+class PeriodicCall:
     """Calls a function at each interval, from a thread of its own, while its `with` block lasts."""
 
-    def __init__(self, beat: Callable[[], object], every: float | None = None):
+    def __init__(self, call: Callable[[], object], every: float | None = None):
         """Takes the function, whose failures are ignored, and the seconds between two calls, by default `interval`."""
-        self._beat, self._every = beat, every or interval()
+        self._call, self._every = call, every or interval()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="periodic call", daemon=True)
 
-    def __enter__(self) -> "Heart":
+    def __enter__(self) -> "PeriodicCall":
         self._thread.start()
         return self
 
@@ -53,10 +53,10 @@ class Heart:
         while not self._stop.wait(self._every):
             # A store that is away is reported by those that need what they write there.
             with suppress(Exception):
-                self._beat()
+                self._call()
 
 
-class Pulse:
+class HeartbeatMonitor:
     """The heartbeats of other processes, as observed by this one."""
 
     def __init__(self, longest: float = LONGEST_CHECK) -> None:

@@ -6,7 +6,7 @@ from itertools import count
 
 from study.errors import TakenOver
 from study.system import interruption
-from study.system.heartbeat import Heart, Pulse, grace
+from study.system.heartbeat import HeartbeatMonitor, PeriodicCall, grace
 from study.system.processes import is_gone, is_known, this_process
 from study.system.retry import at_once
 from study.tracking.runs import HEARTBEAT, Run, is_under_way
@@ -14,7 +14,7 @@ from study.tracking.store import Store
 
 
 @contextmanager
-def beating(store: Store, run_id: str) -> Iterator[None]:
+def sending_heartbeats(store: Store, run_id: str) -> Iterator[None]:
     """Sends heartbeats for a run while the block lasts."""
     numbers = count(1)
 
@@ -23,7 +23,7 @@ def beating(store: Store, run_id: str) -> Iterator[None]:
         with at_once():
             store.tag(run_id, **{HEARTBEAT: next(numbers)})
 
-    with Heart(beat):
+    with PeriodicCall(beat):
         yield
 
 
@@ -49,7 +49,7 @@ def close_dead(store: Store, runs: Iterable[Run]) -> None:
     For a process that cannot be seen from here, waits for a sign of life, or until there was none for too long.
     """
     watched = {run.id: run for run in runs if run.status == "RUNNING"}
-    pulse = Pulse()
+    monitor = HeartbeatMonitor()
     for run in tuple(watched.values()):
         if not is_under_way(run):
             store.finish(run.id, "KILLED", "interrupted")
@@ -66,11 +66,11 @@ def close_dead(store: Store, runs: Iterable[Run]) -> None:
             now = store.get(run_id)
             if _sign(now) != _sign(before):
                 del watched[run_id]
-            elif pulse.has_stopped(run_id, _sign(now)):
+            elif monitor.has_stopped(run_id, _sign(now)):
                 store.finish(run_id, "KILLED", "interrupted")
                 del watched[run_id]
         if watched:
-            interruption.sleep(min(1.0, pulse.every))
+            interruption.sleep(min(1.0, monitor.every))
 
 
 def is_gone_or_known(run: Run) -> bool:

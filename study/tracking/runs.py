@@ -63,7 +63,7 @@ class Point(NamedTuple):
     step: int
 
 
-class _Recorded(Generic[T]):
+class _RunField(Generic[T]):
     """A tag or a param as an attribute of `Run`, converted to its type.
 
     Args:
@@ -138,72 +138,72 @@ class Run:
     params: dict[str, str]
     metrics: dict[str, float]
 
-    stage = _Recorded(str, default="")
+    stage = _RunField(str, default="")
     """One of `study.config.STAGES`."""
-    model = _Recorded(str, default="")
-    dataset_key = _Recorded(str, "dataset", default="")
+    model = _RunField(str, default="")
+    dataset_key = _RunField(str, "dataset", default="")
     """Key of the data set, which also names the experiment of its runs."""
-    worker = _Recorded(str, WORKER, formerly="worker", default="")
+    worker = _RunField(str, WORKER, formerly="worker", default="")
     """The process that works or worked on the run; see `study.system.processes.this_process`."""
-    heartbeat = _Recorded(str, HEARTBEAT, default="")
+    heartbeat = _RunField(str, HEARTBEAT, default="")
     """Counter that the process increments; see `study.tracking.heartbeat`."""
-    reason = _Recorded(str, "status_reason", default="")
+    reason = _RunField(str, "status_reason", default="")
     """Why it ended."""
-    parent = _Recorded(str, PARENT, default="")
+    parent = _RunField(str, PARENT, default="")
     """Id of the parent run."""
-    mlflow_name = _Recorded(str, "mlflow.runName", default="")
+    mlflow_name = _RunField(str, "mlflow.runName", default="")
     """Its name in MLflow's own tag."""
-    restored = _Recorded(str, default="")
+    restored = _RunField(str, default="")
     """When it was restored from Optuna's record, after the original was lost; empty if it was not."""
 
-    search = _Recorded(str, default="")
+    search = _RunField(str, default="")
     """The search that it is, belongs to, or whose trial it retrains."""
-    trials = _Recorded[int | None](int, default=None)
+    trials = _RunField[int | None](int, default=None)
     """Number of finished trials in the figures of a search."""
-    trial_number = _Recorded(int, "optuna_trial")
+    trial_number = _RunField(int, "optuna_trial")
     """Optuna's number of the trial."""
-    trial_text = _Recorded(str, "optuna_trial", default="")
+    trial_text = _RunField(str, "optuna_trial", default="")
     """The same as recorded text, for runs that may have been altered."""
-    base_seed = _Recorded(int)
+    base_seed = _RunField(int)
     """The seed of a trial's search."""
-    stopped_epoch = _Recorded[int | None](int, default=None)
+    stopped_epoch = _RunField[int | None](int, default=None)
     """The epoch in which a trial or replicate was pruned or diverged."""
-    trial_run = _Recorded(str, default="")
+    trial_run = _RunField(str, default="")
     """The id of the run of the trial that a retraining or replicate trains again."""
 
-    experiment = _Recorded(str, default="")
+    experiment = _RunField(str, default="")
     """One of `pipelines.config.EXPERIMENTS`."""
-    conditions = _Recorded[tuple[Any, ...]](_list, default=())
+    conditions = _RunField[tuple[Any, ...]](_list, default=())
     """Conditions of an experiment's latest comparison; with `seeds`."""
-    seeds = _Recorded[tuple[Any, ...]](_list, default=())
-    condition = _Recorded(str, default="")
+    seeds = _RunField[tuple[Any, ...]](_list, default=())
+    condition = _RunField(str, default="")
     """Condition of a replicate, one of its experiment's."""
-    group = _Recorded(str, default="")
+    group = _RunField(str, default="")
     """Group of the condition; see `study.experiments`."""
 
-    dataset = _Recorded(str, where=PARAMS, default="")
+    dataset = _RunField(str, where=PARAMS, default="")
     """The data set as the option --dataset names it."""
-    image_size = _Recorded(int, where=PARAMS, default=IMAGE_SIZE)
+    image_size = _RunField(int, where=PARAMS, default=IMAGE_SIZE)
     """Side of its images, in pixels; those of earlier versions had the default."""
-    dataset_digest = _Recorded(str, where=PARAMS, default="")
-    precision = _Recorded(str, where=PARAMS, default="")
-    epochs = _Recorded(int, where=PARAMS, default=0)
+    dataset_digest = _RunField(str, where=PARAMS, default="")
+    precision = _RunField(str, where=PARAMS, default="")
+    epochs = _RunField(int, where=PARAMS, default=0)
     """Number of epochs to train; 0 where it was killed before they were recorded."""
-    seed = _Recorded(int, where=(*TAGS, *PARAMS))
+    seed = _RunField(int, where=(*TAGS, *PARAMS))
     """Seed of the initial weights and of the order of the images; for a search, the base of its trials' seeds."""
-    device = _Recorded(str, where=PARAMS, default="")
-    git_commit = _Recorded(str, where=PARAMS, default="")
-    learning_rate = _Recorded(_number, where=PARAMS, default=math.nan)
+    device = _RunField(str, where=PARAMS, default="")
+    git_commit = _RunField(str, where=PARAMS, default="")
+    learning_rate = _RunField(_number, where=PARAMS, default=math.nan)
     """Of a training; NaN for a search, which has a range."""
-    weight_decay = _Recorded(_number, where=PARAMS, default=math.nan)
-    parameters = _Recorded(_number, PARAMETERS, where=PARAMS, default=math.nan)
+    weight_decay = _RunField(_number, where=PARAMS, default=math.nan)
+    parameters = _RunField(_number, PARAMETERS, where=PARAMS, default=math.nan)
     """Number of parameters of a trial's network; NaN where it is not recorded."""
-    choices = _Recorded[tuple[str, ...]](_names, where=PARAMS, default=())
+    choices = _RunField[tuple[str, ...]](_names, where=PARAMS, default=())
     """Names of the hyperparameters that a search draws beside both rates."""
-    objectives = _Recorded[tuple[Any, ...]](_list, where=PARAMS, default=())
+    objectives = _RunField[tuple[Any, ...]](_list, where=PARAMS, default=())
     """Objectives of a search; empty for one of earlier versions, whose only one is the accuracy."""
-    sampler = _Recorded(str, where=PARAMS)
-    pruner = _Recorded(str, where=PARAMS, default="")
+    sampler = _RunField(str, where=PARAMS)
+    pruner = _RunField(str, where=PARAMS, default="")
 
     @property
     def model_option(self) -> str:

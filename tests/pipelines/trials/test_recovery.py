@@ -24,7 +24,7 @@ from study.search import draws, search
 from study.search.database import Database
 from study.search.loop import optimise
 from study.system import processes
-from study.system.heartbeat import Pulse
+from study.system.heartbeat import HeartbeatMonitor
 from study.tracking.store import Store
 from tests.conftest import surroundings
 from tests.pipelines.test_tune import SMALL, in_optuna, trials
@@ -172,10 +172,10 @@ def test_a_search_that_is_killed_between_any_two_writes_is_continued_as_if_it_ne
 
 
 def recovered(home: Home, config: SearchConfig) -> list[FrozenTrial]:
-    optuna_study, pulse = opened(home, config), Pulse()
+    optuna_study, monitor = opened(home, config), HeartbeatMonitor()
 
     def recover(running: set[int]) -> None:
-        search.close_orphans(optuna_study, pulse)
+        search.close_orphans(optuna_study, monitor)
         search.requeue(optuna_study)
 
     recover(set())

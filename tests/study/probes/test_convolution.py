@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from study.probes.convolution import EDGES, convolve, liveliest, rectify_and_pool
+from study.probes.convolution import EDGES, convolve, highest_variance_patch, rectify_and_pool
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGE = torch.randint(0, 256, (3, 12, 12), generator=GENERATOR, dtype=torch.uint8)
@@ -53,5 +53,5 @@ def test_pooled_values_are_torchs_and_are_found_at_their_places():
 def test_the_liveliest_square_is_the_one_that_varies_most():
     channel = torch.full((10, 10), 7, dtype=torch.uint8)
     channel[6:8, 3:5] = torch.tensor([[0, 255], [255, 0]])
-    assert liveliest(channel, 2) == (6, 3)
-    assert liveliest(torch.zeros(10, 10), 4) == (0, 0)
+    assert highest_variance_patch(channel, 2) == (6, 3)
+    assert highest_variance_patch(torch.zeros(10, 10), 4) == (0, 0)

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.home import Home
 from study.search import private
-from study.search.cache import Cache
+from study.search.cache import TrialCache
 from study.search.database import Database
 from study.search.search import default_storage
 from study.search.storage import open_storage
@@ -28,7 +28,7 @@ def url(request: pytest.FixtureRequest, home: Home) -> str:
 
 def opened(url: str) -> optuna.Study:
     """A search as another process has it."""
-    return optuna.create_study(study_name="search", storage=Cache(open_storage(url), LAST), load_if_exists=True)
+    return optuna.create_study(study_name="search", storage=TrialCache(open_storage(url), LAST), load_if_exists=True)
 
 
 def stored(url: str) -> list[FrozenTrial]:
@@ -190,6 +190,6 @@ def test_a_database_without_a_statement_that_replaces_rows_keeps_optunas_own_cac
     from study.search.cache import cached
 
     database = open_storage(default_storage(home))
-    assert isinstance(cached(database, LAST), Cache)
+    assert isinstance(cached(database, LAST), TrialCache)
     monkeypatch.setattr("study.search.database.UPSERTS", {})
     assert isinstance(cached(database, LAST), Database)

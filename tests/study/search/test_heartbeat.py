@@ -17,13 +17,13 @@ from study.device import Machine
 from study.errors import StoreFault, StudyError
 from study.home import Home
 from study.search import loop, search
-from study.search.heartbeat import COUNTER, Heart
+from study.search.heartbeat import COUNTER, TrialHeartbeats
 from study.search.loop import optimise
 from study.search.private import set_system_attr, set_user_attr
 from study.search.search import Search
 from study.search.trial import Outcome
 from study.system import heartbeat
-from study.system.heartbeat import Pulse
+from study.system.heartbeat import HeartbeatMonitor
 from study.tracking.runs import WORKER, Run
 from study.tracking.store import Store
 from study.tracking.tags import trial_tags
@@ -54,12 +54,12 @@ def beat(optuna_study: Search, number: int, count: int) -> None:
     set_system_attr(optuna_study, optuna_study.get_trials()[number], COUNTER, count)
 
 
-def closed_within(seconds: float, optuna_study: Search, pulse: Pulse, clock: list[float]) -> list[int]:
+def closed_within(seconds: float, optuna_study: Search, monitor: HeartbeatMonitor, clock: list[float]) -> list[int]:
     """The trials that who keeps looking closes in that time."""
     end, closed = clock[0] + seconds, []
     while clock[0] < end:
         clock[0] = min(clock[0] + heartbeat.INTERVAL / 2, end)
-        closed += [trial.number for trial in search.close_orphans(optuna_study, pulse)]
+        closed += [trial.number for trial in search.close_orphans(optuna_study, monitor)]
     return closed
 
 
@@ -67,39 +67,39 @@ GRACE = heartbeat.INTERVAL * heartbeat.MAX_MISSED
 
 
 def test_a_worker_elsewhere_is_taken_for_dead_when_its_signs_of_life_stop(home: Home, clock: list[float]):
-    optuna_study, pulse = opened(home), Pulse()
+    optuna_study, monitor = opened(home), HeartbeatMonitor()
     number = trial_of(optuna_study, ELSEWHERE)
-    assert search.close_orphans(optuna_study, pulse) == []
+    assert search.close_orphans(optuna_study, monitor) == []
     for count in range(1, 5):
-        assert closed_within(GRACE / 2, optuna_study, pulse, clock) == []
+        assert closed_within(GRACE / 2, optuna_study, monitor, clock) == []
         beat(optuna_study, number, count)
-    assert closed_within(GRACE, optuna_study, pulse, clock) == []
-    assert closed_within(heartbeat.INTERVAL, optuna_study, pulse, clock) == [number]
+    assert closed_within(GRACE, optuna_study, monitor, clock) == []
+    assert closed_within(heartbeat.INTERVAL, optuna_study, monitor, clock) == [number]
     assert optuna_study.trials[number].state == TrialState.FAIL
     assert optuna_study.trials[number].user_attrs["status_reason"] == "interrupted"
 
 
 def test_what_others_clocks_say_is_no_matter_and_who_has_not_looked_has_seen_nothing(home: Home, clock: list[float]):
-    optuna_study, pulse = opened(home), Pulse()
+    optuna_study, monitor = opened(home), HeartbeatMonitor()
     trial_of(optuna_study, ELSEWHERE)
     for clock[0] in (0, 1e6, -1e6, 1e9):
-        assert search.close_orphans(optuna_study, pulse) == []
-        assert search.close_orphans(optuna_study, Pulse()) == []
+        assert search.close_orphans(optuna_study, monitor) == []
+        assert search.close_orphans(optuna_study, HeartbeatMonitor()) == []
 
 
 def test_a_trial_that_nobody_owns_is_closed_a_minute_after_it_was_seen(home: Home, clock: list[float]):
-    optuna_study, pulse = opened(home), Pulse()
+    optuna_study, monitor = opened(home), HeartbeatMonitor()
     number = trial_of(optuna_study, None)
-    assert search.close_orphans(optuna_study, pulse) == []
-    assert closed_within(search.UNOWNED, optuna_study, pulse, clock) == []
-    assert closed_within(1, optuna_study, pulse, clock) == [number]
+    assert search.close_orphans(optuna_study, monitor) == []
+    assert closed_within(search.UNOWNED, optuna_study, monitor, clock) == []
+    assert closed_within(1, optuna_study, monitor, clock) == [number]
 
 
 def test_a_process_gives_signs_of_life_for_what_it_works_on(home: Home, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("STUDY_HEARTBEAT", "0.01")
     optuna_study = opened(home)
     first, second = optuna_study.ask(), optuna_study.ask()
-    with Heart(optuna_study) as heart:
+    with TrialHeartbeats(optuna_study) as heart:
         heart.add(first)
         while optuna_study.trials[0].system_attrs.get(COUNTER, 0) < 3:
             pass
@@ -114,7 +114,7 @@ def test_a_process_gives_signs_of_life_for_what_it_works_on(home: Home, monkeypa
 def test_a_heartbeat_that_is_no_time_is_refused(text: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("STUDY_HEARTBEAT", text)
     with pytest.raises(StudyError, match=f"STUDY_HEARTBEAT is {text!r}"):
-        Pulse()
+        HeartbeatMonitor()
 
 
 def interfering(after: int, interfere: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_a_watching_thread_reads_the_runs_again_until_all_is_settled_and_rarely_
     for _ in range(RARELY - 1):
         watching._watch()
     assert read == []
-    monkeypatch.setattr(watching.pulse, "has_stopped", lambda *arguments: True)
+    monkeypatch.setattr(watching.monitor, "has_stopped", lambda *arguments: True)
     with pytest.raises(StoreFault):
         watching._watch()
     assert optuna_study.trials[number].state == TrialState.FAIL

@@ -25,8 +25,8 @@ from study.search.space import (
     costliest,
     distribution,
     in_space,
+    largest_feature_maps,
     possible,
-    roomiest,
     search_space,
     train_config,
     training,
@@ -218,7 +218,11 @@ def test_a_space_may_hold_no_network_with_the_default_values():
     search = in_space(SearchConfig(name="s"), "architecture", {"stride": "2", "pool": "4", "filters": "2"})
     assert not _fits(search.model)  # type: ignore[arg-type]
     assert every_geometry(search, {}, ("kernel", "dilation", "padding")) == [(3, 1, 3)]
-    assert roomiest(search) == costliest(search) == CNNConfig(filters=(2, 2), kernel=3, padding=3, stride=2, pool=4)
+    assert (
+        largest_feature_maps(search)
+        == costliest(search)
+        == CNNConfig(filters=(2, 2), kernel=3, padding=3, stride=2, pool=4)
+    )
 
 
 def test_what_has_no_effect_is_not_drawn():

@@ -200,7 +200,7 @@ def test_a_database_that_restarts_is_waited_for_in_the_middle_of_a_trial(
 
     monkeypatch.setattr(storage, "print", start_again, raising=False)
     database = storage.open_storage(cluster.new(for_optuna))
-    opened = optuna.create_study(storage=cache.Cache(database, last) if last else database, direction="maximize")
+    opened = optuna.create_study(storage=cache.TrialCache(database, last) if last else database, direction="maximize")
     for away in ("ask", "report", "tell"):
         if away == "ask":
             cluster.control("stop", "-m", "fast")

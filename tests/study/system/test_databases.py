@@ -23,7 +23,7 @@ def test_who_holds_a_lock_and_stops_loses_it_after_the_grace_period_and_others_g
 ):
     url = postgres.new()
     monkeypatch.setattr(databases, "grace", lambda: 0.5)
-    monkeypatch.setattr(databases, "Heart", lambda beat: nullcontext())
+    monkeypatch.setattr(databases, "PeriodicCall", lambda beat: nullcontext())
     with locked_database(url), locked_database(url) as is_held:
         assert is_held
 

@@ -79,7 +79,7 @@ def test_a_process_that_can_be_seen_is_not_waited_for(store: Store, clock: Time)
 def test_heartbeats_of_a_run_change_its_tag(store: Store, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("STUDY_HEARTBEAT", "0.01")
     run_id = run_of(store)
-    with heartbeat.beating(store, run_id):
+    with heartbeat.sending_heartbeats(store, run_id):
         while store.get(run_id).heartbeat in ("", "1", "2"):
             pass
 
