@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from study.config import RATES
 from study.errors import StudyError
-from study.tracking.best import complete_trials
 from study.tracking.queries import quoted
 from study.tracking.runs import LOG_RATES, PARAMETERS, Run
 
@@ -69,6 +68,9 @@ def pages_of(store: "Store", run: Run) -> dict[str, str]:
         run = store.get(analysed)
     pages = {"run": run_page(run)}
     if run.stage == "search":
+        # Imports MLflow, which commands that print only addresses do not need.
+        from study.tracking.best import complete_trials
+
         complete = []
         # Not found where the experiment was renamed, which can be undone on these pages.
         with suppress(StudyError):

@@ -252,7 +252,7 @@ def test_a_search_that_is_done_says_so_and_starts_nothing(
     config = replace(SMALL, trials=1, epochs=1)
     parent = tune(config, tiny, context)
     assert tune(config, tiny, context) == parent
-    assert "1 finished trials already" in capsys.readouterr().out
+    assert "1 finished trial already" in capsys.readouterr().out
     assert len(trials(context)) == 1
     assert tune(replace(config, trials=2), tiny, context) == parent
     assert len(trials(context)) == 2
