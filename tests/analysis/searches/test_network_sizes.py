@@ -36,8 +36,8 @@ def test_networks_are_means_over_seeds_from_the_smallest():
 
 def test_the_caption_names_the_best_and_the_smallest_that_reaches_the_report():
     assert network_sizes.caption(network_sizes.networks(RETRAINED)) == (
-        "Of the networks with at most the report's 94,666 parameters (73.0 ± 1.0%, n = 3) the highest mean test "
-        "accuracy has network 3 with 60,000 parameters (76.0 ± 0.0%, n = 3); the smallest that reaches the report's is "
+        "Of the networks with at most the report's 94,666 parameters (73.0 ± 1.0%, n = 3), network 3 with 60,000 "
+        "parameters (76.0 ± 0.0%, n = 3) has the highest mean test accuracy; the smallest that reaches the report's is "
         "network 2 with 40,000 parameters (74.0%, n = 1)."
     )
 
@@ -52,12 +52,12 @@ def test_the_caption_names_the_best_and_the_smallest_that_reaches_the_report():
         ),
         (
             [("cnn", 94_666, True, (0.73,)), ("cnn", 20_000, False, (0.75,)), ("cnn", 20_000, False, (0.74,))],
-            "Of the networks with at most the report's 94,666 parameters (73.0%, n = 1) the highest mean test accuracy "
-            "has network 2 with 20,000 parameters (75.0%, n = 1); no smaller one reaches the report's.",
+            "Of the networks with at most the report's 94,666 parameters (73.0%, n = 1), network 2 with 20,000 "
+            "parameters (75.0%, n = 1) has the highest mean test accuracy; no smaller one reaches the report's.",
         ),
         (
             [("cnn", 20_000, False, (0.75,)), ("cnn", 10_000, False, (0.70,))],
-            "The highest mean test accuracy has network 2 with 20,000 parameters (75.0%, n = 1); the report's network "
+            "Network 2 with 20,000 parameters (75.0%, n = 1) has the highest mean test accuracy; the report's network "
             "was not retrained.",
         ),
     ],
