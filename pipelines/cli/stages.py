@@ -264,6 +264,7 @@ def analyse(
     only: options.Only = "",
     again: options.AnalyseAgain = False,
     skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    threads: options.Threads = 0,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
     quiet: options.Quiet = False,
@@ -284,7 +285,7 @@ def analyse(
     )
     from pipelines.analyse import analyse as stage
 
-    context = context_of(home_of(home), tracking_uri, is_quiet=quiet)
+    context = context_of(home_of(home), tracking_uri, threads=threads, is_quiet=quiet)
     images = images_of(context.store, run, dataset, image_size, skip_unreadable)
     analysis = stage(run, settings, context, images, again=again)
     raise typer.Exit(1 if analysis.missing else 0)

@@ -6,9 +6,13 @@ from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from study.system.redaction import one_line, redacted
+
+WIDE, BESIDE = 100, 50
+"""Characters from which a terminal has room for a long bar; and those of description, share and times beside it."""
 
 
 class Bar:
@@ -78,15 +82,18 @@ class Display:
                 self._progress = None
 
     def _open(self) -> Progress:
+        bar = 24 if self.console.width >= WIDE else 8
+        # Cut off, so that what is before it keeps its width.
+        note = Column(no_wrap=True, overflow="ellipsis", max_width=max(1, self.console.width - bar - BESIDE))
         progress = Progress(
             # Names are not markup.
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=bar),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            TextColumn("{task.fields[note]}", markup=False, table_column=note),
             console=self.console,
             transient=True,
             # By default only the last 30 seconds count, in which a long trial may not move the bar at all.

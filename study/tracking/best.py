@@ -177,10 +177,13 @@ def choose_retrained(store: Store, spec: str, dataset: str | None = None, data: 
         except StudyError as error:
             retrained = store.runs([dataset or latest_dataset(store, "retrain")], stage="retrain", status="FINISHED")
             others = sorted({run.model for run in retrained})
-            if model in others or not others:
+            choices = [] if model in others else [f"--run best:{other}" for other in others]
+            # Of the same network on other images.
+            elsewhere = store.runs(stage="retrain", status="FINISHED", model=model)
+            choices += [f"--run {run.id[:8]} ({run.full_name})" for run in elsewhere[:1] if model not in others]
+            if not choices:
                 raise
-            choices = " or ".join(f"--run best:{other}" for other in others)
-            raise StudyError(f"{str(error).removesuffix('.')}, or choose {choices}.") from None
+            raise StudyError(f"{str(error).removesuffix('.')}, or choose {' or '.join(choices)}.") from None
     run = find(store, spec)
     if run.stage != "retrain":
         raise StudyError(
