@@ -134,7 +134,9 @@ def draw_heatmaps(searches: dict[str, pd.DataFrame]) -> Figure:
         ax.set(xlabel="learning rate", title=name)
     label_first(axes, "weight decay")
     if not shown.empty:
-        figure.supxlabel("ring: the best trial · triangle: pruned · cross: diverged", fontsize=8, color=style.QUIET)
+        meanings = {"complete": "ring: the best trial", "pruned": "triangle: pruned", "diverged": "cross: diverged"}
+        legend = " · ".join(meaning for state, meaning in meanings.items() if (shown["state"] == state).any())
+        figure.supxlabel(legend, fontsize=8, color=style.QUIET)
     if len(accuracy):
         style.colour_bar(axes, limits, style.SEQUENTIAL, "validation accuracy (%)")
     return figure

@@ -40,6 +40,18 @@ def grid(side: int) -> pd.DataFrame:
     return pd.DataFrame({"number": range(side * side)} | columns)
 
 
+@pytest.mark.parametrize(
+    ("trials", "legend"),
+    [
+        (TRIALS, "ring: the best trial · triangle: pruned · cross: diverged"),
+        (TRIALS[:1], "ring: the best trial"),
+        (DIVERGED, "cross: diverged"),
+    ],
+)
+def test_the_legend_explains_the_marks_that_there_are(trials: pd.DataFrame, legend: str):
+    assert heatmap.draw_heatmap(trials).get_supxlabel() == legend
+
+
 def offsets(ax) -> np.ndarray:
     return np.concatenate([np.asarray(marks.get_offsets()) for marks in ax.collections])
 
