@@ -80,7 +80,7 @@ def _finite(values: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _settings(params: Mapping[str, str]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for name, value in sorted(params.items()):
+    for name, value in sorted((name, value) for name, value in params.items() if value):
         table.add_row(Text(f"  {one_line(name)}"), Text(one_line(value)))
     return table
 

@@ -179,7 +179,7 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     style.colour_bar(axes, limits, style.DIVERGING, MEASURES[measure])
     what, by = MEASURES[measure], REPLACED[table["replaced_by"].iloc[0]]
     style.head(
-        figure, f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}; each filter's largest is framed"
+        figure, f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}; each filter's largest loss is framed"
     )
     return figure
 

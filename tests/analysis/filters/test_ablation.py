@@ -164,7 +164,7 @@ def test_cells_are_the_losses_times_100_on_one_scale_with_white_at_zero(measure:
         frames = [patch for patch in ax.patches if isinstance(patch, Rectangle) and not patch.get_fill()]
         assert (len(below), len(frames)) == (1, len(numbers))
     assert shown[1].get_xlabel() == "filter\n2 filters change nothing: 1, 4"
-    assert "replaced by its mean over the test images; each filter's largest is framed" in figure.get_suptitle()
+    assert "replaced by its mean over the test images; each filter's largest loss is framed" in figure.get_suptitle()
 
 
 def test_numbers_that_would_all_be_written_alike_are_left_to_the_colours():
