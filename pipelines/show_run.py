@@ -62,8 +62,9 @@ def show_run(store: Store, spec: str, as_json: bool = False) -> None:
     for names in files.values():
         more = "" if len(names) == 1 else f" … {names[-1].rpartition('/')[2]} ({len(names)} files)"
         console.print(Text(one_line(names[0] + more)))
-    shown = run.references.get("retrain_run", run.id)
-    for page in sorted(store.home.reports.glob(f"*-{shown[:8]}/index.html")):
+    shown = run.references.get("retrain_run", run.id)[:8]
+    # What the store records is not trusted: it must not lead out of the folder.
+    for page in sorted(store.home.reports.glob(f"*-{shown}/index.html")) if shown.isalnum() else ():
         console.print(f"Report: {page}", markup=False)
     is_served = store.uri.startswith("http")
     if not is_served:

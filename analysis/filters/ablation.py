@@ -178,9 +178,8 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
         ax.set_xlabel(filter_rows.axis_label(left_out), loc="left", fontsize=8)
     style.colour_bar(axes, limits, style.DIVERGING, MEASURES[measure])
     what, by = MEASURES[measure], REPLACED[table["replaced_by"].iloc[0]]
-    style.head(
-        figure, f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}; each filter's largest loss is framed"
-    )
+    replaced = f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}"
+    style.head(figure, f"{replaced}; each filter's largest loss is framed")
     return figure
 
 

@@ -12,7 +12,16 @@ from analysis.searches import dead_filters, network_sizes, pareto, recipe, winne
 from analysis.searches.search import RATES
 from pipelines.report.exhibits import command_line
 from pipelines.report.network import SPLITS, Network
-from study.config import MODELS, CNNConfig, DataConfig, SearchConfig, TrainConfig, default_trials, model_config
+from study.config import (
+    LONGEST_NAME,
+    MODELS,
+    CNNConfig,
+    DataConfig,
+    SearchConfig,
+    TrainConfig,
+    default_trials,
+    model_config,
+)
 from study.models import parameter_count
 from study.provenance import short_commit
 from study.search.space import has_effect
@@ -158,8 +167,9 @@ def grid_command(search: Run, trained: TrainConfig, where: Sequence[str]) -> str
         trained: the settings of one of its trials.
         where: the options of the home and the store.
     """
+    name = f"{search.search}-grid"
     grid = SearchConfig(
-        name=f"{search.search}-grid",
+        name=name if len(name.encode()) <= LONGEST_NAME else "grid",
         model=trained.model,
         trials=default_trials("grid"),
         sampler="grid",

@@ -7,7 +7,7 @@ import pandas as pd
 from pipelines.report.material import Material
 from pipelines.report.network import pull
 from pipelines.report.tracked import comparable, differences, grid_command, trials
-from study.config import CNNConfig, TrainConfig
+from study.config import LONGEST_NAME, CNNConfig, TrainConfig
 from study.tracking.runs import Run
 from tests.support.material import written
 
@@ -67,6 +67,8 @@ def test_the_command_of_the_grid_has_all_that_must_agree():
     for option in ("--image-size 64", "--seed 3", "--kernel 3", "--filters 8/16", "--epochs 4", "--schedule cosine"):
         assert option in words
     assert "--optimiser adamw" in words
+    long = replace(search, tags={"search": "x" * LONGEST_NAME})
+    assert "--search grid" in grid_command(long, trained, ())
 
 
 def test_of_a_diverged_trial_the_whole_epochs_count_and_what_it_did_not_draw_is_empty(finished_study):
