@@ -123,6 +123,13 @@ def number(value: float, digits: int = 0) -> str:
     return f"{round(float(value), digits) + 0:,.{digits}f}".replace("-", "−")
 
 
+def probability(share: float) -> str:
+    """A probability in percent with one decimal; one that is not quite 0 or 1 is not rounded to it."""
+    if 0 < share < 0.0005:
+        return "under 0.1%"
+    return "over 99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
+
+
 def mean_phrase(mean: float, sd: float, form: str, scale: float = 1) -> str:
     """A mean with its standard deviation, times `scale`: ``3.1 ± 0.4``, ``3.1`` if `sd` is NaN, – if `mean` is."""
     if math.isnan(mean):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.drawing.wording import signed
+from analysis.drawing.wording import probability, signed
 from analysis.exhibit import Exhibit
 from analysis.explanations.circuit_picture import draw
 from analysis.explanations.decision import Decision
@@ -67,8 +67,8 @@ def caption(decision: Decision) -> str:
     """One sentence: the margin, what of it the shares explain, and the filters most for the class and most against."""
     chosen, rival = decision.classes[decision.chosen], decision.classes[decision.rival]
     text = (
-        f"The margin of {chosen} ({decision.probabilities[decision.chosen]:.1%}) over {rival} "
-        f"({decision.probabilities[decision.rival]:.1%}) is {signed(decision.margin)} logits, "
+        f"The margin of {chosen} ({probability(decision.probabilities[decision.chosen])}) over {rival} "
+        f"({probability(decision.probabilities[decision.rival])}) is {signed(decision.margin)} logits, "
         f"{signed(decision.mean_margin)} on average over {decision.background} training images"
     )
     leading = decision.leading("conv2")

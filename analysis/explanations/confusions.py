@@ -148,13 +148,14 @@ def _sentence(part: pd.DataFrame) -> str:
     less = lacking[lacking["difference"] < 0].iloc[:LACKING]
     if less.empty:
         return f"{beginning}; in no filter is their mean share below that of those recognised."
-    first, *others = (f"filter {filter} ({_difference(*numbers)})" for filter, *numbers in less.itertuples())
     shares = part.dropna(subset=["lowest"]).set_index("filter")["lowest"]
     places = leads.tied(shares.to_numpy(), np.flatnonzero(shares.index == less.index[0]).tolist())
-    also = [str(shares.index[place]) for place in places]
+    also = [int(shares.index[place]) for place in places]
+    untied = less.drop(index=[filter for filter in also if filter in less.index])
+    first, *others = (f"filter {filter} ({_difference(*numbers)})" for filter, *numbers in untied.itertuples())
     return (
-        f"{beginning}; compared with those recognised, their mean share is lowest in {first}"
-        f"{leads.tie_clause(also, 'filter')}{'; next: ' if others else ''}{listed(others)}."
+        f"{beginning}; their mean share falls furthest below that of those recognised in {first}"
+        f"{leads.tie_clause(list(map(str, also)), 'filter')}{'; next: ' if others else ''}{listed(others)}."
     )
 
 

@@ -147,10 +147,10 @@ def _fills(table: pd.DataFrame) -> Iterable[str]:
 
 def _other_changes(table: pd.DataFrame) -> Iterable[str]:
     """The lowest accuracy under each other change, for the models side by side."""
-    for change, (name, _) in UNITS.items():
+    for change, (name, unit) in UNITS.items():
         part = table[table["change"] == change]
         phrases = [_lowest(str(model), rows) for model, rows in part.groupby("model", sort=False)]
-        yield f"{name[0].upper()}{name[1:]}: {listed(phrases)}{_overtaken(part)}."
+        yield f"{name[0].upper()}{name[1:]} ({unit}): {listed(phrases)}{_overtaken(part)}."
 
 
 def _lowest(model: str, part: pd.DataFrame) -> str:

@@ -46,8 +46,9 @@ def note(layers: Collection[str], followed: Mapping[str, Collection[int]]) -> st
     star = "; a star marks those followed above, whose weights are drawn black" if any(followed.values()) else ""
     return (
         f"In the panels of states a row is a {one}{star}. The weights' scale is logarithmic, on which an exponential "
-        "decay would be a straight line: Adam rescales the pull of the weight decay on a silent "
-        f"{one} to full steps. Weights below {SMALLEST:.1g}, the smallest normal number of float32, count as zero."
+        "decay is a straight line, and a curve that bends down falls faster: where the weight decay is part of Adam's "
+        f"gradient, Adam rescales its pull on a silent {one} to full steps. "
+        f"Weights below {SMALLEST:.1g}, the smallest normal number of float32, count as zero."
     )
 
 

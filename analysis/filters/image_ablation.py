@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import MARGIN, beside, draw_picture, draw_tile, sheet
-from analysis.drawing.wording import minus_signs, without_middle
+from analysis.drawing.wording import minus_signs, probability, without_middle
 from analysis.exhibit import Exhibit
 from analysis.filters.ablation import NO_EFFECT, REPLACED
 from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
@@ -52,7 +52,7 @@ def show(table: pd.DataFrame, pictures: Pictures, *, image: np.ndarray, descript
 
 
 def leading(table: pd.DataFrame, firing: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
-    """The filter of each layer that matters most among those that fire on the image, and why in words.
+    """The filter of each layer that changes the margin most among those that fire on the image, and why in words.
 
     Args:
         table: see `image_effects`.
@@ -66,7 +66,7 @@ def leading(table: pd.DataFrame, firing: Mapping[str, np.ndarray]) -> dict[str, 
         row = fires.iloc[int(fires["margin_lost"].abs().argmax())]
         found[str(layer)] = (
             int(row["filter"]),
-            f"the living one that matters most for this image: with its map replaced by "
+            f"of those that fire on this image the one that changes the margin most: with its map replaced by "
             f"{REPLACED[row['replaced_by']]} the margin of {row['class']} goes from {_signed(row['margin'])} to "
             f"{_signed(row['margin'] - row['margin_lost'])}.",
         )
@@ -127,7 +127,7 @@ def caption(table: pd.DataFrame) -> str:
     [best] = table.nlargest(1, "margin_lost").to_dict("records")
     text = (
         f"The image is classified as {best['predicted']}, with a margin of {best['class']} over its strongest rival of "
-        f"{_signed(best['margin'])} (probability {best['probability']:.1%})"
+        f"{_signed(best['margin'])} (probability {probability(best['probability'])})"
     )
     by = REPLACED[best["replaced_by"]]
     if best["margin_lost"] <= 0:
@@ -158,7 +158,7 @@ def _decisive_sentence(table: pd.DataFrame) -> str:
 def _outcome(row: Mapping[Hashable, Any], without: str = "without it") -> str:
     text = (
         f"{without} the margin is {_signed(row['margin'] - row['margin_lost'])} "
-        f"(probability {row['probability'] - row['probability_lost']:.1%})"
+        f"(probability {probability(row['probability'] - row['probability_lost'])})"
     )
     changed = row["predicted_without"] != row["predicted"]
     return f"{text}, and the answer {row['predicted_without']}" if changed else text

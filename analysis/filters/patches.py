@@ -200,7 +200,8 @@ def _most_agreed(shown: pd.DataFrame, most: pd.DataFrame) -> str:
     first, *others = most.to_dict("records")
     if others:
         named = several([f"filter {row['filter']} on {row['class']}" for row in (first, *others)])
-        return f"The patches of a filter agree most on a class in {len(most)} cases, {first['count']} each: {named}"
+        most_of = shown.groupby("filter").size().max()
+        return f"At most {first['count']} of a filter's {most_of} patches show one class, in {len(most)} cases: {named}"
     patches = (shown["filter"] == first["filter"]).sum()
     text = f"The patches of filter {first['filter']} agree most on a class: {first['count']} of {patches} show"
     return f"{text} {first['class']}"

@@ -129,8 +129,7 @@ def _lowest(table: pd.DataFrame, channels: Sequence[str]) -> list[str]:
     least = int(np.nanargmin(means))
     end = f", and {_text(means[-1])} at {longest}" if least < longest else ""
     return [
-        f"Of distances up to {longest} pixels, the longest along a row, it is lowest at {least}, "
-        f"{_text(means[least])}{end}."
+        f"In any direction, of distances up to {longest} pixels, it is lowest at {least}, {_text(means[least])}{end}."
     ]
 
 

@@ -216,13 +216,12 @@ def caption(maps: pd.DataFrame) -> str:
     strongest = {int(str(epoch)): float(part.max()) for epoch, part in rectified.groupby("epoch")["value"]}
     first, last, peak = min(strongest), max(strongest), max(strongest, key=strongest.__getitem__)
     if strongest[peak] <= 0:
-        return f"Its ReLU is zero everywhere at every epoch from {first} to {last}."
-    text = (
-        f"Its largest activation is {strongest[first]:.3g} at epoch {first} and {strongest[last]:.3g} at epoch {last}"
-    )
+        return f"On this image its ReLU is zero everywhere at every epoch from {first} to {last}."
+    largest = f"{strongest[first]:.3g} at epoch {first} and {strongest[last]:.3g} at epoch {last}"
+    text = f"On this image its largest activation is {largest}"
     text += f", with a peak of {strongest[peak]:.3g} at epoch {peak}" if peak not in (first, last) else ""
     silent = sum(value <= 0 for value in strongest.values())
-    return f"{text}; it is silent at {silent} of {len(strongest)} epochs."
+    return f"{text}; it is zero everywhere at {silent} of {len(strongest)} epochs."
 
 
 def gif(pictures: Iterable[np.ndarray]) -> bytes:

@@ -248,7 +248,7 @@ def _accuracy_phrase(row: Mapping[Hashable, Any]) -> str:
     if np.isnan(reported):
         return words
     place = "above" if reported > row["high"] else "below" if reported < row["low"] else "inside"
-    return f"{words} with Wik's (2023) {reported:.3f}{_elsewhere(row, ' (on ', ')')} {place} it"
+    return f"{words} with Wik's (2023) {reported:.3f}{_elsewhere(row, ' (on ', ')')} {place} this interval"
 
 
 def _test_clause(row: Mapping[Hashable, Any]) -> str:

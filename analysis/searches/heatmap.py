@@ -89,7 +89,8 @@ def _best_phrase(name: str, trials: pd.DataFrame) -> str:
         return f"{name}: none of {of} is complete"
     which = f"is the best of {of} with" if len(trials) > 1 else "has"
     return (
-        f"{name}: trial {top['number']} {which} a validation accuracy of {top['val_accuracy']:.1%}, "
+        f"{name}: trial {top['number']} {which} a validation accuracy of {top['val_accuracy']:.1%} "
+        f"within {counted(int(top['epochs']), 'epoch')}, "
         f"at learning rate {top['learning_rate']:.3g} and weight decay {top['weight_decay']:.3g}"
     )
 

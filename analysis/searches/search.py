@@ -63,8 +63,9 @@ def caption(table: pd.DataFrame) -> str:
     if top is None:
         return f"{states(table)}; none is complete, so there is no best one."
     return (
-        f"{states(table)}; the best is trial {top['number']} with a validation accuracy of {top['val_accuracy']:.1%},"
-        f" at learning rate {top['learning_rate']:.3g} and weight decay {top['weight_decay']:.3g}."
+        f"{states(table)}; the best is trial {top['number']} with a validation accuracy of {top['val_accuracy']:.1%} "
+        f"within {counted(int(top['epochs']), 'epoch')}, at learning rate {top['learning_rate']:.3g} and weight decay "
+        f"{top['weight_decay']:.3g}."
     )
 
 
@@ -111,7 +112,7 @@ def importance_caption(table: pd.DataFrame, trials: pd.DataFrame) -> str:
     return (
         f"Of how the validation accuracies of the {complete} complete trials of {len(trials)} vary, fANOVA attributes "
         f"{listed(shares)}{of_size}{'' if complete == len(trials) else '; what did not complete is not in it'}"
-        f"{'; so few trials are too few to tell' if complete < FEWEST else ''}."
+        f"{'; these are too few trials to tell' if complete < FEWEST else ''}."
     )
 
 

@@ -58,7 +58,7 @@ class Network:
     def images(self) -> str:
         """Its data set, as a reader knows it."""
         folder = printable(PurePath(self.run.dataset).name) or self.run.dataset_key
-        return BUNDLED_NAMES.get(self.run.dataset, f"the image folder {folder}")
+        return BUNDLED_NAMES.get(self.run.dataset, f"the image folder “{folder}”")
 
     @property
     def side(self) -> int:

@@ -17,6 +17,12 @@ def test_those_that_tie_are_all_named_where_they_are_few():
     assert wording.several(list("abcdef")) == "a, b, c and 3 more"
 
 
+def test_a_probability_is_not_rounded_to_certainty():
+    shares = (0, 0.0004, 0.0006, 0.5, 0.9994, 0.99996, 1)
+    texts = ["0.0%", "under 0.1%", "0.1%", "50.0%", "99.9%", "over 99.9%", "100.0%"]
+    assert [wording.probability(share) for share in shares] == texts
+
+
 def test_one_is_counted_without_an_s():
     assert [wording.counted(number, "seed") for number in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
     several = [wording.counted(1000, noun) for noun in ("epoch", "search", "process")]

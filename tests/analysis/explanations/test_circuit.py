@@ -70,7 +70,7 @@ def test_leading_filters_have_the_largest_shares_from_most_for_to_most_against()
 def test_caption_states_margin_mean_and_difference():
     caption = circuit.caption(decision())
 
-    assert "is +1.00 logits, −0.50 in the mean of 100 training images" in caption
+    assert "is +1.00 logits, −0.50 on average over 100 training images" in caption
     assert "of the difference, +1.50, filter" in caption
 
 

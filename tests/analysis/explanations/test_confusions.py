@@ -40,7 +40,7 @@ def test_caption_names_the_filters_that_the_mistaken_images_lack():
 
     assert "3 images of cat called dog" in exhibit.text
     assert exhibit.text.endswith(
-        "compared with those recognised, their mean share is lowest in filter 2 (−4.00 ± 0.00)."
+        "their mean share falls furthest below that of those recognised in filter 2 (−4.00 ± 0.00)."
     )
 
 
@@ -51,7 +51,7 @@ def test_intervals_stand_beside_the_differences():
     shares[2:5, 3, 0] = -1.0
     # Standard errors: 1 of the two recognised images, 1 / √3 of the three mistaken ones.
     text = confusions.show(shares, PREDICTED, LABELS, CLASSES).text
-    assert text.endswith("lowest in filter 1 (−3.00 ± 2.26); next: filter 3 (−1.00 ± 0.00).")
+    assert text.endswith("recognised in filter 1 (−3.00 ± 2.26); next: filter 3 (−1.00 ± 0.00).")
 
 
 def test_filters_that_resamples_do_not_tell_from_the_lowest_are_tied_with_it():
@@ -65,7 +65,10 @@ def test_filters_that_resamples_do_not_tell_from_the_lowest_are_tied_with_it():
 
     exhibit = confusions.show(shares, predicted, labels, CLASSES[:2])
 
-    assert re.search(r"lowest in filter 1 \(−3\.00 ± 0\.8\d\), tied with filter 3; next: filter 3", exhibit.text)
+    assert re.search(
+        r"recognised in filter 1 \(−3\.00 ± 0\.8\d\), tied with filter 3; next: filter 2 \(−0\.50 ± 0\.00\)\.$",
+        exhibit.text,
+    )
     mistaken = exhibit.table.query("group == 'cat called dog'").set_index("filter")["lowest"]
     assert 0.1 < mistaken[3] < 0.5 < mistaken[1] < 0.9
     assert mistaken[2] == mistaken[0] == 0

@@ -82,8 +82,8 @@ def test_a_lead_within_the_intervals_is_none():
 
 def test_an_accuracy_that_no_change_lowers_is_not_said_to_fall():
     sentences = points(with_intervals(changes("cnn", 0.6, 0.7)), epochs("cnn"), MAPS)
-    assert "Gaussian blur: the CNN's accuracy is nowhere below 70.0%." in sentences
-    assert "Gaussian blur: the CNN falls to 50.0% at 1." in points(
+    assert "Gaussian blur (σ, pixels): the CNN's accuracy is nowhere below 70.0%." in sentences
+    assert "Gaussian blur (σ, pixels): the CNN falls to 50.0% at 1." in points(
         with_intervals(changes("cnn", 0.6)), epochs("cnn"), MAPS
     )
 

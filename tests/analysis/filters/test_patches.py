@@ -132,7 +132,7 @@ def test_how_far_patches_at_random_would_agree_depends_on_classes_and_filters(cl
 def test_filters_whose_patches_agree_as_much_are_all_named():
     tied = pd.DataFrame({"filter": [0, 0, 1, 1, 2, 2], "class": ["cat", "cat", "dog", "dog", "cat", "dog"]})
     assert caption(tied.assign(state="responds", rank=0, image=0, top=0, left=0)) == (
-        "The patches of a filter agree most on a class in 2 cases, 2 each: filter 0 on cat and filter 1 on dog."
+        "At most 2 of a filter's 2 patches show one class, in 2 cases: filter 0 on cat and filter 1 on dog."
     )
 
 

@@ -149,7 +149,7 @@ def test_the_lowest_correlation_is_said_to_be_so_of_the_distances_that_were_comp
     every = {"channels": "red–red", "direction": DIRECTIONS[0], "distance": range(5), "correlation": means}
     along = {"channels": "red–red", "direction": DIRECTIONS[1], "distance": range(4), "correlation": 0.0}
     sentence = distance_points(pd.concat([pd.DataFrame(every), pd.DataFrame(along)]))[-1]
-    assert sentence == f"Of distances up to 3 pixels, the longest along a row, {said}"
+    assert sentence == f"In any direction, of distances up to 3 pixels, {said}"
 
 
 def test_the_channels_are_marked_and_the_whole_stands_beside_a_piece():

@@ -167,7 +167,7 @@ def test_other_pixels_with_cifar_10s_class_names_are_told_from_cifar_10_everywhe
         texts[0]
         == "Accuracy, precision, recall, F1 and balanced accuracy beside the report's on CIFAR-10 itself (Table 2)"
     )
-    assert re.search(r"with Wik's \(2023\) 0.710 \(on CIFAR-10 itself\) \w+ it, FFNN", texts[2])
+    assert re.search(r"with Wik's \(2023\) 0.710 \(on CIFAR-10 itself\) \w+ this interval, FFNN", texts[2])
     assert "not necessarily its pixels" in texts[3]
     assert s.answer(other)["model"].tolist()[1] == "CNN (Wik, CIFAR-10 itself)"
     assert [text.get_text() for text in s.draw_intervals(other).legends[0].get_texts()][-1].endswith("CIFAR-10 itself")
@@ -231,9 +231,9 @@ def test_the_caption_says_where_the_reports_numbers_lie_and_whether_the_differen
     ).assign(same_images=True)
     text = s.caption(table)
     assert text == (
-        "Test accuracy: CNN 0.700 (0.690–0.710) with Wik's (2023) 0.710 inside it, FFNN 0.700 (0.690–0.710) with Wik's "
-        "(2023) 0.520 below it and CNN − FFNN +0.010 (−0.010 to 0.030), where only one of them is right on 5 of 10 "
-        "images and McNemar's test says that no difference is shown (p = 0.375)."
+        "Test accuracy: CNN 0.700 (0.690–0.710) with Wik's (2023) 0.710 inside this interval, FFNN 0.700 (0.690–0.710) "
+        "with Wik's (2023) 0.520 below this interval and CNN − FFNN +0.010 (−0.010 to 0.030), where only one of them "
+        "is right on 5 of 10 images and McNemar's test says that no difference is shown (p = 0.375)."
     )
     assert "On 10 test images; in brackets 95% intervals." in s.note(table)
     assert "percentiles of 2,000 bootstrap resamples" in s.note(table)

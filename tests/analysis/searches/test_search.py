@@ -181,7 +181,9 @@ def test_two_searches_stand_side_by_side_on_one_scale_of_colours():
     assert (first.get_title(loc="left"), second.get_title(loc="left")) == tuple(searches)
     assert first.collections[0].get_clim() == second.collections[0].get_clim() == bar.get_ylim()
     text = heatmap.heatmap_caption(searches)
-    assert text.startswith("TPE search: trial 3 is the best of 5 trials with a validation accuracy of 70.0%")
+    assert text.startswith(
+        "TPE search: trial 3 is the best of 5 trials with a validation accuracy of 70.0% within 10 epochs"
+    )
     assert text.endswith("points from the second's.")
     note = heatmap.heatmap_note(searches)
     assert note.startswith("TPE search: 5 trials: 3 complete, 1 pruned and 1 diverged. Grid search: 9 trials: ")
@@ -202,6 +204,6 @@ def test_importance_is_said_in_words_and_so_is_its_absence():
     assert "have no interval" in search.show_importance(table, TRIALS).note
     assert f"{(TRIALS['state'] == 'complete').sum()} complete trials of {len(TRIALS)}" in caption_text
     few, many = TRIALS[TRIALS["state"] == "complete"][:1], pd.concat([TRIALS] * 10)
-    assert search.importance_caption(table, few).endswith("weight decay; so few trials are too few to tell.")
+    assert search.importance_caption(table, few).endswith("weight decay; these are too few trials to tell.")
     assert search.importance_caption(table, many).endswith("; what did not complete is not in it.")
     assert search.importance_caption(table[:0], TRIALS[:0]).startswith("No importance")

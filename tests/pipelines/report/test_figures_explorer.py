@@ -76,7 +76,7 @@ def test_the_report_follows_its_filter_and_the_living_one_that_matters_most(
         fires = maps[f"relu{layer[-1]}"].max(axis=(1, 2)) > 0
         expected = part[fires].idxmax()
         assert list(material.followed(layer)) == list(dict.fromkeys([0, expected]))
-        assert "matters most for this image" in material.followed(layer)[expected]
+        assert "changes the margin most" in material.followed(layer)[expected]
     assert material.start == ("conv1", list(material.followed("conv1"))[-1])
     chosen = replace(material, config=AnalysisConfig(filter=0))
     assert list(chosen.followed("conv1")) == [0]

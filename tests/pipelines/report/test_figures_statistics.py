@@ -121,13 +121,13 @@ def test_cifar_10s_classes_bring_the_report_and_the_kinds(networks, finished_stu
     assert set(pd.read_csv(report.folder / "groups.csv")["model"]) == {"cnn", "ffnn"}
     assert "report" in pd.read_csv(report.folder / "table2.csv")
     assert section_of(report, "table2").heading.endswith("beside the report's (Table 2)")
-    assert re.search(r"with Wik's \(2023\) 0.710 \w+ it", section_of(report, "table2").text)
+    assert re.search(r"with Wik's \(2023\) 0.710 \w+ this interval", section_of(report, "table2").text)
 
 
 def test_a_folder_with_cifar_10s_class_names_is_not_taken_for_cifar_10(networks, tmp_path: Path):
     renamed = {name: replace(network, classes=CIFAR10_CLASSES) for name, network in networks.items()}
     section = section_of(made(renamed, tmp_path / "folder")[0], "table2")
-    assert re.search(r"with Wik's \(2023\) 0.710 \(on CIFAR-10 itself\) \w+ it", section.text)
+    assert re.search(r"with Wik's \(2023\) 0.710 \(on CIFAR-10 itself\) \w+ this interval", section.text)
     assert section.table is not None
     assert "CNN (Wik, CIFAR-10 itself)" in section.table["model"].tolist()
 

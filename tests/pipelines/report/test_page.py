@@ -52,8 +52,8 @@ def test_an_analysis_that_is_stopped_while_it_is_recorded_ends_its_run(
     [
         ("cifar10", "CIFAR-10"),
         ("digits", "scikit-learn's digits"),
-        ("/home/me/my birds", "the image folder my birds"),
-        ("", "the image folder birds-1a2b3c4d"),
+        ("/home/me/my birds", "the image folder “my birds”"),
+        ("", "the image folder “birds-1a2b3c4d”"),
     ],
 )
 def test_a_data_set_is_named_as_a_reader_knows_it(finished_study: Finished, recorded: str, known_as: str):
