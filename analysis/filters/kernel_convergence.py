@@ -149,7 +149,8 @@ def caption(table: pd.DataFrame) -> str:
     if last <= STABLE or STABLE not in set(table["epoch"]):
         return f"How far the weights turn after epoch {STABLE} cannot be told from epochs up to {last}."
     turns = listed([_turn(layer, part) for layer, part in (kernels or layers).items()])
-    text = f"from epoch {STABLE} to {last} the median living {'kernel' if kernels else 'unit'} turns by {turns}."
+    one = "kernel" if kernels else "unit"
+    text = f"from epoch {STABLE} to {last} the median {one} that lives at both turns by {turns}."
     if not kernels:
         return f"{text[0].upper()}{text[1:]}"
     claim = f"Wik (2023) saw the accuracy stable after epoch {STABLE}, while kernels “continued to change slightly”"

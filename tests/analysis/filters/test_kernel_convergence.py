@@ -132,7 +132,7 @@ def test_the_caption_says_whether_kernels_turn_more_than_slightly_after_the_accu
 ):
     text = caption(kernel_convergence({"conv1": turning(angle)}, nothing_silent(STABLE + 3)))
     claim = "Wik (2023) saw the accuracy stable after epoch 5, while kernels “continued to change slightly”"
-    assert text == f"{claim}: here from epoch 5 to 7 the median living kernel turns by {answer}."
+    assert text == f"{claim}: here from epoch 5 to 7 the median kernel that lives at both turns by {answer}."
 
 
 def test_the_points_count_the_settled_by_both_thresholds_at_both_epochs_of_the_report():
@@ -179,7 +179,7 @@ def test_a_short_run_cannot_tell():
 
 def test_a_network_without_kernels_is_not_held_against_what_was_said_of_kernels():
     table = kernel_convergence({"fc": walk(9, shape=(8,))}, nothing_silent(9))
-    assert caption(table).startswith("From epoch 5 to 8 the median living unit turns by ")
+    assert caption(table).startswith("From epoch 5 to 8 the median unit that lives at both turns by ")
     text = " ".join([caption(table), *points(table), note("")])
     assert f" {FILTERS} living units" in text
     assert not any(word in text for word in ("Wik", "kernel", "map"))
