@@ -107,10 +107,12 @@ def serve_searches(home: str, storage: str, host: str, port: int) -> None:
     from study.tracking.store import default_uri
 
     interruption.check()
-    url = storage or default_storage(home_of(home))
+    # Once, since it prints where a default home is.
+    folder = home_of(home)
+    url = storage or default_storage(folder)
     pages = dashboard.search_pages(url)
     if not pages:
-        first = command_at(home_of(home), default_uri(home_of(home)), "tune", "--dataset", "digits")
+        first = command_at(folder, default_uri(folder), "tune", "--dataset", "digits")
         named = f" --storage {shlex.quote(masked(url))}" if storage else ""
         raise StudyError(f"No search is in {masked(url)}: `{first}{named}` makes the first.")
     base = _address(host, port)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.measure import Measurement
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -199,7 +200,7 @@ def _table_of(
             "page": masked(row["page"] or ""),
         }
         # Terminals that know no links show the text alone.
-        link = Text(row["id"][:8], style=f"link {masked(row['page'])}" if row["page"] else "")
+        link = Text(row["id"][:8], style=Style(link=masked(row["page"]) if row["page"] else None))
         table.add_row(*(link if name == "id" else _plain(cells[name]) for name in names))
     return table
 

@@ -408,10 +408,7 @@ def fixed_search(model: str, learning_rate: str, weight_decay: str) -> SearchCon
     Raises:
         StudyError: for a value that is no positive number.
     """
-    options = {"--lr": learning_rate, "--decay": weight_decay}
-    for option, text in options.items():
-        require(_is_positive(text), f"{option} is {text!r}: a retraining needs one positive value, e.g. 1e-3.")
-    rate, decay = (Range.parse(text, option) for option, text in options.items())
+    rate, decay = _one_value("--lr", learning_rate), _one_value("--decay", weight_decay)
     return SearchConfig(
         name=f"{AFTER_DATASET}-lr-{rate.low:.10g}-decay-{decay.low:.10g}",
         model=model_config(model),
@@ -423,11 +420,11 @@ def fixed_search(model: str, learning_rate: str, weight_decay: str) -> SearchCon
     )
 
 
-def _is_positive(text: str) -> bool:
+def _one_value(option: str, text: str) -> Range:
     try:
-        return 0 < float(text) < math.inf
-    except ValueError:
-        return False
+        return Range(low=float(text), high=float(text))
+    except (ValueError, StudyError):
+        raise StudyError(f"{option} is {text!r}: a retraining needs one positive value, e.g. 1e-3.") from None
 
 
 def default_trials(sampler: str) -> int:

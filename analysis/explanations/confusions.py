@@ -73,13 +73,12 @@ def confusions(shares: np.ndarray, predicted: np.ndarray, labels: np.ndarray, cl
     parts = []
     for true, called in most_frequent(predicted, labels, len(classes)):
         margins = shares[:, :, true].astype(np.float64) - shares[:, :, called]
+        recognised = margins[(labels == true) & (predicted == true)]
         for label, answer in ((true, true), (true, called), (called, called)):
             rows = margins[(labels == label) & (predicted == answer)]
             if not len(rows):
                 continue
             spread = rows.std(axis=0, ddof=1) if len(rows) > 1 else np.full(rows.shape[1], np.nan)
-            is_mistaken = label != answer
-            recognised = margins[(labels == true) & (predicted == true)]
             parts.append(
                 pd.DataFrame(
                     {
@@ -91,7 +90,7 @@ def confusions(shares: np.ndarray, predicted: np.ndarray, labels: np.ndarray, cl
                         "share": rows.mean(axis=0),
                         "error": spread / np.sqrt(len(rows)),
                         "sum": rows.sum(axis=1).mean(),
-                        "lowest": _lowest(rows, recognised) if is_mistaken and len(recognised) else np.nan,
+                        "lowest": _lowest(rows, recognised) if label != answer and len(recognised) else np.nan,
                     }
                 )
             )
