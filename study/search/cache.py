@@ -178,6 +178,12 @@ class TrialCache(_CachedStorage):
         rows = [{"study_id": study_id, "key": key, "value_json": json.dumps(attributes[key])} for key in attributes]
         self._write(trial_id, models.StudySystemAttributeModel, *rows)
 
+    def set_trial_failed(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        """Ends any trial as FAIL with these user attributes, all or nothing: its own process may be ending it."""
+        self._own.discard(trial_id)
+        rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(attributes[key])} for key in attributes]
+        self._database.write(trial_id, {models.TrialUserAttributeModel: rows}, (TrialState.FAIL, datetime.now()))
+
     def get_trial(self, trial_id: int) -> FrozenTrial:
         with self._lock:
             if trial_id in self._own and (own := self._known(trial_id)):

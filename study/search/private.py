@@ -4,6 +4,7 @@ Optuna's public interface writes to a trial only through the object that `ask` r
 killed processes, and sets attributes of a trial before `ask` returns.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -81,13 +82,19 @@ def study_ids(storage: optuna.storages.BaseStorage) -> dict[str, int]:
     return {search.study_name: search._study_id for search in storage.get_all_studies()}
 
 
-def set_failed(search: optuna.Study, trial: FrozenTrial) -> None:
-    """Ends any trial as FAIL.
+def set_failed(search: optuna.Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> None:
+    """Ends any trial as FAIL, with these user attributes; in one transaction where the database allows it.
 
     Raises:
         UpdateFinishedTrialError: where the trial has ended.
     """
-    search._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    storage = search._storage
+    if isinstance(storage, TrialCache):
+        storage.set_trial_failed(trial._trial_id, attributes)
+        return
+    for name, value in attributes.items():
+        set_user_attr(search, trial, name, value)
+    storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
 
 def stored_trials(search: optuna.Study) -> list[FrozenTrial]:

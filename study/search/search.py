@@ -23,7 +23,7 @@ from study.home import Home
 from study.search.cache import cached
 from study.search.draws import draw_of, first_attempt, parameters_of
 from study.search.heartbeat import COUNTER
-from study.search.private import set_failed, set_user_attr
+from study.search.private import set_failed
 from study.search.sampling import pruner_of
 from study.search.space import GRID, config_of
 from study.search.storage import open_storage, opening
@@ -156,11 +156,12 @@ def workers(search: Search) -> dict[int, str]:
 
 def outcome(trial: FrozenTrial) -> Outcome:
     """The outcome of a trial that has ended."""
-    # The reason is written before the state: another process may have begun to end the trial otherwise.
     reason = trial.user_attrs.get("status_reason", "interrupted")
+    # Where a database takes reason and state in two transactions, another process may have been about to end the trial.
     if trial.state == TrialState.COMPLETE:
         reason = "complete"
-    # Its worker may have ended it while another process was about to.
+    elif trial.state == TrialState.PRUNED and reason not in ("pruned", "diverged"):
+        reason = "pruned"
     return Outcome(
         number=trial.number,
         reason=reason,
@@ -211,9 +212,7 @@ def fail(search: Search, trial: FrozenTrial, reason: str = "interrupted", stoppe
     attributes: dict[str, Any] = {"status_reason": "surplus" if is_surplus else reason, "is_abandoned": True}
     attributes |= {"stopped": stopped} if stopped else {}
     try:
-        for name, value in attributes.items():
-            set_user_attr(search, trial, name, value)
-        set_failed(search, trial)
+        set_failed(search, trial, attributes)
     except UpdateFinishedTrialError:
         return False
     return True

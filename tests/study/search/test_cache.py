@@ -156,13 +156,35 @@ def test_an_interrupted_block_writes_nothing_more(url: str):
 def test_a_trial_that_another_process_has_ended_takes_nothing_more(url: str, within: bool):
     first, other = opened(url), opened(url)
     trial = first.ask()
-    private.set_failed(other, other.trials[0])
+    private.set_failed(other, other.trials[0], {"why": "gone"})
     with pytest.raises(UpdateFinishedTrialError), private.together(first) if within else nullcontext():
         trial.set_user_attr("first", 1)
     with pytest.raises(UpdateFinishedTrialError):
         first.tell(trial, 0.5)
     (ended,) = first.trials
-    assert (ended.state, ended.user_attrs, ended.value) == (TrialState.FAIL, {}, None)
+    assert (ended.state, ended.user_attrs, ended.value) == (TrialState.FAIL, {"why": "gone"}, None)
+
+
+def test_a_trial_is_failed_with_its_attributes_in_one_transaction_or_not_at_all(url: str):
+    """Else its own process could end it between the two, and keep an attribute that says otherwise."""
+    first, other = opened(url), opened(url)
+    trial, late = first.ask(), first.ask()
+    unended = other.trials
+    commits: list[object] = []
+    note = commits.append
+    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", note)
+    try:
+        private.set_failed(other, unended[trial.number], {"why": "gone", "is_abandoned": True})
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "commit", note)
+    assert len(commits) == 1
+    late.set_user_attr("why", "pruned")
+    first.tell(late, state=TrialState.PRUNED)
+    with pytest.raises(UpdateFinishedTrialError):
+        private.set_failed(other, unended[late.number], {"why": "gone"})
+    ends = [(ended.state, ended.user_attrs) for ended in other.trials]
+    assert ends == [(TrialState.FAIL, {"why": "gone", "is_abandoned": True}), (TrialState.PRUNED, {"why": "pruned"})]
+    assert [trial.user_attrs for trial in stored(url)] == [attributes for _, attributes in ends]
 
 
 def test_a_trial_of_the_queue_is_begun_by_one_process_with_what_was_enqueued(url: str):

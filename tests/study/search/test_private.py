@@ -37,7 +37,12 @@ def test_no_other_module_takes_a_private_attribute_of_an_optuna_object():
     assert users == {"study.search.private"}
 
 
-def test_an_attribute_is_set_and_a_trial_ended_that_another_process_began(home: Home):
+@pytest.mark.parametrize("can_replace", [True, False])
+def test_an_attribute_is_set_and_a_trial_ended_that_another_process_began(
+    can_replace: bool, home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    if not can_replace:
+        monkeypatch.setattr("study.search.database.UPSERTS", {})
     search = opened(home)
     search.ask()
     (trial,) = search.trials
@@ -45,9 +50,10 @@ def test_an_attribute_is_set_and_a_trial_ended_that_another_process_began(home: 
     private.set_system_attr(search, trial, "heartbeat", 3)
     (stored,) = private.stored_trials(search)
     assert (stored.user_attrs["worker"], stored.system_attrs["heartbeat"]) == ("nobody", 3)
-    private.set_failed(search, trial)
-    assert search.trials[0].state == TrialState.FAIL
+    private.set_failed(search, trial, {"why": "gone"})
+    (ended,) = search.trials
+    assert (ended.state, ended.user_attrs["why"]) == (TrialState.FAIL, "gone")
     with pytest.raises(UpdateFinishedTrialError):
         private.set_user_attr(search, trial, "worker", "somebody")
     with pytest.raises(UpdateFinishedTrialError):
-        private.set_failed(search, trial)
+        private.set_failed(search, trial, {"why": "gone"})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from study.config import MODELS, RATES, REPORT_SETTINGS, CNNConfig, Range, SearchConfig, fixed_search
 from study.errors import Diverged, OutOfMemory, StudyError
@@ -340,6 +340,23 @@ def test_a_diverged_trial_is_pruned_with_its_reason_and_the_search_goes_on(home:
     assert trial.user_attrs["status_reason"] == "diverged"
     assert trial.user_attrs["stopped"] == "train_loss became nan in epoch 1"
     assert search.trials_table(optuna_study)["state"].tolist() == ["complete"] * 2 + ["diverged"] + ["complete"] * 3
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "recorded"),
+    [
+        (TrialState.COMPLETE, "interrupted", "complete"),
+        (TrialState.PRUNED, "interrupted", "pruned"),
+        (TrialState.PRUNED, "diverged", "diverged"),
+        (TrialState.FAIL, "diverged", "diverged"),
+    ],
+)
+def test_the_state_of_an_ended_trial_counts_where_its_reason_says_otherwise(
+    state: TrialState, reason: str, recorded: str
+):
+    value = 0.5 if state == TrialState.COMPLETE else None
+    trial = create_trial(state=state, value=value, user_attrs={"status_reason": reason})
+    assert search.outcome(trial).reason == recorded
 
 
 @pytest.mark.parametrize(("end", "reason"), [(KeyboardInterrupt(), "interrupted"), (RuntimeError("no"), "crashed")])
