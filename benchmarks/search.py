@@ -25,7 +25,7 @@ from study.config import DataConfig, SearchConfig, TrainConfig, model_config
 from study.data import load_dataset
 from study.device import prepare
 from study.home import Home, default_home
-from study.search.search import default_storage, open_search, trials_table
+from study.search.search import open_search, trials_table
 from study.tracking.store import Store
 
 
@@ -49,7 +49,7 @@ def main(
     config = SearchConfig(name="benchmark", model=model_config(model), trials=trials, epochs=epochs)
     with tempfile.TemporaryDirectory() as folder:
         home = Home(root=Path(folder))
-        context = Context(home, Store(home), default_storage(home), machine, display=Display())
+        context = Context(home, Store(home), home.storage_url, machine, display=Display())
         ours = seconds(lambda: tune(config, loaded, context))
         table = trials_table(open_search(config, context.storage, digest=loaded.digest))
     with Textbook(train, TrainConfig(model=config.model), str(machine.device), machine.threads) as textbook:

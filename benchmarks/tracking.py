@@ -100,7 +100,7 @@ def _search(total: int, machine: Machine) -> Timed:
     timed = Timed()
     with tempfile.TemporaryDirectory() as folder, _untrained(timed):
         home = Home(root=Path(folder))
-        context = Context(home, Store(home), search.default_storage(home), machine, display=untrained.NoBars())
+        context = Context(home, Store(home), home.storage_url, machine, display=untrained.NoBars())
         config, dataset = SearchConfig(name="tracking", trials=total), untrained.dataset()
         opened = search.open_search(config, context.storage, digest=dataset.digest)
         parent = context.store.start(dataset.key, config.name, tags=search_tags(config), params=config.settings())

@@ -102,17 +102,15 @@ def serve_searches(home: str, storage: str, host: str, port: int) -> None:
         raise StudyError(f"`study ui --optuna` needs a package: {installing('dashboard')}.")
     _require_free(host, port)
     from study.search import dashboard
-    from study.search.search import default_storage
     from study.tracking.hints import command_at
-    from study.tracking.store import default_uri
 
     interruption.check()
     # Once, since it prints where a default home is.
     folder = home_of(home)
-    url = storage or default_storage(folder)
+    url = storage or folder.storage_url
     pages = dashboard.search_pages(url)
     if not pages:
-        first = command_at(folder, default_uri(folder), "tune", "--dataset", "digits")
+        first = command_at(folder, folder.tracking_uri, "tune", "--dataset", "digits")
         named = f" --storage {shlex.quote(masked(url))}" if storage else ""
         raise StudyError(f"No search is in {masked(url)}: `{first}{named}` makes the first.")
     base = _address(host, port)

@@ -306,6 +306,8 @@ def can_be_name(text: str) -> bool:
     return text not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f'\"`]", text)
 
 
+MAX_RETRIES = 2
+"""Maximum number of retries of a trial or training that failed; one that was interrupted is always retried."""
 RATES = ("learning_rate", "weight_decay")
 """The hyperparameters that every search draws. They are drawn last: a trial that has them has all."""
 DETAILS = ("name", "trials", "image_size", "trial_timeout")

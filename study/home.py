@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+SQLITE = "sqlite:///"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Home:
@@ -19,6 +21,16 @@ class Home:
     def store(self) -> Path:
         """The default stores: `mlflow.db`, `optuna.db` and the artifacts."""
         return self.root / "mlruns"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's database, where no other is named."""
+        return SQLITE + str(self.store / "mlflow.db")
+
+    @property
+    def storage_url(self) -> str:
+        """Optuna's database, where no other is named: never MLflow's own, since both would migrate it."""
+        return SQLITE + str(self.store / "optuna.db")
 
     @property
     def reports(self) -> Path:

@@ -114,11 +114,9 @@ def export(
     """
     from pipelines.upkeep.export import export as stage
     from pipelines.upkeep.export import require_files
-    from study.search.search import default_storage
-    from study.tracking.store import default_uri
 
     folder = home_of(home)
-    require_files(tracking_uri or default_uri(folder), storage or default_storage(folder))
+    require_files(tracking_uri or folder.tracking_uri, storage or folder.storage_url)
     context = stores_of(folder, tracking_uri, storage)
     is_whole = stage(target.expanduser(), context, searches=search or [], datasets=dataset or [], runs=run or [])
     raise typer.Exit(0 if is_whole else 1)

@@ -13,7 +13,6 @@ from study.config import BACKGROUND, BUNDLED, IMAGE_SIZE, DataConfig
 from study.errors import StudyError
 from study.home import Home
 from study.provenance import provenance
-from study.search.search import default_storage
 from study.system.databases import locked_database
 from study.system.files import locked, within
 from study.system.redaction import masked
@@ -94,7 +93,7 @@ class Stores:
 
     def search_command(self, *words: str) -> str:
         """Like `command`, for one that takes the storage of the searches too."""
-        is_default = self.storage == default_storage(self.home)
+        is_default = self.storage == self.home.storage_url
         return self.command(*words) + ("" if is_default else f" --storage {shlex.quote(masked(self.storage))}")
 
     @property

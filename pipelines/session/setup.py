@@ -45,12 +45,11 @@ def stores_of(home: Home, uri: str, storage: str = "", is_quiet: bool = False) -
     """
     from pipelines.session.context import Stores
     from pipelines.session.display import Display
-    from study.search.search import default_storage
+    from study.home import SQLITE
     from study.system.databases import OF_SEARCHES, require_database
-    from study.system.files import SQLITE
-    from study.tracking.store import Store, default_uri
+    from study.tracking.store import Store
 
-    uri, storage = uri or default_uri(home), storage or default_storage(home)
+    uri, storage = uri or home.tracking_uri, storage or home.storage_url
     require_apart(uri, storage)
     interruption.check()
     store = Store(home, uri)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Generator, Iterable
 from itertools import islice
 from typing import TypeVar
 
+from study.config import MAX_RETRIES
 from study.errors import Lost, StudyError
-from study.search.search import MAX_RETRIES
 
 T = TypeVar("T")
 

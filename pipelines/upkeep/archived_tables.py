@@ -12,8 +12,8 @@ from mlflow.tracking import MlflowClient
 from pipelines.session.mlflow_pages import VIEW
 from pipelines.upkeep.archive import ARTIFACTS, MANIFEST, ROOT, RUNS, SEARCHES, SUMS, malformed, require_path
 from pipelines.upkeep.relocate import LOCATIONS, local
+from study.home import SQLITE
 from study.system.backups import damage
-from study.system.files import SQLITE
 from study.tracking.queries import every
 from study.tracking.registry import move_alias
 

@@ -26,7 +26,6 @@ from pipelines.upkeep.relocate import Tables, local
 from study.errors import StudyError
 from study.home import Home
 from study.search.records import Searches
-from study.search.search import default_storage
 from study.search.storage import storage_failures_explained
 from study.system import interruption
 from study.system.backups import back_up, damage
@@ -34,7 +33,6 @@ from study.system.databases import exists
 from study.system.heartbeat import LONGEST_CHECK, HeartbeatMonitor, grace
 from study.system.redaction import masked, redacted
 from study.tracking.hints import command_at
-from study.tracking.store import default_uri
 
 ROUNDS = 3
 """Maximum number of repeats of a check and its repairs: a repair may uncover another finding."""
@@ -83,7 +81,7 @@ def require_whole(home: Home, uri: str, storage: str) -> None:
     Raises:
         StudyError: where there are none, or one is damaged.
     """
-    databases = [uri or default_uri(home), storage or default_storage(home)]
+    databases = [uri or home.tracking_uri, storage or home.storage_url]
     if not any(exists(url) for url in databases):
         first = command_at(home, databases[0], "tune")
         raise StudyError(f"There is nothing to check in {home.store}: `{first}` makes the first runs.")

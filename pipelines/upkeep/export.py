@@ -36,16 +36,14 @@ from pipelines.upkeep.pack import copy_readable, packed, read_back, write_sums, 
 from pipelines.upkeep.relocate import SERVED, Tables, local
 from pipelines.upkeep.selection import chosen, require_ended
 from study.errors import StudyError
-from study.home import Home
+from study.home import SQLITE, Home
 from study.provenance import provenance
 from study.search.records import Searches
-from study.search.search import default_storage
 from study.search.storage import open_storage, storage_failures_explained
 from study.system import interruption
 from study.system.backups import copy_database
 from study.system.databases import begin_immediate
 from study.system.faults import explanation
-from study.system.files import SQLITE
 from study.system.redaction import masked
 from study.tracking import best
 from study.tracking.runs import Run
@@ -170,7 +168,7 @@ def _find_run(store: Store, spec: str) -> Run:
 
 def _keep_searches(runs: Sequence[Run], copy: Store, context: Stores) -> None:
     wanted = {run.search for run in runs} - {""}
-    searches = Searches(default_storage(copy.home))
+    searches = Searches(copy.home.storage_url)
     searches.keep_only(wanted)
     copied = {search.name: search for search in searches.read()}
     for name in sorted(wanted - copied.keys()):

@@ -29,13 +29,12 @@ from pipelines.upkeep.relocate import Tables
 from pipelines.upkeep.unpack import unpacked
 from study.config import BUNDLED
 from study.errors import StudyError
-from study.home import Home
+from study.home import SQLITE, Home
 from study.search.checks import impossible
-from study.search.search import default_storage
-from study.system.files import SQLITE, flush
+from study.system.files import flush
 from study.system.redaction import one_line
 from study.tracking.hints import command_at
-from study.tracking.store import Store, default_uri
+from study.tracking.store import Store
 
 
 def import_study(source: Path, home: Home, *, most: int, display: Display) -> None:
@@ -85,7 +84,7 @@ def _checked(folder: Path, home: Home) -> tuple[Manifest, str]:
         shutil.copyfile(folder / name, copy.store / name)
     try:
         store = Store(copy)
-        problem = next(impossible(default_storage(copy)), "")
+        problem = next(impossible(copy.storage_url), "")
     except StudyError as error:
         versions = ", ".join(f"{name} {version}"[:60] for name, version in manifest.versions.items())
         raise malformed(f"its databases, written with {versions[:500]}, cannot be opened here: {error}") from None
@@ -148,4 +147,4 @@ def _report(store: Store, home: Home) -> str:
     best = next((run for run in retrained if run.model == "cnn"), retrained[0])
     spec = "best" if best.model == "cnn" else best.id
     folder = () if best.dataset in BUNDLED else ("--dataset", "PATH")
-    return command_at(home, default_uri(home), "analyse", "--run", spec, *folder)
+    return command_at(home, home.tracking_uri, "analyse", "--run", spec, *folder)

@@ -11,8 +11,9 @@ import sqlalchemy
 from sqlalchemy import Connection, TableClause, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from study.home import SQLITE
 from study.system.faults import explanation
-from study.system.files import SQLITE, atomic_write, remove_unfinished, temporary_path
+from study.system.files import atomic_write, remove_unfinished, temporary_path
 from study.tracking.registry import DESCRIBED
 
 LOCATIONS = (

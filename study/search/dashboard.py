@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from study.home import SQLITE
 from study.search.private import study_ids
 from study.search.storage import open_storage
 from study.system import interruption
-from study.system.files import SQLITE
 
 OWN_NAMES = ("127.0.0.1", "localhost", "::1")
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]

@@ -17,9 +17,9 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import IMAGE_SIZE, RATES, SearchConfig
+from study.config import IMAGE_SIZE, MAX_RETRIES, RATES, SearchConfig
 from study.errors import StudyError
-from study.home import Home
+from study.home import SQLITE
 from study.search.cache import cached
 from study.search.draws import draw_of, first_attempt, parameters_of
 from study.search.heartbeat import COUNTER
@@ -28,7 +28,6 @@ from study.search.sampling import pruner_of
 from study.search.space import GRID, config_of
 from study.search.storage import open_storage, opening
 from study.search.trial import Outcome
-from study.system.files import SQLITE
 from study.system.heartbeat import HeartbeatMonitor, interval
 from study.system.processes import is_gone, this_process
 
@@ -43,15 +42,8 @@ VALUES: dict[str, tuple[str, Literal["maximize", "minimize"]]] = {
 }
 """Name of a trial's value, as MLflow has it, and its direction, by objective."""
 FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
-MAX_RETRIES = 2
-"""Maximum number of retries of a failed trial; interrupted trials are always retried."""
 UNOWNED = 60.0
 """Seconds after which a RUNNING trial without a worker is an orphan: a worker is recorded right after the start."""
-
-
-def default_storage(home: Home) -> str:
-    """The search database inside `home`: never MLflow's own, since both would migrate it."""
-    return SQLITE + str(home.store / "optuna.db")
 
 
 def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: int = IMAGE_SIZE) -> Search:

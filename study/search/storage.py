@@ -11,10 +11,10 @@ from optuna.exceptions import OptunaError, StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import StudyError, first_line
+from study.home import SQLITE
 from study.search.database import Database
 from study.system.databases import OF_SEARCHES, begin_immediate, connection_options, require_database
 from study.system.faults import explanation
-from study.system.files import SQLITE
 from study.system.redaction import masked
 from study.system.retry import Retry
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from study.errors import StudyError
+from study.home import SQLITE
 from study.system import interruption
 from study.system.faults import explanation
-from study.system.files import SQLITE, atomic_write
+from study.system.files import atomic_write
 from study.system.redaction import masked
 
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -15,10 +15,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from study.errors import StudyError, first_line
+from study.home import SQLITE
 from study.system import interruption
 from study.system.extras import installing
 from study.system.faults import Fault, explanation, failure_sentence, fault, fault_at, is_busy
-from study.system.files import SQLITE
 from study.system.heartbeat import PeriodicCall, grace
 from study.system.redaction import masked
 from study.system.retry import Retry

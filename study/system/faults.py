@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from urllib3 import exceptions as urllib3
 
 from study.errors import StoreFault, StudyError, first_line
-from study.system.files import SQLITE
+from study.home import SQLITE
 from study.system.redaction import masked
 
 

@@ -16,8 +16,6 @@ from study.errors import StudyError
 from study.home import Home
 from study.system import interruption
 
-SQLITE = "sqlite:///"
-
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from study.config import IMAGE_SIZE, CustomConfig, DataConfig, SearchConfig, Tra
 from study.home import Home, default_home
 from study.system.redaction import masked
 from study.tracking.runs import Run
-from study.tracking.store import Store, default_uri
+from study.tracking.store import Store
 
 SEARCH_OPTIONS = {
     "learning_rate": "--lr",
@@ -88,7 +88,7 @@ def _hyperparameters(config: SearchConfig) -> list[tuple[str, str]]:
 def where(home: Home, uri: str) -> tuple[str, ...]:
     """The options that select a home and a store, passwords masked; none for the defaults."""
     options = () if home == default_home() else ("--home", str(home.root))
-    return options if uri == default_uri(home) else (*options, "--tracking-uri", masked(uri))
+    return options if uri == home.tracking_uri else (*options, "--tracking-uri", masked(uri))
 
 
 def _name() -> str:

@@ -28,9 +28,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import StoreFault, StudyError, first_line
-from study.home import Home
+from study.home import SQLITE, Home
 from study.system.databases import OF_RUNS, locked_database, require_database
-from study.system.files import SQLITE, locked
+from study.system.files import locked
 from study.system.processes import this_process
 from study.system.redaction import masked, without_login
 from study.system.retry import Retry, RetryingClient
@@ -52,11 +52,6 @@ MAX_BATCH = 1000
 """Maximum number of metrics in one write, set by MLflow."""
 
 
-def default_uri(home: Home) -> str:
-    """The tracking database inside `home`."""
-    return SQLITE + str(home.store / "mlflow.db")
-
-
 class Store(Artifacts):
     """The tracking store: a local SQLite file with a folder of artifacts, or an MLflow server."""
 
@@ -69,7 +64,7 @@ class Store(Artifacts):
             StudyError: where it is no database, or no server answers.
         """
         self.home = home
-        self.uri = uri or default_uri(home)
+        self.uri = uri or home.tracking_uri
         self.say = say
         self._ids: dict[str, str] = {}
         self._retry = Retry(masked(self.uri).removeprefix(SQLITE), self._say)

@@ -12,7 +12,6 @@ from study.config import CNNConfig, FFNNConfig, SearchConfig
 from study.data import Dataset
 from study.device import Machine
 from study.home import Home
-from study.search.search import default_storage
 from study.tracking.store import Store
 from tests.support.process import study_here
 
@@ -52,4 +51,4 @@ def test_a_dry_run_says_how_long_it_takes_and_records_nothing(command: str, home
     assert models == (["cnn"] if command == "tune" else ["cnn", "ffnn"])
     assert "of training in all" in ended.out
     assert Store(home).runs() == []
-    assert optuna.get_all_study_names(default_storage(home)) == []
+    assert optuna.get_all_study_names(home.storage_url) == []

@@ -13,7 +13,7 @@ from pipelines.trials.mirror import recorded_points
 from pipelines.upkeep.doctor import Options, Result, examine
 from pipelines.upkeep.relocate import Tables
 from study.home import Home
-from study.tracking.store import Point, Store, default_uri
+from study.tracking.store import Point, Store
 from tests.conftest import Finished, copy_of, surroundings
 
 CHECK, FIX = Options(), Options(fix=True)
@@ -81,7 +81,7 @@ class Patient:
 def moved_copy(source: Home, root: Path) -> Home:
     home = copy_of(source, root)
     shutil.copytree(source.store / "artifacts", home.store / "artifacts")
-    tables = Tables(default_uri(home))
+    tables = Tables(home.tracking_uri)
     tables.move((source.store / "artifacts").as_uri(), (home.store / "artifacts").as_uri())
     tables.close()
     return home

@@ -12,7 +12,6 @@ import pytest
 
 from study.home import Home
 from study.system.backups import copy_database
-from study.tracking.store import default_uri
 from tests.support.fork_server import Forked, fork_server
 from tests.support.process import TIMEOUT
 
@@ -75,7 +74,7 @@ class Server:
 def server_folder(migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder for a server, with its database, which the server would take seconds to create."""
     folder = tmp_path_factory.mktemp("server")
-    copy_database(default_uri(migrated), folder / "mlflow.db")
+    copy_database(migrated.tracking_uri, folder / "mlflow.db")
     return folder
 
 

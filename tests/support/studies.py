@@ -22,7 +22,6 @@ from study.config import CNNConfig, DataConfig, FFNNConfig, Range, SearchConfig
 from study.data import Dataset, Labelled, load_dataset
 from study.device import Machine, prepare
 from study.home import Home
-from study.search.search import default_storage
 from study.tracking import best
 from study.tracking.store import Store
 
@@ -72,7 +71,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """Both databases, new: making them takes seconds, so that each test gets a copy."""
     home = Home(root=tmp_path_factory.mktemp("migrated"))
     Store(home)
-    optuna.storages.RDBStorage(default_storage(home))
+    optuna.storages.RDBStorage(home.storage_url)
     return home
 
 
@@ -104,7 +103,7 @@ def store(home: Home) -> Store:
 
 
 def surroundings(home: Home, machine: Machine) -> Context:
-    return Context(home, Store(home), default_storage(home), machine, display=Display())
+    return Context(home, Store(home), home.storage_url, machine, display=Display())
 
 
 @pytest.fixture

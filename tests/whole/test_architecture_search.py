@@ -10,7 +10,6 @@ import pytest
 from study.config import CNNConfig
 from study.home import Home
 from study.models import build_model, parameter_count
-from study.search.search import default_storage
 from study.tracking import best
 from study.tracking.artifacts import weights_path
 from study.tracking.store import Store
@@ -31,7 +30,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Ended]:
 def test_every_trial_is_recorded_alike_in_both_stores(searched: tuple[Home, Ended]) -> None:
     home, ended = searched
     assert ended.code == 0, ended.err
-    search = optuna.load_study(study_name="digits-cnn-architecture", storage=default_storage(home))
+    search = optuna.load_study(study_name="digits-cnn-architecture", storage=home.storage_url)
     runs = {run.trial_number: run for run in Store(home).runs(stage="trial")}
     assert len(search.trials) == len(runs) == 6
     for trial in search.trials:

@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.cli import app
 from study.home import Home
-from study.search.search import default_storage
 from study.system import interruption
 from study.tracking.registry import model_name
 from study.tracking.runs import Run
@@ -292,7 +291,7 @@ class Interrupted:
 
 
 def trials_of(home: Home) -> list[FrozenTrial]:
-    return optuna.load_study(study_name="digits-cnn", storage=default_storage(home)).get_trials()
+    return optuna.load_study(study_name="digits-cnn", storage=home.storage_url).get_trials()
 
 
 @pytest.fixture(scope="module")

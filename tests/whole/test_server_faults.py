@@ -22,11 +22,10 @@ from study.data import Dataset
 from study.device import Machine
 from study.errors import StoreFault
 from study.home import Home
-from study.search.search import default_storage
 from study.system import retry
 from study.system.processes import this_process
 from study.tracking.runs import WORKER, Run
-from study.tracking.store import Store, default_uri
+from study.tracking.store import Store
 from tests.conftest import copy_of
 from tests.pipelines.test_retrain import trial
 from tests.pipelines.test_tune import SMALL, in_optuna
@@ -66,7 +65,7 @@ class Doing(Display):
 
 
 def surroundings(home: Home, address: str, machine: Machine, **at_epoch: Callable[[], None]) -> Context:
-    return Context(home, Store(home, address), default_storage(home), machine, display=Doing(**at_epoch))
+    return Context(home, Store(home, address), home.storage_url, machine, display=Doing(**at_epoch))
 
 
 def said(context: Context) -> list[str]:
@@ -82,7 +81,7 @@ def train(toy: Run, dataset: Dataset, context: Context) -> str:
 def expected(migrated: Home, machine: Machine, tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The hashes of the weights of every epoch, where nothing went wrong."""
     home = copy_of(migrated, tmp_path_factory.mktemp("undisturbed") / "home")
-    context = surroundings(home, default_uri(home), machine)
+    context = surroundings(home, home.tracking_uri, machine)
     return hashes(context.store, train(trial(context, tiny), tiny, context))
 
 

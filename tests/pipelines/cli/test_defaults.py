@@ -10,7 +10,6 @@ import pytest
 from pipelines.cli import app, options, stages
 from study.config import CNNConfig, FFNNConfig, Range, SearchConfig, TrainConfig
 from study.home import Home
-from study.search.search import default_storage
 from study.tracking.store import Store
 from tests.support.process import Ended, study_here
 
@@ -53,7 +52,7 @@ def study_on_digits(command: str, home: Home) -> Ended:
 
 def assert_searched_and_retrained(model: CNNConfig | FFNNConfig, home: Home) -> None:
     """Checks that the search on the digits was made with the edited defaults, and its best retrained with them."""
-    search = optuna.load_study(study_name=f"digits-{model.name}", storage=default_storage(home))
+    search = optuna.load_study(study_name=f"digits-{model.name}", storage=home.storage_url)
     expected = SearchConfig(name="any", model=model, **SEARCHED).settings()
     recorded = search.user_attrs["settings"]
     assert {name: recorded[name] for name in SEARCHED if name != "trials"} == {

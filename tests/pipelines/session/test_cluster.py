@@ -27,7 +27,6 @@ from study.data import Dataset
 from study.device import Machine
 from study.errors import Diverged, Lost, OutOfMemory, StudyError
 from study.home import Home
-from study.search.search import default_storage
 from study.system import interruption
 from study.tracking.best import best_trial
 from study.tracking.store import Store
@@ -265,7 +264,7 @@ def chaos(nodes: Nodes, migrated: Home, tmp_path_factory: pytest.TempPathFactory
 
 def epochs_of_running(home: Home) -> dict[int, int]:
     """The epochs that the trials under way have reported."""
-    storage = optuna.storages.RDBStorage(default_storage(home))
+    storage = optuna.storages.RDBStorage(home.storage_url)
     names = optuna.get_all_study_names(storage)
     trials = [trial for name in names for trial in optuna.load_study(study_name=name, storage=storage).get_trials()]
     return {trial.number: trial.last_step or 0 for trial in trials if trial.state == optuna.trial.TrialState.RUNNING}

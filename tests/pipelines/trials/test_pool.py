@@ -36,7 +36,6 @@ from study.models import build_model
 from study.search import sampling, search
 from study.search.draws import draw_of
 from study.search.loop import optimise
-from study.search.search import default_storage
 from study.system import interruption
 from study.tracking.runs import Run
 from study.tracking.store import Store
@@ -55,7 +54,7 @@ ENDLESS = (*TUNE, "--trials", "2", "--epochs", "1000000", "--workers", "8", "--t
 
 def trials_of(home: Home) -> list[FrozenTrial]:
     """The trials by number, but for those that found no place."""
-    trials = optuna.load_study(study_name=NAME, storage=default_storage(home)).get_trials()
+    trials = optuna.load_study(study_name=NAME, storage=home.storage_url).get_trials()
     return [trial for trial in trials if trial.user_attrs.get("status_reason") != "surplus"]
 
 
@@ -100,7 +99,7 @@ class Watch:
 
     def __init__(self, process: Forked, home: Home):
         self.process, self.home = process, home
-        self.storage = optuna.storages.RDBStorage(default_storage(home))
+        self.storage = optuna.storages.RDBStorage(home.storage_url)
 
     def running(self) -> list[FrozenTrial]:
         if NAME not in optuna.get_all_study_names(self.storage):
@@ -316,7 +315,7 @@ def test_each_worker_has_its_share_of_the_threads(reached: Reached) -> None:
 def test_every_trial_draws_what_a_single_process_draws(reached: Reached, home: Home) -> None:
     numbers = reached.trials[-1].number + 1
     config = SearchConfig(name=NAME, model=FFNNConfig(), trials=numbers, epochs=EPOCHS, pruner="none")
-    alone = search.open_search(config, default_storage(home), digest="any")
+    alone = search.open_search(config, home.storage_url, digest="any")
     optimise(alone, config, at_once(lambda suggestion: 0.5), lambda running: None)
     drawn = [trial.params for trial in alone.get_trials()]
     assert len({tuple(params.values()) for params in drawn}) == len(drawn)

@@ -11,7 +11,6 @@ from study.home import Home
 from study.search import private
 from study.search.cache import TrialCache
 from study.search.database import Database
-from study.search.search import default_storage
 from study.search.storage import open_storage
 from tests.support.postgres import Databases
 
@@ -21,7 +20,7 @@ LAST = ("x",)
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, home: Home) -> str:
     if request.param == "sqlite":
-        return default_storage(home)
+        return home.storage_url
     databases: Databases = request.getfixturevalue("databases")
     return databases.storage
 
@@ -211,7 +210,7 @@ def test_a_database_without_a_statement_that_replaces_rows_keeps_optunas_own_cac
 ):
     from study.search.cache import cached
 
-    database = open_storage(default_storage(home))
+    database = open_storage(home.storage_url)
     assert isinstance(cached(database, LAST), TrialCache)
     monkeypatch.setattr("study.search.database.UPSERTS", {})
     assert isinstance(cached(database, LAST), Database)

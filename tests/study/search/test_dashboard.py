@@ -12,7 +12,6 @@ import pytest
 
 from pipelines import serve
 from study.home import Home
-from study.search.search import default_storage
 from tests.conftest import Finished
 from tests.support.fork_server import Forked
 from tests.support.process import TIMEOUT, start_logged, study_here
@@ -104,7 +103,5 @@ def test_without_a_search_the_command_that_makes_one_is_said(home: Home, tmp_pat
     new.mkdir()
     for root in (home.root, new):
         ended = study_here("ui", "--optuna", "--port", str(free_port()), home=root)
-        assert_one_sentence(
-            ended, default_storage(Home(root=root)), f"tune --dataset digits --home {root}` makes the first"
-        )
+        assert_one_sentence(ended, Home(root=root).storage_url, f"tune --dataset digits --home {root}` makes the first")
     assert list(new.iterdir()) == []

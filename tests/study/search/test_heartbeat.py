@@ -12,6 +12,7 @@ from pipelines.trials import recovery
 from pipelines.trials import trainings as stage
 from pipelines.trials.recovery import RARELY, Recovery
 from pipelines.tune import tune
+from study.config import MAX_RETRIES
 from study.data import Dataset
 from study.device import Machine
 from study.errors import StoreFault, StudyError
@@ -182,12 +183,12 @@ def test_parameters_that_were_interrupted_are_always_tried_again_but_failures_ar
         number = optuna_study.ask().number
         assert search.fail(optuna_study, optuna_study.trials[number])
         assert search.requeue(optuna_study) == [number]
-    for attempt in range(search.MAX_RETRIES + 1):
+    for attempt in range(MAX_RETRIES + 1):
         number = optuna_study.ask().number
         assert search.fail(
             optuna_study, optuna_study.trials[number], "timed out after 5 s without an epoch", stopped="timed out"
         )
-        assert search.requeue(optuna_study) == ([number] if attempt < search.MAX_RETRIES else [])
+        assert search.requeue(optuna_study) == ([number] if attempt < MAX_RETRIES else [])
 
 
 def run_of(context: Context, number: int) -> str:

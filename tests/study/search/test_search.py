@@ -20,7 +20,7 @@ from study.search import draws, sampling, search, space
 from study.search.loop import Listener, Training, optimise
 from study.search.private import set_user_attr
 from study.search.records import Searches
-from study.search.search import Search, default_storage
+from study.search.search import Search
 from study.search.trial import Pruned, Score, Suggestion, best_epoch
 
 ROOT = Path(__file__).parents[3]
@@ -49,7 +49,7 @@ def nobody(running: int) -> None:
 
 
 def opened(home: Home, config: SearchConfig = QUICK, digest: str = DIGEST) -> Search:
-    return search.open_search(config, default_storage(home), digest=digest)
+    return search.open_search(config, home.storage_url, digest=digest)
 
 
 def ran(
@@ -258,7 +258,7 @@ def test_images_of_another_size_are_refused_with_both_sizes(home: Home):
     opened(home)
     optuna_study = opened(home)
     with pytest.raises(StudyError, match="image_size was 32, now 48; dataset was"):
-        search.open_search(QUICK, default_storage(home), digest="another", image_size=48)
+        search.open_search(QUICK, home.storage_url, digest="another", image_size=48)
     settings = optuna_study.user_attrs["settings"]
     del settings["image_size"]
     optuna_study.set_user_attr("settings", settings)
@@ -272,7 +272,7 @@ def test_a_search_that_is_older_than_a_setting_is_continued_with_its_default(hom
     settings["of_a_later_version"] = settings["model_settings"]["of_a_later_version"] = 1
     optuna_study.set_user_attr("settings", settings)
     opened(home)
-    [record] = Searches(default_storage(home)).read()
+    [record] = Searches(home.storage_url).read()
     assert replace(record.config, trials=QUICK.trials) == QUICK
     with pytest.raises(StudyError, match="warmup_steps was 0, now 3"):
         opened(home, replace(QUICK, warmup_steps=3))
@@ -281,7 +281,7 @@ def test_a_search_that_is_older_than_a_setting_is_continued_with_its_default(hom
 def test_a_search_with_an_unknown_model_says_so(home: Home):
     optuna_study = opened(home)
     optuna_study.set_user_attr("settings", {**optuna_study.user_attrs["settings"], "model": "resnet"})
-    [record] = Searches(default_storage(home)).read()
+    [record] = Searches(home.storage_url).read()
     assert record.fault == "Unknown model 'resnet': choose one of cnn, ffnn."
 
 
@@ -524,7 +524,7 @@ def test_a_storage_that_is_no_database_is_refused(tmp_path: Path):
         with pytest.raises(StudyError) as raised:
             search.open_search(QUICK, storage, digest=DIGEST)
         assert "\n" not in str(raised.value)
-    assert default_storage(home) != f"sqlite:///{tmp_path / 'optuna.db'}"
+    assert home.storage_url != f"sqlite:///{tmp_path / 'optuna.db'}"
 
 
 WORKER = """
@@ -533,7 +533,6 @@ from pathlib import Path
 from typing import Any
 from study.search import search
 from study.config import SearchConfig
-from study.home import Home
 from study.search.loop import optimise
 from tests.study.search.test_search import QUICK, accuracy, at_once, opened
 

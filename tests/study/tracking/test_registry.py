@@ -8,7 +8,7 @@ from study.config import FFNNConfig
 from study.images import normalise
 from study.models import Model, build_model
 from study.tracking.registry import delete_run, log_model
-from study.tracking.store import Store, default_uri
+from study.tracking.store import Store
 
 CLASSES = ("a", "b", "c")
 EXAMPLE = np.zeros((32, 32, 3), np.uint8)
@@ -41,7 +41,7 @@ def test_the_registered_model_gives_torchs_probabilities_and_the_alias_keeps_the
         best = store.client.get_model_version_by_alias("toys-cnn", "best")
         aliased.append(float(best.tags["val_accuracy"]))
     assert aliased == [0.5, 0.5, 0.6, 0.6]
-    assert mlflow.get_tracking_uri() == default_uri(store.home)
+    assert mlflow.get_tracking_uri() == store.home.tracking_uri
     for count in (1, 2, 7):
         assert_answers(models[2], np.random.default_rng(count).integers(0, 256, (count, 3, 32, 32), np.uint8))
 
