@@ -48,7 +48,25 @@ def show(table: pd.DataFrame) -> Iterator[Exhibit]:
         heading, text = f"What the classes lose without each filter: {what}", caption(table, measure)
         figure = draw_ablation(table, measure=measure)
         sentences = points(table, measure)
-        yield Exhibit(f"ablation_{measure}", heading, text, table, figure, points=sentences, note=leads.NOTE)
+        about = " ".join(filter(None, [_numbers_note(table, measure), leads.NOTE]))
+        yield Exhibit(f"ablation_{measure}", heading, text, table, figure, points=sentences, note=about)
+
+
+def _numbers_note(table: pd.DataFrame, measure: str) -> str:
+    """From which change on the cells have numbers; empty where none has."""
+    least = _least_written(_cell_limits(table, measure))
+    if least is None or table["class"].nunique() > MOST_WRITTEN:
+        return ""
+    return f"A cell without a number lies within ±{least:.2g} on the colour scale."
+
+
+def _cell_limits(table: pd.DataFrame, measure: str) -> style.Limits:
+    return style.limits_around_zero(100 * table[measure].to_numpy(float))
+
+
+def _least_written(limits: style.Limits) -> float | None:
+    """The least change that is written into its cell, one that differs visibly from white; None where none is."""
+    return None if limits[1] < LEAST_WRITTEN else max(0.05, 0.1 * limits[1])
 
 
 def main_effects(table: pd.DataFrame, measure: str = "auc_lost") -> pd.DataFrame:
@@ -165,7 +183,7 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     height = len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + each) + beside
     figure = style.figure(style.page_width(), height)
     axes = list(figure.subplots(len(panels), 1, squeeze=False).ravel())
-    limits = style.limits_around_zero(100 * table[measure].to_numpy(float))
+    limits = _cell_limits(table, measure)
     for ax, row in zip(axes, panels, strict=True):
         _draw_cells(ax, layers[row.layer], row.filters, measure, limits)
         _frame_main(ax, effects[effects["layer"] == row.layer], row.filters, classes)
@@ -218,11 +236,11 @@ def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, 
 
 
 def _write(ax: Axes, values: np.ndarray, limits: style.Limits) -> None:
-    """Writes the numbers of the cells that differ visibly from the scale's white."""
-    if limits[1] < LEAST_WRITTEN:
+    least = _least_written(limits)
+    if least is None:
         return
     for (down, right), value in np.ndenumerate(values):
-        if abs(value) >= max(0.05, 0.1 * limits[1]):
+        if abs(value) >= least:
             ink = style.ink_on(style.DIVERGING, Normalize(*limits)(value))
             text = f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
             ax.text(right, down, text.replace("-", "−"), ha="center", va="center", fontsize=8, color=ink)

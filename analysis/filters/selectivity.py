@@ -142,7 +142,8 @@ def _layer_sentence(layer: str, table: pd.DataFrame) -> str:
 
 NOTE = (
     "Selectivity is the difference between a filter's mean activation for its class and for the rest, over their sum "
-    f"(Morcos et al. 2018). {leads.NOTE}"
+    "(Morcos et al. 2018). It does not tell a filter that a few images of a class activate from one that all do. "
+    f"{leads.NOTE}"
 )
 
 

@@ -56,7 +56,7 @@ def show_evolution(
             empty[name] = table
             continue
         heading = f"Filter {filter} of {layer}: {layer_name(name)}" + (f", as {REPORT[name]}" if name in REPORT else "")
-        about = followed if name == layer else ""
+        about = " ".join(text for text in (followed if name == layer else "", _faint_note(by_epoch, name)) if text)
         yield Exhibit(f"maps_{name}_filter{filter}", heading, caption(table), table, figure, note=about)
     if empty:
         kinds = listed([layer_name(name) for name in empty])
@@ -67,6 +67,16 @@ def show_evolution(
             empty_caption(empty, description),
             tables={f"maps_{name}_filter{filter}": table for name, table in empty.items()},
         )
+
+
+def _faint_note(by_epoch: ByEpoch, layer: str) -> str:
+    """What the number over a faint map is; empty where no map is faint."""
+    limits = _limits(layer, by_epoch)
+    drawn, _ = without_empty_end(by_epoch, limits)
+    faint = next(filter(None, (faint_label(by_epoch[epoch], limits) for epoch in drawn)), "")
+    return (
+        f"A number over a map, as {faint}, is a bound of values too faint to see on the common scale." if faint else ""
+    )
 
 
 def show_grid(maps: np.ndarray, layer: str, epoch: int, *, description: str, per_map: bool = False) -> Exhibit:

@@ -1,10 +1,12 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.patches import Rectangle
 from sklearn.metrics import roc_auc_score
 
-from analysis.filters.ablation import caption, draw_ablation, main_effects, points
+from analysis.filters.ablation import caption, draw_ablation, main_effects, points, show
 from analysis.filters.effects import ablation_effects
 from analysis.results.classification import softmax
 from tests.support.legibility import problems
@@ -172,6 +174,20 @@ def test_numbers_that_would_all_be_written_alike_are_left_to_the_colours():
                for shrunk in (1, 1e-4)]  # fmt: skip
     assert written[0] > 0
     assert written[1] == 0
+
+
+@pytest.mark.parametrize("measure", ["auc_lost", "accuracy_lost"])
+def test_the_cells_without_a_number_are_explained_where_others_have_one(measure: str):
+    *_, least = re.findall(r"within ±(\S+) on the colour scale", note_of(TABLE, measure))
+    figure = draw_ablation(TABLE, measure=measure)
+    values = np.concatenate([ax.images[0].get_array().ravel() for ax in figure.axes if ax.images])
+    written = sum(bool(re.fullmatch(r"−?[\d.]+", text.get_text())) for ax in figure.axes for text in ax.texts)
+    assert written == (np.abs(values) >= float(least) - 0.005).sum() < len(values)
+    assert "colour scale" not in note_of(TABLE.assign(**{measure: TABLE[measure] * 1e-4}), measure)
+
+
+def note_of(table: pd.DataFrame, measure: str) -> str:
+    return {exhibit.name: exhibit.note for exhibit in show(table)}[f"ablation_{measure}"]
 
 
 def test_more_filters_than_fit_side_by_side_go_on_below():

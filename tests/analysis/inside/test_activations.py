@@ -101,6 +101,19 @@ def test_maps_of_which_nothing_is_seen_after_the_first_epoch_are_one_line():
     assert list(empty.tables) == ["maps_relu1_filter12", "maps_pool1_filter12"]
 
 
+def test_a_number_over_a_faint_map_is_explained_where_one_is_drawn():
+    [plain] = show_evolution({"conv1": CONV}, "conv1", 12, image=IMAGE, description="a photo", followed="It leads.")
+    assert plain.note == "It leads."
+    faint = CONV | {2: CONV[2] / 100}
+    [marked] = show_evolution({"conv1": faint}, "conv1", 12, image=IMAGE, description="a photo")
+    label = marked.note.partition("as ")[2].partition(",")[0]
+    assert marked.note == f"A number over a map, as {label}, is a bound of values too faint to see on the common scale."
+    assert label in tiles(evolution(faint))[1]
+    # After the last map that can be seen, none has a tile of its own.
+    [dead] = show_evolution({"conv1": CONV | {4: CONV[4] * 0}}, "conv1", 12, image=IMAGE, description="a photo")
+    assert dead.note == ""
+
+
 def test_a_filter_that_dies_later_is_drawn_until_then():
     dying = {0: CONV[0], 2: CONV[2], **dict.fromkeys((4, 6, 8), np.full((8, 8), -1.0))}
     images, texts = tiles(evolution(dying))
