@@ -11,13 +11,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from analysis.drawing.wording import counted, listed
-from pipelines.session.display import Display
+from pipelines.session.display import Display, full_width
 from pipelines.session.mlflow_pages import run_page
 from study.config import BACKGROUND, DataConfig
 from study.errors import StudyError
@@ -121,10 +120,10 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int, as_json: 
     console, table = Console(), _table_of(rows)
     if not console.is_terminal:
         # So wide that no cell is folded, for grep.
-        console.width = _width(table, console)
+        console.width = full_width(table, console)
     left_out = list[str]()
     dispensable = [name for name in DISPENSABLE if name in [column.header for column in table.columns]]
-    while _width(table, console) > console.width and len(left_out) < len(dispensable):
+    while full_width(table, console) > console.width and len(left_out) < len(dispensable):
         left_out.append(dispensable[len(left_out)])
         table = _table_of(rows, left_out, LONGEST_NAME)
     console.print(table)
@@ -166,11 +165,6 @@ def _epochs(run: Run) -> int | None:
     with suppress(StudyError):
         return run.epochs or None
     return None
-
-
-def _width(table: Table, console: Console) -> int:
-    """The width at which no cell is folded."""
-    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
 
 
 def _table_of(

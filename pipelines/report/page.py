@@ -5,16 +5,20 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from analysis.drawing.wording import counted, listed, model_label, settings
 from analysis.page import Section, page
-from analysis.results import classification, intervals
+from analysis.results import intervals
 from analysis.results.proportions import CONFIDENCE
 from pipelines.config import AnalysisConfig
 from pipelines.report.exhibits import ONLY, Report, command_line
 from pipelines.report.material import Material
 from pipelines.report.network import Network
 from pipelines.session.context import Context
+from pipelines.session.display import full_width
 from pipelines.session.mlflow_pages import run_page
 from pipelines.session.notes import describe_retrained
 from study.config import DataConfig
@@ -56,12 +60,31 @@ def publish(report: Report, material: Material, notices: Sequence[str], context:
     if not config.only:
         describe_retrained(context.store, run)
     if len(table) and (not config.only or "table2" in config.only):
-        context.display.say(classification.to_markdown(intervals.answer(table)))
+        _print_table2(intervals.answer(table), is_quiet=context.display.console.quiet)
     for line in notices:
         context.display.say(line)
     context.display.say(f"Report: {path}")
     context.say_pages(report=run_page(run, f"{artifacts}/{PAGE}"))
     return path
+
+
+def _print_table2(table: pd.DataFrame, *, is_quiet: bool) -> None:
+    """Prints `intervals.answer`; without the intervals on a terminal that has no room for them."""
+    console, shown = Console(highlight=False, quiet=is_quiet), _table_of(table)
+    if not console.is_terminal:
+        console.width = full_width(shown, console)
+    elif full_width(shown, console) > console.width:
+        shown = _table_of(table.apply(lambda column: column.str.partition(" (")[0]))
+    console.print(shown)
+
+
+def _table_of(table: pd.DataFrame) -> Table:
+    shown = Table(box=None, padding=(0, 1))
+    for name in table:
+        shown.add_column(str(name))
+    for row in table.itertuples(index=False):
+        shown.add_row(*map(Text, row))
+    return shown
 
 
 def record(material: Material, context: Context) -> None:

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from functools import partial
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column
+from rich.table import Column, Table
 from rich.text import Text
 
 from study.system.redaction import one_line, redacted
@@ -101,6 +102,11 @@ class Display:
         )
         progress.start()
         return progress
+
+
+def full_width(table: Table, console: Console) -> int:
+    """The width in characters at which no cell of a table is folded."""
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
 
 
 def _indented(description: str) -> str:

@@ -73,7 +73,7 @@ def test_a_log_is_told_of_every_part_and_of_table_2_only_where_it_was_chosen(
     parts = ["How well the models classify", "How training went", "What formed inside", "How the layers compute"]
     parts_shown = re.findall(r"^figures (\d+)/5: (.*)$", messages[0], re.MULTILINE)
     assert parts_shown == list(zip(["1", "2", "4", "5"], parts, strict=True))
-    assert ["| CNN |" in message for message in messages] == [True, False]
+    assert [len(re.findall(r"^ (?:train|test) +CNN +0\.", message, re.MULTILINE)) for message in messages] == [2, 0]
     assert ["\n5 figures drawn.\n" in message for message in messages] == [True, False]
 
 
@@ -97,3 +97,22 @@ def test_a_figure_that_failed_is_drawn_by_the_next_and_the_exit_code_says_so(
     ended = study_here(*command, "--again", home=context.home.root)
     assert ended.code == 0
     assert "\n2 figures drawn." in ended.out
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells"), [("80", r"0\.\d{3} +0\.\d{3}"), ("180", r"0\.\d{3} \(0\.\d{3}–0\.\d{3}\) +0\.")]
+)
+def test_a_terminal_shows_table_2_on_one_line_a_model_with_intervals_where_they_fit(
+    columns: str,
+    cells: str,
+    finished_study: Finished,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    for name, value in {"COLUMNS": columns, "FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    only = replace(SETTINGS, only=("table2",))
+    analyse("best", only, finished_study.context, data=finished_study.dataset, again=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [bool(re.match(rf" test +CNN +{cells}", line)) for line in lines].count(True) == 1
+    assert max(len(line) for line in lines if line.startswith(" test")) <= int(columns)
