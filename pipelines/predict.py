@@ -26,7 +26,7 @@ from study.sources.formats import IMAGES, kind_of
 from study.system import interruption
 from study.system.redaction import one_line
 from study.tracking.artifacts import weights_path
-from study.tracking.best import choose_retrained
+from study.tracking.best import choose_retrained_on
 from study.tracking.hints import retraining
 from study.tracking.runs import Run
 from study.tracking.store import Store
@@ -40,20 +40,23 @@ Source = tuple[str, Path | bytes]
 """A photo's name, and its file or its bytes."""
 
 
-def predict(names: Sequence[str], spec: str, store: Store, display: Display, form: str = "table") -> bool:
+def predict(
+    names: Sequence[str], spec: str, store: Store, display: Display, form: str = "table", dataset: str = ""
+) -> bool:
     """Prints the class of each photo with the probabilities; returns whether all could be read.
 
     Args:
         names: image files, folders of them, or `-` for the bytes of one on the standard input.
-        spec: see `best.choose_retrained`.
+        spec: see `best.choose_retrained_on`, also for `dataset`.
         store: where the run is recorded.
         display: shows the progress.
         form: one of `FORMS`.
+        dataset: that of best.
 
     Raises:
         StudyError: for an unknown run, or one that is not finished or whose weights are missing or altered.
     """
-    run = choose_retrained(store, spec)
+    run = choose_retrained_on(store, spec, dataset)
     say_ties(spec, run, store, display.say)
     model = load(store, run)
     side = model.side

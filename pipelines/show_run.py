@@ -15,7 +15,7 @@ from pipelines.session.mlflow_pages import pages_of
 from pipelines.session.ties import say_ties
 from pipelines.show import summary
 from study.system.redaction import masked, one_line
-from study.tracking.best import choose_retrained, find
+from study.tracking.best import choose_retrained_on, find
 from study.tracking.hints import command
 from study.tracking.store import Store
 
@@ -26,18 +26,20 @@ WIDTH = 24
 """Maximum number of characters of a curve."""
 
 
-def show_run(store: Store, spec: str, as_json: bool = False) -> None:
+def show_run(store: Store, spec: str, dataset: str = "", as_json: bool = False) -> None:
     """Prints a run as text or as JSON.
 
     Args:
         store: where it is recorded.
         spec: any run: an id, a unique prefix of one, a name; or a retrained one: best, best:ffnn.
+        dataset: that of best, see `choose_retrained_on`.
         as_json: whether to print JSON.
 
     Raises:
         StudyError: where there is no such run, or several.
     """
-    run = choose_retrained(store, spec) if spec.partition(":")[0] == "best" else find(store, spec)
+    is_best = spec.partition(":")[0] == "best"
+    run = choose_retrained_on(store, spec, dataset) if is_best else find(store, spec)
     if not as_json:
         say_ties(spec, run, store, print)
     history = store.history(run.id)

@@ -119,6 +119,10 @@ Version = Annotated[
 # Of several commands.
 Dataset = Annotated[str, option("--dataset", help="cifar10, digits, or the path of an image folder.")]
 SomeDataset = Annotated[str, option("--dataset", help="cifar10, digits or an image folder; empty: the latest run's.")]
+BestDataset = Annotated[
+    str,
+    option("--dataset", help="For best, the data set that it was trained on, as for tune; empty: the latest run's."),
+]
 ImageSize = Annotated[
     int,
     number(

@@ -319,6 +319,7 @@ def explain(
 def predict(
     photos: options.Photos,
     run: options.Run = "best",
+    dataset: options.BestDataset = "",
     json: options.Json = False,
     csv: options.Csv = False,
     home: options.Home = "",
@@ -331,7 +332,7 @@ def predict(
     from pipelines.session.display import Display
 
     form = "json" if json else "csv" if csv else "table"
-    is_whole = stage(photos, run, store_of(home, tracking_uri), Display(is_quiet=form != "table"), form)
+    is_whole = stage(photos, run, store_of(home, tracking_uri), Display(is_quiet=form != "table"), form, dataset)
     raise typer.Exit(0 if is_whole else 2)
 
 

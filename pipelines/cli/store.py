@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import Home, Json, Storage, Uri, number, option
+from pipelines.cli.options import BestDataset, Home, Json, Storage, Uri, number, option
 from pipelines.session.setup import MLFLOW_PORT, OPTUNA_PORT, home_of, store_of, stores_of
 from study.config import STAGES
 from study.errors import unknown
@@ -18,9 +18,7 @@ ON_DATASET = "What is recorded on this data set: its key, or as for tune."
 @app.command()
 def runs(
     stage: Annotated[str, option("--stage", help=f"{', '.join(STAGES)}; empty: all but trials and replicates.")] = "",
-    dataset: Annotated[
-        str, option("--dataset", help="What is recorded on this data set: its key, or as for tune.")
-    ] = "",
+    dataset: Annotated[str, option("--dataset", help=ON_DATASET)] = "",
     limit: Annotated[int, number("--limit", help="Number of runs to list.", least=1)] = 20,
     json: Json = False,
     home: Home = "",
@@ -39,6 +37,7 @@ def show(
     run: Annotated[
         str, typer.Argument(metavar="RUN", help="best, best:ffnn, or any run by its id, a prefix of it, or its name.")
     ],
+    dataset: BestDataset = "",
     json: Json = False,
     home: Home = "",
     tracking_uri: Uri = "",
@@ -46,7 +45,7 @@ def show(
     """Show a run: its settings, curves, files and pages."""
     from pipelines.show_run import show_run
 
-    show_run(store_of(home, tracking_uri), run, as_json=json)
+    show_run(store_of(home, tracking_uri), run, dataset, as_json=json)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from study.config import ARCHITECTURES, BUNDLED, IMAGE_SIZE, MODELS, DataConfig, TrainConfig
 from study.errors import StudyError, require, unknown
 from study.tracking.hints import command, images
-from study.tracking.runs import Run, metric
+from study.tracking.runs import Run, dataset_keys, metric
 from study.tracking.store import Store
 
 PACKAGED = {*MODELS, *ARCHITECTURES}
@@ -191,6 +191,24 @@ def choose_retrained(store: Store, spec: str, dataset: str | None = None, data: 
             f"name a retrained run (`{command(store, 'runs')}` lists them), or best."
         )
     return run
+
+
+def choose_retrained_on(store: Store, spec: str, dataset: str) -> Run:
+    """The retrained run that `spec` names, for `best` on a data set that need not be at hand.
+
+    Args:
+        store: where to look.
+        spec: see `choose_retrained`.
+        dataset: for `best`, a key or a value of --dataset; empty for that of the latest retrained run.
+
+    Raises:
+        StudyError: where there is none, or several.
+    """
+    if not dataset or not _best_of(spec, "cnn"):
+        return choose_retrained(store, spec)
+    runs = store.runs(stage="retrain")
+    keys = dataset_keys(runs, dataset)
+    return choose_retrained(store, spec, next(run.dataset_key for run in runs if run.dataset_key in keys))
 
 
 def best_retrained(

@@ -126,6 +126,15 @@ def test_what_cannot_be_read_is_named_the_others_are_classified_and_the_exit_cod
     assert "holds no images" in sentences[2]
 
 
+def test_best_is_that_of_the_named_data_set(finished_study: Finished, photos: Path):
+    home = finished_study.context.home.root
+    for command in (("predict", str(photos), "--csv"), ("show", "best")):
+        assert study_here(*command, "--dataset", "digits", home=home).out == study_here(*command, home=home).out
+        refused = study_here(*command, "--dataset", "dreams", home=home)
+        assert refused.code == 2
+        assert "Unknown data set 'dreams': choose one of " in refused.err
+
+
 def test_two_forms_at_once_and_an_unknown_run_are_refused(finished_study: Finished, photos: Path):
     home = finished_study.context.home.root
     ended = study_here("predict", str(photos), "--csv", "--json", home=home)

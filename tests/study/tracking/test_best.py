@@ -34,7 +34,7 @@ def retraining(
 ) -> str:
     trained = {name: store.get(of).tags[name] for name in ("dataset", "model")}
     tags = {"stage": "retrain", "trial_run": of, "seed": str(seed), **trained}
-    run_id = store.start(tags["dataset"], name, tags=tags, params={"epochs": epochs})
+    run_id = store.start(tags["dataset"], name, tags=tags, params={"epochs": epochs, "dataset": trained["dataset"]})
     store.finish(run_id, status, "complete" if status == "FINISHED" else "interrupted")
     return run_id
 
@@ -176,6 +176,16 @@ def test_best_is_looked_for_in_the_data_set_of_the_latest_retraining(store: Stor
     photos = retraining(store, trial(store, 0, 0.4, dataset="photos"))
     assert selection.choose_retrained(store, "best").id == photos
     assert selection.choose_retrained(store, "best", "digits").id == digits
+
+
+def test_best_on_a_data_set_that_is_not_at_hand_is_the_latest_of_that_name(store: Store):
+    digits = retraining(store, trial(store, 0, 0.9))
+    photos = retraining(store, trial(store, 0, 0.4, dataset="photos"))
+    assert selection.choose_retrained_on(store, "best", "digits").id == digits
+    assert selection.choose_retrained_on(store, "best", "").id == photos
+    assert "'dreams': choose one of digits, photos" in refusal(selection.choose_retrained_on, store, "best", "dreams")
+    # A run that is named has its own.
+    assert selection.choose_retrained_on(store, photos, "digits").id == photos
 
 
 def test_best_of_a_model_is_that_models(store: Store):
