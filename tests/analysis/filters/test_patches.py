@@ -175,8 +175,8 @@ def test_the_classes_names_of_cifar_10_are_written_in_full(kernels):
 
 @pytest.mark.slow
 def test_every_patch_and_line_lies_within_the_figure():
-    many = top_patches(RNG.random((20, 64)), np.zeros((20, 64)), (np.zeros((20, 64), int),) * 2, LABELS, CLASSES)
-    notes = {filter: [f"most for {'a class with a long name' * 3}"] * 3 for filter in range(64)}
+    many = top_patches(RNG.random((20, 16)), np.zeros((20, 16)), (np.zeros((20, 16), int),) * 2, LABELS, CLASSES)
+    notes = {filter: [f"most for {'a class with a long name' * 3}"] * 3 for filter in range(16)}
     figure = draw(many, notes=notes)
     box = figure.bbox
     for artist in (*figure.axes[0].texts, *figure.axes[0].images):
@@ -211,7 +211,7 @@ def test_fewer_images_than_places_are_all_shown():
 
 @pytest.mark.slow
 def test_no_line_above_the_patches_runs_into_the_next_ones():
-    many = top_patches(RNG.random((20, 64)), np.zeros((20, 64)), (np.zeros((20, 64), int),) * 2, LABELS, CLASSES)
+    many = top_patches(RNG.random((20, 16)), np.zeros((20, 16)), (np.zeros((20, 16), int),) * 2, LABELS, CLASSES)
     for name in (
         "common_european_kingfisher",
         "MINIMUM MAMMALIAN WOMBATS",
@@ -219,4 +219,4 @@ def test_no_line_above_the_patches_runs_into_the_next_ones():
         "\U00014fff" * 12,
     ):
         lines = [f"most for {name}", f"AUC lost 0.2: {name}"]
-        assert problems_on_screens(draw(many, notes=dict.fromkeys(range(64), lines))) == []
+        assert problems_on_screens(draw(many, notes=dict.fromkeys(range(16), lines))) == []

@@ -531,6 +531,7 @@ WORKER = """
 import sys, time
 from pathlib import Path
 from typing import Any
+from study.home import Home
 from study.search import search
 from study.config import SearchConfig
 from study.search.loop import optimise
