@@ -81,7 +81,7 @@ def explain(
     folder = f"{network.run.dataset_key}-{network.name}-{network.run.id[:8]}/{FOLDER}/{_slug(selected, against)}"
     names = readable_names(network.classes)
     report = Report(context.report_folder(folder), names)
-    words = ["--image", image or selected.description.split(" ")[0], *(["--against", against] if against else [])]
+    words = ["--image", image or selected.spec, *(["--against", against] if against else [])]
     network = replace(network, classes=tuple(names[name] for name in network.classes))
     selected = replace(selected, description=readable(selected.description))
     lead = _lead(network, selected, logits, pair)
@@ -170,9 +170,7 @@ def _pair(network: Network, image: SelectedImage, against: str) -> tuple[tuple[i
 
 def _slug(image: SelectedImage, against: str) -> str:
     """The name of the page's folder; that of a photo tells photos with the same file name apart."""
-    name = image.description.split(" ")[0]
-    if image.label is None:
-        name = f"{image.description}-{fingerprint(image.image)[:6]}"
+    name = image.spec or f"{image.description}-{fingerprint(image.image)[:6]}"
     return re.sub(r"[^\w.-]+", "-", f"{name}-against-{against}" if against else name).strip("-.") or "image"
 
 

@@ -227,7 +227,9 @@ class SelectedImage:
     label: int | None
     """Number of its class; None for an image file, whose class is unknown."""
     description: str
-    """Name of the image, e.g. ``"train:6 (bird)"``."""
+    """Which image it is, in words: ``"train image 6 (bird)"``, or the path of a file."""
+    spec: str = ""
+    """What `select_image` takes for an image of the data set, e.g. ``"train:6"``."""
 
     @property
     def pixels(self) -> np.ndarray:
@@ -268,7 +270,8 @@ def _by_index(dataset: Dataset, part: str, index: int) -> SelectedImage:
     images = dataset.train if part == "train" else dataset.test
     _check_range(f"{part}:{index}", index, len(images))
     label = int(images.labels[index])
-    return SelectedImage(images.images[index], label, f"{part}:{index} ({dataset.classes[label]})")
+    description = f"{part} image {index} ({dataset.classes[label]})"
+    return SelectedImage(images.images[index], label, description, f"{part}:{index}")
 
 
 def _by_class(dataset: Dataset, name: str, place: int) -> SelectedImage:

@@ -58,10 +58,9 @@ def _visible(values: np.ndarray, limits: style.Limits) -> bool:
     return maps.flat_label(values, limits) == "" and maps.faint_label(values, limits) == ""
 
 
-def epoch_titles(epochs: Sequence[int], empty_from: int | None, last: int) -> list[str]:
-    """A title for each epoch: ``epoch 0``, ``2``, ``4``, …, ``14 to 30`` where the first empty one stands for all."""
-    names = [f"{epoch} to {last}" if epoch == empty_from else str(epoch) for epoch in epochs]
-    return [f"epoch {names[0]}", *names[1:]]
+def epoch_numbers(epochs: Sequence[int], empty_from: int | None, last: int) -> list[str]:
+    """The number of each epoch as text: ``0``, ``2``, …, ``14 to 30`` where the first empty one stands for all."""
+    return [f"{epoch} to {last}" if epoch == empty_from else str(epoch) for epoch in epochs]
 
 
 @style.styled
@@ -72,7 +71,7 @@ def draw_strips(
 
     Args:
         rows: the maps (H, W) by name and epoch.
-        titles: the epochs to draw, with the titles of their columns.
+        titles: the epochs to draw, with the titles of their columns, see `epoch_numbers`.
         scale: of all maps.
         title: of the figure.
         label: of the colour bar.
@@ -88,6 +87,8 @@ def draw_strips(
         shown = epochs[block * columns : (block + 1) * columns]
         for down, (name, by_epoch) in enumerate(rows.items()):
             top = block * deep + LINE + down * step
+            if down == 0:
+                ax.text(left - 0.08, top - 0.03, "epoch", ha="right", va="bottom", fontsize=8, color=style.INK)
             ax.text(left - 0.08, top + (step - GAP) / 2, name, ha="right", va="center", fontsize=8, color=style.INK)
             for across, epoch in enumerate(shown):
                 heading = titles[epoch] if down == 0 else ""

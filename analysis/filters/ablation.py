@@ -34,8 +34,8 @@ MOST_COLUMNS, NARROW_COLUMNS = 32, 8
 """Most filters side by side."""
 LONGEST = 30
 """Most characters of a class name."""
-BESIDE, CELL = 1.2, 0.25
-"""Inches: beside the cells and the class names, and the width of a cell in which a number fits."""
+BESIDE, CELL, WIDE_CELL = 1.2, 0.25, 0.33
+"""Inches: beside the cells and the class names, and the widths of a cell in which a number and a negative one fit."""
 MOST_WRITTEN = 15
 """Most classes for which the numbers are written into the cells."""
 LEAST_WRITTEN = 0.3
@@ -178,7 +178,8 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     level = {layer: _level(part, measure) & set(working[layer]) for layer, part in layers.items()}
     drawn = {layer: [number for number in numbers if number not in level[layer]] for layer, numbers in working.items()}
     classes = list(dict.fromkeys(table["class"]))
-    panels = filter_rows.of_layers(drawn, NARROW_COLUMNS if is_narrow() else _columns(classes))
+    cell = WIDE_CELL if _has_wide_numbers(table, measure) else CELL
+    panels = filter_rows.of_layers(drawn, NARROW_COLUMNS if is_narrow() else _columns(classes, cell))
     each, beside = (0.85, 1.6) if is_narrow() else (0.7, 0.3)
     height = len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + each) + beside
     figure = style.figure(style.page_width(), height)
@@ -201,10 +202,16 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     return figure
 
 
-def _columns(classes: Sequence[str]) -> int:
-    """How many filters fit side by side beside the names of the classes, with numbers in their cells."""
+def _has_wide_numbers(table: pd.DataFrame, measure: str) -> bool:
+    """Whether a negative number with a decimal is written into a cell."""
+    least, values = _least_written(_cell_limits(table, measure)), 100 * table[measure]
+    return least is not None and bool(values.between(-9.95, -least).any())
+
+
+def _columns(classes: Sequence[str], cell: float) -> int:
+    """How many filters, each `cell` inches wide, fit side by side beside the names of the classes."""
     names = CHARACTER * max(len(without_middle(name, LONGEST)) for name in classes)
-    return min(MOST_COLUMNS, int((style.WIDTH - BESIDE - names) / CELL))
+    return min(MOST_COLUMNS, int((style.WIDTH - BESIDE - names) / cell))
 
 
 def _level(part: pd.DataFrame, measure: str) -> set[int]:

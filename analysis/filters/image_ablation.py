@@ -191,7 +191,7 @@ def draw_image_effects(table: pd.DataFrame, pictures: Pictures, *, image: np.nda
     deep = [HEAD + count * STEP + 0.5 for count in bars.values()]
     beginning = HEAD + IMAGE + 0.1 if narrow else 0.0
     figure, ax = sheet(style.page_width(), beginning + (sum(deep) if narrow else deep[0]), title)
-    draw_picture(ax, image, MARGIN, HEAD, IMAGE, without_middle(description, 20))
+    draw_picture(ax, image, MARGIN, HEAD, IMAGE, without_middle(description, 24))
     predicted = without_middle(table["predicted"].iloc[0], 14)
     text = f"classified as\n{predicted}\nmargin {_signed(table['margin'].iloc[0])}"
     beside_image = (2 * MARGIN + IMAGE, HEAD) if narrow else (MARGIN, HEAD + IMAGE + 0.06)

@@ -15,6 +15,8 @@ from analysis.drawing.wording import listed, width, without_middle
 from analysis.exhibit import Exhibit
 from analysis.results import leads
 
+LEAST = 0.01
+"""Share of the layer's largest mean activation from which on a filter is rated: a fainter one tells little."""
 MOST_BARS = 40
 """Most filters side by side."""
 LONGEST, NARROW_LONGEST = 18, 12
@@ -87,7 +89,7 @@ def _selectivity(highest: np.ndarray, rest: np.ndarray) -> np.ndarray:
 def _layer_table(by_class: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """The table of one layer from its filters' means (K, filters) by class."""
     highest, rest = _highest_and_rest(by_class)
-    responds = highest > filter_rows.SILENT * highest.max()
+    responds = highest > LEAST * highest.max()
     best = [names[place] if rated else "" for place, rated in zip(by_class.argmax(axis=0), responds, strict=True)]
     return pd.DataFrame(
         {
@@ -142,7 +144,8 @@ def _layer_sentence(layer: str, table: pd.DataFrame) -> str:
 
 NOTE = (
     "Selectivity is the difference between a filter's mean activation for its class and for the rest, over their sum "
-    "(Morcos et al. 2018). It does not tell a filter that a few images of a class activate from one that all do. "
+    f"(Morcos et al. 2018). A filter whose mean for its class is under {LEAST:.0%} of its layer's largest is unrated. "
+    "The index does not tell a filter that a few images of a class activate from one that all do. "
     f"{leads.NOTE}"
 )
 

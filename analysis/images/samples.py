@@ -130,7 +130,7 @@ def image_table(image: np.ndarray) -> pd.DataFrame:
 def image_caption(table: pd.DataFrame, description: str) -> str:
     """One sentence: the mean of each channel."""
     means = ", ".join(f"{name} {table[name].mean():.0f}" for name in COLOURS)
-    return f"{description}, as it is before normalisation; the channels' means are {means} of 255."
+    return f"Shown is {description}, as it is before normalisation; the channels' means are {means} of 255."
 
 
 @style.styled

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style, tiles
-from analysis.drawing.epoch_strips import NARROW_COLUMNS, ByEpoch, common_scale, epoch_titles, without_empty_end
+from analysis.drawing.epoch_strips import NARROW_COLUMNS, ByEpoch, common_scale, epoch_numbers, without_empty_end
 from analysis.drawing.filter_rows import MOST_DRAWN, cut, fitting, named
 from analysis.drawing.maps import faint_label, flat_label
 from analysis.drawing.screens import is_narrow
@@ -165,7 +165,8 @@ def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray, title: 
     epochs, empty_from = without_empty_end(by_epoch, common[0])
     if not epochs:
         return None
-    titles = epoch_titles(epochs, empty_from, max(by_epoch))
+    first, *others = epoch_numbers(epochs, empty_from, max(by_epoch))
+    titles = [f"epoch {first}", *others]
     side, narrow = _side(len(epochs)), is_narrow()
     step, row = side + GAP, side + ROW
     left, above = (MARGIN, row) if narrow else (MARGIN + side + 0.2, 0.0)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.epoch_strips import draw_strips, epoch_titles, without_empty_end
+from analysis.drawing.epoch_strips import draw_strips, epoch_numbers, without_empty_end
 from analysis.drawing.style import COLOURS
 from analysis.drawing.wording import minus_signs
 from analysis.exhibit import Exhibit
@@ -130,6 +130,6 @@ def draw_kernel_evolution(table: pd.DataFrame, *, layer: str, filter: int) -> Fi
     epochs, empty_from = without_empty_end(by_epoch, scale[0])
     if not epochs:
         return None
-    titles = dict(zip(epochs, epoch_titles(epochs, empty_from, max(by_epoch)), strict=True))
+    titles = dict(zip(epochs, epoch_numbers(epochs, empty_from, max(by_epoch)), strict=True))
     rows = {name: {epoch: by_epoch[epoch][place] for epoch in epochs} for place, name in enumerate(names)}
     return draw_strips(rows, titles, scale, title=f"Kernel of {layer}, filter {filter}", label="weight")

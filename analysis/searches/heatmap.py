@@ -18,6 +18,7 @@ from analysis.drawing.wording import counted, listed, with_minus
 from analysis.exhibit import Exhibit, joined
 from analysis.searches.search import MARKS, NO_TRIALS, RATES, STATES, best, states
 
+NAME = "search_heatmap"
 MOST_CELLS = 12
 """Most distinct values on an axis for which trials are drawn as the cells of a grid."""
 
@@ -25,7 +26,7 @@ MOST_CELLS = 12
 def show(
     searches: dict[str, pd.DataFrame], *, differences: Mapping[str, tuple[str, str]], grid_command: str = ""
 ) -> Exhibit:
-    """The heat maps of one search, or of two side by side.
+    """The heat maps of one search, or of two side by side; of a single point only the words and the table.
 
     Args:
         searches: the trials of each search, by its title.
@@ -35,15 +36,11 @@ def show(
     numbers = joined({name: heatmap(trials) for name, trials in searches.items()}, "search")
     heading, text = "Validation accuracy over learning rate and weight decay", heatmap_caption(searches)
     hint = f"The 8 × 8 grid of Wik (2023) was not run: `{grid_command}` puts it beside this."
-    return Exhibit(
-        "search_heatmap",
-        heading,
-        text,
-        numbers,
-        draw_heatmaps(searches),
-        points=[hint] if grid_command else [],
-        note=heatmap_note(searches) + _differences_note(differences),
-    )
+    points = [hint] if grid_command else []
+    note = heatmap_note(searches) + _differences_note(differences)
+    if len(numbers[list(RATES)].drop_duplicates()) == 1:
+        return Exhibit(NAME, heading, text, points=points, note=note, tables={NAME: numbers})
+    return Exhibit(NAME, heading, text, numbers, draw_heatmaps(searches), points=points, note=note)
 
 
 def _differences_note(differences: Mapping[str, tuple[str, str]]) -> str:

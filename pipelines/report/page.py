@@ -149,7 +149,8 @@ def _facts(material: Material, command: str) -> dict[str, str]:
     analysed = material.network.run
     facts["Data set"] = f"{analysed.dataset}, digest {analysed.dataset_digest[:16]}"
     if material.selected:
-        facts["Image under study"] = material.selected.description
+        spec = material.selected.spec
+        facts["Image under study"] = material.selected.description + (f", --image {spec}" if spec else "")
     facts["This page"] = f"{command}, commit {short_commit(git_commit())}"
     return facts
 

@@ -49,7 +49,7 @@ def page(drawn: tuple[Path, dict[str, list[str]]]) -> Path:
 
 def test_no_text_of_any_figure_overlaps_another_or_is_cut_off(drawn: tuple[Path, dict[str, list[str]]]):
     _, problems = drawn
-    animations = {f"animation: Filter 3 of {layer} on train:0 (0)" for layer in LAYERS}
+    animations = {f"animation: Filter 3 of {layer} on train image 0 (0)" for layer in LAYERS}
     assert set(problems) == FIGURES | animations
     assert {name: found for name, found in problems.items() if found} == {}
 

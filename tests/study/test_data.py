@@ -764,12 +764,12 @@ class TestSelectImage:
     @pytest.mark.parametrize(
         ("spec", "part", "index", "description"),
         [
-            ("", "train", 6, "train:6 (bird)"),
-            ("train:0", "train", 0, "train:0 (ant)"),
-            ("test:8", "test", 8, "test:8 (cat)"),
-            ("cat", "train", 12, "train:12 (cat)"),
-            ("bird/3", "train", 9, "train:9 (bird)"),
-            ("9", "train", 9, "train:9 (bird)"),
+            ("", "train", 6, "train image 6 (bird)"),
+            ("train:0", "train", 0, "train image 0 (ant)"),
+            ("test:8", "test", 8, "test image 8 (cat)"),
+            ("cat", "train", 12, "train image 12 (cat)"),
+            ("bird/3", "train", 9, "train image 9 (bird)"),
+            ("9", "train", 9, "train image 9 (bird)"),
         ],
     )
     def test_an_index_or_a_class_selects(self, dataset: Dataset, spec: str, part: str, index: int, description: str):
@@ -777,10 +777,10 @@ class TestSelectImage:
         images = getattr(dataset, part)
         assert torch.equal(selected.image, images.images[index])
         assert selected.label == int(images.labels[index])
-        assert selected.description == description
+        assert (selected.description, selected.spec) == (description, f"{part}:{index}")
 
     def test_without_birds_the_first_class_is_the_default(self):
-        assert select_image(balanced(classes=3, per_class=2), "").description == "train:0 (class 0)"
+        assert select_image(balanced(classes=3, per_class=2), "").description == "train image 0 (class 0)"
 
     def test_a_file_is_resized_and_has_no_label(self, dataset: Dataset, tmp_path: Path):
         Image.new("RGB", (100, 50), (10, 20, 30)).save(tmp_path / "photo.png")

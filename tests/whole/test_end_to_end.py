@@ -160,4 +160,4 @@ def test_on_real_images_both_models_beat_chance_and_the_reports_numbers_stand_be
     assert table.loc[("train", "ffnn", "f1"), "report"] == 0.587
     html = only_page(home).read_text()
     assert "0.710" in html
-    assert "train:600 (bird)" in html
+    assert "train image 600 (bird)" in html

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from analysis.drawing.epoch_strips import common_scale, epoch_titles, without_empty_end
+from analysis.drawing.epoch_strips import common_scale, epoch_numbers, without_empty_end
 
 PATTERN = np.arange(16.0).reshape(4, 4)
 ZERO = np.zeros((4, 4))
@@ -43,5 +43,5 @@ def test_of_the_epochs_at_the_end_without_anything_to_see_one_is_kept(visible: l
 
 
 def test_the_title_of_the_epoch_that_stands_for_others_names_the_last():
-    assert epoch_titles([0, 2, 4], None, 4) == ["epoch 0", "2", "4"]
-    assert epoch_titles([0, 2, 4], 4, 30) == ["epoch 0", "2", "4 to 30"]
+    assert epoch_numbers([0, 2, 4], None, 4) == ["0", "2", "4"]
+    assert epoch_numbers([0, 2, 4], 4, 30) == ["0", "2", "4 to 30"]

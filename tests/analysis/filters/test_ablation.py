@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from analysis.filters.ablation import caption, draw_ablation, main_effects, points, show
 from analysis.filters.effects import ablation_effects
 from analysis.results.classification import softmax
-from tests.support.legibility import problems
+from tests.support.legibility import problems, problems_on_screens
 
 RNG = np.random.default_rng(0)
 CLASSES = ["cat", "dog", "frog"]
@@ -274,3 +274,25 @@ def test_many_classes_are_drawn_without_numbers_in_the_cells():
     figure.draw_without_rendering()
     assert not figure.axes[0].texts
     assert isinstance(table, pd.DataFrame)
+
+
+def test_negative_numbers_do_not_run_into_those_beside_them():
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    keys = pd.MultiIndex.from_product([["conv1"], range(32), names], names=["layer", "filter", "class"])
+    lost = RNG.choice([-0.027, -0.112, 0.14, 0.0], len(keys))
+    shares = [f"accuracy_lost_leads{of}" for of in ("", "_layer", "_classes")]
+    table = keys.to_frame(index=False).assign(
+        accuracy=0.7,
+        accuracy_lost=lost,
+        logit_change=1.0,
+        images=1000,
+        replaced_by="mean",
+        **dict.fromkeys(shares, 0.5),
+    )
+    figure = draw_ablation(table, measure="accuracy_lost")
+    figure.draw_without_rendering()
+    axes = [ax for ax in figure.axes if ax.images]
+    assert [ax.images[0].get_array().shape for ax in axes] == [(10, 16), (10, 16)]
+    widest = max(text.get_window_extent().width for ax in axes for text in ax.texts)
+    assert widest < 0.85 * axes[0].get_window_extent().width / 16
+    assert problems_on_screens(figure) == []

@@ -53,7 +53,7 @@ def test_tiles_are_the_kernels_row_by_row_on_one_scale_around_zero():
     largest = max(float(np.abs(weights[1]).max()) for weights in FIRST.values())
     assert {image.get_clim() for image in images} == {(-largest, largest)}
     np.testing.assert_array_equal(images[4].get_array(), FIRST[2][1, 1])
-    assert texts == ["red", "epoch 0", "2", "4", "green", "blue"]
+    assert texts == ["epoch", "red", "0", "2", "4", "green", "blue"]
     assert [ax.get_ylabel() for ax in figure.axes[1:]] == ["weight"]
 
 
@@ -78,7 +78,7 @@ def test_one_epoch_of_a_dead_filter_is_flat_and_labelled():
 def test_a_kernel_that_vanishes_is_drawn_until_then():
     weights = {epoch: FIRST[0] * 10.0**-epoch for epoch in range(6)}
     images, texts = tiles(draw_kernel_evolution(kernel_evolution(weights, 0, [0]), layer="conv1", filter=0))
-    assert [text for text in texts if text[0] not in "r±"] == ["epoch 0", "1", "2 to 5"]
+    assert [text for text in texts if text[0] not in "r±"] == ["epoch", "0", "1", "2 to 5"]
     assert len(images) == 3
 
 

@@ -207,3 +207,14 @@ def test_importance_is_said_in_words_and_so_is_its_absence():
     assert search.importance_caption(table, few).endswith("weight decay; these are too few trials to tell.")
     assert search.importance_caption(table, many).endswith("; what did not complete is not in it.")
     assert search.importance_caption(table[:0], TRIALS[:0]).startswith("No importance")
+
+
+def test_a_search_of_a_single_point_is_told_and_not_drawn():
+    again = pd.concat([TRIALS[3:4], TRIALS[3:4].assign(number=9)])
+    for trials in (TRIALS[3:4], again):
+        exhibit = heatmap.show({"Random search one": trials}, differences={}, grid_command="study tune")
+        assert exhibit.figure is exhibit.readable is None
+        assert exhibit.tables["search_heatmap"]["number"].tolist() == [3]
+        assert exhibit.text.startswith("Random search one: trial 3 ")
+        assert "`study tune` puts it beside this" in exhibit.points[0]
+    assert heatmap.show({"Random search": TRIALS}, differences={}).figure
