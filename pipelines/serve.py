@@ -48,7 +48,10 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
     """
     # Before MLflow is imported, which takes seconds.
     if uri.startswith("http"):
-        raise StudyError(f"The store is a server already: open {masked(uri)} in a browser.")
+        raise StudyError(
+            f"The store {masked(uri)} is a server: open it in a browser, or give the database to serve with "
+            "--tracking-uri."
+        )
     is_open, has_password = not _is_this_machine(host), bool(os.environ.get(PASSWORD))
     # With a password on this machine too: a proxy may open its port to others.
     with_login = is_open or has_password
@@ -192,6 +195,8 @@ def _login_settings(store: "Store") -> Path:
     """Writes MLflow's login settings, with the database of users beside the store, not in the current folder."""
     path = store.home.store / "basic_auth.ini"
     users = store.home.store / "users.db"
+    # It holds the hashes of passwords.
+    users.touch(mode=0o600)
     settings = {"default_permission": "READ", "database_uri": f"sqlite:///{users}", "admin_username": "admin"}
     # To check a password takes half a second, and MLflow would do so at every request.
     settings["auth_cache_ttl_seconds"] = "60"

@@ -55,6 +55,7 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
         with context.locked():
             # An experiment that was deleted, or is not this user's, is an error before a search is started.
             context.store.writable(dataset.key)
+            _require_startable(config, dataset, context)
             opened = search.open_search(config, context.storage, digest=dataset.digest, image_size=dataset.side)
             _require_matching_runs(opened, config, dataset, context)
             parent = _search_run(config, dataset, context)
@@ -109,6 +110,31 @@ def _run_missing(recovery: Recovery, dataset: Dataset, parent: str, workers: int
         WorkerPool(assignment, context.display, tally.add, recovery).run(1 if on_gpu else workers)
 
 
+def _require_startable(config: SearchConfig, dataset: Dataset, context: Context) -> None:
+    """Checks, before a new search is created, that no other has its name; says where others cannot join it.
+
+    Raises:
+        StudyError: where the tracking store has runs of another search of its name.
+    """
+    if search.exists(config.name, context.storage):
+        return
+    if any(not run.restored for run in context.store.runs([dataset.key], stage="trial", search=config.name)):
+        raise _runs_of_another(config, context)
+    if context.store.is_shared and context.storage == context.home.storage_url:
+        context.display.say(
+            f"The trials of {config.name} are kept in {masked(context.storage)}: other machines cannot join this "
+            "search, for which STUDY_STORAGE names a database that all reach (docs/team.md)."
+        )
+
+
+def _runs_of_another(config: SearchConfig, context: Context) -> StudyError:
+    return StudyError(
+        f"The runs of {config.name} in {masked(context.store.uri)} are of another search than the trials in "
+        f"{masked(context.storage)}: use the storage that they were started with (--storage or STUDY_STORAGE), or name "
+        "a new --search."
+    )
+
+
 def _require_matching_runs(opened: search.Search, config: SearchConfig, dataset: Dataset, context: Context) -> None:
     """Checks that the search's trials and the runs of its name belong together.
 
@@ -128,10 +154,7 @@ def _require_matching_runs(opened: search.Search, config: SearchConfig, dataset:
     # No trial names a run that doctor restored, nor its own run if it was killed before it recorded the id.
     is_comparable = any(not run.restored for run in below) and (named or not trials)
     if is_comparable and not named & {run.id for run in below}:
-        raise StudyError(
-            f"The runs of {config.name} in {masked(context.store.uri)} are of another search than the trials in "
-            f"{masked(context.storage)}: use the --storage that they were started with, or name a new --search."
-        )
+        raise _runs_of_another(config, context)
 
 
 def _search_run(config: SearchConfig, dataset: Dataset, context: Context) -> str:

@@ -20,6 +20,7 @@ from study.config import (
 )
 from study.errors import StudyError, require
 from study.system.debugging import VARIABLE
+from study.system.redaction import masked
 
 MOST_WORKERS = 256
 """Maximum number of trainings at a time."""
@@ -74,7 +75,7 @@ def variables_behind(text: str, environment: Mapping[str, str]) -> str:
     given = {name: value for name, value in environment.items() if name.startswith(("STUDY_", "MLFLOW_TRACKING_URI"))}
     given.pop(VARIABLE, None)
     hidden = {name: value for name, value in given.items() if value and value not in sys.argv and name not in text}
-    named = [name for name, value in hidden.items() if _is_named(value, text)]
+    named = [name for name, value in hidden.items() if _is_named(value, text) or _is_named(masked(value), text)]
     return f" (It comes from {' and '.join(sorted(named))}.)" if named else ""
 
 

@@ -1,5 +1,6 @@
 """The context of a stage: the stores, the machine that computes, the display."""
 
+import os
 import shlex
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -93,8 +94,11 @@ class Stores:
 
     def search_command(self, *words: str) -> str:
         """Like `command`, for one that takes the storage of the searches too."""
+        named = masked(self.storage)
+        # With its password masked it could not be typed: the variable that holds it is read again.
+        is_read = named != self.storage == os.environ.get("STUDY_STORAGE")
         is_default = self.storage == self.home.storage_url
-        return self.command(*words) + ("" if is_default else f" --storage {shlex.quote(masked(self.storage))}")
+        return self.command(*words) + ("" if is_default or is_read else f" --storage {shlex.quote(named)}")
 
     @property
     def where(self) -> tuple[str, ...]:

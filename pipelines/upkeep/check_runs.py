@@ -186,11 +186,11 @@ def _without_run(search: SearchRecord, trial: TrialRecord, where: str, facts: Fa
 
 def _without_trial(facts: Facts) -> Iterator[Finding]:
     """Runs of trials that Optuna does not have."""
-    known = {search.name: search for search in facts.searches}
+    known = {search.name: search for search in facts.searches if search.trials}
     unknown = Counter(run.search for run in facts.of_stage("trial"))
     for name, count in sorted(unknown.items()):
         if name not in known:
-            message = f"MLflow has {count} runs of its trials, and {facts.storage.name} has no such search."
+            message = f"MLflow has {count} runs of its trials, and {facts.storage.name} has none of them."
             yield Finding(message, f"search {name}", "nothing: give the --storage that it is in")
     for run in facts.of_stage("trial"):
         search = known.get(run.search)
@@ -200,7 +200,11 @@ def _without_trial(facts: Facts) -> Iterator[Finding]:
                 continue
             message = f"It is the run of trial {number or '(none)'}, which Optuna does not have."
             repair = _end_as_killed(run, facts) if run.status == "RUNNING" else None
-            remedy = "ends it" if repair else "nothing: give Optuna's newer database, or delete the run in `study ui`"
+            remedy = (
+                "ends it"
+                if repair
+                else "nothing: give Optuna's newer database, or delete the run on MLflow's page of it"
+            )
             yield Finding(message, f"search {search.name}, {label(run)}", remedy, repair)
 
 

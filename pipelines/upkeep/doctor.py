@@ -201,7 +201,8 @@ class _Examination:
         if self.tables:
             databases["mlflow"] = self.context.store.uri
         back_up(databases, folder)
-        self.context.display.say(f"Backup of both databases: {folder}")
+        what = "both databases" if self.tables else "Optuna's database (MLflow's is the server's)"
+        self.context.display.say(f"Backup of {what}: {folder}")
 
     def _places(self, facts: Facts) -> Iterator[Finding]:
         root = self.context.store.artifacts_root

@@ -23,7 +23,7 @@ from study.home import SQLITE
 from study.search.cache import cached
 from study.search.draws import draw_of, first_attempt, parameters_of
 from study.search.heartbeat import COUNTER
-from study.search.private import set_failed
+from study.search.private import set_failed, study_ids
 from study.search.sampling import pruner_of
 from study.search.space import GRID, config_of
 from study.search.storage import open_storage, opening
@@ -83,6 +83,12 @@ def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: 
         # Set last: if this process is killed before, the next one enqueues the missing points.
         opened.set_user_attr("is_lined_up", True)
     return opened
+
+
+def exists(name: str, storage: str) -> bool:
+    """Whether the storage has a search of this name; creates its tables where it is new."""
+    with opening(storage):
+        return name in study_ids(open_storage(storage))
 
 
 def _require_possible(search: Search) -> None:

@@ -19,13 +19,14 @@ def user_at(uri: str) -> str:
     return unquote(urlsplit(uri).username or "") or get_default_host_creds(uri).username or ""
 
 
-def require_edit(uri: str, experiment: str, key: str) -> None:
-    """Checks that the user of the server at `uri` may record runs in an experiment.
+def require_edit(uri: str, name: str, key: str, kind: str = "experiment") -> None:
+    """Checks that the user of the server at `uri` may record in an experiment, or versions of a registered model.
 
     Args:
         uri: the address of the server.
-        experiment: the experiment's name.
-        key: its id.
+        name: the experiment's or the model's.
+        key: the experiment's id, or again the model's name.
+        kind: `experiment`, or `registered_model`.
 
     Raises:
         StudyError: where the server says that the user may not; with the command that grants it.
@@ -33,7 +34,7 @@ def require_edit(uri: str, experiment: str, key: str) -> None:
     user = user_at(uri)
     if not user:
         return
-    asked = {"username": user, "resource_type": "experiment", "resource_id": key}
+    asked = {"username": user, "resource_type": kind, "resource_id": key}
     answer = http_request(get_default_host_creds(uri), "/api/3.0/mlflow/users/permissions/get", "GET", params=asked)
     # Servers with another kind of login do not know this question.
     if answer.status_code != 200 or answer.json().get("permission") in WRITE:
@@ -41,9 +42,10 @@ def require_edit(uri: str, experiment: str, key: str) -> None:
     # Whoever grants it logs in as another user.
     grant = (
         f"from mlflow.server import get_app_client; get_app_client('basic-auth', '{without_login(uri)}')"
-        f".grant_user_permission('{user}', 'experiment', '{key}', 'EDIT')"
+        f".grant_user_permission('{user}', '{kind}', '{key}', 'EDIT')"
     )
     raise StudyError(
-        f"User {user} may read MLflow's experiment {experiment}, and not record in it: have its owner, or the server's "
-        f'administrator, run `python -c "{grant}"` (docs/team.md), and the same command continues.'
+        f"User {user} may read MLflow's {kind.replace('_', ' ')} {name}, and not record in it: have whoever recorded "
+        f'in it first, or the server\'s administrator, run `python -c "{grant}"` (docs/team.md), and the same command '
+        "continues."
     )

@@ -111,8 +111,12 @@ class Store(Artifacts):
             self._ids[name] = self.writable(name) or self.experiments.make(name)
         return self._ids[name]
 
-    def writable(self, name: str) -> str | None:
+    def writable(self, name: str, model: str = "") -> str | None:
         """Id of the experiment `name`; None where there is none.
+
+        Args:
+            name: of the experiment.
+            model: the name of a registered model, which need not exist, of which a version is to be made as well.
 
         Raises:
             StudyError: where it was renamed or deleted, or the user of the server may not record in it.
@@ -120,6 +124,10 @@ class Store(Artifacts):
         key = self.experiments.find(name)
         if key and self.uri.startswith("http"):
             self.wait(lambda: require_edit(self.uri, name, key))
+        if model and self.uri.startswith("http"):
+            known = self.wait(lambda: self.client.search_registered_models(f"name = {quoted(model)}"))
+            if known:
+                self.wait(lambda: require_edit(self.uri, model, model, "registered_model"))
         return key
 
     @property
@@ -292,9 +300,9 @@ def _require_server(uri: str) -> None:
         with urllib.request.urlopen(without_login(uri).rstrip("/") + "/health", timeout=10):
             pass
     except (OSError, HTTPException, ValueError) as error:
-        raise StudyError(
-            f"No MLflow server answers at {uri} ({first_line(error)}): start it, or unset MLFLOW_TRACKING_URI."
-        ) from None
+        is_plain = "WRONG_VERSION_NUMBER" in str(error)
+        cure = "it speaks http:// and not https://" if is_plain else "start it, or unset MLFLOW_TRACKING_URI"
+        raise StudyError(f"No MLflow server answers at {uri} ({first_line(error)}): {cure}.") from None
 
 
 def _user() -> str:

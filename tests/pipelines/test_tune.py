@@ -211,6 +211,7 @@ def test_a_search_does_not_go_on_in_the_runs_of_another_one_of_its_name(
     for _ in range(2):
         with pytest.raises(StudyError, match="are of another search than the trials in"):
             tune(SMALL, tiny, same_runs)
+    assert not search.exists(SMALL.name, same_runs.storage), "a refused search was created"
     # Nor does one that has trials and runs of its own elsewhere.
     tune(SMALL, tiny, surroundings(other_home, machine))
     with pytest.raises(StudyError, match="are of another search than the trials in"):

@@ -171,6 +171,16 @@ def test_a_user_who_may_not_record_leaves_nothing_until_the_named_command_was_ru
     ended = team.run("carol", own)
     assert ended.code == 0, ended.err
     assert team.searches() == {"digits-cnn", "carols"}
+    assert "other machines cannot join" not in ended.out
+    retraining = CAROL.partition("study tune")[0], "study retrain --dataset digits --seed 7 --epochs 1"
+    refused = team.run("carol", *retraining)
+    assert refused.code == 2
+    assert "User carol may read MLflow's registered model digits-cnn, and not record in it" in refused.err
+    assert "seed 7" not in team.run("carol", retraining[0], "study runs --stage retrain").out
+    (command,) = re.findall(r"`(python .*)`", refused.err)
+    assert team.run("server", login, command).code == 0
+    ended = team.run("carol", *retraining)
+    assert ended.code == 0, ended.err
 
 
 def test_a_user_without_the_role_is_let_into_one_experiment(team: Team, shared: Ended) -> None:
@@ -181,6 +191,20 @@ def test_a_user_without_the_role_is_let_into_one_experiment(team: Team, shared: 
     ended = team.run("dora", login, "study retrain --dataset digits --seed 5 --epochs 1")
     assert ended.code == 0, ended.err
     assert ", seed 5, epochs 1: test accuracy" in ended.out
+
+
+def test_a_search_that_nobody_can_join_says_so(team: Team, shared: Ended) -> None:
+    alone = (
+        BOB.replace(*FEWER).replace("export STUDY_STORAGE", "export NOT_STORAGE").replace("study tune", "study tune {}")
+    )
+    ended = team.run("bob", alone.format("--search alone"))
+    assert ended.code == 0, ended.err
+    assert "other machines cannot join this search, for which STUDY_STORAGE names a database" in ended.out
+    refused = team.run("bob", alone.format(""))
+    assert refused.code == 2
+    assert "use the storage that they were started with (--storage or STUDY_STORAGE)" in refused.err
+    checked = team.run("bob", alone.partition("study tune")[0], "study doctor")
+    assert "delete the run" not in checked.out
 
 
 def test_a_name_that_the_server_was_not_told_of_is_refused_with_the_variable_that_tells_it(

@@ -48,6 +48,15 @@ def test_a_user_who_may_only_read_is_told_the_command_that_grants_more(
     assert grant in str(refused.value)
 
 
+def test_a_registered_model_is_asked_for_by_its_name(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "anna")
+    with pytest.raises(
+        StudyError, match="may read MLflow's registered model digits-cnn, and not record in it"
+    ) as refused:
+        require_edit(address, "digits-cnn", "digits-cnn", "registered_model")
+    assert "grant_user_permission('anna', 'registered_model', 'digits-cnn', 'EDIT')" in str(refused.value)
+
+
 @pytest.mark.parametrize("user", ["bert", "cleo", "unknown to a server with another kind of login", ""])
 def test_others_are_let_through(user: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
