@@ -107,9 +107,9 @@ def _retrain_best(
     if run is None:
         candidates = context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed))
         under_way = (other for other in candidates if is_under_way(other) and other.epochs == epochs)
-        run = next(under_way, None)
-        host, process, *_ = run.worker.split() if run else ("", "")
-        state = f"being retrained by process {process} on {host}, for which this command does not wait"
+        if run := next(under_way, None):
+            host, process, *_ = run.worker.split()
+            state = f"being retrained by process {process} on {host}, for which this command does not wait"
     if run is None:
         retrain(trial, dataset, context, epochs=epochs)
         return

@@ -79,8 +79,8 @@ def _retraining(
 ) -> Generator[None, None, str]:
     require_searched_on(trial, dataset.digest, dataset.source)
     config = replace(trial.train_config, epochs=epochs, seed=seed, model=_as_it_is_now(trial, dataset, context))
-    close_dead(trial, seed, epochs, context)
     context.store.writable(trial.dataset_key, model_name(trial))
+    close_dead(trial, seed, epochs, context)
     with context.locked():
         run_id = _unfinished(trial, config, context) or _start(trial, config, dataset, context)
     try:

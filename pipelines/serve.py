@@ -197,6 +197,7 @@ def _login_settings(store: "Store") -> Path:
     users = store.home.store / "users.db"
     # It holds the hashes of passwords.
     users.touch(mode=0o600)
+    users.chmod(0o600)
     settings = {"default_permission": "READ", "database_uri": f"sqlite:///{users}", "admin_username": "admin"}
     # To check a password takes half a second, and MLflow would do so at every request.
     settings["auth_cache_ttl_seconds"] = "60"

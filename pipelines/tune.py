@@ -18,6 +18,7 @@ from pipelines.trials.worker import Assignment
 from study.config import SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
+from study.home import SQLITE
 from study.models import parameter_count
 from study.search import search
 from study.search.space import largest_feature_maps
@@ -54,7 +55,7 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
     with storage_failures_explained(context.storage):
         with context.locked():
             # An experiment that was deleted, or is not this user's, is an error before a search is started.
-            context.store.writable(dataset.key)
+            context.store.writable(dataset.key, f"{dataset.key}-{config.model.name}" if context.is_part else "")
             _require_startable(config, dataset, context)
             opened = search.open_search(config, context.storage, digest=dataset.digest, image_size=dataset.side)
             _require_matching_runs(opened, config, dataset, context)
@@ -118,21 +119,17 @@ def _require_startable(config: SearchConfig, dataset: Dataset, context: Context)
     """
     if search.exists(config.name, context.storage):
         return
+    store, storage = masked(context.store.uri), masked(context.storage)
     if any(not run.restored for run in context.store.runs([dataset.key], stage="trial", search=config.name)):
-        raise _runs_of_another(config, context)
-    if context.store.is_shared and context.storage == context.home.storage_url:
-        context.display.say(
-            f"The trials of {config.name} are kept in {masked(context.storage)}: other machines cannot join this "
-            "search, for which STUDY_STORAGE names a database that all reach (docs/team.md)."
+        raise StudyError(
+            f"{store} has runs of {config.name}, and {storage} has no such search: use the storage that it was started "
+            "with (--storage or STUDY_STORAGE), or name a new --search."
         )
-
-
-def _runs_of_another(config: SearchConfig, context: Context) -> StudyError:
-    return StudyError(
-        f"The runs of {config.name} in {masked(context.store.uri)} are of another search than the trials in "
-        f"{masked(context.storage)}: use the storage that they were started with (--storage or STUDY_STORAGE), or name "
-        "a new --search."
-    )
+    if context.store.is_shared and context.storage.startswith(SQLITE):
+        context.display.say(
+            f"The trials of {config.name} are kept in {storage}: other machines cannot join this search. To share one, "
+            "set STUDY_STORAGE to a database that all can reach before it is started (docs/team.md)."
+        )
 
 
 def _require_matching_runs(opened: search.Search, config: SearchConfig, dataset: Dataset, context: Context) -> None:
@@ -154,7 +151,10 @@ def _require_matching_runs(opened: search.Search, config: SearchConfig, dataset:
     # No trial names a run that doctor restored, nor its own run if it was killed before it recorded the id.
     is_comparable = any(not run.restored for run in below) and (named or not trials)
     if is_comparable and not named & {run.id for run in below}:
-        raise _runs_of_another(config, context)
+        raise StudyError(
+            f"The runs of {config.name} in {masked(context.store.uri)} are of another search than the trials in "
+            f"{masked(context.storage)}: use the --storage that they were started with, or name a new --search."
+        )
 
 
 def _search_run(config: SearchConfig, dataset: Dataset, context: Context) -> str:

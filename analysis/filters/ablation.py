@@ -55,9 +55,9 @@ def show(table: pd.DataFrame) -> Iterator[Exhibit]:
 def _numbers_note(table: pd.DataFrame, measure: str) -> str:
     """From which change on the cells have numbers; empty where none has."""
     least = _least_written(_cell_limits(table, measure))
-    if least is None or table["class"].nunique() > MOST_WRITTEN:
+    if least is None or table["class"].nunique() > MOST_WRITTEN or not (100 * table[measure].abs() >= least).any():
         return ""
-    return f"A cell without a number lies within ±{least:.2g} on the colour scale."
+    return f"A cell without a number changes by less than {least:.2g} on the colour scale."
 
 
 def _cell_limits(table: pd.DataFrame, measure: str) -> style.Limits:

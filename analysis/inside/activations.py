@@ -73,7 +73,8 @@ def _faint_note(by_epoch: ByEpoch, layer: str) -> str:
     """What the number over a faint map is; empty where no map is faint."""
     limits = _limits(layer, by_epoch)
     drawn, _ = without_empty_end(by_epoch, limits)
-    faint = next(filter(None, (faint_label(by_epoch[epoch], limits) for epoch in drawn)), "")
+    seen = [by_epoch[epoch] for epoch in drawn if not flat_label(by_epoch[epoch], limits)]
+    faint = next(filter(None, (faint_label(values, limits) for values in seen)), "")
     return (
         f"A number over a map, as {faint}, is a bound of values too faint to see on the common scale." if faint else ""
     )

@@ -221,7 +221,7 @@ def caption(maps: pd.DataFrame) -> str:
     text = f"On this image its largest activation is {largest}"
     text += f", with a peak of {strongest[peak]:.3g} at epoch {peak}" if peak not in (first, last) else ""
     silent = sum(value <= 0 for value in strongest.values())
-    return f"{text}; it is zero everywhere at {silent or 'none'} of {len(strongest)} epochs."
+    return f"{text}; it is zero everywhere at {silent or 'none'} of the {len(strongest)} epochs."
 
 
 def gif(pictures: Iterable[np.ndarray]) -> bytes:

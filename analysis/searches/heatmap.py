@@ -37,9 +37,9 @@ def show(
     heading, text = "Validation accuracy over learning rate and weight decay", heatmap_caption(searches)
     hint = f"The 8 × 8 grid of Wik (2023) was not run: `{grid_command}` puts it beside this."
     points = [hint] if grid_command else []
-    note = heatmap_note(searches) + _differences_note(differences)
     if len(numbers[list(RATES)].drop_duplicates()) == 1:
-        return Exhibit(NAME, heading, text, points=points, note=note, tables={NAME: numbers})
+        return Exhibit(NAME, heading, text, points=points, note=_ends(searches), tables={NAME: numbers})
+    note = heatmap_note(searches) + _differences_note(differences)
     return Exhibit(NAME, heading, text, numbers, draw_heatmaps(searches), points=points, note=note)
 
 
@@ -94,7 +94,7 @@ def _best_phrase(name: str, trials: pd.DataFrame) -> str:
 
 def heatmap_note(searches: dict[str, pd.DataFrame]) -> str:
     """How the trials of each search ended, and over how many epochs a pruned one's accuracy is the best."""
-    phrases = [f"{name}: {states(trials)}." for name, trials in searches.items()]
+    phrases = [_ends(searches)]
     pruned = pd.concat([trials[trials["state"] == "pruned"] for trials in searches.values()])
     if len(pruned):
         epochs = f"{pruned['epochs'].min():g} to {pruned['epochs'].max():g}"
@@ -103,6 +103,11 @@ def heatmap_note(searches: dict[str, pd.DataFrame]) -> str:
             f"A triangle (▽) is a pruned trial, whose accuracy is the best of fewer epochs: {epochs} of {full:g}."
         )
     return " ".join(phrases)
+
+
+def _ends(searches: dict[str, pd.DataFrame]) -> str:
+    """How the trials of each search ended."""
+    return " ".join(f"{name}: {states(trials)}." for name, trials in searches.items())
 
 
 def draw_heatmap(trials: pd.DataFrame) -> Figure:

@@ -122,7 +122,7 @@ Dataset = Annotated[str, option("--dataset", help="cifar10, digits, or the path 
 SomeDataset = Annotated[str, option("--dataset", help="cifar10, digits or an image folder; empty: the latest run's.")]
 BestDataset = Annotated[
     str,
-    option("--dataset", help="For best, the data set that it was trained on, as for tune; empty: the latest run's."),
+    option("--dataset", help="For best, what it was trained on: its key, or as for tune; empty: the latest run's."),
 ]
 ImageSize = Annotated[
     int,

@@ -23,6 +23,7 @@ from pipelines.session.mlflow_pages import run_page
 from pipelines.session.notes import describe_retrained
 from study.config import DataConfig
 from study.provenance import git_commit, provenance, short_commit
+from study.system.redaction import one_line
 from study.tracking.failures import failure_recorded
 from study.tracking.heartbeat import close_dead
 from study.tracking.tags import analysis_tags, data_params
@@ -60,7 +61,7 @@ def publish(report: Report, material: Material, notices: Sequence[str], context:
     if not config.only:
         describe_retrained(context.store, run)
     if len(table) and (not config.only or "table2" in config.only):
-        _print_table2(intervals.answer(table), is_quiet=context.display.console.quiet)
+        print_table2(intervals.answer(table), is_quiet=context.display.console.quiet)
     for line in notices:
         context.display.say(line)
     context.display.say(f"Report: {path}")
@@ -68,13 +69,14 @@ def publish(report: Report, material: Material, notices: Sequence[str], context:
     return path
 
 
-def _print_table2(table: pd.DataFrame, *, is_quiet: bool) -> None:
+def print_table2(table: pd.DataFrame, *, is_quiet: bool) -> None:
     """Prints `intervals.answer`; without the intervals on a terminal that has no room for them."""
     console, shown = Console(highlight=False, quiet=is_quiet), _table_of(table)
     if not console.is_terminal:
         console.width = full_width(shown, console)
     elif full_width(shown, console) > console.width:
-        shown = _table_of(table.apply(lambda column: column.str.partition(" (")[0]))
+        plain = {name: table[name].str.partition(" (")[0] for name in table.columns[2:]}
+        shown = _table_of(table.assign(**plain))
     console.print(shown)
 
 
@@ -83,7 +85,7 @@ def _table_of(table: pd.DataFrame) -> Table:
     for name in table:
         shown.add_column(str(name))
     for row in table.itertuples(index=False):
-        shown.add_row(*map(Text, row))
+        shown.add_row(*(Text(one_line(cell)) for cell in row))
     return shown
 
 

@@ -88,7 +88,11 @@ def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: 
 def exists(name: str, storage: str) -> bool:
     """Whether the storage has a search of this name; creates its tables where it is new."""
     with opening(storage):
-        return name in study_ids(open_storage(storage))
+        database = open_storage(storage)
+        try:
+            return name in study_ids(database)
+        finally:
+            database.engine.dispose()
 
 
 def _require_possible(search: Search) -> None:

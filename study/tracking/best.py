@@ -206,8 +206,8 @@ def choose_retrained_on(store: Store, spec: str, dataset: str) -> Run:
     """
     if not dataset or not _best_of(spec, "cnn"):
         return choose_retrained(store, spec)
-    runs = store.runs(stage="retrain")
-    keys = dataset_keys(runs, dataset)
+    runs = store.runs(stage="retrain", status="FINISHED")
+    keys = dataset_keys(runs, dataset) if runs else {latest_dataset(store, "retrain")}
     return choose_retrained(store, spec, next(run.dataset_key for run in runs if run.dataset_key in keys))
 
 

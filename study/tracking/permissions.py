@@ -9,7 +9,7 @@ from study.errors import StudyError
 from study.system.redaction import without_login
 
 WRITE = ("EDIT", "MANAGE")
-"""MLflow's permissions that allow to record runs in an experiment."""
+"""MLflow's permissions that allow to record runs in an experiment, or versions of a registered model."""
 
 
 def user_at(uri: str) -> str:

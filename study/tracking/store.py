@@ -119,15 +119,14 @@ class Store(Artifacts):
             model: the name of a registered model, which need not exist, of which a version is to be made as well.
 
         Raises:
-            StudyError: where it was renamed or deleted, or the user of the server may not record in it.
+            StudyError: where it was renamed or deleted, or the user of the server may not record in it or in the model.
         """
         key = self.experiments.find(name)
         if key and self.uri.startswith("http"):
             self.wait(lambda: require_edit(self.uri, name, key))
-        if model and self.uri.startswith("http"):
-            known = self.wait(lambda: self.client.search_registered_models(f"name = {quoted(model)}"))
-            if known:
-                self.wait(lambda: require_edit(self.uri, model, model, "registered_model"))
+        is_asked = bool(model) and self.uri.startswith("http")
+        if is_asked and self.client.search_registered_models(f"name = {quoted(model)}"):
+            self.wait(lambda: require_edit(self.uri, model, model, "registered_model"))
         return key
 
     @property

@@ -209,7 +209,7 @@ def test_a_search_does_not_go_on_in_the_runs_of_another_one_of_its_name(
     before = [(run.id, run.status, run.tags) for run in context.store.runs()]
     same_runs = replace(surroundings(other_home, machine), store=context.store)
     for _ in range(2):
-        with pytest.raises(StudyError, match="are of another search than the trials in"):
+        with pytest.raises(StudyError, match=f"has runs of {SMALL.name}, and .* has no such search: use the storage"):
             tune(SMALL, tiny, same_runs)
     assert not search.exists(SMALL.name, same_runs.storage), "a refused search was created"
     # Nor does one that has trials and runs of its own elsewhere.

@@ -199,11 +199,12 @@ def test_a_search_that_nobody_can_join_says_so(team: Team, shared: Ended) -> Non
     )
     ended = team.run("bob", alone.format("--search alone"))
     assert ended.code == 0, ended.err
-    assert "other machines cannot join this search, for which STUDY_STORAGE names a database" in ended.out
+    assert "other machines cannot join this search. To share one, set STUDY_STORAGE" in ended.out
     refused = team.run("bob", alone.format(""))
     assert refused.code == 2
-    assert "use the storage that they were started with (--storage or STUDY_STORAGE)" in refused.err
+    assert "has no such search: use the storage that it was started with (--storage or STUDY_STORAGE)" in refused.err
     checked = team.run("bob", alone.partition("study tune")[0], "study doctor")
+    assert "has none of them" in re.sub(r"[│\s]+", " ", checked.out)
     assert "delete the run" not in checked.out
 
 

@@ -9,7 +9,7 @@ CLASSES = ["cat", "dog", "frog"]
 LABELS = np.repeat([0, 1, 2], [10, 20, 30])
 MEANS = {"conv1": RNG.random((60, 5)), "conv2": RNG.random((60, 70))}
 MEANS["conv2"][:, 3] = 0
-MEANS["conv2"][:, 4] = 1e-12
+MEANS["conv2"][:, 4] = 0.005
 MEANS["conv2"][:, 5] = LABELS == 1
 TABLE = class_selectivity(MEANS, LABELS, CLASSES)
 

@@ -112,6 +112,10 @@ def test_a_number_over_a_faint_map_is_explained_where_one_is_drawn():
     # After the last map that can be seen, none has a tile of its own.
     [dead] = show_evolution({"conv1": CONV | {4: CONV[4] * 0}}, "conv1", 12, image=IMAGE, description="a photo")
     assert dead.note == ""
+    constant = CONV | {2: np.full((8, 8), 0.01)}
+    [labelled] = show_evolution({"conv1": constant}, "conv1", 12, image=IMAGE, description="a photo")
+    assert "constant\n0.01" in tiles(evolution(constant))[1]
+    assert labelled.note == ""
 
 
 def test_a_filter_that_dies_later_is_drawn_until_then():

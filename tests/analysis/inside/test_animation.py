@@ -120,9 +120,9 @@ def test_the_caption_follows_the_strongest_activation():
         f"On this image its largest activation is {first:.3g} at epoch 0 and {last:.3g} at epoch 3"
     )
     assert ("peak" in caption_text) == (peak > last)
-    assert caption_text.endswith("it is zero everywhere at none of 3 epochs.")
+    assert caption_text.endswith("it is zero everywhere at none of the 3 epochs.")
     dying = caption(tables({0: CONV[0], 1: -np.ones((16, 16))})[1])
-    assert dying.endswith("0 at epoch 1; it is zero everywhere at 1 of 2 epochs.")
+    assert dying.endswith("0 at epoch 1; it is zero everywhere at 1 of the 2 epochs.")
     assert (
         caption(tables({0: -np.ones((16, 16))})[1])
         == "On this image its ReLU is zero everywhere at every epoch from 0 to 0."

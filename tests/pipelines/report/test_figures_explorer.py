@@ -101,7 +101,7 @@ def test_the_image_under_study_is_shown_once(network: Network, tiny: Dataset, tm
 
 def test_one_test_image_of_each_class_is_chosen(tiny: Dataset):
     assert [image.label for image in other_images(tiny, None)] == list(range(10))
-    assert all(image.description.startswith("test:") for image in other_images(tiny, None))
+    assert all(image.spec.startswith("test:") for image in other_images(tiny, None))
 
 
 def test_a_class_without_test_images_is_left_out(tiny: Dataset):

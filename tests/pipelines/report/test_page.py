@@ -4,10 +4,14 @@ import os
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from analysis.results import intervals
+from analysis.results.kinds import GROUPS
 from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
+from pipelines.report import page
 from pipelines.report.network import pull
 from study.system.processes import this_process
 from study.tracking.runs import WORKER
@@ -116,3 +120,20 @@ def test_a_terminal_shows_table_2_on_one_line_a_model_with_intervals_where_they_
     lines = capsys.readouterr().out.splitlines()
     assert [bool(re.match(rf" test +CNN +{cells}", line)) for line in lines].count(True) == 1
     assert max(len(line) for line in lines if line.startswith(" test")) <= int(columns)
+
+
+def test_the_reports_rows_are_told_from_ours_where_intervals_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for name, value in {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    predictions = {("cnn", "test"): (np.eye(10)[np.arange(50) % 10], np.arange(50) % 10)}
+    measured = intervals.measured(
+        predictions, sorted(name for names in GROUPS.values() for name in names), of_cifar10=True
+    )
+    page.print_table2(intervals.answer(measured), is_quiet=False)
+    output = capsys.readouterr().out
+    assert re.findall(r"^ test +(CNN(?: \(Wik\))?) +(\S+)", output, re.MULTILINE) == [
+        ("CNN", "1.000"),
+        ("CNN (Wik)", "0.710"),
+    ]

@@ -179,6 +179,7 @@ def test_best_is_looked_for_in_the_data_set_of_the_latest_retraining(store: Stor
 
 
 def test_best_on_a_data_set_that_is_not_at_hand_is_the_latest_of_that_name(store: Store):
+    assert "Nothing was retrained yet" in refusal(selection.choose_retrained_on, store, "best", "digits")
     digits = retraining(store, trial(store, 0, 0.9))
     photos = retraining(store, trial(store, 0, 0.4, dataset="photos"))
     assert selection.choose_retrained_on(store, "best", "digits").id == digits

@@ -74,6 +74,8 @@ def test_a_server_that_is_no_mlflow_is_named(home: Home):
         try:
             with pytest.raises(StudyError, match="No MLflow server answers"):
                 Store(home, f"http://127.0.0.1:{server.server_address[1]}")
+            with pytest.raises(StudyError, match=r"WRONG_VERSION_NUMBER.*: it speaks http:// and not https://\.$"):
+                Store(home, f"https://127.0.0.1:{server.server_address[1]}")
         finally:
             server.shutdown()
             thread.join()
