@@ -168,10 +168,10 @@ def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray, title: 
         return None
     first, *others = epoch_numbers(epochs, empty_from, max(by_epoch))
     titles = [f"epoch {first}", *others]
-    side, narrow = _side(len(epochs)), is_narrow()
+    columns, narrow = _columns(len(epochs)), is_narrow()
+    side = _side(columns)
     step, row = side + GAP, side + ROW
     left, above = (MARGIN, row) if narrow else (MARGIN + side + 0.2, 0.0)
-    columns = min(int((style.page_width() - left - BAR) / step), COLUMNS, len(epochs))
     height = math.ceil(len(epochs) / columns) * row + HEADING + 0.08
     figure, ax = tiles.sheet(left + columns * step + BAR + MARGIN * (not narrow), above + 2 * height + MARGIN, title)
     tiles.draw_picture(ax, image, MARGIN, LINE if narrow else HEADING + LINE, side, "image")
@@ -197,7 +197,7 @@ def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray, title: 
 def _draw_block(
     ax: Axes, maps: list[np.ndarray], titles: list[str], kind: style.Scale, corner: tuple[float, float, int]
 ) -> list[tiles.Tile]:
-    (left, top, columns), side = corner, _side(len(maps))
+    (left, top, columns), side = corner, _side(corner[2])
     drawn = []
     for place, (values, title) in enumerate(zip(maps, titles, strict=True)):
         down, across = divmod(place, columns)
@@ -206,13 +206,19 @@ def _draw_block(
     return drawn
 
 
-def _side(epochs: int) -> float:
-    """Side of a tile in inches: few epochs, and on a wide screen the image beside them, share the width of a row."""
+def _columns(epochs: int) -> int:
+    """How many epochs are side by side, in the fewest rows of about equal length."""
+    rows = math.ceil(epochs / (NARROW_COLUMNS if is_narrow() else COLUMNS))
+    return math.ceil(epochs / rows)
+
+
+def _side(columns: int) -> float:
+    """Side of a tile in inches: few columns, and on a wide screen the image beside them, share the width of a row."""
     least, most = (NARROW_SIDE, NARROW_COLUMNS) if is_narrow() else (SIDE, COLUMNS)
-    if epochs >= most:
+    if columns >= most:
         return least
     room = style.page_width() - BAR - 4 * MARGIN
-    return min(LARGEST, room / (epochs + (not is_narrow())) - GAP)
+    return min(LARGEST, room / (columns + (not is_narrow())) - GAP)
 
 
 def _normalised(values: np.ndarray, limits: style.Limits) -> np.ndarray:

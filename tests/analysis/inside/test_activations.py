@@ -72,7 +72,7 @@ def test_the_sixteen_epochs_of_the_report_are_two_rows_of_eight():
     assert len({top for _, top in corners}) == 4
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 8, 16])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 8, 9, 11, 16])
 def test_however_few_the_epochs_no_more_than_a_fifth_of_the_width_is_empty(epochs: int):
     figure = evolution(dict.fromkeys(range(epochs), CONV[0]))
     for drawn in (figure, narrow_version(figure)):
@@ -80,6 +80,13 @@ def test_however_few_the_epochs_no_more_than_a_fifth_of_the_width_is_empty(epoch
         assert problems(drawn) == []
         end = drawn.axes[1].yaxis.label.get_window_extent().x1
         assert end > 0.8 * drawn.bbox.x1 or epochs == 1
+
+
+@pytest.mark.parametrize(("epochs", "rows"), [(9, [5, 4]), (17, [6, 6, 5])])
+def test_the_rows_of_maps_are_about_equally_long(epochs: int, rows: list[int]):
+    images, _ = tiles(evolution(dict.fromkeys(range(epochs), CONV[0])))
+    tops = [round(image.get_extent()[3], 3) for image in images]
+    assert [tops.count(top) for top in sorted(set(tops))] == 2 * rows
 
 
 def test_the_colour_bars_say_what_the_values_are():
