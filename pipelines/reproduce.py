@@ -18,6 +18,7 @@ from study.config import AFTER_DATASET, DataConfig, SearchConfig, TrainConfig
 from study.data import Dataset
 from study.errors import require
 from study.search.space import GRID
+from study.system.processes import named
 from study.tracking import best
 from study.tracking.runs import Run, is_under_way, metric
 
@@ -108,8 +109,7 @@ def _retrain_best(
         candidates = context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed))
         under_way = (other for other in candidates if is_under_way(other) and other.epochs == epochs)
         if run := next(under_way, None):
-            host, process, *_ = run.worker.split()
-            state = f"being retrained by process {process} on {host}, for which this command does not wait"
+            state = f"being retrained by {named(run.worker)}, for which this command does not wait"
     if run is None:
         retrain(trial, dataset, context, epochs=epochs)
         return

@@ -28,6 +28,7 @@ from study.tracking.best import complete_trials
 from study.tracking.failures import failure_recorded
 from study.tracking.heartbeat import sending_heartbeats
 from study.tracking.hints import searching
+from study.tracking.registry import name_on
 from study.tracking.runs import metric
 from study.tracking.tags import search_tags
 
@@ -55,7 +56,7 @@ def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: i
     with storage_failures_explained(context.storage):
         with context.locked():
             # An experiment that was deleted, or is not this user's, is an error before a search is started.
-            context.store.writable(dataset.key, f"{dataset.key}-{config.model.name}" if context.is_part else "")
+            context.store.writable(dataset.key, name_on(dataset.key, config.model.name) if context.is_part else "")
             _require_startable(config, dataset, context)
             opened = search.open_search(config, context.storage, digest=dataset.digest, image_size=dataset.side)
             _require_matching_runs(opened, config, dataset, context)

@@ -84,11 +84,10 @@ def draw_strips(
     figure, ax = sheet(3 * MARGIN + NAMES + columns * step + BAR, blocks * deep + MARGIN, title)
     left = MARGIN + NAMES
     for block in range(blocks):
-        shown = epochs[block * columns : (block + 1) * columns]
+        shown, heads = epochs[block * columns : (block + 1) * columns], block * deep + LINE
+        ax.text(left - 0.08, heads - 0.03, "epoch", ha="right", va="bottom", fontsize=8, color=style.INK)
         for down, (name, by_epoch) in enumerate(rows.items()):
-            top = block * deep + LINE + down * step
-            if down == 0:
-                ax.text(left - 0.08, top - 0.03, "epoch", ha="right", va="bottom", fontsize=8, color=style.INK)
+            top = heads + down * step
             ax.text(left - 0.08, top + (step - GAP) / 2, name, ha="right", va="center", fontsize=8, color=style.INK)
             for across, epoch in enumerate(shown):
                 heading = titles[epoch] if down == 0 else ""

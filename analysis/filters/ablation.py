@@ -1,5 +1,6 @@
 """Filter ablation: what every class loses when a filter's map is replaced by its mean or by zero."""
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,8 +55,8 @@ def show(table: pd.DataFrame) -> Iterator[Exhibit]:
 
 def _numbers_note(table: pd.DataFrame, measure: str) -> str:
     """From which change on the cells have numbers; empty where none has."""
-    least = _least_written(_cell_limits(table, measure))
-    if least is None or table["class"].nunique() > MOST_WRITTEN or not (100 * table[measure].abs() >= least).any():
+    least = _least_written(table, measure)
+    if not (100 * table[measure].abs() >= least).any():
         return ""
     return f"A cell without a number changes by less than {least:.2g} on the colour scale."
 
@@ -64,9 +65,10 @@ def _cell_limits(table: pd.DataFrame, measure: str) -> style.Limits:
     return style.limits_around_zero(100 * table[measure].to_numpy(float))
 
 
-def _least_written(limits: style.Limits) -> float | None:
-    """The least change that is written into its cell, one that differs visibly from white; None where none is."""
-    return None if limits[1] < LEAST_WRITTEN else max(0.05, 0.1 * limits[1])
+def _least_written(table: pd.DataFrame, measure: str) -> float:
+    """The least change that is written into its cell, one that differs visibly from white; infinity where none is."""
+    _, high = _cell_limits(table, measure)
+    return math.inf if high < LEAST_WRITTEN or table["class"].nunique() > MOST_WRITTEN else max(0.05, 0.1 * high)
 
 
 def main_effects(table: pd.DataFrame, measure: str = "auc_lost") -> pd.DataFrame:
@@ -178,7 +180,9 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     level = {layer: _level(part, measure) & set(working[layer]) for layer, part in layers.items()}
     drawn = {layer: [number for number in numbers if number not in level[layer]] for layer, numbers in working.items()}
     classes = list(dict.fromkeys(table["class"]))
-    cell = WIDE_CELL if _has_wide_numbers(table, measure) else CELL
+    least = _least_written(table, measure)
+    # A negative number with a decimal is wide.
+    cell = WIDE_CELL if (100 * table[measure]).between(-9.95, -least).any() else CELL
     panels = filter_rows.of_layers(drawn, NARROW_COLUMNS if is_narrow() else _columns(classes, cell))
     each, beside = (0.85, 1.6) if is_narrow() else (0.7, 0.3)
     height = len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + each) + beside
@@ -186,7 +190,7 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     axes = list(figure.subplots(len(panels), 1, squeeze=False).ravel())
     limits = _cell_limits(table, measure)
     for ax, row in zip(axes, panels, strict=True):
-        _draw_cells(ax, layers[row.layer], row.filters, measure, limits)
+        _draw_cells(ax, layers[row.layer], row.filters, measure, limits, least)
         _frame_main(ax, effects[effects["layer"] == row.layer], row.filters, classes)
         ax.set(xlim=(-0.5, max(1, *(len(panel.filters) for panel in panels)) - 0.5), title=row.title)
         if row.last:
@@ -202,12 +206,6 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     return figure
 
 
-def _has_wide_numbers(table: pd.DataFrame, measure: str) -> bool:
-    """Whether a negative number with a decimal is written into a cell."""
-    least, values = _least_written(_cell_limits(table, measure)), 100 * table[measure]
-    return least is not None and bool(values.between(-9.95, -least).any())
-
-
 def _columns(classes: Sequence[str], cell: float) -> int:
     """How many filters, each `cell` inches wide, fit side by side beside the names of the classes."""
     names = CHARACTER * max(len(without_middle(name, LONGEST)) for name in classes)
@@ -220,7 +218,9 @@ def _level(part: pd.DataFrame, measure: str) -> set[int]:
     return set(unchanged.index[unchanged])
 
 
-def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, limits: style.Limits) -> None:
+def _draw_cells(
+    ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, limits: style.Limits, least: float
+) -> None:
     classes = list(dict.fromkeys(part["class"]))
     values = 100 * part.pivot(index="class", columns="filter", values=measure).loc[classes, row].to_numpy(float)
     few = len(classes) <= MOST_WRITTEN
@@ -236,16 +236,13 @@ def _draw_cells(ax: Axes, part: pd.DataFrame, row: Sequence[int], measure: str, 
     ax.set_yticks(range(len(classes)), [without_middle(name, 12 if is_narrow() else LONGEST) for name in classes])
     ax.tick_params(length=0, labelsize=8 if few else max(4, min(8, 240 / len(classes))))
     ax.spines[:].set_visible(False)
-    if few:
-        _write(ax, values, limits)
+    _write(ax, values, limits, least)
     if row:
         _say_undefined(ax, part, measure)
 
 
-def _write(ax: Axes, values: np.ndarray, limits: style.Limits) -> None:
-    least = _least_written(limits)
-    if least is None:
-        return
+def _write(ax: Axes, values: np.ndarray, limits: style.Limits, least: float) -> None:
+    """Writes the numbers from `least` on into their cells."""
     for (down, right), value in np.ndenumerate(values):
         if abs(value) >= least:
             ink = style.ink_on(style.DIVERGING, Normalize(*limits)(value))

@@ -75,9 +75,9 @@ def _faint_note(by_epoch: ByEpoch, layer: str) -> str:
     drawn, _ = without_empty_end(by_epoch, limits)
     seen = [by_epoch[epoch] for epoch in drawn if not flat_label(by_epoch[epoch], limits)]
     faint = next(filter(None, (faint_label(values, limits) for values in seen)), "")
-    return (
-        f"A number over a map, as {faint}, is a bound of values too faint to see on the common scale." if faint else ""
-    )
+    if not faint:
+        return ""
+    return f"A number over a map, as {faint}, is a bound of values too faint to see on the common scale."
 
 
 def show_grid(maps: np.ndarray, layer: str, epoch: int, *, description: str, per_map: bool = False) -> Exhibit:
@@ -197,8 +197,8 @@ def draw_activation_evolution(table: pd.DataFrame, *, image: np.ndarray, title: 
 def _draw_block(
     ax: Axes, maps: list[np.ndarray], titles: list[str], kind: style.Scale, corner: tuple[float, float, int]
 ) -> list[tiles.Tile]:
-    (left, top, columns), side = corner, _side(corner[2])
-    drawn = []
+    left, top, columns = corner
+    side, drawn = _side(columns), []
     for place, (values, title) in enumerate(zip(maps, titles, strict=True)):
         down, across = divmod(place, columns)
         where = left + across * (side + GAP), top + LINE + down * (side + ROW)

@@ -10,7 +10,7 @@ from study.search import search
 from study.search.records import TrialRecord, as_record
 from study.system import interruption
 from study.system.heartbeat import HeartbeatMonitor, PeriodicCall
-from study.system.processes import is_gone, is_known, this_process
+from study.system.processes import is_gone, is_known, named, this_process
 from study.system.retry import at_once
 from study.tracking.runs import Run
 
@@ -53,8 +53,7 @@ class Recovery:
         """While others work on the last trials: prints once who does so elsewhere, and recovers."""
         for number, worker in search.workers(self.opened).items():
             if number not in self._named and not is_known(worker):
-                host, process = worker.split()[:2]
-                self.context.display.say(f"Waiting for trial {number}, which runs in process {process} on {host}.")
+                self.context.display.say(f"Waiting for trial {number}, which runs in {named(worker)}.")
                 self._named.add(number)
         self._look()
 

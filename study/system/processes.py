@@ -62,6 +62,12 @@ def is_known(process: str) -> bool:
     return process.split()[2:3] == [_ids()]
 
 
+def named(process: str) -> str:
+    """`process` (from `this_process`) for messages: ``process 12 on a-host``."""
+    host, number, *_ = process.split()
+    return f"process {number} on {host}"
+
+
 def _ids() -> str:
     """Whose process ids are meant: those of one start of a machine, in one container."""
     try:

@@ -7,7 +7,7 @@ from itertools import count
 from study.errors import TakenOver
 from study.system import interruption
 from study.system.heartbeat import HeartbeatMonitor, PeriodicCall, grace
-from study.system.processes import is_gone, is_known, this_process
+from study.system.processes import is_gone, is_known, named, this_process
 from study.system.retry import at_once
 from study.tracking.runs import HEARTBEAT, Run, is_under_way
 from study.tracking.store import Store
@@ -56,9 +56,8 @@ def close_dead(store: Store, runs: Iterable[Run]) -> None:
         if is_gone_or_known(run):
             del watched[run.id]
         else:
-            host, process = run.worker.split()[:2]
             store.say(
-                f"Run {run.id} is of process {process} on {host}, which cannot be seen from here: looking for a sign "
+                f"Run {run.id} is of {named(run.worker)}, which cannot be seen from here: looking for a sign "
                 f"of life for up to {grace():.0f} s."
             )
     while watched:

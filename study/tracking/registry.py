@@ -84,7 +84,12 @@ def register(client: MlflowClient, exported: LoggedModel, name: str, score: floa
 
 def model_name(run: Run) -> str:
     """Name of the registered model for `run`, a trial or a retraining."""
-    return f"{run.dataset_key}-{run.model}"
+    return name_on(run.dataset_key, run.model)
+
+
+def name_on(dataset: str, model: str) -> str:
+    """Name of the registered model for a network on the data set with this key."""
+    return f"{dataset}-{model}"
 
 
 def versions_of(client: MlflowClient, name: str, exported: LoggedModel) -> list[ModelVersion]:
