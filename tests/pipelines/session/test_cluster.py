@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ from tests.whole.test_cli import assert_one_sentence
 from tests.whole.test_ui import free_port
 
 TUNE = ("tune", "--dataset", "digits", "--model", "ffnn", "--no-retrain")
+EPOCHS = 300
+"""Of a trial that something happens to: after `EARLY` epochs, seconds are left in which it happens. As `EARLY` is more
+than half of them, two trials are both early at some time, however much later than the other one of them started."""
+EARLY = 200
 SEARCH = SearchConfig(
     name="digits-cnn",
     model=CNNConfig(filters=(4, 6)),
@@ -244,39 +248,42 @@ class Chaos:
 @pytest.fixture(scope="module")
 def chaos(nodes: Nodes, migrated: Home, tmp_path_factory: pytest.TempPathFactory) -> Chaos:
     home = copy_of(migrated, tmp_path_factory.mktemp("chaos") / "home")
-    # So many epochs that the first node's trial is not over when the other node's worker has started.
-    command = (*TUNE, "--trials", "3", "--epochs", "250", "--pruner", "none", "--engine", "ray")
+    command = (*TUNE, "--trials", "3", "--epochs", str(EPOCHS), "--pruner", "none", "--engine", "ray")
     command = (*command, "--address", nodes.address)
     first = start(*command, home=home.root)
     try:
-        wait_until(lambda: [epoch > 0 for epoch in epochs_of_running(home).values()] == [True] * 2, first)
+        wait_for_trials(2, home, first)
         nodes.kill(OTHER)
         output = read_until(first, "Retrying")
+        wait_for_trials(1, home, first)
     finally:
         # As the machine of the command that loses its power.
         first.kill()
         end(first)
     second = start(*command, home=home.root)
     output_of_second = read_until(second, "Retrying")
-    wait_until(lambda: max(epochs_of_running(home).values(), default=0) > 0, second)
+    wait_for_trials(1, home, second)
     os.kill(second.pid, signal.SIGINT)
     stopped = end(second, output_of_second)
     return Chaos(home, output, stopped, study(*command, home=home.root))
 
 
-def epochs_of_running(home: Home) -> dict[int, int]:
+def wait_for_trials(number: int, home: Home, process: Forked) -> None:
+    """Waits until all running trials, at least `number`, are in their first `EARLY` epochs, and `process` runs."""
+    while True:
+        epochs = epochs_of_running(home)
+        if len(epochs) >= number and all(0 < epoch <= EARLY for epoch in epochs):
+            return
+        assert process.poll() is None, "It ended before."
+        time.sleep(0.1)
+
+
+def epochs_of_running(home: Home) -> list[int]:
     """The epochs that the trials under way have reported."""
     storage = optuna.storages.RDBStorage(home.storage_url)
     names = optuna.get_all_study_names(storage)
     trials = [trial for name in names for trial in optuna.load_study(study_name=name, storage=storage).get_trials()]
-    return {trial.number: trial.last_step or 0 for trial in trials if trial.state == optuna.trial.TrialState.RUNNING}
-
-
-def wait_until(condition: Callable[[], bool], process: Forked) -> None:
-    """Waits while `process` runs."""
-    while not condition():
-        assert process.poll() is None, "It ended before."
-        time.sleep(0.2)
+    return [trial.last_step or 0 for trial in trials if trial.state == optuna.trial.TrialState.RUNNING]
 
 
 def test_the_trial_of_a_lost_node_is_retried_at_once(chaos: Chaos) -> None:
@@ -290,7 +297,7 @@ def test_ctrl_c_ends_the_trials_as_interrupted(chaos: Chaos) -> None:
 
 def test_after_a_killed_node_a_killed_process_and_ctrl_c_the_total_is_exact(chaos: Chaos) -> None:
     assert chaos.last.code == 0, chaos.last
-    assert "3 trials (3 complete), 750 epochs in all" in chaos.last.out
+    assert f"3 trials (3 complete), {3 * EPOCHS} epochs in all" in chaos.last.out
     runs = Store(chaos.home).runs(stage="trial")
     assert sorted(run.status for run in runs if run.status != "KILLED") == ["FINISHED"] * 3
     # The node's, the process's and Ctrl-C's.
