@@ -60,6 +60,11 @@ def minus_signs(number: str) -> str:
     return number.replace("e-0", "e-").replace("-", "−")
 
 
+def quoted(name: str) -> str:
+    """A class name as sentences have it: in quotation marks, unless it is one word of letters."""
+    return name if name.replace("-", "").isalpha() else f"“{name}”"
+
+
 def listed(words: Sequence[str]) -> str:
     """The words as a list in a sentence: ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

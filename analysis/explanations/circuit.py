@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.drawing.wording import probability, signed
+from analysis.drawing.wording import probability, quoted, signed
 from analysis.exhibit import Exhibit
 from analysis.explanations.circuit_picture import draw
 from analysis.explanations.decision import Decision
@@ -19,7 +19,7 @@ NOTE = (
 
 def show(decision: Decision, name: str = "circuit") -> Exhibit:
     """The circuit of a decision."""
-    chosen, rival = decision.classes[decision.chosen], decision.classes[decision.rival]
+    chosen, rival = (quoted(decision.classes[place]) for place in (decision.chosen, decision.rival))
     return Exhibit(
         name,
         f"Which filters, and where, made {decision.description} {chosen} rather than {rival}?",
@@ -65,7 +65,7 @@ def pixels_table(decision: Decision) -> pd.DataFrame:
 
 def caption(decision: Decision) -> str:
     """One sentence: the margin, what of it the shares explain, and the filters most for the class and most against."""
-    chosen, rival = decision.classes[decision.chosen], decision.classes[decision.rival]
+    chosen, rival = (quoted(decision.classes[place]) for place in (decision.chosen, decision.rival))
     text = (
         f"The margin of {chosen} ({probability(decision.probabilities[decision.chosen])}) over {rival} "
         f"({probability(decision.probabilities[decision.rival])}) is {signed(decision.margin)} logits, "
@@ -109,9 +109,9 @@ def _rival_sentence(decision: Decision, layer: str) -> str:
     if both[filter] < 0.005:
         return ""
     most, least = shares[:, filter].argmax(), shares[:, filter].argmin()
-    chosen = decision.classes[decision.chosen]
+    chosen, *others = (quoted(decision.classes[place]) for place in (decision.chosen, rivals[most], rivals[least]))
     return (
         f"A filter's share depends on the rival: filter {filter} of {layer} gives {chosen} "
-        f"{signed(shares[most, filter])} against {decision.classes[rivals[most]]} and "
-        f"{signed(shares[least, filter])} against {decision.classes[rivals[least]]}."
+        f"{signed(shares[most, filter])} against {others[0]} and "
+        f"{signed(shares[least, filter])} against {others[1]}."
     )

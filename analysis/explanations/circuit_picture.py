@@ -13,7 +13,7 @@ from matplotlib.path import Path
 from analysis.drawing import style
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import CHARACTER, MARGIN, beside, draw_picture, sheet
-from analysis.drawing.wording import signed, without_middle
+from analysis.drawing.wording import quoted, signed, without_middle
 from analysis.explanations.decision import MOST, Decision
 from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
 
@@ -34,7 +34,7 @@ PLACE, WORDS, STRIP, END = 0.68, 1.36, 1.92, 3.05
 @style.styled
 def draw(decision: Decision) -> Figure:
     """The image and its pixels, the leading filters of both layers with their links, and the waterfall."""
-    chosen, rival = (without_middle(decision.classes[place], 20) for place in (decision.chosen, decision.rival))
+    chosen, rival = (quoted(without_middle(decision.classes[place], 20)) for place in (decision.chosen, decision.rival))
     title = f"{chosen} rather than {rival}: the margin above the mean, {signed(decision.explained)} logits, divided"
     key = f"Red speaks for {chosen}, blue for {rival}."
     shown = {layer: decision.leading(layer) for layer in decision.against}

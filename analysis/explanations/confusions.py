@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import is_narrow, panels
-from analysis.drawing.wording import counted, listed, number, signed, without_middle
+from analysis.drawing.wording import counted, listed, number, quoted, signed, without_middle
 from analysis.exhibit import Exhibit
 from analysis.results import leads
 
@@ -138,22 +138,25 @@ def points(table: pd.DataFrame) -> list[str]:
 def _sentence(part: pd.DataFrame) -> str:
     true, called, lacking = part["true"].iloc[0], part["called"].iloc[0], _lacking(part)
     [row] = part[part["group"] == f"{true} called {called}"].drop_duplicates("group").to_dict("records")
+    is_recognised = f"{true} called {true}" in set(part["group"])
+    true, called, images = quoted(true), quoted(called), counted(int(row["images"]), "image")
+    their, share = ("its", "share") if row["images"] == 1 else ("their", "mean share")
     beginning = (
-        f"{counted(int(row['images']), 'image')} of {true} called {called}: their margin of {true} over {called} is "
-        f"{signed(row['sum'])} logits from the mean"
+        f"{images} of {true} called {called}: {their} margin of {true} over {called} is {signed(row['sum'])} logits "
+        "from the mean"
     )
-    if f"{true} called {true}" not in set(part["group"]):
+    if not is_recognised:
         return f"{beginning}; no image of {true} is recognised."
     less = lacking[lacking["difference"] < 0].iloc[:LACKING]
     if less.empty:
-        return f"{beginning}; in no filter is their mean share below that of those recognised."
+        return f"{beginning}; in no filter is {their} {share} below that of those recognised."
     shares = part.dropna(subset=["lowest"]).set_index("filter")["lowest"]
     places = leads.tied(shares.to_numpy(), np.flatnonzero(shares.index == less.index[0]).tolist())
     also = [int(shares.index[place]) for place in places]
     untied = less.drop(index=[filter for filter in also if filter in less.index])
     first, *others = (f"filter {filter} ({_difference(*numbers)})" for filter, *numbers in untied.itertuples())
     return (
-        f"{beginning}; their mean share falls furthest below that of those recognised in {first}"
+        f"{beginning}; {their} {share} falls furthest below that of those recognised in {first}"
         f"{leads.tie_clause(list(map(str, also)), 'filter')}{'; next: ' if others else ''}{listed(others)}."
     )
 
@@ -186,7 +189,7 @@ def draw(table: pd.DataFrame) -> Figure:
         ax.axhline(0, color="#666666", linewidth=0.7)
         ax.set(xticks=range(len(chosen)), ylabel="mean share (logits)", xlabel="second-layer filter")
         ax.set_xticklabels([str(filter) for filter in chosen.index])
-        true, called = (without_middle(part[column].iloc[0], LONGEST) for column in ("true", "called"))
+        true, called = (quoted(without_middle(part[column].iloc[0], LONGEST)) for column in ("true", "called"))
         title = f"{true} called {called}:", f"margin of {true} over {called}"
         ax.set_title("\n".join(textwrap.fill(half, NARROW_LINE) for half in title) if is_narrow() else " ".join(title))
         # Beside the panel, or below it.

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import MARGIN, draw_picture, sheet
-from analysis.drawing.wording import counted, listed, minus_signs, number, without_middle
+from analysis.drawing.wording import counted, listed, minus_signs, number, quoted, without_middle
 from analysis.exhibit import Exhibit
 
 SHOWN = 6
@@ -113,7 +113,7 @@ def caption(influence: Influence, table: pd.DataFrame) -> str:
     return (
         f"By TracIn with the last layer after epoch{'s' if len(influence.epochs) > 1 else ''} {epochs} (learning rate "
         f"{influence.learning_rate:g}; {sample}), those that lowered the loss of {influence.description} for the "
-        f"{'' if influence.known else 'predicted '}class {influence.classes[influence.label]} most are "
+        f"{'' if influence.known else 'predicted '}class {quoted(influence.classes[influence.label])} most are "
         f"{_classes(table, 'lowered')}, and those that raised it most {_classes(table, 'raised')}; its nearest "
         f"neighbours by {influence.layer} are {_classes(table, 'nearest')}."
     )
@@ -121,7 +121,7 @@ def caption(influence: Influence, table: pd.DataFrame) -> str:
 
 def _classes(table: pd.DataFrame, group: str) -> str:
     counts = table.loc[table["group"] == group, "class"].value_counts()
-    return listed([f"{count} of class {name}" for name, count in counts.items()]) or "none"
+    return listed([f"{count} of class {quoted(str(name))}" for name, count in counts.items()]) or "none"
 
 
 def agreement(influence: Influence, table: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from analysis.drawing import filter_rows, style
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import CHARACTER
-from analysis.drawing.wording import counted, without_middle
+from analysis.drawing.wording import counted, quoted, without_middle
 from analysis.exhibit import Exhibit
 from analysis.results import leads
 from analysis.results.proportions import CONFIDENCE
@@ -108,7 +108,8 @@ def _layer_sentence(layer: str, part: pd.DataFrame, effects: pd.DataFrame, measu
     working = effects[effects["layer"] == layer]
     filters = part.drop_duplicates("filter").set_index("filter")
     idle = len(filters) - len(working)
-    nothing = f"{idle} of the {len(filters)} filters of {layer} change nothing" if idle else ""
+    change = "changes" if idle == 1 else "change"
+    nothing = f"{idle} of the {len(filters)} filters of {layer} {change} nothing" if idle else ""
     first = _largest_loss(working, "mean_lost")
     if first is None:
         return f"{nothing}." if nothing else ""
@@ -159,9 +160,9 @@ def _class_sentence(table: pd.DataFrame, effects: pd.DataFrame, measure: str) ->
     changed = _change_phrase("its ", measure, row[measure.removesuffix("_lost")], row[measure])
     without = f"with the map of filter {row['filter']} of {row['layer']} replaced by {by}"
     also = table.iloc[leads.tied(table[f"{measure}_leads"].to_numpy(), [place])].to_dict("records")
-    names = [f"{other['class']} without filter {other['filter']} of {other['layer']}" for other in also]
+    names = [f"{quoted(other['class'])} without filter {other['filter']} of {other['layer']}" for other in also]
     ties = leads.tie_clause(names, mark=";")
-    return f"The class that depends most on one filter is {row['class']}: {without} {changed}{ties}."
+    return f"The class that depends most on one filter is {quoted(row['class'])}: {without} {changed}{ties}."
 
 
 @style.styled

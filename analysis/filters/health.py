@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.drawing.style import COLLAPSED
+from analysis.drawing.wording import listed
 from analysis.exhibit import Exhibit
 from analysis.filters.health_picture import draw_filter_health, note, noun
 
@@ -126,9 +127,12 @@ def removal_caption(
     """One sentence: accuracy (0..1) and number of parameters with and without the dead filters, or units (`what`)."""
     if not filters:
         return f"None is dead; the test accuracy is {accuracy:.2%}."
-    of, are = ("the maps of ", "one's are") if what == "filters" else ("", "one is")
+    one, maps = filters == 1, what == "filters"
+    of = f"the {'map' if one else 'maps'} of " if maps else ""
+    number, noun = ("the one", what.removesuffix("s")) if one else (f"all {filters}", what)
+    silent = "one is" if not maps else "one's is" if one else "one's are"
     return (
-        f"With {of}all {filters} dead (silent or collapsed) {what} set to zero, as a silent {are} anyway, "
+        f"With {of}{number} dead (silent or collapsed) {noun} set to zero, as a silent {silent} anyway, "
         f"the test accuracy is {accuracy_without:.2%}, against {accuracy:.2%} with them; {parameters_without:,} of "
         f"{parameters:,} parameters are then in use."
     )
@@ -141,9 +145,8 @@ def _layer_phrase(layer: str, table: pd.DataFrame) -> str:
     if len(silent):
         text += f" ({silent['collapsed'].sum()} of them collapsed, max |w| < {COLLAPSED:g}), {_since(silent['died'])}"
     only = int((last["state"] == "collapsed").sum())
-    if only:
-        text += f", {only} more collapsed without being silent"
-    return text + _reactivated(table) + _regrown(table)
+    clauses = [f"{only} more collapsed without being silent" if only else "", _reactivated(table), _regrown(table)]
+    return text + f", and {listed(list(filter(None, clauses)))}" * any(clauses)
 
 
 def _since(died: pd.Series) -> str:
@@ -158,7 +161,8 @@ def _reactivated(table: pd.DataFrame) -> str:
     if not back.any():
         return ""
     verb, lasting = "was" if back.sum() == 1 else "were", int((back & ~silent[:, -1]).sum())
-    return f", {back.sum()} {verb} active again for some epochs after being silent ({lasting} of them at the end)"
+    at_end = f"{lasting} of them at the end" if back.sum() > 1 else "also at the end" if lasting else "not at the end"
+    return f"{back.sum()} {verb} active again for some epochs after being silent ({at_end})"
 
 
 def _regrown(table: pd.DataFrame) -> str:
@@ -167,7 +171,7 @@ def _regrown(table: pd.DataFrame) -> str:
     if not collapsed.any():
         return ""
     grown = collapsed[:, :-1] & ~collapsed[:, 1:]
-    text = f", {collapsed.any(axis=1).sum()} collapsed at some epoch"
+    text = f"{collapsed.any(axis=1).sum()} collapsed at some epoch"
     if not grown.any():
         return text
     quiet = (grown & silent[:, 1:]).any(axis=1).sum()

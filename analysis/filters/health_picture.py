@@ -72,7 +72,9 @@ def draw_filter_health(
     legend = 0.0 if len(healthy) == len(layers) else 0.4
     if is_narrow():
         legend *= 2
-    panels = [2 if layer in healthy else 3 for layer in layers]
+    # The accuracy stands over the counts of states; where there are none, in a panel of its own.
+    alone = list(layers)[-1] if len(healthy) == len(layers) else None
+    panels = [1 + (layer == alone) if layer in healthy else 3 for layer in layers]
     below = [sum(_panel_heights(height, count)) for height, count in zip(heights, panels, strict=True)]
     figure, ax = sheet(
         style.page_width(),
@@ -83,7 +85,7 @@ def draw_filter_health(
     for (layer, part), height, deep in zip(layers.items(), heights, below, strict=True):
         marked = set(followed.get(layer, ()))
         if layer in healthy:
-            _draw_healthy(ax, top, height, part, marked, accuracy)
+            _draw_healthy(ax, top, height, part, marked, accuracy if layer == alone else None)
         else:
             _draw_layer(ax, top, height, part, marked, accuracy)
         top += deep
@@ -128,19 +130,21 @@ def _draw_layer(
 
 
 def _draw_healthy(
-    sheet: Axes, top: float, height: float, table: pd.DataFrame, marked: set[int], accuracy: Mapping[int, float]
+    sheet: Axes, top: float, height: float, table: pd.DataFrame, marked: set[int], accuracy: Mapping[int, float] | None
 ) -> None:
-    """A row of panels of a layer whose filters are all active: the states would be one colour."""
+    """The weights of a layer whose filters are all active, as the states would be one colour; beside, the accuracy."""
     layer, count = str(table["layer"].iloc[0]), table["filter"].nunique()
-    weights, over = _places(sheet, top, height, ((0.6, 6.0), (7.4, 1.9)))
+    across = ((0.6, 8.7),) if accuracy is None else ((0.6, 6.0), (7.4, 1.9))
+    weights, *over = _places(sheet, top, height, across)
     _draw_weights(weights, table, marked)
     break_line = break_if_narrow()
     weights.set_title(
         f"{layer}: largest weight, max |w|;{break_line}all {count} {noun(layer)} are active at every epoch"
     )
-    _draw_accuracy(over, accuracy)
-    over.set_title("Test accuracy")
-    _tick_epochs(table, weights, over)
+    for ax in over:
+        _draw_accuracy(ax, accuracy or {})
+        ax.set_title("Test accuracy")
+    _tick_epochs(table, weights, *over)
 
 
 def _tick_epochs(table: pd.DataFrame, *axes: Axes) -> None:

@@ -1,5 +1,6 @@
 """Filter ablation on one image: which filters speak for and against a class, each replaced in turn."""
 
+import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import MARGIN, beside, draw_picture, draw_tile, sheet
-from analysis.drawing.wording import minus_signs, probability, without_middle
+from analysis.drawing.wording import minus_signs, probability, quoted, without_middle
 from analysis.exhibit import Exhibit
 from analysis.filters.ablation import NO_EFFECT, REPLACED
 from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
@@ -44,7 +45,8 @@ def show(table: pd.DataFrame, pictures: Pictures, *, image: np.ndarray, descript
         image: (H, W, 3), bytes.
         description: which image it is.
     """
-    heading, text = f"Which filters speak for and against {table['class'].iloc[0]} in {description}", caption(table)
+    target, text = quoted(table["class"].iloc[0]), caption(table)
+    heading = f"Which filters speak for and against {target} in {description}"
     if not table["margin_lost"].any():
         return Exhibit("ablation_image", heading, text, tables={"ablation_image": table})
     figure = draw_image_effects(table, pictures, image=image, description=description)
@@ -67,8 +69,8 @@ def leading(table: pd.DataFrame, firing: Mapping[str, np.ndarray]) -> dict[str, 
         found[str(layer)] = (
             int(row["filter"]),
             f"of those that fire on this image the one that changes the margin most: with its map replaced by "
-            f"{REPLACED[row['replaced_by']]} the margin of {row['class']} goes from {_signed(row['margin'])} to "
-            f"{_signed(row['margin'] - row['margin_lost'])}.",
+            f"{REPLACED[row['replaced_by']]} the margin of {quoted(row['class'])} goes from "
+            f"{_signed(row['margin'])} to {_signed(row['margin'] - row['margin_lost'])}.",
         )
     return found
 
@@ -125,15 +127,16 @@ def _scores(logits: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray, np
 def caption(table: pd.DataFrame) -> str:
     """One sentence: the predicted class, and the filter that speaks most for the target."""
     [best] = table.nlargest(1, "margin_lost").to_dict("records")
+    target = quoted(best["class"])
     text = (
-        f"The image is classified as {best['predicted']}, with a margin of {best['class']} over its strongest rival of "
-        f"{_signed(best['margin'])} (probability {probability(best['probability'])})"
+        f"The image is classified as {quoted(best['predicted'])}, with a margin of {target} over its strongest "
+        f"rival of {_signed(best['margin'])} (probability {probability(best['probability'])})"
     )
     by = REPLACED[best["replaced_by"]]
     if best["margin_lost"] <= 0:
-        return f"{text}, and no filter speaks for {best['class']} when its map is replaced by {by}."
+        return f"{text}, and no filter speaks for {target} when its map is replaced by {by}."
     outcome = _outcome(best, f"with its map replaced by {by}")
-    return f"{text}; filter {best['filter']} of {best['layer']} speaks most for {best['class']}: {outcome}."
+    return f"{text}; filter {best['filter']} of {best['layer']} speaks most for {target}: {outcome}."
 
 
 def points(table: pd.DataFrame) -> list[str]:
@@ -141,10 +144,11 @@ def points(table: pd.DataFrame) -> list[str]:
     [worst] = table.nsmallest(1, "margin_lost").to_dict("records")
     if not table["margin_lost"].any():
         return []
-    phrases = [f"Filter {worst['filter']} of {worst['layer']} speaks most against {worst['class']}: {_outcome(worst)}."]
+    against = f"Filter {worst['filter']} of {worst['layer']} speaks most against {quoted(worst['class'])}"
     changing = table["margin_lost"].ne(0).groupby(table["layer"], sort=False).any()
     idle = [f"No filter of {layer} changes the margin." for layer in changing.index[~changing]]
-    return [*(phrases if worst["margin_lost"] < 0 else []), *idle, _decisive_sentence(table)]
+    phrases = [f"{against}: {_outcome(worst)}."] if worst["margin_lost"] < 0 else []
+    return [*phrases, *idle, _decisive_sentence(table)]
 
 
 def _decisive_sentence(table: pd.DataFrame) -> str:
@@ -156,12 +160,15 @@ def _decisive_sentence(table: pd.DataFrame) -> str:
 
 
 def _outcome(row: Mapping[Hashable, Any], without: str = "without it") -> str:
+    if abs(row["margin_lost"]) < 0.005:
+        verb = "falls" if row["margin_lost"] > 0 else "grows"
+        return f"{without} the margin {verb} by only {abs(row['margin_lost']):.1g}"
     text = (
         f"{without} the margin is {_signed(row['margin'] - row['margin_lost'])} "
         f"(probability {probability(row['probability'] - row['probability_lost'])})"
     )
     changed = row["predicted_without"] != row["predicted"]
-    return f"{text}, and the answer {row['predicted_without']}" if changed else text
+    return f"{text}, and the answer {quoted(row['predicted_without'])}" if changed else text
 
 
 def _signed(value: float) -> str:
@@ -183,7 +190,7 @@ def draw_image_effects(table: pd.DataFrame, pictures: Pictures, *, image: np.nda
     changing = table[table["margin_lost"] != 0]
     layers = {str(layer): _ranked(part) for layer, part in changing.groupby("layer", sort=False)}
     bars = {layer: max(3, len(part)) for layer, part in layers.items()}
-    name, by = without_middle(table["class"].iloc[0], 40), REPLACED[table["replaced_by"].iloc[0]]
+    name, by = quoted(without_middle(table["class"].iloc[0], 40)), REPLACED[table["replaced_by"].iloc[0]]
     title = f"Margin of {name} lost (logits) when a filter's map is replaced by {by}"
     narrow = is_narrow()
     if not narrow:
@@ -193,7 +200,7 @@ def draw_image_effects(table: pd.DataFrame, pictures: Pictures, *, image: np.nda
     figure, ax = sheet(style.page_width(), beginning + (sum(deep) if narrow else deep[0]), title)
     draw_picture(ax, image, MARGIN, HEAD, IMAGE, without_middle(description, 24))
     predicted = without_middle(table["predicted"].iloc[0], 14)
-    text = f"classified as\n{predicted}\nmargin {_signed(table['margin'].iloc[0])}"
+    text = f"{textwrap.fill(f'classified as {predicted}', 24)}\nmargin {_signed(table['margin'].iloc[0])}"
     beside_image = (2 * MARGIN + IMAGE, HEAD) if narrow else (MARGIN, HEAD + IMAGE + 0.06)
     ax.text(*beside_image, text, va="top", fontsize=8, color=style.INK)
     across = style.page_width() if narrow else (style.page_width() - IMAGE - 2 * MARGIN) / len(layers)

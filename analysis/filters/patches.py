@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.drawing import filter_rows
-from analysis.drawing.wording import sentence, several
+from analysis.drawing.wording import quoted, sentence, several
 from analysis.exhibit import Exhibit
 from analysis.filters.ablation import main_effects
 from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
@@ -199,12 +199,12 @@ def _most_agreed(shown: pd.DataFrame, most: pd.DataFrame) -> str:
     """The filter whose patches agree most on a class; `most` has a row for each filter and class that tie."""
     first, *others = most.to_dict("records")
     if others:
-        named = several([f"filter {row['filter']} on {row['class']}" for row in (first, *others)])
+        named = several([f"filter {row['filter']} on {quoted(row['class'])}" for row in (first, *others)])
         most_of = shown.groupby("filter").size().max()
         return f"At most {first['count']} of a filter's {most_of} patches show one class, in {len(most)} cases: {named}"
     patches = (shown["filter"] == first["filter"]).sum()
     text = f"The patches of filter {first['filter']} agree most on a class: {first['count']} of {patches} show"
-    return f"{text} {first['class']}"
+    return f"{text} {quoted(first['class'])}"
 
 
 def chance(table: pd.DataFrame, labels: np.ndarray) -> str:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.drawing import filter_rows, style
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import CHARACTER
-from analysis.drawing.wording import listed, width, without_middle
+from analysis.drawing.wording import listed, quoted, width, without_middle
 from analysis.exhibit import Exhibit
 from analysis.results import leads
 
@@ -113,7 +113,7 @@ def caption(table: pd.DataFrame) -> str:
     medians = [f"{part['selectivity'].median():.2f} in {layer}" for layer, part in defined.groupby("layer", sort=False)]
     return (
         f"Filter {most['filter']} of {most['layer']} is the most selective with {most['selectivity']:.2f}, for "
-        f"{most['class']}{ties}; the median selectivity is {listed(medians)}."
+        f"{quoted(most['class'])}{ties}; the median selectivity is {listed(medians)}."
     )
 
 
@@ -138,7 +138,7 @@ def _layer_sentence(layer: str, table: pd.DataFrame) -> str:
     return (
         f"In {layer} filter {most['filter']} is the most selective with {most['selectivity']:.2f}{ties}: its mean "
         "activation "
-        f"is {most['mean_highest']:.3g} for {most['class']} and {most['mean_rest']:.3g} for the rest{quiet}."
+        f"is {most['mean_highest']:.3g} for {quoted(most['class'])} and {most['mean_rest']:.3g} for the rest{quiet}."
     )
 
 

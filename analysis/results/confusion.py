@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import label_first, panels
-from analysis.drawing.wording import counted, model_label, several, without_middle
+from analysis.drawing.wording import counted, model_label, quoted, several, without_middle
 from analysis.exhibit import Exhibit, joined
 from analysis.results import leads
 from analysis.results.classification import TestPredictions
@@ -72,13 +72,18 @@ def confusion_caption(tables: dict[str, pd.DataFrame]) -> str:
             phrases.append(f"{model_label(model)} confuses no classes")
             continue
         most = wrong[wrong["count"] == wrong["count"].max()]
-        pairs = [f"{true} for {predicted}" for true, predicted in zip(most["true"], most["predicted"], strict=True)]
+        pairs = _in_words(most)
         count, total = most["count"].iloc[0], table.loc[table["true"] == most["true"].iloc[0], "count"].sum()
         how_often = f"{count:,} of {total:,}" if len(most) == 1 else f"{counted(count, 'image')} each"
         also = table.iloc[leads.tied(table["leads"].to_numpy(), most.index.tolist())]
-        ties = [f"{true} for {predicted}" for true, predicted in zip(also["true"], also["predicted"], strict=True)]
-        phrases.append(f"{model_label(model)} most often takes {several(pairs)} ({how_often}){leads.tie_clause(ties)}")
+        ties = leads.tie_clause(_in_words(also))
+        phrases.append(f"{model_label(model)} most often takes {several(pairs)} ({how_often}){ties}")
     return f"{'; '.join(phrases)}."
+
+
+def _in_words(confusions: pd.DataFrame) -> list[str]:
+    pairs = zip(confusions["true"], confusions["predicted"], strict=True)
+    return [f"{quoted(true)} for {quoted(predicted)}" for true, predicted in pairs]
 
 
 @style.styled

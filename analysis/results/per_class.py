@@ -1,5 +1,6 @@
 """Precision and recall of each class: which classes are hard."""
 
+import math
 from collections.abc import Sequence
 from textwrap import fill
 from typing import Any
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import entries_in_row, is_narrow, label_first, panels
-from analysis.drawing.wording import first_few, model_label, several
+from analysis.drawing.wording import first_few, model_label, quoted, several
 from analysis.exhibit import Exhibit, joined
 from analysis.results import leads
 from analysis.results.classification import TestPredictions, class_counts
@@ -95,22 +96,24 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
             phrases.append(f"{model_label(model)}: {', and '.join(ends)}")
         never = list(table.loc[table["precision"].isna(), "class"])
         if never:
-            phrases.append(f"{model_label(model)} never predicts {first_few(never)} (precision undefined)")
+            phrases.append(
+                f"{model_label(model)} never predicts {first_few(list(map(quoted, never)))} (precision undefined)"
+            )
     missing = next((list(table.loc[table["support"] == 0, "class"]) for table in tables.values()), [])
     if missing:
-        phrases.append(f"recall is undefined without images: {first_few(missing)}")
+        phrases.append(f"recall is undefined without images: {first_few(list(map(quoted, missing)))}")
     return f"{'; '.join(phrases)}."
 
 
 def _tied(defined: pd.DataFrame, rows: pd.DataFrame, column: str) -> str:
     also = leads.tied(defined[column].to_numpy(), np.flatnonzero(defined.index.isin(rows.index)).tolist())
-    return leads.tie_clause(defined["class"].iloc[also].tolist())
+    return leads.tie_clause(defined["class"].iloc[also].map(quoted).tolist())
 
 
 def _classes_phrase(rows: pd.DataFrame) -> str:
     """The tied classes and their recall; a single class also has its interval, which depends on its support."""
     columns = ["recall", "recall_low", "recall_high"] if len(rows) == 1 else ["recall"]
-    return f"{several(list(rows['class']))} with recall {readable(rows[columns].iloc[0].to_list())}"
+    return f"{several(list(map(quoted, rows['class'])))} with recall {readable(rows[columns].iloc[0].to_list())}"
 
 
 @style.styled
@@ -121,13 +124,14 @@ def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
     names = [fill(f"{name} ({support[name]:,})", NARROW_LINE if is_narrow() else LINE) for name in shown]
     lines = max(name.count("\n") + 1 for name in names)
     height = 1.2 + max(0.36, 0.18 * len(tables), 0.15 * lines) * len(shown)
+    low = _left_end(tables)
     figure, (axes,) = panels(style.WIDTH, height, 1, len(MEASURES), shrink=False, sharey=True)
     for ax, (measure, words) in zip(axes, MEASURES.items(), strict=True):
         for place, (model, table) in enumerate(tables.items()):
             rows = table.set_index("class").loc[shown].reset_index()
             heights = np.arange(len(shown)) + 0.32 * (place - (len(tables) - 1) / 2)
             _draw_measure(ax, rows, measure, heights, {"color": style.model_colour(model), "label": model_label(model)})
-        ax.set(xlim=(-0.02, 1.02), title=measure.capitalize())
+        ax.set(xlim=(low - 0.02 * (1 - low), 1 + 0.02 * (1 - low)), title=measure.capitalize())
         # Long names leave a narrow axis, whose label has room to its left alone.
         ax.set_xlabel(words, loc="right" if is_narrow() else "center")
         ax.grid(True, axis="x")
@@ -146,6 +150,12 @@ def draw_per_class(tables: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+def _left_end(tables: dict[str, pd.DataFrame]) -> float:
+    """Where the axes begin: at 0, or at the tenth below the lowest interval if much would be empty."""
+    lowest = min(float(table[f"{measure}_low"].min()) for table in tables.values() for measure in MEASURES)
+    return math.floor(10 * lowest) / 10 if lowest >= 0.3 else 0.0
+
+
 def _shown(tables: dict[str, pd.DataFrame]) -> list[str]:
     """The classes to show, sorted by mean recall over the models, easiest first, those without images last."""
     recall = pd.concat([table.set_index("class")["recall"] for table in tables.values()], axis=1).mean(axis=1)
@@ -159,4 +169,6 @@ def _draw_measure(ax: Axes, rows: pd.DataFrame, measure: str, heights: np.ndarra
     span = [values - rows[f"{measure}_low"], rows[f"{measure}_high"] - values]
     ax.errorbar(values, heights, xerr=span, fmt="o", markersize=4, capsize=2, linewidth=1.3, **look)
     for height in heights[values.isna()]:
-        ax.text(0.01, height, "undefined", va="center", fontsize=8, color=look["color"])
+        ax.text(
+            0.01, height, "undefined", transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=look["color"]
+        )

@@ -17,6 +17,11 @@ def test_those_that_tie_are_all_named_where_they_are_few():
     assert wording.several(list("abcdef")) == "a, b, c and 3 more"
 
 
+def test_a_class_name_that_is_not_one_word_stands_in_quotation_marks():
+    names = ("cat", "Zwerg-Pudel", "8", "a cat", "traffic_light", "")
+    assert [wording.quoted(name) for name in names] == ["cat", "Zwerg-Pudel", "“8”", "“a cat”", "“traffic_light”", "“”"]
+
+
 def test_a_probability_is_not_rounded_to_certainty():
     shares = (0, 0.0004, 0.0006, 0.5, 0.9994, 0.99996, 1)
     texts = ["0.0%", "under 0.1%", "0.1%", "50.0%", "99.9%", "over 99.9%", "100.0%"]

@@ -44,6 +44,16 @@ def test_caption_names_the_filters_that_the_mistaken_images_lack():
     )
 
 
+def test_of_a_single_image_no_mean_is_said():
+    shares = np.zeros((9, 4, 3))
+    shares[2, 2, 0] = -1.0
+    predicted = np.where(np.arange(9) == 2, 1, LABELS)
+    assert confusions.show(shares, predicted, LABELS, ["a cat", "dog", "ship"]).text == (
+        "1 image of “a cat” called dog: its margin of “a cat” over dog is −1.00 logits from the mean; its share falls "
+        "furthest below that of those recognised in filter 2 (−1.00)."
+    )
+
+
 def test_intervals_stand_beside_the_differences():
     shares = np.zeros((9, 4, 3))
     shares[:2, 1, 0] = (3.0, 5.0)

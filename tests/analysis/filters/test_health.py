@@ -89,8 +89,8 @@ def test_the_states_of_an_epoch_add_up_to_all_filters():
 def test_the_caption_counts_the_silent_and_when_they_died():
     assert caption(health(SILENT, collapsed=1), 10_000) == (
         "At epoch 3, of 10,000 test images: 3 of conv2's 5 filters are silent on every one (1 of them collapsed,"
-        " max |w| < 0.001), since epochs 0 to 3 (median 1), 2 were active again for some epochs after being silent"
-        " (1 of them at the end), 1 collapsed at some epoch."
+        " max |w| < 0.001), since epochs 0 to 3 (median 1), and 2 were active again for some epochs after being"
+        " silent (1 of them at the end) and 1 collapsed at some epoch."
     )
     assert "3 of conv2's 5 filters" in caption(health(SILENT, collapsed=0), 7)
     assert "1 more collapsed without being silent" in caption(health(SILENT, collapsed=0), 7)
@@ -108,6 +108,9 @@ def test_removal_says_what_is_left():
     assert "all 41 dead" in text
     assert "68.60%, against 68.61%" in text
     assert "30,000 of 94,666 parameters" in text
+    assert removal_caption(filters=1, accuracy=0.5, accuracy_without=0.5, **sizes).startswith(
+        "With the map of the one dead (silent or collapsed) filter set to zero, as a silent one's is anyway, the test"
+    )
     assert "None is dead" in removal_caption(filters=0, accuracy=0.7, accuracy_without=0.7, **sizes)
 
 
@@ -126,15 +129,23 @@ def test_units_are_not_called_filters_and_no_star_is_explained_where_there_is_no
 def test_filters_that_are_dead_again_at_the_end_are_not_said_to_have_recovered():
     flickering = np.array([[True, False, True], [True, False, True], [True, True, False], [False, False, False]])
     assert caption(health(flickering), 10).endswith(
-        ", 3 were active again for some epochs after being silent (1 of them at the end)."
+        ", and 3 were active again for some epochs after being silent (1 of them at the end)."
     )
     assert "0 of them at the end" in caption(health(flickering[:2]), 10)
+    assert "and 1 was active again for some epochs after being silent (not at the end)." in caption(
+        health(flickering[:1]), 10
+    )
+    assert "1 was active again for some epochs after being silent (also at the end)." in caption(
+        health(flickering[2:]), 10
+    )
 
 
 def test_weights_that_grew_again_are_told_from_those_that_did_so_while_silent():
     table = health(np.array([[True, True, True], [False, False, False], [True, True, True]]))
     table["collapsed"] = (table["filter"] < 2) & (table["epoch"] == 1) | (table["filter"] == 2)
-    assert caption(table, 10).endswith(", 3 collapsed at some epoch (2 of them grew weights again, 1 while silent).")
+    assert caption(table, 10).endswith(
+        ", and 3 collapsed at some epoch (2 of them grew weights again, 1 while silent)."
+    )
 
 
 def test_collapsed_means_the_same_in_an_experiment_and_in_the_analysis():

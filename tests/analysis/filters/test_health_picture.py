@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
@@ -91,6 +92,14 @@ def test_a_layer_without_a_dead_filter_has_no_panel_of_one_colour():
     assert not figure.legends
     assert not accuracy.patches
     assert list(accuracy.lines[-1].get_ydata()) == list(ACCURACY.values())
+
+
+def test_the_accuracy_is_drawn_once():
+    healthy, ill = health(np.zeros((3, 4), bool), layer="conv1"), health(SILENT)
+    for layers, panels in (((healthy, ill), 6), ((healthy, healthy.assign(layer="conv2")), 4)):
+        axes = draw_filter_health(pd.concat(layers), ACCURACY, {}).axes
+        assert len(axes) == panels
+        assert [ax.get_ylabel() for ax in axes].count("test accuracy") == 1
 
 
 def test_the_last_epoch_is_ticked_in_every_panel():

@@ -57,6 +57,13 @@ def test_the_caption_names_the_filters_most_for_and_most_against_the_class():
     ]
 
 
+def test_an_effect_that_the_margins_decimals_do_not_show_is_said_by_itself():
+    table = image_effects(LOGITS, {"conv1": LOGITS + np.array([[0, 0.002, 0], [0, -0.001, 0]], np.float32)}, CLASSES, 1)
+    assert caption(table).endswith("speaks most for dog: with its map replaced by its mean over the test images the "
+                                   "margin falls by only 0.001.")  # fmt: skip
+    assert points(table)[0] == ("Filter 0 of conv1 speaks most against dog: without it the margin grows by only 0.002.")
+
+
 def test_bars_are_ranked_six_for_and_six_against_with_the_filters_numbers_and_maps():
     figure = draw(TABLE)
     sheet, first, second = figure.axes

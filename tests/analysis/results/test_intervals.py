@@ -187,7 +187,7 @@ def test_the_answer_is_read_model_by_model_with_the_report_below():
     table = s.answer(s.measured(predictions, CIFAR10_CLASSES, of_cifar10=True))
     assert list(table) == ["images", "model", "accuracy", "precision", "recall", "F1", "balanced accuracy"]
     assert table["images"].tolist() == ["test"] * 7 + ["train"] * 7
-    baseline = "always the most frequent class"
+    baseline = "majority class"
     models = ["CNN", "CNN (Wik)", "FFNN", "FFNN (Wik)", "CNN − FFNN", "CNN − FFNN (Wik)", baseline]
     assert table["model"].tolist() == models * 2
     reported = table[table["model"].str.contains("Wik", regex=False)]

@@ -77,7 +77,7 @@ def test_a_class_that_is_hardest_in_nearly_all_resamples_is_tied_with_none():
 def test_classes_that_are_all_as_hard_are_named_together():
     names = [f"class {number}" for number in range(10)]
     table = c.per_class(np.eye(10), np.arange(10), names)
-    assert c.caption({"cnn": table}) == "CNN: class 0, class 1, class 2 and 7 more with recall 1.000."
+    assert c.caption({"cnn": table}) == "CNN: “class 0”, “class 1”, “class 2” and 7 more with recall 1.000."
 
 
 def test_one_class_alone_is_neither_hard_nor_easy():
@@ -104,6 +104,14 @@ def test_classes_are_drawn_with_their_images_the_easiest_on_top():
     assert line.get_xdata()[0] == table.set_index("class").loc[first, "recall"]
     assert recall.get_ylim()[0] > recall.get_ylim()[1]
     assert precision.get_title(loc="left") == "Precision"
+
+
+@pytest.mark.parametrize(("wrong", "left"), [(10, 0.9), (250, 0.4), (400, 0.0)])
+def test_the_axes_begin_below_the_lowest_interval_where_much_would_be_empty(wrong: int, left: float):
+    labels = np.repeat([0, 1, 2], 500)
+    chosen = np.where(np.arange(1500) % 500 < wrong, (labels + 1) % 3, labels)
+    for ax in c.draw_per_class({"cnn": c.per_class(np.eye(3)[chosen], labels, NAMES)}).axes:
+        assert ax.get_xlim() == pytest.approx((left - 0.02 * (1 - left), 1 + 0.02 * (1 - left)))
 
 
 def test_of_many_classes_the_ends_are_drawn_and_long_names_wrap():
