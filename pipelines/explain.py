@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from analysis.drawing.names import readable, readable_names
-from analysis.drawing.wording import model_label, signed
+from analysis.drawing.wording import model_label, quoted, signed
 from analysis.exhibit import Exhibit
 from analysis.explanations import circuit, influence, methods
 from analysis.explanations.decision import Decision
@@ -95,7 +95,7 @@ def explain(
     notices = [*filter(None, [notice]), *([NO_CIRCUIT] if network.name == "ffnn" else [])]
     for line in notices:
         context.display.say(line)
-    title = f"Why {selected.description} is classified as {network.classes[pair[0]]}"
+    title = f"Why {selected.description} is classified as {quoted(network.classes[pair[0]])}"
     command = command_line(context.where, "explain", "--run", network.run.id, *words)
     facts = {"Run": network.run.id, "This page": f"{command}, commit {short_commit(git_commit())}"}
     links = {"The whole report": f"../../{PAGE}"} if (report.folder / "../.." / PAGE).is_file() else {}
@@ -177,12 +177,12 @@ def _slug(image: SelectedImage, against: str) -> str:
 def _lead(network: Network, image: SelectedImage, logits: np.ndarray, pair: Sequence[int]) -> str:
     """One sentence: the prediction, its margin, and whether it is right."""
     probabilities, (predicted, rival) = softmax(logits[None])[0], pair
-    truth = ""
+    names, truth = [quoted(name) for name in network.classes], ""
     if image.label is not None and image.label != predicted:
-        truth = f", wrongly: it is {network.classes[image.label]}"
+        truth = f", wrongly: it is {names[image.label]}"
     return (
-        f"The {model_label(network.name)} classifies {image.description} as {network.classes[predicted]} "
-        f"({probabilities[predicted]:.1%}){truth}; the margin over {network.classes[rival]} "
+        f"The {model_label(network.name)} classifies {image.description} as {names[predicted]} "
+        f"({probabilities[predicted]:.1%}){truth}; the margin over {names[rival]} "
         f"({probabilities[rival]:.1%}) is {signed(logits[predicted] - logits[rival])} logits."
     )
 
@@ -231,7 +231,7 @@ def _methods(
         explanations.attributions(network, image, dataset.train, pair),
         image=image.pixels,
         description=image.description,
-        margin=" over ".join(network.classes[place] for place in pair),
+        margin=" over ".join(quoted(network.classes[place]) for place in pair),
         ranking=ranking,
     )
 

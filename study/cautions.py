@@ -27,20 +27,22 @@ def cautions(dataset: Dataset) -> list[str]:
     large, small = int(sizes.argmax()), int(sizes.argmin())
     if sizes[large] >= UNEQUAL * sizes[small]:
         sentences.append(
-            f"The classes are unequal: {dataset.classes[large]} has {int(sizes[large]):,} training images, "
-            f"{dataset.classes[small]} {int(sizes[small]):,}; read the balanced accuracy too. {baseline(dataset)}"
+            f"The classes are unequal: “{dataset.classes[large]}” has {int(sizes[large]):,} training images, "
+            f"“{dataset.classes[small]}” {int(sizes[small]):,}; read the balanced accuracy too. {baseline(dataset)}"
         )
     kept = dataset.train.labels[len(dataset.train) - dataset.kept_for_validation :]
     for name, labels in {"validation": kept, "test": dataset.test.labels}.items():
         if absent := set(range(len(dataset.classes))) - set(labels.tolist()) if len(labels) else ():
-            sentences.append(f"No {name} image is of {', '.join(dataset.classes[label] for label in sorted(absent))}.")
+            sentences.append(
+                f"No {name} image is of {', '.join(f'“{dataset.classes[label]}”' for label in sorted(absent))}."
+            )
     return sentences
 
 
 def baseline(dataset: Dataset) -> str:
     """A sentence with the test accuracy of always answering the most frequent class of the training images."""
     label = int(torch.bincount(dataset.train.labels).argmax())
-    return f"Always answering {dataset.classes[label]} has a test accuracy of {share(dataset.test, label):.4f}."
+    return f"Always answering “{dataset.classes[label]}” has a test accuracy of {share(dataset.test, label):.4f}."
 
 
 def share(images: Labelled, label: int) -> float:

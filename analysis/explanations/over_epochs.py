@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import is_narrow, panels
-from analysis.drawing.wording import listed, number
+from analysis.drawing.wording import listed, number, quoted
 from analysis.exhibit import Exhibit
 
 HEADING = "Layers settle early, reasons do not: is that so?"
@@ -115,7 +115,7 @@ def points(table: pd.DataFrame) -> list[str]:
 def draw(table: pd.DataFrame, shares: np.ndarray, description: str, classes: tuple[str, str]) -> Figure:
     """The margin, the filters' shares in it, and the similarities, over the epochs; arguments as of `show`."""
     figure, axes = panels(style.WIDTH, 9.0 if is_narrow() else 7.2, 4, sharex=True, height_ratios=[1, 2.4, 2, 1])
-    style.head(figure, f"{description}: {classes[0]} over {classes[1]}")
+    style.head(figure, f"{description}: {quoted(classes[0])} over {quoted(classes[1])}")
     axes = axes[:, 0]
     axes[0].plot(table["epoch"], table["margin"], "-o", color=style.INK, markersize=3)
     axes[0].axhline(0, color=style.QUIET, linewidth=0.8)

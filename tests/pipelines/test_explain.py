@@ -49,7 +49,7 @@ def test_an_image_of_the_cnn_has_its_circuit_and_every_method_and_is_logged(fini
     logged = context.store.artifacts(finished_study.retrained["cnn"], f"report/explanations/{page.parent.name}")
     assert {Path(file).name for file in logged} >= {"index.html", "circuit.png", "methods.csv"}
     printed = capsys.readouterr().out
-    assert f"margin over {rival}" in printed
+    assert f"margin over “{rival}”" in printed
     assert re.search(r"conv2: filter \d [+−]\d", printed)
     assert text_of(page).count("Which filters, and where") >= 1
 

@@ -33,18 +33,18 @@ def test_few_validation_images_are_counted_drawn_or_kept_apart():
     kept = dataset(labelled(500, 500), labelled(5, 5), kept_for_validation=25)
     few, absent = cautions(kept)
     assert "only 25 validation images, each 4.0 percentage points" in few
-    assert absent == "No validation image is of cat."
+    assert absent == "No validation image is of “cat”."
 
 
 def test_unequal_classes_are_named_with_the_accuracy_of_the_most_frequent():
     [sentence] = cautions(dataset(labelled(1500, 300), labelled(30, 10)))
-    assert "cat has 1,500 training images, dog 300" in sentence
-    assert sentence.endswith("Always answering cat has a test accuracy of 0.7500.")
+    assert "“cat” has 1,500 training images, “dog” 300" in sentence
+    assert sentence.endswith("Always answering “cat” has a test accuracy of 0.7500.")
 
 
 def test_a_class_without_test_images_is_named():
     images = dataset(labelled(500, 500), labelled(0, 7))
-    assert cautions(images) == ["No test image is of cat."]
+    assert cautions(images) == ["No test image is of “cat”."]
 
 
 @pytest.mark.parametrize(("train", "expected"), [((9, 5), 0.2), ((5, 9), 0.8)])
