@@ -190,10 +190,12 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     figure = style.figure(style.page_width(), height)
     axes = list(figure.subplots(len(panels), 1, squeeze=False).ravel())
     limits = _cell_limits(table, measure)
+    # The cells of a few filters would else be as wide as the page.
+    widest = max(NARROW_COLUMNS, *(len(panel.filters) for panel in panels))
     for ax, row in zip(axes, panels, strict=True):
         _draw_cells(ax, layers[row.layer], row.filters, measure, limits, least)
         _frame_main(ax, effects[effects["layer"] == row.layer], row.filters, classes)
-        ax.set(xlim=(-0.5, max(1, *(len(panel.filters) for panel in panels)) - 0.5), title=row.title)
+        ax.set(xlim=(-0.5, widest - 0.5), title=row.title)
         if row.last:
             idle = sorted(set(layers[row.layer]["filter"]) - set(working[row.layer]))
             left_out = {"filters change nothing": idle, f"filters change no {SHORT[measure]}": sorted(level[row.layer])}

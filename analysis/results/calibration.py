@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.screens import label_first, panels
+from analysis.drawing.screens import entries_in_row, label_first, panels
 from analysis.drawing.wording import model_label
 from analysis.exhibit import Exhibit, joined
 from analysis.results.classification import TestPredictions, softmax
@@ -107,7 +107,8 @@ def draw_reliability(tables: dict[str, pd.DataFrame]) -> Figure:
         top.set_title(f"{model_label(model)}: expected calibration error {error:.3f}, {len(table)} bins")
     label_first(axes[0], "accuracy")
     label_first(axes[1], "images (%)")
-    axes[0, 0].legend(loc="upper left")
+    key = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*key, loc="outside lower center", ncols=entries_in_row(len(key[1])))
     return figure
 
 

@@ -83,7 +83,7 @@ def test_bars_are_the_accuracies_and_lines_the_confidences():
     assert sum(bar.get_height() for bar in below.patches) == pytest.approx(100)
     assert top.get_title(loc="left") == "CNN: expected calibration error 0.137, 10 bins"
     assert below.get_xlabel().startswith("confidence")
-    assert [text.get_text() for text in top.get_legend().get_texts()] == [
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "mean confidence",
         "accuracy",
         "its 95% interval",
