@@ -124,7 +124,7 @@ def draw_kernel_sheet(table: pd.DataFrame, *, title: str) -> Figure | None:
     limits = style.limits_of_most(weights)
     columns = min(len(living), 4 if is_narrow() else 8 if len(living) <= 32 else 16)
     rows = math.ceil(len(living) / columns)
-    dots = 70 if is_narrow() else 60 if columns > 8 else 140
+    dots = 60 if columns > 8 or is_narrow() else 140
     # As many dots for each weight.
     side = dots // weights.shape[-1] * weights.shape[-1] / DOTS_PER_INCH
     across, down = side + 0.12, side + 0.26
