@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from study.tracking.store import Store
 
 COLUMNS = (
-    "id", "data set", "name", "stage", "model", "epochs", "rate", "decay", "status", "val", "test", "started", "page",
+    "id", "data set", "name", "stage", "model", "epochs", "rate", "decay", "status", "val", "test", "user", "started",
+    "page",
 )  # fmt: skip
-DISPENSABLE = ("page", "started", "stage", "epochs", "decay", "data set", "status", "rate", "model")
+DISPENSABLE = ("page", "started", "stage", "epochs", "decay", "data set", "status", "user", "rate", "model")
 """Columns that are left out, in this order, where the terminal is too narrow; the ids are links to the pages."""
 LONGEST_NAME = 24
 """Characters of a name in a line where the terminal is too narrow."""
@@ -155,6 +156,7 @@ def summary(run: Run, store: "Store") -> dict[str, Any]:
         "status": run.status.lower(),
         "reason": run.reason,
         **{name: None if math.isnan(value) else value for name, value in numbers.items()},
+        "user": run.user,
         "started": datetime.fromtimestamp(run.started / 1000).astimezone().isoformat(timespec="seconds"),
         "page": store.uri.rstrip("/") + run_page(run) if store.uri.startswith("http") else None,
     }
@@ -172,7 +174,10 @@ def _table_of(
 ) -> Table:
     """The table of `rows`, without the columns that are `left_out`, longer names folded."""
     table = Table(box=None)
-    names = [name for name in COLUMNS if name not in left_out and (name != "page" or any(row["page"] for row in rows))]
+    without = {*left_out, "" if any(row["page"] for row in rows) else "page"}
+    # One user needs no column.
+    without.add("" if len({row["user"] for row in rows}) > 1 else "user")
+    names = [name for name in COLUMNS if name not in without]
     for name in names:
         # Folded, since a key that is cut is of no use.
         most = longest_name if name == "name" else None
@@ -190,6 +195,7 @@ def _table_of(
             "status": row["status"] + ended,
             "val": _written(row["validation_accuracy"], ".4f"),
             "test": _written(row["test_accuracy"], ".4f"),
+            "user": row["user"],
             "started": row["started"][:16].replace("T", " "),
             "page": masked(row["page"] or ""),
         }

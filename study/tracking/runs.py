@@ -151,6 +151,8 @@ class Run:
     """Why it ended."""
     parent = _RunField(str, PARENT, default="")
     """Id of the parent run."""
+    user = _RunField(str, "mlflow.user", default="")
+    """Who recorded it: the login at the server, else that of the machine."""
     mlflow_name = _RunField(str, "mlflow.runName", default="")
     """Its name in MLflow's own tag."""
     restored = _RunField(str, default="")

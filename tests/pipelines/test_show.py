@@ -117,6 +117,21 @@ def test_the_same_as_json(tuned: tuple[Home, Ended]) -> None:
     assert (ended.code, ended.err, json.loads(ended.out)) == (0, "", [])
 
 
+def test_where_several_users_record_the_list_says_who(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    headings = []
+    for user in ("alice", "bob"):
+        monkeypatch.setenv("LOGNAME", user)
+        store.start("digits", f"of {user}", tags={"stage": "search"}, params={"dataset": "digits"})
+        heading, *rows = study_here("runs", home=store.home.root).out.splitlines()
+        headings.append(heading)
+    assert ["user" in heading.split() for heading in headings] == [False, True]
+    assert [("alice" in row.split()[3:], "bob" in row.split()[3:]) for row in rows] == [(False, True), (True, False)]
+    assert [run["user"] for run in json.loads(study_here("runs", "--json", home=store.home.root).out)] == [
+        "bob",
+        "alice",
+    ]
+
+
 def test_runs_takes_a_data_set_by_its_key_and_as_the_other_commands_do(store: Store, tmp_path: Path) -> None:
     for key, source in (("birds-1a2b", tmp_path), ("birds-1a2b-64px", tmp_path), ("digits", "digits")):
         store.start(key, f"of {key}", tags={"stage": "search"}, params={"dataset": str(source)})
