@@ -87,6 +87,16 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else plural}"
 
 
+def are(number: int) -> str:
+    """The verb after a count: ``is`` for one."""
+    return "is" if number == 1 else "are"
+
+
+def have(number: int) -> str:
+    """The verb after a count: ``has`` for one."""
+    return "has" if number == 1 else "have"
+
+
 def sentence(text: str) -> str:
     """The text as a sentence, with a capital letter and a full stop."""
     return f"{text[0].upper()}{text[1:]}."

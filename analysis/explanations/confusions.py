@@ -150,13 +150,18 @@ def _sentence(part: pd.DataFrame) -> str:
     less = lacking[lacking["difference"] < 0].iloc[:LACKING]
     if less.empty:
         return f"{beginning}; in no filter is {their} {share} below that of those recognised."
+    falls = f"{beginning}; {their} {share} falls furthest below that of those recognised in"
+    if row["images"] == 1:
+        # Resamples of a single image are all alike.
+        named = listed([f"filter {filter} ({_difference(*numbers)})" for filter, *numbers in less.itertuples()])
+        return f"{falls} {named}, as far as one image tells."
     shares = part.dropna(subset=["lowest"]).set_index("filter")["lowest"]
     places = leads.tied(shares.to_numpy(), np.flatnonzero(shares.index == less.index[0]).tolist())
     also = [int(shares.index[place]) for place in places]
     untied = less.drop(index=[filter for filter in also if filter in less.index])
     first, *others = (f"filter {filter} ({_difference(*numbers)})" for filter, *numbers in untied.itertuples())
     return (
-        f"{beginning}; {their} {share} falls furthest below that of those recognised in {first}"
+        f"{falls} {first}"
         f"{leads.tie_clause(list(map(str, also)), 'filter')}{'; next: ' if others else ''}{listed(others)}."
     )
 

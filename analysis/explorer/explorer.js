@@ -76,7 +76,7 @@ function drawState() {
   const size = weight < 1e-3 ? `its weights have collapsed (none is larger than ${short(weight)})`
     : `its largest weight is ${short(weight, 3)}`;
   byId("health").textContent =
-    `${here}; ${size}. ${silent} of ${active.length} filters of ${layer} are silent on them at this epoch.`;
+    `${here}; ${size}. ${silent} of ${active.length} filters of ${layer} ${silent === 1 ? "is" : "are"} silent on them at this epoch.`;
   const dot = byId("dot");
   dot.setAttribute("cx", across(epoch));
   dot.setAttribute("cy", accuracy === null ? 110 : above(accuracy));

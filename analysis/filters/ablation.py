@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from analysis.drawing import filter_rows, style
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import CHARACTER
-from analysis.drawing.wording import counted, quoted, without_middle
+from analysis.drawing.wording import counted, have, minus_signs, quoted, without_middle
 from analysis.exhibit import Exhibit
 from analysis.results import leads
 from analysis.results.proportions import CONFIDENCE
@@ -129,7 +129,7 @@ def _main_class_sentence(table: pd.DataFrame, effects: pd.DataFrame, measure: st
     shares = table.set_index(["layer", "filter", "class"])[f"{measure}_leads_classes"]
     sure = sum(share >= CONFIDENCE for share in shares.loc[list(zip(*(losing[name] for name in KEYS), strict=True))])
     return (
-        f"Of {counted(len(losing), 'filter')} without which a class loses, {sure} {'has' if sure == 1 else 'have'} a "
+        f"Of {counted(len(losing), 'filter')} without which a class loses, {sure} {have(sure)} a "
         f"class that loses most in {CONFIDENCE:.0%} of the resamples."
     )
 
@@ -144,7 +144,8 @@ def _change_phrase(of: str, measure: str, whole: float, lost: float) -> str:
     name, digits = SHORT[measure], ".3f" if measure == "auc_lost" else ".1%"
     before, after = f"{whole:{digits}}", f"{whole - lost:{digits}}"
     if before == after:
-        return f"{of}{name}, {before}, falls by {lost:.1g}"
+        by = minus_signs(f"{lost:.1g}") if measure == "auc_lost" else f"{100 * lost:.1g} points"
+        return f"{of}{name}, {before}, falls by {by}"
     return f"{of}{name} goes from {before} to {after}"
 
 

@@ -35,9 +35,9 @@ def ablation_effects(
         A loss is negative if the class gains. Measures that are undefined, for lack of images of the class or of
         others, are NaN.
 
-        For each measure also how often its loss is the largest in bootstrap resamples of the images, see `leads`:
-        auc_lost_leads, of all; auc_lost_leads_classes, of those of the same filter; auc_lost_leads_layer, the mean over
-        the classes of those of the same layer.
+        For each measure also how often its loss is the largest in bootstrap resamples of the images, see `leads`, of
+        those that are losses in the images themselves: auc_lost_leads, of all; auc_lost_leads_classes, of those of the
+        same filter; auc_lost_leads_layer, the mean over the classes of those of the same layer.
     """
     whole = _contributions(logits, labels)
     measured = whole.sum(axis=0)
@@ -67,9 +67,10 @@ def ablation_effects(
                     }
                 )
             )
-    filters = {layer: len(changed) for layer, changed in without.items()}
+    filters, table = {layer: len(changed) for layer, changed in without.items()}, pd.concat(tables, ignore_index=True)
     of_filters = np.stack(resampled, axis=1).reshape(-1, sum(filters.values()), len(MEASURES), len(classes))
-    return pd.concat(tables, ignore_index=True).assign(**_leads(of_filters, filters))
+    lost = table[[f"{measure}_lost" for measure in MEASURES]].to_numpy(float).reshape(-1, len(classes), len(MEASURES))
+    return table.assign(**_leads(of_filters, lost.swapaxes(1, 2), filters))
 
 
 def _contributions(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -81,11 +82,12 @@ def _contributions(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([auc_contributions(softmax(logits), labels), accuracy], axis=1)
 
 
-def _leads(resampled: np.ndarray, filters: Mapping[str, int]) -> dict[str, np.ndarray]:
+def _leads(resampled: np.ndarray, lost: np.ndarray, filters: Mapping[str, int]) -> dict[str, np.ndarray]:
     """The shares of resamples in which each loss is the largest, a value for each filter and class.
 
     Args:
         resampled: the losses, (resamples, filters, measures, K).
+        lost: those in the images themselves, (filters, measures, K).
         filters: how many there are of each layer.
     """
     shares = {}
@@ -94,6 +96,9 @@ def _leads(resampled: np.ndarray, filters: Mapping[str, int]) -> dict[str, np.nd
         resamples, count, classes = losses.shape
         defined = ~np.isnan(losses).all(axis=(0, 1))
         means = losses[:, :, defined].mean(axis=2) if defined.any() else np.full((resamples, count), np.nan)
+        # Where a resample has no loss, what never loses anything would else lead with the rest.
+        means = np.where(lost[:, place][:, defined].sum(axis=1) > 0, means, np.nan)
+        losses = np.where(lost[:, place] > 0, losses, np.nan)
         of_layers = np.split(means, np.cumsum(list(filters.values()))[:-1], axis=1)
         name = f"{measure}_lost_leads"
         shares[name] = leads.lead_shares(losses.reshape(resamples, -1))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.drawing.style import COLLAPSED
-from analysis.drawing.wording import listed
+from analysis.drawing.wording import are, counted, listed
 from analysis.exhibit import Exhibit
 from analysis.filters.health_picture import draw_filter_health, note, noun
 
@@ -112,7 +112,7 @@ def caption(table: pd.DataFrame, images: int) -> str:
     """
     last = table["epoch"].max()
     phrases = [_layer_phrase(str(layer), part) for layer, part in table.groupby("layer", sort=False)]
-    return f"At epoch {last}, of {images:,} test images: {'; '.join(phrases)}."
+    return f"At epoch {last}, of {counted(images, 'test image')}: {'; '.join(phrases)}."
 
 
 def removal_caption(
@@ -130,18 +130,18 @@ def removal_caption(
     one, maps = filters == 1, what == "filters"
     of = f"the {'map' if one else 'maps'} of " if maps else ""
     number, noun = ("the one", what.removesuffix("s")) if one else (f"all {filters}", what)
-    silent = "one is" if not maps else "one's is" if one else "one's are"
+    silent = f"one's {are(filters)}" if maps else "one is"
     return (
         f"With {of}{number} dead (silent or collapsed) {noun} set to zero, as a silent {silent} anyway, "
-        f"the test accuracy is {accuracy_without:.2%}, against {accuracy:.2%} with them; {parameters_without:,} of "
-        f"{parameters:,} parameters are then in use."
+        f"the test accuracy is {accuracy_without:.2%}, against {accuracy:.2%} with {'it' if one else 'them'}; "
+        f"{parameters_without:,} of {parameters:,} parameters are then in use."
     )
 
 
 def _layer_phrase(layer: str, table: pd.DataFrame) -> str:
     last = table[table["epoch"] == table["epoch"].max()]
     silent = last[last["silent"]]
-    text = f"{len(silent)} of {layer}'s {len(last)} {noun(layer)} are silent on every one"
+    text = f"{len(silent)} of {layer}'s {len(last)} {noun(layer)} {are(len(silent))} silent on every one"
     if len(silent):
         text += f" ({silent['collapsed'].sum()} of them collapsed, max |w| < {COLLAPSED:g}), {_since(silent['died'])}"
     only = int((last["state"] == "collapsed").sum())
@@ -175,7 +175,7 @@ def _regrown(table: pd.DataFrame) -> str:
     if not grown.any():
         return text
     quiet = (grown & silent[:, 1:]).any(axis=1).sum()
-    return f"{text} ({grown.any(axis=1).sum()} of them grew weights again, {quiet} while silent)"
+    return f"{text} ({grown.any(axis=1).sum()} of which grew weights again, {quiet} while silent)"
 
 
 def _by_epoch(table: pd.DataFrame, column: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import MARGIN, beside, draw_picture, draw_tile, sheet
-from analysis.drawing.wording import minus_signs, probability, quoted, without_middle
+from analysis.drawing.wording import minus_signs, number, probability, quoted, without_middle
 from analysis.exhibit import Exhibit
 from analysis.filters.ablation import NO_EFFECT, REPLACED
 from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
@@ -66,11 +66,14 @@ def leading(table: pd.DataFrame, firing: Mapping[str, np.ndarray]) -> dict[str, 
         if not fires["margin_lost"].any():
             continue
         row = fires.iloc[int(fires["margin_lost"].abs().argmax())]
+        before, after = _signed(row["margin"]), _signed(row["margin"] - row["margin_lost"])
+        change = (
+            f"goes from {before} to {after}" if before != after else f"changes by only {abs(row['margin_lost']):.1g}"
+        )
         found[str(layer)] = (
             int(row["filter"]),
-            f"of those that fire on this image the one that changes the margin most: with its map replaced by "
-            f"{REPLACED[row['replaced_by']]} the margin of {quoted(row['class'])} goes from "
-            f"{_signed(row['margin'])} to {_signed(row['margin'] - row['margin_lost'])}.",
+            "of those that fire on this image the one that changes the margin most: with its map replaced by "
+            f"{REPLACED[row['replaced_by']]} the margin of {quoted(row['class'])} {change}.",
         )
     return found
 
@@ -172,7 +175,7 @@ def _outcome(row: Mapping[Hashable, Any], without: str = "without it") -> str:
 
 
 def _signed(value: float) -> str:
-    return minus_signs(f"{value:.2f}")
+    return number(value, 2)
 
 
 @style.styled
@@ -222,12 +225,12 @@ def _draw_pictures(
     colours = kernels.shape[1] == len(style.COLOURS)
     strongest = strongest_inputs(kernels, 1)
     drawn = kernel_pictures(kernels) if colours else slice_pictures(kernels, strongest)
-    for place, number in enumerate(filters):
+    for place, filter in enumerate(filters):
         left, top = corner[0], corner[1] + place * STEP
-        ax.text(left - 0.06, top + SIDE / 2, str(number), ha="right", va="center", fontsize=8, color=style.INK)
-        draw_picture(ax, drawn[number, 0], left, top, SIDE, "" if place else "kernel")
-        scale = style.limits_from_zero(maps[number]), style.SEQUENTIAL
-        draw_tile(ax, maps[number], left + STEP, top, SIDE, scale, "" if place else "map")
+        ax.text(left - 0.06, top + SIDE / 2, str(filter), ha="right", va="center", fontsize=8, color=style.INK)
+        draw_picture(ax, drawn[filter, 0], left, top, SIDE, "" if place else "kernel")
+        scale = style.limits_from_zero(maps[filter]), style.SEQUENTIAL
+        draw_tile(ax, maps[filter], left + STEP, top, SIDE, scale, "" if place else "map")
 
 
 def _panel_title(layer: str, part: pd.DataFrame, filters: int) -> str:

@@ -16,7 +16,7 @@ from matplotlib.ticker import PercentFormatter
 from analysis.drawing import style
 from analysis.drawing.screens import entries_in_row, label_first, panels
 from analysis.drawing.style import COLLAPSED
-from analysis.drawing.wording import counted, listed
+from analysis.drawing.wording import counted, listed, minus_signs
 from analysis.exhibit import Exhibit
 from analysis.filters.health import ByEpoch, from_then_on, noun
 
@@ -171,7 +171,7 @@ def points(table: pd.DataFrame) -> list[str]:
     """One sentence each: how many have settled by the report's epochs, and how far they still turn per epoch."""
     epochs = [epoch for epoch in (STABLE, MAPS_CHANGED) if epoch < table["epoch"].max()]
     phrases = {epoch: _settled_by(table, epoch) for epoch in epochs}
-    sentences = [f"By epoch {epoch}, {listed(of_layers)} have settled." for epoch, of_layers in phrases.items()]
+    sentences = [f"Settled by epoch {epoch}: {listed(of_layers)}." for epoch, of_layers in phrases.items()]
     return [*sentences, *_last_steps(table)]
 
 
@@ -214,11 +214,16 @@ def _last_steps(table: pd.DataFrame) -> list[str]:
     layers = table.groupby("layer", sort=False)
     steps = {str(layer): spread(part, "step").set_index("epoch")["median"] for layer, part in layers}
     turns = [
-        f"{step[last]:.2g} ({step[STABLE]:.2g}) in {layer}"
+        f"{_written(step[last])}{f' ({_written(step[STABLE])})' * (last > STABLE)} in {layer}"
         for layer, step in steps.items()
         if {STABLE, last} <= set(step.index)
     ]
-    return [f"In epoch {last} (epoch {STABLE}) the median living one turns by {listed(turns)}."] if turns else []
+    when = f"{last} (epoch {STABLE})" if last > STABLE else str(last)
+    return [f"In epoch {when} the median living one turns by {listed(turns)}."] if turns else []
+
+
+def _written(distance: float) -> str:
+    return minus_signs(f"{distance:.2g}")
 
 
 @style.styled

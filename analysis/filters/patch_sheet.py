@@ -29,7 +29,11 @@ TOP, HEAD, FOOT = 0.35, 0.15, 0.16
 """Heights in inches: the title, a line above a filter's patches, and a line at the bottom."""
 TITLE = 125
 """Characters of 10 pt that fit across a figure."""
-_WHY = {"silent": "filters silent on all test images", "constant": "filters the same everywhere on all test images"}
+_WHY = {
+    "silent": "filters silent on all test images",
+    "faint": "filters faint on all test images",
+    "constant": "filters the same everywhere on all test images",
+}
 
 
 @style.styled

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.drawing import filter_rows
-from analysis.drawing.wording import quoted, sentence, several
+from analysis.drawing.wording import are, listed, quoted, sentence, several
 from analysis.exhibit import Exhibit
 from analysis.filters.ablation import main_effects
 from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
@@ -130,8 +130,8 @@ def top_patches(
         classes: the names.
 
     Returns:
-        filter; state: responds, silent (no activation beyond rounding) or constant (the same everywhere); rank (from
-        1), image (index of the test image), class, activation, top and left. A filter that responds has up to
+        filter; state: responds, silent, faint (no activation beyond rounding) or constant (the same everywhere); rank
+        (from 1), image (index of the test image), class, activation, top and left. A filter that responds has up to
         `PATCHES` rows; any other has one row, with NaN from rank on.
     """
     parts, least = [], filter_rows.SILENT * peak.max()
@@ -158,7 +158,7 @@ def top_patches(
 def _state(peak: np.ndarray, mean: np.ndarray, least: float) -> str:
     highest = peak.max()
     if highest <= least:
-        return "silent"
+        return "faint" if highest > 0 else "silent"
     varies = max(np.ptp(peak), np.abs(peak - mean).max()) > CONSTANT * highest
     return "responds" if varies else "constant"
 
@@ -186,12 +186,14 @@ def caption(table: pd.DataFrame) -> str:
     """One sentence: the filter whose patches agree most on a class, and how many filters have no patches."""
     shown = responding(table)
     states = table.drop_duplicates("filter")["state"].value_counts()
-    without = [state for state in ("silent", "constant") if state in states]
-    left = [f"{states[state]} {'is' if states[state] == 1 else 'are'} {state}" for state in without]
-    of = f"of {states.sum()} filters, {' and '.join(left)} on all images" if left else ""
+    without = [state for state in ("silent", "faint", "constant") if state in states]
+    left = [f"{states[state]} {are(states[state])} {state}" for state in without]
+    of = f"of {states.sum()} filters, {listed(left)} on all images" if left else ""
     if shown.empty:
         return sentence(of)
-    counts = shown.groupby(["filter", "class"], sort=False).size().reset_index(name="count")
+    # Few patches agree more easily.
+    sizes = shown.groupby("filter")["filter"].transform("size")
+    counts = shown[sizes == sizes.max()].groupby(["filter", "class"], sort=False).size().reset_index(name="count")
     return f"{_most_agreed(shown, counts[counts['count'] == counts['count'].max()])}{of and '; '}{of}."
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.drawing import filter_rows, style
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import CHARACTER
-from analysis.drawing.wording import listed, quoted, width, without_middle
+from analysis.drawing.wording import are, listed, quoted, width, without_middle
 from analysis.exhibit import Exhibit
 from analysis.results import leads
 
@@ -129,7 +129,7 @@ def points(table: pd.DataFrame) -> list[str]:
 
 def _layer_sentence(layer: str, table: pd.DataFrame) -> str:
     faint = int((table["class"] == "").sum())
-    quiet = f"; {faint} of its {len(table)} filters are too weak to be rated" if faint else ""
+    quiet = f"; {faint} of its {len(table)} filters {are(faint)} too weak to be rated" if faint else ""
     defined = table.dropna(subset=["selectivity"])
     if defined.empty:
         return f"In {layer} no filter's selectivity is defined{quiet}."

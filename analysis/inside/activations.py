@@ -15,7 +15,7 @@ from analysis.drawing.maps import faint_label, flat_label
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.style import scale
 from analysis.drawing.tiles import BAR, GAP, LINE, MARGIN
-from analysis.drawing.wording import layer_name, listed, measured, minus_signs
+from analysis.drawing.wording import are, layer_name, listed, measured, minus_signs
 from analysis.exhibit import Exhibit
 
 Maps = Mapping[str, ByEpoch]
@@ -146,7 +146,8 @@ def empty_caption(tables: Mapping[str, pd.DataFrame], description: str) -> str:
     since = max(without_empty_end(by_epoch, _limits(layer, by_epoch))[1] or 0 for layer, by_epoch in maps.items())
     last = max(max(by_epoch) for by_epoch in maps.values())
     when = f"from epoch {since} to epoch {last}" if since < last else f"at epoch {last}"
-    return f"On {description} nothing can be seen {when}, so these maps are not drawn: they are zero or constant."
+    why = "they are zero, constant or not finite"
+    return f"On {description} nothing can be seen {when}, so these maps are not drawn: {why}."
 
 
 def _limits(layer: str, by_epoch: ByEpoch) -> style.Limits:
@@ -259,7 +260,7 @@ def grid_caption(table: pd.DataFrame, layer: str, epoch: int, *, per_map: bool =
     maps = maps_by(table, "filter")
     unseen = unseen_maps(maps, layer, per_map)
     drawn = len(maps) - sum(map(len, unseen.values()))
-    counts = [f"{drawn} of {len(maps)} maps are drawn", *(f"{len(unseen[kind])} {kind}" for kind in unseen)]
+    counts = [f"{drawn} of {len(maps)} maps {are(drawn)} drawn", *(f"{len(unseen[kind])} {kind}" for kind in unseen)]
     return f"At epoch {epoch}, {', '.join(counts)}."
 
 

@@ -13,7 +13,7 @@ from analysis.drawing.maps import FAINT
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.style import COLLAPSED, COLOURS, DOTS_PER_INCH
 from analysis.drawing.tiles import LINE, MARGIN, beside, draw_bar, draw_picture, sheet
-from analysis.drawing.wording import minus_signs
+from analysis.drawing.wording import are, have, minus_signs
 from analysis.exhibit import Exhibit
 
 NARROW_CHANNELS = 16
@@ -88,9 +88,11 @@ def sheet_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
     alive = style.alive(weights)
     # The part that is equal for all three colours, as a share of the squared norm.
     grey = 3 * (weights[alive].mean(axis=1) ** 2).sum(axis=(1, 2)) / norms[alive] ** 2
+    greys, coloured, collapsed = (int(of.sum()) for of in (grey > 0.5, grey <= 0.5, ~alive))
     return (
-        f"At epoch {epoch}, {(grey > 0.5).sum()} of the {len(weights)} kernels of {layer} are mostly grey, "
-        f"{(grey <= 0.5).sum()} weigh the colours differently and {(~alive).sum()} have collapsed, with norms from "
+        f"At epoch {epoch}, {greys} of the {len(weights)} kernels of {layer} {are(greys)} mostly grey, "
+        f"{coloured} {'weighs' if coloured == 1 else 'weigh'} the colours differently and {collapsed} "
+        f"{have(collapsed)} collapsed, with norms from "
         f"{norms.min():.2g} (filter {norms.argmin()}) to {norms.max():.2g} (filter {norms.argmax()})."
     )
 
@@ -170,10 +172,9 @@ def mosaic_caption(table: pd.DataFrame, layer: str, epoch: int) -> str:
     weights = _weights(table)
     collapsed, faint = (len(filters) for filters in unseen(weights).values())
     low, high = (minus_signs(f"{value:.2g}") for value in (weights.min(), weights.max()))
-    have, are = ("has" if collapsed == 1 else "have"), ("is" if faint == 1 else "are")
     return (
-        f"At epoch {epoch}, {collapsed} of the {len(weights)} filters of {layer} {have} collapsed and {faint} more "
-        f"{are} too faint to see; its {weights.size:,} weights go from {low} to {high}."
+        f"At epoch {epoch}, {collapsed} of the {len(weights)} filters of {layer} {have(collapsed)} collapsed and "
+        f"{faint} more {are(faint)} too faint to see; its {weights.size:,} weights go from {low} to {high}."
     )
 
 

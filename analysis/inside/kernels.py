@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import style
 from analysis.drawing.epoch_strips import draw_strips, epoch_numbers, without_empty_end
 from analysis.drawing.style import COLOURS
-from analysis.drawing.wording import minus_signs
+from analysis.drawing.wording import number
 from analysis.exhibit import Exhibit
 
 MOST_CHANNELS = 4
@@ -92,8 +92,8 @@ def caption(table: pd.DataFrame, layer: str, filter: int) -> str:
     if len(epochs) == 1:
         return f"{text}."
     # A kernel of zeros has no direction, and that of one of 1e-40 is rounding error.
-    cosine = f"{first @ last / (before * after):.2f}" if min(before, after) > 1e-30 else "undefined"
-    return f"{text} and {after:.3g} at epoch {epochs[-1]}; the cosine between the two is {minus_signs(cosine)}."
+    cosine = number(first @ last / (before * after), 2) if min(before, after) > 1e-30 else "undefined"
+    return f"{text} and {after:.3g} at epoch {epochs[-1]}; the cosine between the two is {cosine}."
 
 
 def channel_names(layer: str, channels: Sequence[int]) -> list[str]:

@@ -52,7 +52,9 @@ def _lead_shares(counts: np.ndarray) -> np.ndarray:
     for start in range(0, leads.RESAMPLES, step):
         draws = min(step, leads.RESAMPLES - start)
         drawn = [rng.multinomial(row.sum(), of_row, draws) for row, of_row in zip(counts, chances, strict=True)]
-        mistakes = np.where(np.eye(len(counts), dtype=bool), np.nan, np.stack(drawn, axis=1)).reshape(draws, -1)
+        # A resample without mistakes has no leader but among those that were made.
+        is_mistake = (counts > 0) & ~np.eye(len(counts), dtype=bool)
+        mistakes = np.where(is_mistake, np.stack(drawn, axis=1), np.nan).reshape(draws, -1)
         shares += leads.lead_shares(mistakes) * draws / leads.RESAMPLES
     return shares.reshape(counts.shape)
 

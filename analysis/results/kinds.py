@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.drawing import style
-from analysis.drawing.wording import listed, model_label, sentence
+from analysis.drawing.wording import counted, listed, model_label, sentence
 from analysis.exhibit import Exhibit, joined
 from analysis.results.classification import TestPredictions
 from analysis.results.confusion import confusion
@@ -61,13 +61,13 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
     """One sentence: the shares of each model's confusions by kind, and those expected by chance."""
     phrases = []
     for model, table in tables.items():
-        total = table["count"].sum()
+        total = int(table["count"].sum())
         if not total:
             phrases.append(f"the {model_label(model)} confuses no classes")
             continue
         rows = table.to_dict("records")
         parts = [f"{row['share']:.0%} are {row['kind']} (chance {row['chance']:.0%})" for row in rows]
-        phrases.append(f"of the {model_label(model)}'s {total:,} confusions {listed(parts)}")
+        phrases.append(f"of the {model_label(model)}'s {counted(total, 'confusion')} {listed(parts)}")
     return sentence("; ".join(phrases))
 
 

@@ -29,11 +29,14 @@ LINE, NARROW_LINE = 32, 14
 """Characters after which the name of a class is wrapped, and on a narrow screen."""
 
 
+NOTE = f"{leads.NOTE} Before the draws half an image that is right and half one that is wrong are added to each class."
+
+
 def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
     """Precision and recall of each class, on the test images."""
     tables = {model: per_class(*kept, classes) for model, kept in predictions.items()}
     heading, figure, shown = "How hard each class is", draw_per_class(tables), side_by_side(tables)
-    return Exhibit("classes", heading, caption(tables), joined(tables), figure, shown, note=leads.NOTE)
+    return Exhibit("classes", heading, caption(tables), joined(tables), figure, shown, note=NOTE)
 
 
 def per_class(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
@@ -41,8 +44,8 @@ def per_class(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
 
     `support` is the number of images of the class, `predicted` that of the images predicted as it; ``recall_low`` …
     ``precision_high`` are Wilson's intervals. Recall of a class without images, and precision of a class never
-    predicted, are NaN. `leads` and `trails` are the shares of bootstrap resamples in which the class has the highest
-    and the lowest recall, see `leads`.
+    predicted, are NaN. `leads` and `trails` are the shares of parametric bootstrap resamples in which the class has the
+    highest and the lowest recall, see `leads`.
 
     Args:
         logits: (N, K).
@@ -55,7 +58,9 @@ def per_class(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
         table[measure] = np.divide(hits, totals, out=np.full(len(hits), np.nan), where=totals > 0)
         table[f"{measure}_low"], table[f"{measure}_high"] = wilson(hits.tolist(), totals.tolist())
     both = sizes + taken
-    drawn = np.random.default_rng(0).binomial(sizes, table["recall"].fillna(0), (leads.RESAMPLES, len(sizes)))
+    # With half an image more on either side (Jeffreys), since a recall of 1 of few images would never vary.
+    chances = (hits + 0.5) / (sizes + 1)
+    drawn = np.random.default_rng(0).binomial(sizes, chances, (leads.RESAMPLES, len(sizes)))
     resampled = drawn / np.where(sizes, sizes, np.nan)
     return table.assign(
         f1=np.divide(2 * hits, both, out=np.full(len(hits), np.nan), where=both > 0),

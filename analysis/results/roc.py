@@ -32,13 +32,13 @@ def show(predictions: TestPredictions, classes: Sequence[str]) -> Exhibit:
 
 
 def roc(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """One-vs-rest ROC curves: class, false_positive_rate, true_positive_rate, threshold, auc, logit_auc, leads, trails.
+    """One-vs-rest ROC curves: class, false_positive_rate, true_positive_rate, threshold, auc, logit_auc, and shares.
 
     Computed from softmax probabilities: one-vs-rest compares scores across images, and logits have no common zero.
     `logit_auc` is the AUC of the raw logits, as in the report. The curves are thinned to about `CURVE_POINTS` points;
     the AUC is that of the full curve. `leads` and `trails` are the shares of bootstrap resamples in which the class has
-    the highest and the lowest AUC, see `leads`. A class that has all images or none has no curve: in its single row all
-    that is of the curve is NaN.
+    the highest and the lowest AUC, see `leads`, and `logit_leads` that with the highest of the logits. A class that has
+    all images or none has no curve: in its single row all that is of the curve is NaN.
 
     Args:
         logits: (N, K), finite.
@@ -49,7 +49,12 @@ def roc(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.Da
     scores = zip(classes, probabilities.T, logits.T, strict=True)
     parts = [_curve(labels == place, *of_class) for place, of_class in enumerate(scores)]
     resampled = leads.sums(labels, auc_contributions(probabilities, labels))
-    shares = {"leads": leads.lead_shares(resampled), "trails": leads.lead_shares(-resampled)}
+    of_logits = leads.sums(labels, auc_contributions(logits, labels))
+    shares = {
+        "leads": leads.lead_shares(resampled),
+        "trails": leads.lead_shares(-resampled),
+        "logit_leads": leads.lead_shares(of_logits),
+    }
     return pd.concat(parts, ignore_index=True).merge(pd.DataFrame({"class": classes, **shares}), on="class")
 
 
@@ -100,7 +105,7 @@ def _end(table: pd.DataFrame, areas: pd.Series, end: float, column: str) -> str:
     """The classes with this AUC, and those that are tied with them."""
     shares, names = class_auc(table, column)[areas.index], _classes_at(areas, end)
     also = leads.tied(shares.to_numpy(), np.flatnonzero(areas.index.isin(names)).tolist())
-    return _named(names) + leads.tie_clause([quoted(areas.index[place]) for place in also])
+    return several(list(map(quoted, names))) + leads.tie_clause([quoted(areas.index[place]) for place in also])
 
 
 def note(tables: dict[str, pd.DataFrame]) -> str:
@@ -125,11 +130,7 @@ def _logits_phrase(model: str, table: pd.DataFrame) -> str:
     best, best_of_logits = (_classes_at(areas, areas.max()) for areas in (ours, theirs))
     if set(best) == set(best_of_logits):
         return f"{text})"
-    return f"{text}; best {_named(best_of_logits)} instead of {_named(best)})"
-
-
-def _named(classes: Sequence[str]) -> str:
-    return several(list(map(quoted, classes)))
+    return f"{text}; best {_end(table, theirs, theirs.max(), 'logit_leads')})"
 
 
 def _classes_at(areas: pd.Series, end: float) -> list[str]:

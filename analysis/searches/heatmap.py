@@ -16,6 +16,7 @@ from analysis.drawing import style
 from analysis.drawing.screens import label_first, panels
 from analysis.drawing.wording import counted, listed, with_minus
 from analysis.exhibit import Exhibit, joined
+from analysis.results.proportions import CONFIDENCE, wilson
 from analysis.searches.search import MARKS, NO_TRIALS, RATES, STATES, best, states
 
 NAME = "search_heatmap"
@@ -24,17 +25,22 @@ MOST_CELLS = 12
 
 
 def show(
-    searches: dict[str, pd.DataFrame], *, differences: Mapping[str, tuple[str, str]], grid_command: str = ""
+    searches: dict[str, pd.DataFrame],
+    *,
+    images: int,
+    differences: Mapping[str, tuple[str, str]],
+    grid_command: str = "",
 ) -> Exhibit:
     """The heat maps of one search, or of two side by side; of a single point only the words and the table.
 
     Args:
         searches: the trials of each search, by its title.
+        images: number of validation images.
         differences: the settings in which the two searches differ, apart from the points tried, with both values.
         grid_command: the command that runs a grid search to compare with; empty if a grid is shown.
     """
     numbers = joined({name: heatmap(trials) for name, trials in searches.items()}, "search")
-    heading, text = "Validation accuracy over learning rate and weight decay", heatmap_caption(searches)
+    heading, text = "Validation accuracy over learning rate and weight decay", heatmap_caption(searches, images)
     hint = f"The 8 × 8 grid of Wik (2023) was not run: `{grid_command}` puts it beside this."
     points = [hint] if grid_command else []
     if len(numbers[list(RATES)].drop_duplicates()) == 1:
@@ -70,9 +76,14 @@ def is_grid(trials: pd.DataFrame) -> bool:
     return distinct <= MOST_CELLS and distinct < len(trials)
 
 
-def heatmap_caption(searches: dict[str, pd.DataFrame]) -> str:
-    """One sentence: the best trial of each search, and the difference between the best of two."""
-    phrases = [_best_phrase(name, trials) for name, trials in searches.items()]
+def heatmap_caption(searches: dict[str, pd.DataFrame], images: int) -> str:
+    """One sentence: the best trial of each search, those near it, and the difference between the best of two.
+
+    Args:
+        searches: the trials of each search, by its title.
+        images: number of validation images, for the intervals.
+    """
+    phrases = [_best_phrase(name, trials, images) for name, trials in searches.items()]
     tops = [top["val_accuracy"] for top in map(best, searches.values()) if top is not None]
     if len(tops) == 2:
         apart = with_minus(f"{100 * (tops[0] - tops[1]):+.1f}")
@@ -80,7 +91,7 @@ def heatmap_caption(searches: dict[str, pd.DataFrame]) -> str:
     return f"{'; '.join(phrases)}."
 
 
-def _best_phrase(name: str, trials: pd.DataFrame) -> str:
+def _best_phrase(name: str, trials: pd.DataFrame, images: int) -> str:
     top, of = best(trials), counted(len(trials), "trial")
     if top is None:
         return f"{name}: none of {of} is complete"
@@ -89,7 +100,19 @@ def _best_phrase(name: str, trials: pd.DataFrame) -> str:
         f"{name}: trial {top['number']} {which} a validation accuracy of {top['val_accuracy']:.1%} "
         f"within {counted(int(top['epochs']), 'epoch')}, "
         f"at learning rate {top['learning_rate']:.3g} and weight decay {top['weight_decay']:.3g}"
+        f"{_near(top, trials, images)}"
     )
+
+
+def _near(top: pd.Series, trials: pd.DataFrame, images: int) -> str:
+    """A clause: how many other complete trials the images do not tell from the best one; empty for a single one."""
+    others = trials[(trials["state"] == "complete") & (trials["number"] != top["number"])]["val_accuracy"]
+    if others.empty:
+        return ""
+    (low,), (high,) = wilson([round(images * top["val_accuracy"])], [images])
+    equal, near = int((others == top["val_accuracy"]).sum()), int((others >= low).sum())
+    held = f"{counted(near, 'other trial')} in it" + (f", {equal} as high" if equal else "")
+    return f" ({CONFIDENCE:.0%} interval of {images:,} images {low:.1%} to {high:.1%}, with {held})"
 
 
 def heatmap_note(searches: dict[str, pd.DataFrame]) -> str:

@@ -50,23 +50,15 @@ def history(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(trials: pd.DataFrame) -> pd.Series | None:
-    """The complete trial with the highest val_accuracy, of several the first; None if no trial is complete."""
+    """The complete trial with the highest val_accuracy, of several that with the lowest val_loss, then the first.
+
+    None if no trial is complete.
+    """
     complete = trials[(trials["state"] == "complete") & trials["val_accuracy"].notna()]
     if complete.empty:
         return None
-    return complete.sort_values(["val_accuracy", "number"], ascending=[False, True]).iloc[0]
-
-
-def caption(table: pd.DataFrame) -> str:
-    """One sentence on a `history` table: how the trials ended, and the best one."""
-    top = best(table)
-    if top is None:
-        return f"{states(table)}; none is complete, so there is no best one."
-    return (
-        f"{states(table)}; the best is trial {top['number']} with a validation accuracy of {top['val_accuracy']:.1%} "
-        f"within {counted(int(top['epochs']), 'epoch')}, at learning rate {top['learning_rate']:.3g} and weight decay "
-        f"{top['weight_decay']:.3g}."
-    )
+    ranks = [name for name in ("val_accuracy", "val_loss", "number") if name in complete]
+    return complete.sort_values(ranks, ascending=[name != "val_accuracy" for name in ranks]).iloc[0]
 
 
 @style.styled

@@ -84,10 +84,11 @@ def trials(store: Store, search: Run) -> pd.DataFrame:
                 **{column: values.get(name) for name, column in names.items()},
                 "parameters": run.parameters,
                 "val_accuracy": metric(run, "best_val_accuracy"),
+                "val_loss": metric(run, "best_val_loss"),
                 "epochs": _trained_epochs(run),
             }
         )
-    columns = ["number", "state", *names.values(), "parameters", "val_accuracy", "epochs"]
+    columns = ["number", "state", *names.values(), "parameters", "val_accuracy", "val_loss", "epochs"]
     return pd.DataFrame(rows, columns=columns).sort_values("number", ignore_index=True)
 
 

@@ -50,7 +50,7 @@ def test_of_a_single_image_no_mean_is_said():
     predicted = np.where(np.arange(9) == 2, 1, LABELS)
     assert confusions.show(shares, predicted, LABELS, ["a cat", "dog", "ship"]).text == (
         "1 image of “a cat” called dog: its margin of “a cat” over dog is −1.00 logits from the mean; its share falls "
-        "furthest below that of those recognised in filter 2 (−1.00)."
+        "furthest below that of those recognised in filter 2 (−1.00), as far as one image tells."
     )
 
 

@@ -141,6 +141,23 @@ def test_a_loss_that_rounding_hides_is_told():
     assert f"its AUC, 1.000, falls by {lost:.1g}" in caption(table)
 
 
+def test_an_accuracy_that_rounding_hides_falls_by_points():
+    labels = np.repeat([0, 1, 2], 2000)
+    without = np.eye(3)[np.where(np.arange(6000) == 0, 1, labels)]
+    table = ablation_effects(np.eye(3)[labels], {"conv1": without[None]}, labels, CLASSES)
+    assert "mean accuracy, 100.0%, falls by 0.02 points" in points(table, "accuracy_lost")[0]
+
+
+def test_filters_and_classes_that_lose_nothing_are_tied_with_none():
+    labels = np.repeat([0, 1, 2], 100)
+    # One of three filters costs one class a single image, of which a third of the resamples have none.
+    without = np.stack([np.eye(3)[np.where(np.arange(300) == 0, 1, labels)], *[np.eye(3)[labels]] * 2])
+    without[1:] *= 1.5
+    table = ablation_effects(np.eye(3)[labels], {"conv1": without}, labels, CLASSES)
+    assert "tied" not in caption(table, "accuracy_lost") + " ".join(points(table, "accuracy_lost"))
+    assert "depends most on one filter is cat" in caption(table, "accuracy_lost")
+
+
 def test_the_caption_says_what_replaced_the_maps():
     table = ablation_effects(LOGITS, WITHOUT, LABELS, CLASSES, "zero")
     assert set(table["replaced_by"]) == {"zero"}

@@ -110,6 +110,7 @@ def test_removal_says_what_is_left():
     assert "30,000 of 94,666 parameters" in text
     assert removal_caption(filters=1, accuracy=0.5, accuracy_without=0.5, **sizes).startswith(
         "With the map of the one dead (silent or collapsed) filter set to zero, as a silent one's is anyway, the test"
+        " accuracy is 50.00%, against 50.00% with it; "
     )
     assert "None is dead" in removal_caption(filters=0, accuracy=0.7, accuracy_without=0.7, **sizes)
 
@@ -144,7 +145,7 @@ def test_weights_that_grew_again_are_told_from_those_that_did_so_while_silent():
     table = health(np.array([[True, True, True], [False, False, False], [True, True, True]]))
     table["collapsed"] = (table["filter"] < 2) & (table["epoch"] == 1) | (table["filter"] == 2)
     assert caption(table, 10).endswith(
-        ", and 3 collapsed at some epoch (2 of them grew weights again, 1 while silent)."
+        ", and 3 collapsed at some epoch (2 of which grew weights again, 1 while silent)."
     )
 
 

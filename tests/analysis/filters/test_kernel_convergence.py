@@ -142,9 +142,14 @@ def test_the_points_count_the_settled_by_both_thresholds_at_both_epochs_of_the_r
     strict, loose = (settled_epochs(table, settled) for settled in SETTLED)
     for epoch, sentence in ((STABLE, early), (MAPS_CHANGED, late)):
         counts = f"{(strict <= epoch).sum()} ({(loose <= epoch).sum()}) of conv1's {FILTERS} living filters"
-        assert sentence == f"By epoch {epoch}, {counts} have settled."
-    assert late.startswith(f"By epoch 16, {FILTERS} ({FILTERS})")
+        assert sentence == f"Settled by epoch {epoch}: {counts}."
+    assert late.startswith(f"Settled by epoch 16: {FILTERS} ({FILTERS})")
     assert turn == f"In epoch {epochs - 1} (epoch 5) the median living one turns by 0 ({_step(table):.2g}) in conv1."
+
+
+def test_where_the_reports_epoch_is_the_last_its_turn_is_told_once():
+    table = kernel_convergence({"conv1": walk(STABLE + 1, rest=10)}, nothing_silent(STABLE + 1))
+    assert points(table) == [f"In epoch 5 the median living one turns by {_step(table):.2g} in conv1."]
 
 
 def _step(table: pd.DataFrame) -> float:
@@ -158,7 +163,7 @@ def test_maps_are_measured_like_kernels_and_one_that_is_zero_counts_as_dead():
     exhibit = show({"conv1": turning(0.3)}, nothing_silent(STABLE + 3), {"relu1": maps}, "a bird")
     assert exhibit.heading == "When kernels and maps settle"
     assert "relu1" not in exhibit.text
-    assert f" of relu1's {FILTERS - 1} living maps have settled." in exhibit.points[0]
+    assert f" of relu1's {FILTERS - 1} living maps." in exhibit.points[0]
     assert "the ReLU maps of a bird, and a map that is zero throughout counts as dead" in exhibit.note
     assert exhibit.figure is not None
     assert f"maps relu1\n{FILTERS - 1} of {FILTERS} alive" in [ax.get_ylabel() for ax in exhibit.figure.axes]

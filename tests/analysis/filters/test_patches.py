@@ -48,7 +48,7 @@ def test_each_filter_has_its_most_activating_images_best_first_and_each_once():
 
 def test_a_silent_a_constant_and_a_vanishing_filter_get_no_patches():
     states = TABLE.drop_duplicates("filter").set_index("filter")["state"]
-    assert states.to_dict() == {0: "responds", 1: "silent", 2: "constant", 3: "silent", 4: "responds"}
+    assert states.to_dict() == {0: "responds", 1: "silent", 2: "constant", 3: "faint", 4: "responds"}
     assert TABLE.loc[TABLE["filter"].isin([1, 2, 3]), ["rank", "image", "activation"]].isna().all(axis=None)
     assert set(responding(TABLE)["filter"]) == {0, 4}
 
@@ -125,7 +125,7 @@ def test_how_far_patches_at_random_would_agree_depends_on_classes_and_filters(cl
     filter, name = counts.idxmax()
     assert caption(TABLE) == (
         f"The patches of filter {filter} agree most on a class: {counts.max()} of 9 show {name}; of 5 filters, "
-        "2 are silent and 1 is constant on all images."
+        "1 is silent, 1 is faint and 1 is constant on all images."
     )
 
 
@@ -133,6 +133,14 @@ def test_filters_whose_patches_agree_as_much_are_all_named():
     tied = pd.DataFrame({"filter": [0, 0, 1, 1, 2, 2], "class": ["cat", "cat", "dog", "dog", "cat", "dog"]})
     assert caption(tied.assign(state="responds", rank=0, image=0, top=0, left=0)) == (
         "At most 2 of a filter's 2 patches show one class, in 2 cases: filter 0 on cat and filter 1 on dog."
+    )
+
+
+def test_filters_with_few_patches_do_not_agree_more_than_those_with_many():
+    kinds = ["cat"] * 3 + ["dog"] * 5 + ["cat"] * 4
+    table = pd.DataFrame({"filter": [0] * 3 + [1] * 9, "class": kinds, "state": "responds"})
+    assert caption(table.assign(rank=0, image=0, top=0, left=0)) == (
+        "The patches of filter 1 agree most on a class: 5 of 9 show dog."
     )
 
 
@@ -149,7 +157,8 @@ def test_responding_filters_are_drawn_with_their_patches_and_the_others_named():
     assert not {"1", "2", "3"} & set(written)
     assert written[1].split("\n") == [
         "AUC lost: × 100",
-        "2 filters silent on all test images: 1, 3",
+        "1 filter silent on all test images: 1",
+        "1 filter faint on all test images: 3",
         "1 filter the same everywhere on all test images: 2",
     ]
     assert any(text.endswith("hatched is what lies outside the image") for text in written)

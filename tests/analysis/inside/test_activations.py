@@ -103,7 +103,7 @@ def test_maps_of_which_nothing_is_seen_after_the_first_epoch_are_one_line():
     assert empty.heading == "Filter 12 of conv1: ReLU (relu1) and pooling (pool1)"
     assert empty.text == (
         "On a photo nothing can be seen from epoch 2 to epoch 4, so these maps are not drawn: "
-        "they are zero or constant."
+        "they are zero, constant or not finite."
     )
     assert list(empty.tables) == ["maps_relu1_filter12", "maps_pool1_filter12"]
 
@@ -170,7 +170,7 @@ def test_the_sentence_and_the_picture_count_the_same_maps_as_flat():
     assert len(images) == 1
     assert texts == ["t", "2", "2 zero throughout: 0, 4\n1 near zero: 3\n1 constant: 1"]
     assert grid_caption(table, "relu2", 3) == (
-        "At epoch 3, 1 of 5 maps are drawn, 2 zero throughout, 1 near zero, 1 constant."
+        "At epoch 3, 1 of 5 maps is drawn, 2 zero throughout, 1 near zero, 1 constant."
     )
 
 
@@ -178,7 +178,7 @@ def test_maps_too_faint_to_see_are_named_unless_each_has_a_scale_of_its_own():
     table = activation_grid(np.stack([np.eye(4), np.eye(4) / 100]))
     images, texts = tiles(draw_activation_grid(table, layer="relu2", title="t"))
     assert (len(images), texts[-1]) == (1, "1 too faint to see: 1")
-    assert grid_caption(table, "relu2", 3).endswith("1 of 2 maps are drawn, 1 too faint to see.")
+    assert grid_caption(table, "relu2", 3).endswith("1 of 2 maps is drawn, 1 too faint to see.")
     images, _ = tiles(draw_activation_grid(table, layer="relu2", title="t", per_map=True))
     assert len(images) == 2
     assert grid_caption(table, "relu2", 3, per_map=True).endswith("2 of 2 maps are drawn.")

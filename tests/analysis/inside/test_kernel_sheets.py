@@ -89,7 +89,7 @@ def test_grey_kernels_are_told_from_coloured_ones():
     opponent = np.stack([grey[0, 0], -grey[0, 0], 0 * grey[0, 0]])[None]
     text = kernel_sheets.sheet_caption(kernel_sheets.layer_weights(np.concatenate([grey, grey, opponent])), "conv1", 3)
     assert "2 of the 3 kernels of conv1 are mostly grey" in text
-    assert "1 weigh the colours differently" in text
+    assert "1 weighs the colours differently" in text
 
 
 @pytest.mark.parametrize(("shape", "labels"), [

@@ -57,7 +57,7 @@ def test_the_caption_names_the_hardest_and_the_easiest_class():
     )
     distinct = c.per_class(np.eye(3)[[0, 1, 1, 0, 2, 0]], np.array([0, 1, 1, 1, 2, 2]), NAMES)
     assert c.caption({"cnn": distinct}) == (
-        "CNN: hardest ship with recall 0.500 (0.095–0.905), tied with dog, and easiest cat with recall 1.000 "
+        "CNN: hardest ship with recall 0.500 (0.095–0.905), tied with dog and cat, and easiest cat with recall 1.000 "
         "(0.207–1.000), tied with dog and ship."
     )
 

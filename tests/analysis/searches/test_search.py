@@ -73,11 +73,16 @@ def test_a_tie_goes_to_the_lower_number():
     assert best["number"] == 3
 
 
-def test_the_caption_has_the_counts_and_the_best_trial():
-    text = search.caption(search.history(TRIALS))
-    assert "5 trials: 3 complete, 1 pruned and 1 diverged" in text
-    assert "trial 3 with a validation accuracy of 70.0%" in text
-    assert "none is complete" in search.caption(search.history(DIVERGED))
+def test_of_trials_with_the_same_accuracy_that_with_the_lowest_loss_is_the_best_and_the_tie_is_said():
+    complete = TRIALS["state"] == "complete"
+    tied = TRIALS.assign(
+        val_accuracy=TRIALS["val_accuracy"].where(~complete, 0.7), val_loss=np.arange(len(TRIALS), 0, -1.0)
+    )
+    best = search.best(tied)
+    assert best is not None
+    assert best["number"] == tied.loc[complete, "number"].max()
+    text = heatmap.heatmap_caption({"TPE search": tied}, 1000)
+    assert text.endswith("(95% interval of 1,000 images 67.1% to 72.8%, with 2 other trials in it, 2 as high).")
 
 
 def test_the_history_draws_every_trial_in_percent():
@@ -180,7 +185,7 @@ def test_two_searches_stand_side_by_side_on_one_scale_of_colours():
     first, second, bar = heatmap.draw_heatmaps(searches).axes
     assert (first.get_title(loc="left"), second.get_title(loc="left")) == tuple(searches)
     assert first.collections[0].get_clim() == second.collections[0].get_clim() == bar.get_ylim()
-    text = heatmap.heatmap_caption(searches)
+    text = heatmap.heatmap_caption(searches, 5000)
     assert text.startswith(
         "TPE search: trial 3 is the best of 5 trials with a validation accuracy of 70.0% within 10 epochs"
     )
@@ -194,7 +199,7 @@ def test_a_search_without_a_trial_leaves_its_room_to_the_other():
     searches = {"TPE search": TRIALS, "Grid search": TRIALS[:0]}
     panel, _ = heatmap.draw_heatmaps(searches).axes
     assert panel.get_title(loc="left") == "TPE search"
-    assert "Grid search: none of 0 trials is complete" in heatmap.heatmap_caption(searches)
+    assert "Grid search: none of 0 trials is complete" in heatmap.heatmap_caption(searches, 5000)
 
 
 def test_importance_is_said_in_words_and_so_is_its_absence():
@@ -212,9 +217,9 @@ def test_importance_is_said_in_words_and_so_is_its_absence():
 def test_a_search_of_a_single_point_is_told_and_not_drawn():
     again = pd.concat([TRIALS[3:4], TRIALS[3:4].assign(number=9)])
     for trials in (TRIALS[3:4], again):
-        exhibit = heatmap.show({"Random search one": trials}, differences={}, grid_command="study tune")
+        exhibit = heatmap.show({"Random search one": trials}, images=100, differences={}, grid_command="study tune")
         assert exhibit.figure is exhibit.readable is None
         assert exhibit.tables["search_heatmap"]["number"].tolist() == [3]
         assert exhibit.text.startswith("Random search one: trial 3 ")
         assert "`study tune` puts it beside this" in exhibit.points[0]
-    assert heatmap.show({"Random search": TRIALS}, differences={}).figure
+    assert heatmap.show({"Random search": TRIALS}, images=100, differences={}).figure
