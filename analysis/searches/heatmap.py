@@ -27,7 +27,7 @@ MOST_CELLS = 12
 def show(
     searches: dict[str, pd.DataFrame],
     *,
-    images: int,
+    images: int | None,
     differences: Mapping[str, tuple[str, str]],
     grid_command: str = "",
 ) -> Exhibit:
@@ -35,7 +35,7 @@ def show(
 
     Args:
         searches: the trials of each search, by its title.
-        images: number of validation images.
+        images: number of validation images, None where they are not at hand.
         differences: the settings in which the two searches differ, apart from the points tried, with both values.
         grid_command: the command that runs a grid search to compare with; empty if a grid is shown.
     """
@@ -76,12 +76,12 @@ def is_grid(trials: pd.DataFrame) -> bool:
     return distinct <= MOST_CELLS and distinct < len(trials)
 
 
-def heatmap_caption(searches: dict[str, pd.DataFrame], images: int) -> str:
+def heatmap_caption(searches: dict[str, pd.DataFrame], images: int | None) -> str:
     """One sentence: the best trial of each search, those near it, and the difference between the best of two.
 
     Args:
         searches: the trials of each search, by its title.
-        images: number of validation images, for the intervals.
+        images: number of validation images, for the intervals, which None leaves out.
     """
     phrases = [_best_phrase(name, trials, images) for name, trials in searches.items()]
     tops = [top["val_accuracy"] for top in map(best, searches.values()) if top is not None]
@@ -91,7 +91,7 @@ def heatmap_caption(searches: dict[str, pd.DataFrame], images: int) -> str:
     return f"{'; '.join(phrases)}."
 
 
-def _best_phrase(name: str, trials: pd.DataFrame, images: int) -> str:
+def _best_phrase(name: str, trials: pd.DataFrame, images: int | None) -> str:
     top, of = best(trials), counted(len(trials), "trial")
     if top is None:
         return f"{name}: none of {of} is complete"
@@ -104,15 +104,18 @@ def _best_phrase(name: str, trials: pd.DataFrame, images: int) -> str:
     )
 
 
-def _near(top: pd.Series, trials: pd.DataFrame, images: int) -> str:
+def _near(top: pd.Series, trials: pd.DataFrame, images: int | None) -> str:
     """A clause: how many other complete trials the images do not tell from the best one; empty for a single one."""
     others = trials[(trials["state"] == "complete") & (trials["number"] != top["number"])]["val_accuracy"]
     if others.empty:
         return ""
+    equal = int((others == top["val_accuracy"]).sum())
+    tie = f", {counted(equal, 'other')} as high" if equal else ""
+    if images is None:
+        return tie
     (low,), (high,) = wilson([round(images * top["val_accuracy"])], [images])
-    equal, near = int((others == top["val_accuracy"]).sum()), int((others >= low).sum())
-    held = f"{counted(near, 'other trial')} in it" + (f", {equal} as high" if equal else "")
-    return f" ({CONFIDENCE:.0%} interval of {images:,} images {low:.1%} to {high:.1%}, with {held})"
+    held = counted(int((others >= low).sum()), "other trial")
+    return f" ({CONFIDENCE:.0%} interval of {images:,} images {low:.1%} to {high:.1%}, with {held} in it{tie})"
 
 
 def heatmap_note(searches: dict[str, pd.DataFrame]) -> str:

@@ -151,7 +151,7 @@ def show_heatmap(m: Material) -> Exhibit:
     grids = any(run.sampler == "grid" for run in shown)
     return heatmap.show(
         {tracked.title(run): tracked.trials(store, run) for run in shown},
-        images=len(m.data.splits.validation),
+        images=len(m.dataset.splits.validation) if m.dataset else None,
         differences=tracked.differences(shown),
         # The grid has both rates alone.
         grid_command="" if grids or own.choices else tracked.grid_command(own, m.network.config, m.where),

@@ -82,7 +82,8 @@ def test_of_trials_with_the_same_accuracy_that_with_the_lowest_loss_is_the_best_
     assert best is not None
     assert best["number"] == tied.loc[complete, "number"].max()
     text = heatmap.heatmap_caption({"TPE search": tied}, 1000)
-    assert text.endswith("(95% interval of 1,000 images 67.1% to 72.8%, with 2 other trials in it, 2 as high).")
+    assert text.endswith("(95% interval of 1,000 images 67.1% to 72.8%, with 2 other trials in it, 2 others as high).")
+    assert heatmap.heatmap_caption({"TPE search": tied}, None).endswith(", 2 others as high.")
 
 
 def test_the_history_draws_every_trial_in_percent():
