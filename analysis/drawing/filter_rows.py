@@ -70,7 +70,7 @@ def named(filters: Sequence[int], why: str, less: int = 0) -> str:
     return textwrap.fill(f"{len(filters)} {why}: {numbers}", fitting(LINE) - less)
 
 
-def axis_label(left_out: Mapping[str, Sequence[int]]) -> str:
-    """The label below a row's filter numbers, with the filters left out by the reason why."""
-    texts = [named(filters, why, 20) for why, filters in left_out.items()]
+def axis_label(left_out: Mapping[str, Sequence[int]], less: int = 0) -> str:
+    """The label below a row's filter numbers, with the filters left out by the reason why; `less` as in `named`."""
+    texts = [named(filters, why, 20 + less) for why, filters in left_out.items()]
     return "\n".join(line for line in ("filter", *texts) if line)

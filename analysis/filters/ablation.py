@@ -1,6 +1,7 @@
 """Filter ablation: what every class loses when a filter's map is replaced by its mean or by zero."""
 
 import math
+import textwrap
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,12 +32,14 @@ ROUNDING = 1e-12
 """Largest loss that counts as rounding of float64."""
 KEYS = ["layer", "filter", "class"]
 """The columns that tell a row of the table from the others."""
-MOST_COLUMNS, NARROW_COLUMNS = 32, 8
-"""Most filters side by side."""
+MOST_COLUMNS, NARROW_COLUMNS, LEAST_COLUMNS = 32, 8, 5
+"""Most filters side by side, on a wide and a narrow screen, and for how many there is room at least."""
 LONGEST = 30
 """Most characters of a class name."""
 BESIDE, CELL, WIDE_CELL = 1.2, 0.25, 0.33
 """Inches: beside the cells and the class names, and the widths of a cell in which a number and a negative one fit."""
+LEAST_WIDTH, LETTERS = 6.0, 14
+"""Inches that a figure has at least, and letters of its title in an inch."""
 MOST_WRITTEN = 15
 """Most classes for which the numbers are written into the cells."""
 LEAST_WRITTEN = 0.3
@@ -188,11 +191,12 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     panels = filter_rows.of_layers(drawn, NARROW_COLUMNS if is_narrow() else _columns(classes, cell))
     each, beside = (0.85, 1.6) if is_narrow() else (0.7, 0.3)
     height = len(panels) * (min(0.2, 12 / len(classes)) * len(classes) + each) + beside
-    figure = style.figure(style.page_width(), height)
+    # The cells of a few filters would else be as wide as the page.
+    widest = max(LEAST_COLUMNS, *(len(panel.filters) for panel in panels))
+    width = min(style.page_width(), max(LEAST_WIDTH, BESIDE + _names_width(classes) + 1.5 * widest * cell))
+    figure = style.figure(width, height)
     axes = list(figure.subplots(len(panels), 1, squeeze=False).ravel())
     limits = _cell_limits(table, measure)
-    # The cells of a few filters would else be as wide as the page.
-    widest = max(NARROW_COLUMNS, *(len(panel.filters) for panel in panels))
     for ax, row in zip(axes, panels, strict=True):
         _draw_cells(ax, layers[row.layer], row.filters, measure, limits, least)
         _frame_main(ax, effects[effects["layer"] == row.layer], row.filters, classes)
@@ -202,18 +206,24 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
             left_out = {"filters change nothing": idle, f"filters change no {SHORT[measure]}": sorted(level[row.layer])}
         else:
             left_out = {}
-        ax.set_xlabel(filter_rows.axis_label(left_out), loc="left", fontsize=8)
+        less = filter_rows.LINE * (1 - width / style.page_width())
+        ax.set_xlabel(filter_rows.axis_label(left_out, int(less)), loc="left", fontsize=8)
     style.colour_bar(axes, limits, style.DIVERGING, MEASURES[measure])
     what, by = MEASURES[measure], REPLACED[table["replaced_by"].iloc[0]]
     replaced = f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}"
-    style.head(figure, f"{replaced}; each filter's largest loss is framed")
+    title = f"{replaced}; each filter's largest loss is framed"
+    style.head(figure, title if is_narrow() else textwrap.fill(title, int(LETTERS * width)))
     return figure
 
 
 def _columns(classes: Sequence[str], cell: float) -> int:
     """How many filters, each `cell` inches wide, fit side by side beside the names of the classes."""
-    names = CHARACTER * max(len(without_middle(name, LONGEST)) for name in classes)
-    return min(MOST_COLUMNS, int((style.WIDTH - BESIDE - names) / cell))
+    return min(MOST_COLUMNS, int((style.WIDTH - BESIDE - _names_width(classes)) / cell))
+
+
+def _names_width(classes: Sequence[str]) -> float:
+    """Inches of the longest name of a class."""
+    return CHARACTER * max(len(without_middle(name, LONGEST)) for name in classes)
 
 
 def _level(part: pd.DataFrame, measure: str) -> set[int]:
