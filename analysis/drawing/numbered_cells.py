@@ -23,6 +23,9 @@ CELL = 0.35
 GAP, MARGIN, LINE, CHARACTER = 0.28, 0.1, 0.15, 0.064
 """Inches: the gap between panels, the margin of the figure, and a line and a character of a title."""
 
+LARGER = 1.4
+"""How much larger cells are on a narrow screen at most, where they would leave much of it empty."""
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -101,7 +104,7 @@ def draw_rows(rows: Sequence[Sequence[Item]], *, title: str) -> Figure:
 
 
 def _fitting(rows: Sequence[Sequence[Item]]) -> list[list[Item]]:
-    """The rows, broken where a narrow screen ends; a sign stays behind its panel, and wide panels become smaller."""
+    """The rows, broken where a narrow screen ends and enlarged to its width; a sign stays behind its panel."""
     if not is_narrow():
         return [list(row) for row in rows]
     most = style.page_width() - 2 * MARGIN - GAP
@@ -117,7 +120,10 @@ def _fitting(rows: Sequence[Sequence[Item]]) -> list[list[Item]]:
                 left = 0.0
             broken[-1].append(item)
             left += needed
-    return broken
+    widest = max(sum(item.width + GAP for item in row if isinstance(item, Panel)) for row in broken)
+    larger = min(LARGER, max(1.0, most / widest))
+    return [[replace(item, side=larger * item.side) if isinstance(item, Panel) else item for item in row]
+            for row in broken]  # fmt: skip
 
 
 def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
