@@ -16,6 +16,8 @@ from analysis.drawing.tiles import LINE, MARGIN, beside, draw_bar, draw_picture,
 from analysis.drawing.wording import are, have, minus_signs
 from analysis.exhibit import Exhibit
 
+LEGEND = 0.8
+"""Height in inches of the legend of colours on a narrow screen."""
 NARROW_CHANNELS = 16
 """Most slices of a filter side by side on a narrow screen."""
 TALLEST, PITCH = 6.5, 0.16
@@ -124,22 +126,27 @@ def draw_kernel_sheet(table: pd.DataFrame, *, title: str) -> Figure | None:
     if not len(living):
         return None
     limits = style.limits_of_most(weights)
-    columns = min(len(living), 4 if is_narrow() else 8 if len(living) <= 32 else 16)
+    columns = min(len(living), 5 if is_narrow() else 8 if len(living) <= 32 else 16)
     rows = math.ceil(len(living) / columns)
-    dots = 60 if columns > 8 or is_narrow() else 140
+    dots = 80 if is_narrow() else 60 if columns > 8 else 140
     # As many dots for each weight.
     side = dots // weights.shape[-1] * weights.shape[-1] / DOTS_PER_INCH
     across, down = side + 0.12, side + 0.26
-    below = max(0.2 + rows * down, 2)
+    below = 0.2 + rows * down
+    if is_narrow():
+        left, top, height, width = MARGIN, below + 0.15, LEGEND, style.page_width()
+        below += LEGEND + 0.75
+    else:
+        below = max(below, 2)
+        left, top, height, width = 0.35 + columns * across, 0.2, min(1.6, below - 0.9), columns * across + 1.5
     names = named(np.flatnonzero(~style.alive(weights)).tolist(), "collapsed")
-    width = columns * across + (1.2 if is_narrow() else 1.5)
     figure, ax = sheet(
         max(width, style.page_width() if names else 0), below + LINE * names.count("\n") + 0.3 * bool(names), title
     )
     for place, number in enumerate(living):
         row, column = divmod(place, columns)
         draw_picture(ax, rgb(weights[number], limits), MARGIN + column * across, 0.2 + row * down, side, str(number))
-    _draw_legend(ax, 0.35 + columns * across, min(1.6, below - 0.9), limits)
+    _draw_legend(ax, left, top, height, limits)
     ax.text(MARGIN, below, names, va="top", fontsize=8, color=style.INK)
     return figure
 
@@ -151,18 +158,18 @@ def rgb(kernel: np.ndarray, limits: style.Limits) -> np.ndarray:
     return np.rint(255 * shares.clip(0, 1)).astype(np.uint8).transpose(1, 2, 0)
 
 
-def _draw_legend(within: Axes, left: float, height: float, limits: style.Limits) -> None:
+def _draw_legend(within: Axes, left: float, top: float, height: float, limits: style.Limits) -> None:
     """Draws the legend: the colour of a weight for one channel alone, from the lower to the upper limit."""
     ramp, bars = np.linspace(*limits, 101), []
     for place, name in enumerate(COLOURS):
         alone = np.zeros((3, len(ramp), 1))
         alone[place, :, 0] = ramp
-        ax = beside(within, left + 0.22 * place, 0.2, 0.18, height)
+        ax = beside(within, left + 0.22 * place, top, 0.18, height)
         ax.imshow(rgb(alone, limits), aspect="auto", origin="lower", extent=(0, 1, *limits))
         ax.set(xticks=[], yticks=[], title=name[0].upper())
         ax.spines[:].set_visible(False)
         bars.append(ax)
-    within.text(left, 0.2 + height + 0.06, "weight for one\ncolour alone", va="top", fontsize=8, color=style.INK)
+    within.text(left, top + height + 0.06, "weight for one\ncolour alone", va="top", fontsize=8, color=style.INK)
     bars[-1].yaxis.tick_right()
     bars[-1].set_yticks([limits[0], 0, limits[1]], [f"−{limits[1]:.2g}", "0", f"+{limits[1]:.2g}"])
 
