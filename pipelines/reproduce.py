@@ -17,6 +17,7 @@ from pipelines.tune import tune
 from study.config import AFTER_DATASET, DataConfig, SearchConfig, TrainConfig
 from study.data import Dataset
 from study.errors import require
+from study.search.search import require_continuable
 from study.search.space import GRID
 from study.system.processes import named
 from study.tracking import best
@@ -49,6 +50,7 @@ def search_and_retrain(
     """
     config = _complete(config, dataset, context)
     if dry_run:
+        require_continuable(config, context.storage, digest=dataset.digest, image_size=dataset.side)
         require(context.cluster is None, "--dry-run times steps on this machine: leave out --engine ray.")
         most = config.epochs if "epochs" in config.choices else TrainConfig.epochs
         say_estimate([config], dataset, context, retrain_epochs=most if epochs is None else epochs)
@@ -65,6 +67,11 @@ def run_only_trial(config: SearchConfig, dataset: Dataset, context: Context) -> 
         StudyError: where its loss diverges.
     """
     config = _complete(config, dataset, context)
+    if not best.complete_trials(context.store, dataset.key, search=config.name):
+        context.display.say(
+            f"First a trial at these settings: {counted(config.epochs, 'epoch')} on the training split, for its "
+            "validation accuracy."
+        )
     tune(config, dataset, replace(context, is_part=True))
     complete = best.complete_trials(context.store, dataset.key, search=config.name)
     require(bool(complete), f"The only trial of {config.name} was not completed: choose another --lr or --decay.")

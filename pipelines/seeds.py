@@ -79,7 +79,19 @@ def retrain_once(trial: Run, dataset: Dataset, context: Context, *, epochs: int,
         context.display.say(f"Seed {number} is retrained already: run {run.id}; --again trains it once more.")
         context.say_pages(run=run_page(run))
         return run.id
+    _say_other_precision(trial, context, epochs, number)
     return retrain(trial, dataset, context, epochs=epochs, seed=seed)
+
+
+def _say_other_precision(trial: Run, context: Context, epochs: int, seed: int) -> None:
+    """Says where the same training is finished in another precision, so that a second run surprises nobody."""
+    for run in context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed), status="FINISHED"):
+        if run.epochs == epochs and run.precision != context.machine.precision:
+            context.display.say(
+                f"Seed {seed} is retrained in {run.precision} already (run {run.id[:8]}); in "
+                f"{context.machine.precision} it has other weights, and becomes another run."
+            )
+            return
 
 
 def retrain_seeds(

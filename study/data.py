@@ -140,7 +140,7 @@ def load_dataset(
     ours = (home.data, home.store, home.reports)
     folder = cached or load_folder(root, home.data / "cache", config.skip_unreadable, say, progress, ours, side=side)
     name = re.sub(r"[^\w.-]", "-", root.name)  # the model registry takes neither / nor :
-    return _dataset(config, say, name, f"image folder {root}, resized to {side}×{side}", *folder)
+    return _dataset(config, say, name, f"image folder {root}, resized to {side}×{side} where needed", *folder)
 
 
 def _dataset(config: DataConfig, say: Say, name: str, source: str, decoded: Decoded, digest: str) -> Dataset:

@@ -33,6 +33,7 @@ LAYERS = (
 WITHIN_ANALYSIS = {
     "analysis.filters": {"analysis.drawing", "analysis.results"},
     "analysis.explanations": {"analysis.drawing", "analysis.filters", "analysis.results"},
+    "analysis.searches": {"analysis.drawing", "analysis.results"},
     "analysis.drawing": set(),
 }
 """What a room of `analysis` may import of the others, beside the exhibit; those not named here, `drawing` alone."""
@@ -140,7 +141,7 @@ def test_a_module_imports_its_own_room_and_rooms_below_it():
     assert {(module, name) for module, name in others if layer(name) <= layer(module)} == set()
 
 
-def test_the_rooms_of_analysis_share_drawing_alone_and_filters_the_results():
+def test_the_rooms_of_analysis_share_drawing_alone_and_filters_and_searches_the_results():
     shared = {"analysis.exhibit"}
     pairs = {(module, name) for module in of("analysis") for name in own(module) - shared if room(name) != room(module)}
     allowed = {module: WITHIN_ANALYSIS.get(room(module), {"analysis.drawing"}) for module in of("analysis")}

@@ -94,11 +94,7 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
         if len(defined) and len(hardest) == len(defined):
             phrases.append(f"{model_label(model)}: {_classes_phrase(defined)}")
         elif len(defined):
-            ends = [
-                f"{word} {_classes_phrase(rows)}{_tied(defined, rows, column)}"
-                for word, rows, column in (("hardest", hardest, "trails"), ("easiest", easiest, "leads"))
-            ]
-            phrases.append(f"{model_label(model)}: {', and '.join(ends)}")
+            phrases.append(f"{model_label(model)}: {_ends_phrase(defined, hardest, easiest)}")
         never = list(table.loc[table["precision"].isna(), "class"])
         if never:
             phrases.append(
@@ -110,9 +106,18 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
     return f"{'; '.join(phrases)}."
 
 
-def _tied(defined: pd.DataFrame, rows: pd.DataFrame, column: str) -> str:
+def _ends_phrase(defined: pd.DataFrame, hardest: pd.DataFrame, easiest: pd.DataFrame) -> str:
+    """The hardest and the easiest classes with those tied with them, or that the images do not tell these apart."""
+    low, high = _tied(defined, hardest, "trails"), _tied(defined, easiest, "leads")
+    if {*hardest["class"]} & {*high} or {*easiest["class"]} & {*low}:
+        return f"from {_classes_phrase(hardest)} to {_classes_phrase(easiest)}, which the images do not tell apart"
+    ties = [leads.tie_clause(list(map(quoted, names))) for names in (low, high)]
+    return f"hardest {_classes_phrase(hardest)}{ties[0]}, and easiest {_classes_phrase(easiest)}{ties[1]}"
+
+
+def _tied(defined: pd.DataFrame, rows: pd.DataFrame, column: str) -> list[str]:
     also = leads.tied(defined[column].to_numpy(), np.flatnonzero(defined.index.isin(rows.index)).tolist())
-    return leads.tie_clause(defined["class"].iloc[also].map(quoted).tolist())
+    return [str(name) for name in defined["class"].iloc[also]]
 
 
 def _classes_phrase(rows: pd.DataFrame) -> str:

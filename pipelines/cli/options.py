@@ -330,7 +330,13 @@ GivenRate = Annotated[
 GivenDecay = Annotated[
     str, option("--decay", help="Weight decay, with --lr, in place of --run's.", variable="STUDY_RETRAIN_DECAY")
 ]
-Preset = Annotated[str, option("--preset", help="report: the learning rate and weight decay of the report (2023).")]
+Preset = Annotated[
+    str,
+    option(
+        "--preset",
+        help="report: the learning rate and weight decay of the report; a trial of 10 epochs is trained first.",
+    ),
+]
 RetrainSeed = Annotated[
     int | None, number("--seed", help="Seed of initial weights and order; default: the search's.", most=LARGEST_SEED)
 ]

@@ -300,6 +300,7 @@ def explain(
     dataset: options.SomeDataset = "",
     image_size: options.SomeImageSize = None,
     skip_unreadable: options.Skip = DataConfig.skip_unreadable,
+    threads: options.Threads = 0,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
     quiet: options.Quiet = False,
@@ -310,7 +311,7 @@ def explain(
     """
     from pipelines.explain import explain as stage
 
-    context = context_of(home_of(home), tracking_uri, is_quiet=quiet)
+    context = context_of(home_of(home), tracking_uri, threads=threads, is_quiet=quiet)
     images = images_of(context.store, run, dataset, image_size, skip_unreadable)
     stage(run, image, against, context, images, faithful=faithfulness)
 

@@ -147,7 +147,9 @@ class Context(Stores):
         is_as_published = config.dataset in BUNDLED and config.image_size == IMAGE_SIZE
         with self.display.bar(f"decoding {config.dataset}", 1) as bar:
             dataset = load_dataset(config, self.home, self.display.say, bar.to)
-        resizing = "" if is_as_published else f", resized to {config.image_size} × {config.image_size} pixels"
+        resizing = (
+            "" if is_as_published else f", resized to {config.image_size} × {config.image_size} pixels where needed"
+        )
         self.display.say(
             f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
             f"{len(dataset.classes)} classes{resizing}."

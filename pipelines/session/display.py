@@ -1,5 +1,6 @@
 """Progress of a stage: bars on a terminal, plain lines elsewhere."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -43,6 +44,7 @@ class Display:
         """A quiet one prints and shows nothing."""
         self.console = Console(highlight=False, soft_wrap=True, quiet=is_quiet)
         self._progress: Progress | None = None
+        self._said = time.monotonic()
 
     @property
     def has_bars(self) -> bool:
@@ -51,6 +53,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Prints a line, above any bars."""
+        self._said = time.monotonic()
         self.console.print(redacted(text), markup=False)
 
     def heading(self, text: str) -> None:
@@ -60,9 +63,9 @@ class Display:
         else:
             self.say(f"\n{text}")
 
-    def log(self, text: str) -> None:
-        """Prints a line of progress where there are no bars to show it."""
-        if not self.has_bars:
+    def log(self, text: str, after: float = 0) -> None:
+        """Prints a line of progress where there are no bars to show it, and no line for `after` seconds."""
+        if not self.has_bars and time.monotonic() - self._said >= after:
             self.say(text)
 
     @contextmanager

@@ -85,7 +85,9 @@ class Recovery:
 
     def _requeue(self) -> None:
         if requeued := search.requeue(self.opened):
-            self.context.display.say(f"Retrying after an interruption: trial {', '.join(map(str, requeued))}.")
+            self.context.display.say(
+                f"Retrying after an interruption, under a new number: trial {', '.join(map(str, requeued))}."
+            )
 
     def close(self, *, and_own: bool = False, stopped: str = "", whole: bool = False) -> None:
         """Ends trials and runs that no process works on; the caller holds the locks of the context.

@@ -128,6 +128,10 @@ def run_trials(
         raise
 
 
+QUIET = 60.0
+"""Seconds without a line after which the progress of a trial is one, where there are no bars."""
+
+
 class _TrialRunner:
     def __init__(
         self,
@@ -220,9 +224,9 @@ class _TrialRunner:
                         continue
                     if context.cluster:
                         bar.advance(images)
-                    self._keep_epoch(epoch, run_id, score, bar)
+                    self._keep_epoch(suggestion.number, epoch, run_id, score, bar)
 
-    def _keep_epoch(self, epoch: Epoch, run_id: str, score: Score, bar: Bar) -> None:
+    def _keep_epoch(self, number: int, epoch: Epoch, run_id: str, score: Score, bar: Bar) -> None:
         recorded = {
             # First, since by default MLflow compares runs by the first metric.
             "val_accuracy": epoch.metrics["val_accuracy"],
@@ -230,5 +234,8 @@ class _TrialRunner:
             **epoch.speed,
         }
         self.writer.log(run_id, recorded, epoch.number)
-        bar.note(f"val {epoch.metrics['val_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s")
+        progress = f"val {epoch.metrics['val_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s"
+        bar.note(progress)
+        # A log without a line for minutes looks as if nothing went on.
+        self.context.display.log(f"trial {number}, epoch {epoch.number}: {progress}", after=QUIET)
         score.update(epoch.number, epoch.metrics["val_accuracy"], epoch.metrics["val_loss"])

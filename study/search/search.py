@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import warnings
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -70,8 +71,7 @@ def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             opened.set_metric_names([VALUES[objective][0] for objective in config.objectives])
-    # JSON makes lists of tuples, as the storage does.
-    settings = json.loads(json.dumps({**config.settings(), "image_size": image_size, "dataset": digest[:12]}))
+    settings = _settings(config, digest, image_size)
     if "settings" not in opened.user_attrs:
         opened.set_user_attr("settings", settings)
     _require_equal(config.name, opened.user_attrs["settings"], settings)
@@ -83,6 +83,27 @@ def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: 
         # Set last: if this process is killed before, the next one enqueues the missing points.
         opened.set_user_attr("is_lined_up", True)
     return opened
+
+
+def require_continuable(config: SearchConfig, storage: str, *, digest: str, image_size: int = IMAGE_SIZE) -> None:
+    """Refuses other settings than those that a search of this name has begun with, as `open_search` does.
+
+    Creates nothing. Raises a StudyError where the settings differ.
+    """
+    if storage.startswith(SQLITE) and not Path(storage.removeprefix(SQLITE)).is_file():
+        return
+    if not exists(config.name, storage):
+        return
+    with opening(storage):
+        begun = optuna.load_study(study_name=config.name, storage=open_storage(storage)).user_attrs
+    if "settings" in begun:
+        _require_equal(config.name, begun["settings"], _settings(config, digest, image_size))
+
+
+def _settings(config: SearchConfig, digest: str, image_size: int) -> dict[str, Any]:
+    """The settings as a search keeps them: JSON makes lists of tuples, as the storage does."""
+    kept = {**config.settings(), "image_size": image_size, "dataset": digest[:12]}
+    return dict(json.loads(json.dumps(kept)))
 
 
 def exists(name: str, storage: str) -> bool:

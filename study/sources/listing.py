@@ -9,6 +9,8 @@ from study.errors import StudyError
 from study.sources.formats import ARCHIVES, IGNORED, IMAGES, OTHER, SUFFIXES, could_be_image, kind_of
 from study.system.redaction import one_line
 
+MOST_NAMED = 5
+"""Most classes without images that an error names."""
 VALIDATION = ("val", "valid", "validation")
 """Names of the folder of validation images."""
 PARTS = ("train", *VALIDATION, "test")
@@ -95,10 +97,11 @@ class _Lister:
             raise StudyError(f"{folder} holds no class folders: put each class's images in a folder of its name.")
         listing = {folder.name: self._images(folder) for folder in classes}
         if empty := [name for name, files in listing.items() if not files]:
+            names = ", ".join(empty[:MOST_NAMED])
+            if len(empty) > MOST_NAMED:
+                names += f" and {len(empty) - MOST_NAMED} more"
             left_out = f"; not read: {self.left_out}" if str(self.left_out) else ""
-            raise StudyError(
-                f"{folder} has no image ({', '.join(SUFFIXES)}) of the classes: {', '.join(empty)}{left_out}."
-            )
+            raise StudyError(f"{folder} has no image ({', '.join(SUFFIXES)}) of the classes: {names}{left_out}.")
         return listing
 
     def _images(self, folder: Path) -> list[Path]:

@@ -68,18 +68,27 @@ def log_model(
     if exported is None:
         _delete_unfinished(client, run_id)
         exported = log(client, run_id, model, config, classes, example, say)
-    register(client, exported, register_as, score)
+    register(client, exported, register_as, score, say)
 
 
-def register(client: MlflowClient, exported: LoggedModel, name: str, score: float) -> None:
-    """Registers a run's model as `name`, unless it is registered, and updates the alias `best`."""
+def register(
+    client: MlflowClient, exported: LoggedModel, name: str, score: float, say: Callable[[str], None] = lambda text: None
+) -> None:
+    """Registers a run's model as `name`, unless it is registered, and updates the alias `best`; says where it moves."""
     with suppress(MlflowException):  # where it is registered already
         client.create_registered_model(name)
     version = next(iter(versions_of(client, name, exported)), None) or client.create_model_version(
         name, exported.model_uri, run_id=exported.source_run_id, model_id=exported.model_id
     )
     client.set_model_version_tag(name, version.version, SCORE, str(score))
+    before = alias_holder(client, name)
     move_alias(client, name)
+    if before and before != alias_holder(client, name) == str(version.version):
+        other = client.get_model_version(name, before)
+        say(
+            f"`best` of {name} is now run {str(version.run_id)[:8]}, whose trial has a validation accuracy of "
+            f"{score:.4f}; it was run {str(other.run_id)[:8]} with {score_of(other):.4f}."
+        )
 
 
 def model_name(run: Run) -> str:

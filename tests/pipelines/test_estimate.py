@@ -42,6 +42,16 @@ def test_a_duration_has_two_digits_or_so(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+def test_a_dry_run_refuses_what_the_search_would(home: Home) -> None:
+    search = ("tune", "--model", "ffnn", "--dataset", "digits", "--trials", "1", "--no-retrain")
+    assert study_here(*search, "--epochs", "1", home=home.root).code == 0
+    for dry in ((), ("--dry-run",)):
+        ended = study_here(*search, "--epochs", "2", *dry, home=home.root)
+        assert ended.code == 2
+        assert "was started with other settings (epochs was 1, now 2)" in ended.err
+    assert study_here(*search, "--epochs", "1", "--dry-run", home=home.root).code == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["tune", "reproduce"])
 def test_a_dry_run_says_how_long_it_takes_and_records_nothing(command: str, home: Home) -> None:

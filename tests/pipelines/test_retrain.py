@@ -480,6 +480,17 @@ def test_what_is_retrained_already_is_not_trained_again_unless_its_weights_are_d
     assert retrain_once(toy, tiny, context, epochs=1, seed=None) != done
 
 
+def test_a_retraining_in_another_precision_is_said_to_be_another_run(
+    context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]
+):
+    done = retrain_once(toy, tiny, context, epochs=1, seed=None)
+    other = replace(context, machine=replace(context.machine, precision="bf16"))
+    capsys.readouterr()
+    assert retrain_once(toy, tiny, other, epochs=1, seed=None) != done
+    said = f"Seed 5 is retrained in float32 already (run {done[:8]}); in bf16 it has other weights"
+    assert said in capsys.readouterr().out
+
+
 def model_of(store: Store, run_id: str) -> Path:
     model = ready_model(store.client, run_id)
     assert model

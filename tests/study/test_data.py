@@ -220,7 +220,7 @@ class TestFolder:
             photo = Image.open(folder / "train" / name).resize((48, 48), Image.Resampling.BILINEAR)
             assert np.array_equal(large.train.images[row].numpy(), np.asarray(photo).transpose(2, 0, 1))
         assert large.key == f"photos-{large.digest[:8]}-48px"
-        assert large.source == f"image folder {folder}, resized to 48×48"
+        assert large.source == f"image folder {folder}, resized to 48×48 where needed"
         assert len({dataset.digest for dataset in (default, large)}) == 2
         assert len({dataset.cache for dataset in (default, large)}) == 2
         messages: list[str] = []
@@ -253,7 +253,7 @@ class TestFolder:
         dataset = load(folder, home)
         assert re.fullmatch("[0-9a-f]{64}", dataset.digest)
         assert (dataset.name, dataset.key) == ("photos", f"photos-{dataset.digest[:8]}")
-        assert dataset.source == f"image folder {folder}, resized to 32×32"
+        assert dataset.source == f"image folder {folder}, resized to 32×32 where needed"
 
     def test_hidden_files_and_other_suffixes_are_left_out(self, folder: Path, home: Home):
         (folder / "train" / "bird" / "notes.txt").write_text("seen at dawn")
@@ -300,7 +300,7 @@ class TestFolder:
         assert not rows(first.train) & rows(first.test)
         assert rows(first.test) == rows(again.test) != rows(other.test)
         assert first.digest == other.digest
-        assert first.source == f"image folder {root}, resized to 32×32, test = seeded stratified fifth of train"
+        assert first.source == f"image folder {root}, resized to 32×32 where needed, test = seeded stratified fifth of train"
 
     def test_progress_counts_to_the_total(self, tmp_path: Path, home: Home):
         root = write_folder(tmp_path / "many", train=130, test=20)
@@ -356,6 +356,11 @@ class TestRefusedFolders:
     def test_an_empty_class(self, folder: Path, home: Home):
         (folder / "train" / "dog").mkdir()
         assert re.search(r"train has no image \(\.jpg, .*\) of the classes: dog\.", refusal(folder, home))
+
+    def test_of_many_empty_classes_the_first_are_named(self, folder: Path, home: Home):
+        for number in range(9):
+            (folder / "train" / f"empty {number}").mkdir()
+        assert "of the classes: empty 0, empty 1, empty 2, empty 3, empty 4 and 4 more." in refusal(folder, home)
 
     def test_a_test_class_without_training(self, folder: Path, home: Home):
         write_image(folder / "test" / "dog" / "0.png", seed=1)

@@ -34,7 +34,7 @@ def test_a_worker_that_hangs_is_killed_its_trial_timed_out_and_another_tries_it_
     lines = ended.out.splitlines()
     assert f"Worker 1 was killed (no epoch in {LIMIT} s): another takes its place." in lines
     number = under_way[0].number
-    assert f"Retrying after an interruption: trial {number}." in lines
+    assert f"Retrying after an interruption, under a new number: trial {number}." in lines
 
     trials, store, reason = trials_of(home), Store(home), f"timed out after {LIMIT} s without an epoch"
     assert trials[number].state == TrialState.FAIL

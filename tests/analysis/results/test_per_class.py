@@ -52,13 +52,13 @@ def test_the_caption_names_the_hardest_and_the_easiest_class():
     logits = np.eye(3)[[0, 0, 1, 0, 2, 2]]
     table = c.per_class(logits, np.array([0, 0, 1, 1, 2, 2]), NAMES)
     assert c.caption({"cnn": table}) == (
-        "CNN: hardest dog with recall 0.500 (0.095–0.905), tied with cat and ship, and easiest cat and ship with "
-        "recall 1.000, tied with dog."
+        "CNN: from dog with recall 0.500 (0.095–0.905) to cat and ship with recall 1.000, which the images do not tell "
+        "apart."
     )
     distinct = c.per_class(np.eye(3)[[0, 1, 1, 0, 2, 0]], np.array([0, 1, 1, 1, 2, 2]), NAMES)
     assert c.caption({"cnn": distinct}) == (
-        "CNN: hardest ship with recall 0.500 (0.095–0.905), tied with dog and cat, and easiest cat with recall 1.000 "
-        "(0.207–1.000), tied with dog and ship."
+        "CNN: from ship with recall 0.500 (0.095–0.905) to cat with recall 1.000 (0.207–1.000), which the images do "
+        "not tell apart."
     )
 
 

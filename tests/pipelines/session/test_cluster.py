@@ -287,7 +287,9 @@ def epochs_of_running(home: Home) -> list[int]:
 
 
 def test_the_trial_of_a_lost_node_is_retried_at_once(chaos: Chaos) -> None:
-    assert re.search(r"Trial (\d): its node was lost\.\nRetrying after an interruption: trial \1\.", chaos.first)
+    assert re.search(
+        r"Trial (\d): its node was lost\.\nRetrying after an interruption, under a new number: trial \1\.", chaos.first
+    )
 
 
 def test_ctrl_c_ends_the_trials_as_interrupted(chaos: Chaos) -> None:

@@ -272,7 +272,7 @@ def test_a_killed_worker_is_told_and_another_takes_its_place(killed: KilledWorke
     lines = killed.left.ended.out.splitlines()
     [lines_on_it] = [line for line in lines if "killed" in line]
     assert re.fullmatch(r"Worker [12] was killed \(signal 9\): another takes its place\.", lines_on_it)
-    assert f"Retrying after an interruption: trial {killed.victim.number}." in lines
+    assert f"Retrying after an interruption, under a new number: trial {killed.victim.number}." in lines
     assert len(killed.left.workers) == 2
     assert pid(killed.victim) not in {worker.pid for worker in killed.left.workers}
 

@@ -46,6 +46,19 @@ def test_the_registered_model_gives_torchs_probabilities_and_the_alias_keeps_the
         assert_answers(models[2], np.random.default_rng(count).integers(0, 256, (count, 3, 32, 32), np.uint8))
 
 
+def test_another_best_model_is_said_with_both_accuracies(store: Store):
+    runs, said = [started(store) for _ in range(3)], list[str]()
+    for seed, (run_id, score) in enumerate(zip(runs, (0.5, 0.4, 0.6), strict=True)):
+        model = build_model(TOY, classes=len(CLASSES), seed=seed)
+        log_model(
+            store.client, run_id, model, TOY, CLASSES, EXAMPLE, register_as="toys-cnn", score=score, say=said.append
+        )
+    assert said == [
+        f"`best` of toys-cnn is now run {runs[2][:8]}, whose trial has a validation accuracy of 0.6000; it was run "
+        f"{runs[0][:8]} with 0.5000."
+    ]
+
+
 def test_the_alias_goes_to_the_next_best_when_the_run_of_the_best_is_deleted(store: Store):
     runs = {score: started(store) for score in (0.4, 0.6, 0.5)}
     for seed, (score, run_id) in enumerate(runs.items()):
