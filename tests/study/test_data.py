@@ -300,7 +300,10 @@ class TestFolder:
         assert not rows(first.train) & rows(first.test)
         assert rows(first.test) == rows(again.test) != rows(other.test)
         assert first.digest == other.digest
-        assert first.source == f"image folder {root}, resized to 32×32 where needed, test = seeded stratified fifth of train"
+        assert (
+            first.source
+            == f"image folder {root}, resized to 32×32 where needed, test = seeded stratified fifth of train"
+        )
 
     def test_progress_counts_to_the_total(self, tmp_path: Path, home: Home):
         root = write_folder(tmp_path / "many", train=130, test=20)

@@ -46,9 +46,13 @@ def test_where_there_are_no_groups_the_machines_memory_counts(tmp_path: Path):
 
 
 def test_memory_that_is_taken_is_no_longer_free():
-    before = memory.free_memory()
-    taken = bytearray(b"x") * (256 * 2**20)
-    assert before - memory.free_memory() > len(taken) / 2
+    def is_seen() -> bool:
+        before = memory.free_memory()
+        taken = bytearray(b"x") * (256 * 2**20)
+        return before - memory.free_memory() > len(taken) / 2
+
+    # Another process may free as much in between.
+    assert any(is_seen() for _ in range(10))
     assert 0 < memory.free_memory() < memory.total_memory() <= psutil.virtual_memory().total
 
 
