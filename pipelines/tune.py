@@ -126,6 +126,13 @@ def _require_startable(config: SearchConfig, dataset: Dataset, context: Context)
             f"{store} has runs of {config.name}, and {storage} has no such search: use the storage that it was started "
             "with (--storage or STUDY_STORAGE), or name a new --search."
         )
+    before = [run for run in context.store.runs(stage="search") if run.dataset == str(dataset.config.recorded_dataset)]
+    others = {run.dataset_key for run in before if run.image_size == dataset.side} - {dataset.key}
+    if others and not any(run.dataset_key == dataset.key for run in before):
+        context.display.say(
+            f"The images of {dataset.config.recorded_dataset} have changed: searches before were of "
+            f"{', '.join(sorted(others))}, and a new one begins."
+        )
     if context.store.is_shared and context.storage.startswith(SQLITE):
         context.display.say(
             f"The trials of {config.name} are kept in {storage}: other machines cannot join this search. To share one, "

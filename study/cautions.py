@@ -4,11 +4,14 @@ import math
 
 import torch
 
+from study.config import TrainConfig
 from study.data import Dataset
 from study.images import Labelled
 
 FEW = 100
 """Number of validation images below which a caution is said."""
+FEW_STEPS = 4
+"""Number of optimiser steps in an epoch below which a caution is said."""
 UNEQUAL = 2
 """Ratio of the largest class to the smallest from which a caution is said."""
 
@@ -18,10 +21,17 @@ def cautions(dataset: Dataset) -> list[str]:
     drawn = math.ceil(dataset.config.validation_fraction * len(dataset.train))
     count = dataset.kept_for_validation or drawn
     sentences = []
+    are, images = ("is", "image") if count == 1 else ("are", "images")
     if count < FEW:
         sentences.append(
-            f"There are only {count} validation images, each {100 / count:.1f} percentage points of the accuracy that "
-            "chooses the settings: closer trials are as good as tied."
+            f"There {are} only {count} validation {images}, each {100 / count:.1f} percentage points of the accuracy "
+            "that chooses the settings: closer trials are as good as tied."
+        )
+    trained = len(dataset.train) - count
+    if (steps := math.ceil(trained / TrainConfig.batch_size)) < FEW_STEPS:
+        sentences.append(
+            f"An epoch has {steps} optimiser step{'s' * (steps != 1)} ({trained:,} training images in batches of "
+            f"{TrainConfig.batch_size}): choose more epochs, and warm-up steps well below their sum."
         )
     sizes = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
     large, small = int(sizes.argmax()), int(sizes.argmin())

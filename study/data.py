@@ -196,9 +196,10 @@ def _hold_out(
         )
     held = math.ceil(fraction * len(images))
     if min(held, len(images) - held) < len(classes):
+        plural = "s" if held > 1 else ""
         raise StudyError(
-            f"{len(images)} images split into {len(images) - held} training and {held} {what} images: "
-            f"each side needs at least one for each of the {len(classes)} classes."
+            f"{len(images)} images split into {len(images) - held} training and {held} {what} image{plural}: each side "
+            f"needs at least one for each of the {len(classes)} classes, so add images."
         )
     rest, held_out = train_test_split(
         np.arange(len(images)), test_size=held, stratify=images.labels.numpy(), random_state=seed

@@ -23,7 +23,7 @@ from study.errors import StudyError, first_line
 from study.home import Home, default_home
 from study.state import TrainingState
 from study.tracking.artifacts import epoch_of, predictions_path, weights_path
-from study.tracking.best import choose_retrained, is_model
+from study.tracking.best import choose_retrained_on, is_model
 from study.tracking.runs import Run
 from study.tracking.store import Store
 from study.training import Epoch
@@ -213,7 +213,8 @@ def best(
     Args:
         run: a model's name for its best trial retrained (``"cnn"``, ``"ffnn"``, that of a network of your own), or what
             `study analyse --run` takes: ``"best:parameters:0.70"``, a run's id, a unique prefix of it, or its name.
-        dataset: the experiment of the data set, e.g. ``"digits"``; by default that of the latest retrained run.
+        dataset: ``"digits"``, ``"cifar10"``, the path of an image folder, or the key that `study runs` shows; by
+            default that of the latest retrained run.
         home: the folder that holds `mlruns/`; by default that of the command.
         tracking_uri: an MLflow tracking server, or another store; by default `MLFLOW_TRACKING_URI`, or the one in
             `home`.
@@ -222,7 +223,7 @@ def best(
         StudyError: where there is none, or several.
     """
     store = Store(_home(home), tracking_uri or TRACKING_URI)
-    chosen = choose_retrained(store, f"best:{run}" if is_model(store, run) else run, dataset)
+    chosen = choose_retrained_on(store, f"best:{run}" if is_model(store, run) else run, dataset or "")
     return Recorded(chosen, store, store.classes(chosen.id))
 
 

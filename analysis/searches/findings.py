@@ -120,7 +120,8 @@ def caption(table: pd.DataFrame) -> str:
     if _unmeasured(comparisons):
         return f"No answer: every training on one side diverged in {listed(_unmeasured(comparisons))}."
     decays = [comparisons["L2 in Adam against AdamW"], comparisons["L2 in Adam against no decay"]]
-    return f"{_rate_phrase(table, comparisons['high rate against low'])}, and {_decay_verdict(decays)}."
+    rates, decay = _rate_phrase(table, comparisons["high rate against low"]), _decay_verdict(decays)
+    return f"{rates}." if rates.endswith(TOO_FEW) and decay == TOO_FEW else f"{rates}, and {decay}."
 
 
 def points(table: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
@@ -174,8 +175,8 @@ def _rate_phrase(table: pd.DataFrame, row: Row) -> str:
         unclear="no effect of the rate is shown",
     )
     return (
-        f"At learning rate {high:g} {row['these']:.1f} of the {rows['filters_conv2'].max()} second-layer filters "
-        f"are silent after {counted(rows['epochs'].max(), 'epoch')}, at {low:g} {row['those']:.1f}: {answer}"
+        f"At learning rate {high:g}, {row['these']:.1f} of the {rows['filters_conv2'].max()} second-layer filters "
+        f"are silent after {counted(rows['epochs'].max(), 'epoch')}, and at {low:g} it is {row['those']:.1f}: {answer}"
     )
 
 

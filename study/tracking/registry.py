@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,11 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 
 from study.config import ModelConfig
+from study.errors import StudyError
 from study.system.files import sha256
+from study.tracking.best import rank
 from study.tracking.queries import every, quoted
-from study.tracking.runs import Run
+from study.tracking.runs import Run, as_run
 from study.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -85,10 +88,11 @@ def register(
     move_alias(client, name)
     if before and before != alias_holder(client, name) == str(version.version):
         other = client.get_model_version(name, before)
-        say(
-            f"`best` of {name} is now run {str(version.run_id)[:8]}, whose trial has a validation accuracy of "
-            f"{score:.4f}; it was run {str(other.run_id)[:8]} with {score_of(other):.4f}."
-        )
+        if score_of(other) < score:
+            say(
+                f"`best` of {name} is now run {str(version.run_id)[:8]}, whose trial has a validation accuracy of "
+                f"{score:.4f}; it was run {str(other.run_id)[:8]} with {score_of(other):.4f}."
+            )
 
 
 def model_name(run: Run) -> str:
@@ -184,7 +188,8 @@ def best_version(
 ) -> ModelVersion | None:
     """The usable version of the registered model `name` with the highest validation accuracy.
 
-    Ties go to the one that has the alias, then to the first.
+    Ties go to the one that `best` names elsewhere, see `best.best_retrained`, then to the one that has the alias, then
+    to the first.
 
     Args:
         client: client of the store.
@@ -193,11 +198,23 @@ def best_version(
     """
     holder = alias_holder(client, name)
 
-    def rank(version: ModelVersion) -> tuple[float, bool, int]:
-        return -score_of(version), str(version.version) != holder, int(version.version)
+    def place(version: ModelVersion) -> tuple[float | bool, ...]:
+        return *_place_as_retraining(client, version), str(version.version) != holder, int(version.version)
 
-    versions = sorted(every(client.search_model_versions, f"name = {quoted(name)}"), key=rank)
-    return next(filter(usable or partial(is_usable, client), versions), None)
+    versions = sorted(every(client.search_model_versions, f"name = {quoted(name)}"), key=score_of, reverse=True)
+    for _, tied in groupby(versions, key=score_of):
+        if usable_ones := list(filter(usable or partial(is_usable, client), tied)):
+            return min(usable_ones, key=place) if len(usable_ones) > 1 else usable_ones[0]
+    return None
+
+
+def _place_as_retraining(client: MlflowClient, version: ModelVersion) -> tuple[float, ...]:
+    """What the version that `best.best_retrained` names has the lowest of, among those with the same accuracy."""
+    with suppress(MlflowException, StudyError):
+        run = as_run(client.get_run(str(version.run_id)))
+        trial = as_run(client.get_run(run.trial_run))
+        return *rank(trial), run.seed != trial.base_seed, -run.epochs, -run.started
+    return (math.inf,) * 6
 
 
 def is_usable(client: MlflowClient, version: ModelVersion) -> bool:

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote, unquote, urlsplit
 from uuid import uuid4
 
 import mlflow
@@ -108,8 +109,25 @@ class Store(Artifacts):
     def experiment(self, name: str) -> str:
         """Id of the experiment `name`, created where it is new."""
         if name not in self._ids:
-            self._ids[name] = self.writable(name) or self.experiments.make(name)
+            key = self.writable(name)
+            if key:
+                self._require_not_moved(name, key)
+            self._ids[name] = key or self.experiments.make(name)
         return self._ids[name]
+
+    def _require_not_moved(self, name: str, key: str) -> None:
+        """Refuses to write where a home was before it was moved, which would make a second folder there."""
+        if not self.artifacts_root:
+            return
+        there, here = (
+            Path(unquote(urlsplit(place).path))
+            for place in (self.client.get_experiment(key).artifact_location, f"{self.artifacts_root}/{quote(name)}")
+        )
+        if there != here and here.is_dir() and not there.is_dir():
+            raise StudyError(
+                f"MLflow looks for the files of {name} in {there}, and they are in {here}: the folder was moved, and "
+                f"`study doctor --fix` corrects the location."
+            )
 
     def writable(self, name: str, model: str = "") -> str | None:
         """Id of the experiment `name`; None where there is none.

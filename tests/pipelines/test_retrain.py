@@ -23,8 +23,9 @@ from study.data import Dataset, normalise
 from study.errors import OutOfMemory, StudyError, TakenOver
 from study.models import build_model
 from study.tracking.artifacts import weights_path
+from study.tracking.best import best_retrained
 from study.tracking.checkpoints import SLOTS, Checkpoint, Checkpoints
-from study.tracking.registry import model_digests, ready_model
+from study.tracking.registry import model_digests, model_name, ready_model
 from study.tracking.runs import WORKER, Run
 from study.tracking.store import Store
 from study.training import Epoch, predict
@@ -489,6 +490,15 @@ def test_a_retraining_in_another_precision_is_said_to_be_another_run(
     assert retrain_once(toy, tiny, other, epochs=1, seed=None) != done
     said = f"Seed 5 is retrained in float32 already (run {done[:8]}); in bf16 it has other weights"
     assert said in capsys.readouterr().out
+
+
+def test_the_registered_best_is_the_run_that_best_names(context: Context, tiny: Dataset, toy: Run):
+    name = model_name(toy)
+    for epochs, seed in ((1, None), (2, None), (3, 6), (1, None)):
+        retrain(toy, tiny, context, epochs=epochs, seed=seed)
+        aliased = context.store.client.get_model_version_by_alias(name, "best")
+        assert aliased.run_id == best_retrained(context.store, toy.model, toy.dataset_key).id
+    assert context.store.get(aliased.run_id).epochs == 2
 
 
 def model_of(store: Store, run_id: str) -> Path:

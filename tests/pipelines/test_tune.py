@@ -202,6 +202,20 @@ def test_an_ended_trial_is_closed_in_both_stores_and_the_same_search_reaches_its
     assert search.finished(in_optuna(context, SMALL, tiny)) == 3
 
 
+def test_changed_images_begin_a_search_of_their_own_and_that_is_said(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    tune(SMALL, tiny, context)
+    changed = replace(tiny, key="tiny-changed", digest="f" * 64)
+    capsys.readouterr()
+    for name in ("another", "one more"):
+        tune(replace(SMALL, name=name), changed, context)
+    said = (
+        f"The images of {tiny.config.recorded_dataset} have changed: searches before were of {tiny.key}, and a new one"
+    )
+    assert capsys.readouterr().out.count(said) == 1
+
+
 def test_a_search_does_not_go_on_in_the_runs_of_another_one_of_its_name(
     context: Context, other_home: Home, machine: Machine, tiny: Dataset
 ):

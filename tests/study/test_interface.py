@@ -147,6 +147,10 @@ def test_a_recorded_network_is_that_of_its_run(finished_study: Finished):
 def test_the_home_is_that_of_the_command(finished_study: Finished, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("STUDY_HOME", str(finished_study.context.home.root))
     assert study.best("ffnn", dataset=finished_study.dataset.key).run.id == finished_study.retrained["ffnn"]
+    source = finished_study.dataset.config.dataset
+    assert study.best("ffnn", dataset=source).run.id == finished_study.retrained["ffnn"]
+    with pytest.raises(StudyError, match="'dreams'"):
+        study.best("ffnn", dataset="dreams")
 
 
 def test_weights_of_another_epoch_name_the_choices(finished_study: Finished):

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -528,6 +529,10 @@ def test_a_study_in_another_folder_is_analysed_there(patient: Patient, tmp_path:
     (result,) = examine(moved, Options()).left
     assert str(old) in result.message
     assert ("would write" in result.message) == stays
+    if not stays:
+        with pytest.raises(StudyError, match=f"and they are in {re.escape(str(new))}.*`study doctor --fix` corrects"):
+            moved.store.experiment("digits")
+        assert not old.exists()
     assert not examine(moved, FIX).left
     assert examine(moved, FIX) == Result()
     again = surroundings(Home(root=new), patient.context.machine)
