@@ -139,6 +139,4 @@ def _command(config: ExperimentConfig, dataset: Dataset) -> str:
         if value != getattr(defaults, name)
         for word in (f"--{name}", str(value))
     ]
-    return shlex.join(
-        ["study", "experiment", config.name, *images(dataset.config.recorded_dataset, dataset.side), *given]
-    )
+    return shlex.join(["study", "experiment", config.name, *images(dataset.config), *given])

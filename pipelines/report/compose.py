@@ -191,7 +191,7 @@ def _experiment(m: Material, name: str, heading: str) -> Iterable[Exhibit]:
     parent = tracked.latest_experiment(m.network.store, name, run.dataset_key, model)
     if parent:
         return tracked.experiment_exhibits(m.network.store, parent)
-    command = tracked.experiment_command(name, run.dataset, model, m.where)
+    command = tracked.experiment_command(name, run.data_config, model, m.where)
     return [not_measured(name, heading, m.network.images, command)]
 
 

@@ -26,7 +26,7 @@ from study.models import parameter_count
 from study.provenance import short_commit
 from study.search.space import has_effect
 from study.tracking import best
-from study.tracking.hints import search_words
+from study.tracking.hints import images, search_words
 from study.tracking.runs import Run, differing_params, metric
 from study.tracking.store import Store
 from study.tracking.tags import experiment_tags
@@ -181,8 +181,7 @@ def grid_command(search: Run, trained: TrainConfig, where: Sequence[str]) -> str
         warmup_steps=trained.warmup_steps,
         schedule=trained.schedule,
     )
-    data = DataConfig(dataset=search.dataset, image_size=search.image_size)
-    return command_line(where, *search_words(grid, data), "--no-retrain")
+    return command_line(where, *search_words(grid, search.data_config), "--no-retrain")
 
 
 def comparable(own: Run, searches: Iterable[Run]) -> list[Run]:
@@ -211,10 +210,10 @@ def latest_experiment(store: Store, name: str, dataset: str, model: str) -> Run 
     return next((run for run in store.runs([dataset], **experiment_tags(name, model)) if run.conditions), None)
 
 
-def experiment_command(name: str, source: str, model: str, where: Sequence[str]) -> str:
-    """The command that runs the experiment of that name with this model on the data set that `source` names."""
+def experiment_command(name: str, data: DataConfig, model: str, where: Sequence[str]) -> str:
+    """The command that runs the experiment of that name with this model on the images of `data`."""
     models = [] if model == "cnn" else ["--model", model]
-    return command_line(where, "experiment", name, "--dataset", source, *models)
+    return command_line(where, "experiment", name, *images(data), *models)
 
 
 def experiment_exhibits(store: Store, parent: Run) -> list[Exhibit]:

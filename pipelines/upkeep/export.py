@@ -143,7 +143,8 @@ def _copied_store(context: Stores, home: Home) -> Iterator[Store]:
 def _picked(
     copy: Store, context: Stores, searches: Sequence[str], datasets: Sequence[str], runs: Sequence[str]
 ) -> list[Run]:
-    ids = {_find_run(copy, spec).id for spec in runs}
+    # By the store itself, whose errors name it.
+    ids = {_find_run(context.store, spec).id for spec in runs}
     picked = chosen(copy.runs(), searches, datasets, ids)
     if not picked:
         context.store.experiments.require_not_deleted(lambda run: True)

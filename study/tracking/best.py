@@ -135,11 +135,11 @@ def _searched_models(store: Store) -> set[str]:
 def _options(store: Store, dataset: str, data: DataConfig | None) -> tuple[str, ...]:
     """The options that select the data set with key `dataset`; empty where they are unknown."""
     if dataset in BUNDLED:
-        return images(dataset, IMAGE_SIZE)
+        return images(DataConfig(dataset=dataset))
     if data:
-        return images(data.recorded_dataset, data.image_size)
+        return images(data)
     recorded = next((run for run in store.runs([dataset]) if run.dataset), None)
-    return images(recorded.dataset, recorded.image_size) if recorded else ()
+    return images(recorded.data_config) if recorded else ()
 
 
 def complete_trials(store: Store, dataset: str, **tags: str) -> list[Run]:

@@ -60,12 +60,13 @@ def search_words(config: SearchConfig, data: DataConfig) -> list[str]:
         settings += ["--objective", ",".join(config.objectives)]
     settings += [word for option, text in _hyperparameters(config) for word in (option, text)]
     named = ("--model", model_option(config.model), "--search", config.name, "--trials", str(config.trials))
-    return ["tune", *images(data.recorded_dataset, data.image_size), *named, *settings]
+    return ["tune", *images(data), *named, *settings]
 
 
-def images(dataset: str, image_size: int) -> tuple[str, ...]:
-    """The options that select a data set and the size of its images; the default size is left out."""
-    return ("--dataset", dataset, *(() if image_size == IMAGE_SIZE else ("--image-size", str(image_size))))
+def images(data: DataConfig) -> tuple[str, ...]:
+    """The options that select a data set, the size of its images and what is skipped; defaults are left out."""
+    size = () if data.image_size == IMAGE_SIZE else ("--image-size", str(data.image_size))
+    return ("--dataset", data.recorded_dataset, *size, *(("--skip-unreadable",) if data.skip_unreadable else ()))
 
 
 def _hyperparameters(config: SearchConfig) -> list[tuple[str, str]]:

@@ -274,6 +274,12 @@ def test_runs_of_other_programs_and_deleted_ones_stay_behind(
     assert client.get_run(foreign).info.lifecycle_stage == "active"
 
 
+def test_a_network_that_is_not_there_is_told_with_the_home_itself(finished_study: Finished, tmp_path: Path):
+    with pytest.raises(StudyError, match="No resnet18 was searched") as refused:
+        export(tmp_path / "none.zip", finished_study.context, searches=[], datasets=[], runs=["best:resnet18"])
+    assert str(finished_study.context.home.root) in str(refused.value)
+
+
 def test_other_tools_read_an_archive(archive: Path, tmp_path: Path):
     with zipfile.ZipFile(archive) as opened:
         assert opened.testzip() is None

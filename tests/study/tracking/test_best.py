@@ -66,6 +66,12 @@ def test_where_only_another_network_was_retrained_it_is_named(store: Store):
     assert refusal(selection.choose_retrained, store, "best").endswith("first, or choose --run best:ffnn.")
 
 
+def test_the_command_that_is_missing_skips_what_was_skipped(store: Store, tmp_path: Path):
+    data = DataConfig(dataset=str(tmp_path), image_size=48, skip_unreadable=True)
+    text = refusal(selection.best_trial, store, "photos-48px", "cnn", data)
+    assert f"--dataset {tmp_path} --image-size 48 --skip-unreadable" in text
+
+
 def test_the_smallest_network_that_reaches_an_accuracy_can_be_preferred(store: Store):
     trial(store, 0, 0.9)
     large = trial(store, 1, 0.8, parameters=5000)
