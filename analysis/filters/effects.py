@@ -35,9 +35,9 @@ def ablation_effects(
         A loss is negative if the class gains. Measures that are undefined, for lack of images of the class or of
         others, are NaN.
 
-        For each measure also how often its loss is the largest in bootstrap resamples of the images, see `leads`, of
-        those that are losses in the images themselves: auc_lost_leads, of all; auc_lost_leads_classes, of those of the
-        same filter; auc_lost_leads_layer, the mean over the classes of those of the same layer.
+        For each measure also how often its loss is the largest in bootstrap resamples of the images, see `leads`:
+        auc_lost_leads, of all; auc_lost_leads_classes, of those of the same filter; auc_lost_leads_layer, the mean over
+        the classes of those of the same layer. The first and the last are 0 for what loses in no resample.
     """
     whole = _contributions(logits, labels)
     measured = whole.sum(axis=0)
@@ -67,10 +67,9 @@ def ablation_effects(
                     }
                 )
             )
-    filters, table = {layer: len(changed) for layer, changed in without.items()}, pd.concat(tables, ignore_index=True)
+    filters = {layer: len(changed) for layer, changed in without.items()}
     of_filters = np.stack(resampled, axis=1).reshape(-1, sum(filters.values()), len(MEASURES), len(classes))
-    lost = table[[f"{measure}_lost" for measure in MEASURES]].to_numpy(float).reshape(-1, len(classes), len(MEASURES))
-    return table.assign(**_leads(of_filters, lost.swapaxes(1, 2), filters))
+    return pd.concat(tables, ignore_index=True).assign(**_leads(of_filters, filters))
 
 
 def _contributions(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -82,12 +81,11 @@ def _contributions(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([auc_contributions(softmax(logits), labels), accuracy], axis=1)
 
 
-def _leads(resampled: np.ndarray, lost: np.ndarray, filters: Mapping[str, int]) -> dict[str, np.ndarray]:
+def _leads(resampled: np.ndarray, filters: Mapping[str, int]) -> dict[str, np.ndarray]:
     """The shares of resamples in which each loss is the largest, a value for each filter and class.
 
     Args:
         resampled: the losses, (resamples, filters, measures, K).
-        lost: those in the images themselves, (filters, measures, K).
         filters: how many there are of each layer.
     """
     shares = {}
@@ -96,12 +94,15 @@ def _leads(resampled: np.ndarray, lost: np.ndarray, filters: Mapping[str, int]) 
         resamples, count, classes = losses.shape
         defined = ~np.isnan(losses).all(axis=(0, 1))
         means = losses[:, :, defined].mean(axis=2) if defined.any() else np.full((resamples, count), np.nan)
-        # Where a resample has no loss, what never loses anything would else lead with the rest.
-        means = np.where(lost[:, place][:, defined].sum(axis=1) > 0, means, np.nan)
-        losses = np.where(lost[:, place] > 0, losses, np.nan)
-        of_layers = np.split(means, np.cumsum(list(filters.values()))[:-1], axis=1)
+        of_layers = np.split(_losing(means), np.cumsum(list(filters.values()))[:-1], axis=1)
         name = f"{measure}_lost_leads"
-        shares[name] = leads.lead_shares(losses.reshape(resamples, -1))
+        shares[name] = leads.lead_shares(_losing(losses.reshape(resamples, -1)))
         shares[f"{name}_classes"] = np.concatenate([leads.lead_shares(losses[:, number]) for number in range(count)])
         shares[f"{name}_layer"] = np.concatenate([leads.lead_shares(part) for part in of_layers]).repeat(classes)
     return shares
+
+
+def _losing(losses: np.ndarray) -> np.ndarray:
+    """The losses (resamples, n) without those that are in no resample: where nothing is lost, they would lead too."""
+    # Beyond the rounding errors of float32.
+    return np.where(np.nan_to_num(losses).max(axis=0) > 1e-7, losses, np.nan)

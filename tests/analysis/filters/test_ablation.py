@@ -156,6 +156,7 @@ def test_filters_and_classes_that_lose_nothing_are_tied_with_none():
     table = ablation_effects(np.eye(3)[labels], {"conv1": without}, labels, CLASSES)
     assert "tied" not in caption(table, "accuracy_lost") + " ".join(points(table, "accuracy_lost"))
     assert "depends most on one filter is cat" in caption(table, "accuracy_lost")
+    assert points(table, "accuracy_lost")[-1].startswith("Of 1 filter without which a class loses, 0 have a class that")
 
 
 def test_the_caption_says_what_replaced_the_maps():
