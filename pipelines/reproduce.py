@@ -9,7 +9,7 @@ from analysis.drawing.wording import counted
 from pipelines.config import AnalysisConfig
 from pipelines.estimate import say_estimate
 from pipelines.retrain import close_dead, retrain
-from pipelines.seeds import finished
+from pipelines.seeds import finished, say_other_precision
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
 from pipelines.session.ties import tied_trials, ties
@@ -50,7 +50,7 @@ def search_and_retrain(
     """
     config = _complete(config, dataset, context)
     if dry_run:
-        require_continuable(config, context.storage, digest=dataset.digest, image_size=dataset.side)
+        _require_continuable(config, dataset, context)
         require(context.cluster is None, "--dry-run times steps on this machine: leave out --engine ray.")
         most = config.epochs if "epochs" in config.choices else TrainConfig.epochs
         say_estimate([config], dataset, context, retrain_epochs=most if epochs is None else epochs)
@@ -58,6 +58,10 @@ def search_and_retrain(
     tune(config, dataset, replace(context, is_part=epochs != 0), workers=workers)
     if epochs != 0:
         _retrain_best(config, dataset, context, epochs, prefer)
+
+
+def _require_continuable(config: SearchConfig, dataset: Dataset, context: Context) -> None:
+    require_continuable(config, context.storage, digest=dataset.digest, image_size=dataset.side)
 
 
 def run_only_trial(config: SearchConfig, dataset: Dataset, context: Context) -> Run:
@@ -118,6 +122,7 @@ def _retrain_best(
         if run := next(under_way, None):
             state = f"being retrained by {named(run.worker)}, for which this command does not wait"
     if run is None:
+        say_other_precision(trial, context, epochs, seed)
         retrain(trial, dataset, context, epochs=epochs)
         return
     context.display.say(f"The best, {trial.full_name}, is {state}: run {run.id}.")
@@ -140,6 +145,8 @@ def reproduce(
     dataset = context.load(data)
     say_estimate(searches, dataset, context, retrain_epochs=retrain_epochs)
     if dry_run:
+        for config in searches:
+            _require_continuable(_complete(config, dataset, context), dataset, context)
         return None
     # Drawing takes seconds to import, which `study tune` need not wait for.
     from pipelines.analyse import analyse

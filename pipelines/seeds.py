@@ -41,7 +41,7 @@ def _restore_model(run: Run, trial: Run, dataset: Dataset, context: Context) -> 
     if exported and _is_model_whole(run, context):
         if not versions_of(store.client, name, exported):
             context.display.say(f"The model of run {run.id} is registered again, as {name}.")
-        register(store.client, exported, name, metric(trial, "best_val_accuracy"))
+        register(store.client, exported, name, metric(trial, "best_val_accuracy"), context.display.say)
         return
     context.display.say(
         f"The model of run {run.id} is missing, altered or of an earlier form: it is exported again from its weights."
@@ -79,11 +79,11 @@ def retrain_once(trial: Run, dataset: Dataset, context: Context, *, epochs: int,
         context.display.say(f"Seed {number} is retrained already: run {run.id}; --again trains it once more.")
         context.say_pages(run=run_page(run))
         return run.id
-    _say_other_precision(trial, context, epochs, number)
+    say_other_precision(trial, context, epochs, number)
     return retrain(trial, dataset, context, epochs=epochs, seed=seed)
 
 
-def _say_other_precision(trial: Run, context: Context, epochs: int, seed: int) -> None:
+def say_other_precision(trial: Run, context: Context, epochs: int, seed: int) -> None:
     """Says where the same training is finished in another precision, so that a second run surprises nobody."""
     for run in context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed), status="FINISHED"):
         if run.epochs == epochs and run.precision != context.machine.precision:
@@ -108,6 +108,8 @@ def retrain_seeds(
     for number in done:
         context.display.say(f"Seed {number} is retrained already: run {done[number].id}.")
     missing, images = [number for number in numbers if number not in done], Images.of_all(dataset)
+    for number in missing:
+        say_other_precision(trial, context, epochs, number)
     trainings = (retraining(trial, dataset, images, context, epochs=epochs, seed=number) for number in missing)
     with context.display.bar(f"seeds {first} to {numbers[-1]}", seeds) as bar:
         bar.advance(len(done))

@@ -15,7 +15,7 @@ from pipelines.trials.pool import WorkerPool
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.runner import Tally, run_trials
 from pipelines.trials.worker import Assignment
-from study.config import SearchConfig
+from study.config import BUNDLED, SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.home import SQLITE
@@ -126,13 +126,14 @@ def _require_startable(config: SearchConfig, dataset: Dataset, context: Context)
             f"{store} has runs of {config.name}, and {storage} has no such search: use the storage that it was started "
             "with (--storage or STUDY_STORAGE), or name a new --search."
         )
-    before = [run for run in context.store.runs(stage="search") if run.dataset == str(dataset.config.recorded_dataset)]
-    others = {run.dataset_key for run in before if run.image_size == dataset.side} - {dataset.key}
-    if others and not any(run.dataset_key == dataset.key for run in before):
-        context.display.say(
-            f"The images of {dataset.config.recorded_dataset} have changed: searches before were of "
-            f"{', '.join(sorted(others))}, and a new one begins."
-        )
+    folder = dataset.config.recorded_dataset
+    if folder not in BUNDLED:
+        before = [run for run in context.store.runs(stage="search") if run.dataset == folder]
+        others = {run.dataset_key for run in before if run.image_size == dataset.side} - {dataset.key}
+        if others and not any(run.dataset_key == dataset.key for run in before):
+            context.display.say(
+                f"Earlier searches on {folder} were of other images ({', '.join(sorted(others))}): a new one begins."
+            )
     if context.store.is_shared and context.storage.startswith(SQLITE):
         context.display.say(
             f"The trials of {config.name} are kept in {storage}: other machines cannot join this search. To share one, "

@@ -31,7 +31,7 @@ def cautions(dataset: Dataset) -> list[str]:
     if (steps := math.ceil(trained / TrainConfig.batch_size)) < FEW_STEPS:
         sentences.append(
             f"An epoch has {steps} optimiser step{'s' * (steps != 1)} ({trained:,} training images in batches of "
-            f"{TrainConfig.batch_size}): choose more epochs, and warm-up steps well below their sum."
+            f"{TrainConfig.batch_size}): a few epochs hardly train a network."
         )
     sizes = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
     large, small = int(sizes.argmax()), int(sizes.argmin())

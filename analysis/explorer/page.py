@@ -17,7 +17,6 @@ import numpy as np
 from analysis.drawing import style
 from analysis.drawing.style import scale
 from analysis.drawing.templates import templates
-from analysis.drawing.wording import counted
 from analysis.explorer.quantise import NEGLIGIBLE, patches, quantise
 
 MOST_BYTES = 4_000_000
@@ -87,8 +86,9 @@ def caption(trace: Trace) -> str:
     """One sentence: how many filters are silent on all pictures at the last epoch."""
     layers = {layer: trace.ranges[maps[1]][-1, :, 1] for layer, maps in MAPS.items()}
     silent = " and ".join(f"{(most <= 0).sum()} of {len(most)} filters of {layer}" for layer, most in layers.items())
-    shown = counted(trace.inputs.shape[1], "image")
-    return f"At epoch {trace.epochs[-1]}, {silent} are silent on all of the {shown} shown."
+    images = trace.inputs.shape[1]
+    shown = "the one image" if images == 1 else f"all of the {images} images"
+    return f"At epoch {trace.epochs[-1]}, {silent} are silent on {shown} shown."
 
 
 def note(trace: Trace) -> str:

@@ -37,7 +37,8 @@ def ablation_effects(
 
         For each measure also how often its loss is the largest in bootstrap resamples of the images, see `leads`:
         auc_lost_leads, of all; auc_lost_leads_classes, of those of the same filter; auc_lost_leads_layer, the mean over
-        the classes of those of the same layer. The first and the last are 0 for what loses in no resample.
+        the classes of those of the same layer. The first and the last are 0 for what loses in no
+        resample, unless nothing does.
     """
     whole = _contributions(logits, labels)
     measured = whole.sum(axis=0)

@@ -163,14 +163,14 @@ def _decisive_sentence(table: pd.DataFrame) -> str:
 
 
 def _outcome(row: Mapping[Hashable, Any], without: str = "without it") -> str:
-    if abs(row["margin_lost"]) < 0.005:
+    changed = row["predicted_without"] != row["predicted"]
+    if abs(row["margin_lost"]) < 0.005 and not changed:
         verb = "falls" if row["margin_lost"] > 0 else "grows"
         return f"{without} the margin {verb} by only {abs(row['margin_lost']):.1g}"
     text = (
         f"{without} the margin is {_signed(row['margin'] - row['margin_lost'])} "
         f"(probability {probability(row['probability'] - row['probability_lost'])})"
     )
-    changed = row["predicted_without"] != row["predicted"]
     return f"{text}, and the answer {quoted(row['predicted_without'])}" if changed else text
 
 

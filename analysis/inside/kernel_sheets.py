@@ -130,7 +130,7 @@ def draw_kernel_sheet(table: pd.DataFrame, *, title: str) -> Figure | None:
     rows = math.ceil(len(living) / columns)
     dots = 80 if is_narrow() else 60 if columns > 8 else 140
     # As many dots for each weight.
-    side = dots // weights.shape[-1] * weights.shape[-1] / DOTS_PER_INCH
+    side = max(1, dots // weights.shape[-1]) * weights.shape[-1] / DOTS_PER_INCH
     across, down = side + 0.12, side + 0.26
     below = 0.2 + rows * down
     if is_narrow():

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.drawing import style
-from analysis.drawing.wording import counted, listed, model_label, sentence
+from analysis.drawing.wording import are, counted, listed, model_label, sentence
 from analysis.exhibit import Exhibit, joined
 from analysis.results.classification import TestPredictions
 from analysis.results.confusion import confusion
@@ -66,7 +66,7 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
             phrases.append(f"the {model_label(model)} confuses no classes")
             continue
         rows = table.to_dict("records")
-        parts = [f"{row['share']:.0%} are {row['kind']} (chance {row['chance']:.0%})" for row in rows]
+        parts = [f"{row['share']:.0%} {are(total)} {row['kind']} (chance {row['chance']:.0%})" for row in rows]
         phrases.append(f"of the {model_label(model)}'s {counted(total, 'confusion')} {listed(parts)}")
     return sentence("; ".join(phrases))
 

@@ -176,7 +176,7 @@ def _rate_phrase(table: pd.DataFrame, row: Row) -> str:
     )
     return (
         f"At learning rate {high:g}, {row['these']:.1f} of the {rows['filters_conv2'].max()} second-layer filters "
-        f"are silent after {counted(rows['epochs'].max(), 'epoch')}, and at {low:g} it is {row['those']:.1f}: {answer}"
+        f"are silent after {counted(rows['epochs'].max(), 'epoch')}, and at {low:g}, {row['those']:.1f}: {answer}"
     )
 
 

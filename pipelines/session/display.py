@@ -66,6 +66,8 @@ class Display:
     def log(self, text: str, after: float = 0) -> None:
         """Prints a line of progress where there are no bars to show it, and no line for `after` seconds."""
         if not self.has_bars and time.monotonic() - self._said >= after:
+            # Here too, since a worker's `say` is another one.
+            self._said = time.monotonic()
             self.say(text)
 
     @contextmanager

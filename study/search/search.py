@@ -88,14 +88,18 @@ def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: 
 def require_continuable(config: SearchConfig, storage: str, *, digest: str, image_size: int = IMAGE_SIZE) -> None:
     """Refuses other settings than those that a search of this name has begun with, as `open_search` does.
 
-    Creates nothing. Raises a StudyError where the settings differ.
+    Creates no search, but the tables of a database that has none. Raises a StudyError where the settings differ.
     """
     if storage.startswith(SQLITE) and not Path(storage.removeprefix(SQLITE)).is_file():
         return
     if not exists(config.name, storage):
         return
     with opening(storage):
-        begun = optuna.load_study(study_name=config.name, storage=open_storage(storage)).user_attrs
+        database = open_storage(storage)
+        try:
+            begun = optuna.load_study(study_name=config.name, storage=database).user_attrs
+        finally:
+            database.engine.dispose()
     if "settings" in begun:
         _require_equal(config.name, begun["settings"], _settings(config, digest, image_size))
 

@@ -4,10 +4,10 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mlflow.entities import LifecycleStage, LoggedModel, LoggedModelStatus
@@ -88,11 +88,9 @@ def register(
     move_alias(client, name)
     if before and before != alias_holder(client, name) == str(version.version):
         other = client.get_model_version(name, before)
-        if score_of(other) < score:
-            say(
-                f"`best` of {name} is now run {str(version.run_id)[:8]}, whose trial has a validation accuracy of "
-                f"{score:.4f}; it was run {str(other.run_id)[:8]} with {score_of(other):.4f}."
-            )
+        least = score_of(other)
+        why = f": its trial's validation accuracy is {score:.4f}, and was {least:.4f}" if -1 < least < score else ""
+        say(f"`best` of {name} is now run {str(version.run_id)[:8]}, and was {str(other.run_id)[:8]}{why}.")
 
 
 def model_name(run: Run) -> str:
@@ -196,24 +194,30 @@ def best_version(
         name: the registered model.
         usable: by default `is_usable`.
     """
-    holder = alias_holder(client, name)
+    holder, is_in_use = alias_holder(client, name), usable or partial(is_usable, client)
+    # Of most retrainings the trial is the same.
+    get_run = cache(client.get_run)
 
     def place(version: ModelVersion) -> tuple[float | bool, ...]:
-        return *_place_as_retraining(client, version), str(version.version) != holder, int(version.version)
+        return *_place_as_retraining(get_run, version), str(version.version) != holder, int(version.version)
 
     versions = sorted(every(client.search_model_versions, f"name = {quoted(name)}"), key=score_of, reverse=True)
-    for _, tied in groupby(versions, key=score_of):
-        if usable_ones := list(filter(usable or partial(is_usable, client), tied)):
-            return min(usable_ones, key=place) if len(usable_ones) > 1 else usable_ones[0]
+    for _, group in groupby(versions, key=score_of):
+        tied = list(group)
+        ordered = sorted(tied, key=place) if len(tied) > 1 else tied
+        if best := next(filter(is_in_use, ordered), None):
+            return best
     return None
 
 
-def _place_as_retraining(client: MlflowClient, version: ModelVersion) -> tuple[float, ...]:
+def _place_as_retraining(get_run: Callable[[str], Any], version: ModelVersion) -> tuple[float, ...]:
     """What the version that `best.best_retrained` names has the lowest of, among those with the same accuracy."""
     with suppress(MlflowException, StudyError):
-        run = as_run(client.get_run(str(version.run_id)))
-        trial = as_run(client.get_run(run.trial_run))
-        return *rank(trial), run.seed != trial.base_seed, -run.epochs, -run.started
+        run = as_run(get_run(str(version.run_id)))
+        recorded = get_run(run.trial_run)
+        trial = as_run(recorded)
+        if recorded.info.lifecycle_stage == LifecycleStage.ACTIVE and trial.status == "FINISHED":
+            return *rank(trial), run.seed != trial.base_seed, -run.epochs, -run.started
     return (math.inf,) * 6
 
 

@@ -109,21 +109,16 @@ class Store(Artifacts):
     def experiment(self, name: str) -> str:
         """Id of the experiment `name`, created where it is new."""
         if name not in self._ids:
-            key = self.writable(name)
-            if key:
-                self._require_not_moved(name, key)
-            self._ids[name] = key or self.experiments.make(name)
+            self._ids[name] = self.writable(name) or self.experiments.make(name)
         return self._ids[name]
 
     def _require_not_moved(self, name: str, key: str) -> None:
         """Refuses to write where a home was before it was moved, which would make a second folder there."""
-        if not self.artifacts_root:
+        location, ours = self.client.get_experiment(key).artifact_location, f"{self.artifacts_root}/{quote(name)}"
+        if not location.startswith("file:") or not ours.startswith("file:"):
             return
-        there, here = (
-            Path(unquote(urlsplit(place).path))
-            for place in (self.client.get_experiment(key).artifact_location, f"{self.artifacts_root}/{quote(name)}")
-        )
-        if there != here and here.is_dir() and not there.is_dir():
+        there, here = (Path(unquote(urlsplit(place).path)) for place in (location, ours))
+        if here.is_dir() and not there.is_dir():
             raise StudyError(
                 f"MLflow looks for the files of {name} in {there}, and they are in {here}: the folder was moved, and "
                 f"`study doctor --fix` corrects the location."
@@ -137,9 +132,12 @@ class Store(Artifacts):
             model: the name of a registered model, which need not exist, of which a version is to be made as well.
 
         Raises:
-            StudyError: where it was renamed or deleted, or the user of the server may not record in it or in the model.
+            StudyError: where it was renamed or deleted, its files are where the home was before it was moved, or the
+                user of the server may not record in it or in the model.
         """
         key = self.experiments.find(name)
+        if key and self.uri.startswith(SQLITE):
+            self._require_not_moved(name, key)
         if key and self.uri.startswith("http"):
             self.wait(lambda: require_edit(self.uri, name, key))
         is_asked = bool(model) and self.uri.startswith("http")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.session.display import Display
 from pipelines.session.isolation import ERASE
 from study.home import Home
 from study.tracking.store import Store
@@ -37,6 +38,17 @@ def test_where_no_terminal_listens_lines_are_plain(tuned: tuple[Home, Ended]) ->
     assert "trial 0 (1/1)" in ended.out
     assert "\x1b" not in ended.out + ended.err
     assert "\r" not in ended.out + ended.err
+
+
+def test_a_line_of_progress_is_rare_where_lines_were_just_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Display()
+    for text in ("first", "second"):
+        shown.log("too soon", after=60)
+        # As if a minute had passed.
+        shown._said -= 61
+        shown.log(text, after=60)
+    shown.log("at once")
+    assert capsys.readouterr().out.splitlines() == ["first", "second", "at once"]
 
 
 def test_a_terminal_shows_that_a_command_starts_until_there_is_more(tuned: tuple[Home, Ended]) -> None:

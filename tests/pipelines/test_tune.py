@@ -205,14 +205,13 @@ def test_an_ended_trial_is_closed_in_both_stores_and_the_same_search_reaches_its
 def test_changed_images_begin_a_search_of_their_own_and_that_is_said(
     context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
 ):
-    tune(SMALL, tiny, context)
-    changed = replace(tiny, key="tiny-changed", digest="f" * 64)
+    folder = replace(tiny, config=replace(tiny.config, dataset="/photos"), key="photos-1")
+    tune(SMALL, folder, context)
+    changed = replace(folder, key="photos-2", digest="f" * 64)
     capsys.readouterr()
     for name in ("another", "one more"):
         tune(replace(SMALL, name=name), changed, context)
-    said = (
-        f"The images of {tiny.config.recorded_dataset} have changed: searches before were of {tiny.key}, and a new one"
-    )
+    said = "Earlier searches on /photos were of other images (photos-1): a new one begins."
     assert capsys.readouterr().out.count(said) == 1
 
 

@@ -29,7 +29,7 @@ def test_of_many_images_of_equal_classes_nothing_is_said():
 
 def test_few_validation_images_are_counted_drawn_or_kept_apart():
     drawn, steps = cautions(dataset(labelled(100, 100), labelled(5, 5)))
-    assert steps.startswith("An epoch has 1 optimiser step (180 training images in batches of 200): choose more epochs")
+    assert steps.startswith("An epoch has 1 optimiser step (180 training images in batches of 200): a few epochs")
     assert "only 20 validation images, each 5.0 percentage points" in drawn
     kept = dataset(labelled(500, 500), labelled(5, 5), kept_for_validation=25)
     few, absent = cautions(kept)

@@ -133,8 +133,7 @@ def said(table: pd.DataFrame, counts: pd.DataFrame) -> str:
 def test_the_caption_answers_each_question_as_the_numbers_do():
     text = said(*tables(expected_story))
     for words in (
-        "At learning rate 0.002683, 32.0 of the 64 second-layer filters are silent after 2 epochs, and "
-        "at 0.001 it is 0.0: ",
+        "At learning rate 0.002683, 32.0 of the 64 second-layer filters are silent after 2 epochs, and at 0.001, 0.0: ",
         "the high rate silences filters, and of the three only L2 inside Adam collapses filters.",
         "The high rate silences +32.0 [+29.5, +34.5] more than the low one; 32.0 are silent after 40 steps.",
         "warm-up prevents most of the silence.",

@@ -531,7 +531,7 @@ def test_a_study_in_another_folder_is_analysed_there(patient: Patient, tmp_path:
     assert ("would write" in result.message) == stays
     if not stays:
         with pytest.raises(StudyError, match=f"and they are in {re.escape(str(new))}.*`study doctor --fix` corrects"):
-            moved.store.experiment("digits")
+            moved.store.writable("digits")
         assert not old.exists()
     assert not examine(moved, FIX).left
     assert examine(moved, FIX) == Result()

@@ -54,8 +54,8 @@ def test_another_best_model_is_said_with_both_accuracies(store: Store):
             store.client, run_id, model, TOY, CLASSES, EXAMPLE, register_as="toys-cnn", score=score, say=said.append
         )
     assert said == [
-        f"`best` of toys-cnn is now run {runs[2][:8]}, whose trial has a validation accuracy of 0.6000; it was run "
-        f"{runs[0][:8]} with 0.5000."
+        f"`best` of toys-cnn is now run {runs[2][:8]}, and was {runs[0][:8]}: its trial's validation accuracy is "
+        "0.6000, and was 0.5000."
     ]
 
 
