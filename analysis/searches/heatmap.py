@@ -114,7 +114,8 @@ def _near(top: pd.Series, trials: pd.DataFrame, images: int | None) -> str:
     if images is None:
         return tie
     (low,), (high,) = wilson([round(images * top["val_accuracy"])], [images])
-    held = counted(int((others >= low).sum()), "other trial")
+    near = int((others >= low).sum())
+    held = counted(near, "other trial") if near else "no other trial"
     return f" ({CONFIDENCE:.0%} interval of {images:,} images {low:.1%} to {high:.1%}, with {held} in it{tie})"
 
 
