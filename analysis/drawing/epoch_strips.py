@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import maps, style
 from analysis.drawing.screens import is_narrow
-from analysis.drawing.tiles import BAR, GAP, LINE, MARGIN, draw_bar, draw_tile, sheet
+from analysis.drawing.tiles import BAR, GAP, LINE, MARGIN, UNDER, draw_bar, draw_bar_below, draw_tile, sheet
 
 MOST_COLUMNS = 16
 """Most epochs side by side; further ones continue below. The report has 0, 2, …, 30."""
-NARROW_COLUMNS = 3
+NARROW_COLUMNS = 4
 """The same on a narrow screen."""
 NAMES = 0.95
 """Width in inches of the rows' names."""
@@ -79,9 +79,11 @@ def draw_strips(
     epochs = list(titles)
     blocks = math.ceil(len(epochs) / (NARROW_COLUMNS if is_narrow() else MOST_COLUMNS))
     columns = math.ceil(len(epochs) / blocks)
-    step = min(LARGEST if columns < FEW else LARGE, (style.page_width() - 3 * MARGIN - NAMES - BAR) / columns)
+    # Beside the maps, or on a narrow screen below them.
+    bar, below = (0.0, UNDER) if is_narrow() else (BAR, 0.0)
+    step = min(LARGEST if columns < FEW else LARGE, (style.page_width() - 3 * MARGIN - NAMES - bar) / columns)
     deep = LINE + len(rows) * step
-    figure, ax = sheet(3 * MARGIN + NAMES + columns * step + BAR, blocks * deep + MARGIN, title)
+    figure, ax = sheet(3 * MARGIN + NAMES + columns * step + bar, blocks * deep + MARGIN + below, title)
     left = MARGIN + NAMES
     for block in range(blocks):
         shown, heads = epochs[block * columns : (block + 1) * columns], block * deep + LINE
@@ -92,5 +94,8 @@ def draw_strips(
             for across, epoch in enumerate(shown):
                 heading = titles[epoch] if down == 0 else ""
                 draw_tile(ax, by_epoch[epoch], left + across * step, top, step - GAP, scale, heading)
-    draw_bar(ax, left + columns * step + 0.05, LINE, min(deep - LINE - GAP, 2.5), scale, label)
+    if is_narrow():
+        draw_bar_below(ax, left, blocks * deep + 0.03, columns * step - GAP, scale, label)
+    else:
+        draw_bar(ax, left + columns * step + 0.05, LINE, min(deep - LINE - GAP, 2.5), scale, label)
     return figure

@@ -15,8 +15,9 @@ from matplotlib.text import Text
 
 from analysis.drawing import maps, style
 
-MARGIN, GAP, LINE, BAR = 0.1, 0.05, 0.17, 0.75
-"""Inches: the margin of a sheet, the gap between tiles, a line of 8 pt, and a colour bar with its numbers."""
+MARGIN, GAP, LINE, BAR, UNDER = 0.1, 0.05, 0.17, 0.75, 0.55
+"""Inches: the margin of a sheet, the gap between tiles, a line of 8 pt, and a colour bar with its numbers, upright or
+below."""
 CHARACTER = 0.066
 """Width in inches of a character of 8 pt."""
 NARROWEST = 5.0
@@ -108,3 +109,9 @@ def draw_bar(
     style.fill_colour_bar(
         bar, *scale, label, cax=bar, extend=extend, extendfrac=min(0.1, 0.12 / height), extendrect=False
     )
+
+
+def draw_bar_below(ax: Axes, left: float, top: float, width: float, scale: style.Scale, label: str) -> None:
+    """Draws a horizontal colour bar, `UNDER` high with its numbers and its label."""
+    bar = beside(ax, left, top, width, 0.12)
+    style.fill_colour_bar(bar, *scale, label, cax=bar, orientation="horizontal")

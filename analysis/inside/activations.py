@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style, tiles
-from analysis.drawing.epoch_strips import NARROW_COLUMNS, ByEpoch, common_scale, epoch_numbers, without_empty_end
+from analysis.drawing.epoch_strips import ByEpoch, common_scale, epoch_numbers, without_empty_end
 from analysis.drawing.filter_rows import MOST_DRAWN, cut, fitting, named
 from analysis.drawing.maps import faint_label, flat_label
 from analysis.drawing.screens import is_narrow
@@ -20,10 +20,10 @@ from analysis.exhibit import Exhibit
 
 Maps = Mapping[str, ByEpoch]
 """One filter's maps (H, W), by layer and epoch."""
-COLUMNS = 8
-"""Epochs side by side: two rows for the report's 0, 2, …, 30."""
+COLUMNS, NARROW_COLUMNS = 8, 3
+"""Epochs side by side: two rows for the report's 0, 2, …, 30; and on a narrow screen."""
 SIDE, NARROW_SIDE = 0.94, 0.85
-"""Side in inches of the tile of a map over the epochs; on a narrow screen there are three side by side."""
+"""Side in inches of the tile of a map over the epochs."""
 LARGEST, LOWEST = 1.4, 1.3
 """Inches from map to map in a grid, at most; and the least height of a grid, for the label of its scale."""
 ROW, HEADING = LINE + 0.06, 0.25
