@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import break_if_narrow, entries_in_row, is_narrow
-from analysis.drawing.wording import counted, listed, mean_phrase, with_minus
+from analysis.drawing.wording import are, counted, listed, mean_phrase, with_minus
 from analysis.exhibit import Exhibit
 from analysis.searches.paired_seeds import TOO_FEW, Row, difference_phrase, paired_interval
 
@@ -120,7 +120,7 @@ def _verdict(others: Sequence[Row]) -> str:
         return TOO_FEW
     better = [f"trial {row['trial']}" for row in measured if row["high"] < 0]
     if better:
-        return f"{listed(better)} {'is' if len(better) == 1 else 'are'} better than the search's winner"
+        return f"{listed(better)} {are(len(better))} better than the search's winner"
     if all(row["low"] > 0 for row in measured):
         return "the search's winner is confirmed"
     return "the intervals do not settle which is best"

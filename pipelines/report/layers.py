@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from analysis.drawing.wording import counted, listed
+from analysis.drawing.wording import are, counted, listed
 from pipelines.config import REPORT_FILTER, AnalysisConfig
 from pipelines.report import figures
 from pipelines.report.material import Material
@@ -82,7 +82,7 @@ def notices(material: Material) -> list[str]:
     if shown:
         lines = [
             f"Of the {counted(len(network.convolutions), 'convolution')} of {network.name}, numbered in the order in "
-            f"which they run, {listed(shown)} {'is' if len(shown) == 1 else 'are'} shown; --layer chooses others."
+            f"which they run, {listed(shown)} {are(len(shown))} shown; --layer chooses others."
         ]
     if not material.config.only:
         left_out = figures.inapplicable(material)

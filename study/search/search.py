@@ -92,12 +92,12 @@ def require_continuable(config: SearchConfig, storage: str, *, digest: str, imag
     """
     if storage.startswith(SQLITE) and not Path(storage.removeprefix(SQLITE)).is_file():
         return
-    if not exists(config.name, storage):
-        return
+    begun: dict[str, Any] = {}
     with opening(storage):
         database = open_storage(storage)
         try:
-            begun = optuna.load_study(study_name=config.name, storage=database).user_attrs
+            if config.name in study_ids(database):
+                begun = optuna.load_study(study_name=config.name, storage=database).user_attrs
         finally:
             database.engine.dispose()
     if "settings" in begun:
