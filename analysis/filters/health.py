@@ -129,10 +129,10 @@ def removal_caption(
         return f"None is dead; the test accuracy is {accuracy:.2%}."
     one, maps = filters == 1, what == "filters"
     of = f"the {'map' if one else 'maps'} of " if maps else ""
-    number, noun = ("the one", what.removesuffix("s")) if one else (f"all {filters}", what)
+    number, dead = ("the one", what.removesuffix("s")) if one else (f"all {filters}", what)
     silent = f"one's {are(filters)}" if maps else "one is"
     return (
-        f"With {of}{number} dead (silent or collapsed) {noun} set to zero, as a silent {silent} anyway, "
+        f"With {of}{number} dead (silent or collapsed) {dead} set to zero, as a silent {silent} anyway, "
         f"the test accuracy is {accuracy_without:.2%}, against {accuracy:.2%} with {'it' if one else 'them'}; "
         f"{parameters_without:,} of {parameters:,} parameters are then in use."
     )
