@@ -9,7 +9,8 @@ have a sign, and which number their pixels sum to. Which of them can be believed
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ SAMPLES = {"expected_gradients": 300, "lime": 500, "kernel_shap": 1000, "smoothg
 NOISE = 0.3
 """Standard deviation of SmoothGrad's noise: 15 % of the range of normalised pixels."""
 
-MapFunction = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
+MapFunction = Callable[..., Tensor]
 """A method: twin, normalised images (N, 3, H, W), pair, normalised background images → maps (N, H, W)."""
 ReferenceFunction = Callable[[nn.Sequential, Tensor, Pair, Tensor], Tensor]
 """Takes what a method takes; returns the margin (N,) that the maps' sums are counted from."""
@@ -75,12 +76,15 @@ class Method:
     """Whether negative values speak against the class."""
     reference: ReferenceFunction | None = None
     """The pixels of a map sum to the margin minus this one; None: to nothing in particular."""
-    less: str = ""
-    """The reference in words: "margin minus …"."""
     exact: bool = True
     """Whether the sum holds to rounding; otherwise up to the error of a sample or of finite steps."""
     layer: str = ""
     """A layer that the method needs; empty: it applies to any network."""
+
+    @property
+    def less(self) -> str:
+        """The reference in words: "margin minus …"."""
+        return REFERENCES[self.reference] if self.reference else ""
 
     def applies(self, network: nn.Sequential) -> bool:
         """Whether the network has the layer that the method needs."""
@@ -93,187 +97,26 @@ def cells(side: int) -> Tensor:
     return rows[:, None] * GRID + rows[None, :]
 
 
-def deep_shap(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """DeepLIFT, averaged over the background images."""
+def _per_image(attribute: Callable[..., Tensor]) -> MapFunction:
+    """Decorator: applies a method for one image to several, each with the same seed.
 
-    def of(image: Tensor, target: Tensor) -> Tensor:
-        method, batches = DeepLiftShap(with_margins(network)), background.split(batch_size(background))
-        return mean_of([(len(batch), method.attribute(image, batch, target=target)) for batch in batches])
-
-    return _each(network, images, pair, of)
-
-
-def expected_gradients(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """Gradients at random points between the image and background images, times their distance."""
-
-    def of(image: Tensor, target: Tensor) -> Tensor:
-        method, sizes = GradientShap(with_margins(network)), batch_sizes(SAMPLES["expected_gradients"], image)
-        return mean_of([(size, method.attribute(image, background, n_samples=size, target=target)) for size in sizes])
-
-    return _each(network, images, pair, of)
-
-
-def integrated_gradients(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """The gradient along the straight line from grey to the image."""
-    return _integrated(network, images, pair, torch.zeros_like)
-
-
-def integrated_gradients_blur(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """The gradient along the straight line from the blurred image to the image."""
-    return _integrated(network, images, pair, blurred)
-
-
-def _integrated(network: nn.Sequential, images: Tensor, pair: Pair, start: Callable[[Tensor], Tensor]) -> Tensor:
-    def of(image: Tensor, target: Tensor) -> Tensor:
-        return IntegratedGradients(with_margins(network)).attribute(
-            image,
-            start(image),
-            target=target,
-            n_steps=STEPS,
-            method="riemann_middle",
-            internal_batch_size=batch_size(image),
-        )
-
-    return _each(network, images, pair, of)
-
-
-def occlusion(
-    network: nn.Sequential,
-    images: Tensor,
-    pair: Pair,
-    background: Tensor,
-    *,
-    window: int | None = None,
-    stride: int | None = None,
-) -> Tensor:
-    """What the margin loses where a square is covered with grey, averaged over the squares that cover a pixel.
-
-    `window` and `stride` are the square's side and step in pixels; by default `WINDOW` and `STRIDE`, scaled with the
-    images.
+    It takes the twin with `Margins`, the image (1, 3, H, W), the column of its margin and the background images.
     """
-    window = window or _scaled(WINDOW, images)
-    stride = stride or _scaled(STRIDE, images)
 
-    def of(image: Tensor, target: Tensor) -> Tensor:
-        channels = image.shape[1]
-        changes = Occlusion(with_margins(network)).attribute(
-            image,
-            (channels, window, window),
-            (channels, stride, stride),
-            0,
-            target,
-            perturbations_per_eval=batch_size(image),
-        )
-        return changes / channels  # Captum gives the loss to each channel
+    @wraps(attribute)
+    def maps(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor, **settings: Any) -> Tensor:
+        explained, (a, b) = with_margins(network), pair
+        targets = margin_index(a, b, last_layer(network).out_features)
+        parts = []
+        for image, target in zip(images, targets, strict=True):
+            interruption.check()
+            with _seeded(), quietly():
+                one = image[None].clone().requires_grad_()
+                values = attribute(explained, one, target[None], background, **settings)
+            parts.append(values.detach().sum(dim=1)[0])
+        return torch.stack(parts)
 
-    return _each(network, images, pair, of)
-
-
-def _scaled(pixels: int, images: Tensor) -> int:
-    """A length in images of the default size, as pixels of `images`."""
-    return max(1, round(pixels * images.shape[-1] / IMAGE_SIZE))
-
-
-def lime(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """A linear model of the margin, fitted to random choices of cells, the others grey (ridge, as the paper's code)."""
-    return _by_cells(partial(Lime, interpretable_model=SkLearnRidge(alpha=1.0)), "lime", network, images, pair)
-
-
-def kernel_shap(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """Shapley values of the cells against grey, estimated from random coalitions."""
-    return _by_cells(KernelShap, "kernel_shap", network, images, pair)
-
-
-def _by_cells(
-    method: Callable[[nn.Module], Lime], name: str, network: nn.Sequential, images: Tensor, pair: Pair
-) -> Tensor:
-    mask = cells(images.shape[-1])[None, None]
-    pixels = mask.flatten().bincount()[mask] * images.shape[1]
-
-    def of(image: Tensor, target: Tensor) -> Tensor:
-        values = method(with_margins(network)).attribute(
-            image, 0, target, feature_mask=mask, n_samples=SAMPLES[name], perturbations_per_eval=batch_size(image)
-        )
-        return values / pixels  # a cell's value, spread over its pixels
-
-    return _each(network, images, pair, of)
-
-
-def hirescam(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor, *, layer: str) -> Tensor:
-    """Gradient × activation of a layer's pooled maps, summed over filters."""
-
-    def of(image: Tensor, target: Tensor) -> Tensor:
-        explained = with_margins(network)
-        method = LayerGradientXActivation(explained, explained.get_submodule(layer))
-        return _enlarged(method.attribute(image, target), image)
-
-    return _each(network, images, pair, of)
-
-
-def input_x_gradient(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """The gradient at the image, times the image."""
-    return _each(network, images, pair, InputXGradient(with_margins(network)).attribute)
-
-
-def saliency(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """Magnitude of the gradient at the image."""
-    return _each(network, images, pair, Saliency(with_margins(network)).attribute)
-
-
-def grad_cam(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """Second-layer maps, weighted by their mean gradients, where positive."""
-
-    def of(image: Tensor, target: Tensor) -> Tensor:
-        explained = with_margins(network)
-        layer = explained.get_submodule("pool2")
-        return _enlarged(LayerGradCam(explained, layer).attribute(image, target, relu_attributions=True), image)
-
-    return _each(network, images, pair, of)
-
-
-def smoothgrad_squared(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """Mean of squared gradients at the image with noise."""
-
-    def of(image: Tensor, target: Tensor) -> Tensor:
-        gradient = NoiseTunnel(Saliency(with_margins(network)))
-        return gradient.attribute(
-            image,
-            "smoothgrad_sq",
-            nt_samples=SAMPLES["smoothgrad_squared"],
-            nt_samples_batch_size=batch_size(image),
-            stdevs=NOISE,
-            target=target,
-            abs=False,
-        )
-
-    return _each(network, images, pair, of)
-
-
-def guided_backprop(network: nn.Sequential, images: Tensor, pair: Pair, background: Tensor) -> Tensor:
-    """The gradient at the image, with negative gradients cut at every ReLU."""
-
-    def of(image: Tensor, target: Tensor) -> Tensor:
-        return GuidedBackprop(with_margins(network)).attribute(image, target)
-
-    return _each(network, images, pair, of)
-
-
-def _enlarged(maps: Tensor, images: Tensor) -> Tensor:
-    """Layer maps (N, C, h, w) at the size of the images: each value spread over its pixels, the sums unchanged."""
-    size = images.shape[-2:]
-    return functional.interpolate(maps, size, mode="nearest") * (maps[0, 0].numel() / size.numel())
-
-
-def _each(network: nn.Sequential, images: Tensor, pair: Pair, attribute: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The maps (N, H, W) of single images, each with the same seed."""
-    a, b = pair
-    targets = margin_index(a, b, last_layer(network).out_features)
-    maps = []
-    for image, target in zip(images, targets, strict=True):
-        interruption.check()
-        with _seeded(), quietly():
-            maps.append(attribute(image[None].clone().requires_grad_(), target[None]).detach().sum(dim=1)[0])
-    return torch.stack(maps)
+    return maps
 
 
 @contextmanager
@@ -289,32 +132,159 @@ def _seeded() -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-_MEAN, _GREY = "the mean margin of the background images", "the margin of a grey image"
+@_per_image
+def deep_shap(explained: nn.Sequential, image: Tensor, target: Tensor, background: Tensor) -> Tensor:
+    """DeepLIFT, averaged over the background images."""
+    method, batches = DeepLiftShap(explained), background.split(batch_size(background))
+    return mean_of([(len(batch), method.attribute(image, batch, target=target)) for batch in batches])
+
+
+@_per_image
+def expected_gradients(explained: nn.Sequential, image: Tensor, target: Tensor, background: Tensor) -> Tensor:
+    """Gradients at random points between the image and background images, times their distance."""
+    method, sizes = GradientShap(explained), batch_sizes(SAMPLES["expected_gradients"], image)
+    return mean_of([(size, method.attribute(image, background, n_samples=size, target=target)) for size in sizes])
+
+
+@_per_image
+def integrated_gradients(
+    explained: nn.Sequential,
+    image: Tensor,
+    target: Tensor,
+    background: Tensor,
+    *,
+    start: Callable[[Tensor], Tensor] = torch.zeros_like,
+) -> Tensor:
+    """The gradient along the straight line from `start` of the image, by default grey, to the image."""
+    return IntegratedGradients(explained).attribute(
+        image,
+        start(image),
+        target=target,
+        n_steps=STEPS,
+        method="riemann_middle",
+        internal_batch_size=batch_size(image),
+    )
+
+
+@_per_image
+def occlusion(
+    explained: nn.Sequential, image: Tensor, target: Tensor, background: Tensor, *, window: int = 0, stride: int = 0
+) -> Tensor:
+    """What the margin loses where a square is covered with grey, averaged over the squares that cover a pixel.
+
+    `window` and `stride` are the square's side and step in pixels; by default `WINDOW` and `STRIDE`, scaled with the
+    images.
+    """
+    channels, scale = image.shape[1], image.shape[-1] / IMAGE_SIZE
+    window, stride = window or round(WINDOW * scale), stride or round(STRIDE * scale)
+    changes = Occlusion(explained).attribute(
+        image,
+        (channels, window, window),
+        (channels, stride, stride),
+        0,
+        target,
+        perturbations_per_eval=batch_size(image),
+    )
+    return changes / channels  # Captum gives the loss to each channel
+
+
+@_per_image
+def lime(explained: nn.Sequential, image: Tensor, target: Tensor, background: Tensor) -> Tensor:
+    """A linear model of the margin, fitted to random choices of cells, the others grey (ridge, as the paper's code)."""
+    return _by_cells(Lime(explained, interpretable_model=SkLearnRidge(alpha=1.0)), "lime", image, target)
+
+
+@_per_image
+def kernel_shap(explained: nn.Sequential, image: Tensor, target: Tensor, background: Tensor) -> Tensor:
+    """Shapley values of the cells against grey, estimated from random coalitions."""
+    return _by_cells(KernelShap(explained), "kernel_shap", image, target)
+
+
+def _by_cells(method: Lime, name: str, image: Tensor, target: Tensor) -> Tensor:
+    mask = cells(image.shape[-1])[None, None]
+    values = method.attribute(
+        image, 0, target, feature_mask=mask, n_samples=SAMPLES[name], perturbations_per_eval=batch_size(image)
+    )
+    pixels = mask.flatten().bincount()[mask] * image.shape[1]
+    return values / pixels  # a cell's value, spread over its pixels
+
+
+@_per_image
+def hirescam(explained: nn.Sequential, image: Tensor, target: Tensor, background: Tensor, *, layer: str) -> Tensor:
+    """Gradient × activation of a layer's pooled maps, summed over filters."""
+    method = LayerGradientXActivation(explained, explained.get_submodule(layer))
+    return _enlarged(method.attribute(image, target), image)
+
+
+@_per_image
+def input_x_gradient(explained: nn.Sequential, image: Tensor, target: Tensor, background: Tensor) -> Tensor:
+    """The gradient at the image, times the image."""
+    return InputXGradient(explained).attribute(image, target)
+
+
+@_per_image
+def saliency(explained: nn.Sequential, image: Tensor, target: Tensor, background: Tensor) -> Tensor:
+    """Magnitude of the gradient at the image."""
+    return Saliency(explained).attribute(image, target)
+
+
+@_per_image
+def grad_cam(explained: nn.Sequential, image: Tensor, target: Tensor, background: Tensor) -> Tensor:
+    """Second-layer maps, weighted by their mean gradients, where positive."""
+    method = LayerGradCam(explained, explained.get_submodule("pool2"))
+    return _enlarged(method.attribute(image, target, relu_attributions=True), image)
+
+
+@_per_image
+def smoothgrad_squared(explained: nn.Sequential, image: Tensor, target: Tensor, background: Tensor) -> Tensor:
+    """Mean of squared gradients at the image with noise."""
+    return NoiseTunnel(Saliency(explained)).attribute(
+        image,
+        "smoothgrad_sq",
+        nt_samples=SAMPLES["smoothgrad_squared"],
+        nt_samples_batch_size=batch_size(image),
+        stdevs=NOISE,
+        target=target,
+        abs=False,
+    )
+
+
+@_per_image
+def guided_backprop(explained: nn.Sequential, image: Tensor, target: Tensor, background: Tensor) -> Tensor:
+    """The gradient at the image, with negative gradients cut at every ReLU."""
+    return GuidedBackprop(explained).attribute(image, target)
+
+
+def _enlarged(maps: Tensor, images: Tensor) -> Tensor:
+    """Layer maps (N, C, h, w) at the size of the images: each value spread over its pixels, the sums unchanged."""
+    size = images.shape[-2:]
+    return functional.interpolate(maps, size, mode="nearest") * (maps[0, 0].numel() / size.numel())
+
+
+REFERENCES: dict[ReferenceFunction, str] = {
+    background_margin: "the mean margin of the background images",
+    grey_margin: "the margin of a grey image",
+    blurred_margin: "the margin of the blurred image",
+    bias_margin: "the difference of the two classes' biases",
+}
 METHODS = {
-    "deep_shap": Method("DeepSHAP", deep_shap, reference=background_margin, less=_MEAN),
-    "expected_gradients": Method(
-        "expected gradients", expected_gradients, reference=background_margin, less=_MEAN, exact=False
-    ),
+    "deep_shap": Method("DeepSHAP", deep_shap, reference=background_margin),
+    "expected_gradients": Method("expected gradients", expected_gradients, reference=background_margin, exact=False),
     "integrated_gradients": Method(
-        "integrated gradients from grey", integrated_gradients, reference=grey_margin, less=_GREY, exact=False
+        "integrated gradients from grey", integrated_gradients, reference=grey_margin, exact=False
     ),
     "integrated_gradients_blur": Method(
         "integrated gradients from blur",
-        integrated_gradients_blur,
+        partial(integrated_gradients, start=blurred),
         reference=blurred_margin,
-        less="the margin of the blurred image",
         exact=False,
     ),
     "occlusion": Method("occlusion", occlusion),
     "lime": Method("LIME", lime),
-    "kernel_shap": Method("KernelSHAP", kernel_shap, reference=grey_margin, less=_GREY),
+    "kernel_shap": Method("KernelSHAP", kernel_shap, reference=grey_margin),
     "hirescam1": Method("HiResCAM, first layer", partial(hirescam, layer="pool1"), layer="pool1"),
     "hirescam2": Method(
-        "HiResCAM, second layer",
-        partial(hirescam, layer="pool2"),
-        reference=bias_margin,
-        less="the difference of the two classes' biases",
-        layer="pool2",
+        "HiResCAM, second layer", partial(hirescam, layer="pool2"), reference=bias_margin, layer="pool2"
     ),
     "input_x_gradient": Method("input × gradient", input_x_gradient),
     "saliency": Method("saliency", saliency, signed=False),
