@@ -14,7 +14,7 @@ from analysis.explanations import circuit
 from analysis.filters import ablation, selectivity
 from analysis.images import covariance, samples
 from analysis.layers import operations
-from analysis.results import calibration, confusion, intervals, kinds, per_class, proportions, roc
+from analysis.results import calibration, confusion, kinds, per_class, proportions, roc, table2
 from analysis.searches import network_sizes, pareto
 from pipelines.report import compose, demonstrations, explanations, faithfulness, measurements, sensitivity
 from pipelines.report.material import Material
@@ -118,7 +118,7 @@ def _layer_figures(layer: str, names: Sequence[str]) -> list[Figure]:
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure("table2", RESULTS, (PREDICTIONS,), lambda m: intervals.show(m.table2), ("table2_intervals",)),
+    Figure("table2", RESULTS, (PREDICTIONS,), lambda m: table2.show(m.table2), ("table2_intervals",)),
     Figure("mcnemar", RESULTS, (TWO_MODELS,), lambda m: proportions.show_mcnemar(m.predictions)),
     Figure("classes", RESULTS, (TESTED,), lambda m: per_class.show(m.predictions, m.classes)),
     Figure("groups", RESULTS, (GROUPS,), lambda m: kinds.show(m.predictions, m.classes)),

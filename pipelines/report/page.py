@@ -11,7 +11,7 @@ from rich.text import Text
 
 from analysis.drawing.wording import counted, listed, model_label, settings
 from analysis.page import Section, page
-from analysis.results import intervals
+from analysis.results import table2
 from analysis.results.proportions import CONFIDENCE
 from pipelines.config import AnalysisConfig
 from pipelines.report.exhibits import ONLY, Report, command_line
@@ -61,7 +61,7 @@ def publish(report: Report, material: Material, notices: Sequence[str], context:
     if not config.only:
         describe_retrained(context.store, run)
     if len(table) and (not config.only or "table2" in config.only):
-        print_table2(intervals.answer(table), is_quiet=context.display.console.quiet)
+        print_table2(table2.answer(table), is_quiet=context.display.console.quiet)
     for line in notices:
         context.display.say(line)
     context.display.say(f"Report: {path}")
@@ -70,7 +70,7 @@ def publish(report: Report, material: Material, notices: Sequence[str], context:
 
 
 def print_table2(table: pd.DataFrame, *, is_quiet: bool) -> None:
-    """Prints `intervals.answer`; without the intervals on a terminal that has no room for them."""
+    """Prints `table2.answer`; without the intervals on a terminal that has no room for them."""
     console, shown = Console(highlight=False, quiet=is_quiet), _table_of(table)
     if not console.is_terminal:
         console.width = full_width(shown, console)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.results import intervals
+from analysis.results import intervals, table2
 from analysis.results.kinds import GROUPS
 from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
@@ -131,7 +131,7 @@ def test_the_reports_rows_are_told_from_ours_where_intervals_do_not_fit(
     measured = intervals.measured(
         predictions, sorted(name for names in GROUPS.values() for name in names), of_cifar10=True
     )
-    page.print_table2(intervals.answer(measured), is_quiet=False)
+    page.print_table2(table2.answer(measured), is_quiet=False)
     output = capsys.readouterr().out
     assert re.findall(r"^ test +(CNN(?: \(Wik\))?) +(\S+)", output, re.MULTILINE) == [
         ("CNN", "1.000"),
