@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from analysis.drawing.names import readable, readable_names
-from analysis.drawing.wording import model_label, quoted, signed
+from analysis.drawing.wording import all_quoted, model_label, quoted, signed
 from analysis.exhibit import Exhibit
 from analysis.explanations import circuit, influence, methods
 from analysis.explanations.decision import Decision
@@ -177,7 +177,7 @@ def _slug(image: SelectedImage, against: str) -> str:
 def _lead(network: Network, image: SelectedImage, logits: np.ndarray, pair: Sequence[int]) -> str:
     """One sentence: the prediction, its margin, and whether it is right."""
     probabilities, (predicted, rival) = softmax(logits[None])[0], pair
-    names, truth = [quoted(name) for name in network.classes], ""
+    names, truth = all_quoted(network.classes), ""
     if image.label is not None and image.label != predicted:
         truth = f", wrongly: it is {names[image.label]}"
     return (

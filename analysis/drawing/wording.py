@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, SupportsFloat
 
@@ -63,6 +63,11 @@ def minus_signs(number: str) -> str:
 def quoted(name: str) -> str:
     """A class name as sentences have it: in quotation marks, unless it is one word of letters."""
     return name if name.replace("-", "").isalpha() else f"“{name}”"
+
+
+def all_quoted(names: Iterable[str]) -> list[str]:
+    """Each of several class names as `quoted` has it."""
+    return [quoted(name) for name in names]
 
 
 def listed(words: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import entries_in_row, is_narrow, label_first, panels
-from analysis.drawing.wording import first_few, model_label, quoted, several
+from analysis.drawing.wording import all_quoted, first_few, model_label, several
 from analysis.exhibit import Exhibit, joined
 from analysis.results import leads
 from analysis.results.classification import TestPredictions, class_counts
@@ -97,12 +97,10 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
             phrases.append(f"{model_label(model)}: {_ends_phrase(defined, hardest, easiest)}")
         never = list(table.loc[table["precision"].isna(), "class"])
         if never:
-            phrases.append(
-                f"{model_label(model)} never predicts {first_few(list(map(quoted, never)))} (precision undefined)"
-            )
+            phrases.append(f"{model_label(model)} never predicts {first_few(all_quoted(never))} (precision undefined)")
     missing = next((list(table.loc[table["support"] == 0, "class"]) for table in tables.values()), [])
     if missing:
-        phrases.append(f"recall is undefined without images: {first_few(list(map(quoted, missing)))}")
+        phrases.append(f"recall is undefined without images: {first_few(all_quoted(missing))}")
     return f"{'; '.join(phrases)}."
 
 
@@ -111,7 +109,7 @@ def _ends_phrase(defined: pd.DataFrame, hardest: pd.DataFrame, easiest: pd.DataF
     low, high = _tied(defined, hardest, "trails"), _tied(defined, easiest, "leads")
     if {*hardest["class"]} & {*high} or {*easiest["class"]} & {*low}:
         return f"from {_classes_phrase(hardest)} to {_classes_phrase(easiest)}, which the images do not tell apart"
-    ties = [leads.tie_clause(list(map(quoted, names))) for names in (low, high)]
+    ties = [leads.tie_clause(all_quoted(names)) for names in (low, high)]
     return f"hardest {_classes_phrase(hardest)}{ties[0]}, and easiest {_classes_phrase(easiest)}{ties[1]}"
 
 
@@ -123,7 +121,7 @@ def _tied(defined: pd.DataFrame, rows: pd.DataFrame, column: str) -> list[str]:
 def _classes_phrase(rows: pd.DataFrame) -> str:
     """The tied classes and their recall; a single class also has its interval, which depends on its support."""
     columns = ["recall", "recall_low", "recall_high"] if len(rows) == 1 else ["recall"]
-    return f"{several(list(map(quoted, rows['class'])))} with recall {readable(rows[columns].iloc[0].to_list())}"
+    return f"{several(all_quoted(rows['class']))} with recall {readable(rows[columns].iloc[0].to_list())}"
 
 
 @style.styled

@@ -11,7 +11,7 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from analysis.drawing import style
 from analysis.drawing.screens import label_first, panels
-from analysis.drawing.wording import first_few, listed, model_label, quoted, several, without_middle
+from analysis.drawing.wording import all_quoted, first_few, listed, model_label, several, without_middle
 from analysis.exhibit import Exhibit, joined
 from analysis.results import leads
 from analysis.results.auc import auc_contributions
@@ -87,7 +87,7 @@ def roc_caption(tables: dict[str, pd.DataFrame]) -> str:
     if any(area.isna().all() for area in areas.values()):
         return "The AUC is undefined, as all images are of one class: a curve takes images of a class and of others."
     text = "; ".join(_model_phrase(model, table.dropna(subset="auc")) for model, table in tables.items())
-    return text + (f"; undefined without images: {first_few(list(map(quoted, missing)))}." if missing else ".")
+    return text + (f"; undefined without images: {first_few(all_quoted(missing))}." if missing else ".")
 
 
 def _model_phrase(model: str, table: pd.DataFrame) -> str:
@@ -105,7 +105,7 @@ def _end(table: pd.DataFrame, areas: pd.Series, end: float, column: str) -> str:
     """The classes with this AUC, and those that are tied with them."""
     shares, names = class_auc(table, column)[areas.index], _classes_at(areas, end)
     also = leads.tied(shares.to_numpy(), np.flatnonzero(areas.index.isin(names)).tolist())
-    return several(list(map(quoted, names))) + leads.tie_clause([quoted(areas.index[place]) for place in also])
+    return several(all_quoted(names)) + leads.tie_clause(all_quoted(areas.index[place] for place in also))
 
 
 def note(tables: dict[str, pd.DataFrame]) -> str:

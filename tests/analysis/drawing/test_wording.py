@@ -19,7 +19,7 @@ def test_those_that_tie_are_all_named_where_they_are_few():
 
 def test_a_class_name_that_is_not_one_word_stands_in_quotation_marks():
     names = ("cat", "Zwerg-Pudel", "8", "a cat", "traffic_light", "")
-    assert [wording.quoted(name) for name in names] == ["cat", "Zwerg-Pudel", "“8”", "“a cat”", "“traffic_light”", "“”"]
+    assert wording.all_quoted(names) == ["cat", "Zwerg-Pudel", "“8”", "“a cat”", "“traffic_light”", "“”"]
 
 
 def test_a_probability_is_not_rounded_to_certainty():
