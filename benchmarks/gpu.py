@@ -49,7 +49,7 @@ from benchmarks.gpu_parts import (
 )
 from benchmarks.images import random_images
 from benchmarks.measure import surroundings
-from study.config import MODELS
+from study.architectures import MODELS
 from study.device import Machine, prepare
 from study.errors import StudyError
 from study.images import Labelled

@@ -26,7 +26,8 @@ from benchmarks.measure import (
 )
 from benchmarks.population import Population, seconds_in_processes, timed, trainings
 from benchmarks.textbook import Textbook
-from study.config import MODELS, DataConfig, TrainConfig, model_config
+from study.architectures import MODELS
+from study.config import DataConfig, TrainConfig, model_config
 from study.device import Machine
 from study.home import Home
 from study.images import Labelled

@@ -25,7 +25,8 @@ from scipy import stats
 from benchmarks.images import fewer
 from benchmarks.measure import surroundings
 from benchmarks.output import JsonOption, conclude, show
-from study.config import MODELS, DataConfig, TrainConfig, model_config
+from study.architectures import MODELS
+from study.config import DataConfig, TrainConfig, model_config
 from study.data import load_dataset
 from study.device import Machine, prepare
 from study.home import default_home

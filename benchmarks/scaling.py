@@ -25,7 +25,8 @@ from benchmarks.commands import STUDY, environment
 from benchmarks.images import random_images
 from benchmarks.measure import epoch_of, in_turn, surroundings
 from benchmarks.output import JsonOption, conclude, show
-from study.config import MODELS, TrainConfig, model_config
+from study.architectures import MODELS
+from study.config import TrainConfig, model_config
 from study.device import Machine, prepare
 from study.training import resident
 

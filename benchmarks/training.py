@@ -14,7 +14,8 @@ from benchmarks.images import random_images
 from benchmarks.measure import epoch_of, flops_per_image, matmul_ceiling, seconds, surroundings
 from benchmarks.output import JsonOption, conclude, show
 from benchmarks.textbook import Textbook
-from study.config import MODELS, TrainConfig, model_config
+from study.architectures import MODELS
+from study.config import TrainConfig, model_config
 from study.device import Machine, prepare
 from study.images import Labelled
 from study.training import resident

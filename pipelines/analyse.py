@@ -26,7 +26,8 @@ from pipelines.report.network import Network, pull
 from pipelines.report.page import page_command, publish, record, write_page
 from pipelines.session.context import Context
 from pipelines.session.ties import say_ties
-from study.config import CustomConfig, DataConfig
+from study.architectures import CustomConfig
+from study.config import DataConfig
 from study.data import Dataset, SelectedImage, select_image
 from study.errors import StudyError
 from study.sources.image_folder import read_image

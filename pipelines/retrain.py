@@ -22,8 +22,9 @@ from pipelines.session.notes import describe_retrained
 from pipelines.trials.trainings import Images, TrainedEpoch
 from pipelines.trials.trainings import retraining as train
 from pipelines.trials.turns import retried, take_turns
+from study.architectures import CustomConfig, ModelConfig
 from study.cautions import baseline
-from study.config import CustomConfig, ModelConfig, TrainConfig
+from study.config import TrainConfig
 from study.custom import change_warning, source_hash
 from study.data import Dataset
 from study.device import failures_explained, release_freed_memory

@@ -4,18 +4,18 @@ The defaults are those of Wik, "Tracing the Convolutions of a CNN" (2023), where
 raises `StudyError` for an invalid value, naming the value and the choices.
 """
 
-import json
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from study.architectures import ARCHITECTURES, MODELS, CNNConfig, CustomConfig, FFNNConfig, ModelConfig, default_model
 from study.errors import StudyError, require, require_at_least, require_known, unknown
+from study.names import require_name
+from study.params import recorded
 from study.ranges import Choices, Range
 
-MODELS = ("cnn", "ffnn")
 SPACES = ("report", "architecture")
 OBJECTIVES = ("accuracy", "parameters")
 SAMPLERS = ("tpe", "random", "grid")
@@ -23,7 +23,6 @@ PRUNERS = ("percentile", "hyperband", "median", "none")
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("constant", "cosine")
-POOLINGS = ("max", "average")
 REPLACEMENTS = ("mean", "zero")
 BUNDLED = ("cifar10", "digits")
 BACKGROUND = "white"
@@ -33,8 +32,8 @@ IMAGE_SIZE = 32
 SMALLEST_IMAGE, LARGEST_IMAGE = 16, 256
 """Limits of the side of the images, in pixels."""
 STAGES = ("search", "trial", "retrain", "analysis", "experiment", "replicate")
-BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-"""Accepted spellings of a boolean setting, case-insensitive."""
+MOST = 1_000_000
+"""Maximum of any count, e.g. of trials or epochs: more is a typing error."""
 GRID_SIDE = 8
 """Number of values of each hyperparameter on the report's grid."""
 AFTER_DATASET = "<dataset>-<model>"
@@ -74,102 +73,20 @@ class DataConfig:
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> "DataConfig":
         """The settings that a run recorded; see `TrainConfig.from_params`."""
-        return cls(**_recorded(cls, params, required=("dataset",)))
+        return cls(**recorded(cls, params, required=("dataset",)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class CNNConfig:
-    """The report's convolutional network: two blocks of convolution, ReLU and pooling, then a linear layer."""
-
-    filters: tuple[int, int] = (32, 64)
-    """Number of filters of the first and the second convolution."""
-    kernel: int = 5
-    """Side of the square kernels, in pixels."""
-    padding: int = 2
-    """Zero padding on each side before a convolution, in pixels."""
-    stride: int = 1
-    """Stride of the convolutions, in pixels."""
-    dilation: int = 1
-    """Spacing between kernel elements, in pixels; 1 is an ordinary convolution."""
-    pool: int = 2
-    """Side and stride of the pooling windows, in pixels; 1 is no pooling."""
-    pooling: str = "max"
-    """`max` or `average`."""
-
-    name = "cnn"
-
-    def __post_init__(self) -> None:
-        require(len(self.filters) == 2, f"filters is {self.filters}: name two counts, e.g. 32 and 64.")
-        require_at_least(1, first_filter_count=self.filters[0], second_filter_count=self.filters[1])
-        require_at_least(1, kernel=self.kernel, stride=self.stride, dilation=self.dilation, pool=self.pool)
-        require_at_least(0, padding=self.padding)
-        require_known("pooling", self.pooling, POOLINGS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FFNNConfig:
-    """The report's feed-forward network: one hidden layer on the flattened image."""
-
-    hidden: int = 100
-    """Number of hidden units."""
-
-    name = "ffnn"
-
-    def __post_init__(self) -> None:
-        require_at_least(1, hidden_units=self.hidden)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CustomConfig:
-    """Any other network, by the function that builds it; see `study.custom`."""
-
-    model_path: str
-    """The function, ``package.module:function``."""
-    model_source: str = ""
-    """SHA-256 of the function's file; empty for the functions of `ARCHITECTURES`, which belong to the commit."""
-    # Not hashable; equality still compares it.
-    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Further arguments of the function, by name; a search can draw them."""
-
-    def __post_init__(self) -> None:
-        require(
-            bool(re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", self.model_path)),
-            f"The model {self.model_path!r} is no function: write package.module:function, e.g. my_network:build.",
-        )
-        require(
-            self.name not in {*MODELS, *ARCHITECTURES} or ARCHITECTURES.get(self.name) == self.model_path,
-            f"The model {self.model_path} would be recorded as {self.name}, which is another network's name: rename "
-            "the function.",
-        )
-
-    @property
-    def name(self) -> str:
-        """Name of the function, by which runs are recorded; for one called `build` that of its module."""
-        module, _, function = self.model_path.partition(":")
-        return module.rpartition(".")[2] if function == "build" else function
-
-
-ModelConfig = CNNConfig | FFNNConfig | CustomConfig
-
-CHANNELS = 3
-"""Colour channels of an image that a network takes."""
-MOST = 1_000_000
-"""Maximum of any count, e.g. of trials or epochs: more is a typing error."""
-ARCHITECTURES = {"resnet18": "study.examples:resnet18", "three_layers": "study.examples:three_layers"}
-"""Further networks of this package by name, with the functions that build them."""
-
-
-def model_kind(name: str, recorded: Mapping[str, Any] | None = None) -> type[ModelConfig]:
+def model_kind(name: str, params: Mapping[str, Any] | None = None) -> type[ModelConfig]:
     """Class of the settings of the model `name`.
 
     Args:
         name: ``"cnn"``, ``"ffnn"``, or the name of any other network whose settings are known.
-        recorded: its recorded settings.
+        params: its recorded settings.
 
     Raises:
         StudyError: for an unknown name.
     """
-    if "model_path" in (recorded or {}):
+    if "model_path" in (params or {}):
         return CustomConfig
     require_known("model", name, MODELS)
     return CNNConfig if name == "cnn" else FFNNConfig
@@ -187,19 +104,28 @@ def model_config(name: str) -> ModelConfig:
     return CustomConfig(model_path=path) if path else model_kind(name)()  # type: ignore[call-arg]  # CNN or FFNN
 
 
-def default_model(config: ModelConfig) -> ModelConfig:
-    """The report's settings of the same network; a network of the user's own without further arguments."""
-    return replace(config, arguments={}) if isinstance(config, CustomConfig) else type(config)()
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """How the weights are updated, in one training as in all trials of a search."""
 
+    batch_size: int = 200
+    """Images per step."""
+    optimiser: str = "adam"
+    """`adam` or `adamw`."""
+    warmup_steps: int = 0
+    """Steps of linear learning-rate warm-up from 0; 0 disables it."""
+    schedule: str = "constant"
+    """Learning rate after the warm-up: `constant`, or `cosine`, which falls to 0 by the end of the last epoch."""
 
-def model_option(config: ModelConfig) -> str:
-    """The value of --model that means this network."""
-    is_path = isinstance(config, CustomConfig) and config.name not in ARCHITECTURES
-    return config.model_path if isinstance(config, CustomConfig) and is_path else config.name
+    def __post_init__(self) -> None:
+        require_at_least(1, batch_size=self.batch_size)
+        require_at_least(0, warmup_steps=self.warmup_steps)
+        require_known("optimiser", self.optimiser, OPTIMISERS)
+        require_known("schedule", self.schedule, SCHEDULES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(OptimiserConfig):
     """Settings of one training, which determine the weights (on one device, with one number of threads)."""
 
     model: ModelConfig = field(default_factory=CNNConfig)
@@ -210,25 +136,15 @@ class TrainConfig:
     """L2 penalty inside Adam's gradient; decoupled decay for AdamW."""
     epochs: int = 30
     """Passes over the training images."""
-    batch_size: int = 200
-    """Images per step."""
-    optimiser: str = "adam"
-    """`adam` or `adamw`."""
-    warmup_steps: int = 0
-    """Steps of linear learning-rate warm-up from 0; 0 disables it."""
-    schedule: str = "constant"
-    """Learning rate after the warm-up: `constant`, or `cosine`, which falls to 0 by the end of the last epoch."""
     seed: int = 0
     """Seed of the initial weights and of the order of the images."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in RATES:
             value = getattr(self, name)
             require(math.isfinite(value) and value >= 0, f"{name} is {value}: it must be a finite number, 0 or more.")
-        require_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
-        require_at_least(0, warmup_steps=self.warmup_steps)
-        require_known("optimiser", self.optimiser, OPTIMISERS)
-        require_known("schedule", self.schedule, SCHEDULES)
+        require_at_least(1, epochs=self.epochs)
 
     def params(self) -> dict[str, Any]:
         """All fields as the flat params of a run: `model` is the name, next to the model's own fields.
@@ -261,49 +177,13 @@ class TrainConfig:
         Raises:
             StudyError: for a param that is malformed, or one of `ALWAYS_RECORDED` that is missing.
         """
-        settings = _recorded(cls, params, required=ALWAYS_RECORDED)
+        settings = recorded(cls, params, required=ALWAYS_RECORDED)
         kind = model_kind(settings.pop("model"), params)
-        return cls(model=kind(**_recorded(kind, params)), **settings)
+        return cls(model=kind(**recorded(kind, params)), **settings)
 
 
 ALWAYS_RECORDED = ("model", "learning_rate", "weight_decay", "epochs", "seed")
 """The params that every run of a training records, however old it is."""
-
-
-def _recorded(config: type[Any], params: Mapping[str, str], required: Sequence[str] = ()) -> dict[str, Any]:
-    """The fields of `config` that `params` holds, by name."""
-    for name in required:
-        require(name in params, f"The param {name} is missing.")
-    return {item.name: _read(item.name, item.type, params[item.name]) for item in fields(config) if item.name in params}
-
-
-def _read(name: str, kind: Any, text: str) -> Any:
-    if kind is bool:
-        require(
-            text.lower() in BOOLEANS,
-            f"The param {name} is {text!r}, which is neither true nor false: it must be one of true, false, 1, 0.",
-        )
-        return BOOLEANS[text.lower()]
-    try:
-        if kind == tuple[int, int]:
-            return tuple(map(int, json.loads(text)))
-        if kind == Mapping[str, Any]:
-            return dict(json.loads(text))
-        # A model is recorded by its name.
-        return text if kind == ModelConfig else kind(text)
-    except (ValueError, TypeError):
-        raise StudyError(f"The param {name} is {text!r}, which is no value of it.") from None
-
-
-LONGEST_NAME = 160
-"""Maximum length of a search's name in bytes: files and registered models are named after it."""
-LONGEST_FOLDER_NAME = 100
-"""Maximum length of an image folder's name in bytes: by default, searches are named after it."""
-
-
-def can_be_name(text: str) -> bool:
-    """Whether `text` is valid in file names and in MLflow's filter strings."""
-    return text not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f'\"`]", text)
 
 
 MAX_RETRIES = 2
@@ -317,7 +197,7 @@ LEARNING_RATES, WEIGHT_DECAYS = Range(low=1e-5, high=1e-1), Range(low=1e-6, high
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig:
+class SearchConfig(OptimiserConfig):
     """A hyperparameter search: search space, sampler, pruner and budget."""
 
     name: str
@@ -341,14 +221,6 @@ class SearchConfig:
     `study.search.space`. Those that are not drawn have the values of `model` and of the fields below."""
     epochs: int = 10
     """Maximum number of epochs of a trial."""
-    batch_size: int = TrainConfig.batch_size
-    """Images per step."""
-    optimiser: str = TrainConfig.optimiser
-    """`adam` or `adamw`."""
-    warmup_steps: int = TrainConfig.warmup_steps
-    """Steps of linear learning-rate warm-up from 0."""
-    schedule: str = TrainConfig.schedule
-    """Learning rate after the warm-up: `constant` or `cosine`."""
     seed: int = 0
     """Base seed: of the sampler, and of draw n, which is trained with seed + n."""
     image_size: int = DataConfig.image_size
@@ -357,18 +229,10 @@ class SearchConfig:
     """Timeout in seconds for each epoch of a trial, after which its worker is stopped; 0 disables it."""
 
     def __post_init__(self) -> None:
-        require(bool(self.name.strip()), "The search has an empty name: give one with --search.")
-        require(
-            can_be_name(self.name),
-            f"The search name {self.name!r} has a quotation mark, a slash or a control character: leave it out.",
-        )
-        length = len(self.name.encode())
-        require(
-            length <= LONGEST_NAME,
-            f"The search name {self.name[:20]}… has {length} bytes: it may have at most {LONGEST_NAME}.",
-        )
-        require_at_least(1, trials=self.trials, epochs=self.epochs, batch_size=self.batch_size)
-        require_at_least(0, warmup_steps=self.warmup_steps, trial_timeout=self.trial_timeout)
+        super().__post_init__()
+        require_name(self.name)
+        require_at_least(1, trials=self.trials, epochs=self.epochs)
+        require_at_least(0, trial_timeout=self.trial_timeout)
         require_known("sampler", self.sampler, SAMPLERS)
         require_known("pruner", self.pruner, PRUNERS)
         require(
@@ -379,8 +243,6 @@ class SearchConfig:
             self.pruner == "none" or len(self.objectives) == 1,
             f"The pruner {self.pruner} compares trials by one objective: with two choose --pruner none.",
         )
-        require_known("optimiser", self.optimiser, OPTIMISERS)
-        require_known("schedule", self.schedule, SCHEDULES)
         require(
             not self.choices or self.sampler != "grid",
             f"The grid has the report's two hyperparameters alone, not {', '.join(self.choices)}: choose --sampler tpe "

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from study.config import CHANNELS, IMAGE_SIZE
+from study.architectures import CHANNELS
+from study.config import IMAGE_SIZE
 from study.models import CNN, FFNN, Layered
 
 ORDER = ("conv", "relu", "pool")

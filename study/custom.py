@@ -21,18 +21,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from study.config import (
-    ARCHITECTURES,
-    BOOLEANS,
-    CHANNELS,
-    CustomConfig,
-    DataConfig,
-    ModelConfig,
-    SearchConfig,
-    TrainConfig,
-    model_config,
-)
+from study.architectures import ARCHITECTURES, CHANNELS, CustomConfig, ModelConfig
+from study.config import DataConfig, SearchConfig, TrainConfig, model_config
 from study.errors import StudyError, Unbuildable, first_line, require, unknown
+from study.params import BOOLEANS
 from study.ranges import Choices
 
 KNOWN = ("classes", "side")

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from study.config import BUNDLED, IMAGE_SIZE, LONGEST_FOLDER_NAME, DataConfig
+from study.config import BUNDLED, IMAGE_SIZE, DataConfig
 from study.errors import StudyError, unknown
 from study.home import Home
 from study.images import Labelled, normalise
+from study.names import LONGEST_FOLDER_NAME
 from study.sources.cifar10 import load_cifar10
 from study.sources.image_folder import Decoded, Progress, Say, is_large, load_cache, load_folder, read_image
 from study.system import interruption

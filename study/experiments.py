@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from study.config import CNNConfig, TrainConfig
+from study.architectures import CNNConfig
+from study.config import TrainConfig
 
 LOW_RATE, HIGH_RATE = 1e-3, 2.683e-3
 """torch's default for Adam, and the best CNN's in Wik (2023)."""

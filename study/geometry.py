@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from study.config import IMAGE_SIZE, CNNConfig
+from study.architectures import CNNConfig
+from study.config import IMAGE_SIZE
 from study.errors import StudyError
 
 

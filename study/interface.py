@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from study import TRACKING_URI, data, models, training
-from study.config import IMAGE_SIZE, CustomConfig, DataConfig, TrainConfig, model_config
+from study.architectures import CustomConfig
+from study.config import IMAGE_SIZE, DataConfig, TrainConfig, model_config
 from study.custom import network_settings
 from study.data import Dataset
 from study.device import prepare

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.config import CHANNELS, IMAGE_SIZE, CNNConfig, CustomConfig, FFNNConfig, ModelConfig
+from study.architectures import CHANNELS, CNNConfig, CustomConfig, FFNNConfig, ModelConfig
+from study.config import IMAGE_SIZE
 from study.custom import build, change_warning
 from study.errors import StudyError
 from study.geometry import feature_sizes

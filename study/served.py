@@ -20,7 +20,8 @@ from mlflow import MlflowException
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from study.config import CHANNELS, CustomConfig, ModelConfig, model_kind
+from study.architectures import CHANNELS, CustomConfig, ModelConfig
+from study.config import model_kind
 from study.errors import first_line
 from study.images import normalise
 from study.models import trained_model

@@ -26,7 +26,7 @@ LAYERS = (
     {"study.sources"},
     {"study.system", "study.images", "study.pictures"},
     {"study.config", "study.home"},
-    {"study.ranges"},
+    {"study.architectures", "study.names", "study.params", "study.ranges"},
     {"study.errors"},
 )
 """The rooms of `study` and `pipelines`: each may import what stands below it, and nothing beside or above it."""
@@ -179,7 +179,10 @@ def test_of_the_rooms_of_study_its_root_needs_the_sources_of_images_alone():
         "study.pictures",
         "study.config",
         "study.home",
+        "study.architectures",
         "study.errors",
+        "study.names",
+        "study.params",
         "study.ranges",
     }
 
@@ -223,8 +226,9 @@ def test_only_tracking_names_the_tags_and_params_of_runs():
 
 
 def test_models_know_nothing_of_training_or_data():
-    assert own("study.models") == {"study.config", "study.custom", "study.errors", "study.geometry"}
-    assert own("study.custom") == {"study.config", "study.errors", "study.ranges"}
+    settings = {"study.architectures", "study.config"}
+    assert own("study.models") == settings | {"study.custom", "study.errors", "study.geometry"}
+    assert own("study.custom") == settings | {"study.errors", "study.params", "study.ranges"}
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))

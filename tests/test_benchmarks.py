@@ -16,7 +16,8 @@ from scipy import stats
 
 from benchmarks import gpu, gpu_parts, measure, population, precision, pruning, textbook
 from benchmarks.images import fewer, random_images
-from study.config import MODELS, CNNConfig, FFNNConfig, ModelConfig, SearchConfig, TrainConfig, model_config
+from study.architectures import MODELS, CNNConfig, FFNNConfig, ModelConfig
+from study.config import SearchConfig, TrainConfig, model_config
 from study.data import Dataset, normalise
 from study.device import Machine
 from study.models import build_model

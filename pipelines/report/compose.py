@@ -19,7 +19,7 @@ from analysis.searches.paired_seeds import not_measured
 from analysis.training import convergence
 from pipelines.report import demonstrations, explanations, measurements, tracked
 from pipelines.report.material import Material
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.duplicates import find_duplicates
 from study.errors import StudyError
 from study.probes import layer_table

@@ -8,7 +8,7 @@ import torch
 
 from analysis.layers import worked_example
 from pipelines.report.network import Network
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.data import SelectedImage, normalise
 from study.probes.convolution import EDGES, convolve, highest_variance_patch, rectify_and_pool
 

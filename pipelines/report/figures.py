@@ -19,7 +19,7 @@ from analysis.searches import network_sizes, pareto
 from pipelines.report import compose, demonstrations, explanations, faithfulness, measurements, sensitivity
 from pipelines.report.material import Material
 from pipelines.report.network import no_weights
-from study.config import CustomConfig, ModelConfig
+from study.architectures import CustomConfig, ModelConfig
 from study.convolutions import maps_of
 from study.errors import StudyError, unknown
 from study.models import CNN

@@ -7,7 +7,8 @@ from analysis.drawing.wording import are, counted, listed
 from pipelines.config import REPORT_FILTER, AnalysisConfig
 from pipelines.report import figures
 from pipelines.report.material import Material
-from study.config import IMAGE_SIZE, CustomConfig, ModelConfig
+from study.architectures import CustomConfig, ModelConfig
+from study.config import IMAGE_SIZE
 from study.convolutions import Convolutions, layered, maps_of
 from study.custom import change_warning
 from study.errors import StudyError, unknown

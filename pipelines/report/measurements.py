@@ -22,7 +22,7 @@ from pipelines.report.cache import Cache, columns, fingerprint
 from pipelines.report.network import Network
 from study import images as study_images
 from study import models, training
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.convolutions import Convolutions
 from study.data import Dataset, SelectedImage, select_image
 from study.images import Labelled

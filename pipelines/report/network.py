@@ -12,7 +12,8 @@ from torch import nn
 
 from analysis.drawing.names import printable
 from analysis.drawing.wording import sentence
-from study.config import CustomConfig, TrainConfig
+from study.architectures import CustomConfig
+from study.config import TrainConfig
 from study.convolutions import layered, maps_of
 from study.data import SelectedImage, normalise
 from study.errors import StudyError

@@ -11,7 +11,7 @@ from analysis.explanations import sensitivity
 from pipelines.report.cache import Cache, fingerprint
 from pipelines.report.measurements import FORWARD
 from pipelines.report.network import Network
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.images import Labelled
 from study.models import CNN
 from study.probes import activity, influence

@@ -12,17 +12,10 @@ from analysis.searches import dead_filters, network_sizes, pareto, recipe, winne
 from analysis.searches.search import RATES
 from pipelines.report.exhibits import command_line
 from pipelines.report.network import SPLITS, Network
-from study.config import (
-    LONGEST_NAME,
-    MODELS,
-    CNNConfig,
-    DataConfig,
-    SearchConfig,
-    TrainConfig,
-    default_trials,
-    model_config,
-)
+from study.architectures import MODELS, CNNConfig
+from study.config import DataConfig, SearchConfig, TrainConfig, default_trials, model_config
 from study.models import parameter_count
+from study.names import LONGEST_NAME
 from study.provenance import short_commit
 from study.search.space import has_effect
 from study.tracking import best

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from mlflow.entities import ViewType
 
 from pipelines.upkeep.archive import malformed
-from study.config import STAGES, DataConfig, TrainConfig, can_be_name
+from study.config import STAGES, DataConfig, TrainConfig
 from study.errors import StudyError
+from study.names import can_be_name
 from study.search.trial import COUNTED
 from study.tracking.queries import every
 from study.tracking.runs import NAME_TAGS, NUMBER_TAGS, STAGE_TAGS, TRAINING_PARAMS, Run

@@ -6,7 +6,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from study.config import CHANNELS, IMAGE_SIZE, CNNConfig, CustomConfig, ModelConfig
+from study.architectures import CHANNELS, CNNConfig, CustomConfig, ModelConfig
+from study.config import IMAGE_SIZE
 from study.convolutions import Convolutions
 from study.geometry import feature_sizes
 from study.models import build_model

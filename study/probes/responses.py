@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.geometry import feature_sizes, receptive_fields
 from study.images import normalise
 from study.models import CNN

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.geometry import receptive_fields
 from study.images import Labelled, normalise
 from study.models import CNN, flat

@@ -7,7 +7,8 @@ registered model is moved by `study.tracking.registry`.
 import math
 from collections.abc import Sequence
 
-from study.config import ARCHITECTURES, BUNDLED, IMAGE_SIZE, MODELS, DataConfig, TrainConfig
+from study.architectures import ARCHITECTURES, MODELS
+from study.config import BUNDLED, IMAGE_SIZE, DataConfig, TrainConfig
 from study.errors import StudyError, require, unknown
 from study.tracking.hints import command, images
 from study.tracking.runs import Run, dataset_keys, metric

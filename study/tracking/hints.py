@@ -6,7 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from study.config import IMAGE_SIZE, CustomConfig, DataConfig, SearchConfig, TrainConfig, default_model, model_option
+from study.architectures import CustomConfig, default_model, model_option
+from study.config import IMAGE_SIZE, DataConfig, SearchConfig, TrainConfig
 from study.home import Home, default_home
 from study.system.redaction import masked
 from study.tracking.runs import Run

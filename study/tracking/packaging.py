@@ -23,7 +23,7 @@ from PIL import Image
 from torch import nn
 
 from study import served
-from study.config import ModelConfig
+from study.architectures import ModelConfig
 
 PACKAGE = "study_model"
 PACKED = "network"
@@ -31,6 +31,9 @@ PACKED = "network"
 CARRIED = (
     "errors.py",
     "ranges.py",
+    "names.py",
+    "params.py",
+    "architectures.py",
     "config.py",
     "custom.py",
     "geometry.py",

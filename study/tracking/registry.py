@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
-from study.config import ModelConfig
+from study.architectures import ModelConfig
 from study.errors import StudyError
 from study.system.files import sha256
 from study.tracking.best import rank

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from study.config import IMAGE_SIZE, CustomConfig, DataConfig, TrainConfig, model_option
+from study.architectures import CustomConfig, model_option
+from study.config import IMAGE_SIZE, DataConfig, TrainConfig
 from study.errors import StudyError, unknown
 from study.system.processes import is_gone
 

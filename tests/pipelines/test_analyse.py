@@ -19,7 +19,8 @@ from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.show_run import show_run
 from pipelines.tune import tune
-from study.config import MODELS, CNNConfig, FFNNConfig, SearchConfig
+from study.architectures import MODELS, CNNConfig, FFNNConfig
+from study.config import SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.tracking import best

@@ -13,7 +13,8 @@ from pipelines.analyse import Analysis, analyse
 from pipelines.config import AnalysisConfig
 from pipelines.retrain import retrain
 from pipelines.tune import tune
-from study.config import CNNConfig, DataConfig, SearchConfig
+from study.architectures import CNNConfig
+from study.config import DataConfig, SearchConfig
 from study.device import Machine
 from study.home import Home
 from study.tracking import best

@@ -8,7 +8,8 @@ import pytest
 from pipelines import estimate
 from pipelines.estimate import duration, seconds_per_image
 from pipelines.session.context import Context
-from study.config import CNNConfig, FFNNConfig, SearchConfig
+from study.architectures import CNNConfig, FFNNConfig
+from study.config import SearchConfig
 from study.data import Dataset
 from study.device import Machine
 from study.home import Home

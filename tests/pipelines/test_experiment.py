@@ -20,7 +20,8 @@ from pipelines.session.context import Context
 from pipelines.session.notes import NOTE
 from pipelines.trials import trainings
 from pipelines.trials.trainings import Measured
-from study.config import CNNConfig, DataConfig, TrainConfig
+from study.architectures import CNNConfig
+from study.config import DataConfig, TrainConfig
 from study.data import Dataset
 from study.device import Machine
 from study.errors import StudyError

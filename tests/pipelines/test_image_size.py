@@ -16,7 +16,8 @@ from pipelines.report import exhibits
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.tune import tune
-from study.config import CNNConfig, DataConfig, SearchConfig
+from study.architectures import CNNConfig
+from study.config import DataConfig, SearchConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.home import Home

@@ -18,7 +18,8 @@ from pipelines import retrain as stage
 from pipelines.retrain import retrain
 from pipelines.seeds import retrain_once, retrain_seeds
 from pipelines.session.context import Context
-from study.config import CNNConfig, TrainConfig
+from study.architectures import CNNConfig
+from study.config import TrainConfig
 from study.data import Dataset, normalise
 from study.errors import OutOfMemory, StudyError, TakenOver
 from study.models import build_model

@@ -16,12 +16,14 @@ from pipelines.session.context import Context
 from pipelines.trials import trainings as stage
 from pipelines.trials.runner import run_trials
 from pipelines.tune import tune
-from study.config import CNNConfig, DataConfig, FFNNConfig, Range, SearchConfig, TrainConfig
+from study.architectures import CNNConfig, FFNNConfig
+from study.config import DataConfig, SearchConfig, TrainConfig
 from study.data import Dataset, Labelled
 from study.device import Machine, prepare
 from study.errors import OutOfMemory, StudyError
 from study.home import Home
 from study.provenance import PACKAGES, git_commit
+from study.ranges import Range
 from study.search import search
 from study.tracking import best
 from study.tracking.runs import Run

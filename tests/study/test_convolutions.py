@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.config import CNNConfig, FFNNConfig, model_config
+from study.architectures import CNNConfig, FFNNConfig
+from study.config import model_config
 from study.convolutions import Convolutions, layered, maps_of
 from study.models import build_model
 

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from study import cuda
-from study.config import CNNConfig, FFNNConfig, TrainConfig
+from study.architectures import CNNConfig, FFNNConfig
+from study.config import TrainConfig
 from study.cuda import Stream
 from study.data import Dataset
 from study.device import Machine, prepare

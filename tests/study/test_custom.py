@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from study import custom
-from study.config import ARCHITECTURES, MODELS, CustomConfig, FFNNConfig, TrainConfig, model_config, model_option
+from study.architectures import ARCHITECTURES, MODELS, CustomConfig, FFNNConfig, model_option
+from study.config import TrainConfig, model_config
 from study.errors import StudyError
 from study.models import build_model, parameter_count, trained_model
 from study.ranges import Choices

@@ -11,7 +11,8 @@ from torch.multiprocessing import spawn
 from torch.nn import functional
 
 from study import distributed
-from study.config import CNNConfig, TrainConfig
+from study.architectures import CNNConfig
+from study.config import TrainConfig
 from study.device import Machine, prepare
 from study.distributed import Ranks
 from study.errors import StudyError

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from study import examples
-from study.config import ARCHITECTURES, model_config
+from study.architectures import ARCHITECTURES
+from study.config import model_config
 from study.models import build_model
 
 

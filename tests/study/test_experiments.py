@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from study.config import CNNConfig, TrainConfig
+from study.architectures import CNNConfig
+from study.config import TrainConfig
 from study.data import Dataset
 from study.device import Machine
 from study.experiments import dead_filters

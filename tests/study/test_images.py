@@ -11,7 +11,8 @@ import psutil
 import pytest
 import torch
 
-from study.config import CNNConfig, DataConfig
+from study.architectures import CNNConfig
+from study.config import DataConfig
 from study.data import Dataset, load_dataset
 from study.errors import StudyError
 from study.home import Home

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import study
-from study.config import CNNConfig, TrainConfig
+from study.architectures import CNNConfig
+from study.config import TrainConfig
 from study.errors import Diverged, StudyError
 from study.models import CNN, FFNN
 from study.training import Epoch, evaluate

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from study.config import CNNConfig, FFNNConfig, TrainConfig
+from study.architectures import CNNConfig, FFNNConfig
+from study.config import TrainConfig
 from study.device import Machine
 from study.errors import OutOfMemory
 from study.images import Labelled

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from study.config import CNNConfig, FFNNConfig, ModelConfig
+from study.architectures import CNNConfig, FFNNConfig, ModelConfig
 from study.errors import StudyError
 from study.geometry import feature_sizes, output_size, receptive_fields
 from study.models import CNN, FFNN, build_model

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from study import training
-from study.config import CNNConfig, FFNNConfig, TrainConfig
+from study.architectures import CNNConfig, FFNNConfig
+from study.config import TrainConfig
 from study.data import Dataset, Labelled, normalise
 from study.device import Machine, has_bf16_units, prepare
 from study.errors import Diverged

@@ -11,7 +11,8 @@ from torch.nn import functional
 from analysis.drawing import style
 from analysis.drawing.style import scale
 from pipelines.report.network import Network
-from study.config import CNNConfig, TrainConfig
+from study.architectures import CNNConfig
+from study.config import TrainConfig
 from study.data import SelectedImage, normalise
 from study.images import Labelled
 from study.models import build_model

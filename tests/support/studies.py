@@ -18,10 +18,12 @@ from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.session.display import Display
 from pipelines.tune import tune
-from study.config import CNNConfig, DataConfig, FFNNConfig, Range, SearchConfig
+from study.architectures import CNNConfig, FFNNConfig
+from study.config import DataConfig, SearchConfig
 from study.data import Dataset, Labelled, load_dataset
 from study.device import Machine, prepare
 from study.home import Home
+from study.ranges import Range
 from study.tracking import best
 from study.tracking.store import Store
 

@@ -7,7 +7,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.home import Home
 from study.models import build_model, parameter_count
 from study.tracking import best

@@ -15,11 +15,13 @@ from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
 from pipelines.report import figures
 from pipelines.reproduce import search_and_retrain
-from study.config import CustomConfig, DataConfig, Range, SearchConfig, model_config
+from study.architectures import CustomConfig
+from study.config import DataConfig, SearchConfig, model_config
 from study.custom import RESERVED
 from study.data import load_dataset
 from study.device import Machine
 from study.home import Home
+from study.ranges import Range
 from study.tracking.artifacts import weights_path
 from study.tracking.best import choose_retrained
 from study.tracking.store import Store

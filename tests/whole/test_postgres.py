@@ -10,7 +10,8 @@ import sqlalchemy
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.tune import tune
-from study.config import CNNConfig, SearchConfig
+from study.architectures import CNNConfig
+from study.config import SearchConfig
 from study.data import Dataset
 from study.home import Home
 from study.search import search

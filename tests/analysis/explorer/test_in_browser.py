@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from analysis.explorer import page
 from pipelines.report.explanations import explorer_shares
 from pipelines.report.measurements import pictures, trace
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.data import Dataset, Labelled, normalise
 from study.probes.circuit import background, rival_of
 from tests.support.accessibility import violations

@@ -14,7 +14,7 @@ from analysis.drawing import style
 from analysis.explorer import page as explorer
 from analysis.explorer.page import Trace, caption, page, value_ranges
 from pipelines.report.measurements import pictures, trace
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.data import Dataset
 from tests.support.explored import DEAD, Expected, chosen, trained
 

@@ -9,7 +9,7 @@ from pipelines.report import figures
 from pipelines.report.exhibits import Report
 from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.data import Dataset, SelectedImage, normalise, select_image
 from study.errors import StudyError
 from study.models import build_model

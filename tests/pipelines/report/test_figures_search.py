@@ -7,7 +7,9 @@ import pandas as pd
 from pipelines.report.material import Material
 from pipelines.report.network import pull
 from pipelines.report.tracked import comparable, differences, grid_command, trials
-from study.config import LONGEST_NAME, CNNConfig, TrainConfig
+from study.architectures import CNNConfig
+from study.config import TrainConfig
+from study.names import LONGEST_NAME
 from study.tracking.runs import Run
 from tests.support.material import written
 

@@ -17,7 +17,8 @@ from pipelines.report.tracked import runs_by_seed
 from pipelines.retrain import retrain
 from pipelines.session.context import Context
 from pipelines.tune import tune
-from study.config import FFNNConfig, SearchConfig
+from study.architectures import FFNNConfig
+from study.config import SearchConfig
 from study.data import Dataset
 from study.tracking import best
 from tests.support.material import written

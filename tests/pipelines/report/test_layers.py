@@ -4,7 +4,8 @@ import pytest
 
 from pipelines.config import AnalysisConfig
 from pipelines.report.layers import choose
-from study.config import CNNConfig, FFNNConfig, model_config
+from study.architectures import CNNConfig, FFNNConfig
+from study.config import model_config
 from study.errors import StudyError
 
 

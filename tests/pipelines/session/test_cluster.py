@@ -22,11 +22,13 @@ from pipelines.session.context import Context
 from pipelines.session.engine import EngineConfig
 from pipelines.session.node import Request
 from pipelines.tune import tune
-from study.config import CNNConfig, Range, SearchConfig
+from study.architectures import CNNConfig
+from study.config import SearchConfig
 from study.data import Dataset
 from study.device import Machine
 from study.errors import Diverged, Lost, OutOfMemory, StudyError
 from study.home import Home
+from study.ranges import Range
 from study.system import interruption
 from study.tracking.best import best_trial
 from study.tracking.store import Store

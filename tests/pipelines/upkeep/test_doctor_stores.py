@@ -11,7 +11,8 @@ import sqlalchemy
 from pipelines.session.context import Context
 from pipelines.tune import tune
 from pipelines.upkeep.doctor import Options, Result, examine
-from study.config import CNNConfig, SearchConfig
+from study.architectures import CNNConfig
+from study.config import SearchConfig
 from study.data import Dataset
 from study.device import Machine
 from study.home import Home

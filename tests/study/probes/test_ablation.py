@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.data import normalise
 from study.errors import StudyError
 from study.models import CNN, build_model

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from study.config import CNNConfig, FFNNConfig, ModelConfig, model_config
+from study.architectures import CNNConfig, FFNNConfig, ModelConfig
+from study.config import model_config
 from study.convolutions import Convolutions
 from study.data import Dataset, normalise
 from study.models import CNN, Model, build_model

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from study.config import CNNConfig, FFNNConfig
+from study.architectures import CNNConfig, FFNNConfig
 from study.models import build_model
 from study.probes import attributions
 from study.probes.attributions import METHODS

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.images import Labelled, normalise
 from study.models import build_model
 from study.probes import margins

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import bootstrap, spearmanr
 from torch import Tensor, nn
 
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.models import CNN, build_model
 from study.probes import faithfulness
 from study.probes.attributions import METHODS, Method, input_x_gradient

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from study import training
-from study.config import CNNConfig, FFNNConfig, ModelConfig
+from study.architectures import CNNConfig, FFNNConfig, ModelConfig
 from study.images import Labelled, normalise
 from study.models import build_model
 from study.probes.influence import checkpoint_epochs, similarity, tracin

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from study.config import CNNConfig, FFNNConfig, ModelConfig, model_config
+from study.architectures import CNNConfig, FFNNConfig, ModelConfig
+from study.config import model_config
 from study.errors import StudyError
 from study.models import build_model
 from study.probes.layer_table import COLUMNS, architecture

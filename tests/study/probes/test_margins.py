@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.models import build_model
 from study.probes.margins import background_margin, bias_margin, blurred, grey_margin, last_layer, margins, pair_of
 from study.probes.twin import twin

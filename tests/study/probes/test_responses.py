@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.data import normalise
 from study.geometry import feature_sizes, receptive_fields
 from study.models import CNN, build_model

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from study.config import CNNConfig, FFNNConfig
+from study.architectures import CNNConfig, FFNNConfig
 from study.images import Labelled
 from study.models import CNN, build_model
 from study.probes.sensitivity import (

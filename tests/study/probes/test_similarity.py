@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from study.config import CNNConfig
+from study.architectures import CNNConfig
 from study.models import CNN, build_model
 from study.probes.similarity import layer_similarity, layers, linear_cka, reasons
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from study.config import CNNConfig, FFNNConfig
+from study.architectures import CNNConfig, FFNNConfig
 from study.models import build_model
 from study.probes.twin import Margins, margin_index, twin, with_margins
 

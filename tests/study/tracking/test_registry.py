@@ -4,7 +4,7 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from study.config import FFNNConfig
+from study.architectures import FFNNConfig
 from study.images import normalise
 from study.models import Model, build_model
 from study.tracking.registry import delete_run, log_model

@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from study.config import CustomConfig, DataConfig, FFNNConfig, SearchConfig, TrainConfig, model_config
+from study.architectures import CustomConfig, FFNNConfig
+from study.config import DataConfig, SearchConfig, TrainConfig, model_config
 from study.errors import StudyError
 from study.tracking.runs import DATA_PARAMS, WORKER, Run, as_param, differing_params
 from study.tracking.tags import search_tags, trial_tags

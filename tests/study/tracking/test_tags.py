@@ -1,4 +1,5 @@
-from study.config import CNNConfig, FFNNConfig, SearchConfig, TrainConfig
+from study.architectures import CNNConfig, FFNNConfig
+from study.config import SearchConfig, TrainConfig
 from study.experiments import Condition
 from study.tracking.runs import LOG_RATES, STAGE_TAGS, Run
 from study.tracking.tags import (
