@@ -42,7 +42,7 @@ from study.tracking.registry import log_model, model_digests, model_name
 from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric
 from study.tracking.tags import retrain_tags
 from study.tracking.writer import Writer
-from study.training import Epoch, accuracy, predict
+from study.training import accuracy, predict
 
 
 def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None = None) -> str:
@@ -133,9 +133,7 @@ def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None
     for run in context.store.runs(stage="retrain", trial_run=trial.id, seed=str(config.seed)):
         if run.status == "RUNNING" and not is_under_way(run):
             context.store.finish(run.id, "KILLED", "interrupted")
-        if run.status == "FINISHED" or run.epochs != config.epochs:
-            continue
-        if run.reason in NOT_CONTINUED:
+        if run.status == "FINISHED" or run.epochs != config.epochs or run.reason in NOT_CONTINUED:
             continue
         if differing := _changed(run, config, context):
             others += [] if is_under_way(run) else [f"Run {run.id} was interrupted with {differing}"]
@@ -215,15 +213,16 @@ def _train(
 def _fit(
     run_id: str, config: TrainConfig, checkpoints: Checkpoints, images: Images, dataset: Dataset, context: Context
 ) -> Generator[None, None, dict[str, Tensor]]:
-    """Trains from the latest checkpoint to the last epoch, and returns the final weights."""
-    before = _latest(run_id, checkpoints, context)
-    begun, weights = (before.epoch, weights_in(before.tensors)) if before else (0, {})
-    with (
-        Writer(context.store) as writer,
-        context.display.bar(f"retraining {config.model.name}", config.epochs * len(images)) as bar,
-    ):
+    """Trains from the latest whole checkpoint, or the beginning, to the last epoch; returns the final weights."""
+    begun, state, weights = 0, None, dict[str, Tensor]()
+    if latest := checkpoints.latest():
+        begun, state, metrics = latest
+        weights = weights_in(state)
+        checkpoints.record(metrics, begun)
+        context.display.say(f"Continuing run {run_id} after epoch {begun}.")
+    shown = context.display.bar(f"retraining {config.model.name}", config.epochs * len(images))
+    with Writer(context.store) as writer, shown as bar:
         bar.advance(begun * len(images))
-        state = before.tensors if before else None
         results: Generator[TrainedEpoch | None]
         if context.machine.world_size > 1:
             results = shared(images, dataset, context.machine, config, state, on_batch=bar.advance)
@@ -236,20 +235,15 @@ def _fit(
                     continue
                 if context.cluster and trained.epoch.number:
                     bar.advance(len(images))
-                _keep_epoch(trained.epoch, trained, checkpoints, writer, config, context, bar)
+                _keep_epoch(trained, checkpoints, writer, config, context, bar)
                 weights = trained.weights
     return weights
 
 
 def _keep_epoch(
-    epoch: Epoch,
-    trained: TrainedEpoch,
-    checkpoints: Checkpoints,
-    writer: Writer,
-    config: TrainConfig,
-    context: Context,
-    bar: Bar,
+    trained: TrainedEpoch, checkpoints: Checkpoints, writer: Writer, config: TrainConfig, context: Context, bar: Bar
 ) -> None:
+    epoch = trained.epoch
     metrics = epoch.metrics | epoch.speed | trained.usage
     checkpoint = Checkpoint(epoch.number, trained.state, metrics)
     writer.submit(partial(checkpoints.keep_epoch, trained.weights, checkpoint))
@@ -260,14 +254,6 @@ def _keep_epoch(
     # Of several trainings at a time the lines would mix.
     named = f"seed {config.seed}, " if context.cluster else ""
     context.display.log(f"{named}epoch {epoch.number}/{config.epochs}: {progress}")
-
-
-def _latest(run_id: str, checkpoints: Checkpoints, context: Context) -> Checkpoint | None:
-    """The latest whole checkpoint of the run; without one, training starts from the beginning."""
-    if latest := checkpoints.latest():
-        checkpoints.record(latest.metrics, latest.epoch)
-        context.display.say(f"Continuing run {run_id} after epoch {latest.epoch}.")
-    return latest
 
 
 def _keep_predictions(

@@ -18,6 +18,7 @@ from pipelines import retrain as stage
 from pipelines.retrain import retrain
 from pipelines.seeds import retrain_once, retrain_seeds
 from pipelines.session.context import Context
+from pipelines.trials.trainings import TrainedEpoch
 from study.architectures import CNNConfig
 from study.config import TrainConfig
 from study.data import Dataset, normalise
@@ -29,7 +30,7 @@ from study.tracking.checkpoints import SLOTS, Checkpoint, Checkpoints
 from study.tracking.registry import model_digests, model_name, ready_model
 from study.tracking.runs import WORKER, Run
 from study.tracking.store import Store
-from study.training import Epoch, predict
+from study.training import predict
 
 EPOCHS = 3
 ELSEWHERE = "another-host 12 another-boot/pid:[1] 345"
@@ -78,9 +79,9 @@ def interrupt_after(epoch: int, patch: pytest.MonkeyPatch) -> None:
     """Has the retraining be interrupted once `epoch` is kept."""
     keep = stage._keep_epoch
 
-    def then_stop(done: Epoch, *others: object) -> None:
+    def then_stop(done: TrainedEpoch, *others: object) -> None:
         keep(done, *others)
-        if done.number == epoch:
+        if done.epoch.number == epoch:
             raise KeyboardInterrupt
 
     patch.setattr(stage, "_keep_epoch", then_stop)
@@ -210,7 +211,7 @@ def test_a_clock_that_is_set_back_repeats_and_loses_nothing(
     whole = retrain(toy, tiny, context, epochs=EPOCHS, seed=5)
     now, back, keep = time.time, [0], stage._keep_epoch
 
-    def then_back(done: Epoch, *others: object) -> None:
+    def then_back(done: TrainedEpoch, *others: object) -> None:
         keep(done, *others)
         back[0] += 3600
         if back[0] == 2 * 3600:
@@ -299,9 +300,9 @@ def test_a_retraining_whose_weights_are_altered_before_its_end_does_not_finish(
 ):
     keep = stage._keep_epoch
 
-    def alter(epoch: Epoch, *others: object) -> None:
-        keep(epoch, *others)
-        if epoch.number == EPOCHS:
+    def alter(done: TrainedEpoch, *others: object) -> None:
+        keep(done, *others)
+        if done.epoch.number == EPOCHS:
             [run] = context.store.runs(stage="retrain")
             context.store.log_tensors(run.id, weights_path(1), {"fc.weight": torch.zeros(3)})
 
@@ -419,9 +420,9 @@ def test_a_retraining_whose_gpu_disappears_says_so_and_continues_later(
     expected = retrain(toy, tiny, context, epochs=EPOCHS, seed=5)
     whole = stage._keep_epoch
 
-    def lost(epoch: Epoch, *more: object) -> None:
-        whole(epoch, *more)
-        if epoch.number == 1:
+    def lost(done: TrainedEpoch, *more: object) -> None:
+        whole(done, *more)
+        if done.epoch.number == 1:
             raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
 
     context.store.tag(expected, seed="of another")
