@@ -18,7 +18,7 @@ from analysis.drawing.names import numbered_notice, readable, readable_names
 from analysis.drawing.wording import counted
 from analysis.page import Section
 from pipelines.config import AnalysisConfig
-from pipelines.report import cache, figures, layers
+from pipelines.report import cache, figures, layers, needs
 from pipelines.report.exhibits import ONLY, Report
 from pipelines.report.inputs import inputs_hash
 from pipelines.report.material import Material
@@ -97,31 +97,12 @@ def analyse(
     known = (loaded.key, loaded.config) if loaded else (None, None)
     run = best.choose_retrained(context.store, spec, *known)
     say_ties(spec, run, context.store, context.display.say)
-    shown = layers.choose(config, run.train_config.model, _number_of_classes(run, loaded, context), run.image_size)
-    filters, rows = shown.filters, figures.rows_of(run.train_config.model, shown.maps)
-    config = replace(config, only=figures.names_of(config.only, rows))
-    images = _images(config, run, loaded, context, rows)
-    network = pull(context.store, run, images.data.classes if images.data else ())
-    networks, missing = _with_other(network, context)
-    names = readable_names(network.classes)
-    networks = {name: replace(other, classes=_display_names(other.classes, names)) for name, other in networks.items()}
-    network, images = networks[network.name], images.with_names(names)
+    material, names, missing = _material(run, config, loaded, context, again=again)
+    config = material.config
     folder = f"{run.dataset_key}-{run.model}-{run.id[:8]}"
     report = Report(context.report_folder(f"{folder}/{ONLY}" if config.only else folder), names)
-    material = Material(
-        network=network,
-        networks=networks,
-        filters=filters,
-        dataset=images.data,
-        selected=images.image,
-        no_images=images.reason,
-        config=config,
-        device=context.machine.device,
-        where=context.where,
-        cache=cache.Cache(context.home.reports / cache.FOLDER, again),
-    )
     chosen = figures.chosen(material, config.only)
-    command = page_command(network, config, context.where, loaded.config if loaded else None)
+    command = page_command(material.network, config, context.where, loaded.config if loaded else None)
     inputs = inputs_hash(material, names, command)
     current = None if again else report.missing_from_current(inputs)
     notices = list(filter(None, [numbered_notice(names), *layers.notices(material)]))
@@ -142,6 +123,34 @@ def analyse(
     return Analysis(publish(report, material, [*missing, *notices], context), tuple(missing))
 
 
+def _material(
+    run: Run, config: AnalysisConfig, loaded: Dataset | None, context: Context, *, again: bool
+) -> tuple[Material, dict[str, str], list[str]]:
+    """What the report is made of, the class names that it shows, and what the networks lack."""
+    shown = layers.choose(config, run.train_config.model, _number_of_classes(run, loaded, context), run.image_size)
+    rows = figures.rows_of(run.train_config.model, shown.maps)
+    config = replace(config, only=figures.names_of(config.only, rows))
+    images = _images(config, run, loaded, context, rows)
+    network = pull(context.store, run, images.data.classes if images.data else ())
+    networks, missing = _with_other(network, context)
+    names = readable_names(network.classes)
+    networks = {name: replace(other, classes=_display_names(other.classes, names)) for name, other in networks.items()}
+    images = images.with_names(names)
+    material = Material(
+        network=networks[network.name],
+        networks=networks,
+        filters=shown.filters,
+        dataset=images.data,
+        selected=images.image,
+        no_images=images.reason,
+        config=config,
+        device=context.machine.device,
+        where=context.where,
+        cache=cache.Cache(context.home.reports / cache.FOLDER, again),
+    )
+    return material, names, missing
+
+
 def _number_of_classes(run: Run, loaded: Dataset | None, context: Context) -> int:
     """The number of classes of a run, on which the layers of the report's networks do not depend."""
     if not isinstance(run.train_config.model, CustomConfig):
@@ -155,9 +164,9 @@ def _display_names(classes: tuple[str, ...], names: Mapping[str, str]) -> tuple[
 
 def _needs_images(config: AnalysisConfig, rows: Collection[figures.Figure]) -> bool:
     """Whether a chosen figure needs the data set or the image under study, or chooses a filter on them."""
-    needs = {figures.DATASET, figures.IMAGE} | ({figures.FOLLOWED} if config.filter is None else set())
+    needed = {needs.DATASET, needs.IMAGE} | ({needs.FOLLOWED} if config.filter is None else set())
     chosen = (figure for figure in rows if not config.only or figure.name in config.only)
-    return any(needs & set(figure.needs) for figure in chosen)
+    return any(needed & set(figure.needs) for figure in chosen)
 
 
 def _images(

@@ -271,6 +271,7 @@ TESTED_IN = {
     "pipelines/report/test_figures_dataset.py": ["analysis.layers.architecture", "pipelines.report.demonstrations"],
     "pipelines/report/test_figures_filters.py": ["pipelines.report.measurements"],
     "pipelines/report/test_figures_search.py": ["pipelines.report.tracked"],
+    "pipelines/report/test_figures.py": ["pipelines.report.needs"],
     "pipelines/test_analyse.py": ["pipelines.report.compose", "pipelines.report.material", "pipelines.report.network"],
     "pipelines/test_experiment.py": ["pipelines.replicates", "pipelines.trials.trainings"],
     "pipelines/session/test_cluster.py": [

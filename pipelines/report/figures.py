@@ -8,32 +8,40 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from analysis.drawing.wording import listed
 from analysis.exhibit import Exhibit
 from analysis.explanations import circuit
 from analysis.filters import ablation, selectivity
 from analysis.images import covariance, samples
 from analysis.layers import operations
 from analysis.results import calibration, confusion, kinds, per_class, proportions, roc, table2
-from analysis.searches import network_sizes, pareto
+from analysis.searches import network_sizes
 from pipelines.report import compose, demonstrations, explanations, faithfulness, measurements, sensitivity
 from pipelines.report.material import Material
-from pipelines.report.network import no_weights
+from pipelines.report.needs import (
+    CONVOLUTIONS,
+    DATASET,
+    EXACT,
+    FAITHFULNESS,
+    FOLLOWED,
+    GROUPS,
+    IMAGE,
+    IS_CNN,
+    PREDICTIONS,
+    RECTIFIED,
+    RETRAINED_SIZES,
+    SEARCH,
+    SIZES,
+    TESTED,
+    TRIALS,
+    TWO_MODELS,
+    WEIGHTS,
+    Need,
+    shown,
+)
 from study.architectures import CustomConfig, ModelConfig
 from study.convolutions import maps_of
 from study.errors import StudyError, unknown
 from study.models import CNN
-
-
-@dataclass(frozen=True, eq=False)
-class Need:
-    """A condition that a figure needs to be made."""
-
-    met: Callable[[Material], bool]
-    reason: Callable[[Material], str] | None = None
-    """Why it is not met; without a reason, the figure does not apply to such a run and is left out silently."""
-    is_inherent: bool = False
-    """Whether the reason is the network itself: a figure is then called not applicable, instead of missing."""
 
 
 @dataclass(frozen=True)
@@ -52,41 +60,8 @@ class Figure:
     """The convolution whose filters it shows, in any network."""
 
 
-def _no_predictions(_: Material) -> str:
-    return "No predictions of the test images were kept."
-
-
-WEIGHTS = Need(lambda m: bool(m.network.files), lambda m: no_weights(m.network.run))
-PREDICTIONS = Need(lambda m: bool(m.kept_predictions), _no_predictions)
-TESTED = Need(lambda m: bool(m.predictions), _no_predictions)
-TWO_MODELS = Need(lambda m: len(m.predictions) > 1)
-GROUPS = Need(lambda m: bool(m.predictions) and kinds.has_groups(m.classes))
-DATASET = Need(lambda m: m.dataset is not None, lambda m: m.no_images)
-IMAGE = Need(lambda m: m.selected is not None, lambda m: m.no_images)
-CONVOLUTIONS = Need(lambda m: bool(m.filters))
-IS_CNN = Need(lambda m: m.network.name == "cnn")
 REPORT = maps_of(CNN.layers)
 """The names of the maps of each convolution of the report's CNN."""
-RECTIFIED = Need(
-    lambda m: not m.network.is_own or any(layer in m.rectified for layer in m.filters),
-    lambda m: f"No ReLU follows {listed([*m.filters]) or 'a convolution'} alone, by which filters would be silent.",
-    is_inherent=True,
-)
-EXACT = Need(
-    lambda m: not m.network.is_own,
-    lambda m: (
-        "Computed for the report's CNN alone: two convolutions, each with ReLU and pooling, and one linear layer."
-    ),
-    is_inherent=True,
-)
-"""Marks figures that no other network can have."""
-FOLLOWED = Need(lambda m: True)
-"""Marks figures that follow a filter: which one matters most is measured on images, where they are at hand."""
-FAITHFULNESS = Need(lambda m: faithfulness.is_kept(m.network))
-SEARCH = Need(lambda m: bool(m.own_searches))
-TRIALS = Need(lambda m: bool(m.own_searches) and m.own_searches[0].trials is not None)
-SIZES = Need(lambda m: m.trials is not None and pareto.is_shown(m.trials))
-RETRAINED_SIZES = Need(lambda m: network_sizes.is_shown(m.retrained, m.network.name))
 OF_FILTERS = (EXACT, CONVOLUTIONS, WEIGHTS, DATASET)
 OF_LAYERS = (CONVOLUTIONS, IMAGE)
 
@@ -96,13 +71,9 @@ EXPLAINED = "Why this answer"
 SEARCHES, LAYERS = "The search and the experiments", "How the layers compute"
 
 
-def _shown(layer: str) -> Need:
-    return Need(lambda m: layer in m.filters)
-
-
 def _layer_figures(layer: str, names: Sequence[str]) -> list[Figure]:
     """The figures of a convolution: of all its filters, and of the one to follow."""
-    kernel, image = (_shown(layer), WEIGHTS), (_shown(layer), WEIGHTS, IMAGE)
+    kernel, image = (shown(layer), WEIGHTS), (shown(layer), WEIGHTS, IMAGE)
     maps = tuple(f"maps_{name}" for name in names[1:])
     figures = [
         Figure(f"kernels_{layer}", INSIDE, kernel, partial(compose.show_all_kernels, layer=layer)),
@@ -184,7 +155,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("concept_dilation", LAYERS, OF_LAYERS, lambda m: operations.show_dilation(demonstrations.dilation(m.patch))),
     Figure("concept_stride", LAYERS, OF_LAYERS, lambda m: operations.show_stride(demonstrations.stride(m.patch))),
     Figure("concept_pooling", LAYERS, OF_LAYERS, compose.show_pooling),
-    Figure("worked_conv1", LAYERS, (EXACT, _shown("conv1"), WEIGHTS, IMAGE), compose.show_worked),
+    Figure("worked_conv1", LAYERS, (EXACT, shown("conv1"), WEIGHTS, IMAGE), compose.show_worked),
 )
 """All figures of the report's networks, in the order of the page."""
 
@@ -301,5 +272,5 @@ def exhibits(figure: Figure, material: Material) -> list[Exhibit]:
     for need in figure.needs:
         if need.reason and not need.met(material):
             raise StudyError(need.reason(material))
-    shown = figure.show(material)
-    return [shown] if isinstance(shown, Exhibit) else list(shown)
+    made = figure.show(material)
+    return [made] if isinstance(made, Exhibit) else list(made)

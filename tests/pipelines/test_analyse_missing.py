@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines.analyse import Analysis, analyse
 from pipelines.config import AnalysisConfig
-from pipelines.report import figures
+from pipelines.report import figures, needs
 from study.device import Machine
 from study.errors import StudyError
 from tests.conftest import Finished, copy_of, surroundings
@@ -137,7 +137,7 @@ def test_without_any_weights_the_rest_is_shown(analysed: Made, finished_study: F
     assert line.startswith("Left out: kernel_convergence, ")
     assert line.endswith(f" ({run_id}) has no weights: name another run, or run `study retrain` again.")
     left_out = set(line.removeprefix("Left out: ").partition(". ")[0].split(", "))
-    assert left_out == {figure.name for figure in figures.FIGURES if figures.WEIGHTS in figure.needs}
+    assert left_out == {figure.name for figure in figures.FIGURES if needs.WEIGHTS in figure.needs}
     of_weights = {name for name in cnn_figures(filter=3) if figures.names_of([name])[0] in left_out}
     assert shown == cnn_figures(filter=3) - of_weights
     assert {"table2_intervals", "roc", "confusion", "convergence", "search_heatmap", "image", "samples"} <= shown

@@ -11,6 +11,7 @@ from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
 from pipelines.report import figures
 from pipelines.report.material import Material
+from pipelines.report.needs import Need
 from pipelines.report.network import pull
 from study.errors import StudyError
 from tests.conftest import Finished
@@ -43,12 +44,12 @@ def test_the_documented_figure_is_drawn_named_and_put_in_its_part(added: figures
 def test_what_a_row_needs_and_is_not_there_is_named(
     added: figures.Figure, finished_study: Finished, monkeypatch: pytest.MonkeyPatch
 ):
-    lacking = figures.Need(lambda material: False, lambda material: "Nothing was kept.")
+    lacking = Need(lambda material: False, lambda material: "Nothing was kept.")
     monkeypatch.setattr(figures, "FIGURES", (*figures.FIGURES[:-1], replace(added, needs=(lacking,))))
     with pytest.raises(StudyError, match=r"Left out: sureness\. Nothing was kept\."):
         analyse("best", ONLY, finished_study.context, data=finished_study.dataset, again=True)
     monkeypatch.setattr(
-        figures, "FIGURES", (*figures.FIGURES[:-1], replace(added, needs=(figures.Need(lambda material: False),)))
+        figures, "FIGURES", (*figures.FIGURES[:-1], replace(added, needs=(Need(lambda material: False),)))
     )
     with pytest.raises(StudyError, match=r"This run has no sureness"):
         analyse("best", ONLY, finished_study.context, data=finished_study.dataset, again=True)
