@@ -49,9 +49,6 @@ CLASS_COLOURS = (
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#5fbfc4",
 )  # fmt: skip
 """Petroff's ten colours, arXiv 2107.02270; the last one darkened, to be visible on white."""
-DASHES: Any = ("solid", (0, (4, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 3)), (0, (4, 1, 1, 1, 1, 1)))
-MARKERS = ("", "o", "s", "^", "x", "D", "v", "+", "*")
-HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "||||", "oooo", "++++", "****")
 DIVERGING = "RdBu_r"
 """Colour map of weights and pre-activations: white is zero."""
 SEQUENTIAL = "viridis"
@@ -188,31 +185,6 @@ def tick_epochs(ax: Axes, epochs: Sequence[int], most: int = 8) -> None:
 def model_colour(name: str) -> str:
     """The colour of a model in all figures; another network than the report's two has `OTHER_COLOUR`."""
     return MODEL_COLOURS.get(name, OTHER_COLOUR)
-
-
-def class_lines(classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Line style of every class: ten colours; the dashes change every 5 classes, the marker every 30.
-
-    Up to 270 classes look different, and up to ten differ in more than the colour.
-    """
-    return {
-        name: {
-            "color": CLASS_COLOURS[place % 10],
-            "linestyle": DASHES[place // 5 % len(DASHES)],
-            "marker": MARKERS[place // (5 * len(DASHES)) % len(MARKERS)],
-            "markevery": 0.1,
-            "markersize": 4,
-        }
-        for place, name in enumerate(classes)
-    }
-
-
-def class_fills(classes: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Fill of every class's bar: ten colours; the hatch changes every 10 classes. Up to 100 classes look different."""
-    return {
-        name: {"facecolor": CLASS_COLOURS[place % 10], "hatch": HATCHES[place // 10 % 10]}
-        for place, name in enumerate(classes)
-    }
 
 
 def limits_around_zero(values: np.ndarray) -> Limits:

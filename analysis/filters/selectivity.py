@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import filter_rows, style
+from analysis.drawing.class_styles import class_fills
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import CHARACTER
 from analysis.drawing.wording import are, listed, quoted, width, without_middle
@@ -163,7 +164,7 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         layer: part.dropna(subset=["selectivity"]).sort_values("selectivity", ascending=False, kind="stable")
         for layer, part in layers.items()
     }
-    fills = style.class_fills(classes)
+    fills = class_fills(classes)
     panels = filter_rows.of_layers(
         {layer: part["filter"].tolist() for layer, part in ordered.items()}, filter_rows.fitting(MOST_BARS)
     )

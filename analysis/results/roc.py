@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from analysis.drawing import style
+from analysis.drawing.class_styles import class_lines
 from analysis.drawing.screens import label_first, panels
 from analysis.drawing.wording import all_quoted, first_few, listed, model_label, several, without_middle
 from analysis.exhibit import Exhibit, joined
@@ -158,7 +159,7 @@ def _mean_in_words(areas: pd.Series) -> str:
 def _draw_curves(ax: Axes, table: pd.DataFrame) -> None:
     areas = class_auc(table)
     classes = list(dict.fromkeys(table["class"]))
-    looks = style.class_lines(classes)
+    looks = class_lines(classes)
     named = set(areas.index) if len(areas) <= MOST_NAMED else {*areas.index[:6], *areas.index[-6:]}
     entries: list[tuple[Line2D, str]] = []
     ax.plot([0, 1], [0, 1], color=style.QUIET, linewidth=1, linestyle=":")
