@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.drawing.wording import probability, quoted, signed
+from analysis.drawing.wording import all_quoted, probability, signed
 from analysis.exhibit import Exhibit
 from analysis.explanations.circuit_picture import draw
 from analysis.explanations.decision import Decision
@@ -19,7 +19,7 @@ NOTE = (
 
 def show(decision: Decision, name: str = "circuit") -> Exhibit:
     """The circuit of a decision."""
-    chosen, rival = (quoted(decision.classes[place]) for place in (decision.chosen, decision.rival))
+    chosen, rival = _names(decision)
     return Exhibit(
         name,
         f"Which filters, and where, made {decision.description} {chosen} rather than {rival}?",
@@ -30,6 +30,11 @@ def show(decision: Decision, name: str = "circuit") -> Exhibit:
         note=NOTE,
         tables={f"{name}_links": links_table(decision), f"{name}_pixels": pixels_table(decision)},
     )
+
+
+def _names(decision: Decision) -> list[str]:
+    """The chosen class and its rival, as sentences have them."""
+    return all_quoted(decision.classes[place] for place in (decision.chosen, decision.rival))
 
 
 def shares_table(decision: Decision) -> pd.DataFrame:
@@ -65,7 +70,7 @@ def pixels_table(decision: Decision) -> pd.DataFrame:
 
 def caption(decision: Decision) -> str:
     """One sentence: the margin, what of it the shares explain, and the filters most for the class and most against."""
-    chosen, rival = (quoted(decision.classes[place]) for place in (decision.chosen, decision.rival))
+    chosen, rival = _names(decision)
     text = (
         f"The margin of {chosen} ({probability(decision.probabilities[decision.chosen])}) over {rival} "
         f"({probability(decision.probabilities[decision.rival])}) is {signed(decision.margin)} logits, "
@@ -109,7 +114,7 @@ def _rival_sentence(decision: Decision, layer: str) -> str:
     if both[filter] < 0.005:
         return ""
     most, least = shares[:, filter].argmax(), shares[:, filter].argmin()
-    chosen, *others = (quoted(decision.classes[place]) for place in (decision.chosen, rivals[most], rivals[least]))
+    chosen, *others = all_quoted(decision.classes[place] for place in (decision.chosen, rivals[most], rivals[least]))
     return (
         f"A filter's share depends on the rival: filter {filter} of {layer} gives {chosen} "
         f"{signed(shares[most, filter])} against {others[0]} and "
