@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -65,12 +66,17 @@ class Dataset:
     """Origin of the images and of the test split, as a phrase."""
     kept_for_validation: int = 0
     """Number of images that the source keeps for validation, the last of `train`; 0: the split is drawn."""
-    skipped: int = 0
-    """Number of unreadable files that were skipped."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """The unreadable files that were skipped: path within the folder, and why."""
     left_out: str = ""
     """Other contents of an image folder, which are not read; see `Listing.left_out`."""
     cache: Path | None = None
     """The file of decoded images that it was loaded from, or written to."""
+
+    @property
+    def skipped(self) -> int:
+        """Number of unreadable files that were skipped."""
+        return len(self.unreadable)
 
     @property
     def side(self) -> int:
@@ -171,7 +177,7 @@ def _dataset(config: DataConfig, say: Say, name: str, source: str, decoded: Deco
         test=test,
         source=source,
         kept_for_validation=len(decoded.validation) if decoded.validation else 0,
-        skipped=len(decoded.unreadable),
+        unreadable=decoded.unreadable,
         left_out=decoded.left_out,
         cache=decoded.cache,
     )

@@ -28,6 +28,8 @@ DECODING = b"7, channels last"
 """Version of the decoding, a part of the cache key: a new version invalidates cached images."""
 CHUNK = 64
 """Files that a thread decodes or hashes between two reports of progress."""
+MOST_NAMED = 3
+"""Most unreadable files that a sentence names."""
 BLOCK = 2**16
 """Bytes that are read at a time to hash a file."""
 
@@ -113,8 +115,20 @@ def load_folder(
         stored = store_cache(path, decoded, say)
     decoded, digest = stored
     _check_readable(root, decoded, len(files), skip_unreadable)
-    left_out = " ".join(filter(None, [listing.left_out, _of_several(decoded.several)]))
-    return replace(decoded, left_out=left_out), digest
+    sentences = listing.left_out, _of_unreadable(decoded.unreadable), _of_several(decoded.several)
+    return replace(decoded, left_out=" ".join(filter(None, sentences))), digest
+
+
+def _of_unreadable(reasons: Mapping[str, str]) -> str:
+    """A sentence on the image files that cannot be read; empty where there are none."""
+    if not reasons:
+        return ""
+    named = [f"{one_line(name)} ({one_line(reason)})" for name, reason in list(reasons.items())[:MOST_NAMED]]
+    count = "1 image file" if len(reasons) == 1 else f"{len(reasons):,} image files"
+    more = (
+        f" and {len(reasons) - len(named):,} more (`study data --json` lists all)" if len(reasons) > len(named) else ""
+    )
+    return f"Left out, since they cannot be read, {count}: {', '.join(named)}{more}."
 
 
 def _of_several(files: Sequence[str]) -> str:

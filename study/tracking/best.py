@@ -6,8 +6,9 @@ registered model is moved by `study.tracking.registry`.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from study.config import ARCHITECTURES, BUNDLED, IMAGE_SIZE, MODELS, DataConfig, TrainConfig
+from study.config import ARCHITECTURES, BUNDLED, MODELS, DataConfig, TrainConfig
 from study.errors import StudyError, require, unknown
 from study.tracking.hints import command, images
 from study.tracking.runs import Run, dataset_keys, metric
@@ -267,21 +268,22 @@ def choose_trial(
     return run
 
 
-def image_size(store: Store, spec: str, stage: str, dataset: str) -> int:
-    """Side, in pixels, of the images of the run that `spec` names.
+def read_as(store: Store, spec: str, stage: str, dataset: str) -> DataConfig:
+    """The settings of `dataset` (a value of --dataset) with the size and the skipping of the run that `spec` names.
 
-    For `best` it is that of the latest run of `stage` on `dataset` (a value of --dataset); where there is none, of the
-    latest on any, since images may have been moved.
+    For `best` they are those of the latest run of `stage` on `dataset`; where there is none, of the latest on any,
+    since images may have been moved.
 
     Raises:
         StudyError: for an unknown run.
     """
-    if spec != "best" and not spec.startswith("best:"):
-        return find(store, spec).image_size
-    runs = store.runs(stage=stage)
-    source = DataConfig(dataset=dataset).recorded_dataset
-    chosen = next((run for run in runs if run.dataset == source), runs[0] if runs else None)
-    return chosen.image_size if chosen else IMAGE_SIZE
+    data = DataConfig(dataset=dataset)
+    if spec == "best" or spec.startswith("best:"):
+        runs = store.runs(stage=stage)
+        chosen = next((run for run in runs if run.dataset == data.recorded_dataset), runs[0] if runs else None)
+    else:
+        chosen = find(store, spec)
+    return replace(data, image_size=chosen.image_size, skip_unreadable=chosen.skip_unreadable) if chosen else data
 
 
 def require_searched_on(trial: Run, digest: str, source: str) -> None:

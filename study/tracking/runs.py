@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from study.config import IMAGE_SIZE, CustomConfig, DataConfig, TrainConfig, model_option
+from study.config import BOOLEANS, IMAGE_SIZE, CustomConfig, DataConfig, TrainConfig, model_option
 from study.errors import StudyError, unknown
 from study.system.processes import is_gone
 
@@ -187,6 +187,8 @@ class Run:
     """The data set as the option --dataset names it."""
     image_size = _RunField(int, where=PARAMS, default=IMAGE_SIZE)
     """Side of its images, in pixels; those of earlier versions had the default."""
+    skip_unreadable = _RunField(lambda text: BOOLEANS.get(text.lower(), False), where=PARAMS, default=False)
+    """Whether image files that cannot be read were left out."""
     dataset_digest = _RunField(str, where=PARAMS, default="")
     precision = _RunField(str, where=PARAMS, default="")
     epochs = _RunField(int, where=PARAMS, default=0)
