@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from study.config import BUNDLED, IMAGE_SIZE, LONGEST_FOLDER_NAME, DataConfig
-from study.errors import StudyError, unknown
+from study.errors import StudyError
 from study.home import Home
 from study.images import Labelled, normalise
 from study.sources.cifar10 import load_cifar10
 from study.sources.image_folder import Decoded, Progress, Say, is_large, load_cache, load_folder, read_image
+from study.sources.listing import folder_of
 from study.system import interruption
 
 __all__ = ["Dataset", "Labelled", "SelectedImage", "Splits", "load_dataset", "normalise", "select_image"]
@@ -128,16 +129,7 @@ def load_dataset(
     if config.dataset == "cifar10":
         source = "CIFAR-10 (torchvision)" + ("" if side == IMAGE_SIZE else f", resized to {side}×{side}")
         return _dataset(config, say, "cifar10", source, *(cached or load_cifar10(home, say, side)))
-    root = Path(config.dataset).expanduser().resolve()
-    # An empty path would be that of the current folder.
-    if not config.dataset or not root.is_dir():
-        if Path(config.dataset).is_absolute():
-            # Either mistyped, or recorded before the images were moved.
-            raise StudyError(
-                f"There is no folder {config.dataset}: --dataset takes {', '.join(BUNDLED)} or the path of an image "
-                "folder, its present one where recorded images were moved."
-            )
-        raise unknown("dataset", config.dataset, (*BUNDLED, "the path of an image folder"))
+    root = folder_of(config.dataset)
     if (length := len(root.name.encode())) > LONGEST_FOLDER_NAME:
         raise StudyError(
             f"The folder name {root.name[:20]}… has {length} bytes, and runs are called after it: rename it to at most "

@@ -239,6 +239,7 @@ def test_stages_are_joined_by_reproduce_and_started_by_the_command_or_seed_by_se
             "pipelines.seeds",
             "pipelines.cli.stages",
             "pipelines.cli.store",
+            "pipelines.cli.training",
         }
 
 
@@ -314,9 +315,13 @@ TESTED_IN = {
     "whole/test_cli.py": [
         "pipelines.cli.app",
         "pipelines.cli.options",
+        "pipelines.cli.searches",
         "pipelines.cli.stages",
         "pipelines.cli.store",
-        "pipelines.session.display",
+        "pipelines.cli.training",
+        "pipelines.cli.training_options",
+        "pipelines.cli.values",
+        "pipelines.cli.variables",
         "study.tracking.hints",
     ],
     "study/search/test_cache.py": ["study.search.database"],

@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import typer
 
-from pipelines.cli import defaults_file, options, stages, store
-from pipelines.cli.options import variable_of, variables_behind
+from pipelines.cli import defaults_file, options, stages, store, training
+from pipelines.cli.variables import variable_of, variables_behind
 from pipelines.session.isolation import SPINS, invalid_variable, isolate, limit_spinning, say_starting, tolerant_output
 from study.errors import StudyError, require
 from study.home import default_home
@@ -27,7 +27,19 @@ app = typer.Typer(
     epilog="Options can also be set by environment variables (--trials by STUDY_TRIALS) or in a file (--config). "
     "STUDY_DEBUG=1 shows the traceback of any failure. Start with `study reproduce --dataset digits`.",
 )
-app.add_typer(stages.app)
+COMMANDS: Sequence[Callable[..., None]] = (
+    stages.data,
+    training.tune,
+    training.retrain,
+    stages.analyse,
+    stages.explain,
+    stages.predict,
+    training.experiment,
+    training.reproduce,
+)
+"""The commands of the stages, as the help lists them."""
+for command in COMMANDS:
+    app.command()(command)
 app.add_typer(store.app)
 INTERRUPTED = 130
 """The exit code that typer makes of a KeyboardInterrupt."""

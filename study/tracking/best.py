@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from study.config import ARCHITECTURES, BUNDLED, MODELS, DataConfig, TrainConfig
-from study.errors import StudyError, require, unknown
+from study.errors import StudyError, unknown
+from study.ranges import least_accuracy
 from study.tracking.hints import command, images
 from study.tracking.runs import Run, dataset_keys, metric
 from study.tracking.store import Store
@@ -44,27 +45,6 @@ def best_trial(store: Store, dataset: str, model: str, data: DataConfig | None =
         f"None of the {len(trials)} trials of {model} on {dataset} was completed: raise --trials, or change the "
         "ranges with --lr and --decay under another --search."
     )
-
-
-def least_accuracy(prefer: str) -> float | None:
-    """The validation accuracy that a preference asks for; None for the highest, ``"accuracy"`` or an empty text.
-
-    Raises:
-        StudyError: for a preference that is malformed.
-    """
-    kind, _, value = prefer.partition(":")
-    if prefer in ("", "accuracy"):
-        return None
-    try:
-        least = float(value) if kind == "parameters" else -1.0
-    except ValueError:
-        least = -1.0
-    require(
-        0 <= least <= 1,
-        f"The preference is {prefer!r}: choose accuracy, or parameters:0.70 for the smallest network with at least "
-        "this validation accuracy.",
-    )
-    return least
 
 
 def _smallest(complete: Sequence[Run], least: float) -> Run:

@@ -95,15 +95,6 @@ def test_the_smallest_network_that_reaches_an_accuracy_can_be_preferred(store: S
     )
 
 
-@pytest.mark.parametrize(
-    "prefer", ["parameters", "parameters:", "parameters:x", "parameters:1.5", "size:0.7", "parameters:nan"]
-)
-def test_a_preference_that_means_nothing_is_named_with_the_choices(prefer: str):
-    text = refusal(selection.least_accuracy, prefer)
-    assert repr(prefer) in text
-    assert "parameters:0.70" in text
-
-
 def test_a_trial_is_retrained_for_its_own_epochs_where_its_search_drew_them(store: Store):
     run = store.get(trial(store, 0, 0.5))
     assert selection.default_epochs(store, run) == 30
