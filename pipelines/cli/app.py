@@ -119,6 +119,8 @@ def _explained(error: typer.TyperException) -> str:
         return f"{option} goes before the command: `study {option}{'' if is_last else f' … {context.info_name}'}`."
     if context and not context.parent and "No such option" in error.message and option in _options(context.command):
         return f"{option} goes after the command, e.g. `study {_options(context.command)[option]} {option}`."
+    if context and (context.info_name, option) == ("predict", "--image-size"):
+        return f"{option} is none of predict's: it resizes photos to the size that the run was trained on."
     if context and error.format_message().startswith("Missing"):
         return f"{error.format_message()} `study {context.info_name} --help` explains it."
     return error.format_message()

@@ -97,7 +97,10 @@ def predict(
     home: options.Home = "",
     tracking_uri: options.Uri = "",
 ) -> None:
-    """Classify photos of any size: classes with probabilities."""
+    """Classify photos: classes with probabilities.
+
+    Photos of any size are resized to that of the images which the run was trained on.
+    """
     if json and csv:
         raise StudyError("--json and --csv are two forms of the same output: give one.")
     from pipelines.predict import predict as stage

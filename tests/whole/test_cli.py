@@ -101,6 +101,7 @@ MISTAKES = [
     (("retrain", "--lr", "1e-3:1e-2", "--decay", "1e-3"), "'1e-3:1e-2'", "one positive value"),
     (("retrain", "--lr", "1e-3", "--decay", "0"), "--decay is '0'", "one positive value"),
     (("retrain", "--preset", "mine"), "'mine'", "report"),
+    (("predict", "photo.png", "--image-size", "64"), "--image-size", "the size that the run was trained on"),
     (("show",), "Missing argument 'RUN'", "`study show --help`"),
     (("retrain", "--preset", "report", "--lr", "1e-3"), "--preset report", "leave out --lr"),
     (("retrain", "--preset", "report", "--run", "abcdef"), "--run abcdef", "leave it out"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import optuna
 import pytest
 
-from pipelines.cli import app, options, stages
+from pipelines.cli import app, options, stages, training, training_options
 from study.config import CNNConfig, FFNNConfig, Range, SearchConfig, TrainConfig
 from study.home import Home
 from study.tracking.store import Store
@@ -28,9 +28,8 @@ TRAINED = {"epochs": 3}
 
 def reload() -> None:
     """Has the command read the defaults again, as a new process does."""
-    importlib.reload(options)
-    importlib.reload(stages)
-    importlib.reload(app)
+    for module in (options, training_options, stages, training, app):
+        importlib.reload(module)
 
 
 @pytest.fixture
