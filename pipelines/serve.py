@@ -177,6 +177,8 @@ def _require_login(reason: str, instead: str) -> None:
         raise StudyError(f"{problem}: set {' and '.join(missing)} to {secret} of your own, or {instead}.")
     for name, value in ((PASSWORD, password), (KEY, key)):
         if value.lower() in KNOWN_SECRETS or len(value) < SHORTEST:
+            # What is refused is no secret, and a word of the sentence would be masked.
+            os.environ.pop(name, None)
             raise StudyError(f"{problem}, and {name} is well known or too short (under {SHORTEST}): choose another.")
 
 

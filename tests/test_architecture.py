@@ -321,7 +321,6 @@ TESTED_IN = {
         "pipelines.cli.training",
         "pipelines.cli.training_options",
         "pipelines.cli.values",
-        "pipelines.cli.variables",
         "study.tracking.hints",
     ],
     "study/search/test_cache.py": ["study.search.database"],

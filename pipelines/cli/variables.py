@@ -11,12 +11,18 @@ from pipelines.cli.values import quoted
 from study.system.debugging import VARIABLE
 from study.system.redaction import masked
 
+LOGIN = re.compile(r"MLFLOW_TRACKING_USERNAME|docs/team\.md")
+"""What an error of the login at a server names."""
+
 
 def variables_behind(text: str, environment: Mapping[str, str]) -> str:
     """A sentence on the variables of the `environment` whose values the error `text` quotes, but does not name.
 
     A value that is on the command line too is taken to come from there.
     """
+    # What a login lacks is named, and is not mended at the address of the server.
+    if LOGIN.search(text):
+        return ""
     # Values in a suggested command do not count.
     text = re.sub("`.*?`", "", text)
     given = {name: value for name, value in environment.items() if name.startswith(("STUDY_", "MLFLOW_TRACKING_URI"))}
