@@ -15,7 +15,8 @@ from study.errors import StudyError
 from study.home import Home
 from study.images import Labelled, normalise
 from study.sources.cifar10 import load_cifar10
-from study.sources.image_folder import Decoded, Progress, Say, is_large, load_cache, load_folder, read_image
+from study.sources.decoded import Decoded, Say, is_large, load_cache
+from study.sources.image_folder import Progress, load_folder, read_image
 from study.sources.listing import folder_of
 from study.system import interruption
 

@@ -306,7 +306,7 @@ TESTED_IN = {
     "study/search/test_search.py": ["study.search.trial"],
     "study/search/test_space.py": ["study.search.sampling"],
     "study/sources/test_image_folder.py": ["study.pictures.decoding"],
-    "study/test_data.py": ["study.sources.cifar10"],
+    "study/test_data.py": ["study.sources.cifar10", "study.sources.decoded"],
     "study/test_models.py": ["study.geometry"],
     "study/test_training.py": ["study.state"],
     "study/system/test_redaction.py": ["pipelines.session.setup", "study.system.variables"],

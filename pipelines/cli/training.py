@@ -1,5 +1,7 @@
 """The commands that train: options to settings to calls."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from pipelines.cli import options
@@ -24,6 +26,11 @@ from study.config import (
 )
 from study.errors import StudyError, require
 from study.system.torchrun import rank, world_size
+
+if TYPE_CHECKING:
+    from pipelines.session.context import Context
+    from study.data import Dataset
+    from study.tracking.runs import Run
 
 SEARCH = SearchConfig(name=AFTER_DATASET)
 """The defaults of a search."""
@@ -161,8 +168,7 @@ def retrain(
     model = model_config(model).name if ":" in model else model
     from pipelines.retrain import retrain as retrain_again
     from pipelines.seeds import retrain_once, retrain_seeds
-    from pipelines.session.ties import say_ties
-    from study.tracking.best import choose_trial, default_epochs
+    from study.tracking.best import default_epochs
 
     context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet, on)
     if world_size() > 1:
@@ -176,14 +182,9 @@ def retrain(
         size = image_size or DataConfig.image_size
         loaded = context.load(data_of(dataset or DataConfig.dataset, size, skip_unreadable))
         trial = run_only_trial(given, loaded, context)
-    elif images := images_of(context.store, run, dataset, image_size, skip_unreadable, stage="trial", model=model):
-        loaded = context.load(images)
-        trial = choose_trial(context.store, run, model or "cnn", loaded.key, loaded.config)
     else:
-        trial = choose_trial(context.store, run, model or "cnn")
-        loaded = context.load(trial.data_config)
-    if not given:
-        say_ties(run, trial, context.store, context.display.say)
+        images = images_of(context.store, run, dataset, image_size, skip_unreadable, stage="trial", model=model)
+        trial, loaded = _trial(run, model, images, context)
     if model and trial.model != model:
         raise StudyError(f"--run {run} is a {trial.model}, not a {model}: leave out --model, or --run.")
     epochs = epochs or default_epochs(context.store, trial)
@@ -192,6 +193,19 @@ def retrain(
     else:
         train = retrain_again if again else retrain_once
         train(trial, loaded, context, epochs=epochs, seed=seed)
+
+
+def _trial(run: str, model: str, images: DataConfig | None, context: "Context") -> "tuple[Run, Dataset]":
+    """The trial that --run and --model name, and the images: those that are given, or its own."""
+    from pipelines.session.ties import say_ties
+    from study.tracking.best import choose_trial
+
+    loaded = context.load(images) if images else None
+    known = (loaded.key, loaded.config) if loaded else (None, None)
+    trial = choose_trial(context.store, run, model or "cnn", *known)
+    loaded = loaded or context.load(trial.data_config)
+    say_ties(run, trial, context.store, context.display.say)
+    return trial, loaded
 
 
 def experiment(
