@@ -14,6 +14,7 @@ from PIL import Image
 
 from analysis.drawing.style import DOTS_PER_INCH, PAGE_PIXELS
 from analysis.drawing.templates import templates
+from analysis.drawing.wording import column_title
 
 PHOTOGRAPH = 20_000
 """Number of colours from which a picture counts as a photograph."""
@@ -70,6 +71,7 @@ def page(
     """
     template = templates(
         cell=_cell,
+        column_title=column_title,
         data_url=data_url,
         numeric=lambda table: [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes],
         page_size=_page_size,

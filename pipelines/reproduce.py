@@ -17,6 +17,7 @@ from pipelines.tune import tune
 from study.config import AFTER_DATASET, DataConfig, SearchConfig, TrainConfig
 from study.data import Dataset
 from study.errors import require
+from study.ranges import least_accuracy
 from study.search.search import require_continuable
 from study.search.space import GRID
 from study.system.processes import named
@@ -98,7 +99,7 @@ def _retrain_best(
 ) -> None:
     trial = best.best_trial(context.store, dataset.key, config.model.name, prefer=prefer)
     epochs = epochs or best.default_epochs(context.store, trial)
-    if (least := best.least_accuracy(prefer)) is not None:
+    if (least := least_accuracy(prefer)) is not None:
         context.display.say(
             f"The smallest {config.model.name} with a validation accuracy of at least {least:g} is {trial.full_name}: "
             f"{trial.parameters:,.0f} parameters, {metric(trial, 'best_val_accuracy'):.4f}. Other commands name it by "

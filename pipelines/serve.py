@@ -34,7 +34,7 @@ SHORTEST = 8
 
 
 def serve(home: str, uri: str, host: str, port: int) -> None:
-    """Replaces this process by MLflow's server for the store at `uri`; prints the addresses of its pages.
+    """Replaces this process by one that runs MLflow's server for the store at `uri`; prints the addresses of its pages.
 
     Args:
         home: the option --home.
@@ -83,7 +83,9 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
     # MLflow's server imports from the current folder first, where the user may have a mlflow.py.
     os.chdir(store.home.store)
     interruption.check()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *arguments])
+    python = [sys.executable, "-P", "-m"]
+    # MLflow's server waits for its clients when it is to end, and leaves its child where it is killed.
+    os.execv(sys.executable, [*python, "study.system.supervisor", *python, "mlflow", *arguments])
 
 
 def serve_searches(home: str, storage: str, host: str, port: int) -> None:
@@ -175,6 +177,8 @@ def _require_login(reason: str, instead: str) -> None:
         raise StudyError(f"{problem}: set {' and '.join(missing)} to {secret} of your own, or {instead}.")
     for name, value in ((PASSWORD, password), (KEY, key)):
         if value.lower() in KNOWN_SECRETS or len(value) < SHORTEST:
+            # What is refused is no secret, and a word of the sentence would be masked.
+            os.environ.pop(name, None)
             raise StudyError(f"{problem}, and {name} is well known or too short (under {SHORTEST}): choose another.")
 
 

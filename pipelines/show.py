@@ -15,7 +15,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from analysis.drawing.wording import counted, listed
+from analysis.drawing.wording import listed
 from pipelines.session.display import Display, full_width
 from pipelines.session.mlflow_pages import run_page
 from study.config import BACKGROUND, DataConfig
@@ -51,8 +51,6 @@ def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
     splits = dataset.splits
     display.say(f"{dataset.key}: {dataset.source}; digest {dataset.digest[:16]}")
     display.say(f"Transparent pixels are shown on {BACKGROUND}.")
-    if dataset.skipped:
-        display.say(f"Left out, since they cannot be read: {counted(dataset.skipped, 'image file')}.")
     if dataset.left_out:
         display.say(dataset.left_out)
     for caution in cautions(dataset) or [baseline(dataset)]:
@@ -74,6 +72,7 @@ def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
             "digest": dataset.digest,
             "background": BACKGROUND,
             "skipped": dataset.skipped,
+            "unreadable": dict(dataset.unreadable),
             "left_out": dataset.left_out,
             "cautions": cautions(dataset),
             "duplicates": {kind: count for kind, (count, _) in duplicates.counts.items()},

@@ -34,6 +34,8 @@ from study.tracking.tags import search_tags
 
 GPU_WORKERS = 4
 """Default number of trials that take turns on a GPU: while one is recorded, the others keep the device busy."""
+SURE_SHARE = 0.25
+"""Share of a search's trials from which the time left can be estimated where trials are pruned."""
 
 
 def tune(config: SearchConfig, dataset: Dataset, context: Context, *, workers: int = 0) -> str:
@@ -86,6 +88,9 @@ def _run_missing(recovery: Recovery, dataset: Dataset, parent: str, workers: int
     if len(config.objectives) > 1:
         context.display.say("Two objectives: every trial trains all its epochs, since Optuna prunes by one alone.")
     with context.display.bar(f"search {config.name}", config.trials) as bar, recovery.watching():
+        if config.pruner != "none":
+            # The first trials train all their epochs, and most later ones are pruned.
+            bar.sure_from(config.trials * SURE_SHARE)
         tally = Tally(context, bar, opened, config.trials)
         if context.cluster:
             run_trials(opened, config, dataset, context, parent=parent, on_end=tally.add, places=context.cluster.places)

@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import numpy as np
 import torch
 
 from study.config import BUNDLED, IMAGE_SIZE, DataConfig
-from study.errors import StudyError, unknown
+from study.errors import StudyError
 from study.home import Home
 from study.images import Labelled, normalise
 from study.names import LONGEST_FOLDER_NAME
 from study.sources.cifar10 import load_cifar10
-from study.sources.image_folder import Decoded, Progress, Say, is_large, load_cache, load_folder, read_image
+from study.sources.decoded import Decoded, Say, is_large, load_cache
+from study.sources.image_folder import Progress, load_folder, read_image
+from study.sources.listing import folder_of
 from study.system import interruption
 
 __all__ = ["Dataset", "Labelled", "SelectedImage", "Splits", "load_dataset", "normalise", "select_image"]
@@ -66,12 +69,17 @@ class Dataset:
     """Origin of the images and of the test split, as a phrase."""
     kept_for_validation: int = 0
     """Number of images that the source keeps for validation, the last of `train`; 0: the split is drawn."""
-    skipped: int = 0
-    """Number of unreadable files that were skipped."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """The unreadable files that were skipped: path within the folder, and why."""
     left_out: str = ""
     """Other contents of an image folder, which are not read; see `Listing.left_out`."""
     cache: Path | None = None
     """The file of decoded images that it was loaded from, or written to."""
+
+    @property
+    def skipped(self) -> int:
+        """Number of unreadable files that were skipped."""
+        return len(self.unreadable)
 
     @property
     def side(self) -> int:
@@ -123,16 +131,7 @@ def load_dataset(
     if config.dataset == "cifar10":
         source = "CIFAR-10 (torchvision)" + ("" if side == IMAGE_SIZE else f", resized to {side}×{side}")
         return _dataset(config, say, "cifar10", source, *(cached or load_cifar10(home, say, side)))
-    root = Path(config.dataset).expanduser().resolve()
-    # An empty path would be that of the current folder.
-    if not config.dataset or not root.is_dir():
-        if Path(config.dataset).is_absolute():
-            # Either mistyped, or recorded before the images were moved.
-            raise StudyError(
-                f"There is no folder {config.dataset}: --dataset takes {', '.join(BUNDLED)} or the path of an image "
-                "folder, its present one where recorded images were moved."
-            )
-        raise unknown("dataset", config.dataset, (*BUNDLED, "the path of an image folder"))
+    root = folder_of(config.dataset)
     if (length := len(root.name.encode())) > LONGEST_FOLDER_NAME:
         raise StudyError(
             f"The folder name {root.name[:20]}… has {length} bytes, and runs are called after it: rename it to at most "
@@ -172,7 +171,7 @@ def _dataset(config: DataConfig, say: Say, name: str, source: str, decoded: Deco
         test=test,
         source=source,
         kept_for_validation=len(decoded.validation) if decoded.validation else 0,
-        skipped=len(decoded.unreadable),
+        unreadable=decoded.unreadable,
         left_out=decoded.left_out,
         cache=decoded.cache,
     )

@@ -1,4 +1,4 @@
-"""What a search draws a hyperparameter from: a range of real numbers, or whole numbers and words."""
+"""Texts of options: what a search draws a hyperparameter from, and which of its trials is preferred."""
 
 import math
 import re
@@ -89,3 +89,24 @@ class Choices:
         if all(re.fullmatch(r"-?\d+", word) for word in words):
             return cls(values=tuple(sorted({int(word) for word in words})))
         return cls(values=tuple(dict.fromkeys(words)))
+
+
+def least_accuracy(prefer: str) -> float | None:
+    """The validation accuracy that a preference asks for; None for the highest, ``"accuracy"`` or an empty text.
+
+    Raises:
+        StudyError: for a preference that is malformed.
+    """
+    kind, _, value = prefer.partition(":")
+    if prefer in ("", "accuracy"):
+        return None
+    try:
+        least = float(value) if kind == "parameters" else -1.0
+    except ValueError:
+        least = -1.0
+    require(
+        0 <= least <= 1,
+        f"The preference is {prefer!r}: choose accuracy, or parameters:0.70 for the smallest network with at least "
+        "this validation accuracy.",
+    )
+    return least

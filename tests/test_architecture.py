@@ -243,6 +243,7 @@ def test_stages_are_joined_by_reproduce_and_started_by_the_command_or_seed_by_se
             "pipelines.seeds",
             "pipelines.cli.stages",
             "pipelines.cli.store",
+            "pipelines.cli.training",
         }
 
 
@@ -310,7 +311,7 @@ TESTED_IN = {
     "study/search/test_search.py": ["study.search.trial"],
     "study/search/test_space.py": ["study.search.sampling"],
     "study/sources/test_image_folder.py": ["study.pictures.decoding"],
-    "study/test_data.py": ["study.sources.cifar10"],
+    "study/test_data.py": ["study.sources.cifar10", "study.sources.decoded"],
     "study/test_models.py": ["study.geometry"],
     "study/test_training.py": ["study.state"],
     "study/system/test_redaction.py": ["pipelines.session.setup", "study.system.variables"],
@@ -319,9 +320,12 @@ TESTED_IN = {
     "whole/test_cli.py": [
         "pipelines.cli.app",
         "pipelines.cli.options",
+        "pipelines.cli.searches",
         "pipelines.cli.stages",
         "pipelines.cli.store",
-        "pipelines.session.display",
+        "pipelines.cli.training",
+        "pipelines.cli.training_options",
+        "pipelines.cli.values",
         "study.tracking.hints",
     ],
     "study/search/test_cache.py": ["study.search.database"],

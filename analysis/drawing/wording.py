@@ -29,6 +29,14 @@ def hyperparameter(name: str) -> str:
     return HYPERPARAMETERS.get(name, name.replace("_", " "))
 
 
+def column_title(name: object) -> str:
+    """A table's column in words: an identifier without its underscores; what has spaces is in words already.
+
+    Such a title may hold the name of a network or a class, which keeps its underscores.
+    """
+    return str(name) if " " in str(name) else str(name).replace("_", " ")
+
+
 def settings(values: Mapping[str, Any]) -> str:
     """Hyperparameters with their values: ``learning rate 0.00123, weight decay 2.5e-05, kernel 3``."""
     written = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in values.items()}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.drawing.wording import model_label
+from analysis.drawing.wording import column_title, model_label
 
 REPORTED = ["accuracy", "precision", "recall", "f1"]
 """The measures of the report's Table 2."""
@@ -83,7 +83,7 @@ def weighted_measures(hits: np.ndarray, sizes: np.ndarray, taken: np.ndarray) ->
 def to_markdown(table: pd.DataFrame) -> str:
     """The table in GitHub's Markdown: three decimals, models in capitals, NaN empty, numbers right-aligned."""
     numeric = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
-    lines = [[str(name).replace("_", " ") for name in table], ["---:" if number else "---" for number in numeric]]
+    lines = [[column_title(name) for name in table], ["---:" if number else "---" for number in numeric]]
     lines += [[_cell(name, value) for name, value in row.items()] for row in table.to_dict("records")]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

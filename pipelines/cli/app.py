@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import typer
 
-from pipelines.cli import defaults_file, options, stages, store
-from pipelines.cli.options import variable_of, variables_behind
+from pipelines.cli import defaults_file, options, stages, store, training
+from pipelines.cli.variables import variable_of, variables_behind
 from pipelines.session.isolation import SPINS, invalid_variable, isolate, limit_spinning, say_starting, tolerant_output
 from study.errors import StudyError, require
 from study.home import default_home
@@ -27,7 +27,19 @@ app = typer.Typer(
     epilog="Options can also be set by environment variables (--trials by STUDY_TRIALS) or in a file (--config). "
     "STUDY_DEBUG=1 shows the traceback of any failure. Start with `study reproduce --dataset digits`.",
 )
-app.add_typer(stages.app)
+COMMANDS: Sequence[Callable[..., None]] = (
+    stages.data,
+    training.tune,
+    training.retrain,
+    stages.analyse,
+    stages.explain,
+    stages.predict,
+    training.experiment,
+    training.reproduce,
+)
+"""The commands of the stages, as the help lists them."""
+for command in COMMANDS:
+    app.command()(command)
 app.add_typer(store.app)
 INTERRUPTED = 130
 """The exit code that typer makes of a KeyboardInterrupt."""
@@ -107,6 +119,8 @@ def _explained(error: typer.TyperException) -> str:
         return f"{option} goes before the command: `study {option}{'' if is_last else f' … {context.info_name}'}`."
     if context and not context.parent and "No such option" in error.message and option in _options(context.command):
         return f"{option} goes after the command, e.g. `study {_options(context.command)[option]} {option}`."
+    if context and (context.info_name, option) == ("predict", "--image-size"):
+        return f"{option} is none of predict's: it resizes photos to the size that the run was trained on."
     if context and error.format_message().startswith("Missing"):
         return f"{error.format_message()} `study {context.info_name} --help` explains it."
     return error.format_message()

@@ -26,7 +26,8 @@ def images_of(
 ) -> DataConfig | None:
     """The settings of a data set on which `run`, of `stage`, is chosen; None where the run's own images are meant.
 
-    Without an image size, it is that of the run. `model` is the one that `best` means, by default the CNN.
+    Without an image size, it is that of the run, whose unreadable files are left out too if it left them out. `model`
+    is the one that `best` means, by default the CNN.
 
     Raises:
         StudyError: for an image size without a data set, or an unknown run or model.
@@ -38,4 +39,5 @@ def images_of(
 
     # Before the images are loaded, which may take minutes.
     best.require_possible(store, run, model or "cnn")
-    return data_of(dataset, image_size or best.image_size(store, run, stage, dataset), skip_unreadable)
+    like = best.read_as(store, run, stage, dataset)
+    return data_of(dataset, image_size or like.image_size, skip_unreadable or like.skip_unreadable)

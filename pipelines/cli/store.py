@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import BestDataset, Home, Json, Storage, Uri, number, option
+from pipelines.cli.options import BestDataset, Home, Json, Storage, Uri
+from pipelines.cli.values import number, option
 from pipelines.session.setup import MLFLOW_PORT, OPTUNA_PORT, home_of, store_of, stores_of
 from study.config import STAGES
 from study.errors import unknown

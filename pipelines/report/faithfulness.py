@@ -5,6 +5,7 @@ gradients and DeepSHAP.
 """
 
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +26,8 @@ FOLDER = "faithfulness"
 """The artifacts' folder."""
 IMAGES, CHECKED, BACKGROUND = 100, 20, 30
 """Test images, those of them whose maps are compared with random weights and other classes, and background images."""
+EACH, INTERVAL = 5.4, 30
+"""Seconds that an image takes (Intel Xeon); those between two lines of progress where there is no bar."""
 SEED = 0
 SCORES = {"image": int, "infill": str, "method": str, "squares": float, "sets": float, "insertion_deletion": float}
 CHECKS = {"image": int, "method": str, "check": str, "rank_correlation": float}
@@ -40,13 +43,23 @@ def measure(network: Network, dataset: Dataset, display: Display, *, images: int
     background = normalise(
         dataset.train.subset(activity.stratified_rows(dataset.train.labels, BACKGROUND)[:BACKGROUND]).images
     )
+    display.say(
+        f"Measuring on {len(chosen)} test images which methods can be believed, once for this run: about "
+        f"{EACH * len(chosen) / 60:.0f} minutes of one core's time for a CNN."
+    )
     with display.bar("faithfulness", total=len(chosen)) as bar:
+        done = count(1)
+
+        def advance() -> None:
+            bar.advance()
+            display.log(f"faithfulness: {next(done)} of {len(chosen)} images", after=INTERVAL)
+
         tables = probe.measure(
             network.report_model(network.last),
             chosen,
             background,
             checked=max(1, CHECKED * len(chosen) // IMAGES),
-            on_image=bar.advance,
+            on_image=advance,
         )
     _keep(network.store, network.run.id, dict(zip(("scores", "checks"), tables, strict=True)))
     return _exhibit(*tables)

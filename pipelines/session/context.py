@@ -8,7 +8,6 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.drawing.wording import counted
 from pipelines.session.display import Display
 from study.config import BACKGROUND, BUNDLED, IMAGE_SIZE, DataConfig
 from study.errors import StudyError
@@ -154,8 +153,6 @@ class Context(Stores):
             f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
             f"{len(dataset.classes)} classes{resizing}."
         )
-        if dataset.skipped:
-            self.display.say(f"Left out, since they cannot be read: {counted(dataset.skipped, 'image file')}.")
         if dataset.left_out:
             self.display.say(dataset.left_out)
         for caution in cautions(dataset):
@@ -184,6 +181,8 @@ class Context(Stores):
             profile={"train": len(dataset.train), "test": len(dataset.test), "validation_fraction": fraction},
             used=used,
         )
+        if dataset.unreadable:
+            self.store.log_json(run_id, "unreadable.json", dataset.unreadable)
 
     def params(self, dataset: "Dataset") -> dict[str, Any]:
         """The params recorded on every run beside its own settings."""

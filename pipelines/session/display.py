@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -15,6 +15,8 @@ from study.system.redaction import one_line, redacted
 
 WIDE, BESIDE = 100, 50
 """Characters from which a terminal has room for a long bar; and those of description, share and times beside it."""
+RECENT, SHORTEST = 1 / 3, 30
+"""The share of the time so far, and its minimum in seconds, whose speed tells the time left."""
 
 
 class Bar:
@@ -35,6 +37,18 @@ class Bar:
     def note(self, text: str) -> None:
         """Shows `text` beside the bar."""
         self.update(note=text)
+
+    def sure_from(self, done: float) -> None:
+        """Shows the time left only from `done` of the total on, where the first steps say little about the later."""
+        self.update(sure_from=done)
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """The time left, empty until it can be told."""
+
+    def render(self, task: Task) -> Text:
+        known = task.completed >= task.fields["sure_from"] and task.time_remaining is not None
+        return super().render(task) if known else Text("-:--:--", style="progress.remaining")
 
 
 class Display:
@@ -78,11 +92,18 @@ class Display:
             return
         outermost = self._progress is None
         progress = self._progress = self._progress or self._open()
-        task = progress.add_task(_indented(description), total=total, note="")
+        number = progress.add_task(_indented(description), total=total, note="", sure_from=0)
+        task = progress.tasks[-1]
+
+        def update(**change: Any) -> None:
+            # By default the last 30 seconds count, in which a long trial may not move the bar at all.
+            progress.speed_estimate_period = max(SHORTEST, RECENT * (task.elapsed or 0))
+            progress.update(number, **change)
+
         try:
-            yield Bar(partial(progress.update, task))
+            yield Bar(update)
         finally:
-            progress.remove_task(task)
+            progress.remove_task(number)
             if outermost:
                 progress.stop()
                 self._progress = None
@@ -98,12 +119,10 @@ class Display:
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            _TimeLeft(),
             TextColumn("{task.fields[note]}", markup=False, table_column=note),
             console=self.console,
             transient=True,
-            # By default only the last 30 seconds count, in which a long trial may not move the bar at all.
-            speed_estimate_period=float("inf"),
         )
         progress.start()
         return progress

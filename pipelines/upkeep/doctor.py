@@ -6,7 +6,7 @@ Prints the findings as a table. Before anything is changed both databases are co
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -30,9 +30,11 @@ from study.search.storage import storage_failures_explained
 from study.system import interruption
 from study.system.backups import back_up, damage
 from study.system.databases import exists
+from study.system.faults import Fault, fault
 from study.system.heartbeat import LONGEST_CHECK, HeartbeatMonitor, grace
 from study.system.redaction import masked, redacted
 from study.tracking.hints import command_at
+from study.tracking.permissions import ALLOWED
 
 ROUNDS = 3
 """Maximum number of repeats of a check and its repairs: a repair may uncover another finding."""
@@ -192,8 +194,22 @@ class _Examination:
         with self.context.display.bar("repairing", len(repairs)) as bar:
             for repair in repairs:
                 interruption.check()
-                repair()
+                with self._refusal_explained():
+                    repair()
                 bar.advance()
+
+    @contextmanager
+    def _refusal_explained(self) -> Iterator[None]:
+        """Where the server refuses a repair, raises the error with the command that grants the permission."""
+        try:
+            yield
+        except Exception as error:
+            if fault(error) is not Fault.FORBIDDEN:
+                raise
+            for permission in ALLOWED:
+                for name in sorted({run.dataset_key for run in self.facts.runs}):
+                    self.context.store.writable(name, permission=permission)
+            raise
 
     def _back_up(self) -> None:
         folder = self.context.home.store / f"backup-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"

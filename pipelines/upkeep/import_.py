@@ -34,6 +34,7 @@ from study.search.checks import impossible
 from study.system.files import flush
 from study.system.redaction import one_line
 from study.tracking.hints import command_at
+from study.tracking.runs import Run
 from study.tracking.store import Store
 
 
@@ -57,10 +58,10 @@ def import_study(source: Path, home: Home, *, most: int, display: Display) -> No
             return bar.advance
 
         with unpacked(source, home.root, most, advance) as folder:
-            manifest, report = _checked(folder, home)
+            manifest, reports = _checked(folder, home)
             _install(folder, home)
             bar.note("whole")
-    _say(manifest, report, home, display)
+    _say(manifest, reports, home, display)
 
 
 def _require_empty(home: Home) -> None:
@@ -69,8 +70,8 @@ def _require_empty(home: Home) -> None:
         raise StudyError(f"{home.store} already exists: import into an empty home, with --home NEW.")
 
 
-def _checked(folder: Path, home: Home) -> tuple[Manifest, str]:
-    """Checks the archive in `folder`; returns its manifest and the command that analyses the study in `home`."""
+def _checked(folder: Path, home: Home) -> tuple[Manifest, list[str]]:
+    """Checks the archive in `folder`; returns its manifest and the commands that make its reports in `home`."""
     require_harmless(folder, files_below(folder))
     manifest = read_manifest(folder)
     counts = counted(folder)
@@ -91,7 +92,7 @@ def _checked(folder: Path, home: Home) -> tuple[Manifest, str]:
     if problem:
         raise malformed(problem)
     check_runs(store, counts["runs"])
-    return manifest, _report(store, home)
+    return manifest, _reports(store, home)
 
 
 def _install(folder: Path, home: Home) -> None:
@@ -118,12 +119,14 @@ def _install(folder: Path, home: Home) -> None:
         raise StudyError(f"{home.store} cannot be written ({error.strerror}): import into an empty home.") from None
 
 
-def _say(manifest: Manifest, report: str, home: Home, display: Display) -> None:
+def _say(manifest: Manifest, reports: list[str], home: Home, display: Display) -> None:
     display.say(f"Imported {in_words(manifest.counts)} into {home.root}.")
     for images in manifest.datasets:
         display.say(_images_needed(images))
-    if report:
-        display.say(f"Analyse it with: {report}")
+    if reports:
+        display.say(f"The reports are not in {home.reports}; to make them again:")
+    for command in reports:
+        display.say(f"  {command}")
     for line in manifest.gaps:
         display.say(one_line(line))
     if manifest.gaps:
@@ -139,12 +142,17 @@ def _images_needed(images: DatasetRecord) -> str:
     )
 
 
-def _report(store: Store, home: Home) -> str:
-    """The command that analyses what is in `store` once it is in `home`; empty where nothing was retrained."""
+def _reports(store: Store, home: Home) -> list[str]:
+    """For each data set on which something was retrained, the command that makes its report in `home`."""
     retrained = store.runs(stage="retrain", status="FINISHED")
-    if not retrained:
-        return ""
-    best = next((run for run in retrained if run.model == "cnn"), retrained[0])
-    spec = "best" if best.model == "cnn" else best.id
-    folder = () if best.dataset in BUNDLED else ("--dataset", "PATH")
+    chosen: dict[str, Run] = {}
+    for run in sorted(retrained, key=lambda run: run.model != "cnn"):
+        chosen.setdefault(run.dataset_key, run)
+    return [_report(run, home, is_latest=key == retrained[0].dataset_key) for key, run in chosen.items()]
+
+
+def _report(run: Run, home: Home, *, is_latest: bool) -> str:
+    # `best` is the CNN on the data set of the latest retraining.
+    spec = "best" if run.model == "cnn" and is_latest else run.id
+    folder = () if run.dataset in BUNDLED else ("--dataset", "PATH")
     return command_at(home, home.tracking_uri, "analyse", "--run", spec, *folder)

@@ -13,23 +13,11 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from study.config import (
-    DETAILS,
-    GRID_SIDE,
-    MOST,
-    RATES,
-    SPACES,
-    CNNConfig,
-    CustomConfig,
-    ModelConfig,
-    Range,
-    SearchConfig,
-    TrainConfig,
-    model_kind,
-)
+from study.architectures import CNNConfig, CustomConfig, ModelConfig
+from study.config import DETAILS, GRID_SIDE, MOST, RATES, SPACES, SearchConfig, TrainConfig, model_kind
 from study.errors import StudyError, require, require_known
 from study.geometry import feature_sizes
-from study.ranges import Choices
+from study.ranges import Choices, Range
 from study.search.draws import draw_of
 
 ARCHITECTURE = {

@@ -21,7 +21,7 @@ from study.errors import StudyError
 from study.home import Home
 from study.images import Labelled
 from study.pictures.decoding import resized
-from study.sources.image_folder import Decoded, Say, cache_path, load_cache, room, store_cache
+from study.sources.decoded import Decoded, Say, cache_path, load_cache, room, store_cache
 from study.system import interruption
 from study.system.files import atomic_write, remove_unfinished, temporary_path
 

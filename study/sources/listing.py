@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.errors import StudyError
+from study.config import BUNDLED
+from study.errors import StudyError, unknown
 from study.sources.formats import ARCHIVES, IGNORED, IMAGES, OTHER, SUFFIXES, could_be_image, kind_of
 from study.system.redaction import one_line
 
@@ -168,6 +169,25 @@ class _Lister:
 
     def _root_is_in(self, folder: str) -> bool:
         return os.path.commonpath([os.path.realpath(self.root), folder]) == folder
+
+
+def folder_of(dataset: str) -> Path:
+    """The image folder that `dataset` names, a value of --dataset that is no bundled data set.
+
+    Raises:
+        StudyError: where there is none.
+    """
+    root = Path(dataset).expanduser().resolve()
+    # An empty path would be that of the current folder.
+    if dataset and root.is_dir():
+        return root
+    if Path(dataset).is_absolute():
+        # Either mistyped, or recorded before the images were moved.
+        raise StudyError(
+            f"There is no folder {dataset}: --dataset takes {', '.join(BUNDLED)} or the path of an image folder, its "
+            "present one where recorded images were moved."
+        )
+    raise unknown("dataset", dataset, (*BUNDLED, "the path of an image folder"))
 
 
 def list_folder(root: Path, ours: Collection[Path] = ()) -> Listing:

@@ -6,10 +6,12 @@ registered model is moved by `study.tracking.registry`.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from study.architectures import ARCHITECTURES, MODELS
-from study.config import BUNDLED, IMAGE_SIZE, DataConfig, TrainConfig
-from study.errors import StudyError, require, unknown
+from study.config import BUNDLED, DataConfig, TrainConfig
+from study.errors import StudyError, unknown
+from study.ranges import least_accuracy
 from study.tracking.hints import command, images
 from study.tracking.runs import Run, dataset_keys, metric
 from study.tracking.store import Store
@@ -44,27 +46,6 @@ def best_trial(store: Store, dataset: str, model: str, data: DataConfig | None =
         f"None of the {len(trials)} trials of {model} on {dataset} was completed: raise --trials, or change the "
         "ranges with --lr and --decay under another --search."
     )
-
-
-def least_accuracy(prefer: str) -> float | None:
-    """The validation accuracy that a preference asks for; None for the highest, ``"accuracy"`` or an empty text.
-
-    Raises:
-        StudyError: for a preference that is malformed.
-    """
-    kind, _, value = prefer.partition(":")
-    if prefer in ("", "accuracy"):
-        return None
-    try:
-        least = float(value) if kind == "parameters" else -1.0
-    except ValueError:
-        least = -1.0
-    require(
-        0 <= least <= 1,
-        f"The preference is {prefer!r}: choose accuracy, or parameters:0.70 for the smallest network with at least "
-        "this validation accuracy.",
-    )
-    return least
 
 
 def _smallest(complete: Sequence[Run], least: float) -> Run:
@@ -268,21 +249,22 @@ def choose_trial(
     return run
 
 
-def image_size(store: Store, spec: str, stage: str, dataset: str) -> int:
-    """Side, in pixels, of the images of the run that `spec` names.
+def read_as(store: Store, spec: str, stage: str, dataset: str) -> DataConfig:
+    """The settings of `dataset` (a value of --dataset) with the size and the skipping of the run that `spec` names.
 
-    For `best` it is that of the latest run of `stage` on `dataset` (a value of --dataset); where there is none, of the
-    latest on any, since images may have been moved.
+    For `best` they are those of the latest run of `stage` on `dataset`; where there is none, of the latest on any,
+    since images may have been moved.
 
     Raises:
         StudyError: for an unknown run.
     """
-    if spec != "best" and not spec.startswith("best:"):
-        return find(store, spec).image_size
-    runs = store.runs(stage=stage)
-    source = DataConfig(dataset=dataset).recorded_dataset
-    chosen = next((run for run in runs if run.dataset == source), runs[0] if runs else None)
-    return chosen.image_size if chosen else IMAGE_SIZE
+    data = DataConfig(dataset=dataset)
+    if spec == "best" or spec.startswith("best:"):
+        runs = store.runs(stage=stage)
+        chosen = next((run for run in runs if run.dataset == data.recorded_dataset), runs[0] if runs else None)
+    else:
+        chosen = find(store, spec)
+    return replace(data, image_size=chosen.image_size, skip_unreadable=chosen.skip_unreadable) if chosen else data
 
 
 def require_searched_on(trial: Run, digest: str, source: str) -> None:

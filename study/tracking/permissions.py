@@ -8,8 +8,8 @@ from mlflow.utils.rest_utils import http_request
 from study.errors import StudyError
 from study.system.redaction import without_login
 
-WRITE = ("EDIT", "MANAGE")
-"""MLflow's permissions that allow to record runs in an experiment, or versions of a registered model."""
+ALLOWED = {"EDIT": "record in it", "MANAGE": "delete runs of it"}
+"""MLflow's permissions on experiments and registered models, the lower first, and what needs them."""
 
 
 def user_at(uri: str) -> str:
@@ -19,14 +19,15 @@ def user_at(uri: str) -> str:
     return unquote(urlsplit(uri).username or "") or get_default_host_creds(uri).username or ""
 
 
-def require_edit(uri: str, name: str, key: str, kind: str = "experiment") -> None:
-    """Checks that the user of the server at `uri` may record in an experiment, or versions of a registered model.
+def require_permission(uri: str, name: str, key: str, kind: str = "experiment", permission: str = "EDIT") -> None:
+    """Checks that the user of the server at `uri` has a permission on an experiment or a registered model.
 
     Args:
         uri: the address of the server.
         name: the experiment's or the model's.
         key: the experiment's id, or again the model's name.
         kind: `experiment`, or `registered_model`.
+        permission: one of `ALLOWED`; `EDIT` allows to record runs, or versions of a model.
 
     Raises:
         StudyError: where the server says that the user may not; with the command that grants it.
@@ -37,15 +38,15 @@ def require_edit(uri: str, name: str, key: str, kind: str = "experiment") -> Non
     asked = {"username": user, "resource_type": kind, "resource_id": key}
     answer = http_request(get_default_host_creds(uri), "/api/3.0/mlflow/users/permissions/get", "GET", params=asked)
     # Servers with another kind of login do not know this question.
-    if answer.status_code != 200 or answer.json().get("permission") in WRITE:
+    if answer.status_code != 200 or answer.json().get("permission") in (permission, "MANAGE"):
         return
     # Whoever grants it logs in as another user.
     grant = (
         f"from mlflow.server import get_app_client; get_app_client('basic-auth', '{without_login(uri)}')"
-        f".grant_user_permission('{user}', '{kind}', '{key}', 'EDIT')"
+        f".grant_user_permission('{user}', '{kind}', '{key}', '{permission}')"
     )
     raise StudyError(
-        f"User {user} may read MLflow's {kind.replace('_', ' ')} {name}, and not record in it: have whoever recorded "
-        f'in it first, or the server\'s administrator, run `python -c "{grant}"` (docs/team.md), and the same command '
-        "continues."
+        f"User {user} may read MLflow's {kind.replace('_', ' ')} {name}, and not {ALLOWED[permission]}: have whoever "
+        f'recorded in it first, or the server\'s administrator, run `python -c "{grant}"` (docs/team.md), and the same '
+        "command continues."
     )

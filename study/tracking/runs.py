@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from study.architectures import CustomConfig, model_option
 from study.config import IMAGE_SIZE, DataConfig, TrainConfig
 from study.errors import StudyError, unknown
+from study.params import BOOLEANS
 from study.system.processes import is_gone
 
 T = TypeVar("T")
@@ -188,6 +189,8 @@ class Run:
     """The data set as the option --dataset names it."""
     image_size = _RunField(int, where=PARAMS, default=IMAGE_SIZE)
     """Side of its images, in pixels; those of earlier versions had the default."""
+    skip_unreadable = _RunField(lambda text: BOOLEANS.get(text.lower(), False), where=PARAMS, default=False)
+    """Whether image files that cannot be read were left out."""
     dataset_digest = _RunField(str, where=PARAMS, default="")
     precision = _RunField(str, where=PARAMS, default="")
     epochs = _RunField(int, where=PARAMS, default=0)

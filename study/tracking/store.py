@@ -37,7 +37,7 @@ from study.system.redaction import masked, without_login
 from study.system.retry import Retry, RetryingClient
 from study.tracking.artifacts import Artifacts
 from study.tracking.experiments import Experiments
-from study.tracking.permissions import require_edit, user_at
+from study.tracking.permissions import require_permission, user_at
 from study.tracking.queries import every, is_quotable, quoted
 from study.tracking.runs import BIRTH, PARENT, WORKER, Point, Run, as_param, as_run, points
 
@@ -124,12 +124,13 @@ class Store(Artifacts):
                 f"`study doctor --fix` corrects the location."
             )
 
-    def writable(self, name: str, model: str = "") -> str | None:
+    def writable(self, name: str, model: str = "", permission: str = "EDIT") -> str | None:
         """Id of the experiment `name`; None where there is none.
 
         Args:
             name: of the experiment.
             model: the name of a registered model, which need not exist, of which a version is to be made as well.
+            permission: what is needed on a server with a login, one of `permissions.ALLOWED`.
 
         Raises:
             StudyError: where it was renamed or deleted, its files are where the home was before it was moved, or the
@@ -139,10 +140,10 @@ class Store(Artifacts):
         if key and self.uri.startswith(SQLITE):
             self._require_not_moved(name, key)
         if key and self.uri.startswith("http"):
-            self.wait(lambda: require_edit(self.uri, name, key))
+            self.wait(lambda: require_permission(self.uri, name, key, permission=permission))
         is_asked = bool(model) and self.uri.startswith("http")
         if is_asked and self.client.search_registered_models(f"name = {quoted(model)}"):
-            self.wait(lambda: require_edit(self.uri, model, model, "registered_model"))
+            self.wait(lambda: require_permission(self.uri, model, model, "registered_model"))
         return key
 
     @property

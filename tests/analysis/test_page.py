@@ -214,10 +214,11 @@ def test_tables_show_numbers_for_reading():
             "none": [np.nan],
             "best": [True],
             "split_name": ["test"],
+            "my_network recall": [0.5],
         }
     )
     read = PageParser(page("t", "l", {"p": [Section("h", "", table)]}))
-    for words in ("10,000", "0.706", "0.000518", "–", "True", "split name", "test"):
+    for words in ("10,000", "0.706", "0.000518", "–", "True", "split name", "test", "my_network recall"):
         assert words in read.words
 
 

@@ -28,6 +28,7 @@ SECRETS = {"MLFLOW_AUTH_ADMIN_PASSWORD": "the frog in the well", "MLFLOW_FLASK_S
         ({"MLFLOW_AUTH_ADMIN_PASSWORD": "the frog in the well"}, ("set MLFLOW_FLASK_SERVER_SECRET_KEY",)),
         (SECRETS | {"MLFLOW_AUTH_ADMIN_PASSWORD": "password1234"}, ("MLFLOW_AUTH_ADMIN_PASSWORD is well known",)),
         (SECRETS | {"MLFLOW_AUTH_ADMIN_PASSWORD": "frog"}, ("MLFLOW_AUTH_ADMIN_PASSWORD", "too short")),
+        (SECRETS | {"MLFLOW_AUTH_ADMIN_PASSWORD": "short"}, ("MLFLOW_AUTH_ADMIN_PASSWORD", "too short (under 8)")),
         (SECRETS | {"MLFLOW_FLASK_SERVER_SECRET_KEY": "my-secret-key"}, ("MLFLOW_FLASK_SERVER_SECRET_KEY is well",)),
     ],
 )

@@ -392,8 +392,16 @@ class TestUnreadable:
     def test_skipped_they_are_left_out_and_counted(self, damaged: Path, home: Home):
         dataset = load(damaged, home, skip_unreadable=True)
         assert dataset.skipped == 3
+        assert list(dataset.unreadable) == ["train/cat/0002.png", "train/cat/0004.png", "test/cat/0001.png"]
+        assert dataset.left_out.startswith("Left out, since they cannot be read, 3 image files: train/cat/0002.png (")
         assert torch.bincount(dataset.train.labels).tolist() == [6, 4]
         assert torch.bincount(dataset.test.labels).tolist() == [3, 2]
+
+    def test_of_many_the_first_are_named_and_where_all_are_listed(self, damaged: Path, home: Home):
+        (damaged / "test" / "cat" / "0000.png").write_bytes(b"")
+        left_out = load(damaged, home, skip_unreadable=True).left_out
+        assert left_out.count(".png") == 3
+        assert left_out.endswith(") and 1 more (`study data --json` lists all).")
 
     def test_the_cache_does_not_let_them_pass(self, damaged: Path, home: Home):
         skipped = load(damaged, home, skip_unreadable=True)

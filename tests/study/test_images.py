@@ -35,7 +35,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def full_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("study.sources.image_folder.free_memory", lambda: 1)
+    monkeypatch.setattr("study.sources.decoded.free_memory", lambda: 1)
 
 
 def loaded(photos: Path, home: Home, say: list[str] | None = None, **settings: object) -> Dataset:

@@ -1,7 +1,7 @@
 import pytest
 
 from study.errors import StudyError
-from study.ranges import Choices
+from study.ranges import Choices, least_accuracy
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,12 @@ def test_a_text_that_is_no_choice_is_named_with_its_option(text: str):
         Choices.parse(text, "--filters")
     assert repr(text) in str(raised.value)
     assert "8:64" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "prefer", ["parameters", "parameters:", "parameters:x", "parameters:1.5", "size:0.7", "parameters:nan"]
+)
+def test_a_preference_that_means_nothing_is_named_with_the_choices(prefer: str):
+    with pytest.raises(StudyError, match=r"parameters:0\.70") as error:
+        least_accuracy(prefer)
+    assert repr(prefer) in str(error.value)

@@ -30,6 +30,8 @@ from tests.support.refusal import REACHED, assert_refused_or_done, cases, conten
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app.app).commands  # type: ignore[attr-defined]
 STAGES = (
+    # First: it imports the others, and would keep what they are replaced by.
+    "pipelines.reproduce.retrain",
     "pipelines.tune._search_run",
     "pipelines.retrain.retrain",
     "pipelines.seeds.retrain",

@@ -57,6 +57,19 @@ def test_the_refusal_to_serve_others_without_a_login_imports_nothing_heavy(tmp_p
     assert imported(("ui", "--host", "0.0.0.0"), home=tmp_path, codes=(2,)) == set()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--dataset", "digitz"), ("--device", "gpu"), ("--precision", "half"), ("--space", "all"), ("--prefer", "size")],
+)
+def test_a_mistyped_value_is_refused_before_anything_heavy_is_imported(options: tuple[str, str], tmp_path: Path):
+    assert imported(("tune", *options), home=tmp_path, codes=(2,)) == set()
+
+
+def test_a_mistyped_value_that_may_be_drawn_is_refused_without_torch_and_mlflow(tmp_path: Path):
+    commands = [("tune", "--epochs", "0"), ("tune", "--kernel", "x"), ("tune", "--schedule", "linear")]
+    assert imported(*commands, home=tmp_path, codes=(2,)) == {"optuna"}
+
+
 def test_what_is_done_with_the_stores_alone_imports_no_torch(finished_study: Finished, tmp_path: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -17,7 +17,7 @@ from pipelines.report.exhibits import write_table
 from pipelines.report.network import pull
 from pipelines.show import show_runs
 from study.errors import StudyError
-from study.sources.image_folder import load_cache
+from study.sources.decoded import load_cache
 from study.tracking.store import Store
 from tests.conftest import Finished, copy_of
 from tests.support.process import study_here

@@ -273,6 +273,7 @@ def test_markdown_has_three_decimals_capitals_and_empty_cells():
         "| --- | --- | ---: | ---: | ---: |\n"
         "| CNN | test | 10,000 | 0.700 |  |\n"
     )
+    assert c.to_markdown(pd.DataFrame({"my_network recall": [0.5]})).startswith("| my_network recall |\n")
 
 
 def test_a_roc_legend_names_every_class_and_no_two_lines_look_the_same():

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import optuna
 import pytest
 
-from pipelines.cli import app, options, stages
-from study.config import CNNConfig, FFNNConfig, Range, SearchConfig, TrainConfig
+from pipelines.cli import app, options, stages, training, training_options
+from study.architectures import CNNConfig, FFNNConfig
+from study.config import SearchConfig, TrainConfig
 from study.home import Home
+from study.ranges import Range
 from study.tracking.store import Store
 from tests.support.process import Ended, study_here
 
@@ -28,9 +30,8 @@ TRAINED = {"epochs": 3}
 
 def reload() -> None:
     """Has the command read the defaults again, as a new process does."""
-    importlib.reload(options)
-    importlib.reload(stages)
-    importlib.reload(app)
+    for module in (options, training_options, stages, training, app):
+        importlib.reload(module)
 
 
 @pytest.fixture

@@ -21,13 +21,17 @@ def network(finished_study) -> Iterator[Network]:
 
 
 def test_what_was_measured_is_kept_with_the_run_and_shown_from_then_on(
-    network: Network, finished_study, monkeypatch: pytest.MonkeyPatch
+    network: Network, finished_study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     few = {name: METHODS[name] for name in ("input_x_gradient", "hirescam2", "guided_backprop")}
     monkeypatch.setattr(probe, "METHODS", few)
     material = Material(network, {"cnn": network}, {"conv1": 0, "conv2": 0}, finished_study.dataset)
     assert "faithfulness" not in {figure.name for figure in figures.available(material)}
+    monkeypatch.setattr(faithfulness, "INTERVAL", 0)
     measured = faithfulness.measure(network, finished_study.dataset, Display(), images=4)
+    said = capsys.readouterr().out
+    assert said.startswith("Measuring on 4 test images which methods can be believed, once for this run: about ")
+    assert "faithfulness: 4 of 4 images" in said
     assert measured.table is not None
     assert set(measured.table.loc[~measured.table["control"], "method"]) == set(few)
     assert measured.note.startswith("4 test images, 1 of them with random weights.")

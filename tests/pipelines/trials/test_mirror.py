@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from pipelines.trials.mirror import Mirror, make_run, recorded_points, start_run
-from study.config import FFNNConfig, SearchConfig
+from study.architectures import FFNNConfig
+from study.config import SearchConfig
 from study.search.records import TrialRecord
 from study.search.space import training
 from study.search.trial import Outcome

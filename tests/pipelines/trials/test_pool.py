@@ -27,7 +27,8 @@ from pipelines.trials.pool import WorkerPool, start_context
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.worker import Assignment
 from pipelines.tune import tune
-from study.config import CustomConfig, DataConfig, FFNNConfig, SearchConfig, TrainConfig
+from study.architectures import CustomConfig, FFNNConfig
+from study.config import DataConfig, SearchConfig, TrainConfig
 from study.data import Dataset, load_dataset
 from study.device import prepare
 from study.errors import StudyError

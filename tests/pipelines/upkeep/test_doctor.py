@@ -11,6 +11,8 @@ from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
@@ -18,7 +20,7 @@ from pipelines.retrain import retrain
 from pipelines.upkeep import doctor
 from pipelines.upkeep.doctor import Options, Result, as_json, examine
 from pipelines.upkeep.findings import Finding
-from study.errors import StudyError
+from study.errors import StudyError, require
 from study.home import Home
 from study.search.records import Searches
 from study.system.backups import back_up
@@ -26,6 +28,7 @@ from study.system.processes import this_process
 from study.tracking import best
 from study.tracking.checkpoints import SLOTS
 from study.tracking.runs import HEARTBEAT, WORKER
+from study.tracking.store import Store
 from tests.conftest import surroundings
 from tests.support.patient import FIX, Patient, dead_process
 from tests.support.process import study_here
@@ -280,6 +283,26 @@ def test_a_trial_with_an_impossible_record_is_named_and_nothing_of_it_is_repaire
     assert [(finding.where, finding.message) for finding in result.left] == [
         ("search digits-cnn, trial 1", f"Optuna's record of it is impossible: {fault}.")
     ]
+
+
+def test_a_repair_that_the_server_refuses_names_the_permission(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_open(patient)
+    asked = []
+
+    def refuse(store: Store, name: str, model: str = "", permission: str = "EDIT") -> None:
+        asked.append((name, permission))
+        require(permission == "EDIT", f"User carol may not delete runs of {name}.")
+
+    def forbid(*arguments: object, **more: object) -> None:
+        raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
+
+    monkeypatch.setattr(Store, "writable", refuse)
+    monkeypatch.setattr(Store, "finish", forbid)
+    with pytest.raises(StudyError, match="User carol may not delete runs of digits"):
+        examine(patient.context, Options(fix=True, backup=False))
+    assert asked == [("digits", "EDIT"), ("digits", "MANAGE")]
 
 
 def test_what_a_killed_search_left_is_closed_in_both_stores(patient: Patient) -> None:

@@ -382,6 +382,16 @@ def test_a_refusal_is_one_sentence(folder: Path, tmp_path: Path):
     assert len(ended.err.splitlines()) == 1
 
 
+def test_the_commands_that_make_the_reports_again_are_named(
+    folder: Path, tmp_path: Path, finished_study: Finished, capsys: pytest.CaptureFixture[str]
+):
+    home = Home(root=tmp_path / "home")
+    import_study(folder, home, most=2**30, display=Display())
+    said = capsys.readouterr().out
+    assert f"The reports are not in {home.reports}; to make them again:\n" in said
+    assert f"  study analyse --run {finished_study.retrained['ffnn']} --home {home.root}\n" in said
+
+
 def test_a_run_that_ended_before_it_started_is_imported_since_a_clock_may_be_set_back(folder: Path, tmp_path: Path):
     runs("UPDATE runs SET end_time = start_time - 3600000")(folder)
     summed(folder)

@@ -12,10 +12,12 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from study.config import MODELS, RATES, REPORT_SETTINGS, CNNConfig, Range, SearchConfig, fixed_search
+from study.architectures import MODELS, CNNConfig
+from study.config import RATES, REPORT_SETTINGS, SearchConfig, fixed_search
 from study.errors import Diverged, OutOfMemory, StudyError
 from study.home import Home
 from study.models import parameter_count
+from study.ranges import Range
 from study.search import draws, sampling, search, space
 from study.search.loop import Listener, Training, optimise
 from study.search.private import set_user_attr

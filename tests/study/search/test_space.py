@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
-from study.config import CNNConfig, CustomConfig, FFNNConfig, ModelConfig, SearchConfig, TrainConfig, model_config
+from study.architectures import CNNConfig, CustomConfig, FFNNConfig, ModelConfig
+from study.config import SearchConfig, TrainConfig, model_config
 from study.errors import StudyError
 from study.models import build_model, parameter_count
 from study.ranges import Choices

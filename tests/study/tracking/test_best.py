@@ -95,15 +95,6 @@ def test_the_smallest_network_that_reaches_an_accuracy_can_be_preferred(store: S
     )
 
 
-@pytest.mark.parametrize(
-    "prefer", ["parameters", "parameters:", "parameters:x", "parameters:1.5", "size:0.7", "parameters:nan"]
-)
-def test_a_preference_that_means_nothing_is_named_with_the_choices(prefer: str):
-    text = refusal(selection.least_accuracy, prefer)
-    assert repr(prefer) in text
-    assert "parameters:0.70" in text
-
-
 def test_a_trial_is_retrained_for_its_own_epochs_where_its_search_drew_them(store: Store):
     run = store.get(trial(store, 0, 0.5))
     assert selection.default_epochs(store, run) == 30
@@ -273,16 +264,17 @@ def sized(store: Store, dataset: str, side: int | None) -> str:
 
 
 def test_the_size_of_images_is_that_of_the_run_or_of_the_latest_on_them(store: Store):
-    assert selection.image_size(store, "best", "retrain", "digits") == 32
+    assert selection.read_as(store, "best", "retrain", "digits").image_size == 32
     old = sized(store, "digits", None)
-    assert selection.image_size(store, "best:ffnn", "retrain", "digits") == 32
+    assert selection.read_as(store, "best:ffnn", "retrain", "digits").image_size == 32
     large, other = sized(store, "digits", 48), sized(store, "cifar10", 64)
-    sizes = {name: selection.image_size(store, "best", "retrain", name) for name in ("digits", "cifar10")}
+    sizes = {name: selection.read_as(store, "best", "retrain", name).image_size for name in ("digits", "cifar10")}
     assert sizes == {"digits": 48, "cifar10": 64}
-    assert selection.image_size(store, "best", "retrain", "/moved/photos") == 64
-    assert [selection.image_size(store, run, "retrain", "digits") for run in (old, large, other)] == [32, 48, 64]
+    assert selection.read_as(store, "best", "retrain", "/moved/photos").image_size == 64
+    of_runs = [selection.read_as(store, run, "retrain", "digits") for run in (old, large, other)]
+    assert [data.image_size for data in of_runs] == [32, 48, 64]
     with pytest.raises(StudyError, match="Unknown run 'nowhere'"):
-        selection.image_size(store, "nowhere", "retrain", "digits")
+        selection.read_as(store, "nowhere", "retrain", "digits")
 
 
 def test_a_command_that_is_named_leads_to_the_store_and_the_images_at_hand(store: Store, tmp_path: Path):

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from study.errors import StudyError
-from study.tracking.permissions import require_edit, user_at
+from study.tracking.permissions import require_permission, user_at
 
 PERMISSIONS = {"anna": "READ", "bert": "EDIT", "cleo": "MANAGE"}
 
@@ -41,11 +41,22 @@ def test_a_user_who_may_only_read_is_told_the_command_that_grants_more(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "geheim")
     grant = f"get_app_client('basic-auth', '{address}').grant_user_permission('anna', 'experiment', '7', 'EDIT')"
     with pytest.raises(StudyError, match="User anna may read MLflow's experiment digits") as refused:
-        require_edit(address, "digits", "7")
+        require_permission(address, "digits", "7")
     assert grant in str(refused.value)
     with pytest.raises(StudyError) as refused:
-        require_edit(address.replace("://", "://anna:geheim@"), "digits", "7")
+        require_permission(address.replace("://", "://anna:geheim@"), "digits", "7")
     assert grant in str(refused.value)
+
+
+def test_a_user_who_may_record_is_told_what_grants_the_deletion_of_runs(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bert")
+    with pytest.raises(StudyError, match="experiment digits, and not delete runs of it") as refused:
+        require_permission(address, "digits", "7", permission="MANAGE")
+    assert "grant_user_permission('bert', 'experiment', '7', 'MANAGE')" in str(refused.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "cleo")
+    require_permission(address, "digits", "7", permission="MANAGE")
 
 
 def test_a_registered_model_is_asked_for_by_its_name(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,14 +64,14 @@ def test_a_registered_model_is_asked_for_by_its_name(address: str, monkeypatch: 
     with pytest.raises(
         StudyError, match="may read MLflow's registered model digits-cnn, and not record in it"
     ) as refused:
-        require_edit(address, "digits-cnn", "digits-cnn", "registered_model")
+        require_permission(address, "digits-cnn", "digits-cnn", "registered_model")
     assert "grant_user_permission('anna', 'registered_model', 'digits-cnn', 'EDIT')" in str(refused.value)
 
 
 @pytest.mark.parametrize("user", ["bert", "cleo", "unknown to a server with another kind of login", ""])
 def test_others_are_let_through(user: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
-    require_edit(address, "digits", "7")
+    require_permission(address, "digits", "7")
 
 
 @pytest.mark.parametrize(
