@@ -202,7 +202,8 @@ def _is_duplicate(trials: Sequence[FrozenTrial], number: int, config: SearchConf
         return trial.system_attrs.get("fixed_params") if config.sampler == "grid" else first_attempt(trial)
 
     own = point(trials[number])
-    return own is not None and any(other.state != TrialState.FAIL and point(other) == own for other in trials[:number])
+    is_possible = own is not None and own != number  # its own number: nobody enqueued it
+    return is_possible and any(other.state != TrialState.FAIL and point(other) == own for other in trials[:number])
 
 
 def _has_place(trials: Sequence[FrozenTrial], number: int, config: SearchConfig) -> bool:

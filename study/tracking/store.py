@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ import pandas as pd
 from alembic.util import CommandError
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.tracking import MlflowClient
+from mlflow.tracking.request_header.databricks_request_header_provider import DatabricksRequestHeaderProvider
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -44,6 +46,8 @@ from study.tracking.runs import BIRTH, PARENT, WORKER, Point, Run, as_param, as_
 # MLflow's own retries would block for four minutes, and repeat requests that may have succeeded.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+# MLflow looks for Databricks at each request, by imports that fail: a third of the request's processor time.
+DatabricksRequestHeaderProvider.in_context = cache(DatabricksRequestHeaderProvider.in_context)  # type: ignore[method-assign]
 # It logs tracebacks of errors that are raised as well.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
