@@ -241,8 +241,7 @@ class _Attempt:
         except StopIteration as end:
             self._end(TrialState.COMPLETE, "complete", value=end.value)
         except (Pruned, Diverged) as end:
-            reason = "pruned" if isinstance(end, Pruned) else "diverged"
-            self._end(TrialState.PRUNED, reason, stopped=str(end), stopped_epoch=end.epoch)
+            self._end(TrialState.PRUNED, end.reason, stopped=str(end), stopped_epoch=end.epoch)
         except OutOfMemory as error:
             self.out_of_memory = str(error)
             self._end(TrialState.FAIL, "out of memory", stopped=str(error))
