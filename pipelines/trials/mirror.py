@@ -217,7 +217,7 @@ def end_run(store: Store, run_id: str, outcome: Outcome) -> None:
     store.finish(run_id, outcome.status, outcome.reason, **end_tags(outcome.reason, outcome.epoch, outcome.stopped))
 
 
-def end_tags(reason: str, epoch: int | None, stopped: str) -> dict[str, int | str | None]:
+def end_tags(reason: str, epoch: int | None, stopped: str) -> dict[str, Any]:
     """The tags of a run, besides `status_reason`, whose trial ended for `reason` after `epoch`; see `Outcome`."""
     return {"stopped_epoch": epoch, "stopped_by": stopped if reason == "diverged" else None}
 

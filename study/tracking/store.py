@@ -256,7 +256,7 @@ class Store(Artifacts):
 
     def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
         """Ends a run as FINISHED, FAILED or KILLED for `reason`, with its `last` metrics; tags of None are ignored."""
-        known = {name: value for name, value in tags.items() if value is not None}
+        known: dict[str, Any] = {name: value for name, value in tags.items() if value is not None}
         self.log_points(run_id, last, status_reason=reason, **known)
         self.close(run_id, status)
 
