@@ -42,11 +42,12 @@ bench: $(INSTALLED)  ## The benchmarks, their figures also in reports/benchmarks
 		$(BIN)/python -m benchmarks.$$name --dataset $(DATASET) --json reports/benchmarks/$$name.json; done
 
 # The kills go on where they were stopped; FAULTS="--fresh --kills 50 --only retrain" and the like choose (see --help).
-faults: $(INSTALLED)  ## 200 kills of real processes, 1,000 trials of 8 workers, thousands of bad inputs, a server away: hours
+faults: $(INSTALLED)  ## 200 kills of real processes, 1,000 trials of 8 workers, a Ray node and its driver killed, thousands of bad inputs, a server away: hours
 	failed=0; \
 	$(BIN)/python -m tests.faults $(FAULTS) || failed=1; \
 	$(BIN)/python -m tests.faults.load || failed=1; \
 	$(BIN)/python -m tests.faults.machines || failed=1; \
+	$(BIN)/python -m pytest tests/pipelines/session/test_cluster.py || failed=1; \
 	STUDY_TEST_PROFILE=long $(BIN)/python -m pytest --timeout 0 tests/whole/test_bad_input.py tests/whole/test_bad_archives.py || failed=1; \
 	STUDY_TEST_AWAY=30 $(BIN)/python -m pytest tests/whole/test_server_faults.py -k stopped_for_a_while || failed=1; \
 	exit $$failed

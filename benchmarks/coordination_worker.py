@@ -39,7 +39,7 @@ CALLS: dict[str, tuple[Any, str]] = {
     "report": (of_trial, "report"),
     "write": (Store, "log_points"),
     "tell": (optuna.Study, "tell"),
-    "end": (stage, "end_run"),
+    "end": (Store, "close"),
 }
 """What is timed: the function or method, by its owner and name. `report` prunes too, `begin` starts the MLflow run."""
 EVENTS = {"before_cursor_execute": "statement", "commit": "transaction", "rollback": "transaction"}

@@ -18,7 +18,7 @@ from study.config import AFTER_DATASET, DataConfig, SearchConfig, TrainConfig
 from study.data import Dataset
 from study.errors import require
 from study.ranges import least_accuracy
-from study.search.search import require_continuable
+from study.search.settings import require_continuable
 from study.search.space import GRID
 from study.system.processes import named
 from study.tracking import best
@@ -72,13 +72,14 @@ def run_only_trial(config: SearchConfig, dataset: Dataset, context: Context) -> 
         StudyError: where its loss diverges.
     """
     config = _complete(config, dataset, context)
-    if not best.complete_trials(context.store, dataset.key, search=config.name):
+    complete = best.complete_trials(context.store, dataset.key, search=config.name)
+    if not complete:
         context.display.say(
             f"First a trial at these settings: {counted(config.epochs, 'epoch')} on the training split, for its "
             "validation accuracy."
         )
     tune(config, dataset, replace(context, is_part=True))
-    complete = best.complete_trials(context.store, dataset.key, search=config.name)
+    complete = complete or best.complete_trials(context.store, dataset.key, search=config.name)
     require(bool(complete), f"The only trial of {config.name} was not completed: choose another --lr or --decay.")
     return complete[0]
 

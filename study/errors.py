@@ -37,10 +37,13 @@ class Diverged(Exception):
     """A training loss became NaN or infinite.
 
     Attributes:
+        reason: `diverged`.
         epoch: the epoch, counted from 1, in which it was seen.
         metric: the name of the quantity, e.g. ``"train_loss"``.
         value: what it was.
     """
+
+    reason = "diverged"
 
     def __init__(self, epoch: int, metric: str, value: float):
         super().__init__(f"{metric} became {value} in epoch {epoch}")

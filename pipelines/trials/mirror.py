@@ -214,8 +214,12 @@ def start_run(
 
 def end_run(store: Store, run_id: str, outcome: Outcome) -> None:
     """Ends the run of a trial as the trial ended; a repeated call changes nothing."""
-    stopped_by = outcome.stopped if outcome.reason == "diverged" else None
-    store.finish(run_id, outcome.status, outcome.reason, stopped_epoch=outcome.epoch, stopped_by=stopped_by)
+    store.finish(run_id, outcome.status, outcome.reason, **end_tags(outcome.reason, outcome.epoch, outcome.stopped))
+
+
+def end_tags(reason: str, epoch: int | None, stopped: str) -> dict[str, Any]:
+    """The tags of a run, besides `status_reason`, whose trial ended for `reason` after `epoch`; see `Outcome`."""
+    return {"stopped_epoch": epoch, "stopped_by": stopped if reason == "diverged" else None}
 
 
 def agrees(run: Run, outcome: Outcome) -> bool:

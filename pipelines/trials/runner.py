@@ -9,7 +9,7 @@ from analysis.drawing.wording import settings
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.session.notes import trial_note
-from pipelines.trials.mirror import end_run, start_run
+from pipelines.trials.mirror import agrees, end_run, end_tags, start_run
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.trainings import Images, trial
 from study.config import RATES, SearchConfig
@@ -21,6 +21,7 @@ from study.search import search
 from study.search.loop import Listener, Training, optimise
 from study.search.trial import COUNTED, Outcome, Pruned, Score, Suggestion
 from study.tracking.runs import PARAMETERS
+from study.tracking.tags import log_rates
 from study.tracking.writer import Writer
 from study.training import Epoch
 
@@ -164,10 +165,11 @@ class _TrialRunner:
             raise
         except BaseException as end:
             if isinstance(end, Pruned | Diverged):
-                self.writer.log(run_id, score.best)
+                tags = end_tags(end.reason, end.epoch, str(end))
+                self.writer.log(run_id, score.best, status_reason=end.reason, **tags)
             self.writer.drain(is_patient=isinstance(end, Exception))
             raise
-        self.writer.log(run_id, score.best)
+        self.writer.log(run_id, score.best, status_reason="complete")
         self.writer.drain()
         values = {"accuracy": score.accuracy, "parameters": self.parameters(suggestion)}
         return [values[objective] for objective in self.config.objectives]
@@ -178,8 +180,11 @@ class _TrialRunner:
             return
         run_id, score = self.begun.pop(outcome.number)
         best, store = score.best, self.context.store
+        if outcome.reason in COUNTED:
+            # Its reason came with its last metrics.
+            store.close(run_id, outcome.status)
         # Who ends the trial of a process that stalls for long ends its run, too.
-        if not outcome.is_abandoned or store.get(run_id).status == "RUNNING":
+        elif not outcome.is_abandoned or not agrees(store.get(run_id), outcome):
             end_run(store, run_id, outcome)
         if outcome.reason in COUNTED:
             config, detail = score.suggestion.config, outcome.stopped or f"best in epoch {best['best_epoch']}"
@@ -191,30 +196,33 @@ class _TrialRunner:
         return parameter_count(suggestion.config.model, classes=len(self.dataset.classes), side=self.dataset.side)
 
     def _start(self, suggestion: Suggestion) -> tuple[str, Score]:
-        unbuildable: Unbuildable | None = None
-        try:
+        count = None
+        with suppress(Unbuildable):
             count = self.parameters(suggestion)
-        except Unbuildable as error:
-            count, unbuildable = None, error
         run_id = start_run(
             self.context.store,
             self.config,
             suggestion.number,
             retry_of=suggestion.retry_of,
             dataset=self.dataset.key,
-            params={**suggestion.config.params(), **self.params} | ({} if count is None else {PARAMETERS: count}),
+            params={},
             parent=self.parent,
         )
+        params = {**suggestion.config.params(), **self.params} | ({} if count is None else {PARAMETERS: count})
+        # Written with its first metrics: a request costs a server more than what it brings.
+        self.writer.describe(run_id, {**params, **log_rates(params)})
         # First: binding fails where another process has ended the trial, and the run has to be ended then.
         self.begun[suggestion.number] = run_id, Score(suggestion)
         suggestion.bind(run_id, trial_note(self.context.store, self.dataset.key, run_id), count)
-        if unbuildable:
-            # As Optuna recommends for infeasible points: the sampler learns to avoid a pruned trial, not a failed one.
-            raise Pruned(0, str(unbuildable)) from unbuildable
         return self.begun[suggestion.number]
 
     def _fit(self, suggestion: Suggestion, run_id: str, score: Score) -> Iterator[None]:
         config, context, images = suggestion.config, self.context, len(self.images)
+        try:
+            self.parameters(suggestion)
+        except Unbuildable as error:
+            # As Optuna recommends for infeasible points: the sampler learns to avoid a pruned trial, not a failed one.
+            raise Pruned(0, str(error)) from error
         with context.display.bar(f"  trial {suggestion.number}", config.epochs * images) as bar:
             training = context.run(trial, self.images, config, on_batch=bar.advance, timeout=self.config.trial_timeout)
             with closing(training):

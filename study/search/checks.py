@@ -13,7 +13,8 @@ from study.errors import StudyError, first_line
 from study.search.draws import draw_of, first_attempt
 from study.search.private import require_valid
 from study.search.search import Search
-from study.search.space import config_of, training
+from study.search.settings import config_of
+from study.search.space import training
 from study.search.storage import open_storage
 
 IMPOSSIBLE = (

@@ -6,18 +6,19 @@ They ask for the states of trials, load several trials, and write several values
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
-from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Executable, select, update
+from sqlalchemy import Connection, Executable, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import SQLAlchemyError
 
 Model = Any
 """One of Optuna's models of a table."""
@@ -48,18 +49,27 @@ class Database(RDBStorage):
         """Whether it has a statement that inserts or replaces rows."""
         return self.engine.name in UPSERTS
 
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """A transaction without Optuna's session, whose objects cost more than the statements; it raises the same."""
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StorageInternalError("A transaction failed.") from error
+
     def states(self, study_id: int, lowest: int) -> dict[int, TrialState]:
         """The states of a search's trials whose ids are at least `lowest`, by id."""
         chosen = (TRIALS.c.study_id == study_id, TRIALS.c.trial_id >= lowest)
         query = select(TRIALS.c.trial_id, TRIALS.c.state).where(*chosen)
-        with _create_scoped_session(self.scoped_session) as session:
-            return {row.trial_id: row.state for row in session.execute(query)}
+        with self._transaction() as connection:
+            return {row.trial_id: row.state for row in connection.execute(query)}
 
     def load(self, ids: Sequence[int]) -> list[FrozenTrial]:
         """The trials with these ids."""
-        with _create_scoped_session(self.scoped_session) as session:
+        with self._transaction() as connection:
             parts = (ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE))
-            return [trial for part in parts for trial in _load(session, part)]
+            return [trial for part in parts for trial in _load(connection, part)]
 
     def write(self, trial_id: int, rows: Rows, end: tuple[TrialState, datetime] | None = None) -> None:
         """Writes rows of a trial that has not ended, and perhaps its end, in one transaction.
@@ -68,15 +78,15 @@ class Database(RDBStorage):
             UpdateFinishedTrialError: where it has ended.
         """
         this = TRIALS.c.trial_id == trial_id
-        with _create_scoped_session(self.scoped_session) as session:
-            recorded = session.execute(select(TRIALS.c.state).where(this).with_for_update()).scalar_one()
-            self.check_trial_is_updatable(trial_id, recorded)
+        with self._transaction() as connection:
+            if connection.execute(select(TRIALS.c.state).where(this).with_for_update()).scalar_one().is_finished():
+                raise UpdateFinishedTrialError(f"Trial {trial_id} has ended.")
             for model, values in rows.items():
-                session.execute(_upsert(model, self.engine.name), values)
+                connection.execute(_upsert(model, self.engine.name), values)
             if end:
                 state, time = end
                 utc = time.astimezone(UTC).replace(tzinfo=None)
-                session.execute(update(TRIALS).where(this).values(state=state, datetime_complete=utc))
+                connection.execute(update(TRIALS).where(this).values(state=state, datetime_complete=utc))
 
 
 @lru_cache
@@ -89,16 +99,16 @@ def _upsert(model: Model, database: str) -> Executable:
     return upsert
 
 
-def _load(session: Session, ids: Sequence[int]) -> Iterator[FrozenTrial]:
+def _load(connection: Connection, ids: Sequence[int]) -> Iterator[FrozenTrial]:
     # First: what is recorded before a trial ends is there where it has ended.
     names = ("trial_id", "number", "state", "datetime_start", "datetime_complete")
     query = select(*(TRIALS.c[name] for name in names)).where(TRIALS.c.trial_id.in_(ids)).order_by(TRIALS.c.trial_id)
-    heads = session.execute(query).all()
+    heads = connection.execute(query).all()
 
     def rows(model: Any, *names: str) -> dict[int, list[Any]]:
         columns, found = model.__table__.c, defaultdict(list)
         own = (columns[name] for name in names)
-        for key, *values in session.execute(select(columns.trial_id, *own).where(columns.trial_id.in_(ids))):
+        for key, *values in connection.execute(select(columns.trial_id, *own).where(columns.trial_id.in_(ids))):
             found[key].append(values)
         return found
 

@@ -49,7 +49,8 @@ def next_draw(trial: FrozenTrial, before: Sequence[FrozenTrial]) -> int:
     """Draw number of a new trial: that of its first attempt, or the next one after the trials `before` it."""
     if (first := first_attempt(trial)) != trial.number:
         return draw_of(before[first])
-    return max((draw_of(earlier) for earlier in before if _has_drawn(earlier)), default=-1) + 1
+    # Draws increase with the numbers of the trials that have one.
+    return next((draw_of(earlier) for earlier in reversed(before) if _has_drawn(earlier)), -1) + 1
 
 
 def _has_drawn(trial: FrozenTrial) -> bool:

@@ -202,7 +202,8 @@ def _is_duplicate(trials: Sequence[FrozenTrial], number: int, config: SearchConf
         return trial.system_attrs.get("fixed_params") if config.sampler == "grid" else first_attempt(trial)
 
     own = point(trials[number])
-    return own is not None and any(other.state != TrialState.FAIL and point(other) == own for other in trials[:number])
+    is_possible = own is not None and own != number  # its own number: nobody enqueued it
+    return is_possible and any(other.state != TrialState.FAIL and point(other) == own for other in trials[:number])
 
 
 def _has_place(trials: Sequence[FrozenTrial], number: int, config: SearchConfig) -> bool:
@@ -240,8 +241,7 @@ class _Attempt:
         except StopIteration as end:
             self._end(TrialState.COMPLETE, "complete", value=end.value)
         except (Pruned, Diverged) as end:
-            reason = "pruned" if isinstance(end, Pruned) else "diverged"
-            self._end(TrialState.PRUNED, reason, stopped=str(end), stopped_epoch=end.epoch)
+            self._end(TrialState.PRUNED, end.reason, stopped=str(end), stopped_epoch=end.epoch)
         except OutOfMemory as error:
             self.out_of_memory = str(error)
             self._end(TrialState.FAIL, "out of memory", stopped=str(error))

@@ -15,7 +15,7 @@ from study.errors import StudyError, first_line
 from study.search.draws import draw_of, first_attempt, parameters_of
 from study.search.heartbeat import COUNTER
 from study.search.search import Search, fail, finished, outcome
-from study.search.space import config_of
+from study.search.settings import config_of
 from study.search.storage import open_storage
 from study.search.trial import COUNTED, Outcome
 from study.system.redaction import masked

@@ -5,10 +5,8 @@ diverged ones; or as FAIL, when it was interrupted or crashed. The user attribut
 """
 
 import itertools
-import json
 import math
 import warnings
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,10 +24,11 @@ from study.search.draws import draw_of, first_attempt, parameters_of
 from study.search.heartbeat import COUNTER
 from study.search.private import set_failed, study_ids
 from study.search.sampling import pruner_of
-from study.search.space import GRID, config_of
+from study.search.settings import require_equal, require_same_heartbeat, settings_of
+from study.search.space import GRID
 from study.search.storage import open_storage, opening
 from study.search.trial import Outcome
-from study.system.heartbeat import HeartbeatMonitor, interval
+from study.system.heartbeat import HeartbeatMonitor
 from study.system.processes import is_gone, this_process
 
 # Its warnings repeat, with tracebacks, the reported errors of failed trials.
@@ -71,43 +70,18 @@ def open_search(config: SearchConfig, storage: str, *, digest: str, image_size: 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             opened.set_metric_names([VALUES[objective][0] for objective in config.objectives])
-    settings = _settings(config, digest, image_size)
+    settings = settings_of(config, digest, image_size)
     if "settings" not in opened.user_attrs:
         opened.set_user_attr("settings", settings)
-    _require_equal(config.name, opened.user_attrs["settings"], settings)
+    require_equal(config.name, opened.user_attrs["settings"], settings)
     if not storage.startswith(SQLITE):
-        _require_same_heartbeat(opened)
+        require_same_heartbeat(opened)
     _require_possible(opened)
     if config.sampler == "grid" and not opened.user_attrs.get("is_lined_up"):
         _enqueue_grid(opened, config)
         # Set last: if this process is killed before, the next one enqueues the missing points.
         opened.set_user_attr("is_lined_up", True)
     return opened
-
-
-def require_continuable(config: SearchConfig, storage: str, *, digest: str, image_size: int = IMAGE_SIZE) -> None:
-    """Refuses other settings than those that a search of this name has begun with, as `open_search` does.
-
-    Creates no search, but the tables of a database that has none. Raises a StudyError where the settings differ.
-    """
-    if storage.startswith(SQLITE) and not Path(storage.removeprefix(SQLITE)).is_file():
-        return
-    begun: dict[str, Any] = {}
-    with opening(storage):
-        database = open_storage(storage)
-        try:
-            if config.name in study_ids(database):
-                begun = optuna.load_study(study_name=config.name, storage=database).user_attrs
-        finally:
-            database.engine.dispose()
-    if "settings" in begun:
-        _require_equal(config.name, begun["settings"], _settings(config, digest, image_size))
-
-
-def _settings(config: SearchConfig, digest: str, image_size: int) -> dict[str, Any]:
-    """The settings as a search keeps them: JSON makes lists of tuples, as the storage does."""
-    kept = {**config.settings(), "image_size": image_size, "dataset": digest[:12]}
-    return dict(json.loads(json.dumps(kept)))
 
 
 def exists(name: str, storage: str) -> bool:
@@ -130,36 +104,6 @@ def _require_possible(search: Search) -> None:
                 f"Trial {trial.number} of the search {search.study_name!r} has an impossible record ({error}): "
                 "restore a backup of the storage, or name a new --search."
             ) from None
-
-
-def _require_equal(name: str, recorded: dict[str, Any], now: dict[str, Any]) -> None:
-    # Fields that are newer than the search take their defaults.
-    before = {"image_size": IMAGE_SIZE} | recorded | json.loads(json.dumps(config_of(name, recorded).settings()))
-    differing = [key for key in now if before.get(key) != now[key]]
-    if differing == ["model_settings"] and _is_same_path(before["model_settings"], now["model_settings"]):
-        raise StudyError(
-            f"The file of {now['model_settings']['model_path']} has changed since the search {name!r} began: restore "
-            "it, or name a new one with --search."
-        )
-    if differing:
-        what = "; ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in differing)
-        raise StudyError(f"The search {name!r} was started with other settings ({what}): name a new one with --search.")
-
-
-def _is_same_path(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    return "model_path" in now and before.get("model_path") == now["model_path"]
-
-
-def _require_same_heartbeat(search: Search) -> None:
-    """Checks that other machines, which observe the heartbeats of this one, expect them as often."""
-    now = interval()
-    if (before := search.user_attrs.get("heartbeat")) is None:
-        search.set_user_attr("heartbeat", now)
-    elif before != now:
-        raise StudyError(
-            f"The search {search.study_name!r} has a heartbeat every {before:g} s, and STUDY_HEARTBEAT is {now:g}: "
-            "set it to the same on all machines, or name a new --search."
-        )
 
 
 def _enqueue_grid(search: Search, config: SearchConfig) -> None:

@@ -6,7 +6,7 @@ written as on the command line: listed values (``"3,5,7"``), or a range of whole
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from study.architectures import CNNConfig, CustomConfig, ModelConfig
-from study.config import DETAILS, GRID_SIDE, MOST, RATES, SPACES, SearchConfig, TrainConfig, model_kind
+from study.config import GRID_SIDE, MOST, RATES, SPACES, SearchConfig, TrainConfig
 from study.errors import StudyError, require, require_known
 from study.geometry import feature_sizes
 from study.ranges import Choices, Range
@@ -82,10 +82,10 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     texts = {**architecture(config.model), **TRAINING} if space == "architecture" else {}
     if not isinstance(config.model, CustomConfig):
         given = _by_layer(given)
-    read = {name: Choices.parse(text, _option(name, config.model)) for name, text in (texts | dict(given)).items()}
+    read = {name: Choices.parse(text, option_of(name, config.model)) for name, text in (texts | dict(given)).items()}
     names = _names(config.model)
     for name in read:
-        require(name in names, f"The model {config.model.name} has no {_option(name, config.model)}: leave it out.")
+        require(name in names, f"The model {config.model.name} has no {option_of(name, config.model)}: leave it out.")
     _require_possible(config, read)
     fixed: dict[str, Any] = {name: choices.values[0] for name, choices in read.items() if choices.is_fixed}
     model = _with_values(config.model, fixed)
@@ -93,7 +93,7 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     for name, choices in drawn.items():
         require(
             name not in _geometry(config.model) or choices.step is not None,
-            f"{_option(name, config.model)} is {str(choices)!r}: list whole numbers with equal steps, e.g. 3,5,7.",
+            f"{option_of(name, config.model)} is {str(choices)!r}: list whole numbers with equal steps, e.g. 3,5,7.",
         )
     if "epochs" in drawn:
         fixed["epochs"] = max(drawn["epochs"].values)
@@ -108,7 +108,8 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     return config
 
 
-def _option(name: str, model: ModelConfig) -> str:
+def option_of(name: str, model: ModelConfig) -> str:
+    """The option of `study tune` that sets a hyperparameter."""
     if isinstance(model, CustomConfig) and name in model.arguments:
         return f"--argument {name}"
     return OPTIONS.get(name, f"--{name}")
@@ -146,7 +147,7 @@ def _require_possible(config: SearchConfig, read: Mapping[str, Choices]) -> None
     """Raises a `StudyError` for a value that no training can have."""
     rates = {name: getattr(config, name).low for name in RATES}
     for name, choices in read.items():
-        option = _option(name, config.model)
+        option = option_of(name, config.model)
         is_count = not isinstance(config.model, CustomConfig) or name in TRAINING
         for value in choices.values:
             if is_count and isinstance(value, int):
@@ -277,28 +278,3 @@ def training(config: SearchConfig, draw: int, drawn: Mapping[str, Any]) -> Train
     of_training = {name: value for name, value in drawn.items() if name not in architecture(config.model)}
     model = _with_values(config.model, drawn)
     return TrainConfig(model=model, seed=config.seed + draw, **{**fixed, **of_training})
-
-
-def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
-    """The config of a search from its stored settings, with the default total.
-
-    A field that is newer than the search takes its default, with which the search was made.
-
-    Raises:
-        StudyError: for an unknown model, or a value that cannot work.
-        LookupError, TypeError, AttributeError: where `settings` are not those of a search.
-    """
-    kind = model_kind(settings["model"], settings["model_settings"])
-    # The storage keeps JSON, which turns tuples into lists.
-    recorded = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings["model_settings"].items()
-    }
-    model: dict[str, Any] = {item.name: recorded[item.name] for item in fields(kind) if item.name in recorded}
-    ranges: dict[str, Any] = {key: Range(**settings[key]) for key in RATES}
-    network = kind(**model)
-    choices = {key: Choices.parse(text, _option(key, network)) for key, text in settings.get("choices", {}).items()}
-    others = {item.name for item in fields(SearchConfig)} - {"model", "choices", *DETAILS, *RATES}
-    own = {key: settings[key] for key in others & settings.keys()}
-    if "objectives" in own:
-        own["objectives"] = tuple(own["objectives"])
-    return SearchConfig(name=name, model=network, choices=choices, **ranges, **own)

@@ -86,6 +86,8 @@ def best_epoch(accuracies: Mapping[int, float], losses: Mapping[int, float]) -> 
 class Pruned(Exception):
     """The pruner ended a trial after this epoch; or, before its first, it could not begin for the reason `why`."""
 
+    reason = "pruned"
+
     def __init__(self, epoch: int, why: str = ""):
         super().__init__(why or f"pruned after epoch {epoch}")
         self.epoch = epoch

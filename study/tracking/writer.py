@@ -1,8 +1,11 @@
 """Background writer: records metrics and files while training goes on."""
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
 
 from study.errors import StoreFault
 from study.system import interruption
@@ -15,8 +18,22 @@ POLL = 0.05
 """Seconds between two checks, while waiting for a write, whether the store is away or a signal came."""
 
 
+@dataclass
+class _Batch:
+    """What is to be written of a run."""
+
+    points: list[Point] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, object] = field(default_factory=dict)
+
+    def add(self, later: "_Batch") -> None:
+        self.points += later.points
+        self.params |= later.params
+        self.tags |= later.tags
+
+
 class Writer:
-    """Writes to a store from its own thread, in order; gathers the metrics of each run into one write.
+    """Writes to a store from its own thread, in order; gathers metrics, params and tags of each run into one write.
 
     While the store is unavailable, the thread retries, and further writes wait in memory. Results that a process did
     not write before it ended are computed again by the same command, which continues from what the store has.
@@ -30,7 +47,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._lock = threading.Lock()
         self._hurry = threading.Event()
-        self._pending: list[tuple[str, Point]] = []
+        self._pending: dict[str, _Batch] = defaultdict(_Batch)
         self._is_scheduled = False
         self._error: BaseException | None = None
 
@@ -44,10 +61,18 @@ class Writer:
             self._hurry.set()
             self._thread.shutdown()
 
-    def log(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Queues the metrics of one step, and returns at once."""
+    def log(self, run_id: str, metrics: Mapping[str, float], step: int = 0, **tags: object) -> None:
+        """Queues the metrics of one step, and tags, and returns at once; tags of None are ignored."""
+        known = {name: value for name, value in tags.items() if value is not None}
+        self._add(run_id, _Batch(points(metrics, step), tags=known))
+
+    def describe(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Queues the params of a run, and returns at once."""
+        self._add(run_id, _Batch(params=dict(params)))
+
+    def _add(self, run_id: str, batch: _Batch) -> None:
         with self._lock:
-            self._pending += [(run_id, point) for point in points(metrics, step)]
+            self._pending[run_id].add(batch)
             is_first, self._is_scheduled = not self._is_scheduled, True
         if is_first:
             self._thread.submit(self._gather)
@@ -104,16 +129,14 @@ class Writer:
 
     def _write(self) -> None:
         with self._lock:
-            taken, self._pending = self._pending, []
+            taken, self._pending = self._pending, defaultdict(_Batch)
             self._is_scheduled = False
-        by_run: dict[str, list[Point]] = {}
-        for run_id, point in taken:
-            by_run.setdefault(run_id, []).append(point)
         try:
-            for run_id in list(by_run):
-                self._store.log_points(run_id, by_run[run_id])
-                del by_run[run_id]
+            for run_id, batch in tuple(taken.items()):
+                self._store.log_points(run_id, batch.points, params=batch.params, **batch.tags)
+                del taken[run_id]
         finally:
-            kept = [(run_id, point) for run_id, batch in by_run.items() for point in batch]
             with self._lock:
-                self._pending = kept + self._pending
+                for run_id, later in self._pending.items():
+                    taken[run_id].add(later)
+                self._pending = taken

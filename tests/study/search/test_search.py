@@ -12,7 +12,7 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from study.architectures import MODELS, CNNConfig
+from study.architectures import MODELS
 from study.config import RATES, REPORT_SETTINGS, SearchConfig, fixed_search
 from study.errors import Diverged, OutOfMemory, StudyError
 from study.home import Home
@@ -21,7 +21,6 @@ from study.ranges import Range
 from study.search import draws, sampling, search, space
 from study.search.loop import Listener, Training, optimise
 from study.search.private import set_user_attr
-from study.search.records import Searches
 from study.search.search import Search
 from study.search.trial import Pruned, Score, Suggestion, best_epoch
 
@@ -235,62 +234,6 @@ def unless(name: str, whole: Callable[..., None]) -> Callable[..., None]:
             whole(storage, trial, key, value)
 
     return written
-
-
-@pytest.mark.parametrize(
-    ("changed", "named"),
-    [
-        ({"epochs": 4}, "epochs was 3, now 4"),
-        ({"sampler": "random"}, "sampler was tpe, now random"),
-        ({"learning_rate": Range(low=1e-3, high=1e-2)}, "learning_rate was"),
-        ({"model": CNNConfig(filters=(8, 8))}, "model_settings was"),
-        ({"seed": 3}, "seed was 0, now 3"),
-    ],
-)
-def test_changed_settings_are_refused_with_the_difference(changed: dict[str, object], named: str, home: Home):
-    opened(home)
-    with pytest.raises(StudyError, match="was started with other settings") as raised:
-        opened(home, replace(QUICK, **changed))
-    assert named in str(raised.value)
-    assert "--search" in str(raised.value)
-    opened(home, replace(QUICK, trials=100))
-
-
-def test_images_of_another_size_are_refused_with_both_sizes(home: Home):
-    opened(home)
-    optuna_study = opened(home)
-    with pytest.raises(StudyError, match="image_size was 32, now 48; dataset was"):
-        search.open_search(QUICK, home.storage_url, digest="another", image_size=48)
-    settings = optuna_study.user_attrs["settings"]
-    del settings["image_size"]
-    optuna_study.set_user_attr("settings", settings)
-    opened(home)
-
-
-def test_a_search_that_is_older_than_a_setting_is_continued_with_its_default(home: Home):
-    optuna_study = opened(home)
-    settings = optuna_study.user_attrs["settings"]
-    del settings["warmup_steps"], settings["model_settings"]["dilation"]
-    settings["of_a_later_version"] = settings["model_settings"]["of_a_later_version"] = 1
-    optuna_study.set_user_attr("settings", settings)
-    opened(home)
-    [record] = Searches(home.storage_url).read()
-    assert replace(record.config, trials=QUICK.trials) == QUICK
-    with pytest.raises(StudyError, match="warmup_steps was 0, now 3"):
-        opened(home, replace(QUICK, warmup_steps=3))
-
-
-def test_a_search_with_an_unknown_model_says_so(home: Home):
-    optuna_study = opened(home)
-    optuna_study.set_user_attr("settings", {**optuna_study.user_attrs["settings"], "model": "resnet"})
-    [record] = Searches(home.storage_url).read()
-    assert record.fault == "Unknown model 'resnet': choose one of cnn, ffnn."
-
-
-def test_another_data_set_is_refused(home: Home):
-    opened(home)
-    with pytest.raises(StudyError, match="dataset was 0123456789ab, now fedcba"):
-        opened(home, digest="fedcba9876543210")
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """The search spaces: all that they propose can be built, and nothing that was searched before changes."""
 
 import itertools
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
-from study.architectures import CNNConfig, CustomConfig, FFNNConfig, ModelConfig
+from study.architectures import CNNConfig, CustomConfig, FFNNConfig
 from study.config import SearchConfig, TrainConfig, model_config
 from study.errors import StudyError
 from study.models import build_model, parameter_count
@@ -22,7 +21,6 @@ from study.search.space import (
     ARCHITECTURE,
     GEOMETRY,
     TRAINING,
-    config_of,
     costliest,
     distribution,
     in_space,
@@ -182,17 +180,6 @@ def test_one_value_is_fixed_and_several_are_drawn():
     assert list(architecture.choices) == [
         name for name in (*ARCHITECTURE["cnn"], *TRAINING) if name not in ("kernel", "filters2", "optimiser")
     ]
-
-
-@pytest.mark.parametrize("model", [CNNConfig(), FFNNConfig()], ids=lambda model: model.name)
-def test_a_search_comes_back_from_its_stored_settings(model: ModelConfig):
-    search = SEARCHES[model.name]
-    stored = json.loads(json.dumps(search.settings()))
-    assert config_of("s", stored) == search
-    # A search from before there were choices.
-    before = json.loads(json.dumps(SearchConfig(name="s", model=model).settings()))
-    del before["choices"]
-    assert config_of("s", before) == SearchConfig(name="s", model=model)
 
 
 @pytest.mark.parametrize(

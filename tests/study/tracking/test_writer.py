@@ -3,6 +3,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -26,10 +27,10 @@ class Watched(Store):
         self.busy, self.is_open = threading.Event(), threading.Event()
         self.is_open.set()
 
-    def log_points(self, run_id: str, recorded: Sequence[Point], **tags: object) -> None:
+    def log_points(self, run_id: str, recorded: Sequence[Point], **others: Any) -> None:
         self.busy.set()
         assert self.is_open.wait(TIMEOUT), "held up for longer than a test should take"
-        super().log_points(run_id, recorded, **tags)
+        super().log_points(run_id, recorded, **others)
         self.writes.append((run_id, list(recorded)))
 
     def new_run(self) -> str:
@@ -115,6 +116,29 @@ def test_logging_does_not_wait_and_what_came_meanwhile_is_one_write(watched: Wat
         writer.drain()
     brought = [[(point.name, point.step) for point in written] for _, written in watched.writes]
     assert brought == [[("first", 0)], [(name, step) for step in range(1, 6) for name in ("loss", "accuracy")]]
+
+
+def test_params_and_tags_go_out_with_the_metrics_also_after_a_refusal(watched: Watched):
+    run_id, other = watched.new_run(), watched.new_run()
+    with Writer(watched) as writer:
+        watched.hold(writer, other)
+        watched.client.delete_run(run_id)
+        writer.describe(run_id, {"seed": 3, "choices": {"kernel": "3,5"}})
+        writer.log(run_id, {"loss": 0.5}, 1, status_reason="pruned", stopped_by=None)
+        watched.is_open.set()
+        with pytest.raises(MlflowException, match="active"):
+            writer.drain()
+        watched.client.restore_run(run_id)
+        writer.log(run_id, {}, status_reason="complete")
+        writer.drain()
+    run = watched.get(run_id)
+    assert (run.params, run.metrics, run.reason) == (
+        {"seed": "3", "choices": '{"kernel": "3,5"}'},
+        {"loss": 0.5},
+        "complete",
+    )
+    assert "stopped_by" not in run.tags
+    assert [run for run, _ in watched.writes] == [other, run_id]
 
 
 def test_draining_waits_for_the_store(watched: Watched):
@@ -252,11 +276,11 @@ def test_points_of_a_write_that_broke_off_halfway_are_in_the_store_once(
     run_id, count, batches = watched.new_run(), MAX_BATCH + 200, []
     log_batch = watched.client.log_batch
 
-    def failing_once(run: str, metrics: Sequence[object], tags: Sequence[object]) -> None:
+    def failing_once(run: str, metrics: Sequence[object], **others: Sequence[object]) -> None:
         batches.append(len(metrics))
         if batches == [1, MAX_BATCH, 200]:
             raise MlflowException("The store is away.")
-        log_batch(run, metrics=metrics, tags=tags)
+        log_batch(run, metrics=metrics, **others)
 
     monkeypatch.setattr(watched.client, "log_batch", failing_once)
     with Writer(watched) as writer:
