@@ -21,7 +21,6 @@ from study.search import search
 from study.search.loop import Listener, Training, optimise
 from study.search.trial import COUNTED, Outcome, Pruned, Score, Suggestion
 from study.tracking.runs import PARAMETERS
-from study.tracking.tags import log_rates
 from study.tracking.writer import Writer
 from study.training import Epoch
 
@@ -205,12 +204,9 @@ class _TrialRunner:
             suggestion.number,
             retry_of=suggestion.retry_of,
             dataset=self.dataset.key,
-            params={},
+            params={**suggestion.config.params(), **self.params} | ({} if count is None else {PARAMETERS: count}),
             parent=self.parent,
         )
-        params = {**suggestion.config.params(), **self.params} | ({} if count is None else {PARAMETERS: count})
-        # Written with its first metrics: a request costs a server more than what it brings.
-        self.writer.describe(run_id, {**params, **log_rates(params)})
         # First: binding fails where another process has ended the trial, and the run has to be ended then.
         self.begun[suggestion.number] = run_id, Score(suggestion)
         suggestion.bind(run_id, trial_note(self.context.store, self.dataset.key, run_id), count)

@@ -16,7 +16,6 @@ from contextlib import ExitStack, suppress
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, cast
 from urllib.parse import quote, unquote, urlsplit
 from uuid import uuid4
@@ -213,7 +212,7 @@ class Store(Artifacts):
 
     def describe(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Records the params of a run, which may never change; `start` does so too, unless it is killed before."""
-        self.client.log_batch(run_id, params=_as_params(params))
+        self.client.log_batch(run_id, params=[Param(key, as_param(value)) for key, value in params.items()])
 
     def log_dataset(
         self, run_id: str, *, name: str, digest: str, source: str, profile: Mapping[str, float], used: Sequence[str]
@@ -246,18 +245,15 @@ class Store(Artifacts):
         """Records metrics of one step, in one write."""
         self.log_points(run_id, points(metrics, step))
 
-    def log_points(
-        self, run_id: str, recorded: Sequence[Point], params: Mapping[str, Any] = MappingProxyType({}), **tags: object
-    ) -> None:
-        """Records values of metrics, of any number of steps, params and tags, in as few writes as MLflow allows.
+    def log_points(self, run_id: str, recorded: Sequence[Point], **tags: object) -> None:
+        """Records values of metrics, of any number of steps, and tags, in as few writes as MLflow allows.
 
         A request that failed may have reached the server. Repeated, it changes nothing: MLflow leaves out values that
         it has with the same step and time.
         """
-        others: dict[str, Any] = {"params": _as_params(params), "tags": _as_tags(tags)}
-        for start in range(0, max(len(recorded), bool(params or tags)), MAX_BATCH):
+        for start in range(0, max(len(recorded), bool(tags)), MAX_BATCH):
             metrics = [Metric(*point) for point in recorded[start : start + MAX_BATCH]]
-            self.client.log_batch(run_id, metrics=metrics, **({} if start else others))
+            self.client.log_batch(run_id, metrics=metrics, tags=_as_tags({} if start else tags))
 
     def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
         """Ends a run as FINISHED, FAILED or KILLED for `reason`, with its `last` metrics; tags of None are ignored."""
@@ -319,10 +315,6 @@ class Store(Artifacts):
             columns[key] = pd.Series({point.step: point.value for point in points}, dtype=float)
         table = pd.DataFrame(columns).sort_index()
         return table.rename_axis("epoch").reset_index()
-
-
-def _as_params(params: Mapping[str, Any]) -> list[Param]:
-    return [Param(key, as_param(value)) for key, value in params.items()]
 
 
 def _as_tags(tags: Mapping[str, object]) -> list[RunTag]:

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any
 
 from study.errors import StoreFault
 from study.system import interruption
@@ -23,17 +22,15 @@ class _Batch:
     """What is to be written of a run."""
 
     points: list[Point] = field(default_factory=list)
-    params: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, object] = field(default_factory=dict)
 
     def add(self, later: "_Batch") -> None:
         self.points += later.points
-        self.params |= later.params
         self.tags |= later.tags
 
 
 class Writer:
-    """Writes to a store from its own thread, in order; gathers metrics, params and tags of each run into one write.
+    """Writes to a store from its own thread, in order; gathers metrics and tags of each run into one write.
 
     While the store is unavailable, the thread retries, and further writes wait in memory. Results that a process did
     not write before it ended are computed again by the same command, which continues from what the store has.
@@ -65,10 +62,6 @@ class Writer:
         """Queues the metrics of one step, and tags, and returns at once; tags of None are ignored."""
         known = {name: value for name, value in tags.items() if value is not None}
         self._add(run_id, _Batch(points(metrics, step), tags=known))
-
-    def describe(self, run_id: str, params: Mapping[str, Any]) -> None:
-        """Queues the params of a run, and returns at once."""
-        self._add(run_id, _Batch(params=dict(params)))
 
     def _add(self, run_id: str, batch: _Batch) -> None:
         with self._lock:
@@ -133,7 +126,7 @@ class Writer:
             self._is_scheduled = False
         try:
             for run_id, batch in tuple(taken.items()):
-                self._store.log_points(run_id, batch.points, params=batch.params, **batch.tags)
+                self._store.log_points(run_id, batch.points, **batch.tags)
                 del taken[run_id]
         finally:
             with self._lock:
