@@ -72,7 +72,7 @@ class Dataset:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """The unreadable files that were skipped: path within the folder, and why."""
     left_out: str = ""
-    """Other contents of an image folder, which are not read; see `Listing.left_out`."""
+    """Sentences on what is not read of an image folder: other contents, unreadable files, further pages."""
     cache: Path | None = None
     """The file of decoded images that it was loaded from, or written to."""
 

@@ -1,4 +1,4 @@
-"""What a search may be called: files, registered models and filters of MLflow have its name."""
+"""Which names searches and image folders may have: files, registered models and filters of MLflow bear them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The options of several commands, and of those that analyse, explain, predict and compare.
+"""The options of several commands, and of those that analyse, explain and predict.
 
 Each can be set by its environment variable too.
 """
@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.values import LARGEST_SEED, MACHINE, checked, number, option, require_dataset, require_device
+from pipelines.cli.values import MACHINE, checked, number, option, require_dataset, require_device
 from pipelines.cli.versions import show_versions
-from pipelines.config import DEAD_FILTERS_EPOCHS, EXPERIMENTS, MOST_EXPLORER_IMAGES, REPORT_FILTER, WINNER_TOP
-from study.config import LARGEST_IMAGE, PRECISIONS, SMALLEST_IMAGE, TrainConfig
+from pipelines.config import MOST_EXPLORER_IMAGES, REPORT_FILTER
+from study.config import LARGEST_IMAGE, PRECISIONS, SMALLEST_IMAGE
 from study.errors import require_known
 
 STORES = {"rich_help_panel": "Stores"}
@@ -140,30 +140,3 @@ Photos = Annotated[
     typer.Argument(metavar="PHOTO…", help="Image files, folders of them, or - for one on the standard input."),
 ]
 Csv = Annotated[bool, option("--csv", help="Print CSV instead of a table.")]
-
-# Of experiment.
-ExperimentName = Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")]
-ExperimentModel = Annotated[
-    str, option("--model", help="For winner and recipe, cnn, ffnn or another network; empty: the CNN.")
-]
-ExperimentDataset = Annotated[
-    str,
-    checked(
-        "--dataset",
-        require_dataset,
-        "cifar10, digits or an image folder; empty: cifar10, for winner and recipe the latest's.",
-    ),
-]
-ExperimentEpochs = Annotated[
-    int | None,
-    number(
-        "--epochs",
-        f"Epochs of each training; default {DEAD_FILTERS_EPOCHS}, for winner the search's, for recipe "
-        f"{TrainConfig.epochs}.",
-        least=1,
-        variable="STUDY_EXPERIMENT_EPOCHS",
-    ),
-]
-ExperimentSeeds = Annotated[int, number("--seeds", help="Number of seeds for each setting.", least=1)]
-FirstSeed = Annotated[int, number("--seed", help="The first seed.", most=LARGEST_SEED)]
-Top = Annotated[int | None, number("--top", help=f"For winner, number of trials; default {WINNER_TOP}.", least=2)]

@@ -1,8 +1,11 @@
-"""The options of the commands that train: of their searches, trainings and the machines these run on."""
+"""The options of the commands that train: of their searches, trainings, experiments and the machines these run on."""
 
 from typing import Annotated, Any
 
-from pipelines.cli.values import LARGEST_SEED, MACHINE, checked, decimal, number, option
+import typer
+
+from pipelines.cli.values import LARGEST_SEED, MACHINE, checked, decimal, number, option, require_dataset
+from pipelines.config import DEAD_FILTERS_EPOCHS, EXPERIMENTS, WINNER_TOP
 from study.architectures import ARCHITECTURES
 from study.config import SPACES, SearchConfig, TrainConfig, default_trials
 from study.errors import require_known
@@ -184,3 +187,30 @@ RetrainSeeds = Annotated[
     number("--seeds", help="Number of seeds to retrain, from --seed on; skips those that are done.", least=1),
 ]
 RetrainAgain = Annotated[bool, option("--again", help="Train again even if it was retrained already.")]
+
+# Of experiment.
+ExperimentName = Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")]
+ExperimentModel = Annotated[
+    str, option("--model", help="For winner and recipe, cnn, ffnn or another network; empty: the CNN.")
+]
+ExperimentDataset = Annotated[
+    str,
+    checked(
+        "--dataset",
+        require_dataset,
+        "cifar10, digits or an image folder; empty: cifar10, for winner and recipe the latest's.",
+    ),
+]
+ExperimentEpochs = Annotated[
+    int | None,
+    number(
+        "--epochs",
+        f"Epochs of each training; default {DEAD_FILTERS_EPOCHS}, for winner the search's, for recipe "
+        f"{TrainConfig.epochs}.",
+        least=1,
+        variable="STUDY_EXPERIMENT_EPOCHS",
+    ),
+]
+ExperimentSeeds = Annotated[int, number("--seeds", help="Number of seeds for each setting.", least=1)]
+FirstSeed = Annotated[int, number("--seed", help="The first seed.", most=LARGEST_SEED)]
+Top = Annotated[int | None, number("--top", help=f"For winner, number of trials; default {WINNER_TOP}.", least=2)]

@@ -4,6 +4,7 @@
 gradients and DeepSHAP.
 """
 
+import math
 import tempfile
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from analysis.drawing.wording import counted
 from analysis.exhibit import Exhibit
 from analysis.explanations import faithfulness
 from pipelines.report.exhibits import write_table
@@ -45,7 +47,7 @@ def measure(network: Network, dataset: Dataset, display: Display, *, images: int
     )
     display.say(
         f"Measuring on {len(chosen)} test images which methods can be believed, once for this run: about "
-        f"{EACH * len(chosen) / 60:.0f} minutes of one core's time for a CNN."
+        f"{counted(math.ceil(EACH * len(chosen) / 60), 'minute')} of one core's time for a CNN."
     )
     with display.bar("faithfulness", total=len(chosen)) as bar:
         done = count(1)

@@ -272,5 +272,5 @@ def exhibits(figure: Figure, material: Material) -> list[Exhibit]:
     for need in figure.needs:
         if need.reason and not need.met(material):
             raise StudyError(need.reason(material))
-    made = figure.show(material)
-    return [made] if isinstance(made, Exhibit) else list(made)
+    exhibit = figure.show(material)
+    return [exhibit] if isinstance(exhibit, Exhibit) else list(exhibit)

@@ -44,7 +44,7 @@ class Bar:
 
 
 class _TimeLeft(TimeRemainingColumn):
-    """The time left, empty until it can be told."""
+    """The time left, -:--:-- until it can be told."""
 
     def render(self, task: Task) -> Text:
         known = task.completed >= task.fields["sure_from"] and task.time_remaining is not None

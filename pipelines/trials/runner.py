@@ -121,10 +121,10 @@ def run_trials(
             listener = Listener(on_turn=on_turn, on_end=on_trial_end, on_memory=on_memory)
             optimise(opened, config, runner.run, on_wait, listener=listener, places=places)
     except BaseException:
-        # The stop may have come when one store had the start or end of a trial and the other had not yet: closes it
-        # there. Where the store cannot be reached, the next command does.
+        # The stop may have come when one store had the start or end of a trial and the other had not yet, or had queued
+        # another reason for the end: makes both equal. Where the store cannot be reached, the next command does.
         with suppress(StoreFault), context.locked():
-            recovery.close(and_own=True)
+            recovery.close(and_own=True, whole=True)
         raise
 
 
@@ -196,6 +196,7 @@ class _TrialRunner:
 
     def _start(self, suggestion: Suggestion) -> tuple[str, Score]:
         count = None
+        # `_fit` raises it again, where the trial can be ended for it.
         with suppress(Unbuildable):
             count = self.parameters(suggestion)
         run_id = start_run(

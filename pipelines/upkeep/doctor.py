@@ -23,18 +23,17 @@ from pipelines.upkeep.check_files import check_files, read_files
 from pipelines.upkeep.check_registry import check_registry
 from pipelines.upkeep.findings import Facts, Finding
 from pipelines.upkeep.relocate import Tables, local
-from study.errors import StudyError
+from study.errors import StoreFault, StudyError
 from study.home import Home
 from study.search.records import Searches
 from study.search.storage import storage_failures_explained
 from study.system import interruption
 from study.system.backups import back_up, damage
 from study.system.databases import exists
-from study.system.faults import Fault, fault
 from study.system.heartbeat import LONGEST_CHECK, HeartbeatMonitor, grace
 from study.system.redaction import masked, redacted
 from study.tracking.hints import command_at
-from study.tracking.permissions import ALLOWED
+from study.tracking.registry import delete_run
 
 ROUNDS = 3
 """Maximum number of repeats of a check and its repairs: a repair may uncover another finding."""
@@ -194,21 +193,20 @@ class _Examination:
         with self.context.display.bar("repairing", len(repairs)) as bar:
             for repair in repairs:
                 interruption.check()
-                with self._refusal_explained():
+                with self._refusal_explained(repair):
                     repair()
                 bar.advance()
 
     @contextmanager
-    def _refusal_explained(self) -> Iterator[None]:
+    def _refusal_explained(self, repair: Callable[[], object]) -> Iterator[None]:
         """Where the server refuses a repair, raises the error with the command that grants the permission."""
         try:
             yield
-        except Exception as error:
-            if fault(error) is not Fault.FORBIDDEN:
-                raise
-            for permission in ALLOWED:
-                for name in sorted({run.dataset_key for run in self.facts.runs}):
-                    self.context.store.writable(name, permission=permission)
+        except StoreFault:
+            deleted = repair.args if isinstance(repair, partial) and repair.func is delete_run else ()
+            runs = [run for run in self.facts.runs if not deleted or run.id in deleted]
+            for name in sorted({run.dataset_key for run in runs}):
+                self.context.store.writable(name, permission="MANAGE" if deleted else "EDIT")
             raise
 
     def _back_up(self) -> None:

@@ -148,11 +148,9 @@ def _reports(store: Store, home: Home) -> list[str]:
     chosen: dict[str, Run] = {}
     for run in sorted(retrained, key=lambda run: run.model != "cnn"):
         chosen.setdefault(run.dataset_key, run)
-    return [_report(run, home, is_latest=key == retrained[0].dataset_key) for key, run in chosen.items()]
+    return [_report(run, home) for run in chosen.values()]
 
 
-def _report(run: Run, home: Home, *, is_latest: bool) -> str:
-    # `best` is the CNN on the data set of the latest retraining.
-    spec = "best" if run.model == "cnn" and is_latest else run.id
+def _report(run: Run, home: Home) -> str:
     folder = () if run.dataset in BUNDLED else ("--dataset", "PATH")
-    return command_at(home, home.tracking_uri, "analyse", "--run", spec, *folder)
+    return command_at(home, home.tracking_uri, "analyse", "--run", run.id, *folder)

@@ -51,7 +51,11 @@ class Database(RDBStorage):
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        """A transaction without Optuna's session, whose objects cost more than the statements; it raises the same."""
+        """A transaction without Optuna's session, whose objects cost more than the statements.
+
+        Raises:
+            StorageInternalError: Optuna's, for any failure of the database.
+        """
         try:
             with self.engine.begin() as connection:
                 yield connection

@@ -44,7 +44,7 @@ class Decoded:
     several: Sequence[str] = ()
     """The image files with further pages or frames, which are not read: paths within the source."""
     left_out: str = ""
-    """What else lies in the folder and is not read, see `Listing.left_out`."""
+    """Sentences on what is not read: other contents, unreadable files, further pages."""
     cache: Path | None = None
     """The file that holds all this; None where it could not be written."""
     validation: Labelled | None = None

@@ -67,9 +67,8 @@ def _of_unreadable(reasons: Mapping[str, str]) -> str:
         return ""
     named = [f"{one_line(name)} ({one_line(reason)})" for name, reason in list(reasons.items())[:MOST_NAMED]]
     count = "1 image file" if len(reasons) == 1 else f"{len(reasons):,} image files"
-    more = (
-        f" and {len(reasons) - len(named):,} more (`study data --json` lists all)" if len(reasons) > len(named) else ""
-    )
+    left = len(reasons) - len(named)
+    more = f" and {left:,} more (`study data` with --dataset, --skip-unreadable and --json lists all)" if left else ""
     return f"Left out, since they cannot be read, {count}: {', '.join(named)}{more}."
 
 

@@ -14,28 +14,28 @@ GRACE = 5
 
 
 def supervise(command: Sequence[str], grace: int = GRACE) -> int:
-    """Runs `command` until it ends or a signal of `SIGNALS` asks for it; returns its exit code, 0 after a signal."""
+    """Runs `command` until it ends, or SIGQUIT or one of `SIGNALS` comes; returns its exit code, 0 after a signal."""
     child: subprocess.Popen[bytes] | None = None
-    is_asked = False
+    is_ending = False
 
     def end(number: int = signal.SIGTERM, frame: object = None) -> None:
-        nonlocal is_asked
-        if not is_asked:
+        nonlocal is_ending
+        if not is_ending:
             signal.alarm(grace)
-        is_asked = True
+        is_ending = True
         _send(child, signal.SIGTERM)
 
-    for number in SIGNALS:
+    for number in (*SIGNALS, signal.SIGQUIT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
     signal.signal(signal.SIGALRM, lambda number, frame: _send(child, signal.SIGKILL))
     # In a session of its own, to which a terminal sends nothing, and whose processes are told apart.
     child = subprocess.Popen(command, start_new_session=True)
-    if is_asked:
+    if is_ending:
         _send(child, signal.SIGTERM)
     code = child.wait()
     _send(child, signal.SIGKILL)
-    return 0 if is_asked else code
+    return 0 if is_ending else code
 
 
 def _send(child: "subprocess.Popen[bytes] | None", number: int) -> None:

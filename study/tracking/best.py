@@ -252,8 +252,8 @@ def choose_trial(
 def read_as(store: Store, spec: str, stage: str, dataset: str) -> DataConfig:
     """The settings of `dataset` (a value of --dataset) with the size and the skipping of the run that `spec` names.
 
-    For `best` they are those of the latest run of `stage` on `dataset`; where there is none, of the latest on any,
-    since images may have been moved.
+    For `best` they are those of the latest run of `stage` on `dataset`; where there is none, the size is that of the
+    latest on any, since images may have been moved.
 
     Raises:
         StudyError: for an unknown run.
@@ -261,10 +261,12 @@ def read_as(store: Store, spec: str, stage: str, dataset: str) -> DataConfig:
     data = DataConfig(dataset=dataset)
     if spec == "best" or spec.startswith("best:"):
         runs = store.runs(stage=stage)
-        chosen = next((run for run in runs if run.dataset == data.recorded_dataset), runs[0] if runs else None)
+        chosen = next((run for run in runs if run.dataset == data.recorded_dataset), None)
+        if chosen is None:
+            return replace(data, image_size=runs[0].image_size) if runs else data
     else:
         chosen = find(store, spec)
-    return replace(data, image_size=chosen.image_size, skip_unreadable=chosen.skip_unreadable) if chosen else data
+    return replace(data, image_size=chosen.image_size, skip_unreadable=chosen.skip_unreadable)
 
 
 def require_searched_on(trial: Run, digest: str, source: str) -> None:

@@ -8,8 +8,8 @@ from mlflow.utils.rest_utils import http_request
 from study.errors import StudyError
 from study.system.redaction import without_login
 
-ALLOWED = {"EDIT": "record in it", "MANAGE": "delete runs of it"}
-"""MLflow's permissions on experiments and registered models, the lower first, and what needs them."""
+ACTIONS = {"EDIT": "record in it", "MANAGE": "delete runs of it"}
+"""What each of MLflow's permissions on experiments and registered models allows."""
 
 
 def user_at(uri: str) -> str:
@@ -27,7 +27,7 @@ def require_permission(uri: str, name: str, key: str, kind: str = "experiment", 
         name: the experiment's or the model's.
         key: the experiment's id, or again the model's name.
         kind: `experiment`, or `registered_model`.
-        permission: one of `ALLOWED`; `EDIT` allows to record runs, or versions of a model.
+        permission: one of `ACTIONS`; `EDIT` allows to record runs, or versions of a model.
 
     Raises:
         StudyError: where the server says that the user may not; with the command that grants it.
@@ -46,7 +46,7 @@ def require_permission(uri: str, name: str, key: str, kind: str = "experiment", 
         f".grant_user_permission('{user}', '{kind}', '{key}', '{permission}')"
     )
     raise StudyError(
-        f"User {user} may read MLflow's {kind.replace('_', ' ')} {name}, and not {ALLOWED[permission]}: have whoever "
+        f"User {user} may read MLflow's {kind.replace('_', ' ')} {name}, and not {ACTIONS[permission]}: have whoever "
         f'recorded in it first, or the server\'s administrator, run `python -c "{grant}"` (docs/team.md), and the same '
         "command continues."
     )

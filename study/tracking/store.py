@@ -47,11 +47,10 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 # MLflow looks for Databricks at each request, by imports that fail: a third of the request's processor time. A version
 # that does it elsewhere only costs that time.
-with suppress(ImportError):
-    from mlflow.tracking.request_header import databricks_request_header_provider as databricks
+with suppress(ImportError, AttributeError):
+    from mlflow.tracking.request_header.databricks_request_header_provider import DatabricksRequestHeaderProvider as _Db
 
-    provider = databricks.DatabricksRequestHeaderProvider
-    provider.in_context = cache(provider.in_context)  # type: ignore[method-assign]
+    _Db.in_context = cache(_Db.in_context)  # type: ignore[method-assign]
 # It logs tracebacks of errors that are raised as well.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
@@ -138,7 +137,7 @@ class Store(Artifacts):
         Args:
             name: of the experiment.
             model: the name of a registered model, which need not exist, of which a version is to be made as well.
-            permission: what is needed on a server with a login, one of `permissions.ALLOWED`.
+            permission: what is needed on a server with a login, one of `permissions.ACTIONS`.
 
         Raises:
             StudyError: where it was renamed or deleted, its files are where the home was before it was moved, or the
@@ -257,8 +256,7 @@ class Store(Artifacts):
 
     def finish(self, run_id: str, status: str, reason: str, last: Sequence[Point] = (), **tags: object) -> None:
         """Ends a run as FINISHED, FAILED or KILLED for `reason`, with its `last` metrics; tags of None are ignored."""
-        known: dict[str, Any] = {name: value for name, value in tags.items() if value is not None}
-        self.log_points(run_id, last, status_reason=reason, **known)
+        self.log_points(run_id, last, status_reason=reason, **tags)
         self.close(run_id, status)
 
     def close(self, run_id: str, status: str) -> None:
@@ -318,7 +316,7 @@ class Store(Artifacts):
 
 
 def _as_tags(tags: Mapping[str, object]) -> list[RunTag]:
-    return [RunTag(key, as_param(value)) for key, value in tags.items()]
+    return [RunTag(key, as_param(value)) for key, value in tags.items() if value is not None]
 
 
 def _require_server(uri: str) -> None:

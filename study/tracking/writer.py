@@ -60,8 +60,7 @@ class Writer:
 
     def log(self, run_id: str, metrics: Mapping[str, float], step: int = 0, **tags: object) -> None:
         """Queues the metrics of one step, and tags, and returns at once; tags of None are ignored."""
-        known = {name: value for name, value in tags.items() if value is not None}
-        self._add(run_id, _Batch(points(metrics, step), tags=known))
+        self._add(run_id, _Batch(points(metrics, step), tags=tags))
 
     def _add(self, run_id: str, batch: _Batch) -> None:
         with self._lock:

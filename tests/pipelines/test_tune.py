@@ -27,6 +27,7 @@ from study.ranges import Range
 from study.search import search
 from study.tracking import best
 from study.tracking.runs import Run
+from study.tracking.writer import Writer
 from study.training import Pending
 from tests.conftest import needs_gpu, surroundings
 
@@ -329,6 +330,24 @@ def test_an_interruption_closes_all_trials_that_take_turns_in_both_stores(
     assert search.finished(in_optuna(context, config, tiny)) == 5
     again = [run.tags["retry_of"] for run in trials(context) if "retry_of" in run.tags]
     assert sorted(again) == ["0", "1", "2"]
+
+
+def test_a_stop_while_the_end_of_a_trial_is_written_leaves_one_reason(
+    context: Context, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    drain = Writer.drain
+
+    def interrupted_once(writer: Writer, **options: bool) -> None:
+        monkeypatch.setattr(Writer, "drain", drain)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Writer, "drain", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        tune(SMALL, tiny, context)
+    [run] = trials(context)
+    assert (run.status, run.tags["status_reason"]) == ("KILLED", "interrupted")
+    [trial] = in_optuna(context, SMALL, tiny).get_trials()
+    assert (trial.state, trial.user_attrs["status_reason"]) == (TrialState.FAIL, "interrupted")
 
 
 def hungry_in(chosen: set[int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
@@ -20,7 +21,7 @@ from pipelines.retrain import retrain
 from pipelines.upkeep import doctor
 from pipelines.upkeep.doctor import Options, Result, as_json, examine
 from pipelines.upkeep.findings import Finding
-from study.errors import StudyError, require
+from study.errors import StudyError
 from study.home import Home
 from study.search.records import Searches
 from study.system.backups import back_up
@@ -285,24 +286,29 @@ def test_a_trial_with_an_impossible_record_is_named_and_nothing_of_it_is_repaire
     ]
 
 
+@pytest.mark.parametrize(
+    ("harm", "refused", "permission"),
+    [(leave_open, (MlflowClient, "set_terminated"), "EDIT"), (second_run, (MlflowClient, "delete_run"), "MANAGE")],
+)
 def test_a_repair_that_the_server_refuses_names_the_permission(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch
+    harm: Callable[[Patient], object],
+    refused: tuple[object, str],
+    permission: str,
+    patient: Patient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    leave_open(patient)
-    asked = []
+    harm(patient)
 
     def refuse(store: Store, name: str, model: str = "", permission: str = "EDIT") -> None:
-        asked.append((name, permission))
-        require(permission == "EDIT", f"User carol may not delete runs of {name}.")
+        raise StudyError(f"User carol has no {permission} on {name}.")
 
     def forbid(*arguments: object, **more: object) -> None:
         raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
 
     monkeypatch.setattr(Store, "writable", refuse)
-    monkeypatch.setattr(Store, "finish", forbid)
-    with pytest.raises(StudyError, match="User carol may not delete runs of digits"):
+    monkeypatch.setattr(*refused, forbid)
+    with pytest.raises(StudyError, match=f"User carol has no {permission} on digits"):
         examine(patient.context, Options(fix=True, backup=False))
-    assert asked == [("digits", "EDIT"), ("digits", "MANAGE")]
 
 
 def test_what_a_killed_search_left_is_closed_in_both_stores(patient: Patient) -> None:

@@ -23,7 +23,9 @@ def supervised(*command: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", SUPERVISE, sys.executable, "-c", *command], cwd=Path.cwd())
 
 
-@pytest.mark.parametrize("signals", [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM,), (signal.SIGHUP,)])
+@pytest.mark.parametrize(
+    "signals", [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM,), (signal.SIGHUP,), (signal.SIGQUIT,)]
+)
 def test_a_signal_ends_a_stubborn_command_with_its_children(tmp_path: Path, signals: tuple[signal.Signals, ...]):
     process, started = supervised(STUBBORN, str(tmp_path / "ids")), tmp_path / "ids"
     while not started.exists():

@@ -277,6 +277,14 @@ def test_the_size_of_images_is_that_of_the_run_or_of_the_latest_on_them(store: S
         selection.read_as(store, "nowhere", "retrain", "digits")
 
 
+def test_unreadable_files_are_skipped_where_those_of_the_same_folder_were(store: Store):
+    params = {"dataset": "/photos", "skip_unreadable": True}
+    run_id = store.start("photos", "retrained", tags={"stage": "retrain", "dataset": "photos"}, params=params)
+    read = {name: selection.read_as(store, "best", "retrain", name).skip_unreadable for name in ("/photos", "/others")}
+    assert read == {"/photos": True, "/others": False}
+    assert selection.read_as(store, run_id, "retrain", "/moved/photos").skip_unreadable
+
+
 def test_a_command_that_is_named_leads_to_the_store_and_the_images_at_hand(store: Store, tmp_path: Path):
     where = f"--home {store.home.root}"
     assert f"`study tune --model ffnn --dataset digits {where}`" in refusal(

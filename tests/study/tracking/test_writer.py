@@ -3,7 +3,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -27,10 +26,10 @@ class Watched(Store):
         self.busy, self.is_open = threading.Event(), threading.Event()
         self.is_open.set()
 
-    def log_points(self, run_id: str, recorded: Sequence[Point], **others: Any) -> None:
+    def log_points(self, run_id: str, recorded: Sequence[Point], **tags: object) -> None:
         self.busy.set()
         assert self.is_open.wait(TIMEOUT), "held up for longer than a test should take"
-        super().log_points(run_id, recorded, **others)
+        super().log_points(run_id, recorded, **tags)
         self.writes.append((run_id, list(recorded)))
 
     def new_run(self) -> str:
@@ -271,11 +270,11 @@ def test_points_of_a_write_that_broke_off_halfway_are_in_the_store_once(
     run_id, count, batches = watched.new_run(), MAX_BATCH + 200, []
     log_batch = watched.client.log_batch
 
-    def failing_once(run: str, metrics: Sequence[object], **others: Sequence[object]) -> None:
+    def failing_once(run: str, metrics: Sequence[object], tags: Sequence[object]) -> None:
         batches.append(len(metrics))
         if batches == [1, MAX_BATCH, 200]:
             raise MlflowException("The store is away.")
-        log_batch(run, metrics=metrics, **others)
+        log_batch(run, metrics=metrics, tags=tags)
 
     monkeypatch.setattr(watched.client, "log_batch", failing_once)
     with Writer(watched) as writer:
