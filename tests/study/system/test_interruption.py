@@ -15,6 +15,7 @@ from study.system import interruption
 ENDLESS = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, also for the tests
 for name in sys.argv[2:]:
     signal.signal(getattr(signal, name), signal.SIG_IGN)
 from study.system import interruption

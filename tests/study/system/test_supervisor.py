@@ -7,7 +7,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-SUPERVISE = "import sys; from study.system.supervisor import supervise; sys.exit(supervise(sys.argv[1:], grace=1))"
+SUPERVISE = """
+import signal, sys
+from study.system.supervisor import supervise
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, also for the tests
+sys.exit(supervise(sys.argv[1:], grace=1))
+"""
 STUBBORN = """
 import os, pathlib, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
