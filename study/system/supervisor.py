@@ -26,7 +26,8 @@ def supervise(command: Sequence[str], grace: int = GRACE) -> int:
         _send(child, signal.SIGTERM)
 
     for number in (*SIGNALS, signal.SIGQUIT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        # Under nohup it stays ignored.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
     signal.signal(signal.SIGALRM, lambda number, frame: _send(child, signal.SIGKILL))
     # In a session of its own, to which a terminal sends nothing, and whose processes are told apart.

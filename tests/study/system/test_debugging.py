@@ -46,7 +46,7 @@ def test_a_failure_shows_its_traceback_before_its_sentence_where_it_is_asked_for
     assert "Traceback" not in silent.err
     assert debugged.err.startswith("Traceback (most recent call last)")
     assert debugged.err.endswith(silent.err)
-    assert "in load_dataset" in debugged.err
+    assert "in folder_of" in debugged.err
     assert study_here(*NOWHERE, home=home.root, STUDY_DEBUG="0") == silent
 
 
