@@ -401,7 +401,7 @@ class TestUnreadable:
         (damaged / "test" / "cat" / "0000.png").write_bytes(b"")
         left_out = load(damaged, home, skip_unreadable=True).left_out
         assert left_out.count(".png") == 3
-        assert left_out.endswith(") and 1 more (`study data --json` lists all).")
+        assert left_out.endswith(") and 1 more (`study data` with --dataset, --skip-unreadable and --json lists all).")
 
     def test_the_cache_does_not_let_them_pass(self, damaged: Path, home: Home):
         skipped = load(damaged, home, skip_unreadable=True)
