@@ -15,8 +15,9 @@ from pipelines.session.mlflow_pages import pages_of
 from pipelines.session.ties import say_ties
 from pipelines.show import summary
 from study.system.redaction import masked, one_line
-from study.tracking.best import choose_retrained_on, find
+from study.tracking.best import choose_retrained_on
 from study.tracking.hints import command
+from study.tracking.lookup import find
 from study.tracking.store import Store
 
 FOLDERS = ("", "weights", "predictions", "model", "report", "search", "experiment")

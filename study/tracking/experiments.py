@@ -5,7 +5,8 @@ A tag of each run names its data set, so that its runs are found whatever the ex
 
 import shlex
 from collections.abc import Callable, Mapping
-from urllib.parse import quote
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
 from mlflow.entities import Experiment, LifecycleStage, ViewType
 from mlflow.exceptions import MlflowException
@@ -78,6 +79,26 @@ class Experiments:
         for name, value in tags.items():
             if recorded.get(name) != value:
                 self._client.set_experiment_tag(key, name, value)
+
+    def require_not_moved(self, name: str, key: str) -> None:
+        """Refuses to write where a home was before it was moved, which would make a second folder there.
+
+        Args:
+            name: of the experiment.
+            key: its id.
+
+        Raises:
+            StudyError: where its files lie elsewhere than MLflow looks for them.
+        """
+        location, ours = self._client.get_experiment(key).artifact_location, f"{self._root}/{quote(name)}"
+        if not location.startswith("file:") or not ours.startswith("file:"):
+            return
+        there, here = (Path(unquote(urlsplit(place).path)) for place in (location, ours))
+        if here.is_dir() and not there.is_dir():
+            raise StudyError(
+                f"MLflow looks for the files of {name} in {there}, and they are in {here}: the folder was moved, and "
+                f"`study doctor --fix` corrects the location."
+            )
 
     def deleted(self) -> dict[str, list[Run]]:
         """The runs of this program in deleted experiments, by the experiment's id."""

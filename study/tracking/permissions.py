@@ -1,5 +1,7 @@
 """What a server with a login lets its user do; asked before anything is recorded, so that a refusal leaves nothing."""
 
+import getpass
+import os
 from urllib.parse import unquote, urlsplit
 
 from mlflow.utils.credentials import get_default_host_creds
@@ -17,6 +19,15 @@ def user_at(uri: str) -> str:
     if not uri.startswith("http"):
         return ""
     return unquote(urlsplit(uri).username or "") or get_default_host_creds(uri).username or ""
+
+
+def recorded_user(uri: str) -> str:
+    """The user of a run recorded at `uri`: the login at the server, else that of the machine."""
+    try:
+        return user_at(uri) or getpass.getuser()
+    except (KeyError, OSError):
+        # In a container, the user id may have no name.
+        return str(os.getuid())
 
 
 def require_permission(uri: str, name: str, key: str, kind: str = "experiment", permission: str = "EDIT") -> None:

@@ -9,16 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import EllipsisType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from study.architectures import CustomConfig, model_option
 from study.config import IMAGE_SIZE, DataConfig, TrainConfig
 from study.errors import StudyError, unknown
 from study.params import BOOLEANS
 from study.system.processes import is_gone
-
-T = TypeVar("T")
+from study.tracking.run_fields import PARAMS, TAGS, RunField, T
 
 PARENT = "mlflow.parentRunId"
 """MLflow's tag for the parent run."""
@@ -52,7 +50,6 @@ LOG_RATES = ("log10_learning_rate", "log10_weight_decay")
 """The params of a trial that give its rates on the scale on which they are searched; MLflow's charts have none."""
 PARAMETERS = "parameters"
 """The param of a trial that is its network's number of parameters."""
-TAGS, PARAMS = ("tags",), ("params",)
 
 
 class Point(NamedTuple):
@@ -63,48 +60,6 @@ class Point(NamedTuple):
     time: int
     """Milliseconds since 1970."""
     step: int
-
-
-class _RunField(Generic[T]):
-    """A tag or a param as an attribute of `Run`, converted to its type.
-
-    Args:
-        read: converts the recorded text; a ValueError means that it is malformed.
-        name: of the tag or param, by default that of the attribute.
-        formerly: its name in runs of earlier versions.
-        where: attributes of `Run` to look it up in, in this order.
-        default: value where the run does not record it.
-
-    Raises:
-        StudyError: when read, if it is malformed, or missing and without a default.
-    """
-
-    def __init__(
-        self,
-        read: Callable[[str], T],
-        name: str = "",
-        *,
-        formerly: str = "",
-        where: Sequence[str] = TAGS,
-        default: T | EllipsisType = ...,
-    ):
-        self.read, self.name, self.formerly, self.where, self.default = read, name, formerly, where, default
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = self.name or name
-
-    def __get__(self, run: "Run", owner: type) -> T:
-        recorded = [getattr(run, where) for where in self.where]
-        names = (self.name, self.formerly)
-        text = next((texts[name] for name in names for texts in recorded if name in texts), None)
-        if text is None:
-            if not isinstance(self.default, EllipsisType):
-                return self.default
-            raise StudyError(f"Run {run.name} ({run.id}) does not record its {self.name}: name another run.")
-        try:
-            return self.read(text)
-        except (ValueError, TypeError):
-            raise StudyError(f"Run {run.name} ({run.id}) has a malformed {self.name}: {text!r}.") from None
 
 
 def _number(text: str) -> float:
@@ -140,76 +95,76 @@ class Run:
     params: dict[str, str]
     metrics: dict[str, float]
 
-    stage = _RunField(str, default="")
+    stage = RunField(str, default="")
     """One of `study.config.STAGES`."""
-    model = _RunField(str, default="")
-    dataset_key = _RunField(str, "dataset", default="")
+    model = RunField(str, default="")
+    dataset_key = RunField(str, "dataset", default="")
     """Key of the data set, which also names the experiment of its runs."""
-    worker = _RunField(str, WORKER, formerly="worker", default="")
+    worker = RunField(str, WORKER, formerly="worker", default="")
     """The process that works or worked on the run; see `study.system.processes.this_process`."""
-    heartbeat = _RunField(str, HEARTBEAT, default="")
+    heartbeat = RunField(str, HEARTBEAT, default="")
     """Counter that the process increments; see `study.tracking.heartbeat`."""
-    reason = _RunField(str, "status_reason", default="")
+    reason = RunField(str, "status_reason", default="")
     """Why it ended."""
-    parent = _RunField(str, PARENT, default="")
+    parent = RunField(str, PARENT, default="")
     """Id of the parent run."""
-    user = _RunField(str, "mlflow.user", default="")
+    user = RunField(str, "mlflow.user", default="")
     """Who recorded it: the login at the server, else that of the machine."""
-    mlflow_name = _RunField(str, "mlflow.runName", default="")
+    mlflow_name = RunField(str, "mlflow.runName", default="")
     """Its name in MLflow's own tag."""
-    restored = _RunField(str, default="")
+    restored = RunField(str, default="")
     """When it was restored from Optuna's record, after the original was lost; empty if it was not."""
 
-    search = _RunField(str, default="")
+    search = RunField(str, default="")
     """The search that it is, belongs to, or whose trial it retrains."""
-    trials = _RunField[int | None](int, default=None)
+    trials = RunField[int | None](int, default=None)
     """Number of finished trials in the figures of a search."""
-    trial_number = _RunField(int, "optuna_trial")
+    trial_number = RunField(int, "optuna_trial")
     """Optuna's number of the trial."""
-    trial_text = _RunField(str, "optuna_trial", default="")
+    trial_text = RunField(str, "optuna_trial", default="")
     """The same as recorded text, for runs that may have been altered."""
-    base_seed = _RunField(int)
+    base_seed = RunField(int)
     """The seed of a trial's search."""
-    stopped_epoch = _RunField[int | None](int, default=None)
+    stopped_epoch = RunField[int | None](int, default=None)
     """The epoch in which a trial or replicate was pruned or diverged."""
-    trial_run = _RunField(str, default="")
+    trial_run = RunField(str, default="")
     """The id of the run of the trial that a retraining or replicate trains again."""
 
-    experiment = _RunField(str, default="")
+    experiment = RunField(str, default="")
     """One of `pipelines.config.EXPERIMENTS`."""
-    conditions = _RunField[tuple[Any, ...]](_list, default=())
+    conditions = RunField[tuple[Any, ...]](_list, default=())
     """Conditions of an experiment's latest comparison; with `seeds`."""
-    seeds = _RunField[tuple[Any, ...]](_list, default=())
-    condition = _RunField(str, default="")
+    seeds = RunField[tuple[Any, ...]](_list, default=())
+    condition = RunField(str, default="")
     """Condition of a replicate, one of its experiment's."""
-    group = _RunField(str, default="")
+    group = RunField(str, default="")
     """Group of the condition; see `study.experiments`."""
 
-    dataset = _RunField(str, where=PARAMS, default="")
+    dataset = RunField(str, where=PARAMS, default="")
     """The data set as the option --dataset names it."""
-    image_size = _RunField(int, where=PARAMS, default=IMAGE_SIZE)
+    image_size = RunField(int, where=PARAMS, default=IMAGE_SIZE)
     """Side of its images, in pixels; those of earlier versions had the default."""
-    skip_unreadable = _RunField(lambda text: BOOLEANS.get(text.lower(), False), where=PARAMS, default=False)
+    skip_unreadable = RunField(lambda text: BOOLEANS.get(text.lower(), False), where=PARAMS, default=False)
     """Whether image files that cannot be read were left out."""
-    dataset_digest = _RunField(str, where=PARAMS, default="")
-    precision = _RunField(str, where=PARAMS, default="")
-    epochs = _RunField(int, where=PARAMS, default=0)
+    dataset_digest = RunField(str, where=PARAMS, default="")
+    precision = RunField(str, where=PARAMS, default="")
+    epochs = RunField(int, where=PARAMS, default=0)
     """Number of epochs to train; 0 where it was killed before they were recorded."""
-    seed = _RunField(int, where=(*TAGS, *PARAMS))
+    seed = RunField(int, where=(*TAGS, *PARAMS))
     """Seed of the initial weights and of the order of the images; for a search, the base of its trials' seeds."""
-    device = _RunField(str, where=PARAMS, default="")
-    git_commit = _RunField(str, where=PARAMS, default="")
-    learning_rate = _RunField(_number, where=PARAMS, default=math.nan)
+    device = RunField(str, where=PARAMS, default="")
+    git_commit = RunField(str, where=PARAMS, default="")
+    learning_rate = RunField(_number, where=PARAMS, default=math.nan)
     """Of a training; NaN for a search, which has a range."""
-    weight_decay = _RunField(_number, where=PARAMS, default=math.nan)
-    parameters = _RunField(_number, PARAMETERS, where=PARAMS, default=math.nan)
+    weight_decay = RunField(_number, where=PARAMS, default=math.nan)
+    parameters = RunField(_number, PARAMETERS, where=PARAMS, default=math.nan)
     """Number of parameters of a trial's network; NaN where it is not recorded."""
-    choices = _RunField[tuple[str, ...]](_names, where=PARAMS, default=())
+    choices = RunField[tuple[str, ...]](_names, where=PARAMS, default=())
     """Names of the hyperparameters that a search draws beside both rates."""
-    objectives = _RunField[tuple[Any, ...]](_list, where=PARAMS, default=())
+    objectives = RunField[tuple[Any, ...]](_list, where=PARAMS, default=())
     """Objectives of a search; empty for one of earlier versions, whose only one is the accuracy."""
-    sampler = _RunField(str, where=PARAMS)
-    pruner = _RunField(str, where=PARAMS, default="")
+    sampler = RunField(str, where=PARAMS)
+    pruner = RunField(str, where=PARAMS, default="")
 
     @property
     def model_option(self) -> str:

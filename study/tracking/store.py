@@ -4,20 +4,13 @@ Runs are addressed by explicit ids: MLflow's "active run" is one per thread, and
 leaves a failed run marked as finished.
 """
 
-import getpass
 import json
-import logging
-import os
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from functools import cache
-from http.client import HTTPException
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote, unquote, urlsplit
 from uuid import uuid4
 
 import mlflow
@@ -31,28 +24,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import StoreFault, StudyError, first_line
 from study.home import SQLITE, Home
-from study.system.databases import OF_RUNS, locked_database, require_database
+from study.system.databases import locked_database
 from study.system.files import locked
 from study.system.processes import this_process
-from study.system.redaction import masked, without_login
+from study.system.redaction import masked
 from study.system.retry import Retry, RetryingClient
 from study.tracking.artifacts import Artifacts
+from study.tracking.client import require_answering
 from study.tracking.experiments import Experiments
-from study.tracking.permissions import require_permission, user_at
+from study.tracking.permissions import recorded_user, require_permission
 from study.tracking.queries import every, is_quotable, quoted
 from study.tracking.runs import BIRTH, PARENT, WORKER, Point, Run, as_param, as_run, points
-
-# MLflow's own retries would block for four minutes, and repeat requests that may have succeeded.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-# MLflow looks for Databricks at each request, by imports that fail: a third of the request's processor time. A version
-# that does it elsewhere only costs that time.
-with suppress(ImportError, AttributeError):
-    from mlflow.tracking.request_header.databricks_request_header_provider import DatabricksRequestHeaderProvider as _Db
-
-    _Db.in_context = cache(_Db.in_context)  # type: ignore[method-assign]
-# It logs tracebacks of errors that are raised as well.
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 DIGEST_LENGTH = 16
 """Characters of a data set's digest in MLflow's dataset inputs, which take up to 36."""
@@ -79,10 +61,7 @@ class Store(Artifacts):
         # Opening a new database migrates it, and two processes doing that at once crash.
         with ExitStack() as locks:
             locks.enter_context(locked(home))
-            if self.uri.startswith(("http://", "https://")):
-                _require_server(self.uri)
-            else:
-                require_database(self.uri, *OF_RUNS)
+            require_answering(self.uri)
             try:
                 locks.enter_context(locked_database(self.uri))
                 mlflow.set_tracking_uri(self.uri)
@@ -119,18 +98,6 @@ class Store(Artifacts):
             self._ids[name] = self.writable(name) or self.experiments.make(name)
         return self._ids[name]
 
-    def _require_not_moved(self, name: str, key: str) -> None:
-        """Refuses to write where a home was before it was moved, which would make a second folder there."""
-        location, ours = self.client.get_experiment(key).artifact_location, f"{self.artifacts_root}/{quote(name)}"
-        if not location.startswith("file:") or not ours.startswith("file:"):
-            return
-        there, here = (Path(unquote(urlsplit(place).path)) for place in (location, ours))
-        if here.is_dir() and not there.is_dir():
-            raise StudyError(
-                f"MLflow looks for the files of {name} in {there}, and they are in {here}: the folder was moved, and "
-                f"`study doctor --fix` corrects the location."
-            )
-
     def writable(self, name: str, model: str = "", permission: str = "EDIT") -> str | None:
         """Id of the experiment `name`; None where there is none.
 
@@ -145,7 +112,7 @@ class Store(Artifacts):
         """
         key = self.experiments.find(name)
         if key and self.uri.startswith(SQLITE):
-            self._require_not_moved(name, key)
+            self.experiments.require_not_moved(name, key)
         if key and self.uri.startswith("http"):
             self.wait(lambda: require_permission(self.uri, name, key, permission=permission))
         is_asked = bool(model) and self.uri.startswith("http")
@@ -182,7 +149,7 @@ class Store(Artifacts):
     ) -> str:
         """Starts a run in `experiment` (the key of its data set) and returns its id."""
         own = {
-            "mlflow.user": user_at(self.uri) or _user(),
+            "mlflow.user": recorded_user(self.uri),
             "mlflow.source.name": Path(sys.argv[0]).name,
             "mlflow.source.type": "LOCAL",
             "dataset": experiment,
@@ -317,22 +284,3 @@ class Store(Artifacts):
 
 def _as_tags(tags: Mapping[str, object]) -> list[RunTag]:
     return [RunTag(key, as_param(value)) for key, value in tags.items() if value is not None]
-
-
-def _require_server(uri: str) -> None:
-    try:
-        # Without credentials, which only MLflow's own requests use: urllib would read them as part of the host name.
-        with urllib.request.urlopen(without_login(uri).rstrip("/") + "/health", timeout=10):
-            pass
-    except (OSError, HTTPException, ValueError) as error:
-        is_plain = "WRONG_VERSION_NUMBER" in str(error)
-        cure = "it speaks http:// and not https://" if is_plain else "start it, or unset MLFLOW_TRACKING_URI"
-        raise StudyError(f"No MLflow server answers at {uri} ({first_line(error)}): {cure}.") from None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # In a container, the user id may have no name.
-        return str(os.getuid())
