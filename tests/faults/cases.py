@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.faults import invariants
 from tests.faults.commands import Command, Progress
 from tests.faults.invariants import Broken
@@ -190,7 +192,11 @@ class _Attempts:
         phase = self.command.phase(self.progress, victim.output())
         kill = Kill(number.name, target, self.moment, phase, round(time.monotonic() - victim.begun, 2))
         if target == "worker":
-            self.chance.choice(workers).send_signal(number)
+            try:
+                self.chance.choice(workers).send_signal(number)
+            except psutil.NoSuchProcess:
+                # It ended meanwhile: nothing was killed.
+                return False
         else:
             victim.stop(number, target == "group")
         self.result.kills.append(kill)
