@@ -3,6 +3,10 @@ if (window.self !== window.top)
   for (const link of document.querySelectorAll('a:not([href^="#"])'))
     link.replaceWith(`${link.textContent}: ${link.getAttribute("href")}, beside this page`);
 
+// On a narrow screen the parts are closed, but for the first: together they are a hundred screens long.
+if (matchMedia("(max-width: 42rem)").matches)
+  for (const part of [...document.querySelectorAll(".part")].slice(1)) part.open = false;
+
 // Where the page is without the figures for narrow screens, which lie beside it, those that it holds are shown.
 for (const source of document.querySelectorAll("source")) {
   const image = source.nextElementSibling;

@@ -159,6 +159,25 @@ def test_the_place_of_a_figure_for_narrow_screens_is_kept_until_it_is_loaded(png
     assert (source["srcset"], source["width"], source["height"]) == ("narrow/a.png", "300", "40")
 
 
+@pytest.mark.parametrize(("width", "closed"), [(1200, False), (390, True)])
+def test_on_a_narrow_screen_all_parts_but_the_first_are_closed_until_a_link_leads_to_them(
+    browser: Chrome, tmp_path: Path, width: int, closed: bool
+):
+    parts = {name: [Section(f"heading {name}", "t")] for name in "abc"}
+    (tmp_path / "page.html").write_text(page("t", "l", parts))
+    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 700}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        browser.get((tmp_path / "page.html").as_uri())
+        headings = browser.find_elements(By.TAG_NAME, "h3")
+        assert [heading.is_displayed() for heading in headings] == [True, not closed, not closed]
+        browser.find_element(By.LINK_TEXT, "b").click()
+        WebDriverWait(browser, 20).until(lambda _: headings[1].is_displayed())
+        assert headings[2].is_displayed() is not closed
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def wide_picture() -> bytes:
     content = io.BytesIO()
     Image.new("RGB", (1500, 300)).save(content, "png")
@@ -233,6 +252,6 @@ def test_the_parts_are_the_contents_and_what_is_missing_is_said_before_them():
     text = page("t", "l", parts, notices=["One file is missing."])
     read = PageParser(text)
     targets = [link["href"] for link in read.all("a")]
-    assert targets == [f"#{heading['id']}" for heading in read.all("h2")]
+    assert targets == [f"#{part['id']}" for part in read.all("div") if "id" in part]
     assert text.index("One file is missing.") < text.index("<nav>") < text.index("<h3>a<") < text.index("<h3>b<")
     assert "<code>study data</code>" in text
