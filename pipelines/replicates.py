@@ -19,6 +19,7 @@ from study.device import failures_explained
 from study.errors import Diverged, StudyError
 from study.experiments import Condition
 from study.search.trial import best_epoch
+from study.system.processes import named
 from study.tracking.failures import failure_recorded
 from study.tracking.heartbeat import close_dead, require_own, sending_heartbeats
 from study.tracking.runs import Run, is_under_way, points
@@ -75,7 +76,7 @@ def _matching(plan: Plan, dataset: Dataset, context: Context) -> list[Run]:
 def _resume_run(plan: Plan, dataset: Dataset, context: Context) -> str | None:
     for run in _matching(plan, dataset, context):
         if is_under_way(run):
-            raise StudyError(f"This experiment is already running (run {run.id}, process {run.worker}): wait for it.")
+            raise StudyError(f"This experiment is already running (run {run.id}, {named(run.worker)}): wait for it.")
         # Left by a process that was killed.
         for orphan in context.store.runs([dataset.key], stage="replicate", parent=run.id, status="RUNNING"):
             context.store.finish(orphan.id, "KILLED", "interrupted")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from analysis.drawing.wording import counted
 from pipelines.config import AnalysisConfig
+from pipelines.continued import UnderWay, close_dead
 from pipelines.estimate import say_estimate
-from pipelines.retrain import close_dead, retrain
+from pipelines.retrain import retrain
 from pipelines.seeds import finished, say_other_precision
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
@@ -121,12 +122,16 @@ def _retrain_best(
     if run is None:
         candidates = context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed))
         under_way = (other for other in candidates if is_under_way(other) and other.epochs == epochs)
-        if run := next(under_way, None):
-            state = f"being retrained by {named(run.worker)}, for which this command does not wait"
-    if run is None:
-        say_other_precision(trial, context, epochs, seed)
-        retrain(trial, dataset, context, epochs=epochs)
-        return
+        run = next(under_way, None)
+        if run is None:
+            say_other_precision(trial, context, epochs, seed)
+            try:
+                retrain(trial, dataset, context, epochs=epochs)
+                return
+            except UnderWay as other:
+                # It began after the look above.
+                run = other.run
+        state = f"being retrained by {named(run.worker)}, for which this command does not wait"
     context.display.say(f"The best, {trial.full_name}, is {state}: run {run.id}.")
     context.say_pages(run=run_page(run))
 

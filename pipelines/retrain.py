@@ -5,7 +5,7 @@ logits of the final weights on all images, and the model, registered. The test i
 not used to choose anything.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipelines.continued import close_dead, lost_files, unfinished
 from pipelines.ranks import shared
 from pipelines.session.context import Context
 from pipelines.session.display import Bar
@@ -32,14 +33,13 @@ from study.duplicates import find_duplicates
 from study.errors import Diverged, Incomplete, StudyError
 from study.models import build_model
 from study.state import weights_in
-from study.tracking import heartbeat
 from study.tracking.artifacts import predictions_path
 from study.tracking.best import require_searched_on
 from study.tracking.checkpoints import Checkpoint, Checkpoints
 from study.tracking.failures import failure_recorded
 from study.tracking.heartbeat import require_own, sending_heartbeats
 from study.tracking.registry import log_model, model_digests, model_name
-from study.tracking.runs import NOT_CONTINUED, Run, is_under_way, metric
+from study.tracking.runs import Run, metric
 from study.tracking.tags import retrain_tags
 from study.tracking.writer import Writer
 from study.training import accuracy, predict
@@ -59,6 +59,7 @@ def retrain(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed
         StudyError: for another data set, a run under way, a loss that is no longer finite, or a GPU that fails.
         OutOfMemory: where memory runs out.
         Incomplete: where a file that was kept is missing or altered at the end.
+        UnderWay: where another process retrains it.
         KeyboardInterrupt: after the run was marked as interrupted.
     """
     images = Images.of_all(dataset)
@@ -83,7 +84,7 @@ def _retraining(
     context.store.writable(trial.dataset_key, model_name(trial))
     close_dead(trial, seed, epochs, context)
     with context.locked():
-        run_id = _unfinished(trial, config, context) or _start(trial, config, dataset, context)
+        run_id = unfinished(trial, config, context) or _start(trial, config, dataset, context)
     try:
         with (
             failure_recorded(context.store, run_id),
@@ -106,12 +107,6 @@ def _retraining(
     return run_id
 
 
-def close_dead(trial: Run, seed: int, epochs: int, context: Context) -> None:
-    """Ends the same training as interrupted where its machine has died; waits for a sign of life to know."""
-    same = context.store.runs(stage="retrain", trial_run=trial.id, seed=str(seed), status="RUNNING")
-    heartbeat.close_dead(context.store, [run for run in same if run.epochs in (0, epochs)])
-
-
 def _as_it_is_now(trial: Run, dataset: Dataset, context: Context) -> ModelConfig:
     """The network of a trial with the hash that its source has now, which may have changed; it is built to check it.
 
@@ -125,50 +120,6 @@ def _as_it_is_now(trial: Run, dataset: Dataset, context: Context) -> ModelConfig
     context.display.say(f"{message} Its settings were searched with the earlier one.")
     assert isinstance(model, CustomConfig)
     return replace(model, model_source=source_hash(model))
-
-
-def _unfinished(trial: Run, config: TrainConfig, context: Context) -> str | None:
-    """The run of the same training that was interrupted, now marked as running again."""
-    others = []
-    for run in context.store.runs(stage="retrain", trial_run=trial.id, seed=str(config.seed)):
-        if run.status == "RUNNING" and not is_under_way(run):
-            context.store.finish(run.id, "KILLED", "interrupted")
-        if run.status == "FINISHED" or run.epochs != config.epochs or run.reason in NOT_CONTINUED:
-            continue
-        if differing := _changed(run, config, context):
-            others += [] if is_under_way(run) else [f"Run {run.id} was interrupted with {differing}"]
-            continue
-        if is_under_way(run):
-            raise StudyError(f"Run {run.id} is already retraining this (process {run.worker}): wait for it.")
-        if _try_to_continue(run, context):
-            return run.id
-    if others:
-        context.display.say(f"{others[0]}, which gives other weights: training starts over.")
-    return None
-
-
-def _changed(run: Run, config: TrainConfig, context: Context) -> str:
-    """The settings of the machine, or the source of the network, that differ from `run`'s, in words; empty if none."""
-    if run.train_config.model != config.model:
-        return "another version of the network"
-    now = {key: str(value) for key, value in context.machine.params().items()}
-    before = dict.fromkeys(now, "") | {"world_size": "1"} | run.params
-    return ", ".join(f"{key} {before[key]} (now {now[key]})" for key in now if before[key] != now[key])
-
-
-def _try_to_continue(run: Run, context: Context) -> bool:
-    """Marks `run` as running again, or as failed if it lacks files to continue from; returns whether it continues."""
-    if lost := Checkpoints(context.store, run.id).lost():
-        context.store.finish(run.id, "FAILED", "incomplete")
-        context.display.say(f"Run {run.id} cannot be continued ({_lost_files(lost)}): training starts over.")
-        return False
-    context.store.claim(run.id)
-    return True
-
-
-def _lost_files(lost: Sequence[str]) -> str:
-    more = f" and {len(lost) - 1} more are" if len(lost) > 1 else " is"
-    return f"{lost[0]}{more} missing or altered"
 
 
 def _start(trial: Run, config: TrainConfig, dataset: Dataset, context: Context) -> str:
@@ -275,7 +226,7 @@ def _keep_predictions(
 def _require_whole(run_id: str, config: TrainConfig, context: Context) -> None:
     if lost := Checkpoints(context.store, run_id).broken(config.epochs):
         raise Incomplete(
-            f"The retraining {run_id} is incomplete: {_lost_files(lost)}; the same command trains it again, as a "
+            f"The retraining {run_id} is incomplete: {lost_files(lost)}; the same command trains it again, as a "
             "new run."
         )
 

@@ -281,7 +281,7 @@ TESTED_IN = {
         "pipelines.session.ray_connection",
         "pipelines.trials.turns",
     ],
-    "pipelines/test_retrain.py": ["study.tracking.checkpoints", "pipelines.seeds"],
+    "pipelines/test_retrain.py": ["pipelines.continued", "study.tracking.checkpoints", "pipelines.seeds"],
     "pipelines/test_tune.py": [
         "pipelines.report.search_results",
         "pipelines.reproduce",

@@ -83,8 +83,18 @@ def require_equal(name: str, recorded: Mapping[str, Any], now: Mapping[str, Any]
             "it, or name a new one with --search."
         )
     if differing:
-        what = "; ".join(f"{key} was {before.get(key)}, now {now[key]}" for key in differing)
+        what = "; ".join(text for key in differing for text in _differences(key, before.get(key), now[key]))
         raise StudyError(f"The search {name!r} was started with other settings ({what}): name a new one with --search.")
+
+
+def _differences(name: str, before: Any, now: Any) -> list[str]:
+    """In words, how a setting differs: a range as its option is typed, of a network what differs in it."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        if before.keys() == now.keys() == {"low", "high"}:
+            before, now = (f"{value['low']:g}:{value['high']:g}" for value in (before, now))
+        elif differing := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
+            return [text for key in differing for text in _differences(key, before.get(key), now.get(key))]
+    return [f"{name} was {before}, now {now}"]
 
 
 def _is_same_path(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

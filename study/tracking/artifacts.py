@@ -239,15 +239,17 @@ class Artifacts:
                 raise StudyError(f"The artifact {path} of run {run_id} cannot be read: {first_line(error)}") from None
 
     def _fetched(self, run_id: str, path: str, folder: Path) -> Path:
+        root = self.root(run_id)
         try:
-            root = self.root(run_id)
             if root is None:
                 return Path(self.client.download_artifacts(run_id, path, str(folder)))
             with explained(root):
                 within(root, path).stat()
             return within(root, path)
         except (mlflow.exceptions.MlflowException, OSError) as error:
-            raise StudyError(f"Run {run_id} has no artifact {path}: {first_line(error)}") from None
+            is_away = root is not None and not root.is_dir()
+            hint = "; if the home was moved, `study doctor --fix` corrects the location" if is_away else ""
+            raise StudyError(f"Run {run_id} has no artifact {path}: {first_line(error)}{hint}") from None
 
     def place(self, uri: str) -> str:
         """The URI of a folder of artifacts as it is reached from here: on a server's own store without the server."""

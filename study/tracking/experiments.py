@@ -81,7 +81,7 @@ class Experiments:
                 self._client.set_experiment_tag(key, name, value)
 
     def require_not_moved(self, name: str, key: str) -> None:
-        """Refuses to write where a home was before it was moved, which would make a second folder there.
+        """Refuses to write where a home was before it was moved, or to the home of which it is a copy.
 
         Args:
             name: of the experiment.
@@ -94,10 +94,10 @@ class Experiments:
         if not location.startswith("file:") or not ours.startswith("file:"):
             return
         there, here = (Path(unquote(urlsplit(place).path)) for place in (location, ours))
-        if here.is_dir() and not there.is_dir():
+        if here.is_dir() and here.resolve() != there.resolve():
             raise StudyError(
-                f"MLflow looks for the files of {name} in {there}, and they are in {here}: the folder was moved, and "
-                f"`study doctor --fix` corrects the location."
+                f"MLflow looks for the files of {name} in {there}, and they are in {here}: the folder was moved or "
+                f"copied, and `study doctor --fix` corrects the location."
             )
 
     def deleted(self) -> dict[str, list[Run]]:

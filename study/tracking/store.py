@@ -237,7 +237,8 @@ class Store(Artifacts):
     def claim(self, run_id: str) -> None:
         """Marks a run as running again, in this process."""
         self.resume(run_id)
-        self.tag(run_id, **{WORKER: this_process()})
+        # It has no reason yet to have ended.
+        self.tag(run_id, status_reason="", **{WORKER: this_process()})
 
     def get(self, run_id: str) -> Run:
         """The run with exactly this id."""

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from torch import Tensor, nn
 
 import pipelines.tune as stages
+from pipelines.continued import UnderWay
 from pipelines.reproduce import search_and_retrain
 from pipelines.session.context import Context
 from pipelines.trials import trainings as stage
@@ -25,8 +26,10 @@ from study.home import Home
 from study.provenance import PACKAGES, git_commit
 from study.ranges import Range
 from study.search import search
+from study.system.processes import named
 from study.tracking import best
 from study.tracking.runs import Run
+from study.tracking.tags import retrain_tags
 from study.tracking.writer import Writer
 from study.training import Pending
 from tests.conftest import needs_gpu, surroundings
@@ -261,6 +264,20 @@ def test_it_is_said_where_another_search_has_the_best_which_is_retrained(
     assert re.search(r"The best ffnn of all searches on digits is trial \d of good, validation accuracy 0\.", output)
     [run] = context.store.runs(stage="retrain")
     assert run.tags["search"] == "good"
+
+
+def test_a_search_ends_well_where_another_process_begins_to_retrain_its_best_meanwhile(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def retrained_elsewhere(trial: Run, *arguments: object, **options: object) -> str:
+        tags = retrain_tags(trial, trial.base_seed)
+        raise UnderWay(context.store.get(context.store.start(tiny.key, "another", tags=tags, params={})))
+
+    monkeypatch.setattr("pipelines.reproduce.retrain", retrained_elsewhere)
+    search_and_retrain(SMALL, tiny, context, epochs=1)
+    [run] = context.store.runs(stage="retrain")
+    said = f"is being retrained by {named(run.worker)}, for which this command does not wait: run {run.id}."
+    assert said in capsys.readouterr().out
 
 
 def test_a_search_that_is_done_says_so_and_starts_nothing(

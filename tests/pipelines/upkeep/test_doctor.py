@@ -558,10 +558,12 @@ def test_a_study_in_another_folder_is_analysed_there(patient: Patient, tmp_path:
     (result,) = examine(moved, Options()).left
     assert str(old) in result.message
     assert ("would write" in result.message) == stays
+    with pytest.raises(StudyError, match=f"and they are in {re.escape(str(new))}.*`study doctor --fix` corrects"):
+        moved.store.writable("digits")
+    assert old.exists() == stays
     if not stays:
-        with pytest.raises(StudyError, match=f"and they are in {re.escape(str(new))}.*`study doctor --fix` corrects"):
-            moved.store.writable("digits")
-        assert not old.exists()
+        with pytest.raises(StudyError, match=r"no artifact dataset.json: .*moved, `study doctor --fix`"):
+            Store(Home(root=new)).load_json(patient.retrained, "dataset.json")
     assert not examine(moved, FIX).left
     assert examine(moved, FIX) == Result()
     again = surroundings(Home(root=new), patient.context.machine)

@@ -31,8 +31,8 @@ def test_a_search_comes_back_from_its_stored_settings(model: ModelConfig):
     [
         ({"epochs": 4}, "epochs was 3, now 4"),
         ({"sampler": "random"}, "sampler was tpe, now random"),
-        ({"learning_rate": Range(low=1e-3, high=1e-2)}, "learning_rate was"),
-        ({"model": CNNConfig(filters=(8, 8))}, "model_settings was"),
+        ({"learning_rate": Range(low=1e-3, high=1e-2)}, "learning_rate was 1e-05:0.1, now 0.001:0.01"),
+        ({"model": CNNConfig(filters=(8, 8))}, "filters was [32, 64], now [8, 8]"),
         ({"seed": 3}, "seed was 0, now 3"),
     ],
 )

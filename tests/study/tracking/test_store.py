@@ -110,8 +110,8 @@ def test_a_run_records_what_it_was_started_with(store: Store):
     store.finish(run_id, "KILLED", "interrupted")
     assert store.get(run_id).status == "KILLED"
     assert store.get(run_id).tags["status_reason"] == "interrupted"
-    store.resume(run_id)
-    assert store.get(run_id).status == "RUNNING"
+    store.claim(run_id)
+    assert (store.get(run_id).status, store.get(run_id).reason) == ("RUNNING", "")
 
 
 def test_the_data_set_of_a_run_is_its_dataset_input(store: Store):
