@@ -104,6 +104,7 @@ def _run_missing(recovery: Recovery, dataset: Dataset, parent: str, workers: int
         assignment = Assignment(
             config=config,
             data=dataset.config,
+            key=dataset.key,
             digest=dataset.digest,
             cache=dataset.cache,
             home=context.home,

@@ -285,7 +285,6 @@ TESTED_IN = {
     "pipelines/test_tune.py": [
         "pipelines.report.search_results",
         "pipelines.reproduce",
-        "pipelines.session.context",
         "pipelines.trials.runner",
         "study.search.loop",
     ],

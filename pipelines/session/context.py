@@ -145,7 +145,7 @@ class Context(Stores):
         self.display.say(f"Dataset {config.dataset} · {self.machine} · store {masked(self.store.uri)}")
         is_as_published = config.dataset in BUNDLED and config.image_size == IMAGE_SIZE
         with self.display.bar(f"decoding {config.dataset}", 1) as bar:
-            dataset = load_dataset(config, self.home, self.display.say, bar.to)
+            dataset = self._as_recorded(load_dataset(config, self.home, self.display.say, bar.to))
         resizing = (
             "" if is_as_published else f", resized to {config.image_size} × {config.image_size} pixels where needed"
         )
@@ -157,6 +157,16 @@ class Context(Stores):
             self.display.say(dataset.left_out)
         for caution in cautions(dataset):
             self.display.say(caution)
+        return dataset
+
+    def _as_recorded(self, dataset: "Dataset") -> "Dataset":
+        """The data set, with the key of earlier runs on the same images where their folder was called differently."""
+        if dataset.config.dataset in BUNDLED or self.store.experiments.find(dataset.key):
+            return dataset
+        for key in self.store.experiments.ending(dataset.key.removeprefix(dataset.name)):
+            if any(run.dataset_digest == dataset.digest for run in self.store.runs([key])):
+                self.display.say(f"The same images were recorded as {key}: they keep this name.")
+                return replace(dataset, key=key)
         return dataset
 
     def images_of(self, run: Run, loaded: "Dataset | None") -> "Dataset":

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,6 +41,8 @@ class Assignment:
 
     config: SearchConfig
     data: DataConfig
+    key: str
+    """Key of the data set, which may be that of a folder of another name."""
     digest: str
     cache: Path | None
     """The file of decoded images, which the parent has checked against the image files."""
@@ -145,7 +147,8 @@ def _run(assignment: Assignment, display: _PipedDisplay) -> None:
     machine = prepare(str(requested.device), requested.precision, requested.threads)
     store = Store(assignment.home, assignment.uri)
     context = Context(assignment.home, store, assignment.storage, machine, display=display)
-    dataset = load_dataset(assignment.data, assignment.home, display.say, cache=assignment.cache)
+    loaded = load_dataset(assignment.data, assignment.home, display.say, cache=assignment.cache)
+    dataset = replace(loaded, key=assignment.key)
     if dataset.digest != assignment.digest:
         raise StudyError(f"The images of {assignment.data.dataset} changed while the search was starting: start again.")
     with storage_failures_explained(assignment.storage):

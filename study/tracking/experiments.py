@@ -43,6 +43,11 @@ class Experiments:
             raise StudyError(f"MLflow's experiment {name} was renamed to {experiment.name}: {remedy}")
         return str(experiment.experiment_id)
 
+    def ending(self, text: str) -> list[str]:
+        """The names of the experiments that end with `text`."""
+        experiments = every(self._client.search_experiments, view_type=ViewType.ACTIVE_ONLY)
+        return [experiment.name for experiment in experiments if experiment.name.endswith(text)]
+
     def _renamed(self, name: str) -> Experiment | None:
         """The experiment that holds runs on the data set `name`, whatever it is called."""
         query = f"tags.dataset = {quoted(name)}"

@@ -460,6 +460,7 @@ def one_worker(config: SearchConfig, digest: str, context: Context, data: DataCo
     assignment = Assignment(
         config=config,
         data=data,
+        key="digits",
         digest=digest,
         cache=None,
         home=context.home,
