@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Collection
 
+from analysis.drawing.wording import counted
 from pipelines.retrain import register_model, retrain, retraining
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
@@ -79,6 +80,7 @@ def retrain_once(trial: Run, dataset: Dataset, context: Context, *, epochs: int,
         context.display.say(f"Seed {number} is retrained already: run {run.id}; --again trains it once more.")
         context.say_pages(run=run_page(run))
         return run.id
+    say_other_epochs(trial, context, epochs)
     say_other_precision(trial, context, epochs, number)
     return retrain(trial, dataset, context, epochs=epochs, seed=seed)
 
@@ -92,6 +94,17 @@ def say_other_precision(trial: Run, context: Context, epochs: int, seed: int) ->
                 f"{context.machine.precision} it has other weights, and becomes another run."
             )
             return
+
+
+def say_other_epochs(trial: Run, context: Context, epochs: int) -> None:
+    """Says where a trial is retrained for other numbers of epochs, since only seeds of the same number are compared."""
+    retrained = context.store.runs(stage="retrain", trial_run=trial.id, status="FINISHED")
+    others = sorted({run.epochs for run in retrained} - {0})
+    if others and epochs not in others:
+        context.display.say(
+            f"{trial.full_name} is retrained for {counted(others[-1], 'epoch')} so far, and now for {epochs}: seeds of "
+            f"different numbers of epochs are not compared; --epochs {others[-1]} makes them comparable."
+        )
 
 
 def retrain_seeds(
@@ -108,6 +121,7 @@ def retrain_seeds(
     for number in done:
         context.display.say(f"Seed {number} is retrained already: run {done[number].id}.")
     missing, images = [number for number in numbers if number not in done], Images.of_all(dataset)
+    say_other_epochs(trial, context, epochs)
     for number in missing:
         say_other_precision(trial, context, epochs, number)
     trainings = (retraining(trial, dataset, images, context, epochs=epochs, seed=number) for number in missing)

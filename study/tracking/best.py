@@ -210,9 +210,11 @@ def best_retrained(
     if not runs:
         chosen = ("--run", f"best:{prefer}") if least_accuracy(prefer) is not None else ()
         words = ("retrain", "--model", model, *chosen, *_options(store, trial.dataset_key, data))
+        others = store.runs(stage="retrain", trial_run=trial.id, status="FINISHED")
+        only = f" with seed {trial.base_seed}, only with {others[0].seed} (--run {others[0].id[:8]})" if others else ""
         raise StudyError(
             f"The best {model} on {trial.dataset_key} (trial {trial.trial_number} of search {trial.search}) was "
-            f"not retrained: run `{command(store, *words)}` first."
+            f"not retrained{only}: run `{command(store, *words)}` first."
         )
     return runs[0]
 

@@ -494,6 +494,15 @@ def test_a_retraining_in_another_precision_is_said_to_be_another_run(
     assert said in capsys.readouterr().out
 
 
+def test_another_number_of_epochs_than_that_of_other_seeds_is_said(
+    context: Context, tiny: Dataset, toy: Run, capsys: pytest.CaptureFixture[str]
+):
+    for epochs, seed, is_said in ((1, 5, False), (1, 6, False), (2, 7, True)):
+        retrain_once(toy, tiny, context, epochs=epochs, seed=seed)
+        said = "is retrained for 1 epoch so far, and now for 2"
+        assert (said in capsys.readouterr().out) == is_said
+
+
 def test_the_registered_best_is_the_run_that_best_names(context: Context, tiny: Dataset, toy: Run):
     name = model_name(toy)
     for epochs, seed in ((1, None), (2, None), (3, 6), (1, None)):

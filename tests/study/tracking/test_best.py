@@ -146,8 +146,14 @@ def test_the_best_that_is_not_retrained_is_named_with_the_command(store: Store):
     retraining(store, trial(store, 0, 0.5))
     trial(store, 7, 0.9)
     text = refusal(selection.choose_retrained, store, "best")
-    assert "trial 7 of search digits-cnn" in text
+    assert "trial 7 of search digits-cnn) was not retrained: run" in text
     assert "study retrain --model cnn" in text
+
+
+def test_the_best_that_is_retrained_with_another_seed_alone_is_named_with_it(store: Store):
+    other = retraining(store, trial(store, 7, 0.9), seed=1)
+    text = refusal(selection.choose_retrained, store, "best")
+    assert f"was not retrained with seed 0, only with 1 (--run {other[:8]}): run `" in text
 
 
 def test_the_best_is_the_latest_finished_retraining_with_the_searchs_seed(store: Store):
