@@ -22,7 +22,7 @@ from study.config import BACKGROUND, DataConfig
 from study.errors import StudyError
 from study.home import Home
 from study.system.redaction import masked, one_line
-from study.tracking.runs import Run, dataset_keys, metric
+from study.tracking.runs import Run, dataset_keys, is_under_way, metric
 
 if TYPE_CHECKING:
     from study.tracking.store import Store
@@ -153,7 +153,7 @@ def summary(run: Run, store: "Store") -> dict[str, Any]:
         "model": run.model,
         "epochs": _epochs(run),
         "status": run.status.lower(),
-        "reason": run.reason,
+        "reason": "its process has ended" if run.status == "RUNNING" and not is_under_way(run) else run.reason,
         **{name: None if math.isnan(value) else value for name, value in numbers.items()},
         "user": run.user,
         "started": datetime.fromtimestamp(run.started / 1000).astimezone().isoformat(timespec="seconds"),

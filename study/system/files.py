@@ -118,7 +118,10 @@ def locked(home: Home, *, is_patient: bool = True) -> Iterator[bool]:
                     break
                 interruption.check()
     except OSError as error:
-        raise StudyError(f"The folder {home.store} cannot be written ({error.strerror}).") from None
+        raise StudyError(
+            f"The folder {home.store} cannot be written ({error.strerror}), and also reading locks it: choose "
+            "another --home, or copy it to where it can be written and run `study doctor --fix` on the copy."
+        ) from None
     try:
         yield lock.is_locked
     finally:

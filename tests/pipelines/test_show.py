@@ -8,9 +8,12 @@ import pytest
 
 from pipelines.session.display import Display
 from pipelines.session.isolation import ERASE
+from pipelines.show import summary
 from study.home import Home
+from study.tracking.runs import WORKER
 from study.tracking.store import Store
 from tests.conftest import copy_of
+from tests.support.patient import dead_process
 from tests.support.process import Ended, on_a_terminal, study_here
 
 TUNE = ("tune", "--model", "ffnn", "--dataset", "digits", "--trials", "1", "--epochs", "1", "--retrain-epochs", "1")
@@ -142,6 +145,14 @@ def test_where_several_users_record_the_list_says_who(store: Store, monkeypatch:
         "bob",
         "alice",
     ]
+
+
+def test_a_run_whose_process_has_ended_without_a_word_says_so(store: Store) -> None:
+    tags = {"stage": "retrain", "model": "cnn"}
+    run_id = store.start("digits", "killed", tags=tags, params={})
+    assert summary(store.get(run_id), store)["reason"] == ""
+    store.tag(run_id, **{WORKER: dead_process()})
+    assert summary(store.get(run_id), store)["reason"] == "its process has ended"
 
 
 def test_runs_takes_a_data_set_by_its_key_and_as_the_other_commands_do(store: Store, tmp_path: Path) -> None:

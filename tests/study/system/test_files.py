@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from study.errors import StudyError
-from study.system.files import atomic_write, remove_unfinished, sha256, within
+from study.home import Home
+from study.system.files import atomic_write, locked, remove_unfinished, sha256, within
 
 
 def test_a_file_is_there_when_it_is_whole_and_nothing_is_beside_it(tmp_path: Path):
@@ -69,3 +70,12 @@ def test_a_hash_is_that_of_sha256sum(tmp_path: Path):
     (tmp_path / "a").write_bytes(bytes(range(256)) * 5000)
     printed = subprocess.run(["sha256sum", tmp_path / "a"], check=True, capture_output=True, text=True).stdout
     assert sha256(tmp_path / "a") == printed.split()[0]
+
+
+def test_a_home_that_cannot_be_written_is_refused_with_what_to_do(tmp_path: Path):
+    (tmp_path / "mlruns").write_bytes(b"")
+    with (
+        pytest.raises(StudyError, match=r"mlruns cannot be written \(File exists\).*another --home"),
+        locked(Home(root=tmp_path)),
+    ):
+        pass
