@@ -14,7 +14,7 @@ from study.ranges import least_accuracy
 MOST_WORKERS = 256
 """Maximum number of trainings at a time."""
 CLUSTER = {"rich_help_panel": "Cluster"}
-DRAWN = {"rich_help_panel": "Search space (one value, several: 3,5, or counts: 8:64)"}
+DRAWN = {"rich_help_panel": "Search space (one value, several: 3,5, or a range: 8:64)"}
 """Groups of options in the help."""
 
 
