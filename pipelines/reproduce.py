@@ -66,6 +66,12 @@ def _require_continuable(config: SearchConfig, dataset: Dataset, context: Contex
     require_continuable(config, context.storage, digest=dataset.digest, image_size=dataset.side)
 
 
+def estimate_given(config: SearchConfig, dataset: Dataset, context: Context, *, epochs: int | None, seeds: int) -> None:
+    """Says how long the only trial of a search and its retrainings take, as if nothing was done yet."""
+    config = _complete(config, dataset, context)
+    say_estimate([config], dataset, context, retrain_epochs=seeds * (epochs or TrainConfig.epochs))
+
+
 def run_only_trial(config: SearchConfig, dataset: Dataset, context: Context) -> Run:
     """Trains the trial of a search of one trial on the validation split, unless that was done, and returns its run.
 

@@ -2,8 +2,10 @@
 
 import statistics
 from collections.abc import Collection
+from dataclasses import replace
 
 from analysis.drawing.wording import counted
+from pipelines.estimate import say_retraining
 from pipelines.retrain import register_model, retrain, retraining
 from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
@@ -68,6 +70,16 @@ def _is_model_whole(run: Run, context: Context) -> bool:
     return f"data/{PACKED}/{WEIGHTS}" in current and all(
         current.get(path) == digest for path, digest in recorded_sums.items()
     )
+
+
+def estimate(
+    trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None, seeds: int, again: bool
+) -> None:
+    """Says how long it takes to retrain `trial` with those of the `seeds` that are not done, or with all `again`."""
+    first = trial.base_seed if seed is None else seed
+    done = {} if again else finished_seeds(context.store, trial, epochs, context.machine.precision)
+    missing = [number for number in range(first, first + seeds) if number not in done]
+    say_retraining(replace(trial.train_config, epochs=epochs), dataset, context, seeds=len(missing))
 
 
 def retrain_once(trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None) -> str:

@@ -6,7 +6,7 @@ raises `StudyError` for an invalid value, naming the value and the choices.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,10 @@ class OptimiserConfig:
         require_at_least(0, warmup_steps=self.warmup_steps)
         require_known("optimiser", self.optimiser, OPTIMISERS)
         require_known("schedule", self.schedule, SCHEDULES)
+
+    def shared(self) -> dict[str, Any]:
+        """The settings that trainings and searches share, by name."""
+        return {item.name: getattr(self, item.name) for item in fields(OptimiserConfig)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,8 +256,7 @@ class SearchConfig(OptimiserConfig):
     @property
     def is_fixed(self) -> bool:
         """Whether its space is one point."""
-        rates = self.learning_rate, self.weight_decay
-        return not self.choices and all(rate.low == rate.high for rate in rates)
+        return not self.choices and all(getattr(self, name).low == getattr(self, name).high for name in RATES)
 
     def settings(self) -> dict[str, Any]:
         """The fields that must stay the same when a search is continued."""

@@ -24,13 +24,11 @@ from torch import nn
 from study.architectures import ARCHITECTURES, CHANNELS, CustomConfig, ModelConfig
 from study.config import DataConfig, SearchConfig, TrainConfig, model_config
 from study.errors import StudyError, Unbuildable, first_line, require, unknown
-from study.params import BOOLEANS
+from study.params import KINDS, as_kind
 from study.ranges import Choices
 
 KNOWN = ("classes", "side")
 """The parameters that get their values from the data set."""
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-"""The types of defaults to which the values of a search are converted."""
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 SETTINGS = {item.name for config in (TrainConfig, DataConfig, SearchConfig, CustomConfig) for item in fields(config)}
 RESERVED = SETTINGS | {
@@ -77,6 +75,11 @@ def network_settings(option: str, arguments: Mapping[str, Any] | None = None) ->
     for name, choices in values.items():
         for value in choices:
             _converted(name, value, parameters[name].default)
+        drawn, default = arguments[name], parameters[name].default
+        require(
+            not (isinstance(drawn, Choices) and drawn.has_fractions) or type(default) not in KINDS.keys() - {float},
+            f"--argument {name} is {str(drawn)!r}, a range of fractions: its default {default} is no fraction.",
+        )
     first = {name: choices[0] for name, choices in values.items()}
     return replace(config, model_source=source_hash(config), arguments=first)
 
@@ -193,12 +196,12 @@ def _arguments(function: Callable[..., Any], config: CustomConfig, **known: int)
 
 
 def _converted(name: str, value: Any, default: Any) -> Any:
-    """A value of a search, a whole number or a word, as the type of the parameter's default."""
+    """A value of a search, a number or a word, as the type of the parameter's default."""
     kind = type(default)
     if kind not in KINDS:
         return value
     try:
-        converted = BOOLEANS[str(value).lower()] if kind is bool else kind(value)
+        converted = as_kind(value, kind)
         if isinstance(value, float) and converted != value:
             raise ValueError(value)
         return converted

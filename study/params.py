@@ -10,6 +10,13 @@ from study.errors import StudyError, require
 
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 """Accepted spellings of a boolean setting, case-insensitive."""
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+"""The types of settings that a search can draw, in words."""
+
+
+def as_kind(value: Any, kind: type[Any]) -> Any:
+    """A number or a word as one of `KINDS`; ValueError or KeyError where it is none."""
+    return BOOLEANS[str(value).lower()] if kind is bool else kind(value)
 
 
 def recorded(config: type[Any], params: Mapping[str, str], required: Sequence[str] = ()) -> dict[str, Any]:

@@ -26,7 +26,8 @@ LAYERS = (
     {"study.sources"},
     {"study.system", "study.images", "study.pictures"},
     {"study.config", "study.home"},
-    {"study.architectures", "study.names", "study.params", "study.ranges"},
+    {"study.ranges"},
+    {"study.architectures", "study.names", "study.params"},
     {"study.errors"},
 )
 """The rooms of `study` and `pipelines`: each may import what stands below it, and nothing beside or above it."""

@@ -191,10 +191,10 @@ def _slice(ax: Axes, trials: pd.DataFrame, name: str) -> None:
     values = sorted(trials[name].unique())
     if isinstance(next(iter(values), ""), str) or len(values) <= FEW:
         trials = trials.assign(**{name: trials[name].map(values.index)})
-        ax.set_xticks(range(len(values)), [str(value) for value in values])
+        ax.set_xticks(range(len(values)), [value if isinstance(value, str) else f"{value:g}" for value in values])
         ax.margins(x=0.2)
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=all(float(value).is_integer() for value in values)))
     _scatter(ax, trials, name)
 
 

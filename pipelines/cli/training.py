@@ -146,6 +146,7 @@ def retrain(
     engine: training_options.Engine = LOCAL.name,
     address: training_options.Address = LOCAL.address,
     gpus_per_trial: training_options.GpusPerTrial = LOCAL.gpus_per_trial,
+    dry_run: training_options.DryRun = False,
     home: options.Home = "",
     tracking_uri: options.Uri = "",
     storage: options.Storage = "",
@@ -156,6 +157,7 @@ def retrain(
     On all training images, the validation split included.
     """
     on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
+    _require_said(dry_run, quiet, is_alone=engine == LOCAL.name and world_size() == 1)
     require(not (seeds and again), "--seeds trains those that are missing: leave it out, or --again.")
     require(world_size() == 1 or engine == LOCAL.name, f"torchrun does what --engine {engine} does: leave out one.")
     if rank():
@@ -166,7 +168,7 @@ def retrain(
     given = given_search(model or "cnn", run, lr, decay, preset)
     model = model_config(model).name if ":" in model else model
     from pipelines.retrain import retrain as retrain_again
-    from pipelines.seeds import retrain_once, retrain_seeds
+    from pipelines.seeds import estimate, retrain_once, retrain_seeds
     from study.tracking.best import default_epochs
 
     context = context_of(home_of(home), tracking_uri, storage, device, precision, threads, quiet, on)
@@ -176,10 +178,13 @@ def retrain(
         context = lead(context)
     if given:
         # Draws the search's figures, whose imports other retrainings need not wait for.
-        from pipelines.reproduce import run_only_trial
+        from pipelines.reproduce import estimate_given, run_only_trial
 
         size = image_size or DataConfig.image_size
         loaded = context.load(data_of(dataset or DataConfig.dataset, size, skip_unreadable))
+        if dry_run:
+            estimate_given(given, loaded, context, epochs=epochs, seeds=seeds or 1)
+            return
         trial = run_only_trial(given, loaded, context)
     else:
         images = images_of(context.store, run, dataset, image_size, skip_unreadable, stage="trial", model=model)
@@ -187,7 +192,9 @@ def retrain(
     if model and trial.model != model:
         raise StudyError(f"--run {run} is a {trial.model}, not a {model}: leave out --model, or --run.")
     epochs = epochs or default_epochs(context.store, trial)
-    if seeds:
+    if dry_run:
+        estimate(trial, loaded, context, epochs=epochs, seed=seed, seeds=seeds or 1, again=again)
+    elif seeds:
         retrain_seeds(trial, loaded, context, epochs=epochs, seed=seed, seeds=seeds)
     else:
         train = retrain_again if again else retrain_once
@@ -285,5 +292,6 @@ def reproduce(
     raise typer.Exit(1 if analysis and analysis.missing else 0)
 
 
-def _require_said(dry_run: bool, quiet: bool) -> None:
+def _require_said(dry_run: bool, quiet: bool, is_alone: bool = True) -> None:
+    require(not dry_run or is_alone, "--dry-run times steps on this machine: leave out --engine, and torchrun.")
     require(not (dry_run and quiet), "--dry-run prints an estimate, and --quiet prints none: leave out one.")

@@ -4,18 +4,19 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.values import LARGEST_SEED, MACHINE, checked, decimal, number, option, require_dataset
+from pipelines.cli.values import LARGEST_SEED, MACHINE, checked, completion, decimal, number, option, require_dataset
 from pipelines.config import DEAD_FILTERS_EPOCHS, EXPERIMENTS, WINNER_TOP
-from study.architectures import ARCHITECTURES
-from study.config import SPACES, SearchConfig, TrainConfig, default_trials
+from study.architectures import ARCHITECTURES, MODELS
+from study.config import PRUNERS, SAMPLERS, SPACES, SearchConfig, TrainConfig, default_trials
 from study.errors import require_known
 from study.ranges import least_accuracy
 
 MOST_WORKERS = 256
 """Maximum number of trainings at a time."""
 CLUSTER = {"rich_help_panel": "Cluster"}
-DRAWN = {"rich_help_panel": "Search space (one value, several: 3,5, or counts: 8:64)"}
+DRAWN = {"rich_help_panel": "Search space (one value, several: 3,5, or a range: 8:64)"}
 """Groups of options in the help."""
+NETWORKS = completion([*MODELS, *ARCHITECTURES])
 
 
 def drawn(name: str, help: str) -> Any:
@@ -25,7 +26,10 @@ def drawn(name: str, help: str) -> Any:
 
 # Of tune and reproduce.
 Model = Annotated[
-    str, option("--model", help=f"cnn, ffnn, {', '.join(ARCHITECTURES)}, or your function: package.module:function.")
+    str,
+    option(
+        "--model", help=f"cnn, ffnn, {', '.join(ARCHITECTURES)}, or your function: package.module:function.", **NETWORKS
+    ),
 ]
 Trials = Annotated[
     int | None,
@@ -35,13 +39,14 @@ Trials = Annotated[
         least=1,
     ),
 ]
-Sampler = Annotated[str, option("--sampler", help="tpe, random, or grid (the report's 8 × 8).")]
+Sampler = Annotated[str, option("--sampler", help="tpe, random, or grid (the report's 8 × 8).", **completion(SAMPLERS))]
 Pruner = Annotated[
     str,
     option(
         "--pruner",
         help="percentile, hyperband, median or none.",
         show_default=f"{SearchConfig.pruner}; none with two objectives",
+        **completion(PRUNERS),
     ),
 ]
 Objective = Annotated[
@@ -66,6 +71,7 @@ Space = Annotated[
         "--space",
         lambda text: require_known("space", text, SPACES),
         "report (learning rate and weight decay) or architecture (and the network and how it trains).",
+        **completion(SPACES),
         **DRAWN,
     ),
 ]
@@ -155,7 +161,9 @@ TrialTimeout = Annotated[
 ]
 
 # Of retrain.
-RetrainedModel = Annotated[str, option("--model", help="As for tune; empty: that of --run, for best the CNN.")]
+RetrainedModel = Annotated[
+    str, option("--model", help="As for tune; empty: that of --run, for best the CNN.", **NETWORKS)
+]
 RetrainOnlyEpochs = Annotated[
     int | None,
     number(
@@ -189,9 +197,11 @@ RetrainSeeds = Annotated[
 RetrainAgain = Annotated[bool, option("--again", help="Train again even if it was retrained already.")]
 
 # Of experiment.
-ExperimentName = Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.")]
+ExperimentName = Annotated[
+    str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(EXPERIMENTS)}.", **completion(EXPERIMENTS))
+]
 ExperimentModel = Annotated[
-    str, option("--model", help="For winner and recipe, cnn, ffnn or another network; empty: the CNN.")
+    str, option("--model", help="For winner and recipe, cnn, ffnn or another network; empty: the CNN.", **NETWORKS)
 ]
 ExperimentDataset = Annotated[
     str,

@@ -1,7 +1,7 @@
 """How the values of options are read and checked; an error names the option and the value."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -23,6 +23,11 @@ def option(name: str, help: str, variable: str = "", short: str = "", **more: An
     variable = variable or "STUDY_" + name.strip("-").replace("-", "_").upper()
     names = (name, short) if short else (name,)
     return typer.Option(*names, help=help, envvar=variable, show_envvar=False, **more)
+
+
+def completion(values: Sequence[str]) -> dict[str, Any]:
+    """Has the shell complete an option or argument to one of these; others are possible."""
+    return {"autocompletion": lambda: list(values)}
 
 
 def number(name: str, help: str, least: int = 0, most: int = MOST, variable: str = "", **more: Any) -> Any:

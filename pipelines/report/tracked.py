@@ -13,7 +13,7 @@ from analysis.searches.search import RATES
 from pipelines.report.exhibits import command_line
 from pipelines.report.network import SPLITS, Network
 from study.architectures import MODELS, CNNConfig
-from study.config import DataConfig, SearchConfig, TrainConfig, default_trials, model_config
+from study.config import DataConfig, OptimiserConfig, SearchConfig, TrainConfig, default_trials, model_config
 from study.models import parameter_count
 from study.names import LONGEST_NAME
 from study.provenance import short_commit
@@ -26,7 +26,7 @@ from study.tracking.tags import experiment_tags
 
 MUST_AGREE = ("dataset_digest", "model_settings", "epochs", "precision", "seed", "split_seed", "validation_fraction")
 """Params in which two searches must agree to be compared, as far as both recorded them."""
-MAY_DIFFER = ("pruner", "batch_size", "optimiser", "warmup_steps", "schedule", "device", "git_commit")
+MAY_DIFFER = ("pruner", *(item.name for item in fields(OptimiserConfig)), "device", "git_commit")
 """Params in which they may differ; the figure then names them."""
 
 
@@ -170,9 +170,7 @@ def grid_command(search: Run, trained: TrainConfig, where: Sequence[str]) -> str
         pruner="none",
         epochs=search.epochs,
         seed=search.seed,
-        optimiser=trained.optimiser,
-        warmup_steps=trained.warmup_steps,
-        schedule=trained.schedule,
+        **trained.shared(),
     )
     return command_line(where, *search_words(grid, search.data_config), "--no-retrain")
 

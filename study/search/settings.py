@@ -11,9 +11,9 @@ import optuna
 from study.config import DETAILS, IMAGE_SIZE, RATES, SearchConfig, model_kind
 from study.errors import StudyError
 from study.home import SQLITE
-from study.ranges import Choices, Range
+from study.ranges import Range
 from study.search.private import study_ids
-from study.search.space import option_of
+from study.search.space import choices_of
 from study.search.storage import open_storage, opening
 from study.system.heartbeat import interval
 
@@ -41,7 +41,7 @@ def config_of(name: str, settings: Mapping[str, Any]) -> SearchConfig:
     model: dict[str, Any] = {item.name: recorded[item.name] for item in fields(kind) if item.name in recorded}
     ranges: dict[str, Any] = {key: Range(**settings[key]) for key in RATES}
     network = kind(**model)
-    choices = {key: Choices.parse(text, option_of(key, network)) for key, text in settings.get("choices", {}).items()}
+    choices = {key: choices_of(key, text, network) for key, text in settings.get("choices", {}).items()}
     others = {item.name for item in fields(SearchConfig)} - {"model", "choices", *DETAILS, *RATES}
     own = {key: settings[key] for key in others & settings.keys()}
     if "objectives" in own:

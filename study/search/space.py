@@ -1,12 +1,12 @@
 """Search spaces: which hyperparameters a search draws, and from what; imports optuna.
 
 `report` is the report's space, learning rate and weight decay. `architecture` adds those of the tables below. They are
-written as on the command line: listed values (``"3,5,7"``), or a range of whole numbers, drawn log-uniformly
-(``"8:64"``).
+written as on the command line: listed values (``"3,5,7"``), or a range, drawn log-uniformly (``"8:64"``), from 0 on
+uniformly (``"0:0.2"``).
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from study.architectures import CNNConfig, CustomConfig, ModelConfig
 from study.config import GRID_SIDE, MOST, RATES, SPACES, SearchConfig, TrainConfig
 from study.errors import StudyError, require, require_known
 from study.geometry import feature_sizes
-from study.ranges import Choices, Range
+from study.ranges import Choices, Range, option_of
 from study.search.draws import draw_of
 
 ARCHITECTURE = {
@@ -42,8 +42,6 @@ TRAINING = {
 }
 """The choices of training, for each model; see `TrainConfig`."""
 
-OPTIONS = {"filters1": "--filters", "filters2": "--filters", "warmup_steps": "--warmup"}
-"""The options of `study tune` that are not named after their hyperparameter."""
 SIZES = {"cnn": "--filters 8:64 or --space architecture", "ffnn": "--hidden 16:512"}
 """Examples of options by which the networks of a search differ in their number of parameters, by model."""
 GEOMETRY = ("kernel", "dilation", "stride", "pool", "padding")
@@ -82,10 +80,10 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     texts = {**architecture(config.model), **TRAINING} if space == "architecture" else {}
     if not isinstance(config.model, CustomConfig):
         given = _by_layer(given)
-    read = {name: Choices.parse(text, option_of(name, config.model)) for name, text in (texts | dict(given)).items()}
     names = _names(config.model)
-    for name in read:
+    for name in given:
         require(name in names, f"The model {config.model.name} has no {option_of(name, config.model)}: leave it out.")
+    read = {name: choices_of(name, text, config.model) for name, text in (texts | dict(given)).items()}
     _require_possible(config, read)
     fixed: dict[str, Any] = {name: choices.values[0] for name, choices in read.items() if choices.is_fixed}
     model = _with_values(config.model, fixed)
@@ -108,11 +106,16 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     return config
 
 
-def option_of(name: str, model: ModelConfig) -> str:
-    """The option of `study tune` that sets a hyperparameter."""
-    if isinstance(model, CustomConfig) and name in model.arguments:
-        return f"--argument {name}"
-    return OPTIONS.get(name, f"--{name}")
+def choices_of(name: str, text: str, model: ModelConfig) -> Choices:
+    """The choices of a hyperparameter, read as the type of its field.
+
+    An argument of the user's own function is read as written, and becomes of the type of its default where the network
+    is built.
+    """
+    kinds: dict[str, Any] = {item.name: item.type for item in (*fields(TrainConfig), *fields(model))}
+    # Counts of filters are fields of no name.
+    kind = kinds.get(name, None if isinstance(model, CustomConfig) else int)
+    return Choices.parse(text, option_of(name, model), kind)
 
 
 def _by_layer(given: Mapping[str, str]) -> dict[str, str]:
@@ -154,10 +157,6 @@ def _require_possible(config: SearchConfig, read: Mapping[str, Choices]) -> None
                 require(value <= MOST, f"{option} is {value}: it must be at most {MOST}.")
             try:
                 training(config, 0, {**rates, name: value})
-            except TypeError:
-                # One word among numbers makes all of them words.
-                word = next(word for word in choices.values if not str(word).isdecimal())
-                raise StudyError(f"{option} is {str(choices)!r}: {word!r} is no whole number.") from None
             except StudyError as error:
                 # The message names the hyperparameter, not its option.
                 raise StudyError(f"{option} is {value!r}: {str(error).rpartition(': ')[2]}") from None
@@ -226,12 +225,14 @@ def _require_fit(config: SearchConfig, drawn: Mapping[str, Any]) -> None:
 def distribution(choices: Choices, *, is_geometry: bool = False) -> BaseDistribution:
     """Optuna's distribution of the choices.
 
-    Numbers of a geometry are ranges with a step, which may differ from trial to trial; of listed choices Optuna
+    Whole numbers of a geometry are ranges with a step, which may differ from trial to trial; of listed choices Optuna
     requires that they are always the same.
     """
+    low, high = min(choices.values), max(choices.values)
+    if choices.has_fractions:
+        return FloatDistribution(float(low), float(high), log=float(low) > 0)
     if choices.is_range or is_geometry:
-        low, high = int(min(choices.values)), int(max(choices.values))
-        return IntDistribution(low, high, log=choices.is_range, step=choices.step or 1)
+        return IntDistribution(int(low), int(high), log=choices.is_range, step=choices.step or 1)
     return CategoricalDistribution(choices.values)
 
 
@@ -255,7 +256,7 @@ def train_config(trial: optuna.Trial, config: SearchConfig) -> TrainConfig:
         if choices := possible(config, name, drawn):
             drawn[name] = _suggested(trial, name, distribution(choices, is_geometry=name in _geometry(config.model)))
     for name, bounds in _rates(config).items():
-        drawn[name] = trial.suggest_float(name, bounds.low, bounds.high, log=True)
+        drawn[name] = _suggested(trial, name, bounds)
     return training(config, draw_of(trial), drawn)
 
 
@@ -263,6 +264,8 @@ def _suggested(trial: optuna.Trial, name: str, distribution: BaseDistribution) -
     if isinstance(distribution, IntDistribution):
         low, high = distribution.low, distribution.high
         return trial.suggest_int(name, low, high, step=distribution.step, log=distribution.log)
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
     assert isinstance(distribution, CategoricalDistribution)
     return trial.suggest_categorical(name, distribution.choices)
 
@@ -274,7 +277,7 @@ def training(config: SearchConfig, draw: int, drawn: Mapping[str, Any]) -> Train
         StudyError: for a value that no training can have.
         TypeError: for a value of another type, or a hyperparameter that is not drawn.
     """
-    fixed = {name: getattr(config, name) for name in ("epochs", "batch_size", "optimiser", "warmup_steps", "schedule")}
+    fixed = {**config.shared(), "epochs": config.epochs}
     of_training = {name: value for name, value in drawn.items() if name not in architecture(config.model)}
     model = _with_values(config.model, drawn)
     return TrainConfig(model=model, seed=config.seed + draw, **{**fixed, **of_training})

@@ -6,9 +6,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from study.architectures import CustomConfig, default_model, model_option
+from study.architectures import default_model, model_option
 from study.config import IMAGE_SIZE, DataConfig, SearchConfig, TrainConfig
 from study.home import Home, default_home
+from study.ranges import option_of
 from study.system.redaction import masked
 from study.tracking.runs import Run
 from study.tracking.store import Store
@@ -72,19 +73,15 @@ def images(data: DataConfig) -> tuple[str, ...]:
 
 def _hyperparameters(config: SearchConfig) -> list[tuple[str, str]]:
     """The options of `study tune` for what is drawn beside both rates, and for what is not the report's."""
-    trained = {name: getattr(config, name) for name in ("epochs", "optimiser", "warmup_steps", "schedule")}
-    fixed = TrainConfig(model=config.model, **trained).hyperparameters()
+    fixed = TrainConfig(model=config.model, epochs=config.epochs, **config.shared()).hyperparameters()
     default = TrainConfig(model=default_model(config.model), epochs=SearchConfig.epochs).hyperparameters()
     texts = {name: str(config.choices.get(name, value)) for name, value in fixed.items() if name not in SEARCH_OPTIONS}
-    changed = {name for name, text in texts.items() if text != str(default.get(name))}
-    arguments = {name for name in changed if isinstance(config.model, CustomConfig) and name in config.model.arguments}
-    filters = {name for name in ("filters1", "filters2") if name not in arguments}
-    options = {f"--{name}": text for name, text in texts.items() if name in changed - arguments - filters}
-    if warmup := options.pop("--warmup_steps", ""):
-        options["--warmup"] = warmup
-    if changed & filters:
+    changed = {name: text for name, text in texts.items() if text != str(default.get(name))}
+    options = {option_of(name, config.model): text for name, text in changed.items()}
+    if "--filters" in options:
         options["--filters"] = f"{texts['filters1']}/{texts['filters2']}"
-    return [*options.items(), *(("--argument", f"{name}={texts[name]}") for name in sorted(arguments))]
+    pairs = [(*option.split(), text) for option, text in options.items()]
+    return [(option, "=".join(rest)) for option, *rest in pairs]
 
 
 def where(home: Home, uri: str) -> tuple[str, ...]:

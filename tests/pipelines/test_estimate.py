@@ -9,7 +9,7 @@ from pipelines import estimate
 from pipelines.estimate import duration, seconds_per_image
 from pipelines.session.context import Context
 from study.architectures import CNNConfig, FFNNConfig
-from study.config import SearchConfig
+from study.config import SearchConfig, TrainConfig
 from study.data import Dataset
 from study.device import Machine
 from study.home import Home
@@ -19,7 +19,7 @@ from tests.support.process import study_here
 
 def test_a_step_takes_time_also_where_there_are_fewer_images_than_a_batch(machine: Machine, tiny: Dataset) -> None:
     for batch_size in (20, 10_000):
-        assert seconds_per_image(SearchConfig(name="any", model=FFNNConfig(), batch_size=batch_size), tiny, machine) > 0
+        assert seconds_per_image(TrainConfig(model=FFNNConfig(), batch_size=batch_size), tiny, machine) > 0
 
 
 def test_all_images_of_all_epochs_count(
@@ -63,3 +63,27 @@ def test_a_dry_run_says_how_long_it_takes_and_records_nothing(command: str, home
     assert "of training in all" in ended.out
     assert Store(home).runs() == []
     assert optuna.get_all_study_names(home.storage_url) == []
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_a_retraining_counts_the_seeds_that_are_left_and_records_nothing(home: Home) -> None:
+    digits = ("--model", "ffnn", "--dataset", "digits")
+    assert (
+        study_here("tune", *digits, "--trials", "1", "--epochs", "1", "--retrain-epochs", "1", home=home.root).code == 0
+    )
+    before = {run.id for run in Store(home).runs()}
+    retrain = ("retrain", *digits, "--epochs", "1", "--dry-run")
+    for options, text in {
+        (): "Nothing is left to retrain.",
+        ("--again",): "ffnn: 1 retraining of 1 epoch for ",
+        ("--seeds", "3"): "ffnn: 2 retrainings of 1 epoch for ",
+        ("--preset", "report"): "ffnn: 1 trial of up to 10 epochs train for at most ",
+        ("--preset", "report", "--seeds", "3"): "; 3 epochs of retraining for ",
+    }.items():
+        ended = study_here(*retrain, *options, home=home.root)
+        assert ended.code == 0, ended.err
+        assert text in ended.out
+    assert {run.id for run in Store(home).runs()} == before
+    assert optuna.get_all_study_names(home.storage_url) == ["digits-ffnn"]
+    quiet = study_here(*retrain, "--quiet", home=home.root)
+    assert (quiet.code, quiet.err.startswith("study: --dry-run prints an estimate")) == (2, True)

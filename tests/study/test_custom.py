@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from optuna.distributions import FloatDistribution
 from torch import nn
 
 from study import custom
 from study.architectures import ARCHITECTURES, MODELS, CustomConfig, FFNNConfig, model_option
-from study.config import TrainConfig, model_config
+from study.config import SearchConfig, TrainConfig, model_config
 from study.errors import StudyError
 from study.models import build_model, parameter_count, trained_model
 from study.ranges import Choices
+from study.search.space import in_space, search_space, training
 from study.tracking.runs import as_param
 
 SOURCE = """
@@ -117,6 +119,16 @@ def test_further_arguments_have_the_types_of_their_defaults_and_are_recorded():
 
 
 @pytest.mark.usefixtures("folder")
+def test_an_argument_whose_default_is_a_fraction_is_drawn_from_a_range_of_fractions():
+    values = {"dropout": Choices.parse("0:0.5", "--argument dropout")}
+    search = SearchConfig(name="s", model=custom.network_settings("my_networks:searched", values))
+    search = in_space(search, "report", {"dropout": "0:0.5"})
+    assert search_space(search)["dropout"] == FloatDistribution(0, 0.5)
+    drawn = training(search, 0, {"learning_rate": 1e-3, "weight_decay": 1e-4, "dropout": 0.25})
+    assert build_model(drawn.model, classes=3, seed=0)[3].p == 0.25
+
+
+@pytest.mark.usefixtures("folder")
 def test_an_argument_without_a_default_needs_a_value():
     needy = custom.network_settings("my_networks:needy", {"width": "3", "depth": "2"})
     assert build_model(needy, classes=2, seed=0)(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
@@ -125,6 +137,7 @@ def test_an_argument_without_a_default_needs_a_value():
 WRONG_ARGUMENTS = {
     ("my_networks:searched", "height", "3"): ("'height'", "width, dropout, norm, act"),
     ("my_networks:searched", "width", "3,wide"): ("--argument width is 'wide'", "whole number", "5"),
+    ("my_networks:searched", "width", "1.0:4"): ("--argument width is '1.0:4.0'", "a range of fractions", "5"),
     ("my_networks:searched", "dropout", "much"): ("--argument dropout is 'much'", "a number"),
     ("my_networks:searched", "norm", "perhaps"): ("--argument norm is 'perhaps'", "true or false"),
     ("my_networks:good", "width", "3"): ("has no argument 'width'", "takes no further ones"),

@@ -1,12 +1,19 @@
 """A figure is one module of `analysis` and one row, as docs/add-a-figure.md says: its own code is run here."""
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 
+from analysis import results
+from analysis.drawing import style
 from pipelines.analyse import analyse
 from pipelines.config import AnalysisConfig
 from pipelines.report import figures
@@ -15,21 +22,48 @@ from pipelines.report.needs import Need
 from pipelines.report.network import pull
 from study.errors import StudyError
 from tests.conftest import Finished
+from tests.support.legibility import problems_on_screens
+from tests.support.recipes import changes
 
 DOCS = Path(__file__).parents[3] / "docs" / "add-a-figure.md"
 ONLY = AnalysisConfig(only=("sureness",))
 
 
 @pytest.fixture
-def added(monkeypatch: pytest.MonkeyPatch) -> figures.Figure:
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of the documentation, as it stands."""
+    [code] = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    sureness: Any = ModuleType("analysis.results.sureness")
+    exec(code, vars(sureness))
+    monkeypatch.setitem(sys.modules, sureness.__name__, sureness)
+    monkeypatch.setattr(results, "sureness", sureness, raising=False)
+    return sureness
+
+
+@pytest.fixture
+def added(module: Any, monkeypatch: pytest.MonkeyPatch) -> figures.Figure:
     """The figure of the documentation, in the table."""
-    module, row = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    names: dict[str, object] = {}
-    exec(module, names)  # what a reader is told to write is tried as it stands
-    figure = eval(row.replace("sureness.show", "show"), {**vars(figures), "show": names["show"]})
+    source = Path(figures.__file__).read_text()
+    (_, before, imported), (_, at, rows) = changes(DOCS)
+    assert source.count(before) == source.count(at) == 1
+    names: dict[str, Any] = {}
+    exec(imported, names)
+    figure = eval(f"({rows})", {**vars(figures), **names})[-1]
     assert isinstance(figure, figures.Figure)
     monkeypatch.setattr(figures, "FIGURES", (*figures.FIGURES, figure))
     return figure
+
+
+def test_the_documented_figure_looks_like_all_others(module: Any):
+    logits = np.array([[3.0, 0.0], [0.0, 1.0]])
+    figure = module.show({name: (logits, np.array([0, 1])) for name in ("cnn", "ffnn")}).figure
+    [ax] = figure.axes
+    assert [bar.get_facecolor() for bar in ax.patches] == [
+        to_rgba(style.model_colour(name)) for name in ("cnn", "ffnn")
+    ]
+    assert ax.get_xlabel() == "mean probability of the predicted class (%)"
+    assert not ax.spines["top"].get_visible()
+    assert problems_on_screens(figure) == []
 
 
 def test_the_documented_figure_is_drawn_named_and_put_in_its_part(added: figures.Figure, finished_study: Finished):

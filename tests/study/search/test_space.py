@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from study.architectures import CNNConfig, CustomConfig, FFNNConfig
 from study.config import SearchConfig, TrainConfig, model_config
@@ -225,7 +225,7 @@ def test_what_has_no_effect_is_not_drawn():
 
 TWO = ("accuracy", "parameters")
 WRONG = {
-    ("cnn", "kernel", "3,abc"): "--kernel is '3,abc': 'abc' is no whole number.",
+    ("cnn", "kernel", "3,abc"): "--kernel is '3,abc': 'abc' is not a whole number.",
     ("cnn", "kernel", "-3"): "--kernel is -3: it must be at least 1.",
     ("cnn", "padding", "-1,1"): "--padding is -1: it must be at least 0.",
     ("cnn", "pooling", "max,median"): "--pooling is 'median': choose one of max, average.",
@@ -233,7 +233,10 @@ WRONG = {
     ("cnn", "filters", "8/"): "--filters is '8/': write counts for both layers (8:64), or FIRST/SECOND (8:32/16:64).",
     ("cnn", "filters", "8/16/32"): "--filters is '8/16/32': write counts",
     ("cnn", "filters", "99999999999999999999"): "--filters is 99999999999999999999: it must be at most 1000000.",
+    ("cnn", "kernel", "1.5:3"): "--kernel is '1.5:3': write one value, several (3,5,7), or a range of whole numbers",
+    ("cnn", "pooling", "max:average"): "--pooling is 'max:average': choose one of max, average.",
     ("cnn", "warmup_steps", "-5"): "--warmup is -5: it must be at least 0.",
+    ("cnn", "warmup_steps", "0,0.5"): "--warmup is '0,0.5': '0.5' is not a whole number.",
     ("cnn", "epochs", "9999999"): "--epochs is 9999999: it must be at most 1000000.",
     ("cnn", "hidden", "8"): "The model cnn has no --hidden: leave it out.",
     ("ffnn", "hidden", "9999999"): "--hidden is 9999999: it must be at most 1000000.",
@@ -261,3 +264,6 @@ def test_ranges_are_logarithmic_steps_are_kept_and_the_rest_is_categorical():
     assert distribution(Choices.parse("8:64", "--filters")) == IntDistribution(8, 64, log=True)
     assert distribution(Choices.parse("3,5,7", "--kernel"), is_geometry=True) == IntDistribution(3, 7, step=2)
     assert distribution(Choices.parse("0,100,500", "--warmup")) == CategoricalDistribution((0, 100, 500))
+    assert distribution(Choices.parse("0,0.1", "--smoothing", float)) == CategoricalDistribution((0.0, 0.1))
+    assert distribution(Choices.parse("0:0.2", "--smoothing", float)) == FloatDistribution(0, 0.2)
+    assert distribution(Choices.parse("1e-8:1", "--epsilon", float)) == FloatDistribution(1e-8, 1, log=True)
