@@ -83,18 +83,17 @@ def require_equal(name: str, recorded: Mapping[str, Any], now: Mapping[str, Any]
             "it, or name a new one with --search."
         )
     if differing:
-        what = "; ".join(text for key in differing for text in _differences(key, before.get(key), now[key]))
+        was, is_now = _as_typed(before), _as_typed(now)
+        names = [key for key in was | is_now if was.get(key) != is_now.get(key)]
+        what = "; ".join(f"{key} was {was.get(key)}, now {is_now.get(key)}" for key in names) or ", ".join(differing)
         raise StudyError(f"The search {name!r} was started with other settings ({what}): name a new one with --search.")
 
 
-def _differences(name: str, before: Any, now: Any) -> list[str]:
-    """In words, how a setting differs: a range as its option is typed, of a network what differs in it."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        if before.keys() == now.keys() == {"low", "high"}:
-            before, now = (f"{value['low']:g}:{value['high']:g}" for value in (before, now))
-        elif differing := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
-            return [text for key in differing for text in _differences(key, before.get(key), now.get(key))]
-    return [f"{name} was {before}, now {now}"]
+def _as_typed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the names of their options: a range as it is typed, what is drawn in place of its fixed value."""
+    kept = {**settings, **settings["model_settings"], **settings.get("choices", {})}
+    ranges = {key: f"{value['low']:g}:{value['high']:g}" for key, value in kept.items() if key in RATES}
+    return {key: value for key, value in {**kept, **ranges}.items() if key not in ("model_settings", "choices")}
 
 
 def _is_same_path(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

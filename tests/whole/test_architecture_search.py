@@ -80,7 +80,7 @@ def test_another_space_under_the_same_name_is_refused(searched: tuple[Home, Ende
     home, _ = searched
     other = study_here(*SEARCH, *SPACE, "--kernel", "3", *ON, home=home.root)
     assert other.code == 2
-    assert "choices was" in other.err
+    assert "other settings (kernel was 3,5,7, now 3)" in other.err
 
 
 def test_its_figures_have_every_hyperparameter_the_front_and_the_reports_network(searched: tuple[Home, Ended]) -> None:
