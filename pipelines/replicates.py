@@ -13,6 +13,7 @@ from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.trials.trainings import Images, Measured, replicate
 from pipelines.trials.turns import retried, take_turns
+from study.cautions import warmup_caution
 from study.config import TrainConfig
 from study.data import Dataset
 from study.device import failures_explained
@@ -106,6 +107,9 @@ def run_missing(plan: Plan, parent: str, dataset: Dataset, context: Context) -> 
     if len(missing) < len(replicates):
         context.display.say(f"{len(replicates) - len(missing)} of {len(replicates)} trainings are finished already.")
     if missing:
+        rows = len(dataset.splits.train_rows)
+        for caution in filter(None, dict.fromkeys(warmup_caution(config, rows) for _, config in missing)):
+            context.display.say(caution)
         runner = _Runner(plan, parent, dataset, context)
         epochs, left = (sum(config.epochs for _, config in some) for some in (replicates, missing))
         with context.display.bar(plan.experiment, epochs * len(runner.images)) as bar:

@@ -23,7 +23,7 @@ from pipelines.trials.trainings import Images, TrainedEpoch
 from pipelines.trials.trainings import retraining as train
 from pipelines.trials.turns import retried, take_turns
 from study.architectures import CustomConfig, ModelConfig
-from study.cautions import baseline
+from study.cautions import baseline, warmup_caution
 from study.config import TrainConfig
 from study.custom import change_warning, source_hash
 from study.data import Dataset
@@ -80,6 +80,8 @@ def _retraining(
 ) -> Generator[None, None, str]:
     require_searched_on(trial, dataset.digest, dataset.source)
     config = replace(trial.train_config, epochs=epochs, seed=seed, model=_as_it_is_now(trial, dataset, context))
+    if caution := warmup_caution(config, len(images)):
+        context.display.say(caution)
     context.store.writable(trial.dataset_key, model_name(trial))
     close_dead(trial, seed, epochs, context)
     with context.locked():
