@@ -147,7 +147,7 @@ class _Runner:
                 reason, detail, stopped_epoch = "diverged", f"; {end}", end.epoch
         self.context.store.finish(run_id, "FINISHED", reason, points(_best(epochs), 0), stopped_epoch=stopped_epoch)
         accuracy = f"val {epochs[-1].metrics['val_accuracy']:.4f}" if epochs else "no finite result"
-        self.context.display.log(f"{label}: {accuracy}{detail}")
+        self.context.display.say(f"{label}: {accuracy}{detail}")
 
     def _start(self, condition: Condition, config: TrainConfig) -> str:
         return self.context.store.start(
@@ -169,7 +169,7 @@ class _Runner:
                 if epoch := measured.epoch:
                     epochs.append(epoch)
                     accuracy = f"val {epoch.metrics['val_accuracy']:.3f}"
-                    bar.note(f"{label} · epoch {epoch.number}/{config.epochs} · {accuracy}")
+                    bar.note(f"epoch {epoch.number}/{config.epochs} · {accuracy} · {label}")
                     if self.context.cluster:
                         bar.advance(len(self.images))
 

@@ -250,12 +250,12 @@ def _keep_epoch(
     checkpoint = Checkpoint(epoch.number, trained.state, metrics)
     writer.submit(partial(checkpoints.keep_epoch, trained.weights, checkpoint))
     progress = f"test {metrics['test_accuracy']:.3f}"
+    bar.note(f"epoch {epoch.number}/{config.epochs} · {progress}")
     if epoch.number:
         progress += f" · train {metrics['train_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s"
-    bar.note(f"epoch {epoch.number}/{config.epochs} · {progress}")
     # Of several trainings at a time the lines would mix.
     named = f"seed {config.seed}, " if context.cluster else ""
-    context.display.log(f"{named}epoch {epoch.number}/{config.epochs}: {progress}")
+    context.display.say(f"{named}epoch {epoch.number}/{config.epochs}: {progress}")
 
 
 def _keep_predictions(
