@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from pipelines.session.lines import say
@@ -100,7 +100,7 @@ def _result(run: Run) -> str:
 
 
 def _settings(params: Mapping[str, str]) -> Table:
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid("", Column(overflow="fold"), padding=(0, 2))
     for name, value in sorted((name, value) for name, value in params.items() if value):
         table.add_row(Text(f"  {one_line(name)}"), Text(one_line(value)))
     return table
