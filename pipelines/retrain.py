@@ -169,8 +169,7 @@ def _try_to_continue(run: Run, context: Context) -> bool:
 
 
 def _lost_files(lost: Sequence[str]) -> str:
-    more = f" and {len(lost) - 1} more are" if len(lost) > 1 else " is"
-    return f"{lost[0]}{more} missing or altered"
+    return f"{lost[0]}{f' and {len(lost) - 1} more are' if len(lost) > 1 else ' is'} missing or altered"
 
 
 def _start(trial: Run, config: TrainConfig, dataset: Dataset, context: Context) -> str:
@@ -253,8 +252,7 @@ def _keep_epoch(
     bar.note(f"epoch {epoch.number}/{config.epochs} · {progress}")
     if epoch.number:
         progress += f" · train {metrics['train_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s"
-    # Of several trainings at a time the lines would mix.
-    named = f"seed {config.seed}, " if context.cluster else ""
+    named = f"seed {config.seed}, " if context.cluster else ""  # the lines of several trainings mix
     context.display.say(f"{named}epoch {epoch.number}/{config.epochs}: {progress}")
 
 

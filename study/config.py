@@ -189,7 +189,6 @@ class TrainConfig(OptimiserConfig):
 ALWAYS_RECORDED = ("model", "learning_rate", "weight_decay", "epochs", "seed")
 """The params that every run of a training records, however old it is."""
 
-
 MAX_RETRIES = 2
 """Maximum number of retries of a trial or training that failed; one that was interrupted is always retried."""
 RATES = ("learning_rate", "weight_decay")
