@@ -225,7 +225,7 @@ def _draw(
                     left_out.setdefault(str(error), []).append(figure.name)
                 bar.advance()
                 done += 1
-            context.display.log(f"figures {done}/{len(chosen)}: {part}")
+            context.display.say(f"figures {done}/{len(chosen)}: {part}")
     context.display.say(f"{counted(len(chosen) - sum(map(len, left_out.values())), 'figure')} drawn.")
     return {part: sections for part, sections in parts.items() if sections}, left_out
 

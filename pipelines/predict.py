@@ -5,7 +5,7 @@ It loads the run's weights, checked by their hash, and not its MLflow model, whi
 
 import json
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from rich.text import Text
 
 from analysis.drawing.wording import counted, model_label
 from pipelines.session.display import Display
+from pipelines.session.lines import say
 from pipelines.session.ties import say_ties
 from study.errors import StudyError
 from study.models import trained_model
 from study.pictures.decoding import Photo, read_photo, why_unreadable
 from study.served import Served
-from study.sources.formats import IMAGES, kind_of
+from study.sources.listing import images_below
 from study.system import interruption
 from study.system.redaction import one_line
 from study.tracking.artifacts import weights_path
@@ -60,15 +61,18 @@ def predict(
     say_ties(spec, run, store, display.say)
     model = load(store, run)
     side = model.side
-    photos, failures = _read(list(_sources(names)), side, display)
+    sources, left_out = _sources(names)
+    photos, failures = _read(sources, side, display)
     table = model.classify([photo.pixels for _, photo in photos])
     table.insert(0, "image", [name for name, _ in photos])
     {"table": _print_table, "json": _print_json, "csv": _print_csv}[form](table, run)
     summary = _summary(run, side, [photo for _, photo in photos])
     if photos:
-        print(summary, file=sys.stdout if form == "table" else sys.stderr)
+        say(summary, sys.stdout if form == "table" else sys.stderr)
+    for sentence in left_out:
+        say(sentence, sys.stderr)
     for name, why in failures.items():
-        print(f"study: {one_line(name)} cannot be read as an image ({one_line(why)}).", file=sys.stderr)
+        say(f"study: {one_line(name)} cannot be read as an image ({one_line(why)}).", sys.stderr)
     return not failures
 
 
@@ -88,20 +92,20 @@ def load(store: Store, run: Run) -> Served:
     return Served(model, classes, run.image_size)
 
 
-def _sources(names: Collection[str]) -> Iterator[Source]:
-    """Each photo that `names` name; of a folder, all images below it."""
+def _sources(names: Collection[str]) -> tuple[list[Source], list[str]]:
+    """Each photo that `names` name, of a folder all images below it; and sentences on what is not read of folders."""
+    sources, left_out = list[Source](), list[str]()
     for name in names:
         path = Path(name).expanduser()
         if name == STDIN:
-            yield name, sys.stdin.buffer.read()
+            sources.append((name, sys.stdin.buffer.read()))
         elif path.is_dir():
-            files = (file for file in sorted(path.rglob("*")) if not file.name.startswith("."))
-            images = [file for file in files if not file.is_dir() and kind_of(file) == IMAGES]
-            yield from ((str(file), file) for file in images)
-            if not images:
-                yield name, path
+            images, sentence = images_below(path)
+            sources += [(str(file), file) for file in images] or [(name, path)]
+            left_out += [sentence] if sentence else []
         else:
-            yield name, path
+            sources.append((name, path))
+    return sources, left_out
 
 
 def _read(sources: Sequence[Source], side: int, display: Display) -> tuple[list[tuple[str, Photo]], dict[str, str]]:

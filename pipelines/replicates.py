@@ -13,6 +13,7 @@ from pipelines.session.context import Context
 from pipelines.session.display import Bar
 from pipelines.trials.trainings import Images, Measured, replicate
 from pipelines.trials.turns import retried, take_turns
+from study.cautions import warmup_caution
 from study.config import TrainConfig
 from study.data import Dataset
 from study.device import failures_explained
@@ -107,6 +108,9 @@ def run_missing(plan: Plan, parent: str, dataset: Dataset, context: Context) -> 
     if len(missing) < len(replicates):
         context.display.say(f"{len(replicates) - len(missing)} of {len(replicates)} trainings are finished already.")
     if missing:
+        rows = len(dataset.splits.train_rows)
+        for caution in filter(None, dict.fromkeys(warmup_caution(config, rows) for _, config in missing)):
+            context.display.say(caution)
         runner = _Runner(plan, parent, dataset, context)
         epochs, left = (sum(config.epochs for _, config in some) for some in (replicates, missing))
         with context.display.bar(plan.experiment, epochs * len(runner.images)) as bar:
@@ -144,7 +148,7 @@ class _Runner:
                 reason, detail, stopped_epoch = "diverged", f"; {end}", end.epoch
         self.context.store.finish(run_id, "FINISHED", reason, points(_best(epochs), 0), stopped_epoch=stopped_epoch)
         accuracy = f"val {epochs[-1].metrics['val_accuracy']:.4f}" if epochs else "no finite result"
-        self.context.display.log(f"{label}: {accuracy}{detail}")
+        self.context.display.say(f"{label}: {accuracy}{detail}")
 
     def _start(self, condition: Condition, config: TrainConfig) -> str:
         return self.context.store.start(
@@ -166,7 +170,7 @@ class _Runner:
                 if epoch := measured.epoch:
                     epochs.append(epoch)
                     accuracy = f"val {epoch.metrics['val_accuracy']:.3f}"
-                    bar.note(f"{label} · epoch {epoch.number}/{config.epochs} · {accuracy}")
+                    bar.note(f"epoch {epoch.number}/{config.epochs} · {accuracy} · {label}")
                     if self.context.cluster:
                         bar.advance(len(self.images))
 

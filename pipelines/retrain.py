@@ -24,7 +24,7 @@ from pipelines.trials.trainings import Images, TrainedEpoch
 from pipelines.trials.trainings import retraining as train
 from pipelines.trials.turns import retried, take_turns
 from study.architectures import CustomConfig, ModelConfig
-from study.cautions import baseline
+from study.cautions import baseline, warmup_caution
 from study.config import TrainConfig
 from study.custom import change_warning, source_hash
 from study.data import Dataset
@@ -81,6 +81,8 @@ def _retraining(
 ) -> Generator[None, None, str]:
     require_searched_on(trial, dataset.digest, dataset.source)
     config = replace(trial.train_config, epochs=epochs, seed=seed, model=_as_it_is_now(trial, dataset, context))
+    if caution := warmup_caution(config, len(images)):
+        context.display.say(caution)
     context.store.writable(trial.dataset_key, model_name(trial))
     close_dead(trial, seed, epochs, context)
     with context.locked():
@@ -199,12 +201,11 @@ def _keep_epoch(
     checkpoint = Checkpoint(epoch.number, trained.state, metrics)
     writer.submit(partial(checkpoints.keep_epoch, trained.weights, checkpoint))
     progress = f"test {metrics['test_accuracy']:.3f}"
+    bar.note(f"epoch {epoch.number}/{config.epochs} · {progress}")
     if epoch.number:
         progress += f" · train {metrics['train_accuracy']:.3f} · {epoch.images_per_second:,.0f} images/s"
-    bar.note(f"epoch {epoch.number}/{config.epochs} · {progress}")
-    # Of several trainings at a time the lines would mix.
-    named = f"seed {config.seed}, " if context.cluster else ""
-    context.display.log(f"{named}epoch {epoch.number}/{config.epochs}: {progress}")
+    named = f"seed {config.seed}, " if context.cluster else ""  # the lines of several trainings mix
+    context.display.say(f"{named}epoch {epoch.number}/{config.epochs}: {progress}")
 
 
 def _keep_predictions(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.drawing.wording import counted
+from pipelines.session.lines import say
 from pipelines.session.setup import home_of, store_of
 from study.errors import StudyError, first_line
 from study.system import interruption
@@ -119,9 +120,9 @@ def serve_searches(home: str, storage: str, host: str, port: int) -> None:
         named = f" --storage {shlex.quote(masked(url))}" if storage else ""
         raise StudyError(f"No search is in {masked(url)}: `{first}{named}` makes the first.")
     base = _address(host, port)
-    print(f"optuna-dashboard answers at {base}; Ctrl-C stops it. Its pages:")
+    say(f"optuna-dashboard answers at {base}; Ctrl-C stops it. Its pages:")
     for name, page in pages.items():
-        print(f"  {one_line(name)}  {base}{page}")
+        say(f"  {one_line(name)}  {base}{page}")
     sys.stdout.flush()
     dashboard.serve(url, host, port)
 
@@ -138,18 +139,18 @@ def _say_pages(store: "Store", base: str, with_login: bool = False) -> None:
     from pipelines.session.mlflow_pages import pages_of
     from study.tracking.hints import command_at
 
-    print(f"MLflow answers at {base} in about 10 seconds; Ctrl-C stops it. Its pages:")
+    say(f"MLflow answers at {base} in about 10 seconds; Ctrl-C stops it. Its pages:")
     if not store.runs():
         # With a login, all record through the server, which keeps their files.
         first = command_at(store.home, base if with_login else store.uri, "reproduce", "--dataset", "digits")
         who = f" with {USER} and {USER_PASSWORD} set" if with_login else ""
-        print(f"  none yet: `{first}` makes the first runs{who}.")
+        say(f"  none yet: `{first}` makes the first runs{who}.")
     for run in [*store.runs(stage="search"), *store.runs(stage="retrain")[:5]]:
         is_search = run.stage == "search"
-        print(one_line(run.name) if is_search else f"{one_line(run.full_name)}, {counted(run.epochs, 'epoch')}")
+        say(one_line(run.name) if is_search else f"{one_line(run.full_name)}, {counted(run.epochs, 'epoch')}")
         for kind, page in pages_of(store, run).items():
             if not (is_search and kind == "run"):
-                print(f"  {kind:<8} {base}{page}")
+                say(f"  {kind:<8} {base}{page}")
     sys.stdout.flush()
 
 

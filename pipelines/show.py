@@ -17,6 +17,7 @@ from rich.text import Text
 
 from analysis.drawing.wording import listed
 from pipelines.session.display import Display, full_width
+from pipelines.session.lines import say
 from pipelines.session.mlflow_pages import run_page
 from study.config import BACKGROUND, DataConfig
 from study.errors import StudyError
@@ -128,9 +129,9 @@ def show_runs(store: "Store", *, stage: str, dataset: str, limit: int, as_json: 
         table = _table_of(rows, left_out, LONGEST_NAME)
     console.print(table)
     if left_out:
-        console.print(f"Too narrow for {listed(sorted(left_out))}: a wider terminal, or --json, shows all.")
+        say(f"Too narrow for {listed(sorted(left_out))}: a wider terminal, or --json, shows all.")
     if len(runs) > limit:
-        console.print(f"{len(runs) - limit} older ones: --limit {len(runs)} shows all.")
+        say(f"{len(runs) - limit} older ones: --limit {len(runs)} shows all.")
 
 
 def _is_listed(run: Run) -> bool:

@@ -1,4 +1,4 @@
-"""One run in the terminal: its settings, its curves, its files and its page."""
+"""One run in the terminal: its results, its curves, its settings, its files and its page."""
 
 import json
 import math
@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from pipelines.session.lines import say
 from pipelines.session.mlflow_pages import pages_of
 from pipelines.session.ties import say_ties
 from pipelines.show import summary
@@ -18,10 +19,17 @@ from study.system.redaction import masked, one_line
 from study.tracking.best import choose_retrained_on
 from study.tracking.hints import command
 from study.tracking.lookup import find
+from study.tracking.runs import Run, metric
 from study.tracking.store import Store
 
 FOLDERS = ("", "weights", "predictions", "model", "report", "search", "experiment")
 """Folders of artifacts that are listed."""
+ACCURACIES = {
+    "test": "final_test_accuracy",
+    "train": "final_train_accuracy",
+    "best validation": "best_val_accuracy",
+}
+"""The metrics that are shown first, by what they are the accuracy on."""
 LEVELS = "▁▂▃▄▅▆▇█"
 WIDTH = 24
 """Maximum number of characters of a curve."""
@@ -42,7 +50,7 @@ def show_run(store: Store, spec: str, dataset: str = "", as_json: bool = False) 
     is_best = spec.partition(":")[0] == "best"
     run = choose_retrained_on(store, spec, dataset) if is_best else find(store, spec)
     if not as_json:
-        say_ties(spec, run, store, print)
+        say_ties(spec, run, store, say)
     history = store.history(run.id)
     files = {folder: names for folder in FOLDERS if (names := store.artifacts(run.id, folder))}
     if as_json:
@@ -57,24 +65,26 @@ def show_run(store: Store, spec: str, dataset: str = "", as_json: bool = False) 
     console = Console(highlight=False, soft_wrap=True)
     # Not a terminal: so wide that nothing is cut.
     console.width = console.width if console.is_terminal else 200
-    console.print(Text(one_line(run.name)))
-    console.print(Text(one_line(f"{run.stage} {run.id}, {run.status.lower()} ({run.reason or 'without a reason'})")))
-    console.print(_settings(run.params))
+    say(one_line(run.name))
+    say(one_line(f"{run.stage} {run.id}, {run.status.lower()} ({run.reason or 'without a reason'})"))
+    if result := _result(run):
+        say(f"{result}.")
     if len(curves := _curves(history)):
         console.print(_table_of_curves(curves))
+    console.print(_settings(run.params))
     for names in files.values():
         more = "" if len(names) == 1 else f" … {names[-1].rpartition('/')[2]} ({len(names)} files)"
-        console.print(Text(one_line(names[0] + more)))
+        say(one_line(names[0] + more))
     shown = run.references.get("retrain_run", run.id)[:8]
     # What the store records is not trusted: it must not lead out of the folder.
     for page in sorted(store.home.reports.glob(f"*-{shown}/index.html")) if shown.isalnum() else ():
-        console.print(f"Report: {page}", markup=False)
+        say(f"Report: {page}")
     is_served = store.uri.startswith("http")
     if not is_served:
-        console.print(f"MLflow's pages, at the address of `{command(store, 'ui')}`:", markup=False)
+        say(f"MLflow's pages, at the address of `{command(store, 'ui')}`:")
     for kind, place in pages_of(store, run).items():
         base = masked(store.uri.rstrip("/")) if is_served else ""
-        console.print(f"{kind}: {base}{place}", markup=False)
+        say(f"{kind}: {base}{place}")
 
 
 def _finite(values: Mapping[Any, Any]) -> dict[str, Any]:
@@ -82,8 +92,15 @@ def _finite(values: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(name): value if math.isfinite(value) else None for name, value in values.items()}
 
 
+def _result(run: Run) -> str:
+    """The accuracies that the run recorded, in words; empty for none."""
+    values = {name: metric(run, recorded) for name, recorded in ACCURACIES.items()}
+    text = ", ".join(f"{name} accuracy {value:.4f}" for name, value in values.items() if math.isfinite(value))
+    return text[:1].upper() + text[1:]
+
+
 def _settings(params: Mapping[str, str]) -> Table:
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid("", Column(overflow="fold"), padding=(0, 2))
     for name, value in sorted((name, value) for name, value in params.items() if value):
         table.add_row(Text(f"  {one_line(name)}"), Text(one_line(value)))
     return table

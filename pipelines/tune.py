@@ -15,7 +15,8 @@ from pipelines.trials.pool import WorkerPool
 from pipelines.trials.recovery import Recovery
 from pipelines.trials.runner import Tally, run_trials
 from pipelines.trials.worker import Assignment
-from study.config import BUNDLED, SearchConfig
+from study.cautions import warmup_caution
+from study.config import BUNDLED, SearchConfig, TrainConfig
 from study.data import Dataset
 from study.errors import StudyError
 from study.home import SQLITE
@@ -85,6 +86,8 @@ def _run_missing(recovery: Recovery, dataset: Dataset, parent: str, workers: int
         context.display.say(f"Search {config.name} has {counted(done, 'finished trial')} already{more}.")
         return
     recovery()
+    if caution := warmup_caution(_longest_warmup(config), len(dataset.splits.train_rows)):
+        context.display.say(caution)
     if len(config.objectives) > 1:
         context.display.say("Two objectives: every trial trains all its epochs, since Optuna prunes by one alone.")
     with context.display.bar(f"search {config.name}", config.trials) as bar, recovery.watching():
@@ -116,6 +119,13 @@ def _run_missing(recovery: Recovery, dataset: Dataset, parent: str, workers: int
             has_bars=context.display.has_bars,
         )
         WorkerPool(assignment, context.display, tally.add, recovery).run(1 if on_gpu else workers)
+
+
+def _longest_warmup(config: SearchConfig) -> TrainConfig:
+    """A trial of the most epochs with the longest warm-up."""
+    drawn = config.choices["warmup_steps"].values if "warmup_steps" in config.choices else ()
+    warmup = max(map(int, drawn), default=config.warmup_steps)
+    return TrainConfig(epochs=config.epochs, batch_size=config.batch_size, warmup_steps=warmup)
 
 
 def _require_startable(config: SearchConfig, dataset: Dataset, context: Context) -> None:

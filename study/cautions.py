@@ -49,6 +49,17 @@ def cautions(dataset: Dataset) -> list[str]:
     return sentences
 
 
+def warmup_caution(config: TrainConfig, images: int) -> str:
+    """A sentence where a training on so many images is over before its warm-up; else empty."""
+    steps = config.steps(images)
+    if config.warmup_steps < steps:
+        return ""
+    return (
+        f"The warm-up takes {config.warmup_steps:,} steps, and a whole training has {steps:,}: it ends while the "
+        "learning rate still rises, and says little of these settings; raise --epochs."
+    )
+
+
 def baseline(dataset: Dataset) -> str:
     """A sentence with the test accuracy of always answering the most frequent class of the training images."""
     label = int(torch.bincount(dataset.train.labels).argmax())

@@ -150,6 +150,10 @@ class TrainConfig(OptimiserConfig):
             require(math.isfinite(value) and value >= 0, f"{name} is {value}: it must be a finite number, 0 or more.")
         require_at_least(1, epochs=self.epochs)
 
+    def steps(self, images: int) -> int:
+        """Number of optimiser steps in all epochs on so many training images."""
+        return self.epochs * math.ceil(images / self.batch_size)
+
     def params(self) -> dict[str, Any]:
         """All fields as the flat params of a run: `model` is the name, next to the model's own fields.
 
@@ -188,7 +192,6 @@ class TrainConfig(OptimiserConfig):
 
 ALWAYS_RECORDED = ("model", "learning_rate", "weight_decay", "epochs", "seed")
 """The params that every run of a training records, however old it is."""
-
 
 MAX_RETRIES = 2
 """Maximum number of retries of a trial or training that failed; one that was interrupted is always retried."""

@@ -1,6 +1,10 @@
 """What can go wrong that is not a bug: failures a user can fix, and a loss that left the real numbers."""
 
+import difflib
 from collections.abc import Collection, Iterable, Iterator
+
+MANY = 12
+"""Number of choices above which those that look like the bad value are named first."""
 
 
 class StudyError(Exception):
@@ -85,7 +89,10 @@ def first_line(error: BaseException) -> str:
 
 def unknown(what: str, value: object, choices: Iterable[object]) -> StudyError:
     """The error for a `value` that is none of the `choices`."""
-    return StudyError(f"Unknown {what} {value!r}: choose one of {', '.join(map(str, choices))}.")
+    names = [str(choice) for choice in choices]
+    alike = difflib.get_close_matches(str(value), names) if len(names) > MANY else []
+    meant = f"did you mean {' or '.join(alike)}? Choose" if alike else "choose"
+    return StudyError(f"Unknown {what} {value!r}: {meant} one of {', '.join(names)}.")
 
 
 def require(holds: bool, message: str) -> None:

@@ -169,8 +169,7 @@ def epochs(
         rows = (torch.arange(len(train)) if rows is None else rows).to(machine.device)
         sets = {name: images.to(machine.device) for name, images in evaluate.items()}
         require_memory(state.model, config, train.images.shape[-1], len(rows), machine)
-        steps = config.epochs * math.ceil(len(rows) / config.batch_size)
-        training = TrainingStep(state, resident(train, machine), config, machine, steps)
+        training = TrainingStep(state, resident(train, machine), config, machine, config.steps(len(rows)))
         # Another network may do what cannot be captured, such as to choose by a value; and processes wait for others.
         is_captured = isinstance(state.model, Model) and not training.ranks
         step = captured(training, machine if is_captured else replace(machine, graphs=False))

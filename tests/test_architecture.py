@@ -320,7 +320,6 @@ TESTED_IN = {
     "study/tracking/test_store.py": ["study.tracking.client", "study.tracking.queries"],
     "whole/test_torchrun.py": ["pipelines.ranks", "study.system.torchrun"],
     "whole/test_cli.py": [
-        "pipelines.cli.app",
         "pipelines.cli.options",
         "pipelines.cli.searches",
         "pipelines.cli.stages",

@@ -120,11 +120,14 @@ def caption(table: pd.DataFrame) -> str:
     if by_seed.empty:
         return "Every training diverged."
     means = by_seed.mean()
+    ends = [str(means.idxmax()), str(means.idxmin())]
+    alike = [_alike(by_seed, condition) for condition in ends]
+    untested = alike[0] if alike[0] == alike[1] == f"; {TOO_FEW}" else ""
     largest, smallest = (
-        f"“{condition}” ({means[condition]:.0%}{_alike(by_seed, condition)})"
-        for condition in (str(means.idxmax()), str(means.idxmin()))
+        f"“{condition}” ({means[condition]:.0%}{'' if untested else clause})"
+        for condition, clause in zip(ends, alike, strict=True)
     )
-    return f"The silent share of the second layer is largest with {largest} and smallest with {smallest}."
+    return f"The silent share of the second layer is largest with {largest} and smallest with {smallest}{untested}."
 
 
 def _alike(by_seed: pd.DataFrame, condition: str) -> str:

@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 
 from analysis.drawing.wording import counted, listed, mean_phrase
-from analysis.searches.paired_seeds import CONFIDENCE, FEWEST, TOO_FEW, Row, difference_phrase, paired_interval, verdict
+from analysis.searches.paired_seeds import (
+    CONFIDENCE,
+    FEWEST,
+    TOO_FEW,
+    Row,
+    difference_phrase,
+    paired_interval,
+    said_once,
+    verdict,
+)
 
 EARLY = 40
 """Optimiser steps within which filters are expected to fall silent."""
@@ -129,7 +138,7 @@ def points(table: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
     comparisons = _comparisons(table)
     if _unmeasured(comparisons):
         return []
-    return [
+    sentences = [
         _rate_sentence(table, counts, comparisons["high rate against low"]),
         _warmup_sentence(comparisons["warm-up against none"]),
         _decay_sentence(table, comparisons),
@@ -137,6 +146,7 @@ def points(table: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
         _filters_sentence(table, comparisons["fewest filters against most"]),
         _rest_sentence(table),
     ]
+    return said_once(caption(table), sentences)
 
 
 def note(table: pd.DataFrame) -> str:

@@ -1,6 +1,7 @@
 """Differences of means over paired seeds: their interval, and how they are written."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,11 @@ def verdict(row: Row, *, more: str, fewer: str, unclear: str) -> str:
     if np.isnan(row["low"]):
         return TOO_FEW
     return more if row["low"] > 0 else fewer if row["high"] < 0 else unclear
+
+
+def said_once(before: str, sentences: Sequence[str]) -> list[str]:
+    """The sentences, without `TOO_FEW` where the text `before` them has said it."""
+    return [re.sub(f"[:,;] {TOO_FEW}", "", sentence) if TOO_FEW in before else sentence for sentence in sentences]
 
 
 def not_measured(name: str, heading: str, dataset: str, command: str) -> Exhibit:

@@ -16,7 +16,7 @@ from analysis.drawing import style
 from analysis.drawing.screens import break_if_narrow, entries_in_row, panels
 from analysis.drawing.wording import counted, mean_phrase, sentence, several
 from analysis.exhibit import Exhibit
-from analysis.searches.paired_seeds import TOO_FEW, Row, difference_phrase, paired_interval
+from analysis.searches.paired_seeds import TOO_FEW, Row, difference_phrase, paired_interval, said_once
 
 HEADING = "What each choice of training brings"
 MEASURES = {"val_accuracy": "last epoch", "best_val_accuracy": "best epoch"}
@@ -82,7 +82,7 @@ def _names(rows: Sequence[Row]) -> str:
 def points(table: pd.DataFrame) -> list[str]:
     """The difference that each change makes, in percentage points, a sentence each; the largest first."""
     changes = table.iloc[1:].sort_values("difference", ascending=False, na_position="last").to_dict("records")
-    return [sentence(f"{row['condition']}: {_difference(row)}") for row in changes]
+    return said_once(caption(table), [sentence(f"{row['condition']}: {_difference(row)}") for row in changes])
 
 
 def _difference(row: Row) -> str:

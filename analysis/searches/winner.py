@@ -15,7 +15,7 @@ from analysis.drawing import style
 from analysis.drawing.screens import break_if_narrow, entries_in_row, is_narrow
 from analysis.drawing.wording import are, counted, listed, mean_phrase, with_minus
 from analysis.exhibit import Exhibit
-from analysis.searches.paired_seeds import TOO_FEW, Row, difference_phrase, paired_interval
+from analysis.searches.paired_seeds import TOO_FEW, Row, difference_phrase, paired_interval, said_once
 
 HEADING = "Is the search's winner really the winner"
 TRIAL = ["trial", "learning_rate", "weight_decay", "searched"]
@@ -68,7 +68,7 @@ def points(table: pd.DataFrame) -> list[str]:
     """The winner's lead over each other trial in percentage points, a sentence each."""
     winner, *others = table.to_dict("records")
     leads = [f"Its lead over trial {row['trial']}, in points: {_lead(row)}." for row in others]
-    return leads if winner["seeds"] else []
+    return said_once(caption(table), leads) if winner["seeds"] else []
 
 
 NOTE = (

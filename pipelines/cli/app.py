@@ -121,6 +121,9 @@ def _explained(error: typer.TyperException) -> str:
         return f"{option} goes after the command, e.g. `study {_options(context.command)[option]} {option}`."
     if context and (context.info_name, option) == ("predict", "--image-size"):
         return f"{option} is none of predict's: it resizes photos to the size that the run was trained on."
+    others = _commands_with(option, context.parent.command) if context and context.parent else ""
+    if others and "No such option" in error.message:
+        return f"{option} is none of {context.info_name}'s: it goes with {others}."
     if context and error.format_message().startswith("Missing"):
         return f"{error.format_message()} `study {context.info_name} --help` explains it."
     return error.format_message()
@@ -136,6 +139,19 @@ def _options(group: Any) -> dict[str, str]:
     }
 
 
+def _commands_with(option: str, group: Any) -> str:
+    """Commands of `group` that have this option, in words, at most three; empty for none."""
+    names = [
+        f"`study {name}`"
+        for name, command in group.commands.items()
+        if any(option in each.opts for each in command.params)
+    ]
+    return " or ".join(names[:3])
+
+
 def _say_error(text: str, environment: Mapping[str, str]) -> int:
-    print(f"study: {one_line(text)}{variables_behind(text, environment)}", file=sys.stderr)
+    # Imports rich, which a command that succeeds may not need.
+    from pipelines.session.lines import say
+
+    say(f"study: {one_line(text)}{variables_behind(text, environment)}", sys.stderr)
     return 2

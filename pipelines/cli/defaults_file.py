@@ -35,9 +35,11 @@ def apply(context: typer.Context, config: str) -> None:
     given = {key: values[option.name] for key, option in options[command].items() if option.name in values}
     used = {key: value for key, value in given.items() if not _is_set(options[command][key])}
     if used and not used.get("quiet") and not ("quiet" in options[command] and _is_set(options[command]["quiet"])):
+        from pipelines.session.lines import say
+
         text = ", ".join(f"{key} {value}" for key, value in used.items())
         # Not among the output, which may be JSON.
-        print(f"Settings from {path}: {text}.", file=sys.stderr)
+        say(f"Settings from {path}: {text}.", sys.stderr)
 
 
 def _is_set(option: Any) -> bool:

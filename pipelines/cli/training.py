@@ -237,8 +237,13 @@ def experiment(
 ) -> None:
     """Compare settings over seeds: dead-filters, winner or recipe.
 
-    dead-filters: why filters fall silent. winner: the best trials of a search, with other seeds. recipe: what each
-    choice of training brings. All on the validation split.
+    dead-filters: why filters fall silent.
+
+    winner: the best trials of a search, with other seeds.
+
+    recipe: what each choice of training brings.
+
+    All on the validation split.
     """
     on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
     settings = ExperimentConfig(name=name, model=model, epochs=epochs, seeds=seeds, seed=seed, top=top)

@@ -11,10 +11,13 @@ from rich.progress import BarColumn, Progress, Task, TextColumn, TimeElapsedColu
 from rich.table import Column, Table
 from rich.text import Text
 
+from pipelines.session.lines import fitted
 from study.system.redaction import one_line, redacted
 
-WIDE, BESIDE = 100, 50
-"""Characters from which a terminal has room for a long bar; and those of description, share and times beside it."""
+WIDE = 110
+"""Characters from which a terminal has room for a long bar and the time so far."""
+LONG, SHORT = (30, 24, 29), (24, 8, 21)
+"""Characters of a description at most, of the bar, and of share and times: on a wide terminal, and on others."""
 RECENT, SHORTEST = 1 / 3, 30
 """The share of the time so far, and its minimum in seconds, whose speed tells the time left."""
 
@@ -68,7 +71,7 @@ class Display:
     def say(self, text: str) -> None:
         """Prints a line, above any bars."""
         self._said = time.monotonic()
-        self.console.print(redacted(text), markup=False)
+        self.console.print(fitted(redacted(text), self.console), markup=False)
 
     def heading(self, text: str) -> None:
         """Prints the heading of a part, set apart from the lines before it."""
@@ -77,7 +80,7 @@ class Display:
         else:
             self.say(f"\n{text}")
 
-    def log(self, text: str, after: float = 0) -> None:
+    def log(self, text: str, after: float) -> None:
         """Prints a line of progress where there are no bars to show it, and no line for `after` seconds."""
         if not self.has_bars and time.monotonic() - self._said >= after:
             # Here too, since a worker's `say` is another one.
@@ -109,15 +112,18 @@ class Display:
                 self._progress = None
 
     def _open(self) -> Progress:
-        bar = 24 if self.console.width >= WIDE else 8
+        is_wide = self.console.width >= WIDE
+        longest_name, bar, times = LONG if is_wide else SHORT
+        name = Column(no_wrap=True, overflow="ellipsis", max_width=longest_name)
         # Cut off, so that what is before it keeps its width.
-        note = Column(no_wrap=True, overflow="ellipsis", max_width=max(1, self.console.width - bar - BESIDE))
+        rest = max(1, self.console.width - longest_name - bar - times)
+        note = Column(no_wrap=True, overflow="ellipsis", max_width=rest)
         progress = Progress(
             # Names are not markup.
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=name),
             BarColumn(bar_width=bar),
             TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
+            *([TimeElapsedColumn()] if is_wide else []),
             TextColumn("left"),
             _TimeLeft(),
             TextColumn("{task.fields[note]}", markup=False, table_column=note),

@@ -23,9 +23,9 @@ def home_of(folder: str) -> Home:
         return Home(root=Path(folder).expanduser().resolve())
     home = default_home()
     if home.root == Path.cwd() and not (home.root / "pyproject.toml").is_file():
-        print(
-            f"mlruns/, reports/ and data/ are kept in {home.root} (STUDY_HOME chooses another folder).", file=sys.stderr
-        )
+        from pipelines.session.lines import say
+
+        say(f"mlruns/, reports/ and data/ are kept in {home.root} (STUDY_HOME chooses another folder).", sys.stderr)
     return home
 
 

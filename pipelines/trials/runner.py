@@ -59,9 +59,9 @@ class Tally:
             self.best = trial.accuracy if self.best is None else max(self.best, trial.accuracy)
         self.bar.advance()
         best = "none" if self.best is None else f"{self.best:.4f}"
-        self.bar.note(f"{self.done}/{self.total} trials · best val {best}")
+        self.bar.note(f"{self.done}/{self.total} · best {best}")
         reached = "no finite result" if trial.accuracy is None else f"val {trial.accuracy:.4f}"
-        self.display.log(
+        self.display.say(
             f"trial {trial.number} ({self.done}/{self.total}): {_short(trial.settings)}: {reached}, {trial.reason} "
             f"({trial.detail}); best {best}"
         )

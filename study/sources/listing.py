@@ -96,7 +96,7 @@ class _Lister:
                 self.aside(entry)
         if not classes:
             raise StudyError(f"{folder} holds no class folders: put each class's images in a folder of its name.")
-        listing = {folder.name: self._images(folder) for folder in classes}
+        listing = {folder.name: self.images(folder) for folder in classes}
         if empty := [name for name, files in listing.items() if not files]:
             names = ", ".join(empty[:MOST_NAMED])
             if len(empty) > MOST_NAMED:
@@ -105,8 +105,11 @@ class _Lister:
             raise StudyError(f"{folder} has no image ({', '.join(SUFFIXES)}) of the classes: {names}{left_out}.")
         return listing
 
-    def _images(self, folder: Path) -> list[Path]:
-        """The images below a class's folder, also behind links, since many a data set is one."""
+    def images(self, folder: Path, is_every: bool = False) -> list[Path]:
+        """The images below a class's folder, also behind links, since many a data set is one.
+
+        With `is_every`, what no one takes for an image counts as left out too.
+        """
         images: list[Path] = []
         for parent, is_hidden, names in self._walk(folder, followlinks=True):
             for path in (parent / name for name in names):
@@ -116,8 +119,8 @@ class _Lister:
                     images.append(path)
                     if parent != folder:
                         self.nested.add("Images in sub-folders", path)
-                elif kind != IGNORED:
-                    self.left_out.add(kind, path)
+                elif kind != IGNORED or is_every:
+                    self.left_out.add(kind or OTHER, path)
         return images
 
     def aside(self, entry: Path) -> None:
@@ -163,7 +166,7 @@ class _Lister:
                 continue
             entered.add(real)
             folders.sort()
-            if _is_hidden(parent.name) or parent.parent in hidden:
+            if (_is_hidden(parent.name) and not (followlinks and parent == folder)) or parent.parent in hidden:
                 hidden.add(parent)
             yield parent, parent in hidden, sorted(files)
 
@@ -216,6 +219,15 @@ def list_folder(root: Path, ours: Collection[Path] = ()) -> Listing:
     lines = [f"Not read in {one_line(root.name)}: {lister.left_out}." if str(lister.left_out) else ""]
     lines += [f"{lister.nested} belong to the class folder above them." if str(lister.nested) else ""]
     return Listing(files, " ".join(filter(None, lines)))
+
+
+def images_below(folder: Path) -> tuple[list[Path], str]:
+    """The images in `folder` and the folders below it, and a sentence on what is not read; empty where all is."""
+    real = folder.resolve()
+    left_out = LeftOut(folder)
+    # Of the folder above, as a class's folder is.
+    images = _Lister(real.parent, left_out, LeftOut(folder), ()).images(folder, is_every=True)
+    return sorted(images), f"Not read in {one_line(real.name)}: {left_out}." if str(left_out) else ""
 
 
 def _folders(root: Path, ours: Collection[Path]) -> dict[str, Path]:

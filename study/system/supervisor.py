@@ -36,6 +36,10 @@ def supervise(command: Sequence[str], grace: int = GRACE) -> int:
         _send(child, signal.SIGTERM)
     code = child.wait()
     _send(child, signal.SIGKILL)
+    if is_ending and sys.stdout.isatty():
+        # The terminal has written ^C, and the next prompt would stand beside it.
+        with suppress(OSError):
+            print("\nStopped.", flush=True)
     return 0 if is_ending else code
 
 

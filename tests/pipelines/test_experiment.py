@@ -328,7 +328,8 @@ def test_the_command_runs_an_experiment_and_says_what_was_found(home: Home):
     )
     assert ended.code == 0, ended.err
     assert "12/12" in ended.out
-    assert "fewer than 3 seeds are no test" in ended.out
+    assert ended.out.count("fewer than 3 seeds are no test") == 1
+    assert ended.out.count("The warm-up takes 100 steps, and a whole training has 6: ") == 1
     assert "Tables and figure: " in ended.out
     (run,) = Store(home).runs(stage="experiment")
     assert "fewer than 3 seeds are no test" in run.tags[NOTE]

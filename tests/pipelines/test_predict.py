@@ -58,6 +58,20 @@ def test_a_folder_is_classified_by_the_last_weights(
         assert answer["probability"] == answer["probabilities"][answer["class"]]
     assert "2 images classified by" in captured.err
     assert "2 resized to 32 × 32 pixels, as for training" in captured.err
+    assert "Not read in photos: hidden images (1: .hidden.png); other files (1: notes.txt).\n" in captured.err
+
+
+def test_what_is_no_image_in_a_folder_is_said_in_one_line_and_is_no_failure(
+    finished_study: Finished, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    (photos / ".hidden.png").unlink()
+    (photos / "vector.svg").write_text("<svg/>")
+    monkeypatch.chdir(photos)
+    assert predict(["."], "best", finished_study.context.store, Display(True), "csv")
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 3
+    line = "Not read in photos: other files (1: notes.txt); unsupported SVG images (1: vector.svg)."
+    assert line in captured.err.splitlines()
 
 
 def test_the_table_and_csv_say_the_same_and_nothing_is_said_of_resizing_where_none_was(

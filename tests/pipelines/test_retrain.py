@@ -606,3 +606,10 @@ def test_an_interrupted_seed_is_continued(context: Context, tiny: Dataset, toy: 
     run_ids = retrain_seeds(toy, tiny, context, epochs=2, seed=0, seeds=2)
     assert run_ids[0] == stopped.id
     assert {run.status for run in context.store.runs(stage="retrain")} == {"FINISHED"}
+
+
+def test_a_retraining_that_ends_in_its_warm_up_says_so(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    retrain(trial(context, tiny, warmup_steps=100), tiny, context, epochs=1)
+    assert "The warm-up takes 100 steps, and a whole training has " in capsys.readouterr().out

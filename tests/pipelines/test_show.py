@@ -50,7 +50,7 @@ def test_a_line_of_progress_is_rare_where_lines_were_just_printed(capsys: pytest
         # As if a minute had passed.
         shown._said -= 61
         shown.log(text, after=60)
-    shown.log("at once")
+    shown.log("at once", after=0)
     assert capsys.readouterr().out.splitlines() == ["first", "second", "at once"]
 
 

@@ -21,6 +21,10 @@ def test_a_retrained_run_is_shown_with_its_settings_curves_files_and_page(
     run, history = store.get(run_id), store.history(run_id)
     for part in (run.name, run_id, "finished (complete)", f"/runs/{run_id}", "weights/epoch_000.safetensors"):
         assert part in text
+    assert f"Test accuracy {run.metrics['final_test_accuracy']:.4f}, train accuracy 0." in text
+    # What one asks for comes first.
+    places = [text.index(part) for part in ("Test accuracy", "by epoch", "  batch_size", "weights/epoch_000")]
+    assert places == sorted(places)
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.startswith("  ")}
     assert {name: " ".join(rows[name]) for name, value in run.params.items() if value} == {
         name: value for name, value in run.params.items() if value
@@ -40,7 +44,9 @@ def test_a_trial_and_a_search_are_shown_too(finished_study: Finished, capsys: py
         assert part in text
     trial = store.runs(stage="trial", search="digits-ffnn")[0]
     show_run(store, trial.full_name)
-    assert f"trial {trial.id}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"trial {trial.id}" in text
+    assert f"\nBest validation accuracy {trial.metrics['best_val_accuracy']:.4f}.\n" in text
 
 
 def test_as_json_it_is_whole_and_holds_no_number_that_json_has_not(

@@ -24,7 +24,7 @@ from study.device import Machine, prepare
 from study.errors import OutOfMemory, StudyError
 from study.home import Home
 from study.provenance import PACKAGES, git_commit
-from study.ranges import Range
+from study.ranges import Choices, Range
 from study.search import search
 from study.system.processes import named
 from study.tracking import best
@@ -462,3 +462,14 @@ def test_trials_that_are_tied_at_the_best_are_said(
         monkeypatch.setattr("pipelines.tune.complete_trials", lambda *_, shown=[*values, *others], **__: shown)
         tune(replace(SMALL, epochs=1), tiny, context)
         assert f"validation accuracy 0.5000. {words}" in capsys.readouterr().out
+
+
+def test_a_search_whose_trials_end_in_the_warm_up_says_so_once(
+    context: Context, tiny: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    steps = 2 * math.ceil(len(tiny.splits.train_rows) / 40)
+    tune(replace(SMALL, trials=1, warmup_steps=steps - 1), tiny, context)
+    assert "The warm-up takes" not in capsys.readouterr().out
+    tune(replace(SMALL, name="drawn", choices={"warmup_steps": Choices(values=(0, steps))}), tiny, context)
+    said = capsys.readouterr().out
+    assert said.count(f"The warm-up takes {steps} steps, and a whole training has {steps}: ") == 1

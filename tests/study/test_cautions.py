@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from study.cautions import baseline, cautions
-from study.config import DataConfig
+from study.cautions import baseline, cautions, warmup_caution
+from study.config import DataConfig, TrainConfig
 from study.data import Dataset
 from study.images import Labelled
 
@@ -52,3 +52,11 @@ def test_a_class_without_test_images_is_named():
 def test_the_baseline_is_the_class_that_is_most_frequent_in_training(train: tuple[int, int], expected: float):
     images = dataset(labelled(*train), labelled(2, 8))
     assert baseline(replace(images, name="other")).endswith(f"has a test accuracy of {expected:.4f}.")
+
+
+@pytest.mark.parametrize(("warmup", "is_said"), [(0, False), (14, False), (15, True), (1000, True)])
+def test_a_warm_up_as_long_as_the_training_is_said_with_both_numbers(warmup: int, is_said: bool):
+    """Of 900 images in batches of 200 an epoch has 5 steps."""
+    sentence = warmup_caution(TrainConfig(epochs=3, warmup_steps=warmup), 900)
+    assert sentence.startswith(f"The warm-up takes {warmup:,} steps, and a whole training has 15: ") is is_said
+    assert bool(sentence) is is_said

@@ -373,3 +373,9 @@ def test_on_a_terminal_a_bar_shows_the_share_that_is_done(terminated: tuple[Ende
     assert "\x1b[" in screen
     assert re.search(r"retraining cnn.*\d %", screen)
     assert re.search(r"epoch \d/6 · test 0\.\d", screen)
+
+
+def test_on_a_terminal_every_finished_epoch_has_a_line_too(terminated: tuple[Ended, list[Run], int, str]) -> None:
+    _, _, _, screen = terminated
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
+    assert len(re.findall(r"epoch 6/6: test 0\.\d+ · train 0\.\d+ · [\d,]+ images/s", lines)) == 1

@@ -69,6 +69,7 @@ def test_the_caption_claims_no_more_than_was_measured(trainings: pd.DataFrame, s
     table = recipe.effects(trainings)
     text = recipe.caption(table)
     assert said in text
+    assert "\n".join([text, *recipe.points(table)]).count("no test") == text.count("no test") <= 1
     assert "nan" not in "".join([text, *recipe.points(table), recipe.readable(table).to_string()]).lower()
 
 

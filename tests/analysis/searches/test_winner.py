@@ -60,6 +60,7 @@ def test_the_caption_says_what_the_numbers_say(trainings: pd.DataFrame, words: t
     table = winner.ranking(trainings)
     text = "\n".join([winner.caption(table), *winner.points(table)])
     assert "nan" not in text
+    assert text.count("no test") <= 1
     for word in words:
         assert word in text
 

@@ -100,3 +100,8 @@ def test_what_is_no_option_is_named_with_the_choices(
     assert len(ended.err.splitlines()) == 1
     for part in (str(written), *expected):
         assert part in ended.err
+
+
+def test_a_mistyped_key_is_told_what_was_meant(written: Path, home: Home) -> None:
+    written.write_text('datset = "digits"\n')
+    assert f"Unknown key in {written} 'datset': did you mean dataset? Choose one of " in runs(written, home).err

@@ -358,7 +358,7 @@ def test_a_workers_training_is_that_of_any_process(reached: Reached, digits: Dat
 def test_on_a_terminal_the_search_and_every_workers_trial_have_a_bar_in_one_display(reached: Reached) -> None:
     lines = re.sub(r"\r\n?", "\n", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", reached.screen))
     together = re.findall(
-        r"^search digits-ffnn ━.* % .*/4 trials · best val .*\n"
+        r"^search digits-ffnn ━.* % .*/4 · best 0.*\n"
         r"  trial (\d+) +━.* % .*val 0\.\d+ · [\d,]+ images/s *\n"
         r"  trial (\d+) +━.* % .*val 0\.\d+ · [\d,]+ images/s *$",
         lines,
@@ -366,8 +366,11 @@ def test_on_a_terminal_the_search_and_every_workers_trial_have_a_bar_in_one_disp
     )
     assert together
     assert all(screen != other for screen, other in together)
-    # What the bars show is not said as well, and they are gone in the end.
-    assert not re.search(r"trial \d+ \(", lines)
+    # Every trial that ends has a line above the bars, its epochs have none, and the bars are gone in the end.
+    ended = re.findall(r"^trial (\d+) \(\d/4\): lr ", lines, re.MULTILINE)
+    assert ended
+    assert len(ended) == len(set(ended))
+    assert "epoch 1:" not in lines
     assert "━" not in lines[lines.index("4 trials (") :]
 
 

@@ -1,4 +1,5 @@
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -46,3 +47,19 @@ def test_a_signal_ends_a_stubborn_command_with_its_children(tmp_path: Path, sign
 
 def test_the_exit_code_is_the_commands():
     assert supervised("raise SystemExit(3)").wait(60) == 3
+
+
+def test_a_terminal_is_told_that_it_stopped_below_its_own_ctrl_c():
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISE, sys.executable, "-uc", "print('runs'); import time; time.sleep(600)"],
+        stdout=theirs,
+    )
+    os.close(theirs)
+    screen = b""
+    while b"runs" not in screen:
+        screen += os.read(ours, 1024)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert os.read(ours, 1024) == b"\r\nStopped.\r\n"
+    os.close(ours)
