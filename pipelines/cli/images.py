@@ -6,6 +6,9 @@ from study.config import DataConfig
 from study.errors import require
 
 if TYPE_CHECKING:
+    from pipelines.session.context import Context
+    from study.data import Dataset
+    from study.tracking.runs import Run
     from study.tracking.store import Store
 
 
@@ -41,3 +44,20 @@ def images_of(
     best.require_possible(store, run, model or "cnn")
     like = best.read_as(store, run, stage, dataset)
     return data_of(dataset, image_size or like.image_size, skip_unreadable or like.skip_unreadable)
+
+
+def trial_and_images(run: str, model: str, images: DataConfig | None, context: "Context") -> "tuple[Run, Dataset]":
+    """The trial that --run and --model name, and the data set: the one of `images`, or its own where they are None.
+
+    Raises:
+        StudyError: where there is no such trial, or several, or the images cannot be loaded.
+    """
+    from pipelines.session.ties import say_ties
+    from study.tracking.best import choose_trial
+
+    loaded = context.load(images) if images else None
+    known = (loaded.key, loaded.config) if loaded else (None, None)
+    trial = choose_trial(context.store, run, model or "cnn", *known)
+    loaded = loaded or context.load(trial.data_config)
+    say_ties(run, trial, context.store, context.display.say)
+    return trial, loaded

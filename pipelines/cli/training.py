@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pipelines.cli import options, training_options
-from pipelines.cli.images import data_of, images_of
+from pipelines.cli.images import data_of, images_of, trial_and_images
 from pipelines.cli.searches import given_search, network_of
 from pipelines.cli.values import assignments
 from pipelines.config import ExperimentConfig
@@ -27,9 +27,7 @@ from study.ranges import Range
 from study.system.torchrun import rank, world_size
 
 if TYPE_CHECKING:
-    from pipelines.session.context import Context
-    from study.data import Dataset
-    from study.tracking.runs import Run
+    pass
 
 SEARCH = SearchConfig(name=AFTER_DATASET)
 """The defaults of a search."""
@@ -188,7 +186,7 @@ def retrain(
         trial = run_only_trial(given, loaded, context)
     else:
         images = images_of(context.store, run, dataset, image_size, skip_unreadable, stage="trial", model=model)
-        trial, loaded = _trial(run, model, images, context)
+        trial, loaded = trial_and_images(run, model, images, context)
     if model and trial.model != model:
         raise StudyError(f"--run {run} is a {trial.model}, not a {model}: leave out --model, or --run.")
     epochs = epochs or default_epochs(context.store, trial)
@@ -199,19 +197,6 @@ def retrain(
     else:
         train = retrain_again if again else retrain_once
         train(trial, loaded, context, epochs=epochs, seed=seed)
-
-
-def _trial(run: str, model: str, images: DataConfig | None, context: "Context") -> "tuple[Run, Dataset]":
-    """The trial that --run and --model name, and the images: those that are given, or its own."""
-    from pipelines.session.ties import say_ties
-    from study.tracking.best import choose_trial
-
-    loaded = context.load(images) if images else None
-    known = (loaded.key, loaded.config) if loaded else (None, None)
-    trial = choose_trial(context.store, run, model or "cnn", *known)
-    loaded = loaded or context.load(trial.data_config)
-    say_ties(run, trial, context.store, context.display.say)
-    return trial, loaded
 
 
 def experiment(
