@@ -12,6 +12,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from analysis.drawing.wording import counted
 from pipelines.session.lines import say
@@ -136,11 +137,12 @@ def _address(host: str, port: int) -> str:
 
 
 def _say_pages(store: "Store", base: str, with_login: bool = False) -> None:
-    from pipelines.session.mlflow_pages import pages_of
+    from pipelines.session.mlflow_pages import complete_of, left_out, pages_of
     from study.tracking.hints import command_at
 
     say(f"MLflow answers at {base} in about 10 seconds; Ctrl-C stops it. Its pages:")
-    if not store.runs():
+    has_runs = bool(store.runs())
+    if not has_runs:
         # With a login, all record through the server, which keeps their files.
         first = command_at(store.home, base if with_login else store.uri, "reproduce", "--dataset", "digits")
         who = f" with {USER} and {USER_PASSWORD} set" if with_login else ""
@@ -151,6 +153,10 @@ def _say_pages(store: "Store", base: str, with_login: bool = False) -> None:
         for kind, page in pages_of(store, run).items():
             if not (is_search and kind == "run"):
                 say(f"  {kind:<8} {base}{page}")
+        if is_search and (without := left_out(complete_of(store, run))):
+            say(f"  {'':<8} compare is {without}")
+    if not with_login and _is_this_machine(urlsplit(base).hostname or "") and has_runs:
+        say("MLflow's assistant opens beside the first page; closed once (×), it stays closed.")
     sys.stdout.flush()
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.drawing.wording import counted, settings
 from pipelines.report.search_results import log_results
 from pipelines.session.context import Context
-from pipelines.session.mlflow_pages import search_pages
+from pipelines.session.mlflow_pages import left_out, search_pages
 from pipelines.session.notes import describe_search
 from pipelines.session.ties import ties
 from pipelines.trials.pool import WorkerPool
@@ -213,3 +213,5 @@ def _say_results(parent: str, table: pd.DataFrame, config: SearchConfig, dataset
     pages = search_pages(context.store, run, best_first)
     describe_search(context.store, run, best_first, pages, searching(config, dataset.config))
     context.say_pages(**pages)
+    if context.store.uri.startswith("http") and (without := left_out(best_first)):
+        context.display.say(f"The page compare is {without}.")

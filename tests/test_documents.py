@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome
 
+from analysis.drawing.style import COLLAPSED
+from analysis.filters.cosine_distance import WITHIN
+from analysis.filters.kernel_convergence import SLIGHTLY
 from tests.support.accessibility import violations
 
 ROOT = Path(__file__).parents[1]
@@ -89,3 +92,13 @@ def test_axe_finds_nothing_wrong_with_the_site(site: Path, browser: Chrome, name
 
 def test_figures_of_the_gallery_are_small():
     assert all(figure.stat().st_size < 100_000 for figure in ROOT.glob("docs/gallery/*"))
+
+
+def test_the_glossary_has_the_thresholds_of_the_code() -> None:
+    rows = [line.strip("| ").split(" | ") for line in (ROOT / "docs" / "glossary.md").read_text().splitlines()]
+    meanings = {row[0]: row[1] for row in rows if len(row) == 2}
+    strict, loose = WITHIN
+    assert f"as large as {COLLAPSED:g}," in meanings["collapsed"]
+    assert f"further than {strict:g} " in meanings["settled"]
+    assert meanings["settled"].endswith(f"where it is said, {loose:g}")
+    assert f"up to {SLIGHTLY:g}," in meanings["turn"]

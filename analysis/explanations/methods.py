@@ -146,5 +146,5 @@ def draw(
 def _sum_sentence(item: Attribution) -> str:
     text = f"sum {signed(float(item.map.sum()))}" if item.signed else "no sign"
     if item.expected is None:
-        return f"{text}, which is no known number" if item.signed else text
+        return f"{text}, which has no meaning of its own" if item.signed else text
     return f"{text}; the margin less {item.less} is {signed(item.expected)}"

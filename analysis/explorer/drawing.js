@@ -76,15 +76,21 @@ function drawBar(within, limits) {
   within.replaceChildren(canvas, make("div", {}, ...ends));
 }
 
-/** Draws bars of shares: a row of name, bar and number for each; `start` is the bar's left end, by default 0. */
+/** A bar on its track; `start` is its left end, by default 0. */
+function shareBar({ share, start = 0, kind = "" }) {
+  const bar = make("div", { className: kind });
+  bar.style.width = `${100 * share}%`;
+  bar.style.marginLeft = `${100 * start}%`;
+  return make("div", { className: "track" }, bar);
+}
+
+/** Draws bars of shares: a row of name, bar or what stands `instead` of it, and number for each. */
 function drawShares(within, shares) {
-  within.replaceChildren(...shares.flatMap(({ name, share, text, own, start = 0, kind = "" }) => {
-    const bar = make("div", { className: kind });
-    bar.style.width = `${100 * share}%`;
-    bar.style.marginLeft = `${100 * start}%`;
+  within.replaceChildren(...shares.flatMap((row) => {
+    const { name, text, own, instead } = row;
     return [
       make("span", { textContent: name, title: name, className: own ? "own" : "" }),
-      make("div", { className: "track" }, bar),
+      instead ? make("span", { textContent: instead, className: "instead" }) : shareBar(row),
       make("span", { textContent: text, className: "number" }),
     ];
   }));

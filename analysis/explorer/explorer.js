@@ -164,7 +164,7 @@ function drawGuess(image, epoch) {
   const { label } = meta.pictures[image];
   const mark = label === null ? "" : best === label ? "✓ " : "✗ ";
   const guess = byId(`guess-${image}`);
-  guess.textContent = guess.title = `${mark}${(100 * chances[best]).toFixed(0)} % ${meta.classes[best]}`;
+  guess.textContent = guess.title = `${mark}${(100 * chances[best]).toFixed(0)} % ${meta.quoted[best]}`;
   guess.className = `guess ${label === null ? "" : best === label ? "right" : "wrong"}`;
   byId(`pick-${image}`).setAttribute("aria-pressed", image === shown.image);
 }
@@ -229,8 +229,8 @@ function imagePick(picture, image) {
   const label = `Show all filters on ${picture.name}`;
   const pick = make("button", { type: "button", id: `pick-${image}`, className: "pick", ariaLabel: label }, canvas);
   pick.addEventListener("click", () => change({ image }));
-  // Its class on a line of its own, which a bracket would not fit on.
-  const words = picture.name.replace(/ \(([^()]+)\)$/, "\n$1");
+  // Its class on a line of its own, which a bracket would not fit on; its number with the word before it.
+  const words = picture.name.replace(/ \(([^()]+)\)$/, "\n$1").replace(/ (\d+)$/m, "\u00a0$1");
   const name = make("span", { className: "name", textContent: words, title: picture.name });
   return make("div", {}, pick, name, make("span", { id: `guess-${image}` }));
 }

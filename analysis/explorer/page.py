@@ -17,6 +17,7 @@ import numpy as np
 from analysis.drawing import style
 from analysis.drawing.style import scale
 from analysis.drawing.templates import templates
+from analysis.drawing.wording import all_quoted, quoted
 from analysis.explorer.quantise import NEGLIGIBLE, patches, quantise
 
 MOST_BYTES = 4_000_000
@@ -126,7 +127,14 @@ def page(
         ValueError: if the page is too large even with a single epoch.
     """
     limits = _limits(trace)
-    fixed = {"title": title, "classes": list(classes), "start": start, "pictures": _labels(pictures), "limits": limits}
+    fixed = {
+        "title": title,
+        "classes": list(classes),
+        "quoted": all_quoted(classes),
+        "start": start,
+        "pictures": _labels(pictures, classes),
+        "limits": limits,
+    }
     pixels = np.stack([picture.pixels for picture in pictures])
     for every in range(1, len(trace.epochs) + 1):
         html = _render(_thinned(trace, every), pixels, fixed)
@@ -162,8 +170,18 @@ def _limits(trace: Trace) -> dict[str, list[style.Limits]]:
     return limits
 
 
-def _labels(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
-    return [{"name": picture.name, "label": picture.label} for picture in pictures]
+def _labels(pictures: Sequence[Picture], classes: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"name": _quoting(picture, classes), "label": picture.label} for picture in pictures]
+
+
+def _quoting(picture: Picture, classes: Sequence[str]) -> str:
+    """The picture's name with the class at its end in quotation marks: a bare 0 would pass for the image's number."""
+    if picture.label is None:
+        return picture.name
+    ending = f"({classes[picture.label]})"
+    if not picture.name.endswith(ending):
+        return picture.name
+    return f"{picture.name.removesuffix(ending)}({quoted(classes[picture.label])})"
 
 
 def _render(trace: Trace, pixels: np.ndarray, fixed: dict[str, Any]) -> str:

@@ -33,15 +33,15 @@ function drawFilterShares() {
     shareRow(`filter ${number}`, shares[number], largest, layer === "conv2" && number === filter)
   ));
   const rest = total(others.map((number) => shares[number]));
-  // A sum has no bar: it may be longer than any filter's.
-  if (others.length) rows.push({ name: `${others.length} others`, share: 0, text: signed(rest) });
+  // Its bar would not compare with those of single filters, and may be longer than there is room.
+  if (others.length) rows.push({ name: `${others.length} others`, instead: "their sum, without a bar", text: signed(rest) });
   drawShares(byId("filter-shares"), rows);
   sayMargin(total(shares), at(arrays.margins, epoch)[image], shares.length);
 }
 
 function sayMargin(sum, margin, count) {
   const { name } = meta.pictures[shown.image];
-  const [chosen, rival] = meta.pairs[shown.image].map((index) => meta.classes[index]);
+  const [chosen, rival] = meta.pairs[shown.image].map((index) => meta.quoted[index]);
   byId("filter-shares-caption").textContent =
     `The margin of ${chosen} over ${rival} in ${name} is ${signed(margin)} logits at this epoch: the mean of `
     + `${meta.background} training images is ${signed(margin - sum)}, and the ${count} filters of conv2 add `

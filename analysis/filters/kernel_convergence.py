@@ -76,7 +76,9 @@ def points(table: pd.DataFrame) -> list[str]:
     """One sentence each: how many have settled by the report's epochs, and how far they still turn per epoch."""
     epochs = [epoch for epoch in (STABLE, MAPS_CHANGED) if epoch < table["epoch"].max()]
     phrases = {epoch: _settled_by(table, epoch) for epoch in epochs}
-    sentences = [f"Settled by epoch {epoch}: {listed(of_layers)}." for epoch, of_layers in phrases.items()]
+    sentences = [
+        f"Settled within {WITHIN[0]:g} by epoch {epoch}: {listed(of_layers)}." for epoch, of_layers in phrases.items()
+    ]
     return [*sentences, *_last_steps(table)]
 
 
@@ -84,9 +86,9 @@ def note(description: str) -> str:
     """What settled means, and what the maps are of; without an image (an empty description) there are none."""
     text = (
         "Turns are cosine distances; slightly is up to "
-        f"{SLIGHTLY:g}, an angle of 26°. Settled: the distance to the end stays within {WITHIN[0]:g}, in brackets "
-        f"{WITHIN[1]:g}; it is 0 at the end by construction, so that rest shows in the distance per epoch. Living: at "
-        "the end neither silent nor collapsed."
+        f"{SLIGHTLY:g}, an angle of 26°. Settled: the distance to the end stays within {WITHIN[0]:g}, or where "
+        f"that is said within {WITHIN[1]:g}; it is 0 at the end by construction, so that rest shows in the distance "
+        "per epoch. Living: at the end neither silent nor collapsed."
     )
     if not description:
         return text
@@ -110,7 +112,7 @@ def _settled_by(table: pd.DataFrame, epoch: int) -> list[str]:
     for layer, part in table.groupby("layer", sort=False):
         strict, loose = ((settled_epochs(part, name) <= epoch) for name in SETTLED)
         living = counted(len(strict), f"living {_singular(str(layer))}")
-        phrases.append(f"{strict.sum()} ({loose.sum()}) of {layer}'s {living}")
+        phrases.append(f"{strict.sum()} of {layer}'s {living} (within {WITHIN[1]:g}: {loose.sum()})")
     return phrases
 
 
@@ -119,12 +121,11 @@ def _last_steps(table: pd.DataFrame) -> list[str]:
     layers = table.groupby("layer", sort=False)
     steps = {str(layer): spread(part, "step").set_index("epoch")["median"] for layer, part in layers}
     turns = [
-        f"{_written(step[last])}{f' ({_written(step[STABLE])})' * (last > STABLE)} in {layer}"
+        f"{_written(step[last])} in {layer}{f' (in epoch {STABLE} by {_written(step[STABLE])})' * (last > STABLE)}"
         for layer, step in steps.items()
         if {STABLE, last} <= set(step.index)
     ]
-    when = f"{last} (epoch {STABLE})" if last > STABLE else str(last)
-    return [f"In epoch {when} the median living one turns by {listed(turns)}."] if turns else []
+    return [f"In epoch {last} the median living one turns by {listed(turns)}."] if turns else []
 
 
 def _written(distance: float) -> str:

@@ -96,7 +96,7 @@ def mcnemar_caption(table: pd.DataFrame) -> str:
 
 
 def mcnemar_readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A `mcnemar` table formatted for the page, with the models' names in the columns."""
+    """A `mcnemar` table formatted for the page, with the models' names in the columns; the exact test has no χ²."""
     row = table.iloc[0]
     first, second = model_label(row["model"]), model_label(row["other"])
     cells = {
@@ -106,8 +106,8 @@ def mcnemar_readable(table: pd.DataFrame) -> pd.DataFrame:
         f"only {second} right": row["only_other_right"],
         "neither right": row["neither_right"],
         "test": row["variant"],
-        "χ²": row["statistic"],
-        "p": p_in_words(row["p_value"]),
+        **({} if np.isnan(row["statistic"]) else {"χ²": row["statistic"]}),
+        "p": p_in_words(row["p_value"]).removeprefix("= "),
     }
     return pd.DataFrame([cells])
 

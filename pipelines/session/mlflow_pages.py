@@ -9,10 +9,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from analysis.drawing.wording import counted
 from study.config import RATES
 from study.errors import StudyError
 from study.tracking.queries import quoted
-from study.tracking.runs import LOG_RATES, PARAMETERS, Run
+from study.tracking.runs import LOG_RATES, PARAMETERS, Run, metric
 
 if TYPE_CHECKING:
     from study.tracking.store import Store
@@ -28,12 +29,18 @@ COMPARISON_FILES = "experiment"
 BEST = "best_val_accuracy"
 COLUMNS = (
     f"metrics.`{BEST}`",
-    "metrics.`best_epoch`",
     "params.`learning_rate`",
     "params.`weight_decay`",
+    "metrics.`best_epoch`",
     "tags.`status_reason`",
 )
-"""Columns of the table of trials."""
+"""Columns of the table of trials, in their order."""
+NAME, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
+"""MLflow's columns that no view can hide."""
+WIDTHS = {CREATED: 40, COLUMNS[0]: 150, COLUMNS[1]: 165, COLUMNS[2]: 165}
+"""In pixels: of when a run was created only its status shows, of a rate all digits, since an exponent comes last."""
+FAR_WORSE = 0.5
+"""Lowest share of the best validation accuracy that is compared: beside a worse one all others have the same colour."""
 BY_STATUS = {"aggregateFunction": "max", "groupByKeys": [{"mode": "tag", "groupByData": "status_reason"}]}
 """Trials by how they ended: the best epoch of a pruned one would else stand among the results of the complete ones."""
 
@@ -68,14 +75,7 @@ def pages_of(store: "Store", run: Run) -> dict[str, str]:
         run = store.get(analysed)
     pages = {"run": run_page(run)}
     if run.stage == "search":
-        # Imports MLflow, which commands that print only addresses do not need.
-        from study.tracking.best import complete_trials
-
-        complete = []
-        # Not found where the experiment was renamed, which can be undone on these pages.
-        with suppress(StudyError):
-            complete = complete_trials(store, run.dataset_key, search=run.search)
-        return pages | search_pages(store, run, complete)
+        return pages | search_pages(store, run, complete_of(store, run))
     if run.stage == "retrain":
         files = set(store.artifacts(run.id, "report"))
         pages |= {kind: run_page(run, file) for kind, file in REPORT_FILES.items() if file in files}
@@ -84,18 +84,47 @@ def pages_of(store: "Store", run: Run) -> dict[str, str]:
     return pages
 
 
+def complete_of(store: "Store", search: Run) -> list[Run]:
+    """The complete trials of a search, the best first."""
+    # Imports MLflow, which commands that print only addresses do not need.
+    from study.tracking.best import complete_trials
+
+    # Not found where the experiment was renamed, which can be undone on these pages.
+    with suppress(StudyError):
+        return complete_trials(store, search.dataset_key, search=search.search)
+    return []
+
+
 def search_pages(store: "Store", search: Run, complete: Sequence[Run]) -> dict[str, str]:
-    """The pages of a search, whose views are recorded: its trials, and a comparison where two are `complete`."""
+    """The pages of a search, whose views are recorded: its trials, and a comparison where two `complete` ones are."""
     views = {"trials": _trials_view(search)}
-    if len(complete) > 1:
+    compared = _comparable(complete)
+    if len(compared) > 1:
         has_logs = all(name in complete[0].params for name in LOG_RATES)
         rates = LOG_RATES if has_logs else RATES
-        views["compare"] = _compare_view(search, [*rates, *_params(search)])
+        views["compare"] = _compare_view(search, [*rates, *_params(search)], _least(complete), left_out(complete))
     keys = {kind: f"{kind}-{search.id}" for kind in views}
     store.experiments.tag(search.experiment_id, {VIEW + keys[kind]: json.dumps(view) for kind, view in views.items()})
     charts = {"compare": "&compareRunsMode=CHART"}
     page = f"/#/experiments/{search.experiment_id}/runs?{MODE}"
     return {kind: f"{page}&viewStateShareKey={key}{charts.get(kind, '')}" for kind, key in keys.items()}
+
+
+def left_out(complete: Sequence[Run]) -> str:
+    """Which of a search's complete trials its comparison leaves out, in words; empty if none."""
+    worse = len(complete) - len(_comparable(complete))
+    if not worse:
+        return ""
+    return f"without {counted(worse, 'trial')} below {_least(complete):.4g}, half of the best validation accuracy"
+
+
+def _comparable(complete: Sequence[Run]) -> list[Run]:
+    return [run for run in complete if metric(run, BEST) >= _least(complete)]
+
+
+def _least(complete: Sequence[Run]) -> float:
+    """The lowest validation accuracy that is compared."""
+    return FAR_WORSE * max(metric(run, BEST) for run in complete)
 
 
 def _params(search: Run) -> list[str]:
@@ -108,21 +137,32 @@ def _params(search: Run) -> list[str]:
 
 def _trials_view(search: Run) -> dict[str, Any]:
     """The view of a search's trials by how they ended, the highest validation accuracy first."""
+    columns = [*COLUMNS, *(f"params.`{name}`" for name in _params(search))]
     return {
         "searchFilter": f"tags.stage = 'trial' AND tags.search = {quoted(search.search)}",
         "orderByKey": f"metrics.`{BEST}`",
         "orderByAsc": False,
         "groupBy": BY_STATUS,
-        "selectedColumns": [*COLUMNS, *(f"params.`{name}`" for name in _params(search))],
+        "selectedColumns": columns,
+        "columnOrder": [NAME, CREATED, *columns, DURATION],
+        "columnWidths": WIDTHS,
     }
 
 
-def _compare_view(search: Run, params: Sequence[str]) -> dict[str, Any]:
-    """The view of a search's complete trials in parallel coordinates: the `params`, and the accuracy they gave."""
+def _compare_view(search: Run, params: Sequence[str], least: float, without: str) -> dict[str, Any]:
+    """The view of a search's complete trials in parallel coordinates: the `params`, and the accuracy they gave.
+
+    Args:
+        search: the search.
+        params: the params that are axes.
+        least: the lowest accuracy of a trial that is shown.
+        without: which trials are not, in words.
+    """
     view = _trials_view(search)
     section = {
         "uuid": "search",
-        "name": "Settings and validation accuracy",
+        # MLflow cuts a name after some 35 characters.
+        "name": f"W{without[1:]}" if without else "Settings and validation accuracy",
         "display": True,
         "isReordered": False,
         "columns": 1,
@@ -139,7 +179,7 @@ def _compare_view(search: Run, params: Sequence[str]) -> dict[str, Any]:
         "deleted": False,
     }
     return view | {
-        "searchFilter": f"{view['searchFilter']} AND tags.status_reason = 'complete'",
+        "searchFilter": f"{view['searchFilter']} AND tags.status_reason = 'complete' AND metrics.`{BEST}` >= {least}",
         "groupBy": None,
         "compareRunSections": [section],
         "compareRunCharts": [chart],

@@ -155,6 +155,24 @@ def test_with_a_login_the_first_runs_are_recorded_through_the_server(
     assert "mlflow.db" not in hint
 
 
+def test_what_the_comparison_leaves_out_and_how_to_close_the_assistant_are_said(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tags = {"search": "one", "dataset": "digits"}
+    store.start("digits", "one", tags=tags | {"stage": "search"}, params={})
+    for place, accuracy in enumerate((0.9, 0.8, 0.1)):
+        trial = tags | {"stage": "trial", "status_reason": "complete", "optuna_trial": str(place)}
+        run_id = store.start("digits", f"trial {place}", tags=trial, params={})
+        store.client.log_metric(run_id, "best_val_accuracy", accuracy)
+        store.client.set_terminated(run_id, "FINISHED")
+    serve._say_pages(store, "http://127.0.0.1:5000")
+    lines = capsys.readouterr().out.splitlines()
+    assert "compare is without 1 trial below 0.45, half of the best validation accuracy" in lines[-2]
+    assert lines[-1].startswith("MLflow's assistant opens beside the first page; closed once (×), it stays closed")
+    serve._say_pages(store, "http://server.example:5000", with_login=True)
+    assert "assistant" not in capsys.readouterr().out
+
+
 def test_a_retrained_run_has_the_pages_of_what_it_has(
     finished_study: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:

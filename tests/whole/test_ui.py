@@ -135,6 +135,13 @@ def test_the_trials_page_shows_the_accuracies_of_the_search_the_best_first(
     assert {text.rstrip("…")[:6] for text in rates} == {run.params["learning_rate"][:6] for run in trials}
     names = {element.text for element in seen(browser, By.XPATH, "//a[starts-with(normalize-space(), 'trial ')]")}
     assert names == {f"trial {run.trial_number}" for run in trials}
+    # The rates follow the accuracy.
+    header = "//*[contains(@class, 'ag-header-cell')][@col-id]"
+    places = {cell.get_attribute("col-id"): cell.rect["x"] for cell in seen(browser, By.XPATH, header)}
+    order = ["metrics.`best_val_accuracy`", "params.`learning_rate`", "params.`weight_decay`"]
+    across = sorted(places, key=lambda name: places[name])
+    first = across.index(order[0])
+    assert across[first : first + len(order)] == order
 
 
 def test_the_compare_page_shows_the_complete_trials_with_the_logarithms_of_their_rates(

@@ -14,6 +14,7 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from analysis.drawing.wording import quoted
 from analysis.explorer import page
 from pipelines.report.explanations import explorer_shares
 from pipelines.report.measurements import pictures, trace
@@ -304,14 +305,16 @@ def test_the_networks_guess_is_that_of_the_epoch(explored: Callable[..., Shown],
         best = int(shares.argmax())
         mark = "✓" if best == image.label else "✗"
         guess = shown.note(f"#guess-{place}")
-        assert guess == f"{mark} {shares[best] * 100:.0f} % {shown.expected.network.classes[best]}"
+        assert guess == f"{mark} {shares[best] * 100:.0f} % {quoted(shown.expected.network.classes[best])}"
 
 
 def bars(browser: Chrome, id: str) -> list[tuple[str, float, str]]:
-    """The name, the length (0..1) and the number of each bar."""
-    read = """return [...document.querySelectorAll(`#${arguments[0]} .track`)].map((track) => [
-        track.previousElementSibling.textContent, parseFloat(track.firstChild.style.width) / 100,
-        track.nextElementSibling.textContent])"""
+    """The name, the length (0..1) and the number of each row; without a bar the length is 0."""
+    read = """return [...document.querySelectorAll(`#${arguments[0]} .number`)].map((number) => {
+        const middle = number.previousElementSibling;
+        const bar = middle.matches(".track") ? parseFloat(middle.firstChild.style.width) / 100 : 0;
+        return [middle.previousElementSibling.textContent, bar, number.textContent];
+      })"""
     return [tuple(bar) for bar in browser.execute_script(read, id)]
 
 
@@ -391,11 +394,30 @@ def test_the_shares_of_the_filters_sum_to_the_margin_minus_the_mean_margin(
     rows = bars(browser, "filter-shares")
     assert sum(number(text) for _, _, text in rows) == pytest.approx(margin - mean, abs=0.0051 * len(rows))
     caption = browser.find_element(By.ID, "filter-shares-caption").text
-    assert f"margin of {network.classes[a]} over {network.classes[b]} in {picture.description}" in caption
+    assert (
+        f"margin of {quoted(network.classes[a])} over {quoted(network.classes[b])} in {picture.description}" in caption
+    )
     numbers = [number(text) for text in re.findall(r"[+−]\d+\.\d\d", caption)]
     assert numbers == pytest.approx([margin, mean, margin - mean], abs=0.0051)
     bold = [name.text for name in browser.find_elements(By.CSS_SELECTOR, "#filter-shares .own")]
     assert bold == (["filter 5"] if layer == "conv2" else [])
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2"])
+def test_the_shares_are_named_as_conv2s_and_their_bars_compare(
+    explored: Callable[..., Shown], browser: Chrome, layer: str
+):
+    shown = explored(SMALL)
+    shown.open(f"layer={layer}&filter=0&epoch=3&image=0")
+    title = browser.find_element(By.CSS_SELECTOR, "#filter-shares-figure .title").text
+    assert title == "What the filters of conv2 add to the margin"
+    *listed, (name, _, _) = bars(browser, "filter-shares")
+    assert name == f"{SMALL.filters[1] - len(listed)} others"
+    lengths, values = zip(*((length, abs(number(text))) for _, length, text in listed), strict=True)
+    assert np.array(lengths) * max(values) == pytest.approx(np.array(values) * max(lengths), abs=0.0051)
+    # A sum of many has no bar that would compare, and says so.
+    assert browser.find_element(By.CSS_SELECTOR, "#filter-shares .instead").text == "their sum, without a bar"
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#filter-shares .track")) == len(listed)
 
 
 def test_without_background_images_no_shares_are_shown(explored: Callable[..., Shown], browser: Chrome):

@@ -74,6 +74,15 @@ def test_the_page_holds_the_weights_pictures_and_probabilities(html: str, traced
     np.testing.assert_array_equal(arrays["relu2.largest"], traced.ranges["relu2"][..., 1])
 
 
+def test_a_class_in_a_name_is_quoted_so_that_it_is_no_number_of_an_image(traced: Trace, expected: Expected):
+    shown = [replace(picture, name=f"test image 12 ({CLASSES[0]})", label=0) for picture in pictures(expected.images)]
+    shown[1] = replace(shown[1], name="test image 0 (1)", label=1)
+    shown[2] = replace(shown[2], name="photo (1).png", label=None)
+    html = page(traced, shown, ("ape", "1", "2"), title="A title", start=("conv2", 1))
+    names = [picture["name"] for picture in json.loads(inside(html, "meta"))["pictures"]]
+    assert names == ["test image 12 (ape)", "test image 0 (“1”)", "photo (1).png"]
+
+
 def test_the_limits_are_those_of_the_figures_over_all_epochs_and_images(html: str, expected: Expected):
     limits = json.loads(inside(html, "meta"))["limits"]
     everywhere = {

@@ -43,10 +43,12 @@ def test_the_points_count_the_settled_by_both_thresholds_at_both_epochs_of_the_r
     early, late, turn = points(table)
     strict, loose = (settled_epochs(table, settled) for settled in SETTLED)
     for epoch, sentence in ((STABLE, early), (MAPS_CHANGED, late)):
-        counts = f"{(strict <= epoch).sum()} ({(loose <= epoch).sum()}) of conv1's {FILTERS} living filters"
-        assert sentence == f"Settled by epoch {epoch}: {counts}."
-    assert late.startswith(f"Settled by epoch 16: {FILTERS} ({FILTERS})")
-    assert turn == f"In epoch {epochs - 1} (epoch 5) the median living one turns by 0 ({_step(table):.2g}) in conv1."
+        of_all = f"{(strict <= epoch).sum()} of conv1's {FILTERS} living filters"
+        looser = f"(within 0.1: {(loose <= epoch).sum()})"
+        assert sentence == f"Settled within 0.05 by epoch {epoch}: {of_all} {looser}."
+    assert late.startswith(f"Settled within 0.05 by epoch 16: {FILTERS} of ")
+    last, early_step = epochs - 1, f"{_step(table):.2g}"
+    assert turn == f"In epoch {last} the median living one turns by 0 in conv1 (in epoch 5 by {early_step})."
 
 
 def test_where_the_reports_epoch_is_the_last_its_turn_is_told_once():
@@ -65,7 +67,7 @@ def test_maps_are_measured_like_kernels_and_one_that_is_zero_counts_as_dead():
     exhibit = show({"conv1": turning(0.3)}, nothing_silent(STABLE + 3), {"relu1": maps}, "a bird")
     assert exhibit.heading == "When kernels and maps settle"
     assert "relu1" not in exhibit.text
-    assert f" of relu1's {FILTERS - 1} living maps." in exhibit.points[0]
+    assert f" of relu1's {FILTERS - 1} living maps (within 0.1: " in exhibit.points[0]
     assert "the ReLU maps of a bird, and a map that is zero throughout counts as dead" in exhibit.note
     assert exhibit.figure is not None
     assert f"maps relu1\n{FILTERS - 1} of {FILTERS} alive" in [ax.get_ylabel() for ax in exhibit.figure.axes]

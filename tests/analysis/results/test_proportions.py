@@ -80,7 +80,13 @@ def test_models_that_never_disagree_do_not_differ():
 
 def test_mcnemars_table_names_the_models():
     [row] = p.mcnemar_readable(p.mcnemar(pair(4, 1))).to_dict("records")
-    assert (row["test images"], row["only CNN right"], row["only FFNN right"], row["p"]) == (14, 4, 1, "= 0.375")
+    assert (row["test images"], row["only CNN right"], row["only FFNN right"], row["p"]) == (14, 4, 1, "0.375")
+
+
+def test_mcnemars_table_has_a_statistic_only_where_there_is_one():
+    exact, approximate = (p.mcnemar_readable(p.mcnemar(pair(*counts))) for counts in ((4, 1), (300, 100)))
+    assert list(approximate.columns) == [*exact.columns[:-1], "χ²", "p"]
+    assert approximate["p"].item() == "< 0.001"
 
 
 def test_the_caption_of_mcnemar_says_what_was_found():

@@ -7,7 +7,11 @@ import pytest
 from pipelines.session.mlflow_pages import (
     BY_STATUS,
     COLUMNS,
+    CREATED,
+    DURATION,
+    NAME,
     VIEW,
+    left_out,
     model_page,
     pages_of,
     run_page,
@@ -59,6 +63,7 @@ def test_a_view_of_the_trials_has_their_search_their_order_and_their_columns(sea
     assert list(pages) == ["trials"]
     shown = view(store, search, pages["trials"])
     assert shown["selectedColumns"] == list(COLUMNS)
+    assert shown["columnOrder"] == [NAME, CREATED, *COLUMNS, DURATION]
     assert shown["groupBy"] == BY_STATUS
     ordered = store.client.search_runs(
         [search.experiment_id], str(shown["searchFilter"]), order_by=[f"{shown['orderByKey']} DESC"]
@@ -96,6 +101,22 @@ def test_the_comparison_is_of_complete_trials_with_the_logarithms_of_their_rates
     assert chart["selectedMetrics"] == ["best_val_accuracy"]
     compared = store.client.search_runs([search.experiment_id], str(shown["searchFilter"]))
     assert {run.info.run_id for run in compared} == {run.id for run in complete}
+    assert left_out([]) == ""
+
+
+def test_a_trial_far_below_the_best_is_not_compared_and_the_page_says_so(search: Run, finished_study: Finished):
+    store = finished_study.context.store
+    best = complete_trials(store, "digits", search="digits-cnn")[0]
+    accuracies = {"0": 0.9, "1": 0.8, "2": 0.45, "3": 0.44}
+    complete = [replace(best, id=id, metrics={"best_val_accuracy": value}) for id, value in accuracies.items()]
+    shown = view(store, search, search_pages(store, search, complete)["compare"])
+    assert str(shown["searchFilter"]).endswith(" AND metrics.`best_val_accuracy` >= 0.45")
+    without = "without 1 trial below 0.45, half of the best validation accuracy"
+    assert left_out(complete) == without
+    (section,) = shown["compareRunSections"]  # type: ignore[misc]
+    assert section["name"].casefold() == without.casefold()
+    assert left_out(complete[:3]) == ""
+    assert list(search_pages(store, search, [complete[0], complete[3]])) == ["trials"]
 
 
 def test_trials_recorded_without_logarithms_are_compared_by_their_rates(search: Run, finished_study: Finished):
