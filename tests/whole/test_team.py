@@ -233,7 +233,8 @@ def test_a_wrong_password_is_said_first_and_in_short(team: Team) -> None:
 def test_a_repair_that_the_user_may_not_make_backs_nothing_up(team: Team, shared: Ended) -> None:
     assert team.run("server", USERS.replace("carol", "fred")).code == 0
     login = connected(CAROL).replace("carol", "fred")
-    [run_id, *_] = re.findall(r'"id": "(\w{32})"', team.run("alice", connected(ALICE), "study runs --json").out)
+    trials = json.loads(team.run("alice", connected(ALICE), "study runs --stage trial --json").out)
+    run_id = trials[0]["id"]
     delete = f"python -W ignore -c \"from mlflow import MlflowClient; MlflowClient().delete_run('{run_id}')\""
     deleted = team.run("server", LOGIN, f"export MLFLOW_TRACKING_URI={team.server}", delete)
     assert deleted.code == 0, deleted.err
