@@ -9,6 +9,7 @@ import os
 import shlex
 import socket
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from pipelines.session.lines import say
 from pipelines.session.setup import home_of, store_of
 from study.errors import StudyError, first_line
 from study.system import interruption
+from study.system.addresses import EVERY_INTERFACE, let_in, origins, own_hosts
 from study.system.extras import installing
 from study.system.redaction import masked, one_line
 
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
 
 PASSWORD, KEY, CONFIG = "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_CONFIG_PATH"
 USER, USER_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
-ALLOWED_HOSTS = "MLFLOW_SERVER_ALLOWED_HOSTS"
-EVERY_INTERFACE = ("0.0.0.0", "::")
+ALLOWED_HOSTS, ALLOWED_ORIGINS = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
 KNOWN_SECRETS = ("password", "password1234", "admin", "my-secret-key")
 """Passwords and keys in MLflow's own files and documentation, also of earlier versions."""
 SHORTEST = 8
@@ -63,7 +64,11 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
         _require_login(f"{PASSWORD} is set", "unset it")
     _require_free(host, port)
     store = store_of(home, uri)
-    _say_pages(store, _address(host, port), with_login)
+    own = own_hosts(host, port)
+    hosts = let_in(os.environ.get(ALLOWED_HOSTS, ""), own)
+    if is_open and not hosts:
+        print(f"MLflow lets in no other machine: set {ALLOWED_HOSTS} to the name by which they reach it ({own[-1]}).")
+    _say_pages(store, *_addresses(host, port, hosts), with_login=with_login)
     arguments = ["server", "--host", host, "--port", str(port), "--workers", "1"]
     if with_login:
         # Others send their files to this server: a path of its disk would be one of theirs.
@@ -79,6 +84,8 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     # This middleware keeps the pages of other sites from reaching this server by a name that resolves to it.
     os.environ.pop("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", None)
+    # A browser names the page's origin with each request, and MLflow knows those of this machine alone.
+    os.environ[ALLOWED_ORIGINS] = os.environ.get(ALLOWED_ORIGINS) or ",".join(origins(hosts))
     # Not as an argument: every user of the machine sees those, and the URI may hold a password.
     # Registered models are there too; unless told, MLflow says so below the addresses.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = os.environ["MLFLOW_REGISTRY_STORE_URI"] = store.uri
@@ -120,7 +127,7 @@ def serve_searches(home: str, storage: str, host: str, port: int) -> None:
         first = command_at(folder, folder.tracking_uri, "tune", "--dataset", "digits")
         named = f" --storage {shlex.quote(masked(url))}" if storage else ""
         raise StudyError(f"No search is in {masked(url)}: `{first}{named}` makes the first.")
-    base = _address(host, port)
+    base = f"http://{_bracketed(host)}:{port}"
     say(f"optuna-dashboard answers at {base}; Ctrl-C stops it. Its pages:")
     for name, page in pages.items():
         say(f"  {one_line(name)}  {base}{page}")
@@ -128,19 +135,31 @@ def serve_searches(home: str, storage: str, host: str, port: int) -> None:
     dashboard.serve(url, host, port)
 
 
-def _address(host: str, port: int) -> str:
-    """The address of the pages; where they are served on all interfaces, the first by which others may reach them."""
-    if host in EVERY_INTERFACE:
-        allowed = os.environ.get(ALLOWED_HOSTS, "").partition(",")[0].strip()
-        return f"http://{allowed if allowed and '*' not in allowed else f'127.0.0.1:{port}'}"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _addresses(host: str, port: int, hosts: Sequence[str]) -> list[str]:
+    """The addresses of the pages, the one for others first.
+
+    Args:
+        host: the address they are served on.
+        port: its port.
+        hosts: those by which others are let in.
+    """
+    if host not in EVERY_INTERFACE:
+        return [f"http://{_bracketed(host)}:{port}"]
+    # Of the allowed hosts, the user may have named those of a proxy alone.
+    is_default = not os.environ.get(ALLOWED_HOSTS)
+    return [f"http://{name}" for name in [*hosts, *([f"127.0.0.1:{port}"] if is_default or not hosts else [])]]
 
 
-def _say_pages(store: "Store", base: str, with_login: bool = False) -> None:
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _say_pages(store: "Store", base: str, *others: str, with_login: bool = False) -> None:
     from pipelines.session.mlflow_pages import complete_of, left_out, pages_of
     from study.tracking.hints import command_at
 
-    say(f"MLflow answers at {base} in about 10 seconds; Ctrl-C stops it. Its pages:")
+    also = f", also at {', '.join(others)}" if others else ""
+    say(f"MLflow answers at {base} in about 10 seconds{also}; Ctrl-C stops it. Its pages:")
     has_runs = bool(store.runs())
     if not has_runs:
         # With a login, all record through the server, which keeps their files.

@@ -33,7 +33,6 @@ from study.system.databases import exists
 from study.system.heartbeat import LONGEST_CHECK, HeartbeatMonitor, grace
 from study.system.redaction import masked, redacted
 from study.tracking.hints import command_at
-from study.tracking.registry import delete_run
 
 ROUNDS = 3
 """Maximum number of repeats of a check and its repairs: a repair may uncover another finding."""
@@ -49,6 +48,10 @@ class Options:
     """Count processes that cannot be seen from here as dead, without waiting for a sign of life."""
     backup: bool = True
     """Copy the databases before anything in them is changed."""
+
+    def others(self) -> list[str]:
+        """The options of the command besides `--fix`, as they are typed."""
+        return ["--all-hosts"] * self.all_hosts + ["--no-backup"] * (not self.backup)
 
 
 @dataclass
@@ -186,27 +189,26 @@ class _Examination:
         self.result.left += current
 
     def _repair(self, fixable: Sequence[Finding]) -> None:
+        repairs = dict.fromkeys(finding.repair for finding in fixable if finding.repair)
+        # Before the backup: one who may not repair needs none.
+        findings.require_permissions(self.facts, repairs)
         if self.to_back_up:
             self._back_up()
         self.to_back_up = False
-        repairs = dict.fromkeys(finding.repair for finding in fixable if finding.repair)
         with self.context.display.bar("repairing", len(repairs)) as bar:
             for repair in repairs:
                 interruption.check()
-                with self._refusal_explained(repair):
+                with self._refusal_explained():
                     repair()
                 bar.advance()
 
     @contextmanager
-    def _refusal_explained(self, repair: Callable[[], object]) -> Iterator[None]:
+    def _refusal_explained(self) -> Iterator[None]:
         """Where the server refuses a repair, raises the error with the command that grants the permission."""
         try:
             yield
         except StoreFault:
-            deleted = repair.args if isinstance(repair, partial) and repair.func is delete_run else ()
-            runs = [run for run in self.facts.runs if not deleted or run.id in deleted]
-            for name in sorted({run.dataset_key for run in runs}):
-                self.context.store.writable(name, permission="MANAGE" if deleted else "EDIT")
+            findings.require_permission(self.facts, "EDIT", self.facts.runs)
             raise
 
     def _back_up(self) -> None:
@@ -273,7 +275,7 @@ class _Examination:
         if self.options.fix:
             return f"{checked} Repaired: {len(repaired)}; not repaired: {len(left)}."
         fixable = sum(bool(finding.repair) for finding in left)
-        command = self.context.search_command("doctor", "--fix")
+        command = self.context.search_command("doctor", "--fix", *self.options.others())
         repairs = f"`{command}` repairs {fixable} of them." if fixable else "--fix can repair none of them."
         return f"{checked} {counted(len(left), 'problem')} found; {repairs}"
 

@@ -1,8 +1,8 @@
 """The facts that `study doctor` compares, and the findings that it reports."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 from mlflow.entities import ViewType
@@ -10,7 +10,9 @@ from mlflow.entities import ViewType
 from pipelines.session.context import Stores
 from study.search.records import Searches, SearchRecord, TrialRecord
 from study.system.processes import is_gone, is_known
+from study.tracking.permissions import experiment
 from study.tracking.queries import every
+from study.tracking.registry import delete_run
 from study.tracking.runs import Run, as_run
 from study.tracking.store import Store
 
@@ -81,6 +83,12 @@ class Facts:
         """The runs by their ids."""
         return {run.id: run for run in self.runs}
 
+    def of_repairs(self, repairs: Iterable[Callable[[], object]]) -> list[Run]:
+        """The runs that repairs take, themselves or their ids, among their arguments."""
+        given = [each for repair in repairs if isinstance(repair, partial) for each in repair.args]
+        ids = {each.id if isinstance(each, Run) else each for each in given if isinstance(each, Run | str)}
+        return [run for run in (*self.runs, *self.deleted) if run.id in ids]
+
     @cached_property
     def _by_trial(self) -> dict[tuple[str, str], list[Run]]:
         return _by_trial(self.runs)
@@ -130,6 +138,23 @@ def _by_trial(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
 def label(run: Run) -> str:
     """A run as a finding names it."""
     return f"run {run.id[:12]} ({run.name})"
+
+
+def require_permissions(facts: Facts, repairs: Iterable[Callable[[], object]]) -> None:
+    """Checks that the user of a server may change the runs that the repairs name, and delete those that they do.
+
+    Raises:
+        StudyError: where he may not; with the command that grants it.
+    """
+    deletions = [repair for repair in repairs if isinstance(repair, partial) and repair.func is delete_run]
+    require_permission(facts, "MANAGE", facts.of_repairs(deletions))
+    require_permission(facts, "EDIT", facts.of_repairs(repairs))
+
+
+def require_permission(facts: Facts, permission: str, runs: Iterable[Run]) -> None:
+    """Checks that the user of a server has a permission on the experiments of the runs."""
+    needed = dict.fromkeys(experiment(run.dataset_key, run.experiment_id) for run in runs)
+    facts.store.require_permission(*needed, permission=permission)
 
 
 def signs_from_elsewhere(facts: Facts) -> dict[str, str]:

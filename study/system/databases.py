@@ -25,6 +25,8 @@ from study.system.retry import Retry
 
 SERVERS = ("postgresql", "mysql", "mssql")
 """Supported database servers, as SQLAlchemy and MLflow name them."""
+POSTGRESQL = "postgresql+psycopg"
+"""SQLAlchemy's name of PostgreSQL with the driver that this project installs."""
 OF_RUNS = ("experiments", "runs", "tags", "params", "metrics")
 OF_SEARCHES = ("studies", "trials")
 """Tables that every database of MLflow or Optuna has."""
@@ -114,9 +116,10 @@ def _require_answer(url: URL, needed: Collection[str]) -> None:
         # One that does not answer at all is more likely misspelt.
         present = Retry(name, partial(print, flush=True), is_busy).wait(tables)
     except ImportError as error:
-        raise StudyError(
-            f"The driver for {name} is not installed ({first_line(error)}): for PostgreSQL, `{installing('postgres')}`."
-        ) from None
+        ours = url.set(drivername=POSTGRESQL).render_as_string(hide_password=True)
+        is_other = url.get_backend_name() == "postgresql" and url.drivername not in ("postgresql", POSTGRESQL)
+        cure = f"write {ours}" if is_other else f"for PostgreSQL, `{installing('postgres')}`"
+        raise StudyError(f"The driver for {name} is not installed ({first_line(error)}): {cure}.") from None
     except (SQLAlchemyError, ValueError) as error:
         reason = first_line(getattr(error, "orig", None) or error)
         raise StudyError(f"The database {name} cannot be used: {reason}.") from None

@@ -99,6 +99,8 @@ CODES = {401: Fault.REFUSED, 403: Fault.FORBIDDEN}
 """Faults by the HTTP status code of a server's answer."""
 _CAUSED = re.compile(r"Caused by \w+\((['\"])(?:.*\): )?(.*)\1\)")
 """The cause within an error message of urllib3."""
+_ANSWERED = re.compile(r"^API request to endpoint \S+ failed with error code (\d+) != \d+\. .*")
+"""MLflow's error message for an answer without an error of its own, which it quotes."""
 _POOL = re.compile(r"^HTTPS?Connection(Pool)?\(.*?\): ")
 """Prefix of urllib3's error messages."""
 
@@ -261,7 +263,7 @@ def _message(error: BaseException) -> str:
     inner = [failure for failure in _failures(error) if _of(failure)][-1]
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror
-    text = first_line(inner)
+    text = _ANSWERED.sub(r"HTTP status \1", first_line(inner))
     caused = _CAUSED.search(text)
     return masked(caused[2] if caused else _POOL.sub("", text)).rstrip(".")
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import urllib.request
 from contextlib import suppress
 from functools import cache
@@ -38,6 +39,11 @@ def require_answering(uri: str) -> None:
         with urllib.request.urlopen(without_login(uri).rstrip("/") + "/health", timeout=10):
             pass
     except (OSError, HTTPException, ValueError) as error:
-        is_plain = "WRONG_VERSION_NUMBER" in str(error)
-        cure = "it speaks http:// and not https://" if is_plain else "start it, or unset MLFLOW_TRACKING_URI"
-        raise StudyError(f"No MLflow server answers at {uri} ({first_line(error)}): {cure}.") from None
+        raise StudyError(f"No MLflow server answers at {uri} ({first_line(error)}): {_cure(error)}.") from None
+
+
+def _cure(error: Exception) -> str:
+    if "WRONG_VERSION_NUMBER" in str(error):
+        return "it speaks http:// and not https://"
+    start = "start it, or unset MLFLOW_TRACKING_URI"
+    return f"check the name, {start}" if isinstance(getattr(error, "reason", None), socket.gaierror) else start

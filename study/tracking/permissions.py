@@ -2,6 +2,9 @@
 
 import getpass
 import os
+import shlex
+from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from mlflow.utils.credentials import get_default_host_creds
@@ -10,8 +13,28 @@ from mlflow.utils.rest_utils import http_request
 from study.errors import StudyError
 from study.system.redaction import without_login
 
-ACTIONS = {"EDIT": "record in it", "MANAGE": "delete runs of it"}
+ACTIONS = {"EDIT": "record in {}", "MANAGE": "delete runs of {}"}
 """What each of MLflow's permissions on experiments and registered models allows."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something on which a server with a login gives permissions."""
+
+    kind: Literal["experiment", "registered_model"]
+    name: str
+    key: str
+    """The experiment's id, or again the model's name."""
+
+
+def experiment(name: str, key: str) -> Resource:
+    """The experiment with this name and id."""
+    return Resource("experiment", name, key)
+
+
+def registered_model(name: str) -> Resource:
+    """The registered model `name`."""
+    return Resource("registered_model", name, name)
 
 
 def user_at(uri: str) -> str:
@@ -30,34 +53,41 @@ def recorded_user(uri: str) -> str:
         return str(os.getuid())
 
 
-def require_permission(uri: str, name: str, key: str, kind: str = "experiment", permission: str = "EDIT") -> None:
-    """Checks that the user of the server at `uri` has a permission on an experiment or a registered model.
+def require_permission(uri: str, *resources: Resource, permission: str = "EDIT") -> None:
+    """Checks that the user of the server at `uri` has a permission on experiments and registered models.
 
     Args:
         uri: the address of the server.
-        name: the experiment's or the model's.
-        key: the experiment's id, or again the model's name.
-        kind: `experiment`, or `registered_model`.
+        resources: the experiments and models.
         permission: one of `ACTIONS`; `EDIT` allows to record runs, or versions of a model.
 
     Raises:
-        StudyError: where the server says that the user may not; with the command that grants it.
+        StudyError: where the server says that the user may not; with the command that grants all that is missing.
     """
     user = user_at(uri)
-    if not user:
-        return
-    asked = {"username": user, "resource_type": kind, "resource_id": key}
-    answer = http_request(get_default_host_creds(uri), "/api/3.0/mlflow/users/permissions/get", "GET", params=asked)
-    # Servers with another kind of login do not know this question.
-    if answer.status_code != 200 or answer.json().get("permission") in (permission, "MANAGE"):
+    missing = [resource for resource in resources if user and not _has(uri, user, resource, permission)]
+    # MLflow lets an administrator do everything, and gives him no permission.
+    if not missing or _answer(uri, "2.0/mlflow/users/get", username=user).get("user", {}).get("is_admin"):
         return
     # Whoever grants it logs in as another user.
-    grant = (
-        f"from mlflow.server import get_app_client; get_app_client('basic-auth', '{without_login(uri)}')"
-        f".grant_user_permission('{user}', '{kind}', '{key}', '{permission}')"
-    )
+    keys = [f"{resource.kind}:{resource.name}" for resource in missing]
+    grant = shlex.join(["python", "-m", "study.tracking.grant", without_login(uri), user, permission, *keys])
+    names = " and ".join(f"{resource.kind.replace('_', ' ')} {resource.name}" for resource in missing)
+    them = "it" if len(missing) == 1 else "them"
     raise StudyError(
-        f"User {user} may read MLflow's {kind.replace('_', ' ')} {name}, and not {ACTIONS[permission]}: have whoever "
-        f'recorded in it first, or the server\'s administrator, run `python -c "{grant}"` (docs/team.md), and the same '
-        "command continues."
+        f"User {user} may read MLflow's {names}, and not {ACTIONS[permission].format(them)}: have whoever recorded in "
+        f"{them} first, or the server's administrator, run `{grant}` (docs/team.md), and the same command continues."
     )
+
+
+def _has(uri: str, user: str, resource: Resource, permission: str) -> bool:
+    asked = {"username": user, "resource_type": resource.kind, "resource_id": resource.key}
+    # Servers with another kind of login do not know this question.
+    given = _answer(uri, "3.0/mlflow/users/permissions/get", **asked).get("permission", "MANAGE")
+    return given in (permission, "MANAGE")
+
+
+def _answer(uri: str, question: str, **params: str) -> dict[str, Any]:
+    """What the server answers; nothing where it does not know the question."""
+    answer = http_request(get_default_host_creds(uri), f"/api/{question}", "GET", params=params)
+    return dict(answer.json()) if answer.status_code == 200 else {}

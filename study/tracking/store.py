@@ -32,7 +32,7 @@ from study.system.retry import Retry, RetryingClient
 from study.tracking.artifacts import Artifacts
 from study.tracking.client import require_answering
 from study.tracking.experiments import Experiments
-from study.tracking.permissions import recorded_user, require_permission
+from study.tracking.permissions import Resource, experiment, recorded_user, registered_model, require_permission
 from study.tracking.queries import every, is_quotable, quoted
 from study.tracking.runs import BIRTH, PARENT, WORKER, Point, Run, as_param, as_run, points
 
@@ -69,7 +69,9 @@ class Store(Artifacts):
                 super().__init__(cast(MlflowClient, RetryingClient(client, self._retry)), self.artifacts_root)
                 self.experiments = Experiments(self.client, self.uri, self.artifacts_root)
                 self.client.search_experiments(max_results=1)
-            except (mlflow.exceptions.MlflowException, SQLAlchemyError, CommandError, OSError, StoreFault) as error:
+            except StoreFault as error:
+                raise StudyError(str(error)) from None
+            except (mlflow.exceptions.MlflowException, SQLAlchemyError, CommandError, OSError) as error:
                 raise StudyError(f"The store {masked(self.uri)} cannot be opened: {first_line(error)}") from None
 
     def _say(self, text: str) -> None:
@@ -113,12 +115,20 @@ class Store(Artifacts):
         key = self.experiments.find(name)
         if key and self.uri.startswith(SQLITE):
             self.experiments.require_not_moved(name, key)
-        if key and self.uri.startswith("http"):
-            self.wait(lambda: require_permission(self.uri, name, key, permission=permission))
-        is_asked = bool(model) and self.uri.startswith("http")
-        if is_asked and self.client.search_registered_models(f"name = {quoted(model)}"):
-            self.wait(lambda: require_permission(self.uri, model, model, "registered_model"))
+        if self.uri.startswith("http"):
+            needed = [experiment(name, key)] if key else []
+            if model and self.client.search_registered_models(f"name = {quoted(model)}"):
+                needed.append(registered_model(model))
+            self.require_permission(*needed, permission=permission)
         return key
+
+    def require_permission(self, *resources: Resource, permission: str) -> None:
+        """Checks that the user may work on experiments and registered models; only a server with a login refuses.
+
+        Raises:
+            StudyError: where he may not.
+        """
+        self.wait(lambda: require_permission(self.uri, *resources, permission=permission))
 
     @property
     def is_shared(self) -> bool:

@@ -1,6 +1,7 @@
 """`study ui` with a login, which it needs for others: MLflow's basic authentication, with secrets that nobody knows."""
 
 import base64
+import os
 import signal
 import urllib.error
 import urllib.request
@@ -66,27 +67,39 @@ def test_a_password_without_what_a_login_needs_is_not_ignored_on_this_machine(
     assert_one_sentence(ended, "MLFLOW_AUTH_ADMIN_PASSWORD is set", *words)
 
 
-@pytest.fixture(scope="module", params=["0.0.0.0", "127.0.0.1"])
+PROXIED = "127.0.0.1, server.example"
+"""Allowed hosts of a server behind a proxy, which passes names without a port on."""
+
+
+@pytest.fixture(scope="module", params=[("0.0.0.0", ""), ("127.0.0.1", PROXIED)], ids=["open", "proxied"])
 def served(
     request: pytest.FixtureRequest, migrated: Home, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[int, Forked]]:
+) -> Iterator[tuple[int, Forked, str]]:
     home, port = copy_of(migrated, tmp_path_factory.mktemp("served") / "home"), free_port()
     log = home.root / "log"
-    process = start_logged("ui", "--host", request.param, "--port", str(port), home=home.root, log=log, **SECRETS)
+    host, names = request.param
+    # By this name no machine is reached; the requests below only say that they are to it.
+    allowed = names or f"server.example:{port},127.0.0.1:{port}"
+    variables = {**SECRETS, "MLFLOW_SERVER_ALLOWED_HOSTS": allowed}
+    process = start_logged("ui", "--host", host, "--port", str(port), home=home.root, log=log, **variables)
     try:
         wait_for_answer(f"http://127.0.0.1:{port}/health", process, log)
-        yield port, process
+        yield port, process, allowed.replace(",", " ").split()[-1 if names else 0]
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(TIMEOUT)
 
 
-def answer(port: int, password: str = "", host: str = "") -> int:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get?experiment_id=0")
+def answer(port: int, password: str = "", host: str = "127.0.0.1", origin: str = "") -> int:
+    """The status of a request; one with an origin is a POST, as a page sends it."""
+    path = "ajax-api/2.0/mlflow/runs/search" if origin else "api/2.0/mlflow/experiments/get?experiment_id=0"
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", headers={"Host": host})
     if password:
         request.add_header("Authorization", "Basic " + base64.b64encode(f"admin:{password}".encode()).decode())
-    if host:
-        request.add_header("Host", host)
+    if origin:
+        request.data = b'{"experiment_ids": ["0"]}'
+        request.add_header("Content-Type", "application/json")
+        request.add_header("Origin", origin)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answered:
             return int(answered.status)
@@ -94,17 +107,26 @@ def answer(port: int, password: str = "", host: str = "") -> int:
         return error.code
 
 
-def test_where_a_password_is_set_it_alone_is_answered(served: tuple[int, Forked]) -> None:
-    port, _ = served
-    assert answer(port) == 401
-    assert answer(port, "password1234") == 401
-    assert answer(port, SECRETS["MLFLOW_AUTH_ADMIN_PASSWORD"]) == 200
+def test_where_a_password_is_set_it_alone_is_answered(served: tuple[int, Forked, str]) -> None:
+    port, _, name = served
+    assert answer(port, host=name) == 401
+    assert answer(port, "password1234", host=name) == 401
+    assert answer(port, SECRETS["MLFLOW_AUTH_ADMIN_PASSWORD"], host=name) == 200
     # A page of another site, whose name was made to lead here.
     assert answer(port, SECRETS["MLFLOW_AUTH_ADMIN_PASSWORD"], host="evil.example") == 403
 
 
-def test_no_argument_of_the_server_names_its_store(served: tuple[int, Forked]) -> None:
-    _, process = served
+def test_pages_of_this_server_may_ask_it_and_those_of_another_site_may_not(served: tuple[int, Forked, str]) -> None:
+    port, _, name = served
+    password = SECRETS["MLFLOW_AUTH_ADMIN_PASSWORD"]
+    for origin in (f"http://{name}", f"https://{name}", "https://server.example"):
+        assert answer(port, password, host=name, origin=origin) == 200, origin
+    for origin in ("http://evil.example", "http://server.example:1", f"http://server.example.evil:{port}", "null"):
+        assert answer(port, password, host=name, origin=origin) == 403, origin
+
+
+def test_no_argument_of_the_server_names_its_store(served: tuple[int, Forked, str]) -> None:
+    _, process, _ = served
     arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
     assert "basic-auth" in arguments
     assert "mlflow.db" not in arguments
@@ -121,20 +143,51 @@ def test_the_pages_are_named_also_of_an_experiment_that_was_renamed(
 
 
 @pytest.mark.parametrize(
-    ("host", "allowed", "address"),
+    ("host", "allowed", "hosts", "addresses"),
     [
-        ("127.0.0.1", "", "http://127.0.0.1:5000"),
-        ("::1", "", "http://[::1]:5000"),
-        ("0.0.0.0", "", "http://127.0.0.1:5000"),
-        ("0.0.0.0", "*", "http://127.0.0.1:5000"),
-        ("0.0.0.0", "server.example:5000, localhost:5000", "http://server.example:5000"),
+        ("127.0.0.1", "", [], ["http://127.0.0.1:5000"]),
+        ("::1", "", [], ["http://[::1]:5000"]),
+        ("0.0.0.0", "", [], ["http://127.0.0.1:5000"]),
+        ("0.0.0.0", "", ["10.0.0.1:5000"], ["http://10.0.0.1:5000", "http://127.0.0.1:5000"]),
+        ("0.0.0.0", "a.example:5000", ["a.example:5000"], ["http://a.example:5000"]),
+        ("10.0.0.1", "a.example", ["a.example"], ["http://10.0.0.1:5000"]),
     ],
 )
-def test_the_printed_address_is_one_that_is_answered(
-    host: str, allowed: str, address: str, monkeypatch: pytest.MonkeyPatch
+def test_the_printed_addresses_are_those_that_are_answered(
+    host: str, allowed: str, hosts: list[str], addresses: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", allowed)
-    assert serve._address(host, 5000) == address
+    assert serve._addresses(host, 5000, hosts) == addresses
+
+
+def started(monkeypatch: pytest.MonkeyPatch, home: Home, **variables: str) -> tuple[str, str]:
+    """What is printed before MLflow's server starts, and the origins that it is told; on a host name."""
+    origins: list[str] = []
+    monkeypatch.setattr("os.execv", lambda *_: origins.append(os.environ["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"]))
+    port = variables.pop("port", str(free_port()))
+    ended = study_here("ui", "--host", "0.0.0.0", "--port", port, home=home.root, **SECRETS, **variables)
+    assert ended.code == 0, ended.err
+    return ended.out, origins[0]
+
+
+def test_the_origins_that_the_user_names_win(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {"MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://proxy.example:8443"}
+    out, told = started(monkeypatch, home, MLFLOW_SERVER_ALLOWED_HOSTS="a.example:5000,b.example", **named)
+    assert told == "https://proxy.example:8443"
+    assert "MLflow answers at http://a.example:5000 in about 10 seconds, also at http://b.example; Ctrl-C" in out
+
+
+def test_where_nobody_else_is_let_in_the_variable_that_lets_them_in_is_named(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "own_hosts", lambda host, port: [f"203.0.113.7:{port}", f"server:{port}"])
+    port = str(free_port())
+    out, told = started(monkeypatch, home, port=port)
+    assert "set MLFLOW_SERVER_ALLOWED_HOSTS to the name by which they reach it (server:" in out
+    assert told == ""
+    _, told = started(monkeypatch, home, port=port, MLFLOW_SERVER_ALLOWED_HOSTS="*")
+    assert "*" not in told
+    assert f"http://server:{port}" in told.split(",")
 
 
 def test_an_empty_store_is_said_to_be_empty_with_the_command_that_fills_it(

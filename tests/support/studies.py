@@ -160,6 +160,8 @@ CHROMIUM_OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
     "--window-size=1500,1000",
+    # The server of docs/team.md by its name.
+    "--host-resolver-rules=MAP server.example 127.0.0.1",
 )
 
 

@@ -8,9 +8,16 @@ from tests.support.fork_server import fork_server
 SCRIPT = """#!{python} -SE
 import json, os, socket, sys
 
-arguments = sys.argv[1:]
+arguments, code = sys.argv[1:], ""
+if arguments[:2] == ["-W", "ignore"]:
+    code, arguments = "import warnings; warnings.simplefilter('ignore'); ", arguments[2:]
 if arguments == ["-"]:
-    arguments = ["-c", sys.stdin.read()]
+    arguments = ["-c", code + sys.stdin.read()]
+elif arguments[:1] == ["-c"]:
+    arguments = ["-c", code + arguments[1]]
+elif arguments[:1] == ["-m"]:
+    run = "import runpy, sys; sys.argv[1:] = {{!r}}; runpy.run_module({{!r}}, run_name='__main__', alter_sys=True)"
+    arguments = ["-c", run.format(arguments[2:], arguments[1])]
 request = {{"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}}
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server.connect({address!r})

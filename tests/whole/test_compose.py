@@ -16,6 +16,7 @@ from tests.support.postgres import Cluster
 from tests.support.process import ROOT, TIMEOUT, environment
 from tests.support.warm_path import warm_path
 from tests.test_deploy import DEPLOY, PAGE, loaded
+from tests.whole.test_team import USERS
 from tests.whole.test_ui import free_port, wait_for_answer
 
 SECRETS = {
@@ -72,12 +73,21 @@ def substituted(value: str, here: dict[str, str]) -> str:
     return value
 
 
+def make_users(served: Served, home: Path) -> None:
+    """Makes the users of the team's page."""
+    script = USERS.replace("server.example:5000", f"127.0.0.1:{served.port}")
+    path = f"{Path(STUDY).parent}:{os.environ['PATH']}"
+    script = script.replace("the-frog-in-the-well", SECRETS["MLFLOW_PASSWORD"])
+    subprocess.run(["bash", "-c", script], env=environment(home, PATH=path), cwd=ROOT, check=True)
+
+
 def test_the_tasks_of_an_array_share_a_search_on_what_compose_starts(served: Served, tmp_path: Path) -> None:
     [block] = re.findall(r"^```\n(STUDY_STORAGE.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     stores = block.replace("study:PASSWORD@server.example", f"study:of-the-database@127.0.0.1:{served.postgres}")
-    stores = stores.replace("server.example:5000", f"127.0.0.1:{served.port}").replace(
-        "PASSWORD=PASSWORD", "PASSWORD=of-the-administrator"
-    )
+    here = {"server.example:5000": f"127.0.0.1:{served.port}", "PASSWORD=PASSWORD": "PASSWORD=follows-the-rabbit"}
+    for name, place in here.items():
+        stores = stores.replace(name, place)
+    make_users(served, tmp_path)
     assert "example" not in stores
     (tmp_path / "study.env").write_text(stores)
     small = (

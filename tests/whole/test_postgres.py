@@ -66,6 +66,9 @@ def test_what_cannot_be_opened_is_said_in_one_sentence_without_the_password(data
         "belongs to another program": refused(storage, tracking, home),
         "There can be no tracking store": refused(tracking.replace("postgresql:", "postgres:"), storage, home),
         "is not installed": refused(tracking.replace("postgresql:", "mysql:"), storage, home),
+        ": write postgresql+psycopg://": refused(
+            tracking.replace("postgresql:", "postgresql+psycopg2:"), storage, home
+        ),
         "Connection refused": refused(re.sub(":[0-9]+/", ":1/", tracking), storage, home),
     }
     for reason, sentence in messages.items():

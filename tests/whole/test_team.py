@@ -1,5 +1,6 @@
 """docs/team.md, run as it stands: a server with a login, both stores on PostgreSQL, and several users."""
 
+import base64
 import json
 import os
 import re
@@ -12,24 +13,23 @@ from pathlib import Path
 import optuna
 import pytest
 from PIL import Image
+from selenium.webdriver import Chrome
 
 from tests.support.fork_server import STUDY
 from tests.support.postgres import Cluster, programs
 from tests.support.process import ROOT, TIMEOUT, Ended, environment
 from tests.support.warm_path import warm_path
-from tests.whole.test_ui import free_port, wait_for_answer
+from tests.whole.test_ui import cells, free_port, visit, wait_for_answer
 
+NAME = "<the server's name>"
 PAGE = (ROOT / "docs" / "team.md").read_text()
 
 
 def blocks(heading: str) -> list[str]:
-    """The commands below a heading of the page, and its Python as commands that run it."""
+    """The commands below a heading of the page."""
     section = re.split(r"^## ", PAGE.split(f"## {heading}\n")[1], flags=re.MULTILINE)[0]
-    found = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-    return [
-        f"python - <<'END'\n{code}END\n" if kind == "python" else re.sub(r"^\$ ", "", code, flags=re.MULTILINE)
-        for kind, code in found
-    ]
+    found = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return [re.sub(r"^\$ ", "", code, flags=re.MULTILINE).replace(".venv/bin/", "") for code in found]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ class Team:
         return f"postgresql://study@127.0.0.1:{self.postgres}/optuna"
 
     def script(self, *commands: str) -> str:
+        hosts = "MLFLOW_SERVER_ALLOWED_HOSTS="
         here = {
+            # A browser can be made to reach this machine by that name, see `tests.support.studies.browser`.
+            f"{hosts}server.example:5000": f"{hosts}127.0.0.1:{self.port},{NAME}:{self.port}",
             "server.example:5000": f"127.0.0.1:{self.port}",
             "@localhost/": f"@127.0.0.1:{self.postgres}/",
             "@server.example/": f"@127.0.0.1:{self.postgres}/",
@@ -58,7 +61,7 @@ class Team:
         for name, place in here.items():
             text = text.replace(name, place)
         assert "server.example" not in text
-        return text
+        return text.replace(NAME, "server.example")
 
     def variables(self, who: str) -> dict[str, str]:
         home = self.folder / who
@@ -86,6 +89,18 @@ class Team:
         return set(optuna.get_all_study_names(self.storage))
 
 
+USERS, LIST, REMOVE, GRANT = blocks("The users")
+LOGIN = USERS.partition("\n")[0]
+BOB = blocks("A colleague")[0]
+ALICE = BOB.replace("bob", "alice").replace("builds-and-builds", "follows-the-rabbit")
+CAROL = BOB.replace("bob", "carol").replace("builds-and-builds", "sings-in-December")
+
+
+def connected(login: str) -> str:
+    """The variables of a user's commands."""
+    return login.partition("study tune")[0]
+
+
 @pytest.fixture(scope="module")
 def team(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     team = Team(tmp_path_factory.mktemp("team"), free_port(), postgres.port)
@@ -103,9 +118,9 @@ def team(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     try:
         wait_for_answer(f"{team.server}/health", process, log)
         assert f"MLflow answers at {team.server} " in log.read_text()
-        login, roles, _ = blocks("The users")
-        ended = team.run("server", login, roles)
-        assert ended.code == 0, ended.err
+        for _ in range(2):
+            ended = team.run("server", USERS)
+            assert (ended.code, ended.out, ended.err) == (0, "", "")
         yield team
     finally:
         os.killpg(process.pid, signal.SIGTERM)
@@ -115,9 +130,6 @@ def team(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         postgres.tell("DROP ROLE study")
 
 
-BOB = blocks("A colleague")[0]
-ALICE = BOB.replace("bob", "alice").replace("builds and builds", "follows the rabbit")
-CAROL = BOB.replace("bob", "carol").replace("builds and builds", "sings in December")
 FEWER = ("--trials 6", "--trials 3 --no-retrain")
 
 
@@ -133,7 +145,7 @@ def shared(team: Team) -> Ended:
 
 def test_two_users_share_a_search_and_see_the_runs_of_both(team: Team, shared: Ended) -> None:
     assert "Search digits-cnn: 6 trials" in shared.out
-    listed = team.run("alice", ALICE.partition("study tune")[0], "study runs --stage trial --json")
+    listed = team.run("alice", connected(ALICE), "study runs --stage trial --json")
     assert listed.code == 0, listed.err
     assert len(json.loads(listed.out)) == 6
     assert optuna.load_study(study_name="digits-cnn", storage=team.storage).trials[5].state.is_finished()
@@ -148,49 +160,107 @@ def test_the_addresses_that_are_printed_are_whole(shared: Ended) -> None:
     assert re.search(r"^trials: http://\S+&viewStateShareKey=trials-\w{32}$", shared.out, re.MULTILINE)
 
 
-def test_a_user_who_may_not_record_leaves_nothing_until_the_named_command_was_run(team: Team, shared: Ended) -> None:
-    login, _, single = blocks("The users")
-    create = single.replace("auth.grant", "# auth.grant")
-    assert team.run("server", login, create).code == 0
-    own = CAROL.replace(*FEWER).replace("study tune", "study tune --search carols")
+def test_a_user_who_may_not_record_leaves_nothing_until_the_one_named_command_was_run(
+    team: Team, shared: Ended
+) -> None:
+    own = CAROL.replace("--trials 6", "--trials 3").replace("study tune", "study tune --search carols")
     Image.new("RGB", (40, 30)).save(team.folder / "photo.png")
     reading = ("study show best", f"study predict {team.folder}/photo.png")
-    assert team.run("carol", CAROL.partition("study tune")[0], *reading).code == 0
+    assert team.run("carol", connected(CAROL), *reading).code == 0
     refused = team.run("carol", own)
     assert refused.code == 2
-    assert "User carol may read MLflow's experiment digits" in refused.err
+    assert "User carol may read MLflow's experiment digits and registered model digits-cnn, and not re" in refused.err
     assert team.searches() == {"digits-cnn"}
-    drawing = team.run("carol", CAROL.partition("study tune")[0], "study analyse --only table2")
+    drawing = team.run("carol", connected(CAROL), "study analyse --only table2")
     assert drawing.code == 2
     assert "may read MLflow's experiment digits" in drawing.err
     assert "figure" not in drawing.out
     (command,) = re.findall(r"`(python .*)`", refused.err)
-    owner = ALICE.partition("study tune")[0]
-    granted = team.run("alice", owner, command)
+    tried = team.run("carol", connected(CAROL), command)
+    assert (tried.code, len(tried.err.splitlines())) == (2, 1)
+    assert "User carol may not grant permissions on experiment digits: only whoever recorded" in tried.err
+    # Bob recorded first in the model.
+    granted = team.run("alice", connected(ALICE), command)
+    assert "User carol has EDIT on experiment:digits." in granted.out
+    assert (granted.code, len(granted.err.splitlines())) == (2, 1)
+    assert "User alice may not grant permissions on registered model digits-cnn" in granted.err
+    granted = team.run("server", LOGIN, command)
     assert granted.code == 0, granted.err
     ended = team.run("carol", own)
     assert ended.code == 0, ended.err
     assert team.searches() == {"digits-cnn", "carols"}
     assert "other machines cannot join" not in ended.out
-    retraining = CAROL.partition("study tune")[0], "study retrain --dataset digits --seed 7 --epochs 1"
-    refused = team.run("carol", *retraining)
-    assert refused.code == 2
-    assert "User carol may read MLflow's registered model digits-cnn, and not record in it" in refused.err
-    assert "seed 7" not in team.run("carol", retraining[0], "study runs --stage retrain").out
-    (command,) = re.findall(r"`(python .*)`", refused.err)
-    assert team.run("server", login, command).code == 0
-    ended = team.run("carol", *retraining)
-    assert ended.code == 0, ended.err
 
 
 def test_a_user_without_the_role_is_let_into_one_experiment(team: Team, shared: Ended) -> None:
-    login, _, single = blocks("The users")
-    ended = team.run("server", login, single.replace("carol", "dora"))
+    ended = team.run("server", USERS.replace("carol", "dora"), GRANT.replace("carol", "dora"))
     assert ended.code == 0, ended.err
-    login = CAROL.partition("study tune")[0].replace("carol", "dora")
+    login = connected(CAROL).replace("carol", "dora")
     ended = team.run("dora", login, "study retrain --dataset digits --seed 5 --epochs 1")
     assert ended.code == 0, ended.err
     assert ", seed 5, epochs 1: test accuracy" in ended.out
+
+
+def test_users_and_roles_are_listed_and_removed(team: Team) -> None:
+    assert team.run("server", USERS.replace("carol", "erin").replace('"team"', '"guests"')).code == 0
+    before = json.loads(team.run("server", LIST).out)["users"]
+    roles = {user["username"]: {role["name"] for role in user["roles"]} for user in before}
+    assert roles["alice"] >= {"team", "guests"}
+    assert roles["erin"] == set()
+    ended = team.run("server", LOGIN, REMOVE)
+    assert (ended.code, ended.err) == (0, "")
+    after = json.loads(team.run("server", LIST).out)["users"]
+    assert "erin" not in {user["username"] for user in after}
+    assert "guests" not in {role["name"] for user in after for role in user["roles"]}
+
+
+def test_the_administrator_may_record(team: Team, shared: Ended) -> None:
+    login = connected(BOB).replace("=bob", "=admin").replace("builds-and-builds", "the-frog-in-the-well")
+    ended = team.run("admin", login, "study retrain --dataset digits --seed 6 --epochs 1")
+    assert ended.code == 0, ended.err
+    assert ", seed 6, epochs 1: test accuracy" in ended.out
+
+
+def test_a_wrong_password_is_said_first_and_in_short(team: Team) -> None:
+    ended = team.run("bob", connected(BOB).replace("builds-and-builds", "nonsense"), "study runs")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f"study: The server {team.server} denies access (HTTP status 401): see MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD.\n"
+    )
+
+
+def test_a_repair_that_the_user_may_not_make_backs_nothing_up(team: Team, shared: Ended) -> None:
+    assert team.run("server", USERS.replace("carol", "fred")).code == 0
+    login = connected(CAROL).replace("carol", "fred")
+    trials = json.loads(team.run("alice", connected(ALICE), "study runs --stage trial --json").out)
+    run_id = trials[0]["id"]
+    delete = f"python -W ignore -c \"from mlflow import MlflowClient; MlflowClient().delete_run('{run_id}')\""
+    deleted = team.run("server", LOGIN, f"export MLFLOW_TRACKING_URI={team.server}", delete)
+    assert deleted.code == 0, deleted.err
+    checked = team.run("fred", login, "study doctor --all-hosts")
+    assert "study doctor --fix --all-hosts" in checked.out
+    refused = team.run("fred", login, "study doctor --fix --all-hosts")
+    assert refused.code == 2
+    assert "User fred may read MLflow's experiment digits" in refused.err
+    assert "Backup" not in refused.out
+    assert not list((team.folder / "fred").rglob("backup-*"))
+    repaired = team.run("alice", connected(ALICE), "study doctor --fix --all-hosts")
+    assert "Backup of Optuna's database" in repaired.out
+    assert "Repaired: 1" in repaired.out
+
+
+def test_the_pages_work_in_a_browser_by_the_name_of_the_server(team: Team, shared: Ended, browser: Chrome) -> None:
+    [page] = re.findall(r"^trials: http://[^/]+(/\S+)$", shared.out, re.MULTILINE)
+    login = base64.b64encode(b"alice:follows-the-rabbit").decode()
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": {"Authorization": f"Basic {login}"}})
+    try:
+        visit(browser, f"http://server.example:{team.port}{page}")
+        accuracies = cells(browser, "metrics.`best_val_accuracy`", 6)
+        assert all(re.search(r"0\.\d", text) for text in accuracies[:2])
+    finally:
+        browser.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": {}})
 
 
 def test_a_search_that_nobody_can_join_says_so(team: Team, shared: Ended) -> None:
@@ -203,7 +273,7 @@ def test_a_search_that_nobody_can_join_says_so(team: Team, shared: Ended) -> Non
     refused = team.run("bob", alone.format(""))
     assert refused.code == 2
     assert "has no such search: use the storage that it was started with (--storage or STUDY_STORAGE)" in refused.err
-    checked = team.run("bob", alone.partition("study tune")[0], "study doctor")
+    checked = team.run("bob", connected(alone), "study doctor")
     assert "has none of them" in re.sub(r"[│\s]+", " ", checked.out)
     assert "delete the run" not in checked.out
 
@@ -211,7 +281,7 @@ def test_a_search_that_nobody_can_join_says_so(team: Team, shared: Ended) -> Non
 def test_a_name_that_the_server_was_not_told_of_is_refused_with_the_variable_that_tells_it(
     team: Team, shared: Ended
 ) -> None:
-    named = BOB.partition("study tune")[0].replace("http://server.example:5000", f"http://localhost:{team.port}")
+    named = connected(BOB).replace("http://server.example:5000", f"http://localhost:{team.port}")
     ended = team.run("bob", named, "study runs")
     assert ended.code == 2
     assert "MLFLOW_SERVER_ALLOWED_HOSTS" in ended.err

@@ -616,6 +616,8 @@ def test_what_gives_no_sign_of_life_is_dead_after_the_grace_period(
 def test_what_other_machines_work_on_can_be_taken_for_dead_at_once(
     on_another_machine: Patient, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    on_another_machine.examine(Options(all_hosts=True, backup=False))
+    assert "doctor --fix --all-hosts --no-backup" in capsys.readouterr().out
     assert len(on_another_machine.examine(Options(fix=True, all_hosts=True)).repaired) == 1
     assert "signs of life" not in capsys.readouterr().out
     assert on_another_machine.store.get(on_another_machine.retrained).status == "KILLED"

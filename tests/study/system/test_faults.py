@@ -154,7 +154,9 @@ def test_a_server_that_refuses_is_told_with_what_it_wants_and_waiting_would_not_
     answering.code, answering.body = code, body.encode()
     error = raised_by(ask(answering.address))
     assert not is_passing(error)
-    assert remedy in str(explanation(error, answering.address))
+    sentence = str(explanation(error, answering.address))
+    assert remedy in sentence
+    assert f"(HTTP status {code}): " in sentence
 
 
 def test_what_a_server_does_not_know_is_no_fault_of_it(answering: Answering):

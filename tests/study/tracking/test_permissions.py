@@ -7,9 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from study.errors import StudyError
-from study.tracking.permissions import require_permission, user_at
+from study.tracking.permissions import experiment, registered_model, require_permission, user_at
 
-PERMISSIONS = {"anna": "READ", "bert": "EDIT", "cleo": "MANAGE"}
+PERMISSIONS = {"anna": "READ", "bert": "EDIT", "cleo": "MANAGE", "the administrator": "READ"}
+DIGITS = experiment("digits", "7")
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -17,10 +18,13 @@ class Server(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         asked = parse_qs(urlsplit(self.path).query)
-        permission = PERMISSIONS.get(asked["username"][0])
+        user = asked["username"][0]
+        permission = PERMISSIONS.get(user)
+        is_user = self.path.startswith("/api/2.0/mlflow/users/get?")
+        answer = {"user": {"is_admin": user == "the administrator"}} if is_user else {"permission": permission}
         self.send_response(200 if permission else 404)
         self.end_headers()
-        self.wfile.write(json.dumps({"permission": permission, "asked": asked}).encode())
+        self.wfile.write(json.dumps(answer).encode())
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -39,12 +43,12 @@ def test_a_user_who_may_only_read_is_told_the_command_that_grants_more(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "anna")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "geheim")
-    grant = f"get_app_client('basic-auth', '{address}').grant_user_permission('anna', 'experiment', '7', 'EDIT')"
+    grant = f"run `python -m study.tracking.grant {address} anna EDIT experiment:digits`"
     with pytest.raises(StudyError, match="User anna may read MLflow's experiment digits") as refused:
-        require_permission(address, "digits", "7")
+        require_permission(address, DIGITS)
     assert grant in str(refused.value)
     with pytest.raises(StudyError) as refused:
-        require_permission(address.replace("://", "://anna:geheim@"), "digits", "7")
+        require_permission(address.replace("://", "://anna:geheim@"), DIGITS)
     assert grant in str(refused.value)
 
 
@@ -53,25 +57,31 @@ def test_a_user_who_may_record_is_told_what_grants_the_deletion_of_runs(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bert")
     with pytest.raises(StudyError, match="experiment digits, and not delete runs of it") as refused:
-        require_permission(address, "digits", "7", permission="MANAGE")
-    assert "grant_user_permission('bert', 'experiment', '7', 'MANAGE')" in str(refused.value)
+        require_permission(address, DIGITS, permission="MANAGE")
+    assert "bert MANAGE experiment:digits`" in str(refused.value)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "cleo")
-    require_permission(address, "digits", "7", permission="MANAGE")
+    require_permission(address, DIGITS, permission="MANAGE")
 
 
-def test_a_registered_model_is_asked_for_by_its_name(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_is_missing_is_told_with_one_command(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "anna")
-    with pytest.raises(
-        StudyError, match="may read MLflow's registered model digits-cnn, and not record in it"
-    ) as refused:
-        require_permission(address, "digits-cnn", "digits-cnn", "registered_model")
-    assert "grant_user_permission('anna', 'registered_model', 'digits-cnn', 'EDIT')" in str(refused.value)
+    model = registered_model("my photos-cnn")
+    message = "may read MLflow's registered model my photos-cnn, and not record in it"
+    with pytest.raises(StudyError, match=message) as refused:
+        require_permission(address, model)
+    assert "anna EDIT 'registered_model:my photos-cnn'`" in str(refused.value)
+    message = "may read MLflow's experiment digits and registered model my photos-cnn, and not record in them: have"
+    with pytest.raises(StudyError, match=message) as refused:
+        require_permission(address, DIGITS, model)
+    assert "anna EDIT experiment:digits 'registered_model:my photos-cnn'`" in str(refused.value)
 
 
-@pytest.mark.parametrize("user", ["bert", "cleo", "unknown to a server with another kind of login", ""])
+@pytest.mark.parametrize(
+    "user", ["bert", "cleo", "the administrator", "unknown to a server with another kind of login", ""]
+)
 def test_others_are_let_through(user: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
-    require_permission(address, "digits", "7")
+    require_permission(address, DIGITS)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,9 @@ def test_a_server_that_does_not_answer_is_named_with_the_variable_to_unset(home:
     with pytest.raises(StudyError, match="MLFLOW_TRACKING_URI") as raised:
         Store(home, uri)
     assert uri in str(raised.value)
+    assert "check the name" not in str(raised.value)
+    with pytest.raises(StudyError, match=r"check the name, start it, or unset MLFLOW_TRACKING_URI\.$"):
+        Store(home, "http://serber.invalid:5000")
 
 
 def test_a_server_that_is_no_mlflow_is_named(home: Home):
