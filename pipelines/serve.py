@@ -67,7 +67,7 @@ def serve(home: str, uri: str, host: str, port: int) -> None:
     own = own_hosts(host, port)
     hosts = let_in(os.environ.get(ALLOWED_HOSTS, ""), own)
     if is_open and not hosts:
-        print(f"MLflow lets in no other machine: set {ALLOWED_HOSTS} to the name by which they reach it ({own[-1]}).")
+        say(f"MLflow lets in no other machine: set {ALLOWED_HOSTS} to the name by which they reach it ({own[-1]}).")
     _say_pages(store, *_addresses(host, port, hosts), with_login=with_login)
     arguments = ["server", "--host", host, "--port", str(port), "--workers", "1"]
     if with_login:
