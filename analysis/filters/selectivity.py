@@ -1,6 +1,7 @@
 """Class selectivity: how much more each filter responds to one class than to the others."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -205,7 +206,7 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
 
 def _draw_legend(figure: Figure, fills: Mapping[str, Mapping[str, str]], longest: int) -> None:
     key = [
-        Patch(**fill, edgecolor=style.PAPER, linewidth=0, label=without_middle(name, longest))
+        Patch(**dict[str, Any](fill), edgecolor=style.PAPER, linewidth=0, label=without_middle(name, longest))
         for name, fill in fills.items()
     ]
     in_row = min(len(key), filter_rows.fitting(filter_rows.LINE) // (longest + HANDLE))
