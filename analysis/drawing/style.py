@@ -162,13 +162,24 @@ def fix_layout(figure: Figure) -> None:
 
 
 def plain_logarithms(axis: Axis) -> None:
-    """Labels a logarithmic axis as 0.001 and 1e-5: matplotlib's powers of ten need mathtext, which is off."""
+    """Labels a logarithmic axis as 0.001, or throughout as 1e-3 if it has labels below 0.0001.
+
+    Matplotlib's powers of ten need mathtext, which is off.
+    """
     low, high = axis.get_view_interval()
     if high < 100 * low:
         # Powers of ten alone could leave an axis with a single label; below a factor of 5 so could 1, 2 and 5, and
         # matplotlib would then label more values than a narrow axis has room for.
         axis.set_major_locator(MaxNLocator(3) if high < 5 * low else LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}".replace("e-0", "e-")))
+
+    def label(value: float, place: int | None) -> str:
+        low, _ = axis.get_view_interval()
+        ticks = np.asarray(axis.get_majorticklocs())
+        if ticks[ticks >= low].min(initial=1) > 0.999e-4:
+            return f"{value:g}"
+        return np.format_float_scientific(value, precision=6, trim="-", exp_digits=1).replace("e+", "e")
+
+    axis.set_major_formatter(FuncFormatter(label))
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -126,6 +126,12 @@ def without_end(name: str, most: int) -> str:
     return name if width(name) <= most else f"{_start(name, most - 1).rstrip()}…"
 
 
+def all_without_end(names: Sequence[str], most: int) -> list[str]:
+    """Each of several different names as `without_end` has it, or `without_middle` if their beginnings are alike."""
+    cut = [without_end(name, most) for name in names]
+    return cut if len(set(cut)) == len(cut) else [without_middle(name, most) for name in names]
+
+
 def width(text: str) -> int:
     """The width of the text in Latin characters: wide ones, and the boxes for those that no font has, count twice."""
     return len(text) if text.isascii() else sum(_widths(text))

@@ -13,7 +13,7 @@ from matplotlib.path import Path
 from analysis.drawing import style
 from analysis.drawing.screens import is_narrow
 from analysis.drawing.tiles import CHARACTER, MARGIN, beside, draw_picture, sheet
-from analysis.drawing.wording import quoted, signed, without_middle
+from analysis.drawing.wording import all_without_end, quoted, signed, without_end
 from analysis.explanations.decision import MOST, Decision
 from analysis.filters.kernel_pictures import kernel_pictures, slice_pictures, strongest_inputs
 
@@ -34,7 +34,9 @@ PLACE, WORDS, STRIP, END = 0.68, 1.36, 1.92, 3.05
 @style.styled
 def draw(decision: Decision) -> Figure:
     """The image and its pixels, the leading filters of both layers with their links, and the waterfall."""
-    chosen, rival = (quoted(without_middle(decision.classes[place], 20)) for place in (decision.chosen, decision.rival))
+    chosen, rival = map(
+        quoted, all_without_end([decision.classes[place] for place in (decision.chosen, decision.rival)], 20)
+    )
     title = f"{chosen} rather than {rival}: the margin above the mean, {signed(decision.explained)} logits, divided"
     key = f"Red speaks for {chosen}, blue for {rival}."
     shown = {layer: decision.leading(layer) for layer in decision.against}
@@ -81,7 +83,7 @@ def _draw_stacked(decision: Decision, shown: Mapping[str, Sequence[int]], title:
 
 def _draw_image(ax: Axes, decision: Decision, image: tuple[float, float], pixels: tuple[float, float]) -> None:
     """The image, and the shares of its pixels; the upper left corner of each is given."""
-    draw_picture(ax, decision.image, *image, IMAGE, without_middle(decision.description, 24))
+    draw_picture(ax, decision.image, *image, IMAGE, without_end(decision.description, 24))
     _place(ax, decision, decision.pixels, (*pixels, IMAGE), float(np.abs(decision.pixels).max()))
     words = f"its pixels, sum {signed(float(decision.pixels.sum()))}"
     ax.text(pixels[0], pixels[1] - 0.03, words, va="bottom", fontsize=8)
@@ -116,7 +118,7 @@ def _draw_strips(ax: Axes, decision: Decision, layer: str, filters: Sequence[int
     values, (left, start) = decision.against[layer], corner
     width = (END - STRIP) / len(rivals)
     limits = style.limits_around_zero(values[:, filters])
-    names = {rival: without_middle(decision.classes[rival], 10) for rival in rivals}
+    names = dict(zip(rivals, all_without_end([decision.classes[rival] for rival in rivals], 10), strict=True))
     angle = 90 if CHARACTER * max(map(len, names.values())) > width else 0
     for column, rival in enumerate(rivals):
         middle, bold = left + (column + 0.5) * width, "bold" if rival == decision.rival else "normal"

@@ -1,21 +1,24 @@
 """The maps of every attribution method for one decision, with what each sums to."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.screens import is_narrow
-from analysis.drawing.tiles import MARGIN, draw_picture, draw_tile, sheet
+from analysis.drawing.tiles import MARGIN, beside, draw_picture, draw_tile, sheet
 from analysis.drawing.wording import signed, without_middle
 from analysis.exhibit import Exhibit
 
 SIDE, STEP, COLUMNS, LINE, NARROW_LINE = 1.0, 1.2, 2, 54, 33
 """Inches: a side of a map, from row to row; the number of columns; characters in a line, and on a narrow screen."""
+KEY, BAR, KEYS = 1.6, 0.08, (0.5, 0.9)
+"""Inches: the length and the thickness of a colour bar of the key, and where they are below the top of the image."""
 NOTE = (
     "Each map has its own scale, which ends at its largest value: nothing is clipped. Red speaks for the class, blue "
     "against it; methods without a sign are shown from white to red. Attention maps do not apply: these networks have "
@@ -131,6 +134,7 @@ def draw(
     across = (style.page_width() - 2 * MARGIN) / columns
     draw_picture(ax, image, MARGIN, 0.1, SIDE)
     ax.text(MARGIN + SIDE + 0.12, 0.14, without_middle(description, letters), va="top", fontsize=9, color=style.INK)
+    _draw_key(ax, {item.signed for item in attributions})
     for place, item in enumerate(attributions, start=1):
         left, top = MARGIN + place // lines * across, 0.1 + place % lines * STEP
         limits = style.limits_around_zero(item.map)
@@ -143,8 +147,24 @@ def draw(
     return figure
 
 
+def _draw_key(ax: Axes, signs: Collection[bool]) -> None:
+    """A colour bar for the maps with a sign and one for those without, beside the image: what the colours mean."""
+    kinds = [
+        (True, style.DIVERGING, (-1.0, 1.0), {-1: "−largest", 0: "0", 1: "+largest"}, "against and for the class"),
+        (False, "Reds", (0.0, 1.0), {0: "0", 1: "largest"}, "without a sign"),
+    ]
+    for top, (_, cmap, limits, ticks, words) in zip(KEYS, (kind for kind in kinds if kind[0] in signs), strict=False):
+        ax.text(MARGIN + SIDE + 0.42, top - 0.03, words, va="bottom", fontsize=8, color=style.INK)
+        bar = beside(ax, MARGIN + SIDE + 0.42, top, KEY, BAR)
+        style.fill_colour_bar(bar, limits, cmap, "", cax=bar, orientation="horizontal")
+        bar.set_xticks(list(ticks), list(ticks.values()))
+        bar.tick_params(length=2, pad=1)
+
+
 def _sum_sentence(item: Attribution) -> str:
-    text = f"sum {signed(float(item.map.sum()))}" if item.signed else "no sign"
+    """What a map sums to, and the largest of its values, at which its colours end."""
+    largest = f"largest {float(np.abs(item.map).max()):.2g}"
+    text = f"{largest}, sum {signed(float(item.map.sum()))}" if item.signed else f"{largest}, no sign"
     if item.expected is None:
         return f"{text}, which has no meaning of its own" if item.signed else text
     return f"{text}; the margin less {item.less} is {signed(item.expected)}"

@@ -50,10 +50,14 @@ def show(table: pd.DataFrame) -> Iterator[Exhibit]:
     """What each class loses without each filter, in AUC and in accuracy; `table` is from `effects.ablation_effects`."""
     for measure, what in (("auc_lost", "one-vs-rest AUC"), ("accuracy_lost", "accuracy")):
         heading, text = f"What the classes lose without each filter: {what}", caption(table, measure)
+        sentences, name = points(table, measure), f"ablation_{measure}"
+        if not any(_drawn_filters(table, main_effects(table, measure), measure).values()):
+            # Cells that are all zero say less than the sentence.
+            yield Exhibit(name, heading, text, points=sentences, tables={name: table})
+            continue
         figure = draw_ablation(table, measure=measure)
-        sentences = points(table, measure)
         about = " ".join(filter(None, [_numbers_note(table, measure), leads.NOTE]))
-        yield Exhibit(f"ablation_{measure}", heading, text, table, figure, points=sentences, note=about)
+        yield Exhibit(name, heading, text, table, figure, points=sentences, note=about)
 
 
 def _numbers_note(table: pd.DataFrame, measure: str) -> str:
@@ -181,9 +185,8 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
     """
     effects = main_effects(table, measure)
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
-    working = {layer: effects.loc[effects["layer"] == layer, "filter"].tolist() for layer in layers}
-    level = {layer: _level(part, measure) & set(working[layer]) for layer, part in layers.items()}
-    drawn = {layer: [number for number in numbers if number not in level[layer]] for layer, numbers in working.items()}
+    working = {layer: set(effects.loc[effects["layer"] == layer, "filter"]) for layer in layers}
+    drawn = _drawn_filters(table, effects, measure)
     classes = list(dict.fromkeys(table["class"]))
     least = _least_written(table, measure)
     # A negative number with a decimal is wide.
@@ -202,12 +205,13 @@ def draw_ablation(table: pd.DataFrame, *, measure: str) -> Figure:
         _frame_main(ax, effects[effects["layer"] == row.layer], row.filters, classes)
         ax.set(xlim=(-0.5, widest - 0.5), title=row.title)
         if row.last:
-            idle = sorted(set(layers[row.layer]["filter"]) - set(working[row.layer]))
-            left_out = {"filters change nothing": idle, f"filters change no {SHORT[measure]}": sorted(level[row.layer])}
+            idle = sorted(set(layers[row.layer]["filter"]) - working[row.layer])
+            level = sorted(working[row.layer].difference(drawn[row.layer]))
+            left_out = {"filters change nothing": idle, f"filters change no {SHORT[measure]}": level}
         else:
             left_out = {}
         less = filter_rows.LINE * (1 - width / style.page_width())
-        ax.set_xlabel(filter_rows.axis_label(left_out, int(less)), loc="left", fontsize=8)
+        ax.set_xlabel(filter_rows.axis_label(left_out, int(less)), fontsize=8)
     style.colour_bar(axes, limits, style.DIVERGING, MEASURES[measure])
     what, by = MEASURES[measure], REPLACED[table["replaced_by"].iloc[0]]
     replaced = f"{what[0].upper()}{what[1:]} when a filter's map is replaced by {by}"
@@ -224,6 +228,15 @@ def _columns(classes: Sequence[str], cell: float) -> int:
 def _names_width(classes: Sequence[str]) -> float:
     """Inches of the longest name of a class."""
     return CHARACTER * max(len(without_middle(name, LONGEST)) for name in classes)
+
+
+def _drawn_filters(table: pd.DataFrame, effects: pd.DataFrame, measure: str) -> dict[str, list[int]]:
+    """By layer, the filters without which any class gains or loses of `measure`, in the order of their effects."""
+    drawn = {}
+    for layer, part in table.groupby("layer", sort=False):
+        level = _level(part, measure)
+        drawn[str(layer)] = [each for each in effects.loc[effects["layer"] == layer, "filter"] if each not in level]
+    return drawn
 
 
 def _level(part: pd.DataFrame, measure: str) -> set[int]:
@@ -244,8 +257,9 @@ def _draw_cells(
     else:
         nothing = f"no filter changes a class's {SHORT[measure]}"
         ax.text(0.01, 0.5, nothing, transform=ax.transAxes, va="center", color=style.QUIET)
+        classes = []
     ax.add_patch(Rectangle((-0.5, -0.5), len(row), len(classes), color="#e4e4e4", zorder=-1))
-    ax.set_ylim(len(classes) - 0.5, -0.5)
+    ax.set_ylim(max(1, len(classes)) - 0.5, -0.5)
     ax.set_xticks(range(len(row)), [str(number) for number in row])
     ax.set_yticks(range(len(classes)), [without_middle(name, 12 if is_narrow() else LONGEST) for name in classes])
     ax.tick_params(length=0, labelsize=8 if few else max(4, min(8, 240 / len(classes))))

@@ -35,7 +35,7 @@ def show(
     what, text = noun(layers[0]), caption(table, images)
     figure = draw_filter_health(table, accuracy, followed)
     points = [removal_caption(**removal, what=what)] if removal else []
-    heading, about = f"Which {what} are alive", note(layers, followed)
+    heading, about = f"Which {what} are alive", note(table, followed)
     return Exhibit("filter_health", heading, text, table, figure, points=points, note=about)
 
 

@@ -32,24 +32,36 @@ MEANINGS = {
 }
 SMALLEST, ZERO = float(np.finfo(np.float32).tiny), 1e-40
 """The smallest normal number of float32, and where a smaller one is drawn: it counts as zero."""
-ROW, LOW, SPACE, NARROW_SPACE, NUMBERED = 0.105, 1.6, 0.75, 0.9, 64
-"""Heights in inches of a filter's row with its number, of the lowest panel and of the space below a panel, on a wide
-and on a narrow screen; and the most rows with numbers."""
+ROW, LOW, HIGH, SPACE, NARROW_SPACE = 0.105, 1.6, 3.4, 0.75, 0.9
+"""Heights in inches of a filter's row, of the lowest and the highest panel, and of the space below a panel, on a wide
+and on a narrow screen."""
+NUMBER = 0.14
+"""Inches from one number of a row to the next at least."""
+NEAR_COLLAPSE = 10 * COLLAPSED
+"""A layer with a filter whose largest weight is below this has a logarithmic axis, which tells how fast it decays."""
 
 CLOSE = 1 / 12
 """Share of a panel's height within which the ends of two lines share a label."""
 
 
-def note(layers: Collection[str], followed: Mapping[str, Collection[int]]) -> str:
-    """How to read the picture."""
-    one = noun(next(iter(layers))).removesuffix("s")
+def note(table: pd.DataFrame, followed: Mapping[str, Collection[int]]) -> str:
+    """How to read the picture; `table` is from `health.filter_health`."""
+    one = noun(table["layer"].iloc[0]).removesuffix("s")
     star = "; a star marks those followed above, whose weights are drawn black" if any(followed.values()) else ""
+    rows = f"In the panels of states a row is a {one}{star}."
+    if not _is_logarithmic(table):
+        return rows
     return (
-        f"In the panels of states a row is a {one}{star}. The weights' scale is logarithmic, on which an exponential "
+        f"{rows} Where weights come near zero, their scale is logarithmic, on which an exponential "
         "decay is a straight line, and a curve that bends down falls faster: where the weight decay is part of Adam's "
         f"gradient, Adam rescales its pull on a silent {one} to full steps. "
         f"Weights below {SMALLEST:.1g}, the smallest normal number of float32, count as zero."
     )
+
+
+def _is_logarithmic(table: pd.DataFrame) -> bool:
+    """Whether weights are drawn on a logarithmic axis."""
+    return bool(table["largest_weight"].min() < NEAR_COLLAPSE)
 
 
 @style.styled
@@ -62,34 +74,38 @@ def draw_filter_health(
 
     Args:
         table: see `health.filter_health`.
-        accuracy: test accuracy (0..1) by epoch, drawn over the counts.
+        accuracy: test accuracy (0..1) by epoch.
         followed: the filters to mark, by layer.
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     healthy = {layer for layer, part in layers.items() if (part["state"] == "active").all()}
     heights = [LOW if layer in healthy else _height(part["filter"].nunique()) for layer, part in layers.items()]
-    key = [Patch(color=colour, label=MEANINGS[state]) for state, colour in STATES.items()]
-    legend = 0.0 if len(healthy) == len(layers) else 0.4
-    if is_narrow():
-        legend *= 2
-    # The accuracy stands over the counts of states; where there are none, in a panel of its own.
-    alone = list(layers)[-1] if len(healthy) == len(layers) else None
-    panels = [1 + (layer == alone) if layer in healthy else 3 for layer in layers]
+    there = set(table["state"]) if len(healthy) < len(layers) else set()
+    key = [Patch(color=colour, label=MEANINGS[state]) for state, colour in STATES.items() if state in there]
+    legend = (0.2 + 0.15 * len(key) if is_narrow() else 0.4) if key else 0.0
+    # The accuracy stands beside the weights of a layer that has no panels of states, or else in a row of its own.
+    host = next((layer for layer in reversed(layers) if layer in healthy), None)
+    panels = [1 + (layer == host) if layer in healthy else 3 for layer in layers]
     below = [sum(_panel_heights(height, count)) for height, count in zip(heights, panels, strict=True)]
+    last = 0.0 if host else LOW + _space()
     figure, ax = sheet(
         style.page_width(),
-        sum(below) + legend + 0.15 * is_narrow(),
+        sum(below) + last + legend + 0.15 * is_narrow(),
         f"{noun(next(iter(layers))).capitalize()} over the epochs",
     )
     top = 0.4 if is_narrow() else 0.25
     for (layer, part), height, deep in zip(layers.items(), heights, below, strict=True):
         marked = set(followed.get(layer, ()))
         if layer in healthy:
-            _draw_healthy(ax, top, height, part, marked, accuracy if layer == alone else None)
+            _draw_healthy(ax, top, height, part, marked, accuracy if layer == host else None)
         else:
-            _draw_layer(ax, top, height, part, marked, accuracy)
+            _draw_layer(ax, top, height, part, marked)
         top += deep
-    if legend:
+    if not host:
+        [over] = _places(ax, top, LOW, ((0.6, 8.7),))
+        _draw_accuracy(over, accuracy)
+        _tick_epochs(table, over)
+    if key:
         figure.legend(handles=key, loc="lower center", ncols=entries_in_row(len(key)))
     return figure
 
@@ -113,19 +129,16 @@ def _places(sheet: Axes, top: float, height: float, across: Sequence[tuple[float
     return [beside(sheet, 0.6, down, 2.3, row - _space()) for down, row in zip(tops, rows, strict=True)]
 
 
-def _draw_layer(
-    sheet: Axes, top: float, height: float, table: pd.DataFrame, marked: set[int], accuracy: Mapping[int, float]
-) -> None:
-    """A row of panels: states, weights, and counts with the accuracy over them."""
+def _draw_layer(sheet: Axes, top: float, height: float, table: pd.DataFrame, marked: set[int]) -> None:
+    """A row of panels: states, weights, and counts."""
     layer, count = str(table["layer"].iloc[0]), table["filter"].nunique()
     states, weights, counts = _places(sheet, top, height, ((0.6, 2.9), (4.15, 2.45), (7.4, 1.9)))
-    _draw_states(states, table, marked)
+    _draw_states(states, table, marked, max(1, round(NUMBER * count / height)))
     states.set(title=f"{layer}: state of {count} {noun(layer)}", ylabel=noun(layer).removesuffix("s"))
     _draw_weights(weights, table, marked)
     weights.set_title("Largest weight, max |w|")
     _draw_counts(counts, table)
     counts.set_title(f"{noun(layer).capitalize()} in each state")
-    _draw_accuracy(counts.twinx(), accuracy)
     _tick_epochs(table, states, weights, counts)
 
 
@@ -143,7 +156,6 @@ def _draw_healthy(
     )
     for ax in over:
         _draw_accuracy(ax, accuracy or {})
-        ax.set_title("Test accuracy")
     _tick_epochs(table, weights, *over)
 
 
@@ -166,8 +178,8 @@ def state_counts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _height(filters: int) -> float:
-    """Height of a panel in inches: room for a number in each row, if there are not too many."""
-    return max(ROW * filters, LOW) if filters <= NUMBERED else ROW * NUMBERED
+    """Height of a panel in inches."""
+    return min(HIGH, max(ROW * filters, LOW))
 
 
 def _order(table: pd.DataFrame) -> list[int]:
@@ -183,7 +195,17 @@ def _cells(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return cells.reindex(columns=np.arange(table["epoch"].min(), table["epoch"].max() + 1))
 
 
-def _draw_states(ax: Axes, table: pd.DataFrame, marked: set[int]) -> None:
+def _numbered(cells: pd.DataFrame, marked: Collection[int], apart: int) -> list[int]:
+    """The rows of `cells` that have their numbers, `apart` from each other: the followed ones, then from the ends."""
+    chosen: list[int] = []
+    # From the first that died, as those matter most.
+    for row in [*np.flatnonzero(cells.index.isin(marked)), *reversed(range(len(cells)))]:
+        if all(abs(row - other) >= apart for other in chosen):
+            chosen.append(int(row))
+    return sorted(chosen)
+
+
+def _draw_states(ax: Axes, table: pd.DataFrame, marked: set[int], apart: int) -> None:
     names = list(STATES)
     cells = _cells(table.assign(place=table["state"].map(names.index)), "place")
     extent = (table["epoch"].min() - 0.5, table["epoch"].max() + 0.5, len(cells) - 0.5, -0.5)
@@ -197,10 +219,9 @@ def _draw_states(ax: Axes, table: pd.DataFrame, marked: set[int]) -> None:
         extent=extent,
     )
     ax.set_facecolor("#dddddd")
-    labels = [f"{'★ ' if number in marked else ''}{number}" for number in cells.index]
-    if len(cells) > NUMBERED:
-        labels = [label if "★" in label else "" for label in labels]
-    ax.set_yticks(range(len(cells)), labels, fontsize=8)
+    rows = _numbered(cells, marked, apart)
+    labels = [f"{'★ ' if number in marked else ''}{number}" for number in cells.index[rows]]
+    ax.set_yticks(rows, labels, fontsize=8)
     ax.tick_params(axis="y", length=0, pad=1)
 
 
@@ -213,10 +234,17 @@ def _draw_weights(ax: Axes, table: pd.DataFrame, marked: set[int]) -> None:
     colours = [STATES[ends[number]] for number in values.index]
     ax.add_collection(LineCollection(lines, colors=colours, linewidths=0.7, alpha=0.8))
     first, last = table["epoch"].min(), table["epoch"].max()
-    low, high = float(np.nanmin(values)), float(max(1.0, np.nanmax(values)))
-    ax.set(yscale="log", xlim=(first, max(last, first + 1)), ylim=(min(low, 1e-4) / 3, high * 3))
-    _tick_powers(ax, low)
-    ax.axhline(COLLAPSED, color="#666666", linewidth=0.8, linestyle="dashed")
+    ax.set_xlim(first, max(last, first + 1))
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if _is_logarithmic(table):
+        ax.set(yscale="log", ylim=(min(low, 1e-4) / 3, max(1.0, high) * 3))
+        _tick_powers(ax, low)
+        ax.axhline(COLLAPSED, color="#666666", linewidth=0.8, linestyle="dashed")
+    else:
+        margin = 0.08 * (high - low) or 0.1 * high
+        ax.set_ylim(low - margin, high + margin)
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+        ax.grid(True, axis="y")
     followed = values.loc[sorted(marked & set(values.index))]
     for _, row in followed.iterrows():
         ax.plot(row.dropna().index, row.dropna(), color=style.INK, linewidth=1.8)
@@ -225,8 +253,9 @@ def _draw_weights(ax: Axes, table: pd.DataFrame, marked: set[int]) -> None:
 
 def _name_ends(ax: Axes, ends: pd.Series) -> None:
     """Writes the numbers of the filters at the ends of their lines; one label for ends that are close together."""
-    low, high = np.log10(ax.get_ylim())
-    places = (np.log10(ends.sort_values()) - low) / (high - low)
+    scale = np.log10 if ax.get_yscale() == "log" else np.asarray
+    low, high = scale(ax.get_ylim())
+    places = pd.Series((scale(ends) - low) / (high - low), ends.index).sort_values()
     names: dict[float, list[str]] = {}
     for number, place in places.items():
         if not names or place - max(names) > CLOSE:
@@ -261,12 +290,8 @@ def _draw_counts(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_accuracy(ax: Axes, accuracy: Mapping[int, float]) -> None:
-    """Draws the test accuracy as a line, with its axis on the right."""
     marker = "." if len(accuracy) == 1 else ""
-    for width, colour in ((3.5, style.PAPER), (1.6, style.INK)):
-        ax.plot(list(accuracy), list(accuracy.values()), color=colour, linewidth=width, marker=marker)
-    ax.yaxis.tick_right()
-    ax.yaxis.set_label_position("right")
-    ax.set(ylim=(0, 1), ylabel="test accuracy")
+    ax.plot(list(accuracy), list(accuracy.values()), color=style.INK, marker=marker)
+    ax.set(ylim=(0, 1), title="Test accuracy")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.spines["right"].set_visible(True)
+    ax.grid(True, axis="y")

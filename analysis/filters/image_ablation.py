@@ -1,5 +1,6 @@
 """Filter ablation on one image: which filters speak for and against a class, each replaced in turn."""
 
+import math
 import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -182,7 +183,7 @@ def _signed(value: float) -> str:
 def draw_image_effects(table: pd.DataFrame, pictures: Pictures, *, image: np.ndarray, description: str) -> Figure:
     """The image, and ranked bars for each layer: the six filters most for the class, and the six most against it.
 
-    A layer whose filters change nothing is left out.
+    What is zero to the digits that are written is left out. A layer whose filters change nothing is left out.
 
     Args:
         table: from `image_effects`.
@@ -248,14 +249,20 @@ def _limits(shown: pd.DataFrame, width: float) -> style.Limits:
     lost = shown["margin_lost"]
     least, most = min(0.0, lost.min()), max(0.0, lost.max())
     changed = shown["predicted_without"] != shown["predicted"]
-    wide, number = 0.85 if is_narrow() else 1.15, 0.07 * lost.map(_written).str.len().max()
+    wide, number = 0.85 if is_narrow() else 1.15, 0.07 * shown["written"].str.len().max()
     left, right = (wide if changed[side].any() else number if side.any() else 0.0 for side in (lost < 0, lost > 0))
     inch = (most - least) / (width - left - right)
     return least - left * inch, most + right * inch
 
 
 def _ranked(part: pd.DataFrame) -> pd.DataFrame:
-    """The filters of one layer to show, from most for the class to most against it."""
+    """The filters of one layer to show, from most for the class to most against it, with their losses as `written`.
+
+    Those under the last digit that is written are left out, as long as they do not decide the answer.
+    """
+    digits = max(0, 1 - math.floor(math.log10(part["margin_lost"].abs().max())))
+    counts = (part["margin_lost"].abs() >= 10**-digits) | (part["predicted_without"] != part["predicted"])
+    part = part[counts].assign(written=part["margin_lost"].map(lambda lost: minus_signs(f"{lost:.{digits}f}")))
     ordered = part.sort_values("margin_lost", ascending=False, kind="stable")
     favouring, opposing = (ordered[ordered["margin_lost"] > 0], ordered[ordered["margin_lost"] < 0])
     return pd.concat([favouring.head(MOST), opposing.tail(MOST)])
@@ -268,14 +275,9 @@ def _draw_bars(ax: Axes, part: pd.DataFrame, longest: int) -> None:
     letters = 9 if is_narrow() else 14
     for place, row in enumerate(part.to_dict("records")):
         end, changed = row["margin_lost"], row["predicted_without"] != row["predicted"]
-        text = _written(end)
+        text = row["written"]
         text += f"\nthen {without_middle(row['predicted_without'], letters)}" if changed else ""
         away, side = (3, "left") if end > 0 else (-3, "right")
         ax.annotate(text, (end, place), (away, 0), textcoords="offset points", va="center", ha=side, fontsize=8)
     ax.set(ylim=(longest - 0.5, -0.5), xlabel="margin lost (logits)", yticks=[])
     ax.spines["left"].set_visible(False)
-
-
-def _written(lost: float) -> str:
-    """A lost margin as it stands at its bar."""
-    return minus_signs(f"{lost:#.2g}".rstrip("."))

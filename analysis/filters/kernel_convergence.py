@@ -10,20 +10,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from analysis.drawing import style
 from analysis.drawing.screens import entries_in_row, label_first, panels
 from analysis.drawing.wording import counted, listed, minus_signs
 from analysis.exhibit import Exhibit
-from analysis.filters.cosine_distance import DISTANCES, SETTLED, WITHIN, kernel_convergence, settled_epochs, spread
+from analysis.filters.cosine_distance import SETTLED, WITHIN, kernel_convergence, settled_epochs, spread
 from analysis.filters.health import ByEpoch, noun
 
 SLIGHTLY = WITHIN[-1]
 """Largest cosine distance by which a kernel changes slightly."""
 STABLE, MAPS_CHANGED = 5, 16
 BANDED = "four fifths of the living"
-COLOUR = style.MODEL_COLOURS["cnn"]
+COLOUR, ENDS_DEAD = style.MODEL_COLOURS["cnn"], style.MODEL_COLOURS["ffnn"]
 MEASURES = {
     "to_final": "Cosine distance to the end",
     "step": "Cosine distance per epoch",
@@ -136,13 +136,11 @@ def _written(distance: float) -> str:
 def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
     """A row for each layer: distances, norm, and share settled; the median, its band, and a line for every filter.
 
-    Filters dead at the end have no distance to it, and are grey.
+    Filters dead at the end have no distance to it, and another colour. Distances to the end and norms have a scale for
+    each layer, since the layers differ by orders of magnitude.
     """
     layers = {str(layer): part for layer, part in table.groupby("layer", sort=False)}
     figure, axes = panels(style.WIDTH, 0.8 + 1.9 * len(layers), len(layers), len(MEASURES) + 1, sharex=True)
-    for column in range(len(DISTANCES)):
-        for ax in axes[1:, column]:
-            ax.sharey(axes[0, column])
     for row, (layer, part) in zip(axes, layers.items(), strict=True):
         for ax, measure in zip(row, MEASURES, strict=False):
             _draw_measure(ax, part, measure)
@@ -153,21 +151,28 @@ def draw_kernel_convergence(table: pd.DataFrame) -> Figure:
         ax.set_title(title, fontsize=9)
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
-    for ax in (axes[0, 0], *axes[:, 2]):
+    for ax in axes[:, 0]:
         ax.set_ylim(bottom=0)
+    for ax in (*axes[:, 0], *axes[:, 2]):
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        # Without a factor above the axis.
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:.4g}".replace("e-0", "e-")))
     for ax in axes[:, 1]:
         _set_decades(ax, table["step"])
     style.tick_epochs(axes[0, 0], table["epoch"].unique().tolist())
     labelled = [ax.get_legend_handles_labels() for ax in axes.flat]
     legend = {label: artist for artists, labels in labelled for artist, label in zip(artists, labels, strict=True)}
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=entries_in_row(4))
+    key = figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=entries_in_row(4))
+    for line in key.get_lines():
+        # Thin and pale lines tell something only as many.
+        line.set(alpha=1, linewidth=max(1.0, line.get_linewidth()))
     return figure
 
 
 def _draw_measure(ax: Axes, table: pd.DataFrame, measure: str) -> None:
     cells = table.pivot(index="epoch", columns="filter", values=measure)
     ends_dead = cells.columns.difference(settled_epochs(table).index)
-    _draw_lines(ax, cells[ends_dead], style.QUIET, "one that ends dead")
+    _draw_lines(ax, cells[ends_dead], ENDS_DEAD, "one that ends dead")
     _draw_lines(ax, cells.drop(columns=ends_dead), COLOUR, "one of the living")
     middle = spread(table, measure)
     ax.fill_between(middle["epoch"], middle["low"], middle["high"], color=COLOUR, alpha=0.25, linewidth=0, label=BANDED)
@@ -179,7 +184,7 @@ def _draw_measure(ax: Axes, table: pd.DataFrame, measure: str) -> None:
 def _draw_lines(ax: Axes, cells: pd.DataFrame, colour: str, label: str) -> None:
     cells = cells.dropna(axis="columns", how="all")
     for place, (_, values) in enumerate(cells.items()):
-        ax.plot(values, color=colour, linewidth=0.5, alpha=0.4, marker=_marker(cells), markersize=3,
+        ax.plot(values, color=colour, linewidth=0.6, alpha=0.5, marker=_marker(cells), markersize=3,
                 label=label if place == 0 else None)  # fmt: skip
 
 

@@ -1,11 +1,13 @@
 """Class selectivity: how much more each filter responds to one class than to the others."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import filter_rows, style
@@ -18,12 +20,16 @@ from analysis.results import leads
 
 LEAST = 0.01
 """Share of the layer's largest mean activation from which on a filter is rated: a fainter one tells little."""
+MOST_COLOURS = 10
+"""Most classes that are told apart by a legend; more have their names at the bars."""
 MOST_BARS = 40
 """Most filters side by side."""
 LONGEST, NARROW_LONGEST = 18, 12
-"""Most characters of a class name at a bar."""
+"""Most characters of a class name, on a wide and on a narrow screen."""
 BARS, BELOW = 1.2, 0.75
-"""Heights in inches of the highest bar of a panel, without the name above it, and of the panel's title and labels."""
+"""Heights in inches of the highest bar of a panel, without a name above it, and of the panel's title and labels."""
+HANDLE = 6
+"""Width of a legend's handle and its margins, in characters."""
 
 
 def show(table: pd.DataFrame, classes: Sequence[str]) -> Exhibit:
@@ -153,7 +159,9 @@ NOTE = (
 
 @style.styled
 def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """A bar for every filter, most selective first, labelled with the class that it responds to most.
+    """A bar for every filter, most selective first, in the colour of the class that it responds to most.
+
+    Of more than `MOST_COLOURS` classes each bar has the name above it.
 
     Args:
         table: from `class_selectivity`.
@@ -169,32 +177,57 @@ def draw_selectivity(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         {layer: part["filter"].tolist() for layer, part in ordered.items()}, filter_rows.fitting(MOST_BARS)
     )
     longest = min(max(map(width, fills)), NARROW_LONGEST if is_narrow() else LONGEST)
+    shown = [name for name in classes if name in set(table["class"])]
+    named = len(shown) > MOST_COLOURS
     angle = 90 if longest > 2 else 0
-    names = CHARACTER * (longest if angle else 2) + 0.15
+    names = named * (CHARACTER * (longest if angle else 2) + 0.15)
     figure = style.figure(style.page_width(), (BARS + names + BELOW) * len(panels) + 0.3)
     axes = figure.subplots(len(panels), 1, squeeze=False, sharey=True).ravel()
-    top = (float(table["selectivity"].fillna(0).max()) or 1.0) * (1 + names / BARS)
+    ticks = MaxNLocator(4).tick_values(0, float(table["selectivity"].fillna(0).max()) or 1.0)
     widest = max(1, *(len(row.filters) for row in panels))
     for ax, row in zip(axes, panels, strict=True):
-        _draw_bars(ax, ordered[row.layer].set_index("filter").loc[row.filters], fills, longest, angle)
-        ax.set(xlim=(-0.6, widest - 0.4), ylim=(0, top), title=row.title, ylabel="class selectivity")
-        ax.set_yticks([tick for tick in MaxNLocator(5).tick_values(0, top) if tick <= min(1, top)])
+        part = ordered[row.layer].set_index("filter").loc[row.filters]
+        _draw_bars(ax, part, fills)
+        if named:
+            _name_bars(ax, part, longest, angle)
+        ax.set(
+            xlim=(-0.6, widest - 0.4),
+            ylim=(0, ticks[-1] * (1 + names / BARS)),
+            title=row.title,
+            ylabel="class selectivity",
+        )
+        ax.set_yticks(ticks)
         faint = layers[row.layer].loc[layers[row.layer]["class"] == "", "filter"].tolist() if row.last else []
-        ax.set_xlabel(filter_rows.axis_label({"filters too weak to be rated": faint}), loc="left", fontsize=8)
+        ax.set_xlabel(filter_rows.axis_label({"filters too weak to be rated": faint}), fontsize=8)
+    if shown and not named:
+        _draw_legend(figure, {name: fills[name] for name in shown}, longest)
     return figure
 
 
-def _draw_bars(ax: Axes, part: pd.DataFrame, fills: Mapping[str, Mapping[str, str]], longest: int, angle: int) -> None:
+def _draw_legend(figure: Figure, fills: Mapping[str, Mapping[str, str]], longest: int) -> None:
+    key = [
+        Patch(**dict[str, Any](fill), edgecolor=style.PAPER, linewidth=0, label=without_middle(name, longest))
+        for name, fill in fills.items()
+    ]
+    in_row = min(len(key), filter_rows.fitting(filter_rows.LINE) // (longest + HANDLE))
+    figure.legend(handles=key, loc="outside lower center", ncols=in_row)
+
+
+def _draw_bars(ax: Axes, part: pd.DataFrame, fills: Mapping[str, Mapping[str, str]]) -> None:
     if part.empty:
         ax.text(0.01, 0.5, "undefined for every filter", transform=ax.transAxes, va="center", color=style.QUIET)
     heights = part["selectivity"].to_numpy(float)
     colours, hatches = ([fills[name][key] for name in part["class"]] for key in ("facecolor", "hatch"))
     ax.bar(range(len(part)), heights, color=colours, hatch=hatches, edgecolor=style.PAPER, linewidth=0, width=0.8)
-    for place, (height, name) in enumerate(zip(heights, part["class"], strict=True)):
+    ax.set_xticks(range(len(part)), part.index, fontsize=8)
+    ax.tick_params(axis="x", length=0)
+    ax.grid(True, axis="y")
+
+
+def _name_bars(ax: Axes, part: pd.DataFrame, longest: int, angle: int) -> None:
+    """Writes the class of each filter above its bar."""
+    for place, (height, name) in enumerate(zip(part["selectivity"], part["class"], strict=True)):
         ax.annotate(
             without_middle(name, longest), (place, height), (0, 2), textcoords="offset points", rotation=angle,
             ha="center", va="bottom", fontsize=8,
         )  # fmt: skip
-    ax.set_xticks(range(len(part)), part.index, fontsize=8)
-    ax.tick_params(axis="x", length=0)
-    ax.grid(True, axis="y")

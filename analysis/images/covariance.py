@@ -30,8 +30,8 @@ NARROW_DOT = 2
 ZOOMED_ROWS = 4
 """Rows of the image whose covariance is shown in full."""
 UNIT = "pixels from −1 to 1"
-VARIANCE_GAP = 0.25
-"""Inches between two rows of variance maps: room for their labels."""
+BAR_BELOW = 0.3
+"""Inches from the variance maps to the colour bar below them: room for their labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,17 +153,17 @@ def draw_covariance(measured: Covariance) -> Figure:
     side, limits = NARROW_SIDE if is_narrow() else SIDE, style.limits_around_zero(measured.variances)
     if is_narrow():
         across = style.page_width()
-        right, each = across - 0.55 - 0.9, (across - 1.15) / 2
+        right, each = across - 0.55 - 0.9, (across - 0.65) / 3
         zoomed = 0.35 + side + 0.85
         varied = zoomed + right + 0.75
         left = 0.55
-        figure = style.figure(across, varied + 2 * each + VARIANCE_GAP + 0.4)
-        corner = 0.1, varied
+        figure = style.figure(across, varied + each + BAR_BELOW + 0.6)
+        corner = 0.22, varied
     else:
         left, right, zoomed = side + 1.45, style.WIDTH - side - 2.75, 0.35
-        each = (right - 0.1) / 2.3
+        each = (style.WIDTH - left - 0.45) / 3
         figure = style.figure(style.WIDTH, side + 0.95)
-        corner = left, 0.35 + side - 2 * each - VARIANCE_GAP
+        corner = left, 0.35 + side - each - BAR_BELOW - 0.12
     figure.set_layout_engine("none")
     ax = axes_at(figure, 0.65, 0.35, side, side)
     ax.imshow(small, cmap=style.DIVERGING, vmin=limits[0], vmax=limits[1], interpolation="nearest")
@@ -185,18 +185,17 @@ def _draw_zoom(ax: Axes, values: np.ndarray, height: int, width: int, limits: st
 
 
 def _draw_variances(figure: Figure, variances: np.ndarray, corner: tuple[float, float], side: float) -> None:
-    """Draws the diagonal as one map per channel (C, H, W), on a separate colour scale."""
+    """Draws the diagonal as one map per channel (C, H, W), side by side, on a separate colour scale."""
     limits = style.limits_from_zero(variances)
     for place, (name, values) in enumerate(zip(COLOURS, variances, strict=False)):
-        down, across = divmod(place, 2)
-        left, top = corner[0] + across * (side + 0.1), corner[1] + down * (side + VARIANCE_GAP)
-        ax = axes_at(figure, left, top, side, side)
+        ax = axes_at(figure, corner[0] + place * (side + 0.1), corner[1], side, side)
         maps.panel(ax, values, limits, style.SEQUENTIAL)
         ax.set_xlabel(name, fontsize=8, labelpad=3)
         if place == 0:
             ax.set_title("variance of each pixel (the diagonal)", fontsize=9)
-    bar = axes_at(figure, corner[0] + 2 * (side + 0.1), corner[1], 0.13, 2 * side + VARIANCE_GAP)
-    style.fill_colour_bar(bar, limits, style.SEQUENTIAL, f"variance ({UNIT})", cax=bar)
+    width = len(variances) * (side + 0.1) - 0.1
+    bar = axes_at(figure, corner[0], corner[1] + side + BAR_BELOW, width, 0.12)
+    style.fill_colour_bar(bar, limits, style.SEQUENTIAL, f"variance ({UNIT})", cax=bar, orientation="horizontal")
 
 
 def _mark(ax: Axes, names: Sequence[str], step: float) -> None:

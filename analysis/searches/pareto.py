@@ -92,7 +92,7 @@ def _compared(on_front: pd.DataFrame, reference: Reference) -> str:
 
 @style.styled
 def draw(table: pd.DataFrame, reference: Reference | None = None) -> Figure:
-    """Accuracy over the number of parameters (logarithmic), the front as steps, and the report's network."""
+    """Accuracy over the number of parameters (logarithmic), the front as steps with rings, and the report's network."""
     figure = style.figure(style.page_width(), 4.4)
     ax = figure.add_subplot()
     valued = table[table["val_accuracy"].notna()]
@@ -112,6 +112,11 @@ def draw(table: pd.DataFrame, reference: Reference | None = None) -> Figure:
             where="post",
             color=style.INK,
             lw=1.2,
+            marker="o",
+            markersize=9,
+            markerfacecolor="none",
+            markeredgewidth=1.4,
+            zorder=4,
             label="Pareto front",
         )
     if reference:

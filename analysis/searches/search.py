@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.drawing import style
 from analysis.drawing.screens import entries_in_row, label_first, panels
-from analysis.drawing.wording import counted, hyperparameter, listed
+from analysis.drawing.wording import are, counted, hyperparameter, listed
 from analysis.exhibit import Exhibit
 
 STATES = ("complete", "pruned", "diverged")
@@ -31,7 +31,7 @@ FEW = 5
 NAMED = 3
 """Most hyperparameters whose importance is said in words."""
 FEWEST = 10
-"""Fewest complete trials for an importance that can be trusted."""
+"""Fewest complete trials whose importances are shown: of fewer the forest's shares are noise."""
 NO_TRIALS = "No trial has finished."
 _NO_IMPORTANCE = "No importance: it takes at least two complete trials that differ."
 IMPORTANCES = {"importance": "validation accuracy", "importance_parameters": "number of parameters"}
@@ -81,9 +81,19 @@ def draw_history(table: pd.DataFrame) -> Figure:
 def show_importance(table: pd.DataFrame, trials: pd.DataFrame) -> Exhibit:
     """The importance of each hyperparameter; arguments as in `importance_caption`."""
     heading, text = "Importance of each hyperparameter", importance_caption(table, trials)
-    if table.empty:
+    if _no_importance(table, trials):
         return Exhibit("search_importance", heading, text)
-    return Exhibit("search_importance", heading, text, table, draw_importance(table), note=IMPORTANCE_NOTE)
+    return Exhibit("search_importance", heading, text, table, draw_importance(table, trials), note=IMPORTANCE_NOTE)
+
+
+def _no_importance(table: pd.DataFrame, trials: pd.DataFrame) -> str:
+    """Why no importance is shown; empty where there is one."""
+    if table.empty:
+        return _NO_IMPORTANCE
+    complete = int((trials["state"] == "complete").sum())
+    if complete < FEWEST:
+        return f"{counted(complete, 'complete trial')} {are(complete)} too few to tell: it takes at least {FEWEST}."
+    return ""
 
 
 IMPORTANCE_NOTE = (
@@ -94,23 +104,22 @@ IMPORTANCE_NOTE = (
 
 def importance_caption(table: pd.DataFrame, trials: pd.DataFrame) -> str:
     """One sentence on a search's importances, a table with the columns parameter and importance (shares of 1)."""
-    if table.empty:
-        return _NO_IMPORTANCE
+    if missing := _no_importance(table, trials):
+        return missing
     shares = _shares(table, "importance")
     of_size = ""
-    if "importance_parameters" in table:
+    if "importance_parameters" in table and table["importance_parameters"].notna().any():
         of_size = f"; of how their numbers of parameters vary, {listed(_shares(table, 'importance_parameters'))}"
     complete = int((trials["state"] == "complete").sum())
     return (
         f"Of how the validation accuracies of the {complete} complete trials of {len(trials)} vary, fANOVA attributes "
-        f"{listed(shares)}{of_size}{'' if complete == len(trials) else '; what did not complete is not in it'}"
-        f"{'; these are too few trials to tell' if complete < FEWEST else ''}."
+        f"{listed(shares)}{of_size}{'' if complete == len(trials) else '; what did not complete is not in it'}."
     )
 
 
 def _shares(table: pd.DataFrame, column: str) -> list[str]:
     """The largest importances in words, and the sum of the others."""
-    ordered = table.sort_values(column, ascending=False, kind="stable")
+    ordered = table.dropna(subset=[column]).sort_values(column, ascending=False, kind="stable")
     shares = [
         f"{share:.0%} to the {hyperparameter(name)}"
         for name, share in zip(ordered["parameter"], ordered[column], strict=True)
@@ -121,15 +130,16 @@ def _shares(table: pd.DataFrame, column: str) -> list[str]:
 
 
 @style.styled
-def draw_importance(table: pd.DataFrame) -> Figure:
+def draw_importance(table: pd.DataFrame, trials: pd.DataFrame) -> Figure:
     """A bar for each hyperparameter of a table with the columns parameter and importance (shares of 1).
 
-    With the column importance_parameters, for the number of parameters, two bars.
+    With the column importance_parameters, for the number of parameters, two bars, or one where that is NaN.
     """
+    missing = _no_importance(table, trials)
     figure = style.figure(style.page_width(), 1.2 + (0.55 if len(table.columns) > 2 else 0.4) * max(1, len(table)))
     ax = figure.add_subplot()
-    if table.empty:
-        style.placeholder(ax, _NO_IMPORTANCE)
+    if missing:
+        style.placeholder(ax, missing)
         return figure
     table = table.sort_values("importance")
     names = [hyperparameter(name) for name in table["parameter"]]
@@ -138,7 +148,8 @@ def draw_importance(table: pd.DataFrame) -> Figure:
     for place, (column, words) in enumerate(objectives.items()):
         colour = style.MODEL_COLOURS["ffnn" if place else "cnn"]
         places = np.arange(len(table)) - place * height + (len(objectives) - 1) * height / 2
-        bars = ax.barh(places, table[column], height=height, color=colour, label=f"for the {words}")
+        known = table[column].notna()
+        bars = ax.barh(places[known], table.loc[known, column], height=height, color=colour, label=f"for the {words}")
         ax.bar_label(bars, fmt="%.2f", padding=4)
     ax.set_yticks(range(len(table)), names)
     several = len(objectives) > 1

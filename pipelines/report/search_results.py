@@ -29,7 +29,7 @@ def log_results(run_id: str, opened: Search, store: Store) -> None:
     table = trials_table(opened)
     figures: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], Figure]]] = {
         "history": (search.history(table), search.draw_history),
-        "importance": (importance(opened), search.draw_importance),
+        "importance": (importance(opened), lambda shares: search.draw_importance(shares, table)),
         "slices": (table, search.draw_slices),
         "heatmap": (heatmap.heatmap(table), lambda _: heatmap.draw_heatmap(table)),
     }

@@ -25,7 +25,7 @@ from study.search.heartbeat import COUNTER
 from study.search.private import set_failed, study_ids
 from study.search.sampling import pruner_of
 from study.search.settings import require_equal, require_same_heartbeat, settings_of
-from study.search.space import GRID
+from study.search.space import GRID, SIZELESS
 from study.search.storage import open_storage, opening
 from study.search.trial import Outcome
 from study.system.heartbeat import HeartbeatMonitor
@@ -253,17 +253,20 @@ def importance(search: Search) -> pd.DataFrame:
     """How much of the variance of the complete trials' accuracy each hyperparameter explains (fANOVA).
 
     Hutter et al. 2014, as computed by Optuna. Empty where fewer than two complete trials differ. Columns: parameter,
-    importance, and in a search with two objectives importance_parameters, that for the network's number of parameters.
+    importance, and in a search with two objectives importance_parameters, that for the network's number of parameters,
+    NaN for hyperparameters that cannot change it.
     """
-    table = pd.DataFrame(_importances(search, 0).items(), columns=["parameter", "importance"])
+    names = drawn_names(search)
+    table = pd.DataFrame(_importances(search, 0, names).items(), columns=["parameter", "importance"])
     if len(search.directions) > 1:
-        table["importance_parameters"] = table["parameter"].map(_importances(search, 1)).fillna(0.0)
+        sizing = _importances(search, 1, [name for name in names if name not in SIZELESS])
+        table["importance_parameters"] = table["parameter"].map(sizing).astype(float)
     return table
 
 
-def _importances(search: Search, objective: int) -> dict[str, float]:
+def _importances(search: Search, objective: int, names: list[str]) -> dict[str, float]:
     complete = search.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    names = [name for name in drawn_names(search) if all(name in trial.params for trial in complete)]
+    names = [name for name in names if all(name in trial.params for trial in complete)]
     if len({trial.values[objective] for trial in complete}) < 2:
         return {}
     # Of hyperparameters whose ranges differ from trial to trial Optuna computes none: each gets the range of all.

@@ -42,6 +42,8 @@ TRAINING = {
 }
 """The choices of training, for each model; see `TrainConfig`."""
 
+SIZELESS = (*RATES, *TRAINING, "pooling")
+"""Hyperparameters that cannot change a network's number of parameters."""
 SIZES = {"cnn": "--filters 8:64 or --space architecture", "ffnn": "--hidden 16:512"}
 """Examples of options by which the networks of a search differ in their number of parameters, by model."""
 GEOMETRY = ("kernel", "dilation", "stride", "pool", "padding")
@@ -98,7 +100,7 @@ def in_space(config: SearchConfig, space: str, given: Mapping[str, str]) -> Sear
     of_training = {name: value for name, value in fixed.items() if name in TRAINING}
     config = replace(config, model=model, choices=drawn, **of_training)
     require(
-        len(config.objectives) == 1 or not drawn.keys().isdisjoint(architecture(model).keys() - {"pooling"}),
+        len(config.objectives) == 1 or not drawn.keys() <= set(SIZELESS),
         f"--objective is {','.join(config.objectives)}, but all networks of this search have the same number of "
         f"parameters: draw their size, e.g. {SIZES.get(model.name, '--argument NAME=8:64')}.",
     )

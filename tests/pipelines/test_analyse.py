@@ -228,10 +228,7 @@ def test_an_ffnn_is_shown_without_kernels_and_maps(context: Context, tiny: Datas
     assert analysis.missing == ()
     assert run_id in analysis.page.read_text()
     assert ", 1 epoch, seed 0, " in analysis.page.read_text()
-    assert {file.stem for file in analysis.page.parent.glob("*.png")} == FFNN_FIGURES - {
-        "search_importance",
-        "search_heatmap",
-    }
+    assert {file.stem for file in analysis.page.parent.glob("*.png")} == FFNN_FIGURES - {"search_heatmap"}
 
 
 def test_a_retraining_that_is_not_finished_is_named(context: Context, tiny: Dataset):

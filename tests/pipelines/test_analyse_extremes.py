@@ -78,7 +78,7 @@ def test_no_text_overlaps_another_or_is_cut_off_however_long_the_names(drawn: tu
 
 def test_nothing_is_left_out(analysis: Analysis):
     assert analysis.missing == ()
-    empty = re.compile(r"kernels?_conv\d|maps_|grid_|ablation_image|search_(importance|heatmap)")
+    empty = re.compile(r"kernels?_conv\d|maps_|grid_|ablation_|search_heatmap")
     figures = {name for name in cnn_figures(filter=2) if not empty.match(name)}
     folder = analysis.page.parent
     assert {path.stem for path in folder.glob("*.png")} == figures

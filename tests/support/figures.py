@@ -14,7 +14,6 @@ OF_BOTH = {
     "filter_health",
     "sensitivity",
     "search_heatmap",
-    "search_importance",
 }
 FFNN_FIGURES = OF_BOTH
 LAYERS = ("conv1", "conv2")

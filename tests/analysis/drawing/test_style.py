@@ -1,7 +1,8 @@
 import matplotlib
 import numpy as np
+import pytest
 
-from analysis.drawing.style import figure, picture, style, tick_epochs
+from analysis.drawing.style import figure, picture, plain_logarithms, style, tick_epochs
 from tests.support.legibility import problems
 
 
@@ -37,3 +38,18 @@ def test_texts_that_overlap_or_are_cut_off_are_found():
     drawn.text(0.15, 0.5, "another")
     drawn.text(0.9, 0.9, "beyond the edge")
     assert problems(drawn) == ["'beyond the edge' is cut off", "'a text that is read' overlaps 'another'"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "labels"),
+    [
+        ((7e-5, 0.2), ["0.0001", "0.001", "0.01", "0.1"]),
+        ((7e-6, 2), ["1e-5", "1e-4", "1e-3", "1e-2", "1e-1", "1e0"]),
+        ((1.1e-5, 4e-5), ["2e-5", "3e-5", "4e-5"]),
+    ],
+)
+def test_a_logarithmic_axis_has_labels_of_one_kind(limits: tuple[float, float], labels: list[str]):
+    ax = figure(4, 2).add_subplot(xscale="log", xlim=limits)
+    plain_logarithms(ax.xaxis)
+    ticks = zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+    assert [text.get_text() for tick, text in ticks if limits[0] <= tick <= limits[1]] == labels

@@ -38,6 +38,8 @@ def test_a_name_loses_its_end_or_its_middle_only_where_it_is_too_long():
     assert wording.without_end("airplane", 8) == wording.without_middle("airplane", 8) == "airplane"
     assert wording.without_end("automobile", 8) == "automob…"
     assert wording.without_end("a long name", 7) == "a long…"
+    assert wording.all_without_end(["automobile", "cat"], 8) == ["automob…", "cat"]
+    assert wording.all_without_end(["a long name", "a long road"], 8) == ["a lon…me", "a lon…ad"]
     assert wording.without_middle("kind one of two", 9) == "kind …two"
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.patches import PathPatch
+from matplotlib.text import Text
 
 from analysis.drawing.screens import narrow_version
 from analysis.explanations import circuit
@@ -155,3 +156,10 @@ def test_a_narrow_screen_has_the_same_bars_and_links_below_each_other():
     assert len(bands[0]) == 36
     assert bands[0] == bands[1]
     assert problems_on_screens(wide) == []
+
+
+def test_long_names_are_cut_at_their_ends():
+    classes = ["ship", "Vögel", "Frösche & Kröten", "rote Autos"]
+    figure = circuit.draw(replace(decision(), classes=classes, description="train image 0 (Frösche & Kröten)"))
+    cut = {text.get_text() for text in figure.findobj(Text) if "…" in text.get_text()}
+    assert cut == {"Frösche &…", "train image 0 (Frösche…"}

@@ -38,6 +38,16 @@ def test_no_map_is_clipped_and_signed_ones_are_white_at_zero():
     assert scales == [(-2.0, 2.0), (0.0, 2.0), (-2.0, 2.0)]
 
 
+def test_the_colours_have_a_scale_for_maps_with_a_sign_and_one_for_those_without():
+    _, with_sign, without = show().figure.axes
+    assert [label.get_text() for label in with_sign.get_xticklabels()] == ["−largest", "0", "+largest"]
+    assert [label.get_text() for label in without.get_xticklabels()] == ["0", "largest"]
+    texts = [text.get_text() for text in show().figure.axes[0].texts]
+    assert sum("largest 2," in text for text in texts) == len(ITEMS)
+    signed = methods.show(ITEMS[:1], image=IMAGE, description="test:3", margin="a over b")
+    assert len(signed.figure.axes) == 2
+
+
 def test_a_ranking_orders_the_methods_and_stands_beside_them():
     exhibit = show(ranking={"three": "Believe it.", "one": "No better than an edge detector."})
 

@@ -248,9 +248,23 @@ def test_with_every_filter_dead_nothing_is_named_as_important():
         "4 of the 4 filters of conv1 change nothing.",
         "6 of the 6 filters of conv2 change nothing.",
     ]
+    for exhibit, measure in zip(show(table), ("auc_lost", "accuracy_lost"), strict=True):
+        assert (exhibit.text, exhibit.figure, exhibit.readable) == (NOTHING_LOST, None, None)
+        pd.testing.assert_frame_equal(exhibit.tables[f"ablation_{measure}"], table)
+
+
+def test_where_no_filter_matters_for_the_accuracy_a_sentence_stands_for_the_figure():
+    slight = LOGITS + np.eye(3, dtype=np.float32)[LOGITS.argmax(axis=1)]
+    of_auc, of_accuracy = show(ablation_effects(LOGITS, {"conv1": slight[None]}, LABELS, CLASSES))
+    assert of_auc.figure is not None
+    assert (of_accuracy.text, of_accuracy.figure) == (NOTHING_LOST, None)
+
+
+def test_a_layer_without_cells_has_no_names_beside_them():
+    table = TABLE.assign(auc_lost=TABLE["auc_lost"].where(TABLE["layer"] == "conv1", 0))
     figure = draw_ablation(table, measure="auc_lost")
-    figure.draw_without_rendering()
-    assert [ax.texts[0].get_text() for ax in figure.axes[:2]] == ["no filter changes a class's AUC"] * 2
+    assert [len(ax.get_yticks()) for ax in figure.axes[:2]] == [len(CLASSES), 0]
+    assert problems_on_screens(figure) == []
 
 
 def test_undefined_classes_are_drawn_and_said_as_such():

@@ -122,9 +122,10 @@ def test_units_are_not_called_filters_and_no_star_is_explained_where_there_is_no
     assert text.startswith(
         "With all 3 dead (silent or collapsed) units set to zero, as a silent one is anyway, the test"
     )
-    assert note(["fc1"], {}).startswith("In the panels of states a row is a unit. The weights' scale")
-    assert "; a star marks those followed above" in note(["conv1"], {"conv1": [12]})
-    assert "filter" not in text + note(["fc1"], {})
+    table = health(SILENT, collapsed=1, layer="fc1")
+    assert note(table, {}).startswith("In the panels of states a row is a unit. Where weights come near zero, their")
+    assert "; a star marks those followed above" in note(health(SILENT), {"conv2": [12]})
+    assert "filter" not in text + note(table, {})
 
 
 def test_filters_that_are_dead_again_at_the_end_are_not_said_to_have_recovered():

@@ -95,7 +95,7 @@ def test_each_bar_stands_beside_its_kernel_and_its_map():
 
 def test_a_side_of_few_filters_is_counted_and_its_number_stands_beside_the_map():
     changes = np.zeros((40, 3), np.float32)
-    changes[:8, 1], changes[8, 1] = np.linspace(-1, -0.5, 8), 2.2e-4
+    changes[:8, 1], changes[8, 1] = np.linspace(-1, -0.5, 8), 0.22
     table = image_effects(
         LOGITS, {"conv1": LOGITS - np.eye(3, dtype=np.float32)[[1]], "conv2": LOGITS + changes}, CLASSES, 1
     )
@@ -103,9 +103,20 @@ def test_a_side_of_few_filters_is_counted_and_its_number_stands_beside_the_map()
     sheet, _, bars = figure.axes
     texts = [text.get_text() for text in sheet.texts]
     assert f"conv2, 40 filters: the {MOST} most for it,\n1 against" in texts
-    [number] = [text for text in bars.texts if text.get_text() == "−0.00022"]
+    [number] = [text for text in bars.texts if text.get_text() == "−0.2"]
     tiles = [image.get_window_extent().x1 for image in sheet.images if image.get_array().ndim == 2][1:]
     assert number.get_window_extent().x0 > max(tiles)
+
+
+def test_what_is_zero_to_the_digits_shown_has_no_bar_unless_it_decides_the_answer():
+    logits = np.array([2.9999, 3.0, 0.5], np.float32)
+    changes = np.zeros((40, 3), np.float32)
+    changes[:5, 1] = -0.5, -0.4, -0.0002, 0.3, 0.006
+    table = image_effects(logits, {"conv2": logits + changes}, CLASSES, 1)
+    sheet, bars = draw(table).axes
+    written = [text.get_text() for text in bars.texts]
+    assert written == ["0.50\nthen cat", "0.40\nthen cat", "0.00\nthen cat", "−0.30"]
+    assert "conv2, 40 filters: the 3 most for it,\n1 against" in [text.get_text() for text in sheet.texts]
 
 
 def test_of_the_filters_that_fire_on_the_image_the_one_that_matters_most_is_followed():

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.lines import Line2D
 
 from analysis.filters.cosine_distance import SETTLED, kernel_convergence, settled_epochs, spread
 from analysis.filters.kernel_convergence import (
@@ -13,6 +14,7 @@ from analysis.filters.kernel_convergence import (
     show,
 )
 from tests.analysis.filters.test_cosine_distance import FILTERS, health, nothing_silent, walk
+from tests.support.legibility import problems_on_screens
 
 
 def turning(angle: float, epochs: int = STABLE + 3) -> dict[int, np.ndarray]:
@@ -137,3 +139,30 @@ def test_all_dead_none_moving_and_few_epochs_are_drawn(epochs: int, case: str):
     text = caption(table)
     if epochs == 9:
         assert ("none lives at both" in text) is (case == "all dead")
+
+
+def test_each_layer_fills_its_panels_and_no_label_has_a_factor_above_the_axis():
+    still = {
+        epoch: np.tile([np.cos(place), np.sin(place)], (FILTERS, 1)) for epoch, place in enumerate([2e-3, 1e-3, 0])
+    }
+    table = kernel_convergence({"conv1": still, "conv2": walk(3)}, nothing_silent(3))
+    figure = draw_kernel_convergence(table)
+    figure.draw_without_rendering()
+    for ax, layer in zip((figure.axes[0], figure.axes[4]), ("conv1", "conv2"), strict=True):
+        largest = table.loc[table["layer"] == layer, "to_final"].max()
+        assert 0.8 * ax.get_ylim()[1] < largest <= ax.get_ylim()[1]
+        assert ax.yaxis.get_offset_text().get_text() == ""
+    assert problems_on_screens(figure) == []
+
+
+def test_thin_lines_are_visible_in_the_legend_and_those_that_end_dead_differ_from_the_living():
+    silent = np.zeros((FILTERS, 8), bool)
+    silent[0, 4:] = True
+    figure = draw_kernel_convergence(kernel_convergence({"conv1": walk(8)}, health(silent)))
+    [legend] = figure.legends
+    lines = dict(zip([text.get_text() for text in legend.get_texts()], legend.legend_handles, strict=True))
+    living, dead = (lines[name] for name in ("one of the living", "one that ends dead"))
+    for line in (living, dead):
+        assert isinstance(line, Line2D)
+        assert (line.get_alpha(), line.get_linewidth() >= 1) == (1, True)
+    assert living.get_color() != dead.get_color()

@@ -6,7 +6,7 @@ from tests.support.legibility import problems_on_screens
 
 RNG = np.random.default_rng(2)
 CLASSES = ["cat", "dog", "frog"]
-LABELS = np.repeat([0, 1, 2], [10, 20, 30])
+LABELS, MANY = np.repeat([0, 1, 2], [10, 20, 30]), np.repeat(np.arange(12), 5)
 MEANS = {"conv1": RNG.random((60, 5)), "conv2": RNG.random((60, 70))}
 MEANS["conv2"][:, 3] = 0
 MEANS["conv2"][:, 4] = 0.005
@@ -113,24 +113,42 @@ def test_with_every_filter_dead_the_figure_is_drawn():
     ]
 
 
+def test_a_few_classes_have_a_legend_and_their_bars_no_names():
+    figure = draw_selectivity(TABLE, CLASSES)
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == CLASSES
+    colours = dict(zip(CLASSES, (patch.get_facecolor() for patch in legend.get_patches()), strict=True))
+    rated = TABLE[TABLE["layer"] == "conv1"].sort_values("selectivity", ascending=False)
+    assert [bar.get_facecolor() for bar in figure.axes[0].patches] == [colours[name] for name in rated["class"]]
+    assert not any(ax.texts for ax in figure.axes)
+
+
+@pytest.mark.parametrize("highest", [1.0, 0.74, 0.2, 0.003])
+def test_the_axis_ends_at_a_tick_not_far_above_the_highest_bar(highest: float):
+    figure = draw_selectivity(TABLE.assign(selectivity=TABLE["selectivity"] * highest), CLASSES)
+    for ax in figure.axes:
+        top = ax.get_ylim()[1]
+        assert ax.get_yticks()[-1] == pytest.approx(top)
+        assert 0.6 * top < highest <= top * (1 + 1e-9)
+
+
 def test_long_names_are_cut():
     names = [f"a class with a very long name, number {place}" for place in range(3)]
     figure = draw_selectivity(class_selectivity(MEANS, LABELS, names), names)
-    figure.draw_without_rendering()
-    assert max(len(text.get_text()) for text in figure.axes[0].texts) == 18
+    assert {len(text.get_text()) for text in figure.legends[0].get_texts()} == {18}
+    assert problems_on_screens(figure) == []
+    many = [f"a class with a very long name, number {place}" for place in range(12)]
+    figure = draw_selectivity(class_selectivity(MEANS, MANY, many), many)
+    assert not figure.legends
+    assert {len(text.get_text()) for text in figure.axes[0].texts} == {18}
+    assert problems_on_screens(figure) == []
 
 
-def test_names_take_no_more_room_above_the_bars_than_they_need():
-    low = TABLE.assign(selectivity=TABLE["selectivity"] / 4)
-    assert TABLE["selectivity"].max() == 1
-    long = [f"a class with a long name, the {place}th" for place in range(3)]
-    assert (
-        problems_on_screens(draw_selectivity(TABLE.replace({"class": dict(zip(CLASSES, long, strict=True))}), long))
-        == []
-    )
-    for names in (CLASSES, [*"abc"], ["a class with a long name", "dog", "north_american_green_tree_frog"]):
-        figure = draw_selectivity(low.replace({"class": dict(zip(CLASSES, names, strict=True))}), names)
-        assert problems_on_screens(figure) == []
-    short = draw_selectivity(low.replace({"class": dict(zip(CLASSES, "abc", strict=True))}), [*"abc"])
-    assert low["selectivity"].max() > 0.7 * short.axes[0].get_ylim()[1]
+def test_names_of_many_classes_take_no_more_room_above_the_bars_than_they_need():
+    for names in ([*"abcdefghijkl"], [f"north_american_green_tree_frog_{place}" for place in range(12)]):
+        table = class_selectivity(MEANS, MANY, names)
+        for shrink in (1, 0.25):
+            shrunk = table.assign(selectivity=table["selectivity"] * shrink)
+            assert problems_on_screens(draw_selectivity(shrunk, names)) == []
+    short = draw_selectivity(class_selectivity(MEANS, MANY, [*"abcdefghijkl"]), [*"abcdefghijkl"])
     assert {text.get_rotation() for text in short.axes[0].texts} == {0}

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.drawing.screens import narrow_version
 from analysis.images.covariance import (
     COVARIANCE_NOTE,
     choose,
@@ -20,6 +21,7 @@ from analysis.images.distance import (
     distance_points,
     draw_distance,
 )
+from tests.support.legibility import problems_on_screens
 
 SHAPE = (3, 4, 8)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, *SHAPE), dtype=np.uint8)
@@ -159,10 +161,19 @@ def test_the_channels_are_marked_and_the_whole_stands_beside_a_piece():
     np.testing.assert_allclose(whole.images[0].get_array(), shrink(MATRIX))
     assert whole.images[0].get_clim() == piece.images[0].get_clim() == (-MATRIX.max(), MATRIX.max())
     np.testing.assert_array_equal(piece.images[0].get_array(), MATRIX[:32, :32])
-    labels = {ax.get_ylabel() for ax in figure.axes}
+    labels = {ax.get_ylabel() or ax.get_xlabel() for ax in figure.axes}
     assert {"covariance (pixels from −1 to 1)", "variance (pixels from −1 to 1)"} <= labels
     variances = [ax for ax in figure.axes if ax.get_xlabel() in ("red", "green", "blue")]
     np.testing.assert_array_equal(variances[1].images[0].get_array(), MATRIX.diagonal().reshape(SHAPE)[1])
+
+
+def test_the_three_variance_maps_stand_in_a_row_on_wide_and_narrow_screens():
+    figure = draw_covariance(MEASURED)
+    for drawn in (figure, narrow_version(figure)):
+        variances = [ax.get_position() for ax in drawn.axes if ax.get_xlabel() in ("red", "green", "blue")]
+        assert len({round(place.y0, 9) for place in variances}) == 1
+        assert len({round(place.x0, 9) for place in variances}) == 3
+    assert problems_on_screens(figure) == []
 
 
 def test_the_curves_are_those_of_the_table():

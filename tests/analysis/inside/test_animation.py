@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from analysis.drawing import style
+from analysis.drawing.tiles import draw_tile
+from analysis.inside import animation
 from analysis.inside.activations import activation_evolution
 from analysis.inside.animation import LAST_MILLISECONDS, MILLISECONDS, caption, frames, gif, show
 from analysis.inside.kernels import kernel_evolution
@@ -50,6 +52,22 @@ def test_there_is_a_picture_for_every_epoch_and_all_have_one_size(pictures):
     assert len(pictures) == len(EPOCHS)
     assert len({picture.shape for picture in pictures}) == 1
     assert pictures[0].dtype == np.uint8
+
+
+@pytest.mark.parametrize(("channels", "rows"), [(3, 1), (32, 2)])
+@pytest.mark.parametrize("page", [nullcontext, style.narrow_page])
+def test_three_colours_of_a_kernel_stand_in_a_row(channels: int, rows: int, page, monkeypatch: pytest.MonkeyPatch):
+    tops = []
+
+    def noted(ax, values, left, top, side, scale, title=""):
+        if values.shape == (5, 5):
+            tops.append(top)
+        return draw_tile(ax, values, left, top, side, scale, title)
+
+    monkeypatch.setattr(animation, "draw_tile", noted)
+    with page():
+        drawn({0: CONV[0]}, channels=channels)
+    assert len(set(tops)) == rows
 
 
 @pytest.mark.slow

@@ -81,6 +81,7 @@ def test_the_figure_has_the_front_and_the_reports_network_on_a_logarithmic_axis(
     step, line = ax.lines
     assert step.get_xdata().tolist() == [500, 1000, 4000]
     assert step.get_ydata().tolist() == pytest.approx([40, 50, 70])
+    assert (step.get_marker(), step.get_markersize()) == ("o", 9), "each network on the front is ringed"
     assert set(line.get_xdata()) == {94_666}
     assert ax.get_xscale() == "log"
     assert np.asarray(ax.collections[-1].get_offsets()).tolist() == [[94_666, pytest.approx(60)]]

@@ -15,6 +15,7 @@ TRIALS = pd.DataFrame(
     ],
     columns=["number", "state", "learning_rate", "weight_decay", "val_accuracy", "epochs"],
 )
+MANY = pd.concat([TRIALS] * 10, ignore_index=True)
 DIVERGED = TRIALS.assign(state="diverged", val_accuracy=np.nan)
 CASES = {
     "mixed": TRIALS,
@@ -154,14 +155,29 @@ def test_every_search_can_be_drawn(name):
 
 def test_importance_is_drawn_in_words_with_its_numbers():
     table = pd.DataFrame({"parameter": ["learning_rate", "weight_decay"], "importance": [0.8, 0.2]})
-    ax = search.draw_importance(table).axes[0]
+    ax = search.draw_importance(table, MANY).axes[0]
     bars = dict(zip([label.get_text() for label in ax.get_yticklabels()], ax.patches, strict=True))
     assert {name: bar.get_width() for name, bar in bars.items()} == {"learning rate": 0.8, "weight decay": 0.2}
 
 
 def test_importance_of_nothing_says_so():
-    ax = search.draw_importance(pd.DataFrame({"parameter": [], "importance": []})).axes[0]
+    ax = search.draw_importance(pd.DataFrame({"parameter": [], "importance": []}), MANY).axes[0]
     assert "two complete trials" in ax.texts[0].get_text()
+
+
+def test_importances_of_too_few_trials_are_neither_said_nor_drawn():
+    table = pd.DataFrame({"parameter": ["learning_rate", "weight_decay"], "importance": [0.83, 0.17]})
+    exhibit = search.show_importance(table, TRIALS)
+    assert exhibit.text == "3 complete trials are too few to tell: it takes at least 10."
+    assert (exhibit.figure, exhibit.table, exhibit.note) == (None, None, "")
+    assert not search.draw_importance(table, TRIALS).axes[0].patches
+
+
+def test_a_hyperparameter_that_cannot_change_the_size_has_no_bar_and_no_words_for_it():
+    shares = {"importance": [0.8, 0.2], "importance_parameters": [np.nan, 1.0]}
+    table = pd.DataFrame({"parameter": ["learning_rate", "kernel"], **shares})
+    assert sorted(bar.get_width() for bar in search.draw_importance(table, MANY).axes[0].patches) == [0.2, 0.8, 1.0]
+    assert "numbers of parameters vary, 100% to the kernel size;" in search.importance_caption(table, MANY)
 
 
 def test_logarithmic_axes_are_labelled_in_plain_numbers():
@@ -205,13 +221,11 @@ def test_a_search_without_a_trial_leaves_its_room_to_the_other():
 
 def test_importance_is_said_in_words_and_so_is_its_absence():
     table = pd.DataFrame({"parameter": ["learning_rate", "weight_decay"], "importance": [0.83, 0.17]})
-    caption_text = search.importance_caption(table, TRIALS)
+    caption_text = search.importance_caption(table, MANY)
     assert ", fANOVA attributes 83% to the learning rate and 17% to the weight decay; " in caption_text
-    assert "have no interval" in search.show_importance(table, TRIALS).note
-    assert f"{(TRIALS['state'] == 'complete').sum()} complete trials of {len(TRIALS)}" in caption_text
-    few, many = TRIALS[TRIALS["state"] == "complete"][:1], pd.concat([TRIALS] * 10)
-    assert search.importance_caption(table, few).endswith("weight decay; these are too few trials to tell.")
-    assert search.importance_caption(table, many).endswith("; what did not complete is not in it.")
+    assert "have no interval" in search.show_importance(table, MANY).note
+    assert f"{(MANY['state'] == 'complete').sum()} complete trials of {len(MANY)}" in caption_text
+    assert caption_text.endswith("; what did not complete is not in it.")
     assert search.importance_caption(table[:0], TRIALS[:0]).startswith("No importance")
 
 

@@ -194,7 +194,10 @@ def test_a_search_with_two_objectives_goes_on_after_a_diverged_trial_and_keeps_e
     assert optuna_study.metric_names == ["best_val_accuracy", "parameters"]
     shares = search.importance(optuna_study)
     assert shares[["importance", "importance_parameters"]].sum().tolist() == pytest.approx([1, 1])
-    assert shares.set_index("parameter")["importance_parameters"].idxmax() in ("filters1", "filters2", "kernel", "pool")
+    of_size = shares.set_index("parameter")["importance_parameters"]
+    assert of_size.idxmax() in ("filters1", "filters2", "kernel", "pool")
+    assert {*RATES, "optimiser", "warmup_steps", "schedule", "pooling"} <= set(of_size.index[of_size.isna()])
+    assert {"filters1", "filters2", "kernel"} <= set(of_size.dropna().index)
 
 
 @pytest.mark.slow
