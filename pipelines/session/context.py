@@ -150,8 +150,8 @@ class Context(Stores):
             "" if is_as_published else f", resized to {config.image_size} × {config.image_size} pixels where needed"
         )
         self.display.say(
-            f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
-            f"{len(dataset.classes)} classes{resizing}."
+            f"{dataset.key}: {len(dataset.train):,} training images ({len(dataset.splits.validation_rows):,} of them for "
+            f"validation) and {len(dataset.test):,} test images of {len(dataset.classes)} classes{resizing}."
         )
         if dataset.left_out:
             self.display.say(dataset.left_out)
