@@ -192,7 +192,7 @@ def _hold_out(
     if counts.min() < 2:
         raise StudyError(
             f"Class {classes[int(counts.argmin())]!r} has {int(counts.min())} of the images to be split into training "
-            f"and {what} images: it needs at least 2."
+            f"and {what} images: it needs at least 2, so add images of it, or take its folder out."
         )
     held = math.ceil(fraction * len(images))
     if min(held, len(images) - held) < len(classes):

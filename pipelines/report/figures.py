@@ -199,7 +199,7 @@ def names_of(files: Collection[str], rows: Collection[Figure] = ()) -> tuple[str
     owners = {file: _owner(file, rows) for file in files}
     for file, name in owners.items():
         if name is None:
-            raise unknown("figure", file, [figure.name for figure in rows])
+            raise unknown("figure", file, _owners(rows))
     return tuple(dict.fromkeys(name for name in owners.values() if name))
 
 
@@ -212,13 +212,17 @@ def require_possible(files: Collection[str]) -> None:
     for file in files:
         # Other networks have figures of further layers.
         if _owner(file, FIGURES) is None and _owner(re.sub(r"(conv|relu|pool)\d+", r"\g<1>1", file), FIGURES) is None:
-            raise unknown("figure", file, names())
+            raise unknown("figure", file, _owners(FIGURES))
 
 
 def _owner(file: str, rows: Collection[Figure]) -> str | None:
     """The name of the figure that a file, or a figure's name, belongs to."""
-    known = {name: figure.name for figure in rows for name in (figure.name, *figure.files)}
-    return known.get(re.sub(r"_filter\d+$", "", file))
+    return _owners(rows).get(re.sub(r"_filter\d+$", "", file))
+
+
+def _owners(rows: Collection[Figure]) -> dict[str, str]:
+    """The name of the figure by each name that `--only` accepts."""
+    return {name: figure.name for figure in rows for name in (figure.name, *figure.files)}
 
 
 def available(material: Material) -> list[Figure]:

@@ -92,7 +92,7 @@ def room(count: int, side: int, folder: Path) -> Labelled:
         raise StudyError(
             f"{count:,} images of {side} × {side} pixels need {count * 3 * side**2 / 2**30:.1f} GiB, more than the "
             f"free memory, and cannot be kept in {folder} ({error.strerror}): make room there, or choose a smaller "
-            "--image-size or fewer images."
+            "--image-size (in Python image_size) or fewer images."
         ) from None
 
 

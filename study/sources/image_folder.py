@@ -85,7 +85,7 @@ def _check_readable(root: Path, decoded: Decoded, files: int, skip_unreadable: b
         first, reason = next(iter(decoded.unreadable.items()))
         raise StudyError(
             f"{len(decoded.unreadable)} of {files} image files cannot be read, the first is {root / first} ({reason}): "
-            "repair or remove them, or skip them with --skip-unreadable."
+            "repair or remove them, or skip them with --skip-unreadable (in Python skip_unreadable=True)."
         )
     for name, part in decoded.parts.items():
         missing = set(range(len(decoded.classes))) - set(part.labels.tolist())

@@ -342,7 +342,8 @@ class TestDigest:
 class TestRefusedFolders:
     def test_a_name_that_is_nothing_is_answered_with_the_choices(self, home: Home):
         assert refusal("cifar11", home) == (
-            "Unknown dataset 'cifar11': choose one of cifar10, digits, the path of an image folder."
+            f"There is no folder {Path.cwd() / 'cifar11'} (is it 'cifar10'?): choose one of cifar10, digits, the path "
+            "of an image folder."
         )
 
     def test_missing_train(self, tmp_path: Path, home: Home):
@@ -367,12 +368,15 @@ class TestRefusedFolders:
 
     def test_a_test_class_without_training(self, folder: Path, home: Home):
         write_image(folder / "test" / "dog" / "0.png", seed=1)
-        assert "test holds classes that train/ does not: dog." in refusal(folder, home)
+        assert "test holds classes that train/ does not: dog; move images of them" in refusal(folder, home)
 
     def test_a_class_too_small_to_hold_a_test_image_out(self, tmp_path: Path, home: Home):
         root = write_folder(tmp_path / "photos", train=9, test=0)
         write_image(root / "train" / "dog" / "0.png", seed=1)
-        assert "Class 'dog' has 1 of the images to be split into training and test images" in refusal(root, home)
+        assert (
+            "Class 'dog' has 1 of the images to be split into training and test images: it needs at least 2, so add images of it, or take its folder out."
+            in refusal(root, home)
+        )
 
 
 class TestUnreadable:
@@ -387,7 +391,7 @@ class TestUnreadable:
     def test_the_first_is_named_with_their_number_and_the_way_out(self, damaged: Path, home: Home):
         text = refusal(damaged, home)
         assert text.startswith(f"3 of 18 image files cannot be read, the first is {damaged}/train/cat/0002.png (")
-        assert "--skip-unreadable" in text
+        assert text.endswith("or skip them with --skip-unreadable (in Python skip_unreadable=True).")
 
     def test_skipped_they_are_left_out_and_counted(self, damaged: Path, home: Home):
         dataset = load(damaged, home, skip_unreadable=True)
