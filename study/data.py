@@ -71,6 +71,8 @@ class Dataset:
     """Number of images that the source keeps for validation, the last of `train`; 0: the split is drawn."""
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """The unreadable files that were skipped: path within the folder, and why."""
+    transparent: int = 0
+    """The number of image files with transparent pixels, which are shown on `BACKGROUND`."""
     left_out: str = ""
     """Sentences on what is not read of an image folder: other contents, unreadable files, further pages."""
     cache: Path | None = None
@@ -172,6 +174,7 @@ def _dataset(config: DataConfig, say: Say, name: str, source: str, decoded: Deco
         source=source,
         kept_for_validation=len(decoded.validation) if decoded.validation else 0,
         unreadable=decoded.unreadable,
+        transparent=decoded.transparent,
         left_out=decoded.left_out,
         cache=decoded.cache,
     )

@@ -43,6 +43,8 @@ class Decoded:
     """The image files that cannot be read: path within the source, and why."""
     several: Sequence[str] = ()
     """The image files with further pages or frames, which are not read: paths within the source."""
+    transparent: int = 0
+    """The number of image files with transparent pixels."""
     left_out: str = ""
     """Sentences on what is not read: other contents, unreadable files, further pages."""
     cache: Path | None = None
@@ -144,7 +146,10 @@ def _mapped(path: Path) -> tuple[Decoded, str]:
         name: Labelled(tensors[f"{name}_images"].permute(0, 3, 1, 2), tensors[f"{name}_labels"].clone(), path.parent)
         for name in described["parts"]
     }
-    classes, left = tuple(described["classes"]), (described["unreadable"], described["several"])
+    classes, left = (
+        tuple(described["classes"]),
+        (described["unreadable"], described["several"], described["transparent"]),
+    )
     test, validation = parts.get("test"), parts.get("validation")
     return Decoded(classes, parts["train"], test, *left, cache=path, validation=validation), described["digest"]
 
@@ -157,6 +162,7 @@ def store_cache(path: Path, decoded: Decoded, say: Say) -> tuple[Decoded, str]:
         "parts": list(decoded.parts),
         "unreadable": dict(decoded.unreadable),
         "several": list(decoded.several),
+        "transparent": decoded.transparent,
     }
     # As they lie in memory.
     tensors = {f"{name}_images": part.images.permute(0, 2, 3, 1) for name, part in decoded.parts.items()}

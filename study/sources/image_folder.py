@@ -119,7 +119,7 @@ def read_file(path: Path, side: int = IMAGE_SIZE) -> Photo:
 
 def decode(
     paths: Sequence[Path], images: np.ndarray, progress: Progress | None = None
-) -> tuple[dict[int, str], list[int]]:
+) -> tuple[dict[int, str], list[int], int]:
     """Reads image files.
 
     Args:
@@ -128,10 +128,12 @@ def decode(
         progress: called with the number of files read so far and N.
 
     Returns:
-        By position, the reasons why files cannot be read; and the positions of those with several pages or frames.
+        By position, the reasons why files cannot be read; the positions of those with several pages or frames; and the
+        number of those with transparent pixels.
     """
     unreadable: dict[int, str] = {}
     several: list[int] = []
+    transparent: list[int] = []
 
     def read(positions: range) -> int:
         for position in positions:
@@ -144,19 +146,21 @@ def decode(
             images[position] = photo.pixels
             if photo.has_more:
                 several.append(position)
+            if photo.is_transparent:
+                transparent.append(position)
         return positions.stop
 
     for done in in_chunks(read, len(paths)):
         if progress:
             progress(done, len(paths))
-    return dict(sorted(unreadable.items())), sorted(several)
+    return dict(sorted(unreadable.items())), sorted(several), len(transparent)
 
 
 def _decode_folder(root: Path, listing: Files, room: Labelled, progress: Progress | None = None) -> Decoded:
     """Decodes the files of `listing`, which lie below `root`, to `room`; unreadable ones are left out and named."""
     classes = tuple(listing["train"])
     rows = [(part, name, file) for part, group in listing.items() for name, files in group.items() for file in files]
-    unreadable, several = decode([file for _, _, file in rows], room.images.numpy(), progress)
+    unreadable, several, transparent = decode([file for _, _, file in rows], room.images.numpy(), progress)
     kept = [row for row in range(len(rows)) if row not in unreadable]
     for place, row in enumerate(kept) if unreadable else ():
         room.images[place] = room.images[row]
@@ -166,4 +170,5 @@ def _decode_folder(root: Path, listing: Files, room: Labelled, progress: Progres
     parts = {part: Labelled(images, of, room.on_disk) for part, images, of in split}
     reasons = {str(rows[row][2].relative_to(root)): reason for row, reason in unreadable.items()}
     paged = [str(rows[row][2].relative_to(root)) for row in several]
-    return Decoded(classes, parts["train"], parts.get("test"), reasons, paged, validation=parts.get("validation"))
+    test, validation = parts.get("test"), parts.get("validation")
+    return Decoded(classes, parts["train"], test, reasons, paged, validation=validation, transparent=transparent)

@@ -274,7 +274,9 @@ class TestFolder:
         Image.new("P", (32, 32), 0).save(cats / "2.gif")
         Image.new("CMYK", (40, 40), (0, 0, 0, 255)).save(cats / "3.jpg")
         Image.fromarray(np.full((9, 9), 257 * 60, np.uint16)).save(cats / "4.png")
-        colours = load(folder, home).train.images[6:, :, 16, 16].tolist()
+        dataset = load(folder, home)
+        assert dataset.transparent == load(folder, home).transparent == 1
+        colours = dataset.train.images[6:, :, 16, 16].tolist()
         assert colours == [[100, 100, 100], [128, 128, 129], [0, 0, 0], [0, 0, 0], [60, 60, 60]]
 
     def test_a_photograph_is_turned_upright(self, folder: Path, home: Home):
@@ -373,10 +375,9 @@ class TestRefusedFolders:
     def test_a_class_too_small_to_hold_a_test_image_out(self, tmp_path: Path, home: Home):
         root = write_folder(tmp_path / "photos", train=9, test=0)
         write_image(root / "train" / "dog" / "0.png", seed=1)
-        assert (
-            "Class 'dog' has 1 of the images to be split into training and test images: it needs at least 2, so add images of it, or take its folder out."
-            in refusal(root, home)
-        )
+        text = refusal(root, home)
+        assert "Class 'dog' has 1 of the images to be split into training and test images" in text
+        assert text.endswith("it needs at least 2, so add images of it, or take its folder out.")
 
 
 class TestUnreadable:

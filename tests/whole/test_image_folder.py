@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from shlex import quote
 
 import pandas as pd
 import pytest
@@ -49,6 +50,16 @@ def test_tune_says_once_what_is_not_read(tuned: tuple[Home, Ended]) -> None:
     _, ended = tuned
     assert ended.code == 0, ended.err
     assert ended.out.count("Not read in photos: ") == 1
+
+
+def test_the_next_command_says_how_many_notices_there_are_and_where(folder: Path, tuned: tuple[Home, Ended]) -> None:
+    home, first = tuned
+    assert "There are only 3 validation images" in first.out
+    ended = study_here("analyse", "--run", "best:ffnn", "--only", "samples", home=home.root)
+    assert ended.code == 0, ended.err
+    assert "There are only" not in ended.out
+    shows = f"`study data --dataset {quote(str(folder))} --home {home.root}`"
+    assert f" notices about these images: {shows}." in ended.out
 
 
 def test_the_retrained_run_records_how_many_test_images_are_training_images(tuned: tuple[Home, Ended]) -> None:
