@@ -16,7 +16,8 @@ from pipelines.report import measurements, tracked
 from pipelines.report.cache import Cache
 from pipelines.report.demonstrations import Patch, patch
 from pipelines.report.network import SPLITS, Network
-from study.data import Dataset, SelectedImage
+from study.data import Dataset
+from study.selection import SelectedImage
 from study.tracking.runs import Run
 
 Predictions = tuple[np.ndarray, np.ndarray]

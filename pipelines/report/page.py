@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.drawing.names import readable
 from analysis.drawing.wording import counted, listed, model_label, settings
 from analysis.page import Section, page
 from analysis.results import table2
@@ -151,8 +152,9 @@ def _facts(material: Material, command: str) -> dict[str, str]:
     analysed = material.network.run
     facts["Data set"] = f"{analysed.dataset}, digest {analysed.dataset_digest[:16]}"
     if material.selected:
-        spec = material.selected.spec
-        facts["Image under study"] = material.selected.description + (f", --image {spec}" if spec else "")
+        image = material.selected
+        named = f", {readable(image.file)}" if image.file else ""
+        facts["Image under study"] = f"{image.description}{named}" + (f", --image {image.spec}" if image.spec else "")
     facts["This page"] = f"{command}, commit {short_commit(git_commit())}"
     return facts
 

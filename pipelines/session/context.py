@@ -154,11 +154,11 @@ class Context(Stores):
             f"{dataset.key}: {len(dataset.train):,} training images ({held_out:,} of them for validation) and "
             f"{len(dataset.test):,} test images of {len(dataset.classes)} classes{resizing}."
         )
-        for line in self._of_notices([*filter(None, [dataset.left_out]), *cautions(dataset)], dataset):
+        for line in self._shortened([*filter(None, [dataset.left_out]), *cautions(dataset)], dataset):
             self.display.say(line)
         return dataset
 
-    def _of_notices(self, notices: Sequence[str], dataset: "Dataset") -> Sequence[str]:
+    def _shortened(self, notices: Sequence[str], dataset: "Dataset") -> Sequence[str]:
         """The notices on a data set; for one that is in the store already, their number if there are several."""
         if len(notices) < 2 or not self.store.client.get_experiment_by_name(dataset.key):
             return notices

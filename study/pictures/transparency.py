@@ -54,7 +54,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if rgba.mode == "RGB":
         return rgba
     composited = Image.alpha_composite(Image.new("RGBA", rgba.size, BACKGROUND), rgba).convert("RGB")
-    composited.info[SEEN_THROUGH] = rgba.getchannel("A").getextrema()[0] < 255
+    composited.info[SEEN_THROUGH] = rgba.getchannel("A").getextrema() != (255, 255)
     return composited
 
 

@@ -49,6 +49,8 @@ class Decoded:
     """Sentences on what is not read: other contents, unreadable files, further pages."""
     cache: Path | None = None
     """The file that holds all this; None where it could not be written."""
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By part, the file of each image: its path within the source; empty where that is not known."""
     validation: Labelled | None = None
     """The validation images that the source keeps apart; None where they are to be drawn from the training images."""
 

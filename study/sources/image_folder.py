@@ -58,7 +58,15 @@ def load_folder(
     decoded, digest = stored
     _check_readable(root, decoded, len(files), skip_unreadable)
     sentences = listing.left_out, _of_unreadable(decoded.unreadable), _of_several(decoded.several)
-    return replace(decoded, left_out=" ".join(filter(None, sentences))), digest
+    read = {
+        part: [name for name in _names(root, classes) if name not in decoded.unreadable]
+        for part, classes in listing.files.items()
+    }
+    return replace(decoded, left_out=" ".join(filter(None, sentences)), files=read), digest
+
+
+def _names(root: Path, classes: Mapping[str, Sequence[Path]]) -> list[str]:
+    return [str(file.relative_to(root)) for files in classes.values() for file in files]
 
 
 def _of_unreadable(reasons: Mapping[str, str]) -> str:

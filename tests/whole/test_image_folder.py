@@ -77,5 +77,21 @@ def test_the_report_has_the_accuracy_without_duplicates(tuned: tuple[Home, Ended
     images = pd.read_csv(table.with_name("duplicate_images.csv"))
     assert images["image"].tolist().count("test:3") == 1
     assert len(images) == 2 * 3 + 2
+    assert images.set_index("image")["file"]["test:3"].startswith("test/cat/")
     page = next(home.reports.rglob("only/*.html")).read_text()
     assert "without them the accuracy is" in page
+
+
+def test_report_and_explanation_name_the_file_of_the_image(folder: Path, tuned: tuple[Home, Ended]) -> None:
+    home, _ = tuned
+    file = "test/cat/0002.png"
+    chosen = ("--run", "best:ffnn", "--image", str(folder / file))
+    ended = study_here("analyse", *chosen, "--only", "samples", home=home.root)
+    assert ended.code == 0, ended.err
+    assert f"test image 5 (cat), {file}, --image test:5" in next(home.reports.rglob("only/*.html")).read_text()
+    ended = study_here("explain", *chosen, home=home.root)
+    assert ended.code == 0, ended.err
+    assert f"It is the file {file}." in ended.out
+    [page] = home.reports.rglob("explanations/test-5/index.html")
+    assert file in page.read_text()
+    assert (pd.read_csv(page.with_name("influence.csv"))["file"].str.startswith("train/")).all()

@@ -14,8 +14,9 @@ from pipelines.report.exhibits import MANIFEST, NARROW, Report
 from pipelines.report.material import Material
 from pipelines.report.measurements import other_images, pictures, trace
 from pipelines.report.network import Network, pull
-from study.data import Dataset, SelectedImage, select_image
+from study.data import Dataset
 from study.errors import StudyError
+from study.selection import SelectedImage, select_image
 from tests.support.material import written
 
 
