@@ -62,6 +62,8 @@ class Figure:
 
 REPORT = maps_of(CNN.layers)
 """The names of the maps of each convolution of the report's CNN."""
+NUMBER = r" \((Figure|Table) \d+\)$"
+"""At the end of a heading, the number that the figure has in the report."""
 OF_FILTERS = (EXACT, CONVOLUTIONS, WEIGHTS, DATASET)
 OF_LAYERS = (CONVOLUTIONS, IMAGE)
 
@@ -276,5 +278,8 @@ def exhibits(figure: Figure, material: Material) -> list[Exhibit]:
     for need in figure.needs:
         if need.reason and not need.met(material):
             raise StudyError(need.reason(material))
-    exhibit = figure.show(material)
-    return [exhibit] if isinstance(exhibit, Exhibit) else list(exhibit)
+    shown = figure.show(material)
+    made = [shown] if isinstance(shown, Exhibit) else list(shown)
+    if material.is_of_report:
+        return made
+    return [replace(exhibit, heading=re.sub(NUMBER, "", exhibit.heading)) for exhibit in made]

@@ -45,7 +45,7 @@ def write_page(
     network, config = material.network, material.config
     html = page(
         f"{model_label(network.name)} on {network.images}",
-        f"{_lead(material.table2, material.networks)} {NUMBERED}",
+        " ".join([_lead(material.table2, material.networks), *([NUMBERED] if material.is_of_report else [])]),
         parts,
         facts=_facts(material, command),
         links=_links(report, config),
@@ -133,7 +133,7 @@ def _lead(table: pd.DataFrame, networks: Mapping[str, Network]) -> str:
 
 
 def _links(report: Report, config: AnalysisConfig) -> dict[str, str]:
-    links = {"Every filter in the explorer": "explorer.html", "Table 2 as Markdown": "table2.md"}
+    links = {"Every filter in the explorer": "explorer.html", "The measures as Markdown": "table2.md"}
     if not config.only:
         return {label: name for label, name in links.items() if name in report.files}
     whole = f"../{PAGE}"
