@@ -53,7 +53,7 @@ class Material:
 
     @property
     def is_of_report(self) -> bool:
-        """Whether the images are of the report's classes, CIFAR-10's: of others nothing is numbered as in the report."""
+        """Whether the classes are CIFAR-10's, the report's: of others nothing is numbered as in the report."""
         return kinds.has_groups(self.classes)
 
     @property
