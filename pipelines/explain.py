@@ -143,7 +143,7 @@ def _selected(dataset: Dataset, spec: str) -> tuple[SelectedImage, str]:
     """The image, and a sentence: on its file, for a photo on what was done to it."""
     path, selected = Path(spec).expanduser(), select_image(dataset, spec)
     if selected.spec:
-        return selected, f"It is the file {readable(selected.file)}." if selected.file else ""
+        return selected, f"The explained image is the file {readable(selected.file)}." if selected.file else ""
     side, read = dataset.side, read_file(path, dataset.side)
     photo = SelectedImage(torch.from_numpy(read.pixels.copy()), None, path.name)
     remarks = []

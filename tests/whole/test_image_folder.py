@@ -91,7 +91,7 @@ def test_report_and_explanation_name_the_file_of_the_image(folder: Path, tuned: 
     assert f"test image 5 (cat), {file}, --image test:5" in next(home.reports.rglob("only/*.html")).read_text()
     ended = study_here("explain", *chosen, home=home.root)
     assert ended.code == 0, ended.err
-    assert f"It is the file {file}." in ended.out
+    assert f"The explained image is the file {file}." in ended.out
     [page] = home.reports.rglob("explanations/test-5/index.html")
     assert file in page.read_text()
     assert (pd.read_csv(page.with_name("influence.csv"))["file"].str.startswith("train/")).all()
