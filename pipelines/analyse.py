@@ -28,8 +28,9 @@ from pipelines.session.context import Context
 from pipelines.session.ties import say_ties
 from study.architectures import CustomConfig
 from study.config import DataConfig
-from study.data import Dataset, SelectedImage, select_image
+from study.data import Dataset
 from study.errors import StudyError
+from study.selection import SelectedImage, select_image
 from study.sources.image_folder import read_image
 from study.system import interruption
 from study.system.debugging import show_if_debugging
@@ -184,7 +185,7 @@ def _images(
     except StudyError as error:
         show_if_debugging(error)
         return _Loaded(image=image, reason=str(error))
-    return _Loaded(data, image or select_image(data, config.image))
+    return _Loaded(data, select_image(data, config.image))
 
 
 def _with_other(network: Network, context: Context) -> tuple[dict[str, Network], list[str]]:

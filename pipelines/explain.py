@@ -30,10 +30,11 @@ from pipelines.session.context import Context
 from pipelines.session.mlflow_pages import run_page
 from pipelines.session.ties import say_ties
 from study.config import DataConfig
-from study.data import Dataset, SelectedImage, normalise, select_image
+from study.data import Dataset, normalise
 from study.errors import StudyError
 from study.probes.circuit import rival_of
 from study.provenance import git_commit, short_commit
+from study.selection import SelectedImage, select_image
 from study.sources.image_folder import read_file
 from study.tracking import best
 
@@ -139,10 +140,10 @@ def _logged(report: Report, network: Network, context: Context) -> Path:
 
 
 def _selected(dataset: Dataset, spec: str) -> tuple[SelectedImage, str]:
-    """The image, and for a photo a sentence on what was done to it."""
-    path = Path(spec).expanduser()
-    if not spec or not path.is_file():
-        return select_image(dataset, spec), ""
+    """The image, and a sentence: on its file, for a photo on what was done to it."""
+    path, selected = Path(spec).expanduser(), select_image(dataset, spec)
+    if selected.spec:
+        return selected, f"The explained image is the file {readable(selected.file)}." if selected.file else ""
     side, read = dataset.side, read_file(path, dataset.side)
     photo = SelectedImage(torch.from_numpy(read.pixels.copy()), None, path.name)
     remarks = []
@@ -237,7 +238,7 @@ def _methods(
 
 
 def _training_images(network: Network, image: SelectedImage, dataset: Dataset, context: Context) -> Exhibit:
-    exhibit = influence.show(explanations.influence(network, image, dataset.train))
+    exhibit = influence.show(explanations.influence(network, image, dataset.train, dataset.files.get("train", ())))
     context.display.say(exhibit.text)
     return exhibit
 

@@ -15,7 +15,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from analysis.drawing.wording import listed
+from analysis.drawing.wording import counted, listed
 from pipelines.session.display import Display, full_width
 from pipelines.session.lines import say
 from pipelines.session.mlflow_pages import run_page
@@ -51,7 +51,8 @@ def show_data(config: DataConfig, home: Home, as_json: bool = False) -> None:
         dataset = load_dataset(config, home, display.say, bar.to)
     splits = dataset.splits
     display.say(f"{dataset.key}: {dataset.source}; digest {dataset.digest[:16]}")
-    display.say(f"Transparent pixels are shown on {BACKGROUND}.")
+    if dataset.transparent:
+        display.say(f"Transparent pixels are shown on {BACKGROUND} ({counted(dataset.transparent, 'image file')}).")
     if dataset.left_out:
         display.say(dataset.left_out)
     for caution in cautions(dataset) or [baseline(dataset)]:

@@ -71,9 +71,11 @@ class CustomConfig:
     """Further arguments of the function, by name; a search can draw them."""
 
     def __post_init__(self) -> None:
+        file = re.fullmatch(r".*[/\\](\w+)\.py(:\w+)", self.model_path)
+        advice = f"{file[1]}{file[2]} in its folder" if file else "package.module:function, e.g. my_network:build"
         require(
             bool(re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", self.model_path)),
-            f"The model {self.model_path!r} is no function: write package.module:function, e.g. my_network:build.",
+            f"The model {self.model_path!r} is no function: write {advice}.",
         )
         require(
             self.name not in {*MODELS, *ARCHITECTURES} or ARCHITECTURES.get(self.name) == self.model_path,

@@ -33,7 +33,8 @@ def cautions(dataset: Dataset) -> list[str]:
             f"An epoch has {steps} optimiser step{'s' * (steps != 1)} ({trained:,} training images in batches of "
             f"{TrainConfig.batch_size}): a few epochs hardly train a network."
         )
-    sizes = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
+    # Of the training split, as `study data` counts them, without the validation images.
+    sizes = torch.bincount(dataset.train.labels[dataset.splits.train_rows], minlength=len(dataset.classes))
     large, small = int(sizes.argmax()), int(sizes.argmin())
     if sizes[large] >= UNEQUAL * sizes[small]:
         sentences.append(

@@ -217,6 +217,11 @@ def _module(config: CustomConfig) -> Any:
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
+            if name.endswith(".py"):
+                raise StudyError(
+                    f"There is no module {name!r}: write {config.model_path.replace('.py:', ':', 1)}, without .py, in "
+                    "the folder that holds the file."
+                ) from error
             if error.name and (name == error.name or name.startswith(f"{error.name}.")):
                 raise StudyError(
                     f"There is no module {name!r} in the current folder {Path.cwd()}, and none is installed: run the "

@@ -1,8 +1,8 @@
-"""Data sets (CIFAR-10, scikit-learn's digits, image folders), their splits, and the choice of one image."""
+"""Data sets (CIFAR-10, scikit-learn's digits, image folders) and their splits."""
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,11 @@ from study.images import Labelled, normalise
 from study.names import LONGEST_FOLDER_NAME
 from study.sources.cifar10 import load_cifar10
 from study.sources.decoded import Decoded, Say, is_large, load_cache
-from study.sources.image_folder import Progress, load_folder, read_image
+from study.sources.image_folder import Progress, load_folder
 from study.sources.listing import folder_of
 from study.system import interruption
 
-__all__ = ["Dataset", "Labelled", "SelectedImage", "Splits", "load_dataset", "normalise", "select_image"]
+__all__ = ["Dataset", "Labelled", "Splits", "load_dataset", "normalise"]
 
 TEST_FRACTION = 0.2
 """Fraction held out for testing if a source has no test images."""
@@ -71,8 +71,12 @@ class Dataset:
     """Number of images that the source keeps for validation, the last of `train`; 0: the split is drawn."""
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """The unreadable files that were skipped: path within the folder, and why."""
+    transparent: int = 0
+    """The number of image files with transparent pixels, which are shown on `BACKGROUND`."""
     left_out: str = ""
     """Sentences on what is not read of an image folder: other contents, unreadable files, further pages."""
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By `train` and `test`, the file of each image: its path within the folder; empty where that is not known."""
     cache: Path | None = None
     """The file of decoded images that it was loaded from, or written to."""
 
@@ -85,6 +89,11 @@ class Dataset:
     def side(self) -> int:
         """Side of its images, in pixels."""
         return self.config.image_size
+
+    def file_of(self, spec: str) -> str:
+        """The file of an image, named as ``"train:6"``; empty where that is not known."""
+        part, _, index = spec.partition(":")
+        return self.files[part][int(index)] if self.files else ""
 
     @cached_property
     def splits(self) -> Splits:
@@ -153,13 +162,19 @@ def _dataset(config: DataConfig, say: Say, name: str, source: str, decoded: Deco
             )
         else:
             decoded = decoded.in_memory()
-    train, test = decoded.train, decoded.test
+    train, test, files = decoded.train, decoded.test, dict(decoded.files)
     if test is None:
         rest, held_out = _hold_out(train, decoded.classes, TEST_FRACTION, config.split_seed, "test")
         train, test = train.subset(rest), train.subset(held_out)
+        if files:
+            files |= {
+                part: [files["train"][row] for row in rows] for part, rows in (("test", held_out), ("train", rest))
+            }
         source += ", test = seeded stratified fifth of train"
     if decoded.validation is not None:
         train = train.joined(decoded.validation)
+        if files:
+            files["train"] = [*files["train"], *files.pop("validation")]
         source += ", validation images of its own"
     return Dataset(
         config=config,
@@ -172,7 +187,9 @@ def _dataset(config: DataConfig, say: Say, name: str, source: str, decoded: Deco
         source=source,
         kept_for_validation=len(decoded.validation) if decoded.validation else 0,
         unreadable=decoded.unreadable,
+        transparent=decoded.transparent,
         left_out=decoded.left_out,
+        files=files,
         cache=decoded.cache,
     )
 
@@ -192,7 +209,7 @@ def _hold_out(
     if counts.min() < 2:
         raise StudyError(
             f"Class {classes[int(counts.argmin())]!r} has {int(counts.min())} of the images to be split into training "
-            f"and {what} images: it needs at least 2."
+            f"and {what} images: it needs at least 2, so add images of it, or take its folder out."
         )
     held = math.ceil(fraction * len(images))
     if min(held, len(images) - held) < len(classes):
@@ -217,70 +234,3 @@ def _digits(side: int) -> Decoded:
     images = enlarged[:, None].repeat(1, 3, 1, 1)
     labelled = Labelled(images, torch.from_numpy(digits.target).long()).channels_last()
     return Decoded(tuple(map(str, digits.target_names)), labelled)
-
-
-@dataclass(frozen=True, eq=False)
-class SelectedImage:
-    """The image under study."""
-
-    image: torch.Tensor
-    """uint8, (3, side, side)."""
-    label: int | None
-    """Number of its class; None for an image file, whose class is unknown."""
-    description: str
-    """Which image it is, in words: ``"train image 6 (bird)"``, or the path of a file."""
-    spec: str = ""
-    """What `select_image` takes for an image of the data set, e.g. ``"train:6"``."""
-
-    @property
-    def pixels(self) -> np.ndarray:
-        """The image for drawing: uint8, (side, side, 3)."""
-        return self.image.permute(1, 2, 0).numpy()
-
-
-def select_image(dataset: Dataset, spec: str) -> SelectedImage:
-    """The image that `spec` names.
-
-    Args:
-        dataset: the data set to select from.
-        spec: ``"train:6"``, ``"test:12"``, ``"bird"`` (its first training image), ``"bird/3"`` (counted from 0), an
-            image file, or ``"6"`` for ``"train:6"`` where no class is called 6; empty: the first bird, where there is
-            none the first class's first image.
-
-    Raises:
-        StudyError: for an index out of range, a file that cannot be read, or anything else.
-    """
-    spec = spec or ("bird" if "bird" in dataset.classes else dataset.classes[0])
-    if match := re.fullmatch(r"(train|test):(-?\d+)", spec):
-        return _by_index(dataset, match[1], int(match[2]))
-    name, _, place = spec.partition("/")
-    if name in dataset.classes and re.fullmatch(r"(|-?\d+)", place):
-        return _by_class(dataset, name, int(place or 0))
-    path = Path(spec).expanduser()
-    if path.is_file():
-        return SelectedImage(torch.from_numpy(read_image(path, dataset.side)), None, str(path))
-    if re.fullmatch(r"-?\d+", spec):
-        return _by_index(dataset, "train", int(spec))
-    raise StudyError(
-        f"Unknown image {spec!r}: choose train:N, test:N, a class ({', '.join(dataset.classes)}), CLASS/N or "
-        "the path of an image file."
-    )
-
-
-def _by_index(dataset: Dataset, part: str, index: int) -> SelectedImage:
-    images = dataset.train if part == "train" else dataset.test
-    _check_range(f"{part}:{index}", index, len(images))
-    label = int(images.labels[index])
-    description = f"{part} image {index} ({dataset.classes[label]})"
-    return SelectedImage(images.images[index], label, description, f"{part}:{index}")
-
-
-def _by_class(dataset: Dataset, name: str, place: int) -> SelectedImage:
-    members = torch.nonzero(dataset.train.labels == dataset.classes.index(name)).flatten()
-    _check_range(f"{name}/{place}", place, len(members))
-    return _by_index(dataset, "train", int(members[place]))
-
-
-def _check_range(spec: str, index: int, count: int) -> None:
-    if not 0 <= index < count:
-        raise StudyError(f"There is no image {spec}: choose a number from 0 to {count - 1}.")

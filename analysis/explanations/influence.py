@@ -64,6 +64,8 @@ class Influence:
     """TracIn; above 0: lowered the loss."""
     similarity: np.ndarray
     """Cosine."""
+    files: Sequence[str] = ()
+    """The paths of their files; empty where they are not known."""
 
 
 def show(influence: Influence) -> Exhibit:
@@ -83,6 +85,8 @@ def show(influence: Influence) -> Exhibit:
 def leading(influence: Influence) -> pd.DataFrame:
     """group, place, image (its number among the training images), class, score, cosine; the first of each group first.
 
+    Also file, where the files are known.
+
     An image whose score has the other sign, or is 0, neither lowered nor raised the loss: a group may be shorter.
     """
     values = {"lowered": influence.scores, "raised": -influence.scores, "nearest": influence.similarity}
@@ -97,8 +101,10 @@ def leading(influence: Influence) -> pd.DataFrame:
             "score": influence.scores[order],
             "cosine": influence.similarity[order],
         }
-        parts.append(pd.DataFrame(columns).assign(group=group))
-    return pd.concat(parts, ignore_index=True)[["group", "place", "image", "class", "score", "cosine"]]
+        if influence.files:
+            columns["file"] = [influence.files[row] for row in order]
+        parts.append(pd.DataFrame({"group": group, **columns}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def caption(influence: Influence, table: pd.DataFrame) -> str:

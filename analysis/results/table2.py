@@ -33,7 +33,7 @@ def show(table: pd.DataFrame) -> list[Exhibit]:
         Exhibit("table2", _heading(table), caption(table), table, shown=answer(table), note=note(table)),
         Exhibit(
             "table2_intervals",
-            "How certain the numbers of Table 2 are",
+            "How certain these measures are",
             intervals_caption(table),
             table,
             draw_intervals(table),

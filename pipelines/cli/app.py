@@ -2,10 +2,13 @@
 
 import gc
 import os
+import re
+import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,6 +16,7 @@ import typer
 from pipelines.cli import defaults_file, options, stages, store, training
 from pipelines.cli.variables import variable_of, variables_behind
 from pipelines.session.isolation import SPINS, invalid_variable, isolate, limit_spinning, say_starting, tolerant_output
+from study.config import BUNDLED
 from study.errors import StudyError, require
 from study.home import default_home
 from study.system import interruption
@@ -120,13 +124,23 @@ def _explained(error: typer.TyperException) -> str:
     if context and not context.parent and "No such option" in error.message and option in _options(context.command):
         return f"{option} goes after the command, e.g. `study {_options(context.command)[option]} {option}`."
     if context and (context.info_name, option) == ("predict", "--image-size"):
-        return f"{option} is none of predict's: it resizes photos to the size that the run was trained on."
+        return f"predict has no {option}: photos are resized to the size that the run was trained on."
     others = _commands_with(option, context.parent.command) if context and context.parent else ""
-    if others and "No such option" in error.message:
+    if context and others and "No such option" in error.message:
         return f"{option} is none of {context.info_name}'s: it goes with {others}."
+    if context and (extra := re.fullmatch(r"Got unexpected extra argument\(?s?\)? \((.*)\)", error.format_message())):
+        return f"study {context.info_name} takes no {extra[1]!r} without an option{_meant(context.command, extra[1])}."
     if context and error.format_message().startswith("Missing"):
         return f"{error.format_message()} `study {context.info_name} --help` explains it."
     return error.format_message()
+
+
+def _meant(command: Any, word: str) -> str:
+    """The option that a `word` without one probably belongs to."""
+    options = [option for each in command.params for option in each.opts]
+    is_dataset = word in BUNDLED or Path(word).expanduser().exists() or "--run" not in options
+    meant = "--dataset" if is_dataset else "--run"
+    return f": write {meant} {shlex.quote(word)}" if meant in options else ""
 
 
 def _options(group: Any) -> dict[str, str]:

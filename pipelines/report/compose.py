@@ -87,6 +87,8 @@ def show_duplicates(m: Material) -> Iterable[Exhibit]:
     images = pd.DataFrame(
         {"group": copies.groups, "image": copies.names, "class": [data.classes[label] for label in copies.labels]}
     )
+    if data.files:
+        images["file"] = [data.file_of(name) for name in copies.names]
     yield duplicates.show(copies.counts, images, len(data.train) + len(data.test))
     # With another split seed the test images differ.
     predictions = {

@@ -9,8 +9,9 @@ import torch
 from analysis.layers import worked_example
 from pipelines.report.network import Network
 from study.architectures import CNNConfig
-from study.data import SelectedImage, normalise
+from study.data import normalise
 from study.probes.convolution import EDGES, convolve, highest_variance_patch, rectify_and_pool
+from study.selection import SelectedImage
 
 PATCH = 8
 """Side in pixels of the patch whose numbers are written out."""

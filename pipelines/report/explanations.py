@@ -13,7 +13,6 @@ from analysis.results.classification import softmax
 from pipelines.report.cache import Cache, fingerprint
 from pipelines.report.measurements import FORWARD
 from pipelines.report.network import Network
-from study.data import SelectedImage
 from study.images import Labelled, normalise
 from study.models import CNN
 from study.probes import attributions as probes
@@ -22,6 +21,7 @@ from study.probes import influence as tracing
 from study.probes.activity import stratified_rows
 from study.probes.margins import margins, pair_of
 from study.probes.twin import twin
+from study.selection import SelectedImage
 
 TRACED = 5_000
 """Training images, as many of each class, whose influence is measured: 14 s of one core's time for a CNN."""
@@ -128,13 +128,14 @@ def attributions(network: Network, image: SelectedImage, train: Labelled, pair: 
     return items
 
 
-def influence(network: Network, image: SelectedImage, train: Labelled) -> Influence:
+def influence(network: Network, image: SelectedImage, train: Labelled, files: Sequence[str] = ()) -> Influence:
     """The training images that moved the loss of one image, for its class or, where that is unknown, the predicted one.
 
     Args:
         network: a CNN or an FFNN.
         image: the image under study; training images that are equal to it are left out.
         train: the images that the network was trained on.
+        files: the paths of their files, where they are known.
     """
     model = network.report_model(network.last)
     label = image.label
@@ -163,4 +164,5 @@ def influence(network: Network, image: SelectedImage, train: Labelled) -> Influe
         images=sample.images.permute(0, 2, 3, 1).numpy(),
         scores=tracing.tracin(model, weights, network.config.learning_rate, sample, studied),
         similarity=similarity,
+        files=[files[row] for row in rows] if files else (),
     )

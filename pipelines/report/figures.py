@@ -62,6 +62,8 @@ class Figure:
 
 REPORT = maps_of(CNN.layers)
 """The names of the maps of each convolution of the report's CNN."""
+NUMBER = r" \((Figure|Table) \d+\)$"
+"""At the end of a heading, the number that the figure has in the report."""
 OF_FILTERS = (EXACT, CONVOLUTIONS, WEIGHTS, DATASET)
 OF_LAYERS = (CONVOLUTIONS, IMAGE)
 
@@ -199,7 +201,7 @@ def names_of(files: Collection[str], rows: Collection[Figure] = ()) -> tuple[str
     owners = {file: _owner(file, rows) for file in files}
     for file, name in owners.items():
         if name is None:
-            raise unknown("figure", file, [figure.name for figure in rows])
+            raise unknown("figure", file, _owners(rows))
     return tuple(dict.fromkeys(name for name in owners.values() if name))
 
 
@@ -212,13 +214,17 @@ def require_possible(files: Collection[str]) -> None:
     for file in files:
         # Other networks have figures of further layers.
         if _owner(file, FIGURES) is None and _owner(re.sub(r"(conv|relu|pool)\d+", r"\g<1>1", file), FIGURES) is None:
-            raise unknown("figure", file, names())
+            raise unknown("figure", file, _owners(FIGURES))
 
 
 def _owner(file: str, rows: Collection[Figure]) -> str | None:
     """The name of the figure that a file, or a figure's name, belongs to."""
-    known = {name: figure.name for figure in rows for name in (figure.name, *figure.files)}
-    return known.get(re.sub(r"_filter\d+$", "", file))
+    return _owners(rows).get(re.sub(r"_filter\d+$", "", file))
+
+
+def _owners(rows: Collection[Figure]) -> dict[str, str]:
+    """The name of the figure by each name that `--only` accepts."""
+    return {name: figure.name for figure in rows for name in (figure.name, *figure.files)}
 
 
 def available(material: Material) -> list[Figure]:
@@ -272,5 +278,8 @@ def exhibits(figure: Figure, material: Material) -> list[Exhibit]:
     for need in figure.needs:
         if need.reason and not need.met(material):
             raise StudyError(need.reason(material))
-    exhibit = figure.show(material)
-    return [exhibit] if isinstance(exhibit, Exhibit) else list(exhibit)
+    shown = figure.show(material)
+    made = [shown] if isinstance(shown, Exhibit) else list(shown)
+    if material.is_of_report:
+        return made
+    return [replace(exhibit, heading=re.sub(NUMBER, "", exhibit.heading)) for exhibit in made]

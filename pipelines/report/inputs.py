@@ -55,7 +55,7 @@ def _images(material: Material) -> Sequence[object]:
     dataset, selected = material.dataset, material.selected
     return (
         dataset and (dataset.digest, asdict(dataset.config), dataset.classes, dataset.skipped, dataset.left_out),
-        selected and (fingerprint(selected.image), selected.label, selected.description),
+        selected and (fingerprint(selected.image), selected.label, selected.description, selected.file),
         material.no_images,
     )
 

@@ -10,13 +10,14 @@ import torch
 
 from analysis.filters import image_ablation
 from analysis.images.covariance import Covariance
-from analysis.results import intervals
+from analysis.results import intervals, kinds
 from pipelines.config import REPORT_FILTER, AnalysisConfig
 from pipelines.report import measurements, tracked
 from pipelines.report.cache import Cache
 from pipelines.report.demonstrations import Patch, patch
 from pipelines.report.network import SPLITS, Network
-from study.data import Dataset, SelectedImage
+from study.data import Dataset
+from study.selection import SelectedImage
 from study.tracking.runs import Run
 
 Predictions = tuple[np.ndarray, np.ndarray]
@@ -51,6 +52,11 @@ class Material:
         return self.network.classes
 
     @property
+    def is_of_report(self) -> bool:
+        """Whether the classes are CIFAR-10's, the report's: of others nothing is numbered as in the report."""
+        return kinds.has_groups(self.classes)
+
+    @property
     def data(self) -> Dataset:
         """The data set, for figures that need it."""
         assert self.dataset is not None
@@ -81,7 +87,8 @@ class Material:
         leading = self._leading.get(layer)
         if leading is None:
             return {number: ""}
-        own = "the report's" if number == REPORT_FILTER else f"the last one, in place of the report's {REPORT_FILTER}"
+        default = "the report's" if self.is_of_report else "the default"
+        own = default if number == REPORT_FILTER else f"the last one, in place of {default} {REPORT_FILTER}"
         if leading[0] == number:
             return {number: f"Filter {number} is {own}, and {leading[1]}"}
         return {number: f"Filter {number} is {own}.", leading[0]: f"Filter {leading[0]} is {leading[1]}"}

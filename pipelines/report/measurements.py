@@ -24,11 +24,12 @@ from study import images as study_images
 from study import models, training
 from study.architectures import CNNConfig
 from study.convolutions import Convolutions
-from study.data import Dataset, SelectedImage, select_image
+from study.data import Dataset
 from study.images import Labelled
 from study.models import CNN, Model
 from study.probes import ablation as ablating
 from study.probes import activity, responses
+from study.selection import SelectedImage, select_image
 
 SAMPLED = 1000
 """Test images on which activity is measured; silence is tested on all of them."""

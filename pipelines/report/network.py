@@ -15,9 +15,10 @@ from analysis.drawing.wording import sentence
 from study.architectures import CustomConfig
 from study.config import TrainConfig
 from study.convolutions import layered, maps_of
-from study.data import SelectedImage, normalise
+from study.data import normalise
 from study.errors import StudyError
 from study.models import Layered, Model, build_model, trained_model
+from study.selection import SelectedImage
 from study.system.debugging import show_if_debugging
 from study.tracking.artifacts import DESCRIPTION, SPLITS, epoch_of, predictions_path, weights_path
 from study.tracking.hints import retraining

@@ -9,8 +9,9 @@ from pipelines.report.cache import Cache, fingerprint
 from pipelines.report.explanations import cnn
 from pipelines.report.measurements import FORWARD
 from pipelines.report.network import Network
-from study.data import Dataset, SelectedImage
+from study.data import Dataset
 from study.probes import activity, attributions, circuit, margins, similarity, twin
+from study.selection import SelectedImage
 
 SAMPLED = 500
 """Test images, as many of each class, whose maps are compared."""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.drawing.names import readable
 from analysis.drawing.wording import counted, listed, model_label, settings
 from analysis.page import Section, page
 from analysis.results import table2
@@ -44,7 +45,7 @@ def write_page(
     network, config = material.network, material.config
     html = page(
         f"{model_label(network.name)} on {network.images}",
-        f"{_lead(material.table2, material.networks)} {NUMBERED}",
+        " ".join([_lead(material.table2, material.networks), *([NUMBERED] if material.is_of_report else [])]),
         parts,
         facts=_facts(material, command),
         links=_links(report, config),
@@ -132,7 +133,7 @@ def _lead(table: pd.DataFrame, networks: Mapping[str, Network]) -> str:
 
 
 def _links(report: Report, config: AnalysisConfig) -> dict[str, str]:
-    links = {"Every filter in the explorer": "explorer.html", "Table 2 as Markdown": "table2.md"}
+    links = {"Every filter in the explorer": "explorer.html", "The measures as Markdown": "table2.md"}
     if not config.only:
         return {label: name for label, name in links.items() if name in report.files}
     whole = f"../{PAGE}"
@@ -151,8 +152,9 @@ def _facts(material: Material, command: str) -> dict[str, str]:
     analysed = material.network.run
     facts["Data set"] = f"{analysed.dataset}, digest {analysed.dataset_digest[:16]}"
     if material.selected:
-        spec = material.selected.spec
-        facts["Image under study"] = material.selected.description + (f", --image {spec}" if spec else "")
+        image = material.selected
+        named = f", {readable(image.file)}" if image.file else ""
+        facts["Image under study"] = f"{image.description}{named}" + (f", --image {image.spec}" if image.spec else "")
     facts["This page"] = f"{command}, commit {short_commit(git_commit())}"
     return facts
 

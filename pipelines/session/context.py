@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
@@ -149,14 +149,13 @@ class Context(Stores):
         resizing = (
             "" if is_as_published else f", resized to {config.image_size} × {config.image_size} pixels where needed"
         )
+        held_out = len(dataset.splits.validation_rows)
         self.display.say(
-            f"{dataset.key}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
-            f"{len(dataset.classes)} classes{resizing}."
+            f"{dataset.key}: {len(dataset.train):,} training images ({held_out:,} of them for validation) and "
+            f"{len(dataset.test):,} test images of {len(dataset.classes)} classes{resizing}."
         )
-        if dataset.left_out:
-            self.display.say(dataset.left_out)
-        for caution in cautions(dataset):
-            self.display.say(caution)
+        for line in self._shortened([*filter(None, [dataset.left_out]), *cautions(dataset)], dataset):
+            self.display.say(line)
         return dataset
 
     def _as_recorded(self, dataset: "Dataset") -> "Dataset":
@@ -168,6 +167,14 @@ class Context(Stores):
                 self.display.say(f"The same images were recorded as {key}: they keep this name.")
                 return replace(dataset, key=key)
         return dataset
+
+    def _shortened(self, notices: Sequence[str], dataset: "Dataset") -> Sequence[str]:
+        """The notices on a data set; for one that is in the store already, their number if there are several."""
+        if len(notices) < 2 or not self.store.client.get_experiment_by_name(dataset.key):
+            return notices
+        # `study data` takes no --tracking-uri.
+        shows = hints.command_at(self.home, self.home.tracking_uri, "data", *hints.images(dataset.config))
+        return [f"{len(notices)} notices about these images: `{shows}`."]
 
     def images_of(self, run: Run, loaded: "Dataset | None") -> "Dataset":
         """The data set that `run` was trained on: `loaded`, or where that is None the one that the run records.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, features
 
-from study.pictures.transparency import to_rgb
+from study.pictures.transparency import SEEN_THROUGH, to_rgb
 
 MAX_PIXELS = 50_000_000
 """Maximum number of pixels of an image, checked before decoding: a small file can decompress to fill the memory."""
@@ -46,6 +46,8 @@ class Photo:
     """Width and height before it was resized."""
     has_more: bool
     """Whether the file has pages or frames beyond the first, which are not read."""
+    is_transparent: bool
+    """Whether any pixel of it is transparent."""
 
 
 def read_photo(source: Path | bytes, side: int) -> Photo:
@@ -56,7 +58,7 @@ def read_photo(source: Path | bytes, side: int) -> Photo:
     """
     with _opened(source) as image:
         photo = upright(image)
-        return Photo(resized(photo, side), photo.size, _has_more(image))
+        return Photo(resized(photo, side), photo.size, _has_more(image), photo.info.get(SEEN_THROUGH, False))
 
 
 def read_upright(source: Path | bytes) -> Image.Image:

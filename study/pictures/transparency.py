@@ -9,6 +9,8 @@ from study.config import BACKGROUND
 
 BITMAP_HEADER, BITS = 40, slice(14, 16)
 """The length of the header of a bitmap within an icon, and where it has the number of bits of a pixel."""
+SEEN_THROUGH = "transparent"
+"""Key in the `info` of a composited image: whether any pixel was transparent."""
 OF_16_BITS = ";16B"
 """How Pillow calls samples of 16 bits in a PNG."""
 
@@ -51,7 +53,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         rgba = canvas
     if rgba.mode == "RGB":
         return rgba
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, BACKGROUND), rgba).convert("RGB")
+    composited = Image.alpha_composite(Image.new("RGBA", rgba.size, BACKGROUND), rgba).convert("RGB")
+    composited.info[SEEN_THROUGH] = rgba.getchannel("A").getextrema() != (255, 255)
+    return composited
 
 
 def _of_icon(image: IcoImagePlugin.IcoImageFile) -> Image.Image:

@@ -43,10 +43,14 @@ class Decoded:
     """The image files that cannot be read: path within the source, and why."""
     several: Sequence[str] = ()
     """The image files with further pages or frames, which are not read: paths within the source."""
+    transparent: int = 0
+    """The number of image files with transparent pixels."""
     left_out: str = ""
     """Sentences on what is not read: other contents, unreadable files, further pages."""
     cache: Path | None = None
     """The file that holds all this; None where it could not be written."""
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By part, the file of each image: its path within the source; empty where that is not known."""
     validation: Labelled | None = None
     """The validation images that the source keeps apart; None where they are to be drawn from the training images."""
 
@@ -92,7 +96,7 @@ def room(count: int, side: int, folder: Path) -> Labelled:
         raise StudyError(
             f"{count:,} images of {side} × {side} pixels need {count * 3 * side**2 / 2**30:.1f} GiB, more than the "
             f"free memory, and cannot be kept in {folder} ({error.strerror}): make room there, or choose a smaller "
-            "--image-size or fewer images."
+            "--image-size (in Python image_size) or fewer images."
         ) from None
 
 
@@ -144,7 +148,10 @@ def _mapped(path: Path) -> tuple[Decoded, str]:
         name: Labelled(tensors[f"{name}_images"].permute(0, 3, 1, 2), tensors[f"{name}_labels"].clone(), path.parent)
         for name in described["parts"]
     }
-    classes, left = tuple(described["classes"]), (described["unreadable"], described["several"])
+    classes, left = (
+        tuple(described["classes"]),
+        (described["unreadable"], described["several"], described["transparent"]),
+    )
     test, validation = parts.get("test"), parts.get("validation")
     return Decoded(classes, parts["train"], test, *left, cache=path, validation=validation), described["digest"]
 
@@ -157,6 +164,7 @@ def store_cache(path: Path, decoded: Decoded, say: Say) -> tuple[Decoded, str]:
         "parts": list(decoded.parts),
         "unreadable": dict(decoded.unreadable),
         "several": list(decoded.several),
+        "transparent": decoded.transparent,
     }
     # As they lie in memory.
     tensors = {f"{name}_images": part.images.permute(0, 2, 3, 1) for name, part in decoded.parts.items()}

@@ -58,7 +58,15 @@ def load_folder(
     decoded, digest = stored
     _check_readable(root, decoded, len(files), skip_unreadable)
     sentences = listing.left_out, _of_unreadable(decoded.unreadable), _of_several(decoded.several)
-    return replace(decoded, left_out=" ".join(filter(None, sentences))), digest
+    read = {
+        part: [name for name in _names(root, classes) if name not in decoded.unreadable]
+        for part, classes in listing.files.items()
+    }
+    return replace(decoded, left_out=" ".join(filter(None, sentences)), files=read), digest
+
+
+def _names(root: Path, classes: Mapping[str, Sequence[Path]]) -> list[str]:
+    return [str(file.relative_to(root)) for files in classes.values() for file in files]
 
 
 def _of_unreadable(reasons: Mapping[str, str]) -> str:
@@ -85,7 +93,7 @@ def _check_readable(root: Path, decoded: Decoded, files: int, skip_unreadable: b
         first, reason = next(iter(decoded.unreadable.items()))
         raise StudyError(
             f"{len(decoded.unreadable)} of {files} image files cannot be read, the first is {root / first} ({reason}): "
-            "repair or remove them, or skip them with --skip-unreadable."
+            "repair or remove them, or skip them with --skip-unreadable (in Python skip_unreadable=True)."
         )
     for name, part in decoded.parts.items():
         missing = set(range(len(decoded.classes))) - set(part.labels.tolist())
@@ -119,7 +127,7 @@ def read_file(path: Path, side: int = IMAGE_SIZE) -> Photo:
 
 def decode(
     paths: Sequence[Path], images: np.ndarray, progress: Progress | None = None
-) -> tuple[dict[int, str], list[int]]:
+) -> tuple[dict[int, str], list[int], int]:
     """Reads image files.
 
     Args:
@@ -128,10 +136,12 @@ def decode(
         progress: called with the number of files read so far and N.
 
     Returns:
-        By position, the reasons why files cannot be read; and the positions of those with several pages or frames.
+        By position, the reasons why files cannot be read; the positions of those with several pages or frames; and the
+        number of those with transparent pixels.
     """
     unreadable: dict[int, str] = {}
     several: list[int] = []
+    transparent: list[int] = []
 
     def read(positions: range) -> int:
         for position in positions:
@@ -144,19 +154,21 @@ def decode(
             images[position] = photo.pixels
             if photo.has_more:
                 several.append(position)
+            if photo.is_transparent:
+                transparent.append(position)
         return positions.stop
 
     for done in in_chunks(read, len(paths)):
         if progress:
             progress(done, len(paths))
-    return dict(sorted(unreadable.items())), sorted(several)
+    return dict(sorted(unreadable.items())), sorted(several), len(transparent)
 
 
 def _decode_folder(root: Path, listing: Files, room: Labelled, progress: Progress | None = None) -> Decoded:
     """Decodes the files of `listing`, which lie below `root`, to `room`; unreadable ones are left out and named."""
     classes = tuple(listing["train"])
     rows = [(part, name, file) for part, group in listing.items() for name, files in group.items() for file in files]
-    unreadable, several = decode([file for _, _, file in rows], room.images.numpy(), progress)
+    unreadable, several, transparent = decode([file for _, _, file in rows], room.images.numpy(), progress)
     kept = [row for row in range(len(rows)) if row not in unreadable]
     for place, row in enumerate(kept) if unreadable else ():
         room.images[place] = room.images[row]
@@ -166,4 +178,5 @@ def _decode_folder(root: Path, listing: Files, room: Labelled, progress: Progres
     parts = {part: Labelled(images, of, room.on_disk) for part, images, of in split}
     reasons = {str(rows[row][2].relative_to(root)): reason for row, reason in unreadable.items()}
     paged = [str(rows[row][2].relative_to(root)) for row in several]
-    return Decoded(classes, parts["train"], parts.get("test"), reasons, paged, validation=parts.get("validation"))
+    test, validation = parts.get("test"), parts.get("validation")
+    return Decoded(classes, parts["train"], test, reasons, paged, validation=validation, transparent=transparent)

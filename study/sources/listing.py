@@ -1,12 +1,13 @@
 """What lies in an image folder: the images by part and class, and what is left out and why."""
 
+import difflib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from study.config import BUNDLED
-from study.errors import StudyError, unknown
+from study.errors import StudyError, require, unknown
 from study.sources.formats import ARCHIVES, IGNORED, IMAGES, OTHER, SUFFIXES, could_be_image, kind_of
 from study.system.redaction import one_line
 
@@ -184,13 +185,23 @@ def folder_of(dataset: str) -> Path:
     # An empty path would be that of the current folder.
     if dataset and root.is_dir():
         return root
-    if Path(dataset).is_absolute():
-        # Either mistyped, or recorded before the images were moved.
-        raise StudyError(
-            f"There is no folder {dataset}: --dataset takes {', '.join(BUNDLED)} or the path of an image folder, its "
-            "present one where recorded images were moved."
-        )
-    raise unknown("dataset", dataset, (*BUNDLED, "the path of an image folder"))
+    choices = *BUNDLED, "the path of an image folder"
+    if not dataset:
+        raise unknown("dataset", dataset, choices)
+    if root.is_file():
+        unpack = "unpack it and give" if kind_of(root) == ARCHIVES else "give"
+        raise StudyError(f"{dataset} is a file: {unpack} the folder that holds a folder of images for each class.")
+    # Recorded as an absolute path, by which the images may have been moved since.
+    moved = "; give the present path if the images were moved" if Path(dataset).is_absolute() else ""
+    raise StudyError(f"There is no folder {root}{_similar(root)}: choose one of {', '.join(choices)}{moved}.")
+
+
+def _similar(root: Path) -> str:
+    """A question with the folder beside `root`, or the bundled data set, that is called almost so; empty for none."""
+    beside = [entry.name for entry in _entries(root.parent) if entry.is_dir()] if root.parent.is_dir() else []
+    names = [*BUNDLED, *beside]
+    alike = difflib.get_close_matches(root.name, names, 1) or [name for name in names if name.startswith(root.name)]
+    return f" (is it {alike[0]!r}?)" if alike else ""
 
 
 def list_folder(root: Path, ours: Collection[Path] = ()) -> Listing:
@@ -212,7 +223,10 @@ def list_folder(root: Path, ours: Collection[Path] = ()) -> Listing:
         raise StudyError(f"{folders['train']} holds the one class {next(iter(files['train']))!r}: training needs two.")
     for part, folder in folders.items():
         if strangers := sorted(set(files[part]) - set(files["train"])):
-            raise StudyError(f"{folder} holds classes that train/ does not: {', '.join(strangers)}.")
+            raise StudyError(
+                f"{folder} holds classes that train/ does not: {', '.join(strangers)}; move images of them to train/, "
+                "or leave them out."
+            )
     for entry in _entries(root) if folders["train"] != root else ():
         if entry not in folders.values() and entry not in ours:
             lister.aside(entry)
@@ -245,6 +259,12 @@ def _folders(root: Path, ours: Collection[Path]) -> dict[str, Path]:
     is_part = bool(names & {*LIKE_TRAIN, *LIKE_VALIDATION, *LIKE_TEST})
     if len(names) == 1 and not is_part:
         raise StudyError(f"{root} holds the one class {next(iter(names))!r}: training needs two.")
+    loose = [] if names else [entry for entry in _entries(root) if entry.is_file() and kind_of(entry) == IMAGES]
+    require(
+        not loose,
+        f"{root} holds {len(loose):,} image{'s' * (len(loose) > 1)} in no class folder: put each class's images in a "
+        f"folder of its name, as {root.name}/<class>/{loose[0].name if loose else ''}.",
+    )
     if not names or is_part:
         raise StudyError(
             f"{root} has no train/: an image folder holds train/<class>/ and, if kept apart, val/<class>/ and "

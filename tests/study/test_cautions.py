@@ -39,8 +39,13 @@ def test_few_validation_images_are_counted_drawn_or_kept_apart():
 
 def test_unequal_classes_are_named_with_the_accuracy_of_the_most_frequent():
     [sentence] = cautions(dataset(labelled(1500, 300), labelled(30, 10)))
-    assert "“cat” has 1,500 training images, “dog” 300" in sentence
+    assert "“cat” has 1,350 training images, “dog” 270" in sentence
     assert sentence.endswith("Always answering “cat” has a test accuracy of 0.7500.")
+
+
+def test_unequal_classes_are_counted_without_the_images_kept_for_validation():
+    unequal = dataset(labelled(300, 1000), labelled(50, 50), kept_for_validation=300)
+    assert "“dog” has 700 training images, “cat” 300; read" in cautions(unequal)[0]
 
 
 def test_a_class_without_test_images_is_named():

@@ -158,6 +158,8 @@ def test_a_wrong_argument_is_a_sentence_that_names_the_choices(option: str, name
 
 MISTAKES = {
     "nowhere:build": ("no module 'nowhere'", "current folder"),
+    "my_networks.py:good": ("write my_networks:good, without .py",),
+    "networks/deep.py:good": ("write deep:good in its folder",),
     "my_networks:bad": ("no function 'bad'", "good, sized, searched, Own"),
     "my_networks:counter": ("is a int, not a function",),
     "my_networks:no_classes": ("has no parameter classes",),

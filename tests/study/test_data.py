@@ -21,10 +21,12 @@ import torch
 from PIL import Image
 
 from study.config import DataConfig
-from study.data import Dataset, Labelled, load_dataset, normalise, select_image
+from study.data import Dataset, Labelled, load_dataset, normalise
 from study.errors import StudyError
 from study.home import Home
+from study.selection import select_image
 from study.sources import image_folder as image_files
+from study.sources.image_folder import read_image
 
 BATCHES = "cifar-10-batches-py"
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -274,7 +276,9 @@ class TestFolder:
         Image.new("P", (32, 32), 0).save(cats / "2.gif")
         Image.new("CMYK", (40, 40), (0, 0, 0, 255)).save(cats / "3.jpg")
         Image.fromarray(np.full((9, 9), 257 * 60, np.uint16)).save(cats / "4.png")
-        colours = load(folder, home).train.images[6:, :, 16, 16].tolist()
+        dataset = load(folder, home)
+        assert dataset.transparent == load(folder, home).transparent == 1
+        colours = dataset.train.images[6:, :, 16, 16].tolist()
         assert colours == [[100, 100, 100], [128, 128, 129], [0, 0, 0], [0, 0, 0], [60, 60, 60]]
 
     def test_a_photograph_is_turned_upright(self, folder: Path, home: Home):
@@ -313,6 +317,20 @@ class TestFolder:
         assert len(seen) > 1
         assert seen[-1] == (300, 300)
 
+    @pytest.mark.parametrize("test", [0, 3])
+    @pytest.mark.parametrize("validation", [0, 2])
+    def test_each_image_is_that_of_its_file(self, test: int, validation: int, tmp_path: Path, home: Home):
+        root = write_folder(tmp_path / "photos", train=7, test=test)
+        for number in range(validation):
+            for name in ("cat", "bird"):
+                write_image(root / "val" / name / f"{number}.png", seed=200 + number)
+        (root / "train" / "bird" / "0002.png").write_bytes(b"")
+        dataset = load(root, home, skip_unreadable=True)
+        for part, images in {"train": dataset.train, "test": dataset.test}.items():
+            assert len(dataset.files[part]) == len(images)
+            for file, image in zip(dataset.files[part], images.images, strict=True):
+                assert np.array_equal(read_image(root / file), image)
+
 
 class TestDigest:
     def test_stays_when_the_folder_moves(self, folder: Path, home: Home, tmp_path: Path):
@@ -342,7 +360,8 @@ class TestDigest:
 class TestRefusedFolders:
     def test_a_name_that_is_nothing_is_answered_with_the_choices(self, home: Home):
         assert refusal("cifar11", home) == (
-            "Unknown dataset 'cifar11': choose one of cifar10, digits, the path of an image folder."
+            f"There is no folder {Path.cwd() / 'cifar11'} (is it 'cifar10'?): choose one of cifar10, digits, the path "
+            "of an image folder."
         )
 
     def test_missing_train(self, tmp_path: Path, home: Home):
@@ -367,12 +386,14 @@ class TestRefusedFolders:
 
     def test_a_test_class_without_training(self, folder: Path, home: Home):
         write_image(folder / "test" / "dog" / "0.png", seed=1)
-        assert "test holds classes that train/ does not: dog." in refusal(folder, home)
+        assert "test holds classes that train/ does not: dog; move images of them" in refusal(folder, home)
 
     def test_a_class_too_small_to_hold_a_test_image_out(self, tmp_path: Path, home: Home):
         root = write_folder(tmp_path / "photos", train=9, test=0)
         write_image(root / "train" / "dog" / "0.png", seed=1)
-        assert "Class 'dog' has 1 of the images to be split into training and test images" in refusal(root, home)
+        text = refusal(root, home)
+        assert "Class 'dog' has 1 of the images to be split into training and test images" in text
+        assert text.endswith("it needs at least 2, so add images of it, or take its folder out.")
 
 
 class TestUnreadable:
@@ -387,7 +408,7 @@ class TestUnreadable:
     def test_the_first_is_named_with_their_number_and_the_way_out(self, damaged: Path, home: Home):
         text = refusal(damaged, home)
         assert text.startswith(f"3 of 18 image files cannot be read, the first is {damaged}/train/cat/0002.png (")
-        assert "--skip-unreadable" in text
+        assert text.endswith("or skip them with --skip-unreadable (in Python skip_unreadable=True).")
 
     def test_skipped_they_are_left_out_and_counted(self, damaged: Path, home: Home):
         dataset = load(damaged, home, skip_unreadable=True)
@@ -770,64 +791,6 @@ class TestCIFAR10:
         home.data.mkdir(parents=True)
         home.data.chmod(stat.S_IRUSR | stat.S_IXUSR)
         assert "Permission denied" in refusal("cifar10", home)
-
-
-class TestSelectImage:
-    @pytest.fixture
-    def dataset(self, tmp_path: Path, home: Home) -> Dataset:
-        return load(write_folder(tmp_path / "animals", classes=("ant", "bird", "cat")), home)
-
-    @pytest.mark.parametrize(
-        ("spec", "part", "index", "description"),
-        [
-            ("", "train", 6, "train image 6 (bird)"),
-            ("train:0", "train", 0, "train image 0 (ant)"),
-            ("test:8", "test", 8, "test image 8 (cat)"),
-            ("cat", "train", 12, "train image 12 (cat)"),
-            ("bird/3", "train", 9, "train image 9 (bird)"),
-            ("9", "train", 9, "train image 9 (bird)"),
-        ],
-    )
-    def test_an_index_or_a_class_selects(self, dataset: Dataset, spec: str, part: str, index: int, description: str):
-        selected = select_image(dataset, spec)
-        images = getattr(dataset, part)
-        assert torch.equal(selected.image, images.images[index])
-        assert selected.label == int(images.labels[index])
-        assert (selected.description, selected.spec) == (description, f"{part}:{index}")
-
-    def test_without_birds_the_first_class_is_the_default(self):
-        assert select_image(balanced(classes=3, per_class=2), "").description == "train image 0 (class 0)"
-
-    def test_a_file_is_resized_and_has_no_label(self, dataset: Dataset, tmp_path: Path):
-        Image.new("RGB", (100, 50), (10, 20, 30)).save(tmp_path / "photo.png")
-        selected = select_image(dataset, str(tmp_path / "photo.png"))
-        assert selected.image.shape == (3, 32, 32)
-        assert selected.image[:, 5, 5].tolist() == [10, 20, 30]
-        assert selected.label is None
-        assert selected.description == str(tmp_path / "photo.png")
-
-    @pytest.mark.parametrize(
-        ("spec", "reason"),
-        [
-            ("train:18", "There is no image train:18: choose a number from 0 to 17."),
-            ("test:-1", "There is no image test:-1: choose a number from 0 to 8."),
-            ("bird/6", "There is no image bird/6: choose a number from 0 to 5."),
-            (
-                "wolf",
-                "Unknown image 'wolf': choose train:N, test:N, a class (ant, bird, cat), CLASS/N or the path of "
-                "an image file.",
-            ),
-        ],
-    )
-    def test_what_is_not_there_is_answered_with_the_choices(self, dataset: Dataset, spec: str, reason: str):
-        with pytest.raises(StudyError) as raised:
-            select_image(dataset, spec)
-        assert one_sentence(raised.value) == reason
-
-    def test_a_file_that_is_no_image_is_named(self, dataset: Dataset, tmp_path: Path):
-        (tmp_path / "notes.png").write_text("no image")
-        with pytest.raises(StudyError, match=r"notes\.png cannot be read as an image \(its format is not known\)\."):
-            select_image(dataset, str(tmp_path / "notes.png"))
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ from analysis.drawing.style import scale
 from pipelines.report.network import Network
 from study.architectures import CNNConfig
 from study.config import TrainConfig
-from study.data import SelectedImage, normalise
+from study.data import normalise
 from study.images import Labelled
 from study.models import build_model
+from study.selection import SelectedImage
 from study.tracking.runs import Run
 
 DEAD = {"conv1": 3, "conv2": 5}

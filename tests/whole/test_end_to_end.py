@@ -151,7 +151,7 @@ def test_on_real_images_both_models_beat_chance_and_the_reports_numbers_stand_be
     sizes = ("--trials", "2", "--epochs", "2", "--retrain-epochs", "4")
     ended = study("reproduce", "--dataset", str(folder), *sizes, home=home)
     assert ended.code == 0, ended.err
-    assert "3,000 training and 400 test images of 10 classes" in ended.out
+    assert "3,000 training images (300 of them for validation) and 400 test images of 10 classes" in ended.out
     table = pd.read_csv(only_page(home).parent / "table2.csv")
     table = table[table["minus"].isna()].set_index(["split", "model", "measure"]).sort_index()
     chance = 0.1

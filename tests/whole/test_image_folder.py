@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from shlex import quote
 
 import pandas as pd
 import pytest
@@ -51,6 +52,16 @@ def test_tune_says_once_what_is_not_read(tuned: tuple[Home, Ended]) -> None:
     assert ended.out.count("Not read in photos: ") == 1
 
 
+def test_the_next_command_says_how_many_notices_there_are_and_where(folder: Path, tuned: tuple[Home, Ended]) -> None:
+    home, first = tuned
+    assert "There are only 3 validation images" in first.out
+    ended = study_here("analyse", "--run", "best:ffnn", "--only", "samples", home=home.root)
+    assert ended.code == 0, ended.err
+    assert "There are only" not in ended.out
+    shows = f"`study data --dataset {quote(str(folder))} --home {home.root}`"
+    assert f" notices about these images: {shows}." in ended.out
+
+
 def test_the_retrained_run_records_how_many_test_images_are_training_images(tuned: tuple[Home, Ended]) -> None:
     store = Store(tuned[0])
     [run] = store.runs(stage="retrain")
@@ -66,5 +77,21 @@ def test_the_report_has_the_accuracy_without_duplicates(tuned: tuple[Home, Ended
     images = pd.read_csv(table.with_name("duplicate_images.csv"))
     assert images["image"].tolist().count("test:3") == 1
     assert len(images) == 2 * 3 + 2
+    assert images.set_index("image")["file"]["test:3"].startswith("test/cat/")
     page = next(home.reports.rglob("only/*.html")).read_text()
     assert "without them the accuracy is" in page
+
+
+def test_report_and_explanation_name_the_file_of_the_image(folder: Path, tuned: tuple[Home, Ended]) -> None:
+    home, _ = tuned
+    file = "test/cat/0002.png"
+    chosen = ("--run", "best:ffnn", "--image", str(folder / file))
+    ended = study_here("analyse", *chosen, "--only", "samples", home=home.root)
+    assert ended.code == 0, ended.err
+    assert f"test image 5 (cat), {file}, --image test:5" in next(home.reports.rglob("only/*.html")).read_text()
+    ended = study_here("explain", *chosen, home=home.root)
+    assert ended.code == 0, ended.err
+    assert f"The explained image is the file {file}." in ended.out
+    [page] = home.reports.rglob("explanations/test-5/index.html")
+    assert file in page.read_text()
+    assert (pd.read_csv(page.with_name("influence.csv"))["file"].str.startswith("train/")).all()

@@ -36,6 +36,12 @@ def test_the_highest_scores_lowered_the_loss_the_lowest_raised_it_and_the_larges
     assert table["score"][0] == pytest.approx(2)
 
 
+def test_the_files_of_the_training_images_stand_in_the_table_where_they_are_known():
+    assert "file" not in leading(MEASURED)
+    table = leading(replace(MEASURED, files=[f"bird/{row}.png" for row in MEASURED.rows]))
+    assert table["file"].tolist() == [f"bird/{row}.png" for row in table["image"]]
+
+
 def test_the_sentences_state_epochs_sample_classes_and_what_is_not_measured_here():
     exhibit = show(MEASURED)
 

@@ -8,9 +8,10 @@ import torch
 from pipelines.report import explanations
 from pipelines.report.cache import Cache
 from pipelines.report.network import Network, pull
-from study.data import Dataset, select_image
+from study.data import Dataset
 from study.images import Labelled, normalise
 from study.probes.circuit import background as background_of
+from study.selection import select_image
 from tests.conftest import Finished
 
 

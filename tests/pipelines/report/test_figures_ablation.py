@@ -11,8 +11,9 @@ from pipelines.report import figures
 from pipelines.report.exhibits import Report
 from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
-from study.data import Dataset, Labelled, SelectedImage, select_image
+from study.data import Dataset, Labelled
 from study.errors import StudyError
+from study.selection import SelectedImage, select_image
 from tests.support.material import written
 
 FIGURES = [

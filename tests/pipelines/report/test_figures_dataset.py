@@ -10,9 +10,10 @@ from pipelines.report.exhibits import Report
 from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
 from study.architectures import CNNConfig
-from study.data import Dataset, SelectedImage, normalise, select_image
+from study.data import Dataset, normalise
 from study.errors import StudyError
 from study.models import build_model
+from study.selection import SelectedImage, select_image
 from tests.support.material import written
 
 FIRST, DATA = {"architecture"}, {"samples", "covariance", "correlation"}

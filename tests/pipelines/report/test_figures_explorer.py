@@ -8,14 +8,16 @@ import torch
 from PIL import Image
 
 from analysis.explorer import page
+from analysis.results.kinds import GROUPS
 from pipelines.config import AnalysisConfig
 from pipelines.report import measurements
 from pipelines.report.exhibits import MANIFEST, NARROW, Report
 from pipelines.report.material import Material
 from pipelines.report.measurements import other_images, pictures, trace
 from pipelines.report.network import Network, pull
-from study.data import Dataset, SelectedImage, select_image
+from study.data import Dataset
 from study.errors import StudyError
+from study.selection import SelectedImage, select_image
 from tests.support.material import written
 
 
@@ -77,7 +79,11 @@ def test_the_report_follows_its_filter_and_the_living_one_that_matters_most(
         expected = part[fires].idxmax()
         assert list(material.followed(layer)) == list(dict.fromkeys([0, expected]))
         assert "changes the margin most" in material.followed(layer)[expected]
+        assert "the report's" not in " ".join(material.followed(layer).values())
     assert material.start == ("conv1", list(material.followed("conv1"))[-1])
+    names = tuple(sorted(name for names in GROUPS.values() for name in names))
+    of_report = replace(material, network=replace(network, classes=names))
+    assert of_report.followed("conv1")[0].startswith("Filter 0 is the last one, in place of the report's 12")
     chosen = replace(material, config=AnalysisConfig(filter=0))
     assert list(chosen.followed("conv1")) == [0]
     assert list(replace(material, dataset=None).followed("conv1")) == [0]

@@ -8,8 +8,9 @@ import torch
 from pipelines.report.exhibits import Report
 from pipelines.report.material import Material
 from pipelines.report.network import Network, pull
-from study.data import normalise, select_image
+from study.data import normalise
 from study.models import build_model
+from study.selection import select_image
 from tests.support.material import written
 
 

@@ -93,12 +93,13 @@ def test_the_answer_is_readable_on_the_page_and_numbers_in_the_file(report: Repo
     assert "(" in (report.folder / "table2.md").read_text()
     assert "Wik's (2023) numbers are of CIFAR-10, and are shown only for" in section_of(report, "table2").note
     assert "report" not in numbers
-    assert section_of(report, "table2").heading == "Accuracy, precision, recall, F1 and balanced accuracy (Table 2)"
+    assert section_of(report, "table2").heading == "Accuracy, precision, recall, F1 and balanced accuracy"
+    assert not any("(Figure" in section.heading for section in report.sections)
 
 
 def test_a_picture_in_words_has_one_mark_after_its_heading(report: Report):
     assert section_of(report, "calibration").alt.startswith("Calibration: is confidence as high as accuracy? ")
-    assert section_of(report, "roc").alt.startswith("ROC curves of each class against the rest (Figure 14). ")
+    assert section_of(report, "roc").alt.startswith("ROC curves of each class against the rest. ")
 
 
 def test_one_seed_names_the_command_that_adds_another(report: Report, networks):
@@ -122,6 +123,7 @@ def test_cifar_10s_classes_bring_the_report_and_the_kinds(networks, finished_stu
     assert set(pd.read_csv(report.folder / "groups.csv")["model"]) == {"cnn", "ffnn"}
     assert "report" in pd.read_csv(report.folder / "table2.csv")
     assert section_of(report, "table2").heading.endswith("beside the report's (Table 2)")
+    assert section_of(report, "roc").heading.endswith("(Figure 14)")
     assert re.search(r"with Wik's \(2023\) 0.710 \w+ this interval", section_of(report, "table2").text)
 
 

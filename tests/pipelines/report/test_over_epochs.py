@@ -5,7 +5,7 @@ import pytest
 from pipelines.report import over_epochs
 from pipelines.report.cache import Cache
 from pipelines.report.network import pull
-from study.data import select_image
+from study.selection import select_image
 
 
 def test_the_epochs_of_a_run_are_compared_and_the_second_time_nothing_is_computed(finished_study, tmp_path: Path):

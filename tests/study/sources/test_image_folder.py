@@ -108,7 +108,7 @@ def test_a_file_above_the_limit_is_not_opened(folder: Path, home: Home, monkeypa
     odd(folder).touch()
     os.truncate(odd(folder), MAX_BYTES + 1)
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
-    unreadable, _ = decode([odd(folder)], np.zeros((1, 3, 32, 32), np.uint8))
+    unreadable, *_ = decode([odd(folder)], np.zeros((1, 3, 32, 32), np.uint8))
     assert unreadable == {0: "536,870,913 bytes are more than 536,870,912"}
 
 

@@ -11,7 +11,7 @@ from study.config import DataConfig
 from study.data import load_dataset
 from study.errors import StudyError
 from study.home import Home
-from study.sources.listing import MOST_REASONS, list_folder
+from study.sources.listing import MOST_REASONS, folder_of, list_folder
 from tests.study.test_data import load, write_image
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
@@ -290,6 +290,34 @@ def test_parts_are_taken_in_any_case(folder: Path) -> None:
         "train": 12, "validation": 1, "test": 6,
     }  # fmt: skip
     assert listing.left_out == ""
+
+
+def test_a_file_in_place_of_a_folder_is_refused_and_an_archive_to_be_unpacked(tmp_path: Path) -> None:
+    write_image(tmp_path / "cat.png", seed=1)
+    (tmp_path / "images.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(StudyError, match=r"images\.zip is a file: unpack it and give the folder"):
+        folder_of(str(tmp_path / "images.zip"))
+    with pytest.raises(StudyError, match=r"cat\.png is a file: give the folder"):
+        folder_of(str(tmp_path / "cat.png"))
+
+
+@pytest.mark.parametrize(
+    ("name", "similar"), [("imagse", " (is it 'images'?)"), ("My", " (is it 'My photos'?)"), ("zzz", "")]
+)
+def test_a_missing_folder_is_named_with_one_that_is_called_almost_so(name: str, similar: str, tmp_path: Path) -> None:
+    for folder in ("images", "My photos"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(StudyError) as raised:
+        folder_of(str(tmp_path / name))
+    assert str(raised.value).startswith(f"There is no folder {tmp_path / name}{similar}: choose one of cifar10")
+    assert str(raised.value).endswith("; give the present path if the images were moved.")
+
+
+def test_images_in_no_class_folder_are_counted_with_the_layout_that_they_need(tmp_path: Path) -> None:
+    for number in range(3):
+        write_image(tmp_path / "cats" / f"{number}.png", seed=number)
+    with pytest.raises(StudyError, match=r"holds 3 images in no class folder: .* as cats/<class>/0\.png\.$"):
+        list_folder(tmp_path / "cats")
 
 
 def test_one_class_alone_is_refused(tmp_path: Path) -> None:
