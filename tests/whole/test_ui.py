@@ -151,8 +151,12 @@ def test_the_compare_page_shows_the_complete_trials_with_the_logarithms_of_their
     axes = {axis.text for axis in seen(browser, By.CSS_SELECTOR, ".parcoords .dimension .label", 3)}
     assert axes == {"log10_learning_rate", "log10_weight_decay", "best_val_accuracy"}
     complete = store.runs(stage="trial", search="digits-cnn", status_reason="complete")
+    accuracies = {f"trial {run.trial_number}": metric(run, "best_val_accuracy") for run in complete}
+    compared = {name for name, accuracy in accuracies.items() if accuracy >= max(accuracies.values()) / 2}
     names = {element.text for element in seen(browser, By.XPATH, "//a[starts-with(normalize-space(), 'trial ')]")}
-    assert names == {f"trial {run.trial_number}" for run in complete}
+    # One learned nothing, and is left out, which is said.
+    assert names == compared != set(accuracies)
+    assert "compare is without 1 trial below" in output
 
 
 def test_requests_are_not_printed_below_the_addresses(browser: Chrome, output: str, log: Path) -> None:
