@@ -77,11 +77,7 @@ class DataConfig:
 
 
 def model_kind(name: str, params: Mapping[str, Any] | None = None) -> type[ModelConfig]:
-    """Class of the settings of the model `name`.
-
-    Args:
-        name: ``"cnn"``, ``"ffnn"``, or the name of any other network whose settings are known.
-        params: its recorded settings.
+    """Class of the settings of the model `name`, which any network may have whose settings `params` are recorded.
 
     Raises:
         StudyError: for an unknown name.

@@ -41,7 +41,6 @@ TRAINING = {
     "epochs": "5:20",
 }
 """The choices of training, for each model; see `TrainConfig`."""
-
 SIZELESS = (*RATES, *TRAINING, "pooling")
 """Hyperparameters that cannot change a network's number of parameters."""
 SIZES = {"cnn": "--filters 8:64 or --space architecture", "ffnn": "--hidden 16:512"}

@@ -294,8 +294,7 @@ def _is_hidden(name: str) -> bool:
 def _advice(folder: Path, root: Path) -> str:
     """The folder's name, and how its images would be used."""
     name = f"{os.path.relpath(folder, root)}/"
-    if folder.name.lower() in LIKE_VALIDATION and folder.parent == root:
-        return f"{name}, since validation images are those in val/: {RENAME}"
-    if folder.name.lower() in LIKE_TEST and folder.parent == root:
-        return f"{name}, since test images are those in test/: {RENAME}"
+    for kind, part, names in (("validation", "val", LIKE_VALIDATION), ("test", "test", LIKE_TEST)):
+        if folder.name.lower() in names and folder.parent == root:
+            return f"{name}, since {kind} images are those in {part}/: {RENAME}"
     return name
