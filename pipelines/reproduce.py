@@ -53,7 +53,6 @@ def search_and_retrain(
     config = _complete(config, dataset, context)
     if dry_run:
         _require_continuable(config, dataset, context)
-        require(context.cluster is None, "--dry-run times steps on this machine: leave out --engine ray.")
         most = config.epochs if "epochs" in config.choices else TrainConfig.epochs
         say_estimate([config], dataset, context, retrain_epochs=most if epochs is None else epochs)
         return

@@ -16,7 +16,7 @@ from study.errors import StudyError
 from study.models import trained_model
 from study.served import WEIGHTS
 from study.tracking.artifacts import MODEL_SUMS, weights_path
-from study.tracking.best import finished_seeds
+from study.tracking.best import finished_seeds, require_searched_on
 from study.tracking.checkpoints import Checkpoints
 from study.tracking.packaging import PACKED
 from study.tracking.registry import delete_model, model_digests, model_name, ready_model, register, versions_of
@@ -76,6 +76,7 @@ def estimate(
     trial: Run, dataset: Dataset, context: Context, *, epochs: int, seed: int | None, seeds: int, again: bool
 ) -> None:
     """Says how long it takes to retrain `trial` with those of the `seeds` that are not done, or with all `again`."""
+    require_searched_on(trial, dataset.digest, dataset.source)
     first = trial.base_seed if seed is None else seed
     done = {} if again else finished_seeds(context.store, trial, epochs, context.machine.precision)
     missing = [number for number in range(first, first + seeds) if number not in done]

@@ -20,7 +20,7 @@ from pipelines.session.lines import say
 from pipelines.session.setup import home_of, store_of
 from study.errors import StudyError, first_line
 from study.system import interruption
-from study.system.addresses import EVERY_INTERFACE, let_in, origins, own_hosts
+from study.system.addresses import EVERY_INTERFACE, bracketed, let_in, origins, own_hosts
 from study.system.extras import installing
 from study.system.redaction import masked, one_line
 
@@ -127,7 +127,7 @@ def serve_searches(home: str, storage: str, host: str, port: int) -> None:
         first = command_at(folder, folder.tracking_uri, "tune", "--dataset", "digits")
         named = f" --storage {shlex.quote(masked(url))}" if storage else ""
         raise StudyError(f"No search is in {masked(url)}: `{first}{named}` makes the first.")
-    base = f"http://{_bracketed(host)}:{port}"
+    base = f"http://{bracketed(host)}:{port}"
     say(f"optuna-dashboard answers at {base}; Ctrl-C stops it. Its pages:")
     for name, page in pages.items():
         say(f"  {one_line(name)}  {base}{page}")
@@ -144,14 +144,10 @@ def _addresses(host: str, port: int, hosts: Sequence[str]) -> list[str]:
         hosts: those by which others are let in.
     """
     if host not in EVERY_INTERFACE:
-        return [f"http://{_bracketed(host)}:{port}"]
+        return [f"http://{bracketed(host)}:{port}"]
     # Of the allowed hosts, the user may have named those of a proxy alone.
     is_default = not os.environ.get(ALLOWED_HOSTS)
     return [f"http://{name}" for name in [*hosts, *([f"127.0.0.1:{port}"] if is_default or not hosts else [])]]
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _say_pages(store: "Store", base: str, *others: str, with_login: bool = False) -> None:

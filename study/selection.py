@@ -66,7 +66,8 @@ def select_image(dataset: Dataset, spec: str) -> SelectedImage:
 
 
 def _within(dataset: Dataset, path: Path) -> str:
-    return os.path.relpath(path, Path(dataset.config.dataset).expanduser().resolve())
+    # A link in the data set has its own name; the folders above may be reached through links.
+    return os.path.relpath(path.parent.resolve() / path.name, Path(dataset.config.dataset).expanduser().resolve())
 
 
 def _spec_of(dataset: Dataset, file: str) -> str:

@@ -196,10 +196,10 @@ def _cells(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _numbered(cells: pd.DataFrame, marked: Collection[int], apart: int) -> list[int]:
-    """The rows of `cells` that have their numbers, `apart` from each other: the followed ones, then from the ends."""
-    chosen: list[int] = []
+    """The rows of `cells` that have their numbers: all that are followed, and others, each `apart` from the next."""
+    chosen = np.flatnonzero(cells.index.isin(marked)).tolist()
     # From the first that died, as those matter most.
-    for row in [*np.flatnonzero(cells.index.isin(marked)), *reversed(range(len(cells)))]:
+    for row in reversed(range(len(cells))):
         if all(abs(row - other) >= apart for other in chosen):
             chosen.append(int(row))
     return sorted(chosen)

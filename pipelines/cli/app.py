@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -138,7 +137,8 @@ def _explained(error: typer.TyperException) -> str:
 def _meant(command: Any, word: str) -> str:
     """The option that a `word` without one probably belongs to."""
     options = [option for each in command.params for option in each.opts]
-    is_dataset = word in BUNDLED or Path(word).expanduser().exists() or "--run" not in options
+    # Unlike a Path's methods, they take any text.
+    is_dataset = word in BUNDLED or os.path.exists(os.path.expanduser(word)) or "--run" not in options  # noqa: PTH110, PTH111
     meant = "--dataset" if is_dataset else "--run"
     return f": write {meant} {shlex.quote(word)}" if meant in options else ""
 
@@ -154,13 +154,13 @@ def _options(group: Any) -> dict[str, str]:
 
 
 def _commands_with(option: str, group: Any) -> str:
-    """Commands of `group` that have this option, in words, at most three; empty for none."""
+    """Commands of `group` that have this option, in words, of many the first; empty for none."""
     names = [
         f"`study {name}`"
         for name, command in group.commands.items()
         if any(option in each.opts for each in command.params)
     ]
-    return " or ".join(names[:3])
+    return " or ".join(names[:3]) + (", and others" if len(names) > 3 else "")
 
 
 def _say_error(text: str, environment: Mapping[str, str]) -> int:

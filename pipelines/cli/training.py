@@ -1,7 +1,5 @@
 """The commands that train: options to settings to calls."""
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from pipelines.cli import options, training_options
@@ -25,9 +23,6 @@ from study.config import (
 from study.errors import StudyError, require
 from study.ranges import Range
 from study.system.torchrun import rank, world_size
-
-if TYPE_CHECKING:
-    pass
 
 SEARCH = SearchConfig(name=AFTER_DATASET)
 """The defaults of a search."""
@@ -81,7 +76,7 @@ def tune(
 
     The same command continues a search that was interrupted, or adds trials where --trials is larger.
     """
-    _require_said(dry_run, quiet)
+    _require_said(dry_run, quiet, is_alone=engine == LOCAL.name)
     on = EngineConfig(name=engine, address=address, gpus_per_trial=gpus_per_trial, workers=workers)
     given = {
         "kernel": kernel,

@@ -54,7 +54,8 @@ def inputs_hash(material: Material, names: Mapping[str, str], command: str) -> s
 def _images(material: Material) -> Sequence[object]:
     dataset, selected = material.dataset, material.selected
     return (
-        dataset and (dataset.digest, asdict(dataset.config), dataset.classes, dataset.skipped, dataset.left_out),
+        dataset and (dataset.digest, asdict(dataset.config), dataset.classes),
+        dataset and (dataset.skipped, dataset.left_out, dataset.files),
         selected and (fingerprint(selected.image), selected.label, selected.description, selected.file),
         material.no_images,
     )

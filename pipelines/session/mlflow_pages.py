@@ -119,7 +119,8 @@ def left_out(complete: Sequence[Run]) -> str:
 
 
 def _comparable(complete: Sequence[Run]) -> list[Run]:
-    return [run for run in complete if metric(run, BEST) >= _least(complete)]
+    least = _least(complete) if complete else 0.0
+    return [run for run in complete if metric(run, BEST) >= least]
 
 
 def _least(complete: Sequence[Run]) -> float:

@@ -9,7 +9,7 @@ from mlflow.entities import Experiment
 from pipelines.report.search_results import log_results
 from pipelines.session.display import Bar
 from pipelines.trials.mirror import Mirror, differing, make_run, shown_params, surroundings
-from pipelines.upkeep.findings import Facts, Finding, label
+from pipelines.upkeep.findings import Facts, Finding, label, restore_run
 from study.config import TrainConfig
 from study.search.records import SearchRecord, TrialRecord
 from study.system import interruption
@@ -76,7 +76,7 @@ def _missing_run(search: SearchRecord, where: str, facts: Facts) -> Finding:
 
 
 def _deleted_run(run: Run, where: str, facts: Facts) -> Finding:
-    repair = partial(facts.store.client.restore_run, run.id)
+    repair = partial(restore_run, facts.store, run)
     return Finding("Its run was deleted in MLflow.", where, "restores the run", repair)
 
 

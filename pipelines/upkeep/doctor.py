@@ -198,16 +198,17 @@ class _Examination:
         with self.context.display.bar("repairing", len(repairs)) as bar:
             for repair in repairs:
                 interruption.check()
-                with self._refusal_explained():
+                with self._refusal_explained(repair):
                     repair()
                 bar.advance()
 
     @contextmanager
-    def _refusal_explained(self) -> Iterator[None]:
+    def _refusal_explained(self, repair: Callable[[], object]) -> Iterator[None]:
         """Where the server refuses a repair, raises the error with the command that grants the permission."""
         try:
             yield
         except StoreFault:
+            findings.require_permissions(self.facts, [repair])
             findings.require_permission(self.facts, "EDIT", self.facts.runs)
             raise
 

@@ -141,14 +141,20 @@ def label(run: Run) -> str:
 
 
 def require_permissions(facts: Facts, repairs: Iterable[Callable[[], object]]) -> None:
-    """Checks that the user of a server may change the runs that the repairs name, and delete those that they do.
+    """Checks that the user of a server may change the runs that repairs name, and delete or restore them where they do.
 
     Raises:
-        StudyError: where he may not; with the command that grants it.
+        StudyError: where the user may not; with the command that grants it.
     """
-    deletions = [repair for repair in repairs if isinstance(repair, partial) and repair.func is delete_run]
-    require_permission(facts, "MANAGE", facts.of_repairs(deletions))
+    of_manager = (delete_run, restore_run)
+    managing = [repair for repair in repairs if isinstance(repair, partial) and repair.func in of_manager]
+    require_permission(facts, "MANAGE", facts.of_repairs(managing))
     require_permission(facts, "EDIT", facts.of_repairs(repairs))
+
+
+def restore_run(store: Store, run: Run) -> None:
+    """Restores a run that was deleted in MLflow."""
+    store.client.restore_run(run.id)
 
 
 def require_permission(facts: Facts, permission: str, runs: Iterable[Run]) -> None:

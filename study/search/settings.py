@@ -90,7 +90,7 @@ def require_equal(name: str, recorded: Mapping[str, Any], now: Mapping[str, Any]
 
 
 def _as_typed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by the names of their options: a range as it is typed, what is drawn in place of its fixed value."""
+    """Settings in one table: a range as it is typed, what is drawn in place of its fixed value."""
     kept = {**settings, **settings["model_settings"], **settings.get("choices", {})}
     ranges = {key: f"{value['low']:g}:{value['high']:g}" for key, value in kept.items() if key in RATES}
     return {key: value for key, value in {**kept, **ranges}.items() if key not in ("model_settings", "choices")}

@@ -156,8 +156,8 @@ class _Lister:
             self.left_out.add(f"folders that cannot be opened, {reason}", Path(error.filename))
 
         # A link to a folder above would be followed for ever, and two of them double the ways at every step.
-        parts = _part_folders(self.root).values()
-        entered = set[str]() if followlinks else {os.path.realpath(part) for part in parts}
+        parts = () if followlinks else _part_folders(self.root).values()
+        entered = {os.path.realpath(part) for part in parts}
         hidden: set[Path] = set()
         for name, folders, files in os.walk(folder, followlinks=followlinks, onerror=skip):
             parent, real = Path(name), os.path.realpath(name)

@@ -9,13 +9,18 @@ import psutil
 
 EVERY_INTERFACE = ("0.0.0.0", "::")
 PRIVATE = ("192.168.*", "10.*", *(f"172.{part}.*" for part in range(16, 32)))
-"""Patterns of the hosts that MLflow's server answers to unless told others, besides those of this machine alone."""
+"""Patterns of the IPv4 hosts that MLflow's server answers to unless told others, besides this machine's own names."""
+
+
+def bracketed(host: str) -> str:
+    """A host as addresses have it: one of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def own_hosts(host: str, port: int) -> list[str]:
     """This machine's addresses and name with the port, where a server listens on `host`."""
     if host not in EVERY_INTERFACE:
-        return [f"{host}:{port}"]
+        return [f"{bracketed(host)}:{port}"]
     interfaces = psutil.net_if_addrs().values()
     addresses = [entry.address for entries in interfaces for entry in entries if entry.family == socket.AF_INET]
     return [f"{name}:{port}" for name in (*addresses, socket.gethostname()) if not name.startswith("127.")]

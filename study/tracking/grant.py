@@ -13,13 +13,13 @@ from study.errors import StoreFault, StudyError, first_line, require
 from study.system.faults import explanation
 from study.system.redaction import one_line
 from study.tracking.client import require_answering
-from study.tracking.permissions import ACTIONS, Resource, experiment, registered_model, user_at
+from study.tracking.permissions import ACTIONS, Resource, experiment, permission_of, registered_model, user_at
 
 ENDPOINT = "/api/3.0/mlflow/users/permissions"
 
 
 def grant(uri: str, user: str, permission: str, resource: Resource) -> None:
-    """Gives a user of the server at `uri` a permission, in place of the one that he has.
+    """Gives a user of the server at `uri` a permission, in place of a lower one.
 
     Raises:
         StudyError: where whoever is logged in may not grant it, or the server refuses it for another reason.
@@ -35,9 +35,17 @@ def grant(uri: str, user: str, permission: str, resource: Resource) -> None:
             ) from None
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-        # MLflow refuses to grant a second permission on the same.
+        # MLflow refuses to grant a second permission on the same, also one that is lower.
+        if permission_of(uri, user, resource) in (permission, "MANAGE"):
+            return
         _post(uri, "revoke", **asked)
-        _post(uri, "grant", **asked, permission=permission)
+        try:
+            _post(uri, "grant", **asked, permission=permission)
+        except Exception as second:
+            raise StudyError(
+                f"The earlier permission of {user} on {resource.name} was removed, and {permission} was not granted "
+                f"({first_line(second)}): run the same command again."
+            ) from None
 
 
 def _post(uri: str, action: str, **asked: str) -> None:

@@ -65,8 +65,10 @@ def require_permission(uri: str, *resources: Resource, permission: str = "EDIT")
         StudyError: where the server says that the user may not; with the command that grants all that is missing.
     """
     user = user_at(uri)
-    missing = [resource for resource in resources if user and not _has(uri, user, resource, permission)]
-    # MLflow lets an administrator do everything, and gives him no permission.
+    # Servers with another kind of login do not know the question.
+    enough = ("", permission, "MANAGE")
+    missing = [resource for resource in resources if user and permission_of(uri, user, resource) not in enough]
+    # MLflow lets an administrator do everything, without any permission.
     if not missing or _answer(uri, "2.0/mlflow/users/get", username=user).get("user", {}).get("is_admin"):
         return
     # Whoever grants it logs in as another user.
@@ -80,11 +82,10 @@ def require_permission(uri: str, *resources: Resource, permission: str = "EDIT")
     )
 
 
-def _has(uri: str, user: str, resource: Resource, permission: str) -> bool:
+def permission_of(uri: str, user: str, resource: Resource) -> str:
+    """The permission of a user; empty where the server does not say."""
     asked = {"username": user, "resource_type": resource.kind, "resource_id": resource.key}
-    # Servers with another kind of login do not know this question.
-    given = _answer(uri, "3.0/mlflow/users/permissions/get", **asked).get("permission", "MANAGE")
-    return given in (permission, "MANAGE")
+    return str(_answer(uri, "3.0/mlflow/users/permissions/get", **asked).get("permission", ""))
 
 
 def _answer(uri: str, question: str, **params: str) -> dict[str, Any]:

@@ -232,13 +232,15 @@ def dataset_keys(runs: Iterable[Run], dataset: str) -> set[str]:
     Raises:
         StudyError: where no run is on such a data set.
     """
-    sources = {run.dataset_key: run.dataset for run in runs if run.dataset_key and run.dataset}
-    if dataset in sources:
+    # Of a folder that was renamed, a key has several sources.
+    sources = {(run.dataset_key, run.dataset) for run in runs if run.dataset_key and run.dataset}
+    keys = {key for key, _ in sources}
+    if dataset in keys:
         return {dataset}
     source = DataConfig(dataset=dataset).recorded_dataset
-    if keys := {key for key, recorded in sources.items() if recorded == source}:
-        return keys
-    raise unknown("data set", dataset, sorted(sources) or ["none: nothing was searched yet"])
+    if named := {key for key, recorded in sources if recorded == source}:
+        return named
+    raise unknown("data set", dataset, sorted(keys) or ["none: nothing was searched yet"])
 
 
 def differing_params(run: Run, other: Run, names: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -126,7 +126,7 @@ class Store(Artifacts):
         """Checks that the user may work on experiments and registered models; only a server with a login refuses.
 
         Raises:
-            StudyError: where he may not.
+            StudyError: where the user may not.
         """
         self.wait(lambda: require_permission(self.uri, *resources, permission=permission))
 

@@ -48,6 +48,10 @@ class TestSelectImage:
             again = select_image(dataset, spec)
             assert (again.spec, again.label, again.file) == ("train:9", selected.label, selected.file)
 
+    def test_a_file_is_that_of_the_data_set_also_by_a_way_through_links(self, dataset: Dataset, tmp_path: Path):
+        (tmp_path / "link").symlink_to(dataset.config.dataset)
+        assert select_image(dataset, str(tmp_path / "link/train/bird/0003.png")).spec == "train:9"
+
     def test_without_birds_the_first_class_is_the_default(self):
         assert select_image(balanced(classes=3, per_class=2), "").description == "train image 0 (class 0)"
 

@@ -109,6 +109,8 @@ MISTAKES = [
     (("data", "my images"), "study data takes no 'my images'", "write --dataset 'my images'"),
     (("analyse", "abcdef"), "write --run abcdef"),
     (("analyse", "digits"), "write --dataset digits"),
+    (("data", "~nobody-of-this-name"), "study data takes no '~nobody-of-this-name'", "write --dataset"),
+    (("data", "x" * 300), "study data takes no 'xxx", "write --dataset"),
     (("doctor", "abcdef"), "study doctor takes no 'abcdef' without an option."),
     (("show",), "Missing argument 'RUN'", "`study show --help`"),
     (("retrain", "--preset", "report", "--lr", "1e-3"), "--preset report", "leave out --lr"),

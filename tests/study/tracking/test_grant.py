@@ -9,6 +9,8 @@ import pytest
 
 from study.tracking.grant import main
 
+EXISTS = (400, {"error_code": "RESOURCE_ALREADY_EXISTS", "message": "there"})
+
 
 class Server(http.server.ThreadingHTTPServer):
     answers: dict[str, tuple[int, object]]
@@ -19,6 +21,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        if "permissions/get" in self.path:
+            self.answer(*self.server.answers.get("get", (404, {})))
+            return
         is_known = "experiment_name=digits" in self.path or self.path == "/health"
         missing = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none"}
         self.answer(200 if is_known else 404, {"experiment": {"experiment_id": "7"}} if is_known else missing)
@@ -76,9 +81,15 @@ def test_each_resource_is_granted_an_experiment_by_its_name(server: Server, caps
 
 
 def test_a_permission_that_is_there_is_replaced(server: Server) -> None:
-    server.answers = {"grant": (400, {"error_code": "RESOURCE_ALREADY_EXISTS", "message": "there"})}
+    server.answers = {"grant": EXISTS}
     grant(server, "experiment:digits")
     assert [action for action, _ in server.asked] == ["grant", "revoke", "grant"]
+
+
+def test_a_higher_permission_is_not_lowered(server: Server) -> None:
+    server.answers = {"grant": EXISTS, "get": (200, {"permission": "MANAGE"})}
+    grant(server, "experiment:digits")
+    assert [action for action, _ in server.asked] == ["grant"]
 
 
 @pytest.mark.parametrize(
