@@ -28,8 +28,8 @@ MILLISECONDS, LAST_MILLISECONDS = 350, 2000
 """Duration of each epoch's frame, and of the last one."""
 SPACE, BAR, CURVE = 0.2, 0.5, 1.13
 """Inches: between maps, below them for a colour bar, and below the last ones for the curve."""
-SLICES = {3: (3, 0.3)}
-"""By the number of the kernel's slices, how many are side by side, and their side as a share of that of a map."""
+IN_ROW = {"red", "green", "blue"}
+"""Slices of the kernel that stand side by side in one row; others, whose headings are longer, two by two."""
 
 
 def show(
@@ -140,12 +140,14 @@ def _draw_frames(
     draw_picture(ax, image, *places[0], side, "image")
     tiles = {}
     left, top = places[1]
-    in_row, share = SLICES.get(len(slices), (2, 0.45))
+    headings = [name.partition("\n")[0] for name in slices]
+    # The side of a slice is a share of that of a map.
+    in_row, share = (3, 0.3) if set(headings) == IN_ROW else (2, 0.45)
     apart = side * (1 - share) / (in_row - 1)
     for number, name in enumerate(slices):
         down, across = divmod(number, in_row)
-        place, heading = (left + across * apart, top + down * apart), name.partition("\n")[0]
-        tiles[name] = draw_tile(ax, shown[name, epochs[0]], *place, share * side, scales[name], heading)
+        place = left + across * apart, top + down * apart
+        tiles[name] = draw_tile(ax, shown[name, epochs[0]], *place, share * side, scales[name], headings[number])
     # Below the only row, or below two.
     kernel_height = share * side if len(slices) <= in_row else side
     _draw_bar(ax, left, top + kernel_height - side, side, scales[slices[0]], "weight")

@@ -182,18 +182,19 @@ def folder_of(dataset: str) -> Path:
         StudyError: where there is none.
     """
     root = Path(dataset).expanduser().resolve()
-    # An empty path would be that of the current folder.
-    if dataset and root.is_dir():
-        return root
     choices = *BUNDLED, "the path of an image folder"
+    # An empty path would be that of the current folder.
     if not dataset:
         raise unknown("dataset", dataset, choices)
+    if root.is_dir():
+        return root
     if root.is_file():
         unpack = "unpack it and give" if kind_of(root) == ARCHIVES else "give"
         raise StudyError(f"{dataset} is a file: {unpack} the folder that holds a folder of images for each class.")
     # Recorded as an absolute path, by which the images may have been moved since.
     moved = "; give the present path if the images were moved" if Path(dataset).is_absolute() else ""
-    raise StudyError(f"There is no folder {root}{_similar(root)}: choose one of {', '.join(choices)}{moved}.")
+    named = root if Path(dataset).expanduser().is_absolute() else f"{dataset!r} in {Path.cwd()}"
+    raise StudyError(f"There is no folder {named}{_similar(root)}: choose one of {', '.join(choices)}{moved}.")
 
 
 def _similar(root: Path) -> str:

@@ -360,7 +360,7 @@ class TestDigest:
 class TestRefusedFolders:
     def test_a_name_that_is_nothing_is_answered_with_the_choices(self, home: Home):
         assert refusal("cifar11", home) == (
-            f"There is no folder {Path.cwd() / 'cifar11'} (is it 'cifar10'?): choose one of cifar10, digits, the path "
+            f"There is no folder 'cifar11' in {Path.cwd()} (is it 'cifar10'?): choose one of cifar10, digits, the path "
             "of an image folder."
         )
 

@@ -115,8 +115,8 @@ def test_a_disk_without_room_for_the_images_is_told_in_a_sentence(
         loaded(photos, home)
     assert str(raised.value) == (
         f"34 images of 32 × 32 pixels need 0.0 GiB, more than the free memory, and cannot be kept in "
-        f"{home.data / 'cache'} (No space left on device): make room there, or choose a smaller --image-size or fewer "
-        "images."
+        f"{home.data / 'cache'} (No space left on device): make room there, or choose a smaller --image-size (in "
+        "Python image_size) or fewer images."
     )
 
 

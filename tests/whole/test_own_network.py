@@ -225,7 +225,7 @@ def test_its_arguments_are_searched_and_those_that_do_not_fit_are_avoided(migrat
     width = best.train_config.model.arguments["width"]  # type: ignore[union-attr]
     assert store.load_tensors(best.id, weights_path(1))[0]["0.weight"].shape == (width, 3, 3, 3)
     [above] = store.runs(stage="search")
-    assert "--argument kernel=3,99 --argument width=4:9" in above.tags["mlflow.note.content"]
+    assert "--argument width=4:9 --argument kernel=3,99" in above.tags["mlflow.note.content"]
     # No argument may have the name of a param of every trial.
     params = {name for run in store.runs(stage="trial") for name in run.params}
     assert {name for name in params - {"width", "kernel"} if not name.startswith(("version_", "log10_"))} <= RESERVED

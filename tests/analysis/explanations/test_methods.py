@@ -28,7 +28,7 @@ def test_table_and_caption_state_each_sum_and_the_largest_difference():
     assert "is 0.25 logits (One)" in exhibit.text
     assert len(exhibit.tables["methods_maps"]) == 3 * 1024
     [words] = [text.get_text() for text in exhibit.figure.axes[0].texts if f"sum −{MAP.sum():,.2f}" in text.get_text()]
-    assert " ".join(words.split()) == f"sum −{MAP.sum():,.2f}, which has no meaning of its own"
+    assert " ".join(words.split()) == f"largest {MAP.max():.2g}, sum −{MAP.sum():,.2f}, which has no meaning of its own"
 
 
 def test_no_map_is_clipped_and_signed_ones_are_white_at_zero():

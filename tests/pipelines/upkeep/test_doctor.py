@@ -28,6 +28,7 @@ from study.system.backups import back_up
 from study.system.processes import this_process
 from study.tracking import best
 from study.tracking.checkpoints import SLOTS
+from study.tracking.permissions import Resource
 from study.tracking.runs import HEARTBEAT, WORKER
 from study.tracking.store import Store
 from tests.conftest import surroundings
@@ -299,13 +300,18 @@ def test_a_repair_that_the_server_refuses_names_the_permission(
 ) -> None:
     harm(patient)
 
-    def refuse(store: Store, name: str, model: str = "", permission: str = "EDIT") -> None:
-        raise StudyError(f"User carol has no {permission} on {name}.")
+    forbidden: list[object] = []
+
+    def refuse(store: Store, *resources: Resource, permission: str) -> None:
+        # Not before the repair, as where the permission is taken away meanwhile.
+        if forbidden and resources:
+            raise StudyError(f"User carol has no {permission} on {resources[0].name}.")
 
     def forbid(*arguments: object, **more: object) -> None:
+        forbidden.append(arguments)
         raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
 
-    monkeypatch.setattr(Store, "writable", refuse)
+    monkeypatch.setattr(Store, "require_permission", refuse)
     monkeypatch.setattr(*refused, forbid)
     with pytest.raises(StudyError, match=f"User carol has no {permission} on digits"):
         examine(patient.context, Options(fix=True, backup=False))
