@@ -17,8 +17,8 @@ from study.images import Labelled, normalise
 from study.names import LONGEST_FOLDER_NAME
 from study.sources.cifar10 import load_cifar10
 from study.sources.decoded import Decoded, Say, is_large, load_cache
+from study.sources.folders import folder_of
 from study.sources.image_folder import Progress, load_folder
-from study.sources.listing import folder_of
 from study.system import interruption
 
 __all__ = ["Dataset", "Labelled", "Splits", "load_dataset", "normalise"]

@@ -310,6 +310,7 @@ TESTED_IN = {
     "study/search/test_heartbeat.py": ["study.system.heartbeat"],
     "study/search/test_search.py": ["study.search.trial"],
     "study/search/test_space.py": ["study.search.sampling"],
+    "study/sources/test_listing.py": ["study.sources.folders"],
     "study/tracking/test_best.py": ["study.tracking.lookup"],
     "study/tracking/test_runs.py": ["study.tracking.run_fields"],
     "study/sources/test_image_folder.py": ["study.pictures.decoding"],

@@ -73,7 +73,7 @@ def require_dataset(text: str) -> None:
     """Raises a `StudyError` for a data set that is neither bundled nor an image folder; empty passes."""
     if text and text not in BUNDLED:
         # Imports Pillow and numpy.
-        from study.sources.listing import folder_of
+        from study.sources.folders import folder_of
 
         folder_of(text)
 

@@ -1,13 +1,11 @@
 """What lies in an image folder: the images by part and class, and what is left out and why."""
 
-import difflib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.config import BUNDLED
-from study.errors import StudyError, require, unknown
+from study.errors import StudyError, require
 from study.sources.formats import ARCHIVES, IGNORED, IMAGES, OTHER, SUFFIXES, could_be_image, kind_of
 from study.system.redaction import one_line
 
@@ -173,36 +171,6 @@ class _Lister:
 
     def _root_is_in(self, folder: str) -> bool:
         return os.path.commonpath([os.path.realpath(self.root), folder]) == folder
-
-
-def folder_of(dataset: str) -> Path:
-    """The image folder that `dataset` names, a value of --dataset that is no bundled data set.
-
-    Raises:
-        StudyError: where there is none.
-    """
-    root = Path(dataset).expanduser().resolve()
-    choices = *BUNDLED, "the path of an image folder"
-    # An empty path would be that of the current folder.
-    if not dataset:
-        raise unknown("dataset", dataset, choices)
-    if root.is_dir():
-        return root
-    if root.is_file():
-        unpack = "unpack it and give" if kind_of(root) == ARCHIVES else "give"
-        raise StudyError(f"{dataset} is a file: {unpack} the folder that holds a folder of images for each class.")
-    # Recorded as an absolute path, by which the images may have been moved since.
-    moved = "; give the present path if the images were moved" if Path(dataset).is_absolute() else ""
-    named = root if Path(dataset).expanduser().is_absolute() else f"{dataset!r} in {Path.cwd()}"
-    raise StudyError(f"There is no folder {named}{_similar(root)}: choose one of {', '.join(choices)}{moved}.")
-
-
-def _similar(root: Path) -> str:
-    """A question with the folder beside `root`, or the bundled data set, that is called almost so; empty for none."""
-    beside = [entry.name for entry in _entries(root.parent) if entry.is_dir()] if root.parent.is_dir() else []
-    names = [*BUNDLED, *beside]
-    alike = difflib.get_close_matches(root.name, names, 1) or [name for name in names if name.startswith(root.name)]
-    return f" (is it {alike[0]!r}?)" if alike else ""
 
 
 def list_folder(root: Path, ours: Collection[Path] = ()) -> Listing:

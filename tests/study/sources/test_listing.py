@@ -11,7 +11,8 @@ from study.config import DataConfig
 from study.data import load_dataset
 from study.errors import StudyError
 from study.home import Home
-from study.sources.listing import MOST_REASONS, folder_of, list_folder
+from study.sources.folders import folder_of
+from study.sources.listing import MOST_REASONS, list_folder
 from tests.study.test_data import load, write_image
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
