@@ -151,7 +151,7 @@ def _addresses(host: str, port: int, hosts: Sequence[str]) -> list[str]:
 
 
 def _say_pages(store: "Store", base: str, *others: str, with_login: bool = False) -> None:
-    from pipelines.session.mlflow_pages import complete_of, left_out, pages_of
+    from pipelines.session.mlflow_pages import complete_of, left_out, pages_of, search_pages
     from study.tracking.hints import command_at
 
     also = f", also at {', '.join(others)}" if others else ""
@@ -165,10 +165,11 @@ def _say_pages(store: "Store", base: str, *others: str, with_login: bool = False
     for run in [*store.runs(stage="search"), *store.runs(stage="retrain")[:5]]:
         is_search = run.stage == "search"
         say(one_line(run.name) if is_search else f"{one_line(run.full_name)}, {counted(run.epochs, 'epoch')}")
-        for kind, page in pages_of(store, run).items():
-            if not (is_search and kind == "run"):
-                say(f"  {kind:<8} {base}{page}")
-        if is_search and (without := left_out(complete_of(store, run))):
+        complete = complete_of(store, run) if is_search else []
+        pages = search_pages(store, run, complete) if is_search else pages_of(store, run)
+        for kind, page in pages.items():
+            say(f"  {kind:<8} {base}{page}")
+        if without := left_out(complete):
             say(f"  {'':<8} compare is {without}")
     if not with_login and _is_this_machine(urlsplit(base).hostname or "") and has_runs:
         say("MLflow's assistant opens beside the first page; closed once (×), it stays closed.")

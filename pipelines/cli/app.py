@@ -120,12 +120,13 @@ def _explained(error: typer.TyperException) -> str:
     if context and context.parent and any(option in each.opts for each in context.parent.command.params):
         is_last = option in ("--version", "--install-completion", "--show-completion")
         return f"{option} goes before the command: `study {option}{'' if is_last else f' … {context.info_name}'}`."
-    if context and not context.parent and "No such option" in error.message and option in _options(context.command):
-        return f"{option} goes after the command, e.g. `study {_options(context.command)[option]} {option}`."
+    is_unknown = bool(context) and "No such option" in error.message
+    if is_unknown and not context.parent and (names := _commands_with(option, context.command)):
+        return f"{option} goes after the command, e.g. `study {names[0]} {option}`."
     if context and (context.info_name, option) == ("predict", "--image-size"):
         return f"predict has no {option}: photos are resized to the size that the run was trained on."
-    others = _commands_with(option, context.parent.command) if context and context.parent else ""
-    if context and others and "No such option" in error.message:
+    if is_unknown and context.parent and (names := _commands_with(option, context.parent.command)):
+        others = " or ".join(f"`study {name}`" for name in names[:3]) + (", and others" if len(names) > 3 else "")
         return f"{option} is none of {context.info_name}'s: it goes with {others}."
     if context and (extra := re.fullmatch(r"Got unexpected extra argument\(?s?\)? \((.*)\)", error.format_message())):
         return f"study {context.info_name} takes no {extra[1]!r} without an option{_meant(context.command, extra[1])}."
@@ -143,24 +144,9 @@ def _meant(command: Any, word: str) -> str:
     return f": write {meant} {shlex.quote(word)}" if meant in options else ""
 
 
-def _options(group: Any) -> dict[str, str]:
-    """A command for each option that the commands of `group` have."""
-    return {
-        option: name
-        for name, command in reversed(group.commands.items())
-        for each in command.params
-        for option in each.opts
-    }
-
-
-def _commands_with(option: str, group: Any) -> str:
-    """Commands of `group` that have this option, in words, of many the first; empty for none."""
-    names = [
-        f"`study {name}`"
-        for name, command in group.commands.items()
-        if any(option in each.opts for each in command.params)
-    ]
-    return " or ".join(names[:3]) + (", and others" if len(names) > 3 else "")
+def _commands_with(option: str, group: Any) -> list[str]:
+    """The commands of `group` that have this option."""
+    return [name for name, command in group.commands.items() if any(option in each.opts for each in command.params)]
 
 
 def _say_error(text: str, environment: Mapping[str, str]) -> int:
